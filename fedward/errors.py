@@ -1,0 +1,163 @@
+"""The error tree of fedward: every failure a person can meet has a stable code, a cause and a fix.
+
+An error message is one sentence and never contains patient data, file contents or identifiers.
+Exit codes follow ``docs/exit-codes.md``; a class inherits the exit code of its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class FedwardError(Exception):
+    """Base of all expected failures.
+
+    Attributes:
+        code: stable text code, for example ``FW-CONFIG-001``; unique per concrete class.
+        exit_code: process exit status of the command line.
+        fix: what the reader can do about it, one sentence.
+    """
+
+    code: ClassVar[str] = "FW-000"
+    exit_code: ClassVar[int] = 1
+    default_fix: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = self.default_fix if fix is None else fix
+
+    @classmethod
+    def catalogue(cls) -> Iterator[type[FedwardError]]:
+        """Yields every concrete error class below this one (those that define their own code)."""
+        for child in cls.__subclasses__():
+            if "code" in child.__dict__:
+                yield child
+            yield from child.catalogue()
+
+
+class ConfigError(FedwardError):
+    """A scenario, plan or site file cannot be used as written."""
+
+    code = "FW-CONFIG-001"
+    exit_code = 3
+    default_fix = "Correct the file at the named key and run the command again."
+
+
+class UnknownKeyError(ConfigError):
+    """A configuration file contains a key that fedward does not know."""
+
+    code = "FW-CONFIG-002"
+
+
+class TooFewHospitalsError(ConfigError):
+    """A federation needs at least three hospitals: with two, each could subtract itself from the sum."""
+
+    code = "FW-CONFIG-003"
+    default_fix = "List at least three hospitals in the scenario."
+
+
+class UnknownModelError(ConfigError):
+    """The named base model is neither packaged, cached nor a local folder."""
+
+    code = "FW-CONFIG-004"
+    default_fix = "Run `fedward models list` to see the names, or give the path of a local model folder."
+
+
+class OutputExistsError(ConfigError):
+    """The output folder already holds a finished run."""
+
+    code = "FW-CONFIG-005"
+    default_fix = "Choose another --out folder, or pass --force to replace the run in it."
+
+
+class PreflightError(FedwardError):
+    """A check that runs before any work starts has failed."""
+
+    code = "FW-PREFLIGHT-001"
+    exit_code = 4
+
+
+class DataError(PreflightError):
+    """The clinical data cannot be read as the declared format."""
+
+    code = "FW-DATA-001"
+    default_fix = "Run `fedward data check DIR` to see what the folder holds."
+
+
+class PolicyError(FedwardError):
+    """Something was asked that has not been approved or that local policy denies."""
+
+    code = "FW-POLICY-001"
+    exit_code = 5
+
+
+class BudgetError(FedwardError):
+    """The privacy budget does not allow what was asked."""
+
+    code = "FW-BUDGET-001"
+    exit_code = 6
+
+
+class AuthenticationError(FedwardError):
+    """A signature, key or certificate was not accepted."""
+
+    code = "FW-AUTH-001"
+    exit_code = 7
+
+
+class NetworkError(FedwardError):
+    """A machine could not be reached."""
+
+    code = "FW-NET-001"
+    exit_code = 8
+
+
+class RunFailedError(FedwardError):
+    """A run ended without a result."""
+
+    code = "FW-RUN-001"
+    exit_code = 9
+
+
+class QuorumError(RunFailedError):
+    """Fewer hospitals remain than the threshold of the round."""
+
+    code = "FW-RUN-002"
+    exit_code = 10
+
+
+class IntegrityError(FedwardError):
+    """A hash, signature or chain does not match."""
+
+    code = "FW-INTEGRITY-001"
+    exit_code = 11
+
+
+class VersionError(FedwardError):
+    """Two parties run versions that do not work together."""
+
+    code = "FW-VERSION-001"
+    exit_code = 12
+
+
+class ResourceError(FedwardError):
+    """Memory, disk or another resource is missing."""
+
+    code = "FW-RESOURCE-001"
+    exit_code = 13
+
+
+class StoppedError(FedwardError):
+    """The kill switch ended the run."""
+
+    code = "FW-STOP-001"
+    exit_code = 14
+
+
+class DeadlineError(FedwardError):
+    """Something did not happen before its deadline."""
+
+    code = "FW-TIME-001"
+    exit_code = 15

@@ -1,0 +1,101 @@
+"""Canonical bytes: deterministic CBOR with hard caps, labelled hashes and Ed25519 signatures.
+
+Everything that is signed, hashed or sent between parties passes through here. The encoding is the
+core deterministic encoding of RFC 8949 section 4.2 without floats, tags or indefinite lengths: one
+value has exactly one encoding, and :func:`decode` refuses every other. Parties sign the *bytes they
+received* and parse afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TypeAlias
+
+import cbor2
+
+from fedward.errors import IntegrityError
+
+Value: TypeAlias = "None | bool | int | str | bytes | list[Value] | dict[str, Value]"
+
+MAX_CONTROL_BYTES = 8 * 1024 * 1024
+"""Largest control message that is parsed at all; masked vectors travel beside it as raw arrays."""
+
+MAX_DEPTH = 8
+
+
+class MalformedMessageError(IntegrityError):
+    """Received bytes are not the canonical encoding of an allowed message."""
+
+    code = "FW-INTEGRITY-010"
+    default_fix = "Check that both sides run the same fedward version; if they do, report the peer."
+
+
+def encode(value: Value) -> bytes:
+    """Returns the canonical CBOR encoding of ``value`` (RFC 8949 section 4.2.1)."""
+    _check_shape(value, 0)
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
+    """Parses canonical CBOR.
+
+    Args:
+        data: received bytes.
+        limit: refuse anything longer before parsing.
+
+    Raises:
+        MalformedMessageError: too long, not CBOR, trailing bytes, a type outside :data:`Value`,
+            nested deeper than :data:`MAX_DEPTH`, or not the canonical encoding of its content.
+    """
+    if len(data) > limit:
+        raise MalformedMessageError(f"A message of {len(data)} bytes exceeds the cap of {limit} bytes.")
+    try:
+        stream = io.BytesIO(data)
+        value = cbor2.CBORDecoder(stream, max_depth=MAX_DEPTH + 2).decode()
+        trailing = stream.read(1)
+    except Exception as error:  # cbor2 raises many kinds on hostile input; all mean the same here
+        raise MalformedMessageError("A message is not valid CBOR.") from error
+    if trailing:
+        raise MalformedMessageError("A message has bytes after its end.")
+    _check_shape(value, 0)
+    if cbor2.dumps(value, canonical=True) != data:
+        raise MalformedMessageError("A message is not in canonical form.")
+    return value  # type: ignore[no-any-return]
+
+
+def _check_shape(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise MalformedMessageError(f"A message is nested deeper than {MAX_DEPTH} levels.")
+    if value is None or isinstance(value, bool | str | bytes):
+        return
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**64:
+            raise MalformedMessageError("A message holds an integer beyond 64 bits.")
+        return
+    if isinstance(value, list):
+        for item in value:
+            _check_shape(item, depth + 1)
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise MalformedMessageError("A message has a map key that is not text.")
+            _check_shape(item, depth + 1)
+        return
+    raise MalformedMessageError("A message holds a value of a type that is not allowed.")
+
+
+def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
+    """SHA-256 over a domain label and length-prefixed parts; injective in (label, parts).
+
+    Args:
+        label: the domain, without the common prefix ``fedward/v1/``.
+        parts: bytes as they are, text as UTF-8, integers as 8 bytes big-endian (unsigned).
+    """
+    digest = hashlib.sha256()
+    for part in (f"fedward/v1/{label}", *parts):
+        raw = part.encode() if isinstance(part, str) else part.to_bytes(8, "big") if isinstance(part, int) else part
+        digest.update(len(raw).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.digest()
