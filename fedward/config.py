@@ -1,0 +1,81 @@
+"""Configuration files: TOML, read once, checked strictly.
+
+Unknown keys are errors with a suggestion, because a silently ignored privacy setting is a leak.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedward.errors import ConfigError, UnknownKeyError
+
+MAX_CONFIG_BYTES = 1024 * 1024
+
+
+class Section(BaseModel):
+    """Base of every configuration section: immutable, no unknown keys, no silent type conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Parsed = TypeVar("Parsed", bound=Section)
+
+
+def load_toml(path: Path, model: type[Parsed]) -> Parsed:
+    """Reads ``path`` as TOML into ``model``.
+
+    Raises:
+        ConfigError: unreadable, not TOML, or a value out of range.
+        UnknownKeyError: a key that ``model`` does not have; names the nearest one.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"The configuration file {path} cannot be read ({error.strerror}).") from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
+    try:
+        document = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
+    return parse(document, model, source=str(path))
+
+
+def parse(document: dict[str, Any], model: type[Parsed], *, source: str) -> Parsed:
+    """Validates ``document``; ``source`` names it in errors. Raises like :func:`load_toml`."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownKeyError(
+                f"{source} has an unknown key {where!r}.", fix=_suggestion(model, first["loc"])
+            ) from error
+        raise ConfigError(f"{source}: {where or 'file'}: {first['msg']}.") from error
+
+
+def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    section: type[BaseModel] = model
+    for part in location[:-1]:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section_of(section.model_fields[part].annotation) or section
+    key = str(location[-1])
+    near = difflib.get_close_matches(key, section.model_fields, n=1)
+    known = ", ".join(sorted(section.model_fields))
+    return f"Did you mean {near[0]!r}?" if near else f"Known keys here: {known}."
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, list, tuple, dict) or get_args(annotation):
+        for inner in get_args(annotation):
+            if found := _section_of(inner):
+                return found
+    return None
