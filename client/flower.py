@@ -1,0 +1,59 @@
+"""Flower edge of the hospital: a ClientApp that hands each leg to the locally built hospital.
+
+Nothing but a closed refusal code leaves on failure: exception texts may quote records.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from flwr.app import Context
+from flwr.app import Message as FlowerMessage
+from flwr.clientapp import ClientApp
+
+from fedward.errors import FedwardError
+from fedward.flower import pack_reply, unpack_request
+from fedward.legs import Reply, Request
+
+LOG = logging.getLogger(__name__)
+
+LEGS = ("hello", "join", "bundles", "seal", "manifest", "mask", "confirm", "unmask", "result")
+"""Every leg a hospital answers; the message protocol is ``docs/protocol.md``."""
+
+
+class Site(Protocol):
+    """What the Flower edge needs of a hospital (see ``fedward.client.hospital``)."""
+
+    name: str
+
+    def answer(self, request: Request) -> Reply:
+        """Handles one leg; raises :class:`FedwardError` to refuse."""
+        ...
+
+
+def make_client_app(site: Site) -> ClientApp:
+    """A Flower ClientApp that serves ``site`` and nothing else."""
+    app = ClientApp()
+
+    def handle(message: FlowerMessage, context: Context) -> FlowerMessage:
+        leg = message.metadata.message_type.partition(".")[2]
+        return FlowerMessage(pack_reply(answer_or_refuse(site, leg, message)), reply_to=message)
+
+    for leg in LEGS:
+        app.train(leg)(handle)
+    return app
+
+
+def answer_or_refuse(site: Site, leg: str, message: FlowerMessage) -> Reply:
+    """The site's reply, or the bare code of why there is none. Details go to the site's own log."""
+    try:
+        if leg == "hello":
+            return Reply(site.name.encode("ascii"))
+        return site.answer(unpack_request(leg, message.content))
+    except FedwardError as error:
+        LOG.warning("refused leg %s: %s", leg, error.code)
+        return Reply(refusal=error.code)
+    except Exception as error:
+        LOG.error("leg %s failed: %s", leg, type(error).__name__)
+        return Reply(refusal=FedwardError.code)

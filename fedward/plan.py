@@ -1,0 +1,115 @@
+"""The plan: everything about a run that every hospital must know, agree to and pin by its hash.
+
+A plan holds public constants only. Nothing in it is computed from patients: the sampling rate, the
+expected batch and the noise come from the plan, never from a hospital's data.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fedward.config import Section
+from fedward.messages import labelled_hash
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class AdapterPlan(Section):
+    """The LoRA adapter (Hu et al. 2021): W = W0 + (alpha / rank) B A on the target modules."""
+
+    rank: Annotated[int, Field(ge=1, le=256)] = 8
+    alpha: Positive = 16.0
+    targets: Annotated[tuple[str, ...], Field(strict=False)] = ("query", "value")
+    top_layers: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=8, le=512)] = 64
+    init_seed: Annotated[int, Field(ge=0)] = 0
+
+
+class TrainingPlan(Section):
+    """Local training: the same steps at every hospital, Adam with one rate for the head and one for LoRA."""
+
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
+    local_steps: Annotated[int, Field(ge=1, le=10_000)] = 4
+    learning_rate_head: Positive = 0.1
+    learning_rate_lora: Positive = 0.003
+
+
+class PrivacyPlan(Section):
+    """What determines the guarantee; apart from every speed setting on purpose.
+
+    ``noise_multiplier`` and the release multipliers are standard deviations in units of the
+    sensitivity; they are calibrated from ``epsilon`` when the plan is made and then fixed.
+    """
+
+    private: bool = True
+    placement: Literal["local"] = "local"
+    epsilon: Positive | None = 8.0
+    delta: Fraction = 1e-5
+    clip: Positive = 0.5
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
+    patients_per_site: Annotated[int, Field(ge=1)] = 400
+    noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    release_every: Annotated[int, Field(ge=1)] = 5
+    release_share: Fraction = 0.05
+    release_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    evaluation_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    unsafe_exact_evaluation: bool = False
+
+    @property
+    def expected_batch(self) -> float:
+        """The denominator of every step: sampling rate times the public patient count of the plan."""
+        return self.sampling_rate * self.patients_per_site
+
+
+class SecureSumPlan(Section):
+    """Encoding of the summed vector; see ``docs/protocol.md``."""
+
+    delta_bound: Positive = 4.0
+    delta_ring_bits: Literal[16, 32] = 32
+    delta_step: Positive = 2.0**-20
+    delta_l2_clip: Positive = 64.0
+    leg_seconds: Annotated[int, Field(ge=1)] = 600
+
+
+class Plan(Section):
+    """One federated run."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    task: Literal["mortality", "los3"] = "mortality"
+    strategy: str = "ffa"
+    base_model: str = "tiny-clinical"
+    base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    evaluation_fraction: Fraction = 0.4
+    split_salt: str = "fedward"
+    adapter: AdapterPlan = AdapterPlan()
+    training: TrainingPlan = TrainingPlan()
+    privacy: PrivacyPlan = PrivacyPlan()
+    secure_sum: SecureSumPlan = SecureSumPlan()
+
+    @property
+    def train_releases(self) -> int:
+        """How many rounds release statistics of training patients."""
+        return self.training.rounds // self.privacy.release_every
+
+    @property
+    def evaluation_releases(self) -> int:
+        """How many times evaluation statistics are released: after every round, and before the first."""
+        return self.training.rounds + 1
+
+    def hash(self) -> bytes:
+        """SHA-256 over the canonical form (sorted JSON, floats by their exact hexadecimal value)."""
+        return labelled_hash("plan", json.dumps(_exact(self.model_dump(mode="python")), sort_keys=True))
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: _exact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_exact(item) for item in value]
+    return value

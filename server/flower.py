@@ -1,0 +1,119 @@
+"""Flower edge of the coordinator: the ServerApp, and a transport over Flower's message grid.
+
+The loop pushes one leg, then pulls replies as they arrive and hands each on at once, so sums
+accumulate while slower hospitals still work; whoever has not answered at the deadline has dropped out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from flwr.app import Context
+from flwr.app import Message as FlowerMessage
+from flwr.serverapp import Grid, ServerApp
+
+from fedward.errors import DeadlineError, FedwardError
+from fedward.flower import message_type, pack_request, unpack_reply
+from fedward.legs import Reply, Request
+from fedward.messages import MalformedMessageError
+
+POLL_SECONDS = 0.05
+LEG_HELLO = "hello"
+
+
+class UnreachableHospitalsError(DeadlineError):
+    """Hospitals of the roster did not come online in time."""
+
+    code = "FW-TIME-002"
+    default_fix = "Check with the named sites that their client daemon is running, then start the run again."
+
+
+class GridTransport:
+    """Sends requests to hospitals by site name over a Flower :class:`Grid`.
+
+    Args:
+        grid: Flower's grid: in-process, Ray or a SuperLink.
+        clock: monotonic seconds.
+        sleep: waits between polls.
+    """
+
+    def __init__(
+        self, grid: Grid, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._grid, self._clock, self._sleep = grid, clock, sleep
+        self._node_of: dict[str, int] = {}
+        self.bytes_up: dict[str, int] = {}
+        self.bytes_down: dict[str, int] = {}
+
+    def discover(self, sites: list[str], *, seconds: float) -> None:
+        """Finds which Flower node speaks for which site.
+
+        A node's word is enough here: it only decides where messages go. Who may take part is decided
+        by the signatures of the roster.
+
+        Raises:
+            UnreachableHospitalsError: a site did not appear within ``seconds``.
+        """
+        deadline = self._clock() + seconds
+        asked: set[int] = set()
+        while missing := [site for site in sites if site not in self._node_of]:
+            fresh = [node for node in self._grid.get_node_ids() if node not in asked]
+            asked.update(fresh)
+            requests = {node: Request(LEG_HELLO, b"") for node in fresh}
+            for node, reply in self._deliver(requests, deadline=min(deadline, self._clock() + 10)):
+                site = reply.payload.decode("ascii", "replace")
+                if site in missing and not reply.refusal:
+                    self._node_of.setdefault(site, node)
+            if all(site in self._node_of for site in sites):
+                return
+            if self._clock() >= deadline:
+                raise UnreachableHospitalsError(f"{len(missing)} of {len(sites)} hospitals are not online.")
+            self._sleep(POLL_SECONDS)
+
+    def exchange(self, requests: Mapping[str, Request], *, seconds: float) -> Iterator[tuple[str, Reply]]:
+        """See :class:`fedward.legs.Transport`."""
+        site_of = {self._node_of[site]: site for site in requests}
+        by_node = {self._node_of[site]: request for site, request in requests.items()}
+        for site, request in requests.items():
+            self.bytes_down[site] = self.bytes_down.get(site, 0) + request.nbytes
+        for node, reply in self._deliver(by_node, deadline=self._clock() + seconds):
+            site = site_of[node]
+            self.bytes_up[site] = self.bytes_up.get(site, 0) + reply.nbytes
+            yield site, reply
+
+    def _deliver(self, requests: Mapping[int, Request], *, deadline: float) -> Iterator[tuple[int, Reply]]:
+        messages = [
+            self._grid.create_message(pack_request(request), message_type(request.leg), node, group_id=request.leg)
+            for node, request in requests.items()
+        ]
+        open_ids = set(self._grid.push_messages(messages))
+        while open_ids:
+            for message in self._grid.pull_messages(list(open_ids)):
+                open_ids.discard(message.metadata.reply_to_message_id)
+                yield message.metadata.src_node_id, _reply_of(message)
+            if open_ids and self._clock() >= deadline:
+                return
+            if open_ids:
+                self._sleep(POLL_SECONDS)
+
+
+def _reply_of(message: FlowerMessage) -> Reply:
+    if message.has_error():
+        # The reason text of a remote exception is not ours to read: it may hold anything.
+        return Reply(refusal=FedwardError.code)
+    try:
+        return unpack_reply(message.content)
+    except MalformedMessageError as error:
+        return Reply(refusal=error.code)
+
+
+def make_server_app(main: Callable[[GridTransport], None]) -> ServerApp:
+    """A Flower ServerApp that runs ``main`` over the grid it is given."""
+    app = ServerApp()
+
+    @app.main()
+    def run(grid: Grid, context: Context) -> None:
+        main(GridTransport(grid))
+
+    return app
