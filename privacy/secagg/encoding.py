@@ -1,0 +1,185 @@
+"""Between real values and ring words: stochastic rounding, sums modulo 2^w, two's complement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.errors import RunFailedError
+from fedward.privacy.secagg.layout import LayoutError, RingOverflowError, Segment, VectorLayout
+from fedward.privacy.secagg.prg import add_masks
+
+__all__ = [
+    "BoundExceededError",
+    "LayoutError",
+    "RingOverflowError",
+    "RingVector",
+    "Segment",
+    "VectorLayout",
+    "decode",
+    "encode",
+]
+
+Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
+Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
+
+_UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
+_SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
+_CHUNK = 16 * 1024
+"""Values rounded together: the five temporaries of 64 KiB stay in a core's second-level cache."""
+
+
+class BoundExceededError(RunFailedError):
+    """A value lies beyond its segment's bound, or is not a number."""
+
+    code = "FW-SECAGG-113"
+    default_fix = "Clip values to the bound of their segment before they are encoded."
+
+
+class RingVector:
+    """A vector of ring words over a layout, in one contiguous buffer.
+
+    Args:
+        layout: the segments.
+        buffer: ``layout.nbytes`` bytes (one-dimensional, uint8); used as it is, not copied.
+
+    Raises:
+        LayoutError: the buffer has another length, or a gap between segments is not zero.
+    """
+
+    def __init__(self, layout: VectorLayout, buffer: NDArray[np.uint8]) -> None:
+        if buffer.dtype != np.uint8 or buffer.shape != (layout.nbytes,) or not buffer.flags.c_contiguous:
+            raise LayoutError(f"A vector over this layout has {layout.nbytes} bytes.")
+        self.layout = layout
+        self.buffer = buffer
+        end = 0
+        for start, stop in layout.spans.values():
+            if buffer[end:start].any():
+                raise LayoutError("A vector has bytes between its segments.")
+            end = stop
+
+    @classmethod
+    def zeros(cls, layout: VectorLayout) -> RingVector:
+        """Returns the zero vector, the start of a running sum."""
+        return cls(layout, np.zeros(layout.nbytes, np.uint8))
+
+    @classmethod
+    def from_bytes(cls, layout: VectorLayout, data: bytes | bytearray | memoryview) -> RingVector:
+        """Returns a view of ``data`` without copying; read-only if ``data`` is.
+
+        Raises:
+            LayoutError: see the class.
+        """
+        return cls(layout, np.frombuffer(data, np.uint8))
+
+    def segment(self, name: str) -> Words:
+        """Returns the words of a segment, sharing memory with the vector."""
+        bits = next((s.ring_bits for s in self.layout.segments if s.name == name), 32)
+        return self.buffer[self.layout.slice_of(name)].view(_UNSIGNED[bits])
+
+    def add_(self, other: RingVector) -> None:
+        """Adds ``other`` in place, each segment modulo 2^w.
+
+        Raises:
+            LayoutError: the layouts differ.
+        """
+        if other.layout != self.layout:
+            raise LayoutError("Vectors of different layouts cannot be added.")
+        for item in self.layout.segments:
+            words: NDArray[Any] = self.segment(item.name)
+            np.add(words, other.segment(item.name), out=words)
+
+    def add_masks_(self, signed_seeds: Sequence[tuple[int, bytes]], *, threads: int = 1) -> None:
+        """Adds masks in place: one stream over the whole vector, see :func:`~fedward.privacy.secagg.prg.add_masks`."""
+        for item in self.layout.segments:
+            start = self.layout.slice_of(item.name).start
+            add_masks(self.segment(item.name), signed_seeds, offset_bytes=start, threads=threads)
+
+    def copy(self) -> RingVector:
+        """Returns a writable copy."""
+        return RingVector(self.layout, self.buffer.copy())
+
+    def tobytes(self) -> bytes:
+        """Returns the buffer as bytes."""
+        return self.buffer.tobytes()
+
+
+def encode(layout: VectorLayout, values: Mapping[str, NDArray[Any]], uniform: Uniform) -> RingVector:
+    """Puts values on the grid and into the ring.
+
+    Float segments are rounded stochastically, q = floor(x / gamma + u): unbiased, and |q - x/gamma| < 1.
+    float32 input is computed in float32: x / gamma carries a relative error of at most 2^-23 (none if
+    gamma is a power of two), which is that of the input itself; the rounding after it is exact.
+    Integer segments (int64) are grid integers already, such as sums with discrete noise, and are taken as they are.
+
+    Args:
+        layout: the segments.
+        values: one array per segment, of its size: float32, float64 or int64.
+        uniform: returns that many numbers uniform in [0, 1), normally ``SecureStream.uniform32``. Its
+            resolution bounds the bias: 2^-24 of a grid unit for 24 bits.
+
+    Raises:
+        LayoutError: segments missing or unknown, wrong size or type.
+        BoundExceededError: |x| > bound, a value that is not a number, or a grid integer beyond the
+            bound and the noise the layout declares.
+    """
+    if set(values) != {segment.name for segment in layout.segments}:
+        raise LayoutError("The values do not name the segments of the layout.")
+    vector = RingVector.zeros(layout)
+    for segment in layout.segments:
+        flat = np.ravel(values[segment.name])
+        if flat.size != segment.size:
+            raise LayoutError(f"Segment {segment.name} has {segment.size} values, not {flat.size}.")
+        words = vector.segment(segment.name).view(_SIGNED[segment.ring_bits])
+        if flat.dtype == np.int64:
+            _take_grid(segment, flat, words)
+        elif flat.dtype in (np.float32, np.float64):
+            _round(segment, flat, words, uniform)
+        else:
+            raise LayoutError(f"Segment {segment.name} is neither float32, float64 nor int64.")
+    return vector
+
+
+def decode(total: RingVector) -> dict[str, NDArray[np.float64]]:
+    """Reads a sum of encoded vectors as values: two's complement times gamma.
+
+    The distance from the exact sum over n hospitals is below n gamma (plus the float32 error of
+    :func:`encode`).
+    """
+    return {
+        segment.name: total.segment(segment.name).view(_SIGNED[segment.ring_bits]) * float(segment.step)
+        for segment in total.layout.segments
+    }
+
+
+def _take_grid(segment: Segment, values: NDArray[np.int64], words: NDArray[Any]) -> None:
+    limit = segment.grid_bound + segment.grid_noise
+    if int(values.max()) > limit or int(values.min()) < -limit:
+        raise BoundExceededError(f"A grid value of segment {segment.name} exceeds its bound.")
+    words[...] = values
+
+
+def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform: Uniform) -> None:
+    kind = values.dtype.type
+    inverse = kind(1.0 / segment.step)
+    scaled, whole = np.empty(_CHUNK, kind), np.empty(_CHUNK, kind)
+    carry = np.empty(_CHUNK, words.dtype)
+    for start in range(0, values.size, _CHUNK):
+        part = values[start : start + _CHUNK]
+        # Written so that a NaN, which compares false, is refused too.
+        if not (float(part.max()) <= segment.bound and float(part.min()) >= -segment.bound):
+            raise BoundExceededError(f"A value of segment {segment.name} exceeds its bound or is not a number.")
+        x, low, up = scaled[: part.size], whole[: part.size], carry[: part.size]
+        out = words[start : start + _CHUNK]
+        np.multiply(part, inverse, out=x)
+        # floor(x) + floor(frac(x) + u) rather than floor(x + u): the fraction is exact in floating
+        # point, whereas adding u to a large x would drop bits of u and bias the result.
+        np.floor(x, out=low)
+        np.subtract(x, low, out=x)
+        np.add(x, uniform(part.size), out=x, casting="same_kind")
+        np.copyto(out, low, casting="unsafe")
+        np.copyto(up, x, casting="unsafe")
+        np.add(out, up, out=out)

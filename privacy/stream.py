@@ -1,0 +1,98 @@
+"""A fast cryptographic random stream: AES-256 in counter mode (NIST SP 800-38A section 6.5).
+
+Rounding, noise and sampling all need randomness that an observer cannot guess: the guarantee of a
+mechanism is void if its random numbers can be reproduced. numpy's generators are not made for that,
+and asking the operating system for every number is slow, so the system is asked for one key and
+AES-256-CTR stretches it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from fedward.errors import FedwardError
+
+KEY_BYTES = 32
+_ZEROS = bytes(64 * 1024)
+
+
+class StreamForkedError(FedwardError):
+    """A random stream was carried into a forked process, where it would repeat its numbers."""
+
+    code = "FW-STREAM-001"
+    default_fix = "Create a new SecureStream in the child process."
+
+
+class SecureStream:
+    """Random words from one AES-256-CTR keystream, never the same bytes twice.
+
+    Calls may come from several threads; which thread receives which bytes is then unspecified.
+
+    Args:
+        key: 32 bytes. A fixed key makes the stream reproducible, which tests and simulations need; a
+            hospital uses :meth:`from_os`.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"A stream key has {KEY_BYTES} bytes.")
+        self._cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_os(cls) -> SecureStream:
+        """Returns a stream under a fresh key from the operating system."""
+        return cls(os.urandom(KEY_BYTES))
+
+    def fill(self, out: NDArray[np.uint8]) -> None:
+        """Overwrites ``out`` (contiguous, one-dimensional) with the next ``out.size`` bytes.
+
+        Raises:
+            StreamForkedError: the process is not the one that created the stream.
+        """
+        if os.getpid() != self._process:
+            raise StreamForkedError("A random stream was used in a process that did not create it.")
+        with self._lock:
+            for start in range(0, out.size, len(_ZEROS)):
+                part = out[start : start + len(_ZEROS)]
+                self._cipher.update_into(memoryview(_ZEROS)[: part.size], part.data)
+
+    def bytes(self, count: int) -> bytes:
+        """Returns the next ``count`` bytes."""
+        out = np.empty(count, np.uint8)
+        self.fill(out)
+        return out.tobytes()
+
+    def uint32(self, count: int) -> NDArray[np.uint32]:
+        """Returns ``count`` uniform 32-bit words."""
+        out = np.empty(count, "<u4")
+        self.fill(out.view(np.uint8))
+        return out
+
+    def uint64(self, count: int) -> NDArray[np.uint64]:
+        """Returns ``count`` uniform 64-bit words."""
+        out = np.empty(count, "<u8")
+        self.fill(out.view(np.uint8))
+        return out
+
+    def uniform32(self, count: int) -> NDArray[np.float32]:
+        """Returns ``count`` float32 numbers, uniform over the multiples of 2^-24 in [0, 1)."""
+        words = self.uint32(count)
+        np.right_shift(words, 8, out=words)
+        out = words.astype(np.float32)  # exact: 24 bits fit the significand
+        out *= np.float32(2.0**-24)
+        return out
+
+    def uniform64(self, count: int) -> NDArray[np.float64]:
+        """Returns ``count`` float64 numbers, uniform over the multiples of 2^-53 in [0, 1)."""
+        words = self.uint64(count)
+        np.right_shift(words, 11, out=words)
+        out = words.astype(np.float64)
+        out *= 2.0**-53
+        return out
