@@ -23,13 +23,15 @@ from fedward.errors import DataError
 Array: TypeAlias = NDArray[Any]
 Interval: TypeAlias = tuple[float, float]
 
-HISTOGRAM_BINS: Final = 32
-HISTOGRAM_LOGIT_RANGE: Final = 6.0
-"""Histogram edges span the logits -6 ... 6, that is probabilities 0.0025 ... 0.9975."""
+HISTOGRAM_BINS: Final = 16
+"""Every cell carries its own noise, so more bins cost a noised AUROC more than coarse ties do."""
+
+HISTOGRAM_LOGIT_RANGE: Final = 4.0
+"""Inner histogram edges span the logits -4 ... 4, that is probabilities 0.018 ... 0.982."""
 
 
 class MetricInputError(DataError):
-    """Labels and predictions cannot be scored: unequal lengths, a label other than 0 or 1, or a value that is not finite."""
+    """Labels and predictions cannot be scored: unequal lengths, a label other than 0 or 1, or a value not finite."""
 
     code = "FW-DATA-090"
     default_fix = "Score one finite prediction per patient against labels that are 0 or 1."
@@ -227,11 +229,13 @@ def score_histogram(y: Array, p: Array, *, bins: int = HISTOGRAM_BINS) -> NDArra
 def auroc_from_histogram(histogram: Array) -> float | None:
     """AUROC of a (possibly noised) sum of :func:`score_histogram`, shape [2, bins].
 
-    Patients in one bin count as ties. Without noise the result is within half the fraction of
-    same-bin pairs of the exact AUROC.
+    Patients in one bin count as ties, and pairs run across hospitals: it is the pooled AUROC, not
+    the stratified one. Negative noisy cells enter as they are. Clipping them to zero would add
+    phantom patients spread evenly over both classes and pull every noised AUROC towards 0.5; the
+    independent noise of the two rows leaves the unclipped estimate without that bias.
 
     Returns:
-        A number in [0, 1], or None if a class is empty.
+        A number in [0, 1], or None if a class is empty or drowned in noise (its sum is not positive).
 
     Raises:
         MetricInputError: not of shape [2, bins], or not finite.
@@ -239,9 +243,11 @@ def auroc_from_histogram(histogram: Array) -> float | None:
     counts = np.asarray(histogram, dtype=np.float64)
     if counts.ndim != 2 or counts.shape[0] != 2 or not np.isfinite(counts).all():
         raise MetricInputError("A score histogram must be finite and have two rows.")
-    negatives, positives = np.maximum(counts, 0.0)
-    pairs = float(positives.sum() * negatives.sum())
-    return _concordance_of_counts(positives, negatives) / pairs if pairs else None
+    negatives, positives = counts
+    if negatives.sum() <= 0 or positives.sum() <= 0:
+        return None
+    ratio = _concordance_of_counts(positives, negatives) / float(positives.sum() * negatives.sum())
+    return min(1.0, max(0.0, ratio))
 
 
 def scorecard(y: Array, p: Array, *, seed: int = 0) -> dict[str, Any]:
