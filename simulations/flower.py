@@ -37,6 +37,7 @@ class InProcessGrid(Grid):
         self._contexts = {node: _context(node) for node in apps}
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hospital")
         self._replies: dict[str, Future[Message]] = {}
+        self._pushed = 0
         self._on_reply = on_reply
         self._run: Run | None = None
 
@@ -69,7 +70,8 @@ class InProcessGrid(Grid):
         """Starts the addressed ClientApps; returns one id per message."""
         ids = []
         for message in messages:
-            message_id = f"m{len(self._replies)}"
+            self._pushed += 1
+            message_id = f"m{self._pushed}"
             message.metadata.__dict__["_message_id"] = message_id
             self._replies[message_id] = self._pool.submit(self._deliver, message)
             ids.append(message_id)
@@ -79,12 +81,13 @@ class InProcessGrid(Grid):
         """Waits for at least one of ``message_ids`` and returns all that are ready, in the order asked."""
         asked = list(message_ids)
         wait([self._replies[message_id] for message_id in asked], return_when=FIRST_COMPLETED)
-        return [self._replies[message_id].result() for message_id in asked if self._replies[message_id].done()]
+        ready = [message_id for message_id in asked if self._replies[message_id].done()]
+        return [self._replies.pop(message_id).result() for message_id in ready]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Pushes ``messages`` and waits for every reply."""
         ids = list(self.push_messages(messages))
-        return [self._replies[message_id].result(timeout) for message_id in ids]
+        return [self._replies.pop(message_id).result(timeout) for message_id in ids]
 
     def _deliver(self, message: Message) -> Message:
         node = message.metadata.dst_node_id

@@ -1,0 +1,117 @@
+"""Local training: some private steps from the global adapter, and the clipped delta that results.
+
+The optimizer's moments stay at the hospital and live on from round to round. They are functions of
+noised gradients only, so keeping them costs no privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedward.adapter import Vector
+from fedward.client.models.adapter_model import AdapterModel, get_vector, set_vector
+from fedward.client.records import Records
+from fedward.plan import Plan
+from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.stream import SecureStream
+
+PREDICTION_BATCH = 256
+
+
+class LocalTrainer:
+    """Trains one adapter model on one hospital's training patients under the plan's constants.
+
+    Args:
+        model: changed in place.
+        records: training patients.
+        plan: steps, rates, clip, noise; nothing is taken from the data.
+        stream: noise and sampling; from the operating system except in marked non-private runs.
+        patients_per_site: the public patient number behind the denominator; the plan's unless this
+            trainer stands for several hospitals (pooled comparison).
+        microbatch: records per forward pass; speed and memory only.
+    """
+
+    def __init__(
+        self,
+        model: AdapterModel,
+        records: Records,
+        plan: Plan,
+        stream: SecureStream,
+        *,
+        patients_per_site: int | None = None,
+        microbatch: int | None = None,
+    ) -> None:
+        privacy = plan.privacy
+        self._model, self._records, self._plan = model, records, plan
+        head = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
+        lora = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(
+            [
+                {"params": head, "lr": plan.training.learning_rate_head},
+                {"params": lora, "lr": plan.training.learning_rate_lora},
+            ]
+        )
+        parameters = DPParameters(
+            noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
+            clip=privacy.clip,
+            sampling_rate=privacy.sampling_rate,
+            expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
+            private=privacy.private,
+        )
+        self._sampler = PatientSampler(records.patients, parameters, stream)
+        self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch)
+
+    def run(self, adapter: Vector, steps: int, *, between_steps: Callable[[], None] | None = None) -> Vector:
+        """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, float32 ``[P]``.
+
+        ``between_steps`` is called before each step; it may raise to stop (the kill switch).
+        """
+        set_vector(self._model, adapter)
+        self._model.train()
+        for _ in range(steps):
+            if between_steps is not None:
+                between_steps()
+            rows, patients = self._sampler.sample()
+            self._engine.step(self._losses, rows, patients)
+        return clip_delta(get_vector(self._model) - adapter, self._plan)
+
+    def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        logits = self._model(*self._records.batch(rows))
+        labels = torch.from_numpy(self._records.labels[rows])
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+
+
+def clip_delta(delta: Vector, plan: Plan) -> Vector:
+    """Scales ``delta`` to the plan's L2 norm and cuts entries at its bound, as the encoding requires."""
+    norm = float(np.linalg.norm(delta.astype(np.float64)))
+    if not np.isfinite(norm):
+        raise FloatingPointError("training diverged: the delta is not finite")
+    scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
+    bound = plan.secure_sum.delta_bound
+    return np.clip(delta * np.float32(scale), -bound, bound).astype(np.float32)
+
+
+def predict(model: AdapterModel, adapter: Vector, records: Records) -> NDArray[np.float64]:
+    """Probabilities float64 ``[N]`` of ``records`` under ``adapter``."""
+    set_vector(model, adapter)
+    model.eval()
+    # Records of similar length share a batch: padding is most of the cost of short notes.
+    order = np.argsort(records.attention_mask.sum(axis=1), kind="stable")
+    logits = np.empty(len(records), dtype=np.float64)
+    with torch.no_grad():
+        for start in range(0, len(order), PREDICTION_BATCH):
+            rows = order[start : start + PREDICTION_BATCH]
+            logits[rows] = model(*records.batch(rows)).double().numpy()
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float64)
+
+
+def patient_losses(probabilities: NDArray[np.float64], records: Records) -> NDArray[np.float64]:
+    """Mean binary cross-entropy of each patient, float64 ``[patients]``."""
+    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    losses = -np.where(records.labels > 0.5, np.log(p), np.log1p(-p))
+    counts = np.bincount(records.patients)
+    return np.asarray(np.bincount(records.patients, weights=losses) / np.maximum(counts, 1), dtype=np.float64)

@@ -1,0 +1,87 @@
+"""Entry point: builds the command tree and turns every expected failure into one clear message.
+
+Heavy imports (torch, Flower) happen inside the commands, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import fedward
+from fedward.errors import FedwardError, StoppedError
+
+app = typer.Typer(
+    name="fedward",
+    help="Hospitals fine-tune one language model together; the coordinator sees only encrypted sums.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _global(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"fedward {fedward.__version__}")
+        raise typer.Exit
+
+
+def _mount() -> None:
+    from fedward.cli import data, evaluate, explain, models, roster, simulate
+
+    app.command("simulate")(simulate.simulate)
+    app.command("evaluate")(evaluate.evaluate)
+    app.command("explain")(explain.explain)
+    app.add_typer(data.app, name="data", help="Look at a data folder before training on it.")
+    app.add_typer(models.app, name="models", help="Base models: list, fetch, locate.")
+    app.add_typer(roster.app, name="roster", help="Who takes part: show, approve, verify.")
+
+
+def run() -> None:
+    """Runs the command line; the console script of the package."""
+    _mount()
+    try:
+        app()
+    except FedwardError as error:
+        _print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _print_error(StoppedError("Stopped from the keyboard.", fix="Start the command again when you are ready."))
+        sys.exit(StoppedError.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("FEDWARD_DEBUG"):
+            raise
+        # The text of an unexpected exception may quote a record, so only its kind is shown.
+        _print_error(
+            FedwardError(
+                f"An unexpected {type(error).__name__} ended the command.",
+                fix="Run it again with FEDWARD_DEBUG=1 on a machine where the trace may be shown, and report it.",
+            )
+        )
+        sys.exit(FedwardError.exit_code)
+
+
+def _print_error(error: FedwardError) -> None:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": {"code": error.code, "message": error.message, "fix": error.fix}}), err=True)
+        return
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]{error.code}[/] ", end="")
+    console.print(error.message, markup=False)
+    if error.fix:
+        console.print("[bold]Fix:[/] ", end="")
+        console.print(error.fix, markup=False)
+    console.print(f"[dim]More: fedward explain {error.code}[/]")

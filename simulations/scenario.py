@@ -1,0 +1,119 @@
+"""Scenario files: what `fedward simulate` runs. TOML, strict, with the privacy settings in a section of their own."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedward.config import Section, load_toml
+from fedward.errors import ConfigError, TooFewHospitalsError
+from fedward.plan import AdapterPlan, PrivacyPlan, SecureSumPlan, TrainingPlan
+
+MIN_HOSPITALS = 3
+_SHIPPED = resources.files("fedward.simulations") / "scenarios"
+
+
+class SyntheticHospitalConfig(Section):
+    """One synthetic hospital; the shift knobs are explained in ``fedward.simulations.synthetic``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    patients: Annotated[int, Field(ge=1, le=1_000_000)]
+    label_shift: float = 0.0
+    covariate_shift: float = 0.0
+    concept_shift: float = 0.0
+
+
+class DataConfig(Section):
+    """Where the hospitals' records come from.
+
+    ``synthetic`` draws hospitals; ``eicu`` and ``mimic-iii`` read ``path`` (relative to
+    ``FEDWARD_DATA`` when that is set) and split its patients: by region for eICU, otherwise into
+    ``hospitals`` parts by a keyed hash of the patient.
+    """
+
+    source: Literal["synthetic", "eicu", "mimic-iii"] = "synthetic"
+    path: str | None = None
+    hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
+    site: list[SyntheticHospitalConfig] | None = None
+
+
+class SpeedConfig(Section):
+    """Settings that change how fast a run is and nothing else."""
+
+    hospitals_at_once: Annotated[int, Field(ge=1, le=64)] = 2
+    microbatch: Annotated[int, Field(ge=1)] = 256
+    torch_threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class CompareConfig(Section):
+    """What is trained beside the federation for comparison, with the same steps and the same privacy."""
+
+    local: bool = True
+    central: bool = True
+
+
+class Scenario(Section):
+    """A whole simulated federation."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    description: str = ""
+    task: Literal["mortality", "los3"] = "mortality"
+    model: str = "tiny-clinical"
+    strategy: str = "ffa"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    evaluation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    data: DataConfig = DataConfig()
+    adapter: AdapterPlan = AdapterPlan()
+    training: TrainingPlan = TrainingPlan()
+    privacy: PrivacyPlan = PrivacyPlan()
+    secure_sum: SecureSumPlan = SecureSumPlan()
+    speed: SpeedConfig = SpeedConfig()
+    compare: CompareConfig = CompareConfig()
+
+    def check(self) -> Scenario:
+        """Rules across sections; returns itself.
+
+        Raises:
+            TooFewHospitalsError: fewer than three hospitals.
+            ConfigError: a data source without its folder, or a private run without epsilon or noise.
+        """
+        sites = self.data.site
+        count = len(sites) if sites is not None else self.data.hospitals
+        if count is not None and count < MIN_HOSPITALS:
+            raise TooFewHospitalsError(f"The scenario {self.name!r} has {count} hospitals.")
+        if sites is not None and len({site.name for site in sites}) != len(sites):
+            raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
+        if self.data.source != "synthetic" and self.data.path is None:
+            raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
+        if self.privacy.private and self.privacy.epsilon is None and self.privacy.noise_multiplier == 0:
+            raise ConfigError(
+                f"The scenario {self.name!r} is private but has neither an epsilon nor a noise multiplier.",
+                fix="Set privacy.epsilon, or privacy.private = false.",
+            )
+        return self
+
+
+def shipped_scenarios() -> list[str]:
+    """Names of the scenarios inside the package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _SHIPPED.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_scenario(name_or_path: str) -> Scenario:
+    """Loads a shipped scenario by name or a file by path, and checks it.
+
+    Raises:
+        ConfigError: no such scenario, or one that does not hold together.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.exists():
+        return load_toml(path, Scenario).check()
+    if name_or_path not in shipped_scenarios():
+        raise ConfigError(
+            f"There is no scenario {name_or_path!r}.",
+            fix=f"Give the path of a TOML file, or one of: {', '.join(shipped_scenarios())}.",
+        )
+    with resources.as_file(_SHIPPED / f"{name_or_path}.toml") as shipped:
+        return load_toml(shipped, Scenario).check()

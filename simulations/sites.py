@@ -1,0 +1,109 @@
+"""Makes the hospitals of a scenario: draws or reads their records and splits each one's patients."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedward.client.data import Example, load_examples, split_patients
+from fedward.client.data.errors import OneClassError
+from fedward.errors import ConfigError, DataError, TooFewHospitalsError
+from fedward.messages import labelled_hash
+from fedward.plan import Plan
+from fedward.simulations.scenario import MIN_HOSPITALS, DataConfig, Scenario
+from fedward.simulations.synthetic import HospitalSpec, default_hospitals, draw, write_mimic3
+
+DATA_ROOT = "FEDWARD_DATA"
+
+
+class MissingDataFolderError(DataError):
+    """The folder a scenario reads does not exist on this machine."""
+
+    code = "FW-DATA-050"
+    default_fix = f"Set {DATA_ROOT} to the folder that holds the data sets, or write an absolute data.path."
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """One hospital's patients, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
+
+    name: str
+    train: Sequence[Example]
+    evaluation: Sequence[Example]
+    eta: Mapping[str, float] | None = field(default=None, repr=False)
+
+
+def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
+    """All hospitals of ``scenario``, in order of name.
+
+    Raises:
+        DataError: unreadable or unusable data; a hospital that is empty or has one class only.
+        TooFewHospitalsError: fewer than three hospitals come out.
+    """
+    sites = sorted(_sites_of(scenario, plan), key=lambda site: site.name)
+    if len(sites) < MIN_HOSPITALS:
+        raise TooFewHospitalsError(f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.")
+    for site in sites:
+        for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
+            if len({example.label for example in examples}) < 2:
+                raise OneClassError(
+                    f"The {part} patients of hospital {site.name!r} do not have both outcomes.",
+                    fix="Give the hospital more patients, join it with another, or choose another task.",
+                )
+    return sites
+
+
+def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
+    source = scenario.data.source
+    if source == "synthetic":
+        return _synthetic(scenario, plan)
+    folder = _folder(scenario.data)
+    examples = load_examples(folder, format=source, task=scenario.task)
+    if source == "eicu" and scenario.data.hospitals is None:
+        deal = {example.patient_id: example.group for example in examples}
+    else:
+        count = scenario.data.hospitals or MIN_HOSPITALS
+        deal = {e.patient_id: f"hospital-{_bucket(e.patient_id, scenario.seed, count) + 1}" for e in examples}
+    return [
+        _split(plan, name, [e for e in examples if deal[e.patient_id] == name], None)
+        for name in sorted(set(deal.values()))
+    ]
+
+
+def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
+    configured = scenario.data.site
+    specs = default_hospitals() if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
+    sites = []
+    with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
+        for hospital in draw(specs, scenario.seed):
+            folder = Path(root) / hospital.spec.name
+            write_mimic3(hospital, folder)
+            examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+            eta = hospital.eta if scenario.task == "mortality" else None
+            sites.append(_split(plan, hospital.spec.name, examples, eta))
+    return sites
+
+
+def _split(plan: Plan, name: str, examples: Sequence[Example], eta: Mapping[str, float] | None) -> SiteData:
+    train, evaluation = split_patients(
+        examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt
+    )
+    return SiteData(name, train, evaluation, eta)
+
+
+def _folder(data: DataConfig) -> Path:
+    if data.path is None:
+        raise ConfigError(f"The data source {data.source!r} needs data.path.")
+    folder = Path(data.path)
+    if not folder.is_absolute() and (root := os.environ.get(DATA_ROOT)):
+        folder = Path(root) / folder
+    if not folder.is_dir():
+        raise MissingDataFolderError(f"The data folder {data.path!r} of the scenario was not found.")
+    return folder
+
+
+def _bucket(patient: str, seed: int, count: int) -> int:
+    return int.from_bytes(labelled_hash("deal", patient, seed)[:8], "big") % count
