@@ -1,0 +1,198 @@
+"""The adapter on disk: what peft wrote, the head beside it, and what both belong to.
+
+::
+
+    adapter/
+      adapter_config.json, adapter_model.safetensors   loadable by ``peft.PeftModel.from_pretrained``
+      head.safetensors                                 weight [1, d], bias [1] on the mean-pooled last hidden state
+      fedward.json                                     base model and its hash, LoRA settings, pooling, text length
+      README.md                                        the card
+
+Everything is written beside the target, read back, compared and only then moved into place. Reading never goes
+through peft: ``adapter_config.json`` of a foreign folder is not interpreted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fedward.client.models.adapter_model import AdapterModel, LoraSettings, build, tensor_name
+from fedward.client.models.registry import ModelFiles, resolve
+from fedward.config import Section
+from fedward.errors import IntegrityError, OutputExistsError
+from fedward.messages import labelled_hash
+
+FORMAT_VERSION = 1
+PEFT_PREFIX = "base_model.model."
+WEIGHT_FILES = ("adapter_model.safetensors", "head.safetensors")
+
+
+class AdapterFilesError(IntegrityError):
+    """An adapter folder is incomplete, damaged, or belongs to another base model."""
+
+    code = "FW-MODEL-005"
+    default_fix = "Use an adapter folder as fedward wrote it, with the base model that its fedward.json names."
+
+
+class LoraSection(Section):
+    """LoRA settings as stored; see :class:`LoraSettings`."""
+
+    rank: Annotated[int, Field(ge=1, le=256)]
+    alpha: Annotated[float, Field(gt=0, strict=False)]
+    targets: Annotated[tuple[str, ...], Field(strict=False)]
+    top_layers: Annotated[int, Field(ge=1)] | None
+    rank_stabilised: bool
+    train_a: bool
+
+
+class AdapterCard(Section):
+    """``fedward.json``: what an adapter needs to be used again."""
+
+    format: Literal[1]
+    base_model: str
+    base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    lora: LoraSection
+    pooling: Literal["mean"]
+    max_tokens: Annotated[int, Field(ge=1)]
+
+    def settings(self) -> LoraSettings:
+        """The LoRA settings to build the model with."""
+        return LoraSettings(**self.lora.model_dump())
+
+
+def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, max_tokens: int) -> str:
+    """Writes the adapter to ``folder``, which appears complete or not at all.
+
+    Args:
+        model: the trained model.
+        folder: must not exist yet, or be empty.
+        base: the base model's files.
+        card: text of README.md.
+        max_tokens: text length the adapter was trained with.
+
+    Returns:
+        Hex SHA-256 over both weight files (:func:`adapter_files_hash`).
+
+    Raises:
+        OutputExistsError: ``folder`` holds something.
+        AdapterFilesError: what was written does not read back as the same tensors.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputExistsError("The adapter folder already holds something.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
+    try:
+        _write(model, staging, base, card, max_tokens)
+        _check_written(model, staging)
+        digest = adapter_files_hash(staging)
+        staging.chmod(0o755)
+        staging.replace(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return digest
+
+
+def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterModel:
+    """Rebuilds the model of an adapter folder.
+
+    Args:
+        folder: as written by :func:`save_adapter`.
+        base: the base model, if it is not to be found by the name that the adapter gives.
+
+    Raises:
+        UnknownModelError: the base model is not on this machine.
+        AdapterFilesError: damaged, or the base model has another hash.
+    """
+    card = read_card(folder)
+    files = resolve(card.base_model) if base is None else base
+    if files.sha256 != card.base_model_sha256:
+        raise AdapterFilesError("The adapter belongs to another version of the base model.")
+    model = build(files, card.settings(), seed=0)
+    tensors = _read_tensors(folder)
+    targets = {tensor_name(n): p for n, p in model.named_parameters() if _stored(tensor_name(n))}
+    if {n: p.shape for n, p in targets.items()} != {n: a.shape for n, a in tensors.items()}:
+        raise AdapterFilesError("The adapter's tensors are not those of its LoRA settings.")
+    for name, parameter in targets.items():
+        parameter.data.copy_(parameter.new_tensor(tensors[name]))
+    return model
+
+
+def read_card(folder: Path) -> AdapterCard:
+    """Parses ``fedward.json``; raises :class:`AdapterFilesError`."""
+    try:
+        return AdapterCard.model_validate_json((folder / "fedward.json").read_bytes())
+    except OSError as error:
+        raise AdapterFilesError("The adapter folder has no readable fedward.json.") from error
+    except ValidationError as error:
+        raise AdapterFilesError("The adapter's fedward.json does not have the expected form.") from error
+
+
+def adapter_files_hash(folder: Path) -> str:
+    """Hex SHA-256 over the LoRA and head files, as stored."""
+    parts: list[bytes | str | int] = []
+    for name in WEIGHT_FILES:
+        parts += [name, hashlib.sha256((folder / name).read_bytes()).digest()]
+    return labelled_hash("adapter-files", *parts).hex()
+
+
+def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, max_tokens: int) -> None:
+    model.encoder.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    # peft keeps targets in a set, whose order changes from process to process.
+    config["target_modules"] = sorted(config["target_modules"])
+    _write_json(folder / "adapter_config.json", config)
+    head = {name: tensor.detach().cpu().numpy() for name, tensor in model.head.state_dict().items()}
+    save_file(head, folder / "head.safetensors")
+    lora: dict[str, Any] = asdict(model.lora) | {"targets": list(model.lora.targets)}
+    document = {
+        "format": FORMAT_VERSION,
+        "base_model": base.name,
+        "base_model_sha256": base.sha256,
+        "lora": lora,
+        "pooling": "mean",
+        "max_tokens": max_tokens,
+    }
+    _write_json(folder / "fedward.json", document)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _check_written(model: AdapterModel, folder: Path) -> None:
+    read_card(folder)
+    written = _read_tensors(folder)
+    held = {tensor_name(n): p.detach().cpu().numpy() for n, p in model.named_parameters() if _stored(tensor_name(n))}
+    if set(written) != set(held) or any(not np.array_equal(written[name], held[name]) for name in held):
+        raise AdapterFilesError("The adapter that was written does not read back as the one in memory.")
+
+
+def _read_tensors(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    try:
+        lora = load_file(folder / "adapter_model.safetensors")
+        head = load_file(folder / "head.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise AdapterFilesError("The adapter's weights cannot be read.") from error
+    named = {name.removeprefix(PEFT_PREFIX): array for name, array in lora.items()}
+    named |= {f"head.{name}": array for name, array in head.items()}
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in named.values()):
+        raise AdapterFilesError("The adapter's weights are not finite 32-bit floats.")
+    return named
+
+
+def _stored(name: str) -> bool:
+    """Whether a tensor belongs to the adapter; with a frozen A, A is stored although it is not trained."""
+    return name.startswith("head.") or name.endswith(("lora_A.weight", "lora_B.weight"))

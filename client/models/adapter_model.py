@@ -1,0 +1,232 @@
+"""The trainable model: a frozen encoder, LoRA on its attention, mean pooling and a linear head.
+
+LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685, equation 3): W = W0 + (alpha / rank) B A, with B = 0 at the
+start. With ``train_a=False`` only B is trained (FFA-LoRA, Sun et al. 2024, https://arxiv.org/abs/2403.12313): then a
+sum of adapters is the adapter of the sum, which a sum of products B A is not.
+
+The trainable tensors, sorted by name, are the flat vector that a hospital's delta is made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
+
+from fedward.adapter import AdapterLayout, LayoutError, flatten, unflatten
+from fedward.client.models.encoder import isolated_randomness, load_encoder, transformer_layers
+from fedward.client.models.encoder_config import EncoderConfig
+from fedward.client.models.registry import ModelFiles
+from fedward.errors import ConfigError
+from fedward.messages import labelled_hash
+
+ENCODER_PREFIX = "encoder.base_model.model."
+ADAPTER_NAME = ".default"
+
+
+class LoraSettingsError(ConfigError):
+    """The LoRA settings do not fit the base model."""
+
+    code = "FW-MODEL-007"
+    default_fix = "Choose targets among query, key, value, attention_output, and no more layers than the model has."
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Where LoRA sits and how large it is.
+
+    Attributes:
+        rank: inner dimension r.
+        alpha: scale; the update is multiplied by alpha / rank (or alpha / sqrt(rank) with ``rank_stabilised``).
+        targets: which maps of each attention block are adapted: query, key, value, attention_output.
+        top_layers: adapt only this many layers, counted from the output; ``None`` for all.
+        rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
+        train_a: whether A is trained; if not, it stays at its seeded initial value.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("query", "value")
+    top_layers: int | None = None
+    rank_stabilised: bool = False
+    train_a: bool = True
+
+    def first_layer(self, config: EncoderConfig) -> int:
+        """Index of the lowest adapted layer; all below never change."""
+        return 0 if self.top_layers is None else config.layers - self.top_layers
+
+    def check(self, config: EncoderConfig) -> None:
+        """Raises :class:`LoraSettingsError` unless the settings fit the encoder."""
+        if not 1 <= self.rank <= config.hidden or not self.alpha > 0:
+            raise LoraSettingsError(f"The LoRA rank must lie between 1 and {config.hidden} and alpha above 0.")
+        if not self.targets or len(set(self.targets)) != len(self.targets):
+            raise LoraSettingsError("The LoRA targets must be distinct, and at least one.")
+        for target in self.targets:
+            if target not in config.family.targets:
+                raise LoraSettingsError(f"{target[:40]!r} is not a LoRA target of this base model.")
+        if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
+            raise LoraSettingsError(f"top_layers must lie between 1 and {config.layers} for this base model.")
+
+
+class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
+    """One risk score per text: ``head(mean over tokens of encoder(text))``.
+
+    Attributes:
+        encoder: the peft model around the frozen encoder.
+        head: ``nn.Linear(hidden, 1)``.
+        config, lora: what it was built from.
+    """
+
+    def __init__(self, encoder: PeftModel, config: EncoderConfig, lora: LoraSettings) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+        self.lora = lora
+        self.head = nn.Linear(config.hidden, 1)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits ``[B]`` of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.score(hidden, attention_mask)
+
+    def forward_from(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits ``[B]`` from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
+        return self.score(self.run_layers(layer, self.config.layers, hidden, attention_mask), attention_mask)
+
+    def run_layers(self, first: int, end: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Output of layers ``first`` to ``end - 1`` on their input ``[B, T, hidden]``."""
+        bare = self.bare_encoder()
+        mask = create_bidirectional_mask(config=bare.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        for module in transformer_layers(bare, self.config)[first:end]:
+            hidden = module(hidden, mask)
+        return hidden
+
+    def score(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Mean pooling over real tokens, then the head: ``[B, T, hidden]`` -> logits ``[B]``."""
+        return self.head(mean_pool(hidden, attention_mask)).squeeze(-1)
+
+    def bare_encoder(self) -> nn.Module:
+        """The transformers model inside the peft wrapper (its LoRA layers included)."""
+        return self.encoder.get_base_model()
+
+
+def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean of ``hidden`` ``[B, T, d]`` over the tokens that ``attention_mask`` ``[B, T]`` keeps -> ``[B, d]``."""
+    weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
+    """The model at its starting point, bit for bit the same at every hospital.
+
+    B and the head start at zero, A uniform in +-1/sqrt(hidden) from a Philox stream per tensor. There is no dropout:
+    under per-patient clipping it would only add noise.
+
+    Args:
+        files: the base model.
+        lora: adapter settings.
+        seed: public seed of the plan.
+
+    Raises:
+        LoraSettingsError: the settings do not fit the base model.
+        LayoutError: the trainable tensors are not exactly those that the settings name.
+    """
+    config = files.config()
+    lora.check(config)
+    with isolated_randomness(seed):
+        encoder = get_peft_model(load_encoder(files), _peft_config(files, config, lora))
+        model = AdapterModel(encoder, config, lora)
+    _initialise(model, seed)
+    if layout_of(model) != expected_layout(config, lora):
+        raise LayoutError("The model's trainable tensors are not those that the LoRA settings name.")
+    model.eval()
+    return model
+
+
+def expected_layout(config: EncoderConfig, lora: LoraSettings) -> AdapterLayout:
+    """The layout that a configuration and LoRA settings imply, derived without building a model."""
+    shapes: list[tuple[str, tuple[int, ...]]] = [("head.weight", (1, config.hidden)), ("head.bias", (1,))]
+    for layer in range(lora.first_layer(config), config.layers):
+        for target in lora.targets:
+            stem = f"{config.family.layers_path}.{layer}.{config.family.targets[target]}"
+            shapes.append((f"{stem}.lora_B.weight", (config.hidden, lora.rank)))
+            if lora.train_a:
+                shapes.append((f"{stem}.lora_A.weight", (lora.rank, config.hidden)))
+    return AdapterLayout.of(shapes)
+
+
+def tensor_name(parameter_name: str) -> str:
+    """Layout name of a parameter of :class:`AdapterModel`."""
+    return parameter_name.removeprefix(ENCODER_PREFIX).replace(f"{ADAPTER_NAME}.weight", ".weight")
+
+
+def trainable(model: AdapterModel) -> dict[str, nn.Parameter]:
+    """Trainable parameters by layout name."""
+    return {tensor_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def layout_of(model: AdapterModel) -> AdapterLayout:
+    """Names and shapes of the trainable tensors."""
+    return AdapterLayout.of((name, tuple(parameter.shape)) for name, parameter in trainable(model).items())
+
+
+def get_vector(model: AdapterModel) -> NDArray[np.float32]:
+    """A copy of the trainable tensors as one vector, float32 ``[layout.size]``."""
+    arrays = {name: parameter.detach().cpu().numpy() for name, parameter in trainable(model).items()}
+    return flatten(arrays, layout_of(model))
+
+
+def set_vector(model: AdapterModel, vector: NDArray[np.float32]) -> None:
+    """Overwrites the trainable tensors; raises :class:`LayoutError` if ``vector`` does not fit."""
+    parts = unflatten(vector, layout_of(model))
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            parameter.copy_(torch.tensor(parts[name]))
+
+
+def frozen_hash(model: AdapterModel) -> str:
+    """Hex SHA-256 over every tensor that training must not change: base weights, and A when it is not trained."""
+    moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parts: list[bytes | str | int] = []
+    for name, tensor in sorted(model.state_dict().items()):
+        if name not in moving:
+            array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+            parts += [name, f"{array.dtype.str}{list(array.shape)}", hashlib.sha256(array.tobytes()).digest()]
+    return labelled_hash("frozen-weights", *parts).hex()
+
+
+def _peft_config(files: ModelFiles, config: EncoderConfig, lora: LoraSettings) -> LoraConfig:
+    first = lora.first_layer(config)
+    return LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        base_model_name_or_path=files.name,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=[config.family.targets[target] for target in lora.targets],
+        layers_to_transform=list(range(first, config.layers)) if first else None,
+        use_rslora=lora.rank_stabilised,
+    )
+
+
+def _initialise(model: AdapterModel, seed: int) -> None:
+    bound = model.config.hidden**-0.5
+    with torch.no_grad():
+        nn.init.zeros_(model.head.weight)
+        nn.init.zeros_(model.head.bias)
+        for parameter_name, parameter in model.named_parameters():
+            name = tensor_name(parameter_name)
+            if name.endswith("lora_B.weight"):
+                nn.init.zeros_(parameter)
+            elif name.endswith("lora_A.weight"):
+                # One stream per tensor: its values depend on its name alone, not on what else is adapted.
+                key = int.from_bytes(labelled_hash("adapter-initialisation", seed, name)[:16], "big")
+                uniform = np.random.Generator(np.random.Philox(key=key)).uniform(-bound, bound, tuple(parameter.shape))
+                parameter.copy_(torch.tensor(uniform, dtype=torch.float32))
+                parameter.requires_grad_(model.lora.train_a)

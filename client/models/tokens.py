@@ -1,0 +1,82 @@
+"""Text to token ids with the base model's own ``tokenizer.json`` (read by the ``tokenizers`` library, no code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from fedward.client.models.encoder_config import ModelFilesError
+from fedward.client.models.registry import ModelFiles
+from fedward.errors import ConfigError
+
+LEAST_TOKENS = 8
+
+
+class TokenLengthError(ConfigError):
+    """The requested text length does not fit the base model."""
+
+    code = "FW-MODEL-006"
+    default_fix = "Set max_tokens to at most the base model's number of positions."
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of N texts, padded to the longest of them.
+
+    Attributes:
+        input_ids: int64 ``[N, T]``.
+        attention_mask: int64 ``[N, T]``, 1 where a token is, 0 where padding is.
+        truncated: how many texts were cut.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, int64 ``[N]``."""
+        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=1)
+        return lengths
+
+
+def tokenize(files: ModelFiles, texts: Sequence[str], *, max_tokens: int) -> Tokens:
+    """Tokenizes ``texts``, cutting each after ``max_tokens`` tokens (special tokens included).
+
+    Raises:
+        TokenLengthError: ``max_tokens`` below 8 or beyond the base model's positions.
+        ModelFilesError: the tokenizer cannot be read, or makes ids that the model does not have.
+    """
+    config = files.config()
+    if not LEAST_TOKENS <= max_tokens <= config.max_tokens:
+        raise TokenLengthError(
+            f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens."
+        )
+    tokenizer = load_tokenizer(files)
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_padding(pad_id=config.pad_id)
+    encodings = tokenizer.encode_batch(list(texts))
+    width = len(encodings[0].ids) if encodings else 0
+    ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64).reshape(len(encodings), width)
+    mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64).reshape(ids.shape)
+    if ids.size and ids.max() >= config.vocabulary:
+        raise ModelFilesError("The tokenizer makes token ids that the base model does not have.")
+    return Tokens(ids, mask, sum(bool(encoding.overflowing) for encoding in encodings))
+
+
+def load_tokenizer(files: ModelFiles) -> Tokenizer:
+    """The base model's tokenizer without the padding and truncation stored in its file."""
+    try:
+        tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception for a file it cannot parse
+        raise ModelFilesError("The model's tokenizer.json cannot be read.") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

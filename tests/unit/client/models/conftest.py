@@ -1,0 +1,82 @@
+"""A small random BERT, RoBERTa or DistilBERT folder with its own word tokenizer, written once per session."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from fedward.client.models.encoder import empty_encoder
+from fedward.client.models.encoder_config import check_encoder_config
+from fedward.client.models.registry import ModelFiles, read_model_folder
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TEXT = "age 40s 70s . male female micu csru lactate creatinine high low normal no fever cough sepsis"
+WORDS = TEXT.split()
+
+CONFIGS = {
+    "bert": {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 3,
+        "type_vocab_size": 2,
+    },
+    "distilbert": {"dim": 16, "hidden_dim": 24, "n_heads": 2, "n_layers": 3},
+}
+CONFIGS["roberta"] = CONFIGS["bert"]
+
+
+def config_document(family: str) -> dict:
+    return {
+        "model_type": family,
+        "architectures": ["Any"],
+        "vocab_size": len(SPECIAL) + len(WORDS),
+        "max_position_embeddings": 34,
+        "pad_token_id": 0,
+        **CONFIGS[family],
+    }
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory) -> Callable[[str], ModelFiles]:
+    """Returns a builder: family -> files of a random tiny model."""
+    built: dict[str, ModelFiles] = {}
+
+    def make(family: str = "bert") -> ModelFiles:
+        if family not in built:
+            folder = tmp_path_factory.mktemp(f"tiny-{family}")
+            write_model(folder, family)
+            built[family] = read_model_folder(folder, folder.name)
+        return built[family]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_model) -> ModelFiles:
+    return make_model("bert")
+
+
+@pytest.fixture
+def bert_document() -> dict:
+    return config_document("bert")
+
+
+def write_model(folder: Path, family: str) -> None:
+    document = config_document(family)
+    (folder / "config.json").write_text(json.dumps(document))
+    encoder = empty_encoder(check_encoder_config(document), seed=3)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, folder / "model.safetensors"
+    )
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))

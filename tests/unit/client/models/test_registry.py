@@ -1,0 +1,124 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedward.client.models import registry
+from fedward.client.models.encoder import load_encoder
+from fedward.client.models.encoder_config import ModelFilesError, ModelRefusedError, check_encoder_config
+from fedward.client.models.registry import KnownModel, ModelHashError, list_models, read_model_folder, resolve
+from fedward.errors import UnknownModelError
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("FEDWARD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_local_folder_comes_first(tiny, cache):
+    assert resolve(tiny.folder) == resolve(str(tiny.folder)) == tiny
+
+
+def test_the_cache_comes_before_the_package(tiny, cache):
+    shutil.copytree(tiny.folder, cache / "tiny-clinical")
+    assert resolve("tiny-clinical").folder == cache / "tiny-clinical"
+    assert resolve("tiny-clinical").sha256 == tiny.sha256
+
+
+@pytest.mark.parametrize(("name", "fix"), [("minlm", "minilm"), ("minilm", "fetch minilm"), ("zzz", "models list")])
+def test_unknown_models_come_with_a_way_out(cache, name, fix):
+    with pytest.raises(UnknownModelError) as caught:
+        resolve(name)
+    assert fix in caught.value.fix
+
+
+def test_a_missing_path_is_an_unknown_model(tmp_path, cache):
+    for name in (tmp_path / "nothing", str(tmp_path / "nothing")):
+        with pytest.raises(UnknownModelError):
+            resolve(name)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_every_hashed_file_counts(tiny, tmp_path, file):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny.folder, copy)
+    assert read_model_folder(copy, "copy").sha256 == tiny.sha256
+    content = (copy / file).read_bytes()
+    (copy / file).write_bytes(content + b"\n")
+    assert read_model_folder(copy, "copy").sha256 != tiny.sha256
+    (copy / file).unlink()
+    with pytest.raises(ModelFilesError):
+        read_model_folder(copy, "copy")
+
+
+def test_a_pinned_model_with_other_files_is_refused(tiny, cache, monkeypatch):
+    shutil.copytree(tiny.folder, cache / "pinned")
+    for sha256 in (tiny.sha256, "0" * 64):
+        monkeypatch.setattr(registry, "KNOWN_MODELS", (KnownModel("pinned", "", sha256=sha256),))
+        if sha256 == tiny.sha256:
+            assert resolve("pinned").sha256 == sha256
+        else:
+            with pytest.raises(ModelHashError):
+                resolve("pinned")
+
+
+def test_the_list_says_where_models_are(tiny, cache):
+    shutil.copytree(tiny.folder, cache / "minilm")
+    listed = {model.name: model for model in list_models()}
+    assert listed["tiny-clinical"].source == "packaged"
+    assert (listed["minilm"].source, listed["minilm"].folder) == ("cached", cache / "minilm")
+
+
+REFUSED = {
+    "auto_map": {"AutoModel": "evil.Model"},
+    "_attn_implementation_internal": "someone/kernel",
+    "attn_implementation": "someone/kernel",
+    "custom_pipelines": {},
+    "quantization_config": {},
+    "model_type": "llama",
+    "is_decoder": True,
+    "position_embedding_type": "relative_key",
+    "hidden_act": "os.system",
+    "hidden_size": 15,
+    "num_hidden_layers": True,
+    "vocab_size": 2**40,
+    "layer_norm_eps": "1e-12",
+    "pad_token_id": 10_000,
+    "\x1b[31mred": 1,
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_configurations_outside_the_allow_list_are_refused(bert_document, key):
+    assert check_encoder_config(bert_document).hidden == 16
+    with pytest.raises(ModelRefusedError) as caught:
+        check_encoder_config(bert_document | {key: REFUSED[key]})
+    assert "\x1b" not in caught.value.message
+
+
+def test_only_checked_settings_reach_the_model_class(bert_document):
+    settings = check_encoder_config(bert_document | {"_name_or_path": "elsewhere", "torch_dtype": "float16"}).settings
+    assert "_name_or_path" not in settings
+    assert "torch_dtype" not in settings
+    assert settings["hidden_dropout_prob"] == 0
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b"[" * 100_000, b" " * 300_000])
+def test_malformed_configurations_are_refused(tiny, tmp_path, content):
+    shutil.copytree(tiny.folder, tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_bytes(content)
+    with pytest.raises(ModelFilesError):
+        resolve(tmp_path / "copy")
+
+
+def test_weights_must_be_those_of_the_configuration(tiny, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path / "copy")
+    document = json.loads((tmp_path / "copy" / "config.json").read_text())
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(document | {"num_hidden_layers": 2}))
+    with pytest.raises(ModelFilesError, match="weights"):
+        load_encoder(resolve(tmp_path / "copy"))
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(ModelFilesError):
+        load_encoder(resolve(tmp_path / "copy"))
