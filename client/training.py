@@ -80,7 +80,7 @@ class LocalTrainer:
         return clip_delta(get_vector(self._model) - adapter, self._plan)
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        logits = self._model(*self._records.batch(rows))
+        logits = self._records.inputs.logits(self._model, rows)
         labels = torch.from_numpy(self._records.labels[rows])
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 
@@ -99,13 +99,11 @@ def predict(model: AdapterModel, adapter: Vector, records: Records) -> NDArray[n
     """Probabilities float64 ``[N]`` of ``records`` under ``adapter``."""
     set_vector(model, adapter)
     model.eval()
-    # Records of similar length share a batch: padding is most of the cost of short notes.
-    order = np.argsort(records.attention_mask.sum(axis=1), kind="stable")
     logits = np.empty(len(records), dtype=np.float64)
     with torch.no_grad():
-        for start in range(0, len(order), PREDICTION_BATCH):
-            rows = order[start : start + PREDICTION_BATCH]
-            logits[rows] = model(*records.batch(rows)).double().numpy()
+        for start in range(0, len(records), PREDICTION_BATCH):
+            rows = np.arange(start, min(start + PREDICTION_BATCH, len(records)))
+            logits[rows] = records.inputs.logits(model, rows).double().numpy()
     return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float64)
 
 

@@ -1,0 +1,75 @@
+"""`fedward evaluate`: scores an adapter on other data; predictions never leave the process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedward.errors import ConfigError
+
+
+class NoAdapterError(ConfigError):
+    """The folder given to evaluate is neither a run nor an adapter."""
+
+    code = "FW-CONFIG-010"
+    default_fix = "Give the --out folder of `fedward simulate`, or an adapter folder with a fedward.json."
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
+    format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
+    task: Annotated[str, typer.Option("--task", help="Outcome to predict: mortality or los3.")] = "mortality",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Score an adapter on other data: AUROC, AUPRC, Brier score and calibration.
+
+    Example: fedward evaluate demo-run --data /srv/ehr --format mimic-iii
+
+    Predictions stay in this process; only the scores are printed.
+    """
+    scores = score_folder(run, data, format=format, task=task)
+    if as_json:
+        typer.echo(json.dumps(scores, sort_keys=True))
+    else:
+        _print(scores, Console())
+
+
+def score_folder(run: Path, data: Path, *, format: str, task: str) -> dict[str, Any]:
+    """The scorecard of the adapter in ``run`` on all eligible patients of ``data``."""
+    folder = run / "adapter" if (run / "adapter" / "fedward.json").is_file() else run
+    if not (folder / "fedward.json").is_file():
+        raise NoAdapterError(f"The folder {run} holds no adapter.")
+    from fedward.client.data import load_examples
+    from fedward.client.models.adapter_files import load_adapter, read_card
+    from fedward.client.models.adapter_model import get_vector
+    from fedward.client.models.registry import resolve
+    from fedward.client.records import Records
+    from fedward.client.training import predict
+    from fedward.metrics import scorecard
+
+    card = read_card(folder)
+    model = load_adapter(folder)
+    examples = load_examples(data, format=format, task=task)
+    records = Records.encode(examples, resolve(card.base_model), model, max_tokens=card.max_tokens)
+    probabilities = predict(model, get_vector(model), records)
+    return {"task": task, "format": format, **scorecard(records.labels, probabilities)}
+
+
+def _print(scores: dict[str, Any], console: Console) -> None:
+    table = Table(title="Scores on this data (computed here, nothing left this machine)", title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for key, value in scores.items():
+        if isinstance(value, float):
+            table.add_row(key, f"{value:.3f}")
+        elif isinstance(value, list) and len(value) == 2 and all(isinstance(v, float) for v in value):
+            table.add_row(key, f"{value[0]:.3f} to {value[1]:.3f}")
+        elif isinstance(value, int | str) or value is None:
+            table.add_row(key, "undefined" if value is None else str(value))
+    console.print(table)
