@@ -1,0 +1,92 @@
+"""From a folder of tables to one example per patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedward.client.data import mimic3
+from fedward.client.data.errors import EmptyHospitalError, OneClassError, UnknownFormatError
+from fedward.client.data.events import Event, Stay
+from fedward.client.data.example import Example
+from fedward.client.data.leakage import eligible, known_at_prediction, task_named
+from fedward.client.data.text import render
+
+
+class StayReader(Protocol):
+    """Reads the stays of a folder: identity, outcome and what is known at admission."""
+
+    def __call__(self, folder: Path) -> list[Stay]: ...  # noqa: D102
+
+
+class EventReader(Protocol):
+    """Reads the timed events of chosen stays, by patient."""
+
+    def __call__(self, folder: Path, stays: dict[str, Stay]) -> dict[str, list[Event]]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A table layout: how to recognise and how to read it."""
+
+    name: str
+    required: tuple[str, ...]
+    read_stays: StayReader
+    read_events: EventReader
+
+
+FORMATS = {
+    "mimic-iii": Format("mimic-iii", mimic3.REQUIRED, mimic3.read_stays, mimic3.read_events),
+}
+
+
+def format_named(name: str) -> Format:
+    """Returns the layout of that name.
+
+    Raises:
+        UnknownFormatError: no such layout.
+    """
+    if name not in FORMATS:
+        raise UnknownFormatError(f"The format '{name}' is not one of {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
+    """Returns one example per patient, from the first eligible intensive-care stay, sorted by patient.
+
+    Args:
+        path: folder with the tables (csv or csv.gz).
+        format: ``mimic-iii`` or ``eicu``.
+        task: ``mortality`` or ``los3``, both predicted 24 hours after intensive-care admission.
+
+    Raises:
+        DataError: unknown format or task, unusable tables, no eligible patient, or one outcome only.
+    """
+    layout, target = format_named(format), task_named(task)
+    chosen = first_eligible(layout.read_stays(path))
+    if not chosen:
+        raise EmptyHospitalError("No adult stay of at least 24 hours is in the tables.")
+    events = layout.read_events(path, chosen)
+    examples = [
+        Example(patient, stay.group, stay_text(stay, events[patient]), target.label(stay.outcome))
+        for patient, stay in sorted(chosen.items())
+    ]
+    if len({example.label for example in examples}) < 2:
+        raise OneClassError(f"All eligible patients have the same outcome of the task '{task}'.")
+    return examples
+
+
+def first_eligible(stays: Iterable[Stay]) -> dict[str, Stay]:
+    """Returns the earliest eligible stay of each patient, by patient identifier."""
+    chosen: dict[str, Stay] = {}
+    for stay in sorted(stays, key=lambda stay: (stay.patient, stay.order, stay.stay)):
+        if eligible(stay):
+            chosen.setdefault(stay.patient, stay)
+    return chosen
+
+
+def stay_text(stay: Stay, events: Iterable[Event]) -> str:
+    """Returns the text of a stay: admission facts and events, through the leakage guard."""
+    return render(known_at_prediction([*stay.events, *events]))

@@ -1,0 +1,132 @@
+"""Reading CSV tables row by row: names in any case, plain or gzip, never a whole table in memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from fedward.client.data.errors import MissingColumnError, MissingTableError, UnreadableTableError, WrongTypeError
+
+Row = tuple[str, ...]
+
+_FIELD_LIMIT = 4 * 1024 * 1024
+"""Longest cell: the csv module stops at 128 KiB by default, below the longest clinical notes."""
+
+_BROKEN = (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error, OSError)
+
+
+def find_table(folder: Path, name: str) -> Path | None:
+    """Returns the file of a table, ``NAME.csv`` or ``NAME.csv.gz`` in any case, or ``None``."""
+    wanted = {f"{name.lower()}.csv", f"{name.lower()}.csv.gz"}
+    if not folder.is_dir():
+        return None
+    return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
+
+
+def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[Row]:
+    """Yields the asked columns of each row, in the asked order, as stripped text.
+
+    Args:
+        folder: holds the tables.
+        name: table name without ending.
+        columns: names that must be in the header, any case.
+        optional: further names; a missing one yields empty text.
+
+    Raises:
+        MissingTableError: no such file.
+        MissingColumnError: the header lacks a required column.
+        UnreadableTableError: not CSV, not UTF-8, damaged gzip, or a row of another length than the header.
+    """
+    path = find_table(folder, name)
+    if path is None:
+        raise MissingTableError(f"The table {name.upper()} is missing.")
+    with _opened(path, name) as reader:
+        header = [cell.strip().lower() for cell in next(reader, [])]
+        places = [_place(header, column, name) for column in columns]
+        places += [header.index(column) if column in header else -1 for column in optional]
+        width = len(header)
+        for row in reader:
+            if len(row) != width:
+                if not row:
+                    continue
+                raise UnreadableTableError(f"The table {name.upper()} has rows of another length than its header.")
+            yield tuple(row[place].strip() if place >= 0 else "" for place in places)
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Iterator[list[str]]]:
+    csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        with path.open("rb") as raw:
+            unpacked = gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw
+            text = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
+            yield csv.reader(text, strict=True)
+    except _BROKEN as error:
+        raise UnreadableTableError(f"The table {name.upper()} cannot be read as CSV.") from error
+
+
+def _place(header: list[str], column: str, name: str) -> int:
+    if column not in header:
+        raise MissingColumnError(f"The table {name.upper()} has no column {column.upper()}.")
+    return header.index(column)
+
+
+def number(cell: str, table: str, column: str) -> float:
+    """Returns a finite number.
+
+    Raises:
+        WrongTypeError: empty, not a number, or not finite.
+    """
+    try:
+        value = float(cell)
+    except ValueError:
+        value = float("nan")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise _wrong(table, column, "a number")
+    return value
+
+
+def optional_number(cell: str, table: str, column: str) -> float | None:
+    """Returns a number, or ``None`` for an empty cell."""
+    return number(cell, table, column) if cell else None
+
+
+def moment(cell: str, table: str, column: str) -> datetime:
+    """Returns a date or a date with time, without zone.
+
+    Raises:
+        WrongTypeError: empty or not ISO 8601.
+    """
+    try:
+        value = datetime.fromisoformat(cell)
+    except ValueError:
+        raise _wrong(table, column, "a time") from None
+    if value.tzinfo is not None:
+        raise _wrong(table, column, "a local time")
+    return value
+
+
+def optional_moment(cell: str, table: str, column: str) -> datetime | None:
+    """Returns a time, or ``None`` for an empty cell."""
+    return moment(cell, table, column) if cell else None
+
+
+def flag(cell: str, table: str, column: str) -> bool:
+    """Returns a 0/1 cell as truth value.
+
+    Raises:
+        WrongTypeError: anything but 0 or 1.
+    """
+    if cell not in ("0", "1"):
+        raise _wrong(table, column, "0 or 1")
+    return cell == "1"
+
+
+def _wrong(table: str, column: str, kind: str) -> WrongTypeError:
+    return WrongTypeError(f"A cell of {table.upper()}.{column.upper()} is not {kind}.")

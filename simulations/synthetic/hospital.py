@@ -1,0 +1,198 @@
+"""Drawing synthetic hospitals: patients with findings, an exact risk of death and a drawn outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.simulations.synthetic import findings as known
+
+SCENARIO_DOMAIN = 0x5CE7A210
+"""First word of every scenario's seed; the pre-training corpus uses another, so the draws never meet."""
+
+_FIRST_DAY_HOURS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalSpec:
+    """How many patients a hospital has and how it differs from the average one.
+
+    Attributes:
+        name: shown in reports.
+        patients: number of patients (quantity shift is the difference between hospitals).
+        label_shift: added to the log odds of death of every patient.
+        covariate_shift: standard deviation of the hospital's tilt of the log odds of each finding and of
+            the log shares of ages, units, admissions and diagnoses.
+        concept_shift: standard deviation of the hospital's relative change of each weight; 0 means that
+            the same patient has the same risk everywhere up to ``label_shift``.
+    """
+
+    name: str
+    patients: int
+    label_shift: float = 0.0
+    covariate_shift: float = 0.0
+    concept_shift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticPatient:
+    """One patient with one stay in intensive care.
+
+    Attributes:
+        patient_id: digits, unique over the hospitals of a draw.
+        age: years; 90 and more are written as MIMIC-III does.
+        sex: ``M`` or ``F``.
+        unit: first care unit.
+        admission: admission type.
+        diagnosis: admission diagnosis.
+        findings: names of the note findings present.
+        labs: bucket word by laboratory measurement, of those taken.
+        eta: p(death in hospital | everything above).
+        died: the outcome, drawn with probability ``eta``.
+        unit_hours: length of stay in intensive care, above 24.
+    """
+
+    patient_id: str
+    age: int
+    sex: str
+    unit: str
+    admission: str
+    diagnosis: str
+    findings: frozenset[str]
+    labs: Mapping[str, str]
+    eta: float
+    died: bool
+    unit_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticHospital:
+    """A drawn hospital.
+
+    Attributes:
+        spec: what was asked for.
+        patients: in order of identifier.
+        eta: p(y = 1 | x) of the task mortality by patient identifier.
+        stream: seed words for how the records are worded; the risk never depends on them.
+    """
+
+    spec: HospitalSpec
+    patients: tuple[SyntheticPatient, ...]
+    eta: dict[str, float]
+    stream: tuple[int, ...] = field(repr=False)
+
+
+def default_hospitals() -> list[HospitalSpec]:
+    """Returns six hospitals whose training parts (60 %) have about 200, 250, 300, 400, 550 and 800 patients."""
+    sizes = (340, 420, 500, 660, 920, 1320)
+    shifts = (0.30, -0.25, 0.15, -0.15, 0.20, -0.20)
+    names = ("Ashford", "Birchwood", "Cedar Hill", "Dunmore", "Eastvale", "Foxglove")
+    return [
+        HospitalSpec(name, size, label_shift=shift, covariate_shift=0.35)
+        for name, size, shift in zip(names, sizes, shifts, strict=True)
+    ]
+
+
+def draw(specs: Sequence[HospitalSpec], seed: int) -> list[SyntheticHospital]:
+    """Draws hospitals; hospital k depends on the seed, k and its own spec only.
+
+    Args:
+        specs: one per hospital.
+        seed: any non-negative integer.
+
+    Raises:
+        ValueError: a hospital without patients.
+    """
+    return [draw_hospital(spec, index, (SCENARIO_DOMAIN, seed, index)) for index, spec in enumerate(specs)]
+
+
+def draw_hospital(spec: HospitalSpec, index: int, words: tuple[int, ...]) -> SyntheticHospital:
+    """Draws one hospital from the random stream named by ``words``."""
+    if not 0 < spec.patients < 100_000:
+        raise ValueError("a hospital needs between 1 and 99,999 patients")
+    rng = stream(*words, 0)
+    n, tilt = spec.patients, spec.covariate_shift
+    factor = 1.0 + spec.concept_shift * rng.standard_normal(len(known.FINDINGS) + len(known.LABS))
+    present = _present(rng, [finding.prevalence for finding in known.FINDINGS], n, tilt)
+    words_of_labs, severity = _lab_words(rng, n, tilt)
+    bands = _choice(rng, known.AGE_SHARES, n, tilt)
+    units = _choice(rng, known.UNIT_SHARES, n, tilt)
+    admissions = _choice(rng, known.ADMISSION_SHARES, n, tilt)
+    diagnoses = _choice(rng, known.DIAGNOSIS_SHARES, n, tilt)
+    weights = np.array([item.weight for item in (*known.FINDINGS, *known.LABS)]) * factor
+    logit = np.hstack([present, severity]) @ weights + known.BASE_LOG_ODDS + spec.label_shift
+    logit += np.array(known.AGE_WEIGHTS)[bands] + np.array(known.UNIT_WEIGHTS)[units]
+    logit += np.array(known.ADMISSION_WEIGHTS)[admissions] + np.array(known.DIAGNOSIS_WEIGHTS)[diagnoses]
+    logit += _interaction(present, severity)
+    eta = 1.0 / (1.0 + np.exp(-logit))
+    died = rng.random(n) < eta
+    ages = np.array(known.AGE_BANDS)[bands] + rng.integers(0, 10, n)
+    male = rng.random(n) < 0.55
+    hours = _FIRST_DAY_HOURS + 2.0 + rng.exponential(30.0 + 60.0 * eta)
+    patients = tuple(
+        SyntheticPatient(
+            patient_id=str(100_000 * (index + 1) + i),
+            age=int(ages[i]),
+            sex="M" if male[i] else "F",
+            unit=known.UNITS[units[i]],
+            admission=known.ADMISSIONS[admissions[i]],
+            diagnosis=known.DIAGNOSES[diagnoses[i]],
+            findings=frozenset(f.name for f, has in zip(known.FINDINGS, present[i], strict=True) if has),
+            labs=words_of_labs[i],
+            eta=float(eta[i]),
+            died=bool(died[i]),
+            unit_hours=float(hours[i]),
+        )
+        for i in range(n)
+    )
+    return SyntheticHospital(spec, patients, {p.patient_id: p.eta for p in patients}, words)
+
+
+def stream(*words: int) -> np.random.Generator:
+    """Returns the random generator of a sequence of non-negative integers (Philox, counter based)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+
+
+def _present(rng: np.random.Generator, prevalence: Sequence[float], n: int, tilt: float) -> NDArray[np.float64]:
+    base = np.array(prevalence)
+    odds = base / (1.0 - base) * np.exp(tilt * rng.standard_normal(base.size))
+    return (rng.random((n, base.size)) < odds / (1.0 + odds)).astype(np.float64)
+
+
+def _lab_words(rng: np.random.Generator, n: int, tilt: float) -> tuple[list[dict[str, str]], NDArray[np.float64]]:
+    """Draws bucket words of the values taken, and how much of each weight applies (0, 1 or severe)."""
+    abnormal = _present(rng, [lab.prevalence for lab in known.LABS], n, tilt).astype(bool)
+    severe = abnormal & (rng.random(abnormal.shape) < known.SEVERE_SHARE)
+    harmless = ~abnormal & (rng.random(abnormal.shape) < known.OTHER_SHARE)
+    taken = abnormal | (rng.random(abnormal.shape) < 0.35)
+    words: list[dict[str, str]] = []
+    for i in range(n):
+        chart: dict[str, str] = {}
+        for j, lab in enumerate(known.LABS):
+            if severe[i, j]:
+                chart[lab.name] = lab.severe
+            elif abnormal[i, j]:
+                chart[lab.name] = lab.word
+            elif harmless[i, j] and lab.other:
+                chart[lab.name] = lab.other
+            elif taken[i, j]:
+                chart[lab.name] = "normal"
+        words.append(chart)
+    return words, np.where(severe, known.SEVERE_FACTOR, abnormal.astype(np.float64))
+
+
+def _interaction(present: NDArray[np.float64], severity: NDArray[np.float64]) -> NDArray[np.float64]:
+    finding, lab, weight = known.INTERACTION
+    column = [item.name for item in known.FINDINGS].index(finding)
+    other = [item.name for item in known.LABS].index(lab)
+    both: NDArray[np.float64] = present[:, column] * (severity[:, other] > 0.0)
+    return weight * both
+
+
+def _choice(rng: np.random.Generator, shares: Sequence[float], n: int, tilt: float) -> NDArray[np.int64]:
+    weights = np.array(shares) * np.exp(tilt * rng.standard_normal(len(shares)))
+    edges = np.cumsum(weights / weights.sum())
+    return np.minimum(np.searchsorted(edges, rng.random(n), side="right"), len(shares) - 1).astype(np.int64)
