@@ -1,0 +1,329 @@
+"""What a sequence of noisy releases costs, and how much noise a budget needs.
+
+An :class:`Event` says what happened; this module says what it costs. Every epsilon is for the unit *patient* and the
+relation *add or remove one patient*, with Poisson sampling over patients. Privacy loss distributions (PLD; Koskela
+et al. 2020, Doroshenko et al. 2022) come first, rounded pessimistically; Renyi DP (Mironov 2017) is computed beside
+them and takes over where PLD cannot price an event. The central-limit (GDP) accountant is not offered: it reports
+7-53 % less than the true epsilon.
+
+The module runs without torch, because the coordinator prices plans too.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import dp_accounting
+from dp_accounting import rdp
+from dp_accounting.pld import privacy_loss_distribution as pld
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from fedward.errors import ConfigError
+
+UNIT = "patient"
+RELATION = "add-or-remove-one"
+FINEST_INTERVAL = 1e-7
+USUAL_INTERVAL = 1e-4
+SMALLEST_DELTA = 1e-12
+
+
+class PrivacyParameterError(ConfigError):
+    """A privacy parameter lies outside the range in which the accountant's statement holds."""
+
+    code = "FW-DP-001"
+    default_fix = "Give noise > 0, 0 < sampling rate <= 1, whole steps >= 0, epsilon > 0 and 1e-12 <= delta < 1."
+
+
+class SamplerMismatchError(ConfigError):
+    """Batches that were not drawn by Poisson sampling cannot be priced as if they were."""
+
+    code = "FW-DP-002"
+    default_fix = "Draw batches with fedward.privacy.dpsgd.PatientSampler; shuffled batches cost several times more."
+
+
+@dataclass(frozen=True)
+class Event:
+    """Some equal applications of one Gaussian mechanism to the patients of a site.
+
+    Attributes:
+        kind: ``dpsgd`` for training steps, ``release`` for noised statistics.
+        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one patient.
+        sampling_rate: probability with which each patient is included; 1.0 for a release.
+        steps: how many applications.
+        sampler: how patients were chosen; only ``poisson`` can be priced.
+        sampler_distance: statistical distance of one noise draw from the ideal distribution; 0 for exact analysis.
+    """
+
+    kind: Literal["dpsgd", "release"]
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    sampler: str = "poisson"
+    sampler_distance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.sampler != "poisson":
+            raise SamplerMismatchError(f"Events of the sampler {self.sampler!r} cannot be priced as Poisson sampling.")
+        noise_ok = math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0
+        if not noise_ok or not 0 < self.sampling_rate <= 1 or self.steps < 0 or not 0 <= self.sampler_distance < 1:
+            raise PrivacyParameterError("A privacy event has a noise, rate or step count outside its range.")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """The price of some events, in full: an epsilon without its context means nothing."""
+
+    epsilon: float
+    delta: float
+    accountant: Literal["PLD", "RDP"]
+    rdp_epsilon: float
+    unit: str = UNIT
+    relation: str = RELATION
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Noise that makes a whole training run cost at most its budget.
+
+    Attributes:
+        noise_multiplier: for every DP-SGD step.
+        release_noise_multiplier: for every release of training statistics; ``None`` if there is none.
+        spent: the price of all steps and releases composed.
+        events: the composition that was priced.
+    """
+
+    noise_multiplier: float
+    release_noise_multiplier: float | None
+    spent: Spent
+    events: tuple[Event, ...]
+
+
+def epsilon(events: Sequence[Event], delta: float) -> Spent:
+    """Composes all events and returns their price.
+
+    Args:
+        events: everything that was released about one population of patients.
+        delta: failure probability at which epsilon is stated.
+
+    Raises:
+        PrivacyParameterError: delta is outside [1e-12, 1), or smaller than the noise samplers' total distance.
+    """
+    merged = _merge(events)
+    usable = _usable_delta(merged, delta, bound=0.0)
+    rdp_epsilon = _rdp_epsilon(merged, usable)
+    try:
+        coarse = _compose(merged, USUAL_INTERVAL * 10).get_epsilon_for_delta(usable)
+        usable = _usable_delta(merged, delta, bound=coarse)
+        value = float(_compose(merged, _interval(coarse)).get_epsilon_for_delta(usable))
+    except (ValueError, OverflowError, MemoryError, FloatingPointError):
+        value = math.inf
+    if math.isfinite(value):
+        return Spent(epsilon=value, delta=delta, accountant="PLD", rdp_epsilon=rdp_epsilon)
+    usable = _usable_delta(merged, delta, bound=rdp_epsilon)
+    rdp_epsilon = _rdp_epsilon(merged, usable)
+    return Spent(epsilon=rdp_epsilon, delta=delta, accountant="RDP", rdp_epsilon=rdp_epsilon)
+
+
+def epsilon_curve(per_round_events: Sequence[Sequence[Event]], delta: float) -> list[float]:
+    """Epsilon after each round, for plots; never below the truth and never above the price of the whole run."""
+    if not per_round_events:
+        return []
+    everything = [event for events in per_round_events for event in events]
+    total = epsilon(everything, delta)
+    if total.accountant == "RDP":
+        return [
+            epsilon([e for events in per_round_events[: i + 1] for e in events], delta).epsilon
+            for i in range(len(per_round_events))
+        ]
+    interval = _interval(total.epsilon) * 10
+    usable = _usable_delta(_merge(everything), delta, bound=total.epsilon)
+    composed, curve = pld.identity(value_discretization_interval=interval), []
+    priced: dict[tuple[Event, ...], Any] = {}
+    for events in per_round_events:
+        key = _merge(events)
+        if key not in priced:
+            priced[key] = _compose(key, interval)
+        composed = composed.compose(priced[key])
+        curve.append(min(float(composed.get_epsilon_for_delta(usable)), total.epsilon))
+    return curve
+
+
+def calibrate(
+    *,
+    epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    steps: int,
+    releases: int = 0,
+    release_share: float = 0.05,
+    sampler_distance: float = 0.0,
+) -> Calibration:
+    """Finds the smallest noise with which a whole run stays within (epsilon, delta), to one part in a thousand.
+
+    The releases of training statistics are given ``release_share`` of epsilon on their own; the training steps then
+    get what the *joint* composition leaves, which is more than the difference of the two epsilons.
+
+    Args:
+        epsilon: budget of the whole run.
+        delta: its delta.
+        sampling_rate: Poisson sampling rate of each training step.
+        steps: number of training steps, empty batches included.
+        releases: number of releases of training statistics.
+        release_share: part of epsilon for the releases, in (0, 1).
+        sampler_distance: statistical distance of one release's noise from the ideal distribution.
+
+    Raises:
+        PrivacyParameterError: a parameter lies outside its range.
+    """
+    if steps < 1 or releases < 0 or (releases and not 0 < release_share < 1):
+        raise PrivacyParameterError("A calibration needs at least one step and a release share between 0 and 1.")
+    release: tuple[Event, ...] = ()
+    if releases:
+        noise = calibrate_releases(
+            epsilon=epsilon * release_share, delta=delta, releases=releases, sampler_distance=sampler_distance
+        )
+        release = (Event("release", noise, 1.0, releases, sampler_distance=sampler_distance),)
+    step = Event("dpsgd", 1.0, sampling_rate, steps)
+    noise = _smallest_noise(lambda z: (replace(step, noise_multiplier=z), *release), epsilon, delta)
+    events = (replace(step, noise_multiplier=noise), *release)
+    return Calibration(
+        noise_multiplier=noise,
+        release_noise_multiplier=release[0].noise_multiplier if release else None,
+        spent=_price(events, delta),
+        events=events,
+    )
+
+
+def calibrate_releases(*, epsilon: float, delta: float, releases: int, sampler_distance: float = 0.0) -> float:
+    """Noise multiplier with which ``releases`` statistics of one population together cost at most (epsilon, delta).
+
+    Use it on its own for evaluation patients: they are disjoint from the training patients, so the two budgets do not
+    add for any patient.
+
+    Raises:
+        PrivacyParameterError: a parameter lies outside its range.
+    """
+    if releases < 1:
+        raise PrivacyParameterError("There is nothing to calibrate: the number of releases is below one.")
+    event = Event("release", 1.0, 1.0, releases, sampler_distance=sampler_distance)
+    return _smallest_noise(lambda z: (replace(event, noise_multiplier=z),), epsilon, delta)
+
+
+_price = epsilon  # the public name is shadowed by the keyword argument of the calibrations
+
+
+def _smallest_noise(events_for: Callable[[float], tuple[Event, ...]], target: float, delta: float) -> float:
+    """Searches the noise multiplier on a coarse pessimistic grid, so that the fine price can only be lower."""
+    if not (math.isfinite(target) and target > 0):
+        raise PrivacyParameterError("The target epsilon must be a positive finite number.")
+    interval = _interval(target) * 10
+
+    def excess(log_noise: float) -> float:
+        events = _merge(events_for(math.exp(log_noise)))
+        value = _compose(events, interval).get_epsilon_for_delta(_usable_delta(events, delta, bound=target))
+        return min(float(value), 1e6) - target
+
+    high = _first_guess(events_for(1.0), target, delta)
+    limit = high + 10
+    while excess(high) > 0:
+        high += 0.35
+        if high > limit:
+            raise PrivacyParameterError("No amount of noise reaches the target: something else spends it already.")
+    low = high - 0.35
+    while excess(low) <= 0:
+        high, low = low, low - 0.35
+        if low < -5:
+            raise PrivacyParameterError("The target epsilon is so large that it would protect nobody.")
+    root = float(brentq(excess, low, high, xtol=1e-5))
+    while excess(root) > 0:
+        root += 2e-5
+    return math.exp(root)
+
+
+def _first_guess(events: tuple[Event, ...], target: float, delta: float) -> float:
+    """Logarithm of a noise multiplier near the answer, from the Gaussian trade-off that the run tends to.
+
+    It only decides where the search starts: a much smaller noise would make the first loss distribution huge.
+    """
+
+    def log_excess(log_mu: float) -> float:
+        mu = math.exp(log_mu)
+        failure = norm.cdf(mu / 2 - target / mu) - math.exp(target) * norm.cdf(-mu / 2 - target / mu)
+        return float(failure) - delta
+
+    target = min(target, 100.0)
+    mu = math.exp(float(brentq(log_excess, -30.0, 5.0, xtol=1e-2)))
+    searched = max(events, key=lambda event: event.steps * event.sampling_rate**2)
+    return max(math.log(1.1 * searched.sampling_rate * math.sqrt(searched.steps) / mu), -0.3)
+
+
+def _merge(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Adds up the steps of equal mechanisms; composition does not depend on the order."""
+    steps: dict[Event, int] = {}
+    for event in events:
+        key = replace(event, steps=0)
+        steps[key] = steps.get(key, 0) + event.steps
+    merged = [replace(key, steps=count) for key, count in steps.items() if count]
+    return tuple(sorted(merged, key=lambda e: (e.kind, e.noise_multiplier, e.sampling_rate, e.sampler_distance)))
+
+
+def _interval(value: float) -> float:
+    """Grid of the privacy loss: rounding up must stay small against epsilon itself."""
+    return min(USUAL_INTERVAL, max(FINEST_INTERVAL, value * 1e-4))
+
+
+def _usable_delta(events: Sequence[Event], delta: float, *, bound: float) -> float:
+    """Takes the samplers' distance tau off delta: (eps, d) for ideal noise is (eps, d + (1 + e^eps) tau) for real."""
+    if not SMALLEST_DELTA <= delta < 1:
+        raise PrivacyParameterError("Delta must be at least 1e-12 and below 1.")
+    distance = sum(event.steps * event.sampler_distance for event in events)
+    usable = delta - (1 + math.exp(min(bound, 50.0))) * distance
+    if usable <= 0:
+        raise PrivacyParameterError("Delta is used up by the statistical distance of the noise sampler.")
+    return usable
+
+
+def _compose(events: Sequence[Event], interval: float) -> Any:
+    """The privacy loss distribution of all events; pessimistic at every rounding."""
+    composed = pld.identity(value_discretization_interval=interval)
+    for event in events:
+        if event.sampling_rate == 1.0:
+            one = pld.from_gaussian_mechanism(
+                event.noise_multiplier / math.sqrt(event.steps), value_discretization_interval=interval
+            )
+        else:
+            one = pld.from_gaussian_mechanism(
+                event.noise_multiplier, sampling_prob=event.sampling_rate, value_discretization_interval=interval
+            ).self_compose(event.steps)
+        composed = composed.compose(one)
+    return composed
+
+
+def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
+    accountant = rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    with _quiet_absl():
+        for event in events:
+            gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+            accountant.compose(dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian), event.steps)
+        return float(accountant.get_epsilon(delta))
+
+
+@contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Drops the warnings about fractional orders that do not converge: leaving an order out only raises the price."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "failed to converge" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
