@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedward.errors import FedwardError
 
 KEY_BYTES = 32
-_ZEROS = bytes(64 * 1024)
+_ZEROS = bytes(256 * 1024)
 
 
 class StreamForkedError(FedwardError):
@@ -82,17 +82,22 @@ class SecureStream:
         return out
 
     def uniform32(self, count: int) -> NDArray[np.float32]:
-        """Returns ``count`` float32 numbers, uniform over the multiples of 2^-24 in [0, 1)."""
+        """Returns ``count`` float32 numbers, uniform over the multiples of 2^-23 in [0, 1).
+
+        The grid is that of float32 in [1, 2), so 1 + u is exact and below 2.
+        """
         words = self.uint32(count)
-        np.right_shift(words, 8, out=words)
-        out = words.astype(np.float32)  # exact: 24 bits fit the significand
-        out *= np.float32(2.0**-24)
+        np.right_shift(words, 9, out=words)
+        np.bitwise_or(words, 0x3F800000, out=words)  # exponent of [1, 2); random significand
+        out = words.view(np.float32)
+        out -= 1
         return out
 
     def uniform64(self, count: int) -> NDArray[np.float64]:
-        """Returns ``count`` float64 numbers, uniform over the multiples of 2^-53 in [0, 1)."""
+        """Returns ``count`` float64 numbers, uniform over the multiples of 2^-52 in [0, 1)."""
         words = self.uint64(count)
-        np.right_shift(words, 11, out=words)
-        out = words.astype(np.float64)
-        out *= 2.0**-53
+        np.right_shift(words, 12, out=words)
+        np.bitwise_or(words, 0x3FF0000000000000, out=words)
+        out = words.view(np.float64)
+        out -= 1
         return out

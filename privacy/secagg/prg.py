@@ -19,9 +19,9 @@ SEED_BYTES = 32
 BLOCK_BYTES = 16
 """A stream can be entered at multiples of the AES block."""
 
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
 """All streams advance together over one chunk, so the vector crosses memory once for any number of
-seeds: chunk, zeros and keystream together (192 KiB) stay in a core's second-level cache."""
+seeds. Measured from 16 KiB to 512 KiB: smaller chunks lose time to calls, larger ones to the cache."""
 
 _ZEROS = bytes(CHUNK_BYTES)
 

@@ -1,0 +1,1 @@
+"""Measurements against what a deployer could install instead; one module per subject, each with ``--json``."""

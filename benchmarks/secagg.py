@@ -1,0 +1,129 @@
+"""Secure aggregation against Flower's SecAgg+ and, where TenSEAL is installed, CKKS.
+
+    python -m benchmarks.secagg --json secagg.json
+
+Every ratio is other over fedward: larger is better for us. CPU seconds, medians, sides interleaved in
+one process; the JSON holds both configurations and the raw medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import secagg_memory, secagg_primitives
+from benchmarks.timing import machine
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure to reach: at least (or at most) a limit; no limit means it is only reported."""
+
+    key: str
+    text: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def verdict(self, value: float | None) -> str:
+        """Returns one word for the table."""
+        if value is None:
+            return "not measured"
+        if self.at_least is not None:
+            return "reached" if value >= self.at_least else "missed"
+        if self.at_most is not None:
+            return "reached" if value <= self.at_most else "missed"
+        return "reported"
+
+    @property
+    def limit(self) -> str:
+        """Returns the limit as text."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return f"<= {self.at_most:g}" if self.at_most is not None else ""
+
+
+TARGETS = (
+    Target("mask_1m_k7_vs_flower", "client mask, 1M, 7 neighbours + self: times Flower", at_least=6),
+    Target("mask_16m_k7_vs_flower", "client mask, 16M, 7 neighbours + self: times Flower", at_least=9),
+    Target("encode_1m_vs_flower", "encode 1M: times Flower", at_least=4),
+    Target("mask_fraction_of_keystream", "masking rate over bare AES-256-CTR rate", at_least=0.7),
+    Target("unmask_1m_n8_vs_flower", "server unmask, 8 clients, 1M: times Flower", at_least=15),
+    Target("bytes_per_param_w32", "upload, bytes per parameter, 32-bit ring", at_most=4.01),
+    Target("bytes_per_param_w16", "upload, bytes per parameter, 16-bit ring", at_most=2.01),
+    Target("client_peak_over_vector", "client's extra peak memory, 16M, times the fp32 vector", at_most=2.5),
+)
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Runs everything; returns the JSON document."""
+    many, few = (3, 1) if quick else (15, 7)
+    raw = {
+        "mask_1m_k7": secagg_primitives.measure_mask(MILLION, 7, many),
+        "mask_16m_k7": secagg_primitives.measure_mask(16 * MILLION, 7, few),
+        "encode_1m": secagg_primitives.measure_encode(MILLION, many),
+        "encode_16m": secagg_primitives.measure_encode(16 * MILLION, few),
+        "unmask_1m_n8": secagg_primitives.measure_unmask(MILLION, many),
+    }
+    figures: dict[str, float | None] = {
+        f"{case}_vs_flower": seconds["flower"] / seconds["fedward"] for case, seconds in raw.items()
+    }
+    figures["mask_fraction_of_keystream"] = raw["mask_16m_k7"]["keystream"] / raw["mask_16m_k7"]["fedward"]
+    for bits in (32, 16):
+        figures[f"bytes_per_param_w{bits}"] = secagg_primitives.layout_of(MILLION, bits).nbytes / MILLION
+    figures["client_peak_over_vector"] = secagg_memory.peak_over_vector(16 * MILLION)
+    return {
+        **figures,
+        "cpu_seconds": raw,
+        "configuration": {**secagg_primitives.CONFIGURATION, "quick": quick},
+        "versions": {name: _version(name) for name in ("fedward", "flwr", "cryptography", "numpy", "tenseal")},
+        "machine": machine(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _show(document: dict[str, Any]) -> None:
+    table = Table(title="Secure aggregation, CPU time, medians")
+    for heading in ("figure", "value", "target", ""):
+        table.add_column(heading)
+    for target in TARGETS:
+        value = document[target.key]
+        table.add_row(target.text, "-" if value is None else f"{value:.3g}", target.limit, target.verdict(value))
+    raw = Table(title="CPU milliseconds")
+    for heading in ("case", "side", "ms"):
+        raw.add_column(heading)
+    for case, sides in document["cpu_seconds"].items():
+        for side, seconds in sides.items():
+            raw.add_row(case, side, f"{1000 * seconds:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(raw)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and configurations to FILE")
+    parser.add_argument("--quick", action="store_true", help="few repeats: a check that it runs, not a measurement")
+    arguments = parser.parse_args()
+    document = measure(arguments.quick)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+    _show(document)
+
+
+if __name__ == "__main__":
+    main()
