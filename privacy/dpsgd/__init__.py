@@ -1,0 +1,10 @@
+"""Patient-level differentially private training: sampler, engine, gates and certificate.
+
+Start with :class:`PrivateEngine`. This is the only place in ``privacy/`` that imports torch and Opacus.
+"""
+
+from fedward.privacy.dpsgd.engine import PrivateEngine
+from fedward.privacy.dpsgd.parameters import DPParameters
+from fedward.privacy.dpsgd.sampler import PatientSampler
+
+__all__ = ["DPParameters", "PatientSampler", "PrivateEngine"]

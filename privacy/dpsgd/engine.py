@@ -1,0 +1,220 @@
+"""One private training step: sample patients, clip each patient's gradient, add noise, divide by a constant.
+
+Abadi et al. 2016, algorithm 1, with the patient instead of the example as the unit and Poisson sampling over patients.
+The engine is closed: it refuses a model, a loss or a batch for which the printed epsilon would be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from types import TracebackType
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedward.privacy.accounting import Event
+from fedward.privacy.dpsgd.hooks import OpacusHooks
+from fedward.privacy.dpsgd.optimizer import PatientOptimizer
+from fedward.privacy.dpsgd.parameters import (
+    DPParameters,
+    LossShapeError,
+    PatientBoundError,
+    StepsNotReservedError,
+    UnsupportedParameterError,
+    UnusedParameterError,
+)
+from fedward.privacy.dpsgd.rules import trainable_layers
+from fedward.privacy.noise.seeded import UnsafeSeededStream
+from fedward.privacy.stream import SecureStream
+
+Backend = Literal["opacus-hooks"]
+LossPerRecord = Callable[[NDArray[np.int64]], torch.Tensor]
+"""Maps record numbers ``[b]`` to one loss each ``[b]``; row i may depend on record i alone."""
+
+
+class GradientBackend(Protocol):
+    """Computes gradients per record into ``parameter.grad_sample``."""
+
+    def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
+        """Runs the forward pass and back-propagates each row's loss; returns the losses."""
+
+    def detach(self) -> None:
+        """Leaves the model as it was found."""
+
+
+class PrivateEngine:
+    """Takes private optimizer steps on a model whose trainable parameters all have a per-record rule.
+
+    Args:
+        model: the model; only its LoRA matrices and linear heads may be trainable.
+        optimizer: plain torch optimizer over exactly the trainable parameters.
+        params: plan constants.
+        stream: source of the noise.
+        microbatch: records in one forward pass (whole patients), which bounds memory; ``None`` for all at once.
+        backend: how per-record gradients are computed; no choice changes the guarantee.
+        reserved_steps: refuse more steps than these; ``None`` leaves the bound to the caller.
+
+    Raises:
+        UnsupportedParameterError: a trainable parameter has no rule, or the optimizer holds other parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        params: DPParameters,
+        stream: SecureStream,
+        *,
+        microbatch: int | None = None,
+        backend: Backend = "opacus-hooks",
+        reserved_steps: int | None = None,
+    ) -> None:
+        self.layers = trainable_layers(model)
+        self.model = model
+        self.params = params
+        self.steps_taken = 0
+        self._microbatch = microbatch
+        self._reserved = reserved_steps
+        self._seeded = isinstance(stream, UnsafeSeededStream)
+        self._optimizer = PatientOptimizer(optimizer, params, stream)
+        _match_optimizer(model, self._optimizer)
+        self._backend = _backend(backend, model, self.layers) if params.private else None
+
+    def step(self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
+        """Takes one step on a Poisson sample of patients.
+
+        An empty sample is a step like any other: noise is added and the optimizer moves, but the model is not called.
+
+        Args:
+            loss_per_record: see :data:`LossPerRecord`.
+            records: record numbers, int64 ``[b]``; may be empty.
+            patients: patient number of each record, int64 ``[b]``.
+
+        Raises:
+            StepsNotReservedError: more steps than were reserved.
+            PatientBoundError: too many records of one patient, or the arrays do not match.
+            LossShapeError: the loss is not one number per record.
+            UnusedParameterError: a trainable parameter took no part in the loss.
+        """
+        if self._reserved is not None and self.steps_taken >= self._reserved:
+            raise StepsNotReservedError(f"All {self._reserved} reserved steps have been taken.")
+        self._check_batch(records, patients)
+        self.steps_taken += 1
+        self._optimizer.zero_grad(set_to_none=True)
+        self.model.train()
+        for part in _whole_patients(patients, self._microbatch):
+            self._accumulate(loss_per_record, records[part], patients[part])
+        if self.params.private:
+            self._optimizer.finish()
+        else:
+            self._finish_without_privacy()
+
+    def event(self) -> Event:
+        """What the steps taken so far are to the accountant."""
+        return self.params.event(self.steps_taken)
+
+    @property
+    def non_private_reasons(self) -> tuple[str, ...]:
+        """Why the result is not differentially private; empty if it is."""
+        reasons = []
+        if not self.params.private:
+            reasons.append("no clipping and no noise")
+        if self._seeded:
+            reasons.append("seeded noise")
+        return tuple(reasons)
+
+    def close(self) -> None:
+        """Removes everything the engine has attached to the model."""
+        if self._backend is not None:
+            self._backend.detach()
+            self._backend = None
+        for parameter in self._optimizer.params:
+            for name in ("grad_sample", "summed_grad"):
+                if hasattr(parameter, name):
+                    delattr(parameter, name)
+
+    def __enter__(self) -> PrivateEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accumulate(
+        self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]
+    ) -> None:
+        def compute() -> torch.Tensor:
+            return _one_loss_each(loss_per_record(records), len(records))
+
+        if self._backend is None:
+            compute().sum().backward()
+            return
+        self._backend.backward(compute, len(records))
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.grad = None
+                _check_rows(name, getattr(parameter, "grad_sample", None), len(records))
+        self._optimizer.clip_and_accumulate(patients)
+
+    def _finish_without_privacy(self) -> None:
+        for parameter in self._optimizer.params:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad /= self.params.expected_batch
+        self._optimizer.original_optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _check_batch(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
+        if records.ndim != 1 or records.shape != patients.shape or len(np.unique(records)) != len(records):
+            raise PatientBoundError("A batch needs distinct record numbers and one patient number for each.")
+        _, counts = np.unique(patients, return_counts=True)
+        if counts.size and counts.max() > self.params.max_records_per_patient:
+            raise PatientBoundError("A batch holds more records of one patient than the plan allows.")
+
+
+def _backend(name: Backend, model: nn.Module, layers: dict[str, nn.Linear]) -> GradientBackend:
+    if name == "opacus-hooks":
+        return OpacusHooks(model)
+    raise UnsupportedParameterError(f"There is no gradient backend named {name!r}.")
+
+
+def _match_optimizer(model: nn.Module, optimizer: PatientOptimizer) -> None:
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    held = [id(p) for p in optimizer.params]
+    if trained != set(held) or len(held) != len(trained):
+        raise UnsupportedParameterError("The optimizer does not hold exactly the trainable parameters of the model.")
+
+
+def _whole_patients(patients: NDArray[np.int64], limit: int | None) -> Iterator[NDArray[np.int64]]:
+    """Yields row positions in micro-batches of at most ``limit`` records that never split a patient."""
+    order = np.argsort(patients, kind="stable").astype(np.int64)
+    if order.size == 0:
+        return
+    if limit is None:
+        yield order
+        return
+    starts = np.flatnonzero(np.diff(patients[order], prepend=patients[order[0]] - 1))
+    begin = 0
+    for position, end in pairwise([*starts.tolist(), int(order.size)]):
+        if end - begin > limit and position > begin:
+            yield order[begin:position]
+            begin = position
+    yield order[begin:]
+
+
+def _one_loss_each(losses: torch.Tensor, rows: int) -> torch.Tensor:
+    if not isinstance(losses, torch.Tensor) or losses.shape != (rows,) or not losses.requires_grad:
+        raise LossShapeError("The loss is not a differentiable vector with one number per record.")
+    return losses
+
+
+def _check_rows(name: str, grad_sample: object, rows: int) -> None:
+    if grad_sample is None:
+        raise UnusedParameterError(f"The trainable parameter {name} took no part in the loss.")
+    if not isinstance(grad_sample, torch.Tensor) or grad_sample.shape[0] != rows:
+        raise UnsupportedParameterError(f"The parameter {name} has no gradient for each record of the batch.")

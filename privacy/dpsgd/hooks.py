@@ -1,0 +1,38 @@
+"""Per-record gradients through Opacus' module hooks (Yousefpour et al. 2021), without its model wrapper.
+
+The wrapper is avoided because it renames every key of the state dict: peft then loads none of them, and says nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from torch import nn
+
+
+class OpacusHooks:
+    """Fills ``parameter.grad_sample`` with ``[rows, *shape]`` for every trainable parameter of a model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._hooks = GradSampleHooks(model, batch_first=True, loss_reduction="sum", strict=False)
+
+    def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
+        """Runs ``compute`` and back-propagates the sum of its losses, row by row; returns the losses ``[rows]``."""
+        self._hooks.enable_hooks()
+        try:
+            losses = compute()
+            with warnings.catch_warnings():
+                # The first adapted layer sees frozen activations; only gradients of its output are needed.
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                losses.sum().backward()
+        finally:
+            self._hooks.disable_hooks()
+        return losses
+
+    def detach(self) -> None:
+        """Removes the hooks and every attribute Opacus has put on the parameters."""
+        self._hooks.cleanup()

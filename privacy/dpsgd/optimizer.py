@@ -1,0 +1,83 @@
+"""Opacus' optimizer with the patient as the unit, a constant denominator and cryptographic noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus.optimizers import DPOptimizer
+
+from fedward.privacy.dpsgd.parameters import DPParameters
+from fedward.privacy.noise.gaussian import gaussian
+from fedward.privacy.stream import SecureStream
+
+ROUNDING_SLACK = 1.0 - 2.0**-20
+"""The clip factor is lowered by this much, so that float32 rounding cannot lift a clipped row above C."""
+
+
+class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Sums each patient's rows, clips the sum to C, adds N(0, (sigma C)^2) once and divides by a plan constant.
+
+    Opacus divides by the number of accumulated micro-batches too, and cannot step on an empty batch; both depend on who
+    was sampled.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: DPParameters, stream: SecureStream) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=parameters.noise_multiplier,
+            max_grad_norm=parameters.clip,
+            expected_batch_size=parameters.expected_batch,
+        )
+        self._stream = stream
+
+    def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
+        """Adds the clipped gradients of some patients to the running sum.
+
+        Args:
+            patients: patient number of each row of ``grad_sample``, every row of a patient in this call; ``None`` if
+                each row is another patient.
+        """
+        rows = [p.grad_sample.flatten(start_dim=1).float() for p in self.params]
+        if patients is not None:
+            _, group = np.unique(patients, return_inverse=True)
+            groups = int(group.max()) + 1
+            if groups < len(patients):
+                index = torch.from_numpy(group).to(rows[0].device)
+                rows = [row.new_zeros(groups, row.shape[1]).index_add_(0, index, row) for row in rows]
+        factor = clip_factors(rows, self.max_grad_norm)
+        for parameter, row in zip(self.params, rows, strict=True):
+            # A row without a finite norm counts as zero; 0 * nan would poison the sum of all patients.
+            total = (factor @ torch.where(factor[:, None] > 0, row, 0.0)).view_as(parameter)
+            parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
+            parameter.grad_sample = None
+
+    def add_noise(self) -> None:
+        """Puts the noised sum into ``grad``; the noise is one draw over all parameters."""
+        sizes = [p.numel() for p in self.params]
+        noise = gaussian(self._stream, sum(sizes)) * (self.noise_multiplier * self.max_grad_norm)
+        parts = np.split(noise.astype(np.float32), np.cumsum(sizes)[:-1])
+        for parameter, part in zip(self.params, parts, strict=True):
+            drawn = torch.from_numpy(part).view(parameter.shape).to(parameter.device)
+            parameter.grad = drawn if parameter.summed_grad is None else parameter.summed_grad + drawn
+
+    def scale_grad(self) -> None:
+        """Divides by the plan's expected batch, whatever was drawn."""
+        for parameter in self.params:
+            parameter.grad /= self.expected_batch_size
+
+    def finish(self) -> None:
+        """Noise, denominator and the wrapped optimizer's step; valid with no patient at all."""
+        self.add_noise()
+        self.scale_grad()
+        if self.step_hook:
+            self.step_hook(self)
+        self.original_optimizer.step()
+        self.zero_grad(set_to_none=True)
+
+
+def clip_factors(rows: list[torch.Tensor], clip: float) -> torch.Tensor:
+    """Factor per row that bounds its joint L2 norm by ``clip``, float32 ``[n]``; 0 where the norm is not finite."""
+    norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]).norm(dim=0)
+    factor = (clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
+    return torch.where(torch.isfinite(norms), factor, torch.zeros_like(factor))

@@ -1,0 +1,76 @@
+"""The plan's constants of a private training run, and what goes wrong when a run leaves them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fedward.errors import BudgetError, PreflightError
+from fedward.privacy.accounting import Event, PrivacyParameterError
+
+
+class UnsupportedParameterError(PreflightError):
+    """A trainable parameter has no rule for per-record gradients, so its clipping would be a pretence."""
+
+    code = "FW-DP-010"
+    default_fix = "Train LoRA matrices on linear layers and a linear head only; freeze everything else."
+
+
+class UnusedParameterError(PreflightError):
+    """A trainable parameter took no part in the loss."""
+
+    code = "FW-DP-011"
+    default_fix = "Freeze the parameter or use it in the forward pass."
+
+
+class LossShapeError(PreflightError):
+    """The loss is not one number per record; a mean over the batch mixes patients before they are clipped."""
+
+    code = "FW-DP-012"
+    default_fix = "Return a tensor of shape [records], for example with reduction='none'."
+
+
+class PatientBoundError(PreflightError):
+    """A batch holds more records of one patient than the plan allows, or names records that do not exist."""
+
+    code = "FW-DP-013"
+    default_fix = "Draw batches with PatientSampler and the plan's max_records_per_patient."
+
+
+class StepsNotReservedError(BudgetError):
+    """The engine was asked for more noisy steps than were reserved in the ledger."""
+
+    code = "FW-DP-014"
+    default_fix = "Reserve the steps before they are taken."
+
+
+@dataclass(frozen=True)
+class DPParameters:
+    """Plan constants. None of them may be computed from the patients at hand.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise over ``clip``.
+        clip: bound C on the L2 norm of one patient's summed gradient.
+        sampling_rate: Poisson rate q, the same at every site.
+        expected_batch: q times the plan's public site size; the denominator of every step.
+        max_records_per_patient: records of one patient in a batch.
+        private: ``False`` keeps sampler and denominator and drops clipping and noise.
+    """
+
+    noise_multiplier: float
+    clip: float
+    sampling_rate: float
+    expected_batch: float
+    max_records_per_patient: int = 1
+    private: bool = True
+
+    def __post_init__(self) -> None:
+        positive = (self.clip, self.expected_batch, *([self.noise_multiplier] if self.private else []))
+        if not all(math.isfinite(value) and value > 0 for value in positive):
+            raise PrivacyParameterError("Noise multiplier, clip norm and expected batch must be positive and finite.")
+        if not 0 < self.sampling_rate <= 1 or self.max_records_per_patient < 1:
+            raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a patient needs at least one record.")
+
+    def event(self, steps: int) -> Event:
+        """What ``steps`` steps with these constants are to the accountant."""
+        return Event("dpsgd", self.noise_multiplier, self.sampling_rate, steps)

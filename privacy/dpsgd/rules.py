@@ -1,0 +1,55 @@
+"""Which trainable parameters have a rule for per-record gradients. Everything else is refused before training.
+
+A parameter is trusted only where it is the ``weight`` or ``bias`` of a plain linear layer. Prompt tuning, DoRA, LoRA on
+embeddings and trained norms would run without any error through generic per-sample machinery, some of them with the
+gradient of the whole batch in every row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
+
+SUPPORTED_LAYERS: tuple[type, ...] = (nn.Linear,)
+
+
+def trainable_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Returns the trainable linear layers by name, after checking that they hold every trainable parameter.
+
+    Raises:
+        UnsupportedParameterError: a trainable parameter is not float32, belongs to another kind of module, or is shared
+            between modules; or a layer mixes the rows of a batch.
+    """
+    layers: dict[str, nn.Linear] = {}
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UnsupportedParameterError(f"The layer {name} computes statistics across the patients of a batch.")
+        own = [(key, value) for key, value in module.named_parameters(recurse=False) if value.requires_grad]
+        for key, parameter in own:
+            full = f"{name}.{key}" if name else key
+            if type(module) not in SUPPORTED_LAYERS:
+                raise UnsupportedParameterError(f"The trainable parameter {full} is not part of a plain linear layer.")
+            if parameter.dtype != torch.float32:
+                raise UnsupportedParameterError(
+                    f"The trainable parameter {full} is not float32; its noise would be coarse."
+                )
+            if owners.setdefault(id(parameter), full) != full:
+                raise UnsupportedParameterError(f"The trainable parameter {full} is shared with another module.")
+        if own:
+            layers[name] = module
+    _refuse_weight_arithmetic(model)
+    if not layers:
+        raise UnsupportedParameterError("The model has no trainable parameter.")
+    return layers
+
+
+def _refuse_weight_arithmetic(model: nn.Module) -> None:
+    """Refuses adapters that use a LoRA matrix outside its linear layer, where no rule sees the gradient."""
+    for name, module in model.named_modules():
+        if getattr(module, "lora_magnitude_vector", None):
+            raise UnsupportedParameterError(f"The layer {name} uses DoRA, which has no rule for per-record gradients.")
+        if getattr(module, "parametrizations", None):
+            raise UnsupportedParameterError(f"The layer {name} is parametrised, so its weight is computed from others.")
