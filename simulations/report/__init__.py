@@ -1,0 +1,57 @@
+"""``report.html``: one self-contained page about a finished run, for a doctor and a security officer.
+
+No scripts, no fonts, no images from elsewhere: the page carries a content security policy that allows
+nothing but its own style sheet (by hash), so it can be archived, mailed and printed. Start at
+:func:`render`; ``view`` turns a result into words and positions, ``plots`` does the geometry,
+``template.html`` and ``style.css`` the looks. May import the result, metrics and wording; never torch.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from fedward.simulations import wording
+from fedward.simulations.report.view import View
+from fedward.simulations.result import RunResult, write_atomically
+
+REPORT_FILE = "report.html"
+_FOLDER = resources.files(__name__)
+
+
+def render(result: RunResult) -> str:
+    """Returns the whole HTML page of ``result``; the same result gives the same bytes."""
+    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    # Browsers hash the text between the tags, so the template must add no white space around it.
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        auroc=wording.auroc,
+        interval=wording.interval,
+        signed=wording.signed,
+        epsilon=wording.epsilon,
+        delta=wording.delta,
+        size=wording.size,
+        duration=wording.duration,
+        certainty=wording.certainty,
+        task=wording.task_name,
+    )
+    template = environment.from_string((_FOLDER / "template.html").read_text(encoding="utf-8"))
+    style_markup = Markup(style)  # noqa: S704  (our own file, and escaping would change its hash)
+    return template.render(result=result, view=View(result), style=style_markup, style_hash=digest).lstrip()
+
+
+def write_report(result: RunResult, folder: Path) -> Path:
+    """Writes ``report.html`` into ``folder`` atomically and returns its path.
+
+    Raises:
+        ResultWriteError: the folder or disk refuses.
+    """
+    return write_atomically(folder / REPORT_FILE, render(result))

@@ -1,0 +1,263 @@
+"""The result of a run: one immutable document, written as ``result.json`` and read back by every other command.
+
+``docs/result-schema.md`` explains each key and its unit. Nothing in it is typed in: the runner fills it
+from what it measured, and a value that does not exist (Bayes on real data, epsilon without privacy) is null.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from fedward.config import Section
+from fedward.errors import ConfigError, ResourceError
+
+RESULT_FILE = "result.json"
+SCHEMA_VERSION = 1
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Interval = tuple[Unit, Unit]
+
+
+class ResultFileError(ConfigError):
+    """The folder holds no readable result.json of this schema version."""
+
+    code = "FW-CONFIG-020"
+    default_fix = "Name the --out folder of a finished run made by this version of fedward."
+
+
+class ResultWriteError(ResourceError):
+    """A result or report file could not be written."""
+
+    code = "FW-RESOURCE-020"
+    default_fix = "Check that the --out folder is writable and that its disk has free space."
+
+
+class ScenarioFacts(Section):
+    """What was run."""
+
+    name: str
+    hospitals: Annotated[int, Field(ge=1)]
+    task: str
+    model: str
+    strategy: str
+    seed: Count
+
+
+class Auroc(Section):
+    """AUROC on the evaluation patients of all hospitals, pairs within one hospital only; intervals are 95 % bootstrap.
+
+    ``local_own_mean`` alone is taken over each hospital's own evaluation patients.
+    """
+
+    federated: Unit | None
+    federated_interval: Interval | None = None
+    local_mean: Unit | None
+    local_own_mean: Unit | None = None
+    central: Unit | None
+    central_interval: Interval | None = None
+    bayes: Unit | None = None
+
+
+class HospitalResult(Section):
+    """One row of the simulator's omniscient view; no coordinator ever holds these numbers.
+
+    ``auroc_alone`` and ``auroc_federated`` are measured on this hospital's own evaluation patients,
+    ``auroc_alone_everywhere`` on those of all hospitals.
+    """
+
+    name: str
+    train_patients: Count
+    evaluation_patients: Count
+    positives: Count
+    auroc_alone: Unit | None
+    auroc_alone_interval: Interval | None = None
+    auroc_alone_everywhere: Unit | None = None
+    auroc_federated: Unit | None
+    auroc_federated_interval: Interval | None = None
+    epsilon: Amount | None
+
+
+class CrossCheck(Section):
+    """A second and a third accountant on the same events."""
+
+    accountant: str
+    epsilon: Amount
+    rdp_epsilon: Amount
+    agrees: bool
+
+
+class Release(Section):
+    """Noised statistics that leave besides the adapter; ``noise_multiplier`` is null when they leave exactly."""
+
+    statistics: tuple[str, ...]
+    releases: Count
+    noise_multiplier: Amount | None
+    epsilon: Amount | None
+    delta: Unit | None
+
+
+class Privacy(Section):
+    """The certificate. ``epsilon_max`` of a seeded run is nominal: see ``RunResult.non_private_reasons``."""
+
+    private: bool
+    epsilon_max: Amount | None
+    delta: Unit | None
+    unit: Literal["patient"] = "patient"
+    relation: Literal["add-or-remove-one"] = "add-or-remove-one"
+    placement: str
+    mechanism: str
+    sampler: str
+    sampling_rate: Unit
+    steps: Count
+    expected_batch: Amount
+    noise_multiplier: Amount | None
+    clip: Amount | None
+    accountant: str | None
+    cross_check: CrossCheck | None = None
+    release: Release | None = None
+    evaluation: Release | None = None
+    not_covered: tuple[str, ...] = ()
+
+
+class SecureSum(Section):
+    """Whether the unmasked sum equalled the plain fixed-point sum in every round, and under which parameters."""
+
+    exact: bool
+    ring_bits: Literal[16, 32]
+    threshold: Count
+    colluders: Count
+    cohort: Count
+
+
+class Egress(Section):
+    """One kind of message that left each hospital, averaged over rounds and hospitals, in bytes per round."""
+
+    message: str
+    content: str
+    protection: str
+    bytes: Amount
+
+
+class CurvePoint(Section):
+    """What the coordinator saw after a round; round 0 is the untrained adapter. Noised in private runs."""
+
+    round: Count
+    loss: Finite | None
+    auroc: Unit | None
+    epsilon: Amount | None
+
+
+class BaseModelFacts(Section):
+    """The frozen model."""
+
+    name: str
+    sha256: Sha256
+
+
+class AdapterFacts(Section):
+    """Trained against total parameters."""
+
+    parameters: Count
+    total: Count
+
+
+class Seconds(Section):
+    """Wall-clock seconds of the run and of its phases."""
+
+    total: Amount
+    data: Amount = 0.0
+    federated: Amount
+    local: Amount
+    central: Amount
+
+
+class RunResult(Section):
+    """Everything a finished run says about itself; the document behind result.json, table and report."""
+
+    schema_version: Literal[1] = 1
+    fedward_version: str
+    created: datetime
+    scenario: ScenarioFacts
+    rounds: Count
+    auroc: Auroc
+    hospitals: tuple[HospitalResult, ...]
+    privacy: Privacy
+    non_private_reasons: tuple[str, ...] = ()
+    secure_sum: SecureSum
+    bytes_per_round_per_hospital: Amount
+    egress: tuple[Egress, ...] = ()
+    curve: tuple[CurvePoint, ...]
+    base_model: BaseModelFacts
+    adapter: AdapterFacts
+    adapter_sha256: Sha256
+    seconds: Seconds
+
+    @model_validator(mode="after")
+    def _must_not_contradict_itself(self) -> RunResult:
+        if self.privacy.private and (self.non_private_reasons or self.privacy.epsilon_max is None):
+            raise ValueError("a private run has an epsilon and no reason to be called non-private")
+        if not self.privacy.private and not self.non_private_reasons:
+            raise ValueError("a run that is not private says why")
+        if self.scenario.hospitals != len(self.hospitals):
+            raise ValueError("the number of hospitals differs from the rows")
+        rounds = [point.round for point in self.curve]
+        if rounds != sorted(set(rounds)) or (rounds and rounds[-1] > self.rounds):
+            raise ValueError("the curve is not in order of rounds")
+        if self.created.tzinfo is None:
+            raise ValueError("the time of creation has no time zone")
+        return self
+
+
+def write_result(result: RunResult, folder: Path) -> Path:
+    """Writes ``result.json`` into ``folder`` atomically: a reader sees the old file, the new file or none.
+
+    Raises:
+        ResultWriteError: the folder or disk refuses.
+    """
+    return write_atomically(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
+
+
+def read_result(folder: Path) -> RunResult:
+    """Reads the result of a finished run.
+
+    Raises:
+        ResultFileError: no such file, or not a document of this schema version.
+    """
+    path = folder / RESULT_FILE
+    try:
+        return RunResult.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ResultFileError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise ResultFileError(f"{path} is not a result of schema version {SCHEMA_VERSION} (at {where}).") from error
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Writes ``text`` as UTF-8 beside ``path``, flushes it to the disk and renames it into place.
+
+    Raises:
+        ResultWriteError: the folder or disk refuses; a partial file is removed.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ResultWriteError(f"{path} cannot be written ({error.strerror}).") from error
+    return path
