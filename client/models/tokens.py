@@ -59,15 +59,22 @@ def tokenize(files: ModelFiles, texts: Sequence[str], *, max_tokens: int) -> Tok
         raise TokenLengthError(
             f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens."
         )
-    tokenizer = load_tokenizer(files)
+    tokens = encode(load_tokenizer(files), texts, max_tokens=max_tokens, pad_id=config.pad_id)
+    if tokens.input_ids.size and tokens.input_ids.max() >= config.vocabulary:
+        raise ModelFilesError("The tokenizer makes token ids that the base model does not have.")
+    return tokens
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, pad_id: int) -> Tokens:
+    """Encodes with a loaded tokenizer, whose truncation and padding are set by this call."""
     tokenizer.enable_truncation(max_tokens)
-    tokenizer.enable_padding(pad_id=config.pad_id)
+    tokenizer.enable_padding(pad_id=pad_id)
     encodings = tokenizer.encode_batch(list(texts))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     width = len(encodings[0].ids) if encodings else 0
     ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64).reshape(len(encodings), width)
     mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64).reshape(ids.shape)
-    if ids.size and ids.max() >= config.vocabulary:
-        raise ModelFilesError("The tokenizer makes token ids that the base model does not have.")
     return Tokens(ids, mask, sum(bool(encoding.overflowing) for encoding in encodings))
 
 

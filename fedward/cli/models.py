@@ -1,0 +1,70 @@
+"""`fedward models`: which base models there are, fetching one, and where its files lie."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """Show the base models that can be named in a scenario, and which of them are on this machine."""
+    from fedward.client.models.registry import list_models
+
+    models = list_models()
+    if as_json:
+        rows = [
+            {"name": m.name, "summary": m.summary, "source": m.source, "folder": str(m.folder) if m.folder else None}
+            for m in models
+        ]
+        typer.echo(json.dumps({"models": rows}, sort_keys=True))
+        return
+    table = Table(title="Base models", title_justify="left")
+    for heading in ("name", "where", "what"):
+        table.add_column(heading)
+    for model in models:
+        table.add_row(model.name, model.source, model.summary)
+    Console().print(table)
+
+
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of `fedward models list`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Download a base model into the cache and check its hash; does nothing if it is already there.
+
+    Example: fedward models fetch minilm
+    """
+    from fedward.client.models.download import fetch
+
+    # Progress goes to standard error, so that the result can be piped.
+    files = fetch(name, progress=lambda line: typer.echo(line, err=True))
+    _print_files(files.name, str(files.folder), files.sha256, as_json)
+
+
+@app.command("path")
+def path_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a base model.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the folder of a base model that is on this machine, and the hash that plans pin."""
+    from fedward.client.models.registry import resolve
+
+    files = resolve(name)
+    _print_files(files.name, str(files.folder), files.sha256, as_json)
+
+
+def _print_files(name: str, folder: str, sha256: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"name": name, "folder": folder, "sha256": sha256}, sort_keys=True))
+    else:
+        typer.echo(f"{folder}\nsha256 {sha256}")
