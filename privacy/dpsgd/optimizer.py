@@ -45,10 +45,12 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             if groups < len(patients):
                 index = torch.from_numpy(group).to(rows[0].device)
                 rows = [row.new_zeros(groups, row.shape[1]).index_add_(0, index, row) for row in rows]
-        factor = clip_factors(rows, self.max_grad_norm)
+        factor, broken = clip_factors(rows, self.max_grad_norm)
+        if bool(broken.any()):
+            # Such a patient counts as zero, which depends on that patient alone; 0 * nan would poison everybody's sum.
+            rows = [row.masked_fill(broken[:, None], 0.0) for row in rows]
         for parameter, row in zip(self.params, rows, strict=True):
-            # A row without a finite norm counts as zero; 0 * nan would poison the sum of all patients.
-            total = (factor @ torch.where(factor[:, None] > 0, row, 0.0)).view_as(parameter)
+            total = (factor @ row).view_as(parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None
 
@@ -76,8 +78,9 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
         self.zero_grad(set_to_none=True)
 
 
-def clip_factors(rows: list[torch.Tensor], clip: float) -> torch.Tensor:
-    """Factor per row that bounds its joint L2 norm by ``clip``, float32 ``[n]``; 0 where the norm is not finite."""
+def clip_factors(rows: list[torch.Tensor], clip: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the factor that bounds each row's joint L2 norm, and which rows have no finite norm, ``[n]`` each."""
     norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]).norm(dim=0)
     factor = (clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
-    return torch.where(torch.isfinite(norms), factor, torch.zeros_like(factor))
+    broken = ~torch.isfinite(norms)
+    return factor.masked_fill(broken, 0.0), broken
