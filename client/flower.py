@@ -18,7 +18,7 @@ from fedward.legs import Reply, Request
 
 LOG = logging.getLogger(__name__)
 
-LEGS = ("hello", "join", "bundles", "seal", "manifest", "mask", "confirm", "unmask", "result")
+LEGS = ("hello", "echo", "join", "bundles", "seal", "manifest", "mask", "confirm", "unmask", "result")
 """Every leg a hospital answers; the message protocol is ``docs/protocol.md``."""
 
 
@@ -50,7 +50,10 @@ def answer_or_refuse(site: Site, leg: str, message: FlowerMessage) -> Reply:
     try:
         if leg == "hello":
             return Reply(site.name.encode("ascii"))
-        return site.answer(unpack_request(leg, message.content))
+        request = unpack_request(leg, message.content)
+        if leg == "echo":
+            return Reply(request.payload, request.blobs)
+        return site.answer(request)
     except FedwardError as error:
         LOG.warning("refused leg %s: %s", leg, error.code)
         return Reply(refusal=error.code)

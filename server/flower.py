@@ -112,7 +112,7 @@ def make_server_app(main: Callable[[GridTransport], None]) -> ServerApp:
     """A Flower ServerApp that runs ``main`` over the grid it is given."""
     app = ServerApp()
 
-    @app.main()
+    @app.main()  # type: ignore[untyped-decorator]  # mypy does not follow flwr
     def run(grid: Grid, context: Context) -> None:
         main(GridTransport(grid))
 

@@ -1,0 +1,310 @@
+"""Flower edge of the hospital: a node's connection to the fleet routes of a SuperLink.
+
+The only file of the client that uses flwr's internals, so flwr is pinned exactly and an integration
+test runs this file against a real SuperLink. The messages, routes and node signatures are flwr's. Its
+ready-made connection (``flwr.supernode``) is not used: a refused activation ends the process by
+``os._exit``, a server's 401 makes it interrupt itself, retries cannot be stopped, the environment
+chooses the proxy, redirects are followed, contents are not compared with their hash, and no response
+is too large. Nothing here asks for a FAB: a hospital never fetches code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Array, Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+    RegisterNodeFleetRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_body,
+    get_object_head_values_from_object_content,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+    pull_objects,
+    push_objects,
+)
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from fedward.client.link import (
+    Endpoint,
+    Limits,
+    LinkLostError,
+    NodeRefusedError,
+    OversizedMessageError,
+    Patience,
+    RunOverError,
+    open_http,
+)
+from fedward.errors import IntegrityError
+
+HEARTBEAT_SECONDS = 30.0
+NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
+
+
+class MalformedObjectError(IntegrityError):
+    """An object of a message contradicts its hash or its own structure."""
+
+    code = "FW-INTEGRITY-201"
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The header of a message whose content has not been pulled yet."""
+
+    run_id: int
+    message_id: str
+    message_type: str
+    tree: ObjectTree
+
+
+class FleetSession:
+    """One activation of a node. Use as a context manager; leaving it deactivates the node.
+
+    Args:
+        endpoint: the coordinator.
+        keys: the node's NIST elliptic curve key pair.
+        stop: ends waiting and retrying when set.
+        limits: see :class:`Limits`.
+        self_register: registers the key first; a SuperLink with node authentication refuses that.
+        node_file: remembers the node id, so that a node that was killed can end its own stale
+            activation instead of waiting until the SuperLink notices. One process per key.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        keys: NodeKeys,
+        stop: threading.Event,
+        *,
+        limits: Limits,
+        self_register: bool,
+        node_file: Path | None,
+    ) -> None:
+        self._client = _Client(endpoint, keys, Patience(stop, limits.patience_seconds), limits)
+        self._public_key = public_key_to_bytes(keys[1])
+        self._limits, self._self_register, self._node_file = limits, self_register, node_file
+        self._node = Node()
+        self._closed = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self.lost = threading.Event()
+
+    @property
+    def node_id(self) -> int:
+        """The id under which the SuperLink knows this node."""
+        return int(self._node.node_id)
+
+    def __enter__(self) -> Self:
+        try:
+            if self._self_register:
+                self._register()
+            self._node = Node(node_id=self._activate())
+        except BaseException:
+            self._client.close()
+            raise
+        if self._node_file is not None:
+            self._node_file.write_text(str(self.node_id), encoding="ascii")
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._client.impatient()
+        self._heart.join()
+        try:
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node_id))
+        except (LinkLostError, NodeRefusedError, RunOverError):
+            pass
+        finally:
+            self._client.close()
+
+    def receive(self) -> Incoming | None:
+        """The next message's header, if there is one. Raises :class:`LinkLostError`, :class:`NodeRefusedError`."""
+        answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        if not answer.messages_list:
+            return None
+        header = answer.messages_list[0].metadata
+        return Incoming(header.run_id, header.message_id, header.message_type, answer.message_object_trees[0])
+
+    def fetch(self, incoming: Incoming) -> Message:
+        """Pulls and unfolds the content.
+
+        Raises:
+            OversizedMessageError: too many objects or bytes.
+            MalformedObjectError: an object is not what its hash says, or not of Flower's closed set of types.
+            RunOverError, LinkLostError, NodeRefusedError: as named.
+        """
+        ids = list(dict.fromkeys(node.object_id for node in iterate_object_tree(incoming.tree)))
+        if len(ids) > self._limits.objects:
+            raise OversizedMessageError("A message has more objects than this site accepts.")
+        if incoming.message_id not in ids:
+            raise MalformedObjectError("A message is not the root of its own objects.")
+        try:
+            contents = pull_objects(ids, self._puller(incoming.run_id), max_time=self._limits.patience_seconds)
+        except ObjectPullError as error:
+            raise MalformedObjectError("An object of a message was announced but never came.") from error
+        self.confirm(incoming)
+        return _unfold(incoming, contents, self._limits.message_bytes)
+
+    def confirm(self, incoming: Incoming) -> None:
+        """Lets the SuperLink delete the message."""
+        self._client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(
+                node=self._node, run_id=incoming.run_id, message_object_id=incoming.message_id
+            )
+        )
+
+    def send(self, reply: Message) -> None:
+        """Pushes a reply and its objects. The time it took to make is not reported. Raises like :meth:`receive`."""
+        run_id = reply.metadata.run_id
+        with no_object_id_recompute():
+            reply.metadata.__dict__["_message_id"] = reply.object_id
+            answer = self._client.PushMessages(
+                PushMessagesRequest(
+                    node=self._node,
+                    messages_list=[message_to_proto(remove_content_from_message(reply))],
+                    message_object_trees=[get_object_tree(reply)],
+                )
+            )
+            push_objects(
+                get_all_nested_objects(reply),
+                self._pusher(run_id, answer.session_id),
+                object_ids_to_push=set(answer.objects_to_push),
+            )
+
+    def _register(self) -> None:
+        try:
+            self._client.RegisterNode(RegisterNodeFleetRequest(public_key=self._public_key))
+        except (NodeRefusedError, RunOverError):
+            return  # already registered, or not allowed to: the activation decides
+
+    def _activate(self) -> int:
+        request = ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_SECONDS)
+        try:
+            return int(self._client.ActivateNode(request).node_id)
+        except NodeRefusedError:
+            if self._node_file is None or not self._node_file.exists():
+                raise
+        stale = int(self._node_file.read_text(encoding="ascii"))
+        self._client.DeactivateNode(DeactivateNodeRequest(node_id=stale))
+        return int(self._client.ActivateNode(request).node_id)
+
+    def _beat(self) -> None:
+        while not self._closed.wait(HEARTBEAT_SECONDS / 2):
+            request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_SECONDS)
+            try:
+                known = self._client.SendNodeHeartbeat(request).success
+            except LinkLostError:
+                continue
+            except (NodeRefusedError, RunOverError):
+                known = False
+            if not known:
+                self.lost.set()
+
+    def _puller(self, run_id: int) -> Callable[[str], bytes]:
+        pulled, lock = 0, threading.Lock()
+
+        def pull(object_id: str) -> bytes:
+            nonlocal pulled
+            request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
+            answer = self._client.PullObject(request)
+            if not answer.object_found:
+                raise MalformedObjectError("An object of a message does not exist.")
+            if not answer.object_available:
+                raise ObjectUnavailableError(object_id)
+            content = bytes(answer.object_content)
+            with lock:
+                pulled += len(content)
+                if pulled > self._limits.message_bytes:
+                    raise OversizedMessageError("A message has more bytes than this site accepts.")
+            if hashlib.sha256(content).hexdigest() != object_id:
+                raise MalformedObjectError("An object of a message contradicts its hash.")
+            return content
+
+        return pull
+
+    def _pusher(self, run_id: int, session: str) -> Callable[[str, bytes], None]:
+        def push(object_id: str, content: bytes) -> None:
+            request = PushObjectRequest(
+                node=self._node, run_id=run_id, object_id=object_id, object_content=content, session_id=session
+            )
+            if not self._client.PushObject(request).stored:
+                raise RunOverError("The coordinator no longer accepts this reply.")
+
+        return push
+
+
+def _unfold(incoming: Incoming, contents: dict[str, bytes], max_bytes: int) -> Message:
+    try:
+        _check_unfolded_size(contents, max_bytes)
+        message = inflate_object_from_contents(incoming.message_id, contents)
+    except OversizedMessageError:
+        raise
+    except Exception as error:
+        raise MalformedObjectError("A message cannot be unfolded.") from error
+    if not isinstance(message, Message) or not message.has_content():
+        raise MalformedObjectError("An object that should be a message is not.")
+    arrays = (array for record in message.content.array_records.values() for array in record.values())
+    if sum(len(array.data) for array in arrays) > max_bytes:
+        raise OversizedMessageError("A message unfolds to more bytes than this site accepts.")
+    if (message.metadata.run_id, message.metadata.message_type) != (incoming.run_id, incoming.message_type):
+        raise MalformedObjectError("A message contradicts its own header.")
+    message.metadata.__dict__["_message_id"] = incoming.message_id
+    return message
+
+
+def _check_unfolded_size(contents: dict[str, bytes], max_bytes: int) -> None:
+    """An array may name one chunk many times, so a small message can unfold to a huge one."""
+    total = 0
+    for content in contents.values():
+        kind, children, _ = get_object_head_values_from_object_content(content)
+        if kind == Array.__qualname__:
+            body = json.loads(get_object_body(content, Array))
+            total += sum(len(contents[children[index]]) for index in body["arraychunk_ids"])
+            if total > max_bytes:
+                raise OversizedMessageError("A message unfolds to more bytes than this site accepts.")
+
+
+class _Client(FleetHttpClient):  # type: ignore[misc]  # mypy does not follow flwr
+    """flwr's fleet client over an HTTP client that this site configured."""
+
+    def __init__(self, endpoint: Endpoint, keys: NodeKeys, patience: Patience, limits: Limits) -> None:
+        # The parent's constructor is left out: it builds an HTTP client that asks the environment for
+        # proxies and follows redirects.
+        self._base_url = f"{'http' if endpoint.insecure else 'https'}://{endpoint.address}"
+        self._interceptors = (RuntimeVersionHttpInterceptor(component_name="SuperNode"), NodeAuthHttpInterceptor(*keys))
+        self._retry_invoker = patience
+        self._client = open_http(endpoint, limits)
+
+    def impatient(self) -> None:
+        """From now on every request is tried once."""
+        self._retry_invoker.seconds = 0.0

@@ -1,0 +1,206 @@
+"""The hospital's outbound HTTP link: where it leads, how it is secured, and what may come back over it.
+
+Only this connection ever uses a proxy, and only the one that is configured; the environment is not asked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from fedward.errors import AuthenticationError, ConfigError, NetworkError, ResourceError, RunFailedError
+
+Result = TypeVar("Result")
+TIMEOUT_SECONDS = 30.0
+
+
+class LinkLostError(NetworkError):
+    """The coordinator could not be reached for longer than the patience of the daemon."""
+
+    code = "FW-NET-201"
+    default_fix = "Run `fedward client doctor`; the daemon keeps trying by itself."
+
+
+class NodeRefusedError(AuthenticationError):
+    """The coordinator does not accept this node: not admitted, revoked, or active elsewhere."""
+
+    code = "FW-AUTH-201"
+    default_fix = "Ask the coordinator whether this site's node key is admitted; the daemon keeps trying by itself."
+
+
+class PlainLinkError(ConfigError):
+    """Plain HTTP was configured for another machine."""
+
+    code = "FW-CONFIG-201"
+    default_fix = "Use TLS: give the coordinator's CA file, or leave out the insecure setting."
+
+
+class RunOverError(RunFailedError):
+    """A message belongs to a run that has ended."""
+
+    code = "FW-RUN-201"
+
+
+class OversizedMessageError(ResourceError):
+    """A message from the coordinator exceeds the site's limits; it was not parsed."""
+
+    code = "FW-RESOURCE-201"
+
+
+class CertificateFileError(ConfigError):
+    """A certificate or key file for the link cannot be used."""
+
+    code = "FW-CONFIG-202"
+    default_fix = "Check that the CA, certificate and key files are readable PEM files that belong together."
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the coordinator is and how to reach it.
+
+    Attributes:
+        address: ``host:port``.
+        insecure: plain HTTP; accepted for this machine only.
+        root_certificates: PEM of the CA that signs the coordinator; the system's CAs if absent.
+        client_certificate: files of a TLS client certificate and its key.
+        proxy: URL of an HTTP proxy for this connection. The environment is never asked, and a
+            coordinator on this machine is never reached through a proxy.
+    """
+
+    address: str
+    insecure: bool = False
+    root_certificates: bytes | None = None
+    client_certificate: tuple[Path, Path] | None = None
+    proxy: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.insecure and not self.is_local:
+            raise PlainLinkError("Plain HTTP to another machine was refused.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the coordinator runs on this machine."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a hospital accepts, checked while it arrives and before it is parsed.
+
+    Attributes:
+        response_bytes: of one HTTP response; Flower cuts arrays into objects of 5 MiB.
+        objects: of one message.
+        message_bytes: of one message, as pulled and again as unfolded.
+        patience_seconds: how long one request is repeated over a broken link.
+    """
+
+    response_bytes: int = 32 * 1024**2
+    objects: int = 10_000
+    message_bytes: int = 1024**3
+    patience_seconds: float = 120.0
+
+
+def open_http(endpoint: Endpoint, limits: Limits) -> httpx.Client:
+    """An HTTP client for ``endpoint`` alone. Raises :class:`CertificateFileError`."""
+    transport = httpx.HTTPTransport(
+        verify=_tls(endpoint), proxy=None if endpoint.is_local else endpoint.proxy, trust_env=False
+    )
+    return httpx.Client(
+        transport=_CappedTransport(transport, limits.response_bytes),
+        timeout=TIMEOUT_SECONDS,
+        follow_redirects=False,
+        trust_env=False,
+        headers={"accept-encoding": "identity"},
+    )
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    if endpoint.insecure:
+        return False
+    pem = endpoint.root_certificates
+    try:
+        context = ssl.create_default_context(cadata=None if pem is None else pem.decode("ascii"))
+        if endpoint.client_certificate is not None:
+            context.load_cert_chain(*endpoint.client_certificate)
+    except (OSError, ValueError) as error:
+        raise CertificateFileError("A certificate file of the link cannot be used.") from error
+    return context
+
+
+class Patience:
+    """Repeats a request over a broken link until it works, time is up or the daemon stops."""
+
+    def __init__(self, stop: threading.Event, seconds: float) -> None:
+        self._stop, self.seconds = stop, seconds
+
+    def invoke(self, call: Callable[[], Result]) -> Result:
+        """Runs ``call``; turns HTTP failures into this file's errors."""
+        start, delay = time.monotonic(), 0.2
+        while True:
+            try:
+                return call()
+            except httpx.TransportError as error:
+                failure: Exception = error
+            except httpx.HTTPStatusError as error:
+                _raise_if_final(error.response.status_code)
+                failure = error
+            if time.monotonic() - start + delay > self.seconds or self._stop.wait(delay):
+                raise LinkLostError("The coordinator cannot be reached.") from failure
+            delay = min(2 * delay, 5.0)
+
+
+def _raise_if_final(status: int) -> None:
+    if status == httpx.codes.FORBIDDEN:
+        raise RunOverError("The coordinator says that the run is over.")
+    if status < httpx.codes.INTERNAL_SERVER_ERROR:
+        raise NodeRefusedError(f"The coordinator refused this node's request (HTTP {status}).")
+
+
+class _CappedTransport(httpx.BaseTransport):
+    """Refuses responses that are compressed or larger than a limit, while they arrive."""
+
+    def __init__(self, inner: httpx.BaseTransport, max_bytes: int) -> None:
+        self._inner, self._max_bytes = inner, max_bytes
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See :class:`httpx.BaseTransport`."""
+        response = self._inner.handle_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            response.close()
+            raise OversizedMessageError("The coordinator sent a compressed response.")
+        stream = response.stream
+        if isinstance(stream, httpx.SyncByteStream):
+            response.stream = _CappedStream(stream, self._max_bytes)
+        return response
+
+    def close(self) -> None:
+        """See :class:`httpx.BaseTransport`."""
+        self._inner.close()
+
+
+class _CappedStream(httpx.SyncByteStream):
+    def __init__(self, inner: httpx.SyncByteStream, max_bytes: int) -> None:
+        self._inner, self._max_bytes = inner, max_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        seen = 0
+        for chunk in self._inner:
+            seen += len(chunk)
+            if seen > self._max_bytes:
+                raise OversizedMessageError("A response of the coordinator is larger than this site accepts.")
+            yield chunk
+
+    def close(self) -> None:
+        self._inner.close()

@@ -1,0 +1,74 @@
+"""The echo job: measures the road between the coordinator and its hospitals with random bytes.
+
+Nothing of a hospital is involved: its Flower edge returns what it was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from fedward.config import Section, parse
+from fedward.errors import IntegrityError
+from fedward.legs import Blob, Reply, Request
+from fedward.server.flower import GridTransport
+
+LEG_ECHO = "echo"
+
+
+class EchoMismatchError(IntegrityError):
+    """A hospital returned other bytes than it was sent."""
+
+    code = "FW-INTEGRITY-211"
+    default_fix = "Check the versions of both sides, then whatever stands between them on the network."
+
+
+class EchoJob(Section):
+    """The job file. ``report`` is written when the job ends: seconds and bytes by round and site."""
+
+    kind: Literal["echo"]
+    sites: Annotated[list[str], Field(min_length=1)]
+    report: str
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 3
+    nbytes: Annotated[int, Field(ge=0, le=1024**3)] = 4_000_000
+    seconds: Annotated[float, Field(gt=0)] = 30.0
+    discover_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+
+def run_echo(transport: GridTransport, path: Path) -> None:
+    """Sends every site fresh random bytes in each round and compares what comes back.
+
+    A site that misses the deadline is left out of that round.
+
+    Raises:
+        UnreachableHospitalsError: a site was not online in time.
+        EchoMismatchError: see there.
+    """
+    job = parse(json.loads(path.read_bytes()), EchoJob, source=path.name)
+    transport.discover(job.sites, seconds=job.discover_seconds)
+    rounds = [_round(transport, job, number) for number in range(job.rounds)]
+    Path(job.report).write_text(json.dumps(rounds), encoding="utf-8")
+
+
+def _round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dict[str, float]]:
+    blob = np.random.default_rng(number).integers(0, 256, job.nbytes, dtype=np.uint8)
+    request = Request(LEG_ECHO, hashlib.sha256(blob.tobytes()).digest(), {"noise": blob})
+    start, answered = time.monotonic(), {}
+    for site, reply in transport.exchange(dict.fromkeys(job.sites, request), seconds=job.seconds):
+        if reply.refusal:
+            continue
+        _check(reply, request.payload, blob)
+        answered[site] = {"seconds": time.monotonic() - start, "nbytes": float(reply.nbytes)}
+    return answered
+
+
+def _check(reply: Reply, payload: bytes, blob: Blob) -> None:
+    echoed = reply.blobs.get("noise")
+    if reply.payload != payload or echoed is None or not np.array_equal(echoed, blob):
+        raise EchoMismatchError("A hospital returned other bytes than it was sent.")

@@ -1,0 +1,276 @@
+"""Flower edge of the coordinator: one process that holds the SuperLink and two doors to it.
+
+The outer door is what hospitals reach: the fleet routes a node needs, and nothing else. The inner door
+listens on loopback for this machine's own processes: Flower's runtime API for the ServerApp process
+(guarded by Flower's task tokens and by a shared secret for taking tasks) and the control API, which has
+no authentication in Flower and gets a token here. The documentation pages are behind neither.
+
+:mod:`fedward.server.superlink` starts this module as a child process, writes its settings to standard
+input, and ends it by closing that input; so it also ends when its parent is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import uvicorn
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CONTROL_HEADER = "x-fedward-control"
+_FLEET = "/v1/fleet/"
+FLEET_ROUTES = frozenset(
+    _FLEET + name
+    for name in (
+        "activate-node",
+        "deactivate-node",
+        "send-node-heartbeat",
+        "pull-messages",
+        "pull-object",
+        "confirm-message-received",
+        "push-messages",
+        "push-object",
+    )
+)
+"""What a hospital's node calls. Code bundles (``get-fab``) are not among it."""
+OPEN_ROUTES = FLEET_ROUTES | {_FLEET + "register-node", _FLEET + "unregister-node"}
+"""With these a node admits itself; only where node authentication is off."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What the child process is told on its standard input.
+
+    Attributes:
+        database: SQLite file of the SuperLink.
+        host: address of the outer door.
+        port: its port; 0 takes a free one.
+        token: secret of the control API.
+        secret_file: file with the secret for taking tasks.
+        certificate: TLS certificate file of the outer door, empty for plain HTTP.
+        key: its key file.
+        client_ca: CA file; given, hospitals must present a TLS client certificate.
+        node_auth: only admitted node keys may connect.
+        health: ``host:port`` of a gRPC health service, empty for none.
+        max_body: bytes of one request from outside.
+    """
+
+    database: str
+    host: str
+    port: int
+    token: str
+    secret_file: str
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    node_auth: bool = True
+    health: str = ""
+    max_body: int = 64 * 1024**2
+
+    def to_json(self) -> str:
+        """One line, read back by :func:`main`."""
+        return json.dumps(asdict(self))
+
+
+class FleetDoor:
+    """ASGI filter: POST to a fixed set of paths, with a body of declared and limited size."""
+
+    def __init__(self, app: App, routes: frozenset[str], max_body: int) -> None:
+        self._app, self._routes, self._max_body = app, routes, max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on or refuses it before a byte of its body is read."""
+        status = self._refusal(scope)
+        if status is None:
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, status)
+
+    def _refusal(self, scope: Scope) -> int | None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._routes:
+            return 404
+        length = _header(scope, "content-length")
+        if not length.isdecimal():
+            return 411
+        return 413 if int(length) > self._max_body else None
+
+
+class LocalDoor:
+    """ASGI filter of the loopback port: runtime and health, and control for whoever has the token."""
+
+    def __init__(self, app: App, token: str) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on or refuses it."""
+        path = scope.get("path", "")
+        allowed = scope["type"] == "lifespan" or path == "/health" or path.startswith("/v1/runtime/")
+        if path.startswith("/v1/control/"):
+            allowed = hmac.compare_digest(_header(scope, CONTROL_HEADER).encode(), self._token.encode())
+        if allowed:
+            await self._app(scope, receive, send)
+        else:
+            await _refuse(scope, send, 404)
+
+
+def _header(scope: Scope, name: str) -> str:
+    values = [value for key, value in scope.get("headers", ()) if key == name.encode()]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+async def _refuse(scope: Scope, send: Send, status: int) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals alone: the process has two servers and one way to end."""
+        yield
+
+
+def main() -> None:
+    """Runs until standard input closes or SIGTERM arrives."""
+    settings = GatewaySettings(**json.loads(sys.stdin.buffer.readline()))
+    report = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # whatever Flower prints belongs in the log, not in the report
+    asyncio.run(_run(settings, report.write, report.close))
+
+
+async def _run(settings: GatewaySettings, write: Callable[[str], object], done: Callable[[], None]) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    threading.Thread(target=_await_end_of_input, args=(loop, stop), daemon=True).start()
+    inner, outer = _listen("127.0.0.1", 0), _listen(settings.host, settings.port)
+    app = _superlink_app(settings, inner.getsockname()[1])
+    routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
+    servers = [
+        (_Server(_config(LocalDoor(app, settings.token), lifespan="on")), inner),
+        (_Server(_outer_config(FleetDoor(app, routes, settings.max_body), settings)), outer),
+    ]
+    tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
+    while not all(server.started for server, _ in servers):
+        if any(task.done() for task in tasks):
+            stop.set()
+            break
+        await asyncio.sleep(0.02)
+    inner_port, outer_port = inner.getsockname()[1], outer.getsockname()[1]
+    with _task_starter(inner_port, settings.secret_file):
+        write(json.dumps({"inner": inner_port, "outer": outer_port}) + "\n")
+        done()
+        await stop.wait()
+    for server, _ in servers:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
+
+
+def _superlink_app(settings: GatewaySettings, port: int) -> App:
+    """flwr's SuperLink as an ASGI application. Its own command line cannot serve what is needed here: node
+    authentication without TLS on the inner door, and two doors to one state."""
+    from flwr.common.constant import ISOLATION_MODE_PROCESS, TRANSPORT_TYPE_GRPC_RERE
+    from flwr.supercore.auth import load_superexec_auth_secret
+    from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
+    from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
+    from flwr.superlink.config_loader import SuperLinkLifespanConfig
+    from flwr.superlink.main import create_app
+
+    config = SuperLinkLifespanConfig(
+        control_address="",
+        health_server_address=settings.health or None,
+        host="127.0.0.1",
+        port=port,
+        insecure=True,
+        certificates=None,
+        superexec_auth_secret=load_superexec_auth_secret(settings.secret_file),
+        authn_plugin=NoOpControlAuthnPlugin(),
+        event_log_plugin=None,
+        fleet_event_log_plugin=None,
+        enable_event_log=False,
+        artifact_provider=None,
+        enable_supernode_auth=settings.node_auth,
+        fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
+        fleet_api_address=None,
+        simulation=False,
+        ssl_ca_certfile=None,
+        ssl_certfile=None,
+        ssl_keyfile=None,
+        database=settings.database,
+        isolation=ISOLATION_MODE_PROCESS,
+        runtime_dependency_install=False,
+    )
+    app: App = create_app(config, SuperLinkLifespan)
+    return app
+
+
+@contextlib.contextmanager
+def _task_starter(port: int, secret_file: str) -> Iterator[None]:
+    """flwr's SuperExec, which starts one ServerApp process per run; it ends before the SuperLink does."""
+    command = ["flower-superexec", "--insecure", "--runtime-api-address", f"127.0.0.1:{port}"]
+    command += ["--superexec-auth-secret-file", secret_file, "--parent-pid", str(os.getpid())]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    return sock
+
+
+def _config(app: App, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_config=None, proxy_headers=False, server_header=False, timeout_graceful_shutdown=2, **more
+    )
+
+
+def _outer_config(app: App, settings: GatewaySettings) -> uvicorn.Config:
+    if not settings.certificate:
+        return _config(app, lifespan="off")
+    return _config(
+        app,
+        lifespan="off",
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
+        ssl_ca_certs=settings.client_ca or None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_ca else ssl.CERT_NONE,
+    )
+
+
+def _await_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    sys.stdin.buffer.read()
+    loop.call_soon_threadsafe(stop.set)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Flower edge of the coordinator: the ServerApp that runs a job read from a JSON file.
+
+The kinds form a closed list. A run names a job file, never a function: configuration must not be able
+to choose code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedward.config import MAX_CONFIG_BYTES
+from fedward.errors import ConfigError, FedwardError, RunFailedError
+from fedward.server.echo import run_echo
+from fedward.server.flower import GridTransport
+
+Job = Callable[[GridTransport, Path], None]
+
+KINDS: Mapping[str, Job] = {"echo": run_echo}
+"""Entry points by the ``kind`` in the job file; each reads the rest of the file itself."""
+
+
+class JobError(ConfigError):
+    """A job file is missing, too large, not JSON, or of no known kind."""
+
+    code = "FW-CONFIG-211"
+    default_fix = "Submit runs with `fedward server run submit`, which writes the job file."
+
+
+class JobFailedError(RunFailedError):
+    """A job ended with an error; the message names its code and nothing else."""
+
+    code = "FW-RUN-211"
+    default_fix = "Run `fedward explain` with the code in the message."
+
+
+def make_job_app() -> ServerApp:
+    """The ServerApp of a deployed coordinator: runs the job that the run's ``job`` setting names."""
+    app = ServerApp()
+
+    @app.main()  # type: ignore[untyped-decorator]  # mypy does not follow flwr
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            run_job(GridTransport(grid), Path(str(context.run_config["job"])))
+        except FedwardError as error:
+            # Flower stores this text with the run, where the coordinator reads the code again.
+            raise JobFailedError(f"The job ended with {error.code}.") from error
+
+    return app
+
+
+def run_job(transport: GridTransport, path: Path) -> None:
+    """Runs the job in ``path``. Raises :class:`JobError`, or whatever the job raises."""
+    try:
+        raw = path.read_bytes()
+        document = json.loads(raw) if len(raw) <= MAX_CONFIG_BYTES else None
+    except (OSError, ValueError) as error:
+        raise JobError("The job file cannot be read.") from error
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise JobError(f"The job is of no known kind; known kinds are {', '.join(sorted(KINDS))}.")
+    KINDS[kind](transport, path)

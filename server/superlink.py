@@ -1,0 +1,257 @@
+"""Starts, follows and stops the SuperLink of a coordinator as a supervised child process.
+
+Everything Flower writes stays in one state folder: its database, its home, its log. The child and all
+that it starts form one process group, which is gone when :meth:`SuperLink.stop` returns; if this process
+is killed instead, the child sees its standard input close and ends by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from fedward.errors import DeadlineError, FedwardError, ResourceError, RunFailedError
+from fedward.server.control import Control, RunState
+from fedward.server.gateway import GatewaySettings
+
+POLL_SECONDS = 0.2
+_CODE = re.compile(r"FW(-[A-Z]+)?-\d{3}")
+_FLOWER_SETTINGS = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+}
+
+
+class SuperLinkStartError(ResourceError):
+    """The SuperLink process ended, or was not ready in time, while it was started."""
+
+    code = "FW-RESOURCE-211"
+    default_fix = "Look into superlink.log in the state folder; often the port is taken or a certificate unreadable."
+
+
+class SuperLinkDiedError(RunFailedError):
+    """The SuperLink process ended while it was needed."""
+
+    code = "FW-RUN-212"
+    default_fix = "Look into superlink.log in the state folder, then start the coordinator again; it resumes the run."
+
+
+class RunDeadlineError(DeadlineError):
+    """A run did not end in time and was stopped."""
+
+    code = "FW-TIME-211"
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """Files of the outer door's certificate. With ``client_ca``, hospitals must present certificates too."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended: an exit status of the command line and, unless it is 0, an error code."""
+
+    exit_status: int
+    code: str
+
+
+class SuperLink:
+    """A running SuperLink. Use as a context manager.
+
+    Args:
+        state_dir: folder for everything that outlives the process; created, readable by the owner only.
+        host: address that hospitals connect to.
+        port: port there; 0 takes a free one.
+        tls: certificate of that port; without it the port speaks plain HTTP and must be on loopback.
+        node_auth: only nodes that were admitted may connect.
+        health: ``host:port`` of a gRPC health service for probes.
+        start_seconds: how long to wait until the SuperLink is ready.
+
+    Raises:
+        SuperLinkStartError: on entry.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ServerTls | None = None,
+        node_auth: bool = True,
+        health: str = "",
+        start_seconds: float = 60.0,
+    ) -> None:
+        if tls is None and host not in ("127.0.0.1", "::1"):
+            raise SuperLinkStartError("A SuperLink without TLS may listen on loopback only.")
+        self._state_dir, self._host, self._port = state_dir.absolute(), host, port
+        self._tls, self._node_auth, self._health, self._start_seconds = tls, node_auth, health, start_seconds
+        self._token = secrets.token_hex(32)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._inner_port = 0
+
+    @property
+    def address(self) -> str:
+        """``host:port`` for hospitals."""
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @property
+    def log_file(self) -> Path:
+        """What Flower and its processes print."""
+        return self._state_dir / "superlink.log"
+
+    @property
+    def inner_port(self) -> int:
+        """Loopback port of the runtime and control APIs."""
+        return self._inner_port
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def control(self) -> Control:
+        """The coordinator's own commands."""
+        return Control(self._inner_port, self._token)
+
+    def run(self, job: Path, *, seconds: float | None = None) -> RunEnd:
+        """Submits ``job`` and follows it to its end; a run that is left early is stopped.
+
+        Raises:
+            RunDeadlineError: the run took longer than ``seconds``.
+            SuperLinkDiedError: the SuperLink ended first.
+            ControlError: the SuperLink refused the run.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with self.control() as control:
+            run_id = control.start(job.absolute())
+            try:
+                return _end_of(self._follow(control, run_id, deadline))
+            except BaseException:
+                with contextlib.suppress(FedwardError):
+                    control.abort(run_id)
+                raise
+
+    def stop(self) -> None:
+        """Ends the SuperLink and every process it has started. Harmless when nothing runs."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _follow(self, control: Control, run_id: int, deadline: float | None) -> RunState:
+        while not (state := control.state(run_id)).finished:
+            if self._process is None or self._process.poll() is not None:
+                raise SuperLinkDiedError("The SuperLink ended while a run was active.")
+            if deadline is not None and time.monotonic() > deadline:
+                raise RunDeadlineError("The run did not end in time and was stopped.")
+            time.sleep(POLL_SECONDS)
+        return state
+
+    def _start(self) -> None:
+        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        secret_file = self._state_dir / "task-secret"
+        secret_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(secret_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+        with self.log_file.open("ab") as log:
+            # -P keeps the working folder out of the module path.
+            command = [sys.executable, "-P", "-m", "fedward.server.gateway"]
+            process = self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._state_dir,
+                env=self._environment(),
+                start_new_session=True,
+                umask=0o077,
+            )
+        if process.stdin is None or process.stdout is None:
+            raise SuperLinkStartError("The SuperLink process has no pipes.")
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(self._settings(secret_file).to_json().encode() + b"\n")
+            process.stdin.flush()
+        ports = _first_line(process.stdout, self._start_seconds)
+        self._inner_port, self._port = int(ports["inner"]), int(ports["outer"])
+
+    def _settings(self, secret_file: Path) -> GatewaySettings:
+        tls = self._tls
+        return GatewaySettings(
+            database=str(self._state_dir / "superlink.db"),
+            host=self._host,
+            port=self._port,
+            token=self._token,
+            secret_file=str(secret_file),
+            certificate=str(tls.certificate.absolute()) if tls else "",
+            key=str(tls.key.absolute()) if tls else "",
+            client_ca=str(tls.client_ca.absolute()) if tls and tls.client_ca else "",
+            node_auth=self._node_auth,
+            health=self._health,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        commands = str(Path(sys.executable).parent)
+        return (
+            kept
+            | _FLOWER_SETTINGS
+            | {
+                "FLWR_HOME": str(self._state_dir / "flwr"),
+                "PATH": f"{commands}{os.pathsep}{kept.get('PATH', '')}",
+            }
+        )
+
+
+def _first_line(pipe: IO[bytes], seconds: float) -> dict[str, int]:
+    if not select.select([pipe], [], [], seconds)[0]:
+        raise SuperLinkStartError(f"The SuperLink was not ready within {seconds:.0f} s.")
+    line = pipe.readline()
+    if not line:
+        raise SuperLinkStartError("The SuperLink ended while it was started.")
+    ports: dict[str, int] = json.loads(line)
+    return ports
+
+
+def _end_of(state: RunState) -> RunEnd:
+    if state.outcome == "completed":
+        return RunEnd(0, "")
+    # The message of JobFailedError comes first in the details; anything else was not foreseen.
+    found = _CODE.search(state.details)
+    code = found[0] if found else RunFailedError.code
+    known = {kind.code: kind.exit_code for kind in FedwardError.catalogue()}
+    return RunEnd(known.get(code, RunFailedError.exit_code), code)
