@@ -115,17 +115,17 @@ def epsilon(events: Sequence[Event], delta: float) -> Spent:
         PrivacyParameterError: delta is outside [1e-12, 1), or smaller than the noise samplers' total distance.
     """
     merged = _merge(events)
-    usable = _usable_delta(merged, delta, bound=0.0)
+    usable = usable_delta(merged, delta, bound=0.0)
     rdp_epsilon = _rdp_epsilon(merged, usable)
     try:
         coarse = _compose(merged, USUAL_INTERVAL * 10).get_epsilon_for_delta(usable)
-        usable = _usable_delta(merged, delta, bound=coarse)
+        usable = usable_delta(merged, delta, bound=coarse)
         value = float(_compose(merged, _interval(coarse)).get_epsilon_for_delta(usable))
     except (ValueError, OverflowError, MemoryError, FloatingPointError):
         value = math.inf
     if math.isfinite(value):
         return Spent(epsilon=value, delta=delta, accountant="PLD", rdp_epsilon=rdp_epsilon)
-    usable = _usable_delta(merged, delta, bound=rdp_epsilon)
+    usable = usable_delta(merged, delta, bound=rdp_epsilon)
     rdp_epsilon = _rdp_epsilon(merged, usable)
     return Spent(epsilon=rdp_epsilon, delta=delta, accountant="RDP", rdp_epsilon=rdp_epsilon)
 
@@ -142,7 +142,7 @@ def epsilon_curve(per_round_events: Sequence[Sequence[Event]], delta: float) -> 
             for i in range(len(per_round_events))
         ]
     interval = _interval(total.epsilon) * 10
-    usable = _usable_delta(_merge(everything), delta, bound=total.epsilon)
+    usable = usable_delta(_merge(everything), delta, bound=total.epsilon)
     composed, curve = pld.identity(value_discretization_interval=interval), []
     priced: dict[tuple[Event, ...], Any] = {}
     for events in per_round_events:
@@ -226,7 +226,7 @@ def _smallest_noise(events_for: Callable[[float], tuple[Event, ...]], target: fl
 
     def excess(log_noise: float) -> float:
         events = _merge(events_for(math.exp(log_noise)))
-        value = _compose(events, interval).get_epsilon_for_delta(_usable_delta(events, delta, bound=target))
+        value = _compose(events, interval).get_epsilon_for_delta(usable_delta(events, delta, bound=target))
         return min(float(value), 1e6) - target
 
     high = _first_guess(events_for(1.0), target, delta)
@@ -278,7 +278,7 @@ def _interval(value: float) -> float:
     return min(USUAL_INTERVAL, max(FINEST_INTERVAL, value * 1e-4))
 
 
-def _usable_delta(events: Sequence[Event], delta: float, *, bound: float) -> float:
+def usable_delta(events: Sequence[Event], delta: float, *, bound: float) -> float:
     """Takes the samplers' distance tau off delta: (eps, d) for ideal noise is (eps, d + (1 + e^eps) tau) for real."""
     if not SMALLEST_DELTA <= delta < 1:
         raise PrivacyParameterError("Delta must be at least 1e-12 and below 1.")

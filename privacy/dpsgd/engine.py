@@ -113,6 +113,27 @@ class PrivateEngine:
         else:
             self._finish_without_privacy()
 
+    def gradients(
+        self, loss_per_record: LossPerRecord, records: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests; dropout is off.
+
+        The result is patient data: it must not leave the process, and nothing may be computed from it but pass or fail.
+
+        Raises:
+            UnsupportedParameterError: the engine is not private and computes no per-record gradients.
+        """
+        if self._backend is None:
+            raise UnsupportedParameterError("An engine without privacy computes no per-record gradients.")
+        self._optimizer.zero_grad(set_to_none=True)
+        self.model.eval()
+        for layer in self.layers.values():
+            layer.train()  # the backends record trainable layers in training mode only
+        losses = self._fill_rows(self._backend, loss_per_record, records)
+        rows = [p.grad_sample.flatten(start_dim=1).float() for p in self._optimizer.params]
+        self._optimizer.zero_grad(set_to_none=True)
+        return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
+
     def event(self) -> Event:
         """What the steps taken so far are to the accountant."""
         return self.params.event(self.steps_taken)
@@ -148,18 +169,21 @@ class PrivateEngine:
     def _accumulate(
         self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]
     ) -> None:
-        def compute() -> torch.Tensor:
-            return _one_loss_each(loss_per_record(records), len(records))
-
         if self._backend is None:
-            compute().sum().backward()
+            _one_loss_each(loss_per_record(records), len(records)).sum().backward()
             return
-        self._backend.backward(compute, len(records))
+        self._fill_rows(self._backend, loss_per_record, records)
+        self._optimizer.clip_and_accumulate(patients)
+
+    def _fill_rows(
+        self, backend: GradientBackend, loss_per_record: LossPerRecord, records: NDArray[np.int64]
+    ) -> torch.Tensor:
+        losses = backend.backward(lambda: _one_loss_each(loss_per_record(records), len(records)), len(records))
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                parameter.grad = None
+                parameter.grad = None  # the backend may leave the batch gradient here; only clipped rows count
                 _check_rows(name, getattr(parameter, "grad_sample", None), len(records))
-        self._optimizer.clip_and_accumulate(patients)
+        return losses
 
     def _finish_without_privacy(self) -> None:
         for parameter in self._optimizer.params:

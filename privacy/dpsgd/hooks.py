@@ -17,7 +17,9 @@ class OpacusHooks:
     """Fills ``parameter.grad_sample`` with ``[rows, *shape]`` for every trainable parameter of a model."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        # The first adapted layer sees frozen activations; only gradients of its output are needed. The filter is set
+        # once rather than around each step: changing filters back and forth is not safe between threads.
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
         self._hooks = GradSampleHooks(model, batch_first=True, loss_reduction="sum", strict=False)
 
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
@@ -25,10 +27,7 @@ class OpacusHooks:
         self._hooks.enable_hooks()
         try:
             losses = compute()
-            with warnings.catch_warnings():
-                # The first adapted layer sees frozen activations; only gradients of its output are needed.
-                warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                losses.sum().backward()
+            losses.sum().backward()
         finally:
             self._hooks.disable_hooks()
         return losses

@@ -1,0 +1,156 @@
+"""The privacy certificate: an epsilon that a second, independent accountant has confirmed.
+
+PLD (dp-accounting) states the epsilon; PRV (Gopi et al. 2021, as implemented in Opacus) must agree within its own error
+and one per cent, and RDP must not lie below. A certificate whose accountants disagree is not issued. The check lives
+beside the engine because Opacus' accountants import torch.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from opacus.accountants import PRVAccountant
+
+from fedward.errors import IntegrityError
+from fedward.privacy.accounting import Event, PrivacyParameterError, Spent, epsilon, usable_delta
+
+TOLERANCE = 0.01
+MECHANISM = "Poisson-subsampled Gaussian (DP-SGD) and Gaussian releases of statistics"
+ASSUMPTIONS = (
+    "Each hospital's noise and sampling keys come from its operating system and are not disclosed.",
+    "A patient is treated at one participating hospital; for a patient of two hospitals the epsilons add.",
+)
+NOT_COVERED = ("What the base model had seen before this run.",)
+
+
+class AccountantsDisagreeError(IntegrityError):
+    """Two accountants do not give the same epsilon, so at least one of them is wrong."""
+
+    code = "FW-DP-020"
+    default_fix = "Do not publish the run; report the events named in its ledger."
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """PRV's answer for the same events and delta: its estimate and the interval of its own error."""
+
+    accountant: str
+    epsilon_lower: float
+    epsilon: float
+    epsilon_upper: float
+    tolerance: float = TOLERANCE
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a run guarantees to each patient, with everything needed to check it again.
+
+    Attributes:
+        spent: epsilon, delta, accountant, unit and relation.
+        cross_check: the second accountant's result.
+        events: the priced mechanisms.
+        mechanism: what was applied to the patients' data.
+        sampler: how patients were chosen for a step.
+        clip: L2 bound on one patient's gradient in a step; ``None`` if no step was taken.
+        assumptions: what must hold outside the software.
+        not_covered: what the epsilon says nothing about.
+        non_private_reasons: why the numbers do not protect anybody; empty for a private run.
+    """
+
+    spent: Spent
+    cross_check: CrossCheck
+    events: tuple[Event, ...]
+    clip: float | None
+    assumptions: tuple[str, ...]
+    not_covered: tuple[str, ...]
+    non_private_reasons: tuple[str, ...]
+    mechanism: str = MECHANISM
+    sampler: str = "Poisson over patients"
+
+    @property
+    def private(self) -> bool:
+        """Whether the epsilon holds for the run that was made."""
+        return not self.non_private_reasons
+
+    def to_value(self) -> dict[str, Any]:
+        """Returns the certificate as JSON values."""
+        return {**asdict(self), "private": self.private}
+
+
+def certify(
+    events: Sequence[Event],
+    delta: float,
+    *,
+    clip: float | None = None,
+    assumptions: Sequence[str] = (),
+    not_covered: Sequence[str] = (),
+    non_private_reasons: Sequence[str] = (),
+) -> Certificate:
+    """Prices events with two accountants and issues a certificate if they agree.
+
+    Args:
+        events: everything released about one population of patients.
+        delta: at which epsilon is stated.
+        clip: the plan's clip norm.
+        assumptions: additional assumptions, such as how many hospitals' noise shares are honest.
+        not_covered: additional releases without noise, such as exact evaluation.
+        non_private_reasons: as reported by the engine.
+
+    Raises:
+        PrivacyParameterError: there is nothing to certify, or a parameter is out of range.
+        AccountantsDisagreeError: PRV does not confirm PLD, or RDP lies below it.
+    """
+    if not events:
+        raise PrivacyParameterError("There is no event to certify.")
+    spent = epsilon(events, delta)
+    check = cross_check(events, delta, expected=spent.epsilon)
+    _agree(spent, check)
+    return Certificate(
+        spent=spent,
+        cross_check=check,
+        events=tuple(events),
+        clip=clip,
+        assumptions=(*ASSUMPTIONS, *assumptions),
+        not_covered=(*NOT_COVERED, *not_covered),
+        non_private_reasons=tuple(non_private_reasons),
+    )
+
+
+def cross_check(events: Sequence[Event], delta: float, *, expected: float) -> CrossCheck:
+    """Prices the composition of all events with Opacus' PRV accountant.
+
+    Args:
+        events: as for :func:`certify`.
+        delta: at which epsilon is stated.
+        expected: rough epsilon, which sets PRV's mesh.
+
+    Raises:
+        AccountantsDisagreeError: PRV cannot price the events at all.
+    """
+    usable = usable_delta(events, delta, bound=expected)
+    error = min(0.01, 0.03 * expected)
+    accountant = PRVAccountant()
+    accountant.history = [(e.noise_multiplier, e.sampling_rate, e.steps) for e in events if e.steps]
+    try:
+        with warnings.catch_warnings():
+            # Opacus takes logarithms of zero where the mass is zero, and picks its mesh with a loose RDP bound.
+            warnings.simplefilter("ignore")
+            composed = accountant._get_dprv(eps_error=error, delta_error=usable / 1000)
+            lower, estimate, upper = composed.compute_epsilon(usable, usable / 1000, error)
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as cause:
+        raise AccountantsDisagreeError("The PRV accountant could not price the events of this run.") from cause
+    return CrossCheck("PRV", float(lower), float(estimate), float(upper))
+
+
+def _agree(spent: Spent, check: CrossCheck) -> None:
+    low, high = check.epsilon_lower * (1 - TOLERANCE), check.epsilon_upper * (1 + TOLERANCE)
+    if not math.isfinite(spent.epsilon) or spent.epsilon < low:
+        raise AccountantsDisagreeError("The stated epsilon lies below what the PRV accountant allows.")
+    if spent.accountant == "PLD" and spent.epsilon > high:
+        raise AccountantsDisagreeError("The PLD epsilon lies above the PRV accountant's upper bound.")
+    if spent.rdp_epsilon < spent.epsilon * (1 - TOLERANCE / 10):
+        raise AccountantsDisagreeError("The RDP epsilon, an upper bound, lies below the PLD epsilon.")

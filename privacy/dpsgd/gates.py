@@ -1,0 +1,131 @@
+"""Checks that run before budget is spent: rows do not mix, the sampler is Poisson, the weights really move.
+
+Each turns a way of printing a false epsilon, or of wasting a true one, into an error. They say pass or fail, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedward.errors import PreflightError
+from fedward.privacy.dpsgd.engine import LossPerRecord, PrivateEngine
+from fedward.privacy.dpsgd.sampler import PatientSampler
+
+
+class RowsMixedError(PreflightError):
+    """A record's loss or gradient depends on which other records are in the batch, so clipping bounds nothing."""
+
+    code = "FW-DP-015"
+    default_fix = "Compute the loss of each record from that record alone: no mean over the batch, no batch statistics."
+
+
+class NothingTrainedError(PreflightError):
+    """The weights that would be sent did not change in a training step, although it cost privacy budget."""
+
+    code = "FW-DP-016"
+    default_fix = "Check the learning rate and that the exported tensors are those the optimizer holds."
+
+
+class NotPoissonError(PreflightError):
+    """The batches do not look like Poisson samples of patients."""
+
+    code = "FW-DP-017"
+    default_fix = "Draw batches with PatientSampler at the plan's sampling rate."
+
+
+def row_independence_self_test(
+    engine: PrivateEngine, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, tolerance: float = 1e-3
+) -> None:
+    """Compares losses and gradients of records in one batch with those of each record alone.
+
+    The trainable weights are perturbed for the test and restored: at the usual start, with B = 0, the gradient of every
+    A is zero and would agree with anything. Dropout is off during the test.
+
+    Args:
+        engine: the engine that will train.
+        loss_per_record: the loss it will train on.
+        records: at least two distinct record numbers; three are used.
+        tolerance: largest relative difference; widen it for a bf16 base model.
+
+    Raises:
+        RowsMixedError: a row depends on its companions.
+    """
+    chosen = np.unique(records)[:3]
+    if chosen.size < 2:
+        raise RowsMixedError("The row independence test needs at least two records.", fix="Give it two records.")
+    with _perturbed(engine):
+        together, batch = engine.gradients(loss_per_record, chosen)
+        for row, record in enumerate(chosen):
+            alone, single = engine.gradients(loss_per_record, np.array([record]))
+            if not _close(together[row : row + 1], alone, tolerance) or not _close(batch[row], single[0], tolerance):
+                raise RowsMixedError("The loss or gradient of a record changes with the other records of its batch.")
+
+
+def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:
+    """Compares the weights that would be exported before and after the first step.
+
+    Args:
+        before: exported vector before the step.
+        after: exported vector after the step.
+        private: noise reaches every entry, so most entries must have moved; without noise one is enough.
+
+    Raises:
+        NothingTrainedError: too few entries moved, or some are not finite.
+    """
+    if before.shape != after.shape or not np.isfinite(after).all():
+        raise NothingTrainedError("The exported weights are not finite or changed their shape in the first step.")
+    moved = float(np.mean(before != after)) if before.size else 0.0
+    if moved == 0.0 or (private and moved < 0.5):
+        raise NothingTrainedError("The exported weights did not move in the first step.")
+
+
+def sampler_self_test(sampler: PatientSampler, sampling_rate: float, *, draws: int = 400) -> None:
+    """Draws trial batches and checks that their sizes vary as Poisson sampling makes them vary.
+
+    Shuffled batches of fixed size have no variance; a wrong rate shifts the mean. A sound sampler fails with
+    probability below 1e-7.
+
+    Raises:
+        NotPoissonError: the sampler declares another scheme, or mean or variance of the number of patients is off.
+    """
+    if sampler.sampler_name != "poisson":
+        raise NotPoissonError("The sampler does not declare Poisson sampling.")
+    count = sampler.patient_count
+    sizes = np.array([np.unique(sampler.sample()[1]).size for _ in range(draws)], np.float64)
+    variance = count * sampling_rate * (1 - sampling_rate)
+    if abs(sizes.mean() - count * sampling_rate) > 6 * np.sqrt(variance / draws) + 1e-9:
+        raise NotPoissonError("The sampler does not include patients at the plan's rate.")
+    # The kurtosis term keeps the bound valid for very small expected batches, where counts are far from normal.
+    spread = 6 * np.sqrt((2 * variance**2 + variance) / draws)
+    if abs(sizes.var() - variance) > spread + 1e-9:
+        raise NotPoissonError("The number of sampled patients does not vary as under Poisson sampling.")
+
+
+def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> bool:
+    scale = max(float(np.linalg.norm(left)), float(np.linalg.norm(right)), 1e-6)
+    return bool(np.linalg.norm(left - right) <= tolerance * scale)
+
+
+@contextmanager
+def _perturbed(engine: PrivateEngine) -> Iterator[None]:
+    """Moves the trainable weights off their initial zeros and switches dropout off, for the time of the test."""
+    trained = [p for p in engine.model.parameters() if p.requires_grad]
+    saved = [p.detach().clone() for p in trained]
+    modes: list[tuple[torch.nn.Module, bool]] = [(m, m.training) for m in engine.model.modules()]
+    noise = np.random.Generator(np.random.Philox(0))
+    try:
+        with torch.no_grad():
+            for p in trained:
+                p.add_(torch.from_numpy(noise.normal(0.0, 0.05, tuple(p.shape)).astype(np.float32)).to(p.device))
+        yield
+    finally:
+        with torch.no_grad():
+            for p, value in zip(trained, saved, strict=True):
+                p.copy_(value)
+        for module, mode in modes:
+            module.training = mode
