@@ -1,14 +1,13 @@
 """Shamir secret sharing over GF(2^8), byte by byte (Shamir, "How to share a secret", CACM 1979).
 
 The field is that of AES, x^8 + x^4 + x^3 + x + 1 (FIPS 197 section 4.2). A share's coordinate x is
-public, a polynomial's coefficients are secret. Secret bytes are only ever shifted, masked and
-xor-ed: no table is indexed by them and no branch depends on them.
+public and may index tables; a polynomial's coefficients are secret. Secret bytes are only ever
+shifted, masked and xor-ed: no table is indexed by them and no branch depends on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,19 @@ from fedward.errors import IntegrityError
 
 MAX_SHARES = 255
 """Non-zero coordinates of GF(2^8)."""
+
+
+def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Powers of the generator 3 and their logarithms, for coordinates only; log 0 reads as 0."""
+    exp, log = np.empty(255, np.uint8), np.zeros(256, np.int64)
+    value = 1
+    for power in range(255):
+        exp[power], log[value] = value, power
+        value ^= value << 1 ^ (0x11B if value & 0x80 else 0)
+    return exp, log
+
+
+_EXP, _LOG = _tables()
 
 
 class ShareError(IntegrityError):
@@ -45,7 +57,7 @@ def split(secret: bytes, n: int, t: int, random: Callable[[int], bytes]) -> list
     if len(raw) != t * size:
         raise ValueError("The random source returned the wrong number of bytes.")
     coefficients = np.frombuffer(raw, np.uint8).reshape(t, size)
-    powers = np.array([_powers(x, t) for x in range(1, n + 1)], np.uint8)
+    powers = _EXP[_LOG[np.arange(1, n + 1)][:, None] * np.arange(t) % 255]
     return [row.tobytes() for row in _public_times_secret(powers, coefficients)]
 
 
@@ -66,9 +78,9 @@ def combine(shares: Mapping[int, bytes], t: int) -> bytes:
         raise ShareError(f"{len(xs)} shares are fewer than the threshold of {t}.")
     if not 1 <= xs[0] <= xs[-1] <= MAX_SHARES or len({len(share) for share in shares.values()}) != 1:
         raise ShareError("Shares have an invalid coordinate or unequal lengths.")
-    base, extra = tuple(xs[:t]), xs[t:]
+    base, extra = xs[:t], xs[t:]
     points = np.frombuffer(b"".join(shares[x] for x in base), np.uint8).reshape(t, -1)
-    weights = np.array([_lagrange(base, at) for at in (0, *extra)], np.uint8)
+    weights = _lagrange(np.array(base), np.array([0, *extra]))
     values = _public_times_secret(weights, points)
     for x, value in zip(extra, values[1:], strict=True):
         if value.tobytes() != shares[x]:
@@ -90,43 +102,12 @@ def _public_times_secret(public: NDArray[np.uint8], secret: NDArray[np.uint8]) -
     return out
 
 
-def _times(a: int, b: int) -> int:
-    """Product of two public field elements."""
-    product = 0
-    while b:
-        if b & 1:
-            product ^= a
-        a = (a << 1) ^ (0x11B if a & 0x80 else 0)
-        b >>= 1
-    return product
+def _lagrange(xs: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Weights (len(at), len(xs)) of the values at ``xs`` in the interpolated values at ``at``.
 
-
-def _inverse(a: int) -> int:
-    """Inverse of a public field element: a^254, as a^255 = 1."""
-    result, square = 1, a
-    for _ in range(7):
-        square = _times(square, square)
-        result = _times(result, square)
-    return result
-
-
-@lru_cache(maxsize=1024)
-def _powers(x: int, count: int) -> tuple[int, ...]:
-    powers = [1]
-    while len(powers) < count:
-        powers.append(_times(powers[-1], x))
-    return tuple(powers)
-
-
-@lru_cache(maxsize=1024)
-def _lagrange(xs: tuple[int, ...], at: int) -> tuple[int, ...]:
-    """Weights of the values at ``xs`` in the interpolated value at ``at``; kept, as a round repeats them."""
-    weights = []
-    for x in xs:
-        numerator, denominator = 1, 1
-        for other in xs:
-            if other != x:
-                numerator = _times(numerator, at ^ other)
-                denominator = _times(denominator, x ^ other)
-        weights.append(_times(numerator, _inverse(denominator)))
-    return tuple(weights)
+    Products of public differences become sums of logarithms; no point of ``at`` may be in ``xs``.
+    """
+    above = _LOG[at[:, None] ^ xs]
+    below = _LOG[xs[:, None] ^ xs].sum(axis=1)  # the diagonal adds log 1 = 0 in place of log 0
+    weights: NDArray[np.uint8] = _EXP[(above.sum(axis=1, keepdims=True) - above - below) % 255]
+    return weights
