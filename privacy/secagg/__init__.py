@@ -1,7 +1,97 @@
 """Secure aggregation: the coordinator learns a sum over hospitals and nothing about one of them.
 
 Pure state machines, bytes in and bytes out; clock, randomness and journal are passed in. Nothing here
-knows torch, Flower or a network. Primitives: ``layout`` and ``encoding`` (values to ring words),
-``prg`` (masks), ``shamir`` (shares), ``kdf`` and ``hybrid`` (keys). Protocol: ``messages``, ``roster``,
-``client``, ``server``. Start at ``client``; ``docs/protocol.md`` has the messages one by one.
+knows torch, Flower or a network. To check the security argument read ``client.py`` (the rules of a
+hospital) with ``acceptance.py`` (what it checks before it trains); ``docs/protocol.md`` explains the
+messages and ``docs/threat-model.md`` what is assumed.
+
+Once per key epoch (``server`` is a SecAggServer, each ``client`` a SecAggClient; ``->`` crosses the network)::
+
+    setup = server.begin_epoch(run)
+    setup.invites()           -> client.key_bundle(invite)              -> setup.add_bundle(site, reply)
+    setup.close_bundles()     -> client.accept_bundles(bundles)         -> setup.add_ciphertexts(site, reply)
+    setup.close_ciphertexts() -> client.accept_ciphertexts(ciphertexts) -> setup.add_ack(site, reply)
+    server.finish_epoch(setup)
+
+Each round::
+
+    attempt = server.begin_round(RoundTerms(...))                 # or server.retry(...), or server.live after a crash
+    attempt.requests()        -> client.accept_manifest(manifest)   train if needs_training, encode
+                                 client.contribute(vector, ledger_head) -> attempt.add_package(site, reply)
+    attempt.close_packages()  -> client.mask(heads_and_mail)            -> attempt.add_upload(site, header, vector)
+    attempt.close_uploads()   -> client.confirm(survivors)              -> attempt.add_confirm(site, reply)
+    attempt.close_confirms()  -> client.unmask(confirmations)           -> attempt.add_unmask(site, reply)
+    total = attempt.finish()                                      # the exact ring sum and its survivors
+    result = server.publish(next_adapter_hash)
+    result                    -> client.check_sum(attempt.evidence(), vectors, ring_sum)    # optional
+                                 client.accept_result(result, ring_sum, next_adapter_hash=...)
+
+Every client method raises a RefusalError with a code of its own and then has changed nothing. Where
+it raises ShareRefused, ``error.complaint`` goes to ``attempt.add_complaint``. ``close_*`` and
+``finish`` raise QuorumError while fewer hospitals than the threshold have answered.
 """
+
+from fedward.privacy.secagg.attempt import Attempt, RoundSum
+from fedward.privacy.secagg.attempt_state import Leg
+from fedward.privacy.secagg.blame import Blame, Dispute
+from fedward.privacy.secagg.client import AcceptedManifest, MaskedUpload, SecAggClient
+from fedward.privacy.secagg.encoding import RingVector, decode, encode
+from fedward.privacy.secagg.epoch_setup import EpochSetup
+from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
+from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.privacy.secagg.messages import Manifest
+from fedward.privacy.secagg.policy import LocalPolicy
+from fedward.privacy.secagg.refusals import RefusalError, RoundLostError, ShareRefused
+from fedward.privacy.secagg.roster import (
+    Member,
+    Roster,
+    RunPolicy,
+    approve,
+    default_colluders,
+    merge_approvals,
+    minimum_threshold,
+    publish,
+    verify_roster,
+)
+from fedward.privacy.secagg.server import RoundTerms, SecAggServer
+from fedward.privacy.secagg.verify import Chunk
+
+__all__ = [
+    "AcceptedManifest",
+    "Attempt",
+    "Blame",
+    "Chunk",
+    "Dispute",
+    "EpochSetup",
+    "FileJournal",
+    "Identity",
+    "Journal",
+    "Leg",
+    "LocalPolicy",
+    "Manifest",
+    "MaskedUpload",
+    "Member",
+    "MemoryJournal",
+    "RefusalError",
+    "RingVector",
+    "Roster",
+    "RoundLostError",
+    "RoundSum",
+    "RoundTerms",
+    "RunPolicy",
+    "SecAggClient",
+    "SecAggServer",
+    "Segment",
+    "ShareRefused",
+    "VectorLayout",
+    "approve",
+    "decode",
+    "default_colluders",
+    "encode",
+    "fingerprint",
+    "merge_approvals",
+    "minimum_threshold",
+    "publish",
+    "verify_roster",
+]

@@ -1,0 +1,379 @@
+"""One attempt of a round at the coordinator: it collects replies leg by leg, adds uploads, and unmasks one sum.
+
+Nothing a hospital needs to trust happens here; every rule that protects a delta is in ``client.py``.
+The coordinator protects the *round* against bad replies: each is checked against the roster's keys and
+the commitments before it counts, one bad reply never disturbs the others, and a liar is named.
+
+Each ``close_*`` makes the next leg durable first and then returns its message for every hospital.
+After a crash :meth:`Attempt.requests` returns the messages of the interrupted leg again, which
+hospitals answer with the bytes they stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.errors import QuorumError
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg import merkle
+from fedward.privacy.secagg.attempt_state import Leg, RoundRecord
+from fedward.privacy.secagg.blame import Blame, Dispute, leave_out, pair_disputes, wrong_shares
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.identity import Envelope, open_sealed
+from fedward.privacy.secagg.journal import Journal
+from fedward.privacy.secagg.kdf import confirm_statement
+from fedward.privacy.secagg.layout import LayoutError, VectorLayout
+from fedward.privacy.secagg.messages import (
+    Complaint,
+    Confirm,
+    Confirmations,
+    HeadsAndMail,
+    Manifest,
+    PackageHead,
+    SharePackage,
+    SumEvidence,
+    Survivors,
+    UnmaskShares,
+    UploadHeader,
+)
+from fedward.privacy.secagg.package import open_head
+from fedward.privacy.secagg.recovery import recover
+from fedward.privacy.secagg.refusals import BlamedRefused, LegOrderRefused, RefusalError, ReplyRefused, RoundLostError
+from fedward.privacy.secagg.transcript import envelope_hash, heads_hash, mail_hash, transcript_hash
+from fedward.privacy.secagg.unmasking import PairSeedMismatchError, SecretMismatchError, removal_seeds
+from fedward.privacy.secagg.verify import survivor_digests
+
+_SUM = "sum"
+_Reply = TypeVar("_Reply", UploadHeader, Complaint, UnmaskShares)
+
+
+@dataclass(frozen=True)
+class RoundSum:
+    """A finished round: the exact sum of the survivors' vectors, modulo the ring."""
+
+    round: int
+    attempt: int
+    ctx: bytes
+    layout: VectorLayout
+    sum: RingVector
+    survivors: tuple[str, ...]
+    transcript: bytes
+
+
+class Attempt:
+    """The live attempt; made by :class:`~fedward.privacy.secagg.server.SecAggServer`.
+
+    Args:
+        keys: identity key of every member of the roster.
+        record: where the attempt stands.
+        journal: keeps the running sum between legs.
+        save: makes a new record durable.
+        threads: threads for unmasking.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, bytes],
+        record: RoundRecord,
+        journal: Journal,
+        save: Callable[[RoundRecord], None],
+        *,
+        threads: int = 1,
+    ) -> None:
+        self._keys, self._record, self._journal, self._save, self._threads = keys, record, journal, save, threads
+        self.manifest = Manifest.from_bytes(Envelope.from_bytes(record.manifest).body)
+        self.layout = VectorLayout.from_value(self.manifest.segments)
+        self._packages: dict[str, SharePackage] = {}
+        self._uploads: dict[str, bytes] = {}
+        self._confirms: dict[str, bytes] = {}
+        self._unmasks: dict[str, UnmaskShares] = {}
+        self._sum = RingVector.zeros(self.layout)
+        self._finished: RoundSum | None = None
+        self._secrets: tuple[dict[str, bytes], dict[str, bytes]] | None = None
+
+    @property
+    def leg(self) -> Leg:
+        """The leg whose replies are awaited."""
+        return Leg(self._record.leg)
+
+    @property
+    def blames(self) -> tuple[Blame, ...]:
+        """Hospitals proven to have lied in this attempt."""
+        return self._record.blames
+
+    @property
+    def disputes(self) -> tuple[Dispute, ...]:
+        """Pairs that contradict each other in this round."""
+        return self._record.disputes
+
+    def requests(self) -> dict[str, bytes]:
+        """Returns the live leg's message for every hospital that is asked in it."""
+        record, ctx = self._record, self._record.ctx
+        if self.leg is Leg.PACKAGES:
+            return dict.fromkeys(self.manifest.cohort, record.manifest)
+        if self.leg is Leg.UPLOADS:
+            return {to: HeadsAndMail(ctx, record.heads, mail).to_bytes() for to, mail in record.mail.items()}
+        if self.leg is Leg.CONFIRMS:
+            return dict.fromkeys(record.uploads, Survivors(ctx, record.uploads).to_bytes())
+        if self.leg is Leg.UNMASK:
+            return dict.fromkeys(record.uploads, Confirmations(ctx, record.confirms).to_bytes())
+        return {}
+
+    # --- leg 1 ------------------------------------------------------------------------------------
+
+    def add_package(self, site: str, reply: bytes) -> None:
+        """Takes a share package.
+
+        Raises:
+            ReplyRefused: malformed, unsigned, or its envelope or mail is not the one in its head.
+            BlamedRefused: a second, different head for the same context.
+        """
+        self._expect(Leg.PACKAGES, site, self.manifest.cohort)
+        try:
+            package = SharePackage.from_bytes(reply)
+            head = open_head(self._keys, self.manifest, self._record.ctx, site, package.head)
+        except (MalformedMessageError, RefusalError) as error:
+            raise ReplyRefused("A share package is malformed or not signed by its hospital.") from error
+        sent = (
+            envelope_hash(self._record.ctx, site, package.envelope),
+            mail_hash(self._record.ctx, site, package.mail),
+        )
+        if sent != (head.envelope_hash, head.mail_hash) or package.mail.keys() != head.pairs.keys():
+            raise ReplyRefused("A share package does not match its head.")
+        known = self._packages.get(site)
+        if known is not None and known.head != package.head:
+            self._blame(site, "two-heads", known.head, package.head)
+        self._packages[site] = package
+
+    def close_packages(self) -> dict[str, bytes]:
+        """Ends leg 1 and returns heads and mail for every hospital of U1.
+
+        Hospitals in dispute over a pair seed are left out one at a time; nothing is masked yet.
+
+        Raises:
+            QuorumError: fewer than t packages; the caller may :meth:`retry`.
+        """
+        self._expect(Leg.PACKAGES)
+        heads = {site: PackageHead.from_bytes(Envelope.from_bytes(p.head).body) for site, p in self._packages.items()}
+        known = {dispute.pair: dispute for dispute in self._record.disputes}
+        fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(heads)]
+        u1 = sorted(self._packages.keys() - leave_out(fresh))
+        self._commit(disputes=tuple({**known, **{dispute.pair: dispute for dispute in fresh}}.values()))
+        self._require(len(u1))
+        packages = {site: self._packages[site] for site in u1}
+        return self._next_leg(
+            Leg.UPLOADS,
+            heads={site: package.head for site, package in packages.items()},
+            envelopes={site: package.envelope for site, package in packages.items()},
+            mail={to: {site: p.mail[to] for site, p in packages.items() if site != to} for to in u1},
+        )
+
+    # --- leg 2 ------------------------------------------------------------------------------------
+
+    def add_upload(self, site: str, header: bytes, vector: NDArray[np.uint8]) -> None:
+        """Adds a masked vector to the running sum; the caller may keep the vector for :meth:`evidence`.
+
+        Raises:
+            ReplyRefused: unsigned, for other heads, or not the vector its digest names.
+        """
+        self._expect(Leg.UPLOADS, site, self._record.heads)
+        parsed = self._parse("upload", UploadHeader, site, header)
+        if parsed.heads_hash != self._heads_hash:
+            raise ReplyRefused("An upload was made for other packages.")
+        if self._uploads.get(site, header) != header:
+            raise ReplyRefused("A second, different upload.")
+        try:
+            upload = RingVector(self.layout, np.ascontiguousarray(vector))
+        except LayoutError as error:
+            raise ReplyRefused("An upload does not fit the layout.") from error
+        if merkle.root(upload.buffer.data) != parsed.digest:
+            raise ReplyRefused("An upload is not the vector its digest names.")
+        if site not in self._uploads:
+            self._uploads[site] = header
+            self._sum.add_(upload)
+
+    def add_complaint(self, site: str, sealed: bytes) -> None:
+        """Takes a complaint in place of an upload; it opens a dispute and blames nobody.
+
+        Raises:
+            ReplyRefused: unsigned, for another context, or against a hospital outside U1.
+        """
+        self._expect(Leg.UPLOADS, site, self._record.heads)
+        complaint = self._parse("complaint", Complaint, site, sealed)
+        if complaint.against not in self._record.heads or complaint.against == site:
+            raise ReplyRefused("A complaint is against a hospital outside the round.")
+        pair = tuple(sorted((site, complaint.against)))
+        if pair not in {dispute.pair for dispute in self._record.disputes}:
+            self._commit(disputes=(*self._record.disputes, Dispute(pair, complaint.reason)))
+
+    def close_uploads(self) -> dict[str, bytes]:
+        """Ends leg 2 and returns the survivors' headers for every survivor; the running sum is stored.
+
+        Raises:
+            QuorumError: fewer than t uploads; the caller may :meth:`retry`.
+        """
+        self._expect(Leg.UPLOADS)
+        self._require(len(self._uploads))
+        self._journal.put(_SUM, self._sum.buffer.data)
+        self._sum = RingVector.zeros(self.layout)
+        return self._next_leg(Leg.CONFIRMS, uploads=dict(sorted(self._uploads.items())))
+
+    # --- leg 3 ------------------------------------------------------------------------------------
+
+    def add_confirm(self, site: str, sealed: bytes) -> None:
+        """Takes a survivor's confirmation.
+
+        Raises:
+            ReplyRefused: unsigned, or of another statement than the one sent.
+        """
+        self._expect(Leg.CONFIRMS, site, self._record.uploads)
+        if self._open("confirm", site, sealed) != Confirm(self._record.ctx, site, self._statement).to_bytes():
+            raise ReplyRefused("A confirmation is of another statement.")
+        self._confirms[site] = sealed
+
+    def close_confirms(self) -> dict[str, bytes]:
+        """Ends leg 3 and returns the confirmations for every survivor.
+
+        Raises:
+            QuorumError: fewer than t confirmations; the caller may :meth:`retry`.
+        """
+        self._expect(Leg.CONFIRMS)
+        self._require(len(self._confirms))
+        return self._next_leg(Leg.UNMASK, confirms=dict(sorted(self._confirms.items())))
+
+    # --- leg 4 ------------------------------------------------------------------------------------
+
+    def add_unmask(self, site: str, sealed: bytes) -> None:
+        """Takes a survivor's shares; those that contradict their commitment are discarded one by one.
+
+        Raises:
+            ReplyRefused: unsigned, or not shares of b for U2 and of R for the others.
+            BlamedRefused: a share is wrong; the right ones of the same message were taken.
+        """
+        self._expect(Leg.UNMASK, site, self._record.uploads)
+        shares = self._parse("unmask", UnmaskShares, site, sealed)
+        survivors = set(self._record.uploads)
+        if set(shares.b) != survivors or set(shares.R) != self._record.heads.keys() - survivors:
+            raise ReplyRefused("An unmask message is for another survivor set.")
+        wrong = wrong_shares(self._record.ctx, site, shares, self._heads)
+        self._unmasks[site] = replace(
+            shares,
+            b={dealer: share for dealer, share in shares.b.items() if ("b", dealer) not in wrong},
+            R={dealer: share for dealer, share in shares.R.items() if ("R", dealer) not in wrong},
+        )
+        if wrong:
+            self._blame(site, "share", self._record.heads[wrong[0][1]], sealed)
+
+    def finish(self) -> RoundSum:
+        """Recovers the secrets and unmasks the sum.
+
+        Raises:
+            QuorumError: fewer than t good shares of some secret; more replies may still come.
+            RoundLostError: a hospital dealt shares or sealed seeds that contradict its commitments.
+        """
+        self._expect(Leg.UNMASK)
+        if self._finished is None:
+            seeds = self._removal_seeds()
+            total = RingVector.from_bytes(self.layout, self._journal.get(_SUM))
+            total.add_masks_(seeds, threads=self._threads)
+            self._finished = RoundSum(
+                round=self.manifest.round,
+                attempt=self.manifest.attempt,
+                ctx=self._record.ctx,
+                layout=self.layout,
+                sum=total,
+                survivors=tuple(sorted(self._record.uploads)),
+                transcript=transcript_hash(self._statement, merkle.root(total.buffer.data)),
+            )
+        return self._finished
+
+    def evidence(self) -> bytes:
+        """Returns what a hospital needs, besides the survivors' vectors, to recompute the sum.
+
+        Raises:
+            LegOrderRefused: the sum is not finished.
+        """
+        if self._secrets is None:
+            raise LegOrderRefused("The sum is not finished.")
+        record, (b, R) = self._record, self._secrets
+        envelopes = {site: record.envelopes[site] for site in R}
+        return SumEvidence(record.ctx, record.heads, record.uploads, envelopes, b, R).to_bytes()
+
+    def _removal_seeds(self) -> list[tuple[int, bytes]]:
+        record, survivors = self._record, set(self._record.uploads)
+        cohort, threshold = self.manifest.cohort, self.manifest.threshold
+        try:
+            secrets = recover(cohort, threshold, (survivors, record.heads.keys() - survivors), self._unmasks)
+            seeds = removal_seeds(record.ctx, cohort, self._heads, record.envelopes, *secrets)
+        except SecretMismatchError as error:
+            self._add_blame(Blame(error.site, "secret", (record.heads[error.site],)))
+            raise RoundLostError("A hospital dealt secrets that contradict its commitments.") from error
+        except PairSeedMismatchError as error:
+            pair = tuple(sorted((error.dropped, error.survivor)))
+            self._commit(disputes=(*record.disputes, Dispute(pair, "pair-seed")))
+            raise RoundLostError("Two hospitals committed to different pair seeds.") from error
+        self._secrets = secrets
+        return seeds
+
+    # --- helpers of every leg ---------------------------------------------------------------------
+
+    @cached_property
+    def _heads(self) -> dict[str, PackageHead]:
+        return {
+            site: PackageHead.from_bytes(Envelope.from_bytes(head).body) for site, head in self._record.heads.items()
+        }
+
+    @cached_property
+    def _heads_hash(self) -> bytes:
+        return heads_hash(self._record.ctx, self._record.heads)
+
+    @cached_property
+    def _statement(self) -> bytes:
+        digests = survivor_digests(self._keys, self._record.ctx, self._heads_hash, self._record.uploads)
+        return confirm_statement(self._record.ctx, self._heads_hash, digests.items())
+
+    def _expect(self, leg: Leg, site: str | None = None, asked: Container[str] = ()) -> None:
+        if self.leg is not leg:
+            raise LegOrderRefused("The round is in another leg.")
+        if site is not None and site not in asked:
+            raise ReplyRefused("A reply comes from a hospital that was not asked.")
+
+    def _require(self, count: int) -> None:
+        if count < self.manifest.threshold:
+            raise QuorumError("Fewer hospitals answered than the threshold of the round.")
+
+    def _open(self, kind: str, site: str, sealed: bytes) -> bytes:
+        return open_sealed(kind, sealed, self._keys[site], ReplyRefused)
+
+    def _parse(self, kind: str, message: type[_Reply], site: str, sealed: bytes) -> _Reply:
+        """Opens a sealed reply of the live context; every failure is the reply's."""
+        try:
+            parsed = message.from_bytes(self._open(kind, site, sealed))
+        except MalformedMessageError as error:
+            raise ReplyRefused(f"A {kind} message is malformed.") from error
+        if (parsed.ctx, parsed.site) != (self._record.ctx, site):
+            raise ReplyRefused(f"A {kind} message is for another context or hospital.")
+        return parsed
+
+    def _commit(self, **changes: Any) -> None:
+        record = replace(self._record, **changes)
+        self._save(record)
+        self._record = record
+
+    def _next_leg(self, leg: Leg, **changes: Any) -> dict[str, bytes]:
+        self._commit(leg=leg.value, **changes)
+        return self.requests()
+
+    def _blame(self, site: str, reason: str, *evidence: bytes) -> None:
+        self._add_blame(Blame(site, reason, evidence))
+        raise BlamedRefused(f"{site} contradicted its own signature.")
+
+    def _add_blame(self, blame: Blame) -> None:
+        if blame.site not in {known.site for known in self._record.blames}:
+            self._commit(blames=(*self._record.blames, blame))

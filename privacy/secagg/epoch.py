@@ -1,0 +1,217 @@
+"""Leg 0 at a hospital: the keys of one key epoch, as rules from a state and a request to a state and a reply.
+
+Each pair of hospitals ends with one chain key. Of two names the smaller encapsulates to the larger, so
+a pair needs one ciphertext. The private keys are erased as soon as every chain exists; later contexts
+use chain keys only, which run forward and never back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg import kdf
+from fedward.privacy.secagg.hybrid import HybridPrivateKey, HybridPublicKey, KeyAgreementError
+from fedward.privacy.secagg.identity import open_sealed, verify
+from fedward.privacy.secagg.messages import Bundles, Ciphertexts, EpochAck, EpochInvite, KemCiphertext, KeyBundle
+from fedward.privacy.secagg.policy import Party
+from fedward.privacy.secagg.refusals import (
+    ApprovalRefused,
+    CiphertextRefused,
+    EpochMismatchRefused,
+    KeyBundleRefused,
+    LegOrderRefused,
+    OldEpochRefused,
+    PeerNotApprovedRefused,
+)
+from fedward.privacy.secagg.state import LAST_ATTEMPT, ClientState, EpochKeys, recall, remember
+
+_X25519_AND_MLKEM_BYTES = (32, 64)
+
+
+def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
+    """Begins an epoch: fresh keys, everything of the epoch before is given up.
+
+    Raises:
+        SignatureRefused: not from the roster's coordinator.
+        EpochMismatchRefused: for another roster.
+        OldEpochRefused: not newer than the highest epoch seen.
+    """
+    body = open_sealed("epoch-invite", request, party.roster.roster.coordinator)
+    invite = EpochInvite.from_bytes(body)
+    if invite.roster_hash != party.roster.hash:
+        raise EpochMismatchRefused("The key epoch is for another roster.")
+    if invite.epoch == state.keys.epoch:
+        answered = recall(state.keys.answers, "invite", request)
+        if answered is not None:
+            return state, answered
+    if invite.epoch <= state.keys.epoch:
+        raise OldEpochRefused("The key epoch is not newer than the last one.")
+    private = HybridPrivateKey(*(party.random(size) for size in _X25519_AND_MLKEM_BYTES))
+    bundle = KeyBundle(
+        roster_hash=party.roster.hash,
+        epoch=invite.epoch,
+        run=invite.run,
+        site=party.name,
+        x25519=private.public.x25519,
+        mlkem=private.public.mlkem,
+    )
+    reply = party.identity.seal("key-bundle", bundle)
+    keys = EpochKeys(
+        epoch=invite.epoch,
+        started=int(party.clock()),
+        private=private.private_bytes(),
+        bundle=bundle.to_bytes(),
+        answers=remember({}, "invite", request, reply),
+    )
+    same_run = invite.run == state.run
+    fresh = ClientState(
+        roster_hash=party.roster.hash,
+        run=invite.run,
+        round=state.round if same_run else 0,
+        attempt=LAST_ATTEMPT,
+        keys=keys,
+        head=state.head if same_run else (),
+    )
+    return fresh, reply
+
+
+def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
+    """Takes the others' public keys and encapsulates to the larger names.
+
+    Raises:
+        EpochMismatchRefused: for another epoch.
+        PeerNotApprovedRefused: a peer has not approved this roster.
+        KeyBundleRefused: a bundle is not its hospital's own for this epoch, roster and run.
+        SecondRequestRefused: other bundles were answered before.
+    """
+    message = Bundles.from_bytes(request)
+    keys = _live_keys(state, message.epoch)
+    answered = recall(keys.answers, "bundles", request)
+    if answered is not None:
+        return state, answered
+    if not keys.private:
+        raise LegOrderRefused("The keys of this epoch are complete.")
+    bodies = {peer: _open_bundle(party, state, peer, sealed) for peer, sealed in message.bundles.items()}
+    for peer in bodies:
+        _require_approval(party, peer, message.approvals)
+    private = HybridPrivateKey.from_bytes(keys.private)
+    chains, ciphertexts = {}, {}
+    for peer in (peer for peer in bodies if peer > party.name):
+        try:
+            ciphertext, secret = private.encapsulate(_public(bodies[peer]))
+        except KeyAgreementError as error:
+            raise KeyBundleRefused(f"The keys of {peer} are not valid.") from error
+        chains[peer] = _chain(party, keys, peer, bodies[peer], ciphertext, secret)
+        message_out = KemCiphertext(party.roster.hash, keys.epoch, party.name, peer, ciphertext)
+        ciphertexts[peer] = party.identity.seal("kem-ciphertext", message_out)
+    reply = Ciphertexts(keys.epoch, ciphertexts).to_bytes()
+    waiting = {peer: body for peer, body in bodies.items() if peer < party.name}
+    answers = remember(keys.answers, "bundles", request, reply)
+    return replace(state, keys=replace(keys, bundles=waiting, chains=chains, answers=answers)), reply
+
+
+def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
+    """Takes the smaller names' ciphertexts; erases the private keys.
+
+    Raises:
+        EpochMismatchRefused: for another epoch.
+        LegOrderRefused: before the bundles.
+        CiphertextRefused: a ciphertext is not its sender's for this hospital and epoch.
+        SecondRequestRefused: other ciphertexts were answered before.
+    """
+    message = Ciphertexts.from_bytes(request)
+    keys = _live_keys(state, message.epoch)
+    answered = recall(keys.answers, "ciphertexts", request)
+    if answered is not None:
+        return state, answered
+    if "bundles" not in keys.answers:
+        raise LegOrderRefused("Ciphertexts came before the key bundles.")
+    private = HybridPrivateKey.from_bytes(keys.private)
+    chains = dict(keys.chains)
+    for sender, sealed in message.ciphertexts.items():
+        if sender not in keys.bundles:
+            raise CiphertextRefused("A ciphertext comes from a hospital whose keys were not taken.")
+        ciphertext = _open_ciphertext(party, keys.epoch, sender, sealed)
+        try:
+            secret = private.decapsulate(_public(keys.bundles[sender]), ciphertext)
+        except KeyAgreementError as error:
+            raise CiphertextRefused(f"The keys of {sender} are not valid.") from error
+        chains[sender] = _chain(party, keys, sender, keys.bundles[sender], ciphertext, secret)
+    ack = EpochAck(party.roster.hash, keys.epoch, party.name, tuple(sorted(chains)))
+    reply = party.identity.seal("epoch-ack", ack)
+    answers = remember(keys.answers, "ciphertexts", request, reply)
+    done = replace(keys, private=b"", bundle=b"", bundles={}, chains=chains, answers=answers)
+    return replace(state, keys=done), reply
+
+
+def advance(keys: EpochKeys, round_number: int) -> EpochKeys:
+    """Runs every chain forward to a round; the keys of the rounds before are gone with the old state."""
+    chains = dict(keys.chains)
+    for _ in range(keys.index, round_number):
+        chains = {peer: kdf.chain_next(chain) for peer, chain in chains.items()}
+    return replace(keys, chains=chains, index=max(keys.index, round_number))
+
+
+def _live_keys(state: ClientState, epoch: int) -> EpochKeys:
+    if not state.keys.epoch or epoch != state.keys.epoch:
+        raise EpochMismatchRefused("A message belongs to another key epoch than the live one.")
+    return state.keys
+
+
+def _open_bundle(party: Party, state: ClientState, peer: str, sealed: bytes) -> bytes:
+    if peer == party.name or peer not in party.roster.roster.keys:
+        raise KeyBundleRefused("A key bundle stands for a hospital that is not a peer on the roster.")
+    body = open_sealed("key-bundle", sealed, party.key_of(peer), KeyBundleRefused)
+    try:
+        bundle = KeyBundle.from_bytes(body)
+    except MalformedMessageError as error:
+        raise KeyBundleRefused(f"The key bundle of {peer} is malformed.") from error
+    expected = (party.roster.hash, state.keys.epoch, state.run, peer)
+    if (bundle.roster_hash, bundle.epoch, bundle.run, bundle.site) != expected:
+        raise KeyBundleRefused(f"The key bundle of {peer} is for another roster, epoch, run or site.")
+    return body
+
+
+def _require_approval(party: Party, peer: str, approvals: Mapping[str, bytes]) -> None:
+    """The local copy of the roster may be older than the peer's approval, which then travels beside the bundle."""
+    if peer in party.roster.approved:
+        return
+    if peer not in approvals:
+        raise PeerNotApprovedRefused(f"{peer} has not approved this roster.")
+    try:
+        verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), ApprovalRefused)
+    except ApprovalRefused as error:
+        raise PeerNotApprovedRefused(f"{peer} has not approved this roster.") from error
+
+
+def _open_ciphertext(party: Party, epoch: int, sender: str, sealed: bytes) -> bytes:
+    body = open_sealed("kem-ciphertext", sealed, party.key_of(sender), CiphertextRefused)
+    message = KemCiphertext.from_bytes(body)
+    expected = (party.roster.hash, epoch, sender, party.name)
+    if (message.roster_hash, message.epoch, message.sender, message.receiver) != expected:
+        raise CiphertextRefused(f"The ciphertext of {sender} is for another hospital or epoch.")
+    return message.ciphertext
+
+
+def _public(body: bytes) -> HybridPublicKey:
+    bundle = KeyBundle.from_bytes(body)
+    return HybridPublicKey(bundle.x25519, bundle.mlkem)
+
+
+def _chain(party: Party, keys: EpochKeys, peer: str, body: bytes, ciphertext: bytes, secret: bytes) -> bytes:
+    """Returns ck_0; the secret and the pair root live in this call only."""
+    lo, hi = kdf.ordered(party.name, peer)
+    bundle_lo, bundle_hi = (keys.bundle, body) if lo == party.name else (body, keys.bundle)
+    root = kdf.pair_root(
+        secret,
+        roster_hash=party.roster.hash,
+        epoch=keys.epoch,
+        lo=lo,
+        hi=hi,
+        bundle_lo=bundle_lo,
+        bundle_hi=bundle_hi,
+        ciphertext=ciphertext,
+    )
+    return kdf.chain_start(root)

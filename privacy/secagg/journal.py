@@ -1,0 +1,158 @@
+"""Durable memory of a party: one state record, and the large vectors beside it.
+
+The rule of use: a party writes before it replies, and replies only with what it has written. After a
+crash at any write it therefore either never spoke, or repeats the same bytes.
+
+A journal must never be restored from a backup: an old state would use a context twice. A hospital
+that lost its journal asks for a new key epoch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.privacy.secagg.refusals import JournalError
+
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+
+
+class Journal(Protocol):
+    """Storage of one party; every method is durable when it returns."""
+
+    def load(self) -> bytes | None:
+        """Returns the last saved state, or None if there never was one."""
+
+    def save(self, state: bytes) -> None:
+        """Replaces the state as a whole; the previous one is gone."""
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Stores a vector under a name; replaces one of the same name as a whole."""
+
+    def get(self, name: str) -> bytearray:
+        """Returns a writable copy of a vector; raises JournalError if there is none."""
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Erases every vector that is not named."""
+
+
+class MemoryJournal:
+    """A journal for simulation and tests: lasts as long as the process."""
+
+    def __init__(self) -> None:
+        self._state: bytes | None = None
+        self._vectors: dict[str, bytes] = {}
+
+    def load(self) -> bytes | None:
+        """See :class:`Journal`."""
+        return self._state
+
+    def save(self, state: bytes) -> None:
+        """See :class:`Journal`."""
+        self._state = state
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """See :class:`Journal`."""
+        self._vectors[name] = bytes(data)
+
+    def get(self, name: str) -> bytearray:
+        """See :class:`Journal`."""
+        if name not in self._vectors:
+            raise JournalError("The journal lacks a vector that its state names.")
+        return bytearray(self._vectors[name])
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """See :class:`Journal`."""
+        self._vectors = {name: data for name, data in self._vectors.items() if name in names}
+
+
+class FileJournal:
+    """A journal in a folder, each file sealed with AES-256-GCM under the keystore's key.
+
+    Each write goes to a temporary file, is synced, and renamed over the old one; then the folder is
+    synced. Erasure removes the file; whether the medium forgets its blocks is up to the medium, which
+    is why the files are encrypted.
+
+    Args:
+        folder: created if missing, readable by this user only; one folder for one party.
+        key: 32 bytes from the site's keystore, for this journal alone.
+    """
+
+    def __init__(self, folder: Path, key: bytes) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder, self._key = folder, key
+
+    def load(self) -> bytes | None:
+        """See :class:`Journal`; raises JournalError if the file was altered."""
+        path = self._folder / "state"
+        return bytes(self._open(path)) if path.exists() else None
+
+    def save(self, state: bytes) -> None:
+        """See :class:`Journal`."""
+        self._seal(self._folder / "state", state)
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """See :class:`Journal`."""
+        self._seal(self._vector(name), data)
+
+    def get(self, name: str) -> bytearray:
+        """See :class:`Journal`; raises JournalError if the file was altered."""
+        path = self._vector(name)
+        if not path.exists():
+            raise JournalError("The journal lacks a vector that its state names.")
+        return self._open(path)
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """See :class:`Journal`; also clears what a crash left half written."""
+        keep = {self._vector(name) for name in names}
+        for path in [*self._folder.glob("vector-*"), *self._folder.glob("*.part")]:
+            if path not in keep:
+                path.unlink()
+        self._sync_folder()
+
+    def _vector(self, name: str) -> Path:
+        return self._folder / f"vector-{secagg_hash('journal-name', name).hex()[:32]}"
+
+    def _seal(self, path: Path, data: bytes | bytearray | memoryview) -> None:
+        nonce = os.urandom(_NONCE_BYTES)
+        encryptor = Cipher(algorithms.AES256(self._key), modes.GCM(nonce)).encryptor()
+        encryptor.authenticate_additional_data(secagg_hash("journal", path.name))
+        part = path.with_name(path.name + ".part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(nonce)
+            file.write(encryptor.update(data))
+            file.write(encryptor.finalize() + encryptor.tag)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        self._sync_folder()
+
+    def _open(self, path: Path) -> bytearray:
+        raw = memoryview(path.read_bytes())
+        if len(raw) < _NONCE_BYTES + _TAG_BYTES:
+            raise JournalError("A journal file is truncated.")
+        nonce, sealed, tag = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:-_TAG_BYTES], raw[-_TAG_BYTES:]
+        decryptor = Cipher(algorithms.AES256(self._key), modes.GCM(bytes(nonce), bytes(tag))).decryptor()
+        decryptor.authenticate_additional_data(secagg_hash("journal", path.name))
+        data = bytearray(len(sealed))
+        try:
+            decryptor.update_into(sealed, data)
+            decryptor.finalize()
+        except InvalidTag as error:
+            raise JournalError("A journal file does not open under the keystore's key.") from error
+        return data
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,74 @@
+"""Digest of a large vector: a binary Merkle tree over chunks, so that one chunk can be shown to belong to it.
+
+Leaves and inner nodes have labels of their own, and a leaf carries its index and the vector's length,
+so no part of one tree can stand for another (RFC 6962 section 2.1 separates them the same way).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from fedward.privacy.secagg.kdf import secagg_hash
+
+CHUNK_BYTES = 1024 * 1024
+
+_LEAF, _NODE = secagg_hash("merkle-leaf"), secagg_hash("merkle-node")
+
+
+def chunk_count(nbytes: int) -> int:
+    """Returns the number of chunks of a vector."""
+    return max(1, -(-nbytes // CHUNK_BYTES))
+
+
+def root(data: memoryview) -> bytes:
+    """Returns the Merkle root of a vector's bytes."""
+    level = _leaves(data)
+    while len(level) > 1:
+        level = _parents(level)
+    return level[0]
+
+
+def proof(data: memoryview, index: int) -> list[bytes]:
+    """Returns the sibling hashes from chunk ``index`` up to the root."""
+    path, level = [], _leaves(data)
+    while len(level) > 1:
+        path.append(level[index ^ 1] if index ^ 1 < len(level) else b"")
+        level, index = _parents(level), index // 2
+    return path
+
+
+def belongs(chunk: memoryview, index: int, nbytes: int, path: list[bytes], expected: bytes) -> bool:
+    """Says whether ``chunk`` is chunk ``index`` of the vector of ``nbytes`` bytes whose root is ``expected``."""
+    start = index * CHUNK_BYTES
+    if not 0 <= index < chunk_count(nbytes) or len(chunk) != min(CHUNK_BYTES, nbytes - start):
+        return False
+    node, width = _leaf(chunk, index, nbytes), chunk_count(nbytes)
+    for sibling in path:
+        alone = index == width - 1 and width % 2 == 1
+        if width == 1 or (sibling == b"") != alone:
+            return False
+        if not alone:
+            node = _node(sibling, node) if index % 2 else _node(node, sibling)
+        index, width = index // 2, -(-width // 2)
+    return width == 1 and node == expected
+
+
+def _leaves(data: memoryview) -> list[bytes]:
+    count = chunk_count(len(data))
+    return [_leaf(data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES], i, len(data)) for i in range(count)]
+
+
+def _leaf(chunk: memoryview, index: int, nbytes: int) -> bytes:
+    digest = hashlib.sha256(_LEAF + index.to_bytes(8, "big") + nbytes.to_bytes(8, "big"))
+    digest.update(chunk)
+    return digest.digest()
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(_NODE + left + right).digest()
+
+
+def _parents(level: list[bytes]) -> list[bytes]:
+    """An odd last node moves up unchanged."""
+    pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    return pairs + level[len(pairs) * 2 :]

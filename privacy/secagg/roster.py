@@ -1,0 +1,273 @@
+"""The roster: who takes part, under which keys and which rules, and who has approved exactly that.
+
+A roster is valid at a hospital only once *that hospital* has signed its hash, after people compared
+the fingerprints by another channel. That comparison is the only thing that stops a coordinator from
+inventing hospitals; no message of the protocol can replace it.
+
+The threshold rule stands here, too. With n0 the size of a round's first cohort and c the number of
+hospitals that may collude with the coordinator::
+
+    t >= floor((n0 + c) / 2) + 1        no secret has both of its shares revealed, and at most one
+                                        survivor set gathers t confirmations
+    t - c >= 2                          every sum covers at least two honest hospitals
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg.identity import Identity, fingerprint, verify
+from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.privacy.secagg.refusals import (
+    ApprovalRefused,
+    NotAMemberRefused,
+    RosterNotApprovedRefused,
+    RosterRefused,
+    ThresholdRefused,
+)
+from fedward.privacy.secagg.schema import (
+    MAX_SITES,
+    SIGNATURE,
+    Bytes,
+    Digest,
+    Flag,
+    Map,
+    Message,
+    Nested,
+    Sequence,
+    Signature,
+    Site,
+    Text,
+    Uint,
+)
+
+MAX_EPOCH_DAYS = 30
+
+
+def default_colluders(n: int) -> int:
+    """Returns c for a roster of ``n``: a third of the others, at least one, as every hospital receives the sum."""
+    return max(1, (n - 1) // 3)
+
+
+def minimum_threshold(n0: int, c: int) -> int:
+    """Returns the smallest threshold that the rule allows for a first cohort of ``n0``."""
+    return max((n0 + c) // 2 + 1, c + 2)
+
+
+def check_threshold(n0: int, threshold: int, c: int) -> None:
+    """Applies the threshold rule.
+
+    Raises:
+        ThresholdRefused: the threshold is too small, or larger than the cohort.
+    """
+    if not minimum_threshold(n0, c) <= threshold <= n0:
+        raise ThresholdRefused(f"A threshold of {threshold} is not safe for {n0} hospitals of which {c} may collude.")
+
+
+@dataclass(frozen=True)
+class Member(Message):
+    """One hospital."""
+
+    name: Site
+    key: Annotated[bytes, Bytes(32, 32)]
+
+
+@dataclass(frozen=True)
+class RunPolicy(Message):
+    """What every hospital on the roster enforces in every run.
+
+    Attributes:
+        min_cohort: smallest first cohort.
+        epoch_days: age at which a key epoch ends, at most 30.
+        unsafe_two_party: allows c = 0 and with it two hospitals, each of which learns the other's delta.
+    """
+
+    min_cohort: Annotated[int, Uint(MAX_SITES)]
+    epoch_days: Annotated[int, Uint(MAX_EPOCH_DAYS)]
+    unsafe_two_party: Annotated[bool, Flag()]
+
+
+@dataclass(frozen=True)
+class Roster(Message):
+    """The agreement of a federation: one change in it is a new roster, new approvals and a new key epoch."""
+
+    federation: Annotated[str, Text(64)]
+    coordinator: Annotated[bytes, Bytes(32, 32)]
+    members: Annotated[tuple[Member, ...], Sequence(Nested(Member))]
+    colluders: Annotated[int, Uint(MAX_SITES)]
+    policy: Annotated[RunPolicy, Nested(RunPolicy)]
+    base_model_hash: Digest
+    adapter_layout_hash: Digest
+    code_hash: Digest
+
+    @cached_property
+    def keys(self) -> dict[str, bytes]:
+        """Identity key of each hospital, by name in byte order."""
+        return {member.name: member.key for member in self.members}
+
+    def check(self) -> None:
+        """Refuses a roster that could not be run safely.
+
+        Raises:
+            RosterRefused: names not strictly sorted, a key used twice, c or the smallest cohort out of range.
+        """
+        names = [member.name for member in self.members]
+        if names != sorted(set(names)):
+            raise RosterRefused("The names of a roster are not sorted and distinct.")
+        if len({self.coordinator, *self.keys.values()}) != len(names) + 1:
+            raise RosterRefused("A key stands in the roster twice.")
+        least = 0 if self.policy.unsafe_two_party else 1
+        if not least <= self.colluders <= len(names) - 2:
+            raise RosterRefused("The number of colluding hospitals does not fit the roster.")
+        if not self.colluders + 2 <= self.policy.min_cohort <= len(names):
+            raise RosterRefused("The smallest cohort does not fit the roster.")
+        if self.policy.epoch_days < 1:
+            raise RosterRefused("A key epoch lasts at least one day.")
+
+
+@dataclass(frozen=True)
+class SignedRoster(Message):
+    """A roster's bytes with the coordinator's signature and the approvals gathered so far."""
+
+    roster: Annotated[bytes, Bytes(1, 64 * 1024)]
+    coordinator: Signature
+    approvals: Annotated[dict[str, bytes], Map(SIGNATURE)]
+
+
+@dataclass(frozen=True)
+class VerifiedRoster:
+    """A roster whose signatures have been checked; ``approved`` names the members that signed its hash."""
+
+    roster: Roster
+    hash: bytes
+    approved: frozenset[str]
+
+
+@dataclass(frozen=True)
+class MemberView:
+    """One line of the comparison that people make by telephone."""
+
+    name: str
+    fingerprint: str
+    approved: bool
+
+
+@dataclass(frozen=True)
+class RosterView:
+    """A roster as people read it."""
+
+    federation: str
+    roster_fingerprint: str
+    coordinator_fingerprint: str
+    members: tuple[MemberView, ...]
+    colluders: int
+    threshold: int
+    dropouts: int
+    min_cohort: int
+    unsafe_two_party: bool
+
+
+def publish(roster: Roster, coordinator: Identity) -> bytes:
+    """Returns the signed roster without approvals.
+
+    Raises:
+        RosterRefused: see :meth:`Roster.check`, or the coordinator's key is not the roster's.
+    """
+    roster.check()
+    if coordinator.public != roster.coordinator:
+        raise RosterRefused("The roster names another coordinator key.")
+    body = roster.to_bytes()
+    return SignedRoster(body, coordinator.sign("roster", body), {}).to_bytes()
+
+
+def verify_roster(signed: bytes) -> VerifiedRoster:
+    """Checks a roster and every signature on it; says nothing about who *should* be on it.
+
+    Raises:
+        RosterRefused: malformed, or unsafe as :meth:`Roster.check` says.
+        SignatureRefused: the coordinator's signature does not verify.
+        ApprovalRefused: an approval is not its member's signature.
+    """
+    try:
+        outer = SignedRoster.from_bytes(signed)
+        roster = Roster.from_bytes(outer.roster)
+    except MalformedMessageError as error:
+        raise RosterRefused("The roster file is not a roster.") from error
+    verify("roster", outer.roster, outer.coordinator, roster.coordinator)
+    roster.check()
+    digest = secagg_hash("roster", outer.roster)
+    for name, signature in outer.approvals.items():
+        if name not in roster.keys:
+            raise ApprovalRefused("An approval names a hospital that is not on the roster.")
+        verify("roster-approval", digest, signature, roster.keys[name], ApprovalRefused)
+    return VerifiedRoster(roster, digest, frozenset(outer.approvals))
+
+
+def approve(signed: bytes, identity: Identity) -> bytes:
+    """Adds a hospital's own approval; to be called only after the fingerprints were compared.
+
+    Raises:
+        NotAMemberRefused: the identity is not on the roster.
+        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+    """
+    verified = verify_roster(signed)
+    if verified.roster.keys.get(identity.name) != identity.public:
+        raise NotAMemberRefused("The roster does not name this hospital with this key.")
+    outer = SignedRoster.from_bytes(signed)
+    approvals = {**outer.approvals, identity.name: identity.sign("roster-approval", verified.hash)}
+    return SignedRoster(outer.roster, outer.coordinator, approvals).to_bytes()
+
+
+def merge_approvals(copies: Iterable[bytes]) -> bytes:
+    """Joins the approvals on several copies of one roster.
+
+    Raises:
+        RosterRefused: no copies, or copies of different rosters.
+    """
+    outers = []
+    for copy in copies:
+        verify_roster(copy)
+        outers.append(SignedRoster.from_bytes(copy))
+    if len({outer.roster for outer in outers}) != 1:
+        raise RosterRefused("The copies are not of one roster.")
+    approvals = {name: signature for outer in outers for name, signature in outer.approvals.items()}
+    return SignedRoster(outers[0].roster, outers[0].coordinator, approvals).to_bytes()
+
+
+def require_own_approval(signed: bytes, identity: Identity) -> VerifiedRoster:
+    """Returns the roster if this very hospital has approved it.
+
+    Raises:
+        NotAMemberRefused: the identity is not on the roster.
+        RosterNotApprovedRefused: it has not signed this roster's hash.
+        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+    """
+    verified = verify_roster(signed)
+    if verified.roster.keys.get(identity.name) != identity.public:
+        raise NotAMemberRefused("The roster does not name this hospital with this key.")
+    if identity.name not in verified.approved:
+        raise RosterNotApprovedRefused("This hospital has not approved this roster.")
+    return verified
+
+
+def view(signed: bytes) -> RosterView:
+    """Returns what `fedward roster show` prints; raises what :func:`verify_roster` raises."""
+    verified = verify_roster(signed)
+    roster, n = verified.roster, len(verified.roster.members)
+    threshold = minimum_threshold(n, roster.colluders)
+    lines = tuple(MemberView(m.name, fingerprint(m.key), m.name in verified.approved) for m in roster.members)
+    return RosterView(
+        federation=roster.federation,
+        roster_fingerprint=fingerprint(verified.hash),
+        coordinator_fingerprint=fingerprint(roster.coordinator),
+        members=lines,
+        colluders=roster.colluders,
+        threshold=threshold,
+        dropouts=n - threshold,
+        min_cohort=roster.policy.min_cohort,
+        unsafe_two_party=roster.policy.unsafe_two_party,
+    )
