@@ -86,6 +86,7 @@ def test_every_field_and_the_order_are_in_the_hash():
         {"bound": 0.0},
         {"bound": math.inf},
         {"noise_std": -1.0},
+        {"noise_std": -0.0},
         {"noise_std": math.nan},
     ],
 )
