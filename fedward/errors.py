@@ -21,7 +21,7 @@ class FedwardError(Exception):
 
     code: ClassVar[str] = "FW-000"
     exit_code: ClassVar[int] = 1
-    default_fix: ClassVar[str] = ""
+    default_fix: ClassVar[str] = "Report it with the command that was run; leave out data."
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
         super().__init__(message)
@@ -77,6 +77,7 @@ class PreflightError(FedwardError):
 
     code = "FW-PREFLIGHT-001"
     exit_code = 4
+    default_fix = "Correct what the message names and run the command again; nothing was started."
 
 
 class DataError(PreflightError):
@@ -91,6 +92,7 @@ class PolicyError(FedwardError):
 
     code = "FW-POLICY-001"
     exit_code = 5
+    default_fix = "Ask the hospital's data protection officer to approve it, or change the plan to what is approved."
 
 
 class BudgetError(FedwardError):
@@ -98,6 +100,9 @@ class BudgetError(FedwardError):
 
     code = "FW-BUDGET-001"
     exit_code = 6
+    default_fix = (
+        "Ask for less (fewer rounds, more noise), or have the hospital raise its limit; a spent budget never returns."
+    )
 
 
 class AuthenticationError(FedwardError):
@@ -105,6 +110,7 @@ class AuthenticationError(FedwardError):
 
     code = "FW-AUTH-001"
     exit_code = 7
+    default_fix = "Compare the fingerprints of keys and certificates with the other party by phone."
 
 
 class NetworkError(FedwardError):
@@ -112,6 +118,7 @@ class NetworkError(FedwardError):
 
     code = "FW-NET-001"
     exit_code = 8
+    default_fix = "Check address, proxy and firewall; the command can be repeated safely."
 
 
 class RunFailedError(FedwardError):
@@ -119,6 +126,7 @@ class RunFailedError(FedwardError):
 
     code = "FW-RUN-001"
     exit_code = 9
+    default_fix = "Look at the cause above in the log, correct it and start the run again."
 
 
 class QuorumError(RunFailedError):
@@ -126,6 +134,7 @@ class QuorumError(RunFailedError):
 
     code = "FW-RUN-002"
     exit_code = 10
+    default_fix = "Find out which hospitals are missing and start the run again when enough of them are reachable."
 
 
 class IntegrityError(FedwardError):
@@ -133,6 +142,7 @@ class IntegrityError(FedwardError):
 
     code = "FW-INTEGRITY-001"
     exit_code = 11
+    default_fix = "Do not use the file or message; fetch it again and compare its hash with the sender's."
 
 
 class VersionError(FedwardError):
@@ -140,6 +150,7 @@ class VersionError(FedwardError):
 
     code = "FW-VERSION-001"
     exit_code = 12
+    default_fix = "Install the same fedward version at both parties."
 
 
 class ResourceError(FedwardError):
@@ -147,6 +158,7 @@ class ResourceError(FedwardError):
 
     code = "FW-RESOURCE-001"
     exit_code = 13
+    default_fix = "Free memory or disk space, or lower the limits in the configuration, and run the command again."
 
 
 class StoppedError(FedwardError):
@@ -154,6 +166,7 @@ class StoppedError(FedwardError):
 
     code = "FW-STOP-001"
     exit_code = 14
+    default_fix = "Remove the STOP file, if there is one, and start again when the reason is settled."
 
 
 class DeadlineError(FedwardError):
@@ -161,3 +174,4 @@ class DeadlineError(FedwardError):
 
     code = "FW-TIME-001"
     exit_code = 15
+    default_fix = "Check that the other party is running and reachable, or allow more time."
