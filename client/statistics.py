@@ -11,20 +11,15 @@ from numpy.typing import NDArray
 
 from fedward.metrics import score_histogram
 from fedward.plan import Plan
-from fedward.privacy.noise.release import noisy_release
+from fedward.privacy.noise.release import ReleaseSpec, noisy_release, suppress_small_cells
 from fedward.privacy.segments import (
     BINS,
-    EVALUATION_SENSITIVITY,
-    GRID,
-    LOSS_CAP,
-    SITE_CAP_FACTOR,
-    TRAINING_SENSITIVITY,
+    EVALUATION_SPEC,
+    TRAINING_SPEC,
     noises_evaluation,
+    saturation,
 )
 from fedward.privacy.stream import SecureStream
-
-SMALL_CELL = 10
-"""Exact counts below this are zeroed at the site before they are summed."""
 
 
 def training_statistics(
@@ -38,16 +33,14 @@ def training_statistics(
         honest: t - c, into which the noise is shared.
         stream: source of the noise.
     """
-    # Rounded per patient, so that one patient changes the sum by a vector on the grid of known length.
-    per_patient = np.rint(np.clip(losses, 0.0, LOSS_CAP) * (GRID / LOSS_CAP)).astype(np.int64)
-    values = _saturate(np.array([per_patient.sum(), GRID * losses.size], dtype=np.int64), plan)
+    rows = {"loss": losses[:, None], "patients": np.ones((losses.size, 1))}
+    values = _saturate(TRAINING_SPEC.encode(rows), plan, TRAINING_SPEC)
     if not plan.privacy.private:
         return values
-    multiplier = plan.privacy.release_noise_multiplier
     return noisy_release(
         values,
-        l2_sensitivity_grid=TRAINING_SENSITIVITY,
-        noise_multiplier=multiplier,
+        l2_sensitivity_grid=TRAINING_SPEC.l2_sensitivity_grid,
+        noise_multiplier=plan.privacy.release_noise_multiplier,
         honest=honest,
         stream=stream,
     )
@@ -61,19 +54,20 @@ def evaluation_statistics(
     Exact counts (only under ``unsafe_exact_evaluation``) lose their small cells; noised counts keep
     them, because zeroing by a threshold would let one patient move a cell by ten.
     """
+    # One record per evaluation patient, so one patient moves one cell by one: sensitivity 1.
     counts = score_histogram(labels, probabilities, bins=BINS).ravel()
     if noises_evaluation(plan):
         return noisy_release(
-            _saturate(counts * GRID, plan),
-            l2_sensitivity_grid=EVALUATION_SENSITIVITY,
+            _saturate(counts * EVALUATION_SPEC.resolution, plan, EVALUATION_SPEC),
+            l2_sensitivity_grid=EVALUATION_SPEC.l2_sensitivity_grid,
             noise_multiplier=plan.privacy.evaluation_noise_multiplier,
             honest=honest,
             stream=stream,
         )
     if plan.privacy.private:
-        counts = np.where(counts < SMALL_CELL, 0, counts)
-    return _saturate(counts * GRID, plan)
+        counts = suppress_small_cells(counts)
+    return _saturate(counts * EVALUATION_SPEC.resolution, plan, EVALUATION_SPEC)
 
 
-def _saturate(values: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
-    return np.minimum(values, SITE_CAP_FACTOR * plan.privacy.patients_per_site * GRID)
+def _saturate(values: NDArray[np.int64], plan: Plan, spec: ReleaseSpec) -> NDArray[np.int64]:
+    return np.minimum(values, saturation(plan, spec))

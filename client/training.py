@@ -62,7 +62,7 @@ class LocalTrainer:
             expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
             private=privacy.private,
         )
-        self._sampler = PatientSampler(records.patients, parameters, stream)
+        self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
         self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch)
 
     def run(self, adapter: Vector, steps: int, *, between_steps: Callable[[], None] | None = None) -> Vector:
@@ -92,7 +92,8 @@ def clip_delta(delta: Vector, plan: Plan) -> Vector:
         raise FloatingPointError("training diverged: the delta is not finite")
     scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
     bound = plan.secure_sum.delta_bound
-    return np.clip(delta * np.float32(scale), -bound, bound).astype(np.float32)
+    clipped: Vector = np.clip(delta * np.float32(scale), -bound, bound).astype(np.float32)
+    return clipped
 
 
 def predict(model: AdapterModel, adapter: Vector, records: Records) -> NDArray[np.float64]:

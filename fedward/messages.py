@@ -16,7 +16,7 @@ import cbor2
 
 from fedward.errors import IntegrityError
 
-Value: TypeAlias = "None | bool | int | str | bytes | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value] | None"
 
 MAX_CONTROL_BYTES = 8 * 1024 * 1024
 """Largest control message that is parsed at all; masked vectors travel beside it as raw arrays."""

@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 
 from fedward.plan import Plan
+from fedward.privacy.noise.discrete import total_sigma
+from fedward.privacy.noise.release import ReleaseSpec, Statistic
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 
 DELTA = "delta"
 TRAINING = "training"
 EVALUATION = "evaluation"
-
-GRID = 1024
-"""Grid units per patient: fine enough that discrete noise shares are at least 2^10 units wide."""
 
 BINS = 32
 """Histogram cells per class on fixed, public edges."""
@@ -26,14 +25,11 @@ BINS = 32
 LOSS_CAP = 4.0
 """Losses are clipped here, so one patient moves the summed loss by a known amount."""
 
-SITE_CAP_FACTOR = 16
+SITE_CAP_FACTOR = 4
 """A site counts at most this many times the plan's public patient number; beyond it, counts saturate."""
 
-TRAINING_SENSITIVITY = GRID * math.sqrt(2.0)
-"""L2 norm of one patient's largest contribution to (clipped loss, count), in grid units."""
-
-EVALUATION_SENSITIVITY = float(GRID)
-"""One patient falls into exactly one histogram cell."""
+TRAINING_SPEC = ReleaseSpec((Statistic("loss", 1, bound=LOSS_CAP), Statistic("patients", 1)))
+EVALUATION_SPEC = ReleaseSpec((Statistic("histogram", 2 * BINS),))
 
 
 def final_round(plan: Plan) -> int:
@@ -67,14 +63,20 @@ def round_layout(plan: Plan, *, parameters: int, round_number: int, n0: int, hon
         segments.append(Segment(DELTA, parameters, sums.delta_ring_bits, sums.delta_step, sums.delta_bound))
     privacy = plan.privacy
     if releases_training(plan, round_number):
-        noise = privacy.release_noise_multiplier * TRAINING_SENSITIVITY if privacy.private else 0.0
-        segments.append(_statistics(plan, TRAINING, 2, noise, n0, honest))
-    noise = privacy.evaluation_noise_multiplier * EVALUATION_SENSITIVITY if noises_evaluation(plan) else 0.0
-    segments.append(_statistics(plan, EVALUATION, 2 * BINS, noise, n0, honest))
+        multiplier = privacy.release_noise_multiplier if privacy.private else 0.0
+        segments.append(_statistics(plan, TRAINING, TRAINING_SPEC, multiplier, n0, honest))
+    multiplier = privacy.evaluation_noise_multiplier if noises_evaluation(plan) else 0.0
+    segments.append(_statistics(plan, EVALUATION, EVALUATION_SPEC, multiplier, n0, honest))
     return VectorLayout(tuple(segments))
 
 
-def _statistics(plan: Plan, name: str, size: int, grid_noise: float, n0: int, honest: int) -> Segment:
-    step = 1.0 / GRID
-    bound = float(SITE_CAP_FACTOR * plan.privacy.patients_per_site)
-    return Segment(name, size, 32, step, bound, grid_noise * math.sqrt(n0 / honest) * step)
+def saturation(plan: Plan, spec: ReleaseSpec) -> int:
+    """Largest grid integer of one hospital's exact statistics; larger ones are cut."""
+    return SITE_CAP_FACTOR * plan.privacy.patients_per_site * spec.resolution
+
+
+def _statistics(plan: Plan, name: str, spec: ReleaseSpec, multiplier: float, n0: int, honest: int) -> Segment:
+    step = 1.0 / spec.resolution
+    bound = saturation(plan, spec) * step
+    noise = total_sigma(multiplier, spec.l2_sensitivity_grid) * math.sqrt(n0 / honest) * step if multiplier else 0.0
+    return Segment(name, spec.size, 32, step, bound, noise)

@@ -7,6 +7,7 @@ accumulate while slower hospitals still work; whoever has not answered at the de
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from flwr.app import Context
@@ -43,8 +44,8 @@ class GridTransport:
     ) -> None:
         self._grid, self._clock, self._sleep = grid, clock, sleep
         self._node_of: dict[str, int] = {}
-        self.bytes_up: dict[str, int] = {}
-        self.bytes_down: dict[str, int] = {}
+        self.bytes_up: Counter[str] = Counter()
+        self.bytes_down: Counter[str] = Counter()
 
     def discover(self, sites: list[str], *, seconds: float) -> None:
         """Finds which Flower node speaks for which site.
@@ -75,12 +76,16 @@ class GridTransport:
         """See :class:`fedward.legs.Transport`."""
         site_of = {self._node_of[site]: site for site in requests}
         by_node = {self._node_of[site]: request for site, request in requests.items()}
-        for site, request in requests.items():
-            self.bytes_down[site] = self.bytes_down.get(site, 0) + request.nbytes
+        for request in requests.values():
+            self.bytes_down[request.leg] += request.nbytes
         for node, reply in self._deliver(by_node, deadline=self._clock() + seconds):
             site = site_of[node]
-            self.bytes_up[site] = self.bytes_up.get(site, 0) + reply.nbytes
+            self.bytes_up[requests[site].leg] += reply.nbytes
             yield site, reply
+
+    def mean_up(self, *, rounds: int, sites: int) -> dict[str, float]:
+        """Bytes that left one site per round, by leg, averaged over ``rounds`` and ``sites``."""
+        return {leg: count / rounds / sites for leg, count in self.bytes_up.items()}
 
     def _deliver(self, requests: Mapping[int, Request], *, deadline: float) -> Iterator[tuple[int, Reply]]:
         messages = [

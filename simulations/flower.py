@@ -19,7 +19,7 @@ _COORDINATOR_NODE = 1
 _RUN_ID = 1
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the type checker
     """Delivers messages by calling ClientApps on a few threads.
 
     Args:

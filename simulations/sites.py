@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     folder = _folder(scenario.data)
     examples = load_examples(folder, format=source, task=scenario.task)
     if source == "eicu" and scenario.data.hospitals is None:
-        deal = {example.patient_id: example.group for example in examples}
+        deal = {example.patient_id: _slug(example.group) for example in examples}
     else:
         count = scenario.data.hospitals or MIN_HOSPITALS
         deal = {e.patient_id: f"hospital-{_bucket(e.patient_id, scenario.seed, count) + 1}" for e in examples}
@@ -79,19 +80,21 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
     sites = []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):
-            folder = Path(root) / hospital.spec.name
+            folder = Path(root) / _slug(hospital.spec.name)
             write_mimic3(hospital, folder)
             examples = load_examples(folder, format="mimic-iii", task=scenario.task)
             eta = hospital.eta if scenario.task == "mortality" else None
-            sites.append(_split(plan, hospital.spec.name, examples, eta))
+            sites.append(_split(plan, _slug(hospital.spec.name), examples, eta))
     return sites
 
 
 def _split(plan: Plan, name: str, examples: Sequence[Example], eta: Mapping[str, float] | None) -> SiteData:
-    train, evaluation = split_patients(
-        examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt
-    )
+    train, evaluation = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
     return SiteData(name, train, evaluation, eta)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
 
 
 def _folder(data: DataConfig) -> Path:

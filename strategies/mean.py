@@ -10,7 +10,7 @@ from fedward.strategies.strategy import Declaration, Strategy
 
 
 class MeanOfDeltas(Strategy):
-    """``adapter + sum / n``; every hospital counts the same, so no size is revealed (McMahan et al. 2017, unweighted)."""
+    """``adapter + sum / n`` (McMahan et al. 2017, unweighted: hospitals count the same, so no size is revealed)."""
 
     def update(self, adapter: Vector, delta_sum: NDArray[np.float64], survivors: int, layout: AdapterLayout) -> Vector:
         """See :meth:`Strategy.update`. One division and one addition in float64, then one rounding to float32."""

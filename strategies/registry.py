@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.adapter import AdapterLayout, Vector
 from fedward.errors import ConfigError
 from fedward.strategies.mean import FedIT, FFALoRA
 from fedward.strategies.strategy import Strategy
@@ -48,3 +52,18 @@ def make_strategy(name: str) -> Strategy:
     known = ", ".join(sorted(STRATEGIES))
     hint = f"Did you mean {near[0]!r}?" if near else f"Known strategies: {known}."
     raise UnknownStrategyError(f"There is no strategy {name!r}.", fix=hint)
+
+
+def advance(
+    name: str, adapter: Vector, delta_sum: NDArray[np.float64] | None, survivors: int, layout: AdapterLayout
+) -> Vector:
+    """The next global adapter under strategy ``name``; coordinator and hospitals call this same function.
+
+    Args:
+        name: strategy of the plan.
+        adapter: the current global adapter.
+        delta_sum: decoded sum of deltas, or None for a round that only scores.
+        survivors: hospitals in the sum.
+        layout: where each tensor lies.
+    """
+    return adapter if delta_sum is None else make_strategy(name).update(adapter, delta_sum, survivors, layout)

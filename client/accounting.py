@@ -1,0 +1,43 @@
+"""What each round of a plan costs a patient, as events for the ledger and the accountant."""
+
+from __future__ import annotations
+
+from fedward.plan import Plan
+from fedward.privacy.accounting import Event
+from fedward.privacy.segments import (
+    EVALUATION_SPEC,
+    TRAINING_SPEC,
+    final_round,
+    noises_evaluation,
+    releases_training,
+)
+
+
+def training_events(plan: Plan, round_number: int) -> list[Event]:
+    """What one round costs a training patient; nothing in a plan without differential privacy."""
+    privacy = plan.privacy
+    if not privacy.private or round_number > plan.training.rounds:
+        return []
+    events = [Event("dpsgd", privacy.noise_multiplier, privacy.sampling_rate, plan.training.local_steps)]
+    if releases_training(plan, round_number):
+        distance = TRAINING_SPEC.sampler_distance
+        events.append(Event("release", privacy.release_noise_multiplier, 1.0, 1, sampler_distance=distance))
+    return events
+
+
+def evaluation_events(plan: Plan) -> list[Event]:
+    """What one round costs an evaluation patient; nothing where evaluation is exact."""
+    if not noises_evaluation(plan):
+        return []
+    distance = EVALUATION_SPEC.sampler_distance
+    return [Event("release", plan.privacy.evaluation_noise_multiplier, 1.0, 1, sampler_distance=distance)]
+
+
+def run_training_events(plan: Plan) -> list[Event]:
+    """What the whole run costs a training patient."""
+    return [event for r in range(1, final_round(plan) + 1) for event in training_events(plan, r)]
+
+
+def run_evaluation_events(plan: Plan) -> list[Event]:
+    """What the whole run costs an evaluation patient."""
+    return evaluation_events(plan) * final_round(plan)

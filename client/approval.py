@@ -1,0 +1,65 @@
+"""From an approved plan to the hashes a hospital pins: model, adapter layout, code, plan and vector layouts."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import fedward
+from fedward.adapter import adapter_hash
+from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
+from fedward.messages import labelled_hash
+from fedward.plan import Plan
+from fedward.privacy.secagg import LocalPolicy, minimum_threshold
+from fedward.privacy.segments import final_round, round_layout
+
+CODE_FOLDERS = ("client", "privacy", "strategies")
+
+
+def code_hash() -> bytes:
+    """SHA-256 over the source of everything that runs at a hospital, file by file in order of name."""
+    root = Path(fedward.__file__).parent
+    files = [*root.glob("*.py"), *(path for folder in CODE_FOLDERS for path in (root / folder).rglob("*.py"))]
+    parts: list[bytes | str | int] = []
+    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+        parts += [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest()]
+    return labelled_hash("client-code", *parts)
+
+
+def base_model_hash(plan: Plan) -> bytes:
+    """The base model of the plan, as manifests name it."""
+    return bytes.fromhex(plan.base_model_sha256)
+
+
+def local_policy(plan: Plan, model: AdapterModel, *, hospitals: int, colluders: int, min_cohort: int) -> LocalPolicy:
+    """What a hospital enforces once it has approved ``plan``.
+
+    Args:
+        plan: the approved plan.
+        model: at its starting point, as this hospital built it.
+        hospitals: size of the roster.
+        colluders: c of the roster.
+        min_cohort: smallest first cohort this hospital accepts.
+    """
+    layout = layout_of(model)
+    vector_layouts = {
+        round_layout(
+            plan,
+            parameters=layout.size,
+            round_number=number,
+            n0=n0,
+            honest=minimum_threshold(n0, colluders) - colluders,
+        ).hash()
+        for n0 in range(max(min_cohort, colluders + 2), hospitals + 1)
+        for number in range(1, final_round(plan) + 1)
+    }
+    return LocalPolicy(
+        base_model_hash=base_model_hash(plan),
+        adapter_layout_hash=layout.hash(),
+        code_hash=code_hash(),
+        plan_hash=plan.hash(),
+        layout_hashes=frozenset(vector_layouts),
+        max_rounds=final_round(plan),
+        min_cohort=min_cohort,
+        initial_adapter_hash=adapter_hash(get_vector(model), layout),
+    )

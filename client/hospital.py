@@ -1,0 +1,212 @@
+"""What a hospital does in each leg of a round: the whole client, apart from transport and files.
+
+The order is the guarantee: check the manifest, charge the ledger, train, mask, confirm, unmask. A
+refusal at any point leaves nothing half done and tells the coordinator a code, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.adapter import Vector, adapter_hash
+from fedward.client.accounting import evaluation_events, training_events
+from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
+from fedward.client.records import Records
+from fedward.client.replay import Follower, Published
+from fedward.client.statistics import evaluation_statistics, training_statistics
+from fedward.client.training import LocalTrainer, patient_losses, predict
+from fedward.errors import PolicyError
+from fedward.legs import Reply, Request
+from fedward.messages import MalformedMessageError, decode
+from fedward.plan import Plan
+from fedward.privacy.ledger import Ledger
+from fedward.privacy.secagg import RingVector, SecAggClient, encode
+from fedward.privacy.secagg.client import AcceptedManifest
+from fedward.privacy.secagg.refusals import ShareRefused
+from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.privacy.segments import DELTA, EVALUATION, TRAINING, releases_training, round_layout
+from fedward.privacy.stream import SecureStream
+
+
+class SegmentsRefusedError(PolicyError):
+    """A manifest asks for a vector that the plan does not name for this round."""
+
+    code = "FW-POLICY-010"
+    default_fix = "The coordinator runs another plan or version; do not approve the run again before that is clear."
+
+
+class UnknownLegError(PolicyError):
+    """A request names a leg that does not exist."""
+
+    code = "FW-POLICY-011"
+
+
+@dataclass
+class Streams:
+    """Randomness by purpose; all from the operating system unless a run is marked NON-PRIVATE."""
+
+    noise: SecureStream = field(default_factory=SecureStream.from_os)
+    statistics: SecureStream = field(default_factory=SecureStream.from_os)
+    rounding: SecureStream = field(default_factory=SecureStream.from_os)
+
+
+class Hospital:
+    """One hospital in one run.
+
+    Args:
+        name: its name on the roster.
+        plan: the plan it has approved.
+        model: the adapter model at the plan's starting point; trained in place.
+        train, evaluation: its encoded records, disjoint patients.
+        secagg: its side of secure aggregation, which holds roster, keys and journal.
+        roster: the approved roster.
+        ledger: charged before the first noisy step of a round; None only where the plan is not private.
+        streams: randomness.
+        microbatch: records per forward pass.
+        between_steps: called before each training step; raises to stop.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        plan: Plan,
+        model: AdapterModel,
+        train: Records,
+        evaluation: Records,
+        secagg: SecAggClient,
+        roster: VerifiedRoster,
+        ledger: Ledger | None,
+        streams: Streams | None = None,
+        microbatch: int | None = None,
+        between_steps: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._plan, self._model, self._secagg = plan, model, secagg
+        self._train, self._evaluation = train, evaluation
+        self._colluders, self._ledger = roster.roster.colluders, ledger
+        self._streams = streams or Streams()
+        self._between_steps = between_steps
+        self._layout = layout_of(model)
+        self._follower = Follower(plan, self._layout, roster, secagg, get_vector(model))
+        self._trainer = LocalTrainer(model, train, plan, self._streams.noise, microbatch=microbatch)
+        self._accepted: AcceptedManifest | None = None
+        self._handlers: dict[str, Callable[[Request], Reply]] = {
+            "join": lambda request: Reply(secagg.key_bundle(request.payload)),
+            "bundles": lambda request: Reply(secagg.accept_bundles(request.payload)),
+            "seal": lambda request: Reply(secagg.accept_ciphertexts(request.payload)),
+            "manifest": self._contribute,
+            "mask": self._mask,
+            "confirm": self._confirm,
+            "unmask": lambda request: Reply(secagg.unmask(request.payload)),
+            "result": self._finish,
+        }
+
+    def answer(self, request: Request) -> Reply:
+        """Handles one leg.
+
+        Raises:
+            FedwardError: a refusal; its code is all that may leave.
+        """
+        handler = self._handlers.get(request.leg)
+        if handler is None:
+            raise UnknownLegError("The coordinator asked for a leg that does not exist.")
+        return handler(request)
+
+    @property
+    def adapter(self) -> Vector:
+        """The global adapter as this hospital has checked it."""
+        return self._follower.adapter
+
+    # --- leg 1: check, charge, train, share -------------------------------------------------------
+
+    def _contribute(self, request: Request) -> Reply:
+        manifest, published = _opened(request)
+        self._follower.follow(published)
+        accepted = self._secagg.accept_manifest(manifest)
+        self._check_segments(accepted)
+        self._accepted = accepted
+        vector = self._train_round(accepted) if accepted.needs_training else None
+        return Reply(self._secagg.contribute(vector, self._ledger_head()))
+
+    def _check_segments(self, accepted: AcceptedManifest) -> None:
+        manifest = accepted.manifest
+        expected = round_layout(
+            self._plan,
+            parameters=self._layout.size,
+            round_number=manifest.round,
+            n0=manifest.n0,
+            honest=manifest.threshold - self._colluders,
+        )
+        if accepted.layout != expected:
+            raise SegmentsRefusedError("The manifest asks for other segments than the plan names for this round.")
+
+    def _train_round(self, accepted: AcceptedManifest) -> RingVector:
+        plan, round_number = self._plan, accepted.manifest.round
+        honest = accepted.manifest.threshold - self._colluders
+        if self._ledger is not None:
+            self._ledger.reserve(
+                run=accepted.manifest.run,
+                plan_hash=plan.hash(),
+                round_number=round_number,
+                training=training_events(plan, round_number),
+                evaluation=evaluation_events(plan),
+            )
+        statistics = self._streams.statistics
+        probabilities = predict(self._model, self.adapter, self._evaluation)
+        values: dict[str, NDArray[np.int64] | Vector] = {
+            EVALUATION: evaluation_statistics(
+                self._evaluation.labels, probabilities, plan, honest=honest, stream=statistics
+            )
+        }
+        if releases_training(plan, round_number):
+            losses = patient_losses(predict(self._model, self.adapter, self._train), self._train)
+            values[TRAINING] = training_statistics(losses, plan, honest=honest, stream=statistics)
+        if round_number <= plan.training.rounds:
+            values[DELTA] = self._trainer.run(
+                self.adapter, plan.training.local_steps, between_steps=self._between_steps
+            )
+        return self.encode(accepted, values)
+
+    def encode(self, accepted: AcceptedManifest, values: dict[str, NDArray[np.int64] | Vector]) -> RingVector:
+        """Puts a round's values into the ring; the simulator overrides this to compare sums."""
+        return encode(accepted.layout, values, self._streams.rounding.uniform32)
+
+    def _ledger_head(self) -> bytes:
+        return bytes(32) if self._ledger is None else self._ledger.head()
+
+    # --- leg 2 and the result ---------------------------------------------------------------------
+
+    def _mask(self, request: Request) -> Reply:
+        try:
+            upload = self._secagg.mask(request.payload)
+        except ShareRefused as error:
+            return Reply(error.complaint, refusal=error.code)
+        return Reply(upload.header, {"vector": upload.vector})
+
+    def _confirm(self, request: Request) -> Reply:
+        confirmed = self._secagg.confirm(request.payload)
+        if self._accepted is not None:
+            self._follower.takes_part(self._accepted)
+        return Reply(confirmed)
+
+    def _finish(self, request: Request) -> Reply:
+        self._follower.follow(_opened(request)[1])
+        return Reply(adapter_hash(self.adapter, self._layout))
+
+
+def _opened(request: Request) -> tuple[bytes, Published]:
+    """The manifest and the published rounds of a request; the only unsigned framing a hospital parses."""
+    value = decode(request.payload)
+    if isinstance(value, dict) and set(value) == {"manifest", "results", "evidence"}:
+        manifest, results, evidence = value["manifest"], value["results"], value["evidence"]
+        if isinstance(manifest, bytes) and isinstance(results, list) and isinstance(evidence, dict):
+            sealed = [result for result in results if isinstance(result, bytes)]
+            shown = {name: proof for name, proof in evidence.items() if isinstance(proof, bytes)}
+            if len(sealed) == len(results) and len(shown) == len(evidence):
+                return manifest, Published(sealed, shown, request.blobs)
+    raise MalformedMessageError("A request does not have the fields of its leg.")

@@ -1,0 +1,118 @@
+"""Following the chain of results: recompute each sum and each update before believing the coordinator.
+
+A false sum would let the coordinator choose the adapter every hospital trains next. So a hospital
+adds the survivors' masked vectors again, removes the masks that unmasking revealed, and repeats the
+strategy's update; the coordinator's word is used for nothing that can be computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedward.adapter import AdapterLayout, Vector, adapter_hash
+from fedward.errors import IntegrityError
+from fedward.legs import Blob
+from fedward.plan import Plan
+from fedward.privacy.secagg import RingVector, SecAggClient, decode
+from fedward.privacy.secagg.client import AcceptedManifest
+from fedward.privacy.secagg.identity import open_sealed
+from fedward.privacy.secagg.layout import VectorLayout
+from fedward.privacy.secagg.messages import Result
+from fedward.privacy.secagg.refusals import ResultSignatureRefused
+from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.privacy.segments import DELTA, round_layout
+from fedward.strategies.registry import advance
+
+AUDITED_BYTES = 64 * 1024 * 1024
+"""Rounds whose masked vectors together are at most this large are recomputed whole."""
+
+
+class SumNotShownError(IntegrityError):
+    """The coordinator published a sum without what a hospital needs to recompute it."""
+
+    code = "FW-INTEGRITY-020"
+    default_fix = "Stop the run and ask the coordinator for the masked vectors of the round."
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came with a manifest about rounds that have ended.
+
+    Attributes:
+        results: sealed results, oldest first; usually one.
+        evidence: secrets that unmasking revealed, by round.
+        blobs: ``sum.ROUND`` and, for rounds this hospital took part in, ``vector.ROUND.SITE``.
+    """
+
+    results: Sequence[bytes]
+    evidence: Mapping[str, bytes]
+    blobs: Mapping[str, Blob]
+
+    def vectors(self, round_number: int) -> dict[str, Blob]:
+        """Masked vector by survivor."""
+        prefix = f"vector.{round_number}."
+        return {name.removeprefix(prefix): blob for name, blob in self.blobs.items() if name.startswith(prefix)}
+
+
+@dataclass
+class Follower:
+    """The global adapter as one hospital has recomputed it, round by round."""
+
+    plan: Plan
+    layout: AdapterLayout
+    roster: VerifiedRoster
+    secagg: SecAggClient
+    adapter: Vector
+    round: int = 0
+    _live: AcceptedManifest | None = None
+
+    def follow(self, published: Published) -> None:
+        """Checks every published round that is new here and moves the adapter along.
+
+        Raises:
+            RefusalError: signature, chain, transcript, sum or update do not hold.
+            SumNotShownError: a sum this hospital contributed to cannot be recomputed.
+        """
+        for sealed in published.results:
+            body = open_sealed("result", sealed, self.roster.roster.coordinator, ResultSignatureRefused)
+            result = Result.from_bytes(body)
+            if result.round <= self.round:
+                continue
+            ring_sum = self._ring_sum(result.round, published)
+            if self._live is not None and self._live.manifest.round == result.round:
+                self._recompute(result.round, ring_sum, published)
+            delta_sum = decode(ring_sum).get(DELTA)
+            adapter = advance(self.plan.strategy, self.adapter, delta_sum, len(result.survivors), self.layout)
+            self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=adapter_hash(adapter, self.layout))
+            self.adapter, self.round = adapter, result.round
+
+    def takes_part(self, accepted: AcceptedManifest) -> None:
+        """Notes that this hospital contributes to the round of ``accepted``."""
+        self._live = accepted
+
+    def _ring_sum(self, round_number: int, published: Published) -> RingVector:
+        blob = published.blobs.get(f"sum.{round_number}")
+        if blob is None:
+            raise SumNotShownError("A result came without its sum.")
+        return RingVector(self._layout_of(round_number), np.ascontiguousarray(blob))
+
+    def _layout_of(self, round_number: int) -> VectorLayout:
+        if self._live is not None and self._live.manifest.round == round_number:
+            return self._live.layout
+        # Without the manifest of a missed round: cohort and threshold enter only the declared noise of a
+        # layout, not the meaning of its words.
+        n = len(self.roster.roster.members)
+        return round_layout(
+            self.plan, parameters=self.layout.size, round_number=round_number, n0=n, honest=max(1, n - 1)
+        )
+
+    def _recompute(self, round_number: int, ring_sum: RingVector, published: Published) -> None:
+        if ring_sum.layout.nbytes * len(self.roster.roster.members) > AUDITED_BYTES:
+            return
+        evidence, vectors = published.evidence.get(str(round_number)), published.vectors(round_number)
+        if evidence is None or not vectors:
+            raise SumNotShownError("The sum of a round this hospital took part in came without its evidence.")
+        self.secagg.check_sum(evidence, vectors, ring_sum)

@@ -1,0 +1,72 @@
+"""Writes the trained adapter with the card that tells its reader what it is and how to load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedward.client.models.adapter_files import save_adapter
+from fedward.client.models.adapter_model import set_vector
+from fedward.simulations.assemble import Facts, non_private_reasons
+from fedward.simulations.federation import Outcome
+from fedward.simulations.wording import epsilon, task_name
+
+_CARD = """# Adapter of the run {name}
+{banner}
+A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that estimate the risk of {task} from the first
+day of a stay. Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the
+coordinator saw only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
+
+**Not for clinical use.** {privacy}
+
+## Load it with peft
+```python
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModel, PreTrainedTokenizerFast
+
+base = "..."                                        # `fedward models path {base}` prints the folder
+encoder = PeftModel.from_pretrained(AutoModel.from_pretrained(base), ".").eval()
+head = load_file("head.safetensors")
+tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
+texts = ["age 70s . male . micu . lactate high"]
+batch = tokenizer(texts, padding=True, truncation=True, max_length={max_tokens}, return_tensors="pt")
+with torch.no_grad():
+    hidden = encoder(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+mask = batch["attention_mask"].unsqueeze(-1).float()
+pooled = (hidden * mask).sum(1) / mask.sum(1)
+risk = torch.sigmoid(pooled @ head["weight"].T + head["bias"]).squeeze(-1)
+```
+`fedward evaluate FOLDER --data DIR --format mimic-iii` does the same and scores it.
+"""
+
+
+def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
+    """Saves the final adapter under ``folder/adapter``; returns the SHA-256 over its weight files."""
+    set_vector(outcome.model, outcome.adapter)
+    plan = facts.plan
+    reasons = non_private_reasons(facts)
+    privacy = (
+        f"Patient-level epsilon {epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}; see result.json."
+        if not reasons
+        else " ".join(reasons)
+    )
+    card = _CARD.format(
+        name=plan.name,
+        banner="\n**NON-PRIVATE: share this adapter only where the training data themselves may be shared.**\n"
+        if reasons
+        else "",
+        rank=plan.adapter.rank,
+        alpha=plan.adapter.alpha,
+        task=task_name(plan.task),
+        hospitals=len(facts.sites),
+        rounds=plan.training.rounds,
+        strategy=plan.strategy,
+        base=facts.files.name,
+        base_sha=facts.files.sha256,
+        privacy=privacy,
+        max_tokens=plan.adapter.max_tokens,
+    )
+    return save_adapter(
+        outcome.model, folder / "adapter", base=facts.files, card=card, max_tokens=plan.adapter.max_tokens
+    )

@@ -1,0 +1,163 @@
+"""A whole federation in one process: the coordinator's and the hospitals' own code over an in-process grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import Context, RecordDict
+
+from fedward.adapter import Vector
+from fedward.client.flower import make_client_app
+from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import ModelFiles
+from fedward.plan import Plan
+from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
+from fedward.privacy.segments import final_round
+from fedward.server.flower import GridTransport, make_server_app
+from fedward.server.rounds import Coordinator, Incident
+from fedward.server.summary import RoundSummary
+from fedward.simulations.budget import RunBudget
+from fedward.simulations.faults import let_vanish
+from fedward.simulations.flower import InProcessGrid
+from fedward.simulations.parties import Agreement, WatchedHospital, agree, make_hospital
+from fedward.simulations.result import CurvePoint, SecureSum
+from fedward.simulations.scenario import SpeedConfig
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import SiteData
+from fedward.simulations.terminal import RunDisplay
+
+HELLO_SECONDS = 60
+
+
+@dataclass
+class Outcome:
+    """What a federation leaves behind.
+
+    Attributes:
+        adapter: the final global adapter.
+        model: a model to hold it.
+        curve: what the coordinator saw, adapter by adapter; round 0 is the untrained one.
+        secure_sum: whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit.
+        bytes_up: mean bytes that left a hospital in a round, by leg.
+        incidents: replies that did not count.
+    """
+
+    adapter: Vector
+    model: AdapterModel
+    curve: tuple[CurvePoint, ...]
+    secure_sum: SecureSum
+    bytes_up: dict[str, float]
+    incidents: list[Incident]
+
+
+@dataclass
+class Watcher:
+    """The simulator's view of every round: compares sums, keeps the curve, drives the display."""
+
+    hospitals: dict[str, WatchedHospital]
+    epsilons: list[float | None]
+    display: RunDisplay
+    exact: bool = True
+    curve: list[CurvePoint] = field(default_factory=list)
+    _since: float = field(default_factory=time.monotonic)
+
+    def __call__(self, summary: RoundSummary, done: RoundSum) -> None:
+        """Called by the coordinator after each round."""
+        plain = RingVector.zeros(done.layout)
+        for name in done.survivors:
+            encoded = self.hospitals[name].last_encoded
+            if encoded is None:
+                raise RuntimeError("a survivor encoded nothing")
+            plain.add_(encoded)
+        self.exact &= plain.tobytes() == done.sum.tobytes()
+        # The sum of round r scores the adapter that round r started from, which is that of round r - 1.
+        number = summary.round - 1
+        point = CurvePoint(
+            round=number, loss=summary.evaluation_loss, auroc=summary.auroc, epsilon=self.epsilons[number]
+        )
+        self.curve.append(point)
+        now = time.monotonic()
+        self.display.round_done(number, point.loss, point.auroc, point.epsilon, now - self._since)
+        self._since = now
+
+
+def federate(
+    plan: Plan,
+    sites: Sequence[SiteData],
+    files: ModelFiles,
+    randomness: Randomness,
+    speed: SpeedConfig,
+    display: RunDisplay,
+    *,
+    budget: RunBudget,
+    dropouts: int = 0,
+    fault_seed: int = 0,
+) -> Outcome:
+    """Runs ``plan`` over ``sites``.
+
+    Raises:
+        QuorumError: too few hospitals remain.
+        BudgetError: a hospital's ledger has no room for the run; before any training.
+    """
+    reference = build_for_plan(plan, files)
+    agreement = agree(plan, reference, [site.name for site in sites])
+    hospitals = [
+        make_hospital(
+            plan, site, files, agreement, randomness, ledger=budget.ledger(site.name), microbatch=speed.microbatch
+        )
+        for site in sites
+    ]
+    n, c = len(sites), agreement.roster.colluders
+    threshold = minimum_threshold(n, c)
+    answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
+    apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
+    grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
+    watcher = Watcher({hospital.name: hospital for hospital in hospitals}, budget.curve(plan), display)
+    display.phase("federated", plan.training.rounds)
+    try:
+        coordinator, transport = _serve(plan, reference, agreement, grid, watcher)
+    finally:
+        grid.close()
+    return Outcome(
+        adapter=coordinator.adapter,
+        model=reference,
+        curve=tuple(watcher.curve),
+        secure_sum=SecureSum(
+            exact=watcher.exact,
+            ring_bits=plan.secure_sum.delta_ring_bits,
+            threshold=threshold,
+            colluders=c,
+            cohort=n,
+        ),
+        bytes_up=transport.mean_up(rounds=final_round(plan), sites=n),
+        incidents=coordinator.incidents,
+    )
+
+
+def _serve(
+    plan: Plan, model: AdapterModel, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
+) -> tuple[Coordinator, GridTransport]:
+    """Runs the ServerApp on ``grid``, exactly as a deployment's process would."""
+    ran: list[tuple[Coordinator, GridTransport]] = []
+
+    def main(transport: GridTransport) -> None:
+        transport.discover(sorted(agreement.members), seconds=HELLO_SECONDS)
+        coordinator = Coordinator(
+            plan=plan,
+            run=plan.name,
+            layout=layout_of(model),
+            adapter=get_vector(model),
+            secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),
+            colluders=agreement.roster.colluders,
+            transport=transport,
+            on_round=watcher,
+        )
+        coordinator.run()
+        ran.append((coordinator, transport))
+
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    make_server_app(main)(grid, context)
+    return ran[0]

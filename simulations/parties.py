@@ -1,0 +1,123 @@
+"""The people and machines of a simulated federation: identities, an approved roster, and one hospital each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedward.adapter import Vector
+from fedward.client.approval import base_model_hash, code_hash, local_policy
+from fedward.client.hospital import Hospital, Streams
+from fedward.client.models.adapter_model import AdapterModel, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import ModelFiles
+from fedward.client.records import Records
+from fedward.plan import Plan
+from fedward.privacy.ledger import Ledger
+from fedward.privacy.secagg import (
+    AcceptedManifest,
+    Identity,
+    Member,
+    MemoryJournal,
+    RingVector,
+    Roster,
+    RunPolicy,
+    SecAggClient,
+    approve,
+    default_colluders,
+    publish,
+    verify_roster,
+)
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import SiteData
+
+COORDINATOR = "coordinator"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A roster that every hospital has approved, and everybody's keys (all in this process, for simulation)."""
+
+    coordinator: Identity
+    members: dict[str, Identity]
+    signed: bytes
+    roster: Roster
+
+
+def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
+    """Makes fresh identities and a roster of ``names``, approved by all."""
+    coordinator = Identity.from_seed(COORDINATOR, os.urandom(32))
+    members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
+    colluders = default_colluders(len(members))
+    roster = Roster(
+        federation=plan.name,
+        coordinator=coordinator.public,
+        members=tuple(Member(name, identity.public) for name, identity in members.items()),
+        colluders=colluders,
+        policy=RunPolicy(min_cohort=max(3, colluders + 2), epoch_days=1, unsafe_two_party=False),
+        base_model_hash=base_model_hash(plan),
+        adapter_layout_hash=layout_of(model).hash(),
+        code_hash=code_hash(),
+    )
+    signed = publish(roster, coordinator)
+    for identity in members.values():
+        signed = approve(signed, identity)
+    return Agreement(coordinator, members, signed, roster)
+
+
+class WatchedHospital(Hospital):
+    """A hospital whose encoded vectors the simulator keeps, to compare the secure sum with the plain one.
+
+    Exists in simulation only: the vectors it keeps are what secure aggregation hides.
+    """
+
+    last_encoded: RingVector | None = None
+
+    def encode(self, accepted: AcceptedManifest, values: dict[str, Vector]) -> RingVector:  # type: ignore[override]
+        """Encodes and keeps a copy."""
+        vector = super().encode(accepted, values)  # type: ignore[arg-type]
+        self.last_encoded = vector.copy()
+        return vector
+
+
+def make_hospital(
+    plan: Plan,
+    site: SiteData,
+    files: ModelFiles,
+    agreement: Agreement,
+    randomness: Randomness,
+    *,
+    ledger: Ledger | None,
+    microbatch: int | None,
+) -> WatchedHospital:
+    """One hospital of the simulation, with records, model and keys of its own."""
+    model = build_for_plan(plan, files)
+    roster = agreement.roster
+    policy = local_policy(
+        plan,
+        model,
+        hospitals=len(roster.members),
+        colluders=roster.colluders,
+        min_cohort=roster.policy.min_cohort,
+    )
+    secagg = SecAggClient(
+        identity=agreement.members[site.name], roster=agreement.signed, policy=policy, journal=MemoryJournal()
+    )
+    max_tokens = plan.adapter.max_tokens
+    return WatchedHospital(
+        name=site.name,
+        plan=plan,
+        model=model,
+        train=Records.encode(site.train, files, model, max_tokens=max_tokens),
+        evaluation=Records.encode(site.evaluation, files, model, max_tokens=max_tokens),
+        secagg=secagg,
+        roster=verify_roster(agreement.signed),
+        ledger=ledger,
+        streams=Streams(
+            noise=randomness.stream("noise", site.name),
+            statistics=randomness.stream("statistics", site.name),
+            rounding=randomness.stream("rounding", site.name),
+        ),
+        microbatch=microbatch,
+    )

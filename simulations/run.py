@@ -1,0 +1,187 @@
+"""Runs a scenario from its file to its folder: data, federation, comparison, result, report.
+
+Everything is written into a folder beside ``--out`` and moved into place at the end, so ``--out``
+holds a whole result or none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fedward.client.models.registry import ModelFiles, resolve
+from fedward.errors import OutputExistsError
+from fedward.plan import Plan
+from fedward.simulations.assemble import Comparison, Facts, assemble
+from fedward.simulations.budget import RunBudget
+from fedward.simulations.card import write_adapter
+from fedward.simulations.compare import evaluation_set, train_apart
+from fedward.simulations.federation import federate
+from fedward.simulations.planning import make_plan
+from fedward.simulations.report import write_report
+from fedward.simulations.result import RESULT_FILE, RunResult, write_result
+from fedward.simulations.scenario import Scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import SiteData, make_sites
+from fedward.simulations.terminal import RunDisplay
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line may change about a scenario, and where the result goes."""
+
+    out: Path
+    force: bool = False
+    seed: int | None = None
+    epsilon: float | None = None
+    no_dp: bool = False
+    strategy: str | None = None
+    rounds: int | None = None
+    dropouts: int = 0
+    federated_only: bool = False
+    state: Path | None = None
+    unsafe_seeded_noise: bool = False
+    display: Literal["auto", "json", "quiet"] = "auto"
+
+
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+
+    def lap(self, phase: str) -> None:
+        """Books the time since the last lap under ``phase``."""
+        now = time.monotonic()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._started
+        self._started = now
+
+
+def apply_options(scenario: Scenario, options: Options) -> Scenario:
+    """The scenario with the command line's changes, checked again."""
+    change: dict[str, object] = {}
+    if options.seed is not None:
+        change["seed"] = options.seed
+    if options.strategy is not None:
+        change["strategy"] = options.strategy
+    if options.rounds is not None:
+        change["training"] = scenario.training.model_copy(update={"rounds": options.rounds})
+    privacy = scenario.privacy
+    if options.epsilon is not None:
+        privacy = privacy.model_copy(update={"epsilon": options.epsilon, "private": True})
+    if options.no_dp:
+        privacy = privacy.model_copy(update={"private": False})
+    if options.federated_only:
+        change["compare"] = scenario.compare.model_copy(update={"local": False, "central": False})
+    return scenario.model_copy(update={**change, "privacy": privacy}).check()
+
+
+def run_scenario(scenario: Scenario, options: Options) -> RunResult:
+    """Runs ``scenario`` and writes the result to ``options.out``.
+
+    Raises:
+        FedwardError: with nothing written to ``options.out``.
+    """
+    scenario = apply_options(scenario, options)
+    check_output(options)
+    torch.set_num_threads(scenario.speed.torch_threads)
+    watch, display = Stopwatch(), RunDisplay(options.display)
+    randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
+    files = resolve(scenario.model)
+    with display:
+        plan = make_plan(scenario, files)
+        sites = make_sites(scenario, plan)
+        display.start(plan.name, hospitals=len(sites), rounds=plan.training.rounds, epsilon=plan_epsilon(plan))
+        watch.lap("data")
+        outcome = federate(
+            plan,
+            sites,
+            files,
+            randomness,
+            scenario.speed,
+            display,
+            budget=RunBudget(plan, options.state),
+            dropouts=options.dropouts,
+            fault_seed=scenario.seed,
+        )
+        watch.lap("federated")
+        evaluation = evaluation_set(sites, plan, files, outcome.model)
+        comparison = compare(scenario, plan, sites, files, randomness, display, watch)
+        facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
+        with staged(options) as folder:
+            adapter_sha256 = write_adapter(outcome, facts, folder)
+            watch.lap("writing")
+            result = assemble(facts, adapter_sha256, watch.seconds)
+            write_result(result, folder)
+            write_report(result, folder)
+        display.finish(result, options.out)
+    return result
+
+
+def plan_epsilon(plan: Plan) -> float | None:
+    """The budget the plan was made for; None without differential privacy."""
+    return plan.privacy.epsilon if plan.privacy.private else None
+
+
+def compare(
+    scenario: Scenario,
+    plan: Plan,
+    sites: list[SiteData],
+    files: ModelFiles,
+    randomness: Randomness,
+    display: RunDisplay,
+    watch: Stopwatch,
+) -> Comparison:
+    """Trains each hospital alone and everything pooled, as far as the scenario asks for it."""
+    local, central = {}, None
+    if scenario.compare.local:
+        display.phase("each hospital alone", len(sites))
+        for site in sites:
+            stream = randomness.stream("alone", site.name)
+            local[site.name] = train_apart(site.train, plan, files, stream, microbatch=scenario.speed.microbatch)
+            display.advance()
+        watch.lap("local")
+    if scenario.compare.central:
+        display.phase("all data pooled", 1)
+        pooled = [example for site in sites for example in site.train]
+        stream = randomness.stream("pooled", "all")
+        central = train_apart(pooled, plan, files, stream, hospitals=len(sites), microbatch=scenario.speed.microbatch)
+        display.advance()
+        watch.lap("central")
+    return Comparison(local, central)
+
+
+def check_output(options: Options) -> None:
+    """Refuses an --out that holds anything, unless it is an earlier result and --force was given."""
+    out = options.out
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir() or not (out / RESULT_FILE).is_file():
+        raise OutputExistsError(f"{out} exists and is not an earlier result.", fix="Choose another --out folder.")
+    if not options.force:
+        raise OutputExistsError(f"{out} already holds a result.")
+
+
+@contextmanager
+def staged(options: Options) -> Iterator[Path]:
+    """A folder beside ``options.out`` that takes its place if the body succeeds and vanishes if not."""
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{options.out.name}-", dir=options.out.parent))
+    try:
+        staging.chmod(0o755)
+        yield staging
+        if options.out.exists():
+            shutil.rmtree(options.out)
+        staging.replace(options.out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise

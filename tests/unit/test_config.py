@@ -1,0 +1,58 @@
+import pytest
+
+from fedward.errors import ConfigError, UnknownKeyError
+from fedward.plan import Plan
+from fedward.simulations.scenario import Scenario, load_scenario, shipped_scenarios
+
+
+def write(tmp_path, text):
+    path = tmp_path / "scenario.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_misspelt_key_is_an_error_with_the_right_one(tmp_path):
+    with pytest.raises(UnknownKeyError) as caught:
+        load_scenario(write(tmp_path, 'name = "x"\n[privacy]\nepsilom = 3.0\n'))
+    assert "privacy.epsilom" in caught.value.message
+    assert caught.value.fix == "Did you mean 'epsilon'?"
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name = "x"\n[privacy]\nepsilon = "3"\n',
+        'name = "x"\n[privacy]\nepsilon = -1.0\n',
+        'name = "x"\n[training]\nrounds = 2.5\n',
+        'name = "X Y"\n',
+        "name = ",
+        'name = "x"\n[data]\nsource = "eicu"\n',
+        'name = "x"\n[data]\nsource = "synthetic"\nhospitals = 2\n',
+    ],
+)
+def test_wrong_values_are_refused_with_a_code_and_no_traceback(tmp_path, text):
+    with pytest.raises(ConfigError) as caught:
+        load_scenario(write(tmp_path, text))
+    assert caught.value.code.startswith("FW-CONFIG-")
+
+
+def test_unreadable_and_unknown_scenarios_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_scenario(str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError, match="no scenario") as caught:
+        load_scenario("defualt")
+    assert "default" in caught.value.fix
+
+
+def test_every_shipped_scenario_loads():
+    assert {"default", "no-dp", "eicu", "mimic-demo"} <= set(shipped_scenarios())
+    for name in shipped_scenarios():
+        assert isinstance(load_scenario(name), Scenario)
+
+
+def test_the_plan_hash_pins_every_number():
+    plan = Plan(name="x", base_model_sha256="0" * 64)
+    louder = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"clip": 0.5000000001})})
+    assert plan.hash() != louder.hash()
+    assert plan.hash() == Plan.model_validate(plan.model_dump()).hash()

@@ -1,0 +1,82 @@
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedward.messages import MAX_DEPTH, MalformedMessageError, decode, encode, labelled_hash
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20) | st.binary(max_size=40)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_decode_inverts_encode(value):
+    assert decode(encode(value)) == value
+
+
+@given(st.binary(max_size=200))
+def test_decode_of_random_bytes_refuses_or_is_canonical(data):
+    try:
+        value = decode(data)
+    except MalformedMessageError:
+        return
+    assert encode(value) == data
+
+
+@given(values, st.data())
+def test_a_flipped_bit_never_decodes_to_the_same_value(value, data):
+    raw = bytearray(encode(value))
+    position = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[position // 8] ^= 1 << position % 8
+    try:
+        assert decode(bytes(raw)) != value or repr(decode(bytes(raw))) != repr(value)
+    except MalformedMessageError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes.fromhex("1800"),  # 0 in two bytes: not the shortest form (RFC 8949 section 4.2.1)
+        bytes.fromhex("a2616201616101"),  # keys not in bytewise order
+        bytes.fromhex("a2616101616102"),  # duplicate key
+        bytes.fromhex("9f01ff"),  # indefinite length
+        bytes.fromhex("f93c00"),  # float
+        bytes.fromhex("c001"),  # tag
+        bytes.fromhex("0101"),  # trailing byte
+        bytes.fromhex("a10102"),  # key that is not text
+        bytes.fromhex("c249010000000000000000"),  # bignum
+        b"",
+    ],
+)
+def test_every_other_encoding_is_refused(data):
+    with pytest.raises(MalformedMessageError):
+        decode(data)
+
+
+def test_depth_and_size_are_capped():
+    nested = 1
+    for _ in range(MAX_DEPTH + 1):
+        nested = [nested]
+    with pytest.raises(MalformedMessageError):
+        encode(nested)
+    with pytest.raises(MalformedMessageError):
+        decode(cbor2.dumps(nested, canonical=True))
+    with pytest.raises(MalformedMessageError):
+        decode(encode(b"x" * 100), limit=50)
+
+
+def test_a_deeply_nested_bomb_is_refused_without_recursion_trouble():
+    with pytest.raises(MalformedMessageError):
+        decode(b"\x81" * 100_000 + b"\x00")
+
+
+def test_labelled_hash_separates_labels_and_part_borders():
+    assert labelled_hash("a", b"bc") != labelled_hash("ab", b"c")
+    assert labelled_hash("a", b"b", b"c") != labelled_hash("a", b"bc")
+    assert labelled_hash("a", 1) != labelled_hash("a", 2)
+    assert labelled_hash("a", "x") == labelled_hash("a", b"x")
