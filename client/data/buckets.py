@@ -25,7 +25,8 @@ class Measurement:
         edges: increasing lower bounds of ``words[1:]``.
         words: what each interval is called.
         bounds: plausible values (inclusive); others are entry errors.
-        mimic: item ids of MIMIC-III LABEVENTS.
+        mimic: item ids of MIMIC-III LABEVENTS; none if the measurement is not a laboratory one.
+        eicu: column of eICU APACHEAPSVAR, empty if it has none.
         position: order in the text.
     """
 
@@ -35,6 +36,7 @@ class Measurement:
     words: tuple[str, ...]
     bounds: tuple[float, float]
     mimic: tuple[int, ...]
+    eicu: str
     position: int
 
     def word(self, value: float) -> str | None:
@@ -74,4 +76,6 @@ def parse_measurement(name: str, row: Mapping[str, Any], position: int) -> Measu
         raise ThresholdTableError(f"The thresholds of '{name}' are not usable.")
     low, high = row["range"]
     mimic = tuple(int(item) for item in row.get("mimic", ()))
-    return Measurement(name, str(row["unit"]), edges, words, (float(low), float(high)), mimic, position)
+    return Measurement(
+        name, str(row["unit"]), edges, words, (float(low), float(high)), mimic, str(row.get("eicu", "")), position
+    )

@@ -14,7 +14,7 @@ from fedward.client.data.errors import UnknownFormatError
 from fedward.client.data.events import Event, Kind, Outcome, Stay, by_time
 
 PREDICTION_HOURS = 24.0
-"""Hours after intensive-care admission at which both tasks predict."""
+"""Hours after intensive-care admission at which tasks predict; earlier if the patient leaves before."""
 
 ADULT_YEARS = 18
 
@@ -31,10 +31,13 @@ class Task:
     Attributes:
         name: ``mortality`` (death in hospital) or ``los3`` (more than 3 days in intensive care).
         title: what reports call it.
+        minimum_hours: shortest stay in intensive care that is predicted. Four hours for mortality, the
+            rule of the APACHE scores; the full 24 for length of stay, where leaving earlier is the answer.
     """
 
     name: str
     title: str
+    minimum_hours: float
 
     def label(self, outcome: Outcome) -> int:
         """Returns 1 if the outcome of the task happened."""
@@ -44,8 +47,8 @@ class Task:
 
 
 TASKS = {
-    "mortality": Task("mortality", "death in hospital"),
-    "los3": Task("los3", "intensive-care stay longer than 3 days"),
+    "mortality": Task("mortality", "death in hospital", 4.0),
+    "los3": Task("los3", "intensive-care stay longer than 3 days", PREDICTION_HOURS),
 }
 
 
@@ -60,17 +63,29 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def eligible(stay: Stay) -> bool:
-    """Whether the patient is an adult who is alive and in intensive care at prediction time."""
+def prediction_hours(outcome: Outcome) -> float:
+    """Returns when the stay is predicted: at 24 hours, or on leaving intensive care if that is earlier."""
+    return min(PREDICTION_HOURS, outcome.unit_hours)
+
+
+def eligible(stay: Stay, task: Task) -> bool:
+    """Whether the stay is of an adult, long enough for the task, and its outcome still open at prediction time."""
     outcome = stay.outcome
-    if stay.age is None or stay.age < ADULT_YEARS or outcome.unit_hours < PREDICTION_HOURS:
+    if stay.age is None or stay.age < ADULT_YEARS or outcome.unit_hours < task.minimum_hours:
         return False
-    return outcome.death_hours is None or outcome.death_hours >= PREDICTION_HOURS
+    if outcome.died and outcome.death_hours is None:
+        return outcome.unit_hours >= PREDICTION_HOURS
+    return outcome.death_hours is None or outcome.death_hours > prediction_hours(outcome)
 
 
-def known_at_prediction(events: Iterable[Event]) -> list[Event]:
-    """Returns the events of allowed kinds recorded up to prediction time, in order of time."""
-    return by_time(event for event in events if event.time <= PREDICTION_HOURS and _allowed(event))
+def known_at_prediction(events: Iterable[Event], hours: float = PREDICTION_HOURS) -> list[Event]:
+    """Returns the events of allowed kinds recorded up to prediction time, in order of time.
+
+    Args:
+        events: everything recorded.
+        hours: prediction time of the stay, see :func:`prediction_hours`.
+    """
+    return by_time(event for event in events if event.time <= hours and _allowed(event))
 
 
 def _allowed(event: Event) -> bool:

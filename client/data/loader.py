@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fedward.client.data import mimic3
+from fedward.client.data import eicu, mimic3
 from fedward.client.data.errors import EmptyHospitalError, OneClassError, UnknownFormatError
 from fedward.client.data.events import Event, Stay
 from fedward.client.data.example import Example
-from fedward.client.data.leakage import eligible, known_at_prediction, task_named
+from fedward.client.data.leakage import Task, eligible, known_at_prediction, prediction_hours, task_named
 from fedward.client.data.text import render
 
 
@@ -39,6 +39,7 @@ class Format:
 
 FORMATS = {
     "mimic-iii": Format("mimic-iii", mimic3.REQUIRED, mimic3.read_stays, mimic3.read_events),
+    "eicu": Format("eicu", eicu.REQUIRED, eicu.read_stays, eicu.read_events),
 }
 
 
@@ -59,15 +60,16 @@ def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
     Args:
         path: folder with the tables (csv or csv.gz).
         format: ``mimic-iii`` or ``eicu``.
-        task: ``mortality`` or ``los3``, both predicted 24 hours after intensive-care admission.
+        task: ``mortality`` or ``los3``, both predicted 24 hours after intensive-care admission
+            or, for mortality, on leaving intensive care if that is earlier.
 
     Raises:
         DataError: unknown format or task, unusable tables, no eligible patient, or one outcome only.
     """
     layout, target = format_named(format), task_named(task)
-    chosen = first_eligible(layout.read_stays(path))
+    chosen = first_eligible(layout.read_stays(path), target)
     if not chosen:
-        raise EmptyHospitalError("No adult stay of at least 24 hours is in the tables.")
+        raise EmptyHospitalError(f"No stay in the tables is eligible for the task '{task}'.")
     events = layout.read_events(path, chosen)
     examples = [
         Example(patient, stay.group, stay_text(stay, events[patient]), target.label(stay.outcome))
@@ -78,15 +80,15 @@ def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
     return examples
 
 
-def first_eligible(stays: Iterable[Stay]) -> dict[str, Stay]:
+def first_eligible(stays: Iterable[Stay], task: Task) -> dict[str, Stay]:
     """Returns the earliest eligible stay of each patient, by patient identifier."""
     chosen: dict[str, Stay] = {}
     for stay in sorted(stays, key=lambda stay: (stay.patient, stay.order, stay.stay)):
-        if eligible(stay):
+        if eligible(stay, task):
             chosen.setdefault(stay.patient, stay)
     return chosen
 
 
 def stay_text(stay: Stay, events: Iterable[Event]) -> str:
     """Returns the text of a stay: admission facts and events, through the leakage guard."""
-    return render(known_at_prediction([*stay.events, *events]))
+    return render(known_at_prediction([*stay.events, *events], prediction_hours(stay.outcome)))

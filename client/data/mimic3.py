@@ -17,6 +17,9 @@ REQUIRED = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS")
 LOOK_BACK_HOURS = 24.0
 """Results up to a day before intensive care still describe the patient at admission."""
 
+_CLOSING_HOURS = 6.0
+"""Clerks close a stay some hours before or after a death in it; a death this near counts as in it."""
+
 _OLDEST = 90
 _EPOCH = datetime(1970, 1, 1)
 _SEXES = {"M": "male", "F": "female"}
@@ -109,8 +112,7 @@ def _stay(row: tuple[str, ...], patient: tuple[str, datetime], admission: _Admis
         at_admission(Kind.ADMISSION, f"{admission.kind} admission" if admission.kind else ""),
         at_admission(Kind.DIAGNOSIS, admission.diagnosis),
     )
-    death = _hours(start, admission.death) if admission.death is not None else None
-    outcome = Outcome(admission.died, _hours(start, end), death)
+    outcome = Outcome(admission.died, _hours(start, end), _death_hours(start, end, admission.death))
     return Stay(subject, stay, "", ((start - _EPOCH).total_seconds(),), age, outcome, events)
 
 
@@ -145,6 +147,13 @@ def _since(stay: Stay, time: datetime) -> float:
 
 def _hours(start: datetime, end: datetime) -> float:
     return (end - start).total_seconds() / 3600.0
+
+
+def _death_hours(start: datetime, end: datetime, death: datetime | None) -> float | None:
+    if death is None:
+        return None
+    hours, unit_hours = _hours(start, death), _hours(start, end)
+    return unit_hours if abs(hours - unit_hours) <= _CLOSING_HOURS else hours
 
 
 def _age(birth: datetime, admission: datetime) -> int:

@@ -49,7 +49,7 @@ def concept_names() -> list[str]:
     labs = measurements()
     return sorted(
         [f"finding {finding.name}" for finding in known.FINDINGS]
-        + [f"{name} {word}" for name in labs for word in labs[name].words]
+        + [f"{name} {word}" for name in labs if labs[name].mimic for word in labs[name].words]
         + [f"age {band}" for band in known.AGE_BANDS]
         + [f"unit {unit.lower()}" for unit in known.UNITS]
         + [f"admission {kind.lower()}" for kind in known.ADMISSIONS]
