@@ -119,8 +119,7 @@ def epsilon(events: Sequence[Event], delta: float) -> Spent:
     rdp_epsilon = _rdp_epsilon(merged, usable)
     try:
         coarse = _compose(merged, USUAL_INTERVAL * 10).get_epsilon_for_delta(usable)
-        usable = usable_delta(merged, delta, bound=coarse)
-        value = float(_compose(merged, _interval(coarse)).get_epsilon_for_delta(usable))
+        value = _settle(_compose(merged, _interval(coarse)), merged, delta, coarse)
     except (ValueError, OverflowError, MemoryError, FloatingPointError):
         value = math.inf
     if math.isfinite(value):
@@ -213,6 +212,17 @@ def calibrate_releases(*, epsilon: float, delta: float, releases: int, sampler_d
         raise PrivacyParameterError("There is nothing to calibrate: the number of releases is below one.")
     event = Event("release", 1.0, 1.0, releases, sampler_distance=sampler_distance)
     return _smallest_noise(lambda z: (replace(event, noise_multiplier=z),), epsilon, delta)
+
+
+def _settle(composed: Any, events: Sequence[Event], delta: float, start: float) -> float:
+    """Raises the bound in :func:`usable_delta` until the epsilon it leads to does not exceed it."""
+    bound = start
+    for _ in range(20):
+        value = float(composed.get_epsilon_for_delta(usable_delta(events, delta, bound=bound)))
+        if value <= bound or not any(event.sampler_distance for event in events):
+            return value
+        bound = value * 1.001
+    return math.inf
 
 
 _price = epsilon  # the public name is shadowed by the keyword argument of the calibrations

@@ -132,7 +132,7 @@ def cross_check(events: Sequence[Event], delta: float, *, expected: float) -> Cr
         AccountantsDisagreeError: PRV cannot price the events at all.
     """
     usable = usable_delta(events, delta, bound=expected)
-    error = min(0.01, 0.03 * expected)
+    error = min(0.01, 0.05 * expected)
     accountant = PRVAccountant()
     accountant.history = [(e.noise_multiplier, e.sampling_rate, e.steps) for e in events if e.steps]
     try:

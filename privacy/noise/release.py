@@ -124,8 +124,9 @@ class ReleaseSpec:
         if rows.ndim != 2 or rows.shape[1] != statistic.cells:
             raise PrivacyParameterError(f"The statistic {statistic.name} does not have its planned number of cells.")
         finite = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0.0)
-        norms = np.sqrt((finite**2).sum(axis=1, keepdims=True))
-        bounded = finite * np.minimum(1.0, statistic.bound / np.maximum(norms, np.finfo(np.float64).tiny))
+        with np.errstate(over="ignore"):  # an infinite norm clips the row to zero
+            norms = np.sqrt((finite**2).sum(axis=1, keepdims=True))
+        bounded = finite * (statistic.bound / np.maximum(norms, statistic.bound))
         # Towards zero: rounding to nearest could lift a row above its bound.
         whole = np.trunc(bounded * self._scale(statistic)).astype(np.int64)
         return np.asarray(whole.sum(axis=0), np.int64)
