@@ -1,0 +1,48 @@
+"""The privacy ledger of one hospital: what was released about its patients, and the cap that nothing may pass.
+
+Append-only and hash-chained. A round is reserved, composed with everything ever recorded, and on disk *before* its
+first noisy step; a reservation counts as spent whatever happens next. May import the kernel and
+``fedward.privacy.accounting``; runs without torch. Start with ``ledger.py``; ``exposure.py`` says which patients an
+event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md`` what all this means for a hospital.
+"""
+
+from fedward.privacy.ledger.anchor import AnchorFile
+from fedward.privacy.ledger.book import Book, verify
+from fedward.privacy.ledger.errors import (
+    BudgetExhaustedError,
+    LedgerBusyError,
+    LedgerConflictError,
+    LedgerDamagedError,
+    LedgerRollbackError,
+    LedgerStorageError,
+    LedgerTermsError,
+)
+from fedward.privacy.ledger.files import FileStore, open_ledger
+from fedward.privacy.ledger.ledger import Ledger, RoundCost
+from fedward.privacy.ledger.namespace import Namespace
+from fedward.privacy.ledger.populations import Patients, Population
+from fedward.privacy.ledger.records import Reservation
+from fedward.privacy.ledger.store import LedgerStore, MemoryStore
+
+__all__ = [
+    "AnchorFile",
+    "Book",
+    "BudgetExhaustedError",
+    "FileStore",
+    "Ledger",
+    "LedgerBusyError",
+    "LedgerConflictError",
+    "LedgerDamagedError",
+    "LedgerRollbackError",
+    "LedgerStorageError",
+    "LedgerStore",
+    "LedgerTermsError",
+    "MemoryStore",
+    "Namespace",
+    "Patients",
+    "Population",
+    "Reservation",
+    "RoundCost",
+    "open_ledger",
+    "verify",
+]

@@ -1,0 +1,44 @@
+"""A second place that remembers how far the ledger had come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedward.privacy.ledger.book import Book
+from fedward.privacy.ledger.durable import make_folder, read_or_none, replace_file
+from fedward.privacy.ledger.errors import LedgerRollbackError
+
+
+class AnchorFile:
+    """The head (index, hash) in a file outside the state directory.
+
+    It is written after every append and checked before every one. An anchor that is *behind* the chain is normal
+    after a crash; one that the chain lacks means that an older ledger was put back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self, book: Book) -> None:
+        """Compares the anchor with the chain; a missing anchor says nothing.
+
+        Raises:
+            LedgerRollbackError: the chain does not hold the anchored head, or the anchor cannot be understood.
+            LedgerStorageError: the anchor exists and cannot be read.
+        """
+        data = read_or_none(self._path)
+        if data is None:
+            return
+        try:
+            value = json.loads(data)
+            index, head = int(value["index"]), bytes.fromhex(value["head"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerRollbackError("The ledger's anchor file does not hold a head.") from error
+        book.check_witness(index, head)
+
+    def write(self, book: Book) -> None:
+        """Remembers the head of ``book``; raises LedgerStorageError if it cannot be made durable."""
+        make_folder(self._path.parent)
+        line = json.dumps({"index": len(book.heads) - 1, "head": book.heads[-1].hex()})
+        replace_file(self._path, line.encode() + b"\n")

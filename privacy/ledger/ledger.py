@@ -1,0 +1,322 @@
+"""The ledger of one site: a round is reserved before its first noisy step, or refused because the budget is used up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from fedward.privacy.accounting import RELATION, SMALLEST_DELTA, UNIT, Event
+from fedward.privacy.ledger import pricing
+from fedward.privacy.ledger.book import Book
+from fedward.privacy.ledger.chain import HEAD_BYTES, MAX_BODY_BYTES
+from fedward.privacy.ledger.errors import (
+    BudgetExhaustedError,
+    LedgerConflictError,
+    LedgerTermsError,
+    LedgerUseError,
+)
+from fedward.privacy.ledger.namespace import Namespace
+from fedward.privacy.ledger.populations import Patients, Population
+from fedward.privacy.ledger.records import (
+    PATIENT_BYTES,
+    Genesis,
+    PatientSet,
+    Record,
+    Reservation,
+    Settlement,
+    to_bytes,
+)
+from fedward.privacy.ledger.store import Appender, LedgerStore
+
+
+class Anchor(Protocol):
+    """Something outside the store that remembers the head."""
+
+    def check(self, book: Book) -> None:
+        """Raises LedgerRollbackError if the chain lacks the remembered head."""
+
+    def write(self, book: Book) -> None:
+        """Remembers the head; durable when it returns."""
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """What one round of a run costs: events of the training patients and of the evaluation patients."""
+
+    round_number: int
+    training: Sequence[Event]
+    evaluation: Sequence[Event] = ()
+
+
+class Ledger:
+    """Append-only account of everything released about a site's patients.
+
+    The rule of use: :meth:`reserve` returns before the first noisy step of a round; from then on the round is spent,
+    crash or not. :meth:`settle` notes that the output has left and changes no price.
+
+    Args:
+        store: where the chain is kept.
+        site: whose ledger it is.
+        cap_epsilon: lifetime cap per patient; may be below the cap the ledger began with, never above.
+        delta: at which every epsilon is stated; fixed for the lifetime of the ledger.
+        population: how this run divides the site's patients.
+        namespace: declared if patients keep one identifier for ever; needed for exact sets.
+        anchor: second place for the head.
+        clock: seconds since 1970, for people; no check depends on it.
+
+    Raises:
+        LedgerTermsError: the ledger on disk was begun with other terms.
+        LedgerUseError: cap or delta are out of range.
+        LedgerRollbackError: the anchor holds a head that the chain lacks.
+        LedgerDamagedError, LedgerStorageError, LedgerBusyError: see the classes.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        *,
+        site: str,
+        cap_epsilon: float,
+        delta: float,
+        population: Population,
+        namespace: Namespace | None = None,
+        anchor: Anchor | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not (math.isfinite(cap_epsilon) and cap_epsilon > 0 and SMALLEST_DELTA <= delta < 1):
+            raise LedgerUseError("A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.")
+        self._store, self._population, self._anchor, self._clock = store, population, anchor, clock
+        self._book = Book()
+        asked = Genesis(site, namespace.identity if namespace else b"", float(delta), float(cap_epsilon))
+        with self._exclusive() as appender:
+            if not self._book.heads:
+                self._append(appender, asked)
+        self._check_terms(asked)
+        self._cap = float(cap_epsilon)
+
+    # --- spending ---------------------------------------------------------------------------------
+
+    def reserve(
+        self,
+        *,
+        run: str,
+        plan_hash: bytes,
+        round_number: int,
+        training: Sequence[Event],
+        evaluation: Sequence[Event] = (),
+        patients: Patients | None = None,
+    ) -> Reservation:
+        """Charges one round; when this returns, the charge is on disk.
+
+        A repeat of the identical reservation, after a crash or by :meth:`reserve_run`, returns the recorded one and
+        spends nothing. It is therefore essential that ``run`` is an identifier no other run ever had, and that at most
+        one output per reservation leaves the hospital.
+
+        Args:
+            run: identifier of the run.
+            plan_hash: hash of the approved plan.
+            round_number: the round.
+            training: what each training patient is exposed to.
+            evaluation: what each evaluation patient is exposed to.
+            patients: exact sets, if they differ from those of the population.
+
+        Raises:
+            BudgetExhaustedError: some patient would exceed the cap; nothing was recorded.
+            LedgerConflictError: the round is recorded with other content, or its output has already left.
+            LedgerRollbackError, LedgerDamagedError, LedgerStorageError, LedgerBusyError: see the classes; the round
+                may have been recorded, and must not be started.
+        """
+        cost = RoundCost(round_number, training, evaluation)
+        return self.reserve_run(run=run, plan_hash=plan_hash, rounds=[cost], patients=patients)[0]
+
+    def reserve_run(
+        self, *, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], patients: Patients | None = None
+    ) -> list[Reservation]:
+        """Charges several rounds at once, or none of them; otherwise like :meth:`reserve`.
+
+        Used where a run must not start unless it can end: what is reserved stays spent, even if the run is killed in
+        its first round.
+        """
+        with self._exclusive() as appender:
+            sets = self._exact_sets(patients)
+            charges = self._affordable(run, plan_hash, rounds, sets)
+            if any(charge.index < 0 for charge in charges):
+                for ids in sets.unrecorded:
+                    self._append(appender, PatientSet(ids))
+            for charge in charges:
+                if charge.index < 0:
+                    self._append(appender, replace(charge, at=int(self._clock())))
+        return [self._recorded(run, cost.round_number) for cost in rounds]
+
+    def preflight(
+        self, *, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], patients: Patients | None = None
+    ) -> None:
+        """Checks that a whole run would fit under the cap; rounds recorded already are not counted twice.
+
+        Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides.
+
+        Raises:
+            BudgetExhaustedError, LedgerConflictError: as :meth:`reserve` would.
+        """
+        self._book.catch_up(self._store.load())
+        self._affordable(run, plan_hash, rounds, self._exact_sets(patients))
+
+    def settle(self, reservation: Reservation) -> None:
+        """Notes that the output of a round has left; after this the round cannot be reserved again.
+
+        Raises:
+            LedgerConflictError: the ledger holds no such reservation.
+        """
+        with self._exclusive() as appender:
+            if self._book.reservation(reservation.run, reservation.round_number) != reservation:
+                raise LedgerConflictError("A round that is not in the ledger cannot be settled.")
+            recorded = self._recorded(reservation.run, reservation.round_number)
+            if not recorded.settled:
+                self._append(appender, Settlement(recorded.index))
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> Book:
+        """The replayed chain, for reports."""
+        return self._book
+
+    def head(self) -> bytes:
+        """32 bytes that bind the index and everything recorded so far, for the SharePackage."""
+        return self._book.heads[-1]
+
+    def spent(self) -> float:
+        """Epsilon of the patient who has spent most; see :meth:`Book.spent`."""
+        return self._book.spent()
+
+    def check_witness(self, index: int | None, head: bytes) -> None:
+        """Raises LedgerRollbackError if the chain lacks a head that somebody else holds."""
+        self._book.catch_up(self._store.load())
+        self._book.check_witness(index, head)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[Appender]:
+        with self._store.exclusive() as appender:
+            self._book.catch_up(appender.links)
+            if self._anchor is not None:
+                self._anchor.check(self._book)
+            yield appender
+
+    def _append(self, appender: Appender, record: Record) -> None:
+        self._book.apply(appender.append(to_bytes(record)))
+        if self._anchor is not None:
+            self._anchor.write(self._book)
+
+    def _check_terms(self, asked: Genesis) -> None:
+        begun = self._book.genesis
+        if (begun.site, begun.delta) != (asked.site, asked.delta):
+            raise LedgerTermsError("The ledger was begun for another site or another delta.")
+        if asked.cap_epsilon > begun.cap_epsilon:
+            raise LedgerTermsError(
+                f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for."
+            )
+        if asked.namespace and asked.namespace != begun.namespace:
+            raise LedgerTermsError("The ledger was begun without this patient-id namespace, or with another key.")
+
+    def _recorded(self, run: str, round_number: int) -> Reservation:
+        recorded = self._book.reservation(run, round_number)
+        if recorded is None:
+            raise LedgerConflictError("A round that was just reserved is not in the ledger.")
+        return recorded
+
+    def _affordable(self, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], sets: _Sets) -> list[Reservation]:
+        """The charges of ``rounds``, those already recorded with their index; raises if the others do not fit."""
+        if len({cost.round_number for cost in rounds}) != len(rounds):
+            raise LedgerUseError("A run cannot reserve one round twice in one call.")
+        charges = [self._charge(run, plan_hash, cost, sets) for cost in rounds]
+        new = [charge for charge in charges if charge.index < 0]
+        if not new:
+            return charges
+        together = replace(
+            new[0],
+            training=tuple(event for charge in new for event in charge.training),
+            evaluation=tuple(event for charge in new for event in charge.evaluation),
+        )
+        trial = self._book.exposure.copy()
+        for index, ids in enumerate(sets.unrecorded, start=len(self._book.heads)):
+            trial.add_set(index, ids)
+        trial.add(together)
+        delta = self._book.genesis.delta
+        if not all(pricing.fits(history, delta, self._cap) for history in trial.histories(touching=together)):
+            raise self._exhausted(together)
+        return charges
+
+    def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: _Sets) -> Reservation:
+        if not run or len(plan_hash) != HEAD_BYTES or cost.round_number < 0:
+            raise LedgerUseError("A reservation needs a run, the 32 bytes of a plan's hash and a round number.")
+        charge = Reservation(
+            run=run,
+            plan_hash=plan_hash,
+            round_number=cost.round_number,
+            split=self._population.split,
+            training=tuple(cost.training),
+            evaluation=tuple(cost.evaluation),
+            training_patients=sets.training,
+            evaluation_patients=sets.evaluation,
+        )
+        recorded = self._book.reservation(run, cost.round_number)
+        if recorded is None:
+            return charge
+        if recorded != charge:
+            raise LedgerConflictError(f"Round {cost.round_number} of this run is recorded with other content.")
+        if recorded.settled:
+            raise LedgerConflictError(f"The output of round {cost.round_number} of this run has already left.")
+        return recorded
+
+    def _exact_sets(self, patients: Patients | None) -> _Sets:
+        patients = self._population.patients if patients is None else patients
+        if patients is None:
+            return _Sets(None, None, ())
+        if not self._book.genesis.namespace:
+            raise LedgerUseError(
+                "Exact sets of patients need a ledger that was begun with a patient-id namespace.",
+                fix="Leave the sets out: every event then counts for every patient.",
+            )
+        unrecorded: list[bytes] = []
+        indices: list[int | None] = []
+        for members in (patients.training, patients.evaluation):
+            ids = None if members is None else _joined(members)
+            index = None if ids is None else self._book.set_index(ids)
+            if ids is not None and index is None:
+                if ids not in unrecorded:
+                    unrecorded.append(ids)
+                index = len(self._book.heads) + unrecorded.index(ids)
+            indices.append(index)
+        return _Sets(indices[0], indices[1], tuple(unrecorded))
+
+    def _exhausted(self, asked: Reservation) -> BudgetExhaustedError:
+        spent = self._book.spent()
+        alone = max(self._book.price(asked.training), self._book.price(asked.evaluation))
+        return BudgetExhaustedError(
+            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {alone:.4g} was "
+            f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD)."
+        )
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Indices of the exact sets of a charge, the last ones not yet in the chain."""
+
+    training: int | None
+    evaluation: int | None
+    unrecorded: tuple[bytes, ...]
+
+
+def _joined(members: Sequence[bytes]) -> bytes:
+    if not members or any(len(member) != PATIENT_BYTES for member in members):
+        raise LedgerUseError("A set of patients holds at least one identifier, each of 16 bytes.")
+    ids = b"".join(sorted(set(members)))
+    if len(ids) > MAX_BODY_BYTES // 2:
+        raise LedgerUseError("A set of patients is too large for one record of the ledger.")
+    return ids
