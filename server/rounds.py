@@ -135,7 +135,9 @@ class Coordinator:
 
     def _attempt(self, attempt: Attempt) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
         vectors: dict[str, Blob] = {}
-        manifests = {site: self._with_results("manifest", sealed, site) for site, sealed in attempt.requests().items()}
+        manifests = {
+            site: self._history.request("manifest", sealed, site) for site, sealed in attempt.requests().items()
+        }
         for site, reply in self._exchange("manifest", manifests):
             self._history.acknowledge(site)
             self._take("manifest", site, attempt.add_package, reply.payload)
