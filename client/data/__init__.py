@@ -5,7 +5,8 @@ was known at prediction time (``leakage.py``) -> text (``text.py``).
 """
 
 from fedward.client.data.example import Example
+from fedward.client.data.folder import FolderReport, check_folder
 from fedward.client.data.loader import load_examples
 from fedward.client.data.split import split_patients
 
-__all__ = ["Example", "load_examples", "split_patients"]
+__all__ = ["Example", "FolderReport", "check_folder", "load_examples", "split_patients"]

@@ -17,6 +17,7 @@ from fedward.client.data.leakage import PREDICTION_HOURS, prediction_hours
 from fedward.client.data.tables import find_table, number, optional_number, read_rows
 
 REQUIRED = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
+OPTIONAL = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT")
 
 _OLDEST = 90
 _NOT_TAKEN = -1.0

@@ -66,3 +66,17 @@ class ThresholdTableError(DataError):
 
     code = "FW-DATA-010"
     default_fix = "Give each measurement increasing edges and one word more than edges."
+
+
+class MissingFolderError(DataError):
+    """The data folder does not exist or is not a folder."""
+
+    code = "FW-DATA-011"
+    default_fix = "Give the path of the folder that holds the tables."
+
+
+class BrokenReferenceError(DataError):
+    """A row names a patient or admission that its own table lacks."""
+
+    code = "FW-DATA-012"
+    default_fix = "Export all tables from the same cohort."

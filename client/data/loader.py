@@ -33,13 +33,14 @@ class Format:
 
     name: str
     required: tuple[str, ...]
+    optional: tuple[str, ...]
     read_stays: StayReader
     read_events: EventReader
 
 
 FORMATS = {
-    "mimic-iii": Format("mimic-iii", mimic3.REQUIRED, mimic3.read_stays, mimic3.read_events),
-    "eicu": Format("eicu", eicu.REQUIRED, eicu.read_stays, eicu.read_events),
+    "mimic-iii": Format("mimic-iii", mimic3.REQUIRED, mimic3.OPTIONAL, mimic3.read_stays, mimic3.read_events),
+    "eicu": Format("eicu", eicu.REQUIRED, eicu.OPTIONAL, eicu.read_stays, eicu.read_events),
 }
 
 

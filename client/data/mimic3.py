@@ -8,13 +8,15 @@ from datetime import datetime
 from pathlib import Path
 
 from fedward.client.data.buckets import measurements
-from fedward.client.data.errors import DuplicatePatientError
+from fedward.client.data.errors import BrokenReferenceError, DuplicatePatientError
 from fedward.client.data.events import Event, Kind, Outcome, Stay
 from fedward.client.data.leakage import PREDICTION_HOURS
 from fedward.client.data.tables import find_table, flag, moment, optional_moment, optional_number, read_rows
 
 REQUIRED = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS")
-LOOK_BACK_HOURS = 24.0
+OPTIONAL = ("NOTEEVENTS",)
+
+_LOOK_BACK_HOURS = 24.0
 """Results up to a day before intensive care still describe the patient at admission."""
 
 _CLOSING_HOURS = 6.0
@@ -40,16 +42,20 @@ def read_stays(folder: Path) -> list[Stay]:
     Raises:
         DataError: a table or column is missing, a cell has the wrong type, a patient occurs twice.
     """
-    patients = _patients(folder)
-    admissions = dict(_admissions(folder))
-    return [
-        stay
-        for row in read_rows(
-            folder, "icustays", ("subject_id", "hadm_id", "icustay_id", "first_careunit", "intime", "outtime")
-        )
-        if row[0] in patients and row[1] in admissions and row[5]
-        for stay in [_stay(row, patients[row[0]], admissions[row[1]])]
-    ]
+    patients, admissions = _patients(folder), _admissions(folder)
+    columns = ("subject_id", "hadm_id", "icustay_id", "first_careunit", "intime", "outtime")
+    stays: dict[str, Stay] = {}
+    for row in read_rows(folder, "icustays", columns):
+        subject, hadm, key = row[:3]
+        if key in stays:
+            raise DuplicatePatientError("The table ICUSTAYS lists an ICUSTAY_ID twice.")
+        if subject not in patients:
+            raise BrokenReferenceError("The table ICUSTAYS names a SUBJECT_ID that PATIENTS lacks.")
+        if hadm not in admissions or admissions[hadm].patient != subject:
+            raise BrokenReferenceError("The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient.")
+        if row[-1]:  # without OUTTIME the patient is still in intensive care and the outcome is open
+            stays[key] = _stay(row, patients[subject], admissions[hadm])
+    return list(stays.values())
 
 
 def read_events(folder: Path, stays: Mapping[str, Stay]) -> dict[str, list[Event]]:
@@ -80,19 +86,18 @@ def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
     return patients
 
 
-def _admissions(folder: Path) -> Iterator[tuple[str, _Admission]]:
+def _admissions(folder: Path) -> dict[str, _Admission]:
     columns = ("subject_id", "hadm_id", "admission_type", "diagnosis", "hospital_expire_flag", "deathtime")
-    for subject, hadm, kind, diagnosis, died, death in read_rows(folder, "admissions", columns):
-        yield (
-            hadm,
-            _Admission(
-                subject,
-                kind,
-                diagnosis,
-                flag(died, "admissions", "hospital_expire_flag"),
-                optional_moment(death, "admissions", "deathtime"),
-            ),
+    return {
+        hadm: _Admission(
+            patient=subject,
+            kind=kind,
+            diagnosis=diagnosis,
+            died=flag(died, "admissions", "hospital_expire_flag"),
+            death=optional_moment(death, "admissions", "deathtime"),
         )
+        for subject, hadm, kind, diagnosis, died, death in read_rows(folder, "admissions", columns)
+    }
 
 
 def _stay(row: tuple[str, ...], patient: tuple[str, datetime], admission: _Admission) -> Stay:
@@ -123,7 +128,7 @@ def _laboratory(folder: Path, stays: Mapping[str, Stay]) -> Iterator[Event]:
         if item not in names or subject not in stays or not time:
             continue
         hours = _since(stays[subject], moment(time, "labevents", "charttime"))
-        if not -LOOK_BACK_HOURS <= hours <= PREDICTION_HOURS:
+        if not -_LOOK_BACK_HOURS <= hours <= PREDICTION_HOURS:
             continue
         parsed = optional_number(value, "labevents", "valuenum")
         if parsed is not None:
@@ -137,7 +142,7 @@ def _notes(folder: Path, stays: Mapping[str, Stay]) -> Iterator[Event]:
         if subject not in stays or not time or error == "1":
             continue
         hours = _since(stays[subject], moment(time, "noteevents", "charttime"))
-        if -LOOK_BACK_HOURS <= hours <= PREDICTION_HOURS:
+        if -_LOOK_BACK_HOURS <= hours <= PREDICTION_HOURS:
             yield Event(subject, stays[subject].stay, hours, Kind.NOTE, category.lower(), None, text)
 
 

@@ -11,7 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from fedward.client.data.errors import MissingColumnError, MissingTableError, UnreadableTableError, WrongTypeError
+from fedward.client.data.errors import (
+    MissingColumnError,
+    MissingFolderError,
+    MissingTableError,
+    UnreadableTableError,
+    WrongTypeError,
+)
 
 Row = tuple[str, ...]
 
@@ -22,10 +28,14 @@ _BROKEN = (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error
 
 
 def find_table(folder: Path, name: str) -> Path | None:
-    """Returns the file of a table, ``NAME.csv`` or ``NAME.csv.gz`` in any case, or ``None``."""
+    """Returns the file of a table, ``NAME.csv`` or ``NAME.csv.gz`` in any case, or ``None``.
+
+    Raises:
+        MissingFolderError: the folder does not exist.
+    """
     wanted = {f"{name.lower()}.csv", f"{name.lower()}.csv.gz"}
     if not folder.is_dir():
-        return None
+        raise MissingFolderError(f"The data folder '{folder}' does not exist.")
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
 
 
@@ -39,6 +49,7 @@ def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequ
         optional: further names; a missing one yields empty text.
 
     Raises:
+        MissingFolderError: no such folder.
         MissingTableError: no such file.
         MissingColumnError: the header lacks a required column.
         UnreadableTableError: not CSV, not UTF-8, damaged gzip, or a row of another length than the header.

@@ -1,0 +1,140 @@
+"""What a data folder holds: format, tables, eligible stays and everything that would stop a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedward.client.data.errors import OneClassError, UnknownFormatError
+from fedward.client.data.events import Kind, Stay
+from fedward.client.data.leakage import TASKS, Task
+from fedward.client.data.loader import FORMATS, Format, first_eligible
+from fedward.client.data.tables import find_table, read_rows
+from fedward.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCount:
+    """Eligible patients of a task and how many of them have the outcome."""
+
+    task: str
+    eligible: int
+    positives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that stops a run on this folder, or one task of it."""
+
+    code: str
+    message: str
+    fix: str
+
+
+@dataclass(slots=True)
+class FolderReport:
+    """Counts of one folder; stays on the machine that holds the data.
+
+    Attributes:
+        format: detected layout, ``None`` if no layout is complete.
+        rows: rows of each table that the reader uses.
+        patients: patients with at least one stay.
+        stays: intensive-care stays.
+        groups: eligible patients for mortality by natural group, where the layout has groups.
+        tasks: one entry per task.
+        notes: first-day notes that reach the text.
+        problems: empty for a folder that every task can use.
+    """
+
+    format: str | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    patients: int = 0
+    stays: int = 0
+    groups: dict[str, int] = field(default_factory=dict)
+    tasks: list[TaskCount] = field(default_factory=list)
+    notes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Whether at least one task can train or be scored on this folder."""
+        return any(0 < task.positives < task.eligible for task in self.tasks)
+
+    def to_value(self) -> dict[str, object]:
+        """Returns the report as JSON-ready values."""
+        return {
+            "format": self.format,
+            "usable": self.usable,
+            "rows": self.rows,
+            "patients": self.patients,
+            "stays": self.stays,
+            "groups": self.groups,
+            "tasks": [{"task": t.task, "eligible": t.eligible, "positives": t.positives} for t in self.tasks],
+            "notes": self.notes,
+            "problems": [{"code": p.code, "message": p.message, "fix": p.fix} for p in self.problems],
+        }
+
+
+def check_folder(path: Path) -> FolderReport:
+    """Reads the whole folder as a run would and reports what it finds.
+
+    Args:
+        path: folder with the tables.
+
+    Raises:
+        MissingFolderError: no such folder. Every other failure is listed in the report.
+    """
+    report = FolderReport()
+    layout = _detect(path, report)
+    if layout is None:
+        return report
+    report.format = layout.name
+    try:
+        present = [name for name in (*layout.required, *layout.optional) if find_table(path, name) is not None]
+        report.rows = {name: sum(1 for _ in read_rows(path, name, ())) for name in present}
+        stays = layout.read_stays(path)
+        report.stays, report.patients = len(stays), len({stay.patient for stay in stays})
+        _count_events(path, layout, stays, report)
+        for task in TASKS.values():
+            _count_task(task, stays, report)
+    except DataError as error:
+        report.tasks.clear()
+        _add(report, error)
+    return report
+
+
+def _detect(path: Path, report: FolderReport) -> Format | None:
+    missing = {
+        name: [table for table in layout.required if find_table(path, table) is None]
+        for name, layout in FORMATS.items()
+    }
+    for name, tables in missing.items():
+        if not tables:
+            return FORMATS[name]
+    nearest = min(missing, key=lambda name: len(missing[name]) / len(FORMATS[name].required))
+    tables = ", ".join(missing[nearest])
+    fix = f"For {nearest}, add {tables} as CSV or CSV.GZ."
+    _add(report, UnknownFormatError("No layout is complete in this folder.", fix=fix))
+    return None
+
+
+def _count_events(path: Path, layout: Format, stays: list[Stay], report: FolderReport) -> None:
+    chosen = first_eligible(stays, TASKS["mortality"])
+    events = layout.read_events(path, chosen)
+    report.notes = sum(event.kind is Kind.NOTE for found in events.values() for event in found)
+    for stay in chosen.values():
+        if stay.group:
+            report.groups[stay.group] = report.groups.get(stay.group, 0) + 1
+
+
+def _count_task(task: Task, stays: list[Stay], report: FolderReport) -> None:
+    labels = [task.label(stay.outcome) for stay in first_eligible(stays, task).values()]
+    report.tasks.append(TaskCount(task.name, len(labels), sum(labels)))
+    if len(set(labels)) < 2:
+        _add(
+            report, OneClassError(f"The task '{task.name}' has no two outcomes among {len(labels)} eligible patients.")
+        )
+
+
+def _add(report: FolderReport, error: DataError) -> None:
+    report.problems.append(Problem(error.code, error.message, error.fix))
