@@ -315,8 +315,6 @@ class Attempt:
             self._add_blame(Blame(error.site, "secret", (record.heads[error.site],)))
             raise RoundLostError("A hospital dealt secrets that contradict its commitments.") from error
         except PairSeedMismatchError as error:
-            pair = tuple(sorted((error.dropped, error.survivor)))
-            self._commit(disputes=(*record.disputes, Dispute(pair, "pair-seed")))
             raise RoundLostError("Two hospitals committed to different pair seeds.") from error
         self._secrets = secrets
         return seeds

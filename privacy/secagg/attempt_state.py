@@ -35,7 +35,7 @@ class RoundRecord(Message):
         blames, disputes: found in this round, retries included.
     """
 
-    manifest: Annotated[bytes, SEALED]
+    manifest: Annotated[bytes, Bytes(1, Message.LIMIT)]
     ctx: Digest
     leg: Annotated[str, Text(16)]
     heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)

@@ -33,9 +33,8 @@ class UnprovenBlameError(IntegrityError):
 class Blame(Message):
     """A hospital that contradicted its own signature, with the sealed messages that prove it.
 
-    Reasons: ``share`` (dealer's head, liar's unmask message), ``two-heads`` (both heads), ``secret``
-    (dealer's head, unmask messages whose shares do not combine to what it committed to) and
-    ``envelope`` (head; the envelope or a seed in it is not the committed one).
+    Reasons: ``share`` (dealer's head, liar's unmask message), ``two-heads`` (both heads) and ``secret``
+    (dealer's head; its shares or its envelope, opened with the round's secrets, are not what it committed to).
     """
 
     site: Site

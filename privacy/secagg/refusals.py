@@ -10,7 +10,7 @@ unmasking, 080-089 results and 090-099 replies at the coordinator.
 
 from __future__ import annotations
 
-from fedward.errors import FedwardError, IntegrityError
+from fedward.errors import IntegrityError, RunFailedError
 
 
 class RefusalError(IntegrityError):
@@ -43,12 +43,6 @@ class SecondRequestRefused(RefusalError):
     """A different request for a leg of this context that was answered already."""
 
     code = "FW-SECAGG-005"
-
-
-class WrongSignerRefused(RefusalError):
-    """A signed message speaks for another hospital, context or epoch than the place it stands in."""
-
-    code = "FW-SECAGG-006"
 
 
 # --- roster -------------------------------------------------------------------------------------
@@ -370,11 +364,10 @@ class BlamedRefused(RefusalError):
     code = "FW-SECAGG-091"
 
 
-class RoundLostError(FedwardError):
+class RoundLostError(RunFailedError):
     """A round cannot be unmasked any more, and its vectors are erased; the next round starts without the liars."""
 
     code = "FW-SECAGG-092"
-    exit_code = 9
     default_fix = "Start the next round; the hospitals named in the round's blame are left out."
 
 

@@ -14,6 +14,7 @@ from fedward.privacy.secagg import (
     Identity,
     Journal,
     LocalPolicy,
+    Manifest,
     Member,
     MemoryJournal,
     RingVector,
@@ -90,7 +91,7 @@ class Federation:
             code_hash=digest("code"),
             plan_hash=digest("plan"),
             layout_hashes=frozenset({self.layout.hash()}),
-            max_rounds=50,
+            max_rounds=10_000,
             min_cohort=2,
             initial_adapter_hash=digest("adapter 0"),
             unsafe_two_party=self.policy.unsafe_two_party,
@@ -136,6 +137,10 @@ class Federation:
             deadline=int(self.now) + 600,
         )
         return replace(terms, **changes)
+
+    def forge(self, manifest: Manifest, **changes: object) -> bytes:
+        """A manifest as a malicious coordinator would sign it, with fields of its choice."""
+        return self.coordinator.seal("manifest", replace(manifest, **changes))
 
     def contribute(self, name: str, manifest: bytes) -> bytes:
         accepted = self.clients[name].accept_manifest(manifest)
@@ -205,13 +210,22 @@ def federation() -> Callable[..., Federation]:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vector_of() -> Callable[..., RingVector]:
     """The encoded vector of a hospital in a round."""
     return random_vector
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sum_of() -> Callable[..., RingVector]:
     """The sum of such vectors, without any protocol."""
     return plain_sum
+
+
+@pytest.fixture(scope="module")
+def shared_federation() -> Federation:
+    """One federation of five for all examples of a property; ``round`` counts the rounds used."""
+    made = Federation(tuple(f"hospital-{i}" for i in range(5)), 1, RunPolicy(3, 30, False))
+    made.begin_epoch()
+    made.round = 0
+    return made

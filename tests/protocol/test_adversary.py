@@ -1,0 +1,231 @@
+"""A coordinator without scruples and one hospital in its pocket, played by hypothesis against honest clients.
+
+The adversary signs any manifest, shows any hospital any subset of what it has collected, in any order
+and as often as it likes, mixes rounds and attempts, and runs the colluding hospital in as many
+contexts at once as it wants. After every step the oracle looks at what honest clients have released.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fedward.errors import FedwardError
+from fedward.privacy.secagg import MemoryJournal, RunPolicy, minimum_threshold
+from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.kdf import context
+from fedward.privacy.secagg.messages import (
+    Confirm,
+    Confirmations,
+    HeadsAndMail,
+    Manifest,
+    SharePackage,
+    Survivors,
+    UnmaskShares,
+)
+
+N, C = 5, 1
+
+
+@dataclass
+class Context:
+    """What the adversary has collected in one context."""
+
+    manifest: Manifest
+    sealed: bytes
+    ctx: bytes
+    packages: dict[str, SharePackage] = field(default_factory=dict)
+    headers: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    confirms: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    survivors: dict[bytes, frozenset[str]] = field(default_factory=dict)
+    revealed: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+
+
+def chance(data, names, label):
+    """Mostly everybody, sometimes a subset: a wholly random adversary would seldom get past the first leg."""
+    everybody = data.draw(st.integers(0, 3), label=f"{label}: everybody?") > 0
+    return list(names) if everybody else data.draw(st.lists(st.sampled_from(sorted(names)), unique=True), label=label)
+
+
+class Adversary(RuleBasedStateMachine):
+    """See the module; the federation and its key epoch are made once and copied."""
+
+    template = None
+
+    @initialize()
+    def begin(self):
+        cls = type(self)
+        if cls.template is None:
+            cls.template = cls.make_federation(N, C)
+        fed, journals = cls.template
+        self.fed = fed
+        self.honest, self.colluder = fed.names[:-C], fed.names[-1]
+        self.journals = {name: copy_journal(journals[name]) for name in fed.names}
+        self.clients = {name: self.restart_client(name, self.journals[name]) for name in self.honest}
+        self.contexts: list[Context] = []
+        self.colluding = {}
+        self.seq = 0
+
+    def restart_client(self, name, journal):
+        self.fed.journals[name] = journal
+        return self.fed.start_client(name)
+
+    @rule(data=st.data())
+    def sign_a_manifest(self, data):
+        """A new round, a retry, or a twin of an old manifest, with a cohort and threshold of its choice."""
+        self.seq += 1
+        cohort = tuple(sorted(chance(data, self.fed.names, "cohort")))
+        kind = data.draw(st.sampled_from(["round", "retry", "twin"]))
+        if kind == "round" or not self.contexts:
+            latest = max((c.manifest.round for c in self.contexts), default=0)
+            threshold = max(0, minimum_threshold(len(cohort), C) + data.draw(st.sampled_from([0, 0, 0, -1])))
+            terms = {"round": latest + 1, "attempt": 0, "first_cohort": cohort, "threshold": threshold}
+        else:
+            old = data.draw(st.sampled_from(self.contexts)).manifest
+            terms = {"round": old.round, "attempt": old.attempt + (kind == "retry")}
+            terms |= {"first_cohort": old.first_cohort, "threshold": old.threshold}
+            terms |= {"mechanism": "none" if kind == "retry" else f"twin {self.seq}"}
+        manifest = replace(self.fed.base_manifest, seq=self.seq, cohort=cohort, **terms)
+        sealed = self.fed.coordinator.seal("manifest", manifest)
+        self.contexts.append(Context(manifest, sealed, context(Envelope.from_bytes(sealed).body)))
+
+    @precondition(lambda self: self.contexts)
+    @rule(data=st.data())
+    def show_a_manifest(self, data):
+        chosen = self.draw_context(data)
+        for name in chance(data, self.fed.names, "to"):
+            with contextlib.suppress(FedwardError):
+                client = self.client(name, chosen)
+                accepted = client.accept_manifest(chosen.sealed)
+                vector = self.fed.vector_for(name, chosen.manifest.round) if accepted.needs_training else None
+                chosen.packages[name] = SharePackage.from_bytes(client.contribute(vector, b"l" * 32))
+
+    @precondition(lambda self: any(c.packages for c in self.contexts))
+    @rule(data=st.data())
+    def show_packages(self, data):
+        chosen = self.draw_context(data)
+        u1 = chance(data, chosen.packages, "U1") if chosen.packages else []
+        for name in chance(data, u1, "to") if u1 else []:
+            heads = {n: chosen.packages[n].head for n in u1}
+            mail = {n: chosen.packages[n].mail[name] for n in u1 if name in chosen.packages[n].mail}
+            with contextlib.suppress(FedwardError):
+                upload = self.client(name, chosen).mask(HeadsAndMail(chosen.ctx, heads, mail).to_bytes())
+                chosen.headers[name].add(upload.header)
+
+    @precondition(lambda self: any(c.headers for c in self.contexts))
+    @rule(data=st.data())
+    def show_survivors(self, data):
+        chosen = self.draw_context(data)
+        u2 = chance(data, chosen.headers, "U2") if chosen.headers else []
+        if not u2:
+            return
+        uploads = {n: data.draw(st.sampled_from(sorted(chosen.headers[n]))) for n in u2}
+        for name in chance(data, u2, "to"):
+            with contextlib.suppress(FedwardError):
+                sealed = self.client(name, chosen).confirm(Survivors(chosen.ctx, uploads).to_bytes())
+                chosen.confirms[name].add(sealed)
+                chosen.survivors[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] = frozenset(u2)
+
+    @precondition(lambda self: any(c.confirms for c in self.contexts))
+    @rule(data=st.data())
+    def show_confirmations(self, data):
+        chosen = self.draw_context(data)
+        if not chosen.survivors:
+            return
+        statement = data.draw(st.sampled_from(sorted(chosen.survivors)))
+        confirms = {n: data.draw(st.sampled_from(sorted(chosen.confirms[n]))) for n in chosen.confirms}
+        body = Confirm(chosen.ctx, self.colluder, statement)
+        confirms[self.colluder] = self.fed.identities[self.colluder].seal("confirm", body)
+        shown = {n: confirms[n] for n in chance(data, confirms, "confirmations")}
+        for name in chance(data, self.honest, "to"):
+            with contextlib.suppress(FedwardError):
+                sealed = self.clients[name].unmask(Confirmations(chosen.ctx, shown).to_bytes())
+                shares = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
+                for kind, dealers in (("b", shares.b), ("R", shares.R)):
+                    for dealer in dealers:
+                        chosen.revealed[kind, dealer].add(name)
+
+    @rule(data=st.data())
+    def restart(self, data):
+        name = data.draw(st.sampled_from(self.honest))
+        self.clients[name] = self.restart_client(name, self.journals[name])
+
+    def draw_context(self, data):
+        """Mostly the newest, which honest clients still listen to."""
+        back = data.draw(st.sampled_from([0, 0, 0, 1, 2]))
+        return self.contexts[max(0, len(self.contexts) - 1 - back)]
+
+    def client(self, name, chosen):
+        """An honest client, or the colluder's own copy for this context, which forgets nothing."""
+        if name in self.honest:
+            return self.clients[name]
+        if chosen.ctx not in self.colluding:
+            self.colluding[chosen.ctx] = self.restart_client(name, copy_journal(self.journals[name]))
+        return self.colluding[chosen.ctx]
+
+    # --- the oracle: colluders hold one more share of everything -----------------------------------
+
+    def recoverable(self, chosen, kind):
+        known = {d for k, d in chosen.revealed if k == kind}
+        return {d for d in known if len(chosen.revealed[kind, d]) + C >= chosen.manifest.threshold}
+
+    @invariant()
+    def never_both_secrets_of_one_hospital(self):
+        for chosen in self.contexts:
+            assert not self.recoverable(chosen, "b") & self.recoverable(chosen, "R") & set(self.honest)
+
+    @invariant()
+    def never_two_confirmed_survivor_sets(self):
+        for chosen in self.contexts:
+            counts = defaultdict(int)
+            for sealed in chosen.confirms.values():
+                assert len(sealed) <= 1 or sealed is chosen.confirms[self.colluder]
+            for name in self.honest:
+                for sealed in chosen.confirms.get(name, ()):
+                    counts[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] += 1
+            assert sum(count + C >= chosen.manifest.threshold for count in counts.values()) <= 1
+
+    @invariant()
+    def never_two_sums_of_one_round(self):
+        released = defaultdict(set)
+        for chosen in self.contexts:
+            if self.recoverable(chosen, "b") & set(self.honest):
+                released[chosen.manifest.round].add(chosen.ctx)
+        assert all(len(contexts) == 1 for contexts in released.values())
+
+    @invariant()
+    def never_a_sum_of_fewer_than_t_minus_c_honest(self):
+        for chosen in self.contexts:
+            opened = self.recoverable(chosen, "b") & set(self.honest)
+            if opened:
+                assert len(opened) >= chosen.manifest.threshold - C >= 2
+
+
+def copy_journal(journal):
+    copied = MemoryJournal()
+    copied.save(journal.load())
+    return copied
+
+
+def test_no_order_of_messages_breaks_the_oracle(federation, vector_of):
+    def make_federation(n, c):
+        fed = federation(n, colluders=c)
+        fed.policy = RunPolicy(3, 30, False)
+        fed.base_manifest = fed.server.begin_round(fed.terms(1)).manifest
+        fed.vector_for = vector_of
+        return fed, {name: copy_journal(fed.journals[name]) for name in fed.names}
+
+    machine = type("Machine", (Adversary,), {"make_federation": staticmethod(make_federation)})
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
