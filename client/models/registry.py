@@ -46,8 +46,16 @@ class KnownModel:
 
 
 KNOWN_MODELS = (
-    KnownModel("tiny-clinical", "0.2 M parameters, pre-trained on synthetic notes, packaged", "tiny_clinical"),
-    KnownModel("minilm", "all-MiniLM-L6-v2, 22.7 M parameters, Apache-2.0; `fedward models fetch minilm`"),
+    KnownModel(
+        name="tiny-clinical",
+        summary="0.1 M parameters, pre-trained on synthetic notes; for demonstrations and tests",
+        packaged="tiny_clinical",
+    ),
+    KnownModel(
+        name="minilm",
+        summary="all-MiniLM-L6-v2, 22.7 M parameters, Apache-2.0",
+        sha256="9d863375134301b7035e055bbeb63c8bc13e7b34e148c12249307e451efc7bc6",
+    ),
 )
 
 
@@ -131,7 +139,7 @@ def list_models() -> list[ListedModel]:
     listed = []
     for model in KNOWN_MODELS:
         folder = _folder_of(model)
-        source = "packaged" if model.packaged else "cached" if folder else "not fetched"
+        source = "not fetched" if folder is None else "packaged" if PACKAGED_FOLDER in folder.parents else "cached"
         listed.append(ListedModel(model.name, model.summary, source, folder))
     return listed
 

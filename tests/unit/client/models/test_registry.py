@@ -71,6 +71,17 @@ def test_the_list_says_where_models_are(tiny, cache):
     assert (listed["minilm"].source, listed["minilm"].folder) == ("cached", cache / "minilm")
 
 
+def test_a_cached_folder_does_not_pass_for_a_pinned_model(tiny, cache):
+    shutil.copytree(tiny.folder, cache / "minilm")
+    with pytest.raises(ModelHashError):
+        resolve("minilm")
+
+
+def test_the_list_says_what_is_missing(cache):
+    listed = {model.name: model for model in list_models()}
+    assert (listed["minilm"].source, listed["minilm"].folder) == ("not fetched", None)
+
+
 REFUSED = {
     "auto_map": {"AutoModel": "evil.Model"},
     "_attn_implementation_internal": "someone/kernel",
