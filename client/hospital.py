@@ -23,7 +23,7 @@ from fedward.errors import PolicyError
 from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError, decode
 from fedward.plan import Plan
-from fedward.privacy.ledger import Ledger
+from fedward.privacy.ledger import Ledger, Reservation
 from fedward.privacy.secagg import RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.refusals import ShareRefused
@@ -95,6 +95,7 @@ class Hospital:
         self._follower = Follower(plan, self._layout, roster, secagg, get_vector(model))
         self._trainer = LocalTrainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._accepted: AcceptedManifest | None = None
+        self._reservation: Reservation | None = None
         self._handlers: dict[str, Callable[[Request], Reply]] = {
             "join": lambda request: Reply(secagg.key_bundle(request.payload)),
             "bundles": lambda request: Reply(secagg.accept_bundles(request.payload)),
@@ -149,7 +150,7 @@ class Hospital:
         plan, round_number = self._plan, accepted.manifest.round
         honest = accepted.manifest.threshold - self._colluders
         if self._ledger is not None:
-            self._ledger.reserve(
+            self._reservation = self._ledger.reserve(
                 run=accepted.manifest.run,
                 plan_hash=plan.hash(),
                 round_number=round_number,
@@ -186,6 +187,9 @@ class Hospital:
             upload = self._secagg.mask(request.payload)
         except ShareRefused as error:
             return Reply(error.complaint, refusal=error.code)
+        if self._ledger is not None and self._reservation is not None:
+            self._ledger.settle(self._reservation)
+            self._reservation = None
         return Reply(upload.header, {"vector": upload.vector})
 
     def _confirm(self, request: Request) -> Reply:

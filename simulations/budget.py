@@ -1,42 +1,76 @@
-"""Ledgers of the simulated hospitals, and the epsilon that the coordinator's plan implies after each round."""
+"""Ledgers of the simulated hospitals, and the epsilon that a plan implies after each round."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
-from fedward.privacy.ledger import Ledger
+from fedward.privacy.ledger import FileStore, Ledger, Population, RoundCost
 from fedward.privacy.segments import final_round
+
+LIFETIME_EPSILON = 8.0
+"""Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
 
 
 class RunBudget:
-    """One ledger per hospital, in ``state`` or, without it, only as long as the run.
+    """One ledger per hospital, each in its own folder under ``state``.
 
     Args:
         plan: the run's plan.
-        state: folder that outlives the run, or None.
+        run: identifier that no other run ever had.
+        state: where the ledgers are kept.
+        cap: lifetime cap per patient.
     """
 
-    def __init__(self, plan: Plan, state: Path | None) -> None:
-        self._plan, self._state = plan, state
+    def __init__(self, plan: Plan, run: str, state: Path, *, cap: float) -> None:
+        self.run = run
+        self._plan, self._state, self._cap = plan, state, cap
 
-    def ledger(self, site: str) -> Ledger | None:
-        """The ledger of ``site``; None where nothing is spent because the plan is not private."""
-        return None
+    def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
+        """Opens every hospital's ledger and charges the whole run to it, before any training.
 
-    def curve(self, plan: Plan) -> list[float | None]:
-        """Epsilon of the most exposed patient once round r is over, for r = 0 to the last training round."""
-        rounds = plan.training.rounds
-        if not plan.privacy.private:
-            return [None] * (rounds + 1)
-        delta = plan.privacy.delta
-        training = epsilon_curve([training_events(plan, r) for r in range(1, rounds + 1)], delta)
-        # The adapter after round r is scored in round r + 1, with one release more.
-        evaluation = (
-            epsilon_curve([evaluation_events(plan)] * final_round(plan), delta)
-            if evaluation_events(plan)
-            else [0.0] * final_round(plan)
+        A run that is killed has spent all of this: nobody can tell what it had sent.
+
+        Returns:
+            Ledger by site; empty if the plan is not private, because then nothing is promised or spent.
+
+        Raises:
+            BudgetExhaustedError: some hospital's patients would exceed the cap; that hospital is not charged.
+        """
+        if not self._plan.privacy.private:
+            return {}
+        ledgers = {site: self._ledger(site) for site in sites}
+        costs = [
+            RoundCost(number, training_events(self._plan, number), evaluation_events(self._plan))
+            for number in range(1, final_round(self._plan) + 1)
+        ]
+        for ledger in ledgers.values():
+            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
+        for ledger in ledgers.values():
+            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
+        return ledgers
+
+    def _ledger(self, site: str) -> Ledger:
+        plan = self._plan
+        return Ledger(
+            FileStore(self._state / site),
+            site=site,
+            cap_epsilon=self._cap,
+            delta=plan.privacy.delta,
+            population=Population(plan.split_salt, plan.evaluation_fraction),
         )
-        return [max(spent, scored) for spent, scored in zip([0.0, *training], evaluation, strict=True)]
+
+
+def planned_epsilons(plan: Plan) -> list[float | None]:
+    """Epsilon of the most exposed patient once adapter r has been scored, for r = 0 to the last training round."""
+    rounds = plan.training.rounds
+    if not plan.privacy.private:
+        return [None] * (rounds + 1)
+    delta, scored = plan.privacy.delta, [0.0] * (rounds + 1)
+    training = epsilon_curve([training_events(plan, number) for number in range(1, rounds + 1)], delta)
+    if evaluation_events(plan):
+        scored = epsilon_curve([evaluation_events(plan)] * final_round(plan), delta)
+    return [max(spent, seen) for spent, seen in zip([0.0, *training], scored, strict=True)]

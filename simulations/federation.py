@@ -19,7 +19,7 @@ from fedward.privacy.segments import final_round
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator, Incident
 from fedward.server.summary import RoundSummary
-from fedward.simulations.budget import RunBudget
+from fedward.simulations.budget import RunBudget, planned_epsilons
 from fedward.simulations.faults import let_vanish
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import Agreement, WatchedHospital, agree, make_hospital
@@ -102,11 +102,12 @@ def federate(
         QuorumError: too few hospitals remain.
         BudgetError: a hospital's ledger has no room for the run; before any training.
     """
+    ledgers = budget.open(site.name for site in sites)
     reference = build_for_plan(plan, files)
     agreement = agree(plan, reference, [site.name for site in sites])
     hospitals = [
         make_hospital(
-            plan, site, files, agreement, randomness, ledger=budget.ledger(site.name), microbatch=speed.microbatch
+            plan, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
         )
         for site in sites
     ]
@@ -115,10 +116,10 @@ def federate(
     answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
     apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
     grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
-    watcher = Watcher({hospital.name: hospital for hospital in hospitals}, budget.curve(plan), display)
+    watcher = Watcher({hospital.name: hospital for hospital in hospitals}, planned_epsilons(plan), display)
     display.phase("federated", plan.training.rounds)
     try:
-        coordinator, transport = _serve(plan, reference, agreement, grid, watcher)
+        coordinator, transport = _serve(plan, budget.run, reference, agreement, grid, watcher)
     finally:
         grid.close()
     return Outcome(
@@ -138,7 +139,7 @@ def federate(
 
 
 def _serve(
-    plan: Plan, model: AdapterModel, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
+    plan: Plan, run: str, model: AdapterModel, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
 ) -> tuple[Coordinator, GridTransport]:
     """Runs the ServerApp on ``grid``, exactly as a deployment's process would."""
     ran: list[tuple[Coordinator, GridTransport]] = []
@@ -147,7 +148,7 @@ def _serve(
         transport.discover(sorted(agreement.members), seconds=HELLO_SECONDS)
         coordinator = Coordinator(
             plan=plan,
-            run=plan.name,
+            run=run,
             layout=layout_of(model),
             adapter=get_vector(model),
             secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),

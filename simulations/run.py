@@ -6,6 +6,8 @@ holds a whole result or none.
 
 from __future__ import annotations
 
+import math
+import secrets
 import shutil
 import tempfile
 import time
@@ -21,7 +23,7 @@ from fedward.client.models.registry import ModelFiles, resolve
 from fedward.errors import OutputExistsError
 from fedward.plan import Plan
 from fedward.simulations.assemble import Comparison, Facts, assemble
-from fedward.simulations.budget import RunBudget
+from fedward.simulations.budget import LIFETIME_EPSILON, RunBudget
 from fedward.simulations.card import write_adapter
 from fedward.simulations.compare import evaluation_set, train_apart
 from fedward.simulations.federation import federate
@@ -32,6 +34,8 @@ from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay
+
+LEDGERS = "ledgers"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Options:
     dropouts: int = 0
     federated_only: bool = False
     state: Path | None = None
+    lifetime_epsilon: float = LIFETIME_EPSILON
     unsafe_seeded_noise: bool = False
     display: Literal["auto", "json", "quiet"] = "auto"
 
@@ -97,8 +102,9 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
     watch, display = Stopwatch(), RunDisplay(options.display)
     randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
     files = resolve(scenario.model)
-    with display:
+    with display, staged(options) as folder:
         plan = make_plan(scenario, files)
+        budget = open_budget(plan, options, folder)
         sites = make_sites(scenario, plan)
         display.start(plan.name, hospitals=len(sites), rounds=plan.training.rounds, epsilon=plan_epsilon(plan))
         watch.lap("data")
@@ -109,7 +115,7 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
             randomness,
             scenario.speed,
             display,
-            budget=RunBudget(plan, options.state),
+            budget=budget,
             dropouts=options.dropouts,
             fault_seed=scenario.seed,
         )
@@ -117,14 +123,21 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         evaluation = evaluation_set(sites, plan, files, outcome.model)
         comparison = compare(scenario, plan, sites, files, randomness, display, watch)
         facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
-        with staged(options) as folder:
-            adapter_sha256 = write_adapter(outcome, facts, folder)
-            watch.lap("writing")
-            result = assemble(facts, adapter_sha256, watch.seconds)
-            write_result(result, folder)
-            write_report(result, folder)
-        display.finish(result, options.out)
+        adapter_sha256 = write_adapter(outcome, facts, folder)
+        watch.lap("writing")
+        result = assemble(facts, adapter_sha256, watch.seconds)
+        write_result(result, folder)
+        write_report(result, folder)
+    display.finish(result, options.out)
     return result
+
+
+def open_budget(plan: Plan, options: Options, folder: Path) -> RunBudget:
+    """Ledgers in ``--state`` under the lifetime cap or, without it, fresh ones beside the result."""
+    run = f"{plan.name[:40]}-{secrets.token_hex(8)}"
+    if options.state is not None:
+        return RunBudget(plan, run, options.state, cap=options.lifetime_epsilon)
+    return RunBudget(plan, run, folder / LEDGERS, cap=plan.privacy.epsilon or math.inf)
 
 
 def plan_epsilon(plan: Plan) -> float | None:

@@ -26,10 +26,18 @@ def simulate(
     federated_only: Annotated[
         bool, typer.Option("--federated-only", help="Skip the local and central models trained for comparison.")
     ] = False,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Folder of the hospitals' privacy ledgers; outlives runs.")
+    ] = None,
+    lifetime_epsilon: Annotated[
+        float, typer.Option("--lifetime-epsilon", min=1e-6, help="Cap per patient over all runs in --state.")
+    ] = 8.0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in --out.")] = False,
     unsafe_seeded_noise: Annotated[
         bool,
-        typer.Option("--unsafe-seeded-noise", help="Reproducible noise for tests; anyone who knows the seed can remove it."),
+        typer.Option(
+            "--unsafe-seeded-noise", help="Reproducible noise for tests; anyone who knows the seed can remove it."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Progress and result as JSON lines.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress; only the final table.")] = False,
@@ -65,6 +73,8 @@ def simulate(
         rounds=rounds,
         dropouts=dropouts,
         federated_only=federated_only,
+        state=state,
+        lifetime_epsilon=lifetime_epsilon,
         unsafe_seeded_noise=unsafe_seeded_noise,
         display="json" if as_json else "quiet" if quiet else "auto",
     )
