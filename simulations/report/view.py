@@ -11,6 +11,11 @@ from fedward.simulations.result import HospitalResult, Release, RunResult
 
 _NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
+PLACEMENTS = {
+    "local": "local: every hospital adds the whole noise at every step, so the guarantee holds against everyone else",
+    "none": "none: nobody adds noise",
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -166,7 +171,7 @@ class View:
         auroc = line_chart(rounds, [point.auroc for point in curve])
         epsilon = line_chart(rounds, [point.epsilon for point in curve], references=budget, from_zero=True)
         return [
-            Panel("Loss", f"mean over evaluation patients{noised}", "loss", loss, "No loss was released."),
+            Panel("Loss", f"cross-entropy of evaluation patients{noised}", "loss", loss, "No loss was released."),
             Panel("AUROC", f"pooled histogram{noised}", "federated", auroc, "No AUROC was released."),
             Panel("Epsilon spent", at_delta, "spent", epsilon, "Nothing to count: the run adds no noise."),
         ]
@@ -179,7 +184,7 @@ class View:
             ("Unit", f"one {privacy.unit}, with all of that patient's records"),
             ("Relation", privacy.relation.replace("-", " ") + f" {privacy.unit}"),
             ("Mechanism", privacy.mechanism),
-            ("Placement", privacy.placement),
+            ("Placement", PLACEMENTS.get(privacy.placement, privacy.placement)),
             ("Sampler", f"{privacy.sampler}, rate q = {privacy.sampling_rate:g}"),
             ("Steps", f"T = {privacy.steps:,}; every sum is divided by the plan's constant {privacy.expected_batch:g}"),
         ]
@@ -223,6 +228,6 @@ def _release(term: str, release: Release | None) -> list[tuple[str, str]]:
     what = f"{', '.join(release.statistics)}; {release.releases} releases"
     if release.noise_multiplier is None:
         return [(term, f"{what}, exact and NOT covered by the epsilon above")]
-    spent = "" if release.epsilon is None else f", epsilon {wording.epsilon(release.epsilon)}"
+    spent = "" if release.epsilon is None else f", epsilon {wording.epsilon(release.epsilon)} by themselves"
     at = "" if release.delta is None else f" at delta = {wording.delta(release.delta)}"
     return [(term, f"{what}, noise multiplier {release.noise_multiplier:.4g}{spent}{at}")]
