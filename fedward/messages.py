@@ -23,6 +23,8 @@ MAX_CONTROL_BYTES = 8 * 1024 * 1024
 
 MAX_DEPTH = 8
 
+_LEAVES = frozenset({type(None), bool, str, bytes})
+
 
 class MalformedMessageError(IntegrityError):
     """Received bytes are not the canonical encoding of an allowed message."""
@@ -65,25 +67,21 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
 
 
 def _check_shape(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise MalformedMessageError(f"A message is nested deeper than {MAX_DEPTH} levels.")
     if value is None or isinstance(value, bool | str | bytes):
         return
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:
             raise MalformedMessageError("A message holds an integer beyond 64 bits.")
         return
-    if isinstance(value, list):
-        for item in value:
+    if not isinstance(value, list | dict):
+        raise MalformedMessageError("A message holds a value of a type that is not allowed.")
+    if value and depth == MAX_DEPTH:
+        raise MalformedMessageError(f"A message is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        raise MalformedMessageError("A message has a map key that is not text.")
+    for item in value.values() if isinstance(value, dict) else value:
+        if type(item) not in _LEAVES:  # a call per text or hash would dominate the cost of a round
             _check_shape(item, depth + 1)
-        return
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise MalformedMessageError("A message has a map key that is not text.")
-            _check_shape(item, depth + 1)
-        return
-    raise MalformedMessageError("A message holds a value of a type that is not allowed.")
 
 
 def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
@@ -93,9 +91,8 @@ def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
         label: the domain, without the common prefix ``fedward/v1/``.
         parts: bytes as they are, text as UTF-8, integers as 8 bytes big-endian (unsigned).
     """
-    digest = hashlib.sha256()
+    pieces: list[bytes] = []
     for part in (f"fedward/v1/{label}", *parts):
         raw = part.encode() if isinstance(part, str) else part.to_bytes(8, "big") if isinstance(part, int) else part
-        digest.update(len(raw).to_bytes(8, "big"))
-        digest.update(raw)
-    return digest.digest()
+        pieces += (len(raw).to_bytes(8, "big"), raw)
+    return hashlib.sha256(b"".join(pieces)).digest()
