@@ -169,7 +169,13 @@ class FleetSession:
         if incoming.message_id not in ids:
             raise MalformedObjectError("A message is not the root of its own objects.")
         try:
-            contents = pull_objects(ids, self._puller(incoming.run_id), max_time=self._limits.patience_seconds)
+            contents = pull_objects(
+                ids,
+                self._puller(incoming.run_id),
+                max_time=self._limits.patience_seconds,
+                initial_backoff=0.05,
+                backoff_cap=2.0,
+            )
         except ObjectPullError as error:
             raise MalformedObjectError("An object of a message was announced but never came.") from error
         self.confirm(incoming)

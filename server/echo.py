@@ -30,7 +30,7 @@ class EchoMismatchError(IntegrityError):
 
 
 class EchoJob(Section):
-    """The job file. ``report`` is written when the job ends: seconds and bytes by round and site."""
+    """The job file. ``report`` is rewritten after each round: seconds and bytes by round and site."""
 
     kind: Literal["echo"]
     sites: Annotated[list[str], Field(min_length=1)]
@@ -52,8 +52,12 @@ def run_echo(transport: GridTransport, path: Path) -> None:
     """
     job = parse(json.loads(path.read_bytes()), EchoJob, source=path.name)
     transport.discover(job.sites, seconds=job.discover_seconds)
-    rounds = [_round(transport, job, number) for number in range(job.rounds)]
-    Path(job.report).write_text(json.dumps(rounds), encoding="utf-8")
+    report, rounds = Path(job.report), []
+    for number in range(job.rounds):
+        rounds.append(_round(transport, job, number))
+        draft = report.with_name(report.name + ".part")
+        draft.write_text(json.dumps(rounds), encoding="utf-8")
+        draft.replace(report)
 
 
 def _round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dict[str, float]]:

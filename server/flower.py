@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
-from flwr.app import Context
+from flwr.app import Context, RecordDict
 from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid, ServerApp
 
@@ -30,6 +31,26 @@ class UnreachableHospitalsError(DeadlineError):
     default_fix = "Check with the named sites that their client daemon is running, then start the run again."
 
 
+class MessageGrid(Protocol):
+    """The part of :class:`flwr.serverapp.Grid` that a transport uses."""
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Nodes that are online."""
+        ...
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str) -> FlowerMessage:
+        """Builds an instruction message."""
+        ...
+
+    def push_messages(self, messages: Iterable[FlowerMessage]) -> Iterable[str]:
+        """Sends messages; returns their ids in order."""
+        ...
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[FlowerMessage]:
+        """Replies that have arrived to any of ``message_ids``."""
+        ...
+
+
 class GridTransport:
     """Sends requests to hospitals by site name over a Flower :class:`Grid`.
 
@@ -40,7 +61,11 @@ class GridTransport:
     """
 
     def __init__(
-        self, grid: Grid, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        grid: MessageGrid,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._grid, self._clock, self._sleep = grid, clock, sleep
         self._node_of: dict[str, int] = {}

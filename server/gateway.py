@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import hmac
 import json
+import logging
 import os
 import signal
 import socket
@@ -22,17 +23,15 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import uvicorn
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from fedward.server.hold import App, Bell, HeldPolls, Receive, Scope, Send
 
+LOG = logging.getLogger(__name__)
 CONTROL_HEADER = "x-fedward-control"
 _FLEET = "/v1/fleet/"
 FLEET_ROUTES = frozenset(
@@ -100,6 +99,7 @@ class FleetDoor:
         if status is None:
             await self._app(scope, receive, send)
         else:
+            LOG.warning("refused from outside with %d: %.80r", status, scope.get("path", ""))
             await _refuse(scope, send, status)
 
     def _refusal(self, scope: Scope) -> int | None:
@@ -163,11 +163,10 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     threading.Thread(target=_await_end_of_input, args=(loop, stop), daemon=True).start()
     inner, outer = _listen("127.0.0.1", 0), _listen(settings.host, settings.port)
-    app = _superlink_app(settings, inner.getsockname()[1])
-    routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
+    local, fleet = _doors(_superlink_app(settings, inner.getsockname()[1]), settings)
     servers = [
-        (_Server(_config(LocalDoor(app, settings.token), lifespan="on")), inner),
-        (_Server(_outer_config(FleetDoor(app, routes, settings.max_body), settings)), outer),
+        (_Server(_config(local, lifespan="on")), inner),
+        (_Server(_outer_config(fleet, settings)), outer),
     ]
     tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
     while not all(server.started for server, _ in servers):
@@ -183,6 +182,16 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
     for server, _ in servers:
         server.should_exit = True
     await asyncio.gather(*tasks)
+
+
+def _doors(app: App, settings: GatewaySettings) -> tuple[App, App]:
+    down, up = Bell(), Bell()
+    local = HeldPolls(
+        app, poll_path="/v1/runtime/pull-messages", listen=up, push_path="/v1/runtime/push-messages", tell=down
+    )
+    fleet = HeldPolls(app, poll_path=_FLEET + "pull-messages", listen=down, push_path=_FLEET + "push-messages", tell=up)
+    routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
+    return LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_body)
 
 
 def _superlink_app(settings: GatewaySettings, port: int) -> App:

@@ -17,6 +17,7 @@ from fedward.config import MAX_CONFIG_BYTES
 from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.server.echo import run_echo
 from fedward.server.flower import GridTransport
+from fedward.server.grid import streaming
 
 Job = Callable[[GridTransport, Path], None]
 
@@ -45,7 +46,7 @@ def make_job_app() -> ServerApp:
     @app.main()  # type: ignore[untyped-decorator]  # mypy does not follow flwr
     def main(grid: Grid, context: Context) -> None:
         try:
-            run_job(GridTransport(grid), Path(str(context.run_config["job"])))
+            run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
         except FedwardError as error:
             # Flower stores this text with the run, where the coordinator reads the code again.
             raise JobFailedError(f"The job ended with {error.code}.") from error

@@ -26,13 +26,13 @@ from fedward.errors import DeadlineError, FedwardError, ResourceError, RunFailed
 from fedward.server.control import Control, RunState
 from fedward.server.gateway import GatewaySettings
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5
 _CODE = re.compile(r"FW(-[A-Z]+)?-\d{3}")
 _FLOWER_SETTINGS = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
 }
 
 

@@ -1,0 +1,88 @@
+"""Flower edge of the coordinator: pulls replies from a SuperLink one at a time, and only complete ones.
+
+flwr's own pull unfolds every announced reply before it returns any, and waits up to minutes for a hospital
+that has announced a reply but not finished its upload. Here a reply counts as arrived when its last
+object, the root, is there; then it is pulled, handed on and forgotten before the next one is touched, so
+memory does not grow with the number of hospitals and a slow upload delays nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from flwr.app import Message, RecordDict
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+    pull_objects,
+)
+from flwr.superlink.grid import HttpGrid
+
+STRAGGLING_OBJECT_SECONDS = 5.0
+
+
+class StreamingGrid:
+    """The calls of :class:`flwr.serverapp.Grid` that a transport needs, over flwr's HTTP grid."""
+
+    def __init__(self, grid: HttpGrid) -> None:
+        self._grid = grid
+        self._announced: dict[str, tuple[str, ObjectTree]] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Nodes that are online."""
+        return list(self._grid.get_node_ids())
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str) -> Message:
+        """Builds an instruction message."""
+        return Message(content, dst_node_id, message_type, group_id=group_id)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Sends messages; returns their ids in order."""
+        return list(self._grid.push_messages(messages))
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Yields the replies to ``message_ids`` that are complete; a reply that cannot be unfolded is dropped."""
+        wanted = set(message_ids)
+        self._announced = {asked: found for asked, found in self._announced.items() if asked in wanted}
+        unannounced = wanted - self._announced.keys()
+        if unannounced:
+            answer = self._grid._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=unannounced))
+            for header, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+                self._announced[header.metadata.reply_to_message_id] = (header.metadata.message_id, tree)
+        for asked in list(self._announced):
+            message_id, tree = self._announced[asked]
+            try:
+                message = self._pull(message_id, tree)
+            except ObjectUnavailableError:
+                continue
+            except (ObjectPullError, ValueError, KeyError, TypeError):
+                message = None
+            del self._announced[asked]
+            if message is not None:
+                yield message
+
+    def _pull(self, message_id: str, tree: ObjectTree) -> Message | None:
+        run_id, node = self._grid.run.run_id, self._grid.node
+        pull = make_pull_object_fn_protobuf(self._grid._runtime_client.PullObject, node, run_id)
+        contents = {tree.object_id: pull(tree.object_id)}
+        rest = dict.fromkeys(part.object_id for part in iterate_object_tree(tree) if part.object_id not in contents)
+        contents |= pull_objects(list(rest), pull, max_time=STRAGGLING_OBJECT_SECONDS, initial_backoff=0.02)
+        self._grid._runtime_client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=message_id)
+        )
+        message = inflate_object_from_contents(message_id, contents)
+        if not isinstance(message, Message):
+            return None
+        message.metadata.__dict__["_message_id"] = message_id
+        return message
+
+
+def streaming(grid: Grid) -> Grid | StreamingGrid:
+    """``grid``, replaced by a streaming one where it leads to a SuperLink."""
+    return StreamingGrid(grid) if isinstance(grid, HttpGrid) else grid
