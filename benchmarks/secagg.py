@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import secagg_memory, secagg_primitives
+from benchmarks import secagg_memory, secagg_primitives, secagg_rounds
 from benchmarks.timing import machine
 
 MILLION = 1_000_000
@@ -59,31 +59,40 @@ TARGETS = (
     Target("unmask_1m_n8_vs_flower", "server unmask, 8 clients, 1M: times Flower", at_least=15),
     Target("bytes_per_param_w32", "upload, bytes per parameter, 32-bit ring", at_most=4.01),
     Target("bytes_per_param_w16", "upload, bytes per parameter, 16-bit ring", at_most=2.01),
+    Target("round_8x1m_vs_ckks", "round, 8 clients x 1M, all parties: times CKKS", at_least=50),
+    Target("round_50x1m_cpu_s", "round, 50 clients x 1M, 5 dropouts, all parties: CPU seconds"),
     Target("client_peak_over_vector", "client's extra peak memory, 16M, times the fp32 vector", at_most=2.5),
 )
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """Runs everything; returns the JSON document."""
-    many, few = (3, 1) if quick else (15, 7)
+    many, few, fewest = (3, 1, 1) if quick else (15, 7, 3)
     raw = {
         "mask_1m_k7": secagg_primitives.measure_mask(MILLION, 7, many),
         "mask_16m_k7": secagg_primitives.measure_mask(16 * MILLION, 7, few),
         "encode_1m": secagg_primitives.measure_encode(MILLION, many),
         "encode_16m": secagg_primitives.measure_encode(16 * MILLION, few),
         "unmask_1m_n8": secagg_primitives.measure_unmask(MILLION, many),
+        "round_8x1m": secagg_rounds.measure_round_8x1m(MILLION, fewest),
+        "round_50x1m": secagg_rounds.measure_round_50x1m(MILLION, 1),
     }
     figures: dict[str, float | None] = {
-        f"{case}_vs_flower": seconds["flower"] / seconds["fedward"] for case, seconds in raw.items()
+        f"{case}_vs_flower": seconds["flower"] / seconds["fedward"]
+        for case, seconds in raw.items()
+        if "flower" in seconds
     }
+    eight = raw["round_8x1m"]
+    figures["round_8x1m_vs_ckks"] = eight["ckks"] / eight["fedward"] if "ckks" in eight else None
+    figures["round_50x1m_cpu_s"] = raw["round_50x1m"]["fedward"]
     figures["mask_fraction_of_keystream"] = raw["mask_16m_k7"]["keystream"] / raw["mask_16m_k7"]["fedward"]
     for bits in (32, 16):
-        figures[f"bytes_per_param_w{bits}"] = secagg_primitives.layout_of(MILLION, bits).nbytes / MILLION
+        figures[f"bytes_per_param_w{bits}"] = secagg_rounds.upload_bytes(MILLION, bits) / MILLION
     figures["client_peak_over_vector"] = secagg_memory.peak_over_vector(16 * MILLION)
     return {
         **figures,
         "cpu_seconds": raw,
-        "configuration": {**secagg_primitives.CONFIGURATION, "quick": quick},
+        "configuration": {**secagg_primitives.CONFIGURATION, **secagg_rounds.CONFIGURATION, "quick": quick},
         "versions": {name: _version(name) for name in ("fedward", "flwr", "cryptography", "numpy", "tenseal")},
         "machine": machine(),
     }

@@ -24,6 +24,7 @@ MAX_CONTROL_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 8
 
 _LEAVES = frozenset({type(None), bool, str, bytes})
+_TEXT = frozenset({str})
 
 
 class MalformedMessageError(IntegrityError):
@@ -77,7 +78,7 @@ def _check_shape(value: object, depth: int) -> None:
         raise MalformedMessageError("A message holds a value of a type that is not allowed.")
     if value and depth == MAX_DEPTH:
         raise MalformedMessageError(f"A message is nested deeper than {MAX_DEPTH} levels.")
-    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+    if isinstance(value, dict) and not _TEXT.issuperset(map(type, value)):
         raise MalformedMessageError("A message has a map key that is not text.")
     for item in value.values() if isinstance(value, dict) else value:
         if type(item) not in _LEAVES:  # a call per text or hash would dominate the cost of a round
