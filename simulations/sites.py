@@ -24,7 +24,7 @@ class MissingDataFolderError(DataError):
     """The folder a scenario reads does not exist on this machine."""
 
     code = "FW-DATA-050"
-    default_fix = f"Set {DATA_ROOT} to the folder that holds the data sets, or write an absolute data.path."
+    default_fix = "Set FEDWARD_DATA to the folder that holds the data sets, or write an absolute data.path."
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 The catalogue is read from the *source* of the package, not by importing it: errors live beside the code
 that raises them, also in modules that need torch, and a coordinator without torch must be able to
-explain what a hospital reports. A test compares it with the classes that exist at run time.
+explain what a hospital reports. So `code`, `exit_code` and `default_fix` are literals; a test compares the
+catalogue with the classes that exist at run time.
 """
 
 from __future__ import annotations
