@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_WORD = r"[A-Z][a-zA-Z'’\-]+"
+_TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Doctor|Professor|Nurse|Rev|Sr)"
+_WORD = rf"(?!{_TITLE}\b)[A-Z][a-zA-Z'’\-]+"
 _NAME = rf"(?:{_WORD}|[A-Z]\.)(?:[ \t]+(?:{_WORD}|[A-Z]\.)){{0,2}}"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec)[a-z]*\.?"
 _DAY = r"(?:[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
@@ -74,7 +75,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "NAME",
         re.compile(
-            r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Doctor|Professor|Nurse|Rev|Sr)\b\.?[ \t]+" + rf"(?P<id>{_NAME})"
+            rf"\b{_TITLE}\b\.?[ \t]+(?P<id>{_NAME})"
             r"|(?:(?i:\b(?:patient|pt|last|first|full)?[ ]?name|attending|provider|signed(?: by)?|dictated by|seen by|"
             r"next of kin|emergency contact|pcp|contact))[ \t]*[:,]?[ \t]+" + rf"(?P<id2>{_NAME})"
             r"|\b(?i:wife|husband|daughter|son|mother|father|brother|sister|niece|nephew|partner|friend)"
@@ -87,7 +88,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
 _NEED_DIGIT = frozenset({"IP", "SSN", "MRN", "DATE", "PHONE", "ADDRESS", "AGE", "ID"})
 _DIGIT = re.compile(r"\d")
 _TAG = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Miss|Dr|Prof)\b\.?[ \t]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID)\]"
+    rf"(?:\b{_TITLE}\b\.?[ \t]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID)\]"
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedward.client.data.errors import OneClassError, UnknownFormatError
 from fedward.client.data.events import Kind, Stay
-from fedward.client.data.leakage import TASKS, Task
+from fedward.client.data.leakage import TASKS, Task, known_at_prediction, prediction_hours
 from fedward.client.data.loader import FORMATS, Format, first_eligible
 from fedward.client.data.tables import find_table, read_rows
 from fedward.errors import DataError
@@ -112,8 +112,7 @@ def _detect(path: Path, report: FolderReport) -> Format | None:
         if not tables:
             return FORMATS[name]
     nearest = min(missing, key=lambda name: len(missing[name]) / len(FORMATS[name].required))
-    tables = ", ".join(missing[nearest])
-    fix = f"For {nearest}, add {tables} as CSV or CSV.GZ."
+    fix = f"For {nearest}, add {', '.join(missing[nearest])} as CSV or CSV.GZ."
     _add(report, UnknownFormatError("No layout is complete in this folder.", fix=fix))
     return None
 
@@ -121,8 +120,9 @@ def _detect(path: Path, report: FolderReport) -> Format | None:
 def _count_events(path: Path, layout: Format, stays: list[Stay], report: FolderReport) -> None:
     chosen = first_eligible(stays, TASKS["mortality"])
     events = layout.read_events(path, chosen)
-    report.notes = sum(event.kind is Kind.NOTE for found in events.values() for event in found)
-    for stay in chosen.values():
+    for patient, stay in chosen.items():
+        known = known_at_prediction(events[patient], prediction_hours(stay.outcome))
+        report.notes += sum(event.kind is Kind.NOTE for event in known)
         if stay.group:
             report.groups[stay.group] = report.groups.get(stay.group, 0) + 1
 
@@ -131,9 +131,7 @@ def _count_task(task: Task, stays: list[Stay], report: FolderReport) -> None:
     labels = [task.label(stay.outcome) for stay in first_eligible(stays, task).values()]
     report.tasks.append(TaskCount(task.name, len(labels), sum(labels)))
     if len(set(labels)) < 2:
-        _add(
-            report, OneClassError(f"The task '{task.name}' has no two outcomes among {len(labels)} eligible patients.")
-        )
+        _add(report, OneClassError(f"The {len(labels)} eligible patients of '{task.name}' have one outcome."))
 
 
 def _add(report: FolderReport, error: DataError) -> None:

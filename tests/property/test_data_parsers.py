@@ -1,0 +1,55 @@
+"""Random bytes never crash a reader, and de-identification keeps its promises on any text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedward.client.data import check_folder, load_examples
+from fedward.client.data.deid import scrub
+from fedward.client.data.text import clean
+from fedward.errors import DataError
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "mimic3"
+TABLES = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS", "NOTEEVENTS")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(TABLES), st.integers(0, 4000), st.binary(max_size=40), st.sampled_from(["csv", "csv.gz"]))
+def test_damaged_tables_raise_data_errors_only(table: str, place: int, junk: bytes, ending: str) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for other in TABLES:
+            content = (FIXTURES / f"{other}.csv").read_bytes()
+            if other == table:
+                cut = place % (len(content) + 1)
+                (folder / f"{other}.{ending}").write_bytes(content[:cut] + junk + content[cut:])
+            else:
+                (folder / f"{other}.csv").write_bytes(content)
+        try:
+            examples = load_examples(folder, format="mimic-iii", task="mortality")
+        except DataError as error:
+            assert "\n" not in error.message
+        else:
+            assert examples
+        check_folder(folder)
+
+
+@given(st.text(max_size=300))
+def test_scrubbing_keeps_everything_outside_its_spans(text: str) -> None:
+    cleaned = scrub(text)
+    rebuilt, position = "", 0
+    for span in cleaned.spans:
+        assert position <= span.start < span.end <= len(text)
+        rebuilt += text[position : span.start] + f"[{span.kind}]"
+        position = span.end
+    assert rebuilt + text[position:] == cleaned.text
+
+
+@given(st.text(max_size=200))
+def test_clean_text_has_one_form(text: str) -> None:
+    assert clean(clean(text)) == clean(text)
+    assert "  " not in clean(text)

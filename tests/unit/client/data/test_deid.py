@@ -1,0 +1,74 @@
+"""Safe Harbor classes on invented text: what must go, what must stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedward.client.data.deid import scrub, without_tags
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Mr. Okafor is febrile", "Mr. [NAME] is febrile"),
+        ("Seen by Dr. A. Lindqvist today", "Seen by Dr. [NAME] today"),
+        ("Patient name: Grace Moreau, stable", "Patient name: [NAME], stable"),
+        ("Daughter Nora Hughes called", "Daughter [NAME] called"),
+        ("Attending: Kowalski", "Attending: [NAME]"),
+        ("Mrs. Brandt sleeping. brandt awake at 4", "Mrs. [NAME] sleeping. [NAME] awake at 4"),
+        ("call (555) 555-0142 or 555-0143", "call [PHONE] or [PHONE]"),
+        ("call +1 555.555.0142", "call [PHONE]"),
+        ("pager 40213", "pager [PHONE]"),
+        ("mail a.b-c@ward.example please", "mail [EMAIL] please"),
+        ("see https://ward.example/x?id=3 now", "see [URL] now"),
+        ("from 192.168.0.10", "from [IP]"),
+        ("SSN 123-45-6789", "SSN [SSN]"),
+        ("MRN: 4471902", "MRN: [MRN]"),
+        ("medical record number AB-12345", "medical record number [MRN]"),
+        ("acct 99812-3", "acct [MRN]"),
+        ("specimen 88123456", "specimen [ID]"),
+        ("on 2143-05-02 and 5/2/2143 and 05/02/43", "on [DATE] and [DATE] and [DATE]"),
+        ("since March 3rd, 2143", "since [DATE]"),
+        ("since 3 March", "since [DATE]"),
+        ("in Oct 2143", "in [DATE]"),
+        ("admitted 5/12", "admitted [DATE]"),
+        ("lives at 12 Oak Street, Springfield, MA 02139", "lives at [ADDRESS]"),
+        ("lives at 7 St Mary Road Apt 4", "lives at [ADDRESS]"),
+        ("94 year old woman", "[AGE] year old woman"),
+        ("a 101yo man", "a [AGE]yo man"),
+        ("aged 93, frail", "aged [AGE], frail"),
+        ("seen [**2143-5-2**] by [**Name 12**]", "seen [MASKED] by [MASKED]"),
+    ],
+)
+def test_identifiers_go(text: str, expected: str) -> None:
+    cleaned = scrub(text)
+    assert cleaned.text == expected
+    assert all(0 <= span.start < span.end <= len(text) for span in cleaned.spans)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BP 120/80, HR 95, temp 38.5, SpO2 92",
+        "strength 5/5, gcs 3-4-5",
+        "65 year old with sepsis",
+        "lactate 4.2 on norepinephrine 12 mcg/min",
+        "may ambulate, mother present",
+        "urine 1200 ml in 24 hours",
+        "Patient febrile and confused",
+        "Started Vancomycin 1000 mg",
+    ],
+)
+def test_clinical_facts_stay(text: str) -> None:
+    assert scrub(text).text == text
+
+
+def test_spans_do_not_overlap_and_rebuild_the_text() -> None:
+    text = "Mr. Petrov, MRN 1234567, 12 Oak Street, Milford; call 555-0100 on March 3, 2143. petrov ok"
+    cleaned = scrub(text)
+    assert all(a.end <= b.start for a, b in zip(cleaned.spans, cleaned.spans[1:], strict=False))
+    assert "etrov" not in cleaned.text
+
+
+def test_tags_and_their_titles_leave_the_text() -> None:
+    assert without_tags("Mr. [NAME] seen by Dr [NAME] on [DATE]").split() == ["seen", "by", "on"]
