@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from fedward.metrics import HISTOGRAM_BINS
 from fedward.plan import Plan
 from fedward.privacy.noise.discrete import total_sigma
 from fedward.privacy.noise.release import ReleaseSpec, Statistic
@@ -19,7 +20,7 @@ DELTA = "delta"
 TRAINING = "training"
 EVALUATION = "evaluation"
 
-BINS = 32
+BINS = HISTOGRAM_BINS
 """Histogram cells per class on fixed, public edges."""
 
 LOSS_CAP = 4.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -37,18 +38,22 @@ def _global(
 
 
 def _mount() -> None:
-    from fedward.cli import data, evaluate, explain, models, roster, simulate
+    from fedward.cli import client, data, evaluate, explain, models, roster, simulate
 
     app.command("simulate")(simulate.simulate)
     app.command("evaluate")(evaluate.evaluate)
     app.command("explain")(explain.explain)
     app.add_typer(data.app, name="data", help="Look at a data folder before training on it.")
     app.add_typer(models.app, name="models", help="Base models: list, fetch, locate.")
+    app.add_typer(client.app, name="client", help="The hospital's own commands.")
     app.add_typer(roster.app, name="roster", help="Who takes part: show, approve, verify.")
 
 
 def run() -> None:
     """Runs the command line; the console script of the package."""
+    # Libraries announce their own deprecations; that is news for developers, who see it in the tests.
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
     _mount()
     try:
         app()

@@ -1,0 +1,186 @@
+"""A coordinator that cheats above the protocol: false sums, other segments, other updates, prying into errors."""
+
+import numpy as np
+import pytest
+
+from fedward.client.flower import make_client_app
+from fedward.client.hospital import Hospital, SegmentsRefusedError
+from fedward.client.models.adapter_model import get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import resolve
+from fedward.client.replay import SumNotShownError
+from fedward.errors import FedwardError
+from fedward.legs import Reply, Request
+from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.privacy.secagg.refusals import FalseSumRefused, ReplayedUpdateRefused
+from fedward.privacy.segments import round_layout
+from fedward.server.flower import GridTransport
+from fedward.server.rounds import Coordinator
+from fedward.simulations.flower import InProcessGrid
+from fedward.simulations.parties import agree, make_hospital
+from fedward.simulations.planning import make_plan
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import make_sites
+
+pytestmark = pytest.mark.slow
+
+
+class Federation:
+    """Three hospitals without differential privacy, so that a round takes a moment."""
+
+    def __init__(self, **privacy):
+        scenario = load_scenario("no-dp")
+        sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(3)]
+        scenario = scenario.model_copy(
+            update={
+                "data": scenario.data.model_copy(update={"site": sites}),
+                "training": scenario.training.model_copy(update={"rounds": 3, "local_steps": 1}),
+                "privacy": scenario.privacy.model_copy(update=privacy),
+            }
+        )
+        self.files = resolve(scenario.model)
+        self.plan = make_plan(scenario, self.files)
+        self.sites = make_sites(scenario, self.plan)
+        self.model = build_for_plan(self.plan, self.files)
+        self.agreement = agree(self.plan, self.model, [site.name for site in self.sites])
+        self.hospitals = [self.hospital(site) for site in self.sites]
+
+    def hospital(self, site):
+        return make_hospital(
+            self.plan, site, self.files, self.agreement, Randomness(), ledger=None, microbatch=None
+        )
+
+    def coordinator(self, kind=Coordinator):
+        apps = {node: make_client_app(site) for node, site in enumerate(self.hospitals, start=2)}
+        transport = GridTransport(InProcessGrid(apps))
+        transport.discover([hospital.name for hospital in self.hospitals], seconds=5)
+        return kind(
+            plan=self.plan,
+            run="run-1",
+            layout=layout_of(self.model),
+            adapter=get_vector(self.model),
+            secagg=SecAggServer(
+                identity=self.agreement.coordinator, roster=self.agreement.signed, journal=MemoryJournal()
+            ),
+            colluders=self.agreement.roster.colluders,
+            transport=transport,
+        )
+
+
+def codes(coordinator):
+    return {incident.code for incident in coordinator.incidents}
+
+
+def test_an_honest_run_has_no_incident_and_one_adapter_everywhere():
+    federation = Federation()
+    coordinator = federation.coordinator()
+    final = coordinator.run()
+    assert coordinator.incidents == []
+    assert all(np.array_equal(hospital.adapter, final) for hospital in federation.hospitals)
+
+
+def test_a_false_sum_is_found_by_every_hospital():
+    federation = Federation()
+    coordinator = federation.coordinator()
+    coordinator.join()
+    coordinator.play(1)
+    for ended in coordinator._history._ended:
+        ended.ring_sum[8] ^= 1
+    with pytest.raises(FedwardError):
+        coordinator.play(2)
+    assert len([i for i in coordinator.incidents if i.code.startswith("FW-SECAGG-") and i.round == 2]) >= 3
+
+
+class ChoosesTheSum(Coordinator):
+    """Publishes a sum of its own making, with a digest that fits it."""
+
+    def _secure_sum(self, number):
+        done, vectors, evidence = super()._secure_sum(number)
+        if number == 1:
+            done.sum.segment("delta")[:] += 1000
+        return done, vectors, evidence
+
+
+def test_a_sum_of_the_coordinators_choice_is_refused():
+    coordinator = Federation().coordinator(ChoosesTheSum)
+    coordinator.join()
+    coordinator.play(1)
+    with pytest.raises(FedwardError):
+        coordinator.play(2)
+    assert FalseSumRefused.code in codes(coordinator)
+
+
+class WithholdsEvidence(Coordinator):
+    """Publishes sums without the masked vectors behind them."""
+
+    def _secure_sum(self, number):
+        done, _, evidence = super()._secure_sum(number)
+        return done, {}, evidence
+
+
+def test_a_sum_without_evidence_is_refused():
+    coordinator = Federation().coordinator(WithholdsEvidence)
+    coordinator.join()
+    coordinator.play(1)
+    with pytest.raises(FedwardError):
+        coordinator.play(2)
+    assert SumNotShownError.code in codes(coordinator)
+
+
+def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
+    federation = Federation()
+    coordinator = federation.coordinator()
+    coordinator.join()
+    monkeypatch.setattr("fedward.server.rounds.advance", lambda name, adapter, *rest: adapter + np.float32(0.5))
+    coordinator.play(1)
+    monkeypatch.undo()
+    with pytest.raises(FedwardError):
+        coordinator.play(2)
+    assert ReplayedUpdateRefused.code in codes(coordinator)
+
+
+def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has_none():
+    federation = Federation(release_every=3)
+    coordinator = federation.coordinator()
+    coordinator.join()
+    greedy = round_layout(
+        federation.plan, parameters=coordinator.layout.size, round_number=3, n0=3, honest=2
+    )
+    coordinator._terms = lambda number: type(terms := Coordinator._terms(coordinator, number))(
+        **{**terms.__dict__, "layout": greedy}
+    )
+    with pytest.raises(FedwardError):
+        coordinator.play(1)
+    assert SegmentsRefusedError.code in codes(coordinator)
+
+
+def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
+    federation = Federation()
+
+    def fail(self, accepted):
+        raise RuntimeError("patient name: Planted Name, MRN 0012345")
+
+    monkeypatch.setattr(Hospital, "_train_round", fail)
+    coordinator = federation.coordinator()
+    coordinator.join()
+    seen = []
+    exchange = coordinator._transport.exchange
+
+    def listen(requests, *, seconds):
+        for site, reply in exchange(requests, seconds=seconds):
+            seen.append(reply)
+            yield site, reply
+
+    coordinator._transport.exchange = listen
+    with pytest.raises(FedwardError):
+        coordinator.play(1)
+    assert seen
+    assert all(reply == Reply(refusal="FW-000") for reply in seen)
+
+
+def test_an_unknown_leg_and_a_malformed_request_are_refused():
+    (hospital, *_) = Federation().hospitals
+    for request in (Request("dump", b""), Request("manifest", b"\x00"), Request("manifest", b"\xa0"), Request("mask", b"")):
+        with pytest.raises(FedwardError):
+            hospital.answer(request)
