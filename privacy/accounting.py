@@ -29,7 +29,8 @@ from fedward.errors import ConfigError
 UNIT = "patient"
 RELATION = "add-or-remove-one"
 FINEST_INTERVAL = 1e-7
-USUAL_INTERVAL = 1e-4
+USUAL_INTERVAL = 2e-4
+SEARCH_FACTOR = 5
 SMALLEST_DELTA = 1e-12
 
 
@@ -118,7 +119,7 @@ def epsilon(events: Sequence[Event], delta: float) -> Spent:
     usable = usable_delta(merged, delta, bound=0.0)
     rdp_epsilon = _rdp_epsilon(merged, usable)
     try:
-        coarse = _compose(merged, USUAL_INTERVAL * 10).get_epsilon_for_delta(usable)
+        coarse = _compose(merged, USUAL_INTERVAL * SEARCH_FACTOR).get_epsilon_for_delta(usable)
         value = _settle(_compose(merged, _interval(coarse)), merged, delta, coarse)
     except (ValueError, OverflowError, MemoryError, FloatingPointError):
         value = math.inf
@@ -140,7 +141,7 @@ def epsilon_curve(per_round_events: Sequence[Sequence[Event]], delta: float) -> 
             epsilon([e for events in per_round_events[: i + 1] for e in events], delta).epsilon
             for i in range(len(per_round_events))
         ]
-    interval = _interval(total.epsilon) * 10
+    interval = _interval(total.epsilon) * SEARCH_FACTOR
     usable = usable_delta(_merge(everything), delta, bound=total.epsilon)
     composed, curve = pld.identity(value_discretization_interval=interval), []
     priced: dict[tuple[Event, ...], Any] = {}
@@ -232,7 +233,7 @@ def _smallest_noise(events_for: Callable[[float], tuple[Event, ...]], target: fl
     """Searches the noise multiplier on a coarse pessimistic grid, so that the fine price can only be lower."""
     if not (math.isfinite(target) and target > 0):
         raise PrivacyParameterError("The target epsilon must be a positive finite number.")
-    interval = _interval(target) * 10
+    interval = _interval(target) * SEARCH_FACTOR
 
     def excess(log_noise: float) -> float:
         events = _merge(events_for(math.exp(log_noise)))
@@ -285,7 +286,7 @@ def _merge(events: Iterable[Event]) -> tuple[Event, ...]:
 
 def _interval(value: float) -> float:
     """Grid of the privacy loss: rounding up must stay small against epsilon itself."""
-    return min(USUAL_INTERVAL, max(FINEST_INTERVAL, value * 1e-4))
+    return min(USUAL_INTERVAL, max(FINEST_INTERVAL, value * 2e-4))
 
 
 def usable_delta(events: Sequence[Event], delta: float, *, bound: float) -> float:

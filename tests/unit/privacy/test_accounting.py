@@ -98,7 +98,13 @@ def test_renyi_takes_over_where_loss_distributions_fail(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "changes",
-    [{"noise_multiplier": 0.0}, {"noise_multiplier": math.nan}, {"sampling_rate": 0.0}, {"sampling_rate": 1.1}, {"steps": -1}],
+    [
+        {"noise_multiplier": 0.0},
+        {"noise_multiplier": math.nan},
+        {"sampling_rate": 0.0},
+        {"sampling_rate": 1.1},
+        {"steps": -1},
+    ],
 )
 def test_events_out_of_range_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(PrivacyParameterError):

@@ -51,7 +51,9 @@ def test_rates_out_of_range_are_refused(stream: SecureStream, rate: float) -> No
 def test_seeded_streams_repeat_and_differ_by_label() -> None:
     again = [unsafe_seeded_stream(7, "hospital-a", "noise").bytes(16) for _ in range(2)]
     assert again[0] == again[1]
-    others = {unsafe_seeded_stream(*args).bytes(16) for args in [(8, "ab"), (7, "ab"), (7, "a", "b"), (7, "a"), (78, "b")]}
+    others = {
+        unsafe_seeded_stream(*args).bytes(16) for args in [(8, "ab"), (7, "ab"), (7, "a", "b"), (7, "a"), (78, "b")]
+    }
     assert len(others) == 5
     assert isinstance(unsafe_seeded_stream(1), UnsafeSeededStream)
     assert not isinstance(SecureStream.from_os(), UnsafeSeededStream)

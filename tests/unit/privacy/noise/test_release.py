@@ -59,7 +59,11 @@ def test_sum_of_honest_shares_has_the_priced_variance() -> None:
     values = np.zeros(size, np.int64)
     total = sum(
         noisy_release(
-            values, l2_sensitivity_grid=5000.0, noise_multiplier=2.0, honest=honest, stream=SecureStream(bytes([i]) * 32)
+            values,
+            l2_sensitivity_grid=5000.0,
+            noise_multiplier=2.0,
+            honest=honest,
+            stream=SecureStream(bytes([i]) * 32),
         )
         for i in range(honest)
     )
@@ -120,5 +124,9 @@ def test_releases_that_do_not_fit_their_plan_are_refused() -> None:
         ReleaseSpec((Statistic("a", 1), Statistic("a", 1)))
     with pytest.raises(PrivacyParameterError):
         noisy_release(
-            np.zeros(3, np.int64), l2_sensitivity_grid=5000.0, noise_multiplier=0.0, honest=1, stream=SecureStream(bytes(32))
+            np.zeros(3, np.int64),
+            l2_sensitivity_grid=5000.0,
+            noise_multiplier=0.0,
+            honest=1,
+            stream=SecureStream(bytes(32)),
         )
