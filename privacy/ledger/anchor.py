@@ -20,8 +20,13 @@ class AnchorFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def check(self, book: Book) -> None:
-        """Compares the anchor with the chain; a missing anchor says nothing.
+    def check(self, book: Book, *, required: bool = False) -> None:
+        """Compares the anchor with the chain.
+
+        Args:
+            book: the replayed chain.
+            required: refuse if there is no anchor; otherwise a missing one says nothing, because every anchor begins
+                that way.
 
         Raises:
             LedgerRollbackError: the chain does not hold the anchored head, or the anchor cannot be understood.
@@ -29,6 +34,8 @@ class AnchorFile:
         """
         data = read_or_none(self._path)
         if data is None:
+            if required:
+                raise LedgerRollbackError("The ledger's anchor file is missing.")
             return
         try:
             value = json.loads(data)

@@ -58,6 +58,7 @@ class LedgerUseError(ConfigError):
     """The ledger was set up or called with values that cannot be recorded."""
 
     code = "FW-LEDGER-007"
+    default_fix = "Correct the named setting of the site's ledger, or the plan, and start again."
 
 
 class NamespaceFileError(ConfigError):

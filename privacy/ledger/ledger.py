@@ -298,8 +298,9 @@ class Ledger:
     def _exhausted(self, asked: Reservation) -> BudgetExhaustedError:
         spent = self._book.spent()
         alone = max(self._book.price(asked.training), self._book.price(asked.evaluation))
+        words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
         return BudgetExhaustedError(
-            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {alone:.4g} was "
+            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {words} was "
             f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD)."
         )
 

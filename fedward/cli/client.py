@@ -1,0 +1,150 @@
+"""`fedward client`: what a hospital looks at on its own machine."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fedward.privacy.ledger import Book
+
+app = typer.Typer(no_args_is_help=True)
+ledger_app = typer.Typer(no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site's patients: show, verify.")
+
+State = Annotated[Path, typer.Option("--state", help="State directory of the site, or of `fedward simulate --state`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@ledger_app.command("show")
+def show_command(state: State, as_json: AsJson = False) -> None:
+    """Show what was released about this site's patients, what it cost and what is left.
+
+    Reads only; safe while a run is going on. A reserved round counts as spent, whether it ended or not.
+
+    Example: fedward client ledger show --state /var/lib/fedward
+    """
+    from fedward.privacy.ledger import FileStore, verify
+
+    statements = [_statement(verify(FileStore(folder))) for folder in _folders(state)]
+    if as_json:
+        typer.echo(json.dumps({"ledgers": statements}, sort_keys=True))
+        return
+    for statement in statements:
+        _print(statement)
+
+
+@ledger_app.command("verify")
+def verify_command(
+    state: State,
+    anchor: Annotated[Path | None, typer.Option("--anchor", help="The anchor file, if the site keeps one.")] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="HEX", help="A head that someone else holds, 64 hex digits.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every record of the ledger against its hash chain, its anchor and a head held elsewhere.
+
+    Ends with exit code 11 if the chain is broken or lacks a head that it once had.
+
+    Example: fedward client ledger verify --state /var/lib/fedward --anchor /mnt/other/fedward.anchor
+    """
+    from fedward.privacy.ledger import AnchorFile, FileStore, verify
+
+    folders = _folders(state)
+    if len(folders) > 1 and (anchor or head):
+        raise typer.BadParameter("--anchor and --head belong to one site; give the folder of that site.")
+    rows = []
+    for folder in folders:
+        book = verify(FileStore(folder))
+        if anchor is not None:
+            AnchorFile(anchor).check(book, required=True)
+        if head is not None:
+            book.check_witness(None, _head_bytes(head))
+        rows.append({"site": book.genesis.site, "records": len(book.heads), "head": book.heads[-1].hex()})
+    if as_json:
+        typer.echo(json.dumps({"ledgers": rows}, sort_keys=True))
+        return
+    for row in rows:
+        typer.echo(f"{row['site']}: {row['records']} records, chain intact\nhead {row['head']}")
+
+
+def _folders(state: Path) -> list[Path]:
+    """The folders with a ledger in or below ``state``: one at a hospital, one per hospital in a simulation."""
+    from fedward.privacy.ledger.errors import LedgerMissingError
+    from fedward.privacy.ledger.files import CHAIN, LAST
+
+    found = {path.parent for name in (CHAIN, LAST) for path in state.rglob(name)}
+    if not found:
+        raise LedgerMissingError("The state directory holds no ledger.")
+    return sorted(found)
+
+
+def _head_bytes(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise typer.BadParameter("A head is 64 hexadecimal digits.")
+    return value
+
+
+def _statement(book: Book) -> dict[str, Any]:
+    from fedward.privacy.accounting import RELATION, UNIT
+
+    terms = book.genesis
+    return {
+        "site": terms.site,
+        "cap_epsilon": terms.cap_epsilon,
+        "delta": terms.delta,
+        "spent_epsilon": book.spent(),
+        "unit": UNIT,
+        "relation": RELATION,
+        "accountant": "PLD",
+        "counts": "exact sets of patients" if terms.namespace else "every event for every patient",
+        "records": len(book.heads),
+        "head": book.heads[-1].hex(),
+        "runs": [_run(book, run) for run in dict.fromkeys(r.run for r in book.reservations.values())],
+    }
+
+
+def _run(book: Book, run: str) -> dict[str, Any]:
+    rounds = [r for r in book.reservations.values() if r.run == run]
+    return {
+        "run": run,
+        "plan_hash": rounds[0].plan_hash.hex(),
+        "rounds": len(rounds),
+        "settled": sum(r.settled for r in rounds),
+        "first": datetime.fromtimestamp(rounds[0].at, UTC).isoformat(),
+        "training_epsilon": book.price([event for r in rounds for event in r.training]),
+        "evaluation_epsilon": book.price([event for r in rounds for event in r.evaluation]),
+    }
+
+
+def _print(statement: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(title=f"Privacy ledger of {statement['site']}", title_justify="left")
+    for heading in ("run", "first round (UTC)", "rounds", "ended", "epsilon training", "epsilon evaluation"):
+        table.add_column(heading)
+    for run in statement["runs"]:
+        table.add_row(
+            run["run"],
+            run["first"][:16],
+            str(run["rounds"]),
+            str(run["settled"]),
+            f"{run['training_epsilon']:.3f}",
+            f"{run['evaluation_epsilon']:.3f}",
+        )
+    console.print(table)
+    console.print(
+        f"Spent: epsilon {statement['spent_epsilon']:.3f} of {statement['cap_epsilon']:g} at delta "
+        f"{statement['delta']:g}, by the patient who has spent most ({statement['relation']}; {statement['counts']})."
+    )
+    console.print(f"{statement['records']} records, head {statement['head']}", soft_wrap=True)

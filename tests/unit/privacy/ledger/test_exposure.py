@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.ledger import BudgetExhaustedError, LedgerTermsError, MemoryStore, Namespace, Patients, Population
+from fedward.privacy.ledger.errors import LedgerUseError, NamespaceFileError
+from fedward.privacy.ledger.exposure import Exposure
+
+TRAIN = Event("release", 4.0, 1.0, 1)
+SCORE = Event("release", 5.0, 1.0, 1)
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def namespace() -> Namespace:
+    return Namespace("mrn", KEY)
+
+
+def price(*events: Event) -> float:
+    return epsilon(events, 1e-5).epsilon
+
+
+def near(value: float):
+    return pytest.approx(value, abs=0.008)
+
+
+def test_training_and_evaluation_patients_have_budgets_of_their_own(open_it, spend):
+    ledger = open_it()
+    spend(ledger, 1, training=[TRAIN], evaluation=[SCORE])
+    assert ledger.spent() == near(price(TRAIN))
+    spend(ledger, 2, training=[], evaluation=[SCORE, SCORE])
+    assert ledger.spent() == near(max(price(TRAIN), price(*[SCORE] * 3)))
+
+
+@pytest.mark.parametrize("other", [Population("pepper", 0.4), Population("salt", 0.5)])
+def test_another_split_makes_one_joint_population(open_it, spend, other):
+    store = MemoryStore()
+    spend(open_it(store), 1, training=[TRAIN], evaluation=[SCORE])
+    ledger = open_it(store, population=other)
+    spend(ledger, 1, run="run-2", training=[TRAIN], evaluation=[SCORE])
+    assert ledger.spent() == near(price(TRAIN, TRAIN, SCORE, SCORE))
+
+
+def test_exact_sets_charge_only_their_members(open_it, spend, namespace):
+    ledger = open_it(namespace=namespace)
+    one, two = namespace.ids(["a", "b", "c"]), namespace.ids(["c", "d"])
+    spend(ledger, 1, training=[TRAIN], patients=Patients(one, None))
+    spend(ledger, 2, training=[SCORE], patients=Patients(two, None))
+    assert ledger.spent() == near(price(TRAIN, SCORE))
+    spend(ledger, 3, training=[TRAIN], patients=Patients(namespace.ids(["a"]), None))
+    assert ledger.spent() == near(max(price(TRAIN, TRAIN), price(TRAIN, SCORE)))
+
+
+def test_cap_concerns_the_patients_of_the_round(open_it, spend, namespace):
+    ledger = open_it(namespace=namespace, cap_epsilon=price(TRAIN))
+    spend(ledger, 1, training=[TRAIN], patients=Patients(namespace.ids(["a", "b"]), None))
+    spend(ledger, 2, training=[TRAIN], patients=Patients(namespace.ids(["c"]), None))
+    with pytest.raises(BudgetExhaustedError):
+        spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["c", "d"]), None))
+    with pytest.raises(BudgetExhaustedError):
+        spend(ledger, 3, training=[SCORE])
+    spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["d"]), None))
+
+
+def test_event_without_a_set_counts_for_everyone_known_or_new(open_it, spend, namespace):
+    ledger = open_it(namespace=namespace, cap_epsilon=price(TRAIN, SCORE))
+    spend(ledger, 1, training=[SCORE])
+    spend(ledger, 2, training=[TRAIN], patients=Patients(namespace.ids(["new"]), None))
+    with pytest.raises(BudgetExhaustedError):
+        spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["new"]), None))
+
+
+def test_equal_sets_are_stored_once(open_it, spend, namespace):
+    store = MemoryStore()
+    patients = Patients(namespace.ids(["a", "b"]), namespace.ids(["c"]))
+    for r in range(3):
+        spend(open_it(store, namespace=namespace), r, evaluation=[SCORE], patients=patients)
+    assert len(store.links) == 1 + 2 + 3
+
+
+def test_repeat_with_exact_sets_spends_once(open_it, spend, namespace):
+    ledger = open_it(namespace=namespace)
+    first = spend(ledger, patients=Patients(namespace.ids(["a"]), None))
+    assert spend(ledger, patients=Patients(namespace.ids(["a"]), None)).index == first.index
+
+
+def test_another_key_or_an_undeclared_namespace_is_refused(open_it, namespace):
+    store = MemoryStore()
+    open_it(store, namespace=namespace)
+    open_it(store)
+    with pytest.raises(LedgerTermsError):
+        open_it(store, namespace=Namespace("mrn", bytes(32)))
+    with pytest.raises(LedgerTermsError):
+        open_it(store, namespace=Namespace("other", KEY))
+    bare = MemoryStore()
+    open_it(bare)
+    with pytest.raises(LedgerTermsError):
+        open_it(bare, namespace=namespace)
+
+
+@pytest.mark.parametrize("members", [[], [b"short"]])
+def test_unusable_sets_are_refused(open_it, spend, namespace, members):
+    with pytest.raises(LedgerUseError):
+        spend(open_it(namespace=namespace), patients=Patients(members, None))
+
+
+def test_exact_sets_need_a_namespace(open_it, spend, namespace):
+    with pytest.raises(LedgerUseError):
+        spend(open_it(), patients=Patients(namespace.ids(["a"]), None))
+
+
+def test_histories_equal_those_of_every_patient_one_by_one(namespace):
+    """The grouping drops only histories that are part of another."""
+    from fedward.privacy.ledger.records import Reservation
+
+    people = [bytes([i]) * 16 for i in range(8)]
+    sets = {1: people[:4], 2: people[2:6], 3: people[3:5], 4: people[:1]}
+    events = {i: Event("release", 3.0 + i, 1.0, 1) for i in sets}
+    exposure = Exposure()
+    for index, members in sets.items():
+        exposure.add_set(index, b"".join(members))
+        exposure.add(Reservation("r", b"", index, b"s", (events[index],), training_patients=index))
+    everyone = {frozenset(events[i] for i, members in sets.items() if person in members) for person in people}
+    maximal = {one for one in everyone if not any(one < other for other in everyone)}
+    assert {frozenset(history) for history in exposure.histories()} == maximal
+
+
+def test_identifiers_are_sorted_distinct_and_keyed(namespace):
+    ids = namespace.ids(["b", "a", "b"])
+    assert list(ids) == sorted(set(ids))
+    assert {len(i) for i in ids} == {16}
+    assert not set(ids) & set(Namespace("mrn", bytes(32)).ids(["a", "b"]))
+
+
+def test_key_file_of_the_namespace(tmp_path, namespace):
+    path = tmp_path / "key"
+    for content, mode in itertools.product((KEY, KEY[:-1], None), (0o600, 0o644)):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+            path.chmod(mode)
+        if (content, mode) == (KEY, 0o600):
+            assert Namespace.from_file("mrn", path).identity == namespace.identity
+        else:
+            with pytest.raises(NamespaceFileError):
+                Namespace.from_file("mrn", path)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from fedward.privacy.accounting import Event
+from fedward.privacy.ledger import (
+    AnchorFile,
+    BudgetExhaustedError,
+    FileStore,
+    LedgerBusyError,
+    LedgerDamagedError,
+    LedgerRollbackError,
+    LedgerStorageError,
+    Population,
+    files,
+    open_ledger,
+    verify,
+)
+from fedward.privacy.ledger.chain import BEFORE_FIRST, follow, read_frames
+from fedward.privacy.ledger.errors import LedgerUseError
+from fedward.privacy.ledger.records import Genesis, PatientSet, Reservation, Settlement, from_bytes, to_bytes
+
+PLAN = bytes(range(32))
+
+
+def test_files_are_for_this_user_alone(store, open_it, spend):
+    spend(open_it(store))
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert {path.name for path in store.folder.iterdir()} == {files.CHAIN, files.LAST, files.LOCK}
+    for path in store.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_restart_gives_the_same_ledger(store, open_it, spend):
+    ledger = open_it(store)
+    reservation = spend(ledger, 1, evaluation=[Event("release", 9.0, 1.0, 1)])
+    ledger.settle(reservation)
+    spend(ledger, 2)
+    again = open_it(FileStore(store.folder))
+    assert again.head() == ledger.head()
+    assert again.spent() == ledger.spent()
+    assert again.book.reservations == ledger.book.reservations
+
+
+def test_record_is_synced_before_reserve_returns(store, open_it, spend, monkeypatch):
+    ledger = open_it(store)
+    order: list[str] = []
+    fsync, write = os.fsync, os.write
+
+    def name(descriptor: int) -> str:
+        return Path(f"/proc/self/fd/{descriptor}").readlink().name
+
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(f"sync {name(fd)}"), fsync(fd))[1])
+    monkeypatch.setattr(os, "write", lambda fd, data: (order.append(f"write {name(fd)}"), write(fd, data))[1])
+    spend(ledger)
+    part = files.LAST + ".part"
+    assert order == [f"write {part}", f"sync {part}", "sync state", f"write {files.CHAIN}", f"sync {files.CHAIN}"]
+
+
+def test_second_writer_is_told_to_wait(store, open_it):
+    open_it(store)
+    with store.exclusive(), pytest.raises(LedgerBusyError), FileStore(store.folder, wait_seconds=0).exclusive():
+        pass
+
+
+def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open_it, spend):
+    """Each writer opens the lock for itself, so threads exclude each other exactly as processes do."""
+    open_it(store, cap_epsilon=1.3)
+    taken, refused = [], []
+
+    def work(run: int) -> None:
+        ledger = open_it(FileStore(store.folder), cap_epsilon=1.3)
+        for number in range(3):
+            try:
+                taken.append(spend(ledger, number, run=f"run-{run}").head)
+            except BudgetExhaustedError:
+                refused.append(run)
+
+    threads = [threading.Thread(target=work, args=(run,)) for run in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    book = verify(store)
+    assert refused
+    assert set(book.heads[1:]) == set(taken)
+    assert len(taken) == len(book.reservations)
+    assert book.spent() <= 1.3
+
+
+def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
+    store.folder.mkdir()
+    (store.folder / files.LOCK).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LedgerStorageError):
+        open_it(store)
+
+
+def test_restored_backup_is_found_by_the_anchor(store, open_it, spend, tmp_path):
+    anchor = AnchorFile(tmp_path / "other" / "anchor")
+    ledger = open_it(store, anchor=anchor)
+    spend(ledger, 1)
+    backup = {path: path.read_bytes() for path in store.folder.iterdir()}
+    spend(ledger, 2)
+    newest = {path: path.read_bytes() for path in store.folder.iterdir()}
+    for path, data in backup.items():
+        path.write_bytes(data)
+    with pytest.raises(LedgerRollbackError) as refusal:
+        open_it(store, anchor=anchor)
+    assert refusal.value.exit_code == 11
+    with pytest.raises(LedgerRollbackError):
+        spend(ledger, 3)
+    for path, data in newest.items():
+        path.write_bytes(data)
+    spend(open_it(store, anchor=anchor), 3)
+
+
+def test_emptied_state_directory_is_found_by_the_anchor(store, open_it, spend, tmp_path):
+    anchor = AnchorFile(tmp_path / "anchor")
+    spend(open_it(store, anchor=anchor))
+    for path in store.folder.iterdir():
+        path.unlink()
+    with pytest.raises(LedgerRollbackError):
+        open_it(store, anchor=anchor)
+    assert store.load() == []
+
+
+def test_anchor_behind_the_chain_is_what_a_crash_leaves(store, open_it, spend, tmp_path):
+    path = tmp_path / "anchor"
+    ledger = open_it(store, anchor=AnchorFile(path))
+    spend(ledger, 1)
+    behind = path.read_bytes()
+    spend(ledger, 2)
+    path.write_bytes(behind)
+    spend(open_it(store, anchor=AnchorFile(path)), 3)
+    AnchorFile(path).check(verify(store), required=True)
+    assert path.read_bytes() != behind
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"index": 0, "head": "zz"}', b"[1]"])
+def test_unreadable_anchor_stops_the_ledger(store, open_it, tmp_path, content):
+    (tmp_path / "anchor").write_bytes(content)
+    with pytest.raises(LedgerRollbackError):
+        open_it(store, anchor=AnchorFile(tmp_path / "anchor"))
+
+
+def test_anchor_inside_the_state_directory_is_refused(tmp_path):
+    terms = {"site": "st-anna", "cap_epsilon": 8.0, "delta": 1e-5, "population": Population("salt", 0.4)}
+    with pytest.raises(LedgerUseError):
+        open_ledger(tmp_path / "state", anchor_file=tmp_path / "state" / "sub" / "anchor", **terms)
+    open_ledger(tmp_path / "state", anchor_file=tmp_path / "anchor", **terms)
+    assert (tmp_path / "anchor").exists()
+
+
+RECORDS = [
+    Genesis("st-anna", bytes(32), 1e-5, 8.0),
+    PatientSet(bytes(16) + bytes([1] * 16)),
+    Settlement(3),
+    Reservation("r", PLAN, 1, bytes(32), (Event("dpsgd", 0.1 + 0.2, 1 / 3, 4),), (), 1, None, at=5),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_records_survive_their_bytes_exactly(record):
+    assert from_bytes(to_bytes(record)) == record
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_mutated_records_are_damage_or_another_record_and_never_crash(record):
+    body = to_bytes(record)
+    for position in range(len(body)):
+        for value in (0x00, 0x40, 0x60, 0x80, 0xA0, 0xF6, 0xFF):
+            mutated = body[:position] + bytes([value]) + body[position + 1 :]
+            try:
+                again = from_bytes(mutated)
+            except LedgerDamagedError:
+                continue
+            assert to_bytes(again) == mutated
+
+
+def test_records_out_of_place_are_damage(open_it, spend):
+    from fedward.privacy.ledger import Book, MemoryStore
+
+    genesis, other = to_bytes(RECORDS[0]), [to_bytes(r) for r in RECORDS[1:]]
+    reserve = to_bytes(Reservation("r", PLAN, 1, bytes(32), (Event("release", 9.0, 1.0, 1),)))
+    for bodies in (
+        [other[0]],
+        [genesis, genesis],
+        [genesis, other[1]],
+        [genesis, other[2]],
+        [genesis, reserve, reserve],
+        [genesis, other[0], other[0]],
+    ):
+        store = MemoryStore()
+        for body in bodies:
+            store.append(body)
+        with pytest.raises(LedgerDamagedError):
+            Book.replay(store.links)
+    with pytest.raises(LedgerDamagedError):
+        verify(MemoryStore())
+
+
+def test_head_binds_its_index_and_the_head_before(open_it):
+    one = follow([], b"x")
+    two = follow([one], b"x")
+    assert len({one.head, two.head, BEFORE_FIRST}) == 3
+    assert read_frames(one.frame + two.frame) == ([one, two], len(one.frame) + len(two.frame))
+    assert read_frames(two.frame) == ([], 0)
