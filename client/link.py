@@ -130,6 +130,9 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     if endpoint.insecure:
         return False
     pem = endpoint.root_certificates
+    if pem is not None and not pem.strip():
+        # Python would take an empty CA file as none and trust every public CA.
+        raise CertificateFileError("The CA file of the link is empty.")
     try:
         context = ssl.create_default_context(cadata=None if pem is None else pem.decode("ascii"))
         if endpoint.client_certificate is not None:

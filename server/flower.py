@@ -117,14 +117,17 @@ class GridTransport:
             self._grid.create_message(pack_request(request), message_type(request.leg), node, group_id=request.leg)
             for node, request in requests.items()
         ]
-        open_ids = set(self._grid.push_messages(messages))
-        while open_ids:
-            for message in self._grid.pull_messages(list(open_ids)):
-                open_ids.discard(message.metadata.reply_to_message_id)
-                yield message.metadata.src_node_id, _reply_of(message)
-            if open_ids and self._clock() >= deadline:
+        # A reply belongs to whoever was asked: the error that Flower answers with in the name of a node
+        # that went offline comes from another node id.
+        waiting = dict(zip(self._grid.push_messages(messages), requests, strict=True))
+        while waiting:
+            for message in self._grid.pull_messages(list(waiting)):
+                node = waiting.pop(message.metadata.reply_to_message_id, None)
+                if node is not None:
+                    yield node, _reply_of(message)
+            if waiting and self._clock() >= deadline:
                 return
-            if open_ids:
+            if waiting:
                 self._sleep(POLL_SECONDS)
 
 

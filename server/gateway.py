@@ -258,8 +258,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _config(app: App, **more: Any) -> uvicorn.Config:
+    # Flower's clients keep an idle connection for 5 s. Were that also the server's limit, requests would
+    # now and then meet a connection that is just being closed.
     return uvicorn.Config(
-        app, log_config=None, proxy_headers=False, server_header=False, timeout_graceful_shutdown=2, **more
+        app,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=2,
+        **more,
     )
 
 

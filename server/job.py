@@ -48,8 +48,8 @@ def make_job_app() -> ServerApp:
         try:
             run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
         except FedwardError as error:
-            # Flower stores this text with the run, where the coordinator reads the code again.
-            raise JobFailedError(f"The job ended with {error.code}.") from error
+            # Flower stores this text with the run, where ``fedward.server.superlink`` reads it again.
+            raise JobFailedError(f"The job ended with {error.code} and exit status {error.exit_code}.") from error
 
     return app
 

@@ -27,7 +27,7 @@ from fedward.server.control import Control, RunState
 from fedward.server.gateway import GatewaySettings
 
 POLL_SECONDS = 0.5
-_CODE = re.compile(r"FW(-[A-Z]+)?-\d{3}")
+_JOB_FAILED = re.compile(r"(FW(?:-[A-Z]+)?-\d{3}) and exit status (\d+)")
 _FLOWER_SETTINGS = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -250,8 +250,7 @@ def _first_line(pipe: IO[bytes], seconds: float) -> dict[str, int]:
 def _end_of(state: RunState) -> RunEnd:
     if state.outcome == "completed":
         return RunEnd(0, "")
-    # The message of JobFailedError comes first in the details; anything else was not foreseen.
-    found = _CODE.search(state.details)
-    code = found[0] if found else RunFailedError.code
-    known = {kind.code: kind.exit_code for kind in FedwardError.catalogue()}
-    return RunEnd(known.get(code, RunFailedError.exit_code), code)
+    found = _JOB_FAILED.search(state.details)
+    if found is None:
+        return RunEnd(RunFailedError.exit_code, RunFailedError.code)
+    return RunEnd(int(found[2]), found[1])

@@ -2,10 +2,12 @@
 
 import json
 import os
+import ssl
 import threading
 
 import httpx
 import pytest
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from fedward.client.fleet import FleetSession
 from fedward.client.link import Endpoint, Limits, LinkLostError, NodeRefusedError
@@ -32,12 +34,12 @@ def session(link, certificates, new_node_key, tmp_path):
 
 
 def test_arrays_of_several_megabytes_travel_both_ways_and_no_code_is_fetched(hospitals, submit, link):
-    run = submit(hospitals, rounds=3, nbytes=6_000_000, seconds=60)
+    run = submit(hospitals, rounds=2, nbytes=4_000_000, seconds=60)
     end = run.end()
     assert end.exit_status == 0
-    assert [sorted(answered) for answered in run.report()] == [["st-anna", "st-bede", "st-clare"]] * 3
+    assert [sorted(answered) for answered in run.report()] == [["st-anna", "st-bede", "st-clare"]] * 2
     seconds = [max(site["seconds"] for site in answered.values()) for answered in run.report()]
-    print("seconds of a leg of 3 x 6 MB, both ways:", [round(value, 2) for value in seconds])
+    print("seconds of a leg of 3 x 4 MB, both ways:", [round(value, 2) for value in seconds])
     # The outer door logs whatever it refuses; the code bundle is not among its routes.
     assert "refused from outside with 404: '/v1/fleet" not in link.log_file.read_text(errors="replace")
 
@@ -46,7 +48,7 @@ def test_a_killed_hospital_comes_back_as_the_same_node_and_the_run_goes_on(hospi
     victim = hospitals[2]
     eventually(victim.activations)
     before = victim.activations()
-    run = submit(hospitals, rounds=6, nbytes=2_000_000, seconds=8)
+    run = submit(hospitals, rounds=4, nbytes=500_000, seconds=20)
     eventually(run.report)
     victim.kill()
     victim.start()
@@ -89,8 +91,6 @@ def test_a_run_over_its_deadline_is_stopped(link, tmp_path):
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_from_outside_everything_but_the_fleet_routes_is_refused(link, certificates, path, method):
-    import ssl
-
     context = ssl.create_default_context(cafile=str(certificates.ca))
     with httpx.Client(verify=context, trust_env=False) as http:
         assert http.request(method, f"https://{link.address}{path}").status_code == 404
@@ -118,7 +118,7 @@ def test_a_revoked_node_is_refused_at_its_next_request(link, session, new_node_k
 
 def test_the_inner_door_asks_for_the_token_and_for_the_task_secret(link):
     url = f"http://127.0.0.1:{link.inner_port}"
-    protobuf = {"content-type": "application/x-protobuf", "accept": "application/x-protobuf"}
+    protobuf = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
     with httpx.Client(trust_env=False, headers=protobuf) as http:
         assert http.get(f"{url}/health").status_code == 200
         assert http.post(f"{url}/v1/control/list-runs").status_code == 404

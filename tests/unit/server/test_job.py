@@ -1,0 +1,94 @@
+"""Job files, and what the supervisor makes of a run's end."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fedward.errors import ConfigError
+from fedward.legs import Reply
+from fedward.server.control import RunState
+from fedward.server.echo import EchoMismatchError
+from fedward.server.job import JobError, run_job
+from fedward.server.superlink import RunEnd, SuperLink, SuperLinkStartError, _end_of
+
+
+class Road:
+    """A transport whose sites answer by a function; ``silent`` ones miss every deadline."""
+
+    def __init__(self, answer, silent=()):
+        self.answer, self.silent = answer, silent
+
+    def discover(self, sites, *, seconds):
+        self.sites = sites
+
+    def exchange(self, requests, *, seconds):
+        return ((site, self.answer(request)) for site, request in requests.items() if site not in self.silent)
+
+
+@pytest.fixture
+def job(tmp_path):
+    def write(**settings):
+        path = tmp_path / "job.json"
+        document = {"kind": "echo", "sites": ["a", "b"], "report": str(tmp_path / "report"), "nbytes": 10, "rounds": 2}
+        path.write_text(json.dumps(document | settings), encoding="utf-8")
+        return SimpleNamespace(path=path, report=lambda: json.loads((tmp_path / "report").read_text()))
+
+    return write
+
+
+def test_an_echo_job_reports_who_answered(job):
+    files = job()
+    run_job(Road(lambda request: Reply(request.payload, request.blobs), silent=("b",)), files.path)
+    assert [list(answered) for answered in files.report()] == [["a"], ["a"]]
+    assert files.report()[0]["a"]["nbytes"] == 10 + 32
+
+
+def test_an_echo_job_fails_on_other_bytes(job):
+    with pytest.raises(EchoMismatchError):
+        run_job(Road(lambda request: Reply(request.payload, {"noise": np.zeros(10, np.uint8)})), job().path)
+
+
+@pytest.mark.parametrize("kind", ["os.system", "", None, ["echo"]])
+def test_a_job_of_another_kind_is_refused(job, kind):
+    with pytest.raises(JobError):
+        run_job(Road(None), job(kind=kind).path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_a_file_that_is_no_job_is_refused(tmp_path, text):
+    path = tmp_path / "job.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(JobError):
+        run_job(Road(None), path)
+
+
+def test_an_unknown_key_in_a_job_is_refused(job):
+    with pytest.raises(ConfigError):
+        run_job(Road(None), job(entry="os:system").path)
+
+
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        (RunState("finished", "completed", ""), RunEnd(0, "")),
+        (
+            RunState(
+                "finished",
+                "failed",
+                "ServerApp failed with exception: The job ended with FW-RUN-002 and exit status 10.",
+            ),
+            RunEnd(10, "FW-RUN-002"),
+        ),
+        (RunState("finished", "failed", "ServerApp failed with exception: FW-"), RunEnd(9, "FW-RUN-001")),
+        (RunState("finished", "stopped", ""), RunEnd(9, "FW-RUN-001")),
+    ],
+)
+def test_a_runs_end_becomes_an_exit_status(state, end):
+    assert _end_of(state) == end
+
+
+def test_a_superlink_without_tls_stays_on_loopback(tmp_path):
+    with pytest.raises(SuperLinkStartError):
+        SuperLink(tmp_path, host="192.0.2.1")
