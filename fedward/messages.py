@@ -80,9 +80,11 @@ def _check_shape(value: object, depth: int) -> None:
         raise MalformedMessageError(f"A message is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, dict) and not _TEXT.issuperset(map(type, value)):
         raise MalformedMessageError("A message has a map key that is not text.")
-    for item in value.values() if isinstance(value, dict) else value:
-        if type(item) not in _LEAVES:  # a call per text or hash would dominate the cost of a round
-            _check_shape(item, depth + 1)
+    items = value.values() if isinstance(value, dict) else value
+    if _LEAVES.issuperset(map(type, items)):  # a call per text or hash would dominate the cost of a round
+        return
+    for item in items:
+        _check_shape(item, depth + 1)
 
 
 def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
