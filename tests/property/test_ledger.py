@@ -116,9 +116,7 @@ def test_no_patient_is_exposed_to_more_than_some_history(charges):
             side = sides[split == b"t"]
             seen += training if (side == 0 if one is None else person in one) else []
             seen += evaluation if (side == 1 if other is None else person in other) else []
-        exposed = {
-            noise: sum(e.noise_multiplier == noise for e in seen) for noise in {e.noise_multiplier for e in seen}
-        }
+        exposed = Counter(event.noise_multiplier for event in seen)
         assert any(all(history.get(z, 0) >= k for z, k in exposed.items()) for history in histories)
 
 
