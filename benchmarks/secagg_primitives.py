@@ -108,7 +108,7 @@ def measure_unmask(size: int, repeats: int) -> dict[str, float]:
         total.add_masks_([(-1, shamir.combine(shares, THRESHOLD)) for shares in ours])
         return decode(total)
 
-    def flower_unmask() -> list[NDArray[Any]]:
+    def flower_unmask() -> object:
         masked = flower_total
         for shares in theirs:
             masked = parameters_subtraction(masked, pseudo_rand_gen(combine_shares(shares), MODULUS, [(size,)]))
@@ -117,7 +117,7 @@ def measure_unmask(size: int, repeats: int) -> dict[str, float]:
     return interleave({"fedward": unmask, "flower": flower_unmask}, repeats)
 
 
-def _flower_mask(quantized: list[NDArray[Any]], seeds: list[tuple[int, bytes]]) -> list[NDArray[Any]]:
+def _flower_mask(quantized: list[NDArray[Any]], seeds: list[tuple[int, bytes]]) -> object:
     shapes = [array.shape for array in quantized]
     for sign, seed in seeds:
         combine = parameters_addition if sign > 0 else parameters_subtraction
