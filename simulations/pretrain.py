@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedward.client.data.buckets import measurements
-from fedward.client.models.pretraining import PretrainingSettings, pretrain, write_base_model
+from fedward.client.models.pretraining import TORCH_VERSION, PretrainingSettings, pretrain, write_base_model
 from fedward.client.models.registry import ModelFiles, read_model_folder
 from fedward.client.models.vocabulary import build_tokenizer
 from fedward.simulations.synthetic.corpus import CORPUS_DOMAIN, concept_names, corpus
@@ -33,7 +32,7 @@ class Corpus:
     Attributes:
         seeds: corpus seeds drawn, in order.
         texts: N texts, as the reader of MIMIC-III tables renders them.
-        concepts: 0/1 float32 ``[N, K]``, in the order of ``concept_names()``.
+        concepts: 0/1 float32 ``[N, K]``: those of ``concept_names()`` that occur, in that order.
     """
 
     seeds: range
@@ -54,7 +53,9 @@ def draw_corpus(patients: int) -> Corpus:
     for text, present in corpus(seeds, PATIENTS_PER_SEED):
         texts.append(text)
         labels.append([present[name] for name in names])
-    return Corpus(seeds, texts, np.array(labels, dtype=np.float32))
+    concepts = np.array(labels, dtype=np.float32)
+    # Words of the threshold table that these hospitals never produce would only add constant labels.
+    return Corpus(seeds, texts, concepts[:, concepts.any(axis=0)])
 
 
 def measurement_words() -> list[str]:
@@ -86,7 +87,7 @@ medicine: its texts, findings and risks are invented.
 |---|---|
 | files, hash as pinned by plans | `{sha256}` |
 | made by | `python -m fedward.simulations.pretrain` |
-| torch | {torch.__version__.split("+")[0]}, one thread, CPU |
+| torch | {TORCH_VERSION}, one thread, CPU |
 | texts | {len(drawn.texts):,} synthetic patients, one text each |
 | SHA-256 of the texts | `{drawn.sha256}` |
 | seeds | {drawn.seeds.start} to {drawn.seeds.stop - 1} in the corpus domain {CORPUS_DOMAIN:#x} |
@@ -125,8 +126,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and masks")
     parser.add_argument("--epochs", type=int, default=PretrainingSettings.epochs)
     chosen = parser.parse_args(arguments)
-    # The order of floating-point sums depends on the number of threads, and the result is identified by its hash.
-    torch.set_num_threads(1)
     settings = PretrainingSettings(seed=chosen.seed, epochs=chosen.epochs)
     files = make_encoder(chosen.out, chosen.patients, settings)
     print(f"{chosen.out}: {files.sha256}")

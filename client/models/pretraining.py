@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +33,32 @@ from fedward.client.models.tokens import Tokens, encode
 from fedward.client.models.vocabulary import LETTERS, MASK_ID, PAD_ID, SPECIAL_TOKENS
 
 Progress = Callable[[int, float, float], None]
+TORCH_VERSION = str(torch.__version__).split("+")[0]
 SHARD = 32
 """Batches that are sorted by length together: less padding, still nearly random order."""
 
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """Sizes of the encoder and how it is trained."""
+    """Sizes of the encoder and how it is trained.
+
+    Attributes:
+        hidden, layers, heads, intermediate, positions: of the BERT configuration.
+        epochs: passes over all texts.
+        batch: texts per step of the concept task; a quarter of them also serves the masked-word task.
+        learning_rate: peak rate of AdamW, after a linear warm-up and before a cosine decay to zero.
+        warm_up: share of the steps in the warm-up.
+        masked: share of words that are masked.
+        decorrelation: weight of the squared correlations between pooled features.
+        seed: of weights, order and masks.
+    """
 
     hidden: int = 64
     layers: int = 2
     heads: int = 4
     intermediate: int = 256
     positions: int = 128
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 32
     learning_rate: float = 8e-3
     warm_up: float = 0.06
@@ -88,10 +101,10 @@ def pretrain(
     config = check_encoder_config(document)
     tokens = encode(tokenizer, texts, max_tokens=settings.positions, pad_id=PAD_ID)
     encoder = empty_encoder(config, seed=settings.seed)
-    with isolated_randomness(settings.seed):
+    with isolated_randomness(settings.seed), _one_thread():
         heads = _Heads(settings.hidden, config.vocabulary, concepts.shape[1])
         _train(encoder, heads, tokens, torch.from_numpy(concepts), settings, progress)
-    standardise_features(encoder, config, tokens)
+        standardise_features(encoder, config, tokens)
     return encoder.eval(), document
 
 
@@ -158,6 +171,17 @@ def standardise_features(encoder: nn.Module, config: EncoderConfig, tokens: Toke
         norm.bias.copy_((norm.bias.double() - mean) / deviation)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The order of floating-point sums depends on the number of threads, and the result is identified by its hash."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _train(
     encoder: nn.Module,
     heads: _Heads,
@@ -176,11 +200,12 @@ def _train(
         ids, mask = _rows(tokens, rows)
         hidden = encoder(ids, attention_mask=mask).last_hidden_state
         features = heads.standardise(mean_pool(hidden, mask))
-        coded = nn.functional.binary_cross_entropy_with_logits(heads.concepts(features), concepts[rows])
+        # Squared error, not cross-entropy: it rewards a linear code, in which a linear head can weigh every concept.
+        coded = (heads.concepts(features) - concepts[rows]).square().sum(1).mean()
         # Masking the texts of the concept task would hide its answers, so masked words get a part of their own.
         part = rows[: max(1, len(rows) // 4)]
         masked = _masked_word_loss(encoder, heads, tokens, part, settings.masked, rng)
-        loss = 10.0 * coded + masked + settings.decorrelation * _correlation(features)
+        loss = coded + masked + settings.decorrelation * _correlation(features)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

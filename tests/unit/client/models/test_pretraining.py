@@ -44,7 +44,8 @@ def trained(corpus, tmp_path_factory):
 
 def test_concepts_are_learnt(trained):
     losses = trained[2]
-    assert np.mean([coded for _, _, coded in losses[-20:]]) < 0.2 < 0.5 < losses[0][2]
+    # A constant guess has a squared error of 2/9.
+    assert np.mean([coded for _, _, coded in losses[-20:]]) < 0.1
     assert np.mean([masked for _, masked, _ in losses[-20:]]) < losses[0][1]
 
 
