@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedward.privacy.accounting import Event
+from fedward.privacy.dpsgd.fast import FastRows
 from fedward.privacy.dpsgd.hooks import OpacusHooks
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
 from fedward.privacy.dpsgd.parameters import (
@@ -31,7 +32,7 @@ from fedward.privacy.dpsgd.rules import trainable_layers
 from fedward.privacy.noise.seeded import UnsafeSeededStream
 from fedward.privacy.stream import SecureStream
 
-Backend = Literal["opacus-hooks"]
+Backend = Literal["fast", "opacus-hooks"]
 LossPerRecord = Callable[[NDArray[np.int64]], torch.Tensor]
 """Maps record numbers ``[b]`` to one loss each ``[b]``; row i may depend on record i alone."""
 
@@ -41,6 +42,9 @@ class GradientBackend(Protocol):
 
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
         """Runs the forward pass and back-propagates each row's loss; returns the losses."""
+
+    def matrix(self, rows: int) -> torch.Tensor | None:
+        """The gradients of the last pass as one matrix ``[rows, P]``, if the backend has one."""
 
     def detach(self) -> None:
         """Leaves the model as it was found."""
@@ -82,7 +86,7 @@ class PrivateEngine:
         self._seeded = isinstance(stream, UnsafeSeededStream)
         self._optimizer = PatientOptimizer(optimizer, params, stream)
         _match_optimizer(model, self._optimizer)
-        self._backend = _backend(backend, model, self.layers) if params.private else None
+        self._backend = _backend(backend, model, self.layers, self._optimizer) if params.private else None
 
     def step(self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
         """Takes one step on a Poisson sample of patients.
@@ -173,7 +177,7 @@ class PrivateEngine:
             _one_loss_each(loss_per_record(records), len(records)).sum().backward()
             return
         self._fill_rows(self._backend, loss_per_record, records)
-        self._optimizer.clip_and_accumulate(patients)
+        self._optimizer.clip_and_accumulate(patients, self._backend.matrix(len(records)))
 
     def _fill_rows(
         self, backend: GradientBackend, loss_per_record: LossPerRecord, records: NDArray[np.int64]
@@ -201,7 +205,13 @@ class PrivateEngine:
             raise PatientBoundError("A batch holds more records of one patient than the plan allows.")
 
 
-def _backend(name: Backend, model: nn.Module, layers: dict[str, nn.Linear]) -> GradientBackend:
+def _backend(
+    name: Backend, model: nn.Module, layers: dict[str, nn.Linear], optimizer: PatientOptimizer
+) -> GradientBackend:
+    if hasattr(model, "autograd_grad_sample_hooks") or any("forward" in layer.__dict__ for layer in layers.values()):
+        raise UnsupportedParameterError("Another engine is still attached to the model.", fix="Close it first.")
+    if name == "fast":
+        return FastRows(layers, list(optimizer.params))
     if name == "opacus-hooks":
         return OpacusHooks(model)
     raise UnsupportedParameterError(f"There is no gradient backend named {name!r}.")

@@ -31,14 +31,17 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
         )
         self._stream = stream
 
-    def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
+    def clip_and_accumulate(
+        self, patients: NDArray[np.int64] | None = None, matrix: torch.Tensor | None = None
+    ) -> None:
         """Adds the clipped gradients of some patients to the running sum.
 
         Args:
             patients: patient number of each row of ``grad_sample``, every row of a patient in this call; ``None`` if
                 each row is another patient.
+            matrix: the same rows as one ``[rows, P]`` matrix in the order of the parameters, where a backend has it.
         """
-        rows = [p.grad_sample.flatten(start_dim=1).float() for p in self.params]
+        rows = [matrix] if matrix is not None else [p.grad_sample.flatten(start_dim=1).float() for p in self.params]
         if patients is not None:
             _, group = np.unique(patients, return_inverse=True)
             groups = int(group.max()) + 1
@@ -49,8 +52,11 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
         if bool(broken.any()):
             # Such a patient counts as zero, which depends on that patient alone; 0 * nan would poison everybody's sum.
             rows = [row.masked_fill(broken[:, None], 0.0) for row in rows]
-        for parameter, row in zip(self.params, rows, strict=True):
-            total = (factor @ row).view_as(parameter)
+        totals = [factor @ row for row in rows]
+        if matrix is not None:
+            totals = list(totals[0].split([p.numel() for p in self.params]))
+        for parameter, flat in zip(self.params, totals, strict=True):
+            total = flat.view_as(parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None
 

@@ -44,6 +44,7 @@ class Task:
     ids: torch.Tensor = field(default_factory=lambda: torch.randint(0, 50, (40, 7)))
     labels: torch.Tensor = field(default_factory=lambda: torch.randint(0, 2, (40,)).float())
     scale: float = 1.0
+    backend: str = "opacus-hooks"
     open: PrivateEngine | None = None
 
     def loss(self, records: NDArray[np.int64]) -> torch.Tensor:
@@ -74,6 +75,7 @@ class Task:
         for name in ("max_records_per_patient", "private"):
             if name in changes:
                 plan[name] = changes.pop(name)
+        changes.setdefault("backend", self.backend)
         stream = changes.pop("stream", None) or SecureStream(bytes(32))
         optimizer = torch.optim.SGD(self.trained(), lr=1.0)
         self.open = PrivateEngine(self.model, optimizer, DPParameters(**plan), stream, **changes)  # type: ignore[arg-type]
@@ -95,10 +97,10 @@ class Task:
         return moved * engine.params.expected_batch
 
 
-@pytest.fixture
-def task() -> Task:
+@pytest.fixture(params=["opacus-hooks", "fast"])
+def task(request: pytest.FixtureRequest) -> Task:
     torch.manual_seed(11)
-    return Task()
+    return Task(backend=request.param)
 
 
 @pytest.fixture

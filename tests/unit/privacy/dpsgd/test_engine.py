@@ -79,6 +79,21 @@ def test_engine_leaves_no_trace_on_the_model(task) -> None:
     task.engine().close()  # a second engine finds the model free
 
 
+def test_two_engines_on_one_model_are_refused(task) -> None:
+    engine = task.engine()
+    for backend in ("fast", "opacus-hooks"):
+        task.open = None
+        with pytest.raises(UnsupportedParameterError, match="still attached"):
+            task.engine(backend=backend)
+    engine.close()
+    task.engine()
+
+
+def test_unknown_backends_are_refused(task) -> None:
+    with pytest.raises(UnsupportedParameterError, match="no gradient backend"):
+        task.engine(backend="ghost")
+
+
 def test_adam_moves_on_an_empty_batch_too(task) -> None:
     optimizer = torch.optim.AdamW(task.trained(), lr=0.01)
     engine = PrivateEngine(task.model, optimizer, DPParameters(1.0, 1.0, 0.25, 10.0), SecureStream(bytes(32)))
