@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from fedward.errors import FedwardError
 from fedward.privacy.secagg import MemoryJournal, RunPolicy, minimum_threshold
@@ -29,7 +36,7 @@ from fedward.privacy.secagg.messages import (
     UnmaskShares,
 )
 
-N, C = 5, 1
+N, C = 6, 1
 
 
 @dataclass
@@ -40,16 +47,16 @@ class Context:
     sealed: bytes
     ctx: bytes
     packages: dict[str, SharePackage] = field(default_factory=dict)
-    headers: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    confirms: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    headers: dict[str, set[bytes]] = field(default_factory=dict)
+    confirms: dict[str, set[bytes]] = field(default_factory=dict)
     survivors: dict[bytes, frozenset[str]] = field(default_factory=dict)
     revealed: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
 def chance(data, names, label):
-    """Mostly everybody, sometimes a subset: a wholly random adversary would seldom get past the first leg."""
-    everybody = data.draw(st.integers(0, 3), label=f"{label}: everybody?") > 0
-    return list(names) if everybody else data.draw(st.lists(st.sampled_from(sorted(names)), unique=True), label=label)
+    """All, or all but one: a wholly random adversary would seldom get past the first leg."""
+    left_out = data.draw(st.lists(st.sampled_from(sorted(names)), unique=True, max_size=1), label=f"{label}: all but")
+    return [name for name in names if name not in left_out]
 
 
 class Adversary(RuleBasedStateMachine):
@@ -75,76 +82,98 @@ class Adversary(RuleBasedStateMachine):
         self.fed.journals[name] = journal
         return self.fed.start_client(name)
 
-    @rule(data=st.data())
-    def sign_a_manifest(self, data):
-        """A new round, a retry, or a twin of an old manifest, with a cohort and threshold of its choice."""
+    @rule(data=st.data(), legs=st.integers(1, 5))
+    def sign_a_manifest(self, data, legs):
+        """A new round, a retry, or a twin of an old manifest, shown to everybody and taken through some legs."""
         self.seq += 1
         cohort = tuple(sorted(chance(data, self.fed.names, "cohort")))
-        kind = data.draw(st.sampled_from(["round", "retry", "twin"]))
+        kind = data.draw(st.sampled_from(["round", "retry", "twin"]), label="kind")
         if kind == "round" or not self.contexts:
             latest = max((c.manifest.round for c in self.contexts), default=0)
-            threshold = max(0, minimum_threshold(len(cohort), C) + data.draw(st.sampled_from([0, 0, 0, -1])))
+            threshold = max(1, minimum_threshold(len(cohort), C) + data.draw(st.sampled_from([0, 0, 0, -1])))
             terms = {"round": latest + 1, "attempt": 0, "first_cohort": cohort, "threshold": threshold}
         else:
-            old = data.draw(st.sampled_from(self.contexts)).manifest
+            old = data.draw(st.sampled_from(self.contexts[-2:]), label="of").manifest
             terms = {"round": old.round, "attempt": old.attempt + (kind == "retry")}
             terms |= {"first_cohort": old.first_cohort, "threshold": old.threshold}
             terms |= {"mechanism": "none" if kind == "retry" else f"twin {self.seq}"}
         manifest = replace(self.fed.base_manifest, seq=self.seq, cohort=cohort, **terms)
         sealed = self.fed.coordinator.seal("manifest", manifest)
-        self.contexts.append(Context(manifest, sealed, context(Envelope.from_bytes(sealed).body)))
+        chosen = Context(manifest, sealed, context(Envelope.from_bytes(sealed).body))
+        self.contexts.append(chosen)
+        if legs >= 2:
+            self.send_manifest(chosen, chance(data, self.fed.names, "manifest to"))
+        if legs >= 3 and chosen.packages:
+            self.send_packages(chosen, list(chosen.packages), chance(data, chosen.packages, "packages to"))
+        if legs >= 4 and chosen.headers:
+            uploads = {n: min(headers) for n, headers in chosen.headers.items()}
+            self.send_survivors(chosen, uploads, chance(data, uploads, "survivors to"))
+        if legs >= 5 and chosen.confirms:
+            confirms = {n: min(sealed) for n, sealed in chosen.confirms.items()}
+            self.send_confirmations(chosen, confirms, chance(data, self.honest, "confirmations to"))
 
     @precondition(lambda self: self.contexts)
     @rule(data=st.data())
     def show_a_manifest(self, data):
-        chosen = self.draw_context(data)
-        for name in chance(data, self.fed.names, "to"):
+        self.send_manifest(self.draw_context(data), chance(data, self.fed.names, "to"))
+
+    @precondition(lambda self: any(c.packages for c in self.contexts))
+    @rule(data=st.data())
+    def show_packages(self, data):
+        chosen = self.draw_context(data, "packages")
+        u1 = chance(data, chosen.packages, "U1")
+        self.send_packages(chosen, u1, chance(data, u1, "to") if u1 else [])
+
+    @precondition(lambda self: any(c.headers for c in self.contexts))
+    @rule(data=st.data())
+    def show_survivors(self, data):
+        """One set to some, perhaps another to the rest."""
+        chosen = self.draw_context(data, "headers")
+        told = chance(data, chosen.headers, "told the first set")
+        for names in (told, [n for n in chosen.headers if n not in told]):
+            u2 = chance(data, chosen.headers, "U2")
+            uploads = {n: data.draw(st.sampled_from(sorted(chosen.headers[n]))) for n in u2}
+            self.send_survivors(chosen, uploads, [n for n in names if n in u2])
+
+    @precondition(lambda self: any(c.confirms for c in self.contexts))
+    @rule(data=st.data())
+    def show_confirmations(self, data):
+        """Honest confirmations of every statement, and the colluder's of whichever statement it is."""
+        chosen = self.draw_context(data, "survivors")
+        for statement in chosen.survivors:
+            confirms = {n: data.draw(st.sampled_from(sorted(chosen.confirms[n]))) for n in chosen.confirms}
+            body = Confirm(chosen.ctx, self.colluder, statement)
+            confirms[self.colluder] = self.fed.identities[self.colluder].seal("confirm", body)
+            shown = {n: confirms[n] for n in chance(data, confirms, "confirmations")}
+            self.send_confirmations(chosen, shown, chance(data, self.honest, "to"))
+
+    def send_manifest(self, chosen, names):
+        for name in names:
             with contextlib.suppress(FedwardError):
                 client = self.client(name, chosen)
                 accepted = client.accept_manifest(chosen.sealed)
                 vector = self.fed.vector_for(name, chosen.manifest.round) if accepted.needs_training else None
                 chosen.packages[name] = SharePackage.from_bytes(client.contribute(vector, b"l" * 32))
 
-    @precondition(lambda self: any(c.packages for c in self.contexts))
-    @rule(data=st.data())
-    def show_packages(self, data):
-        chosen = self.draw_context(data)
-        u1 = chance(data, chosen.packages, "U1") if chosen.packages else []
-        for name in chance(data, u1, "to") if u1 else []:
+    def send_packages(self, chosen, u1, names):
+        for name in names:
             heads = {n: chosen.packages[n].head for n in u1}
             mail = {n: chosen.packages[n].mail[name] for n in u1 if name in chosen.packages[n].mail}
             with contextlib.suppress(FedwardError):
                 upload = self.client(name, chosen).mask(HeadsAndMail(chosen.ctx, heads, mail).to_bytes())
-                chosen.headers[name].add(upload.header)
+                chosen.headers.setdefault(name, set()).add(upload.header)
 
-    @precondition(lambda self: any(c.headers for c in self.contexts))
-    @rule(data=st.data())
-    def show_survivors(self, data):
-        chosen = self.draw_context(data)
-        u2 = chance(data, chosen.headers, "U2") if chosen.headers else []
-        if not u2:
-            return
-        uploads = {n: data.draw(st.sampled_from(sorted(chosen.headers[n]))) for n in u2}
-        for name in chance(data, u2, "to"):
+    def send_survivors(self, chosen, uploads, names):
+        for name in names:
             with contextlib.suppress(FedwardError):
                 sealed = self.client(name, chosen).confirm(Survivors(chosen.ctx, uploads).to_bytes())
-                chosen.confirms[name].add(sealed)
-                chosen.survivors[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] = frozenset(u2)
+                chosen.confirms.setdefault(name, set()).add(sealed)
+                chosen.survivors[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] = frozenset(uploads)
 
-    @precondition(lambda self: any(c.confirms for c in self.contexts))
-    @rule(data=st.data())
-    def show_confirmations(self, data):
-        chosen = self.draw_context(data)
-        if not chosen.survivors:
-            return
-        statement = data.draw(st.sampled_from(sorted(chosen.survivors)))
-        confirms = {n: data.draw(st.sampled_from(sorted(chosen.confirms[n]))) for n in chosen.confirms}
-        body = Confirm(chosen.ctx, self.colluder, statement)
-        confirms[self.colluder] = self.fed.identities[self.colluder].seal("confirm", body)
-        shown = {n: confirms[n] for n in chance(data, confirms, "confirmations")}
-        for name in chance(data, self.honest, "to"):
+    def send_confirmations(self, chosen, confirms, names):
+        for name in names:
             with contextlib.suppress(FedwardError):
-                sealed = self.clients[name].unmask(Confirmations(chosen.ctx, shown).to_bytes())
+                sealed = self.clients[name].unmask(Confirmations(chosen.ctx, confirms).to_bytes())
                 shares = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
                 for kind, dealers in (("b", shares.b), ("R", shares.R)):
                     for dealer in dealers:
@@ -155,10 +184,11 @@ class Adversary(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.honest))
         self.clients[name] = self.restart_client(name, self.journals[name])
 
-    def draw_context(self, data):
-        """Mostly the newest, which honest clients still listen to."""
-        back = data.draw(st.sampled_from([0, 0, 0, 1, 2]))
-        return self.contexts[max(0, len(self.contexts) - 1 - back)]
+    def draw_context(self, data, having="manifest"):
+        """Mostly the newest that has what the leg needs, as honest clients listen to no other."""
+        usable = [c for c in self.contexts if getattr(c, having)]
+        back = data.draw(st.sampled_from([0, 0, 0, 1, 2]), label="contexts back")
+        return usable[max(0, len(usable) - 1 - back)]
 
     def client(self, name, chosen):
         """An honest client, or the colluder's own copy for this context, which forgets nothing."""
@@ -183,9 +213,8 @@ class Adversary(RuleBasedStateMachine):
     def never_two_confirmed_survivor_sets(self):
         for chosen in self.contexts:
             counts = defaultdict(int)
-            for sealed in chosen.confirms.values():
-                assert len(sealed) <= 1 or sealed is chosen.confirms[self.colluder]
             for name in self.honest:
+                assert len(chosen.confirms.get(name, ())) <= 1
                 for sealed in chosen.confirms.get(name, ()):
                     counts[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] += 1
             assert sum(count + C >= chosen.manifest.threshold for count in counts.values()) <= 1
@@ -221,11 +250,9 @@ def test_no_order_of_messages_breaks_the_oracle(federation, vector_of):
         return fed, {name: copy_journal(fed.journals[name]) for name in fed.names}
 
     machine = type("Machine", (Adversary,), {"make_federation": staticmethod(make_federation)})
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=10, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -1,0 +1,234 @@
+"""What the attacks leave over: every other rule of a hospital and of the coordinator, with its code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedward.errors import AuthenticationError, FedwardError, QuorumError
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg import (
+    LocalPolicy,
+    SecAggClient,
+    SecAggServer,
+    Segment,
+    VectorLayout,
+    approve,
+    minimum_threshold,
+    publish,
+    refusals,
+    verify_roster,
+)
+from fedward.privacy.secagg.layout import RingOverflowError
+from fedward.privacy.secagg.messages import Ciphertexts, EpochInvite, HeadsAndMail, Survivors
+from fedward.privacy.secagg.refusals import RefusalError
+
+OVERFLOWING = VectorLayout((Segment("adapter", 3, 16, 2.0**-10, 8.0),))
+
+
+def code_of(call, *arguments, **options):
+    with pytest.raises(FedwardError) as caught:
+        call(*arguments, **options)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("FW-SECAGG-022", {"run": "run-2"}),
+        ("FW-SECAGG-022", {"roster_hash": b"r" * 32}),
+        ("FW-SECAGG-022", {"epoch": 2}),
+        ("FW-SECAGG-031", {"seq": 0}),
+        ("FW-SECAGG-032", {"first_cohort": ("hospital-1", "hospital-0", "hospital-2", "hospital-3")}),
+        ("FW-SECAGG-032", {"cohort": ("hospital-0", "hospital-0", "hospital-1", "hospital-2")}),
+        ("FW-SECAGG-032", {"cohort": ("hospital-0", "hospital-1", "hospital-2")}),
+        ("FW-SECAGG-032", {"attempt": 1, "cohort": ("hospital-1", "hospital-2", "hospital-3")}),
+        ("FW-SECAGG-033", {"threshold": 2}),
+        ("FW-SECAGG-033", {"threshold": 5}),
+        ("FW-SECAGG-033", {"attempt": 1, "threshold": 4, "cohort": ("hospital-0", "hospital-1", "hospital-2")}),
+        ("FW-SECAGG-035", {"base_model_hash": b"m" * 32}),
+        ("FW-SECAGG-036", {"layout_hash": b"l" * 32}),
+        ("FW-SECAGG-036", {"segments": []}),
+        ("FW-SECAGG-036", {"segments": VectorLayout((Segment("x", 1, 32, 1.0, 1.0),)).to_value()}),
+        ("FW-SECAGG-037", {"plan_hash": b"p" * 32}),
+        ("FW-SECAGG-037", {"round": 10_001}),
+        ("FW-SECAGG-038", {"code_hash": b"c" * 32}),
+        ("FW-SECAGG-039", {"deadline": 1}),
+        ("FW-SECAGG-042", {"previous_result": b"p" * 32}),
+        ("FW-SECAGG-044", {"adapter_hash": b"a" * 32}),
+    ],
+)
+def test_a_manifest_that_breaks_one_rule_is_refused_and_changes_nothing(federation, code, change):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    client, before = fed.clients["hospital-0"], fed.journals["hospital-0"].load()
+    assert code_of(client.accept_manifest, fed.forge(attempt.manifest, **change)) == code
+    assert fed.journals["hospital-0"].load() == before
+    client.accept_manifest(attempt.requests()["hospital-0"])
+
+
+def test_a_manifest_of_somebody_else_is_refused(federation):
+    fed = federation(4)
+    manifest = fed.server.begin_round(fed.terms(1)).manifest
+    sealed = fed.identities["hospital-1"].seal("manifest", manifest)
+    assert code_of(fed.clients["hospital-0"].accept_manifest, sealed) == "FW-SECAGG-030"
+    wrong_kind = fed.coordinator.seal("result", manifest)
+    assert code_of(fed.clients["hospital-0"].accept_manifest, wrong_kind) == "FW-SECAGG-030"
+
+
+def test_a_smaller_cohort_than_this_hospital_wants_is_refused(federation):
+    fed = federation(4)
+    fed.start_client("hospital-0", min_cohort=5)
+    manifest = fed.server.begin_round(fed.terms(1)).requests()["hospital-0"]
+    assert code_of(fed.clients["hospital-0"].accept_manifest, manifest) == "FW-SECAGG-034"
+
+
+def test_an_expired_key_epoch_is_refused(federation):
+    fed = federation(4)
+    fed.now += 31 * 86_400
+    manifest = fed.server.begin_round(fed.terms(1)).requests()["hospital-0"]
+    assert code_of(fed.clients["hospital-0"].accept_manifest, manifest) == "FW-SECAGG-021"
+
+
+def test_a_layout_that_could_overflow_is_refused_when_the_manifest_is_accepted(federation):
+    fed = federation(4, layout=OVERFLOWING)
+    manifest = fed.server.begin_round(fed.terms(1)).requests()["hospital-0"]
+    with pytest.raises(RingOverflowError):
+        fed.clients["hospital-0"].accept_manifest(manifest)
+
+
+def test_a_roster_for_other_software_or_another_member_is_refused(federation):
+    fed = federation(4)
+    changed = replace(fed.local, code_hash=b"c" * 32)
+    assert code_of(fed.start_client, "hospital-0", code_hash=b"c" * 32) == "FW-SECAGG-015"
+    outsider = fed.identities["hospital-0"]
+    outsider.name = "hospital-9"
+
+    def start(policy: LocalPolicy):
+        return SecAggClient(identity=outsider, roster=fed.signed, policy=policy, journal=fed.make_journal("x"))
+
+    assert code_of(start, changed) == "FW-SECAGG-014"
+
+
+def test_epoch_legs_out_of_turn_are_refused(federation):
+    fed = federation(4, epoch=False)
+    client = fed.start_client("hospital-0")
+    assert code_of(client.accept_ciphertexts, Ciphertexts(1, {}).to_bytes()) == "FW-SECAGG-022"
+    roster_hash = verify_roster(fed.signed).hash
+    client.key_bundle(fed.coordinator.seal("epoch-invite", EpochInvite(roster_hash, 1, "run-1")))
+    assert code_of(client.accept_ciphertexts, Ciphertexts(1, {}).to_bytes()) == "FW-SECAGG-004"
+    stranger = fed.identities["hospital-1"].seal("epoch-invite", EpochInvite(roster_hash, 2, "run-1"))
+    assert code_of(client.key_bundle, stranger) == "FW-SECAGG-002"
+    other_run = fed.coordinator.seal("epoch-invite", EpochInvite(roster_hash, 1, "run-2"))
+    assert code_of(client.key_bundle, other_run) == "FW-SECAGG-005"
+
+
+def test_heads_and_survivors_below_the_threshold_are_refused(federation):
+    fed = federation(5)
+    attempt = fed.server.begin_round(fed.terms(1))
+    heads = fed.packages(attempt)
+    first, dropped = "hospital-0", {"hospital-3", "hospital-4"}
+    message = HeadsAndMail.from_bytes(heads[first])
+    few = replace(
+        message,
+        heads={n: h for n, h in message.heads.items() if n not in dropped},
+        mail={n: m for n, m in message.mail.items() if n not in dropped},
+    )
+    assert code_of(fed.clients[first].mask, few.to_bytes()) == "FW-SECAGG-050"
+    survivors = Survivors.from_bytes(fed.uploads(attempt, heads)[first])
+    few = replace(survivors, uploads={n: h for n, h in survivors.uploads.items() if n not in dropped})
+    assert code_of(fed.clients[first].confirm, few.to_bytes()) == "FW-SECAGG-060"
+
+
+def test_heads_without_this_hospital_or_with_strangers_mail_are_refused(federation):
+    fed = federation(5)
+    heads = fed.packages(fed.server.begin_round(fed.terms(1)))
+    first = "hospital-0"
+    message = HeadsAndMail.from_bytes(heads[first])
+    without_me = replace(message, heads={n: h for n, h in message.heads.items() if n != first})
+    assert code_of(fed.clients[first].mask, without_me.to_bytes()) == "FW-SECAGG-052"
+    extra_mail = replace(message, heads={n: h for n, h in message.heads.items() if n != "hospital-4"})
+    assert code_of(fed.clients[first].mask, extra_mail.to_bytes()) == "FW-SECAGG-052"
+
+
+def test_survivors_without_this_hospital_or_with_another_upload_are_refused(federation):
+    fed = federation(5)
+    attempt = fed.server.begin_round(fed.terms(1))
+    survivors = Survivors.from_bytes(fed.uploads(attempt, fed.packages(attempt))["hospital-0"])
+    client = fed.clients["hospital-0"]
+    without_me = {n: h for n, h in survivors.uploads.items() if n != "hospital-0"}
+    assert code_of(client.confirm, replace(survivors, uploads=without_me).to_bytes()) == "FW-SECAGG-061"
+    forged = survivors.uploads | {"hospital-1": survivors.uploads["hospital-2"]}
+    assert code_of(client.confirm, replace(survivors, uploads=forged).to_bytes()) == "FW-SECAGG-062"
+
+
+def test_the_coordinator_takes_no_bad_reply_and_keeps_the_good_ones(federation, sum_of):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    replies = {name: fed.contribute(name, manifest) for name, manifest in attempt.requests().items()}
+    for name, reply in replies.items():
+        assert code_of(attempt.add_package, name, reply[:-1]) == "FW-SECAGG-090"
+        assert code_of(attempt.add_package, "stranger", reply) == "FW-SECAGG-090"
+        attempt.add_package(name, reply)
+    assert code_of(attempt.add_package, "hospital-0", replies["hospital-1"]) == "FW-SECAGG-090"
+    uploads = {name: fed.clients[name].mask(request) for name, request in attempt.close_packages().items()}
+    for name, upload in uploads.items():
+        altered = upload.vector.copy()
+        altered[0] ^= 1
+        assert code_of(attempt.add_upload, name, upload.header, altered) == "FW-SECAGG-090"
+        assert code_of(attempt.add_upload, name, upload.header, altered[:-1]) == "FW-SECAGG-090"
+        assert code_of(attempt.add_upload, name, uploads["hospital-0"].header[:-1], altered) == "FW-SECAGG-090"
+        attempt.add_upload(name, upload.header, upload.vector)
+        attempt.add_upload(name, upload.header, upload.vector)  # a repeat is not added twice
+    confirms = {name: fed.clients[name].confirm(request) for name, request in attempt.close_uploads().items()}
+    for name, confirm in confirms.items():
+        assert code_of(attempt.add_confirm, name, confirms["hospital-0"] + b"x") == "FW-SECAGG-090"
+        attempt.add_confirm(name, confirm)
+    shares = {name: fed.clients[name].unmask(request) for name, request in attempt.close_confirms().items()}
+    for name, share in shares.items():
+        assert code_of(attempt.add_unmask, name, share[:-1]) == "FW-SECAGG-090"
+        attempt.add_unmask(name, share)
+    np.testing.assert_array_equal(attempt.finish().sum.buffer, sum_of(fed.names, 1).buffer)
+
+
+def test_the_coordinator_starts_no_round_that_hospitals_would_refuse(federation):
+    fed = federation(5)
+    with pytest.raises(QuorumError):
+        fed.server.begin_round(fed.terms(1, cohort=fed.names[:2]))
+    with pytest.raises(QuorumError):
+        fed.server.begin_round(fed.terms(1, cohort=(*fed.names, "stranger")))
+    assert code_of(fed.server.begin_round, fed.terms(1, threshold=2)) == "FW-SECAGG-033"
+    fed.server.begin_round(fed.terms(1))
+    assert code_of(fed.server.begin_round, fed.terms(1)) == "FW-SECAGG-004"
+    with pytest.raises(AuthenticationError):
+        SecAggServer(identity=fed.identities["hospital-0"], roster=fed.signed, journal=fed.make_journal("x"))
+
+
+def test_messages_with_unknown_keys_are_malformed(federation):
+    fed = federation(4)
+    with pytest.raises(MalformedMessageError):
+        fed.clients["hospital-0"].mask(b"\xa1\x63ctx\x58\x20" + bytes(32))
+
+
+def test_the_threshold_table_of_the_documentation():
+    rows = {3: (1, 3), 4: (1, 3), 5: (1, 4), 6: (1, 4), 8: (2, 6), 10: (3, 7), 20: (6, 14), 50: (16, 34)}
+    for n, (c, t) in rows.items():
+        assert minimum_threshold(n, c) == t
+
+
+def test_every_refusal_has_its_own_code():
+    codes = [kind.code for kind in vars(refusals).values() if isinstance(kind, type) and issubclass(kind, FedwardError)]
+    own = {
+        kind.code
+        for kind in vars(refusals).values()
+        if isinstance(kind, type) and issubclass(kind, (RefusalError, refusals.JournalError, refusals.RoundLostError))
+    }
+    assert len(own) == len([code for code in codes if code.startswith("FW-SECAGG")])
+
+
+def test_approving_twice_changes_nothing(federation):
+    fed = federation(4)
+    assert approve(fed.signed, fed.identities["hospital-0"]) == fed.signed
+    assert publish(fed.roster, fed.coordinator) != fed.signed
