@@ -218,11 +218,17 @@ class FleetSession:
         try:
             return int(self._client.ActivateNode(request).node_id)
         except NodeRefusedError:
-            if self._node_file is None or not self._node_file.exists():
+            stale = self._last_node()
+            if stale is None:
                 raise
-        stale = int(self._node_file.read_text(encoding="ascii"))
         self._client.DeactivateNode(DeactivateNodeRequest(node_id=stale))
         return int(self._client.ActivateNode(request).node_id)
+
+    def _last_node(self) -> int | None:
+        try:
+            return None if self._node_file is None else int(self._node_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
 
     def _beat(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS / 2):

@@ -72,15 +72,19 @@ def certificates(tmp_path_factory):
             leaf = _certificate("coordinator", server, root.subject, key, ca=False, sans=sans)
             files.server = _write(folder / "server.pem", leaf)
             files.server_key = _write(folder / "server.key", server)
+            site = ec.generate_private_key(ec.SECP256R1())
+            leaf = _certificate("hospital", site, root.subject, key, ca=False)
+            files.site = (_write(folder / "site.pem", leaf), _write(folder / "site.key", site))
     return files
 
 
 class Hospital:
     """One admitted hospital process that can be killed and started again."""
 
-    def __init__(self, name, folder, address, ca):
+    def __init__(self, name, folder, address, certificates):
         self.name, self.folder = name, folder
-        self._settings = json.dumps({"name": name, "folder": str(folder), "address": address, "ca": str(ca)})
+        files = {"ca": str(certificates.ca), "certificate": [str(file) for file in certificates.site]}
+        self._settings = json.dumps({"name": name, "folder": str(folder), "address": address, **files})
         self.process = None
 
     def start(self):
@@ -102,7 +106,7 @@ class Hospital:
 def link(tmp_path_factory, certificates):
     from fedward.server.superlink import ServerTls, SuperLink
 
-    tls = ServerTls(certificates.server, certificates.server_key)
+    tls = ServerTls(certificates.server, certificates.server_key, client_ca=certificates.ca)
     with SuperLink(tmp_path_factory.mktemp("coordinator"), tls=tls, start_seconds=120) as running:
         yield running
 
@@ -114,7 +118,7 @@ def hospitals(link, tmp_path_factory, certificates, new_node_key):
         for name in ("st-anna", "st-bede", "st-clare"):
             folder = tmp_path_factory.mktemp(name)
             control.admit(new_node_key(folder).public_key(), name)
-            sites.append(Hospital(name, folder, link.address, certificates.ca))
+            sites.append(Hospital(name, folder, link.address, certificates))
     try:
         for site in sites:
             site.start()

@@ -32,7 +32,11 @@ def main():
 
     serve(
         make_client_app(EchoSite(settings["name"])),
-        Endpoint(settings["address"], root_certificates=Path(settings["ca"]).read_bytes()),
+        Endpoint(
+            settings["address"],
+            root_certificates=Path(settings["ca"]).read_bytes(),
+            client_certificate=tuple(map(Path, settings["certificate"])),
+        ),
         stop=threading.Event(),
         keys=(private, private.public_key()),
         node_file=folder / "node-id",

@@ -18,9 +18,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def session(link, certificates, new_node_key, tmp_path):
-    def make(key=None, ca=certificates.ca, insecure=False):
+    def make(key=None, ca=certificates.ca, certificate=certificates.site, insecure=False):
         private = key or new_node_key(tmp_path / "node")
-        endpoint = Endpoint(link.address, insecure=insecure, root_certificates=None if insecure else ca.read_bytes())
+        tls = {} if insecure else {"root_certificates": ca.read_bytes(), "client_certificate": certificate}
+        endpoint = Endpoint(link.address, insecure=insecure, **tls)
         return FleetSession(
             endpoint,
             (private, private.public_key()),
@@ -92,14 +93,17 @@ def test_a_run_over_its_deadline_is_stopped(link, tmp_path):
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_from_outside_everything_but_the_fleet_routes_is_refused(link, certificates, path, method):
     context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.load_cert_chain(*certificates.site)
     with httpx.Client(verify=context, trust_env=False) as http:
         assert http.request(method, f"https://{link.address}{path}").status_code == 404
 
 
-def test_plain_http_a_wrong_ca_and_an_unknown_key_are_refused(session, certificates):
+def test_plain_http_a_wrong_ca_a_missing_certificate_and_an_unknown_key_are_refused(session, certificates):
     with pytest.raises(LinkLostError), session(insecure=True):
         pass
     with pytest.raises(LinkLostError), session(ca=certificates.stranger):
+        pass
+    with pytest.raises(LinkLostError), session(certificate=None):
         pass
     with pytest.raises(NodeRefusedError), session():
         pass

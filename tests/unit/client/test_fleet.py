@@ -1,0 +1,138 @@
+"""What a node accepts while it pulls, against a scripted SuperLink; the rest runs in tests/integration."""
+
+import hashlib
+import threading
+from types import SimpleNamespace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.proto.message_pb2 import ObjectTree
+
+from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError
+from fedward.client.link import Endpoint, Limits, LinkLostError, NodeRefusedError, OversizedMessageError
+
+LIMITS = Limits(objects=3, message_bytes=100, patience_seconds=0.0)
+
+
+class SuperLink:
+    def __init__(self, objects):
+        self.objects, self.active, self.calls = objects, None, []
+
+    def PullObject(self, request):  # noqa: N802
+        self.calls.append(request.object_id)
+        content = self.objects.get(request.object_id)
+        return SimpleNamespace(object_found=content is not None, object_available=True, object_content=content)
+
+    def ActivateNode(self, request):  # noqa: N802
+        if self.active is not None:
+            raise NodeRefusedError("active already")
+        return SimpleNamespace(node_id=42)
+
+    def DeactivateNode(self, request):  # noqa: N802
+        if self.active == request.node_id:
+            self.active = None
+
+    def close(self):
+        return None
+
+    def impatient(self):
+        return None
+
+
+@pytest.fixture
+def session(tmp_path):
+    def make(link, node_file=None):
+        private = ec.generate_private_key(ec.SECP384R1())
+        built = FleetSession(
+            Endpoint("127.0.0.1:1", insecure=True),
+            (private, private.public_key()),
+            threading.Event(),
+            limits=LIMITS,
+            self_register=False,
+            node_file=node_file,
+        )
+        built._client.close()
+        built._client = link
+        return built
+
+    return make
+
+
+def incoming(*contents):
+    ids = [hashlib.sha256(content).hexdigest() for content in contents]
+    tree = ObjectTree(object_id=ids[0], children=[ObjectTree(object_id=part) for part in ids[1:]])
+    return Incoming(7, ids[0], "train.join", tree), dict(zip(ids, contents, strict=True))
+
+
+def test_an_object_with_another_content_than_its_hash_is_refused(session):
+    header, objects = incoming(b"root", b"part")
+    objects[header.tree.children[0].object_id] = b"fake"
+    with pytest.raises(MalformedObjectError, match="hash"):
+        session(SuperLink(objects)).fetch(header)
+
+
+def test_a_missing_object_is_refused(session):
+    header, objects = incoming(b"root", b"part")
+    del objects[header.tree.children[0].object_id]
+    with pytest.raises(MalformedObjectError, match="does not exist"):
+        session(SuperLink(objects)).fetch(header)
+
+
+def test_more_bytes_than_the_site_accepts_are_refused(session):
+    header, objects = incoming(b"r" * 60, b"p" * 60)
+    with pytest.raises(OversizedMessageError):
+        session(SuperLink(objects)).fetch(header)
+
+
+def test_more_objects_than_the_site_accepts_are_refused_before_any_is_pulled(session):
+    header, objects = incoming(b"0", b"1", b"2", b"3")
+    link = SuperLink(objects)
+    with pytest.raises(OversizedMessageError):
+        session(link).fetch(header)
+    assert link.calls == []
+
+
+def test_a_message_that_is_not_the_root_of_its_objects_is_refused(session):
+    header, objects = incoming(b"root")
+    with pytest.raises(MalformedObjectError, match="root"):
+        session(SuperLink(objects)).fetch(Incoming(7, "0" * 64, "train.join", header.tree))
+
+
+def test_a_stale_activation_of_a_killed_node_is_ended_by_its_own_id(session, tmp_path):
+    link, node_file = SuperLink({}), tmp_path / "node-id"
+    with session(link, node_file) as first:
+        assert first.node_id == 42
+    link.active = 42
+    with session(link, node_file) as second:
+        assert second.node_id == 42
+
+
+def test_an_active_node_that_is_not_ours_stays(session, tmp_path):
+    link = SuperLink({})
+    link.active = 41
+    (tmp_path / "node-id").write_text("42", encoding="ascii")
+    with pytest.raises(NodeRefusedError), session(link, tmp_path / "node-id"):
+        pass
+    assert link.active == 41
+
+
+def test_a_damaged_node_file_counts_as_absent(session, tmp_path):
+    link = SuperLink({})
+    link.active = 42
+    (tmp_path / "node-id").write_text("torn wri", encoding="ascii")
+    with pytest.raises(NodeRefusedError), session(link, tmp_path / "node-id"):
+        pass
+
+
+def test_nobody_there_is_a_lost_link():
+    private = ec.generate_private_key(ec.SECP384R1())
+    lost = FleetSession(
+        Endpoint("127.0.0.1:1", insecure=True),
+        (private, private.public_key()),
+        threading.Event(),
+        limits=LIMITS,
+        self_register=True,
+        node_file=None,
+    )
+    with pytest.raises(LinkLostError), lost:
+        pass

@@ -1,0 +1,118 @@
+"""Pulling replies: complete ones only, one at a time, nobody delayed by a slow upload."""
+
+from types import SimpleNamespace
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.task_identity import TaskIdentity
+
+from fedward.legs import Request
+from fedward.server.flower import GridTransport
+from fedward.server.grid import StreamingGrid
+
+
+@pytest.fixture(autouse=True)
+def flower_identity(monkeypatch):
+    for name, value in (("_run_id", 7), ("_node_id", 1), ("_task_id", 1)):
+        monkeypatch.setattr(TaskIdentity, name, value)
+
+
+class Flower:
+    """The part of flwr's HTTP grid and its client that is used, holding replies object by object."""
+
+    def __init__(self):
+        self.replies, self.objects, self.listed, self.pulls = {}, {}, [], []
+        self.run, self.node, self._runtime_client = SimpleNamespace(run_id=7), Node(node_id=1), self
+
+    def announce(self, asked, text, *, complete):
+        reply = Message(RecordDict({"control": ConfigRecord({"text": text})}), 1, "train.join")
+        self.replies[asked] = (reply.object_id, get_object_tree(reply))
+        parts = {key: part.deflate() for key, part in get_all_nested_objects(reply).items()}
+        self.objects |= parts if complete else dict.fromkeys(parts, b"")
+        return parts
+
+    def PullMessages(self, request):  # noqa: N802
+        self.listed.append(sorted(request.message_ids))
+        found = [(asked, *self.replies.pop(asked)) for asked in request.message_ids if asked in self.replies]
+        headers = [
+            SimpleNamespace(metadata=SimpleNamespace(message_id=key, reply_to_message_id=asked))
+            for asked, key, _ in found
+        ]
+        return SimpleNamespace(messages_list=headers, message_object_trees=[tree for _, _, tree in found])
+
+    def PullObject(self, request):  # noqa: N802
+        self.pulls.append(request.object_id)
+        content = self.objects.get(request.object_id)
+        return SimpleNamespace(
+            object_found=content is not None, object_available=content != b"", object_content=content
+        )
+
+    def ConfirmMessageReceived(self, request):  # noqa: N802
+        del self.objects[request.message_object_id]
+
+
+def texts(grid, *ids):
+    return [reply.content.config_records["control"]["text"] for reply in grid.pull_messages(ids)]
+
+
+def test_a_reply_that_is_still_arriving_delays_nobody_and_comes_later():
+    flower = Flower()
+    grid = StreamingGrid(flower)
+    parts = flower.announce("slow", "late", complete=False)
+    flower.announce("fast", "soon", complete=True)
+    assert texts(grid, "slow", "fast") == ["soon"]
+    assert texts(grid, "slow") == []
+    flower.objects |= parts
+    assert texts(grid, "slow") == ["late"]
+    # Flower lists a reply once; it is not asked for again while it arrives.
+    assert flower.listed == [["fast", "slow"]]
+
+
+def test_the_next_reply_is_not_pulled_before_the_first_is_taken():
+    flower = Flower()
+    grid = StreamingGrid(flower)
+    first = flower.announce("a", "first", complete=True)
+    flower.announce("b", "second", complete=True)
+    arriving = grid.pull_messages(["a", "b"])
+    taken = next(iter(arriving)).content.config_records["control"]["text"]
+    assert len(flower.pulls) == len(first)
+    assert taken in ("first", "second")
+
+
+def test_a_reply_nobody_waits_for_any_more_is_forgotten():
+    flower = Flower()
+    grid = StreamingGrid(flower)
+    flower.announce("slow", "late", complete=False)
+    assert texts(grid, "slow") == []
+    assert texts(grid, "other") == []
+    assert grid._announced == {}
+
+
+def test_a_reply_that_cannot_be_unfolded_is_dropped():
+    flower = Flower()
+    grid = StreamingGrid(flower)
+    parts = flower.announce("a", "text", complete=True)
+    flower.objects |= dict.fromkeys(parts, b"nonsense")
+    assert texts(grid, "a") == []
+    assert grid._announced == {}
+
+
+def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_asked():
+    class Grid:
+        def create_message(self, content, message_type, dst_node_id, group_id):
+            return dst_node_id
+
+        def push_messages(self, messages):
+            return [f"to-{node}" for node in messages]
+
+        def pull_messages(self, ids):
+            metadata = SimpleNamespace(reply_to_message_id="to-5", src_node_id=1)
+            stranger = SimpleNamespace(reply_to_message_id="never-asked", src_node_id=5)
+            return [SimpleNamespace(metadata=part, has_error=lambda: True) for part in (stranger, metadata)]
+
+    transport = GridTransport(Grid())
+    transport._node_of = {"st-anna": 5}
+    answers = list(transport.exchange({"st-anna": Request("join", b"")}, seconds=60.0))
+    assert [(site, reply.refusal) for site, reply in answers] == [("st-anna", "FW-000")]
