@@ -11,7 +11,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from fedward.legs import Blob, Reply, Request
 from fedward.messages import MalformedMessageError
 
+INLINE_BYTES = 256 * 1024
+"""Arrays up to this size travel inside the control record."""
+
 _BLOB_DTYPE = "uint8"
+_INLINE = "blob."
 Field = TypeVar("Field", bytes, str)
 
 
@@ -22,7 +26,7 @@ def message_type(leg: str) -> str:
 
 def pack_request(request: Request) -> RecordDict:
     """Content of the instruction message."""
-    return RecordDict({"control": ConfigRecord({"payload": request.payload}), "blobs": _pack(request.blobs)})
+    return _pack({"payload": request.payload}, request.blobs)
 
 
 def unpack_request(leg: str, content: RecordDict) -> Request:
@@ -32,8 +36,7 @@ def unpack_request(leg: str, content: RecordDict) -> Request:
 
 def pack_reply(reply: Reply) -> RecordDict:
     """Content of the reply message."""
-    control = ConfigRecord({"payload": reply.payload, "refusal": reply.refusal})
-    return RecordDict({"control": control, "blobs": _pack(reply.blobs)})
+    return _pack({"payload": reply.payload, "refusal": reply.refusal}, reply.blobs)
 
 
 def unpack_reply(content: RecordDict) -> Reply:
@@ -41,19 +44,34 @@ def unpack_reply(content: RecordDict) -> Reply:
     return Reply(_field(content, "payload", bytes), _unpack(content), _field(content, "refusal", str))
 
 
-def _pack(blobs: Mapping[str, Blob]) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.ascontiguousarray(blob)) for name, blob in blobs.items()})
+def _pack(fields: dict[str, bytes | str], blobs: Mapping[str, Blob]) -> RecordDict:
+    """Small blobs ride in the control record: every record and array costs the SuperLink several requests."""
+    small = {name: blob for name, blob in blobs.items() if blob.nbytes <= INLINE_BYTES}
+    inline = {_INLINE + name: blob.tobytes() for name, blob in small.items()}
+    content = RecordDict({"control": ConfigRecord({**fields, **inline})})
+    large = {name: Array(np.ascontiguousarray(blob)) for name, blob in blobs.items() if name not in small}
+    if large:
+        content["blobs"] = ArrayRecord(large)
+    return content
 
 
 def _unpack(content: RecordDict) -> dict[str, Blob]:
-    record = content.array_records.get("blobs")
-    if record is None:
-        raise MalformedMessageError("A Flower message has no array record.")
-    blobs = {}
-    for name, array in record.items():
+    control = content.config_records.get("control")
+    if control is None or set(content) - {"control", "blobs"}:
+        raise MalformedMessageError("A Flower message does not have the expected records.")
+    blobs: dict[str, Blob] = {}
+    for name, value in control.items():
+        if name.startswith(_INLINE):
+            if not isinstance(value, bytes):
+                raise MalformedMessageError("A Flower message carries an inline array that is not bytes.")
+            blobs[name.removeprefix(_INLINE)] = np.frombuffer(value, np.uint8)
+    for name, array in content.array_records.get("blobs", {}).items():
         if array.stype != "numpy.ndarray" or array.dtype != _BLOB_DTYPE or len(array.shape) != 1:
             raise MalformedMessageError("A Flower message carries an array that is not flat bytes.")
-        blob = array.numpy()
+        try:
+            blob = array.numpy()
+        except Exception as error:  # numpy raises several kinds on bytes that are no array
+            raise MalformedMessageError("A Flower message carries an array that cannot be read.") from error
         if blob.dtype != np.uint8 or blob.shape != tuple(array.shape):
             raise MalformedMessageError("An array of a Flower message contradicts its own header.")
         blobs[name] = blob

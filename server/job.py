@@ -17,11 +17,12 @@ from fedward.config import MAX_CONFIG_BYTES
 from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.server.echo import run_echo
 from fedward.server.flower import GridTransport
+from fedward.server.main import run_federation
 from fedward.server.grid import streaming
 
 Job = Callable[[GridTransport, Path], None]
 
-KINDS: Mapping[str, Job] = {"echo": run_echo}
+KINDS: Mapping[str, Job] = {"echo": run_echo, "federation": run_federation}
 """Entry points by the ``kind`` in the job file; each reads the rest of the file itself."""
 
 

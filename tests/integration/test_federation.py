@@ -16,6 +16,12 @@ from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
 
 pytestmark = pytest.mark.slow
 
+PROMISED = """
+auroc.federated auroc.local_mean auroc.central auroc.bayes privacy.private privacy.epsilon_max privacy.delta
+privacy.unit privacy.relation privacy.accountant secure_sum.exact bytes_per_round_per_hospital rounds
+adapter_sha256 seconds.total
+"""
+
 
 def small(**changes) -> Scenario:
     """Four hospitals of a hundred patients, two rounds of two steps."""
@@ -61,11 +67,7 @@ def test_a_private_federation_runs_from_files_to_report(finished):
 
 def test_the_document_has_every_promised_key(finished):
     document = json.loads((finished[1] / "result.json").read_text(encoding="utf-8"))
-    for path in (
-        "auroc.federated auroc.local_mean auroc.central auroc.bayes privacy.private privacy.epsilon_max privacy.delta "
-        "privacy.unit privacy.relation privacy.accountant secure_sum.exact bytes_per_round_per_hospital rounds "
-        "adapter_sha256 seconds.total"
-    ).split():
+    for path in PROMISED.split():
         value = document
         for key in path.split("."):
             value = value[key]

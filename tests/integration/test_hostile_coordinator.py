@@ -47,9 +47,7 @@ class Federation:
         self.hospitals = [self.hospital(site) for site in self.sites]
 
     def hospital(self, site):
-        return make_hospital(
-            self.plan, site, self.files, self.agreement, Randomness(), ledger=None, microbatch=None
-        )
+        return make_hospital(self.plan, site, self.files, self.agreement, Randomness(), ledger=None, microbatch=None)
 
     def coordinator(self, kind=Coordinator):
         apps = {node: make_client_app(site) for node, site in enumerate(self.hospitals, start=2)}
@@ -144,9 +142,7 @@ def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has
     federation = Federation(release_every=3)
     coordinator = federation.coordinator()
     coordinator.join()
-    greedy = round_layout(
-        federation.plan, parameters=coordinator.layout.size, round_number=3, n0=3, honest=2
-    )
+    greedy = round_layout(federation.plan, parameters=coordinator.layout.size, round_number=3, n0=3, honest=2)
     coordinator._terms = lambda number: type(terms := Coordinator._terms(coordinator, number))(
         **{**terms.__dict__, "layout": greedy}
     )
@@ -181,6 +177,11 @@ def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
 
 def test_an_unknown_leg_and_a_malformed_request_are_refused():
     (hospital, *_) = Federation().hospitals
-    for request in (Request("dump", b""), Request("manifest", b"\x00"), Request("manifest", b"\xa0"), Request("mask", b"")):
+    for request in (
+        Request("dump", b""),
+        Request("manifest", b"\x00"),
+        Request("manifest", b"\xa0"),
+        Request("mask", b""),
+    ):
         with pytest.raises(FedwardError):
             hospital.answer(request)

@@ -31,7 +31,18 @@ def test_the_wheel_holds_exactly_the_tree(tmp_path):
     copy = tmp_path / "source"
     ignore = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "__pycache__", "tests", "runs", "demo-run")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=ignore)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(copy)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(copy),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     (wheel,) = tmp_path.glob("fedward-*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
@@ -47,7 +58,18 @@ def test_a_checkout_without_links_does_not_build(tmp_path):
         (copy / "fedward" / name).write_text(f"../{name}")
     for name in ("pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, copy / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(copy)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(copy),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "symbolic links" in done.stderr + done.stdout

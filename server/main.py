@@ -1,0 +1,111 @@
+"""The federation job: what a deployed coordinator runs inside its ServerApp process.
+
+Everything it needs lies in files that the job file names: the plan, the approved roster, the
+coordinator's signing key and the adapter to start from. It runs without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
+from fedward.config import Section, load_toml, parse
+from fedward.errors import ConfigError
+from fedward.plan import Plan
+from fedward.privacy.secagg import FileJournal, Identity, SecAggServer, verify_roster
+from fedward.server.flower import GridTransport
+from fedward.server.rounds import Coordinator
+
+LOG = logging.getLogger(__name__)
+COORDINATOR = "coordinator"
+
+
+class AdapterFileError(ConfigError):
+    """The adapter that a federation is to start from cannot be read."""
+
+    code = "FW-CONFIG-212"
+    default_fix = "Write it again from the plan; its base model and LoRA settings decide the tensors."
+
+
+class FederationJob(Section):
+    """The job file of a federation. All paths are absolute.
+
+    Attributes:
+        run: identifier of the run; never used twice in a federation.
+        plan: the plan as TOML.
+        roster: the signed roster with its approvals.
+        identity: the coordinator's Ed25519 key file, mode 0600.
+        start: adapter to start from, safetensors.
+        state: folder of the coordinator's journal.
+        journal_key: 32 bytes that seal the journal, mode 0600.
+        result: where the final adapter is written, safetensors.
+        discover_seconds: how long to wait for all hospitals of the roster.
+    """
+
+    kind: Literal["federation"]
+    run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    plan: str
+    roster: str
+    identity: str
+    start: str
+    state: str
+    journal_key: str
+    result: str
+    discover_seconds: Annotated[float, Field(gt=0)] = 120.0
+
+
+def run_federation(transport: GridTransport, path: Path) -> None:
+    """Runs the job in ``path`` to its final adapter.
+
+    Raises:
+        ConfigError, AuthenticationError: a file of the job is missing or wrong.
+        QuorumError, RoundLostError: the run cannot go on.
+    """
+    job = parse(json.loads(path.read_bytes()), FederationJob, source=path.name)
+    plan = load_toml(Path(job.plan), Plan)
+    roster = Path(job.roster).read_bytes()
+    verified = verify_roster(roster)
+    layout, adapter = read_vector(Path(job.start))
+    coordinator = Coordinator(
+        plan=plan,
+        run=job.run,
+        layout=layout,
+        adapter=adapter,
+        secagg=SecAggServer(
+            identity=Identity.from_file(COORDINATOR, Path(job.identity)),
+            roster=roster,
+            journal=FileJournal(Path(job.state), Path(job.journal_key).read_bytes()),
+        ),
+        colluders=verified.roster.colluders,
+        transport=transport,
+        on_round=lambda summary, done: LOG.info(
+            "round %d: %d hospitals in the sum", summary.round, len(done.survivors)
+        ),
+    )
+    transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
+    write_vector(coordinator.run(), layout, Path(job.result))
+
+
+def read_vector(path: Path) -> tuple[AdapterLayout, Vector]:
+    """Reads an adapter's tensors; raises :class:`AdapterFileError`."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise AdapterFileError("The adapter to start from cannot be read.") from error
+    layout = AdapterLayout.of((name, tensor.shape) for name, tensor in tensors.items())
+    return layout, flatten(tensors, layout)
+
+
+def write_vector(vector: Vector, layout: AdapterLayout, path: Path) -> None:
+    """Writes an adapter's tensors; the file appears whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in unflatten(vector, layout).items()}, draft)
+    draft.replace(path)

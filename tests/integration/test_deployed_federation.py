@@ -1,0 +1,107 @@
+"""The same ServerApp and ClientApps through a real SuperLink: three hospital processes train one adapter."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+from safetensors.numpy import load_file
+
+from fedward.client.models.adapter_model import get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import resolve
+from fedward.server.main import read_vector, write_vector
+from fedward.server.superlink import SuperLink
+from fedward.simulations.parties import agree
+from fedward.simulations.planning import make_plan
+from fedward.simulations.run import Options, run_scenario
+from fedward.simulations.scenario import load_scenario
+
+pytestmark = pytest.mark.slow
+SEED = 5
+SCENARIO = {
+    "name": "deployed",
+    "seed": SEED,
+    "data": {"site": [{"name": f"site-{i}", "patients": 90} for i in range(3)]},
+    "training": {"rounds": 2, "local_steps": 2},
+    "privacy": {"patients_per_site": 60, "release_every": 2},
+    "compare": {"local": False, "central": False},
+}
+
+
+def plain(value):
+    """TOML has no null: keys that are None are left to their default."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if item is not None}
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "scenario.toml").write_bytes(tomli_w.dumps(SCENARIO).encode())
+    scenario = load_scenario(str(tmp_path / "scenario.toml"))
+    files = resolve(scenario.model)
+    plan = make_plan(scenario, files)
+    (tmp_path / "plan.toml").write_bytes(tomli_w.dumps(plain(plan.model_dump())).encode())
+    model = build_for_plan(plan, files)
+    agreement = agree(plan, model, [site["name"] for site in SCENARIO["data"]["site"]])
+    (tmp_path / "roster.cbor").write_bytes(agreement.signed)
+    for identity in (agreement.coordinator, *agreement.members.values()):
+        write_secret(tmp_path / f"{identity.name}.key", identity._key.private_bytes_raw())
+    write_secret(tmp_path / "journal.key", secrets.token_bytes(32))
+    write_vector(get_vector(model), layout_of(model), tmp_path / "start.safetensors")
+    job = {
+        "kind": "federation",
+        "run": "deployed-1",
+        "plan": str(tmp_path / "plan.toml"),
+        "roster": str(tmp_path / "roster.cbor"),
+        "identity": str(tmp_path / "coordinator.key"),
+        "start": str(tmp_path / "start.safetensors"),
+        "state": str(tmp_path / "journal"),
+        "journal_key": str(tmp_path / "journal.key"),
+        "result": str(tmp_path / "final.safetensors"),
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return tmp_path
+
+
+def write_secret(path, data):
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+
+
+def start_hospital(folder, name, address):
+    settings = {"folder": str(folder), "name": name, "address": address, "run": "deployed-1", "seed": SEED}
+    script = Path(__file__).with_name("training_site.py")
+    with (folder / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(script), json.dumps(settings)], stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+
+
+def test_three_processes_and_a_superlink_reach_the_adapter_of_the_simulation(folder):
+    with SuperLink(folder / "superlink", node_auth=False, start_seconds=120) as link:
+        processes = [start_hospital(folder, f"site-{i}", link.address) for i in range(3)]
+        try:
+            end = link.run(folder / "job.json", seconds=300)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        log = link.log_file.read_text(errors="replace")[-3000:]
+    assert end.exit_status == 0, log
+    layout, deployed = read_vector(folder / "final.safetensors")
+    _, start = read_vector(folder / "start.safetensors")
+    assert not np.array_equal(deployed, start)
+
+    # The same seeds in one process give the same bits: only the transport differs.
+    scenario = load_scenario(str(folder / "scenario.toml"))
+    run_scenario(scenario, Options(out=folder / "simulated", unsafe_seeded_noise=True, display="quiet"))
+    head = load_file(folder / "simulated" / "adapter" / "head.safetensors")
+    assert np.array_equal(head["weight"].ravel(), deployed[layout.slice_of("head.weight")])
+    assert np.array_equal(head["bias"].ravel(), deployed[layout.slice_of("head.bias")])

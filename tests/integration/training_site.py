@@ -1,0 +1,51 @@
+"""A training hospital as a process of its own, for the integration test. Settings are JSON in argv.
+
+It draws its synthetic records from the scenario, as the simulator does, and serves the same ClientApp.
+"""
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from fedward.client.flower import make_client_app
+from fedward.client.link import Endpoint
+from fedward.client.models.registry import resolve
+from fedward.client.node import serve
+from fedward.config import load_toml
+from fedward.plan import Plan
+from fedward.privacy.secagg import Identity, verify_roster
+from fedward.simulations.budget import RunBudget
+from fedward.simulations.parties import Agreement, make_hospital
+from fedward.simulations.scenario import load_scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import make_sites
+
+
+def main():
+    settings = json.loads(sys.argv[1])
+    folder, name = Path(settings["folder"]), settings["name"]
+    torch.set_num_threads(1)
+    plan = load_toml(folder / "plan.toml", Plan)
+    scenario = load_scenario(str(folder / "scenario.toml"))
+    (site,) = [site for site in make_sites(scenario, plan) if site.name == name]
+    signed = (folder / "roster.cbor").read_bytes()
+    identity = Identity.from_file(name, folder / f"{name}.key")
+    agreement = Agreement(identity, {name: identity}, signed, verify_roster(signed).roster)
+    ledgers = RunBudget(plan, settings["run"], folder / "ledgers", cap=8.0).open([name])
+    hospital = make_hospital(
+        plan,
+        site,
+        resolve(scenario.model),
+        agreement,
+        Randomness(settings["seed"]),
+        ledger=ledgers.get(name),
+        microbatch=None,
+    )
+    serve(make_client_app(hospital), Endpoint(settings["address"], insecure=True), stop=threading.Event())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from fedward.flower import INLINE_BYTES, pack_reply, pack_request, unpack_reply, unpack_request
+from fedward.legs import Reply, Request
+from fedward.messages import MalformedMessageError
+
+
+@pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1])
+def test_requests_and_replies_survive_both_ways_of_carrying_arrays(size):
+    blob = np.arange(size, dtype=np.uint8)
+    request = unpack_request("mask", pack_request(Request("mask", b"payload", {"vector": blob, "other": blob[:1]})))
+    assert (request.leg, request.payload) == ("mask", b"payload")
+    assert np.array_equal(request.blobs["vector"], blob)
+    reply = unpack_reply(pack_reply(Reply(b"x", {"vector": blob}, "FW-000")))
+    assert (reply.payload, reply.refusal) == (b"x", "FW-000")
+    assert np.array_equal(reply.blobs["vector"], blob)
+
+
+def control(**fields):
+    return RecordDict({"control": ConfigRecord({"payload": b"", "refusal": "", **fields})})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict({}),
+        RecordDict({"control": ConfigRecord({"payload": "text", "refusal": ""})}),
+        RecordDict({"control": ConfigRecord({"refusal": ""})}),
+        control(**{"blob.vector": "text"}),
+        RecordDict({**control(), "blobs": ArrayRecord({"v": Array(np.zeros(2, np.float32))})}),
+        RecordDict({**control(), "blobs": ArrayRecord({"v": Array(np.zeros((2, 2), np.uint8))})}),
+        RecordDict({**control(), "more": ConfigRecord({})}),
+    ],
+)
+def test_anything_else_is_refused(content):
+    with pytest.raises(MalformedMessageError):
+        unpack_reply(content)
+
+
+def test_an_array_that_hides_a_pickle_is_refused():
+    array = Array(dtype="uint8", shape=(1,), stype="numpy.ndarray", data=b"\x80\x04N.")
+    content = RecordDict({**control(), "blobs": ArrayRecord({"v": array})})
+    with pytest.raises(MalformedMessageError):
+        unpack_reply(content)
