@@ -188,6 +188,7 @@ class Federation:
 
     def publish(self, total: RoundSum, names: Collection[str] | None = None) -> bytes:
         """Publishes a result with a next adapter and lets ``names`` (default all) accept it."""
+        self.last_total = total
         self.adapter = digest(f"adapter {total.round}")
         result = self.server.publish(self.adapter)
         for name in self.names if names is None else names:

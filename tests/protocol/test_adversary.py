@@ -253,6 +253,6 @@ def test_no_order_of_messages_breaks_the_oracle(federation, vector_of):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=10, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=15, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -1,0 +1,182 @@
+"""Liars among the hospitals: certain blame where signatures prove it, a dispute of two where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedward.errors import QuorumError
+from fedward.privacy.secagg import RoundLostError, ShareRefused
+from fedward.privacy.secagg.blame import Dispute, UnprovenBlameError, leave_out, verify_blame
+from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.messages import HeadsAndMail, PackageHead, SharePackage, UnmaskShares
+from fedward.privacy.secagg.refusals import BlamedRefused
+from fedward.privacy.secagg.transcript import envelope_hash, mail_hash
+
+LIAR = "hospital-1"
+
+
+def rewrite(fed, package, **changes):
+    """A package whose head was changed and signed again by the liar itself."""
+    parsed = SharePackage.from_bytes(package)
+    head = PackageHead.from_bytes(Envelope.from_bytes(parsed.head).body)
+    mail, envelope = changes.pop("mail", parsed.mail), changes.pop("envelope", parsed.envelope)
+    head = replace(
+        head,
+        mail_hash=mail_hash(head.ctx, head.site, mail),
+        envelope_hash=envelope_hash(head.ctx, head.site, envelope),
+        **{name: change(getattr(head, name)) for name, change in changes.items()},
+    )
+    return SharePackage(fed.identities[head.site].seal("head", head), envelope, mail).to_bytes()
+
+
+def collect(fed, attempt, **changes):
+    """Leg 1 with one hospital that lies in its package; its own client believes the lie."""
+    for name, manifest in attempt.requests().items():
+        package = fed.contribute(name, manifest)
+        if name == LIAR:
+            package = rewrite(fed, package, **changes)
+            client = fed.clients[name]
+            live = client._state.live[0]
+            client._save_live(replace(live, head=SharePackage.from_bytes(package).head))
+        attempt.add_package(name, package)
+    return attempt.close_packages()
+
+
+def test_a_wrong_share_proves_its_holder_a_liar_and_the_round_goes_on(federation, sum_of):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    confirmations = fed.confirms(attempt, fed.uploads(attempt, fed.packages(attempt)))
+    for name, request in confirmations.items():
+        sealed = fed.clients[name].unmask(request)
+        if name == LIAR:
+            shares = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
+            shares.b["hospital-0"] = bytes(32)
+            with pytest.raises(BlamedRefused):
+                attempt.add_unmask(name, fed.identities[name].seal("unmask", shares))
+        else:
+            attempt.add_unmask(name, sealed)
+    total = attempt.finish()
+    np.testing.assert_array_equal(total.sum.buffer, sum_of(fed.names, 1).buffer)
+    (blame,) = fed.server.blames
+    assert (blame.site, blame.reason) == (LIAR, "share")
+    verify_blame(fed.roster.keys, blame)
+    for evidence in (blame.evidence[:1], (blame.evidence[0], sealed)):
+        with pytest.raises(UnprovenBlameError):
+            verify_blame(fed.roster.keys, replace(blame, evidence=evidence))
+    fed.publish(total)
+    assert LIAR not in fed.server.begin_round(fed.terms(2)).manifest.cohort
+
+
+def test_two_heads_for_one_context_prove_a_liar(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    package = fed.contribute(LIAR, attempt.requests()[LIAR])
+    attempt.add_package(LIAR, package)
+    attempt.add_package(LIAR, package)
+    second = rewrite(fed, package, ledger_head=lambda _: b"x" * 32)
+    with pytest.raises(BlamedRefused):
+        attempt.add_package(LIAR, second)
+    (blame,) = attempt.blames
+    verify_blame(fed.roster.keys, blame)
+    with pytest.raises(UnprovenBlameError):
+        verify_blame(fed.roster.keys, replace(blame, evidence=blame.evidence[:1] * 2))
+    with pytest.raises(UnprovenBlameError):
+        verify_blame(fed.roster.keys, replace(blame, site="hospital-0"))
+    with pytest.raises(UnprovenBlameError):
+        verify_blame(fed.roster.keys, replace(blame, reason="secret"))
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("FW-SECAGG-053", {"mail": {"hospital-0": bytes(80), "hospital-2": bytes(80), "hospital-3": bytes(80)}}),
+        ("FW-SECAGG-053", {"b_shares": lambda shares: shares | {"hospital-0": b"x" * 32}}),
+        ("FW-SECAGG-053", {"R_shares": lambda shares: shares | {"hospital-0": b"x" * 32}}),
+    ],
+)
+def test_wrong_mail_is_a_complaint_before_masking_and_a_retry_leaves_out_one_of_two(federation, sum_of, code, change):
+    fed = federation(4)
+    heads = collect(fed, attempt := fed.server.begin_round(fed.terms(1)), **change)
+    complainers = set()
+    for name, request in heads.items():
+        try:
+            upload = fed.clients[name].mask(request)
+        except ShareRefused as refusal:
+            assert refusal.code == code
+            attempt.add_complaint(name, refusal.complaint)
+            complainers.add(name)
+        else:
+            attempt.add_upload(name, upload.header, upload.vector)
+    assert "hospital-0" in complainers
+    assert not attempt.blames
+    assert {LIAR, "hospital-0"} in [set(dispute.pair) for dispute in attempt.disputes]
+    again = fed.server.retry(deadline=int(fed.now) + 600)
+    assert len(again.manifest.cohort) == 3
+    if len(complainers) > 1:
+        assert LIAR not in again.manifest.cohort  # in dispute with many, it is the one to wait
+    total = fed.run(again)
+    np.testing.assert_array_equal(total.sum.buffer, sum_of(total.survivors, 1).buffer)
+
+
+def test_unequal_pair_commitments_are_settled_before_masking(federation, sum_of):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    heads = collect(fed, attempt, pairs=lambda pairs: pairs | {"hospital-0": b"x" * 32})
+    assert not attempt.blames
+    assert [dispute.pair for dispute in attempt.disputes] == [("hospital-0", LIAR)]
+    assert "hospital-0" not in heads  # the first of the pair waits this time, the other the next
+    total = fed.unmask(attempt, fed.confirms(attempt, fed.uploads(attempt, heads)))
+    np.testing.assert_array_equal(total.sum.buffer, sum_of(total.survivors, 1).buffer)
+
+
+def test_a_hospital_refuses_to_mask_with_a_peer_that_committed_to_another_seed(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    packages = {name: fed.contribute(name, manifest) for name, manifest in attempt.requests().items()}
+    packages[LIAR] = rewrite(fed, packages[LIAR], pairs=lambda pairs: pairs | {"hospital-0": b"x" * 32})
+    parsed = {name: SharePackage.from_bytes(package) for name, package in packages.items()}
+    ctx = fed.clients["hospital-0"]._state.live[0].ctx
+    request = HeadsAndMail(
+        ctx,
+        {name: package.head for name, package in parsed.items()},
+        {name: package.mail["hospital-0"] for name, package in parsed.items() if name != "hospital-0"},
+    )
+    with pytest.raises(ShareRefused) as refusal:
+        fed.clients["hospital-0"].mask(request.to_bytes())
+    assert refusal.value.code == "FW-SECAGG-054"
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_dealer_of_useless_secrets_loses_the_round_and_is_left_out_of_the_next(federation, sum_of, drop):
+    """The liar commits to a b (or an envelope) that its shares do not give: only unmasking can tell."""
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    change = {"R": lambda _: b"x" * 32} if drop else {"b": lambda _: b"x" * 32}
+    heads = collect(fed, attempt, **change)
+    survivors = fed.uploads(attempt, heads, lost={LIAR} if drop else ())
+    with pytest.raises(RoundLostError):
+        fed.unmask(attempt, fed.confirms(attempt, survivors))
+    assert [(blame.site, blame.reason) for blame in fed.server.blames] == [(LIAR, "secret")]
+    second = fed.server.begin_round(fed.terms(2))
+    assert LIAR not in second.manifest.cohort
+    np.testing.assert_array_equal(
+        fed.run(second).sum.buffer, sum_of([name for name in fed.names if name != LIAR], 2).buffer
+    )
+
+
+def test_disputes_take_turns():
+    dispute = Dispute(("a", "b"), "mail")
+    assert leave_out([dispute]) == {"a"}
+    assert leave_out([dispute.next()]) == {"b"}
+    assert leave_out([dispute.next().next()]) == {"a", "b"}
+    assert leave_out([Dispute((name, "z"), "mail") for name in "abc"]) == {"z"}
+
+
+def test_a_retry_needs_the_threshold(federation):
+    fed = federation(4)
+    fed.packages(fed.server.begin_round(fed.terms(1)))
+    with pytest.raises(QuorumError):
+        fed.server.retry(deadline=int(fed.now) + 600, without={"hospital-0", "hospital-1"})
