@@ -15,7 +15,7 @@ from fedward.messages import labelled_hash
 HEAD_BYTES = 32
 BEFORE_FIRST = bytes(HEAD_BYTES)
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Room for an exact set of four million patients."""
+"""Room for an exact set of two million patients, with as much again to spare."""
 
 _LENGTH_BYTES = 4
 

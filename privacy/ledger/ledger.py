@@ -12,7 +12,7 @@ from typing import Protocol
 from fedward.privacy.accounting import RELATION, SMALLEST_DELTA, UNIT, Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.book import Book
-from fedward.privacy.ledger.chain import HEAD_BYTES, MAX_BODY_BYTES
+from fedward.privacy.ledger.chain import HEAD_BYTES
 from fedward.privacy.ledger.errors import (
     BudgetExhaustedError,
     LedgerConflictError,
@@ -21,15 +21,8 @@ from fedward.privacy.ledger.errors import (
 )
 from fedward.privacy.ledger.namespace import Namespace
 from fedward.privacy.ledger.populations import Patients, Population
-from fedward.privacy.ledger.records import (
-    PATIENT_BYTES,
-    Genesis,
-    PatientSet,
-    Record,
-    Reservation,
-    Settlement,
-    to_bytes,
-)
+from fedward.privacy.ledger.records import Genesis, PatientSet, Record, Reservation, Settlement, to_bytes
+from fedward.privacy.ledger.sets import ExactSets, exact_sets
 from fedward.privacy.ledger.store import Appender, LedgerStore
 
 
@@ -142,7 +135,7 @@ class Ledger:
         its first round.
         """
         with self._exclusive() as appender:
-            sets = self._exact_sets(patients)
+            sets = self._sets(patients)
             charges = self._affordable(run, plan_hash, rounds, sets)
             if any(charge.index < 0 for charge in charges):
                 for ids in sets.unrecorded:
@@ -163,7 +156,7 @@ class Ledger:
             BudgetExhaustedError, LedgerConflictError: as :meth:`reserve` would.
         """
         self._book.catch_up(self._store.load())
-        self._affordable(run, plan_hash, rounds, self._exact_sets(patients))
+        self._affordable(run, plan_hash, rounds, self._sets(patients))
 
     def settle(self, reservation: Reservation) -> None:
         """Notes that the output of a round has left; after this the round cannot be reserved again.
@@ -230,7 +223,9 @@ class Ledger:
             raise LedgerConflictError("A round that was just reserved is not in the ledger.")
         return recorded
 
-    def _affordable(self, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], sets: _Sets) -> list[Reservation]:
+    def _affordable(
+        self, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], sets: ExactSets
+    ) -> list[Reservation]:
         """The charges of ``rounds``, those already recorded with their index; raises if the others do not fit."""
         if len({cost.round_number for cost in rounds}) != len(rounds):
             raise LedgerUseError("A run cannot reserve one round twice in one call.")
@@ -252,7 +247,7 @@ class Ledger:
             raise self._exhausted(together)
         return charges
 
-    def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: _Sets) -> Reservation:
+    def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: ExactSets) -> Reservation:
         if not run or len(plan_hash) != HEAD_BYTES or cost.round_number < 0:
             raise LedgerUseError("A reservation needs a run, the 32 bytes of a plan's hash and a round number.")
         charge = Reservation(
@@ -274,26 +269,8 @@ class Ledger:
             raise LedgerConflictError(f"The output of round {cost.round_number} of this run has already left.")
         return recorded
 
-    def _exact_sets(self, patients: Patients | None) -> _Sets:
-        patients = self._population.patients if patients is None else patients
-        if patients is None:
-            return _Sets(None, None, ())
-        if not self._book.genesis.namespace:
-            raise LedgerUseError(
-                "Exact sets of patients need a ledger that was begun with a patient-id namespace.",
-                fix="Leave the sets out: every event then counts for every patient.",
-            )
-        unrecorded: list[bytes] = []
-        indices: list[int | None] = []
-        for members in (patients.training, patients.evaluation):
-            ids = None if members is None else _joined(members)
-            index = None if ids is None else self._book.set_index(ids)
-            if ids is not None and index is None:
-                if ids not in unrecorded:
-                    unrecorded.append(ids)
-                index = len(self._book.heads) + unrecorded.index(ids)
-            indices.append(index)
-        return _Sets(indices[0], indices[1], tuple(unrecorded))
+    def _sets(self, patients: Patients | None) -> ExactSets:
+        return exact_sets(self._book, self._population.patients if patients is None else patients)
 
     def _exhausted(self, asked: Reservation) -> BudgetExhaustedError:
         spent = self._book.spent()
@@ -303,21 +280,3 @@ class Ledger:
             f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {words} was "
             f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD)."
         )
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """Indices of the exact sets of a charge, the last ones not yet in the chain."""
-
-    training: int | None
-    evaluation: int | None
-    unrecorded: tuple[bytes, ...]
-
-
-def _joined(members: Sequence[bytes]) -> bytes:
-    if not members or any(len(member) != PATIENT_BYTES for member in members):
-        raise LedgerUseError("A set of patients holds at least one identifier, each of 16 bytes.")
-    ids = b"".join(sorted(set(members)))
-    if len(ids) > MAX_BODY_BYTES // 2:
-        raise LedgerUseError("A set of patients is too large for one record of the ledger.")
-    return ids
