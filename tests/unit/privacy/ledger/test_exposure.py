@@ -73,6 +73,13 @@ def test_event_without_a_set_counts_for_everyone_known_or_new(open_it, spend, na
         spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["new"]), None))
 
 
+def test_side_without_a_set_is_checked_for_everyone_even_if_the_other_has_one(open_it, spend, namespace):
+    ledger = open_it(namespace=namespace, cap_epsilon=price(TRAIN, TRAIN))
+    spend(ledger, 1, training=[TRAIN, TRAIN], patients=Patients(namespace.ids(["b"]), None))
+    with pytest.raises(BudgetExhaustedError):
+        spend(ledger, 2, training=[SCORE], evaluation=[SCORE], patients=Patients(namespace.ids(["a"]), None))
+
+
 def test_equal_sets_are_stored_once(open_it, spend, namespace):
     store = MemoryStore()
     patients = Patients(namespace.ids(["a", "b"]), namespace.ids(["c"]))
