@@ -210,6 +210,7 @@ def test_the_denominator_does_not_depend_on_who_was_sampled(task, clip_rows) -> 
     assert np.linalg.norm(realised) > 1.9 * np.linalg.norm(constant)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 def test_opacus_divides_by_the_number_of_micro_batches(task) -> None:
     exact = task.update(task.engine(microbatch=1), [1, 2, 3])
     with task.engine(microbatch=3) as engine:

@@ -110,6 +110,11 @@ def test_small_cells_are_zeroed_in_exact_releases() -> None:
     np.testing.assert_array_equal(suppress_small_cells([0, 1, 9, 10, 250]), [0, 0, 0, 10, 250])
 
 
+def test_zeroing_small_cells_is_ten_times_as_sensitive_as_counting() -> None:
+    """Why noised releases keep their small cells: one more patient would move a zeroed count by ten."""
+    assert suppress_small_cells([10])[0] - suppress_small_cells([9])[0] == 10
+
+
 def test_releases_that_do_not_fit_their_plan_are_refused() -> None:
     rows = contributions(3)
     with pytest.raises(PrivacyParameterError):
