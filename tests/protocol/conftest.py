@@ -230,3 +230,12 @@ def shared_federation() -> Federation:
     made.begin_epoch()
     made.round = 0
     return made
+
+
+@pytest.fixture(scope="module")
+def shared_wide() -> Federation:
+    """One federation of three with a vector long enough for statistics."""
+    wide = VectorLayout((Segment("adapter", 200_000, 32, 2.0**-10, 4.0),))
+    made = Federation(tuple(f"hospital-{i}" for i in range(3)), 1, RunPolicy(3, 30, False), layout=wide)
+    made.begin_epoch()
+    return made
