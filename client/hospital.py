@@ -94,6 +94,7 @@ class Hospital:
         self._layout = layout_of(model)
         self._follower = Follower(plan, self._layout, roster, secagg, get_vector(model))
         self._trainer = LocalTrainer(model, train, plan, self._streams.noise, microbatch=microbatch)
+        self._trainer.preflight()
         self._accepted: AcceptedManifest | None = None
         self._reservation: Reservation | None = None
         self._handlers: dict[str, Callable[[Request], Reply]] = {

@@ -15,11 +15,21 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector
 from fedward.client.models.adapter_model import AdapterModel, get_vector, set_vector
 from fedward.client.records import Records
+from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd.engine import Backend
+from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
 
 PREDICTION_BATCH = 256
+
+
+class TrainingDivergedError(RunFailedError):
+    """The delta is not finite."""
+
+    code = "FW-RUN-010"
+    default_fix = "Lower the learning rates of the plan."
 
 
 class LocalTrainer:
@@ -33,6 +43,7 @@ class LocalTrainer:
         patients_per_site: the public patient number behind the denominator; the plan's unless this
             trainer stands for several hospitals (pooled comparison).
         microbatch: records per forward pass; speed and memory only.
+        backend: how per-record gradients are computed; speed only.
     """
 
     def __init__(
@@ -44,6 +55,7 @@ class LocalTrainer:
         *,
         patients_per_site: int | None = None,
         microbatch: int | None = None,
+        backend: Backend = "fast",
     ) -> None:
         privacy = plan.privacy
         self._model, self._records, self._plan = model, records, plan
@@ -62,8 +74,10 @@ class LocalTrainer:
             expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
             private=privacy.private,
         )
+        self._optimizer, self._rates = optimizer, [group["lr"] for group in optimizer.param_groups]
+        self._steps = 0
         self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
-        self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch)
+        self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch, backend=backend)
 
     def run(self, adapter: Vector, steps: int, *, between_steps: Callable[[], None] | None = None) -> Vector:
         """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, float32 ``[P]``.
@@ -75,9 +89,30 @@ class LocalTrainer:
         for _ in range(steps):
             if between_steps is not None:
                 between_steps()
+            self._set_rates()
             rows, patients = self._sampler.sample()
             self._engine.step(self._losses, rows, patients)
+            if self._steps == 1 and (rows.size or self._plan.privacy.private):
+                weight_change_canary(adapter, get_vector(self._model), private=self._plan.privacy.private)
         return clip_delta(get_vector(self._model) - adapter, self._plan)
+
+    def preflight(self) -> None:
+        """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
+
+        Raises:
+            RowsMixedError, NotPoissonError: the printed epsilon would be wrong.
+        """
+        if self._plan.privacy.private:
+            row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
+            sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
+
+    def _set_rates(self) -> None:
+        """Learning rates fall linearly to a tenth over the plan's steps: late steps average the noise of early ones."""
+        training = self._plan.training
+        done = min(1.0, self._steps / (training.rounds * training.local_steps))
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * (1.0 - 0.9 * done) if training.schedule == "linear" else rate
+        self._steps += 1
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
         logits = self._records.inputs.logits(self._model, rows)
@@ -89,7 +124,7 @@ def clip_delta(delta: Vector, plan: Plan) -> Vector:
     """Scales ``delta`` to the plan's L2 norm and cuts entries at its bound, as the encoding requires."""
     norm = float(np.linalg.norm(delta.astype(np.float64)))
     if not np.isfinite(norm):
-        raise FloatingPointError("training diverged: the delta is not finite")
+        raise TrainingDivergedError("Training left the numbers that can be represented.")
     scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
     bound = plan.secure_sum.delta_bound
     clipped: Vector = np.clip(delta * np.float32(scale), -bound, bound).astype(np.float32)

@@ -36,6 +36,7 @@ class TrainingPlan(Section):
     local_steps: Annotated[int, Field(ge=1, le=10_000)] = 4
     learning_rate_head: Positive = 0.1
     learning_rate_lora: Positive = 0.003
+    schedule: Literal["linear", "constant"] = "linear"
 
 
 class PrivacyPlan(Section):

@@ -30,28 +30,35 @@ class RunBudget:
         self._plan, self._state, self._cap = plan, state, cap
 
     def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
-        """Opens every hospital's ledger and charges the whole run to it, before any training.
-
-        A run that is killed has spent all of this: nobody can tell what it had sent.
+        """Opens every hospital's ledger and makes sure that the whole run fits; charges nothing yet.
 
         Returns:
             Ledger by site; empty if the plan is not private, because then nothing is promised or spent.
 
         Raises:
-            BudgetExhaustedError: some hospital's patients would exceed the cap; that hospital is not charged.
+            BudgetExhaustedError: some hospital's patients would exceed the cap.
         """
         if not self._plan.privacy.private:
             return {}
         ledgers = {site: self._ledger(site) for site in sites}
-        costs = [
-            RoundCost(number, training_events(self._plan, number), evaluation_events(self._plan))
-            for number in range(1, final_round(self._plan) + 1)
-        ]
         for ledger in ledgers.values():
-            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
-        for ledger in ledgers.values():
-            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
+            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=self._costs())
         return ledgers
+
+    def charge(self, ledgers: Iterable[Ledger]) -> None:
+        """Charges the whole run to every ledger, before any training.
+
+        A run that is killed has spent all of this: nobody can tell what it had sent.
+
+        Raises:
+            BudgetExhaustedError: another run has used the budget up meanwhile.
+        """
+        for ledger in ledgers:
+            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=self._costs())
+
+    def _costs(self) -> list[RoundCost]:
+        rounds = range(1, final_round(self._plan) + 1)
+        return [RoundCost(r, training_events(self._plan, r), evaluation_events(self._plan)) for r in rounds]
 
     def _ledger(self, site: str) -> Ledger:
         plan = self._plan

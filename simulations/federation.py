@@ -114,6 +114,7 @@ def federate(
     n, c = len(sites), agreement.roster.colluders
     threshold = minimum_threshold(n, c)
     answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
+    budget.charge(ledgers.values())
     apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
     grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
     watcher = Watcher({hospital.name: hospital for hospital in hospitals}, planned_epsilons(plan), display)

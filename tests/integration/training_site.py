@@ -34,7 +34,7 @@ def main():
     signed = (folder / "roster.cbor").read_bytes()
     identity = Identity.from_file(name, folder / f"{name}.key")
     agreement = Agreement(identity, {name: identity}, signed, verify_roster(signed).roster)
-    ledgers = RunBudget(plan, settings["run"], folder / "ledgers", cap=8.0).open([name])
+    ledgers = RunBudget(plan, settings["run"], folder / "ledgers", cap=8.0).open([name])  # charged round by round
     hospital = make_hospital(
         plan,
         site,
