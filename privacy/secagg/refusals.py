@@ -95,6 +95,14 @@ class TwoPartyRefused(RefusalError):
     exit_code = 5
 
 
+class FingerprintRefused(RefusalError):
+    """The roster is another one than that whose fingerprint was read out."""
+
+    code = "FW-SECAGG-017"
+    exit_code = 5
+    default_fix = "Ask the others for their copy and compare again; do not approve this one."
+
+
 # --- key epoch ----------------------------------------------------------------------------------
 
 

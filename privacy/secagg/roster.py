@@ -24,6 +24,7 @@ from fedward.privacy.secagg.identity import Identity, fingerprint, verify
 from fedward.privacy.secagg.kdf import secagg_hash
 from fedward.privacy.secagg.refusals import (
     ApprovalRefused,
+    FingerprintRefused,
     NotAMemberRefused,
     RosterNotApprovedRefused,
     RosterRefused,
@@ -252,6 +253,17 @@ def require_own_approval(signed: bytes, identity: Identity) -> VerifiedRoster:
     if identity.name not in verified.approved:
         raise RosterNotApprovedRefused("This hospital has not approved this roster.")
     return verified
+
+
+def require_fingerprint(signed: bytes, spoken: str) -> None:
+    """Compares a roster with the fingerprint that others read out; spaces and case do not matter.
+
+    Raises:
+        FingerprintRefused: it is another roster than theirs.
+        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+    """
+    if "".join(spoken.lower().split()) != fingerprint(verify_roster(signed).hash).replace(" ", ""):
+        raise FingerprintRefused("The roster has another fingerprint than the one that was given.")
 
 
 def view(signed: bytes) -> RosterView:

@@ -1,0 +1,123 @@
+"""`fedward roster`: look at the agreement of a federation, approve it for one hospital, and check it.
+
+A roster counts at a hospital only once that hospital has approved its hash. What the commands print is
+meant to be read out by telephone: nothing else stops a coordinator from listing hospitals it invented.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fedward.privacy.secagg.roster import RosterView
+
+app = typer.Typer(no_args_is_help=True)
+
+RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Name = Annotated[str, typer.Option("--name", help="This hospital's name on the roster.")]
+Key = Annotated[Path, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
+
+
+@app.command("show")
+def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
+    """Show every member with its fingerprint and approval, and what the threshold rule gives.
+
+    Example: fedward roster show federation.roster
+    """
+    from fedward.privacy.secagg.roster import view
+
+    shown = view(roster.read_bytes())
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(shown), sort_keys=True))
+        return
+    _print(shown)
+
+
+@app.command("approve")
+def approve_command(
+    roster: RosterFile,
+    name: Name,
+    key: Key,
+    fingerprint: Annotated[
+        str, typer.Option("--fingerprint", help="The roster fingerprint that the other hospitals read out to you.")
+    ],
+) -> None:
+    """Add this hospital's approval to the roster file, after comparing fingerprints by telephone.
+
+    Example: fedward roster approve federation.roster --name st-anna --key anna.key --fingerprint "1a2b 3c4d ..."
+    """
+    from fedward.privacy.secagg.identity import Identity
+    from fedward.privacy.secagg.roster import approve, require_fingerprint
+
+    signed = roster.read_bytes()
+    require_fingerprint(signed, fingerprint)
+    _replace(roster, approve(signed, Identity.from_file(name, key)))
+    typer.echo(f"{name} has approved the roster.")
+
+
+@app.command("merge")
+def merge_command(
+    roster: RosterFile,
+    others: Annotated[list[Path], typer.Argument(metavar="COPY...", help="Copies with other approvals.", exists=True)],
+) -> None:
+    """Join the approvals on several copies of one roster into the first file."""
+    from fedward.privacy.secagg.roster import merge_approvals, verify_roster
+
+    merged = merge_approvals([roster.read_bytes(), *(other.read_bytes() for other in others)])
+    _replace(roster, merged)
+    typer.echo(f"{len(verify_roster(merged).approved)} hospitals have approved the roster.")
+
+
+@app.command("verify")
+def verify_command(roster: RosterFile, name: Name, key: Key, as_json: AsJson = False) -> None:
+    """Check every signature on the roster, and that this hospital has approved it.
+
+    Exit status 5 if this hospital has not approved it, 7 or 11 if a signature or the file is wrong.
+
+    Example: fedward roster verify federation.roster --name st-anna --key anna.key
+    """
+    from fedward.privacy.secagg.identity import Identity
+    from fedward.privacy.secagg.roster import require_own_approval
+
+    verified = require_own_approval(roster.read_bytes(), Identity.from_file(name, key))
+    missing = sorted(verified.roster.keys.keys() - verified.approved)
+    if as_json:
+        typer.echo(json.dumps({"approved": sorted(verified.approved), "missing": missing}, sort_keys=True))
+        return
+    typer.echo("The roster is valid and this hospital has approved it.")
+    if missing:
+        typer.echo(f"Not yet approved by: {', '.join(missing)}.")
+
+
+def _print(shown: RosterView) -> None:
+    table = Table(title=f"Roster of {shown.federation}", title_justify="left")
+    for heading in ("hospital", "approved", "fingerprint"):
+        table.add_column(heading, overflow="fold")
+    for member in shown.members:
+        table.add_row(member.name, "yes" if member.approved else "no", member.fingerprint)
+    table.add_row("(coordinator)", "", shown.coordinator_fingerprint)
+    console = Console()
+    console.print(table)
+    console.print(f"Roster fingerprint: {shown.roster_fingerprint}", soft_wrap=True)
+    console.print(
+        f"At most {shown.colluders} may collude with the coordinator; with all {len(shown.members)} invited, "
+        f"{shown.threshold} must stay and {shown.dropouts} may drop out; no round with fewer than {shown.min_cohort}.",
+        soft_wrap=True,
+    )
+    if shown.unsafe_two_party:
+        console.print("UNSAFE: two hospitals may run alone, and then each learns the other's delta.", style="bold red")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Writes beside the file and renames, so that an interrupted command leaves one roster whole."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)
