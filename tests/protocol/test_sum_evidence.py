@@ -1,0 +1,110 @@
+"""A hospital recomputes the sum from what the coordinator saw, whole or by chunks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedward.privacy.secagg import Chunk, RingVector, merkle
+from fedward.privacy.secagg.messages import SumEvidence
+from fedward.privacy.secagg.refusals import EvidenceRefused, FalseSumRefused, LegOrderRefused
+
+
+@pytest.fixture
+def finished(federation, monkeypatch):
+    """A round of five in which one hospital dropped out before and one after its upload; chunks of 64 bytes."""
+    monkeypatch.setattr(merkle, "CHUNK_BYTES", 64)
+    fed = federation(5)
+    attempt = fed.server.begin_round(fed.terms(1))
+    total = fed.run(attempt, {2: {"hospital-4"}})
+    assert len(total.survivors) == 4
+    return fed, attempt, total
+
+
+def chunks(fed, total, index):
+    return {
+        name: Chunk(
+            fed.vectors[name][index * 64 : (index + 1) * 64], tuple(merkle.proof(fed.vectors[name].data, index))
+        )
+        for name in total.survivors
+    }
+
+
+def test_the_whole_sum(finished):
+    fed, attempt, total = finished
+    fed.clients["hospital-0"].check_sum(attempt.evidence(), fed.vectors, total.sum)
+
+
+def test_every_chunk_of_the_sum(finished):
+    fed, attempt, total = finished
+    count = merkle.chunk_count(total.layout.nbytes)
+    assert count > 2
+    for index in range(count):
+        fed.clients["hospital-0"].check_sum_chunk(attempt.evidence(), index, chunks(fed, total, index), total.sum)
+
+
+def test_a_false_byte_is_found_in_its_chunk(finished):
+    fed, attempt, total = finished
+    false = RingVector(total.layout, total.sum.buffer.copy())
+    false.segment("metrics")[0] ^= 1
+    last = merkle.chunk_count(total.layout.nbytes) - 1
+    client = fed.clients["hospital-0"]
+    client.check_sum_chunk(attempt.evidence(), 0, chunks(fed, total, 0), false)
+    with pytest.raises(FalseSumRefused):
+        client.check_sum_chunk(attempt.evidence(), last, chunks(fed, total, last), false)
+
+
+def test_chunks_that_were_not_signed_are_refused(finished):
+    fed, attempt, total = finished
+    given = chunks(fed, total, 0)
+    client = fed.clients["hospital-0"]
+    altered = given["hospital-1"].data.copy()
+    altered[0] ^= 1
+    for bad in (
+        given | {"hospital-1": replace(given["hospital-1"], data=altered)},
+        given | {"hospital-1": given["hospital-2"]},
+        {name: chunk for name, chunk in given.items() if name != "hospital-1"},
+    ):
+        with pytest.raises(EvidenceRefused):
+            client.check_sum_chunk(attempt.evidence(), 0, bad, total.sum)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: {"ctx": b"c" * 32},
+        lambda e: {"b": e.b | {"hospital-1": b"x" * 32}},
+        lambda e: {"R": dict.fromkeys(e.R, b"x" * 32)},
+        lambda e: {"R": {}, "envelopes": {}},
+        lambda e: {"b": {name: b for name, b in e.b.items() if name != "hospital-1"}},
+        lambda e: {"envelopes": {name: sealed[:-1] + b"x" for name, sealed in e.envelopes.items()}},
+        lambda e: {"heads": {name: head for name, head in e.heads.items() if name != "hospital-4"}},
+        lambda e: {"uploads": {name: head for name, head in e.uploads.items() if name != "hospital-1"}},
+    ],
+)
+def test_evidence_that_does_not_match_what_was_confirmed_is_refused(finished, change):
+    fed, attempt, total = finished
+    evidence = SumEvidence.from_bytes(attempt.evidence())
+    altered = replace(evidence, **change(evidence)).to_bytes()
+    with pytest.raises(EvidenceRefused):
+        fed.clients["hospital-0"].check_sum(altered, fed.vectors, total.sum)
+
+
+def test_evidence_needs_a_finished_round_and_a_confirmation(federation, finished):
+    fed, attempt, total = finished
+    with pytest.raises(LegOrderRefused):
+        fed.clients["hospital-4"].check_sum(attempt.evidence(), fed.vectors, total.sum)
+    with pytest.raises(LegOrderRefused):
+        fed.server.begin_round(fed.terms(2)).evidence()
+
+
+def test_evidence_holds_no_secret_that_unmasking_did_not_reveal(finished):
+    _, attempt, total = finished
+    evidence = SumEvidence.from_bytes(attempt.evidence())
+    assert set(evidence.b) == set(total.survivors)
+    assert set(evidence.R) == set(evidence.envelopes) == {"hospital-4"}
+    assert not evidence.b.keys() & evidence.R.keys()
+    assert not set(evidence.b.values()) & set(evidence.R.values())
+    np.testing.assert_array_equal(attempt.finish().sum.buffer, total.sum.buffer)
