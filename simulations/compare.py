@@ -30,7 +30,7 @@ class EvaluationSet:
     """Evaluation patients of all hospitals together, for the simulator's eyes only.
 
     Attributes:
-        records: encoded, hospital after hospital.
+        records: encoded, all hospitals together.
         site: int64 ``[N]``, which hospital each record belongs to.
     """
 
@@ -51,7 +51,7 @@ def evaluation_set(sites: Sequence[SiteData], plan: Plan, files: ModelFiles, mod
     examples = [example for site in sites for example in site.evaluation]
     owner = [index for index, site in enumerate(sites) for _ in site.evaluation]
     records = Records.encode(examples, files, model, max_tokens=plan.adapter.max_tokens)
-    return EvaluationSet(records, np.array(owner, dtype=np.int64))
+    return EvaluationSet(records, np.array(owner, dtype=np.int64)[records.order])
 
 
 def train_apart(

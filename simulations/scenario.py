@@ -44,7 +44,7 @@ class SpeedConfig(Section):
     """Settings that change how fast a run is and nothing else."""
 
     hospitals_at_once: Annotated[int, Field(ge=1, le=64)] = 2
-    microbatch: Annotated[int, Field(ge=1)] = 256
+    microbatch: Annotated[int, Field(ge=1)] = 64
     torch_threads: Annotated[int, Field(ge=1, le=256)] = 1
 
 
