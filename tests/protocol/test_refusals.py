@@ -11,6 +11,7 @@ from fedward.errors import AuthenticationError, FedwardError, QuorumError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import (
     LocalPolicy,
+    RingVector,
     SecAggClient,
     SecAggServer,
     Segment,
@@ -25,6 +26,7 @@ from fedward.privacy.secagg.layout import RingOverflowError
 from fedward.privacy.secagg.messages import Ciphertexts, EpochInvite, HeadsAndMail, Survivors
 from fedward.privacy.secagg.refusals import RefusalError
 
+OTHER = VectorLayout((Segment("adapter", 38, 32, 2.0**-10, 4.0),))
 OVERFLOWING = VectorLayout((Segment("adapter", 3, 16, 2.0**-10, 8.0),))
 
 
@@ -45,11 +47,15 @@ def code_of(call, *arguments, **options):
         ("FW-SECAGG-032", {"cohort": ("hospital-0", "hospital-0", "hospital-1", "hospital-2")}),
         ("FW-SECAGG-032", {"cohort": ("hospital-0", "hospital-1", "hospital-2")}),
         ("FW-SECAGG-032", {"attempt": 1, "cohort": ("hospital-1", "hospital-2", "hospital-3")}),
+        ("FW-SECAGG-032", {"attempt": 1, "cohort": ("hospital-1", "hospital-0", "hospital-2", "hospital-3")}),
+        ("FW-SECAGG-032", {"attempt": 1, "cohort": ("hospital-0", "hospital-0", "hospital-1", "hospital-2")}),
+        ("FW-SECAGG-032", {"attempt": 1, "first_cohort": ("hospital-0", "hospital-1", "hospital-2")}),
         ("FW-SECAGG-033", {"threshold": 2}),
         ("FW-SECAGG-033", {"threshold": 5}),
         ("FW-SECAGG-033", {"attempt": 1, "threshold": 4, "cohort": ("hospital-0", "hospital-1", "hospital-2")}),
         ("FW-SECAGG-035", {"base_model_hash": b"m" * 32}),
         ("FW-SECAGG-036", {"layout_hash": b"l" * 32}),
+        ("FW-SECAGG-036", {"layout_hash": OTHER.hash(), "segments": OTHER.to_value()}),
         ("FW-SECAGG-036", {"segments": []}),
         ("FW-SECAGG-036", {"segments": VectorLayout((Segment("x", 1, 32, 1.0, 1.0),)).to_value()}),
         ("FW-SECAGG-037", {"plan_hash": b"p" * 32}),
@@ -83,6 +89,23 @@ def test_a_smaller_cohort_than_this_hospital_wants_is_refused(federation):
     fed.start_client("hospital-0", min_cohort=5)
     manifest = fed.server.begin_round(fed.terms(1)).requests()["hospital-0"]
     assert code_of(fed.clients["hospital-0"].accept_manifest, manifest) == "FW-SECAGG-034"
+
+
+def test_a_cohort_with_a_hospital_outside_the_key_epoch_is_refused(federation):
+    fed = federation(4, approvers=["hospital-0", "hospital-1", "hospital-2"], epoch=False)
+    fed.names = fed.names[:3]
+    assert fed.begin_epoch() == fed.names
+    manifest = fed.server.begin_round(fed.terms(1)).manifest
+    cohort = (*fed.names, "hospital-3")
+    forged = fed.forge(manifest, first_cohort=cohort, cohort=cohort)
+    assert code_of(fed.clients["hospital-0"].accept_manifest, forged) == "FW-SECAGG-032"
+
+
+def test_a_vector_of_another_layout_is_refused(federation):
+    fed = federation(4)
+    client = fed.clients["hospital-0"]
+    client.accept_manifest(fed.server.begin_round(fed.terms(1)).requests()["hospital-0"])
+    assert code_of(client.contribute, RingVector.zeros(OTHER), b"l" * 32) == "FW-SECAGG-043"
 
 
 def test_an_expired_key_epoch_is_refused(federation):
