@@ -74,7 +74,6 @@ class LocalTrainer:
             expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
             private=privacy.private,
         )
-        self._optimizer, self._rates = optimizer, [group["lr"] for group in optimizer.param_groups]
         self._steps = 0
         self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
         self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch, backend=backend)
@@ -89,7 +88,7 @@ class LocalTrainer:
         for _ in range(steps):
             if between_steps is not None:
                 between_steps()
-            self._set_rates()
+            self._steps += 1
             rows, patients = self._sampler.sample()
             self._engine.step(self._losses, rows, patients)
             if self._steps == 1 and (rows.size or self._plan.privacy.private):
@@ -105,14 +104,6 @@ class LocalTrainer:
         if self._plan.privacy.private:
             row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
             sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
-
-    def _set_rates(self) -> None:
-        """Learning rates fall linearly to a tenth over the plan's steps: late steps average the noise of early ones."""
-        training = self._plan.training
-        done = min(1.0, self._steps / (training.rounds * training.local_steps))
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * (1.0 - 0.9 * done) if training.schedule == "linear" else rate
-        self._steps += 1
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
         logits = self._records.inputs.logits(self._model, rows)
