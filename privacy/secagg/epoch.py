@@ -91,8 +91,6 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
     answered = recall(keys.answers, "bundles", request)
     if answered is not None:
         return state, answered
-    if not keys.private:
-        raise LegOrderRefused("The keys of this epoch are complete.")
     bodies = {peer: _open_bundle(party, state, peer, sealed) for peer, sealed in message.bundles.items()}
     for peer in bodies:
         _require_approval(party, peer, message.approvals)

@@ -17,13 +17,26 @@ from fedward.privacy.secagg import (
     Segment,
     VectorLayout,
     approve,
+    merkle,
     minimum_threshold,
     publish,
     refusals,
     verify_roster,
 )
+from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.layout import RingOverflowError
-from fedward.privacy.secagg.messages import Ciphertexts, EpochInvite, HeadsAndMail, Survivors
+from fedward.privacy.secagg.messages import (
+    Bundles,
+    Ciphertexts,
+    Complaint,
+    Confirm,
+    EpochInvite,
+    HeadsAndMail,
+    KemCiphertext,
+    SharePackage,
+    Survivors,
+    UploadHeader,
+)
 from fedward.privacy.secagg.refusals import RefusalError
 
 OTHER = VectorLayout((Segment("adapter", 38, 32, 2.0**-10, 4.0),))
@@ -185,6 +198,75 @@ def test_survivors_without_this_hospital_or_with_another_upload_are_refused(fede
     assert code_of(client.confirm, replace(survivors, uploads=without_me).to_bytes()) == "FW-SECAGG-061"
     forged = survivors.uploads | {"hospital-1": survivors.uploads["hospital-2"]}
     assert code_of(client.confirm, replace(survivors, uploads=forged).to_bytes()) == "FW-SECAGG-062"
+
+
+def test_a_survivor_that_sent_no_package_is_refused(federation):
+    """A colluder that stayed silent in leg 1 signs an upload after all, to count as a survivor."""
+    fed = federation(5)
+    attempt = fed.server.begin_round(fed.terms(1))
+    heads = fed.packages(attempt, lost={"hospital-4"})
+    survivors = Survivors.from_bytes(fed.uploads(attempt, heads)["hospital-0"])
+    genuine = UploadHeader.from_bytes(Envelope.from_bytes(survivors.uploads["hospital-1"]).body)
+    late = fed.identities["hospital-4"].seal("upload", replace(genuine, site="hospital-4"))
+    padded = replace(survivors, uploads=survivors.uploads | {"hospital-4": late})
+    assert code_of(fed.clients["hospital-0"].confirm, padded.to_bytes()) == "FW-SECAGG-062"
+
+
+def test_bundles_of_another_epoch_or_of_this_hospital_itself_are_refused(federation):
+    fed = federation(4)
+    roster_hash = verify_roster(fed.signed).hash
+
+    def bundles(epoch):
+        invite = fed.coordinator.seal("epoch-invite", EpochInvite(roster_hash, epoch, "run-1"))
+        return {name: fed.clients[name].key_bundle(invite) for name in fed.names}
+
+    old, new = bundles(2), bundles(3)
+    client = fed.clients["hospital-0"]
+    for wrong in ({"hospital-1": old["hospital-1"]}, {"hospital-0": new["hospital-0"]}):
+        assert code_of(client.accept_bundles, Bundles(3, wrong, {}).to_bytes()) == "FW-SECAGG-023"
+    assert code_of(client.accept_bundles, Bundles(2, {}, {}).to_bytes()) == "FW-SECAGG-022"
+    last = fed.clients["hospital-3"]
+    last.accept_bundles(Bundles(3, {"hospital-2": new["hospital-2"]}, {}).to_bytes())
+    fed.clients["hospital-0"].accept_bundles(Bundles(3, {"hospital-3": new["hospital-3"]}, {}).to_bytes())
+    uninvited = KemCiphertext(roster_hash, 3, "hospital-0", "hospital-3", bytes(1088))
+    sealed = fed.identities["hospital-0"].seal("kem-ciphertext", uninvited)
+    message = Ciphertexts(3, {"hospital-0": sealed})
+    assert code_of(last.accept_ciphertexts, message.to_bytes()) == "FW-SECAGG-024"
+
+
+def test_the_coordinator_takes_no_package_or_upload_that_contradicts_its_signature(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    for name, manifest in attempt.requests().items():
+        package = SharePackage.from_bytes(fed.contribute(name, manifest))
+        other_mail = dict.fromkeys(package.mail, bytes(80))
+        for wrong in (replace(package, envelope=package.envelope[:-1] + b"x"), replace(package, mail=other_mail)):
+            assert code_of(attempt.add_package, name, wrong.to_bytes()) == "FW-SECAGG-090"
+        attempt.add_package(name, package.to_bytes())
+    heads = attempt.close_packages()
+    upload = fed.clients["hospital-0"].mask(heads["hospital-0"])
+    header = UploadHeader.from_bytes(Envelope.from_bytes(upload.header).body)
+    identity = fed.identities["hospital-0"]
+    elsewhere = identity.seal("upload", replace(header, heads_hash=b"h" * 32))
+    assert code_of(attempt.add_upload, "hospital-0", elsewhere, upload.vector) == "FW-SECAGG-090"
+    attempt.add_upload("hospital-0", upload.header, upload.vector)
+    second = upload.vector.copy()
+    second[0] ^= 1
+    again = identity.seal("upload", replace(header, digest=merkle.root(second.data)))
+    assert code_of(attempt.add_upload, "hospital-0", again, second) == "FW-SECAGG-090"
+
+
+def test_the_coordinator_takes_no_complaint_or_confirmation_about_something_else(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    heads = fed.packages(attempt)
+    ctx, identity = HeadsAndMail.from_bytes(heads["hospital-0"]).ctx, fed.identities["hospital-0"]
+    for against in ("hospital-0", "stranger"):
+        complaint = identity.seal("complaint", Complaint(ctx, "hospital-0", against, "mail"))
+        assert code_of(attempt.add_complaint, "hospital-0", complaint) == "FW-SECAGG-090"
+    fed.uploads(attempt, heads)
+    other = identity.seal("confirm", Confirm(ctx, "hospital-0", b"s" * 32))
+    assert code_of(attempt.add_confirm, "hospital-0", other) == "FW-SECAGG-090"
 
 
 def test_the_coordinator_takes_no_bad_reply_and_keeps_the_good_ones(federation, sum_of):

@@ -81,6 +81,7 @@ def test_chunks_that_were_not_signed_are_refused(finished):
         lambda e: {"b": {name: b for name, b in e.b.items() if name != "hospital-1"}},
         lambda e: {"envelopes": {name: sealed[:-1] + b"x" for name, sealed in e.envelopes.items()}},
         lambda e: {"heads": {name: head for name, head in e.heads.items() if name != "hospital-4"}},
+        lambda e: {"uploads": e.uploads | {"stranger": e.uploads["hospital-1"]}},
         lambda e: {"uploads": {name: head for name, head in e.uploads.items() if name != "hospital-1"}},
     ],
 )
