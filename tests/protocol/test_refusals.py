@@ -35,6 +35,7 @@ from fedward.privacy.secagg.messages import (
     KemCiphertext,
     SharePackage,
     Survivors,
+    UnmaskShares,
     UploadHeader,
 )
 from fedward.privacy.secagg.refusals import RefusalError
@@ -267,6 +268,40 @@ def test_the_coordinator_takes_no_complaint_or_confirmation_about_something_else
     fed.uploads(attempt, heads)
     other = identity.seal("confirm", Confirm(ctx, "hospital-0", b"s" * 32))
     assert code_of(attempt.add_confirm, "hospital-0", other) == "FW-SECAGG-090"
+
+
+def test_the_coordinator_hears_only_whom_it_asked_about_what_it_asked(federation):
+    fed = federation(5)
+    attempt = fed.server.begin_round(fed.terms(1))
+    heads = fed.packages(attempt, lost={"hospital-4"})
+    genuine = fed.clients["hospital-0"].mask(heads["hospital-0"])
+    header = UploadHeader.from_bytes(Envelope.from_bytes(genuine.header).body)
+    late = fed.identities["hospital-4"].seal("upload", replace(header, site="hospital-4"))
+    assert code_of(attempt.add_upload, "hospital-4", late, genuine.vector) == "FW-SECAGG-090"
+    for other in (replace(header, ctx=b"c" * 32), replace(header, site="hospital-1")):
+        sealed = fed.identities["hospital-0"].seal("upload", other)
+        assert code_of(attempt.add_upload, "hospital-0", sealed, genuine.vector) == "FW-SECAGG-090"
+    confirmations = fed.confirms(attempt, fed.uploads(attempt, heads))
+    sealed = fed.clients["hospital-0"].unmask(confirmations["hospital-0"])
+    shares = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
+    fewer = replace(shares, b={"hospital-0": shares.b["hospital-0"]})
+    swapped = replace(shares, b={}, R=shares.b)
+    for wrong in (fewer, swapped):
+        sealed = fed.identities["hospital-0"].seal("unmask", wrong)
+        assert code_of(attempt.add_unmask, "hospital-0", sealed) == "FW-SECAGG-090"
+
+
+def test_an_epoch_that_was_overtaken_is_not_adopted(federation):
+    fed = federation(4)
+    old = fed.server.begin_epoch("run-1")
+    for name, invite in old.invites().items():
+        old.add_bundle(name, fed.clients[name].key_bundle(invite))
+    for name, bundles in old.close_bundles().items():
+        old.add_ciphertexts(name, fed.clients[name].accept_bundles(bundles))
+    for name, ciphertexts in old.close_ciphertexts().items():
+        old.add_ack(name, fed.clients[name].accept_ciphertexts(ciphertexts))
+    fed.server.begin_epoch("run-1")
+    assert code_of(fed.server.finish_epoch, old) == "FW-SECAGG-004"
 
 
 def test_the_coordinator_takes_no_bad_reply_and_keeps_the_good_ones(federation, sum_of):

@@ -64,6 +64,15 @@ def test_an_unsafe_roster_is_not_published(changes):
         publish(roster(**changes), COORDINATOR)
 
 
+def test_only_the_coordinator_publishes_and_only_members_approve():
+    stranger = Identity.from_seed("stranger", b"s" * 32)
+    with pytest.raises(RosterRefused):
+        publish(roster(), stranger)
+    for outsider in (stranger, Identity.from_seed("anna", b"s" * 32)):
+        with pytest.raises(NotAMemberRefused):
+            approve(publish(roster(), COORDINATOR), outsider)
+
+
 def test_a_roster_counts_only_where_it_was_approved():
     signed = publish(roster(), COORDINATOR)
     with pytest.raises(RosterNotApprovedRefused):
