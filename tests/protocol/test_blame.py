@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import RoundLostError, ShareRefused
+from fedward.privacy.secagg import RoundLostError, ShareRefused, kdf
 from fedward.privacy.secagg.blame import Dispute, UnprovenBlameError, leave_out, verify_blame
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import HeadsAndMail, PackageHead, SharePackage, UnmaskShares
@@ -165,6 +165,23 @@ def test_a_dealer_of_useless_secrets_loses_the_round_and_is_left_out_of_the_next
     np.testing.assert_array_equal(
         fed.run(second).sum.buffer, sum_of([name for name in fed.names if name != LIAR], 2).buffer
     )
+
+
+@pytest.mark.parametrize("sealed_bytes", [3 * 32, 2 * 32, 4 * 32])
+def test_a_hospital_that_seals_other_seeds_than_it_committed_to_is_named_when_it_drops_out(federation, sealed_bytes):
+    """Taken out of the sum unchecked, such seeds would make it wrong without anybody noticing."""
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    for name, manifest in attempt.requests().items():
+        package = fed.contribute(name, manifest)
+        if name == LIAR:
+            live = fed.clients[name]._state.live[0]
+            package = rewrite(fed, package, envelope=kdf.seal_envelope(live.R, live.ctx, name, bytes(sealed_bytes)))
+        attempt.add_package(name, package)
+    survivors = fed.uploads(attempt, attempt.close_packages(), lost={LIAR})
+    with pytest.raises(RoundLostError):
+        fed.unmask(attempt, fed.confirms(attempt, survivors))
+    assert [(blame.site, blame.reason) for blame in attempt.blames] == [(LIAR, "secret")]
 
 
 def test_disputes_take_turns():
