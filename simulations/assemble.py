@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fedward
-from fedward.adapter import Vector
 from fedward.client.models.registry import ModelFiles
+from fedward.client.training import predict
 from fedward.metrics import auroc, bootstrap_interval
 from fedward.plan import Plan
-from fedward.simulations.certificate import certificate
-from fedward.simulations.compare import EvaluationSet, score
+from fedward.simulations.compare import Comparison, EvaluationSet, Probabilities
 from fedward.simulations.egress import egress
 from fedward.simulations.federation import Outcome
 from fedward.simulations.result import (
@@ -24,6 +22,7 @@ from fedward.simulations.result import (
     Auroc,
     BaseModelFacts,
     HospitalResult,
+    Privacy,
     RunResult,
     ScenarioFacts,
     Seconds,
@@ -31,16 +30,6 @@ from fedward.simulations.result import (
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.sites import SiteData
 from fedward.simulations.synthetic import bayes_auroc
-
-Probabilities = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Adapters trained beside the federation: one per hospital alone, and one on everything pooled."""
-
-    alone: Mapping[str, Vector]
-    central: Vector | None
 
 
 @dataclass(frozen=True)
@@ -67,12 +56,10 @@ def non_private_reasons(facts: Facts) -> list[str]:
     return reasons
 
 
-def assemble(facts: Facts, adapter_sha256: str, seconds: Mapping[str, float]) -> RunResult:
+def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mapping[str, float]) -> RunResult:
     """The document behind result.json, the table and the report."""
     plan, outcome = facts.plan, facts.outcome
-    federated = score(outcome.model, outcome.adapter, facts.evaluation)
-    alone = {name: score(outcome.model, vector, facts.evaluation) for name, vector in facts.comparison.alone.items()}
-    privacy = certificate(plan, private=not non_private_reasons(facts))
+    federated, alone = predict(outcome.model, outcome.adapter, facts.evaluation.records), facts.comparison.alone
     return RunResult(
         fedward_version=fedward.__version__,
         created=datetime.now(UTC),
@@ -105,16 +92,14 @@ def assemble(facts: Facts, adapter_sha256: str, seconds: Mapping[str, float]) ->
             total=sum(seconds.values()),
             data=seconds.get("data", 0.0),
             federated=seconds.get("federated", 0.0),
-            local=seconds.get("local", 0.0),
-            central=seconds.get("central", 0.0),
+            comparison=seconds.get("comparison", 0.0),
         ),
     )
 
 
 def _auroc(facts: Facts, federated: Probabilities, alone: Mapping[str, Probabilities]) -> Auroc:
     evaluation, seed = facts.evaluation, facts.scenario.seed
-    central = facts.comparison.central
-    pooled = None if central is None else score(facts.outcome.model, central, evaluation)
+    pooled = facts.comparison.central
     own = [_own(facts, index, alone[site.name]) for index, site in enumerate(facts.sites) if site.name in alone]
     return Auroc(
         federated=evaluation.auroc(federated),

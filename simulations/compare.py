@@ -6,13 +6,13 @@ records is what no deployment may do; only a simulation can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.adapter import Vector
 from fedward.client.data import Example
 from fedward.client.models.adapter_model import AdapterModel, get_vector
 from fedward.client.models.for_plan import build_for_plan
@@ -22,7 +22,13 @@ from fedward.client.training import LocalTrainer, predict
 from fedward.metrics import bootstrap_interval, stratified_auroc
 from fedward.plan import Plan
 from fedward.privacy.stream import SecureStream
+from fedward.simulations.scenario import Scenario
+from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
+from fedward.simulations.terminal import RunDisplay
+
+Probabilities = NDArray[np.float64]
+POOLED = "(pooled)"
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,25 @@ def evaluation_set(sites: Sequence[SiteData], plan: Plan, files: ModelFiles, mod
 
 def train_apart(
     examples: Sequence[Example],
+    evaluation: EvaluationSet,
     plan: Plan,
     files: ModelFiles,
     stream: SecureStream,
     *,
     hospitals: int = 1,
     microbatch: int | None = None,
-) -> Vector:
-    """Trains one adapter on ``examples`` without any federation; ``hospitals`` says how many were pooled."""
+) -> Probabilities:
+    """Trains one adapter on ``examples`` without any federation and scores everybody's evaluation patients.
+
+    Args:
+        examples: training patients of one hospital, or of several pooled.
+        evaluation: evaluation patients of all hospitals.
+        plan: steps, noise and sampling rate.
+        files: the base model.
+        stream: noise and sampling.
+        hospitals: how many hospitals were pooled; the denominator grows with it.
+        microbatch: records per forward pass.
+    """
     model = build_for_plan(plan, files)
     records = Records.encode(examples, files, model, max_tokens=plan.adapter.max_tokens)
     trainer = LocalTrainer(
@@ -74,11 +91,52 @@ def train_apart(
         patients_per_site=plan.privacy.patients_per_site * hospitals,
         microbatch=microbatch,
     )
-    start = get_vector(model)
-    trainer.run(start, plan.training.rounds * plan.training.local_steps)
-    return get_vector(model)
+    trainer.run(get_vector(model), plan.training.rounds * plan.training.local_steps)
+    return predict(model, get_vector(model), evaluation.records)
 
 
-def score(model: AdapterModel, adapter: Vector, evaluation: EvaluationSet) -> NDArray[np.float64]:
-    """Probabilities of all evaluation patients under ``adapter``."""
-    return predict(model, adapter, evaluation.records)
+@dataclass(frozen=True)
+class Comparison:
+    """Probabilities of everybody's evaluation patients under the models trained beside the federation."""
+
+    alone: Mapping[str, Probabilities]
+    central: Probabilities | None
+
+
+def compare(
+    scenario: Scenario,
+    plan: Plan,
+    sites: Sequence[SiteData],
+    files: ModelFiles,
+    evaluation: EvaluationSet,
+    randomness: Randomness,
+    display: RunDisplay,
+) -> Comparison:
+    """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time."""
+    speed, wanted = scenario.speed, scenario.compare
+    jobs: dict[str, Future[Probabilities]] = {}
+
+    def submit(name: str, purpose: str, examples: Sequence[Example], hospitals: int) -> None:
+        stream = randomness.stream(purpose, name)
+        jobs[name] = pool.submit(
+            train_apart,
+            examples,
+            evaluation,
+            plan,
+            files,
+            stream,
+            hospitals=hospitals,
+            microbatch=speed.microbatch,
+        )
+
+    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
+        if wanted.central:  # the longest first
+            submit(POOLED, "pooled", [example for site in sites for example in site.train], len(sites))
+        for site in sites if wanted.local else []:
+            submit(site.name, "alone", site.train, 1)
+        display.phase("each hospital alone, and all data pooled", len(jobs))
+        for job in as_completed(jobs.values()):
+            job.result()
+            display.advance()
+    done = {name: job.result() for name, job in jobs.items()}
+    return Comparison({name: p for name, p in done.items() if name != POOLED}, done.get(POOLED))

@@ -176,8 +176,7 @@ class Seconds(Section):
     total: Amount
     data: Amount = 0.0
     federated: Amount
-    local: Amount
-    central: Amount
+    comparison: Amount = 0.0
 
 
 class RunResult(Section):

@@ -19,20 +19,21 @@ from typing import Literal
 
 import torch
 
-from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.models.registry import resolve
 from fedward.errors import OutputExistsError
 from fedward.plan import Plan
-from fedward.simulations.assemble import Comparison, Facts, assemble
+from fedward.simulations.assemble import Facts, assemble, non_private_reasons
 from fedward.simulations.budget import LIFETIME_EPSILON, RunBudget
 from fedward.simulations.card import write_adapter
-from fedward.simulations.compare import evaluation_set, train_apart
+from fedward.simulations.certificate import certificate
+from fedward.simulations.compare import compare, evaluation_set
 from fedward.simulations.federation import federate
 from fedward.simulations.planning import make_plan
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RESULT_FILE, RunResult, write_result
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import SiteData, make_sites
+from fedward.simulations.sites import make_sites
 from fedward.simulations.terminal import RunDisplay
 
 LEDGERS = "ledgers"
@@ -121,11 +122,14 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         )
         watch.lap("federated")
         evaluation = evaluation_set(sites, plan, files, outcome.model)
-        comparison = compare(scenario, plan, sites, files, randomness, display, watch)
+        comparison = compare(scenario, plan, sites, files, evaluation, randomness, display)
+        watch.lap("comparison")
         facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(outcome, facts, folder)
         watch.lap("writing")
-        result = assemble(facts, adapter_sha256, watch.seconds)
+        privacy = certificate(plan, private=not non_private_reasons(facts))
+        watch.lap("certificate")
+        result = assemble(facts, adapter_sha256, privacy, watch.seconds)
         write_result(result, folder)
         write_report(result, folder)
     display.finish(result, options.out)
@@ -143,34 +147,6 @@ def open_budget(plan: Plan, options: Options, folder: Path) -> RunBudget:
 def plan_epsilon(plan: Plan) -> float | None:
     """The budget the plan was made for; None without differential privacy."""
     return plan.privacy.epsilon if plan.privacy.private else None
-
-
-def compare(
-    scenario: Scenario,
-    plan: Plan,
-    sites: list[SiteData],
-    files: ModelFiles,
-    randomness: Randomness,
-    display: RunDisplay,
-    watch: Stopwatch,
-) -> Comparison:
-    """Trains each hospital alone and everything pooled, as far as the scenario asks for it."""
-    local, central = {}, None
-    if scenario.compare.local:
-        display.phase("each hospital alone", len(sites))
-        for site in sites:
-            stream = randomness.stream("alone", site.name)
-            local[site.name] = train_apart(site.train, plan, files, stream, microbatch=scenario.speed.microbatch)
-            display.advance()
-        watch.lap("local")
-    if scenario.compare.central:
-        display.phase("all data pooled", 1)
-        pooled = [example for site in sites for example in site.train]
-        stream = randomness.stream("pooled", "all")
-        central = train_apart(pooled, plan, files, stream, hospitals=len(sites), microbatch=scenario.speed.microbatch)
-        display.advance()
-        watch.lap("central")
-    return Comparison(local, central)
 
 
 def check_output(options: Options) -> None:

@@ -88,7 +88,7 @@ def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
         f"Sent       {wording.size(result.bytes_per_round_per_hospital)} per round and hospital, masked; "
         f"secure sum {exact}; {result.rounds} rounds",
         f"Time       {wording.duration(seconds.total)} (federated {wording.duration(seconds.federated)}, "
-        f"local {wording.duration(seconds.local)}, central {wording.duration(seconds.central)})",
+        f"comparison {wording.duration(seconds.comparison)})",
     ]
     if out is not None:
         lines.append(f"Written    {out / 'report.html'}, {out / 'result.json'}, {out / 'adapter'}")
