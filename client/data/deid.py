@@ -87,9 +87,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 _NEED_DIGIT = frozenset({"IP", "SSN", "MRN", "DATE", "PHONE", "ADDRESS", "AGE", "ID"})
 _DIGIT = re.compile(r"\d")
-_TAG = re.compile(
-    rf"(?:\b{_TITLE}\b\.?[ \t]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID)\]"
-)
+_TAG = re.compile(rf"(?:\b{_TITLE}\b\.?[ \t]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID)\]")
 
 
 @dataclass(frozen=True, slots=True)
