@@ -23,6 +23,8 @@ from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.scenario import load_scenario
 
 Column = list[float]
+FIRST_SEED = 11
+"""Draws below this were used while the defaults were chosen; the benchmark looks at none of them."""
 
 
 def run(scenario: str, seed: int, **options: Any) -> RunResult:
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--eicu", action="store_true", help="also the eICU demo (needs FEDWARD_DATA and minilm)")
     parser.add_argument("--only-eicu", action="store_true", help="the eICU demo alone")
     arguments = parser.parse_args()
-    seeds, console = list(range(1, arguments.seeds + 1)), Console()
+    seeds, console = [FIRST_SEED + i for i in range(arguments.seeds)], Console()
     parts: dict[str, Any] = {}
     if not arguments.only_eicu:
         parts["synthetic"] = synthetic(seeds)

@@ -55,7 +55,7 @@ class PrivacyPlan(Section):
     placement: Literal["local"] = "local"
     epsilon: Positive | None = 8.0
     delta: Fraction = 1e-5
-    clip: Positive = 0.5
+    clip: Positive = 2.0
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
     patients_per_site: Annotated[int, Field(ge=1)] = 400
     noise_multiplier: Annotated[float, Field(ge=0)] = 0.0

@@ -53,6 +53,6 @@ def test_every_shipped_scenario_loads():
 
 def test_the_plan_hash_pins_every_number():
     plan = Plan(name="x", base_model_sha256="0" * 64)
-    louder = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"clip": 0.5000000001})})
+    louder = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"clip": 2.0000000001})})
     assert plan.hash() != louder.hash()
     assert plan.hash() == Plan.model_validate(plan.model_dump()).hash()
