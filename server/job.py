@@ -17,8 +17,8 @@ from fedward.config import MAX_CONFIG_BYTES
 from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.server.echo import run_echo
 from fedward.server.flower import GridTransport
-from fedward.server.main import run_federation
 from fedward.server.grid import streaming
+from fedward.server.main import run_federation
 
 Job = Callable[[GridTransport, Path], None]
 

@@ -3,7 +3,7 @@ import pytest
 
 from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
-from fedward.strategies.registry import NeedsIndividualUpdatesError, STRATEGIES, UnknownStrategyError, make_strategy
+from fedward.strategies.registry import STRATEGIES, NeedsIndividualUpdatesError, UnknownStrategyError, make_strategy
 
 LAYOUT = AdapterLayout.of([("w", (5,))])
 
