@@ -13,7 +13,7 @@ from fedward.client.fleet import Incoming, MalformedObjectError, _unfold
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint, LinkLostError, OversizedMessageError, RunOverError
 from fedward.errors import FedwardError
-from fedward.flower import message_type, pack_request, unpack_reply
+from fedward.flower import message_type, pack_request, unpack_reply, unpack_request
 from fedward.legs import Reply, Request
 
 RUN, COORDINATOR, NODE = 7, 1, 42
@@ -150,7 +150,8 @@ def test_a_message_unfolds_to_what_was_sent():
     header, contents = folded(message("mask", b"p", vector=np.arange(100, dtype=np.uint8)))
     whole = _unfold(header, contents, 10_000)
     assert whole.metadata.message_id == header.message_id
-    assert np.array_equal(whole.content.array_records["blobs"]["vector"].numpy(), np.arange(100, dtype=np.uint8))
+    vector = unpack_request("mask", whole.content).blobs["vector"]
+    assert np.array_equal(vector, np.arange(100, dtype=np.uint8))
 
 
 def test_an_array_that_names_one_chunk_many_times_is_refused_before_it_is_built(monkeypatch):
