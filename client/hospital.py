@@ -39,6 +39,41 @@ class SegmentsRefusedError(PolicyError):
     default_fix = "The coordinator runs another plan or version; do not approve the run again before that is clear."
 
 
+class LedgerRequiredError(PolicyError):
+    """A hospital was set up for a private plan without a ledger."""
+
+    code = "FW-POLICY-012"
+    default_fix = "Give the hospital a state_dir, where its ledger is kept."
+
+
+class DeltaTooLargeError(PolicyError):
+    """The plan's delta is too large for the number of this hospital's patients."""
+
+    code = "FW-POLICY-015"
+    default_fix = "Ask for a plan with a smaller delta."
+
+
+class PopulationsError(PolicyError):
+    """The two populations of a hospital are not disjoint, or the sensitivity of its statistics is not one."""
+
+    code = "FW-POLICY-016"
+    default_fix = "Split by patient, with one record for each evaluation patient."
+
+
+class TrainedAlreadyError(PolicyError):
+    """A round was asked for again after its training had begun; its charge covers one training only."""
+
+    code = "FW-POLICY-013"
+    default_fix = "Let the round close without this hospital; it takes part in the next one."
+
+
+class WrongStartError(PolicyError):
+    """A manifest starts from another adapter or belongs to another run than this hospital has followed."""
+
+    code = "FW-POLICY-014"
+    default_fix = "Begin a new run that includes this hospital."
+
+
 class UnknownLegError(PolicyError):
     """A request names a leg that does not exist."""
 
@@ -85,6 +120,13 @@ class Hospital:
         microbatch: int | None = None,
         between_steps: Callable[[], None] | None = None,
     ) -> None:
+        if plan.privacy.private and ledger is None:
+            raise LedgerRequiredError("A private plan needs a ledger to charge.")
+        patients = len(set(train.names))
+        if plan.privacy.private and plan.privacy.delta * 10 * patients > 1:
+            raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training patients of this hospital).")
+        if set(train.names) & set(evaluation.names) or len(set(evaluation.names)) != len(evaluation.names):
+            raise PopulationsError("Training and evaluation patients overlap, or an evaluation patient occurs twice.")
         self.name = name
         self._plan, self._model, self._secagg = plan, model, secagg
         self._train, self._evaluation = train, evaluation
@@ -97,6 +139,7 @@ class Hospital:
         self._trainer.preflight()
         self._accepted: AcceptedManifest | None = None
         self._reservation: Reservation | None = None
+        self._run, self._trained = "", 0
         self._handlers: dict[str, Callable[[Request], Reply]] = {
             "join": lambda request: Reply(secagg.key_bundle(request.payload)),
             "bundles": lambda request: Reply(secagg.accept_bundles(request.payload)),
@@ -131,6 +174,7 @@ class Hospital:
         self._follower.follow(published)
         accepted = self._secagg.accept_manifest(manifest)
         self._check_segments(accepted)
+        self._check_start(accepted)
         self._accepted = accepted
         vector = self._train_round(accepted) if accepted.needs_training else None
         return Reply(self._secagg.contribute(vector, self._ledger_head()))
@@ -147,8 +191,17 @@ class Hospital:
         if accepted.layout != expected:
             raise SegmentsRefusedError("The manifest asks for other segments than the plan names for this round.")
 
+    def _check_start(self, accepted: AcceptedManifest) -> None:
+        manifest = accepted.manifest
+        self._run = self._run or manifest.run
+        if manifest.run != self._run or manifest.adapter_hash != adapter_hash(self.adapter, self._layout):
+            raise WrongStartError("The manifest does not continue the run that this hospital has followed.")
+
     def _train_round(self, accepted: AcceptedManifest) -> RingVector:
         plan, round_number = self._plan, accepted.manifest.round
+        if round_number <= self._trained:
+            raise TrainedAlreadyError("The training of this round had begun before.")
+        self._trained = round_number
         honest = accepted.manifest.threshold - self._colluders
         if self._ledger is not None:
             self._reservation = self._ledger.reserve(

@@ -23,7 +23,7 @@ from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.refusals import ResultSignatureRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.segments import DELTA, round_layout
+from fedward.privacy.segments import DELTA
 from fedward.strategies.registry import advance
 
 AUDITED_BYTES = 64 * 1024 * 1024
@@ -35,6 +35,17 @@ class SumNotShownError(IntegrityError):
 
     code = "FW-INTEGRITY-020"
     default_fix = "Stop the run and ask the coordinator for the masked vectors of the round."
+
+
+class UnwitnessedResultError(IntegrityError):
+    """The coordinator published a result of a round that this hospital did not confirm.
+
+    Only a hospital that confirmed a round can tell its true sum from an invented one. One that missed a round
+    therefore leaves the run, rather than train from an adapter that the coordinator may have chosen.
+    """
+
+    code = "FW-INTEGRITY-022"
+    default_fix = "Begin a new run that includes this hospital."
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,10 @@ class Follower:
             result = Result.from_bytes(body)
             if result.round <= self.round:
                 continue
-            ring_sum = self._ring_sum(result.round, published)
-            if self._live is not None and self._live.manifest.round == result.round:
-                self._recompute(result.round, ring_sum, published)
+            if self._live is None or self._live.manifest.round != result.round:
+                raise UnwitnessedResultError("A result is of a round that this hospital did not confirm.")
+            ring_sum = self._ring_sum(result.round, self._live.layout, published)
+            self._recompute(result.round, ring_sum, published)
             delta_sum = decode(ring_sum).get(DELTA)
             adapter = advance(self.plan.strategy, self.adapter, delta_sum, len(result.survivors), self.layout)
             self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=adapter_hash(adapter, self.layout))
@@ -93,21 +105,11 @@ class Follower:
         """Notes that this hospital contributes to the round of ``accepted``."""
         self._live = accepted
 
-    def _ring_sum(self, round_number: int, published: Published) -> RingVector:
+    def _ring_sum(self, round_number: int, layout: VectorLayout, published: Published) -> RingVector:
         blob = published.blobs.get(f"sum.{round_number}")
         if blob is None:
             raise SumNotShownError("A result came without its sum.")
-        return RingVector(self._layout_of(round_number), np.ascontiguousarray(blob))
-
-    def _layout_of(self, round_number: int) -> VectorLayout:
-        if self._live is not None and self._live.manifest.round == round_number:
-            return self._live.layout
-        # Without the manifest of a missed round: cohort and threshold enter only the declared noise of a
-        # layout, not the meaning of its words.
-        n = len(self.roster.roster.members)
-        return round_layout(
-            self.plan, parameters=self.layout.size, round_number=round_number, n0=n, honest=max(1, n - 1)
-        )
+        return RingVector(layout, np.ascontiguousarray(blob))
 
     def _recompute(self, round_number: int, ring_sum: RingVector, published: Published) -> None:
         if ring_sum.layout.nbytes * len(self.roster.roster.members) > AUDITED_BYTES:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import cbor2
 
@@ -55,7 +55,15 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
         raise MalformedMessageError(f"A message of {len(data)} bytes exceeds the cap of {limit} bytes.")
     try:
         stream = io.BytesIO(data)
-        value = cbor2.CBORDecoder(stream, max_depth=MAX_DEPTH + 2).decode()
+        value = cbor2.CBORDecoder(
+            stream,
+            max_depth=MAX_DEPTH + 2,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_NO_TAGS,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        ).decode()
         trailing = stream.read(1)
     except Exception as error:  # cbor2 raises many kinds on hostile input; all mean the same here
         raise MalformedMessageError("A message is not valid CBOR.") from error
@@ -65,6 +73,16 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
     if cbor2.dumps(value, canonical=True) != data:
         raise MalformedMessageError("A message is not in canonical form.")
     return value  # type: ignore[no-any-return]
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise MalformedMessageError("A message holds a tag.")
+
+
+_NO_TAGS = dict.fromkeys(
+    [0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799], _refuse_tag
+)
+"""Every tag that cbor2 would interpret. Shared values (28, 29) let a few bytes stand for a tree that never ends."""
 
 
 def _check_shape(value: object, depth: int) -> None:

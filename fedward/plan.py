@@ -7,9 +7,9 @@ expected batch and the noise come from the plan, never from a hospital's data.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedward.config import Section
 from fedward.messages import labelled_hash
@@ -53,7 +53,7 @@ class PrivacyPlan(Section):
 
     private: bool = True
     placement: Literal["local"] = "local"
-    epsilon: Positive | None = 8.0
+    epsilon: Positive = 8.0
     delta: Fraction = 1e-5
     clip: Positive = 2.0
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -64,6 +64,12 @@ class PrivacyPlan(Section):
     release_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
     evaluation_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
     unsafe_exact_evaluation: bool = False
+
+    @model_validator(mode="after")
+    def _delta_protects_everybody(self) -> Self:
+        if self.private and self.delta * 10 * self.patients_per_site > 1:
+            raise ValueError("delta exceeds 1 / (10 x patients_per_site): it would let whole records through")
+        return self
 
     @property
     def expected_batch(self) -> float:

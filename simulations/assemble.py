@@ -146,6 +146,7 @@ def _hospital(
         auroc_federated=auroc(labels, federated[rows]),
         auroc_federated_interval=interval(federated),
         epsilon=spent,
+        epsilon_lifetime=facts.outcome.lifetime.get(site.name),
     )
 
 

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import Event, epsilon
-from fedward.privacy.dpsgd.crosscheck import NOT_COVERED, Certificate, certify
+from fedward.privacy.dpsgd.crosscheck import ASSUMPTIONS, NOT_COVERED, Certificate, certify
 from fedward.privacy.segments import noises_evaluation
 from fedward.simulations.result import CrossCheck, Privacy, Release
 
+_SHARES = (
+    "Statistics carry shares of the noise: their part of epsilon holds against the coordinator as long as at least "
+    "{honest} hospitals in every sum add theirs and the secure sum hides each vector."
+)
 _EXACT_EVALUATION = "Evaluation patients: their score histograms left without noise (unsafe_exact_evaluation)."
+_RESULT = "The scores, intervals and patient counts in this result: exact, and known to the simulator only."
 _COMPARISON = "The local and central models of the comparison, which exist in this simulation only."
 
 
-def certificate(plan: Plan, *, private: bool) -> Privacy:
+def certificate(plan: Plan, *, private: bool, honest: int) -> Privacy:
     """Prices everything a run of ``plan`` released about a patient.
 
     Args:
         plan: with its noise.
         private: whether the noise is secret; if not, the numbers are nominal.
+        honest: t - c, the hospitals into which the noise of statistics is shared.
 
     Raises:
         AccountantsDisagreeError: the cross-check fails, so no certificate is issued.
@@ -51,12 +57,13 @@ def certificate(plan: Plan, *, private: bool) -> Privacy:
         cross_check=_cross_check(certified),
         release=_release(("mean clipped loss", "number of patients"), releases, delta) if releases else None,
         evaluation=_evaluation(evaluation, delta, plan),
+        assumptions=(*ASSUMPTIONS, _SHARES.format(honest=honest)),
         not_covered=tuple(_not_covered(plan)),
     )
 
 
 def _not_covered(plan: Plan) -> list[str]:
-    return [*NOT_COVERED, *([] if noises_evaluation(plan) else [_EXACT_EVALUATION]), _COMPARISON]
+    return [*NOT_COVERED, *([] if noises_evaluation(plan) else [_EXACT_EVALUATION]), _RESULT, _COMPARISON]
 
 
 def _cross_check(certified: Certificate) -> CrossCheck:

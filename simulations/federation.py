@@ -41,6 +41,7 @@ class Outcome:
         model: a model to hold it.
         curve: what the coordinator saw, adapter by adapter; round 0 is the untrained one.
         secure_sum: whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit.
+        lifetime: epsilon that each hospital's ledger composes over every run it holds.
         bytes_up: mean bytes that left a hospital in a round, by leg.
         incidents: replies that did not count.
     """
@@ -50,6 +51,7 @@ class Outcome:
     curve: tuple[CurvePoint, ...]
     secure_sum: SecureSum
     bytes_up: dict[str, float]
+    lifetime: dict[str, float]
     incidents: list[Incident]
 
 
@@ -135,6 +137,7 @@ def federate(
             cohort=n,
         ),
         bytes_up=transport.mean_up(rounds=final_round(plan), sites=n),
+        lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
     )
 

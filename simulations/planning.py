@@ -35,7 +35,7 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 def _with_noise(plan: Plan) -> PrivacyPlan:
     privacy = plan.privacy
-    if not privacy.private or privacy.epsilon is None:
+    if not privacy.private:
         return privacy
     training = calibrate(
         epsilon=privacy.epsilon,

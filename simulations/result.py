@@ -71,7 +71,8 @@ class HospitalResult(Section):
     """One row of the simulator's omniscient view; no coordinator ever holds these numbers.
 
     ``auroc_alone`` and ``auroc_federated`` are measured on this hospital's own evaluation patients,
-    ``auroc_alone_everywhere`` on those of all hospitals.
+    ``auroc_alone_everywhere`` on those of all hospitals. ``epsilon`` is this run's, ``epsilon_lifetime`` what
+    the hospital's ledger composes over every run it holds.
     """
 
     name: str
@@ -84,6 +85,7 @@ class HospitalResult(Section):
     auroc_federated: Unit | None
     auroc_federated_interval: Interval | None = None
     epsilon: Amount | None
+    epsilon_lifetime: Amount | None = None
 
 
 class CrossCheck(Section):
@@ -125,6 +127,7 @@ class Privacy(Section):
     cross_check: CrossCheck | None = None
     release: Release | None = None
     evaluation: Release | None = None
+    assumptions: tuple[str, ...] = ()
     not_covered: tuple[str, ...] = ()
 
 

@@ -6,7 +6,6 @@ holds a whole result or none.
 
 from __future__ import annotations
 
-import math
 import secrets
 import shutil
 import tempfile
@@ -20,8 +19,9 @@ from typing import Literal
 import torch
 
 from fedward.client.models.registry import resolve
-from fedward.errors import OutputExistsError
+from fedward.errors import ConfigError, OutputExistsError, ResourceError
 from fedward.plan import Plan
+from fedward.privacy.segments import noises_evaluation
 from fedward.simulations.assemble import Facts, assemble, non_private_reasons
 from fedward.simulations.budget import LIFETIME_EPSILON, RunBudget
 from fedward.simulations.card import write_adapter
@@ -30,13 +30,27 @@ from fedward.simulations.compare import compare, evaluation_set
 from fedward.simulations.federation import federate
 from fedward.simulations.planning import make_plan
 from fedward.simulations.report import write_report
-from fedward.simulations.result import RESULT_FILE, RunResult, write_result
+from fedward.simulations.result import RESULT_FILE, RunResult, SecureSum, write_result
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 from fedward.simulations.terminal import RunDisplay
 
 LEDGERS = "ledgers"
+
+
+class OutputFolderError(ResourceError):
+    """The folder that is to hold the result cannot be made or written."""
+
+    code = "FW-RESOURCE-021"
+    default_fix = "Choose an --out in a folder that you may write to."
+
+
+class UnaccountableRunError(ConfigError):
+    """A run whose releases have no finite price was asked to use ledgers that outlive it."""
+
+    code = "FW-CONFIG-032"
+    default_fix = "Leave --state out for runs on data that need no protection, or make the run private."
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,7 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(outcome, facts, folder)
         watch.lap("writing")
-        privacy = certificate(plan, private=not non_private_reasons(facts))
+        privacy = certificate(plan, private=not non_private_reasons(facts), honest=honest_shares(outcome.secure_sum))
         watch.lap("certificate")
         result = assemble(facts, adapter_sha256, privacy, watch.seconds)
         write_result(result, folder)
@@ -138,10 +152,17 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
 
 def open_budget(plan: Plan, options: Options, folder: Path) -> RunBudget:
     """Ledgers in ``--state`` under the lifetime cap or, without it, fresh ones beside the result."""
+    if options.state is not None and (not plan.privacy.private or not noises_evaluation(plan)):
+        raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
     run = f"{plan.name[:40]}-{secrets.token_hex(8)}"
     if options.state is not None:
         return RunBudget(plan, run, options.state, cap=options.lifetime_epsilon)
-    return RunBudget(plan, run, folder / LEDGERS, cap=plan.privacy.epsilon or math.inf)
+    return RunBudget(plan, run, folder / LEDGERS, cap=plan.privacy.epsilon)
+
+
+def honest_shares(secure_sum: SecureSum) -> int:
+    """t - c: how many noise shares are certain to be in every sum."""
+    return secure_sum.threshold - secure_sum.colluders
 
 
 def plan_epsilon(plan: Plan) -> float | None:
@@ -163,8 +184,11 @@ def check_output(options: Options) -> None:
 @contextmanager
 def staged(options: Options) -> Iterator[Path]:
     """A folder beside ``options.out`` that takes its place if the body succeeds and vanishes if not."""
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{options.out.name}-", dir=options.out.parent))
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{options.out.name}-", dir=options.out.parent))
+    except OSError as error:
+        raise OutputFolderError(f"The folder of --out cannot be written ({error.strerror}).") from error
     try:
         staging.chmod(0o755)
         yield staging

@@ -78,7 +78,7 @@ class Scenario(Section):
 
         Raises:
             TooFewHospitalsError: fewer than three hospitals.
-            ConfigError: a data source without its folder, or a private run without epsilon or noise.
+            ConfigError: a data source without its folder, or a noise multiplier, which a plan calibrates itself.
         """
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
@@ -88,10 +88,11 @@ class Scenario(Section):
             raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:
             raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
-        if self.privacy.private and self.privacy.epsilon is None and self.privacy.noise_multiplier == 0:
+        noise = self.privacy
+        if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
             raise ConfigError(
-                f"The scenario {self.name!r} is private but has neither an epsilon nor a noise multiplier.",
-                fix="Set privacy.epsilon, or privacy.private = false.",
+                f"The scenario {self.name!r} sets a noise multiplier, which is calibrated from epsilon.",
+                fix="Remove the multiplier and set privacy.epsilon.",
             )
         return self
 

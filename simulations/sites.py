@@ -65,13 +65,12 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     examples = load_examples(folder, format=source, task=scenario.task)
     if source == "eicu" and scenario.data.hospitals is None:
         deal = {example.patient_id: _slug(example.group) for example in examples}
+        names = sorted(set(deal.values()))
     else:
         count = scenario.data.hospitals or MIN_HOSPITALS
+        names = [f"hospital-{number + 1}" for number in range(count)]
         deal = {e.patient_id: f"hospital-{_bucket(e.patient_id, scenario.seed, count) + 1}" for e in examples}
-    return [
-        _split(plan, name, [e for e in examples if deal[e.patient_id] == name], None)
-        for name in sorted(set(deal.values()))
-    ]
+    return [_split(plan, name, [e for e in examples if deal[e.patient_id] == name], None) for name in names]
 
 
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
@@ -82,7 +81,10 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
         for hospital in draw(specs, scenario.seed):
             folder = Path(root) / _slug(hospital.spec.name)
             write_mimic3(hospital, folder)
-            examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+            try:
+                examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+            except DataError as error:
+                raise type(error)(f"Hospital {hospital.spec.name!r}: {error.message}", fix=error.fix) from error
             eta = hospital.eta if scenario.task == "mortality" else None
             sites.append(_split(plan, _slug(hospital.spec.name), examples, eta))
     return sites

@@ -20,11 +20,20 @@ class NoAdapterError(ConfigError):
     default_fix = "Give the --out folder of `fedward simulate`, or an adapter folder with a fedward.json."
 
 
+class OtherTaskError(ConfigError):
+    """A run is to be scored on another outcome than it was trained for."""
+
+    code = "FW-CONFIG-033"
+    default_fix = "Leave --task out, or evaluate a run that was trained for this outcome."
+
+
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
     data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
     format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
-    task: Annotated[str, typer.Option("--task", help="Outcome to predict: mortality or los3.")] = "mortality",
+    task: Annotated[
+        str | None, typer.Option("--task", help="Outcome: mortality or los3. Default: the run's, else mortality.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter on other data: AUROC, AUPRC, Brier score and calibration.
@@ -33,11 +42,27 @@ def evaluate(
 
     Predictions stay in this process; only the scores are printed.
     """
-    scores = score_folder(run, data, format=format, task=task)
+    scores = score_folder(run, data, format=format, task=trained_task(run, task))
     if as_json:
         typer.echo(json.dumps(scores, sort_keys=True))
     else:
         _print(scores, Console())
+
+
+def trained_task(run: Path, asked: str | None) -> str:
+    """The task to score: the run's own; an adapter alone does not say, so there the user does.
+
+    Raises:
+        OtherTaskError: the run was trained for another outcome.
+    """
+    from fedward.simulations.result import RESULT_FILE, read_result
+
+    if not (run / RESULT_FILE).is_file():
+        return asked or "mortality"
+    trained = read_result(run).scenario.task
+    if asked not in (None, trained):
+        raise OtherTaskError(f"The adapter was trained for {trained!r}, not for {asked!r}.")
+    return trained
 
 
 def score_folder(run: Path, data: Path, *, format: str, task: str) -> dict[str, Any]:
@@ -73,3 +98,11 @@ def _print(scores: dict[str, Any], console: Console) -> None:
         elif isinstance(value, int | str) or value is None:
             table.add_row(key, "undefined" if value is None else str(value))
     console.print(table)
+    bins = Table(title="Calibration: predicted against observed risk", title_justify="left")
+    for heading in ("predicted risk", "patients", "mean predicted", "observed"):
+        bins.add_column(heading, justify="right")
+    for row in scores.get("calibration") or []:
+        bins.add_row(
+            f"{row['low']:.2f} to {row['high']:.2f}", str(row["n"]), f"{row['predicted']:.3f}", f"{row['observed']:.3f}"
+        )
+    console.print(bins)

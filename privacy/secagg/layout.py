@@ -71,7 +71,18 @@ class Segment:
             raise LayoutError("A segment has an invalid name.")
         if not 0 < self.size <= MAX_SEGMENT_SIZE or self.ring_bits not in (16, 32):
             raise LayoutError(f"Segment {self.name} has an invalid size or ring.")
-        if not all(map(math.isfinite, (self.step, self.bound, self.noise_std, self.bound / (self.step or 1)))):
+        if not all(
+            map(
+                math.isfinite,
+                (
+                    self.step,
+                    self.bound,
+                    self.noise_std,
+                    self.bound / (self.step or 1),
+                    self.noise_std / (self.step or 1) * NOISE_DEVIATIONS,
+                ),
+            )
+        ):
             raise LayoutError(f"Segment {self.name} has a number that is not finite.")
         if not 2.0**-64 <= self.step <= 2.0**64 or self.bound <= 0 or math.copysign(1.0, self.noise_std) < 0:
             raise LayoutError(f"Segment {self.name} needs a step within 2^-64 to 2^64 and a positive bound.")

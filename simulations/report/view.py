@@ -12,7 +12,8 @@ from fedward.simulations.result import HospitalResult, Release, RunResult
 _NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
 PLACEMENTS = {
-    "local": "local: every hospital adds the whole noise at every step, so the guarantee holds against everyone else",
+    "local": "local: every hospital adds the whole noise to every training step, so the adapter is protected against "
+    "everyone else; statistics carry noise shares, see the assumptions",
     "none": "none: nobody adds noise",
 }
 

@@ -1,20 +1,36 @@
 """A coordinator that cheats above the protocol: false sums, other segments, other updates, prying into errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from fedward.adapter import adapter_hash
 from fedward.client.flower import make_client_app
-from fedward.client.hospital import Hospital, SegmentsRefusedError
+from fedward.client.hospital import (
+    DeltaTooLargeError,
+    Hospital,
+    LedgerRequiredError,
+    SegmentsRefusedError,
+    TrainedAlreadyError,
+    WrongStartError,
+)
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.replay import SumNotShownError
+from fedward.client.replay import SumNotShownError, UnwitnessedResultError
+from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError
 from fedward.legs import Reply, Request
-from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.privacy.ledger import Ledger, MemoryStore, Population
+from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, merkle
+from fedward.privacy.secagg.identity import open_sealed
+from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.refusals import FalseSumRefused, ReplayedUpdateRefused
+from fedward.privacy.secagg.transcript import result_hash
 from fedward.privacy.segments import round_layout
 from fedward.server.flower import GridTransport
+from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import agree, make_hospital
@@ -22,6 +38,7 @@ from fedward.simulations.planning import make_plan
 from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from fedward.strategies.registry import advance
 
 pytestmark = pytest.mark.slow
 
@@ -185,3 +202,101 @@ def test_an_unknown_leg_and_a_malformed_request_are_refused():
     ):
         with pytest.raises(FedwardError):
             hospital.answer(request)
+
+
+class InventsARound(Coordinator):
+    """After an honest first round it signs the result of a round that nobody took part in."""
+
+    def invent(self):
+        secagg = self._secagg
+        genuine = Result.from_bytes(open_sealed("result", self._history._ended[-1].result, secagg._identity.public))
+        layout = round_layout(self.plan, parameters=self.layout.size, round_number=2, n0=3, honest=2)
+        chosen = RingVector.zeros(layout)
+        chosen.segment("delta")[:] = 1 << 20
+        self.adapter = advance(self.plan.strategy, self.adapter, decode(chosen)["delta"], 3, self.layout)
+        invented = replace(
+            genuine,
+            round=2,
+            ctx=bytes(32),
+            previous=result_hash(genuine.to_bytes()),
+            sum_digest=merkle.root(chosen.buffer.data),
+            transcript=bytes(32),
+            adapter_hash=genuine.next_adapter_hash,
+            next_adapter_hash=adapter_hash(self.adapter, self.layout),
+        )
+        sealed = secagg._identity.seal("result", invented)
+        self._history.add(Ended(2, sealed, chosen.buffer, b"", {}))
+        secagg._state = replace(
+            secagg._state,
+            round=2,
+            head=result_hash(invented.to_bytes()),
+            adapter_hash=invented.next_adapter_hash,
+        )
+
+
+def test_the_result_of_a_round_that_never_happened_is_refused():
+    coordinator = Federation().coordinator(InventsARound)
+    coordinator.join()
+    coordinator.play(1)
+    coordinator.invent()
+    with pytest.raises(FedwardError):
+        coordinator.play(3)
+    assert UnwitnessedResultError.code in codes(coordinator)
+
+
+def test_a_training_that_failed_halfway_is_not_repeated_under_the_same_charge(monkeypatch):
+    federation = Federation()
+    coordinator = federation.coordinator()
+    coordinator.join()
+    trained = []
+
+    def fail(self, *arguments, **options):
+        trained.append(1)
+        raise RuntimeError("the machine was needed elsewhere")
+
+    monkeypatch.setattr(LocalTrainer, "run", fail)
+    with pytest.raises(FedwardError):
+        coordinator.play(1)
+    assert len(trained) == 3, "each hospital began once, although the coordinator asked several times"
+    assert TrainedAlreadyError.code in codes(coordinator)
+
+
+def test_another_run_cannot_be_slipped_under_an_approval():
+    federation = Federation()
+    coordinator = federation.coordinator()
+    coordinator.join()
+    coordinator.play(1)
+    again = federation.coordinator()
+    again.run_name = "run-2"
+    again._secagg = SecAggServer(
+        identity=federation.agreement.coordinator, roster=federation.agreement.signed, journal=MemoryJournal()
+    )
+    again._secagg._state = replace(again._secagg._state, epoch=5)
+    again.join()
+    with pytest.raises(FedwardError):
+        again.play(1)
+    assert WrongStartError.code in codes(again)
+
+
+def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
+    federation = Federation()
+    site, plan = federation.sites[0], federation.plan
+    private = plan.privacy.model_copy(
+        update={"private": True, "noise_multiplier": 1.0, "evaluation_noise_multiplier": 9.0, "delta": 0.01}
+    )
+    federation.plan = plan.model_copy(update={"privacy": private})
+    with pytest.raises(LedgerRequiredError):
+        federation.hospital(site)
+    ledger = Ledger(
+        MemoryStore(), site=site.name, cap_epsilon=8.0, delta=0.01, population=Population(plan.split_salt, 0.4)
+    )
+    with pytest.raises(DeltaTooLargeError):
+        make_hospital(
+            federation.plan,
+            site,
+            federation.files,
+            agree(federation.plan, federation.model, [s.name for s in federation.sites]),
+            Randomness(),
+            ledger=ledger,
+            microbatch=None,
+        )

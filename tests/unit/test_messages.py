@@ -81,3 +81,24 @@ def test_labelled_hash_separates_labels_and_part_borders():
     assert labelled_hash("a", b"b", b"c") != labelled_hash("a", b"bc")
     assert labelled_hash("a", 1) != labelled_hash("a", 2)
     assert labelled_hash("a", "x") == labelled_hash("a", b"x")
+
+
+def tagged(number, body):
+    head = bytes([0xC0 | number]) if number < 24 else b"\xd8" + bytes([number])
+    return head + body
+
+
+@pytest.mark.parametrize("number", [0, 2, 4, 24, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 255])
+def test_no_tag_is_interpreted(number):
+    for body in (b"\x00", b"\x80", b"\x40", b"\x60"):
+        with pytest.raises(MalformedMessageError):
+            decode(tagged(number, body))
+
+
+def test_shared_values_cannot_blow_up():
+    """Without refusing tags 28 and 29 these 200 bytes stand for 20^7 values."""
+    bomb = tagged(28, b"\x80")
+    for level in range(7):
+        bomb = tagged(28, b"\x98\x15" + bomb + b"".join(tagged(29, bytes([level])) for _ in range(20)))
+    with pytest.raises(MalformedMessageError):
+        decode(bomb)
