@@ -23,7 +23,7 @@ from fedward.errors import PolicyError
 from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError, decode
 from fedward.plan import Plan
-from fedward.privacy.ledger import Ledger, Reservation
+from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.refusals import ShareRefused
@@ -138,7 +138,6 @@ class Hospital:
         self._trainer = LocalTrainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
         self._accepted: AcceptedManifest | None = None
-        self._reservation: Reservation | None = None
         self._run, self._trained = "", 0
         self._handlers: dict[str, Callable[[Request], Reply]] = {
             "join": lambda request: Reply(secagg.key_bundle(request.payload)),
@@ -204,7 +203,7 @@ class Hospital:
         self._trained = round_number
         honest = accepted.manifest.threshold - self._colluders
         if self._ledger is not None:
-            self._reservation = self._ledger.reserve(
+            self._ledger.reserve(
                 run=accepted.manifest.run,
                 plan_hash=plan.hash(),
                 round_number=round_number,
@@ -241,10 +240,17 @@ class Hospital:
             upload = self._secagg.mask(request.payload)
         except ShareRefused as error:
             return Reply(error.complaint, refusal=error.code)
-        if self._ledger is not None and self._reservation is not None:
-            self._ledger.settle(self._reservation)
-            self._reservation = None
+        self._settle()
         return Reply(upload.header, {"vector": upload.vector})
+
+    def _settle(self) -> None:
+        """Closes the round's charge before its vector leaves; asks the journal, so a restart changes nothing."""
+        live = self._secagg.live
+        if self._ledger is None or live is None:
+            return
+        reservation = self._ledger.book.reservation(live.run, live.round)
+        if reservation is not None and not reservation.settled:
+            self._ledger.settle(reservation)
 
     def _confirm(self, request: Request) -> Reply:
         confirmed = self._secagg.confirm(request.payload)

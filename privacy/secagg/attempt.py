@@ -63,6 +63,7 @@ class RoundSum:
     layout: VectorLayout
     sum: RingVector
     survivors: tuple[str, ...]
+    digest: bytes
     transcript: bytes
 
 
@@ -90,6 +91,8 @@ class Attempt:
         self.manifest = Manifest.from_bytes(Envelope.from_bytes(record.manifest).body)
         self.layout = VectorLayout.from_value(self.manifest.segments)
         self._packages: dict[str, SharePackage] = {}
+        self._opened: dict[str, PackageHead] = {}
+        self._digests: dict[str, bytes] = {}
         self._uploads: dict[str, bytes] = {}
         self._confirms: dict[str, bytes] = {}
         self._unmasks: dict[str, UnmaskShares] = {}
@@ -149,7 +152,7 @@ class Attempt:
         known = self._packages.get(site)
         if known is not None and known.head != package.head:
             self._blame(site, "two-heads", known.head, package.head)
-        self._packages[site] = package
+        self._packages[site], self._opened[site] = package, head
 
     def close_packages(self) -> dict[str, bytes]:
         """Ends leg 1 and returns heads and mail for every hospital of U1.
@@ -160,11 +163,11 @@ class Attempt:
             QuorumError: fewer than t packages; the caller may :meth:`retry`.
         """
         self._expect(Leg.PACKAGES)
-        heads = {site: PackageHead.from_bytes(Envelope.from_bytes(p.head).body) for site, p in self._packages.items()}
         known = {dispute.pair: dispute for dispute in self._record.disputes}
-        fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(heads)]
+        fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(self._opened)]
         u1 = sorted(self._packages.keys() - leave_out(fresh))
-        self._commit(disputes=tuple({**known, **{dispute.pair: dispute for dispute in fresh}}.values()))
+        if fresh:
+            self._commit(disputes=tuple({**known, **{dispute.pair: dispute for dispute in fresh}}.values()))
         self._require(len(u1))
         packages = {site: self._packages[site] for site in u1}
         return self._next_leg(
@@ -195,7 +198,7 @@ class Attempt:
         if merkle.root(upload.buffer.data) != parsed.digest:
             raise ReplyRefused("An upload is not the vector its digest names.")
         if site not in self._uploads:
-            self._uploads[site] = header
+            self._uploads[site], self._digests[site] = header, parsed.digest
             self._sum.add_(upload)
 
     def add_complaint(self, site: str, sealed: bytes) -> None:
@@ -282,6 +285,7 @@ class Attempt:
             seeds = self._removal_seeds()
             total = RingVector.from_bytes(self.layout, self._journal.get(_SUM))
             total.add_masks_(seeds, threads=self._threads)
+            digest = merkle.root(total.buffer.data)
             self._finished = RoundSum(
                 round=self.manifest.round,
                 attempt=self.manifest.attempt,
@@ -289,7 +293,8 @@ class Attempt:
                 layout=self.layout,
                 sum=total,
                 survivors=tuple(sorted(self._record.uploads)),
-                transcript=transcript_hash(self._statement, merkle.root(total.buffer.data)),
+                digest=digest,
+                transcript=transcript_hash(self._statement, digest),
             )
         return self._finished
 
@@ -323,8 +328,9 @@ class Attempt:
 
     @cached_property
     def _heads(self) -> dict[str, PackageHead]:
-        return {
-            site: PackageHead.from_bytes(Envelope.from_bytes(head).body) for site, head in self._record.heads.items()
+        return {  # parsed when they came, unless the coordinator restarted since
+            site: self._opened.get(site) or PackageHead.from_bytes(Envelope.from_bytes(head).body)
+            for site, head in self._record.heads.items()
         }
 
     @cached_property
@@ -333,7 +339,9 @@ class Attempt:
 
     @cached_property
     def _statement(self) -> bytes:
-        digests = survivor_digests(self._keys, self._record.ctx, self._heads_hash, self._record.uploads)
+        digests = self._digests  # checked when they came, unless the coordinator restarted since
+        if digests.keys() != self._record.uploads.keys():
+            digests = survivor_digests(self._keys, self._record.ctx, self._heads_hash, self._record.uploads)
         return confirm_statement(self._record.ctx, self._heads_hash, digests.items())
 
     def _expect(self, leg: Leg, site: str | None = None, asked: Container[str] = ()) -> None:

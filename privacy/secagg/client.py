@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,9 +109,15 @@ class SecAggClient:
         policy.check_roster(verified)
         self._party = Party(identity, verified, policy, random, clock)
         self._journal, self._threads = journal, threads
+        self._parsed: tuple[bytes, Manifest] | None = None
         saved = journal.load()
         self._state = ClientState() if saved is None else ClientState.from_bytes(saved)
         self._forget_vectors()
+
+    @property
+    def live(self) -> Manifest | None:
+        """The manifest of the live context, also after a restart; None before the first."""
+        return self._live_manifest()
 
     # --- leg 0 ------------------------------------------------------------------------------------
 
@@ -180,7 +187,7 @@ class SecAggClient:
         if not self._state.live:
             raise LegOrderRefused("No manifest was accepted.")
         live = self._state.live[0]
-        accepted = self._accepted(Manifest.from_bytes(live.manifest))
+        accepted = self._accepted(self._manifest_of(live))
         if live.package:
             if vector is not None:
                 raise VectorRefused("This attempt has its vector already.")
@@ -214,7 +221,7 @@ class SecAggClient:
         answered = recall(live.answers, "mask", request)
         if answered is not None:
             return MaskedUpload(answered, self._masked(live).buffer)
-        manifest = Manifest.from_bytes(live.manifest)
+        manifest = self._manifest_of(live)
         live = package.unpack(self._party, self._state.keys.chains, live, manifest, message)
         vector = self._masked(live)
         digest = merkle.root(vector.buffer.data)
@@ -226,7 +233,7 @@ class SecAggClient:
 
     def _masked(self, live: LiveRound) -> RingVector:
         """Computed again for a repeat: q, b and the pair seeds determine it, so the bytes are the same."""
-        layout = VectorLayout.from_value(Manifest.from_bytes(live.manifest).segments)
+        layout = VectorLayout.from_value(self._manifest_of(live).segments)
         vector = RingVector.from_bytes(layout, self._journal.get(self._state.vector))
         seeds = package.mask_seeds(self._party.name, self._state.keys.chains, live)
         vector.add_masks_(seeds, threads=self._threads)
@@ -251,12 +258,16 @@ class SecAggClient:
             return answered
         if not live.digest:
             raise LegOrderRefused("Survivors came before this hospital's upload.")
-        if len(message.uploads) < Manifest.from_bytes(live.manifest).threshold:
+        if len(message.uploads) < self._manifest_of(live).threshold:
             raise TooFewSurvivorsRefused("Fewer survivors than the threshold.")
         if not set(message.uploads) <= set(live.u1):
             raise SurvivorSignatureRefused("A survivor sent no share package.")
-        u2 = verify.survivor_digests(self._party.roster.roster.keys, live.ctx, live.heads_hash, message.uploads)
-        if u2.get(self._party.name) != live.digest:
+        me, own = self._party.name, live.answers["mask"].reply
+        others = {site: sealed for site, sealed in message.uploads.items() if (site, sealed) != (me, own)}
+        u2 = verify.survivor_digests(self._party.roster.roster.keys, live.ctx, live.heads_hash, others)
+        if message.uploads.get(me) == own:  # byte for byte what was sealed here
+            u2[me] = live.digest
+        if u2.get(me) != live.digest:
             raise NotASurvivorRefused("This hospital is not among the survivors with the digest it sent.")
         statement = confirm_statement(live.ctx, live.heads_hash, u2.items())
         reply = self._party.identity.seal("confirm", Confirm(live.ctx, self._party.name, statement))
@@ -281,8 +292,11 @@ class SecAggClient:
             return answered
         if not live.statement:
             raise LegOrderRefused("Confirmations came before this hospital's own.")
-        valid = sum(self._confirms(live, site, sealed) for site, sealed in message.confirms.items())
-        if valid < Manifest.from_bytes(live.manifest).threshold:
+        threshold = self._manifest_of(live).threshold
+        # Own words first, and no more signatures than the rule asks for.
+        ordered = sorted(message.confirms.items(), key=lambda item: item[0] != self._party.name)
+        valid = (site for site, sealed in ordered if self._confirms(live, site, sealed))
+        if sum(1 for _ in islice(valid, threshold)) < threshold:
             raise TooFewConfirmsRefused("Fewer confirmations of this hospital's statement than the threshold.")
         shares = UnmaskShares(
             ctx=live.ctx,
@@ -299,6 +313,8 @@ class SecAggClient:
     def _confirms(self, live: LiveRound, site: str, sealed: bytes) -> bool:
         if site not in live.u2:
             return False
+        if site == self._party.name and sealed == live.answers["confirm"].reply:
+            return True
         try:
             body = open_sealed("confirm", sealed, self._party.key_of(site))
         except RefusalError:
@@ -351,7 +367,13 @@ class SecAggClient:
         return self._state.live[0]
 
     def _live_manifest(self) -> Manifest | None:
-        return Manifest.from_bytes(self._state.live[0].manifest) if self._state.live else None
+        return self._manifest_of(self._state.live[0]) if self._state.live else None
+
+    def _manifest_of(self, live: LiveRound) -> Manifest:
+        """The parsed manifest of a round; parsing it again in every leg would cost more than the checks."""
+        if self._parsed is None or self._parsed[0] != live.manifest:
+            self._parsed = (live.manifest, Manifest.from_bytes(live.manifest))
+        return self._parsed[1]
 
     def _live_round(self, ctx: bytes) -> LiveRound:
         if not self._state.live or self._state.live[0].ctx != ctx:

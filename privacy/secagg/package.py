@@ -112,15 +112,15 @@ def unpack(
         raise HeadsRefused("The heads leave out or alter this hospital's own.")
     if not set(message.mail) <= set(message.heads) - {me}:
         raise HeadsRefused("There is mail from a hospital without a head.")
-    heads = {
+    heads = {  # the own head is, byte for byte, the one that was sealed here
         site: open_head(party.roster.roster.keys, manifest, live.ctx, site, sealed)
         for site, sealed in message.heads.items()
+        if site != me
     }
     shares = dict(live.shares)
-    for site in heads:
-        if site != me:
-            shares[site] = _open_mail(party, chains[site], live.ctx, heads[site], message.mail.get(site, b""))
-    return replace(live, heads_hash=heads_hash(live.ctx, message.heads), u1=tuple(sorted(heads)), shares=shares)
+    for site, head in heads.items():
+        shares[site] = _open_mail(party, chains[site], live.ctx, head, message.mail.get(site, b""))
+    return replace(live, heads_hash=heads_hash(live.ctx, message.heads), u1=tuple(sorted(message.heads)), shares=shares)
 
 
 def mask_seeds(me: str, chains: Mapping[str, bytes], live: LiveRound) -> list[tuple[int, bytes]]:

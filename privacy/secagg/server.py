@@ -10,7 +10,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from fedward.errors import AuthenticationError, QuorumError
-from fedward.privacy.secagg import merkle
 from fedward.privacy.secagg.attempt import Attempt
 from fedward.privacy.secagg.attempt_state import Leg, RoundRecord, ServerState
 from fedward.privacy.secagg.blame import Blame, Dispute, leave_out
@@ -208,7 +207,7 @@ class SecAggServer:
             ctx=done.ctx,
             previous=manifest.previous_result,
             survivors=done.survivors,
-            sum_digest=merkle.root(done.sum.buffer.data),
+            sum_digest=done.digest,
             transcript=done.transcript,
             adapter_hash=manifest.adapter_hash,
             next_adapter_hash=next_adapter_hash,
