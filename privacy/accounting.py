@@ -3,8 +3,8 @@
 An :class:`Event` says what happened; this module says what it costs. Every epsilon is for the unit *patient* and the
 relation *add or remove one patient*, with Poisson sampling over patients. Privacy loss distributions (PLD; Koskela
 et al. 2020, Doroshenko et al. 2022) come first, rounded pessimistically; Renyi DP (Mironov 2017) is computed beside
-them and takes over where PLD cannot price an event. The central-limit (GDP) accountant is not offered: it reports
-7-53 % less than the true epsilon.
+them and takes over where PLD cannot price an event. The central-limit (GDP) accountant is not offered: it can
+report far less than the true epsilon (measured in ``tests/unit/privacy/dpsgd/test_traps.py``).
 
 The module runs without torch, because the coordinator prices plans too.
 """

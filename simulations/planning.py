@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan, PrivacyPlan
 from fedward.privacy.accounting import calibrate, calibrate_releases
-from fedward.privacy.segments import TRAINING_SPEC
+from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC
 from fedward.simulations.scenario import Scenario
 from fedward.strategies.registry import make_strategy
 
@@ -48,7 +48,12 @@ def _with_noise(plan: Plan) -> PrivacyPlan:
     )
     # Evaluation patients are other people than training patients (the split depends on the patient
     # alone), so their statistics have a budget of their own of the same size.
-    evaluation = calibrate_releases(epsilon=privacy.epsilon, delta=privacy.delta, releases=plan.evaluation_releases)
+    evaluation = calibrate_releases(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        releases=plan.evaluation_releases,
+        sampler_distance=EVALUATION_SPEC.sampler_distance,
+    )
     return privacy.model_copy(
         update={
             "noise_multiplier": training.noise_multiplier,
