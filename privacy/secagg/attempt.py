@@ -45,7 +45,7 @@ from fedward.privacy.secagg.messages import (
 from fedward.privacy.secagg.package import open_head
 from fedward.privacy.secagg.recovery import recover
 from fedward.privacy.secagg.refusals import BlamedRefused, LegOrderRefused, RefusalError, ReplyRefused, RoundLostError
-from fedward.privacy.secagg.transcript import envelope_hash, heads_hash, mail_hash, transcript_hash
+from fedward.privacy.secagg.transcript import envelope_hash, head_list, heads_hash, mail_hash, transcript_hash
 from fedward.privacy.secagg.unmasking import PairSeedMismatchError, SecretMismatchError, removal_seeds
 from fedward.privacy.secagg.verify import survivor_digests
 
@@ -261,6 +261,8 @@ class Attempt:
         """
         self._expect(Leg.UNMASK, site, self._record.uploads)
         shares = self._parse("unmask", UnmaskShares, site, sealed)
+        if shares.heads_hash != self._heads_hash:
+            raise ReplyRefused("An unmask message was made for other packages.")
         survivors = set(self._record.uploads)
         if set(shares.b) != survivors or set(shares.R) != self._record.heads.keys() - survivors:
             raise ReplyRefused("An unmask message is for another survivor set.")
@@ -271,7 +273,8 @@ class Attempt:
             R={dealer: share for dealer, share in shares.R.items() if ("R", dealer) not in wrong},
         )
         if wrong:
-            self._blame(site, "share", self._record.heads[wrong[0][1]], sealed)
+            listed = head_list(self._record.ctx, self._record.heads)
+            self._blame(site, "share", self._record.heads[wrong[0][1]], sealed, listed)
 
     def finish(self) -> RoundSum:
         """Recovers the secrets and unmasks the sum.

@@ -1,9 +1,11 @@
 """Who is at fault when a round fails: certain where signatures prove it, otherwise a dispute of two.
 
 A revealed share is checked against the commitment that its dealer signed and its holder accepted
-before masking, so a wrong share proves its holder a liar. Two hospitals that commit to different pair
-seeds, or of which one complains about the other's mail, are a *dispute*: one of them lies, and nobody
-else can tell which. The coordinator goes on without one, then without the other.
+before masking, so a wrong share proves its holder a liar. The holder signs its shares together with
+the hash of the heads it accepted, so honest shares cannot be held against another head of a dealer
+that signed two. Two hospitals that commit to different pair seeds, or of which one complains about
+the other's mail, are a *dispute*: one of them lies, and nobody else can tell which. The coordinator
+goes on without one, then without the other.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.messages import SEALED, PackageHead, UnmaskShares
 from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.schema import MAX_SITES, SITE, Message, Sequence, Site, Text, Uint
+from fedward.privacy.secagg.transcript import head_list_hash, lists_head
 
 
 class UnprovenBlameError(IntegrityError):
@@ -33,8 +36,9 @@ class UnprovenBlameError(IntegrityError):
 class Blame(Message):
     """A hospital that contradicted its own signature, with the sealed messages that prove it.
 
-    Reasons: ``share`` (dealer's head, liar's unmask message), ``two-heads`` (both heads) and ``secret``
-    (dealer's head; its shares or its envelope, opened with the round's secrets, are not what it committed to).
+    Reasons: ``share`` (dealer's head, liar's unmask message, list of the heads it answered for),
+    ``two-heads`` (both heads) and ``secret`` (dealer's head; its shares or its envelope, opened with the
+    round's secrets, are not what it committed to).
     """
 
     site: Site
@@ -104,7 +108,7 @@ def verify_blame(keys: Mapping[str, bytes], blame: Blame) -> None:
     """
     try:
         proven = _PROOFS[blame.reason](keys, blame)
-    except (KeyError, IndexError, RefusalError, MalformedMessageError) as error:
+    except (KeyError, ValueError, RefusalError, MalformedMessageError) as error:
         raise UnprovenBlameError("The evidence of a blame is incomplete.") from error
     if not proven:
         raise UnprovenBlameError("The evidence of a blame shows no contradiction.")
@@ -115,17 +119,18 @@ def _turn(dispute: Dispute) -> tuple[str, ...]:
 
 
 def _share_is_wrong(keys: Mapping[str, bytes], blame: Blame) -> bool:
-    shares = UnmaskShares.from_bytes(open_sealed("unmask", blame.evidence[1], keys[blame.site]))
+    sealed_head, sealed_shares, listed = blame.evidence
+    shares = UnmaskShares.from_bytes(open_sealed("unmask", sealed_shares, keys[blame.site]))
+    if head_list_hash(shares.ctx, listed) != shares.heads_hash:
+        return False
     for dealer in {*shares.b, *shares.R}:
-        try:
-            head = PackageHead.from_bytes(open_sealed("head", blame.evidence[0], keys[dealer]))
-        except RefusalError:
+        if not lists_head(shares.ctx, listed, dealer, sealed_head):
             continue
-        only = UnmaskShares(
-            shares.ctx,
-            shares.site,
-            {name: share for name, share in shares.b.items() if name == dealer},
-            {name: share for name, share in shares.R.items() if name == dealer},
+        head = PackageHead.from_bytes(open_sealed("head", sealed_head, keys[dealer]))
+        only = replace(
+            shares,
+            b={name: share for name, share in shares.b.items() if name == dealer},
+            R={name: share for name, share in shares.R.items() if name == dealer},
         )
         return head.ctx == shares.ctx and bool(wrong_shares(shares.ctx, blame.site, only, {dealer: head}))
     return False

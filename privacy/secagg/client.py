@@ -301,6 +301,7 @@ class SecAggClient:
         shares = UnmaskShares(
             ctx=live.ctx,
             site=self._party.name,
+            heads_hash=live.heads_hash,
             b={dealer: live.shares[dealer][:32] for dealer in live.u1 if dealer in live.u2},
             R={dealer: live.shares[dealer][32:] for dealer in live.u1 if dealer not in live.u2},
         )

@@ -243,10 +243,14 @@ class Confirmations(Message):
 
 @dataclass(frozen=True)
 class UnmaskShares(Message):
-    """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one."""
+    """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one.
+
+    ``heads_hash`` names the heads that committed to these shares, so nobody can hold them against others.
+    """
 
     ctx: Digest
     site: Site
+    heads_hash: Digest
     b: Annotated[dict[str, bytes], SHARES]
     R: Annotated[dict[str, bytes], SHARES]
 

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedward.messages import encode
+from fedward.messages import decode, encode
 from fedward.privacy.secagg.kdf import secagg_hash
+
+
+def head_list(ctx: bytes, heads: Mapping[str, bytes]) -> bytes:
+    """The sealed heads of U1 as a list of (name, hash): short enough to show beside one of them."""
+    return encode([[name, secagg_hash("head", ctx, heads[name])] for name in sorted(heads)])
+
+
+def head_list_hash(ctx: bytes, listed: bytes) -> bytes:
+    """Hash of a list of heads, which every hospital signs with its upload and with its shares."""
+    return secagg_hash("heads", ctx, listed)
+
+
+def lists_head(ctx: bytes, listed: bytes, site: str, sealed: bytes) -> bool:
+    """Says whether a list of heads names ``sealed`` as the head of ``site``; raises MalformedMessageError."""
+    entries = decode(listed)
+    return isinstance(entries, list) and [site, secagg_hash("head", ctx, sealed)] in entries
 
 
 def heads_hash(ctx: bytes, heads: Mapping[str, bytes]) -> bytes:
     """Hash of the sealed heads of U1, by name."""
-    return secagg_hash("heads", ctx, encode([[name, heads[name]] for name in sorted(heads)]))
+    return head_list_hash(ctx, head_list(ctx, heads))
 
 
 def mail_hash(ctx: bytes, sender: str, mail: Mapping[str, bytes]) -> bytes:

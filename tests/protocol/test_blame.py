@@ -9,11 +9,11 @@ import pytest
 
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import RoundLostError, ShareRefused, kdf
-from fedward.privacy.secagg.blame import Dispute, UnprovenBlameError, leave_out, verify_blame
+from fedward.privacy.secagg.blame import Blame, Dispute, UnprovenBlameError, leave_out, verify_blame
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import HeadsAndMail, PackageHead, SharePackage, UnmaskShares
-from fedward.privacy.secagg.refusals import BlamedRefused
-from fedward.privacy.secagg.transcript import envelope_hash, mail_hash
+from fedward.privacy.secagg.refusals import BlamedRefused, ReplyRefused
+from fedward.privacy.secagg.transcript import envelope_hash, head_list, mail_hash
 
 LIAR = "hospital-1"
 
@@ -63,11 +63,43 @@ def test_a_wrong_share_proves_its_holder_a_liar_and_the_round_goes_on(federation
     (blame,) = fed.server.blames
     assert (blame.site, blame.reason) == (LIAR, "share")
     verify_blame(fed.roster.keys, blame)
-    for evidence in (blame.evidence[:1], (blame.evidence[0], sealed)):
+    head, shares, listed = blame.evidence
+    for evidence in ((head, shares), (head, sealed, listed), (head, shares, b""), (head, shares, b"\x80")):
         with pytest.raises(UnprovenBlameError):
             verify_blame(fed.roster.keys, replace(blame, evidence=evidence))
     fed.publish(total)
     assert LIAR not in fed.server.begin_round(fed.terms(2)).manifest.cohort
+
+
+def test_a_holder_is_not_framed_with_another_head_of_its_dealer(federation):
+    """A coordinator and a dealer show honest shares beside a second head, which commits to other shares."""
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    package = fed.contribute(LIAR, attempt.requests()[LIAR])
+    heads = fed.packages(attempt)
+    confirmations = fed.confirms(attempt, fed.uploads(attempt, heads))
+    victim = "hospital-0"
+    shares = fed.clients[victim].unmask(confirmations[victim])
+    second = rewrite(fed, package, b_shares=lambda kept: kept | {victim: b"x" * 32})
+    shown = HeadsAndMail.from_bytes(heads[victim])
+    other = {**shown.heads, LIAR: SharePackage.from_bytes(second).head}
+    for listed in (head_list(shown.ctx, shown.heads), head_list(shown.ctx, other)):
+        framed = Blame(victim, "share", (other[LIAR], shares, listed))
+        with pytest.raises(UnprovenBlameError):
+            verify_blame(fed.roster.keys, framed)
+    # The same two heads do convict the dealer.
+    verify_blame(fed.roster.keys, Blame(LIAR, "two-heads", (shown.heads[LIAR], other[LIAR])))
+
+
+def test_shares_for_other_packages_do_not_count(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    confirmations = fed.confirms(attempt, fed.uploads(attempt, fed.packages(attempt)))
+    shares = UnmaskShares.from_bytes(Envelope.from_bytes(fed.clients[LIAR].unmask(confirmations[LIAR])).body)
+    other = replace(shares, heads_hash=b"x" * 32)
+    with pytest.raises(ReplyRefused, match="other packages"):
+        attempt.add_unmask(LIAR, fed.identities[LIAR].seal("unmask", other))
+    assert not attempt.blames
 
 
 def test_two_heads_for_one_context_prove_a_liar(federation):

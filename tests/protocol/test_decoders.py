@@ -86,9 +86,11 @@ def test_caps_hold_on_both_sides():
         messages.Confirm(b"c" * 32, "Hospital 0", b"s" * 32).to_bytes()
     crowd = {f"hospital-{i}": b"s" * 32 for i in range(129)}
     with pytest.raises(MalformedMessageError):
-        messages.UnmaskShares(b"c" * 32, "hospital-0", crowd, {}).to_bytes()
+        messages.UnmaskShares(b"c" * 32, "hospital-0", b"h" * 32, crowd, {}).to_bytes()
     with pytest.raises(MalformedMessageError):
-        messages.UnmaskShares.from_bytes(encode({"ctx": b"c" * 32, "site": "hospital-0", "b": crowd, "R": {}}))
+        messages.UnmaskShares.from_bytes(
+            encode({"ctx": b"c" * 32, "site": "hospital-0", "heads_hash": b"h" * 32, "b": crowd, "R": {}})
+        )
 
 
 def test_unknown_and_missing_keys_are_refused():
