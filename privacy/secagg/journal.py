@@ -17,6 +17,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.kdf import secagg_hash
 from fedward.privacy.secagg.refusals import JournalError
 
@@ -80,17 +81,30 @@ class FileJournal:
     synced. Erasure removes the file; whether the medium forgets its blocks is up to the medium, which
     is why the files are encrypted.
 
+    The folder is locked for as long as the journal is open (:class:`FolderLock`): a second process, or a second
+    journal in this one, would use one-time keys twice.
+
     Args:
-        folder: created if missing, readable by this user only; one folder for one party.
+        folder: created if missing, readable by this user only; one folder for one party, on a local disk.
         key: 32 bytes from the site's keystore, for this journal alone.
+
+    Raises:
+        FolderInUseError: another process has opened this journal.
+        JournalError: the folder cannot be locked.
     """
 
     def __init__(self, folder: Path, key: bytes) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = FolderLock(folder)
         self._folder, self._key = folder, key
+
+    def close(self) -> None:
+        """Lets another process open the journal; this object refuses every call from then on."""
+        self._lock.release()
 
     def load(self) -> bytes | None:
         """See :class:`Journal`; raises JournalError if the file was altered."""
+        self._require_open()
         path = self._folder / "state"
         return bytes(self._open(path)) if path.exists() else None
 
@@ -104,6 +118,7 @@ class FileJournal:
 
     def get(self, name: str) -> bytearray:
         """See :class:`Journal`; raises JournalError if the file was altered."""
+        self._require_open()
         path = self._vector(name)
         if not path.exists():
             raise JournalError("The journal lacks a vector that its state names.")
@@ -111,16 +126,22 @@ class FileJournal:
 
     def keep_only(self, names: Collection[str]) -> None:
         """See :class:`Journal`; also clears what a crash left half written."""
+        self._require_open()
         keep = {self._vector(name) for name in names}
         for path in [*self._folder.glob("vector-*"), *self._folder.glob("*.part")]:
             if path not in keep:
                 path.unlink()
         self._sync_folder()
 
+    def _require_open(self) -> None:
+        if not self._lock.held:
+            raise JournalError("The journal was closed.", fix="Open it again; another process may use it now.")
+
     def _vector(self, name: str) -> Path:
         return self._folder / f"vector-{secagg_hash('journal-name', name).hex()[:32]}"
 
     def _seal(self, path: Path, data: bytes | bytearray | memoryview) -> None:
+        self._require_open()
         nonce = os.urandom(_NONCE_BYTES)
         encryptor = Cipher(algorithms.AES256(self._key), modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(secagg_hash("journal", path.name))

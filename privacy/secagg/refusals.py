@@ -10,7 +10,7 @@ unmasking, 080-089 results and 090-099 replies at the coordinator.
 
 from __future__ import annotations
 
-from fedward.errors import IntegrityError, RunFailedError
+from fedward.errors import IntegrityError, ResourceError, RunFailedError
 
 
 class RefusalError(IntegrityError):
@@ -384,3 +384,10 @@ class JournalError(IntegrityError):
 
     code = "FW-SECAGG-093"
     default_fix = "Start a new key epoch with a fresh journal; never restore an old copy of one."
+
+
+class FolderInUseError(ResourceError):
+    """Another process has this party's state folder open; two would use the same one-time keys."""
+
+    code = "FW-SECAGG-094"
+    default_fix = "Stop the other fedward process that uses this state folder; a folder serves one process at a time."

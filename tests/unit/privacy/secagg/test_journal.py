@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
 
 import pytest
 
 from fedward.privacy.secagg import FileJournal, MemoryJournal
-from fedward.privacy.secagg.refusals import JournalError
+from fedward.privacy.secagg.refusals import FolderInUseError, JournalError
 
 KEY = b"k" * 32
 
@@ -43,6 +47,7 @@ def test_files_are_encrypted_private_and_bound_to_their_place(tmp_path):
     for file in files:
         assert b"secret" not in file.read_bytes()
         assert file.stat().st_mode & 0o077 == 0
+    journal.close()
     again = FileJournal(tmp_path / "j", KEY)
     assert again.load() == b"the secret state"
     vector = next(file for file in files if file.name != "state")
@@ -84,6 +89,7 @@ def test_a_write_that_stops_half_way_leaves_the_old_state(tmp_path, monkeypatch,
     with pytest.raises(OSError):
         journal.save(b"new")
     monkeypatch.undo()
+    journal.close()
     again = FileJournal(tmp_path, KEY)
     assert again.load() == b"old"
     again.keep_only(())
@@ -97,3 +103,70 @@ def test_a_write_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     monkeypatch.setattr(type(tmp_path), "replace", lambda path, to: (order.append("rename"), rename(path, to))[1])
     FileJournal(tmp_path, KEY).save(b"state")
     assert order == ["sync", "rename", "sync"]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from fedward.privacy.secagg import FileJournal
+journal = FileJournal(Path(sys.argv[1]), b"k" * 32)
+journal.save(b"theirs")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that has the journal open until it is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"open\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder):
+    with pytest.raises(FolderInUseError) as refusal:
+        FileJournal(tmp_path, KEY)
+    assert (refusal.value.code, refusal.value.exit_code) == ("FW-SECAGG-094", 13)
+    assert "Another fedward process uses this state folder" in refusal.value.message
+    holder.kill()  # SIGKILL: nothing of it can clean up
+    holder.wait()
+    journal = FileJournal(tmp_path, KEY)
+    assert journal.load() == b"theirs"
+
+
+def test_a_second_journal_in_one_process_is_refused_until_the_first_is_closed_or_gone(tmp_path):
+    first = FileJournal(tmp_path, KEY)
+    with pytest.raises(FolderInUseError):
+        FileJournal(tmp_path, KEY)
+    first.close()
+    second = FileJournal(tmp_path, KEY)
+    for call in (first.load, lambda: first.save(b""), lambda: first.get("q"), lambda: first.keep_only(())):
+        with pytest.raises(JournalError, match="closed"):
+            call()
+    del second
+    FileJournal(tmp_path, KEY).save(b"state")
+
+
+def test_a_program_that_was_started_does_not_keep_the_lock(tmp_path):
+    journal = FileJournal(tmp_path, KEY)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+        journal.close()
+        FileJournal(tmp_path, KEY).close()
+        child.communicate(b"\n")
+
+
+def test_a_folder_that_cannot_be_locked_is_refused(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(JournalError, match="cannot be locked"):
+        FileJournal(tmp_path, KEY)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pathlib.Path.mkdir", lambda *_, **__: None)
+    with pytest.raises(JournalError, match="cannot be opened"):
+        FileJournal(tmp_path / "file", KEY)
