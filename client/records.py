@@ -54,3 +54,25 @@ class Records:
             tuple(example.patient_id for example in examples),
             order,
         )
+
+    @classmethod
+    def pool(cls, parts: Sequence[Records]) -> Records:
+        """The records of several hospitals as one population; only a simulation holds them all.
+
+        Nothing is encoded again. Patients of different parts stay different patients. ``order`` gives positions
+        in ``parts`` laid end to end.
+        """
+        inputs = type(parts[0].inputs).joined([part.inputs for part in parts])
+        order = np.argsort(inputs.lengths, kind="stable")
+        offsets = np.cumsum([0, *(int(part.patients.max()) + 1 for part in parts[:-1])])
+        apart = np.concatenate([part.patients + offset for part, offset in zip(parts, offsets, strict=True)])
+        number: dict[int, int] = {}
+        patients = [number.setdefault(int(patient), len(number)) for patient in apart[order]]
+        names = [name for part in parts for name in part.names]
+        return cls(
+            inputs.chosen(order),
+            np.concatenate([part.labels for part in parts])[order],
+            np.array(patients, dtype=np.int64),
+            tuple(names[i] for i in order),
+            order,
+        )

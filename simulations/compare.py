@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.client.data import Example
-from fedward.client.models.adapter_model import AdapterModel, get_vector
+from fedward.client.models.adapter_model import get_vector
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
@@ -22,9 +21,9 @@ from fedward.client.training import LocalTrainer, predict
 from fedward.metrics import bootstrap_interval, stratified_auroc
 from fedward.plan import Plan
 from fedward.privacy.stream import SecureStream
+from fedward.simulations.parties import EncodedSite
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import SiteData
 from fedward.simulations.terminal import RunDisplay
 
 Probabilities = NDArray[np.float64]
@@ -52,16 +51,15 @@ class EvaluationSet:
         return bootstrap_interval(stratified_auroc, self.records.labels, probabilities, self.site, seed=seed)
 
 
-def evaluation_set(sites: Sequence[SiteData], plan: Plan, files: ModelFiles, model: AdapterModel) -> EvaluationSet:
-    """Encodes everybody's evaluation patients."""
-    examples = [example for site in sites for example in site.evaluation]
-    owner = [index for index, site in enumerate(sites) for _ in site.evaluation]
-    records = Records.encode(examples, files, model, max_tokens=plan.adapter.max_tokens)
-    return EvaluationSet(records, np.array(owner, dtype=np.int64)[records.order])
+def evaluation_set(sites: Sequence[EncodedSite]) -> EvaluationSet:
+    """Everybody's evaluation patients."""
+    records = Records.pool([site.evaluation for site in sites])
+    owner = np.repeat(np.arange(len(sites)), [len(site.evaluation) for site in sites])
+    return EvaluationSet(records, owner[records.order])
 
 
 def train_apart(
-    examples: Sequence[Example],
+    records: Records,
     evaluation: EvaluationSet,
     plan: Plan,
     files: ModelFiles,
@@ -70,10 +68,10 @@ def train_apart(
     hospitals: int = 1,
     microbatch: int | None = None,
 ) -> Probabilities:
-    """Trains one adapter on ``examples`` without any federation and scores everybody's evaluation patients.
+    """Trains one adapter on ``records`` without any federation and scores everybody's evaluation patients.
 
     Args:
-        examples: training patients of one hospital, or of several pooled.
+        records: training patients of one hospital, or of several pooled.
         evaluation: evaluation patients of all hospitals.
         plan: steps, noise and sampling rate.
         files: the base model.
@@ -82,7 +80,6 @@ def train_apart(
         microbatch: records per forward pass.
     """
     model = build_for_plan(plan, files)
-    records = Records.encode(examples, files, model, max_tokens=plan.adapter.max_tokens)
     trainer = LocalTrainer(
         model,
         records,
@@ -106,7 +103,7 @@ class Comparison:
 def compare(
     scenario: Scenario,
     plan: Plan,
-    sites: Sequence[SiteData],
+    sites: Sequence[EncodedSite],
     files: ModelFiles,
     evaluation: EvaluationSet,
     randomness: Randomness,
@@ -116,11 +113,11 @@ def compare(
     speed, wanted = scenario.speed, scenario.compare
     jobs: dict[str, Future[Probabilities]] = {}
 
-    def submit(name: str, purpose: str, examples: Sequence[Example], hospitals: int) -> None:
+    def submit(name: str, purpose: str, records: Records, hospitals: int) -> None:
         stream = randomness.stream(purpose, name)
         jobs[name] = pool.submit(
             train_apart,
-            examples,
+            records,
             evaluation,
             plan,
             files,
@@ -131,10 +128,11 @@ def compare(
 
     with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
         if wanted.central:  # the longest first
-            submit(POOLED, "pooled", [example for site in sites for example in site.train], len(sites))
+            submit(POOLED, "pooled", Records.pool([site.train for site in sites]), len(sites))
         for site in sites if wanted.local else []:
             submit(site.name, "alone", site.train, 1)
-        display.phase("each hospital alone, and all data pooled", len(jobs))
+        if jobs:
+            display.phase("each hospital alone, and all data pooled", len(jobs))
         for job in as_completed(jobs.values()):
             job.result()
             display.advance()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from flwr.app import Context, RecordDict
@@ -22,7 +23,7 @@ from fedward.server.summary import RoundSummary
 from fedward.simulations.budget import RunBudget, planned_epsilons
 from fedward.simulations.faults import let_vanish
 from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import Agreement, WatchedHospital, agree, make_hospital
+from fedward.simulations.parties import Agreement, EncodedSite, WatchedHospital, agree, make_hospital
 from fedward.simulations.result import CurvePoint, SecureSum
 from fedward.simulations.scenario import SpeedConfig
 from fedward.simulations.seeds import Randomness
@@ -39,6 +40,7 @@ class Outcome:
     Attributes:
         adapter: the final global adapter.
         model: a model to hold it.
+        sites: the records it was trained and scored on, for the models trained beside it.
         curve: what the coordinator saw, adapter by adapter; round 0 is the untrained one.
         secure_sum: whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit.
         lifetime: epsilon that each hospital's ledger composes over every run it holds.
@@ -48,6 +50,7 @@ class Outcome:
 
     adapter: Vector
     model: AdapterModel
+    sites: tuple[EncodedSite, ...]
     curve: tuple[CurvePoint, ...]
     secure_sum: SecureSum
     bytes_up: dict[str, float]
@@ -107,11 +110,12 @@ def federate(
     ledgers = budget.open(site.name for site in sites)
     reference = build_for_plan(plan, files)
     agreement = agree(plan, reference, [site.name for site in sites])
+    encoded = _encode(plan, sites, files, reference, speed, display)
     hospitals = [
         make_hospital(
             plan, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
         )
-        for site in sites
+        for site in encoded
     ]
     n, c = len(sites), agreement.roster.colluders
     threshold = minimum_threshold(n, c)
@@ -128,6 +132,7 @@ def federate(
     return Outcome(
         adapter=coordinator.adapter,
         model=reference,
+        sites=tuple(encoded),
         curve=tuple(watcher.curve),
         secure_sum=SecureSum(
             exact=watcher.exact,
@@ -140,6 +145,24 @@ def federate(
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
     )
+
+
+def _encode(
+    plan: Plan,
+    sites: Sequence[SiteData],
+    files: ModelFiles,
+    model: AdapterModel,
+    speed: SpeedConfig,
+    display: RunDisplay,
+) -> list[EncodedSite]:
+    """Everybody's records as the model reads them; with a real encoder this takes as long as some rounds."""
+    display.phase("reading the records", len(sites))
+    encoded = []
+    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
+        for site in pool.map(lambda site: EncodedSite.encode(site, plan, files, model), sites):
+            encoded.append(site)
+            display.advance()
+    return encoded
 
 
 def _serve(

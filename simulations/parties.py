@@ -66,6 +66,28 @@ def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
     return Agreement(coordinator, members, signed, roster)
 
 
+@dataclass(frozen=True)
+class EncodedSite:
+    """One hospital's records in the form its model reads.
+
+    They are encoded once per hospital, as the hospital itself would, and shared by everything that is trained on
+    them here: the federation, the hospital alone and the pooled model.
+    """
+
+    name: str
+    train: Records
+    evaluation: Records
+
+    @classmethod
+    def encode(cls, site: SiteData, plan: Plan, files: ModelFiles, model: AdapterModel) -> EncodedSite:
+        """Encodes both populations of ``site``."""
+        length = plan.adapter.max_tokens
+        train, evaluation = (
+            Records.encode(examples, files, model, max_tokens=length) for examples in (site.train, site.evaluation)
+        )
+        return cls(site.name, train, evaluation)
+
+
 class WatchedHospital(Hospital):
     """A hospital whose encoded vectors the simulator keeps, to compare the secure sum with the plain one.
 
@@ -83,7 +105,7 @@ class WatchedHospital(Hospital):
 
 def make_hospital(
     plan: Plan,
-    site: SiteData,
+    site: EncodedSite,
     files: ModelFiles,
     agreement: Agreement,
     randomness: Randomness,
@@ -104,13 +126,12 @@ def make_hospital(
     secagg = SecAggClient(
         identity=agreement.members[site.name], roster=agreement.signed, policy=policy, journal=MemoryJournal()
     )
-    max_tokens = plan.adapter.max_tokens
     return WatchedHospital(
         name=site.name,
         plan=plan,
         model=model,
-        train=Records.encode(site.train, files, model, max_tokens=max_tokens),
-        evaluation=Records.encode(site.evaluation, files, model, max_tokens=max_tokens),
+        train=site.train,
+        evaluation=site.evaluation,
         secagg=secagg,
         roster=verify_roster(agreement.signed),
         ledger=ledger,

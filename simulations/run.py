@@ -135,8 +135,8 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
             fault_seed=scenario.seed,
         )
         watch.lap("federated")
-        evaluation = evaluation_set(sites, plan, files, outcome.model)
-        comparison = compare(scenario, plan, sites, files, evaluation, randomness, display)
+        evaluation = evaluation_set(outcome.sites)
+        comparison = compare(scenario, plan, outcome.sites, files, evaluation, randomness, display)
         watch.lap("comparison")
         facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(outcome, facts, folder)

@@ -6,8 +6,9 @@ and run, instead of once per step, is the largest saving there is for a real enc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.tokens import Tokens
+from fedward.client.models.tokens import Tokens, join
 
 CACHE_BATCH = 32
 
@@ -26,8 +27,19 @@ class Inputs(Protocol):
     def __len__(self) -> int:
         """Number of records N."""
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each record, int64 ``[N]``."""
+
     def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """Logits ``[B]`` of the records with indices int64 ``[B]``, padded to the longest of them."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The records of several parts, part after part."""
+
+    def chosen(self, records: NDArray[np.int64]) -> Self:
+        """The records with indices int64 ``[M]``, in that order."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,26 @@ class TokenInputs:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`."""
+        return self.tokens.lengths
+
     def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
         ids, mask = _batch(self.tokens, records, model)
         logits: Tensor = model(ids, mask)
         return logits
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenInputs]) -> TokenInputs:
+        """See :class:`Inputs`."""
+        return cls(join([part.tokens for part in parts]))
+
+    def chosen(self, records: NDArray[np.int64]) -> TokenInputs:
+        """See :class:`Inputs`."""
+        tokens = self.tokens
+        return TokenInputs(Tokens(tokens.input_ids[records], tokens.attention_mask[records], tokens.truncated))
 
 
 @dataclass(frozen=True)
@@ -53,25 +80,42 @@ class PrefixInputs:
     Attributes:
         layer: first layer that is still to be computed.
         hidden: float32 ``[total tokens, d]``, text after text.
-        starts: int64 ``[N + 1]``, where each text begins.
+        starts: int64 ``[N]``, where each text begins.
+        lengths: int64 ``[N]``, its tokens.
     """
 
     layer: int
     hidden: Tensor
     starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.starts)
 
     def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
-        lengths = (self.starts[1:] - self.starts[:-1])[records]
+        lengths = self.lengths[records]
         positions = np.arange(lengths.max())[None, :]
         mask = positions < lengths[:, None]
         # Padding rows repeat row 0; the mask keeps them out of attention and pooling.
         rows = np.where(mask, self.starts[records][:, None] + positions, 0)
         hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)]
         return model.forward_from(self.layer, hidden, torch.from_numpy(mask.astype(np.int64)).to(hidden.device))
+
+    @classmethod
+    def joined(cls, parts: Sequence[PrefixInputs]) -> PrefixInputs:
+        """See :class:`Inputs`."""
+        offsets = np.cumsum([0, *(len(part.hidden) for part in parts[:-1])])
+        return cls(
+            parts[0].layer,
+            torch.cat([part.hidden for part in parts]),
+            np.concatenate([part.starts + offset for part, offset in zip(parts, offsets, strict=True)]),
+            np.concatenate([part.lengths for part in parts]),
+        )
+
+    def chosen(self, records: NDArray[np.int64]) -> PrefixInputs:
+        """See :class:`Inputs`; the cached output is shared, not copied."""
+        return PrefixInputs(self.layer, self.hidden, self.starts[records], self.lengths[records])
 
 
 def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
@@ -86,9 +130,9 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
     """
     layer = model.lora.first_layer(model.config)
     lengths = tokens.lengths
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
     device = next(model.parameters()).device
-    hidden = torch.empty((int(starts[-1]), model.config.hidden), device=device)
+    hidden = torch.empty((int(lengths.sum()), model.config.hidden), device=device)
     order = np.argsort(lengths, kind="stable")
     with torch.no_grad():
         for begin in range(0, len(order), CACHE_BATCH):
@@ -97,8 +141,8 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
             embedded = model.bare_encoder().embeddings(ids)
             output = model.run_layers(0, layer, embedded, mask)
             for row, record in enumerate(records):
-                hidden[starts[record] : starts[record + 1]] = output[row, : lengths[record]]
-    return PrefixInputs(layer, hidden, starts)
+                hidden[starts[record] : starts[record] + lengths[record]] = output[row, : lengths[record]]
+    return PrefixInputs(layer, hidden, starts, lengths)
 
 
 def _batch(tokens: Tokens, records: NDArray[np.int64], model: AdapterModel) -> tuple[Tensor, Tensor]:

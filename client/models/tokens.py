@@ -65,6 +65,20 @@ def tokenize(files: ModelFiles, texts: Sequence[str], *, max_tokens: int) -> Tok
     return tokens
 
 
+def join(parts: Sequence[Tokens]) -> Tokens:
+    """The texts of several parts, part after part, padded to the longest of all. Padding ids are 0, and masked."""
+    width = max(part.input_ids.shape[1] for part in parts)
+
+    def wide(array: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.pad(array, ((0, 0), (0, width - array.shape[1])))
+
+    return Tokens(
+        np.concatenate([wide(part.input_ids) for part in parts]),
+        np.concatenate([wide(part.attention_mask) for part in parts]),
+        sum(part.truncated for part in parts),
+    )
+
+
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, pad_id: int) -> Tokens:
     """Encodes with a loaded tokenizer, whose truncation and padding are set by this call."""
     tokenizer.enable_truncation(max_tokens)

@@ -33,7 +33,7 @@ from fedward.server.flower import GridTransport
 from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
 from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import agree, make_hospital
+from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.planning import make_plan
 from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
@@ -64,7 +64,11 @@ class Federation:
         self.hospitals = [self.hospital(site) for site in self.sites]
 
     def hospital(self, site):
-        return make_hospital(self.plan, site, self.files, self.agreement, Randomness(), ledger=None, microbatch=None)
+        encoded = self.encoded(site)
+        return make_hospital(self.plan, encoded, self.files, self.agreement, Randomness(), ledger=None, microbatch=None)
+
+    def encoded(self, site):
+        return EncodedSite.encode(site, self.plan, self.files, self.model)
 
     def coordinator(self, kind=Coordinator):
         apps = {node: make_client_app(site) for node, site in enumerate(self.hospitals, start=2)}
@@ -293,7 +297,7 @@ def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
     with pytest.raises(DeltaTooLargeError):
         make_hospital(
             federation.plan,
-            site,
+            federation.encoded(site),
             federation.files,
             agree(federation.plan, federation.model, [s.name for s in federation.sites]),
             Randomness(),

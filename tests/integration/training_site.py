@@ -12,13 +12,14 @@ import torch
 
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint
+from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.client.node import serve
 from fedward.config import load_toml
 from fedward.plan import Plan
 from fedward.privacy.secagg import Identity, verify_roster
 from fedward.simulations.budget import RunBudget
-from fedward.simulations.parties import Agreement, make_hospital
+from fedward.simulations.parties import Agreement, EncodedSite, make_hospital
 from fedward.simulations.scenario import load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
@@ -35,10 +36,11 @@ def main():
     identity = Identity.from_file(name, folder / f"{name}.key")
     agreement = Agreement(identity, {name: identity}, signed, verify_roster(signed).roster)
     ledgers = RunBudget(plan, settings["run"], folder / "ledgers", cap=8.0).open([name])  # charged round by round
+    files = resolve(scenario.model)
     hospital = make_hospital(
         plan,
-        site,
-        resolve(scenario.model),
+        EncodedSite.encode(site, plan, files, build_for_plan(plan, files)),
+        files,
         agreement,
         Randomness(settings["seed"]),
         ledger=ledgers.get(name),
