@@ -17,6 +17,7 @@ from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
 from fedward.client.records import Records
 from fedward.client.replay import Follower, Published
+from fedward.client.snapshots import Snapshots
 from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.training import LocalTrainer, patient_losses, predict
 from fedward.errors import PolicyError
@@ -24,7 +25,7 @@ from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError, decode
 from fedward.plan import Plan
 from fedward.privacy.ledger import Ledger
-from fedward.privacy.secagg import RingVector, SecAggClient, encode
+from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.refusals import ShareRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
@@ -101,6 +102,8 @@ class Hospital:
         roster: the approved roster.
         ledger: charged before the first noisy step of a round; None only where the plan is not private.
         streams: randomness.
+        adapters: where the adapter of the last accepted result is kept, for the next start; a folder beside the journal
+            of ``secagg``, and in memory where that is in memory.
         microbatch: records per forward pass.
         between_steps: called before each training step; raises to stop.
     """
@@ -117,6 +120,7 @@ class Hospital:
         roster: VerifiedRoster,
         ledger: Ledger | None,
         streams: Streams | None = None,
+        adapters: Journal | None = None,
         microbatch: int | None = None,
         between_steps: Callable[[], None] | None = None,
     ) -> None:
@@ -134,10 +138,10 @@ class Hospital:
         self._streams = streams or Streams()
         self._between_steps = between_steps
         self._layout = layout_of(model)
-        self._follower = Follower(plan, self._layout, roster, secagg, get_vector(model))
+        snapshots = Snapshots(MemoryJournal() if adapters is None else adapters, self._layout)
+        self._follower = Follower(plan, self._layout, roster, secagg, snapshots, get_vector(model))
         self._trainer = LocalTrainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
-        self._accepted: AcceptedManifest | None = None
         self._run, self._trained = "", 0
         self._handlers: dict[str, Callable[[Request], Reply]] = {
             "join": lambda request: Reply(secagg.key_bundle(request.payload)),
@@ -145,7 +149,7 @@ class Hospital:
             "seal": lambda request: Reply(secagg.accept_ciphertexts(request.payload)),
             "manifest": self._contribute,
             "mask": self._mask,
-            "confirm": self._confirm,
+            "confirm": lambda request: Reply(secagg.confirm(request.payload)),
             "unmask": lambda request: Reply(secagg.unmask(request.payload)),
             "result": self._finish,
         }
@@ -174,7 +178,6 @@ class Hospital:
         accepted = self._secagg.accept_manifest(manifest)
         self._check_segments(accepted)
         self._check_start(accepted)
-        self._accepted = accepted
         vector = self._train_round(accepted) if accepted.needs_training else None
         return Reply(self._secagg.contribute(vector, self._ledger_head()))
 
@@ -251,12 +254,6 @@ class Hospital:
         reservation = self._ledger.book.reservation(live.run, live.round)
         if reservation is not None and not reservation.settled:
             self._ledger.settle(reservation)
-
-    def _confirm(self, request: Request) -> Reply:
-        confirmed = self._secagg.confirm(request.payload)
-        if self._accepted is not None:
-            self._follower.takes_part(self._accepted)
-        return Reply(confirmed)
 
     def _finish(self, request: Request) -> Reply:
         self._follower.follow(_opened(request)[1])

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedward.adapter import AdapterLayout, Vector, adapter_hash
+from fedward.client.snapshots import Snapshots
 from fedward.errors import IntegrityError
 from fedward.legs import Blob
 from fedward.plan import Plan
 from fedward.privacy.secagg import RingVector, SecAggClient, decode
-from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.refusals import ResultSignatureRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.privacy.secagg.state import ChainHead
+from fedward.privacy.secagg.transcript import result_hash
 from fedward.privacy.segments import DELTA
 from fedward.strategies.registry import advance
 
@@ -70,15 +72,15 @@ class Published:
 
 @dataclass
 class Follower:
-    """The global adapter as one hospital has recomputed it, round by round."""
+    """The global adapter as one hospital has recomputed it, round by round, and remembers it over a restart."""
 
     plan: Plan
     layout: AdapterLayout
     roster: VerifiedRoster
     secagg: SecAggClient
+    snapshots: Snapshots
     adapter: Vector
     round: int = 0
-    _live: AcceptedManifest | None = None
 
     def follow(self, published: Published) -> None:
         """Checks every published round that is new here and moves the adapter along.
@@ -86,24 +88,36 @@ class Follower:
         Raises:
             RefusalError: signature, chain, transcript, sum or update do not hold.
             SumNotShownError: a sum this hospital contributed to cannot be recomputed.
+            AdapterLostError: the journal has followed the run further than the stored adapters.
         """
+        self.resume()
         for sealed in published.results:
             body = open_sealed("result", sealed, self.roster.roster.coordinator, ResultSignatureRefused)
             result = Result.from_bytes(body)
             if result.round <= self.round:
                 continue
-            if self._live is None or self._live.manifest.round != result.round:
+            confirmed = self.secagg.confirmed
+            if confirmed is None or confirmed.manifest.round != result.round:
                 raise UnwitnessedResultError("A result is of a round that this hospital did not confirm.")
-            ring_sum = self._ring_sum(result.round, self._live.layout, published)
+            ring_sum = self._ring_sum(result.round, confirmed.layout, published)
             self._recompute(result.round, ring_sum, published)
             delta_sum = decode(ring_sum).get(DELTA)
             adapter = advance(self.plan.strategy, self.adapter, delta_sum, len(result.survivors), self.layout)
-            self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=adapter_hash(adapter, self.layout))
+            head = ChainHead(result.round, result_hash(body), adapter_hash(adapter, self.layout))
+            self.snapshots.put(head, adapter)
+            self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=head.adapter_hash)
+            self.snapshots.keep_only(head)
             self.adapter, self.round = adapter, result.round
 
-    def takes_part(self, accepted: AcceptedManifest) -> None:
-        """Notes that this hospital contributes to the round of ``accepted``."""
-        self._live = accepted
+    def resume(self) -> None:
+        """After a restart, takes up the adapter of the last result that the journal accepted in this run.
+
+        Raises:
+            AdapterLostError: that adapter is missing or another one.
+        """
+        head = self.secagg.head
+        if head is not None and head.round > self.round:
+            self.adapter, self.round = self.snapshots.load(head), head.round
 
     def _ring_sum(self, round_number: int, layout: VectorLayout, published: Published) -> RingVector:
         blob = published.blobs.get(f"sum.{round_number}")

@@ -57,7 +57,7 @@ from fedward.privacy.secagg.refusals import (
     VectorRefused,
 )
 from fedward.privacy.secagg.roster import require_own_approval
-from fedward.privacy.secagg.state import ClientState, LiveRound, recall, remember
+from fedward.privacy.secagg.state import ChainHead, ClientState, LiveRound, recall, remember
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,18 @@ class SecAggClient:
     def live(self) -> Manifest | None:
         """The manifest of the live context, also after a restart; None before the first."""
         return self._live_manifest()
+
+    @property
+    def head(self) -> ChainHead | None:
+        """The last result of the run that was accepted, also after a restart; None before the first."""
+        return self._state.head[0] if self._state.head else None
+
+    @property
+    def confirmed(self) -> AcceptedManifest | None:
+        """The live round if this hospital confirmed its survivors, also after a restart; else None."""
+        if not self._state.live or not self._state.live[0].statement:
+            return None
+        return self._accepted(self._manifest_of(self._state.live[0]))
 
     # --- leg 0 ------------------------------------------------------------------------------------
 

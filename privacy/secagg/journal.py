@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fedward.privacy.secagg.folder_lock import FolderLock
-from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.privacy.secagg.kdf import journal_key, secagg_hash
 from fedward.privacy.secagg.refusals import JournalError
 
 _NONCE_BYTES = 12
@@ -97,6 +97,14 @@ class FileJournal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = FolderLock(folder)
         self._folder, self._key = folder, key
+
+    def beside(self, name: str) -> FileJournal:
+        """Opens another journal of the same party, for other things, in the subfolder ``name`` under a key of its own.
+
+        Raises:
+            FolderInUseError, JournalError: as for the journal itself.
+        """
+        return FileJournal(self._folder / name, journal_key(self._key, name))
 
     def close(self) -> None:
         """Lets another process open the journal; this object refuses every call from then on."""

@@ -178,6 +178,11 @@ def confirm_statement(ctx: bytes, heads_hash: bytes, survivors: Iterable[tuple[s
     return secagg_hash("confirm", ctx, heads_hash, encode(rows))
 
 
+def journal_key(key: bytes, name: str) -> bytes:
+    """Key of the journal ``name`` beside the one that ``key`` seals; neither opens the other's files."""
+    return hkdf_expand(key, secagg_hash("journal-key", name))
+
+
 def _open(key: bytes, sealed: bytes, aad: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(_ZERO_NONCE, sealed, aad)

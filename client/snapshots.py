@@ -1,0 +1,86 @@
+"""The adapters of the result chain on disk, so that a restarted hospital goes on with the very bits it had checked.
+
+The journal of secure aggregation remembers *which* result this hospital accepted last; here lies the
+adapter it led to. An adapter is stored before the journal names it and dropped after the journal names the
+next one. So after a crash at any write the adapter that the journal names is there, and no other is believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
+from fedward.errors import IntegrityError
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg import Journal
+from fedward.privacy.secagg.messages import Counter
+from fedward.privacy.secagg.refusals import JournalError
+from fedward.privacy.secagg.schema import Bytes, Digest, Message
+from fedward.privacy.secagg.state import ChainHead
+
+MAX_ADAPTER_BYTES = 2 * 1024**3
+
+
+class AdapterLostError(IntegrityError):
+    """The adapter of the last accepted result is not in the state folder, or is not the one the journal names."""
+
+    code = "FW-INTEGRITY-023"
+    default_fix = "Begin a new run that includes this hospital; an adapter is never taken on another's word."
+
+
+@dataclass(frozen=True)
+class Snapshot(Message):
+    """One adapter: the result that led to it, and its float32 bits, little-endian."""
+
+    LIMIT = MAX_ADAPTER_BYTES + 4096
+
+    round: Counter
+    result_hash: Digest
+    adapter_hash: Digest
+    adapter: Annotated[bytes, Bytes(4, MAX_ADAPTER_BYTES)]
+
+
+class Snapshots:
+    """Adapters by result.
+
+    Args:
+        journal: where they are kept, nothing else beside them; in memory for simulation and tests.
+        layout: of the adapter.
+    """
+
+    def __init__(self, journal: Journal, layout: AdapterLayout) -> None:
+        self._journal, self._layout = journal, layout
+
+    def put(self, head: ChainHead, adapter: Vector) -> None:
+        """Makes the adapter durable that ``head`` leads to."""
+        raw = np.ascontiguousarray(adapter, dtype="<f4").tobytes()
+        snapshot = Snapshot(head.round, head.result_hash, head.adapter_hash, raw)
+        self._journal.put(_name(head), snapshot.to_bytes())
+
+    def load(self, head: ChainHead) -> Vector:
+        """Returns the adapter that ``head`` leads to, float32 ``[layout.size]``.
+
+        Raises:
+            AdapterLostError: it is missing, damaged, or not the adapter whose hash the chain holds.
+        """
+        try:
+            snapshot = Snapshot.from_bytes(bytes(self._journal.get(_name(head))))
+            adapter = np.frombuffer(snapshot.adapter, dtype="<f4").astype(np.float32)
+            unflatten(adapter, self._layout)
+        except (JournalError, MalformedMessageError, LayoutError, ValueError) as error:
+            raise AdapterLostError("The adapter of the last accepted result cannot be read.") from error
+        stored = ChainHead(snapshot.round, snapshot.result_hash, snapshot.adapter_hash)
+        if stored != head or adapter_hash(adapter, self._layout) != head.adapter_hash:
+            raise AdapterLostError("The stored adapter is not that of the last accepted result.")
+        return adapter
+
+    def keep_only(self, head: ChainHead) -> None:
+        """Erases the adapters of other results."""
+        self._journal.keep_only((_name(head),))
+
+
+def _name(head: ChainHead) -> str:
+    return f"adapter-{head.result_hash.hex()}"
