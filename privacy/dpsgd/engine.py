@@ -104,18 +104,53 @@ class PrivateEngine:
             LossShapeError: the loss is not one number per record.
             UnusedParameterError: a trainable parameter took no part in the loss.
         """
-        if self._reserved is not None and self.steps_taken >= self._reserved:
-            raise StepsNotReservedError(f"All {self._reserved} reserved steps have been taken.")
-        self._check_batch(records, patients)
-        self.steps_taken += 1
-        self._optimizer.zero_grad(set_to_none=True)
-        self.model.train()
+        self._begin_step(records, patients)
         for part in _whole_patients(patients, self._microbatch):
             self._accumulate(loss_per_record, records[part], patients[part])
         if self.params.private:
             self._optimizer.finish()
         else:
             self._finish_without_privacy()
+
+    def gradient_sum(
+        self,
+        loss_per_record: LossPerRecord,
+        records: NDArray[np.int64],
+        patients: NDArray[np.int64],
+        *,
+        grid_step: float,
+    ) -> NDArray[np.int64]:
+        """Sum of the patients' clipped gradients in grid units, *without noise*, int64 ``[P]``; moves no weight.
+
+        For a placement that adds its noise to the sum of several hospitals. One call counts as one step, and an empty
+        sample gives zeros. Without privacy the gradients are not clipped and the sum is rounded once.
+
+        Args:
+            loss_per_record: see :data:`LossPerRecord`.
+            records: as for :meth:`step`.
+            patients: as for :meth:`step`.
+            grid_step: width of a grid unit.
+
+        Returns:
+            Entries in the order of the optimizer's parameters. Patient data: it must not leave without noise.
+
+        Raises:
+            StepsNotReservedError, PatientBoundError, LossShapeError, UnusedParameterError: as for :meth:`step`.
+        """
+        self._begin_step(records, patients)
+        total = np.zeros(sum(p.numel() for p in self._optimizer.params), np.int64)
+        for part in _whole_patients(patients, self._microbatch):
+            if self._backend is None:
+                _one_loss_each(loss_per_record(records[part]), len(part)).sum().backward()
+                continue
+            self._fill_rows(self._backend, loss_per_record, records[part])
+            matrix = self._backend.matrix(len(part))
+            total += self._optimizer.clipped_grid_sum(patients[part], matrix, grid_step=grid_step)
+        if self._backend is None and records.size:
+            plain = torch.cat([p.grad.flatten() for p in self._optimizer.params]).double()
+            total += np.rint(plain.cpu().numpy() / grid_step).astype(np.int64)
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
 
     def gradients(
         self, loss_per_record: LossPerRecord, records: NDArray[np.int64]
@@ -169,6 +204,14 @@ class PrivateEngine:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _begin_step(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
+        if self._reserved is not None and self.steps_taken >= self._reserved:
+            raise StepsNotReservedError(f"All {self._reserved} reserved steps have been taken.")
+        self._check_batch(records, patients)
+        self.steps_taken += 1
+        self._optimizer.zero_grad(set_to_none=True)
+        self.model.train()
 
     def _accumulate(
         self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]

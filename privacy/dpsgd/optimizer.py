@@ -41,17 +41,9 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
                 each row is another patient.
             matrix: the same rows as one ``[rows, P]`` matrix in the order of the parameters, where a backend has it.
         """
-        rows = [matrix] if matrix is not None else [p.grad_sample.flatten(start_dim=1).float() for p in self.params]
-        if patients is not None:
-            _, group = np.unique(patients, return_inverse=True)
-            groups = int(group.max()) + 1
-            if groups < len(patients):
-                index = torch.from_numpy(group).to(rows[0].device)
-                rows = [row.new_zeros(groups, row.shape[1]).index_add_(0, index, row) for row in rows]
+        rows = self._rows_by_patient(patients, matrix)
         factor, broken = clip_factors(rows, self.max_grad_norm)
-        if bool(broken.any()):
-            # Such a patient counts as zero, which depends on that patient alone; 0 * nan would poison everybody's sum.
-            rows = [row.masked_fill(broken[:, None], 0.0) for row in rows]
+        rows = _without_broken(rows, broken)
         totals = [factor @ row for row in rows]
         if matrix is not None:
             totals = list(totals[0].split([p.numel() for p in self.params]))
@@ -59,6 +51,40 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             total = flat.view_as(parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None
+
+    def clipped_grid_sum(
+        self, patients: NDArray[np.int64], matrix: torch.Tensor | None, *, grid_step: float
+    ) -> NDArray[np.int64]:
+        """Clipped gradients of some patients, each rounded to the grid before they are added, int64 ``[P]``.
+
+        Rounding to nearest lifts a patient's norm by at most sqrt(P) / 2 grid units, and sums of integers are exact:
+        the sum's sensitivity stays below C / grid_step + sqrt(P), which no float32 summation could promise. The other
+        half of sqrt(P) covers the float32 error of norm and product, as long as C / grid_step is below 2^14 sqrt(P).
+
+        Args:
+            patients: patient number of each row, every row of a patient in this call.
+            matrix: as for :meth:`clip_and_accumulate`.
+            grid_step: width of a grid unit.
+        """
+        rows = self._rows_by_patient(patients, matrix)
+        factor, broken = clip_factors(rows, self.max_grad_norm)
+        scale = (factor / grid_step)[:, None]
+        whole = [torch.round(row * scale).sum(dim=0, dtype=torch.float64) for row in _without_broken(rows, broken)]
+        for parameter in self.params:
+            parameter.grad_sample = None
+        return np.asarray(torch.cat(whole).cpu().numpy(), np.int64)
+
+    def _rows_by_patient(self, patients: NDArray[np.int64] | None, matrix: torch.Tensor | None) -> list[torch.Tensor]:
+        """Flat gradients with one row per patient: one matrix, or one per parameter."""
+        rows = [matrix] if matrix is not None else [p.grad_sample.flatten(start_dim=1).float() for p in self.params]
+        if patients is None:
+            return rows
+        _, group = np.unique(patients, return_inverse=True)
+        groups = int(group.max()) + 1
+        if groups == len(patients):
+            return rows
+        index = torch.from_numpy(group).to(rows[0].device)
+        return [row.new_zeros(groups, row.shape[1]).index_add_(0, index, row) for row in rows]
 
     def add_noise(self) -> None:
         """Puts the noised sum into ``grad``; the noise is one draw over all parameters."""
@@ -82,6 +108,11 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             self.step_hook(self)
         self.original_optimizer.step()
         self.zero_grad(set_to_none=True)
+
+
+def _without_broken(rows: list[torch.Tensor], broken: torch.Tensor) -> list[torch.Tensor]:
+    """Zeroes rows without a finite norm. It depends on that patient alone; 0 * nan would poison everybody's sum."""
+    return [row.masked_fill(broken[:, None], 0.0) for row in rows] if bool(broken.any()) else rows
 
 
 def clip_factors(rows: list[torch.Tensor], clip: float) -> tuple[torch.Tensor, torch.Tensor]:
