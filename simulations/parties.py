@@ -17,6 +17,7 @@ from fedward.plan import Plan
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import (
     AcceptedManifest,
+    FileJournal,
     Identity,
     Member,
     MemoryJournal,
@@ -112,8 +113,12 @@ def make_hospital(
     *,
     ledger: Ledger | None,
     microbatch: int | None,
+    journal: FileJournal | None = None,
 ) -> WatchedHospital:
-    """One hospital of the simulation, with records, model and keys of its own."""
+    """One hospital of the simulation, with records, model and keys of its own.
+
+    It can be made again after its process ended only if it is given a ``journal`` on disk.
+    """
     model = build_for_plan(plan, files)
     roster = agreement.roster
     policy = local_policy(
@@ -124,7 +129,10 @@ def make_hospital(
         min_cohort=roster.policy.min_cohort,
     )
     secagg = SecAggClient(
-        identity=agreement.members[site.name], roster=agreement.signed, policy=policy, journal=MemoryJournal()
+        identity=agreement.members[site.name],
+        roster=agreement.signed,
+        policy=policy,
+        journal=MemoryJournal() if journal is None else journal,
     )
     return WatchedHospital(
         name=site.name,
@@ -140,5 +148,6 @@ def make_hospital(
             statistics=randomness.stream("statistics", site.name),
             rounding=randomness.stream("rounding", site.name),
         ),
+        adapters=None if journal is None else journal.beside("adapters"),
         microbatch=microbatch,
     )

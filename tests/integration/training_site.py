@@ -17,7 +17,7 @@ from fedward.client.models.registry import resolve
 from fedward.client.node import serve
 from fedward.config import load_toml
 from fedward.plan import Plan
-from fedward.privacy.secagg import Identity, verify_roster
+from fedward.privacy.secagg import FileJournal, Identity, verify_roster
 from fedward.simulations.budget import RunBudget
 from fedward.simulations.parties import Agreement, EncodedSite, make_hospital
 from fedward.simulations.scenario import load_scenario
@@ -45,6 +45,7 @@ def main():
         Randomness(settings["seed"]),
         ledger=ledgers.get(name),
         microbatch=None,
+        journal=FileJournal(folder / "states" / name, (folder / "journal.key").read_bytes()),
     )
     serve(make_client_app(hospital), Endpoint(settings["address"], insecure=True), stop=threading.Event())
 

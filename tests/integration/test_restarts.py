@@ -1,0 +1,175 @@
+"""Processes that are killed between rounds, and go on from their state folder with the very same bits."""
+
+import multiprocessing
+import shutil
+
+import numpy as np
+import pytest
+
+from fedward.adapter import adapter_hash
+from fedward.client.models.adapter_model import get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import resolve
+from fedward.client.snapshots import AdapterLostError
+from fedward.errors import FedwardError
+from fedward.legs import Reply
+from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
+from fedward.privacy.secagg.refusals import FolderInUseError
+from fedward.server.rounds import Coordinator
+from fedward.simulations.parties import EncodedSite, agree, make_hospital
+from fedward.simulations.planning import make_plan
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import make_sites
+
+pytestmark = pytest.mark.slow
+FORK = multiprocessing.get_context("fork")
+KEY = b"k" * 32
+VICTIM = "site-1"
+
+
+class Federation:
+    """What all parties have agreed on; ``hospital`` makes one with its state in a folder."""
+
+    def __init__(self, folder):
+        scenario = load_scenario("no-dp")
+        sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(3)]
+        scenario = scenario.model_copy(
+            update={
+                "data": scenario.data.model_copy(update={"site": sites}),
+                "training": scenario.training.model_copy(update={"rounds": 3, "local_steps": 1}),
+            }
+        )
+        self.folder, self.files = folder, resolve(scenario.model)
+        self.plan = make_plan(scenario, self.files)
+        self.model = build_for_plan(self.plan, self.files)
+        sites = make_sites(scenario, self.plan)
+        self.sites = {s.name: EncodedSite.encode(s, self.plan, self.files, self.model) for s in sites}
+        self.agreement = agree(self.plan, self.model, list(self.sites))
+
+    def hospital(self, name):
+        journal = FileJournal(self.folder / name, KEY)
+        return make_hospital(
+            self.plan,
+            self.sites[name],
+            self.files,
+            self.agreement,
+            Randomness(),
+            ledger=None,
+            microbatch=None,
+            journal=journal,
+        )
+
+    def coordinator(self, transport):
+        return Coordinator(
+            plan=self.plan,
+            run="run-1",
+            layout=layout_of(self.model),
+            adapter=get_vector(self.model),
+            secagg=SecAggServer(
+                identity=self.agreement.coordinator, roster=self.agreement.signed, journal=MemoryJournal()
+            ),
+            colluders=self.agreement.roster.colluders,
+            transport=transport,
+        )
+
+
+class Process:
+    """A hospital in a process of its own."""
+
+    def __init__(self, federation, name):
+        self._pipe, theirs = FORK.Pipe()
+        self.process = FORK.Process(target=serve, args=(federation, name, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def answer(self, request):
+        self._pipe.send(request)
+        return self._pipe.recv()
+
+    def kill(self):
+        self.process.kill()
+        self.process.join()
+
+
+def serve(federation, name, pipe):
+    hospital = federation.hospital(name)
+    while True:
+        pipe.send(answer(hospital, pipe.recv()))
+
+
+def answer(hospital, request):
+    try:
+        return hospital.answer(request)
+    except FedwardError as error:
+        return Reply(refusal=error.code)
+
+
+class Wires:
+    """A transport to hospitals in this process and to one in another."""
+
+    def __init__(self, federation):
+        self.sites = {name: federation.hospital(name) for name in federation.sites if name != VICTIM}
+        self.sites[VICTIM] = Process(federation, VICTIM)
+
+    def exchange(self, requests, *, seconds):
+        for name, request in requests.items():
+            site = self.sites[name]
+            yield name, site.answer(request) if isinstance(site, Process) else answer(site, request)
+
+
+@pytest.fixture
+def federation(tmp_path):
+    return Federation(tmp_path)
+
+
+@pytest.fixture
+def wires(federation):
+    made = Wires(federation)
+    yield made
+    made.sites[VICTIM].kill()
+
+
+def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation, wires):
+    coordinator = federation.coordinator(wires)
+    coordinator.join()
+    coordinator.play(1)
+    coordinator.play(2)
+    with pytest.raises(FolderInUseError):
+        federation.hospital(VICTIM)
+    wires.sites[VICTIM].kill()
+    wires.sites[VICTIM] = Process(federation, VICTIM)
+    coordinator.play(3)
+    wires.sites[VICTIM].kill()
+    wires.sites[VICTIM] = Process(federation, VICTIM)
+    coordinator.play(4)
+    coordinator.hand_out()
+    assert coordinator.incidents == []
+    wires.sites[VICTIM].kill()
+    restarted = federation.hospital(VICTIM)
+    restarted._follower.resume()
+    assert restarted.adapter.tobytes() == coordinator.adapter.tobytes()
+    assert adapter_hash(restarted.adapter, coordinator.layout) == restarted._secagg.head.adapter_hash
+    assert not np.array_equal(coordinator.adapter, get_vector(federation.model))
+
+
+@pytest.mark.parametrize("damage", ["erased", "of the round before"])
+def test_a_hospital_whose_adapter_is_lost_says_so_and_takes_no_other(federation, wires, tmp_path, damage):
+    coordinator = federation.coordinator(wires)
+    coordinator.join()
+    coordinator.play(1)
+    coordinator.play(2)
+    (first,) = (tmp_path / VICTIM / "adapters").glob("vector-*")
+    kept = first.read_bytes()
+    coordinator.play(3)
+    wires.sites[VICTIM].kill()
+    if damage == "erased":
+        shutil.rmtree(tmp_path / VICTIM / "adapters")
+    else:
+        (second,) = (tmp_path / VICTIM / "adapters").glob("vector-*")
+        assert second != first
+        second.write_bytes(kept)
+    wires.sites[VICTIM] = Process(federation, VICTIM)
+    with pytest.raises(FedwardError):
+        coordinator.play(4)
+    assert (VICTIM, AdapterLostError.code) in {(incident.site, incident.code) for incident in coordinator.incidents}
