@@ -18,7 +18,7 @@ from fedward.legs import Reply, Request
 
 LOG = logging.getLogger(__name__)
 
-LEGS = ("hello", "echo", "join", "bundles", "seal", "manifest", "mask", "confirm", "unmask", "result")
+LEGS = ("hello", "echo", "join", "bundles", "seal", "manifest", "mask", "confirm", "unmask", "result", "challenge")
 """Every leg a hospital answers; the message protocol is ``docs/protocol.md``."""
 
 

@@ -1,15 +1,26 @@
-"""What each hospital still has to be told: results it has not acknowledged, with the evidence to check them."""
+"""What each hospital still has to be told: results it has not acknowledged, with the evidence to check them.
+
+A hospital that missed rounds follows them in order, as much as one message holds at a time; while it does, it is asked
+for nothing else. Of a round that is too large to be recomputed whole it first names the chunks it wants to see.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedward.legs import Blob, Request
-from fedward.messages import encode
+from fedward.messages import MalformedMessageError, Value, decode, encode
+from fedward.privacy.secagg import audit
 
-EVIDENCE_BYTES = 64 * 1024 * 1024
-"""Masked vectors of a round are handed back up to this size, so that every hospital can recompute the sum."""
+KEPT_BYTES = 1024**3
+"""Finished rounds are kept for absent hospitals up to this size; then the oldest is given up."""
+
+BATCH_BYTES = 64 * 1024**2
+"""Arrays in one message, unless a single round has more."""
+
+BATCH_PROOFS = 4 * 1024**2
+"""Results and evidence in one message, unless a single round has more; half of what a control message may have."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +29,7 @@ class Ended:
 
     Attributes:
         round: its number.
-        result: sealed result.
+        result: with the confirmations.
         ring_sum: bytes of the unmasked sum.
         evidence: secrets that unmasking revealed.
         vectors: masked vector by survivor.
@@ -31,43 +42,115 @@ class Ended:
     vectors: Mapping[str, Blob] = field(repr=False)
 
     @property
-    def shown(self) -> bool:
-        """Whether the vectors are small enough to be handed back."""
-        return sum(vector.nbytes for vector in self.vectors.values()) <= EVIDENCE_BYTES
+    def sampled(self) -> bool:
+        """Whether hospitals check chunks of the sum instead of all of it."""
+        return not audit.recomputed_whole(self.ring_sum.nbytes, len(self.vectors))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept for it."""
+        return self.ring_sum.nbytes + sum(vector.nbytes for vector in self.vectors.values())
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a hospital was last sent: up to which round, and whether it was asked for chunks of that one."""
+
+    round: int
+    challenge: bool = False
 
 
 class History:
-    """Finished rounds until every hospital that took part has acknowledged them."""
+    """Finished rounds until every hospital of the run has acknowledged them."""
 
     def __init__(self) -> None:
         self._ended: list[Ended] = []
-        self._vectors: dict[int, Mapping[str, Blob]] = {}
         self._known: dict[str, int] = {}
+        self._chosen: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._sent: dict[str, _Step] = {}
 
-    def add(self, ended: Ended) -> None:
-        """Appends a round that has just ended."""
-        self._vectors[ended.round] = ended.vectors if ended.shown else {}
+    def add(self, ended: Ended, members: Collection[str]) -> None:
+        """Appends a round that has just ended; ``members`` are to be told of it."""
+        self._known = {site: self._known.get(site, 0) for site in {*self._known, *members}}
         self._ended.append(ended)
+        while len(self._ended) > 1 and sum(kept.nbytes for kept in self._ended) > KEPT_BYTES:
+            self._ended.pop(0)
+
+    def behind(self, site: str) -> bool:
+        """Whether ``site`` has not acknowledged every round."""
+        return bool(self._missed(site))
 
     def request(self, leg: str, manifest: bytes, site: str) -> Request:
-        """A request with everything ``site`` has missed."""
-        missed = [ended for ended in self._ended if ended.round > self._known.get(site, 0)]
-        blobs: dict[str, Blob] = {f"sum.{ended.round}": ended.ring_sum for ended in missed}
-        evidence = {}
-        for ended in missed:
-            vectors = self._vectors.get(ended.round, {})
-            if site in vectors:
-                evidence[str(ended.round)] = ended.evidence
-                blobs |= {f"vector.{ended.round}.{name}": vector for name, vector in vectors.items()}
-        results = [ended.result for ended in missed]
-        return Request(leg, encode({"manifest": manifest, "results": list(results), "evidence": dict(evidence)}), blobs)
+        """A request for ``leg`` with everything ``site`` has missed.
 
-    def acknowledge(self, site: str) -> None:
-        """Notes that ``site`` has checked everything so far; drops vectors nobody waits for."""
-        if not self._ended:
+        Where that does not fit into one message, a request to follow the first part (leg ``result``), and before a
+        large round one to choose its chunks (leg ``challenge``); each brings the hospital a step further.
+        """
+        missed = self._missed(site)
+        if missed and missed[0].sampled and self._chosen_of(site, missed[0]) is None:
+            self._sent[site] = _Step(missed[0].round, challenge=True)
+            return Request("challenge", _payload(b"", missed[:1], {}, {}))
+        batch, blobs, paths = self._batch(site, missed)
+        self._sent[site] = _Step(batch[-1].round if batch else 0)
+        evidence = {str(ended.round): ended.evidence for ended in batch}
+        if len(batch) < len(missed):
+            leg, manifest = "result", b""
+        return Request(leg, _payload(manifest, batch, evidence, paths), blobs)
+
+    def answered(self, site: str, payload: bytes) -> None:
+        """Notes what a hospital's reply says: that it has checked what it was sent, or which chunks it wants to see.
+
+        Raises:
+            MalformedMessageError: a reply to a challenge is not a list of chunks.
+            ReplyRefused: it asks for more chunks than it may, or for some that do not exist.
+        """
+        step = self._sent[site]
+        indices = _indices(payload) if step.challenge else ()
+        if indices:
+            (ended,) = [ended for ended in self._ended if ended.round == step.round]
+            audit.check_indices(indices, ended.ring_sum.nbytes, len(ended.vectors))
+            self._chosen[site] = (step.round, indices)
             return
-        self._known[site] = self._ended[-1].round
-        for ended in self._ended:
-            waiting = [name for name in self._vectors.get(ended.round, {}) if self._known.get(name, 0) < ended.round]
-            if not waiting:
-                self._vectors.pop(ended.round, None)
+        self._known[site] = max(step.round, self._known.get(site, 0))
+        self._ended = [ended for ended in self._ended if any(known < ended.round for known in self._known.values())]
+
+    def _missed(self, site: str) -> list[Ended]:
+        return [ended for ended in self._ended if ended.round > self._known.get(site, 0)]
+
+    def _chosen_of(self, site: str, ended: Ended) -> tuple[int, ...] | None:
+        number, chunks = self._chosen.get(site, (0, ()))
+        return chunks if number == ended.round else None
+
+    def _batch(self, site: str, missed: Sequence[Ended]) -> tuple[list[Ended], dict[str, Blob], dict[str, bytes]]:
+        """The first rounds of ``missed`` that fit into one message, at least one, with vectors and paths."""
+        batch: list[Ended] = []
+        blobs: dict[str, Blob] = {}
+        paths: dict[str, bytes] = {}
+        for ended in missed:
+            chosen = self._chosen_of(site, ended) if ended.sampled else None
+            if ended.sampled and chosen is None:
+                break
+            proofs = sum(len(one.result) + len(one.evidence) for one in [*batch, ended])
+            full = sum(blob.nbytes for blob in blobs.values()) + ended.nbytes > BATCH_BYTES or proofs > BATCH_PROOFS
+            if batch and full:
+                break
+            rows = ended.vectors
+            if chosen is not None:
+                paths[str(ended.round)], rows = audit.pack_chunks(chosen, ended.vectors)
+            blobs |= {f"sum.{ended.round}": ended.ring_sum}
+            blobs |= {f"vector.{ended.round}.{name}": row for name, row in rows.items()}
+            batch.append(ended)
+        return batch, blobs, paths
+
+
+def _payload(manifest: bytes, batch: Sequence[Ended], evidence: dict[str, bytes], paths: dict[str, bytes]) -> bytes:
+    results: list[Value] = [ended.result for ended in batch]
+    return encode({"manifest": manifest, "results": results, "evidence": dict(evidence), "paths": dict(paths)})
+
+
+def _indices(payload: bytes) -> tuple[int, ...]:
+    value = decode(payload)
+    indices = [index for index in value if type(index) is int] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(indices) != len(value):
+        raise MalformedMessageError("A reply to a challenge is not a list of chunks.")
+    return tuple(indices)

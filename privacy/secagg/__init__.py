@@ -23,7 +23,8 @@ Each round::
     attempt.close_confirms()  -> client.unmask(confirmations)           -> attempt.add_unmask(site, reply)
     total = attempt.finish()                                      # the exact ring sum and its survivors
     result = server.publish(next_adapter_hash)
-    result                    -> client.check_sum(attempt.evidence(), vectors, ring_sum)    # optional
+    result                    -> ended = client.open_result(result)     # also at a hospital that was absent
+                                 client.check_sum(ended, attempt.evidence(), vectors, ring_sum)
                                  client.accept_result(result, ring_sum, next_adapter_hash=...)
 
 Every client method raises a RefusalError with a code of its own and then has changed nothing. Where
@@ -55,7 +56,7 @@ from fedward.privacy.secagg.roster import (
     verify_roster,
 )
 from fedward.privacy.secagg.server import RoundTerms, SecAggServer
-from fedward.privacy.secagg.verify import Chunk
+from fedward.privacy.secagg.verify import Chunk, EndedRound
 
 __all__ = [
     "AcceptedManifest",
@@ -63,6 +64,7 @@ __all__ = [
     "Blame",
     "Chunk",
     "Dispute",
+    "EndedRound",
     "EpochSetup",
     "FileJournal",
     "Identity",

@@ -17,6 +17,7 @@ from fedward.privacy.secagg.refusals import (
     DeadlineRefused,
     EpochExpiredRefused,
     EpochMismatchRefused,
+    EquivocationRefused,
     LayoutPinRefused,
     MinCohortRefused,
     ModelPinRefused,
@@ -50,13 +51,23 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
     """
     _check_epoch(party, state, manifest)
     _check_newness(state, manifest, party.clock())
-    _check_cohort(party, state, manifest)
-    _check_rules(party, manifest)
-    _check_pins(party, manifest)
-    layout = _check_layout(party, manifest)
+    _check_peers(party, state, manifest)
+    layout = check_terms(party, manifest)
     _check_retry(state, manifest, live)
     _check_chain(party, state, manifest)
     return layout
+
+
+def check_terms(party: Party, manifest: Manifest) -> VectorLayout:
+    """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards.
+
+    Raises:
+        RefusalError, RingOverflowError: see :func:`check_manifest`.
+    """
+    _check_cohort(party, manifest)
+    _check_rules(party, manifest)
+    _check_pins(party, manifest)
+    return _check_layout(party, manifest)
 
 
 def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
@@ -72,13 +83,20 @@ def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
 def _check_newness(state: ClientState, manifest: Manifest, now: float) -> None:
     if manifest.seq <= state.seq:
         raise ReplayRefused("The manifest's sequence number is not newer than the last one.")
-    if (manifest.round, manifest.attempt) <= (state.round, state.attempt):
+    if (manifest.round, manifest.attempt) <= (state.record.round, state.attempt):
         raise ReplayRefused("The manifest's round and attempt are not newer than the last ones.")
     if manifest.deadline < now:
         raise DeadlineRefused("The manifest's deadline has passed.")
 
 
-def _check_cohort(party: Party, state: ClientState, manifest: Manifest) -> None:
+def _check_peers(party: Party, state: ClientState, manifest: Manifest) -> None:
+    if party.name not in manifest.cohort:
+        raise CohortRefused("The cohort leaves this hospital out.")
+    if not set(manifest.cohort) <= {party.name, *state.keys.chains}:
+        raise CohortRefused("The cohort names a hospital with which this one shares no key.")
+
+
+def _check_cohort(party: Party, manifest: Manifest) -> None:
     first, cohort = manifest.first_cohort, manifest.cohort
     for names in (first, cohort):
         if list(names) != sorted(set(names)):
@@ -87,10 +105,6 @@ def _check_cohort(party: Party, state: ClientState, manifest: Manifest) -> None:
         raise CohortRefused("The cohort names a hospital that is not on the roster or not of the first cohort.")
     if manifest.attempt == 0 and cohort != first:
         raise CohortRefused("The cohort of a first attempt is the first cohort.")
-    if party.name not in cohort:
-        raise CohortRefused("The cohort leaves this hospital out.")
-    if not set(cohort) <= {party.name, *state.keys.chains}:
-        raise CohortRefused("The cohort names a hospital with which this one shares no key.")
 
 
 def _check_rules(party: Party, manifest: Manifest) -> None:
@@ -137,9 +151,11 @@ def _check_retry(state: ClientState, manifest: Manifest, live: Manifest | None) 
 
 
 def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
-    policy = party.policy
-    if state.head:
-        head = state.head[0]
+    policy, record = party.policy, state.record
+    if record.challenge:
+        raise EquivocationRefused("A result was signed, and a manifest does not continue from it.")
+    if record.head:
+        head = record.head[0]
         expected = (head.result_hash, head.adapter_hash)
     else:
         if manifest.adapter_hash != policy.initial_adapter_hash:

@@ -41,6 +41,7 @@ from fedward.privacy.secagg.messages import (
     Survivors,
     UnmaskShares,
     UploadHeader,
+    WitnessedResult,
 )
 from fedward.privacy.secagg.package import open_head
 from fedward.privacy.secagg.recovery import recover
@@ -311,7 +312,12 @@ class Attempt:
             raise LegOrderRefused("The sum is not finished.")
         record, (b, R) = self._record, self._secrets
         envelopes = {site: record.envelopes[site] for site in R}
-        return SumEvidence(record.ctx, record.heads, record.uploads, envelopes, b, R).to_bytes()
+        return SumEvidence(record.ctx, record.heads, envelopes, b, R).to_bytes()
+
+    def witnessed(self, result: bytes) -> bytes:
+        """Returns a sealed result of this attempt together with the words of the hospitals that confirmed it."""
+        record = self._record
+        return WitnessedResult(result, record.manifest, record.uploads, record.confirms).to_bytes()
 
     def _removal_seeds(self) -> list[tuple[int, bytes]]:
         record, survivors = self._record, set(self._record.uploads)

@@ -56,7 +56,7 @@ class ServerState(Message):
         round, attempt, seq: of the last manifest sent; ``seq`` counts within the epoch.
         head, adapter_hash: the last result's hash and the adapter after it; empty before the first.
         blames: hospitals proven to have lied in earlier rounds of this run; they are left out of later cohorts.
-        result: the last result, sealed; empty before the first.
+        result: the last result with its confirmations; empty before the first.
         live: the live attempt, none or one.
     """
 
@@ -71,5 +71,5 @@ class ServerState(Message):
     head: Annotated[bytes, Bytes(0, 32)] = b""
     adapter_hash: Annotated[bytes, Bytes(0, 32)] = b""
     blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()
-    result: Annotated[bytes, Bytes(0, 64 * 1024)] = b""
+    result: Annotated[bytes, Bytes(0, Message.LIMIT)] = b""
     live: Annotated[tuple[RoundRecord, ...], Sequence(Nested(RoundRecord), 1)] = ()

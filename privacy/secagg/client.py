@@ -21,17 +21,16 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.secagg import epoch, merkle, package, verify
+from fedward.privacy.secagg import audit, epoch, merkle, package, release, results, verify
 from fedward.privacy.secagg.acceptance import check_manifest
 from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.identity import Identity, open_sealed
 from fedward.privacy.secagg.journal import Journal
-from fedward.privacy.secagg.kdf import confirm_statement, context
+from fedward.privacy.secagg.kdf import context
 from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import (
     Confirm,
@@ -39,25 +38,21 @@ from fedward.privacy.secagg.messages import (
     HeadsAndMail,
     Manifest,
     Survivors,
-    UnmaskShares,
     UploadHeader,
 )
 from fedward.privacy.secagg.policy import LocalPolicy, Party
 from fedward.privacy.secagg.refusals import (
+    EvidenceRefused,
     LegOrderRefused,
     ManifestSignatureRefused,
-    NotASurvivorRefused,
     OldContextRefused,
-    RefusalError,
     SecondConfirmRefused,
     SecondUnmaskRefused,
-    SurvivorSignatureRefused,
-    TooFewConfirmsRefused,
-    TooFewSurvivorsRefused,
     VectorRefused,
 )
 from fedward.privacy.secagg.roster import require_own_approval
-from fedward.privacy.secagg.state import ChainHead, ClientState, LiveRound, recall, remember
+from fedward.privacy.secagg.state import ChainHead, ClientState, Confirmed, LiveRound, RunRecord, recall, remember
+from fedward.privacy.secagg.verify import EndedRound
 
 
 @dataclass(frozen=True)
@@ -122,14 +117,7 @@ class SecAggClient:
     @property
     def head(self) -> ChainHead | None:
         """The last result of the run that was accepted, also after a restart; None before the first."""
-        return self._state.head[0] if self._state.head else None
-
-    @property
-    def confirmed(self) -> AcceptedManifest | None:
-        """The live round if this hospital confirmed its survivors, also after a restart; else None."""
-        if not self._state.live or not self._state.live[0].statement:
-            return None
-        return self._accepted(self._manifest_of(self._state.live[0]))
+        return self._state.record.head[0] if self._state.record.head else None
 
     # --- leg 0 ------------------------------------------------------------------------------------
 
@@ -171,12 +159,12 @@ class SecAggClient:
         self._save(
             replace(
                 self._state,
-                round=manifest.round,
                 attempt=manifest.attempt,
                 seq=manifest.seq,
                 keys=epoch.advance(self._state.keys, manifest.round),
                 live=(LiveRound(manifest=body, ctx=context(body)),),
                 vector=self._state.vector if same_round else "",
+                record=replace(self._state.record, round=manifest.round),
             )
         )
         return self._accepted(manifest)
@@ -210,7 +198,7 @@ class SecAggClient:
         if vector is not None:
             if vector.layout != accepted.layout:
                 raise VectorRefused("The vector has another layout than the manifest.")
-            name = f"q-{self._state.keys.epoch}-{self._state.round}"
+            name = f"q-{self._state.keys.epoch}-{accepted.manifest.round}"
             self._journal.put(name, vector.buffer.data)
         packed = package.pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head)
         self._save(replace(self._state, live=(packed,), vector=name))
@@ -270,21 +258,11 @@ class SecAggClient:
             return answered
         if not live.digest:
             raise LegOrderRefused("Survivors came before this hospital's upload.")
-        if len(message.uploads) < self._manifest_of(live).threshold:
-            raise TooFewSurvivorsRefused("Fewer survivors than the threshold.")
-        if not set(message.uploads) <= set(live.u1):
-            raise SurvivorSignatureRefused("A survivor sent no share package.")
-        me, own = self._party.name, live.answers["mask"].reply
-        others = {site: sealed for site, sealed in message.uploads.items() if (site, sealed) != (me, own)}
-        u2 = verify.survivor_digests(self._party.roster.roster.keys, live.ctx, live.heads_hash, others)
-        if message.uploads.get(me) == own:  # byte for byte what was sealed here
-            u2[me] = live.digest
-        if u2.get(me) != live.digest:
-            raise NotASurvivorRefused("This hospital is not among the survivors with the digest it sent.")
-        statement = confirm_statement(live.ctx, live.heads_hash, u2.items())
-        reply = self._party.identity.seal("confirm", Confirm(live.ctx, self._party.name, statement))
+        confirmed = release.confirm(self._party, live, self._manifest_of(live).threshold, message)
+        reply = self._party.identity.seal("confirm", Confirm(live.ctx, self._party.name, confirmed.statement))
         answers = remember(live.answers, "confirm", request, reply)
-        self._save_live(replace(live, statement=statement, u2=u2, answers=answers))
+        confirmed = replace(confirmed, answers=answers)
+        self._save(replace(self._state, live=(confirmed,), record=self._recorded(confirmed)))
         return reply
 
     # --- leg 4 ------------------------------------------------------------------------------------
@@ -304,80 +282,94 @@ class SecAggClient:
             return answered
         if not live.statement:
             raise LegOrderRefused("Confirmations came before this hospital's own.")
-        threshold = self._manifest_of(live).threshold
-        # Own words first, and no more signatures than the rule asks for.
-        ordered = sorted(message.confirms.items(), key=lambda item: item[0] != self._party.name)
-        valid = (site for site, sealed in ordered if self._confirms(live, site, sealed))
-        if sum(1 for _ in islice(valid, threshold)) < threshold:
-            raise TooFewConfirmsRefused("Fewer confirmations of this hospital's statement than the threshold.")
-        shares = UnmaskShares(
-            ctx=live.ctx,
-            site=self._party.name,
-            heads_hash=live.heads_hash,
-            b={dealer: live.shares[dealer][:32] for dealer in live.u1 if dealer in live.u2},
-            R={dealer: live.shares[dealer][32:] for dealer in live.u1 if dealer not in live.u2},
-        )
+        shares = release.shares(self._party, live, self._manifest_of(live).threshold, message)
         reply = self._party.identity.seal("unmask", shares)
         answers = remember(live.answers, "unmask", request, reply)
         done = replace(live, b=b"", R=b"", shares={}, unmasked=True, answers=answers)
-        self._save(replace(self._state, live=(done,), vector=""))
+        self._save(replace(self._state, live=(done,), vector="", record=self._recorded(done)))
         return reply
-
-    def _confirms(self, live: LiveRound, site: str, sealed: bytes) -> bool:
-        if site not in live.u2:
-            return False
-        if site == self._party.name and sealed == live.answers["confirm"].reply:
-            return True
-        try:
-            body = open_sealed("confirm", sealed, self._party.key_of(site))
-        except RefusalError:
-            return False
-        return body == Confirm(live.ctx, site, live.statement).to_bytes()
 
     # --- leg 5, with the next manifest ------------------------------------------------------------
 
-    def accept_result(self, sealed: bytes, ring_sum: RingVector | None, *, next_adapter_hash: bytes) -> None:
-        """Adds a round's result to the chain of results this hospital has checked.
+    def round_of(self, result: bytes) -> int:
+        """Returns the round a result speaks of, after checking the coordinator's signature and nothing else.
 
-        A hospital that missed rounds is given their results in order. The strategy's update is
-        recomputed by the caller, who passes the hash of what came out (or of the broadcast bytes,
-        where the strategy allows a tolerance and they lie within it).
+        Raises:
+            ResultSignatureRefused: not signed by the coordinator.
+        """
+        return results.round_of(self._party, result)
+
+    def open_result(self, result: bytes) -> EndedRound:
+        """Checks who confirmed a round and that nothing contradicts it; a hospital that was absent does the same.
+
+        A hospital that missed rounds is given their results in order.
+
+        Raises:
+            ResultSignatureRefused, ChainRefused, WitnessRefused, ResultRefused, EquivocationRefused and others: see
+                :func:`~fedward.privacy.secagg.results.open_result`.
+        """
+        return results.open_result(self._party, self._state, result)
+
+    def check_sum(
+        self, ended: EndedRound, evidence: bytes, vectors: Mapping[str, NDArray[np.uint8]], ring_sum: RingVector
+    ) -> None:
+        """Recomputes the sum of a round from the survivors' masked vectors.
+
+        Raises:
+            EvidenceRefused: evidence or vectors are not what was signed.
+            FalseSumRefused: the sum is another one.
+        """
+        verify.check_sum(self._party.roster.roster.keys, ended, evidence, vectors, ring_sum)
+
+    def challenge(self, result: bytes) -> tuple[int, ...]:
+        """Chooses the chunks of a large sum that :meth:`check_chunks` will want, after the result was signed.
+
+        From here on no other result is accepted in the place of this one, nor a manifest that ignores it.
+
+        Raises:
+            RefusalError: see :meth:`open_result`.
+        """
+        ended = self.open_result(result)
+        record = audit.challenge(self._state.record, ended, self._party.random)
+        self._save(replace(self._state, record=record))
+        return audit.chosen(record, ended)
+
+    def check_chunks(
+        self,
+        ended: EndedRound,
+        evidence: bytes,
+        chunks: Mapping[int, Mapping[str, verify.Chunk]],
+        ring_sum: RingVector,
+    ) -> None:
+        """Recomputes the chunks that were chosen; by index, then by survivor.
+
+        Raises:
+            LegOrderRefused: no chunks of this sum were chosen.
+            EvidenceRefused: evidence or chunks are not what was signed, or a chosen chunk is missing.
+            FalseSumRefused: the sum is another one.
+        """
+        if tuple(sorted(chunks)) != audit.chosen(self._state.record, ended):
+            raise EvidenceRefused("The chunks are not those this hospital asked for.")
+        verify.check_chunks(self._party.roster.roster.keys, ended, evidence, chunks, ring_sum)
+
+    def accept_result(self, result: bytes, ring_sum: RingVector, *, next_adapter_hash: bytes) -> None:
+        """Adds a round's result to the chain of results this hospital has checked, and closes its round.
+
+        Call :meth:`check_sum` or :meth:`check_chunks` before. The strategy's update is recomputed by the caller,
+        who passes the hash of what came out (or of the broadcast bytes, where the strategy allows a tolerance and
+        they lie within it).
 
         Args:
-            sealed: the coordinator's result.
-            ring_sum: the published sum; may be None for a round this hospital had no upload in.
+            result: the coordinator's result with its confirmations.
+            ring_sum: the published sum.
             next_adapter_hash: hash of the adapter as the caller recomputed it.
 
         Raises:
-            ResultSignatureRefused, ChainRefused, ResultRefused, ReplayedUpdateRefused: see
-                :func:`~fedward.privacy.secagg.verify.check_result`.
+            RefusalError: see :func:`~fedward.privacy.secagg.results.accept`.
         """
-        head = verify.check_result(self._party, self._state, sealed, ring_sum, next_adapter_hash)
-        self._save(replace(self._state, head=(head,)))
-
-    def check_sum(self, evidence: bytes, vectors: Mapping[str, NDArray[np.uint8]], ring_sum: RingVector) -> None:
-        """Recomputes the sum of the live round from the survivors' masked vectors.
-
-        Raises:
-            EvidenceRefused: the evidence does not match what this hospital confirmed.
-            FalseSumRefused: the sum is another one.
-        """
-        live = self._confirmed_round()
-        verify.check_sum(self._party.roster.roster.keys, live, evidence, vectors, ring_sum)
-
-    def check_sum_chunk(
-        self, evidence: bytes, index: int, chunks: Mapping[str, verify.Chunk], ring_sum: RingVector
-    ) -> None:
-        """Recomputes one Merkle-proved chunk of the sum; raises what :meth:`check_sum` raises."""
-        live = self._confirmed_round()
-        verify.check_chunk(self._party.roster.roster.keys, live, evidence, index, chunks, ring_sum)
+        self._save(results.accept(self._party, self._state, result, ring_sum, next_adapter_hash))
 
     # --- state ------------------------------------------------------------------------------------
-
-    def _confirmed_round(self) -> LiveRound:
-        if not self._state.live or not self._state.live[0].statement:
-            raise LegOrderRefused("This hospital confirmed no survivors in the live round.")
-        return self._state.live[0]
 
     def _live_manifest(self) -> Manifest | None:
         return self._manifest_of(self._state.live[0]) if self._state.live else None
@@ -392,6 +384,12 @@ class SecAggClient:
         if not self._state.live or self._state.live[0].ctx != ctx:
             raise OldContextRefused("The leg names a context that is not the live one.")
         return self._state.live[0]
+
+    def _recorded(self, live: LiveRound) -> RunRecord:
+        """What stays of the live round when its context is given up: no result may contradict it."""
+        manifest = self._manifest_of(live)
+        entry = Confirmed(manifest.round, manifest.attempt, live.ctx, live.statement, live.unmasked)
+        return self._state.record.confirms(entry)
 
     def _save_live(self, live: LiveRound) -> None:
         self._save(replace(self._state, live=(live,)))

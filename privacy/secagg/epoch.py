@@ -15,7 +15,7 @@ from fedward.privacy.secagg import kdf
 from fedward.privacy.secagg.hybrid import HybridPrivateKey, HybridPublicKey, KeyAgreementError
 from fedward.privacy.secagg.identity import open_sealed, verify
 from fedward.privacy.secagg.messages import Bundles, Ciphertexts, EpochAck, EpochInvite, KemCiphertext, KeyBundle
-from fedward.privacy.secagg.policy import Party
+from fedward.privacy.secagg.policy import LocalPolicy, Party
 from fedward.privacy.secagg.refusals import (
     ApprovalRefused,
     CiphertextRefused,
@@ -24,8 +24,9 @@ from fedward.privacy.secagg.refusals import (
     LegOrderRefused,
     OldEpochRefused,
     PeerNotApprovedRefused,
+    RunRefused,
 )
-from fedward.privacy.secagg.state import LAST_ATTEMPT, ClientState, EpochKeys, recall, remember
+from fedward.privacy.secagg.state import MAX_RUNS, ClientState, EpochKeys, RunRecord, recall, remember
 
 _X25519_AND_MLKEM_BYTES = (32, 64)
 
@@ -37,6 +38,7 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
         SignatureRefused: not from the roster's coordinator.
         EpochMismatchRefused: for another roster.
         OldEpochRefused: not newer than the highest epoch seen.
+        RunRefused: for another run than the approved one.
     """
     body = open_sealed("epoch-invite", request, party.roster.roster.coordinator)
     invite = EpochInvite.from_bytes(body)
@@ -48,6 +50,7 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
             return state, answered
     if invite.epoch <= state.keys.epoch:
         raise OldEpochRefused("The key epoch is not newer than the last one.")
+    record, others = _record_of(party.policy, state, invite.run)
     private = HybridPrivateKey(*(party.random(size) for size in _X25519_AND_MLKEM_BYTES))
     bundle = KeyBundle(
         roster_hash=party.roster.hash,
@@ -65,15 +68,7 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
         bundle=bundle.to_bytes(),
         answers=remember({}, "invite", request, reply),
     )
-    same_run = invite.run == state.run
-    fresh = ClientState(
-        roster_hash=party.roster.hash,
-        run=invite.run,
-        round=state.round if same_run else 0,
-        attempt=LAST_ATTEMPT,
-        keys=keys,
-        head=state.head if same_run else (),
-    )
+    fresh = ClientState(roster_hash=party.roster.hash, run=invite.run, keys=keys, record=record, other_runs=others)
     return fresh, reply
 
 
@@ -150,6 +145,26 @@ def advance(keys: EpochKeys, round_number: int) -> EpochKeys:
     for _ in range(keys.index, round_number):
         chains = {peer: kdf.chain_next(chain) for peer, chain in chains.items()}
     return replace(keys, chains=chains, index=max(keys.index, round_number))
+
+
+def _record_of(policy: LocalPolicy, state: ClientState, run: str) -> tuple[RunRecord, dict[str, RunRecord]]:
+    """Finds what is remembered of ``run``, and of the others.
+
+    Without this, epochs of other runs in between would make a hospital forget which rounds it has answered.
+    A run counts as begun with its first manifest, so a set-up that failed may be repeated under another name.
+    """
+    known = {state.run: state.record, **state.other_runs}
+    others = {name: record for name, record in known.items() if name != run and record.round}
+    record = known.get(run, RunRecord())
+    if policy.run not in ("", run):
+        raise RunRefused("The key epoch is for another run than the one this hospital has approved by name.")
+    if record.round and record.plan_hash != policy.plan_hash:
+        raise RunRefused("The name of the run belongs to another plan.")
+    if not policy.run and any(other.plan_hash == policy.plan_hash for other in others.values()):
+        raise RunRefused("The approved plan serves another run already.")
+    if len(others) >= MAX_RUNS:
+        raise RunRefused("This journal remembers as many runs as it can hold.")
+    return replace(record, plan_hash=policy.plan_hash), others
 
 
 def _live_keys(state: ClientState, epoch: int) -> EpochKeys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 from fedward.errors import QuorumError
 from fedward.messages import MalformedMessageError
@@ -18,6 +19,8 @@ from fedward.privacy.secagg.messages import (
 )
 from fedward.privacy.secagg.refusals import RefusalError, ReplyRefused
 from fedward.privacy.secagg.roster import SignedRoster, VerifiedRoster, verify_roster
+
+_Reply = TypeVar("_Reply", KemCiphertext, EpochAck)
 
 
 class EpochSetup:
@@ -88,7 +91,7 @@ class EpochSetup:
         if message.epoch != self._invite.epoch or set(message.ciphertexts) != {p for p in self._bundles if p > site}:
             raise ReplyRefused("The ciphertexts are not one for each larger name of this epoch.")
         for receiver, sealed in message.ciphertexts.items():
-            one = KemCiphertext.from_bytes(self._open("kem-ciphertext", site, sealed, True))
+            one = _parse(KemCiphertext, self._open("kem-ciphertext", site, sealed, True))
             if (one.roster_hash, one.epoch, one.sender, one.receiver) != (*self._epoch(), site, receiver):
                 raise ReplyRefused("A ciphertext is for another epoch or pair.")
         self._ciphertexts.setdefault(site, message.ciphertexts)
@@ -110,9 +113,9 @@ class EpochSetup:
         """Takes a hospital's word that its keys are complete.
 
         Raises:
-            ReplyRefused: not its own for this epoch.
+            ReplyRefused: malformed, or not its own for this epoch.
         """
-        ack = EpochAck.from_bytes(self._open("epoch-ack", site, sealed, site in self._ciphertexts))
+        ack = _parse(EpochAck, self._open("epoch-ack", site, sealed, site in self._ciphertexts))
         if (ack.roster_hash, ack.epoch, ack.site) != (*self._epoch(), site):
             raise ReplyRefused("An acknowledgement is for another epoch or hospital.")
         self._acks[site] = set(ack.peers)
@@ -141,3 +144,10 @@ class EpochSetup:
             return open_sealed(kind, sealed, self._verified.roster.keys[site])
         except RefusalError as error:
             raise ReplyRefused(f"A {kind} message is not signed by its hospital.") from error
+
+
+def _parse(kind: type[_Reply], body: bytes) -> _Reply:
+    try:
+        return kind.from_bytes(body)
+    except MalformedMessageError as error:
+        raise ReplyRefused("A hospital signed a malformed message.") from error

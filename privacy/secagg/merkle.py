@@ -7,10 +7,12 @@ so no part of one tree can stand for another (RFC 6962 section 2.1 separates the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from fedward.privacy.secagg.kdf import secagg_hash
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+"""Small, so that a false sum of few words still has many chunks in which it can be found."""
 
 _LEAF, _NODE = secagg_hash("merkle-leaf"), secagg_hash("merkle-node")
 
@@ -29,12 +31,19 @@ def root(data: memoryview) -> bytes:
 
 
 def proof(data: memoryview, index: int) -> list[bytes]:
-    """Returns the sibling hashes from chunk ``index`` up to the root."""
-    path, level = [], _leaves(data)
+    """Returns the sibling hashes from chunk ``index`` up to the root; an empty one where a node has no sibling."""
+    return proofs(data, [index])[0]
+
+
+def proofs(data: memoryview, indices: Sequence[int]) -> list[list[bytes]]:
+    """Returns the proof of each of several chunks, hashing the vector once."""
+    paths: list[list[bytes]] = [[] for _ in indices]
+    level, places = _leaves(data), list(indices)
     while len(level) > 1:
-        path.append(level[index ^ 1] if index ^ 1 < len(level) else b"")
-        level, index = _parents(level), index // 2
-    return path
+        for path, place in zip(paths, places, strict=True):
+            path.append(level[place ^ 1] if place ^ 1 < len(level) else b"")
+        level, places = _parents(level), [place // 2 for place in places]
+    return paths
 
 
 def belongs(chunk: memoryview, index: int, nbytes: int, path: list[bytes], expected: bytes) -> bool:

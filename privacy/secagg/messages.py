@@ -35,9 +35,19 @@ SEALED = Bytes(1, 64 * 1024)
 Sealed = Annotated[bytes, SEALED]
 """A sealed envelope; the largest is the head of a package in a cohort of 128."""
 
+SHORT = Bytes(1, 512)
+"""A sealed upload header or confirmation: three digests, a name and a signature."""
+
+MANIFEST = Bytes(1, 256 * 1024)
+"""A sealed manifest: two lists of at most 128 names, at most 256 segments."""
+
 MAIL = Bytes(2 * SHARE_BYTES + GCM_TAG_BYTES, 2 * SHARE_BYTES + GCM_TAG_BYTES)
 ENVELOPE = Bytes(GCM_TAG_BYTES, MAX_SITES * SEED_BYTES + GCM_TAG_BYTES)
 SHARES = Map(Bytes(SHARE_BYTES, SHARE_BYTES))
+MAX_CHUNKS = 2**32
+MAX_SHOWN = 1024
+"""Chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor."""
+
 Counter = Annotated[int, Uint(2**32 - 1)]
 
 # --- leg 0: once per key epoch --------------------------------------------------------------------
@@ -218,7 +228,7 @@ class Survivors(Message):
     """Coordinator to all survivors: the sealed upload headers of U2."""
 
     ctx: Digest
-    uploads: Annotated[dict[str, bytes], Map(SEALED)]
+    uploads: Annotated[dict[str, bytes], Map(SHORT)]
 
 
 @dataclass(frozen=True)
@@ -238,7 +248,7 @@ class Confirmations(Message):
     """Coordinator to all survivors: the sealed confirmations."""
 
     ctx: Digest
-    confirms: Annotated[dict[str, bytes], Map(SEALED)]
+    confirms: Annotated[dict[str, bytes], Map(SHORT)]
 
 
 @dataclass(frozen=True)
@@ -281,15 +291,42 @@ class Result(Message):
 
 
 @dataclass(frozen=True)
+class WitnessedResult(Message):
+    """Coordinator to all: a sealed result with the words of the hospitals that confirmed the round.
+
+    Attributes:
+        result: sealed by the coordinator.
+        manifest: the round's sealed manifest; its hash is the context that everything below names.
+        uploads: sealed upload headers of the survivors.
+        confirms: at least t sealed confirmations of exactly these uploads.
+    """
+
+    result: Sealed
+    manifest: Annotated[bytes, MANIFEST]
+    uploads: Annotated[dict[str, bytes], Map(SHORT)]
+    confirms: Annotated[dict[str, bytes], Map(SHORT)]
+
+
+@dataclass(frozen=True)
+class ChunkPaths(Message):
+    """Coordinator to one: which chunks of a large round it shows, and their Merkle paths by survivor, in that order.
+
+    A path goes from the chunk to the root; an empty step says that the node has no sibling.
+    """
+
+    indices: Annotated[tuple[int, ...], Sequence(Uint(MAX_CHUNKS), MAX_SHOWN)]
+    paths: Annotated[dict[str, tuple[tuple[bytes, ...], ...]], Map(Sequence(Sequence(Bytes(0, 32), 64), MAX_SHOWN))]
+
+
+@dataclass(frozen=True)
 class SumEvidence(Message):
-    """Coordinator to one, on request: what turns the survivors' masked vectors into the ring sum.
+    """Coordinator to all, beside a result: what turns the survivors' masked vectors into the ring sum.
 
     Only secrets that unmasking revealed: b of the survivors and R of the others.
     """
 
     ctx: Digest
     heads: Annotated[dict[str, bytes], Map(SEALED)]
-    uploads: Annotated[dict[str, bytes], Map(SEALED)]
     envelopes: Annotated[dict[str, bytes], Map(ENVELOPE)]
     b: Annotated[dict[str, bytes], SHARES]
     R: Annotated[dict[str, bytes], SHARES]

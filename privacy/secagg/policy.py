@@ -24,6 +24,7 @@ class LocalPolicy:
         min_cohort: smallest first cohort; the larger of this and the roster's counts.
         initial_adapter_hash: of the adapter that the plan starts from.
         unsafe_two_party: lets a roster with c = 0 pass.
+        run: name of the approved run; if empty, the first run under the plan is the only one.
     """
 
     base_model_hash: bytes
@@ -35,6 +36,7 @@ class LocalPolicy:
     min_cohort: int
     initial_adapter_hash: bytes
     unsafe_two_party: bool = False
+    run: str = ""
 
     def check_roster(self, verified: VerifiedRoster) -> None:
         """Refuses a roster that speaks of another model, adapter or code than runs here.

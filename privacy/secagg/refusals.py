@@ -139,6 +139,14 @@ class CiphertextRefused(RefusalError):
     exit_code = 7
 
 
+class RunRefused(RefusalError):
+    """The run is not the approved one: the plan's approval serves another run, or the name another plan."""
+
+    code = "FW-SECAGG-025"
+    exit_code = 5
+    default_fix = "An approved plan is run once. To run it again, approve the new run by its name; it is charged again."
+
+
 # --- manifest -----------------------------------------------------------------------------------
 
 
@@ -334,7 +342,7 @@ class ResultSignatureRefused(RefusalError):
 
 
 class ResultRefused(RefusalError):
-    """A result's survivors, transcript or sum are not those this hospital confirmed or received."""
+    """A result's round, survivors, transcript or sum are not those of its manifest, its confirmations or the sum."""
 
     code = "FW-SECAGG-081"
 
@@ -355,6 +363,20 @@ class ReplayedUpdateRefused(RefusalError):
     """The next adapter is not what the strategy makes of the published sum."""
 
     code = "FW-SECAGG-084"
+
+
+class EquivocationRefused(RefusalError):
+    """A result or manifest contradicts what this hospital confirmed, released or was shown before."""
+
+    code = "FW-SECAGG-085"
+    default_fix = "Stop the run and compare results with the other hospitals: the coordinator signed two histories."
+
+
+class WitnessRefused(RefusalError):
+    """A result comes without a genuine manifest, signed uploads and t signed confirmations of its survivors."""
+
+    code = "FW-SECAGG-086"
+    default_fix = "Ask the coordinator for the result with its evidence; without it the round cannot be believed."
 
 
 # --- at the coordinator -------------------------------------------------------------------------

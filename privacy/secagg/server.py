@@ -85,7 +85,7 @@ class SecAggServer:
 
     @property
     def last_result(self) -> bytes:
-        """The last sealed result of the run, empty before the first; hospitals that missed it are sent it again."""
+        """The last result of the run with its confirmations, empty before the first; sent again to whom missed it."""
         return self._state.result
 
     @property
@@ -189,7 +189,7 @@ class SecAggServer:
         return self._open_attempt(manifest, tuple(dispute.next() for dispute in self._live.disputes))
 
     def publish(self, next_adapter_hash: bytes) -> bytes:
-        """Ends the round with its sealed result, which the next manifest continues from.
+        """Ends the round with its result, which the next manifest continues from; returns it with its confirmations.
 
         Args:
             next_adapter_hash: of the adapter that the strategy made of the sum.
@@ -212,7 +212,7 @@ class SecAggServer:
             adapter_hash=manifest.adapter_hash,
             next_adapter_hash=next_adapter_hash,
         )
-        sealed = self._identity.seal("result", result)
+        sealed = self._live.witnessed(self._identity.seal("result", result))
         self._save(
             replace(
                 self._state,

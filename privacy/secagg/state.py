@@ -5,7 +5,7 @@ The state is immutable; a rule returns a new one, which is saved before any repl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fedward.privacy.secagg.kdf import secagg_hash
@@ -29,7 +29,13 @@ _KEPT = Bytes(0, Message.LIMIT)
 _OPTIONAL_DIGEST = Bytes(0, 32)
 
 LAST_ATTEMPT = 1000
-"""Stored as the attempt when a new key epoch begins, so that a round can never be continued in another epoch."""
+"""Stored as the attempt when a new key epoch begins or a result is accepted, so that no round is continued after it."""
+
+MAX_RUNS = 256
+"""Runs a journal can remember; every one but the first needed an approval of its own."""
+
+MAX_UNSETTLED = 64
+"""Rounds without a result that are remembered; the oldest is forgotten first."""
 
 
 @dataclass(frozen=True)
@@ -102,25 +108,72 @@ class ChainHead(Message):
 
 
 @dataclass(frozen=True)
+class Confirmed(Message):
+    """The last attempt of a round in which this hospital confirmed survivors; kept until a result settles the round.
+
+    ``released`` says whether its shares left, too.
+    """
+
+    round: Counter
+    attempt: Annotated[int, Uint(LAST_ATTEMPT)]
+    ctx: Digest
+    statement: Digest
+    released: Annotated[bool, Flag()] = False
+
+
+@dataclass(frozen=True)
+class Challenge(Message):
+    """The one result whose sum this hospital samples, and the seed of the chunks it asked for."""
+
+    result_hash: Digest
+    seed: Annotated[bytes, Bytes(32, 32)]
+
+
+@dataclass(frozen=True)
+class RunRecord(Message):
+    """What a hospital remembers of a run, whatever key epochs and other runs come between.
+
+    Attributes:
+        plan_hash: of the plan that was approved when the run began.
+        round: highest round of which a manifest or a result was accepted; none is answered twice.
+        head: head of the result chain, none or one.
+        confirmed: by round, what was confirmed and has no result yet.
+        challenge: a result whose sum is being sampled, none or one.
+    """
+
+    plan_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
+    round: Counter = 0
+    head: Annotated[tuple[ChainHead, ...], Sequence(Nested(ChainHead), 1)] = ()
+    confirmed: Annotated[tuple[Confirmed, ...], Sequence(Nested(Confirmed), MAX_UNSETTLED)] = ()
+    challenge: Annotated[tuple[Challenge, ...], Sequence(Nested(Challenge), 1)] = ()
+
+    def confirms(self, entry: Confirmed) -> RunRecord:
+        """Returns the record with ``entry`` as the last attempt of its round."""
+        others = tuple(known for known in self.confirmed if known.round != entry.round)
+        return replace(self, confirmed=(*others[1 - MAX_UNSETTLED :], entry))
+
+
+@dataclass(frozen=True)
 class ClientState(Message):
     """Everything a hospital persists.
 
     Attributes:
-        round, attempt, seq: of the highest manifest accepted; ``seq`` counts within the key epoch.
+        run: name of the live run.
+        attempt, seq: of the highest manifest accepted; ``seq`` counts within the key epoch.
         vector: name in the journal of the encoded vector q of the live round, empty if there is none.
         live: the live context, none or one.
-        head: head of the result chain, none or one.
+        record: of the live run; ``other_runs`` of those before, by name.
     """
 
     roster_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
     run: Annotated[str, Text(64)] = ""
-    round: Counter = 0
     attempt: Annotated[int, Uint(LAST_ATTEMPT)] = LAST_ATTEMPT
     seq: Annotated[int, Uint()] = 0
     keys: Annotated[EpochKeys, Nested(EpochKeys)] = field(default_factory=EpochKeys)
     live: Annotated[tuple[LiveRound, ...], Sequence(Nested(LiveRound), 1)] = ()
     vector: Annotated[str, Text(128)] = ""
-    head: Annotated[tuple[ChainHead, ...], Sequence(Nested(ChainHead), 1)] = ()
+    record: Annotated[RunRecord, Nested(RunRecord)] = field(default_factory=RunRecord)
+    other_runs: Annotated[dict[str, RunRecord], Map(Nested(RunRecord), most=MAX_RUNS)] = field(default_factory=dict)
 
 
 def recall(

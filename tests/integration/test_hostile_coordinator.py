@@ -18,15 +18,15 @@ from fedward.client.hospital import (
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.replay import SumNotShownError, UnwitnessedResultError
+from fedward.client.replay import SumNotShownError
 from fedward.client.training import LocalTrainer
-from fedward.errors import FedwardError
+from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Reply, Request
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, merkle
 from fedward.privacy.secagg.identity import open_sealed
-from fedward.privacy.secagg.messages import Result
-from fedward.privacy.secagg.refusals import FalseSumRefused, ReplayedUpdateRefused
+from fedward.privacy.secagg.messages import Result, WitnessedResult
+from fedward.privacy.secagg.refusals import FalseSumRefused, ReplayedUpdateRefused, RunRefused, WitnessRefused
 from fedward.privacy.secagg.transcript import result_hash
 from fedward.privacy.segments import round_layout
 from fedward.server.flower import GridTransport
@@ -213,11 +213,12 @@ class InventsARound(Coordinator):
 
     def invent(self):
         secagg = self._secagg
-        genuine = Result.from_bytes(open_sealed("result", self._history._ended[-1].result, secagg._identity.public))
+        witnessed = WitnessedResult.from_bytes(self._history._ended[-1].result)
+        genuine = Result.from_bytes(open_sealed("result", witnessed.result, secagg._identity.public))
         layout = round_layout(self.plan, parameters=self.layout.size, round_number=2, n0=3, honest=2)
         chosen = RingVector.zeros(layout)
         chosen.segment("delta")[:] = 1 << 20
-        self.adapter = advance(self.plan.strategy, self.adapter, decode(chosen)["delta"], 3, self.layout)
+        self.adapter, _ = advance(self.plan, self.adapter, self._memory, decode(chosen)["delta"], 3, self.layout)
         invented = replace(
             genuine,
             round=2,
@@ -228,8 +229,8 @@ class InventsARound(Coordinator):
             adapter_hash=genuine.next_adapter_hash,
             next_adapter_hash=adapter_hash(self.adapter, self.layout),
         )
-        sealed = secagg._identity.seal("result", invented)
-        self._history.add(Ended(2, sealed, chosen.buffer, b"", {}))
+        sealed = replace(witnessed, result=secagg._identity.seal("result", invented)).to_bytes()
+        self._history.add(Ended(2, sealed, chosen.buffer, b"", {}), secagg.members)
         secagg._state = replace(
             secagg._state,
             round=2,
@@ -245,7 +246,7 @@ def test_the_result_of_a_round_that_never_happened_is_refused():
     coordinator.invent()
     with pytest.raises(FedwardError):
         coordinator.play(3)
-    assert UnwitnessedResultError.code in codes(coordinator)
+    assert WitnessRefused.code in codes(coordinator)
 
 
 def test_a_training_that_failed_halfway_is_not_repeated_under_the_same_charge(monkeypatch):
@@ -276,10 +277,10 @@ def test_another_run_cannot_be_slipped_under_an_approval():
         identity=federation.agreement.coordinator, roster=federation.agreement.signed, journal=MemoryJournal()
     )
     again._secagg._state = replace(again._secagg._state, epoch=5)
-    again.join()
-    with pytest.raises(FedwardError):
-        again.play(1)
-    assert WrongStartError.code in codes(again)
+    with pytest.raises(QuorumError):
+        again.join()
+    assert RunRefused.code in codes(again)
+    assert len(again.incidents) == 3
 
 
 def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
@@ -304,3 +305,15 @@ def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
             ledger=ledger,
             microbatch=None,
         )
+
+
+def test_a_hospital_whose_adapter_is_not_that_of_the_chain_trains_nothing():
+    federation = Federation()
+    coordinator = federation.coordinator()
+    coordinator.join()
+    coordinator.play(1)
+    coordinator.hand_out()
+    federation.hospitals[0]._follower.adapter = federation.hospitals[0].adapter + np.float32(1)
+    with pytest.raises(FedwardError):
+        coordinator.play(2)
+    assert WrongStartError.code in codes(coordinator)

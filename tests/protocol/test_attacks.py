@@ -21,6 +21,7 @@ from fedward.privacy.secagg.messages import (
     Result,
     SharePackage,
     Survivors,
+    WitnessedResult,
 )
 from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import SignedRoster
@@ -290,13 +291,13 @@ def test_a_false_sum_is_refused(federation):
     false = RingVector(total.layout, total.sum.buffer.copy())
     false.segment("adapter")[0] += 1
     client = fed.clients[fed.names[0]]
-    client.check_sum(attempt.evidence(), fed.vectors, total.sum)
-    refused("FW-SECAGG-082", client.check_sum, attempt.evidence(), fed.vectors, false)
-    swapped = fed.vectors | {fed.names[1]: fed.vectors[fed.names[2]]}
-    refused("FW-SECAGG-083", client.check_sum, attempt.evidence(), swapped, total.sum)
     sealed = fed.server.publish(b"n" * 32)
+    ended = client.open_result(sealed)
+    client.check_sum(ended, attempt.evidence(), fed.vectors, total.sum)
+    refused("FW-SECAGG-082", client.check_sum, ended, attempt.evidence(), fed.vectors, false)
+    swapped = fed.vectors | {fed.names[1]: fed.vectors[fed.names[2]]}
+    refused("FW-SECAGG-083", client.check_sum, ended, attempt.evidence(), swapped, total.sum)
     refused("FW-SECAGG-081", client.accept_result, sealed, false, next_adapter_hash=b"n" * 32)
-    refused("FW-SECAGG-081", client.accept_result, sealed, None, next_adapter_hash=b"n" * 32)
     refused("FW-SECAGG-084", client.accept_result, sealed, total.sum, next_adapter_hash=b"m" * 32)
 
 
@@ -305,16 +306,18 @@ def test_a_forged_result_is_refused(federation):
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt)
     sealed = fed.server.publish(b"n" * 32)
-    result = Result.from_bytes(Envelope.from_bytes(sealed).body)
+    witnessed = WitnessedResult.from_bytes(sealed)
+    result = Result.from_bytes(Envelope.from_bytes(witnessed.result).body)
     client = fed.clients[fed.names[0]]
 
     def accept(changed, signer=fed.coordinator):
-        client.accept_result(signer.seal("result", changed), total.sum, next_adapter_hash=b"n" * 32)
+        forged = replace(witnessed, result=signer.seal("result", changed))
+        client.accept_result(forged.to_bytes(), total.sum, next_adapter_hash=b"n" * 32)
 
     refused("FW-SECAGG-080", accept, result, fed.identities[fed.names[1]])
     refused("FW-SECAGG-042", accept, replace(result, previous=b"p" * 32))
     refused("FW-SECAGG-042", accept, replace(result, run="run-2"))
     refused("FW-SECAGG-081", accept, replace(result, survivors=fed.names[1:]))
     refused("FW-SECAGG-081", accept, replace(result, transcript=b"t" * 32))
-    refused("FW-SECAGG-081", accept, replace(result, ctx=b"c" * 32))
+    refused("FW-SECAGG-086", accept, replace(result, ctx=b"c" * 32))
     accept(result)

@@ -363,7 +363,8 @@ def test_every_refusal_has_its_own_code():
     own = {
         kind.code
         for kind in vars(refusals).values()
-        if isinstance(kind, type) and issubclass(kind, (RefusalError, refusals.JournalError, refusals.RoundLostError))
+        if isinstance(kind, type)
+        and issubclass(kind, (RefusalError, refusals.FolderInUseError, refusals.JournalError, refusals.RoundLostError))
     }
     assert len(own) == len([code for code in codes if code.startswith("FW-SECAGG")])
 

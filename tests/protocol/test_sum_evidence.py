@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import Chunk, RingVector, merkle
+from fedward.privacy.secagg import Chunk, RingVector, merkle, verify
 from fedward.privacy.secagg.messages import SumEvidence
 from fedward.privacy.secagg.refusals import EvidenceRefused, FalseSumRefused, LegOrderRefused
 
@@ -20,46 +20,47 @@ def finished(federation, monkeypatch):
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt, {2: {"hospital-4"}})
     assert len(total.survivors) == 4
-    return fed, attempt, total
+    return fed, attempt, total, fed.clients["hospital-0"].open_result(fed.server.publish(b"n" * 32))
 
 
-def chunks(fed, total, index):
+def chunks(fed, total, indices):
     return {
-        name: Chunk(
-            fed.vectors[name][index * 64 : (index + 1) * 64], tuple(merkle.proof(fed.vectors[name].data, index))
-        )
-        for name in total.survivors
+        index: {
+            name: Chunk(
+                fed.vectors[name][index * 64 : (index + 1) * 64], tuple(merkle.proof(fed.vectors[name].data, index))
+            )
+            for name in total.survivors
+        }
+        for index in indices
     }
 
 
 def test_the_whole_sum(finished):
-    fed, attempt, total = finished
-    fed.clients["hospital-0"].check_sum(attempt.evidence(), fed.vectors, total.sum)
+    fed, attempt, total, ended = finished
+    fed.clients["hospital-0"].check_sum(ended, attempt.evidence(), fed.vectors, total.sum)
 
 
 def test_every_chunk_of_the_sum(finished):
-    fed, attempt, total = finished
+    fed, attempt, total, ended = finished
     count = merkle.chunk_count(total.layout.nbytes)
     assert count > 2
-    for index in range(count):
-        fed.clients["hospital-0"].check_sum_chunk(attempt.evidence(), index, chunks(fed, total, index), total.sum)
+    verify.check_chunks(fed.roster.keys, ended, attempt.evidence(), chunks(fed, total, range(count)), total.sum)
 
 
 def test_a_false_byte_is_found_in_its_chunk(finished):
-    fed, attempt, total = finished
+    fed, attempt, total, ended = finished
     false = RingVector(total.layout, total.sum.buffer.copy())
     false.segment("metrics")[0] ^= 1
     last = merkle.chunk_count(total.layout.nbytes) - 1
-    client = fed.clients["hospital-0"]
-    client.check_sum_chunk(attempt.evidence(), 0, chunks(fed, total, 0), false)
+    keys, evidence = fed.roster.keys, attempt.evidence()
+    verify.check_chunks(keys, ended, evidence, chunks(fed, total, [0]), false)
     with pytest.raises(FalseSumRefused):
-        client.check_sum_chunk(attempt.evidence(), last, chunks(fed, total, last), false)
+        verify.check_chunks(keys, ended, evidence, chunks(fed, total, [0, last]), false)
 
 
 def test_chunks_that_were_not_signed_are_refused(finished):
-    fed, attempt, total = finished
-    given = chunks(fed, total, 0)
-    client = fed.clients["hospital-0"]
+    fed, attempt, total, ended = finished
+    given = chunks(fed, total, [0])[0]
     altered = given["hospital-1"].data.copy()
     altered[0] ^= 1
     for bad in (
@@ -68,7 +69,7 @@ def test_chunks_that_were_not_signed_are_refused(finished):
         {name: chunk for name, chunk in given.items() if name != "hospital-1"},
     ):
         with pytest.raises(EvidenceRefused):
-            client.check_sum_chunk(attempt.evidence(), 0, bad, total.sum)
+            verify.check_chunks(fed.roster.keys, ended, attempt.evidence(), {0: bad}, total.sum)
 
 
 @pytest.mark.parametrize(
@@ -81,28 +82,31 @@ def test_chunks_that_were_not_signed_are_refused(finished):
         lambda e: {"b": {name: b for name, b in e.b.items() if name != "hospital-1"}},
         lambda e: {"envelopes": {name: sealed[:-1] + b"x" for name, sealed in e.envelopes.items()}},
         lambda e: {"heads": {name: head for name, head in e.heads.items() if name != "hospital-4"}},
-        lambda e: {"uploads": e.uploads | {"stranger": e.uploads["hospital-1"]}},
-        lambda e: {"uploads": {name: head for name, head in e.uploads.items() if name != "hospital-1"}},
     ],
 )
 def test_evidence_that_does_not_match_what_was_confirmed_is_refused(finished, change):
-    fed, attempt, total = finished
+    fed, attempt, total, ended = finished
     evidence = SumEvidence.from_bytes(attempt.evidence())
     altered = replace(evidence, **change(evidence)).to_bytes()
     with pytest.raises(EvidenceRefused):
-        fed.clients["hospital-0"].check_sum(altered, fed.vectors, total.sum)
+        fed.clients["hospital-0"].check_sum(ended, altered, fed.vectors, total.sum)
 
 
-def test_evidence_needs_a_finished_round_and_a_confirmation(federation, finished):
-    fed, attempt, total = finished
+def test_vectors_that_were_not_signed_are_refused(finished):
+    fed, attempt, total, ended = finished
+    for bad in (fed.vectors["hospital-2"], fed.vectors["hospital-1"][:-64]):
+        with pytest.raises(EvidenceRefused):
+            fed.clients["hospital-0"].check_sum(ended, attempt.evidence(), fed.vectors | {"hospital-1": bad}, total.sum)
+
+
+def test_there_is_no_evidence_before_a_round_has_ended(federation):
+    fed = federation(4)
     with pytest.raises(LegOrderRefused):
-        fed.clients["hospital-4"].check_sum(attempt.evidence(), fed.vectors, total.sum)
-    with pytest.raises(LegOrderRefused):
-        fed.server.begin_round(fed.terms(2)).evidence()
+        fed.server.begin_round(fed.terms(1)).evidence()
 
 
 def test_evidence_holds_no_secret_that_unmasking_did_not_reveal(finished):
-    _, attempt, total = finished
+    _, attempt, total, _ = finished
     evidence = SumEvidence.from_bytes(attempt.evidence())
     assert set(evidence.b) == set(total.survivors)
     assert set(evidence.R) == set(evidence.envelopes) == {"hospital-4"}
