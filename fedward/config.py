@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedward.errors import ConfigError, UnknownKeyError
 
 MAX_CONFIG_BYTES = 1024 * 1024
+_UNREADABLE = "Give the path of an existing TOML file that you may read."
 
 
 class Section(BaseModel):
@@ -36,7 +37,9 @@ def load_toml(path: Path, model: type[Parsed]) -> Parsed:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"The configuration file {path} cannot be read ({error.strerror}).") from error
+        raise ConfigError(
+            f"The configuration file {path} cannot be read ({error.strerror}).", fix=_UNREADABLE
+        ) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
     try:

@@ -68,5 +68,10 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
         max_tokens=plan.adapter.max_tokens,
     )
     return save_adapter(
-        outcome.model, folder / "adapter", base=facts.files, card=card, max_tokens=plan.adapter.max_tokens
+        outcome.model,
+        folder / "adapter",
+        base=facts.files,
+        card=card,
+        task=plan.task,
+        max_tokens=plan.adapter.max_tokens,
     )

@@ -86,7 +86,7 @@ def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
     lines = [
         f"Privacy    {_privacy_line(result)}",
         f"Sent       {wording.size(result.bytes_per_round_per_hospital)} per round and hospital, masked; "
-        f"secure sum {exact}; {result.rounds} rounds",
+        f"secure sum {exact}; {wording.counted(result.rounds, 'round')}",
         f"Time       {wording.duration(seconds.total)} (federated {wording.duration(seconds.federated)}, "
         f"comparison {wording.duration(seconds.comparison)})",
     ]

@@ -13,6 +13,11 @@ def task_name(task: str) -> str:
     return TASKS.get(task, task)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 round``, ``10 rounds``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def auroc(value: float | None) -> str:
     """Three decimals, or a dash."""
     return MISSING if value is None else f"{value:.3f}"

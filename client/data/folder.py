@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedward.client.data.errors import OneClassError, UnknownFormatError
+from fedward.client.data.errors import EmptyHospitalError, OneClassError, UnknownFormatError
 from fedward.client.data.events import Kind, Stay
 from fedward.client.data.leakage import TASKS, Task, known_at_prediction, prediction_hours
 from fedward.client.data.loader import FORMATS, Format, first_eligible
 from fedward.client.data.tables import find_table, read_rows
 from fedward.errors import DataError
+
+
+EMPTY_FIX = "Export stays of at least four hours of patients aged 18 or more, with their admissions."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,9 @@ def _count_events(path: Path, layout: Format, stays: list[Stay], report: FolderR
 def _count_task(task: Task, stays: list[Stay], report: FolderReport) -> None:
     labels = [task.label(stay.outcome) for stay in first_eligible(stays, task).values()]
     report.tasks.append(TaskCount(task.name, len(labels), sum(labels)))
-    if len(set(labels)) < 2:
+    if not labels:
+        _add(report, EmptyHospitalError(f"No patient is eligible for '{task.name}'.", fix=EMPTY_FIX))
+    elif len(set(labels)) < 2:
         _add(report, OneClassError(f"The {len(labels)} eligible patients of '{task.name}' have one outcome."))
 
 

@@ -52,13 +52,15 @@ def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequ
         MissingFolderError: no such folder.
         MissingTableError: no such file.
         MissingColumnError: the header lacks a required column.
-        UnreadableTableError: not CSV, not UTF-8, damaged gzip, or a row of another length than the header.
+        UnreadableTableError: empty, not CSV, not UTF-8, damaged gzip, or a row of another length than the header.
     """
     path = find_table(folder, name)
     if path is None:
         raise MissingTableError(f"The table {name.upper()} is missing.")
     with _opened(path, name) as reader:
         header = [cell.strip().lower() for cell in next(reader, [])]
+        if not header:
+            raise UnreadableTableError(f"The table {name.upper()} is empty: it has no header.")
         places = [_place(header, column, name) for column in columns]
         places += [header.index(column) if column in header else -1 for column in optional]
         width = len(header)

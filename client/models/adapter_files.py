@@ -5,7 +5,7 @@
     adapter/
       adapter_config.json, adapter_model.safetensors   loadable by ``peft.PeftModel.from_pretrained``
       head.safetensors                                 weight [1, d], bias [1] on the mean-pooled last hidden state
-      fedward.json                                     base model and its hash, LoRA settings, pooling, text length
+      fedward.json                                     base model and its hash, LoRA settings, pooling, task, text length
       README.md                                        the card
 
 Everything is written beside the target, read back, compared and only then moved into place. Reading never goes
@@ -64,6 +64,7 @@ class AdapterCard(Section):
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     lora: LoraSection
     pooling: Literal["mean"]
+    task: Literal["mortality", "los3"]
     max_tokens: Annotated[int, Field(ge=1)]
 
     def settings(self) -> LoraSettings:
@@ -71,7 +72,7 @@ class AdapterCard(Section):
         return LoraSettings(**self.lora.model_dump())
 
 
-def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, max_tokens: int) -> str:
+def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, task: str, max_tokens: int) -> str:
     """Writes the adapter to ``folder``, which appears complete or not at all.
 
     Args:
@@ -79,6 +80,7 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
         folder: must not exist yet, or be empty.
         base: the base model's files.
         card: text of README.md.
+        task: outcome that the scores are the risk of.
         max_tokens: text length the adapter was trained with.
 
     Returns:
@@ -93,7 +95,7 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
     try:
-        _write(model, staging, base, card, max_tokens)
+        _write(model, staging, base, card, task, max_tokens)
         _check_written(model, staging)
         digest = adapter_files_hash(staging)
         staging.chmod(0o755)
@@ -147,7 +149,7 @@ def adapter_files_hash(folder: Path) -> str:
     return labelled_hash("adapter-files", *parts).hex()
 
 
-def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, max_tokens: int) -> None:
+def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task: str, max_tokens: int) -> None:
     model.encoder.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # peft keeps targets in a set, whose order changes from process to process.
@@ -162,6 +164,7 @@ def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, max_t
         "base_model_sha256": base.sha256,
         "lora": lora,
         "pooling": "mean",
+        "task": task,
         "max_tokens": max_tokens,
     }
     _write_json(folder / "fedward.json", document)

@@ -21,10 +21,10 @@ class NoAdapterError(ConfigError):
 
 
 class OtherTaskError(ConfigError):
-    """A run is to be scored on another outcome than it was trained for."""
+    """An adapter is to be scored on another outcome than it was trained for."""
 
     code = "FW-CONFIG-033"
-    default_fix = "Leave --task out, or evaluate a run that was trained for this outcome."
+    default_fix = "Leave --task out, or evaluate an adapter that was trained for this outcome."
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
     format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
     task: Annotated[
-        str | None, typer.Option("--task", help="Outcome: mortality or los3. Default: the run's, else mortality.")
+        str | None, typer.Option("--task", help="Outcome that the adapter must have been trained for: mortality or los3.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
@@ -42,34 +42,39 @@ def evaluate(
 
     Predictions stay in this process; only the scores are printed.
     """
-    scores = score_folder(run, data, format=format, task=trained_task(run, task))
+    scores = score_folder(run, data, format=format, task=task)
     if as_json:
         typer.echo(json.dumps(scores, sort_keys=True))
     else:
         _print(scores, Console())
 
 
-def trained_task(run: Path, asked: str | None) -> str:
-    """The task to score: the run's own; an adapter alone does not say, so there the user does.
+def adapter_folder(run: Path) -> Path:
+    """The adapter of a run, or the folder itself.
 
     Raises:
-        OtherTaskError: the run was trained for another outcome.
+        NoAdapterError: there is none.
     """
-    from fedward.simulations.result import RESULT_FILE, read_result
-
-    if not (run / RESULT_FILE).is_file():
-        return asked or "mortality"
-    trained = read_result(run).scenario.task
-    if asked not in (None, trained):
-        raise OtherTaskError(f"The adapter was trained for {trained!r}, not for {asked!r}.")
-    return trained
+    for folder in (run / "adapter", run):
+        if (folder / "fedward.json").is_file():
+            return folder
+    raise NoAdapterError(f"The folder {run} holds no adapter.")
 
 
-def score_folder(run: Path, data: Path, *, format: str, task: str) -> dict[str, Any]:
-    """The scorecard of the adapter in ``run`` on all eligible patients of ``data``."""
-    folder = run / "adapter" if (run / "adapter" / "fedward.json").is_file() else run
-    if not (folder / "fedward.json").is_file():
-        raise NoAdapterError(f"The folder {run} holds no adapter.")
+def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dict[str, Any]:
+    """The scorecard of the adapter in ``run`` on all eligible patients of ``data``.
+
+    Args:
+        run: folder of a run or of an adapter.
+        data: folder with the tables.
+        format: their layout.
+        task: outcome to score; None for the one that the adapter was trained for.
+
+    Raises:
+        NoAdapterError: no adapter in ``run``.
+        OtherTaskError: the adapter was trained for another outcome.
+    """
+    folder = adapter_folder(run)
     from fedward.client.data import load_examples
     from fedward.client.models.adapter_files import load_adapter, read_card
     from fedward.client.models.adapter_model import get_vector
@@ -79,11 +84,13 @@ def score_folder(run: Path, data: Path, *, format: str, task: str) -> dict[str, 
     from fedward.metrics import scorecard
 
     card = read_card(folder)
+    if task not in (None, card.task):
+        raise OtherTaskError(f"The adapter was trained for {card.task!r}, not for {task!r}.")
     model = load_adapter(folder)
-    examples = load_examples(data, format=format, task=task)
+    examples = load_examples(data, format=format, task=card.task)
     records = Records.encode(examples, resolve(card.base_model), model, max_tokens=card.max_tokens)
     probabilities = predict(model, get_vector(model), records)
-    return {"task": task, "format": format, **scorecard(records.labels, probabilities)}
+    return {"task": card.task, "format": format, **scorecard(records.labels, probabilities)}
 
 
 def _print(scores: dict[str, Any], console: Console) -> None:

@@ -42,6 +42,7 @@ def render(result: RunResult) -> str:
         duration=wording.duration,
         certainty=wording.certainty,
         task=wording.task_name,
+        counted=wording.counted,
     )
     template = environment.from_string((_FOLDER / "template.html").read_text(encoding="utf-8"))
     style_markup = Markup(style)  # noqa: S704  (our own file, and escaping would change its hash)

@@ -24,7 +24,7 @@ def trained(files, lora=SETTINGS[0]):
 
 @pytest.fixture
 def saved(tiny, tmp_path):
-    save_adapter(trained(tiny), tmp_path / "adapter", base=tiny, card="card", max_tokens=16)
+    save_adapter(trained(tiny), tmp_path / "adapter", base=tiny, card="card", task="los3", max_tokens=16)
     return tmp_path / "adapter"
 
 
@@ -36,7 +36,7 @@ def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, fam
 
     files = make_model(family)
     model = trained(files, lora)
-    save_adapter(model, tmp_path / "adapter", base=files, card="# Adapter\n", max_tokens=16)
+    save_adapter(model, tmp_path / "adapter", base=files, card="# Adapter\n", task="los3", max_tokens=16)
     tokens = tokenize(files, TEXTS, max_tokens=16)
     ids, mask = torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, fam
 @pytest.mark.parametrize("lora", SETTINGS)
 def test_round_trip(tiny, tmp_path, lora):
     model = trained(tiny, lora)
-    digest = save_adapter(model, tmp_path / "adapter", base=tiny, card="card", max_tokens=16)
+    digest = save_adapter(model, tmp_path / "adapter", base=tiny, card="card", task="los3", max_tokens=16)
     loaded = load_adapter(tmp_path / "adapter", base=tiny)
     assert loaded.lora == lora
     assert np.array_equal(get_vector(loaded), get_vector(model))
@@ -64,7 +64,7 @@ def test_round_trip(tiny, tmp_path, lora):
 
 def test_saving_twice_writes_the_same_bytes(tiny, tmp_path):
     for name in ("one", "two"):
-        save_adapter(trained(tiny), tmp_path / name, base=tiny, card="card", max_tokens=16)
+        save_adapter(trained(tiny), tmp_path / name, base=tiny, card="card", task="los3", max_tokens=16)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
@@ -76,7 +76,7 @@ def test_no_path_of_this_machine_is_written(tiny, saved):
 
 def test_an_existing_folder_is_not_overwritten(tiny, saved):
     with pytest.raises(OutputExistsError):
-        save_adapter(trained(tiny), saved, base=tiny, card="other", max_tokens=16)
+        save_adapter(trained(tiny), saved, base=tiny, card="other", task="los3", max_tokens=16)
     assert (saved / "README.md").read_text() == "card"
 
 
@@ -86,7 +86,7 @@ def test_a_failed_save_leaves_nothing(tiny, tmp_path):
     vector[0] = np.nan
     set_vector(model, vector)
     with pytest.raises(AdapterFilesError):
-        save_adapter(model, tmp_path / "adapter", base=tiny, card="card", max_tokens=16)
+        save_adapter(model, tmp_path / "adapter", base=tiny, card="card", task="los3", max_tokens=16)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,50 @@
+"""What `--help` tells somebody who has never seen the project."""
+
+import re
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fedward.cli import main
+from fedward.errors import BudgetError, ConfigError, DataError, QuorumError
+from fedward.simulations.scenario import shipped_scenarios
+
+
+@pytest.fixture(scope="module")
+def app():
+    main._mount()
+    return main.app
+
+
+def help_text(app, *command):
+    """The help as words, without frames and line ends."""
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", result.output)
+
+
+def leaves(command, path=()):
+    if isinstance(command, typer.core.TyperGroup):
+        for name, child in command.commands.items():
+            yield from leaves(child, (*path, name))
+    else:
+        yield path, command
+
+
+def test_every_argument_and_option_of_every_command_says_what_it_is(app):
+    for path, command in leaves(typer.main.get_command(app)):
+        text = help_text(app, *path)
+        for parameter in command.params:
+            explained = getattr(parameter, "help", None)
+            assert explained, f"{path}: {parameter.name} has no help"
+            first = " ".join(explained.split()[:3])
+            assert first in text, f"{path}: the help of {parameter.name} is not printed"
+
+
+def test_simulate_names_the_scenarios_and_the_exit_statuses(app):
+    text = help_text(app, "simulate")
+    for scenario in shipped_scenarios():
+        assert scenario in text
+    for error in (ConfigError, DataError, BudgetError, QuorumError):
+        assert re.search(rf"\b{error.exit_code} ", text), error
