@@ -22,7 +22,7 @@ from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.training import LocalTrainer, patient_losses, predict
 from fedward.errors import PolicyError
 from fedward.legs import Reply, Request
-from fedward.messages import MalformedMessageError, decode
+from fedward.messages import encode as encode_message
 from fedward.plan import Plan
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
@@ -152,6 +152,7 @@ class Hospital:
             "confirm": lambda request: Reply(secagg.confirm(request.payload)),
             "unmask": lambda request: Reply(secagg.unmask(request.payload)),
             "result": self._finish,
+            "challenge": self._challenge,
         }
 
     def answer(self, request: Request) -> Reply:
@@ -173,7 +174,7 @@ class Hospital:
     # --- leg 1: check, charge, train, share -------------------------------------------------------
 
     def _contribute(self, request: Request) -> Reply:
-        manifest, published = _opened(request)
+        manifest, published = Published.of(request)
         self._follower.follow(published)
         accepted = self._secagg.accept_manifest(manifest)
         self._check_segments(accepted)
@@ -256,18 +257,8 @@ class Hospital:
             self._ledger.settle(reservation)
 
     def _finish(self, request: Request) -> Reply:
-        self._follower.follow(_opened(request)[1])
+        self._follower.follow(Published.of(request)[1])
         return Reply(adapter_hash(self.adapter, self._layout))
 
-
-def _opened(request: Request) -> tuple[bytes, Published]:
-    """The manifest and the published rounds of a request; the only unsigned framing a hospital parses."""
-    value = decode(request.payload)
-    if isinstance(value, dict) and set(value) == {"manifest", "results", "evidence"}:
-        manifest, results, evidence = value["manifest"], value["results"], value["evidence"]
-        if isinstance(manifest, bytes) and isinstance(results, list) and isinstance(evidence, dict):
-            sealed = [result for result in results if isinstance(result, bytes)]
-            shown = {name: proof for name, proof in evidence.items() if isinstance(proof, bytes)}
-            if len(sealed) == len(results) and len(shown) == len(evidence):
-                return manifest, Published(sealed, shown, request.blobs)
-    raise MalformedMessageError("A request does not have the fields of its leg.")
+    def _challenge(self, request: Request) -> Reply:
+        return Reply(encode_message(list(self._follower.challenge(Published.of(request)[1]))))

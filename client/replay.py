@@ -1,35 +1,29 @@
 """Following the chain of results: recompute each sum and each update before believing the coordinator.
 
-A false sum would let the coordinator choose the adapter every hospital trains next. So a hospital
-adds the survivors' masked vectors again, removes the masks that unmasking revealed, and repeats the
-strategy's update; the coordinator's word is used for nothing that can be computed.
+A false sum would let the coordinator choose the adapter every hospital trains next. So a hospital, whether it took
+part in the round or missed it, checks that t hospitals confirmed the round, adds the survivors' masked vectors again,
+removes the masks that unmasking revealed, and repeats the strategy's update; the coordinator's word is used for
+nothing that can be computed. Of a round that is too large to be fetched whole it checks chunks of its own choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedward.adapter import AdapterLayout, Vector, adapter_hash
 from fedward.client.snapshots import Snapshots
 from fedward.errors import IntegrityError
-from fedward.legs import Blob
+from fedward.legs import Blob, Request
+from fedward.messages import MalformedMessageError, Value, decode
 from fedward.plan import Plan
-from fedward.privacy.secagg import RingVector, SecAggClient, decode
-from fedward.privacy.secagg.identity import open_sealed
-from fedward.privacy.secagg.layout import VectorLayout
-from fedward.privacy.secagg.messages import Result
-from fedward.privacy.secagg.refusals import ResultSignatureRefused
+from fedward.privacy.secagg import EndedRound, RingVector, SecAggClient, audit
+from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.secagg.state import ChainHead
-from fedward.privacy.secagg.transcript import result_hash
 from fedward.privacy.segments import DELTA
 from fedward.strategies.registry import advance
-
-AUDITED_BYTES = 64 * 1024 * 1024
-"""Rounds whose masked vectors together are at most this large are recomputed whole."""
 
 
 class SumNotShownError(IntegrityError):
@@ -39,35 +33,46 @@ class SumNotShownError(IntegrityError):
     default_fix = "Stop the run and ask the coordinator for the masked vectors of the round."
 
 
-class UnwitnessedResultError(IntegrityError):
-    """The coordinator published a result of a round that this hospital did not confirm.
-
-    Only a hospital that confirmed a round can tell its true sum from an invented one. One that missed a round
-    therefore leaves the run, rather than train from an adapter that the coordinator may have chosen.
-    """
-
-    code = "FW-INTEGRITY-022"
-    default_fix = "Begin a new run that includes this hospital."
-
-
 @dataclass(frozen=True)
 class Published:
     """What came with a manifest about rounds that have ended.
 
     Attributes:
-        results: sealed results, oldest first; usually one.
+        results: results with their confirmations, oldest first; usually one.
         evidence: secrets that unmasking revealed, by round.
-        blobs: ``sum.ROUND`` and, for rounds this hospital took part in, ``vector.ROUND.SITE``.
+        paths: Merkle paths of the chunks that were asked for, by round.
+        blobs: ``sum.ROUND``, and ``vector.ROUND.SITE`` with a survivor's masked vector or the chunks asked for.
     """
 
     results: Sequence[bytes]
     evidence: Mapping[str, bytes]
+    paths: Mapping[str, bytes]
     blobs: Mapping[str, Blob]
 
     def vectors(self, round_number: int) -> dict[str, Blob]:
-        """Masked vector by survivor."""
+        """Masked vector, or chunks of it in order, by survivor."""
         prefix = f"vector.{round_number}."
         return {name.removeprefix(prefix): blob for name, blob in self.blobs.items() if name.startswith(prefix)}
+
+    @classmethod
+    def of(cls, request: Request) -> tuple[bytes, Published]:
+        """The manifest and the published rounds of a request; the only unsigned framing a hospital parses."""
+        value = decode(request.payload)
+        if isinstance(value, dict) and set(value) == {"manifest", "results", "evidence", "paths"}:
+            manifest, results = value["manifest"], value["results"]
+            if isinstance(manifest, bytes) and isinstance(results, list):
+                sealed = [result for result in results if isinstance(result, bytes)]
+                if len(sealed) == len(results):
+                    return manifest, cls(
+                        sealed, _bytes_by_name(value["evidence"]), _bytes_by_name(value["paths"]), request.blobs
+                    )
+        raise MalformedMessageError("A request does not have the fields of its leg.")
+
+
+def _bytes_by_name(value: Value) -> dict[str, bytes]:
+    if not isinstance(value, dict) or not all(isinstance(item, bytes) for item in value.values()):
+        raise MalformedMessageError("A request does not have the fields of its leg.")
+    return {name: item for name, item in value.items() if isinstance(item, bytes)}
 
 
 @dataclass
@@ -87,27 +92,39 @@ class Follower:
 
         Raises:
             RefusalError: signature, chain, transcript, sum or update do not hold.
-            SumNotShownError: a sum this hospital contributed to cannot be recomputed.
+            SumNotShownError: what it takes to recompute a sum did not come with it.
             AdapterLostError: the journal has followed the run further than the stored adapters.
         """
         self.resume()
-        for sealed in published.results:
-            body = open_sealed("result", sealed, self.roster.roster.coordinator, ResultSignatureRefused)
-            result = Result.from_bytes(body)
-            if result.round <= self.round:
-                continue
-            confirmed = self.secagg.confirmed
-            if confirmed is None or confirmed.manifest.round != result.round:
-                raise UnwitnessedResultError("A result is of a round that this hospital did not confirm.")
-            ring_sum = self._ring_sum(result.round, confirmed.layout, published)
-            self._recompute(result.round, ring_sum, published)
-            delta_sum = decode(ring_sum).get(DELTA)
+        for sealed in self._news(published):
+            ended = self.secagg.open_result(sealed)
+            result, ring_sum = ended.result, self._ring_sum(ended, published)
+            self._recompute(ended, ring_sum, published)
+            delta_sum = decode_sum(ring_sum).get(DELTA)
             adapter = advance(self.plan.strategy, self.adapter, delta_sum, len(result.survivors), self.layout)
-            head = ChainHead(result.round, result_hash(body), adapter_hash(adapter, self.layout))
+            head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.layout))
             self.snapshots.put(head, adapter)
             self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=head.adapter_hash)
             self.snapshots.keep_only(head)
             self.adapter, self.round = adapter, result.round
+
+    def challenge(self, published: Published) -> tuple[int, ...]:
+        """Chooses which chunks of the first published round that is new here the coordinator has to show.
+
+        Returns nothing if all of it has been followed already: the reply to that was lost.
+
+        Raises:
+            RefusalError: signature, chain, confirmations or manifest do not hold.
+        """
+        self.resume()
+        for sealed in self._news(published):
+            return self.secagg.challenge(sealed)
+        return ()
+
+    def _news(self, published: Published) -> Iterator[bytes]:
+        for sealed in published.results:
+            if self.secagg.round_of(sealed) > self.round:
+                yield sealed
 
     def resume(self) -> None:
         """After a restart, takes up the adapter of the last result that the journal accepted in this run.
@@ -119,16 +136,21 @@ class Follower:
         if head is not None and head.round > self.round:
             self.adapter, self.round = self.snapshots.load(head), head.round
 
-    def _ring_sum(self, round_number: int, layout: VectorLayout, published: Published) -> RingVector:
-        blob = published.blobs.get(f"sum.{round_number}")
+    def _ring_sum(self, ended: EndedRound, published: Published) -> RingVector:
+        blob = published.blobs.get(f"sum.{ended.result.round}")
         if blob is None:
             raise SumNotShownError("A result came without its sum.")
-        return RingVector(layout, np.ascontiguousarray(blob))
+        return RingVector(ended.layout, np.ascontiguousarray(blob))
 
-    def _recompute(self, round_number: int, ring_sum: RingVector, published: Published) -> None:
-        if ring_sum.layout.nbytes * len(self.roster.roster.members) > AUDITED_BYTES:
+    def _recompute(self, ended: EndedRound, ring_sum: RingVector, published: Published) -> None:
+        number = ended.result.round
+        evidence, vectors = published.evidence.get(str(number)), published.vectors(number)
+        if evidence is None or vectors.keys() != ended.digests.keys():
+            raise SumNotShownError("A sum came without the evidence to recompute it.")
+        if audit.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
+            self.secagg.check_sum(ended, evidence, vectors, ring_sum)
             return
-        evidence, vectors = published.evidence.get(str(round_number)), published.vectors(round_number)
-        if evidence is None or not vectors:
-            raise SumNotShownError("The sum of a round this hospital took part in came without its evidence.")
-        self.secagg.check_sum(evidence, vectors, ring_sum)
+        paths = published.paths.get(str(number))
+        if paths is None:
+            raise SumNotShownError("A large sum came without the chunks that were asked for.")
+        self.secagg.check_chunks(ended, evidence, audit.unpack_chunks(paths, vectors, ended.layout.nbytes), ring_sum)

@@ -108,18 +108,24 @@ class Coordinator:
         values = decode(done.sum)
         self.adapter = advance(self.plan.strategy, self.adapter, values.get(DELTA), len(done.survivors), self.layout)
         sealed = self._secagg.publish(adapter_hash(self.adapter, self.layout))
-        self._history.add(Ended(number, sealed, done.sum.buffer, evidence, vectors))
+        ended = Ended(number, sealed, done.sum.buffer, evidence, vectors)
+        self._history.add(ended, self._secagg.members)
+        if ended.sampled:  # the others are asked when they are heard of again
+            list(self._tell("result", dict.fromkeys(done.survivors, b"")))
         summary = summarise(number, values, len(done.survivors))
         self.summaries.append(summary)
         self._on_round(summary, done)
 
     def hand_out(self) -> None:
-        """Sends the last result to everyone; who does not confirm the final adapter is an incident."""
+        """Brings everyone up to the last result; who does not confirm the final adapter is an incident."""
         expected = adapter_hash(self.adapter, self.layout)
-        requests = {site: self._history.request("result", b"", site) for site in self._secagg.members}
-        for site, reply in self._exchange("result", requests):
-            if not reply.refusal and reply.payload != expected:
-                self._note(site, "result", "FW-INTEGRITY-021")
+        waiting = set(self._secagg.members)
+        while waiting:
+            replies = dict(self._tell("result", dict.fromkeys(sorted(waiting), b"")))
+            waiting = {site for site in replies if self._history.behind(site)}
+            for site in replies.keys() - waiting:
+                if replies[site].payload != expected:
+                    self._note(site, "result", "FW-INTEGRITY-021")
 
     # --- a secure sum, leg by leg -----------------------------------------------------------------
 
@@ -135,12 +141,9 @@ class Coordinator:
 
     def _attempt(self, attempt: Attempt) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
         vectors: dict[str, Blob] = {}
-        manifests = {
-            site: self._history.request("manifest", sealed, site) for site, sealed in attempt.requests().items()
-        }
-        for site, reply in self._exchange("manifest", manifests):
-            self._history.acknowledge(site)
-            self._take("manifest", site, attempt.add_package, reply.payload)
+        for site, reply in self._tell("manifest", attempt.requests()):
+            if not self._history.behind(site):
+                self._take("manifest", site, attempt.add_package, reply.payload)
         for site, reply in self._leg("mask", attempt.close_packages(), complaints=attempt):
             vector = reply.blobs.get("vector", np.empty(0, np.uint8))
             if self._take("mask", site, attempt.add_upload, reply.payload, vector):
@@ -182,6 +185,13 @@ class Coordinator:
     ) -> Iterator[tuple[str, Reply]]:
         requests = {site: Request(leg, message) for site, message in messages.items()}
         yield from self._exchange(leg, requests, complaints=complaints)
+
+    def _tell(self, leg: str, messages: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
+        """Sends ``leg`` with every result a hospital missed, or the next step towards that if it missed too much."""
+        requests = {site: self._history.request(leg, message, site) for site, message in messages.items()}
+        for site, reply in self._exchange(leg, requests):
+            if self._take(leg, site, self._history.answered, reply.payload):
+                yield site, reply
 
     def _exchange(
         self, leg: str, requests: Mapping[str, Request], *, complaints: Attempt | None = None
