@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fedward.legs import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode, encode
 from fedward.privacy.secagg import audit
+
+if TYPE_CHECKING:
+    from fedward.server.archive import Archive
 
 KEPT_BYTES = 1024**3
 """Finished rounds are kept for absent hospitals up to this size; then the oldest is given up."""
@@ -61,11 +65,16 @@ class _Step:
 
 
 class History:
-    """Finished rounds until every hospital of the run has acknowledged them."""
+    """Finished rounds until every hospital of the run has acknowledged them.
 
-    def __init__(self) -> None:
-        self._ended: list[Ended] = []
-        self._known: dict[str, int] = {}
+    Args:
+        archive: where they are kept over a restart, and from where they are taken up again; None to keep none.
+    """
+
+    def __init__(self, archive: Archive | None = None) -> None:
+        self._archive = archive
+        self._ended: list[Ended] = [] if archive is None else archive.rounds()
+        self._known: dict[str, int] = {} if archive is None else archive.known
         self._chosen: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._sent: dict[str, _Step] = {}
 
@@ -75,6 +84,8 @@ class History:
         self._ended.append(ended)
         while len(self._ended) > 1 and sum(kept.nbytes for kept in self._ended) > KEPT_BYTES:
             self._ended.pop(0)
+        if self._archive is not None:
+            self._archive.commit(ended.result, self._known, {kept.round for kept in self._ended})
 
     def behind(self, site: str) -> bool:
         """Whether ``site`` has not acknowledged every round."""

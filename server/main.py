@@ -21,6 +21,7 @@ from fedward.config import Section, load_toml, parse
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, SecAggServer, verify_roster
+from fedward.server.archive import Archive
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
 
@@ -44,7 +45,7 @@ class FederationJob(Section):
         roster: the signed roster with its approvals.
         identity: the coordinator's Ed25519 key file, mode 0600.
         start: adapter to start from, safetensors.
-        state: folder of the coordinator's journal.
+        state: folder of the coordinator's journal and its finished rounds.
         journal_key: 32 bytes that seal the journal, mode 0600.
         result: where the final adapter is written, safetensors.
         discover_seconds: how long to wait for all hospitals of the roster.
@@ -63,7 +64,7 @@ class FederationJob(Section):
 
 
 def run_federation(transport: GridTransport, path: Path) -> None:
-    """Runs the job in ``path`` to its final adapter.
+    """Runs the job in ``path`` to its final adapter; a job that was stopped goes on when it is submitted again.
 
     Raises:
         ConfigError, AuthenticationError: a file of the job is missing or wrong.
@@ -74,6 +75,7 @@ def run_federation(transport: GridTransport, path: Path) -> None:
     roster = Path(job.roster).read_bytes()
     verified = verify_roster(roster)
     layout, adapter = read_vector(Path(job.start))
+    journal = FileJournal(Path(job.state), Path(job.journal_key).read_bytes())
     coordinator = Coordinator(
         plan=plan,
         run=job.run,
@@ -82,10 +84,11 @@ def run_federation(transport: GridTransport, path: Path) -> None:
         secagg=SecAggServer(
             identity=Identity.from_file(COORDINATOR, Path(job.identity)),
             roster=roster,
-            journal=FileJournal(Path(job.state), Path(job.journal_key).read_bytes()),
+            journal=journal,
         ),
         colluders=verified.roster.colluders,
         transport=transport,
+        archive=Archive(journal.beside("rounds"), job.run),
         on_round=lambda summary, done: LOG.info(
             "round %d: %d hospitals in the sum", summary.round, len(done.survivors)
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from fedward.adapter import AdapterLayout, Vector, adapter_hash
 from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Blob, Reply, Request, Transport
 from fedward.plan import Plan
-from fedward.privacy.secagg import Attempt, RoundSum, RoundTerms, SecAggServer, decode
+from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.segments import DELTA, final_round, round_layout
+from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.registry import advance
@@ -53,7 +54,12 @@ class Coordinator:
         colluders: c of the roster.
         transport: carries legs to hospitals.
         on_round: called after each round with what the sum says, and the sum.
+        archive: finished rounds of this run on disk, beside a journal of ``secagg`` on disk. With it, a coordinator
+            that was stopped goes on where it stood; the hospitals notice nothing but the pause.
         clock: seconds since 1970, for deadlines.
+
+    Raises:
+        HistoryLostError: the journal of ``secagg`` has published rounds of this run that the archive lacks.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Coordinator:
         colluders: int,
         transport: Transport,
         on_round: Callable[[RoundSummary, RoundSum], None] = lambda summary, done: None,
+        archive: Archive | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan, self.run_name, self.layout, self.adapter = plan, run, layout, adapter
@@ -74,21 +81,34 @@ class Coordinator:
         self.summaries: list[RoundSummary] = []
         self._secagg, self._colluders = secagg, colluders
         self._transport, self._on_round, self._clock = transport, on_round, clock
-        self._history = History()
-        self._round = 0
+        self._archive = archive
+        self._history, self._round = self._take_up()
 
     def run(self) -> Vector:
-        """Runs the whole plan and returns the final adapter.
+        """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
 
         Raises:
             QuorumError: too few hospitals remain.
             RoundLostError: a round failed after unmasking had begun.
         """
-        self.join()
-        for number in range(1, final_round(self.plan) + 1):
+        if self._secagg.run != self.run_name or not self._secagg.members:
+            self.join()
+        for number in range(self._round + 1, final_round(self.plan) + 1):
             self.play(number)
         self.hand_out()
         return self.adapter
+
+    def _take_up(self) -> tuple[History, int]:
+        """What a coordinator before this one has finished: its rounds and the number of the last one."""
+        archive, secagg = self._archive, self._secagg
+        if archive is not None:
+            archive.recover(secagg.last_result)
+            if archive.round:
+                self.adapter, _ = archive.adapter()
+        followed = secagg.adapter_hash if secagg.run == self.run_name else b""
+        if followed and followed != adapter_hash(self.adapter, self.layout):
+            raise HistoryLostError("The journal has published rounds of this run that the stored history lacks.")
+        return History(archive), 0 if archive is None else archive.round
 
     def join(self) -> None:
         """Leg 0: a fresh key epoch with every hospital that answers."""
@@ -107,8 +127,10 @@ class Coordinator:
         done, vectors, evidence = self._secure_sum(number)
         values = decode(done.sum)
         self.adapter = advance(self.plan.strategy, self.adapter, values.get(DELTA), len(done.survivors), self.layout)
-        sealed = self._secagg.publish(adapter_hash(self.adapter, self.layout))
-        ended = Ended(number, sealed, done.sum.buffer, evidence, vectors)
+        ended = Ended(number, b"", done.sum.buffer, evidence, vectors)
+        if self._archive is not None:
+            self._archive.stage(ended, self.adapter, np.empty(0), self._secagg.last_result)
+        ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._history.add(ended, self._secagg.members)
         if ended.sampled:  # the others are asked when they are heard of again
             list(self._tell("result", dict.fromkeys(done.survivors, b"")))
@@ -130,7 +152,9 @@ class Coordinator:
     # --- a secure sum, leg by leg -----------------------------------------------------------------
 
     def _secure_sum(self, number: int) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
-        attempt = self._secagg.begin_round(self._terms(number))
+        attempt = self._secagg.live
+        if attempt is None or attempt.manifest.round != number:
+            attempt = self._secagg.begin_round(self._terms(number))
         for _ in range(MAX_ATTEMPTS - 1):
             try:
                 return self._attempt(attempt)
@@ -140,19 +164,34 @@ class Coordinator:
         return self._attempt(attempt)
 
     def _attempt(self, attempt: Attempt) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
+        """Plays an attempt from the leg it is in; after a restart, hospitals repeat what they had answered."""
+        if attempt.leg is Leg.PACKAGES:
+            for site, reply in self._tell("manifest", attempt.requests()):
+                if not self._history.behind(site):
+                    self._take("manifest", site, attempt.add_package, reply.payload)
+            attempt.close_packages()
+        vectors = self._uploads(attempt)
+        if attempt.leg is Leg.CONFIRMS:
+            for site, reply in self._leg("confirm", attempt.requests()):
+                self._take("confirm", site, attempt.add_confirm, reply.payload)
+            attempt.close_confirms()
+        for site, reply in self._leg("unmask", attempt.requests()):
+            self._take("unmask", site, attempt.add_unmask, reply.payload)
+        return attempt.finish(), vectors, attempt.evidence()
+
+    def _uploads(self, attempt: Attempt) -> dict[str, Blob]:
+        """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
         vectors: dict[str, Blob] = {}
-        for site, reply in self._tell("manifest", attempt.requests()):
-            if not self._history.behind(site):
-                self._take("manifest", site, attempt.add_package, reply.payload)
-        for site, reply in self._leg("mask", attempt.close_packages(), complaints=attempt):
+        if attempt.leg is not Leg.UPLOADS:
+            return vectors if self._archive is None else self._archive.uploads(self._round, attempt.requests())
+        for site, reply in self._leg("mask", attempt.requests(), complaints=attempt):
             vector = reply.blobs.get("vector", np.empty(0, np.uint8))
             if self._take("mask", site, attempt.add_upload, reply.payload, vector):
                 vectors[site] = vector
-        for site, reply in self._leg("confirm", attempt.close_uploads()):
-            self._take("confirm", site, attempt.add_confirm, reply.payload)
-        for site, reply in self._leg("unmask", attempt.close_confirms()):
-            self._take("unmask", site, attempt.add_unmask, reply.payload)
-        return attempt.finish(), vectors, attempt.evidence()
+                if self._archive is not None:
+                    self._archive.keep_upload(self._round, site, vector)
+        attempt.close_uploads()
+        return vectors
 
     def _terms(self, number: int) -> RoundTerms:
         blamed = {blame.site for blame in self._secagg.blames}

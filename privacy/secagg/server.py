@@ -74,6 +74,16 @@ class SecAggServer:
         self._live = self._attempt(self._state.live[0]) if self._state.live else None
 
     @property
+    def run(self) -> str:
+        """The run of the live key epoch; empty before the first."""
+        return self._state.run
+
+    @property
+    def adapter_hash(self) -> bytes:
+        """Hash of the adapter after the last result of the run; empty before the first."""
+        return self._state.adapter_hash
+
+    @property
     def members(self) -> tuple[str, ...]:
         """Hospitals of the live key epoch."""
         return self._state.members

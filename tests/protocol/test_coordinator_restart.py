@@ -1,0 +1,256 @@
+"""A coordinator that stops at any write goes on with its run, and hospitals notice nothing but the pause."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedward.adapter import AdapterLayout, adapter_hash
+from fedward.client.models.registry import resolve
+from fedward.client.replay import Follower, Published
+from fedward.client.snapshots import Snapshots
+from fedward.errors import FedwardError
+from fedward.legs import Reply, Request
+from fedward.plan import Plan
+from fedward.privacy.secagg import (
+    FileJournal,
+    Identity,
+    LocalPolicy,
+    Member,
+    MemoryJournal,
+    Roster,
+    RunPolicy,
+    SecAggClient,
+    SecAggServer,
+    approve,
+    encode,
+    publish,
+    verify_roster,
+)
+from fedward.privacy.segments import final_round, round_layout
+from fedward.server.archive import Archive, HistoryLostError
+from fedward.server.rounds import Coordinator
+from fedward.simulations.planning import make_plan
+from fedward.simulations.scenario import load_scenario
+
+LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("lora_B.weight", (4,))])
+START = np.linspace(-1, 1, LAYOUT.size, dtype=np.float32)
+NAMES = tuple(f"site-{i}" for i in range(3))
+
+
+class PowerCutError(BaseException):
+    """The machine stopped; nothing may catch it."""
+
+
+class Disk(MemoryJournal):
+    """A journal that outlives its process and stops it at a write, before or right after it reaches the medium."""
+
+    writes = 0
+    cut = -1
+    after = False
+
+    def save(self, state):
+        self._write(lambda: MemoryJournal.save(self, state))
+
+    def put(self, name, data):
+        self._write(lambda: MemoryJournal.put(self, name, data))
+
+    def keep_only(self, names):
+        self._write(lambda: MemoryJournal.keep_only(self, names))
+
+    def _write(self, write):
+        Disk.writes += 1
+        if Disk.writes != Disk.cut:
+            write()
+            return
+        if Disk.after:
+            write()
+        raise PowerCutError
+
+
+class Hospital:
+    """A hospital whose training is arithmetic: everything else is real."""
+
+    def __init__(self, name, plan, identity, signed, policy):
+        self.name, self.plan = name, plan
+        self.secagg = SecAggClient(identity=identity, roster=signed, policy=policy, journal=MemoryJournal())
+        snapshots = Snapshots(MemoryJournal(), LAYOUT)
+        self.follower = Follower(plan, LAYOUT, verify_roster(signed), self.secagg, snapshots, START)
+        self.trained = []
+
+    def answer(self, request: Request) -> Reply:
+        secagg, payload = self.secagg, request.payload
+        match request.leg:
+            case "join":
+                return Reply(secagg.key_bundle(payload))
+            case "bundles":
+                return Reply(secagg.accept_bundles(payload))
+            case "seal":
+                return Reply(secagg.accept_ciphertexts(payload))
+            case "manifest":
+                manifest, published = Published.of(request)
+                self.follower.follow(published)
+                accepted = secagg.accept_manifest(manifest)
+                vector = self.train(accepted) if accepted.needs_training else None
+                return Reply(secagg.contribute(vector, bytes(32)))
+            case "mask":
+                upload = secagg.mask(payload)
+                return Reply(upload.header, {"vector": upload.vector})
+            case "confirm":
+                return Reply(secagg.confirm(payload))
+            case "unmask":
+                return Reply(secagg.unmask(payload))
+        self.follower.follow(Published.of(request)[1])
+        return Reply(adapter_hash(self.follower.adapter, LAYOUT))
+
+    def train(self, accepted):
+        number = accepted.manifest.round
+        self.trained.append(number)
+        values = {segment.name: np.zeros(segment.size, np.int64) for segment in accepted.layout.segments}
+        if "delta" in values:
+            step = self.plan.secure_sum.delta_step
+            values["delta"] = np.full(LAYOUT.size, step * (number + NAMES.index(self.name)), np.float64)
+        return encode(accepted.layout, values, np.zeros)
+
+
+class World:
+    """Three hospitals, and the disks of a coordinator that can be started again."""
+
+    def __init__(self, plan: Plan, make_journal=Disk):
+        self.plan = plan
+        self.identity = Identity.from_seed("coordinator", b"c" * 32)
+        members = {name: Identity.from_seed(name, name.encode().ljust(32)) for name in NAMES}
+        pins = {"base_model_hash": b"m" * 32, "adapter_layout_hash": LAYOUT.hash(), "code_hash": b"k" * 32}
+        roster = Roster(
+            federation="test",
+            coordinator=self.identity.public,
+            members=tuple(Member(name, identity.public) for name, identity in members.items()),
+            colluders=1,
+            policy=RunPolicy(min_cohort=3, epoch_days=1, unsafe_two_party=False),
+            **pins,
+        )
+        self.signed = publish(roster, self.identity)
+        for identity in members.values():
+            self.signed = approve(self.signed, identity)
+        policy = LocalPolicy(
+            plan_hash=plan.hash(),
+            layout_hashes=frozenset(
+                round_layout(plan, parameters=LAYOUT.size, round_number=number, n0=3, honest=2).hash()
+                for number in range(1, final_round(plan) + 1)
+            ),
+            max_rounds=final_round(plan),
+            min_cohort=3,
+            initial_adapter_hash=adapter_hash(START, LAYOUT),
+            **pins,
+        )
+        self.hospitals = {
+            name: Hospital(name, plan, identity, self.signed, policy) for name, identity in members.items()
+        }
+        self.journal, self.rounds = make_journal(), make_journal()
+        self.finished = []
+
+    def exchange(self, requests, *, seconds):
+        for name, request in requests.items():
+            try:
+                reply = self.hospitals[name].answer(request)
+            except FedwardError as error:
+                reply = Reply(refusal=error.code)
+            yield name, reply
+
+    def coordinator(self):
+        """A fresh process: all it knows is on its disks."""
+        return Coordinator(
+            plan=self.plan,
+            run="run-1",
+            layout=LAYOUT,
+            adapter=START,
+            secagg=SecAggServer(identity=self.identity, roster=self.signed, journal=self.journal),
+            colluders=1,
+            transport=self,
+            on_round=lambda summary, done: self.finished.append(done.round),
+            archive=Archive(self.rounds, "run-1"),
+        )
+
+
+@pytest.fixture(scope="module")
+def plan():
+    scenario = load_scenario("no-dp")
+    training = scenario.training.model_copy(update={"rounds": 1})
+    return make_plan(scenario.model_copy(update={"training": training}), resolve(scenario.model))
+
+
+@pytest.fixture(autouse=True)
+def current():
+    """No power cut is left over from the test before."""
+    Disk.writes, Disk.cut = 0, -1
+
+
+def finish(world):
+    coordinator = world.coordinator()
+    final = coordinator.run()
+    assert coordinator.incidents == []
+    for hospital in world.hospitals.values():
+        assert hospital.follower.adapter.tobytes() == final.tobytes()
+        assert hospital.trained == [1, 2], "every round is trained once"
+    return final
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_coordinator_that_stops_at_any_write_ends_its_run_with_the_same_bits(plan, after):
+    expected = finish(World(plan))
+    writes, Disk.after = Disk.writes, after
+    assert writes > 35
+    assert not np.array_equal(expected, START)
+    for cut in range(1, writes + 1):
+        world = World(plan)
+        Disk.writes, Disk.cut = 0, cut
+        with pytest.raises(PowerCutError):
+            world.coordinator().run()
+        assert finish(world).tobytes() == expected.tobytes()
+
+
+def test_a_coordinator_started_after_the_end_hands_out_the_result_again(plan):
+    world = World(plan)
+    expected = finish(world)
+    world.finished.clear()
+    assert finish(world).tobytes() == expected.tobytes()
+    assert world.finished == []
+
+
+def test_a_lost_or_altered_history_is_refused(plan, tmp_path):
+    folders = iter(["protocol", "rounds"])
+    world = World(plan, lambda: FileJournal(tmp_path / next(folders), b"k" * 32))
+    coordinator = world.coordinator()
+    coordinator.join()
+    coordinator.play(1)
+    kept, world.rounds = world.rounds, MemoryJournal()
+    with pytest.raises(HistoryLostError, match="lacks"):
+        world.coordinator()
+    world.rounds = kept
+    assert world.coordinator()._round == 1
+    for file in (tmp_path / "rounds").iterdir():
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1])
+        with pytest.raises(HistoryLostError) as refusal:
+            world.coordinator()
+        assert (refusal.value.code, refusal.value.exit_code) == ("FW-INTEGRITY-024", 11)
+        file.write_bytes(whole)
+    assert world.coordinator()._round == 1
+
+
+def test_rounds_of_another_run_are_not_taken_up(plan):
+    world = World(plan)
+    finish(world)
+    assert Archive(world.rounds, "run-1").round == 2
+    assert Archive(world.rounds, "run-2").round == 0
+
+
+def test_what_nobody_waits_for_is_erased(plan):
+    world = World(plan)
+    finish(world)
+    names = {name.rpartition("-")[0] for name in world.rounds._vectors if name.startswith("vector-")}
+    assert names == {"vector-2-site"}, "of earlier rounds, no masked vector"
+    assert {name for name in world.rounds._vectors if name.startswith(("adapter", "memory"))} == {
+        "adapter-2",
+        "memory-2",
+    }
