@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from fedward.plan import Plan
 from fedward.privacy.accounting import Event
+from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import (
     EVALUATION_SPEC,
     TRAINING_SPEC,
     final_round,
     noises_evaluation,
+    releases_evaluation,
     releases_training,
+    sums_gradients,
 )
 
 
@@ -18,16 +21,25 @@ def training_events(plan: Plan, round_number: int) -> list[Event]:
     privacy = plan.privacy
     if not privacy.private or round_number > plan.training.rounds:
         return []
-    events = [Event("dpsgd", privacy.noise_multiplier, privacy.sampling_rate, plan.training.local_steps)]
+    shares = gradient_distance(privacy.parameters) if sums_gradients(plan) else 0.0
+    events = [
+        Event(
+            "dpsgd",
+            privacy.noise_multiplier,
+            privacy.sampling_rate,
+            plan.training.local_steps,
+            sampler_distance=shares,
+        )
+    ]
     if releases_training(plan, round_number):
         distance = TRAINING_SPEC.sampler_distance
         events.append(Event("release", privacy.release_noise_multiplier, 1.0, 1, sampler_distance=distance))
     return events
 
 
-def evaluation_events(plan: Plan) -> list[Event]:
-    """What one round costs an evaluation patient; nothing where evaluation is exact."""
-    if not noises_evaluation(plan):
+def evaluation_events(plan: Plan, round_number: int) -> list[Event]:
+    """What one round costs an evaluation patient; nothing where evaluation is exact or the round has none."""
+    if not noises_evaluation(plan) or not releases_evaluation(plan, round_number):
         return []
     distance = EVALUATION_SPEC.sampler_distance
     return [Event("release", plan.privacy.evaluation_noise_multiplier, 1.0, 1, sampler_distance=distance)]
@@ -40,4 +52,4 @@ def run_training_events(plan: Plan) -> list[Event]:
 
 def run_evaluation_events(plan: Plan) -> list[Event]:
     """What the whole run costs an evaluation patient."""
-    return evaluation_events(plan) * final_round(plan)
+    return [event for r in range(1, final_round(plan) + 1) for event in evaluation_events(plan, r)]

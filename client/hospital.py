@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.client.accounting import evaluation_events, training_events
+from fedward.client.gradients import GradientSummer
 from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
 from fedward.client.records import Records
 from fedward.client.replay import Follower, Published
@@ -24,12 +25,22 @@ from fedward.errors import PolicyError
 from fedward.legs import Reply, Request
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
+from fedward.privacy.dpsgd.gates import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.refusals import ShareRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.segments import DELTA, EVALUATION, TRAINING, releases_training, round_layout
+from fedward.privacy.segments import (
+    DELTA,
+    EVALUATION,
+    GRADIENT,
+    TRAINING,
+    releases_evaluation,
+    releases_training,
+    round_layout,
+    sums_gradients,
+)
 from fedward.privacy.stream import SecureStream
 
 
@@ -59,6 +70,13 @@ class PopulationsError(PolicyError):
 
     code = "FW-POLICY-016"
     default_fix = "Split by patient, with one record for each evaluation patient."
+
+
+class ParametersDifferError(PolicyError):
+    """The number of trained parameters is not the one for which the plan's noise shares were priced."""
+
+    code = "FW-POLICY-017"
+    default_fix = "Ask for a plan that was made for this base model and adapter."
 
 
 class TrainedAlreadyError(PolicyError):
@@ -139,8 +157,12 @@ class Hospital:
         self._between_steps = between_steps
         self._layout = layout_of(model)
         snapshots = Snapshots(MemoryJournal() if adapters is None else adapters, self._layout)
-        self._follower = Follower(plan, self._layout, roster, secagg, snapshots, get_vector(model))
-        self._trainer = LocalTrainer(model, train, plan, self._streams.noise, microbatch=microbatch)
+        self._start = get_vector(model)
+        self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start)
+        if sums_gradients(plan) and plan.privacy.parameters != self._layout.size:
+            raise ParametersDifferError("The plan prices the noise of another number of parameters than are trained.")
+        make_trainer = GradientSummer if sums_gradients(plan) else LocalTrainer
+        self._trainer = make_trainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
         self._run, self._trained = "", 0
         self._handlers: dict[str, Callable[[Request], Reply]] = {
@@ -205,6 +227,8 @@ class Hospital:
         if round_number <= self._trained:
             raise TrainedAlreadyError("The training of this round had begun before.")
         self._trained = round_number
+        if round_number == 2 and sums_gradients(plan):
+            weight_change_canary(self._start, self.adapter, private=plan.privacy.private)
         honest = accepted.manifest.threshold - self._colluders
         if self._ledger is not None:
             self._ledger.reserve(
@@ -212,23 +236,30 @@ class Hospital:
                 plan_hash=plan.hash(),
                 round_number=round_number,
                 training=training_events(plan, round_number),
-                evaluation=evaluation_events(plan),
+                evaluation=evaluation_events(plan, round_number),
             )
-        statistics = self._streams.statistics
-        probabilities = predict(self._model, self.adapter, self._evaluation)
-        values: dict[str, NDArray[np.int64] | Vector] = {
-            EVALUATION: evaluation_statistics(
+        return self.encode(accepted, self._values(round_number, honest))
+
+    def _values(self, round_number: int, honest: int) -> dict[str, NDArray[np.int64] | Vector]:
+        """What the round asks for, noised where it is to be; the only place where records become numbers that leave."""
+        plan, statistics = self._plan, self._streams.statistics
+        values: dict[str, NDArray[np.int64] | Vector] = {}
+        if releases_evaluation(plan, round_number):
+            probabilities = predict(self._model, self.adapter, self._evaluation)
+            values[EVALUATION] = evaluation_statistics(
                 self._evaluation.labels, probabilities, plan, honest=honest, stream=statistics
             )
-        }
         if releases_training(plan, round_number):
             losses = patient_losses(predict(self._model, self.adapter, self._train), self._train)
             values[TRAINING] = training_statistics(losses, plan, honest=honest, stream=statistics)
-        if round_number <= plan.training.rounds:
-            values[DELTA] = self._trainer.run(
-                self.adapter, plan.training.local_steps, between_steps=self._between_steps
-            )
-        return self.encode(accepted, values)
+        if round_number > plan.training.rounds:
+            return values
+        if isinstance(self._trainer, GradientSummer):
+            values[GRADIENT] = self._trainer.run(self.adapter, honest=honest, between_steps=self._between_steps)
+        else:
+            steps = plan.training.local_steps
+            values[DELTA] = self._trainer.run(self.adapter, steps, between_steps=self._between_steps)
+        return values
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, NDArray[np.int64] | Vector]) -> RingVector:
         """Puts a round's values into the ring; the simulator overrides this to compare sums."""

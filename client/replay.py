@@ -9,7 +9,7 @@ nothing that can be computed. Of a round that is too large to be fetched whole i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from fedward.plan import Plan
 from fedward.privacy.secagg import EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.segments import DELTA
+from fedward.privacy.segments import training_sum
+from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import advance
 
 
@@ -86,6 +87,7 @@ class Follower:
     snapshots: Snapshots
     adapter: Vector
     round: int = 0
+    memory: Memory = field(default_factory=NOTHING.copy)
 
     def follow(self, published: Published) -> None:
         """Checks every published round that is new here and moves the adapter along.
@@ -100,13 +102,13 @@ class Follower:
             ended = self.secagg.open_result(sealed)
             result, ring_sum = ended.result, self._ring_sum(ended, published)
             self._recompute(ended, ring_sum, published)
-            delta_sum = decode_sum(ring_sum).get(DELTA)
-            adapter = advance(self.plan.strategy, self.adapter, delta_sum, len(result.survivors), self.layout)
+            summed = training_sum(decode_sum(ring_sum))
+            adapter, memory = advance(self.plan, self.adapter, self.memory, summed, len(result.survivors), self.layout)
             head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.layout))
-            self.snapshots.put(head, adapter)
+            self.snapshots.put(head, adapter, memory)
             self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=head.adapter_hash)
             self.snapshots.keep_only(head)
-            self.adapter, self.round = adapter, result.round
+            self.adapter, self.memory, self.round = adapter, memory, result.round
 
     def challenge(self, published: Published) -> tuple[int, ...]:
         """Chooses which chunks of the first published round that is new here the coordinator has to show.
@@ -134,7 +136,8 @@ class Follower:
         """
         head = self.secagg.head
         if head is not None and head.round > self.round:
-            self.adapter, self.round = self.snapshots.load(head), head.round
+            self.adapter, self.memory = self.snapshots.load(head)
+            self.round = head.round
 
     def _ring_sum(self, ended: EndedRound, published: Published) -> RingVector:
         blob = published.blobs.get(f"sum.{ended.result.round}")

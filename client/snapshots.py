@@ -20,6 +20,7 @@ from fedward.privacy.secagg.messages import Counter
 from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.schema import Bytes, Digest, Message
 from fedward.privacy.secagg.state import ChainHead
+from fedward.strategies.optimizers import Memory
 
 MAX_ADAPTER_BYTES = 2 * 1024**3
 
@@ -33,14 +34,19 @@ class AdapterLostError(IntegrityError):
 
 @dataclass(frozen=True)
 class Snapshot(Message):
-    """One adapter: the result that led to it, and its float32 bits, little-endian."""
+    """One adapter: the result that led to it, its float32 bits, and the server optimizer's float64 bits.
 
-    LIMIT = MAX_ADAPTER_BYTES + 4096
+    All little-endian. The optimizer's memory is a function of the sums this hospital has checked; it is at most two
+    numbers per parameter and one more.
+    """
+
+    LIMIT = 5 * MAX_ADAPTER_BYTES + 4096
 
     round: Counter
     result_hash: Digest
     adapter_hash: Digest
     adapter: Annotated[bytes, Bytes(4, MAX_ADAPTER_BYTES)]
+    memory: Annotated[bytes, Bytes(0, 4 * MAX_ADAPTER_BYTES + 8)]
 
 
 class Snapshots:
@@ -54,14 +60,15 @@ class Snapshots:
     def __init__(self, journal: Journal, layout: AdapterLayout) -> None:
         self._journal, self._layout = journal, layout
 
-    def put(self, head: ChainHead, adapter: Vector) -> None:
-        """Makes the adapter durable that ``head`` leads to."""
+    def put(self, head: ChainHead, adapter: Vector, memory: Memory) -> None:
+        """Makes the adapter durable that ``head`` leads to, and the server optimizer's memory after it."""
         raw = np.ascontiguousarray(adapter, dtype="<f4").tobytes()
-        snapshot = Snapshot(head.round, head.result_hash, head.adapter_hash, raw)
+        remembered = np.ascontiguousarray(memory, dtype="<f8").tobytes()
+        snapshot = Snapshot(head.round, head.result_hash, head.adapter_hash, raw, remembered)
         self._journal.put(_name(head), snapshot.to_bytes())
 
-    def load(self, head: ChainHead) -> Vector:
-        """Returns the adapter that ``head`` leads to, float32 ``[layout.size]``.
+    def load(self, head: ChainHead) -> tuple[Vector, Memory]:
+        """Returns the adapter that ``head`` leads to, float32 ``[layout.size]``, and the optimizer's memory.
 
         Raises:
             AdapterLostError: it is missing, damaged, or not the adapter whose hash the chain holds.
@@ -69,13 +76,14 @@ class Snapshots:
         try:
             snapshot = Snapshot.from_bytes(bytes(self._journal.get(_name(head))))
             adapter = np.frombuffer(snapshot.adapter, dtype="<f4").astype(np.float32)
+            memory = np.frombuffer(snapshot.memory, dtype="<f8").astype(np.float64)
             unflatten(adapter, self._layout)
         except (JournalError, MalformedMessageError, LayoutError, ValueError) as error:
             raise AdapterLostError("The adapter of the last accepted result cannot be read.") from error
         stored = ChainHead(snapshot.round, snapshot.result_hash, snapshot.adapter_hash)
         if stored != head or adapter_hash(adapter, self._layout) != head.adapter_hash:
             raise AdapterLostError("The stored adapter is not that of the last accepted result.")
-        return adapter
+        return adapter, memory
 
     def keep_only(self, head: ChainHead) -> None:
         """Erases the adapters of other results."""

@@ -106,9 +106,14 @@ class LocalTrainer:
             sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        logits = self._records.inputs.logits(self._model, rows)
-        labels = torch.from_numpy(self._records.labels[rows])
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return record_losses(self._model, self._records, rows)
+
+
+def record_losses(model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> torch.Tensor:
+    """Binary cross-entropy of each record with index ``rows`` ``[b]``, differentiable ``[b]``."""
+    logits = records.inputs.logits(model, rows)
+    labels = torch.from_numpy(records.labels[rows])
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 
 
 def clip_delta(delta: Vector, plan: Plan) -> Vector:

@@ -47,18 +47,24 @@ class TrainingPlan(Section):
 class PrivacyPlan(Section):
     """What determines the guarantee; apart from every speed setting on purpose.
 
+    ``placement`` says who adds the noise. ``local``: every hospital, all of it, at each of its steps.
+    ``secure-grad``: every hospital a share, inside the secure sum of one clipped gradient sum per round.
+
     ``noise_multiplier`` and the release multipliers are standard deviations in units of the
-    sensitivity; they are calibrated from ``epsilon`` when the plan is made and then fixed.
+    sensitivity; they are calibrated from ``epsilon`` when the plan is made and then fixed. So is
+    ``parameters``, the number of trained parameters, on which the price of a noise share depends; 0 in ``local``.
     """
 
     private: bool = True
-    placement: Literal["local"] = "local"
+    placement: Literal["local", "secure-grad"] = "local"
     epsilon: Positive = 8.0
     delta: Fraction = 1e-5
     clip: Positive = 2.0
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
     patients_per_site: Annotated[int, Field(ge=1)] = 400
     noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    parameters: Annotated[int, Field(ge=0)] = 0
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
     release_every: Annotated[int, Field(ge=1)] = 5
     release_share: Fraction = 0.05
     release_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
@@ -87,6 +93,19 @@ class SecureSumPlan(Section):
     leg_seconds: Annotated[int, Field(ge=1)] = 600
 
 
+class ServerPlan(Section):
+    """The server's optimizer under ``secure-grad``: one step per round, on the noised gradient sum of all hospitals.
+
+    Learning rates are those of the training plan. ``momentum`` is beta 1 of Adam or the momentum of ``sgd``,
+    ``second_moment`` is beta 2 of Adam.
+    """
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    stabiliser: Positive = 1e-8
+
+
 class Plan(Section):
     """One federated run."""
 
@@ -101,6 +120,13 @@ class Plan(Section):
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()
     secure_sum: SecureSumPlan = SecureSumPlan()
+    server: ServerPlan = ServerPlan()
+
+    @model_validator(mode="after")
+    def _one_clipped_sum_per_aggregation(self) -> Self:
+        if self.privacy.placement == "secure-grad" and self.training.local_steps != 1:
+            raise ValueError("secure-grad splits the noise, so a round is one step: set training.local_steps to 1")
+        return self
 
     @property
     def train_releases(self) -> int:
@@ -109,8 +135,8 @@ class Plan(Section):
 
     @property
     def evaluation_releases(self) -> int:
-        """How many times evaluation statistics are released: after every round, and before the first."""
-        return self.training.rounds + 1
+        """How many times evaluation statistics are released: before the first round, every k-th, and at the end."""
+        return -(-self.training.rounds // self.privacy.evaluate_every) + 1
 
     def hash(self) -> bytes:
         """SHA-256 over the canonical form (sorted JSON, floats by their exact hexadecimal value)."""

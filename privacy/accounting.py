@@ -163,6 +163,7 @@ def calibrate(
     releases: int = 0,
     release_share: float = 0.05,
     sampler_distance: float = 0.0,
+    step_distance: float = 0.0,
 ) -> Calibration:
     """Finds the smallest noise with which a whole run stays within (epsilon, delta), to one part in a thousand.
 
@@ -177,6 +178,7 @@ def calibrate(
         releases: number of releases of training statistics.
         release_share: part of epsilon for the releases, in (0, 1).
         sampler_distance: statistical distance of one release's noise from the ideal distribution.
+        step_distance: the same of one training step's noise; 0 where it is analysed exactly.
 
     Raises:
         PrivacyParameterError: a parameter lies outside its range.
@@ -189,7 +191,7 @@ def calibrate(
             epsilon=epsilon * release_share, delta=delta, releases=releases, sampler_distance=sampler_distance
         )
         release = (Event("release", noise, 1.0, releases, sampler_distance=sampler_distance),)
-    step = Event("dpsgd", 1.0, sampling_rate, steps)
+    step = Event("dpsgd", 1.0, sampling_rate, steps, sampler_distance=step_distance)
     noise = _smallest_noise(lambda z: (replace(step, noise_multiplier=z), *release), epsilon, delta)
     events = (replace(step, noise_multiplier=noise), *release)
     return Calibration(

@@ -20,10 +20,11 @@ from fedward.legs import Blob, Reply, Request, Transport
 from fedward.plan import Plan
 from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.privacy.segments import DELTA, final_round, round_layout
+from fedward.privacy.segments import final_round, round_layout, training_sum
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
 from fedward.server.summary import RoundSummary, summarise
+from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import advance
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Coordinator:
         self.summaries: list[RoundSummary] = []
         self._secagg, self._colluders = secagg, colluders
         self._transport, self._on_round, self._clock = transport, on_round, clock
-        self._archive = archive
+        self._archive, self._memory = archive, NOTHING
         self._history, self._round = self._take_up()
 
     def run(self) -> Vector:
@@ -104,7 +105,7 @@ class Coordinator:
         if archive is not None:
             archive.recover(secagg.last_result)
             if archive.round:
-                self.adapter, _ = archive.adapter()
+                self.adapter, self._memory = archive.adapter()
         followed = secagg.adapter_hash if secagg.run == self.run_name else b""
         if followed and followed != adapter_hash(self.adapter, self.layout):
             raise HistoryLostError("The journal has published rounds of this run that the stored history lacks.")
@@ -126,10 +127,12 @@ class Coordinator:
         self._round = number
         done, vectors, evidence = self._secure_sum(number)
         values = decode(done.sum)
-        self.adapter = advance(self.plan.strategy, self.adapter, values.get(DELTA), len(done.survivors), self.layout)
+        self.adapter, self._memory = advance(
+            self.plan, self.adapter, self._memory, training_sum(values), len(done.survivors), self.layout
+        )
         ended = Ended(number, b"", done.sum.buffer, evidence, vectors)
         if self._archive is not None:
-            self._archive.stage(ended, self.adapter, np.empty(0), self._secagg.last_result)
+            self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._history.add(ended, self._secagg.members)
         if ended.sampled:  # the others are asked when they are heard of again

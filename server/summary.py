@@ -19,8 +19,8 @@ class RoundSummary:
     Attributes:
         round: the adapter scored is the one this round started from.
         survivors: hospitals in the sum.
-        evaluation_loss: mean binary cross-entropy on evaluation patients, from the histogram.
-        auroc: pooled AUROC on evaluation patients, from the histogram.
+        evaluation_loss: mean binary cross-entropy on evaluation patients, in rounds that release their histogram.
+        auroc: pooled AUROC on evaluation patients, in the same rounds.
         training_loss: mean clipped loss of training patients, in rounds that release it.
     """
 
@@ -33,13 +33,15 @@ class RoundSummary:
 
 def summarise(round_number: int, values: Mapping[str, NDArray[np.float64]], survivors: int) -> RoundSummary:
     """Reads the statistics segments of a decoded sum."""
-    histogram = values[EVALUATION].reshape(2, BINS)
-    training = None
+    loss = area = training = None
+    if EVALUATION in values:
+        histogram = values[EVALUATION].reshape(2, BINS)
+        loss, area = histogram_loss(histogram), auroc_from_histogram(histogram)
     if TRAINING in values:
         units = TRAINING_SPEC.decode(np.rint(values[TRAINING] * TRAINING_SPEC.resolution).astype(np.int64))
         patients = float(units["patients"][0])
         training = min(LOSS_CAP, max(0.0, float(units["loss"][0]) / patients)) if patients > 0 else None
-    return RoundSummary(round_number, survivors, histogram_loss(histogram), auroc_from_histogram(histogram), training)
+    return RoundSummary(round_number, survivors, loss, area, training)
 
 
 def histogram_loss(histogram: NDArray[np.float64]) -> float | None:

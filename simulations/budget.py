@@ -9,7 +9,7 @@ from fedward.client.accounting import evaluation_events, training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, Population, RoundCost
-from fedward.privacy.segments import final_round
+from fedward.privacy.segments import final_round, noises_evaluation
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
@@ -58,7 +58,7 @@ class RunBudget:
 
     def _costs(self) -> list[RoundCost]:
         rounds = range(1, final_round(self._plan) + 1)
-        return [RoundCost(r, training_events(self._plan, r), evaluation_events(self._plan)) for r in rounds]
+        return [RoundCost(r, training_events(self._plan, r), evaluation_events(self._plan, r)) for r in rounds]
 
     def _ledger(self, site: str) -> Ledger:
         plan = self._plan
@@ -78,6 +78,6 @@ def planned_epsilons(plan: Plan) -> list[float | None]:
         return [None] * (rounds + 1)
     delta, scored = plan.privacy.delta, [0.0] * (rounds + 1)
     training = epsilon_curve([training_events(plan, number) for number in range(1, rounds + 1)], delta)
-    if evaluation_events(plan):
-        scored = epsilon_curve([evaluation_events(plan)] * final_round(plan), delta)
+    if noises_evaluation(plan):
+        scored = epsilon_curve([evaluation_events(plan, number) for number in range(1, final_round(plan) + 1)], delta)
     return [max(spent, seen) for spent, seen in zip([0.0, *training], scored, strict=True)]

@@ -8,25 +8,38 @@ from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import Event, epsilon
 from fedward.privacy.dpsgd.crosscheck import ASSUMPTIONS, NOT_COVERED, Certificate, certify
-from fedward.privacy.segments import noises_evaluation
-from fedward.simulations.result import CrossCheck, Privacy, Release
+from fedward.privacy.segments import noises_evaluation, sums_gradients
+from fedward.simulations.result import CrossCheck, Privacy, Release, SecureSum
 
 _SHARES = (
     "Statistics carry shares of the noise: their part of epsilon holds against the coordinator as long as at least "
     "{honest} hospitals in every sum add theirs and the secure sum hides each vector."
+)
+_SHARED_STEPS = (
+    "Gradients and statistics carry shares of the noise: epsilon holds as long as at most {colluders} of the hospitals "
+    "leave theirs out or disclose them (c = {colluders}), so that at least {honest} (t - c) honest ones remain in "
+    "every sum of at least {threshold} (t), and the secure sum hides each vector."
+)
+_TWICE_IN_A_SUM = (
+    "A patient of two hospitals is in each sum twice: for such a patient epsilon doubles and delta is multiplied by "
+    "1 + exp(epsilon)."
+)
+_SHARED_MECHANISM = (
+    "Poisson-subsampled clipped gradient sums and statistics with discrete Gaussian noise shares inside a secure sum, "
+    "priced as Gaussian (ADR 0002, ADR 0005)"
 )
 _EXACT_EVALUATION = "Evaluation patients: their score histograms left without noise (unsafe_exact_evaluation)."
 _RESULT = "The scores, intervals and patient counts in this result: exact, and known to the simulator only."
 _COMPARISON = "The local and central models of the comparison, which exist in this simulation only."
 
 
-def certificate(plan: Plan, *, private: bool, honest: int) -> Privacy:
+def certificate(plan: Plan, *, private: bool, secure_sum: SecureSum) -> Privacy:
     """Prices everything a run of ``plan`` released about a patient.
 
     Args:
         plan: with its noise.
         private: whether the noise is secret; if not, the numbers are nominal.
-        honest: t - c, the hospitals into which the noise of statistics is shared.
+        secure_sum: t and c, from which follows into how many shares noise is split.
 
     Raises:
         AccountantsDisagreeError: the cross-check fails, so no certificate is issued.
@@ -46,7 +59,7 @@ def certificate(plan: Plan, *, private: bool, honest: int) -> Privacy:
         epsilon_max=worst,
         delta=delta,
         placement=plan.privacy.placement,
-        mechanism=certified.mechanism,
+        mechanism=_SHARED_MECHANISM if sums_gradients(plan) else certified.mechanism,
         sampler=certified.sampler,
         sampling_rate=plan.privacy.sampling_rate,
         steps=plan.training.rounds * plan.training.local_steps,
@@ -57,9 +70,20 @@ def certificate(plan: Plan, *, private: bool, honest: int) -> Privacy:
         cross_check=_cross_check(certified),
         release=_release(("mean clipped loss", "number of patients"), releases, delta) if releases else None,
         evaluation=_evaluation(evaluation, delta, plan),
-        assumptions=(*ASSUMPTIONS, _SHARES.format(honest=honest)),
+        assumptions=(*ASSUMPTIONS, *_shares(plan, secure_sum)),
         not_covered=tuple(_not_covered(plan)),
     )
+
+
+def _shares(plan: Plan, secure_sum: SecureSum) -> list[str]:
+    numbers = {
+        "threshold": secure_sum.threshold,
+        "colluders": secure_sum.colluders,
+        "honest": secure_sum.threshold - secure_sum.colluders,
+    }
+    if sums_gradients(plan):
+        return [_SHARED_STEPS.format(**numbers), _TWICE_IN_A_SUM]
+    return [_SHARES.format(**numbers)]
 
 
 def _not_covered(plan: Plan) -> list[str]:

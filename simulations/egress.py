@@ -11,7 +11,10 @@ _LEGS = {
     "bundles": ("key encapsulations for the other hospitals", "signed; once per run"),
     "seal": ("acknowledgement of keys", "signed; once per run"),
     "manifest": ("secret shares and commitments", "encrypted for one hospital each; signed"),
-    "mask": ("adapter delta and statistics as one vector", "masked with one-time keys; noised in private runs; signed"),
+    "mask": (
+        "adapter delta or gradient sum, with statistics, as one vector",
+        "masked with one-time keys; noised in private runs; signed",
+    ),
     "confirm": ("confirmation of the survivor set", "signed"),
     "unmask": ("shares of one-time mask seeds", "signed; only after a quorum confirmed one survivor set"),
     "result": ("hash of the final adapter", "public"),

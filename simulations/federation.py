@@ -16,7 +16,7 @@ from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
-from fedward.privacy.segments import final_round
+from fedward.privacy.segments import EVALUATION, final_round, sums_gradients
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator, Incident
 from fedward.server.summary import RoundSummary
@@ -80,6 +80,9 @@ class Watcher:
         self.exact &= plain.tobytes() == done.sum.tobytes()
         # The sum of round r scores the adapter that round r started from, which is that of round r - 1.
         number = summary.round - 1
+        if EVALUATION not in done.layout.spans:
+            self.display.advance()
+            return
         point = CurvePoint(
             round=number, loss=summary.evaluation_loss, auroc=summary.auroc, epsilon=self.epsilons[number]
         )
@@ -136,7 +139,7 @@ def federate(
         curve=tuple(watcher.curve),
         secure_sum=SecureSum(
             exact=watcher.exact,
-            ring_bits=plan.secure_sum.delta_ring_bits,
+            ring_bits=32 if sums_gradients(plan) else plan.secure_sum.delta_ring_bits,
             threshold=threshold,
             colluders=c,
             cohort=n,

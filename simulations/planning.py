@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from fedward.client.models.adapter_model import expected_layout
+from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan, PrivacyPlan
 from fedward.privacy.accounting import calibrate, calibrate_releases
-from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC
+from fedward.privacy.noise.gradient import gradient_distance
+from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
 from fedward.simulations.scenario import Scenario
-from fedward.strategies.registry import make_strategy
+from fedward.strategies.registry import check_placement
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """The plan of ``scenario`` on the base model ``files``, noise included.
 
     Raises:
-        ConfigError: unknown strategy, or an epsilon that no noise within reach achieves.
+        ConfigError: unknown strategy, one that the placement excludes, or an epsilon that no noise achieves.
     """
-    make_strategy(scenario.strategy)
     draft = Plan(
         name=scenario.name,
         task=scenario.task,
@@ -29,12 +31,15 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         training=scenario.training,
         privacy=scenario.privacy,
         secure_sum=scenario.secure_sum,
+        server=scenario.server,
     )
-    return draft.model_copy(update={"privacy": _with_noise(draft)})
+    check_placement(draft)
+    size = expected_layout(files.config(), lora_for_plan(draft)).size if sums_gradients(draft) else 0
+    return draft.model_copy(update={"privacy": _with_noise(draft, parameters=size)})
 
 
-def _with_noise(plan: Plan) -> PrivacyPlan:
-    privacy = plan.privacy
+def _with_noise(plan: Plan, *, parameters: int) -> PrivacyPlan:
+    privacy = plan.privacy.model_copy(update={"parameters": parameters})
     if not privacy.private:
         return privacy
     training = calibrate(
@@ -45,6 +50,7 @@ def _with_noise(plan: Plan) -> PrivacyPlan:
         releases=plan.train_releases,
         release_share=privacy.release_share,
         sampler_distance=TRAINING_SPEC.sampler_distance,
+        step_distance=gradient_distance(parameters),
     )
     # Evaluation patients are other people than training patients (the split depends on the patient
     # alone), so their statistics have a budget of their own of the same size.

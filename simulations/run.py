@@ -30,7 +30,7 @@ from fedward.simulations.compare import compare, evaluation_set
 from fedward.simulations.federation import federate
 from fedward.simulations.planning import make_plan
 from fedward.simulations.report import write_report
-from fedward.simulations.result import RESULT_FILE, RunResult, SecureSum, write_result
+from fedward.simulations.result import RESULT_FILE, RunResult, write_result
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
@@ -62,6 +62,7 @@ class Options:
     seed: int | None = None
     epsilon: float | None = None
     no_dp: bool = False
+    placement: Literal["local", "secure-grad"] | None = None
     strategy: str | None = None
     rounds: int | None = None
     dropouts: int = 0
@@ -87,7 +88,9 @@ class Stopwatch:
 
 
 def apply_options(scenario: Scenario, options: Options) -> Scenario:
-    """The scenario with the command line's changes, checked again."""
+    """The scenario with the command line's changes, checked again; ``rounds`` counts after ``placement``."""
+    if options.placement is not None:
+        scenario = scenario.placed(options.placement)
     change: dict[str, object] = {}
     if options.seed is not None:
         change["seed"] = options.seed
@@ -141,7 +144,7 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(outcome, facts, folder)
         watch.lap("writing")
-        privacy = certificate(plan, private=not non_private_reasons(facts), honest=honest_shares(outcome.secure_sum))
+        privacy = certificate(plan, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
         watch.lap("certificate")
         result = assemble(facts, adapter_sha256, privacy, watch.seconds)
         write_result(result, folder)
@@ -158,11 +161,6 @@ def open_budget(plan: Plan, options: Options, folder: Path) -> RunBudget:
     if options.state is not None:
         return RunBudget(plan, run, options.state, cap=options.lifetime_epsilon)
     return RunBudget(plan, run, folder / LEDGERS, cap=plan.privacy.epsilon)
-
-
-def honest_shares(secure_sum: SecureSum) -> int:
-    """t - c: how many noise shares are certain to be in every sum."""
-    return secure_sum.threshold - secure_sum.colluders
 
 
 def plan_epsilon(plan: Plan) -> float | None:

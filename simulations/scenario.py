@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError, TooFewHospitalsError
-from fedward.plan import AdapterPlan, PrivacyPlan, SecureSumPlan, TrainingPlan
+from fedward.plan import AdapterPlan, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan
 
 MIN_HOSPITALS = 3
 _SHIPPED = resources.files("fedward.simulations") / "scenarios"
@@ -70,6 +70,7 @@ class Scenario(Section):
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()
     secure_sum: SecureSumPlan = SecureSumPlan()
+    server: ServerPlan = ServerPlan()
     speed: SpeedConfig = SpeedConfig()
     compare: CompareConfig = CompareConfig()
 
@@ -78,7 +79,8 @@ class Scenario(Section):
 
         Raises:
             TooFewHospitalsError: fewer than three hospitals.
-            ConfigError: a data source without its folder, or a noise multiplier, which a plan calibrates itself.
+            ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
+                several steps per round where the noise is split.
         """
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
@@ -94,7 +96,32 @@ class Scenario(Section):
                 f"The scenario {self.name!r} sets a noise multiplier, which is calibrated from epsilon.",
                 fix="Remove the multiplier and set privacy.epsilon.",
             )
+        if noise.placement == "secure-grad" and self.training.local_steps != 1:
+            raise ConfigError(
+                f"The scenario {self.name!r} splits the noise between hospitals, but trains several steps per round.",
+                fix="Set training.local_steps = 1 and raise training.rounds, or use privacy.placement = 'local'.",
+            )
         return self
+
+    def placed(self, placement: Literal["local", "secure-grad"]) -> Scenario:
+        """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.
+
+        Under ``secure-grad`` a round is one step, so rounds that trained k steps become k rounds each. A scenario of
+        one step per round stays so under ``local``.
+        """
+        steps = self.training.local_steps if placement == "secure-grad" else 1
+        training = {"rounds": self.training.rounds * steps, "local_steps": self.training.local_steps // steps}
+        privacy = {
+            "placement": placement,
+            "release_every": self.privacy.release_every * steps,
+            "evaluate_every": self.privacy.evaluate_every * steps,
+        }
+        return self.model_copy(
+            update={
+                "training": self.training.model_copy(update=training),
+                "privacy": self.privacy.model_copy(update=privacy),
+            }
+        )
 
 
 def shipped_scenarios() -> list[str]:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from fedward.adapter import AdapterLayout, Vector
 from fedward.errors import ConfigError
-from fedward.strategies.mean import FedIT, FFALoRA
+from fedward.plan import Plan
+from fedward.strategies.mean import FedIT, FFALoRA, MeanOfDeltas
+from fedward.strategies.optimizers import Memory, gradient_step
 from fedward.strategies.strategy import Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {kind.declaration.name: kind for kind in (FFALoRA, FedIT)}
@@ -34,6 +36,13 @@ class NeedsIndividualUpdatesError(ConfigError):
     code = "FW-STRATEGY-002"
 
 
+class PlacementError(ConfigError):
+    """The strategy cannot be combined with the placement of the noise."""
+
+    code = "FW-STRATEGY-003"
+    default_fix = "Use privacy.placement = 'local', or the strategy 'ffa' or 'fedit'."
+
+
 def make_strategy(name: str) -> Strategy:
     """Builds the strategy ``name``.
 
@@ -54,16 +63,41 @@ def make_strategy(name: str) -> Strategy:
     raise UnknownStrategyError(f"There is no strategy {name!r}.", fix=hint)
 
 
+def check_placement(plan: Plan) -> None:
+    """Refuses a strategy that cannot use what the plan's placement sums.
+
+    Raises:
+        PlacementError: gradients are summed, but the strategy's update is more than the mean of what is sent.
+        UnknownStrategyError, NeedsIndividualUpdatesError: as for :func:`make_strategy`.
+    """
+    if not isinstance(make_strategy(plan.strategy), MeanOfDeltas) and plan.privacy.placement == "secure-grad":
+        raise PlacementError(f"The strategy {plan.strategy!r} needs deltas of local training, not a gradient sum.")
+
+
 def advance(
-    name: str, adapter: Vector, delta_sum: NDArray[np.float64] | None, survivors: int, layout: AdapterLayout
-) -> Vector:
-    """The next global adapter under strategy ``name``; coordinator and hospitals call this same function.
+    plan: Plan,
+    adapter: Vector,
+    memory: Memory,
+    summed: NDArray[np.float64] | None,
+    survivors: int,
+    layout: AdapterLayout,
+) -> tuple[Vector, Memory]:
+    """The next global adapter of ``plan``; coordinator and hospitals call this same function.
 
     Args:
-        name: strategy of the plan.
+        plan: strategy, placement and server optimizer.
         adapter: the current global adapter.
-        delta_sum: decoded sum of deltas, or None for a round that only scores.
+        memory: of the server optimizer; empty where none is used and before its first step.
+        summed: decoded sum of deltas or, under ``secure-grad``, of gradients; None for a round that only scores.
         survivors: hospitals in the sum.
         layout: where each tensor lies.
+
+    Returns:
+        Adapter and memory after the round.
     """
-    return adapter if delta_sum is None else make_strategy(name).update(adapter, delta_sum, survivors, layout)
+    if summed is None:
+        return adapter, memory
+    if plan.privacy.placement == "secure-grad":
+        check_placement(plan)
+        return gradient_step(plan, adapter, memory, summed, survivors, layout)
+    return make_strategy(plan.strategy).update(adapter, summed, survivors, layout), memory

@@ -25,12 +25,16 @@ def build_for_plan(plan: Plan, files: ModelFiles) -> AdapterModel:
     """
     if files.sha256 != plan.base_model_sha256:
         raise BaseModelMismatchError(f"The base model {files.name!r} differs from the plan's.")
+    return build(files, lora_for_plan(plan), seed=plan.adapter.init_seed)
+
+
+def lora_for_plan(plan: Plan) -> LoraSettings:
+    """Where LoRA sits and what of it is trained; the strategy decides about A."""
     adapter = plan.adapter
-    lora = LoraSettings(
+    return LoraSettings(
         rank=adapter.rank,
         alpha=adapter.alpha,
         targets=adapter.targets,
         top_layers=adapter.top_layers,
         train_a=make_strategy(plan.strategy).declaration.trains_a,
     )
-    return build(files, lora, seed=adapter.init_seed)

@@ -14,6 +14,8 @@ _NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eigh
 PLACEMENTS = {
     "local": "local: every hospital adds the whole noise to every training step, so the adapter is protected against "
     "everyone else; statistics carry noise shares, see the assumptions",
+    "secure-grad": "secure-grad: every hospital adds a share of the noise to one clipped gradient sum per round, in "
+    "the secure sum; the whole noise is there only once enough shares are added, see the assumptions",
     "none": "none: nobody adds noise",
 }
 

@@ -151,7 +151,9 @@ def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
     federation = Federation()
     coordinator = federation.coordinator()
     coordinator.join()
-    monkeypatch.setattr("fedward.server.rounds.advance", lambda name, adapter, *rest: adapter + np.float32(0.5))
+    monkeypatch.setattr(
+        "fedward.server.rounds.advance", lambda plan, adapter, *rest: (adapter + np.float32(0.5), rest[0])
+    )
     coordinator.play(1)
     monkeypatch.undo()
     with pytest.raises(FedwardError):

@@ -10,9 +10,11 @@ from fedward.client.snapshots import AdapterLostError, Snapshot, Snapshots
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.state import ChainHead
+from fedward.strategies.optimizers import NOTHING
 
 LAYOUT = AdapterLayout.of([("a", (2, 3)), ("b", (4,))])
 ADAPTER = np.linspace(-1, 1, LAYOUT.size, dtype=np.float32)
+MEMORY = np.linspace(0, 3, 7)
 
 
 def head_of(adapter, round_number=1):
@@ -26,13 +28,15 @@ def journal(request, tmp_path):
 
 def test_an_adapter_comes_back_bit_for_bit(journal):
     snapshots, second = Snapshots(journal, LAYOUT), ADAPTER * 2
-    snapshots.put(head_of(ADAPTER), ADAPTER)
-    snapshots.put(head_of(second, 2), second)
-    assert snapshots.load(head_of(ADAPTER)).tobytes() == ADAPTER.tobytes()
-    assert snapshots.load(head_of(second, 2)).tobytes() == second.tobytes()
-    snapshots.load(head_of(second, 2))[0] = 5
+    snapshots.put(head_of(ADAPTER), ADAPTER, NOTHING)
+    snapshots.put(head_of(second, 2), second, MEMORY)
+    adapter, memory = snapshots.load(head_of(ADAPTER))
+    assert (adapter.tobytes(), memory.tobytes()) == (ADAPTER.tobytes(), b"")
+    adapter, memory = snapshots.load(head_of(second, 2))
+    assert (adapter.tobytes(), memory.tobytes()) == (second.tobytes(), MEMORY.tobytes())
+    adapter[0] = 5
     snapshots.keep_only(head_of(second, 2))
-    assert Snapshots(journal, LAYOUT).load(head_of(second, 2)).tobytes() == second.tobytes()
+    assert Snapshots(journal, LAYOUT).load(head_of(second, 2))[0].tobytes() == second.tobytes()
     with pytest.raises(AdapterLostError):
         snapshots.load(head_of(ADAPTER))
 
@@ -46,6 +50,7 @@ def test_an_adapter_comes_back_bit_for_bit(journal):
         lambda s: replace(s, adapter=s.adapter[:-4] + b"\0\0\0\0"),
         lambda s: replace(s, adapter=s.adapter[:-4]),
         lambda s: replace(s, adapter=s.adapter[:-1]),
+        lambda s: replace(s, memory=b"\0" * 7),
         lambda s: b"",
         lambda s: s.to_bytes()[:-1],
     ],
@@ -53,7 +58,7 @@ def test_an_adapter_comes_back_bit_for_bit(journal):
 def test_anything_else_under_its_name_is_refused(change):
     journal, head = MemoryJournal(), head_of(ADAPTER)
     snapshots = Snapshots(journal, LAYOUT)
-    snapshots.put(head, ADAPTER)
+    snapshots.put(head, ADAPTER, NOTHING)
     (name,) = journal._vectors
     changed = change(Snapshot.from_bytes(journal._vectors[name]))
     journal.put(name, changed if isinstance(changed, bytes) else changed.to_bytes())
@@ -65,7 +70,7 @@ def test_anything_else_under_its_name_is_refused(change):
 def test_a_head_of_another_adapter_finds_nothing_to_believe():
     snapshots = Snapshots(MemoryJournal(), LAYOUT)
     other = replace(head_of(ADAPTER * 2))
-    snapshots.put(other, ADAPTER)  # the file says so, the bits do not
+    snapshots.put(other, ADAPTER, NOTHING)  # the file says so, the bits do not
     with pytest.raises(AdapterLostError):
         snapshots.load(other)
 
