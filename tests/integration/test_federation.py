@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from fedward.cli.evaluate import OtherTaskError, score_folder
 from fedward.client.data import load_examples
 from fedward.errors import BudgetError, ConfigError, OutputExistsError
 from fedward.simulations.result import read_result
@@ -79,7 +80,6 @@ def test_plain_peft_reproduces_the_predictions(finished, tmp_path):
     from peft import PeftModel
     from transformers import AutoModel, PreTrainedTokenizerFast
 
-    from fedward.cli.evaluate import score_folder
     from fedward.client.models.registry import resolve
 
     (hospital,) = draw([HospitalSpec(name="elsewhere", patients=120)], 77)
@@ -103,6 +103,21 @@ def test_plain_peft_reproduces_the_predictions(finished, tmp_path):
     labels = np.array([example.label for example in examples])
     assert reported["n"] == len(labels)
     assert reported["brier"] == pytest.approx(float(np.mean((risk - labels) ** 2)), abs=1e-6)
+
+
+def test_the_adapter_alone_says_which_outcome_it_scores(finished, tmp_path):
+    (hospital,) = draw([HospitalSpec(name="elsewhere", patients=80)], 78)
+    write_mimic3(hospital, tmp_path)
+    scores = score_folder(finished[1] / "adapter", tmp_path, format="mimic-iii", task=None)
+    assert scores["task"] == "mortality"
+    with pytest.raises(OtherTaskError, match="los3"):
+        score_folder(finished[1] / "adapter", tmp_path, format="mimic-iii", task="los3")
+
+
+def test_the_ledgers_price_what_the_certificate_promises(finished):
+    result, _ = finished
+    for hospital in result.hospitals:
+        assert hospital.epsilon_lifetime == pytest.approx(result.privacy.epsilon_max, rel=1e-4)
 
 
 def test_the_adapter_left_its_starting_point(finished):
