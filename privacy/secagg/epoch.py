@@ -201,7 +201,10 @@ def _require_approval(party: Party, peer: str, approvals: Mapping[str, bytes]) -
 
 def _open_ciphertext(party: Party, epoch: int, sender: str, sealed: bytes) -> bytes:
     body = open_sealed("kem-ciphertext", sealed, party.key_of(sender), CiphertextRefused)
-    message = KemCiphertext.from_bytes(body)
+    try:
+        message = KemCiphertext.from_bytes(body)
+    except MalformedMessageError as error:
+        raise CiphertextRefused(f"The ciphertext of {sender} is malformed.") from error
     expected = (party.roster.hash, epoch, sender, party.name)
     if (message.roster_hash, message.epoch, message.sender, message.receiver) != expected:
         raise CiphertextRefused(f"The ciphertext of {sender} is for another hospital or epoch.")
