@@ -14,10 +14,15 @@ from fedward.strategies.registry import check_placement
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
-    """The plan of ``scenario`` on the base model ``files``, noise included.
+    """The plan of ``scenario`` on the base model ``files``, noise included; raises like its two halves."""
+    return with_noise(draft_plan(scenario, files), files)
+
+
+def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
+    """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
 
     Raises:
-        ConfigError: unknown strategy, one that the placement excludes, or an epsilon that no noise achieves.
+        ConfigError: unknown strategy, or one that the placement excludes.
     """
     draft = Plan(
         name=scenario.name,
@@ -34,11 +39,20 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         server=scenario.server,
     )
     check_placement(draft)
-    size = expected_layout(files.config(), lora_for_plan(draft)).size if sums_gradients(draft) else 0
-    return draft.model_copy(update={"privacy": _with_noise(draft, parameters=size)})
+    return draft
 
 
-def _with_noise(plan: Plan, *, parameters: int) -> PrivacyPlan:
+def with_noise(draft: Plan, files: ModelFiles) -> Plan:
+    """``draft`` with the noise that its epsilon asks for, calibrated.
+
+    Raises:
+        ConfigError: an epsilon that no noise within reach achieves.
+    """
+    parameters = expected_layout(files.config(), lora_for_plan(draft)).size if sums_gradients(draft) else 0
+    return draft.model_copy(update={"privacy": _calibrated(draft, parameters)})
+
+
+def _calibrated(plan: Plan, parameters: int) -> PrivacyPlan:
     privacy = plan.privacy.model_copy(update={"parameters": parameters})
     if not privacy.private:
         return privacy

@@ -28,7 +28,7 @@ from fedward.simulations.card import write_adapter
 from fedward.simulations.certificate import certificate
 from fedward.simulations.compare import compare, evaluation_set
 from fedward.simulations.federation import federate
-from fedward.simulations.planning import make_plan
+from fedward.simulations.planning import draft_plan, with_noise
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RESULT_FILE, RunResult, write_result
 from fedward.simulations.scenario import Scenario
@@ -121,10 +121,11 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
     randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
     files = resolve(scenario.model)
     with display, staged(options) as folder:
-        plan = make_plan(scenario, files)
+        draft = draft_plan(scenario, files)
+        sites = make_sites(scenario, draft)
+        display.start(draft.name, hospitals=len(sites), rounds=draft.training.rounds, epsilon=plan_epsilon(draft))
+        plan = with_noise(draft, files)
         budget = open_budget(plan, options, folder)
-        sites = make_sites(scenario, plan)
-        display.start(plan.name, hospitals=len(sites), rounds=plan.training.rounds, epsilon=plan_epsilon(plan))
         watch.lap("data")
         outcome = federate(
             plan,
@@ -190,9 +191,21 @@ def staged(options: Options) -> Iterator[Path]:
     try:
         staging.chmod(0o755)
         yield staging
-        if options.out.exists():
-            shutil.rmtree(options.out)
-        staging.replace(options.out)
+        _replace(options.out, staging)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _replace(out: Path, staging: Path) -> None:
+    """Moves ``staging`` to ``out``; an earlier result is deleted only once the new one stands in its place."""
+    earlier = staging.with_name(f"{staging.name}-earlier")
+    if out.exists():
+        out.replace(earlier)
+    try:
+        staging.replace(out)
+    except OSError:
+        if earlier.exists():
+            earlier.replace(out)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)

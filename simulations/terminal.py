@@ -284,7 +284,8 @@ def _headline(plan: Plan) -> str:
     budget = (
         "NON-PRIVATE, no epsilon" if plan.epsilon is None else f"epsilon {wording.epsilon(plan.epsilon)} per patient"
     )
-    return f"{plan.name}: {wording.counted(plan.hospitals, 'hospital')}, {wording.counted(plan.rounds, 'round')}, {budget}"
+    hospitals, rounds = wording.counted(plan.hospitals, "hospital"), wording.counted(plan.rounds, "round")
+    return f"{plan.name}: {hospitals}, {rounds}, {budget}"
 
 
 def _left(eta_seconds: float | None) -> str:
