@@ -43,9 +43,6 @@ class GradientBackend(Protocol):
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
         """Runs the forward pass and back-propagates each row's loss; returns the losses."""
 
-    def matrix(self, rows: int) -> torch.Tensor | None:
-        """The gradients of the last pass as one matrix ``[rows, P]``, if the backend has one."""
-
     def detach(self) -> None:
         """Leaves the model as it was found."""
 
@@ -144,8 +141,7 @@ class PrivateEngine:
                 _one_loss_each(loss_per_record(records[part]), len(part)).sum().backward()
                 continue
             self._fill_rows(self._backend, loss_per_record, records[part])
-            matrix = self._backend.matrix(len(part))
-            total += self._optimizer.clipped_grid_sum(patients[part], matrix, grid_step=grid_step)
+            total += self._optimizer.clipped_grid_sum(patients[part], grid_step=grid_step)
         if self._backend is None and records.size:
             plain = torch.cat([p.grad.flatten() for p in self._optimizer.params]).double()
             total += np.rint(plain.cpu().numpy() / grid_step).astype(np.int64)
@@ -220,7 +216,7 @@ class PrivateEngine:
             _one_loss_each(loss_per_record(records), len(records)).sum().backward()
             return
         self._fill_rows(self._backend, loss_per_record, records)
-        self._optimizer.clip_and_accumulate(patients, self._backend.matrix(len(records)))
+        self._optimizer.clip_and_accumulate(patients)
 
     def _fill_rows(
         self, backend: GradientBackend, loss_per_record: LossPerRecord, records: NDArray[np.int64]

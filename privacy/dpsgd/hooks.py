@@ -34,10 +34,6 @@ class OpacusHooks:
             self._hooks.disable_hooks()
         return losses
 
-    def matrix(self, rows: int) -> torch.Tensor | None:
-        """Opacus keeps one tensor per parameter, so there is no joint matrix."""
-        return None
-
     def _forget(self) -> None:
         """Drops what an interrupted forward pass has left behind, which Opacus would pair with the next backward."""
         for module in self._layers:

@@ -31,30 +31,21 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
         )
         self._stream = stream
 
-    def clip_and_accumulate(
-        self, patients: NDArray[np.int64] | None = None, matrix: torch.Tensor | None = None
-    ) -> None:
+    def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
         """Adds the clipped gradients of some patients to the running sum.
 
         Args:
             patients: patient number of each row of ``grad_sample``, every row of a patient in this call; ``None`` if
                 each row is another patient.
-            matrix: the same rows as one ``[rows, P]`` matrix in the order of the parameters, where a backend has it.
         """
-        rows = self._rows_by_patient(patients, matrix)
+        rows = self._rows_by_patient(patients)
         factor, broken = clip_factors(rows, self.max_grad_norm)
-        rows = _without_broken(rows, broken)
-        totals = [factor @ row for row in rows]
-        if matrix is not None:
-            totals = list(totals[0].split([p.numel() for p in self.params]))
-        for parameter, flat in zip(self.params, totals, strict=True):
-            total = flat.view_as(parameter)
+        for parameter, row in zip(self.params, _without_broken(rows, broken), strict=True):
+            total = _unflatten(factor @ row, parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None
 
-    def clipped_grid_sum(
-        self, patients: NDArray[np.int64], matrix: torch.Tensor | None, *, grid_step: float
-    ) -> NDArray[np.int64]:
+    def clipped_grid_sum(self, patients: NDArray[np.int64], *, grid_step: float) -> NDArray[np.int64]:
         """Clipped gradients of some patients, each rounded to the grid before they are added, int64 ``[P]``.
 
         Rounding to nearest lifts a patient's norm by at most sqrt(P) / 2 grid units, and sums of integers are exact:
@@ -63,20 +54,21 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
 
         Args:
             patients: patient number of each row, every row of a patient in this call.
-            matrix: as for :meth:`clip_and_accumulate`.
             grid_step: width of a grid unit.
         """
-        rows = self._rows_by_patient(patients, matrix)
+        rows = self._rows_by_patient(patients)
         factor, broken = clip_factors(rows, self.max_grad_norm)
         scale = (factor / grid_step)[:, None]
-        whole = [torch.round(row * scale).sum(dim=0, dtype=torch.float64) for row in _without_broken(rows, broken)]
-        for parameter in self.params:
+        whole = []
+        for parameter, row in zip(self.params, _without_broken(rows, broken), strict=True):
+            total = torch.round(row * scale).sum(dim=0, dtype=torch.float64)
+            whole.append(_unflatten(total, parameter).flatten())
             parameter.grad_sample = None
         return np.asarray(torch.cat(whole).cpu().numpy(), np.int64)
 
-    def _rows_by_patient(self, patients: NDArray[np.int64] | None, matrix: torch.Tensor | None) -> list[torch.Tensor]:
-        """Flat gradients with one row per patient: one matrix, or one per parameter."""
-        rows = [matrix] if matrix is not None else [p.grad_sample.flatten(start_dim=1).float() for p in self.params]
+    def _rows_by_patient(self, patients: NDArray[np.int64] | None) -> list[torch.Tensor]:
+        """For each parameter its gradients, flattened as they lie in memory, with one row per patient."""
+        rows = [_stored(p.grad_sample).flatten(start_dim=1).float() for p in self.params]
         if patients is None:
             return rows
         _, group = np.unique(patients, return_inverse=True)
@@ -88,12 +80,13 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Puts the noised sum into ``grad``; the noise is one draw over all parameters."""
-        sizes = [p.numel() for p in self.params]
-        noise = gaussian(self._stream, sum(sizes)) * (self.noise_multiplier * self.max_grad_norm)
-        parts = np.split(noise.astype(np.float32), np.cumsum(sizes)[:-1])
-        for parameter, part in zip(self.params, parts, strict=True):
-            drawn = torch.from_numpy(part).view(parameter.shape).to(parameter.device)
-            parameter.grad = drawn if parameter.summed_grad is None else parameter.summed_grad + drawn
+        noise = gaussian(self._stream, sum(p.numel() for p in self.params))
+        noise *= self.noise_multiplier * self.max_grad_norm
+        parts = torch.from_numpy(noise.astype(np.float32)).to(self.params[0].device)
+        for parameter, part in zip(self.params, parts.split([p.numel() for p in self.params]), strict=True):
+            parameter.grad = part.view_as(parameter)
+            if parameter.summed_grad is not None:
+                parameter.grad += parameter.summed_grad
 
     def scale_grad(self) -> None:
         """Divides by the plan's expected batch, whatever was drawn."""
@@ -108,6 +101,20 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             self.step_hook(self)
         self.original_optimizer.step()
         self.zero_grad(set_to_none=True)
+
+
+def _is_turned(rows: torch.Tensor) -> bool:
+    return rows.dim() == 3 and not rows.is_contiguous() and rows.mT.is_contiguous()
+
+
+def _stored(rows: torch.Tensor) -> torch.Tensor:
+    """The rows in their order in memory, in which a backend may hold matrices transposed: flattening copies nothing."""
+    return rows.mT if _is_turned(rows) else rows
+
+
+def _unflatten(flat: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """Gives a sum over flattened rows of ``parameter.grad_sample`` the parameter's shape."""
+    return flat.view(parameter.shape[::-1]).t() if _is_turned(parameter.grad_sample) else flat.view_as(parameter)
 
 
 def _without_broken(rows: list[torch.Tensor], broken: torch.Tensor) -> list[torch.Tensor]:

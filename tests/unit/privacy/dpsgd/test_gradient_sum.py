@@ -87,12 +87,16 @@ def test_one_patient_moves_the_integer_sum_by_at_most_clip_plus_rounding(others,
     rows = torch.from_numpy(np.random.default_rng(seed).normal(size=(others + 1, size)) * scale).float()
     if halves:
         rows[-1] = (torch.floor(rows[-1].clamp(-100, 100)) + 0.5001) * step
+    weight = nn.Parameter(torch.zeros(size))
     optimizer = PatientOptimizer(
-        torch.optim.SGD([nn.Parameter(torch.zeros(size))], lr=1.0),
+        torch.optim.SGD([weight], lr=1.0),
         DPParameters(1.0, clip, 0.5, 1.0),
         SecureStream(bytes(32)),
     )
-    patients = np.arange(others + 1)
-    with_patient = optimizer.clipped_grid_sum(patients, rows, grid_step=step)
-    without = optimizer.clipped_grid_sum(patients[:-1], rows[:-1], grid_step=step) if others else np.zeros(size)
+
+    def total(part: torch.Tensor) -> np.ndarray:
+        weight.grad_sample = part
+        return optimizer.clipped_grid_sum(np.arange(len(part)), grid_step=step)
+
+    with_patient, without = total(rows), total(rows[:-1]) if others else np.zeros(size)
     assert np.linalg.norm(with_patient - without) <= rounded_sensitivity(clip / step, size)
