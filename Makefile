@@ -36,6 +36,7 @@ types: install
 bench: install
 	$(BIN)/python -m benchmarks.utility --json runs/utility.json
 	$(BIN)/python -m benchmarks.secagg --json runs/secagg.json
+	$(BIN)/python -m benchmarks.dp --json runs/dp.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-run runs

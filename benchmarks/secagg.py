@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,36 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import secagg_memory, secagg_primitives, secagg_rounds
+from benchmarks.targets import Target, table
 from benchmarks.timing import machine
 
 MILLION = 1_000_000
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure to reach: at least (or at most) a limit; no limit means it is only reported."""
-
-    key: str
-    text: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    def verdict(self, value: float | None) -> str:
-        """Returns one word for the table."""
-        if value is None:
-            return "not measured"
-        if self.at_least is not None:
-            return "reached" if value >= self.at_least else "missed"
-        if self.at_most is not None:
-            return "reached" if value <= self.at_most else "missed"
-        return "reported"
-
-    @property
-    def limit(self) -> str:
-        """Returns the limit as text."""
-        if self.at_least is not None:
-            return f">= {self.at_least:g}"
-        return f"<= {self.at_most:g}" if self.at_most is not None else ""
 
 
 TARGETS = (
@@ -106,12 +79,6 @@ def _version(name: str) -> str:
 
 
 def _show(document: dict[str, Any]) -> None:
-    table = Table(title="Secure aggregation, CPU time, medians")
-    for heading in ("figure", "value", "target", ""):
-        table.add_column(heading)
-    for target in TARGETS:
-        value = document[target.key]
-        table.add_row(target.text, "-" if value is None else f"{value:.3g}", target.limit, target.verdict(value))
     raw = Table(title="CPU milliseconds")
     for heading in ("case", "side", "ms"):
         raw.add_column(heading)
@@ -119,7 +86,7 @@ def _show(document: dict[str, Any]) -> None:
         for side, seconds in sides.items():
             raw.add_row(case, side, f"{1000 * seconds:.1f}")
     console = Console()
-    console.print(table)
+    console.print(table("Secure aggregation, CPU time, medians", TARGETS, document))
     console.print(raw)
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.resident import peak_growth
 from benchmarks.secagg_primitives import layout_of, update_of
 from benchmarks.secagg_rounds import Federation
 from fedward.privacy.secagg import FileJournal, Journal, MemoryJournal, RingVector
@@ -20,13 +21,6 @@ def peak_over_vector(size: int) -> float:
     command = [sys.executable, "-m", "benchmarks.secagg_memory", str(size)]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
     return float(json.loads(output)["extra_bytes"]) / (4 * size)
-
-
-def _resident(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {key}")
 
 
 def _measure(size: int, folder: Path) -> int:
@@ -47,14 +41,15 @@ def _measure(size: int, folder: Path) -> int:
     for name in sorted(requests)[1:]:
         federation.clients[name].accept_manifest(requests[name])
         attempt.add_package(name, federation.clients[name].contribute(RingVector.zeros(layout), bytes(32)))
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
-    client.accept_manifest(requests[measured])
-    package = client.contribute(encode(layout, {"adapter": update}, stream.uniform32), bytes(32))
-    attempt.add_package(measured, package)
-    upload = client.mask(attempt.close_packages()[measured])
-    assert upload.vector.nbytes == layout.nbytes
-    return _resident("VmHWM") - before
+
+    def legs() -> None:
+        client.accept_manifest(requests[measured])
+        package = client.contribute(encode(layout, {"adapter": update}, stream.uniform32), bytes(32))
+        attempt.add_package(measured, package)
+        upload = client.mask(attempt.close_packages()[measured])
+        assert upload.vector.nbytes == layout.nbytes
+
+    return peak_growth(legs)
 
 
 if __name__ == "__main__":
