@@ -18,6 +18,7 @@ from fedward.client.records import Records
 from fedward.client.training import record_losses
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test
 from fedward.privacy.segments import gradient_spec
@@ -61,6 +62,7 @@ class GradientSummer:
                 sampling_rate=privacy.sampling_rate,
                 expected_batch=privacy.expected_batch,
                 private=privacy.private,
+                clipping=planned_clipping(privacy),
             ),
             stream,
             microbatch=microbatch,

@@ -18,6 +18,7 @@ from fedward.client.records import Records
 from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
@@ -73,6 +74,7 @@ class LocalTrainer:
             sampling_rate=privacy.sampling_rate,
             expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
             private=privacy.private,
+            clipping=planned_clipping(privacy),
         )
         self._steps = 0
         self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)

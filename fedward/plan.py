@@ -12,10 +12,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from fedward.config import Section
+from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class SharedAdaptiveClippingError(ConfigError):
+    """Adaptive clipping was asked for where a hospital adds only a share of the noise."""
+
+    code = "FW-DP-019"
+    default_fix = "Use privacy.clipping = 'fixed' or 'automatic' with secure-grad, or privacy.placement = 'local'."
 
 
 class AdapterPlan(Section):
@@ -53,6 +61,11 @@ class PrivacyPlan(Section):
     ``noise_multiplier`` and the release multipliers are standard deviations in units of the
     sensitivity; they are calibrated from ``epsilon`` when the plan is made and then fixed. So is
     ``parameters``, the number of trained parameters, on which the price of a noise share depends; 0 in ``local``.
+
+    ``clipping`` says how ``clip``, the bound C on a patient's gradient, is used. ``fixed``: longer gradients are
+    shortened to C. ``adaptive``: C starts at ``clip`` and follows ``clip_quantile`` of the gradients' norms, each
+    hospital by its own noised count of patients, whose noise has a standard deviation of ``clip_count_noise``
+    patients. ``automatic``: every gradient g becomes g C / (|g| + ``clip_stabiliser``). No choice alters epsilon.
     """
 
     private: bool = True
@@ -60,6 +73,13 @@ class PrivacyPlan(Section):
     epsilon: Positive = 8.0
     delta: Fraction = 1e-5
     clip: Positive = 2.0
+    clipping: Literal["fixed", "adaptive", "automatic"] = "fixed"
+    clip_quantile: Fraction = 0.5
+    clip_learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
+    clip_count_noise: Positive = 8.0
+    clip_min: Positive = 0.01
+    clip_max: Positive = 100.0
+    clip_stabiliser: Annotated[float, Field(ge=1e-6)] = 0.01
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
     patients_per_site: Annotated[int, Field(ge=1)] = 400
     noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
@@ -76,6 +96,25 @@ class PrivacyPlan(Section):
         if self.private and self.delta * 10 * self.patients_per_site > 1:
             raise ValueError("delta exceeds 1 / (10 x patients_per_site): it would let whole records through")
         return self
+
+    @model_validator(mode="after")
+    def _clipping_holds(self) -> Self:
+        self.check_placement()
+        if not self.private or self.clipping != "adaptive":
+            return self
+        if not self.clip_min <= self.clip <= self.clip_max:
+            raise ValueError("adaptive clipping starts at clip, which must lie between clip_min and clip_max")
+        if self.noise_multiplier >= 2 * self.clip_count_noise:
+            raise ValueError("clip_count_noise must exceed half the noise multiplier")
+        return self
+
+    def check_placement(self) -> None:
+        """Raises :class:`SharedAdaptiveClippingError` if clipping needs noise that the placement does not add.
+
+        A hospital with a share of the noise can neither see the noised count of all nor adapt to its own exact one.
+        """
+        if self.private and self.clipping == "adaptive" and self.placement == "secure-grad":
+            raise SharedAdaptiveClippingError("Adaptive clipping needs all of the noise at each hospital.")
 
     @property
     def expected_batch(self) -> float:

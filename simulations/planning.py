@@ -7,6 +7,7 @@ from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan, PrivacyPlan
 from fedward.privacy.accounting import calibrate, calibrate_releases
+from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
 from fedward.simulations.scenario import Scenario
@@ -46,7 +47,7 @@ def with_noise(draft: Plan, files: ModelFiles) -> Plan:
     """``draft`` with the noise that its epsilon asks for, calibrated.
 
     Raises:
-        ConfigError: an epsilon that no noise within reach achieves.
+        ConfigError: an epsilon that no noise within reach achieves, or one for which clipping cannot adapt.
     """
     parameters = expected_layout(files.config(), lora_for_plan(draft)).size if sums_gradients(draft) else 0
     return draft.model_copy(update={"privacy": _calibrated(draft, parameters)})
@@ -66,6 +67,7 @@ def _calibrated(plan: Plan, parameters: int) -> PrivacyPlan:
         sampler_distance=TRAINING_SPEC.sampler_distance,
         step_distance=gradient_distance(parameters),
     )
+    gradient_noise(planned_clipping(privacy), training.noise_multiplier)  # raises if the count would cost too much
     # Evaluation patients are other people than training patients (the split depends on the patient
     # alone), so their statistics have a budget of their own of the same size.
     evaluation = calibrate_releases(

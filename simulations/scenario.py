@@ -79,6 +79,7 @@ class Scenario(Section):
 
         Raises:
             TooFewHospitalsError: fewer than three hospitals.
+            SharedAdaptiveClippingError: adaptive clipping where the noise is split.
             ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
                 several steps per round where the noise is split.
         """
@@ -91,6 +92,7 @@ class Scenario(Section):
         if self.data.source != "synthetic" and self.data.path is None:
             raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
         noise = self.privacy
+        noise.check_placement()
         if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
             raise ConfigError(
                 f"The scenario {self.name!r} sets a noise multiplier, which is calibrated from epsilon.",

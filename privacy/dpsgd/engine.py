@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedward.plan import SharedAdaptiveClippingError
 from fedward.privacy.accounting import Event
+from fedward.privacy.dpsgd.clipping import AdaptiveClipping
 from fedward.privacy.dpsgd.fast import FastRows
 from fedward.privacy.dpsgd.hooks import OpacusHooks
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
@@ -133,7 +135,10 @@ class PrivateEngine:
 
         Raises:
             StepsNotReservedError, PatientBoundError, LossShapeError, UnusedParameterError: as for :meth:`step`.
+            SharedAdaptiveClippingError: clipping adapts, but the count that it would adapt to has no noise here.
         """
+        if self.params.private and isinstance(self.params.clipping, AdaptiveClipping):
+            raise SharedAdaptiveClippingError("A gradient sum without noise cannot pay for a noised count of patients.")
         self._begin_step(records, patients)
         total = np.zeros(sum(p.numel() for p in self._optimizer.params), np.int64)
         for part in _whole_patients(patients, self._microbatch):
@@ -172,6 +177,11 @@ class PrivateEngine:
     def event(self) -> Event:
         """What the steps taken so far are to the accountant."""
         return self.params.event(self.steps_taken)
+
+    @property
+    def clip(self) -> float:
+        """C of the coming step: the plan's, or what the noised counts have made of it. Public like the adapter."""
+        return float(self._optimizer.max_grad_norm)
 
     @property
     def non_private_reasons(self) -> tuple[str, ...]:

@@ -7,16 +7,17 @@ import torch
 from numpy.typing import NDArray
 from opacus.optimizers import DPOptimizer
 
+from fedward.privacy.dpsgd.clipping import ClipRule, make_rule
 from fedward.privacy.dpsgd.parameters import DPParameters
 from fedward.privacy.noise.gaussian import gaussian
 from fedward.privacy.stream import SecureStream
 
-ROUNDING_SLACK = 1.0 - 2.0**-20
-"""The clip factor is lowered by this much, so that float32 rounding cannot lift a clipped row above C."""
-
 
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
     """Sums each patient's rows, clips the sum to C, adds N(0, (sigma C)^2) once and divides by a plan constant.
+
+    ``noise_multiplier`` stays the certified sigma; where clipping adapts, part of it pays for the count and the
+    gradients get more noise (:mod:`fedward.privacy.dpsgd.clipping`). ``max_grad_norm`` is C of the coming step.
 
     Opacus divides by the number of accumulated micro-batches too, and cannot step on an empty batch; both depend on who
     was sampled.
@@ -30,6 +31,8 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=parameters.expected_batch,
         )
         self._stream = stream
+        self._rule = make_rule(parameters.clipping, clip=parameters.clip, expected_batch=parameters.expected_batch)
+        self._gradient_noise = parameters.gradient_noise
 
     def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
         """Adds the clipped gradients of some patients to the running sum.
@@ -39,7 +42,7 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
                 each row is another patient.
         """
         rows = self._rows_by_patient(patients)
-        factor, broken = clip_factors(rows, self.max_grad_norm)
+        factor, broken = clip_factors(rows, self._rule)
         for parameter, row in zip(self.params, _without_broken(rows, broken), strict=True):
             total = _unflatten(factor @ row, parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
@@ -57,7 +60,7 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             grid_step: width of a grid unit.
         """
         rows = self._rows_by_patient(patients)
-        factor, broken = clip_factors(rows, self.max_grad_norm)
+        factor, broken = clip_factors(rows, self._rule)
         scale = (factor / grid_step)[:, None]
         whole = []
         for parameter, row in zip(self.params, _without_broken(rows, broken), strict=True):
@@ -81,7 +84,7 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
     def add_noise(self) -> None:
         """Puts the noised sum into ``grad``; the noise is one draw over all parameters."""
         noise = gaussian(self._stream, sum(p.numel() for p in self.params))
-        noise *= self.noise_multiplier * self.max_grad_norm
+        noise *= self._gradient_noise * self.max_grad_norm
         parts = torch.from_numpy(noise.astype(np.float32)).to(self.params[0].device)
         for parameter, part in zip(self.params, parts.split([p.numel() for p in self.params]), strict=True):
             parameter.grad = part.view_as(parameter)
@@ -96,11 +99,18 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
     def finish(self) -> None:
         """Noise, denominator and the wrapped optimizer's step; valid with no patient at all."""
         self.add_noise()
+        self._rule.close_step(self._stream)
+        self.max_grad_norm = self._rule.bound
         self.scale_grad()
         if self.step_hook:
             self.step_hook(self)
         self.original_optimizer.step()
         self.zero_grad(set_to_none=True)
+
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """Clears gradients and whatever a step that failed half-way has left, its count of patients included."""
+        super().zero_grad(set_to_none)
+        self._rule.forget()
 
 
 def _is_turned(rows: torch.Tensor) -> bool:
@@ -122,9 +132,8 @@ def _without_broken(rows: list[torch.Tensor], broken: torch.Tensor) -> list[torc
     return [row.masked_fill(broken[:, None], 0.0) for row in rows] if bool(broken.any()) else rows
 
 
-def clip_factors(rows: list[torch.Tensor], clip: float) -> tuple[torch.Tensor, torch.Tensor]:
+def clip_factors(rows: list[torch.Tensor], rule: ClipRule) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the factor that bounds each row's joint L2 norm, and which rows have no finite norm, ``[n]`` each."""
     norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]).norm(dim=0)
-    factor = (clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
     broken = ~torch.isfinite(norms)
-    return factor.masked_fill(broken, 0.0), broken
+    return rule.factors(norms).masked_fill(broken, 0.0), broken

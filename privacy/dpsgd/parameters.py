@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fedward.errors import BudgetError, PreflightError
 from fedward.privacy.accounting import Event, PrivacyParameterError
+from fedward.privacy.dpsgd.clipping import AdaptiveClipping, Clipping, gradient_noise
 
 
 class UnsupportedParameterError(PreflightError):
@@ -49,12 +50,13 @@ class DPParameters:
     """Plan constants. None of them may be computed from the patients at hand.
 
     Attributes:
-        noise_multiplier: standard deviation of the noise over ``clip``.
-        clip: bound C on the L2 norm of one patient's summed gradient.
+        noise_multiplier: standard deviation of the noise over ``clip``, as certified for the whole step.
+        clip: bound C on the L2 norm of one patient's summed gradient; where clipping adapts, in the first step.
         sampling_rate: Poisson rate q, the same at every site.
         expected_batch: q times the plan's public site size; the denominator of every step.
         max_records_per_patient: records of one patient in a batch.
         private: ``False`` keeps sampler and denominator and drops clipping and noise.
+        clipping: how C bounds a gradient; fixed by default.
     """
 
     noise_multiplier: float
@@ -63,6 +65,7 @@ class DPParameters:
     expected_batch: float
     max_records_per_patient: int = 1
     private: bool = True
+    clipping: Clipping = None
 
     def __post_init__(self) -> None:
         positive = (self.clip, self.expected_batch, *([self.noise_multiplier] if self.private else []))
@@ -70,7 +73,15 @@ class DPParameters:
             raise PrivacyParameterError("Noise multiplier, clip norm and expected batch must be positive and finite.")
         if not 0 < self.sampling_rate <= 1 or self.max_records_per_patient < 1:
             raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a patient needs at least one record.")
+        if isinstance(self.clipping, AdaptiveClipping):
+            self.clipping.check_start(self.clip)
+        _ = self.gradient_noise  # refuses a count that would cost more than the whole step may
+
+    @property
+    def gradient_noise(self) -> float:
+        """Standard deviation of the gradients' noise over C; above ``noise_multiplier`` where clipping adapts."""
+        return gradient_noise(self.clipping, self.noise_multiplier) if self.private else self.noise_multiplier
 
     def event(self, steps: int) -> Event:
-        """What ``steps`` steps with these constants are to the accountant."""
+        """What ``steps`` steps with these constants are to the accountant, whatever the clipping."""
         return Event("dpsgd", self.noise_multiplier, self.sampling_rate, steps)
