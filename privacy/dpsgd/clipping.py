@@ -1,0 +1,220 @@
+"""How a patient's gradient is bounded in a step: at a fixed norm, at one that adapts, or always at full length.
+
+``fixed`` (Abadi et al. 2016): g min(1, C / |g|). The contribution of a patient has norm at most C.
+
+``adaptive`` (Andrew et al. 2021): as fixed, with C following a quantile of the patients' norms. What C learns from
+patients is one number per step, the *noised* count of sampled patients with norm at most C. Its noise is paid for by
+the gradients: count and gradient together are one Gaussian mechanism with exactly the certified sigma.
+
+``automatic`` (Bu et al. 2023, AUTO-S): g C / (|g| + gamma). The norm stays *below* C for every gradient, however
+long, so C is the sensitivity, and the noise is that of fixed clipping. Short gradients are lengthened: a patient whose
+loss is nearly flat counts almost as much as any other. Under Adam C cancels out and only gamma is left to choose.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+
+from fedward.errors import ConfigError
+from fedward.plan import PrivacyPlan
+from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.noise.gaussian import gaussian
+from fedward.privacy.stream import SecureStream
+
+ROUNDING_SLACK = 1.0 - 2.0**-20
+"""Clip factors are lowered by this much, so that float32 rounding cannot lift a clipped row above C."""
+
+SMALLEST_STABILISER = 1e-6
+_LARGEST_STEP = 50.0
+
+
+class CountNoiseError(ConfigError):
+    """The noise of the clipping count is so small that the count alone would cost more than the whole step may."""
+
+    code = "FW-DP-018"
+    default_fix = "Raise privacy.clip_count_noise well above half the noise multiplier, or use clipping = 'fixed'."
+
+
+@dataclass(frozen=True)
+class AdaptiveClipping:
+    """Plan constants of adaptive clipping.
+
+    Attributes:
+        quantile: share of patients whose gradient should be left as it is, in (0, 1).
+        learning_rate: largest change of log C per step for a share that is off by one.
+        count_noise: standard deviation sigma_b of the noise on the count, in patients.
+        smallest: C never falls below.
+        largest: C never rises above.
+    """
+
+    quantile: float
+    learning_rate: float
+    count_noise: float
+    smallest: float
+    largest: float
+
+    def __post_init__(self) -> None:
+        positive = (self.learning_rate, self.count_noise, self.smallest, self.largest)
+        sound = all(math.isfinite(value) and value > 0 for value in positive) and 0 < self.quantile < 1
+        if not sound or self.smallest > self.largest:
+            raise PrivacyParameterError(
+                "Adaptive clipping needs a quantile in (0, 1), a positive rate, a noised count and ordered bounds."
+            )
+
+    def check_start(self, clip: float) -> None:
+        """Raises PrivacyParameterError unless C begins between its bounds."""
+        if not self.smallest <= clip <= self.largest:
+            raise PrivacyParameterError("Adaptive clipping must start between its own bounds.")
+
+    def gradient_noise(self, noise_multiplier: float) -> float:
+        """Noise multiplier left for the gradients, so that the step as a whole has ``noise_multiplier``.
+
+        A patient moves the centred count by 1/2, which is 1 / (2 sigma_b) standard deviations, and the clipped sum by
+        at most 1 / sigma_g of them. In units of the noise the patient moves the pair by at most 1 / sigma with
+        sigma^-2 = sigma_g^-2 + (2 sigma_b)^-2 (Andrew et al. 2021, theorem 1), and both come from one Poisson sample.
+
+        Args:
+            noise_multiplier: sigma, as certified.
+
+        Raises:
+            CountNoiseError: sigma_b is at most sigma / 2.
+        """
+        left = noise_multiplier**-2 - (2.0 * self.count_noise) ** -2
+        if left <= 0:
+            raise CountNoiseError(
+                f"A count noise of {self.count_noise:g} patients is too small for the noise multiplier "
+                f"{noise_multiplier:.4g}: it must exceed half of it."
+            )
+        return 1.0 / math.sqrt(left)
+
+
+@dataclass(frozen=True)
+class AutomaticClipping:
+    """Plan constant of automatic clipping: ``stabiliser`` is gamma, in the unit of gradient norms."""
+
+    stabiliser: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.stabiliser) and self.stabiliser >= SMALLEST_STABILISER):
+            raise PrivacyParameterError("Automatic clipping needs a finite stabiliser of at least 1e-6.")
+
+
+Clipping: TypeAlias = AdaptiveClipping | AutomaticClipping | None
+"""``None`` is fixed clipping."""
+
+
+def planned_clipping(privacy: PrivacyPlan) -> Clipping:
+    """The clipping that a plan names."""
+    if privacy.clipping == "adaptive":
+        return AdaptiveClipping(
+            quantile=privacy.clip_quantile,
+            learning_rate=privacy.clip_learning_rate,
+            count_noise=privacy.clip_count_noise,
+            smallest=privacy.clip_min,
+            largest=privacy.clip_max,
+        )
+    return AutomaticClipping(privacy.clip_stabiliser) if privacy.clipping == "automatic" else None
+
+
+def gradient_noise(clipping: Clipping, noise_multiplier: float) -> float:
+    """Noise multiplier of the gradients of a step that is certified with ``noise_multiplier``.
+
+    Raises:
+        CountNoiseError: see :meth:`AdaptiveClipping.gradient_noise`.
+    """
+    if isinstance(clipping, AdaptiveClipping):
+        return clipping.gradient_noise(noise_multiplier)
+    return noise_multiplier
+
+
+class ClipRule(Protocol):
+    """What an engine asks of its clipping, one batch after the other."""
+
+    @property
+    def bound(self) -> float:
+        """C of the coming step; public as long as the noise is secret."""
+
+    def factors(self, norms: torch.Tensor) -> torch.Tensor:
+        """Factor of each patient's gradient from its L2 norm, ``[n]`` each; may remember that it saw the patients."""
+
+    def close_step(self, stream: SecureStream) -> None:
+        """Ends a step after its gradient noise was added, with patients or without."""
+
+    def forget(self) -> None:
+        """Drops what a step that was not ended has left."""
+
+
+class FixedRule:
+    """g min(1, C / |g|)."""
+
+    def __init__(self, clip: float) -> None:
+        self._clip = clip
+
+    @property
+    def bound(self) -> float:
+        """The plan's C."""
+        return self._clip
+
+    def factors(self, norms: torch.Tensor) -> torch.Tensor:
+        """See :class:`ClipRule`."""
+        return (self._clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
+
+    def close_step(self, stream: SecureStream) -> None:
+        """Nothing to learn."""
+
+    def forget(self) -> None:
+        """Nothing to drop."""
+
+
+class AutomaticRule(FixedRule):
+    """g C / (|g| + gamma)."""
+
+    def __init__(self, clip: float, plan: AutomaticClipping) -> None:
+        super().__init__(clip)
+        self._plan = plan
+
+    def factors(self, norms: torch.Tensor) -> torch.Tensor:
+        """See :class:`ClipRule`."""
+        return self._clip * ROUNDING_SLACK / (norms + self._plan.stabiliser)
+
+
+class AdaptiveRule(FixedRule):
+    """Fixed clipping in each step, and a C that moves between steps by the noised count alone.
+
+    There is no way to set C, and none to read the count: it is noised where it is used and then dropped.
+    """
+
+    def __init__(self, clip: float, expected_batch: float, plan: AdaptiveClipping) -> None:
+        super().__init__(clip)
+        self._plan, self._expected_batch = plan, expected_batch
+        self._centred = 0.0
+
+    def factors(self, norms: torch.Tensor) -> torch.Tensor:
+        """See :class:`ClipRule`; also adds 1/2 to the centred count per patient within C, and -1/2 per other one."""
+        within = int((norms <= self._clip).sum())
+        self._centred += within - len(norms) / 2  # a norm that is not a number is not within
+        return super().factors(norms)
+
+    def close_step(self, stream: SecureStream) -> None:
+        """C exp(-rate (share - quantile)), the share from the noised count over the plan's batch; as many or none."""
+        noised = self._centred + self._plan.count_noise * float(gaussian(stream, 1)[0])
+        self._centred = 0.0
+        share = 0.5 + noised / self._expected_batch
+        step = self._plan.learning_rate * (share - self._plan.quantile)
+        moved = self._clip * math.exp(-min(max(step, -_LARGEST_STEP), _LARGEST_STEP))
+        self._clip = min(max(moved, self._plan.smallest), self._plan.largest)
+
+    def forget(self) -> None:
+        """See :class:`ClipRule`."""
+        self._centred = 0.0
+
+
+def make_rule(clipping: Clipping, *, clip: float, expected_batch: float) -> ClipRule:
+    """The rule for one engine; an adaptive one starts at ``clip``."""
+    if isinstance(clipping, AdaptiveClipping):
+        return AdaptiveRule(clip, expected_batch, clipping)
+    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else FixedRule(clip)
