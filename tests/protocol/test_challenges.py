@@ -39,8 +39,12 @@ def large(federation, monkeypatch):
     return fed, attempt, total, vectors, fed.server.publish(NEXT)
 
 
+def trees_of(vectors):
+    return {name: merkle.Tree(vector.data) for name, vector in vectors.items()}
+
+
 def shown(indices, vectors):
-    return audit.unpack_chunks(*audit.pack_chunks(indices, vectors), LAYOUT.nbytes)
+    return audit.unpack_chunks(*audit.pack_chunks(indices, vectors, trees_of(vectors)), LAYOUT.nbytes)
 
 
 def falsified(fed, client, genuine, total, offset):
@@ -124,7 +128,7 @@ def test_chunks_that_nobody_asked_for_prove_nothing(large):
 
 def test_rows_that_do_not_fit_their_proofs_are_refused(large):
     *_, vectors, _ = large
-    paths, rows = audit.pack_chunks([1, 20], vectors)
+    paths, rows = audit.pack_chunks([1, 20], vectors, trees_of(vectors))
     message = ChunkPaths.from_bytes(paths)
     for bad in (
         replace(message, indices=(1,)),

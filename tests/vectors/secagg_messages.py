@@ -216,7 +216,9 @@ def play_round(scribe, identities, server, clients):
     scribe.note("SumEvidence", attempt.evidence())
     published = scribe.note("WitnessedResult", server.publish(fixed("adapter 1")))
     result = scribe.note("Result", messages.WitnessedResult.from_bytes(published).result)
-    scribe.note("ChunkPaths", audit.pack_chunks((0, 2), {"a-site": long_vector()})[0])
+    long = {"a-site": long_vector()}
+    trees = {"a-site": merkle.Tree(long["a-site"].data)}
+    scribe.note("ChunkPaths", audit.pack_chunks((0, 2), long, trees)[0])
     listed = head_list(ctx, heads)
     blame = Blame("b-site", "share", (heads["a-site"], scribe.messages["UnmaskShares of b-site"], listed))
     scribe.note("Blame", blame.to_bytes())
