@@ -26,7 +26,6 @@ from fedward.privacy.dpsgd.parameters import (
     DPParameters,
     LossShapeError,
     PatientBoundError,
-    StepsNotReservedError,
     UnsupportedParameterError,
     UnusedParameterError,
 )
@@ -59,7 +58,6 @@ class PrivateEngine:
         stream: source of the noise.
         microbatch: records in one forward pass (whole patients), which bounds memory; ``None`` for all at once.
         backend: how per-record gradients are computed; no choice changes the guarantee.
-        reserved_steps: refuse more steps than these; ``None`` leaves the bound to the caller.
 
     Raises:
         UnsupportedParameterError: a trainable parameter has no rule, or the optimizer holds other parameters.
@@ -74,14 +72,12 @@ class PrivateEngine:
         *,
         microbatch: int | None = None,
         backend: Backend = "opacus-hooks",
-        reserved_steps: int | None = None,
     ) -> None:
         self.layers = trainable_layers(model)
         self.model = model
         self.params = params
         self.steps_taken = 0
         self._microbatch = microbatch
-        self._reserved = reserved_steps
         self._seeded = isinstance(stream, UnsafeSeededStream)
         self._optimizer = PatientOptimizer(optimizer, params, stream)
         _match_optimizer(model, self._optimizer)
@@ -98,7 +94,6 @@ class PrivateEngine:
             patients: patient number of each record, int64 ``[b]``.
 
         Raises:
-            StepsNotReservedError: more steps than were reserved.
             PatientBoundError: too many records of one patient, or the arrays do not match.
             LossShapeError: the loss is not one number per record.
             UnusedParameterError: a trainable parameter took no part in the loss.
@@ -134,7 +129,7 @@ class PrivateEngine:
             Entries in the order of the optimizer's parameters. Patient data: it must not leave without noise.
 
         Raises:
-            StepsNotReservedError, PatientBoundError, LossShapeError, UnusedParameterError: as for :meth:`step`.
+            PatientBoundError, LossShapeError, UnusedParameterError: as for :meth:`step`.
             SharedAdaptiveClippingError: clipping adapts, but the count that it would adapt to has no noise here.
         """
         if self.params.private and isinstance(self.params.clipping, AdaptiveClipping):
@@ -212,8 +207,6 @@ class PrivateEngine:
         self.close()
 
     def _begin_step(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
-        if self._reserved is not None and self.steps_taken >= self._reserved:
-            raise StepsNotReservedError(f"All {self._reserved} reserved steps have been taken.")
         self._check_batch(records, patients)
         self.steps_taken += 1
         self._optimizer.zero_grad(set_to_none=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fedward.errors import BudgetError, PreflightError
+from fedward.errors import PreflightError
 from fedward.privacy.accounting import Event, PrivacyParameterError
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, Clipping, gradient_noise
 
@@ -36,13 +36,6 @@ class PatientBoundError(PreflightError):
 
     code = "FW-DP-013"
     default_fix = "Draw batches with PatientSampler and the plan's max_records_per_patient."
-
-
-class StepsNotReservedError(BudgetError):
-    """The engine was asked for more noisy steps than were reserved in the ledger."""
-
-    code = "FW-DP-014"
-    default_fix = "Reserve the steps before they are taken."
 
 
 @dataclass(frozen=True)

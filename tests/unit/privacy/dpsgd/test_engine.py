@@ -12,7 +12,6 @@ from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
 from fedward.privacy.dpsgd.parameters import (
     LossShapeError,
     PatientBoundError,
-    StepsNotReservedError,
     UnsupportedParameterError,
     UnusedParameterError,
 )
@@ -101,16 +100,6 @@ def test_adam_moves_on_an_empty_batch_too(task) -> None:
     engine.step(task.loss, np.empty(0, np.int64), np.empty(0, np.int64))
     assert (start != task.vector()).all()
     assert engine.steps_taken == 1
-    assert engine.event().steps == 1
-
-
-def test_steps_beyond_the_reservation_are_refused(task) -> None:
-    engine = task.engine(reserved_steps=1)
-    task.update(engine, RECORDS)
-    start = task.vector()
-    with pytest.raises(StepsNotReservedError):
-        task.update(engine, RECORDS)
-    np.testing.assert_array_equal(start, task.vector())
 
 
 def test_losses_that_are_not_one_per_record_are_refused(task) -> None:
