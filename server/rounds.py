@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,7 +136,7 @@ class Coordinator:
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._history.add(ended, self._secagg.members)
         if ended.sampled:  # the others are asked when they are heard of again
-            list(self._tell("result", dict.fromkeys(done.survivors, b"")))
+            self._tell_all(done.survivors)
         summary = summarise(number, values, len(done.survivors))
         self.summaries.append(summary)
         self._on_round(summary, done)
@@ -144,13 +144,13 @@ class Coordinator:
     def hand_out(self) -> None:
         """Brings everyone up to the last result; who does not confirm the final adapter is an incident."""
         expected = adapter_hash(self.adapter, self.layout)
-        waiting = set(self._secagg.members)
-        while waiting:
-            replies = dict(self._tell("result", dict.fromkeys(sorted(waiting), b"")))
-            waiting = {site for site in replies if self._history.behind(site)}
-            for site in replies.keys() - waiting:
-                if replies[site].payload != expected:
-                    self._note(site, "result", "FW-INTEGRITY-021")
+        for site, payload in self._tell_all(self._secagg.members).items():
+            if payload != expected:
+                self._note(site, "result", "FW-INTEGRITY-021")
+
+    def _tell_all(self, sites: Collection[str]) -> dict[str, bytes]:
+        """Brings sites up to the last result; returns the adapter hash that each of them computed."""
+        return {site: reply.payload for site, reply in self._tell("result", dict.fromkeys(sites, b""))}
 
     # --- a secure sum, leg by leg -----------------------------------------------------------------
 
@@ -229,11 +229,18 @@ class Coordinator:
         yield from self._exchange(leg, requests, complaints=complaints)
 
     def _tell(self, leg: str, messages: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
-        """Sends ``leg`` with every result a hospital missed, or the next step towards that if it missed too much."""
+        """Sends ``leg`` with every result a hospital missed; one that needs several messages gets the others first."""
         requests = {site: self._history.request(leg, message, site) for site, message in messages.items()}
-        for site, reply in self._exchange(leg, requests):
-            if self._take(leg, site, self._history.answered, reply.payload):
-                yield site, reply
+        while requests:
+            behind = []
+            for site, reply in self._exchange(leg, requests):
+                if not self._take(leg, site, self._history.answered, reply.payload):
+                    continue
+                if self._history.behind(site):
+                    behind.append(site)
+                else:
+                    yield site, reply
+            requests = {site: self._history.request(leg, messages[site], site) for site in behind}
 
     def _exchange(
         self, leg: str, requests: Mapping[str, Request], *, complaints: Attempt | None = None

@@ -1,0 +1,230 @@
+"""Hospitals that miss rounds, and sums too large to be recomputed whole, over the legs of a real run."""
+
+import numpy as np
+import pytest
+
+from fedward.client.flower import make_client_app
+from fedward.client.models.adapter_model import get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import resolve
+from fedward.client.training import LocalTrainer
+from fedward.errors import FedwardError
+from fedward.legs import Reply, Request
+from fedward.privacy.secagg import MemoryJournal, SecAggServer, audit, merkle
+from fedward.privacy.secagg.refusals import ChainRefused, FalseSumRefused
+from fedward.server import history
+from fedward.server.flower import GridTransport
+from fedward.server.rounds import Coordinator
+from fedward.simulations.faults import VanishedError
+from fedward.simulations.flower import InProcessGrid
+from fedward.simulations.parties import EncodedSite, agree, make_hospital
+from fedward.simulations.planning import make_plan
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import make_sites
+
+pytestmark = pytest.mark.slow
+
+
+class Away:
+    """A site that does not hear the legs named in ``misses``: (round, leg)."""
+
+    def __init__(self, site, misses, round_number):
+        self.name, self._site, self._misses, self._round_number = site.name, site, misses, round_number
+        self.heard = []
+
+    def answer(self, request):
+        number = self._round_number()
+        self.heard.append(request.leg)
+        if (number, request.leg) in self._misses or (number, "all") in self._misses:
+            raise VanishedError("Nobody answered.")
+        return self._site.answer(request)
+
+
+class Federation:
+    """Five hospitals, of which each round needs four, without differential privacy and with training made up."""
+
+    def __init__(self, monkeypatch, rounds=4):
+        def made_up(self, adapter, steps, *, between_steps=None):
+            return np.random.default_rng(steps).normal(0, 1e-3, adapter.size).astype(np.float32)
+
+        monkeypatch.setattr(LocalTrainer, "run", made_up)
+        scenario = load_scenario("no-dp")
+        sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(5)]
+        scenario = scenario.model_copy(
+            update={
+                "data": scenario.data.model_copy(update={"site": sites}),
+                "training": scenario.training.model_copy(update={"rounds": rounds, "local_steps": 1}),
+            }
+        )
+        files = resolve(scenario.model)
+        self.plan = make_plan(scenario, files)
+        self.model = build_for_plan(self.plan, files)
+        sites = make_sites(scenario, self.plan)
+        self.agreement = agree(self.plan, self.model, [site.name for site in sites])
+        self.hospitals = {
+            site.name: make_hospital(
+                self.plan,
+                EncodedSite.encode(site, self.plan, files, self.model),
+                files,
+                self.agreement,
+                Randomness(),
+                ledger=None,
+                microbatch=None,
+            )
+            for site in sites
+        }
+
+    def run(self, misses, kind=Coordinator):
+        """Runs the plan; ``misses`` says by site what it does not hear."""
+        self.coordinator = None
+        self.sites = {
+            name: Away(site, misses.get(name, ()), lambda: self.coordinator._round)
+            for name, site in self.hospitals.items()
+        }
+        apps = {node: make_client_app(site) for node, site in enumerate(self.sites.values(), start=2)}
+        transport = GridTransport(InProcessGrid(apps))
+        transport.discover(list(self.hospitals), seconds=5)
+        self.survivors = {}
+        self.coordinator = kind(
+            plan=self.plan,
+            run="run-1",
+            layout=layout_of(self.model),
+            adapter=get_vector(self.model),
+            secagg=SecAggServer(
+                identity=self.agreement.coordinator, roster=self.agreement.signed, journal=MemoryJournal()
+            ),
+            colluders=self.agreement.roster.colluders,
+            transport=transport,
+            on_round=lambda summary, done: self.survivors.update({summary.round: set(done.survivors)}),
+        )
+        self.coordinator.run()
+
+    def codes(self):
+        return {incident.code for incident in self.coordinator.incidents}
+
+    def all_follow(self):
+        final = self.coordinator.adapter
+        return all(np.array_equal(hospital.adapter, final) for hospital in self.hospitals.values())
+
+
+def test_hospitals_that_miss_a_round_at_any_leg_stay_in_the_run(monkeypatch):
+    federation = Federation(monkeypatch)
+    federation.run(
+        {
+            "site-0": {(1, "manifest")},
+            "site-1": {(2, "mask")},
+            "site-2": {(3, "confirm"), (3, "unmask")},
+            "site-3": {(4, "unmask")},
+        }
+    )
+    everyone = set(federation.hospitals)
+    assert federation.survivors == {
+        1: everyone - {"site-0"},
+        2: everyone - {"site-1"},
+        3: everyone,
+        4: everyone,
+        5: everyone,
+    }
+    assert federation.codes() == {VanishedError.code}
+    assert federation.all_follow()
+
+
+def test_a_hospital_that_was_away_for_long_catches_up_in_steps_and_joins_again(monkeypatch):
+    """One round fits into a message, so it follows the first alone before it is told the second and asked to train."""
+    monkeypatch.setattr(history, "BATCH_BYTES", 1)
+    federation = Federation(monkeypatch)
+    federation.run({"site-0": {(1, "all"), (2, "all")}})
+    everyone = set(federation.hospitals)
+    heard = [leg for leg in federation.sites["site-0"].heard if leg in ("manifest", "result")]
+    assert heard == ["manifest", "manifest", "result", "manifest", "manifest", "manifest", "result"]
+    assert federation.codes() == {VanishedError.code}
+    assert federation.survivors == {n: everyone - {"site-0"} if n < 3 else everyone for n in range(1, 6)}
+    assert federation.all_follow()
+
+
+def test_a_round_that_is_no_longer_kept_leaves_an_absent_hospital_behind_and_nobody_else(monkeypatch):
+    monkeypatch.setattr(history, "KEPT_BYTES", 1)
+    federation = Federation(monkeypatch)
+    federation.run({"site-0": {(1, "all"), (2, "all")}})
+    assert federation.codes() == {VanishedError.code, ChainRefused.code}
+    assert all("site-0" not in survivors for survivors in federation.survivors.values())
+    others = [hospital for name, hospital in federation.hospitals.items() if name != "site-0"]
+    assert all(np.array_equal(hospital.adapter, federation.coordinator.adapter) for hospital in others)
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Rounds count as large: each hospital checks about a third of the chunks."""
+    monkeypatch.setattr(merkle, "CHUNK_BYTES", 256)
+    made = Federation(monkeypatch, rounds=2)
+    monkeypatch.setattr(audit, "AUDIT_BYTES", 5 * 4 * layout_of(made.model).size // 3)
+    return made
+
+
+def test_large_sums_are_sampled_by_every_hospital_also_by_one_that_was_away(sampled):
+    sampled.run({"site-0": {(2, "manifest")}})
+    assert sampled.codes() == {VanishedError.code}
+    assert sampled.all_follow()
+    asked = {name: site.heard.count("challenge") for name, site in sampled.sites.items()}
+    assert set(asked.values()) == {sampled.plan.training.rounds}, "once for each large round, whenever it was heard of"
+
+
+class ChoosesTheSum(Coordinator):
+    """Adds something of its own to every word of the first sum, with a digest that fits it."""
+
+    def _secure_sum(self, number):
+        done, vectors, evidence = super()._secure_sum(number)
+        if number == 1:
+            done.sum.segment("delta")[:] += 1000
+        return done, vectors, evidence
+
+
+def test_a_large_false_sum_is_found_by_every_hospital(sampled):
+    with pytest.raises(FedwardError):
+        sampled.run({}, ChoosesTheSum)
+    assert FalseSumRefused.code in sampled.codes()
+    start = get_vector(sampled.model)
+    assert all(np.array_equal(hospital.adapter, start) for hospital in sampled.hospitals.values())
+
+
+class ShowsOtherChunks(Coordinator):
+    """Answers every challenge with the first chunks."""
+
+    def _exchange(self, leg, requests, *, complaints=None):
+        for site, reply in super()._exchange(leg, requests, complaints=complaints):
+            asked = requests[site].leg == "challenge"
+            yield site, Reply(b"\x82\x00\x01") if asked else reply
+
+
+def test_chunks_that_a_hospital_did_not_choose_do_not_convince_it(sampled):
+    with pytest.raises(FedwardError):
+        sampled.run({}, ShowsOtherChunks)
+    assert "FW-SECAGG-083" in sampled.codes()
+
+
+class AsksForNonsense:
+    """A site that answers challenges with what is no list of chunks, or too many."""
+
+    def __init__(self, site, payload):
+        self.name, self._site, self._payload = site.name, site, payload
+
+    def answer(self, request: Request):
+        return Reply(self._payload) if request.leg == "challenge" else self._site.answer(request)
+
+
+@pytest.mark.parametrize("payload", [b"\x81\x61a", b"\x82\x00\x00"])
+def test_a_hospital_that_asks_for_nonsense_harms_only_itself(monkeypatch, payload):
+    monkeypatch.setattr(merkle, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(audit, "AUDIT_BYTES", 1)
+    federation = Federation(monkeypatch, rounds=1)
+    name = "site-4"
+    liar = federation.hospitals.pop(name)
+    federation.hospitals[name] = AsksForNonsense(liar, payload)
+    federation.run({})
+    assert {(incident.site, incident.code) for incident in federation.coordinator.incidents} <= {
+        (name, "FW-INTEGRITY-010"),
+        (name, "FW-SECAGG-090"),
+    }
+    assert federation.survivors[1] == set(federation.hospitals)
+    assert federation.survivors[2] == set(federation.hospitals) - {name}
