@@ -39,6 +39,7 @@ class Outcome:
 
     Attributes:
         adapter: the final global adapter.
+        adapters: the global adapter before the first round and after each, as every party saw them.
         model: a model to hold it.
         sites: the records it was trained and scored on, for the models trained beside it.
         curve: what the coordinator saw, adapter by adapter; round 0 is the untrained one.
@@ -49,6 +50,7 @@ class Outcome:
     """
 
     adapter: Vector
+    adapters: tuple[Vector, ...]
     model: AdapterModel
     sites: tuple[EncodedSite, ...]
     curve: tuple[CurvePoint, ...]
@@ -67,6 +69,7 @@ class Watcher:
     display: RunDisplay
     exact: bool = True
     curve: list[CurvePoint] = field(default_factory=list)
+    adapters: list[Vector] = field(default_factory=list)
     _since: float = field(default_factory=time.monotonic)
 
     def __call__(self, summary: RoundSummary, done: RoundSum) -> None:
@@ -134,6 +137,7 @@ def federate(
         grid.close()
     return Outcome(
         adapter=coordinator.adapter,
+        adapters=tuple(watcher.adapters),
         model=reference,
         sites=tuple(encoded),
         curve=tuple(watcher.curve),
@@ -175,6 +179,10 @@ def _serve(
     ran: list[tuple[Coordinator, GridTransport]] = []
 
     def main(transport: GridTransport) -> None:
+        def on_round(summary: RoundSummary, done: RoundSum) -> None:
+            watcher(summary, done)
+            watcher.adapters.append(coordinator.adapter)
+
         transport.discover(sorted(agreement.members), seconds=HELLO_SECONDS)
         coordinator = Coordinator(
             plan=plan,
@@ -184,8 +192,9 @@ def _serve(
             secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),
             colluders=agreement.roster.colluders,
             transport=transport,
-            on_round=watcher,
+            on_round=on_round,
         )
+        watcher.adapters.append(coordinator.adapter)
         coordinator.run()
         ran.append((coordinator, transport))
 

@@ -30,13 +30,15 @@ from fedward.simulations.compare import compare, evaluation_set
 from fedward.simulations.federation import federate
 from fedward.simulations.planning import draft_plan, with_noise
 from fedward.simulations.report import write_report
-from fedward.simulations.result import RESULT_FILE, RunResult, write_result
+from fedward.simulations.result import RESULT_FILE, RunResult, write_atomically, write_result
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 from fedward.simulations.terminal import RunDisplay
 
 LEDGERS = "ledgers"
+SCENARIO_FILE = "scenario.json"
+"""The scenario with the command line's changes, from which `fedward audit` makes the run again."""
 
 
 class OutputFolderError(ResourceError):
@@ -148,6 +150,7 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         privacy = certificate(plan, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
         watch.lap("certificate")
         result = assemble(facts, adapter_sha256, privacy, watch.seconds)
+        write_atomically(folder / SCENARIO_FILE, scenario.model_dump_json(indent=2) + "\n")
         write_result(result, folder)
         write_report(result, folder)
     display.finish(result, options.out)
