@@ -170,8 +170,7 @@ class Coordinator:
         """Plays an attempt from the leg it is in; after a restart, hospitals repeat what they had answered."""
         if attempt.leg is Leg.PACKAGES:
             for site, reply in self._tell("manifest", attempt.requests()):
-                if not self._history.behind(site):
-                    self._take("manifest", site, attempt.add_package, reply.payload)
+                self._take("manifest", site, attempt.add_package, reply.payload)
             attempt.close_packages()
         vectors = self._uploads(attempt)
         if attempt.leg is Leg.CONFIRMS:
