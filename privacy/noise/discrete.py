@@ -20,7 +20,12 @@ from fedward.privacy.accounting import PrivacyParameterError
 from fedward.privacy.stream import SecureStream
 
 SAMPLER_DISTANCE = 2.0**-60
-"""Upper bound on the statistical distance of one draw from the ideal discrete Gaussian."""
+"""Upper bound on the statistical distance of a sum of up to MOST_SHARES draws from the ideal sum.
+
+One draw is made of at most four table draws, each of which leaves out a tail below 2^-75: below 2^-70 in all.
+"""
+MOST_SHARES = 2**10
+"""Most honest shares in one sum for which SAMPLER_DISTANCE holds."""
 SMALLEST_SHARE = 2.0**10
 """Least standard deviation of a share in grid units."""
 ROUNDING_WIDTH = 2.0
@@ -64,10 +69,12 @@ def share_sigma(total_sigma: float, honest: int) -> float:
         honest: number of shares that are sure to be in the sum (t - c).
 
     Raises:
-        PrivacyParameterError: no honest share, or the share would be narrower than 2^10 grid units.
+        PrivacyParameterError: no honest share or too many, or a share narrower than 2^10 grid units.
     """
     if honest < 1:
         raise PrivacyParameterError("Noise shares need at least one honest hospital in every sum.")
+    if honest > MOST_SHARES:
+        raise PrivacyParameterError("The noise of one sum cannot be split into more than 1,024 shares.")
     share = total_sigma / math.sqrt(honest)
     if share < SMALLEST_SHARE:
         raise PrivacyParameterError("A noise share is narrower than 2^10 grid units; choose a finer grid.")

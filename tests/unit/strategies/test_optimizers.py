@@ -1,0 +1,132 @@
+"""Server optimizers: the published rules, the same bits at every replay, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedward.adapter import AdapterLayout
+from fedward.client.models.adapter_model import LoraSettings, expected_layout
+from fedward.client.models.registry import resolve
+from fedward.plan import Plan
+from fedward.strategies.optimizers import HEAD, NOTHING, OptimizerMemoryError, gradient_step, learning_rates
+from fedward.strategies.registry import PlacementError, advance, check_placement
+from fedward.strategies.strategy import Strategy
+
+LAYOUT = AdapterLayout.of([("encoder.lora_B", (3, 2)), ("head.bias", (1,)), ("head.weight", (1, 4))])
+RATES = {"head": 0.1, "lora": 0.02}
+
+
+def plan_of(optimizer="adam", placement="secure-grad", **server):
+    return Plan.model_validate(
+        {
+            "name": "run",
+            "base_model_sha256": "0" * 64,
+            "training": {
+                "local_steps": 1,
+                "learning_rate_head": RATES["head"],
+                "learning_rate_lora": RATES["lora"],
+            },
+            "privacy": {"placement": placement, "sampling_rate": 0.5, "patients_per_site": 20},
+            "server": {"optimizer": optimizer, **server},
+        }
+    )
+
+
+def torch_rule(plan, adapter, sums, survivors):
+    """The same steps by torch's own optimizer, in float64."""
+    weights = torch.nn.Parameter(torch.from_numpy(adapter.astype(np.float64)))
+    split = [torch.nn.Parameter(part.clone()) for part in weights.detach().split([6, 5])]
+    groups = [{"params": [split[0]], "lr": RATES["lora"]}, {"params": [split[1]], "lr": RATES["head"]}]
+    if plan.server.optimizer == "adam":
+        rule = torch.optim.Adam(groups, betas=(plan.server.momentum, plan.server.second_moment))
+    else:
+        rule = torch.optim.SGD(groups, momentum=plan.server.momentum)
+    for total in sums:
+        gradient = torch.from_numpy(total / (survivors * 10.0))
+        split[0].grad, split[1].grad = gradient[:6].clone(), gradient[6:].clone()
+        rule.step()
+    return torch.cat([part.detach() for part in split]).numpy()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_rule_is_the_published_one(optimizer):
+    plan, adapter = plan_of(optimizer, momentum=0.8, second_moment=0.95), np.linspace(-1, 1, 11, dtype=np.float32)
+    sums = np.random.default_rng(0).normal(size=(6, 11)) * 30
+    moved, memory = adapter, NOTHING
+    for total in sums:
+        moved, memory = gradient_step(plan, moved, memory, total, 4, LAYOUT)
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, torch_rule(plan, adapter, sums, 4), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_replay_gives_the_same_bits_from_any_round(optimizer):
+    plan, sums = plan_of(optimizer), np.random.default_rng(1).normal(size=(5, 11))
+    first, memory, kept = np.zeros(11, np.float32), NOTHING, None
+    for number, total in enumerate(sums):
+        first, memory = advance(plan, first, memory, total, 3, LAYOUT)
+        if number == 1:  # what a hospital stores and reads back after a restart
+            kept = (first.copy(), np.frombuffer(memory.tobytes()).copy())
+    again, remembered = kept
+    for total in sums[2:]:
+        again, remembered = advance(plan, again, remembered, total, 3, LAYOUT)
+    assert again.tobytes() == first.tobytes()
+    assert remembered.tobytes() == memory.tobytes()
+
+
+def test_a_round_that_only_scores_moves_nothing():
+    adapter, memory = np.ones(11, np.float32), np.arange(11.0)
+    assert advance(plan_of("sgd"), adapter, memory, None, 3, LAYOUT) == (adapter, memory)
+
+
+def test_local_deltas_leave_the_memory_empty():
+    adapter, memory = advance(plan_of(placement="local"), np.ones(11, np.float32), NOTHING, np.full(11, 3.0), 3, LAYOUT)
+    assert memory.size == 0
+    np.testing.assert_array_equal(adapter, np.full(11, 2.0))
+
+
+def test_the_divisor_is_public_and_counts_survivors():
+    plan = plan_of("sgd", momentum=0.0)
+    sums = np.full(11, 40.0)
+    all_four, _ = gradient_step(plan, np.zeros(11, np.float32), NOTHING, sums, 4, LAYOUT)
+    np.testing.assert_allclose(all_four, -learning_rates(plan, LAYOUT) * 40.0 / (4 * 10.0), rtol=1e-6)
+
+
+def test_head_and_lora_learn_at_their_own_rates_in_a_real_layout():
+    layout = expected_layout(resolve("tiny-clinical").config(), LoraSettings(train_a=False, top_layers=1))
+    rates = learning_rates(plan_of(), layout)
+    heads = [tensor for tensor in layout.tensors if tensor.name.startswith(HEAD)]
+    assert {tensor.name for tensor in heads} == {"head.weight", "head.bias"}
+    for tensor in layout.tensors:
+        assert set(rates[layout.slice_of(tensor.name)]) == {RATES["head" if tensor in heads else "lora"]}
+
+
+@pytest.mark.parametrize("memory", [np.zeros(5), np.full(23, np.nan)])
+def test_a_memory_that_does_not_fit_is_refused(memory):
+    with pytest.raises(OptimizerMemoryError):
+        gradient_step(plan_of(), np.zeros(11, np.float32), memory, np.zeros(11), 3, LAYOUT)
+
+
+def test_a_sum_of_another_layout_is_refused():
+    for sums, survivors in ((np.zeros(10), 1), (np.zeros(11), 0)):
+        with pytest.raises(ValueError, match="layout"):
+            gradient_step(plan_of(), np.zeros(11, np.float32), NOTHING, sums, survivors, LAYOUT)
+
+
+def test_a_strategy_that_needs_deltas_is_refused(monkeypatch):
+    class Stacks(Strategy):
+        def update(self, adapter, delta_sum, survivors, layout):
+            return adapter
+
+    check_placement(plan_of())
+    monkeypatch.setattr("fedward.strategies.registry.make_strategy", lambda name: Stacks())
+    check_placement(plan_of(placement="local"))
+    with pytest.raises(PlacementError, match="gradient sum"):
+        check_placement(plan_of())
+    with pytest.raises(PlacementError):
+        advance(plan_of(), np.zeros(11, np.float32), NOTHING, np.zeros(11), 3, LAYOUT)
+
+
+def test_several_steps_per_round_are_refused_where_the_noise_is_split():
+    with pytest.raises(ValueError, match="local_steps"):
+        Plan.model_validate({"name": "run", "base_model_sha256": "0" * 64, "privacy": {"placement": "secure-grad"}})
