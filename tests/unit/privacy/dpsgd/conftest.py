@@ -72,7 +72,7 @@ class Task:
             self.open.close()
         names = {"noise_multiplier": 1e-12, "clip": 1.0, "sampling_rate": 0.25, "expected_batch": 10.0}
         plan = {name: changes.pop(name, value) for name, value in names.items()}
-        for name in ("max_records_per_patient", "private"):
+        for name in ("max_records_per_patient", "private", "clipping"):
             if name in changes:
                 plan[name] = changes.pop(name)
         changes.setdefault("backend", self.backend)
@@ -101,6 +101,13 @@ class Task:
 def task(request: pytest.FixtureRequest) -> Task:
     torch.manual_seed(11)
     return Task(backend=request.param)
+
+
+@pytest.fixture
+def fast_task() -> Task:
+    """For what does not depend on the backend, such as the noise."""
+    torch.manual_seed(11)
+    return Task(backend="fast")
 
 
 @pytest.fixture
