@@ -1,16 +1,19 @@
 """A coordinator without scruples and one hospital in its pocket, played by hypothesis against honest clients.
 
 The adversary signs any manifest, shows any hospital any subset of what it has collected, in any order
-and as often as it likes, mixes rounds and attempts, and runs the colluding hospital in as many
-contexts at once as it wants. After every step the oracle looks at what honest clients have released.
+and as often as it likes, mixes rounds, attempts, key epochs and runs, publishes true and false sums of
+any context to anybody, and runs the colluding hospital in as many contexts at once as it wants. After
+every step the oracle looks at what honest clients have released and what they believe.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,8 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fedward.errors import FedwardError
-from fedward.privacy.secagg import MemoryJournal, RunPolicy, minimum_threshold
+from fedward.errors import FedwardError, QuorumError
+from fedward.privacy.secagg import EpochSetup, MemoryJournal, RingVector, RunPolicy, merkle, minimum_threshold
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.kdf import context
 from fedward.privacy.secagg.messages import (
@@ -31,10 +34,18 @@ from fedward.privacy.secagg.messages import (
     Confirmations,
     HeadsAndMail,
     Manifest,
+    Result,
     SharePackage,
+    SumEvidence,
     Survivors,
     UnmaskShares,
+    UploadHeader,
+    WitnessedResult,
 )
+from fedward.privacy.secagg.recovery import recover
+from fedward.privacy.secagg.state import ChainHead, ClientState, RunRecord
+from fedward.privacy.secagg.transcript import genesis, heads_hash, result_hash, transcript_hash
+from fedward.privacy.secagg.unmasking import SecretMismatchError
 
 N, C = 6, 1
 
@@ -49,8 +60,11 @@ class Context:
     packages: dict[str, SharePackage] = field(default_factory=dict)
     headers: dict[str, set[bytes]] = field(default_factory=dict)
     confirms: dict[str, set[bytes]] = field(default_factory=dict)
-    survivors: dict[bytes, frozenset[str]] = field(default_factory=dict)
+    survivors: dict[bytes, dict[str, bytes]] = field(default_factory=dict)
     revealed: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    heads: dict[bytes, dict[str, bytes]] = field(default_factory=dict)
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    unmasks: dict[str, UnmaskShares] = field(default_factory=dict)
 
 
 def chance(data, names, label):
@@ -73,29 +87,67 @@ class Adversary(RuleBasedStateMachine):
         self.fed = fed
         self.honest, self.colluder = fed.names[:-C], fed.names[-1]
         self.journals = {name: copy_journal(journals[name]) for name in fed.names}
+        self.approved: dict[str, str] = {}
         self.clients = {name: self.restart_client(name, self.journals[name]) for name in self.honest}
         self.contexts: list[Context] = []
         self.colluding = {}
         self.seq = 0
+        first = fed.base_manifest
+        self.epochs = [("run-1", 1, copy_journal(self.journals[self.colluder]))]
+        self.links = {"run-1": [(first.previous_result, first.adapter_hash)]}
+        self.accepted = defaultdict(set)
 
     def restart_client(self, name, journal):
         self.fed.journals[name] = journal
-        return self.fed.start_client(name)
+        return self.fed.start_client(name, run=self.approved.get(name, "") if name in self.honest else "")
 
-    @rule(data=st.data(), legs=st.integers(1, 5))
+    @precondition(lambda self: len(self.epochs) < 3)
+    @rule(data=st.data(), run=st.sampled_from(["run-1", "run-2"]), by_name=st.booleans())
+    def begin_an_epoch(self, data, run, by_name):
+        """Of this run or another; an operator may even have approved the other one by name."""
+        if by_name:
+            for name in self.honest:
+                self.approved[name] = run
+                self.clients[name] = self.restart_client(name, self.journals[name])
+        number = self.epochs[-1][1] + 1
+        self.journals[self.colluder] = MemoryJournal()
+        parties = dict(self.clients) | {self.colluder: self.restart_client(self.colluder, self.journals[self.colluder])}
+        setup = EpochSetup(self.fed.coordinator, self.fed.signed, run, number)
+        invited = chance(data, self.fed.names, "invited")
+        with contextlib.suppress(FedwardError):
+            for name, invite in setup.invites().items():
+                if name in invited:
+                    with contextlib.suppress(FedwardError):
+                        setup.add_bundle(name, parties[name].key_bundle(invite))
+            for name, bundles in setup.close_bundles().items():
+                setup.add_ciphertexts(name, parties[name].accept_bundles(bundles))
+            for name, ciphertexts in setup.close_ciphertexts().items():
+                setup.add_ack(name, parties[name].accept_ciphertexts(ciphertexts))
+            setup.close()
+            self.epochs.append((run, number, copy_journal(self.journals[self.colluder])))
+            plan = self.fed.local
+            start = (genesis(run, plan.plan_hash, plan.initial_adapter_hash), plan.initial_adapter_hash)
+            self.links.setdefault(run, [start])
+
+    @rule(data=st.data(), legs=st.integers(1, 6))
     def sign_a_manifest(self, data, legs):
         """A new round, a retry, or a twin of an old manifest, shown to everybody and taken through some legs."""
         self.seq += 1
         cohort = tuple(sorted(chance(data, self.fed.names, "cohort")))
-        kind = data.draw(st.sampled_from(["round", "retry", "twin"]), label="kind")
-        if kind == "round" or not self.contexts:
-            latest = max((c.manifest.round for c in self.contexts), default=0)
+        kind = data.draw(st.sampled_from(["round", "again", "retry", "twin"]), label="kind")
+        if kind in ("round", "again") or not self.contexts:
+            run, epoch, _ = data.draw(st.sampled_from([self.epochs[-1]] * 3 + self.epochs), label="epoch")
+            latest = max((c.manifest.round for c in self.contexts if c.manifest.run == run), default=0)
+            latest -= kind == "again" and latest > 0
             threshold = max(1, minimum_threshold(len(cohort), C) + data.draw(st.sampled_from([0, 0, 0, -1])))
             terms = {"round": latest + 1, "attempt": 0, "first_cohort": cohort, "threshold": threshold}
+            previous, adapter = data.draw(st.sampled_from([self.links[run][-1]] * 3 + self.links[run]), label="link")
+            terms |= {"run": run, "epoch": epoch, "previous_result": previous, "adapter_hash": adapter}
         else:
             old = data.draw(st.sampled_from(self.contexts[-2:]), label="of").manifest
             terms = {"round": old.round, "attempt": old.attempt + (kind == "retry")}
-            terms |= {"first_cohort": old.first_cohort, "threshold": old.threshold}
+            terms |= {name: getattr(old, name) for name in ("first_cohort", "threshold", "run", "epoch")}
+            terms |= {"previous_result": old.previous_result, "adapter_hash": old.adapter_hash}
             terms |= {"mechanism": "none" if kind == "retry" else f"twin {self.seq}"}
         manifest = replace(self.fed.base_manifest, seq=self.seq, cohort=cohort, **terms)
         sealed = self.fed.coordinator.seal("manifest", manifest)
@@ -111,6 +163,16 @@ class Adversary(RuleBasedStateMachine):
         if legs >= 5 and chosen.confirms:
             confirms = {n: min(sealed) for n, sealed in chosen.confirms.items()}
             self.send_confirmations(chosen, confirms, chance(data, self.honest, "confirmations to"))
+        if legs >= 6 and chosen.survivors:
+            self.publish(chosen, min(chosen.survivors), False, chance(data, self.honest, "result to"))
+
+    @precondition(lambda self: any(c.survivors for c in self.contexts))
+    @rule(data=st.data(), false=st.booleans())
+    def show_a_result(self, data, false):
+        """The result of any context in which somebody confirmed something, with its sum or another one."""
+        chosen = self.draw_context(data, "survivors")
+        statement = data.draw(st.sampled_from(sorted(chosen.survivors)), label="statement")
+        self.publish(chosen, statement, false, chance(data, self.honest, "to"))
 
     @precondition(lambda self: self.contexts)
     @rule(data=st.data())
@@ -162,22 +224,86 @@ class Adversary(RuleBasedStateMachine):
             with contextlib.suppress(FedwardError):
                 upload = self.client(name, chosen).mask(HeadsAndMail(chosen.ctx, heads, mail).to_bytes())
                 chosen.headers.setdefault(name, set()).add(upload.header)
+                chosen.vectors[upload.header] = upload.vector
+                chosen.heads[heads_hash(chosen.ctx, heads)] = heads
 
     def send_survivors(self, chosen, uploads, names):
         for name in names:
             with contextlib.suppress(FedwardError):
                 sealed = self.client(name, chosen).confirm(Survivors(chosen.ctx, uploads).to_bytes())
                 chosen.confirms.setdefault(name, set()).add(sealed)
-                chosen.survivors[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] = frozenset(uploads)
+                chosen.survivors[Confirm.from_bytes(Envelope.from_bytes(sealed).body).statement] = uploads
 
     def send_confirmations(self, chosen, confirms, names):
         for name in names:
             with contextlib.suppress(FedwardError):
                 sealed = self.clients[name].unmask(Confirmations(chosen.ctx, confirms).to_bytes())
-                shares = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
+                shares = chosen.unmasks[name] = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
                 for kind, dealers in (("b", shares.b), ("R", shares.R)):
                     for dealer in dealers:
                         chosen.revealed[kind, dealer].add(name)
+
+    # --- results ----------------------------------------------------------------------------------
+
+    def publish(self, chosen, statement, false, names):
+        """Signs a result for a confirmed statement and lets ``names`` check, recompute and accept it."""
+        uploads, manifest = chosen.survivors[statement], chosen.manifest
+        total = RingVector.zeros(self.fed.layout)
+        for name in uploads:
+            total.add_(self.fed.vector_for(name, manifest.round))
+        if false:
+            total.buffer[0] ^= 1
+        digest = merkle.root(total.buffer.data)
+        adapter = hashlib.sha256(total.buffer.data).digest()
+        result = Result(
+            run=manifest.run,
+            round=manifest.round,
+            attempt=manifest.attempt,
+            ctx=chosen.ctx,
+            previous=manifest.previous_result,
+            survivors=tuple(sorted(uploads)),
+            sum_digest=digest,
+            transcript=transcript_hash(statement, digest),
+            adapter_hash=manifest.adapter_hash,
+            next_adapter_hash=adapter,
+        )
+        own = self.fed.identities[self.colluder].seal("confirm", Confirm(chosen.ctx, self.colluder, statement))
+        confirms = {name: min(sealed) for name, sealed in chosen.confirms.items()} | {self.colluder: own}
+        witnessed = WitnessedResult(self.fed.coordinator.seal("result", result), chosen.sealed, uploads, confirms)
+        evidence = self.evidence(chosen, uploads)
+        vectors = {name: chosen.vectors[header] for name, header in uploads.items()}
+        for name in names:
+            client = self.clients[name]
+            with contextlib.suppress(FedwardError):
+                ended = client.open_result(witnessed.to_bytes())
+                client.check_sum(ended, evidence, vectors, total)
+                client.accept_result(witnessed.to_bytes(), total, next_adapter_hash=adapter)
+                self.accepted[manifest.run, manifest.round].add((chosen.ctx, digest, false, frozenset(uploads)))
+                link = (result_hash(result.to_bytes()), adapter)
+                if link not in self.links[manifest.run]:
+                    self.links[manifest.run].append(link)
+
+    def evidence(self, chosen, uploads):
+        """What the adversary can show of a context: recovered secrets, and where they lack, inventions."""
+        headers = UploadHeader.from_bytes(Envelope.from_bytes(next(iter(uploads.values()))).body)
+        heads = chosen.heads[headers.heads_hash]
+        dropped = heads.keys() - uploads.keys()
+        replies = dict(chosen.unmasks)
+        live = self.colluding[chosen.ctx]._state.live if chosen.ctx in self.colluding else ()
+        if live and live[0].shares:
+            shares = live[0].shares
+            replies[self.colluder] = UnmaskShares(
+                chosen.ctx,
+                self.colluder,
+                headers.heads_hash,
+                {name: shares[name][:32] for name in uploads if name in shares},
+                {name: shares[name][32:] for name in dropped if name in shares},
+            )
+        b, R = dict.fromkeys(uploads, b"x" * 32), dict.fromkeys(dropped, b"x" * 32)
+        with contextlib.suppress(QuorumError, SecretMismatchError):
+            b, R = recover(chosen.manifest.cohort, chosen.manifest.threshold, (set(uploads), set(dropped)), replies)
+        envelopes = {name: chosen.packages[name].envelope for name in dropped}
+        return SumEvidence(chosen.ctx, heads, envelopes, b, R).to_bytes()
 
     @rule(data=st.data())
     def restart(self, data):
@@ -195,7 +321,16 @@ class Adversary(RuleBasedStateMachine):
         if name in self.honest:
             return self.clients[name]
         if chosen.ctx not in self.colluding:
-            self.colluding[chosen.ctx] = self.restart_client(name, copy_journal(self.journals[name]))
+            manifest = chosen.manifest
+            journal = next(journal for _, number, journal in self.epochs if number == manifest.epoch)
+            state = ClientState.from_bytes(journal.load())
+            # It believes any chain of results.
+            head = (ChainHead(0, manifest.previous_result, manifest.adapter_hash),)
+            if (manifest.previous_result, manifest.adapter_hash) == self.links[manifest.run][0]:
+                head = ()
+            pretended = MemoryJournal()
+            pretended.save(replace(state, seq=0, record=RunRecord(state.record.plan_hash, head=head)).to_bytes())
+            self.colluding[chosen.ctx] = self.restart_client(name, pretended)
         return self.colluding[chosen.ctx]
 
     # --- the oracle: colluders hold one more share of everything -----------------------------------
@@ -224,7 +359,7 @@ class Adversary(RuleBasedStateMachine):
         released = defaultdict(set)
         for chosen in self.contexts:
             if self.recoverable(chosen, "b") & set(self.honest):
-                released[chosen.manifest.round].add(chosen.ctx)
+                released[chosen.manifest.run, chosen.manifest.round].add(chosen.ctx)
         assert all(len(contexts) == 1 for contexts in released.values())
 
     @invariant()
@@ -233,6 +368,15 @@ class Adversary(RuleBasedStateMachine):
             opened = self.recoverable(chosen, "b") & set(self.honest)
             if opened:
                 assert len(opened) >= chosen.manifest.threshold - C >= 2
+
+    @invariant()
+    def never_a_false_sum_believed_nor_two_results_of_one_round(self):
+        for results in self.accepted.values():
+            assert len(results) == 1
+            for ctx, _, false, survivors in results:
+                assert not false
+                (chosen,) = [chosen for chosen in self.contexts if chosen.ctx == ctx]
+                assert survivors & set(self.honest) <= self.recoverable(chosen, "b")
 
 
 def copy_journal(journal):

@@ -165,7 +165,7 @@ def test_the_draw_is_without_repetition_and_in_range(seed, survivors, chunks):
 
 
 def test_every_chunk_is_drawn_with_the_probability_that_is_documented():
-    """16 M parameters, eight survivors: 128 of 977 chunks; 60 hospitals draw each chunk about 8 times, five sigma is 13."""
+    """16 M parameters, eight survivors: 60 hospitals draw each of 977 chunks about 8 times, five sigma is 13."""
     ended = _Ended(64_000_000, 8)
     counts = np.zeros(977, int)
     for number in range(60):
