@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
 import cbor2
@@ -105,6 +106,13 @@ def _check_shape(value: object, depth: int) -> None:
         _check_shape(item, depth + 1)
 
 
+@lru_cache(maxsize=256)
+def _framed_label(label: str) -> bytes:
+    """A domain label with its length before it; labels are constants of the code."""
+    raw = f"fedward/v1/{label}".encode()
+    return len(raw).to_bytes(8, "big") + raw
+
+
 def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
     """SHA-256 over a domain label and length-prefixed parts; injective in (label, parts).
 
@@ -112,8 +120,8 @@ def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
         label: the domain, without the common prefix ``fedward/v1/``.
         parts: bytes as they are, text as UTF-8, integers as 8 bytes big-endian (unsigned).
     """
-    pieces: list[bytes] = []
-    for part in (f"fedward/v1/{label}", *parts):
+    pieces: list[bytes] = [_framed_label(label)]
+    for part in parts:
         raw = part.encode() if isinstance(part, str) else part.to_bytes(8, "big") if isinstance(part, int) else part
         pieces += (len(raw).to_bytes(8, "big"), raw)
     return hashlib.sha256(b"".join(pieces)).digest()

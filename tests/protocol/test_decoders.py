@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
 from fedward.messages import MalformedMessageError, decode, encode
-from fedward.privacy.secagg import messages
+from fedward.privacy.secagg import messages, schema
 from fedward.privacy.secagg.attempt_state import ServerState
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.roster import Roster, SignedRoster, verify_roster
@@ -91,6 +91,22 @@ def test_caps_hold_on_both_sides():
         messages.UnmaskShares.from_bytes(
             encode({"ctx": b"c" * 32, "site": "hospital-0", "heads_hash": b"h" * 32, "b": crowd, "R": {}})
         )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"a": b"x" * 31}, {"a": b"x" * 33}, {"a": "x" * 32}, {"a": 1}, {"A": b"x" * 32}, {"": b"x" * 32}],
+)
+def test_a_map_is_refused_for_one_bad_entry_whatever_was_accepted_before(bad):
+    check = schema.Map(schema.DIGEST)
+    good = {"b": b"y" * 32, "c": b"z" * 32}
+    for _ in range(2):
+        assert check.load(good) == check.dump(good) == good
+        assert list(check.load({"c": b"z" * 32, "b": b"y" * 32})) == ["b", "c"]
+        for call in (check.load, check.dump):
+            with pytest.raises(MalformedMessageError):
+                call(good | bad)
+    assert check.load({}) == {}
 
 
 def test_unknown_and_missing_keys_are_refused():
