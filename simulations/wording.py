@@ -67,6 +67,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def rate(value: float) -> str:
+    """A share in percent with two decimals: ``0.42 %``."""
+    return f"{100 * value:.2f} %"
+
+
 def certainty(epsilon_spent: float) -> str:
     """How sure an observer can become that a patient took part, starting from a coin flip.
 

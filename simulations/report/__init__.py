@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from fedward.simulations import wording
+from fedward.simulations.audit.document import AuditDocument
 from fedward.simulations.report.view import View
 from fedward.simulations.result import RunResult, write_atomically
 
@@ -24,8 +25,8 @@ REPORT_FILE = "report.html"
 _FOLDER = resources.files(__name__)
 
 
-def render(result: RunResult) -> str:
-    """Returns the whole HTML page of ``result``; the same result gives the same bytes."""
+def render(result: RunResult, *, audit: AuditDocument | None = None) -> str:
+    """Returns the whole HTML page of ``result``, and of its audit if given; the same input gives the same bytes."""
     style = (_FOLDER / "style.css").read_text(encoding="utf-8")
     # Browsers hash the text between the tags, so the template must add no white space around it.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -41,18 +42,21 @@ def render(result: RunResult) -> str:
         size=wording.size,
         duration=wording.duration,
         certainty=wording.certainty,
+        rate=wording.rate,
         task=wording.task_name,
         counted=wording.counted,
     )
     template = environment.from_string((_FOLDER / "template.html").read_text(encoding="utf-8"))
     style_markup = Markup(style)  # noqa: S704  (our own file, and escaping would change its hash)
-    return template.render(result=result, view=View(result), style=style_markup, style_hash=digest).lstrip()
+    return template.render(
+        result=result, audit=audit, view=View(result), style=style_markup, style_hash=digest
+    ).lstrip()
 
 
-def write_report(result: RunResult, folder: Path) -> Path:
+def write_report(result: RunResult, folder: Path, *, audit: AuditDocument | None = None) -> Path:
     """Writes ``report.html`` into ``folder`` atomically and returns its path.
 
     Raises:
         ResultWriteError: the folder or disk refuses.
     """
-    return write_atomically(folder / REPORT_FILE, render(result))
+    return write_atomically(folder / REPORT_FILE, render(result, audit=audit))

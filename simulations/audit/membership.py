@@ -1,0 +1,137 @@
+"""Membership inference on the adapter of a run: its training patients against its evaluation patients.
+
+Both populations come from the same hospitals by a split that depends on the patient alone, so whatever tells them apart
+is memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.adapter import Vector
+from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.registry import ModelFiles
+from fedward.client.records import Records
+from fedward.client.training import predict
+from fedward.plan import Plan
+from fedward.privacy.audit import Roc, offline_lira, roc
+from fedward.privacy.stream import SecureStream
+from fedward.simulations.audit.canaries import PREFIX
+from fedward.simulations.audit.document import AttackFinding, LowRateFinding, MembershipFinding
+from fedward.simulations.compare import EvaluationSet, train_apart
+from fedward.simulations.parties import EncodedSite
+from fedward.simulations.scenario import SpeedConfig
+from fedward.simulations.terminal import RunDisplay
+
+LOSS_ATTACK = "loss threshold"
+LIRA_ATTACK = "likelihood ratio, reference models (LiRA, offline)"
+PAIRS = 2
+"""Pairs of reference models; the two of a pair train on complementary halves of all patients."""
+
+
+def membership(
+    model: AdapterModel,
+    adapter: Vector,
+    sites: Sequence[EncodedSite],
+    plan: Plan,
+    files: ModelFiles,
+    speed: SpeedConfig,
+    display: RunDisplay,
+) -> MembershipFinding:
+    """Attacks ``adapter`` with a loss threshold (Yeom et al. 2018) and with reference models (Carlini et al. 2022).
+
+    Args:
+        model: to hold the adapter.
+        adapter: of the audited run.
+        sites: the records of its hospitals; canaries among them are left out.
+        plan: how the run was trained; the reference models are trained alike, on all hospitals' patients together.
+        files: the base model.
+        speed: threads and micro-batches.
+        display: shows one step per reference model.
+    """
+    parts = [_without_canaries(site.train) for site in sites] + [site.evaluation for site in sites]
+    everybody = Records.pool(parts)
+    trained_by_run = np.repeat([True, False], [sum(map(len, parts[: len(sites)])), sum(map(len, parts[len(sites) :]))])
+    member = trained_by_run[everybody.order]
+    target = _confidence(predict(model, adapter, everybody), everybody)
+    halves = _halves(len(everybody), SecureStream.from_os())
+    references = _references(everybody, halves, plan, files, speed, display, hospitals=len(sites))
+    attacks = {LOSS_ATTACK: target, LIRA_ATTACK: offline_lira(target, references, halves)}
+    return MembershipFinding(
+        members=int(member.sum()),
+        others=int((~member).sum()),
+        reference_models=len(halves),
+        attacks=tuple(_finding(name, roc(score[member], score[~member])) for name, score in attacks.items()),
+    )
+
+
+def _references(
+    everybody: Records,
+    halves: NDArray[np.bool_],
+    plan: Plan,
+    files: ModelFiles,
+    speed: SpeedConfig,
+    display: RunDisplay,
+    *,
+    hospitals: int,
+) -> NDArray[np.float64]:
+    """Logit confidence of everybody's outcome under a model trained on each half, ``[k, n]``."""
+    audience = EvaluationSet(everybody, np.zeros(len(everybody), np.int64))
+
+    def train(half: NDArray[np.bool_]) -> NDArray[np.float64]:
+        records, stream = chosen(everybody, np.flatnonzero(half)), SecureStream.from_os()
+        found = train_apart(records, audience, plan, files, stream, hospitals=hospitals, microbatch=speed.microbatch)
+        return _confidence(found, everybody)
+
+    display.phase("reference models", len(halves))
+    rows = []
+    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
+        for row in pool.map(train, halves):
+            rows.append(row)
+            display.advance()
+    return np.stack(rows)
+
+
+def chosen(records: Records, rows: NDArray[np.int64]) -> Records:
+    """Some of ``records``, in the order of ``rows`` (ascending), as a population of their own."""
+    _, patients = np.unique(records.patients[rows], return_inverse=True)
+    return Records(
+        inputs=records.inputs.chosen(rows),
+        labels=records.labels[rows],
+        patients=patients.astype(np.int64),
+        names=tuple(records.names[row] for row in rows),
+        order=np.arange(len(rows), dtype=np.int64),
+    )
+
+
+def _without_canaries(records: Records) -> Records:
+    return chosen(
+        records, np.array([i for i, name in enumerate(records.names) if not name.startswith(PREFIX)], np.int64)
+    )
+
+
+def _halves(count: int, stream: SecureStream) -> NDArray[np.bool_]:
+    """Who trains each reference model, bool ``[2 PAIRS, count]``; everybody is left out of half of the models."""
+    halves = np.zeros((2 * PAIRS, count), np.bool_)
+    for pair in range(PAIRS):
+        first = np.argsort(stream.uint64(count), kind="stable")[: count // 2]
+        halves[2 * pair, first] = True
+        halves[2 * pair + 1] = ~halves[2 * pair]
+    return halves
+
+
+def _confidence(probabilities: NDArray[np.float64], records: Records) -> NDArray[np.float64]:
+    """Log odds that the model gives to what happened; falls as the loss grows."""
+    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+    logits = np.log(p) - np.log1p(-p)
+    return np.asarray(np.where(records.labels > 0.5, logits, -logits), dtype=np.float64)
+
+
+def _finding(name: str, found: Roc) -> AttackFinding:
+    low = tuple(LowRateFinding(**asdict(point)) for point in found.low)
+    return AttackFinding(attack=name, auc=found.auc, auc_interval=found.interval, low=low)

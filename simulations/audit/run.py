@@ -1,0 +1,221 @@
+"""``fedward audit RUN``: from the folder of a finished run to its ``audit.json`` and a report that shows it."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+import fedward
+from fedward.adapter import Vector
+from fedward.client.models.adapter_files import adapter_files_hash, load_adapter
+from fedward.client.models.adapter_model import AdapterModel, get_vector
+from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.records import Records
+from fedward.errors import ConfigError, IntegrityError
+from fedward.plan import Plan
+from fedward.privacy.audit import canary_bound
+from fedward.privacy.audit.canaries import guesses_for
+from fedward.privacy.stream import SecureStream
+from fedward.simulations.audit.canaries import Canaries, canary_scores, make_canaries
+from fedward.simulations.audit.document import AuditDocument, CanaryFinding, write_audit
+from fedward.simulations.audit.membership import chosen, membership
+from fedward.simulations.budget import RunBudget
+from fedward.simulations.federation import Outcome, federate
+from fedward.simulations.planning import make_plan
+from fedward.simulations.report import write_report
+from fedward.simulations.result import RunResult, read_result
+from fedward.simulations.run import SCENARIO_FILE
+from fedward.simulations.scenario import Scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import SiteData, make_sites
+from fedward.simulations.terminal import RunDisplay
+
+CANARIES = 100
+NUISANCE = 200
+"""Evaluation patients whose gradients stand for those of everybody else."""
+
+
+class NotAuditableError(ConfigError):
+    """The run cannot be audited: it promises nothing, or it cannot be made again as it was."""
+
+    code = "FW-AUDIT-002"
+    default_fix = "Run the scenario again with this version of fedward and audit the new result."
+
+
+class CertificateRefutedError(IntegrityError):
+    """An audit found that a run leaks more than its certificate allows."""
+
+    code = "FW-AUDIT-003"
+    default_fix = "Do not share the adapter; run `fedward audit --self-test` and report both results."
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A finished run, read back and made ready to be trained again."""
+
+    result: RunResult
+    scenario: Scenario
+    plan: Plan
+    files: ModelFiles
+    model: AdapterModel
+    adapter: Vector
+    epsilon: float
+    delta: float
+
+
+def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) -> AuditDocument:
+    """Audits the run in ``folder``, writes ``audit.json`` into it and renews its report.
+
+    The training is repeated with the same plan and fresh noise; what it produces is thrown away. ``audit.json`` holds
+    exact statistics of the hospitals' patients, as ``result.json`` does: both belong to the simulation.
+
+    Args:
+        folder: as ``fedward simulate`` left it.
+        canaries: how many canaries to draw, of which about half take part.
+        display: shows the progress.
+
+    Raises:
+        ResultFileError: the folder holds no result.
+        NotAuditableError: the run is not private, or cannot be made again.
+        DataError: the run's data are not on this machine.
+    """
+    began = time.monotonic()
+    audited = read_run(folder)
+    torch.set_num_threads(audited.scenario.speed.torch_threads)
+    sites = hospitals_of(audited)
+    with display:
+        display.start(
+            f"audit of {audited.plan.name}",
+            hospitals=len(sites),
+            rounds=audited.plan.training.rounds,
+            epsilon=audited.epsilon,
+        )
+        birds = make_canaries(
+            sites,
+            canaries,
+            SecureStream.from_os(),
+            plan=audited.plan,
+            files=audited.files,
+            model=audited.model,
+        )
+        outcome = train_again(audited, birds.insert(sites), display)
+        found = canary_finding(audited, birds, outcome)
+        attacks = membership(
+            audited.model,
+            audited.adapter,
+            outcome.sites,
+            audited.plan,
+            audited.files,
+            audited.scenario.speed,
+            display,
+        )
+    document = AuditDocument(
+        fedward_version=fedward.__version__,
+        created=datetime.now(UTC),
+        adapter_sha256=audited.result.adapter_sha256,
+        epsilon_certified=audited.epsilon,
+        delta=audited.delta,
+        canaries=found,
+        membership=attacks,
+        seconds=time.monotonic() - began,
+    )
+    write_audit(document, folder)
+    write_report(audited.result, folder, audit=document)
+    return document
+
+
+def read_run(folder: Path) -> Audited:
+    """Reads a run back and derives its plan again.
+
+    Raises:
+        ResultFileError: the folder holds no result.
+        NotAuditableError: not private, or the plan that comes out is not the one that was run.
+    """
+    result = read_result(folder)
+    privacy = result.privacy
+    if not privacy.private or privacy.epsilon_max is None or privacy.delta is None:
+        raise NotAuditableError(
+            "The run is NON-PRIVATE, so there is no promise to audit.", fix="Audit a run with differential privacy."
+        )
+    scenario = read_scenario(folder)
+    files = resolve(scenario.model)
+    plan = make_plan(scenario, files)
+    steps = plan.training.rounds * plan.training.local_steps
+    same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
+        plan.privacy.noise_multiplier,
+        plan.privacy.clip,
+        steps,
+        files.sha256,
+    )
+    if not same:
+        raise NotAuditableError("The plan of this run comes out otherwise with this version of fedward.")
+    model = load_adapter(folder / "adapter", base=files)
+    if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
+        raise NotAuditableError("The adapter in the folder is not the one of its result.")
+    return Audited(result, scenario, plan, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
+
+
+def read_scenario(folder: Path) -> Scenario:
+    """Reads the scenario that ``fedward simulate`` left beside the result.
+
+    Raises:
+        NotAuditableError: none, or not one of this version.
+    """
+    try:
+        return Scenario.model_validate_json((folder / SCENARIO_FILE).read_bytes()).check()
+    except (OSError, ValidationError) as error:
+        raise NotAuditableError(f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.") from error
+
+
+def hospitals_of(audited: Audited) -> list[SiteData]:
+    """The run's hospitals, drawn or read again.
+
+    Raises:
+        DataError: the data are not on this machine.
+        NotAuditableError: they are not those of the run.
+    """
+    sites = make_sites(audited.scenario, audited.plan)
+    now = [(site.name, len(site.train), len(site.evaluation)) for site in sites]
+    then = [(row.name, row.train_patients, row.evaluation_patients) for row in audited.result.hospitals]
+    if now != then:
+        raise NotAuditableError("The hospitals' patients are not those of the run.", fix="Restore the run's data.")
+    return sites
+
+
+def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) -> Outcome:
+    """The run's federation over ``sites`` with fresh noise; its ledgers are thrown away like its adapter."""
+    plan = audited.plan
+    with tempfile.TemporaryDirectory(prefix="fedward-audit-") as state:
+        budget = RunBudget(plan, f"audit-{secrets.token_hex(8)}", Path(state), cap=plan.privacy.epsilon)
+        return federate(plan, sites, audited.files, Randomness(None), audited.scenario.speed, display, budget=budget)
+
+
+def canary_finding(audited: Audited, canaries: Canaries, outcome: Outcome) -> CanaryFinding:
+    """Guesses which canaries took part and bounds epsilon."""
+    plan, model = audited.plan, outcome.model
+    records = Records.encode(canaries.examples, audited.files, model, max_tokens=plan.adapter.max_tokens)
+    others = Records.pool([site.evaluation for site in outcome.sites])
+    population = chosen(others, np.linspace(0, len(others) - 1, min(NUISANCE, len(others)), dtype=np.int64))
+    scores = canary_scores(
+        outcome.adapters[: plan.training.rounds + 1],
+        model,
+        records,
+        population,
+        plan,
+        parties=len(outcome.sites) if plan.privacy.placement == "local" else 1,
+    )
+    bound = canary_bound(
+        canaries.included[records.order],
+        scores,
+        delta=audited.delta,
+        guesses=guesses_for(len(records)),
+    )
+    return CanaryFinding(hospital=canaries.hospital, included=int(canaries.included.sum()), **asdict(bound))
