@@ -11,47 +11,36 @@ hospitals answer with the bytes they stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.errors import QuorumError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import merkle
 from fedward.privacy.secagg.attempt_state import Leg, RoundRecord
 from fedward.privacy.secagg.blame import Blame, Dispute, leave_out, pair_disputes, wrong_shares
 from fedward.privacy.secagg.encoding import RingVector
-from fedward.privacy.secagg.identity import Envelope, open_sealed
 from fedward.privacy.secagg.journal import Journal
-from fedward.privacy.secagg.kdf import confirm_statement
 from fedward.privacy.secagg.layout import LayoutError, VectorLayout
 from fedward.privacy.secagg.messages import (
     Complaint,
     Confirm,
-    Confirmations,
-    HeadsAndMail,
-    Manifest,
-    PackageHead,
     SharePackage,
     SumEvidence,
-    Survivors,
     UnmaskShares,
     UploadHeader,
     WitnessedResult,
 )
 from fedward.privacy.secagg.package import open_head
 from fedward.privacy.secagg.recovery import recover
-from fedward.privacy.secagg.refusals import BlamedRefused, LegOrderRefused, RefusalError, ReplyRefused, RoundLostError
-from fedward.privacy.secagg.transcript import envelope_hash, head_list, heads_hash, mail_hash, transcript_hash
+from fedward.privacy.secagg.refusals import LegOrderRefused, RefusalError, ReplyRefused, RoundLostError
+from fedward.privacy.secagg.standing import Standing
+from fedward.privacy.secagg.transcript import envelope_hash, head_list, mail_hash, transcript_hash
 from fedward.privacy.secagg.unmasking import PairSeedMismatchError, SecretMismatchError, removal_seeds
-from fedward.privacy.secagg.verify import survivor_digests
 
 _SUM = "sum"
-_Reply = TypeVar("_Reply", UploadHeader, Complaint, UnmaskShares)
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class RoundSum:
     transcript: bytes
 
 
-class Attempt:
+class Attempt(Standing):
     """The live attempt; made by :class:`~fedward.privacy.secagg.server.SecAggServer`.
 
     Args:
@@ -88,46 +77,16 @@ class Attempt:
         *,
         threads: int = 1,
     ) -> None:
-        self._keys, self._record, self._journal, self._save, self._threads = keys, record, journal, save, threads
-        self.manifest = Manifest.from_bytes(Envelope.from_bytes(record.manifest).body)
+        super().__init__(keys, record, save)
+        self._journal, self._threads = journal, threads
         self.layout = VectorLayout.from_value(self.manifest.segments)
         self._packages: dict[str, SharePackage] = {}
-        self._opened: dict[str, PackageHead] = {}
-        self._digests: dict[str, bytes] = {}
         self._uploads: dict[str, bytes] = {}
         self._confirms: dict[str, bytes] = {}
         self._unmasks: dict[str, UnmaskShares] = {}
         self._sum = RingVector.zeros(self.layout)
         self._finished: RoundSum | None = None
         self._secrets: tuple[dict[str, bytes], dict[str, bytes]] | None = None
-
-    @property
-    def leg(self) -> Leg:
-        """The leg whose replies are awaited."""
-        return Leg(self._record.leg)
-
-    @property
-    def blames(self) -> tuple[Blame, ...]:
-        """Hospitals proven to have lied in this attempt."""
-        return self._record.blames
-
-    @property
-    def disputes(self) -> tuple[Dispute, ...]:
-        """Pairs that contradict each other in this round."""
-        return self._record.disputes
-
-    def requests(self) -> dict[str, bytes]:
-        """Returns the live leg's message for every hospital that is asked in it."""
-        record, ctx = self._record, self._record.ctx
-        if self.leg is Leg.PACKAGES:
-            return dict.fromkeys(self.manifest.cohort, record.manifest)
-        if self.leg is Leg.UPLOADS:
-            return {to: HeadsAndMail(ctx, record.heads, mail).to_bytes() for to, mail in record.mail.items()}
-        if self.leg is Leg.CONFIRMS:
-            return dict.fromkeys(record.uploads, Survivors(ctx, record.uploads).to_bytes())
-        if self.leg is Leg.UNMASK:
-            return dict.fromkeys(record.uploads, Confirmations(ctx, record.confirms).to_bytes())
-        return {}
 
     # --- leg 1 ------------------------------------------------------------------------------------
 
@@ -332,63 +291,3 @@ class Attempt:
             raise RoundLostError("Two hospitals committed to different pair seeds.") from error
         self._secrets = secrets
         return seeds
-
-    # --- helpers of every leg ---------------------------------------------------------------------
-
-    @cached_property
-    def _heads(self) -> dict[str, PackageHead]:
-        return {  # parsed when they came, unless the coordinator restarted since
-            site: self._opened.get(site) or PackageHead.from_bytes(Envelope.from_bytes(head).body)
-            for site, head in self._record.heads.items()
-        }
-
-    @cached_property
-    def _heads_hash(self) -> bytes:
-        return heads_hash(self._record.ctx, self._record.heads)
-
-    @cached_property
-    def _statement(self) -> bytes:
-        digests = self._digests  # checked when they came, unless the coordinator restarted since
-        if digests.keys() != self._record.uploads.keys():
-            digests = survivor_digests(self._keys, self._record.ctx, self._heads_hash, self._record.uploads)
-        return confirm_statement(self._record.ctx, self._heads_hash, digests.items())
-
-    def _expect(self, leg: Leg, site: str | None = None, asked: Container[str] = ()) -> None:
-        if self.leg is not leg:
-            raise LegOrderRefused("The round is in another leg.")
-        if site is not None and site not in asked:
-            raise ReplyRefused("A reply comes from a hospital that was not asked.")
-
-    def _require(self, count: int) -> None:
-        if count < self.manifest.threshold:
-            raise QuorumError("Fewer hospitals answered than the threshold of the round.")
-
-    def _open(self, kind: str, site: str, sealed: bytes) -> bytes:
-        return open_sealed(kind, sealed, self._keys[site], ReplyRefused)
-
-    def _parse(self, kind: str, message: type[_Reply], site: str, sealed: bytes) -> _Reply:
-        """Opens a sealed reply of the live context; every failure is the reply's."""
-        try:
-            parsed = message.from_bytes(self._open(kind, site, sealed))
-        except MalformedMessageError as error:
-            raise ReplyRefused(f"A {kind} message is malformed.") from error
-        if (parsed.ctx, parsed.site) != (self._record.ctx, site):
-            raise ReplyRefused(f"A {kind} message is for another context or hospital.")
-        return parsed
-
-    def _commit(self, **changes: Any) -> None:
-        record = replace(self._record, **changes)
-        self._save(record)
-        self._record = record
-
-    def _next_leg(self, leg: Leg, **changes: Any) -> dict[str, bytes]:
-        self._commit(leg=leg.value, **changes)
-        return self.requests()
-
-    def _blame(self, site: str, reason: str, *evidence: bytes) -> None:
-        self._add_blame(Blame(site, reason, evidence))
-        raise BlamedRefused(f"{site} contradicted its own signature.")
-
-    def _add_blame(self, blame: Blame) -> None:
-        if blame.site not in {known.site for known in self._record.blames}:
-            self._commit(blames=(*self._record.blames, blame))

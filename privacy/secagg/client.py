@@ -1,6 +1,7 @@
 """A hospital's side of secure aggregation: the rules that protect its delta, leg by leg.
 
-Read this file and ``acceptance.py`` to check the security argument. Four rules carry it:
+Read this file, ``acceptance.py`` and ``release.py`` to check the security argument, and ``results.py`` for what is
+believed afterwards. Four rules carry it:
 
 1. *One live context.* Accepting a manifest gives up everything of the context before, durably; a leg
    that names any other context is refused. No old attempt can be opened beside a new one.
@@ -19,15 +20,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.secagg import audit, epoch, merkle, package, release, results, verify
+from fedward.privacy.secagg import epoch, merkle, package, release
 from fedward.privacy.secagg.acceptance import check_manifest
 from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.following import ResultFollower
 from fedward.privacy.secagg.identity import Identity, open_sealed
 from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.kdf import context
@@ -42,17 +44,14 @@ from fedward.privacy.secagg.messages import (
 )
 from fedward.privacy.secagg.policy import LocalPolicy, Party
 from fedward.privacy.secagg.refusals import (
-    EvidenceRefused,
     LegOrderRefused,
     ManifestSignatureRefused,
-    OldContextRefused,
     SecondConfirmRefused,
     SecondUnmaskRefused,
     VectorRefused,
 )
 from fedward.privacy.secagg.roster import require_own_approval
-from fedward.privacy.secagg.state import ChainHead, ClientState, Confirmed, LiveRound, RunRecord, recall, remember
-from fedward.privacy.secagg.verify import EndedRound
+from fedward.privacy.secagg.state import ClientState, LiveRound, recall, remember
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class MaskedUpload:
     vector: NDArray[np.uint8]
 
 
-class SecAggClient:
+class SecAggClient(ResultFollower):
     """One hospital in one federation, as a state machine over its journal.
 
     Args:
@@ -102,22 +101,8 @@ class SecAggClient:
     ) -> None:
         verified = require_own_approval(roster, identity)
         policy.check_roster(verified)
-        self._party = Party(identity, verified, policy, random, clock)
-        self._journal, self._threads = journal, threads
-        self._parsed: tuple[bytes, Manifest] | None = None
-        saved = journal.load()
-        self._state = ClientState() if saved is None else ClientState.from_bytes(saved)
-        self._forget_vectors()
-
-    @property
-    def live(self) -> Manifest | None:
-        """The manifest of the live context, also after a restart; None before the first."""
-        return self._live_manifest()
-
-    @property
-    def head(self) -> ChainHead | None:
-        """The last result of the run that was accepted, also after a restart; None before the first."""
-        return self._state.record.head[0] if self._state.record.head else None
+        super().__init__(Party(identity, verified, policy, random, clock), journal)
+        self._threads = threads
 
     # --- leg 0 ------------------------------------------------------------------------------------
 
@@ -288,121 +273,3 @@ class SecAggClient:
         done = replace(live, b=b"", R=b"", shares={}, unmasked=True, answers=answers)
         self._save(replace(self._state, live=(done,), vector="", record=self._recorded(done)))
         return reply
-
-    # --- leg 5, with the next manifest ------------------------------------------------------------
-
-    def round_of(self, result: bytes) -> int:
-        """Returns the round a result speaks of, after checking the coordinator's signature and nothing else.
-
-        Raises:
-            ResultSignatureRefused: not signed by the coordinator.
-        """
-        return results.round_of(self._party, result)
-
-    def open_result(self, result: bytes) -> EndedRound:
-        """Checks who confirmed a round and that nothing contradicts it; a hospital that was absent does the same.
-
-        A hospital that missed rounds is given their results in order.
-
-        Raises:
-            ResultSignatureRefused, ChainRefused, WitnessRefused, ResultRefused, EquivocationRefused and others: see
-                :func:`~fedward.privacy.secagg.results.open_result`.
-        """
-        return results.open_result(self._party, self._state, result)
-
-    def check_sum(
-        self, ended: EndedRound, evidence: bytes, vectors: Mapping[str, NDArray[np.uint8]], ring_sum: RingVector
-    ) -> None:
-        """Recomputes the sum of a round from the survivors' masked vectors.
-
-        Raises:
-            EvidenceRefused: evidence or vectors are not what was signed.
-            FalseSumRefused: the sum is another one.
-        """
-        verify.check_sum(self._party.roster.roster.keys, ended, evidence, vectors, ring_sum)
-
-    def challenge(self, result: bytes) -> tuple[int, ...]:
-        """Chooses the chunks of a large sum that :meth:`check_chunks` will want, after the result was signed.
-
-        From here on no other result is accepted in the place of this one, nor a manifest that ignores it.
-
-        Raises:
-            RefusalError: see :meth:`open_result`.
-        """
-        ended = self.open_result(result)
-        record = audit.challenge(self._state.record, ended, self._party.random)
-        self._save(replace(self._state, record=record))
-        return audit.chosen(record, ended)
-
-    def check_chunks(
-        self,
-        ended: EndedRound,
-        evidence: bytes,
-        chunks: Mapping[int, Mapping[str, verify.Chunk]],
-        ring_sum: RingVector,
-    ) -> None:
-        """Recomputes the chunks that were chosen; by index, then by survivor.
-
-        Raises:
-            LegOrderRefused: no chunks of this sum were chosen.
-            EvidenceRefused: evidence or chunks are not what was signed, or a chosen chunk is missing.
-            FalseSumRefused: the sum is another one.
-        """
-        if tuple(sorted(chunks)) != audit.chosen(self._state.record, ended):
-            raise EvidenceRefused("The chunks are not those this hospital asked for.")
-        verify.check_chunks(self._party.roster.roster.keys, ended, evidence, chunks, ring_sum)
-
-    def accept_result(self, result: bytes, ring_sum: RingVector, *, next_adapter_hash: bytes) -> None:
-        """Adds a round's result to the chain of results this hospital has checked, and closes its round.
-
-        Call :meth:`check_sum` or :meth:`check_chunks` before. The strategy's update is recomputed by the caller,
-        who passes the hash of what came out (or of the broadcast bytes, where the strategy allows a tolerance and
-        they lie within it).
-
-        Args:
-            result: the coordinator's result with its confirmations.
-            ring_sum: the published sum.
-            next_adapter_hash: hash of the adapter as the caller recomputed it.
-
-        Raises:
-            RefusalError: see :func:`~fedward.privacy.secagg.results.accept`.
-        """
-        self._save(results.accept(self._party, self._state, result, ring_sum, next_adapter_hash))
-
-    # --- state ------------------------------------------------------------------------------------
-
-    def _live_manifest(self) -> Manifest | None:
-        return self._manifest_of(self._state.live[0]) if self._state.live else None
-
-    def _manifest_of(self, live: LiveRound) -> Manifest:
-        """The parsed manifest of a round; parsing it again in every leg would cost more than the checks."""
-        if self._parsed is None or self._parsed[0] != live.manifest:
-            self._parsed = (live.manifest, Manifest.from_bytes(live.manifest))
-        return self._parsed[1]
-
-    def _live_round(self, ctx: bytes) -> LiveRound:
-        if not self._state.live or self._state.live[0].ctx != ctx:
-            raise OldContextRefused("The leg names a context that is not the live one.")
-        return self._state.live[0]
-
-    def _recorded(self, live: LiveRound) -> RunRecord:
-        """What stays of the live round when its context is given up: no result may contradict it."""
-        manifest = self._manifest_of(live)
-        entry = Confirmed(manifest.round, manifest.attempt, live.ctx, live.statement, live.unmasked)
-        return self._state.record.confirms(entry)
-
-    def _save_live(self, live: LiveRound) -> None:
-        self._save(replace(self._state, live=(live,)))
-
-    def _save(self, state: ClientState) -> None:
-        if state is self._state:
-            return
-        self._journal.save(state.to_bytes())
-        dropped = self._state.vector and not state.vector
-        self._state = state
-        if dropped:
-            self._forget_vectors()
-
-    def _forget_vectors(self) -> None:
-        """Erases vectors that the state no longer names, also after a crash between the two writes."""
-        self._journal.keep_only((self._state.vector,) if self._state.vector else ())

@@ -131,6 +131,7 @@ def test_a_result_without_the_words_of_t_hospitals_is_refused_by_an_absent_one(a
     show(forger.invent({**mine, colluder: honest[colluder]}))
     show(forger.invent(honest, confirmers=[colluder]))
     show(forger.invent(honest, survivors=fed.names[1:4]))
+    show(forger.invent(honest, survivors=fed.names, attempt=1, cohort=fed.names[1:]))
     show(forger.invent(honest, survivors=fed.names[1:5], confirmers=[*fed.names[1:4], "hospital-0"]))
     invented = forger.invent(honest)
     show(
@@ -302,6 +303,18 @@ def test_a_round_is_closed_by_its_result_for_those_who_missed_it_too(absent):
     again = fed.forge(attempt.manifest, seq=9, adapter_hash=NEXT, previous_result=head.result_hash)
     refused("FW-SECAGG-031", client.accept_manifest, again)
     refused("FW-SECAGG-031", client.accept_manifest, fed.forge(attempt.manifest, attempt=1, seq=9))
+
+
+def test_a_round_is_closed_for_those_who_confirmed_it_and_were_not_asked_for_shares(federation):
+    """A retry that continues from the round's own result would have it summed twice."""
+    fed = federation(5)
+    slow = "hospital-3"
+    attempt = fed.server.begin_round(fed.terms(1))
+    total = fed.run(attempt, {4: {slow}})
+    client, genuine = fed.clients[slow], fed.server.publish(NEXT)
+    client.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
+    onward = {"adapter_hash": NEXT, "previous_result": client.head.result_hash}
+    refused("FW-SECAGG-031", client.accept_manifest, fed.forge(attempt.manifest, attempt=1, seq=9, **onward))
 
 
 def test_a_second_successor_of_one_result_is_refused(absent):
