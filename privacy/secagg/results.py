@@ -59,7 +59,10 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
         EquivocationRefused: it contradicts what this hospital confirmed, released or was shown.
     """
     message = WitnessedResult.from_bytes(data)
-    result, digest = _signed(party, message)
+    return _checked(party, state, message, *_signed(party, message))
+
+
+def _checked(party: Party, state: ClientState, message: WitnessedResult, result: Result, digest: bytes) -> EndedRound:
     _check_link(party, state, result)
     live = state.live[0] if state.live else None
     own = live is not None and live.unmasked and live.ctx == result.ctx
@@ -79,10 +82,11 @@ def accept(
         ReplayedUpdateRefused: the next adapter is not the recomputed one.
         RefusalError: see :func:`open_result`.
     """
-    _, digest = _signed(party, WitnessedResult.from_bytes(data))
+    message = WitnessedResult.from_bytes(data)
+    result, digest = _signed(party, message)
     if state.record.head and state.record.head[0].result_hash == digest:
         return state
-    ended = open_result(party, state, data)
+    ended = _checked(party, state, message, result, digest)
     if ring_sum.layout != ended.layout or merkle.root(ring_sum.buffer.data) != ended.result.sum_digest:
         raise ResultRefused("The published sum is not the one the result names.")
     if ended.result.next_adapter_hash != next_adapter_hash:
