@@ -153,7 +153,14 @@ def test_a_second_journal_in_one_process_is_refused_until_the_first_is_closed_or
 
 def test_a_program_that_was_started_does_not_keep_the_lock(tmp_path):
     journal = FileJournal(tmp_path, KEY)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
+    ) as child:
+        # The kernel closes descriptors a moment after it lets the parent of a vfork go on.
+        assert child.stdout.readline() == b"up\n"
         journal.close()
         FileJournal(tmp_path, KEY).close()
         child.communicate(b"\n")
