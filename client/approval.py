@@ -31,7 +31,9 @@ def base_model_hash(plan: Plan) -> bytes:
     return bytes.fromhex(plan.base_model_sha256)
 
 
-def local_policy(plan: Plan, model: AdapterModel, *, hospitals: int, colluders: int, min_cohort: int) -> LocalPolicy:
+def local_policy(
+    plan: Plan, model: AdapterModel, *, hospitals: int, colluders: int, min_cohort: int, run: str = ""
+) -> LocalPolicy:
     """What a hospital enforces once it has approved ``plan``.
 
     Args:
@@ -40,6 +42,7 @@ def local_policy(plan: Plan, model: AdapterModel, *, hospitals: int, colluders: 
         hospitals: size of the roster.
         colluders: c of the roster.
         min_cohort: smallest first cohort this hospital accepts.
+        run: name of the run it approves; if empty, the first run under the plan is the only one.
     """
     layout = layout_of(model)
     vector_layouts = {
@@ -62,4 +65,5 @@ def local_policy(plan: Plan, model: AdapterModel, *, hospitals: int, colluders: 
         max_rounds=final_round(plan),
         min_cohort=min_cohort,
         initial_adapter_hash=adapter_hash(get_vector(model), layout),
+        run=run,
     )
