@@ -84,8 +84,8 @@ def canary_scores(
 
     Every round's change of the adapter is explained, as well as possible, as a sum of steps against gradients of
     canaries and of patients like those who trained (ridge regression over all rounds together); a canary's score is its
-    share. The change is divided by its usual size in each entry, because Adam makes entries comparable and the learning
-    rates of head and adapter do not. The penalty is the noise of the plan over the weight that a canary has in a round.
+    share. The change is divided by its usual size in each tensor, because head and adapter learn at different rates.
+    The penalty is the noise of the plan over the weight that a canary has in a round.
 
     Args:
         adapters: before the first round and after each.
@@ -99,8 +99,7 @@ def canary_scores(
         Scores ``[m]`` in the order of the records.
     """
     moves = np.diff(np.stack(adapters).astype(np.float64), axis=0)
-    usual = np.sqrt((moves**2).mean(axis=0))
-    usual[usual == 0] = 1.0
+    usual = _usual_size(moves, [tensor.size for tensor in layout_of(model).tensors])
     count = len(canaries) + len(population)
     gram, along = np.zeros((count, count)), np.zeros(count)
     for before, move in zip(adapters[:-1], moves, strict=True):
@@ -137,3 +136,10 @@ def gradients(model: AdapterModel, adapter: Vector, records: Records, *, clip: f
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     found *= np.minimum(1.0, clip / np.maximum(norms, 1e-12))
     return found
+
+
+def _usual_size(moves: NDArray[np.float64], sizes: Sequence[int]) -> NDArray[np.float64]:
+    """Root mean square of the moves ``[rounds, P]`` in each tensor, repeated for its entries, ``[P]``."""
+    parts = np.split(moves, np.cumsum(sizes)[:-1], axis=1)
+    found = np.array([np.sqrt((part**2).mean()) for part in parts])
+    return np.repeat(np.where(found > 0, found, 1.0), sizes)

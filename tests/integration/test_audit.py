@@ -1,0 +1,161 @@
+"""`fedward audit` on a small finished run: what it writes, what it refuses, and the engine's self-test."""
+
+import json
+import shutil
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fedward.cli.audit import audit
+from fedward.errors import ConfigError
+from fedward.simulations.audit.document import AuditDocument
+from fedward.simulations.audit.run import CertificateRefutedError, NotAuditableError, audit_run, read_run
+from fedward.simulations.result import ResultFileError, read_result
+from fedward.simulations.run import SCENARIO_FILE, Options, run_scenario
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.sites import MissingDataFolderError
+from fedward.simulations.terminal import RunDisplay
+
+pytestmark = pytest.mark.slow
+
+
+def simulate(out, **options):
+    scenario = load_scenario("default")
+    sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=90 + 20 * i) for i in range(3)]
+    scenario = scenario.model_copy(
+        update={
+            "data": scenario.data.model_copy(update={"site": sites}),
+            "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2}),
+            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 80, "release_every": 2}),
+        }
+    )
+    run_scenario(scenario, Options(out=out, display="quiet", federated_only=True, seed=4, **options))
+    return out
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("runs") / "private")
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def command():
+    app = typer.Typer()
+    app.command()(audit)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_an_audit_writes_its_findings_beside_the_result(copy, command):
+    result, report = read_result(copy), (copy / "report.html").read_text(encoding="utf-8")
+    done = command(str(copy), "--canaries", "20", "--json")
+    assert done.exit_code == 0, done.output
+    found = AuditDocument.model_validate_json((copy / "audit.json").read_bytes())
+    assert json.loads(done.stdout.splitlines()[-1]) == json.loads((copy / "audit.json").read_bytes())
+    assert found.adapter_sha256 == result.adapter_sha256
+    assert found.epsilon_certified == result.privacy.epsilon_max
+    assert found.delta == found.canaries.delta == result.privacy.delta
+    assert (found.canaries.canaries, found.canaries.guesses, found.canaries.hospital) == (20, 20, "site-2")
+    assert found.canaries.epsilon_lower < found.canaries.epsilon_reach < 2.0
+    assert not found.refutes
+    assert found.membership.members == sum(row.train_patients for row in result.hospitals)
+    assert found.membership.others == sum(row.evaluation_patients for row in result.hospitals)
+    assert [attack.low[0].at_most for attack in found.membership.attacks] == [0.001, 0.001]
+    assert "<h2>Audit" in (copy / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Audit" not in report
+    assert read_result(copy) == result
+    assert {path.name for path in copy.iterdir()} - {"audit.json"} == {
+        "adapter",
+        "ledgers",
+        "report.html",
+        "result.json",
+        SCENARIO_FILE,
+    }
+
+
+def test_a_refuted_certificate_ends_with_exit_code_11(finished, command, monkeypatch):
+    class Found:
+        refutes = True
+        epsilon_certified = 1.0
+
+        class canaries:  # noqa: N801
+            epsilon_lower = 2.0
+
+        def model_dump_json(self):
+            return "{}"
+
+    monkeypatch.setattr("fedward.simulations.audit.run.audit_run", lambda *a, **k: Found())
+    done = command(str(finished), "--json")
+    assert isinstance(done.exception, CertificateRefutedError)
+    assert done.exception.exit_code == 11
+
+
+def test_a_run_without_privacy_promises_nothing(tmp_path):
+    out = simulate(tmp_path / "open", no_dp=True)
+    with pytest.raises(NotAuditableError, match="NON-PRIVATE"):
+        read_run(out)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(ResultFileError):
+        read_run(tmp_path)
+
+
+def test_a_run_that_cannot_be_made_again_is_refused(copy):
+    scenario = json.loads((copy / SCENARIO_FILE).read_bytes())
+    scenario["privacy"]["epsilon"] = 4.0
+    (copy / SCENARIO_FILE).write_text(json.dumps(scenario), encoding="utf-8")
+    with pytest.raises(NotAuditableError, match="comes out otherwise"):
+        read_run(copy)
+    (copy / SCENARIO_FILE).unlink()
+    with pytest.raises(NotAuditableError, match="no readable scenario"):
+        read_run(copy)
+
+
+def test_another_adapter_than_the_result_names_is_refused(copy):
+    result = json.loads((copy / "result.json").read_bytes())
+    result["adapter_sha256"] = "0" * 64
+    (copy / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    with pytest.raises(NotAuditableError, match="not the one of its result"):
+        read_run(copy)
+
+
+def test_other_patients_than_those_of_the_run_are_refused(copy):
+    scenario = json.loads((copy / SCENARIO_FILE).read_bytes())
+    scenario["seed"] = 5
+    (copy / SCENARIO_FILE).write_text(json.dumps(scenario), encoding="utf-8")
+    with pytest.raises(NotAuditableError, match="not those of the run"):
+        audit_run(copy, display=RunDisplay("quiet"))
+
+
+def test_data_that_are_not_here_are_named(copy, monkeypatch):
+    scenario = json.loads((copy / SCENARIO_FILE).read_bytes())
+    scenario["data"] = {"source": "mimic-iii", "path": "nowhere", "hospitals": 3}
+    (copy / SCENARIO_FILE).write_text(json.dumps(scenario), encoding="utf-8")
+    monkeypatch.delenv("FEDWARD_DATA", raising=False)
+    with pytest.raises(MissingDataFolderError):
+        audit_run(copy, display=RunDisplay("quiet"))
+    assert not (copy / "audit.json").exists()
+
+
+def test_the_self_test_says_what_it_found(command):
+    done = command("--self-test", "--steps", "2000", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert 0.5 < found["ratio"] <= 1.0
+    assert not found["leaks"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["run", "--self-test"]])
+def test_one_thing_is_audited_at_a_time(command, arguments):
+    assert command(*arguments).exit_code == 2
+
+
+def test_errors_of_the_audit_are_configuration_or_integrity():
+    assert issubclass(NotAuditableError, ConfigError)
+    assert CertificateRefutedError.exit_code == 11

@@ -1,0 +1,105 @@
+"""Canaries: made without their coins, inserted by them, and found in moves of the adapter that hold their gradients."""
+
+import numpy as np
+import pytest
+
+from fedward.client.data import Example
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.registry import resolve
+from fedward.client.records import Records
+from fedward.privacy.audit import roc
+from fedward.privacy.stream import SecureStream
+from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
+from fedward.simulations.planning import make_plan
+from fedward.simulations.scenario import load_scenario
+from fedward.simulations.sites import SiteData
+
+WORDS = """
+lactate high low creatinine sepsis pneumonia stable micu age male female fever intubated heart failure sodium glucose
+potassium platelets bilirubin hemoglobin stroke trauma surgery elective emergency normal ventilated urgent bleeding
+""".split()  # noqa: SIM905
+
+
+def examples(prefix: str, count: int, seed: int) -> tuple[Example, ...]:
+    random = np.random.Generator(np.random.Philox(seed))
+    texts = [" ".join(random.choice(WORDS, 12)) for _ in range(count)]
+    return tuple(Example(f"{prefix}{i}", "", text, i % 2) for i, text in enumerate(texts))
+
+
+@pytest.fixture(scope="module")
+def files():
+    return resolve("tiny-clinical")
+
+
+@pytest.fixture(scope="module")
+def plan(files):
+    scenario = load_scenario("no-dp")
+    return make_plan(scenario, files)
+
+
+@pytest.fixture(scope="module")
+def model(plan, files):
+    return build_for_plan(plan, files)
+
+
+@pytest.fixture(scope="module")
+def sites():
+    return [SiteData(name, examples(name, n, n), examples(f"{name}-e", 6, n + 1)) for name, n in (("a", 8), ("b", 12))]
+
+
+@pytest.fixture(scope="module")
+def canaries(sites, plan, files, model):
+    return make_canaries(sites, 16, SecureStream(bytes(32)), plan=plan, files=files, model=model)
+
+
+def test_coins_decide_who_takes_part_and_nothing_else(canaries, sites, plan, files, model):
+    inserted = {site.name: site.train for site in canaries.insert(sites)}
+    taken = {example.patient_id for example in inserted["b"]} - {example.patient_id for example in sites[1].train}
+    expected = {e.patient_id for e, coin in zip(canaries.examples, canaries.included, strict=True) if coin}
+    assert canaries.hospital == "b"
+    assert taken == expected
+    assert 0 < len(taken) < 16
+    assert inserted["a"] == sites[0].train
+    again = make_canaries(sites, 16, SecureStream.from_os(), plan=plan, files=files, model=model)
+    assert again.included.tolist() != canaries.included.tolist() or again.examples != canaries.examples
+
+
+def test_canaries_are_made_of_known_words_and_of_no_patient(canaries, sites):
+    texts = {example.text for site in sites for example in (*site.train, *site.evaluation)}
+    assert all(set(example.text.split()) <= set(WORDS) for example in canaries.examples)
+    assert not texts & {example.text for example in canaries.examples}
+
+
+def test_gradients_are_clipped_and_in_the_order_of_the_records(canaries, plan, files, model):
+    records = Records.encode(canaries.examples, files, model, max_tokens=plan.adapter.max_tokens)
+    start = get_vector(model)
+    rows = gradients(model, start, records, clip=0.5)
+    assert np.linalg.norm(rows, axis=1).max() <= 0.5 * (1 + 1e-6)
+    raw = gradients(model, start, records, clip=1e9)
+    step = start - 1e-5 * raw[3]
+    before, after = (loss_of(model, weights, records, 3) for weights in (start, step))
+    assert (before - after) / 1e-5 == pytest.approx(float(raw[3] @ raw[3]), rel=0.05)
+
+
+def loss_of(model, weights, records, row):
+    from fedward.client.training import predict
+
+    p = float(predict(model, weights.astype(np.float32), records)[row])
+    return -np.log(p if records.labels[row] > 0.5 else 1 - p)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_moves_that_hold_a_canary_give_it_a_high_score(turned, canaries, sites, plan, files, model):
+    tokens = plan.adapter.max_tokens
+    records = Records.encode(canaries.examples, files, model, max_tokens=tokens)
+    others = Records.encode(sites[0].evaluation, files, model, max_tokens=tokens)
+    included = canaries.included[records.order] ^ turned
+    random, adapters = np.random.Generator(np.random.Philox(9)), [get_vector(model)]
+    for _ in range(6):
+        rows = gradients(model, adapters[-1], records, clip=plan.privacy.clip)
+        people = gradients(model, adapters[-1], others, clip=plan.privacy.clip).sum(axis=0)
+        noise = random.normal(0, 0.005, adapters[-1].size)
+        adapters.append((adapters[-1] - 0.05 * (rows[included].sum(axis=0) + people) + noise).astype(np.float32))
+    scores = canary_scores(adapters, model, records, others, plan, parties=3)
+    assert roc(scores[included], scores[~included]).auc > 0.8
