@@ -135,11 +135,14 @@ class SecureSumPlan(Section):
 class ServerPlan(Section):
     """The server's optimizer under ``secure-grad``: one step per round, on the noised gradient sum of all hospitals.
 
-    Learning rates are those of the training plan. ``momentum`` is beta 1 of Adam or the momentum of ``sgd``,
-    ``second_moment`` is beta 2 of Adam.
+    The noise has the same deviation in every coordinate, so gradient descent with momentum is the default: Adam divides
+    by it and then moves coordinates without a signal as far as the others. ``momentum`` is beta 1 of Adam or the
+    momentum of ``sgd``, ``second_moment`` is beta 2 of Adam.
     """
 
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate_head: Positive = 0.2
+    learning_rate_lora: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.999
     stabiliser: Positive = 1e-8

@@ -66,14 +66,8 @@ def gradient_step(
 
 def learning_rates(plan: Plan, layout: AdapterLayout) -> NDArray[np.float64]:
     """The rate of every entry, float64 ``[P]``: one for the head, one for LoRA."""
-    training = plan.training
-    rates = [
-        np.full(
-            tensor.size, training.learning_rate_head if tensor.name.startswith(HEAD) else training.learning_rate_lora
-        )
-        for tensor in layout.tensors
-    ]
-    return np.concatenate(rates)
+    head, lora = plan.server.learning_rate_head, plan.server.learning_rate_lora
+    return np.concatenate([np.full(t.size, head if t.name.startswith(HEAD) else lora) for t in layout.tensors])
 
 
 def adam(plan: ServerPlan, gradient: NDArray[np.float64], memory: Memory) -> tuple[NDArray[np.float64], Memory]:

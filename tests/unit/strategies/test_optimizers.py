@@ -21,13 +21,14 @@ def plan_of(optimizer="adam", placement="secure-grad", **server):
         {
             "name": "run",
             "base_model_sha256": "0" * 64,
-            "training": {
-                "local_steps": 1,
+            "training": {"local_steps": 1},
+            "privacy": {"placement": placement, "sampling_rate": 0.5, "patients_per_site": 20},
+            "server": {
+                "optimizer": optimizer,
                 "learning_rate_head": RATES["head"],
                 "learning_rate_lora": RATES["lora"],
+                **server,
             },
-            "privacy": {"placement": placement, "sampling_rate": 0.5, "patients_per_site": 20},
-            "server": {"optimizer": optimizer, **server},
         }
     )
 
