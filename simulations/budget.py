@@ -1,14 +1,16 @@
-"""Ledgers of the simulated hospitals, and the epsilon that a plan implies after each round."""
+"""Ledgers of the simulated hospitals: opened, charged, or only asked; and the epsilon of a plan after each round."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
-from fedward.privacy.ledger import FileStore, Ledger, Population, RoundCost
+from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
+from fedward.privacy.ledger.files import ledger_folders
 from fedward.privacy.segments import final_round, noises_evaluation
 
 LIFETIME_EPSILON = 8.0
@@ -42,7 +44,7 @@ class RunBudget:
             return {}
         ledgers = {site: self._ledger(site) for site in sites}
         for ledger in ledgers.values():
-            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=self._costs())
+            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=round_costs(self._plan))
         return ledgers
 
     def charge(self, ledgers: Iterable[Ledger]) -> None:
@@ -54,11 +56,7 @@ class RunBudget:
             BudgetExhaustedError: another run has used the budget up meanwhile.
         """
         for ledger in ledgers:
-            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=self._costs())
-
-    def _costs(self) -> list[RoundCost]:
-        rounds = range(1, final_round(self._plan) + 1)
-        return [RoundCost(r, training_events(self._plan, r), evaluation_events(self._plan, r)) for r in rounds]
+            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=round_costs(self._plan))
 
     def _ledger(self, site: str) -> Ledger:
         plan = self._plan
@@ -69,6 +67,58 @@ class RunBudget:
             delta=plan.privacy.delta,
             population=Population(plan.split_salt, plan.evaluation_fraction),
         )
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one ledger has spent, and would have spent after a run; ``site`` is None for a hospital without a ledger."""
+
+    site: str | None
+    cap: float
+    spent: float
+    spent_after: float
+
+
+def room_for(plan: Plan, state: Path, *, cap: float | None = None) -> list[Room]:
+    """Tries a run on copies of every ledger under ``state``, or on a new one if there is none; writes nothing.
+
+    Args:
+        plan: with its noise, private, its evaluation noised.
+        state: folder of one hospital's ledger or of several.
+        cap: lifetime cap to apply; each ledger's own if None.
+
+    Raises:
+        BudgetExhaustedError: the run does not fit into one of them.
+        LedgerTermsError: a ledger was begun with a lower cap or another delta.
+    """
+    books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
+    if not books:
+        return [_try(plan, MemoryStore(), None, LIFETIME_EPSILON if cap is None else cap)]
+    rooms = []
+    for terms, links in books:
+        store = MemoryStore()
+        store.links = links
+        rooms.append(_try(plan, store, terms.site, terms.cap_epsilon if cap is None else cap))
+    return rooms
+
+
+def _try(plan: Plan, copy: MemoryStore, site: str | None, cap: float) -> Room:
+    ledger = Ledger(
+        copy,
+        site=site or "new",
+        cap_epsilon=cap,
+        delta=plan.privacy.delta,
+        population=Population(plan.split_salt, plan.evaluation_fraction),
+    )
+    spent = ledger.spent()
+    ledger.reserve_run(run="estimate", plan_hash=plan.hash(), rounds=round_costs(plan))
+    return Room(site, cap, spent, ledger.spent())
+
+
+def round_costs(plan: Plan) -> list[RoundCost]:
+    """What each round of ``plan`` costs, the scoring round included."""
+    rounds = range(1, final_round(plan) + 1)
+    return [RoundCost(r, training_events(plan, r), evaluation_events(plan, r)) for r in rounds]
 
 
 def planned_epsilons(plan: Plan) -> list[float | None]:

@@ -28,6 +28,11 @@ _SHARED_MECHANISM = (
     "Poisson-subsampled clipped gradient sums and statistics with discrete Gaussian noise shares inside a secure sum, "
     "priced as Gaussian (ADR 0002, ADR 0005)"
 )
+_CLIPPING = {
+    "fixed": "",
+    "adaptive": "; clip norm by a noised count of patients within the same noise multiplier (Andrew et al. 2021)",
+    "automatic": "; automatic clipping (Bu et al. 2023)",
+}
 _EXACT_EVALUATION = "Evaluation patients: their score histograms left without noise (unsafe_exact_evaluation)."
 _RESULT = "The scores, intervals and patient counts in this result: exact, and known to the simulator only."
 _COMPARISON = "The local and central models of the comparison, which exist in this simulation only."
@@ -59,7 +64,8 @@ def certificate(plan: Plan, *, private: bool, secure_sum: SecureSum) -> Privacy:
         epsilon_max=worst,
         delta=delta,
         placement=plan.privacy.placement,
-        mechanism=_SHARED_MECHANISM if sums_gradients(plan) else certified.mechanism,
+        mechanism=(_SHARED_MECHANISM if sums_gradients(plan) else certified.mechanism)
+        + _CLIPPING[plan.privacy.clipping],
         sampler=certified.sampler,
         sampling_rate=plan.privacy.sampling_rate,
         steps=plan.training.rounds * plan.training.local_steps,

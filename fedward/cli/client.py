@@ -76,14 +76,13 @@ def verify_command(
 
 
 def _folders(state: Path) -> list[Path]:
-    """The folders with a ledger in or below ``state``: one at a hospital, one per hospital in a simulation."""
     from fedward.privacy.ledger.errors import LedgerMissingError
-    from fedward.privacy.ledger.files import CHAIN, LAST
+    from fedward.privacy.ledger.files import ledger_folders
 
-    found = {path.parent for name in (CHAIN, LAST) for path in state.rglob(name)}
+    found = ledger_folders(state)
     if not found:
         raise LedgerMissingError("The state directory holds no ledger.")
-    return sorted(found)
+    return found
 
 
 def _head_bytes(text: str) -> bytes:

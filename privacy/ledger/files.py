@@ -32,6 +32,11 @@ LOCK = "ledger.lock"
 _POLL_SECONDS = 0.05
 
 
+def ledger_folders(state: Path) -> list[Path]:
+    """The folders with a ledger in or below ``state``: one at a hospital, one per hospital in a simulation."""
+    return sorted({path.parent for name in (CHAIN, LAST) for path in state.rglob(name)})
+
+
 class FileStore:
     """A chain in a folder on a local file system, one folder for one site.
 
