@@ -79,7 +79,8 @@ def simulate(
     Scenarios: default (six synthetic hospitals), no-dp (the same without privacy), eicu (five regions of the eICU
     demo, needs its tables and MiniLM), mimic-demo (the MIMIC-III demo tables), or a TOML file of your own.
 
-    Writes to --out: result.json, report.html and adapter/ (loadable with peft). Nothing is written if the run fails.
+    Writes to --out: result.json, report.html, scenario.json and adapter/ (loadable with peft). Nothing is
+    written if the run fails.
 
     Exit status: 0 done, 3 a setting is wrong, 4 the data cannot be used, 6 the privacy budget is used up,
     10 too few hospitals remained; `fedward explain` lists all codes and their fixes.
