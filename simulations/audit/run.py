@@ -137,7 +137,8 @@ def read_run(folder: Path) -> Audited:
 
     Raises:
         ResultFileError: the folder holds no result.
-        NotAuditableError: not private, or the plan that comes out is not the one that was run.
+        AdapterFilesError: the adapter is missing or damaged.
+        NotAuditableError: not private, or adapter or plan are not those of the result.
     """
     result = read_result(folder)
     privacy = result.privacy
@@ -147,6 +148,9 @@ def read_run(folder: Path) -> Audited:
         )
     scenario = read_scenario(folder)
     files = resolve(scenario.model)
+    model = load_adapter(folder / "adapter", base=files)
+    if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
+        raise NotAuditableError("The adapter in the folder is not the one of its result.")
     plan = make_plan(scenario, files)
     steps = plan.training.rounds * plan.training.local_steps
     same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
@@ -157,9 +161,6 @@ def read_run(folder: Path) -> Audited:
     )
     if not same:
         raise NotAuditableError("The plan of this run comes out otherwise with this version of fedward.")
-    model = load_adapter(folder / "adapter", base=files)
-    if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
-        raise NotAuditableError("The adapter in the folder is not the one of its result.")
     return Audited(result, scenario, plan, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
 
 
@@ -183,8 +184,11 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
         NotAuditableError: they are not those of the run.
     """
     sites = make_sites(audited.scenario, audited.plan)
-    now = [(site.name, len(site.train), len(site.evaluation)) for site in sites]
-    then = [(row.name, row.train_patients, row.evaluation_patients) for row in audited.result.hospitals]
+    now = [
+        (site.name, len(site.train), len(site.evaluation), sum(example.label for example in site.evaluation))
+        for site in sites
+    ]
+    then = [(row.name, row.train_patients, row.evaluation_patients, row.positives) for row in audited.result.hospitals]
     if now != then:
         raise NotAuditableError("The hospitals' patients are not those of the run.", fix="Restore the run's data.")
     return sites

@@ -2,20 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from fedward.cli.audit import audit
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, FedwardError
 from fedward.simulations.audit.document import AuditDocument
-from fedward.simulations.audit.run import CertificateRefutedError, NotAuditableError, audit_run, read_run
+from fedward.simulations.audit.run import CertificateRefutedError, NotAuditableError, hospitals_of, read_run
 from fedward.simulations.result import ResultFileError, read_result
 from fedward.simulations.run import SCENARIO_FILE, Options, run_scenario
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.scenario import DataConfig, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.sites import MissingDataFolderError
-from fedward.simulations.terminal import RunDisplay
 
 pytestmark = pytest.mark.slow
 
@@ -95,10 +95,15 @@ def test_a_refuted_certificate_ends_with_exit_code_11(finished, command, monkeyp
     assert done.exception.exit_code == 11
 
 
-def test_a_run_without_privacy_promises_nothing(tmp_path):
-    out = simulate(tmp_path / "open", no_dp=True)
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | values), encoding="utf-8")
+
+
+def test_a_run_without_privacy_promises_nothing(copy):
+    privacy = json.loads((copy / "result.json").read_bytes())["privacy"] | {"private": False}
+    change(copy / "result.json", privacy=privacy, non_private_reasons=["seeded noise"])
     with pytest.raises(NotAuditableError, match="NON-PRIVATE"):
-        read_run(out)
+        read_run(copy)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
@@ -107,9 +112,8 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 def test_a_run_that_cannot_be_made_again_is_refused(copy):
-    scenario = json.loads((copy / SCENARIO_FILE).read_bytes())
-    scenario["privacy"]["epsilon"] = 4.0
-    (copy / SCENARIO_FILE).write_text(json.dumps(scenario), encoding="utf-8")
+    privacy = json.loads((copy / SCENARIO_FILE).read_bytes())["privacy"] | {"epsilon": 4.0}
+    change(copy / SCENARIO_FILE, privacy=privacy)
     with pytest.raises(NotAuditableError, match="comes out otherwise"):
         read_run(copy)
     (copy / SCENARIO_FILE).unlink()
@@ -118,29 +122,26 @@ def test_a_run_that_cannot_be_made_again_is_refused(copy):
 
 
 def test_another_adapter_than_the_result_names_is_refused(copy):
-    result = json.loads((copy / "result.json").read_bytes())
-    result["adapter_sha256"] = "0" * 64
-    (copy / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    change(copy / "result.json", adapter_sha256="0" * 64)
     with pytest.raises(NotAuditableError, match="not the one of its result"):
         read_run(copy)
 
 
-def test_other_patients_than_those_of_the_run_are_refused(copy):
-    scenario = json.loads((copy / SCENARIO_FILE).read_bytes())
-    scenario["seed"] = 5
-    (copy / SCENARIO_FILE).write_text(json.dumps(scenario), encoding="utf-8")
-    with pytest.raises(NotAuditableError, match="not those of the run"):
-        audit_run(copy, display=RunDisplay("quiet"))
+def test_a_run_without_its_adapter_is_refused(copy):
+    (copy / "adapter" / "head.safetensors").unlink()
+    with pytest.raises(FedwardError, match="adapter"):
+        read_run(copy)
 
 
-def test_data_that_are_not_here_are_named(copy, monkeypatch):
-    scenario = json.loads((copy / SCENARIO_FILE).read_bytes())
-    scenario["data"] = {"source": "mimic-iii", "path": "nowhere", "hospitals": 3}
-    (copy / SCENARIO_FILE).write_text(json.dumps(scenario), encoding="utf-8")
+def test_other_patients_than_those_of_the_run_are_refused_and_missing_data_are_named(finished, monkeypatch):
+    audited = read_run(finished)
     monkeypatch.delenv("FEDWARD_DATA", raising=False)
+    hospitals_of(audited)
+    with pytest.raises(NotAuditableError, match="not those of the run"):
+        hospitals_of(replace(audited, scenario=audited.scenario.model_copy(update={"seed": 5})))
+    nowhere = DataConfig(source="mimic-iii", path="nowhere", hospitals=3)
     with pytest.raises(MissingDataFolderError):
-        audit_run(copy, display=RunDisplay("quiet"))
-    assert not (copy / "audit.json").exists()
+        hospitals_of(replace(audited, scenario=audited.scenario.model_copy(update={"data": nowhere})))
 
 
 def test_the_self_test_says_what_it_found(command):
