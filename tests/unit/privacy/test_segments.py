@@ -1,0 +1,99 @@
+"""Which segments a round has: public, the same for everyone, and never more than the plan names."""
+
+import pytest
+
+from fedward.client.accounting import evaluation_events, run_evaluation_events, run_training_events, training_events
+from fedward.plan import Plan
+from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.secagg.layout import RingOverflowError
+from fedward.privacy.segments import final_round, round_layout, training_sum
+
+
+def plan_of(placement="secure-grad", **privacy):
+    return Plan.model_validate(
+        {
+            "name": "run",
+            "base_model_sha256": "0" * 64,
+            "training": {"rounds": 6, "local_steps": 1},
+            "privacy": {
+                "placement": placement,
+                "noise_multiplier": 1.1,
+                "release_noise_multiplier": 4.0,
+                "evaluation_noise_multiplier": 5.0,
+                "parameters": 100,
+                "evaluate_every": 2,
+                "release_every": 3,
+                **privacy,
+            },
+        }
+    )
+
+
+def names(plan, number):
+    layout = round_layout(plan, parameters=100, round_number=number, n0=6, honest=3)
+    return {segment.name for segment in layout.segments}
+
+
+def test_a_round_carries_gradients_and_the_statistics_that_are_due():
+    plan = plan_of()
+    assert [names(plan, number) for number in range(1, final_round(plan) + 1)] == [
+        {"gradient", "evaluation"},
+        {"gradient"},
+        {"gradient", "training", "evaluation"},
+        {"gradient"},
+        {"gradient", "evaluation"},
+        {"gradient", "training"},
+        {"evaluation"},
+    ]
+    assert "delta" in names(plan_of("local"), 1)
+
+
+def test_events_are_those_of_the_segments():
+    plan = plan_of()
+    for number in range(1, final_round(plan) + 1):
+        kinds = [event.kind for event in training_events(plan, number)]
+        assert ("dpsgd" in kinds) == ("gradient" in names(plan, number))
+        assert ("release" in kinds) == ("training" in names(plan, number))
+        assert bool(evaluation_events(plan, number)) == ("evaluation" in names(plan, number))
+    assert len(run_evaluation_events(plan)) == plan.evaluation_releases == 4
+    assert sum(event.steps for event in run_training_events(plan) if event.kind == "dpsgd") == 6
+
+
+@pytest.mark.parametrize(("rounds", "every"), [(6, 1), (6, 4), (7, 3), (1, 5), (40, 4)])
+def test_the_plan_counts_the_evaluations_that_will_be(rounds, every):
+    plan = plan_of(evaluate_every=every)
+    plan = plan.model_copy(update={"training": plan.training.model_copy(update={"rounds": rounds})})
+    assert len(run_evaluation_events(plan)) == plan.evaluation_releases
+
+
+def test_a_gradient_step_is_priced_with_the_distance_of_its_sampler():
+    (step, *_) = training_events(plan_of(), 1)
+    assert step.sampler_distance == 100 * 2.0**-60
+    (step, *_) = training_events(plan_of("local"), 1)
+    assert step.sampler_distance == 0.0
+
+
+def test_room_for_the_noise_of_every_share_is_part_of_the_segment():
+    layout = round_layout(plan_of(), parameters=100, round_number=2, n0=6, honest=3)
+    (segment,) = layout.segments
+    priced = 1.1 * 2.0 * 2**0.5  # noise multiplier, clip, sqrt(6 / 3)
+    assert segment.ring_bits == 32
+    assert priced < segment.noise_std < 1.01 * priced
+    layout.check_capacity(6)
+
+
+def test_a_ring_that_could_overflow_is_refused():
+    plan = plan_of(parameters=10**7)
+    with pytest.raises(RingOverflowError):
+        round_layout(plan, parameters=10**7, round_number=2, n0=100, honest=30).check_capacity(100)
+
+
+def test_without_an_honest_share_there_is_no_round():
+    with pytest.raises(PrivacyParameterError):
+        round_layout(plan_of(), parameters=100, round_number=2, n0=6, honest=0)
+
+
+def test_the_training_sum_is_whichever_segment_trains():
+    assert training_sum({"delta": 1, "evaluation": 2}) == 1
+    assert training_sum({"gradient": 3}) == 3
+    assert training_sum({"evaluation": 2}) is None
