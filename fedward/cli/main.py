@@ -38,12 +38,13 @@ def _global(
 
 
 def _mount() -> None:
-    from fedward.cli import audit, client, data, evaluate, explain, models, roster, simulate
+    from fedward.cli import audit, client, data, evaluate, explain, models, plan, roster, simulate
 
     app.command("simulate")(simulate.simulate)
     app.command("evaluate")(evaluate.evaluate)
     app.command("audit")(audit.audit)
     app.command("explain")(explain.explain)
+    app.add_typer(plan.app, name="plan", help="What a run would cost, before it starts: estimate.")
     app.add_typer(data.app, name="data", help="Look at a data folder before training on it.")
     app.add_typer(models.app, name="models", help="Base models: list, fetch, locate.")
     app.add_typer(client.app, name="client", help="The hospital's own commands.")

@@ -1,0 +1,224 @@
+"""`fedward plan`: what a run would cost, before any data is read and any budget is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fedward.cli.simulate import Placement
+
+if TYPE_CHECKING:
+    from fedward.simulations.estimate import Estimate, Statistics
+
+app = typer.Typer(no_args_is_help=True)
+Rows = Sequence[tuple[str, str]]
+
+
+class Unit(StrEnum):
+    """Whose participation is to be hidden."""
+
+    patient = "patient"
+    hospital = "hospital"
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps ``estimate`` a named subcommand although it is the only one."""
+
+
+@app.command("estimate")
+def estimate_command(
+    scenario: Annotated[
+        str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
+    ] = "default",
+    epsilon: Annotated[
+        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget per patient instead of the scenario's.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
+    privacy: Annotated[
+        Placement | None,
+        typer.Option("--privacy", help="Who adds the noise, local or secure-grad, instead of the scenario's."),
+    ] = None,
+    hospitals: Annotated[
+        int | None, typer.Option("--hospitals", min=3, help="Number of hospitals, where only the data would say it.")
+    ] = None,
+    unit: Annotated[
+        Unit, typer.Option("--unit", help="Whom privacy is for; hospital is refused, with the numbers that say why.")
+    ] = Unit.patient,
+    state: Annotated[
+        Path | None, typer.Option("--state", help="Folder of ledgers that the run must fit into; they are only read.")
+    ] = None,
+    lifetime_epsilon: Annotated[
+        float | None,
+        typer.Option("--lifetime-epsilon", min=1e-6, help="Cap per patient instead of the one each ledger began with."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Of the run: another split of the patients, for --state.")
+    ] = None,
+    no_time: Annotated[bool, typer.Option("--no-time", help="Take no steps to see how long it would run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Say what a run would cost: epsilon, noise, steps, ledgers and time. Reads no patient and charges nothing.
+
+    Examples:
+
+      fedward plan estimate
+
+      fedward plan estimate --epsilon 1 --privacy secure-grad
+
+      fedward plan estimate my-scenario.toml --state ledgers --json
+
+    Time is measured with a few steps on random tokens. An AUROC is printed only for settings that were measured.
+
+    Exit status: 0 the run is possible, 3 a setting is wrong, 6 it does not fit into a ledger of --state.
+    """
+    from fedward.client.models.registry import resolve
+    from fedward.simulations.estimate import estimate
+    from fedward.simulations.noise_size import refuse_hospital_unit
+    from fedward.simulations.run import Options, apply_options
+    from fedward.simulations.scenario import load_scenario
+
+    placement = None if privacy is None else privacy.value
+    options = Options(out=Path(), seed=seed, epsilon=epsilon, rounds=rounds, placement=placement)
+    changed = apply_options(load_scenario(scenario), options)
+    files = resolve(changed.model)
+    if unit is Unit.hospital:
+        refuse_hospital_unit(changed, files, hospitals)
+    found = estimate(
+        changed,
+        files,
+        hospitals=hospitals,
+        state=state,
+        lifetime_epsilon=lifetime_epsilon,
+        measure_time=not no_time,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_value(), sort_keys=True, allow_nan=False))
+    else:
+        _print(found, Console(soft_wrap=True))
+
+
+def _print(found: Estimate, console: Console) -> None:
+    console.print(f"Plan {found.name}: nothing was read, nothing was spent", style="bold")
+    if not found.private:
+        console.print("NON-PRIVATE: no clipping, no noise, no epsilon.", style="bold red")
+    for title, rows in _sections(found):
+        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_column("what")
+        table.add_column("value")
+        for row in rows:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+    for line in _remarks(found):
+        console.print()
+        console.print(line, markup=False)
+
+
+def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
+    from fedward.simulations.wording import delta, epsilon
+
+    for price, whose in ((found.training, "training"), (found.evaluation, "evaluation")):
+        if price is not None:
+            yield (
+                f"Privacy of {whose} patients, whole run",
+                (
+                    ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
+                    ("unit, relation", f"{price.unit}, {price.relation}"),
+                    ("sampler", price.sampler if whose == "training" else "none: everybody is in every release"),
+                    ("accountant", f"{price.accountant} (RDP, an upper bound: {epsilon(price.rdp_epsilon)})"),
+                ),
+            )
+    yield "Steps", _steps(found)
+    for statistics, what in (
+        (found.training_statistics, "Released training statistics (part of the epsilon above)"),
+        (found.evaluation_statistics, "Released evaluation statistics"),
+    ):
+        if statistics is not None:
+            yield what, _statistics(statistics)
+    if found.ledgers is not None:
+        yield (
+            "Ledgers: the run fits, and this would be left",
+            tuple(
+                (
+                    room.site or "a hospital without a ledger",
+                    f"epsilon {epsilon(room.spent)} spent, {epsilon(room.spent_after)} after the run, cap {room.cap:g}",
+                )
+                for room in found.ledgers
+            ),
+        )
+
+
+def _steps(found: Estimate) -> Rows:
+    from fedward.simulations.wording import duration
+
+    count = "as many as the data hold" if found.hospitals is None else str(found.hospitals)
+    rows = [
+        ("hospitals, placement of noise", f"{count}, {found.placement}"),
+        ("rounds, steps", f"{found.rounds}, {found.steps}"),
+    ]
+    if (step := found.step) is not None:
+        rows += [
+            ("sigma", f"{step.noise_multiplier:.4g}" + _gradients_alone(found)),
+            ("clipping", f"{found.clipping}, C = {step.clip:g}"),
+            ("trained parameters d", f"{step.parameters:,}"),
+            ("expected batch q N", f"{step.expected_batch:g} patients a hospital (q = {step.sampling_rate:g})"),
+            ("noise / clip, one step", f"{step.noise_to_clip:.3g} times C" + _whose(found)),
+        ]
+        if step.noise_to_clip_all is not None and step.noise_to_clip_certain is None:
+            rows.append(("  mean over all hospitals", f"{step.noise_to_clip_all:.3g} times C"))
+        if step.noise_to_clip_certain is not None:
+            rows.append(("  with certain shares only", f"{step.noise_to_clip_certain:.3g} times C"))
+    if (time := found.time) is not None:
+        rows.append(("time of a step (estimate)", duration(time.step_seconds) + " at one hospital"))
+        if time.training_seconds is not None:
+            rows.append(("time of all steps (estimate)", f"{duration(time.training_seconds)}, {time.at_once} at once"))
+    return rows
+
+
+def _gradients_alone(found: Estimate) -> str:
+    step = found.step
+    if step is None or step.gradient_noise_multiplier == step.noise_multiplier:
+        return ""
+    return f"; {step.gradient_noise_multiplier:.4g} on gradients, the rest pays for the clipping count"
+
+
+def _whose(found: Estimate) -> str:
+    return " in the mean of all hospitals' sums" if found.placement == "secure-grad" else " at one hospital"
+
+
+def _statistics(statistics: Statistics) -> Rows:
+    from fedward.simulations.wording import epsilon
+
+    noise = ", ".join(f"{name} {deviation:.3g}" for name, deviation in statistics.deviation.items())
+    return (
+        ("releases", str(statistics.releases)),
+        ("epsilon on their own", f"{epsilon(statistics.epsilon)} (sigma {statistics.noise_multiplier:.4g})"),
+        ("standard deviation of a sum", noise),
+    )
+
+
+def _remarks(found: Estimate) -> Iterator[str]:
+    if found.step is not None:
+        yield "Noise / clip: above 1 the noise of a step is longer than the mean of clipped gradients can ever be."
+    if (utility := found.utility) is not None:
+        yield (
+            f"Measured AUROC at these settings: {utility.federated:.3f} federated, {utility.alone:.3f} hospitals "
+            f"alone, {utility.pooled:.3f} pooled (mean of {utility.draws} draws, {utility.sweep})."
+        )
+    else:
+        yield "AUROC: no measured sweep exists for these settings, so none is quoted."
+    if found.hospital_unit is not None:
+        yield (
+            "Privacy for hospitals instead of patients is not offered: at the same epsilon the noise in each round's "
+            f"mean would be {found.hospital_unit.noise_to_clip:.3g} times the longest update of a hospital."
+        )
+    if found.time is not None:
+        yield f"Time: {found.time.basis}"

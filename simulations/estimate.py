@@ -1,0 +1,137 @@
+"""What a plan would cost and how loud its noise would be, before any data is read or any budget is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fedward.client.accounting import run_evaluation_events, run_training_events
+from fedward.client.models.adapter_model import expected_layout
+from fedward.client.models.for_plan import lora_for_plan
+from fedward.client.models.registry import ModelFiles
+from fedward.privacy.accounting import RELATION, UNIT, Event, epsilon
+from fedward.privacy.noise.release import ReleaseSpec
+from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, noises_evaluation
+from fedward.simulations.budget import Room, room_for
+from fedward.simulations.measured import MeasuredUtility, measured_utility
+from fedward.simulations.noise_size import HospitalUnit, StepNoise, hospital_count, hospital_unit, step_noise
+from fedward.simulations.planning import draft_plan, with_noise
+from fedward.simulations.run import UnaccountableRunError
+from fedward.simulations.scenario import Scenario
+from fedward.simulations.stopwatch import TimeEstimate, time_training
+
+
+@dataclass(frozen=True)
+class Price:
+    """Epsilon of one population of patients over the whole run, with all that it depends on."""
+
+    epsilon: float
+    delta: float
+    accountant: str
+    rdp_epsilon: float
+    unit: str = UNIT
+    relation: str = RELATION
+    sampler: str = "poisson"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Noised statistics that leave besides the adapter; ``deviation`` of the noise in a sum, in the unit of each."""
+
+    releases: int
+    noise_multiplier: float
+    epsilon: float
+    deviation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Everything that `fedward plan estimate` says. Parts that do not exist are None."""
+
+    name: str
+    placement: str
+    clipping: str
+    private: bool
+    hospitals: int | None
+    rounds: int
+    steps: int
+    training: Price | None
+    evaluation: Price | None
+    step: StepNoise | None
+    training_statistics: Statistics | None
+    evaluation_statistics: Statistics | None
+    ledgers: tuple[Room, ...] | None
+    time: TimeEstimate | None
+    utility: MeasuredUtility | None
+    hospital_unit: HospitalUnit | None
+
+    def to_value(self) -> dict[str, Any]:
+        """The estimate as JSON values."""
+        return asdict(self)
+
+
+def estimate(
+    scenario: Scenario,
+    files: ModelFiles,
+    *,
+    hospitals: int | None = None,
+    state: Path | None = None,
+    lifetime_epsilon: float | None = None,
+    measure_time: bool = True,
+) -> Estimate:
+    """Prices the run that ``scenario`` describes; reads no patient and charges no ledger.
+
+    Args:
+        scenario: checked, with the command line's changes.
+        files: its base model.
+        hospitals: how many there will be, where the scenario leaves that to its data.
+        state: ledgers that the run must fit into; they are read only.
+        lifetime_epsilon: cap to apply to them instead of their own.
+        measure_time: take a few steps on random tokens with the plan's model.
+
+    Raises:
+        BudgetExhaustedError: the run does not fit into a ledger under ``state``.
+        ConfigError: the plan does not hold together, or the ledgers cannot price it.
+    """
+    count = hospitals or hospital_count(scenario)
+    plan = with_noise(draft_plan(scenario, files), files)
+    private, steps = plan.privacy.private, plan.training.rounds * plan.training.local_steps
+    if state is not None and not (private and noises_evaluation(plan)):
+        raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
+    training, evaluation = run_training_events(plan), run_evaluation_events(plan)
+    parameters = expected_layout(files.config(), lora_for_plan(plan)).size
+    releases = [event for event in training if event.kind == "release"]
+    return Estimate(
+        name=plan.name,
+        placement=plan.privacy.placement,
+        clipping=plan.privacy.clipping,
+        private=private,
+        hospitals=count,
+        rounds=plan.training.rounds,
+        steps=steps,
+        training=_price(training, plan.privacy.delta),
+        evaluation=_price(evaluation, plan.privacy.delta),
+        step=step_noise(plan, parameters, count) if private else None,
+        training_statistics=_statistics(releases, TRAINING_SPEC, plan.privacy.delta),
+        evaluation_statistics=_statistics(evaluation, EVALUATION_SPEC, plan.privacy.delta),
+        ledgers=None if state is None else tuple(room_for(plan, state, cap=lifetime_epsilon)),
+        time=time_training(plan, files, scenario.speed, hospitals=count) if measure_time else None,
+        utility=measured_utility(scenario),
+        hospital_unit=hospital_unit(plan, parameters, count) if private and count else None,
+    )
+
+
+def _price(events: Sequence[Event], delta: float) -> Price | None:
+    if not events:
+        return None
+    spent = epsilon(events, delta)
+    return Price(spent.epsilon, spent.delta, spent.accountant, spent.rdp_epsilon)
+
+
+def _statistics(events: Sequence[Event], spec: ReleaseSpec, delta: float) -> Statistics | None:
+    if not events:
+        return None
+    noise = events[0].noise_multiplier
+    return Statistics(len(events), noise, epsilon(events, delta).epsilon, spec.noise_deviation(noise))

@@ -1,0 +1,139 @@
+"""How loud the noise of a plan is beside the gradients: by patient, and by hospital for those who ask for that."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fedward.client.models.adapter_model import expected_layout
+from fedward.client.models.for_plan import lora_for_plan
+from fedward.client.models.registry import ModelFiles
+from fedward.errors import ConfigError
+from fedward.plan import Plan
+from fedward.privacy.accounting import calibrate_releases
+from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
+from fedward.privacy.secagg import default_colluders, minimum_threshold
+from fedward.privacy.segments import gradient_spec, sums_gradients
+from fedward.simulations.planning import draft_plan
+from fedward.simulations.scenario import MIN_HOSPITALS, Scenario
+from fedward.simulations.synthetic import default_hospitals
+
+
+class HospitalsUnknownError(ConfigError):
+    """The noise of a split placement depends on how many hospitals take part, and the scenario does not say it."""
+
+    code = "FW-CONFIG-034"
+    default_fix = "Give their number with --hospitals."
+
+
+class HospitalUnitError(ConfigError):
+    """Privacy for whole hospitals was asked for, which a federation of this size cannot give and still learn."""
+
+    code = "FW-CONFIG-035"
+    default_fix = "Use the unit patient; to hide that a hospital takes part needs thousands of them, or an agreement."
+
+
+@dataclass(frozen=True)
+class StepNoise:
+    """The noise in one training step.
+
+    Attributes:
+        noise_multiplier: sigma, as certified.
+        gradient_noise_multiplier: what the gradients get; above sigma where clipping adapts.
+        clip: C, where clipping adapts in the first step.
+        parameters: trained parameters, d.
+        sampling_rate: q.
+        expected_batch: patients that a hospital is expected to sample, q N.
+        noise_to_clip: length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for
+            the sum of all hospitals over all their expected batches where the noise is split. Above 1 the noise is
+            longer than the longest mean gradient can be.
+        noise_to_clip_all: the same in the mean over all hospitals; None if their number is not known.
+        noise_to_clip_certain: the same in a sum of all that carries only the shares that are certain; None
+            in ``local``.
+    """
+
+    noise_multiplier: float
+    gradient_noise_multiplier: float
+    clip: float
+    parameters: int
+    sampling_rate: float
+    expected_batch: float
+    noise_to_clip: float
+    noise_to_clip_all: float | None
+    noise_to_clip_certain: float | None = None
+
+
+@dataclass(frozen=True)
+class HospitalUnit:
+    """Privacy for hospitals instead of patients, at the same epsilon and delta: every hospital is in every round.
+
+    ``noise_to_clip`` is the length of the noise in the mean of all updates over the longest update of one hospital.
+    """
+
+    noise_multiplier: float
+    noise_to_clip: float
+
+
+def hospital_count(scenario: Scenario) -> int | None:
+    """Hospitals of the scenario; None where only the data say it."""
+    data = scenario.data
+    if data.site is not None:
+        return len(data.site)
+    if data.source == "synthetic":
+        return len(default_hospitals())
+    return data.hospitals or (None if data.source == "eicu" else MIN_HOSPITALS)
+
+
+def step_noise(plan: Plan, parameters: int, hospitals: int | None) -> StepNoise:
+    """The noise of one step of a private plan with ``parameters`` trained parameters.
+
+    Raises:
+        HospitalsUnknownError: the noise is split between nobody knows how many.
+    """
+    privacy, root = plan.privacy, math.sqrt(parameters)
+    noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)
+    certain = None
+    if sums_gradients(plan):
+        if hospitals is None:
+            raise HospitalsUnknownError("The scenario does not say how many hospitals share the noise.")
+        colluders = default_colluders(hospitals)
+        honest = minimum_threshold(hospitals, colluders) - colluders
+        spec = gradient_spec(plan, honest=honest)
+        scale = root / (privacy.clip * privacy.expected_batch * hospitals)
+        alone = spec.sum_deviation(hospitals) * scale
+        everyone: float | None = alone
+        certain = spec.sum_deviation(honest) * scale
+    else:
+        alone = noise * root / privacy.expected_batch
+        everyone = None if hospitals is None else alone / math.sqrt(hospitals)
+    return StepNoise(
+        noise_multiplier=privacy.noise_multiplier,
+        gradient_noise_multiplier=noise,
+        clip=privacy.clip,
+        parameters=parameters,
+        sampling_rate=privacy.sampling_rate,
+        expected_batch=privacy.expected_batch,
+        noise_to_clip=alone,
+        noise_to_clip_all=everyone,
+        noise_to_clip_certain=certain,
+    )
+
+
+def hospital_unit(plan: Plan, parameters: int, hospitals: int) -> HospitalUnit:
+    """What the same epsilon would cost for hospitals: all of them in each round, one clipped update each."""
+    privacy = plan.privacy
+    noise = calibrate_releases(epsilon=privacy.epsilon, delta=privacy.delta, releases=plan.training.rounds)
+    return HospitalUnit(noise, noise * math.sqrt(parameters) / hospitals)
+
+
+def refuse_hospital_unit(scenario: Scenario, files: ModelFiles, hospitals: int | None) -> None:
+    """Raises :class:`HospitalUnitError` with the numbers of this scenario."""
+    count = hospitals or hospital_count(scenario)
+    if count is None:
+        raise HospitalsUnknownError("The scenario does not say how many hospitals would have to be hidden.")
+    plan = draft_plan(scenario, files)
+    unit = hospital_unit(plan, expected_layout(files.config(), lora_for_plan(plan)).size, count)
+    raise HospitalUnitError(
+        f"With {count} hospitals, {plan.training.rounds} rounds and epsilon {plan.privacy.epsilon:g}, the noise in "
+        f"each round's mean would be {unit.noise_to_clip:.3g} times the longest update that a hospital may send."
+    )

@@ -1,0 +1,98 @@
+"""How long training would take here: some steps of the plan's own model on random tokens, timed."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.inputs import prepare
+from fedward.client.models.registry import ModelFiles
+from fedward.client.models.tokens import Tokens
+from fedward.client.records import Records
+from fedward.client.training import LocalTrainer
+from fedward.plan import Plan
+from fedward.privacy.stream import SecureStream
+from fedward.simulations.scenario import SpeedConfig
+
+MOST_RECORDS = 16
+TIMED_STEPS = 3
+BASIS = (
+    "An estimate for this machine as busy as it is now: random texts of the longest length that the plan allows. "
+    "Reading the records, scoring, messages and the models of the comparison come on top."
+)
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Wall-clock time of the federated training steps, extrapolated.
+
+    Attributes:
+        step_seconds: one step of one hospital on its expected batch.
+        timed_steps: steps whose median this is taken from.
+        timed_records: records in each of them.
+        at_once: hospitals that train at the same time.
+        training_seconds: all steps of all hospitals; None if their number is not known.
+        basis: what the figure stands on and what it leaves out.
+    """
+
+    step_seconds: float
+    timed_steps: int
+    timed_records: int
+    at_once: int
+    training_seconds: float | None
+    basis: str = BASIS
+
+
+def time_training(plan: Plan, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
+    """Times steps of ``plan`` on random tokens; no patient is read and the weights are thrown away.
+
+    Args:
+        plan: with its noise.
+        files: its base model.
+        speed: threads, micro-batch and hospitals at once.
+        hospitals: how many take part, if known.
+    """
+    torch.set_num_threads(speed.torch_threads)
+    count = max(1, min(MOST_RECORDS, speed.microbatch, round(plan.privacy.expected_batch)))
+    seconds = _seconds_per_step(plan, files, speed, count) * plan.privacy.expected_batch / count
+    steps = plan.training.rounds * plan.training.local_steps
+    at_once = max(1, min(speed.hospitals_at_once, (os.cpu_count() or 1) // speed.torch_threads, hospitals or 1))
+    return TimeEstimate(
+        step_seconds=seconds,
+        timed_steps=TIMED_STEPS,
+        timed_records=count,
+        at_once=at_once,
+        training_seconds=None if hospitals is None else seconds * steps * hospitals / at_once,
+    )
+
+
+def _seconds_per_step(plan: Plan, files: ModelFiles, speed: SpeedConfig, count: int) -> float:
+    model = build_for_plan(plan, files)
+    length = min(plan.adapter.max_tokens, model.config.max_tokens)
+    numbers = np.random.Generator(np.random.Philox(0))
+    ids = numbers.integers(0, model.config.vocabulary, size=(count, length), dtype=np.int64)
+    records = Records(
+        prepare(model, Tokens(ids, np.ones_like(ids))),
+        (np.arange(count) % 2).astype(np.float32),
+        np.arange(count, dtype=np.int64),
+        ("",) * count,
+        np.arange(count, dtype=np.int64),
+    )
+    # A rate of one draws every record, so that each timed step has the same size.
+    whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
+    trainer = LocalTrainer(model, records, whole, SecureStream.from_os(), microbatch=speed.microbatch)
+    start = get_vector(model)
+    trainer.run(start, 1)  # the first step pays for what later ones find ready
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        trainer.run(start, 1)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds)

@@ -1,0 +1,77 @@
+"""`fedward plan estimate`: what it prints, and how it refuses."""
+
+import json
+import sys
+
+import pytest
+
+from fedward.cli import main
+from fedward.privacy.accounting import Event, calibrate_releases
+from fedward.privacy.ledger import FileStore, Ledger, Population
+
+
+@pytest.fixture
+def estimate(monkeypatch, capsys):
+    """Runs the command; returns exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fedward", "plan", "estimate", *arguments, "--no-time"])
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return run
+
+
+def test_people_read_epsilon_with_its_context_and_that_nothing_was_spent(estimate):
+    code, out, _ = estimate("--epsilon", "3", "--rounds", "1")
+    assert code == 0
+    words = " ".join(out.split())
+    for phrase in (
+        "nothing was spent",
+        "epsilon 3.00 at delta 1e-5",
+        "patient, add-or-remove-one",
+        "sampler poisson",
+        "accountant PLD",
+        "noise / clip, one step",
+        "no measured sweep exists",
+        "Privacy for hospitals instead of patients is not offered",
+    ):
+        assert phrase in words
+
+
+def test_programs_read_one_object(estimate):
+    code, out, _ = estimate("--rounds", "1", "--privacy", "secure-grad", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["placement"] == "secure-grad"
+    assert found["steps"] == 1
+    assert found["training"]["epsilon"] <= 8.0
+    assert found["step"]["noise_to_clip_certain"] < found["step"]["noise_to_clip"]
+    assert found["utility"] is None
+
+
+def test_a_run_that_does_not_fit_is_refused_with_exit_code_6(estimate, tmp_path):
+    noise = calibrate_releases(epsilon=6.0, delta=1e-5, releases=1)
+    ledger = Ledger(
+        FileStore(tmp_path / "alder"), site="alder", cap_epsilon=8.0, delta=1e-5, population=Population("salt", 0.4)
+    )
+    ledger.reserve(run="first", plan_hash=bytes(32), round_number=1, training=[Event("release", noise, 1.0, 1)])
+    code, out, error = estimate("--epsilon", "6", "--rounds", "1", "--state", str(tmp_path), "--json")
+    assert (code, out) == (6, "")
+    assert json.loads(error)["error"]["code"] == "FW-BUDGET-010"
+
+
+@pytest.mark.parametrize(
+    "arguments, code",
+    [
+        (["--unit", "hospital", "--rounds", "1"], "FW-CONFIG-035"),
+        (["eicu", "--privacy", "secure-grad", "--unit", "hospital"], "FW-CONFIG-034"),
+        (["no-dp", "--state", "ledgers"], "FW-CONFIG-032"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_as_a_wrong_setting(estimate, arguments, code):
+    ended, _, error = estimate(*arguments, "--json")
+    assert ended == 3
+    assert json.loads(error)["error"]["code"] == code
