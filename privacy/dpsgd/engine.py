@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedward.plan import SharedAdaptiveClippingError
-from fedward.privacy.accounting import Event
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping
 from fedward.privacy.dpsgd.fast import FastRows
 from fedward.privacy.dpsgd.hooks import OpacusHooks
@@ -169,9 +168,12 @@ class PrivateEngine:
         self._optimizer.zero_grad(set_to_none=True)
         return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
 
-    def event(self) -> Event:
-        """What the steps taken so far are to the accountant."""
-        return self.params.event(self.steps_taken)
+    def plain_gradient(self, loss_per_record: LossPerRecord, records: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Gradient ``[P]`` of the summed losses by ordinary back-propagation, for self-tests like :meth:`gradients`."""
+        self.model.eval()
+        losses = _one_loss_each(loss_per_record(records), len(records))
+        parts = torch.autograd.grad(losses.sum(), list(self._optimizer.params))
+        return np.asarray(torch.cat([part.flatten() for part in parts]).cpu().numpy())
 
     @property
     def clip(self) -> float:

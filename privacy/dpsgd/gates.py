@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedward.errors import PreflightError
 from fedward.privacy.dpsgd.engine import LossPerRecord, PrivateEngine
+from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
 from fedward.privacy.dpsgd.sampler import PatientSampler
 
 
@@ -41,7 +42,10 @@ class NotPoissonError(PreflightError):
 def row_independence_self_test(
     engine: PrivateEngine, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, tolerance: float = 1e-3
 ) -> None:
-    """Compares losses and gradients of records in one batch with those of each record alone.
+    """Compares losses and gradients of records in one batch with those of each record alone, and with their sum.
+
+    The sum is taken by ordinary back-propagation: a weight that is also used where no rule sees it has more gradient
+    than its rows add up to.
 
     The trainable weights are perturbed for the test and restored: at the usual start, with B = 0, the gradient of every
     A is zero and would agree with anything. Dropout is off during the test.
@@ -54,6 +58,7 @@ def row_independence_self_test(
 
     Raises:
         RowsMixedError: a row depends on its companions.
+        UnsupportedParameterError: the rows do not add up to the gradient.
     """
     chosen = np.unique(records)[:3]
     if chosen.size < 2:
@@ -64,6 +69,8 @@ def row_independence_self_test(
             alone, single = engine.gradients(loss_per_record, np.array([record]))
             if not _close(together[row : row + 1], alone, tolerance) or not _close(batch[row], single[0], tolerance):
                 raise RowsMixedError("The loss or gradient of a record changes with the other records of its batch.")
+        if not _close(batch.sum(axis=0), engine.plain_gradient(loss_per_record, chosen), tolerance):
+            raise UnsupportedParameterError("A trainable weight is also used outside its layer's forward.")
 
 
 def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:

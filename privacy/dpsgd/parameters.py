@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from fedward.errors import PreflightError
-from fedward.privacy.accounting import Event, PrivacyParameterError
+from fedward.privacy.accounting import PrivacyParameterError
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, Clipping, gradient_noise
 
 
@@ -74,7 +74,3 @@ class DPParameters:
     def gradient_noise(self) -> float:
         """Standard deviation of the gradients' noise over C; above ``noise_multiplier`` where clipping adapts."""
         return gradient_noise(self.clipping, self.noise_multiplier) if self.private else self.noise_multiplier
-
-    def event(self, steps: int) -> Event:
-        """What ``steps`` steps with these constants are to the accountant, whatever the clipping."""
-        return Event("dpsgd", self.noise_multiplier, self.sampling_rate, steps)

@@ -8,6 +8,7 @@ gradient of the whole batch in every row.
 from __future__ import annotations
 
 import torch
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 
 from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
@@ -53,3 +54,5 @@ def _refuse_weight_arithmetic(model: nn.Module) -> None:
             raise UnsupportedParameterError(f"The layer {name} uses DoRA, which has no rule for per-record gradients.")
         if getattr(module, "parametrizations", None):
             raise UnsupportedParameterError(f"The layer {name} is parametrised, so its weight is computed from others.")
+        if isinstance(module, ParamWrapper):
+            raise UnsupportedParameterError(f"LoRA on the bare parameter of {name} does not pass through its layers.")

@@ -139,20 +139,28 @@ def test_gradient_checkpointing(reentrant: bool) -> None:
     base.gradient_checkpointing_enable({"use_reentrant": reentrant})
     base.enable_input_require_grads()
     base.config.use_cache = False
+    forwards: list[int] = []
+    base.layers[0].mlp.register_forward_pre_hook(lambda *_: forwards.append(1))
     optimizer = torch.optim.SGD(trained(model), lr=1.0)
     params = DPParameters(1e-12, 1e6, 0.5, 1.0)
     start = torch.cat([p.detach().flatten() for p in trained(model)])
     with PrivateEngine(model, optimizer, params, SecureStream(bytes(32)), backend="fast") as engine:
         engine.step(losses, RECORDS, RECORDS)
+    assert len(forwards) == 2  # once more in the backward pass
     moved = start - torch.cat([p.detach().flatten() for p in trained(model)])
     np.testing.assert_allclose(moved.numpy(), exact.sum(axis=0), rtol=2e-3, atol=2e-5)
 
 
-def test_lora_on_the_output_layer_of_a_language_model() -> None:
+@pytest.mark.parametrize("options", [{"target_modules": ["lm_head"]}, {"modules_to_save": ["lm_head"]}], ids=str)
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.filterwarnings("ignore:.*tie.*")
+def test_the_output_layer_of_a_language_model(tied: bool, options: dict[str, list[str]]) -> None:
+    """LoRA on it, or trained whole as peft's own copy; if it was tied, the embedding stays frozen."""
     torch.manual_seed(4)
-    config = LlamaConfig(**SMALL, num_key_value_heads=2)
+    config = LlamaConfig(**SMALL, num_key_value_heads=2, tie_word_embeddings=tied)
+    targets = ["q_proj", *options.get("target_modules", [])]
     model = get_peft_model(
-        AutoModelForCausalLM.from_config(config), LoraConfig(r=3, target_modules=["q_proj", "lm_head"])
+        AutoModelForCausalLM.from_config(config), LoraConfig(**{"r": 3, **options, "target_modules": targets})
     )
     ids = torch.randint(0, 40, (8, 6))
 
@@ -166,8 +174,18 @@ def test_lora_on_the_output_layer_of_a_language_model() -> None:
     assert relative_error(rows_of(model, losses), loop(model, losses)) < 5e-6
 
 
-def test_a_bfloat16_base_keeps_float32_rows() -> None:
-    model = classifier("bert")
+def test_a_trained_weight_that_is_embedding_and_output_layer_at_once_is_refused() -> None:
+    config = LlamaConfig(**SMALL, num_key_value_heads=2, tie_word_embeddings=True)
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    model.lm_head.weight.requires_grad_()
+    assert model.model.embed_tokens.weight is model.lm_head.weight
+    with pytest.raises(UnsupportedParameterError, match="plain linear layer"):
+        rows_of(model, losses_of(model))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bfloat16_base_keeps_float32_rows(family: str) -> None:
+    model = classifier(family)
     for parameter in model.encoder.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
@@ -175,6 +193,14 @@ def test_a_bfloat16_base_keeps_float32_rows() -> None:
     rows, exact = rows_of(model, losses), loop(model, losses)
     assert rows.dtype == np.float32
     assert relative_error(rows, exact) < 0.05  # the base's own rounding
+    before = torch.cat([p.detach().flatten() for p in trained(model)])
+    optimizer = torch.optim.SGD(trained(model), lr=1.0)
+    params = DPParameters(1.0, 1e-4, 0.5, 1.0)
+    with PrivateEngine(model, optimizer, params, SecureStream(bytes(32)), backend="fast") as engine:
+        engine.step(losses, RECORDS, RECORDS)
+    after = torch.cat([p.detach().flatten() for p in trained(model)])
+    assert {p.dtype for p in trained(model)} == {torch.float32}
+    assert len(torch.unique(after - before)) > 0.9 * len(after)  # in bfloat16 the noise would have a few values
 
 
 class Twice(nn.Module):
