@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import dp_audit, dp_engine
+from benchmarks import dp_audit, dp_engine, dp_secure_grad
 from benchmarks.targets import Target, table
 from benchmarks.timing import machine
 
@@ -33,6 +33,7 @@ class Group(NamedTuple):
 
 GROUPS = {
     "engine": Group("Private step", dp_engine.TARGETS, dp_engine.measure),
+    "secure-grad": Group("Noise in shares", dp_secure_grad.TARGETS, dp_secure_grad.measure),
     "audit": Group("Mechanism audit", dp_audit.TARGETS, dp_audit.measure),
 }
 

@@ -12,7 +12,6 @@ from fedward.client.data.loader import FORMATS, Format, first_eligible
 from fedward.client.data.tables import find_table, read_rows
 from fedward.errors import DataError
 
-
 EMPTY_FIX = "Export stays of at least four hours of patients aged 18 or more, with their admissions."
 
 

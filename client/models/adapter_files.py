@@ -5,7 +5,7 @@
     adapter/
       adapter_config.json, adapter_model.safetensors   loadable by ``peft.PeftModel.from_pretrained``
       head.safetensors                                 weight [1, d], bias [1] on the mean-pooled last hidden state
-      fedward.json                                     base model and its hash, LoRA settings, pooling, task, text length
+      fedward.json                                     base model and its hash, LoRA settings, pooling, task, text
       README.md                                        the card
 
 Everything is written beside the target, read back, compared and only then moved into place. Reading never goes

@@ -32,7 +32,8 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
     format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
     task: Annotated[
-        str | None, typer.Option("--task", help="Outcome that the adapter must have been trained for: mortality or los3.")
+        str | None,
+        typer.Option("--task", help="Outcome that the adapter must have been trained for: mortality or los3."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:

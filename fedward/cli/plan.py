@@ -85,8 +85,13 @@ def estimate_command(
     from fedward.simulations.run import Options, apply_options
     from fedward.simulations.scenario import load_scenario
 
-    placement = None if privacy is None else privacy.value
-    options = Options(out=Path(), seed=seed, epsilon=epsilon, rounds=rounds, placement=placement)
+    options = Options(
+        out=Path(),
+        seed=seed,
+        epsilon=epsilon,
+        rounds=rounds,
+        placement=None if privacy is None else privacy.value,
+    )
     changed = apply_options(load_scenario(scenario), options)
     files = resolve(changed.model)
     if unit is Unit.hospital:
