@@ -31,9 +31,9 @@ def make_plan(clipping, **privacy):
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def made():
-    """A model and a dozen random texts of as many patients."""
+    """A fresh model and a dozen random texts of as many patients."""
     plan = make_plan("fixed")
     model = build_for_plan(plan, resolve("tiny-clinical"))
     ids = np.random.default_rng(0).integers(0, model.config.vocabulary, size=(12, 10))
