@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
-from fedward.client.models.adapter_model import AdapterModel, get_vector, set_vector
+from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of, set_vector, trainable
 from fedward.client.records import Records
+from fedward.client.terms import LocalTerms
 from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
@@ -77,6 +78,7 @@ class LocalTrainer:
             clipping=planned_clipping(privacy),
         )
         self._steps = 0
+        self._terms = LocalTerms(optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal)
         self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
         self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch, backend=backend)
 
@@ -86,6 +88,7 @@ class LocalTrainer:
         ``between_steps`` is called before each step; it may raise to stop (the kill switch).
         """
         set_vector(self._model, adapter)
+        self._terms.begin(adapter)
         self._model.train()
         for _ in range(steps):
             if between_steps is not None:

@@ -44,12 +44,16 @@ class AdapterPlan(Section):
 
 
 class TrainingPlan(Section):
-    """Local training: the same steps at every hospital, Adam with one rate for the head and one for LoRA."""
+    """Local training: the same steps at every hospital, Adam with one rate for the head and one for LoRA.
+
+    ``proximal`` is mu of FedProx: it draws each local step towards the adapter that the round started from. 0 is off.
+    """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
     local_steps: Annotated[int, Field(ge=1, le=10_000)] = 4
     learning_rate_head: Positive = 0.1
     learning_rate_lora: Positive = 0.01
+    proximal: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
 
 class PrivacyPlan(Section):
@@ -148,6 +152,21 @@ class ServerPlan(Section):
     stabiliser: Positive = 1e-8
 
 
+class UpdatePlan(Section):
+    """What the coordinator makes of the averaged delta of local training: the mean itself, or a server optimizer's step.
+
+    The rules are those of Reddi et al. 2021, with the averaged delta as pseudo-gradient. ``momentum`` is beta 1,
+    ``second_moment`` beta 2 and ``adaptivity`` tau, which bounds how much a small coordinate is enlarged.
+    """
+
+    optimizer: Literal["mean", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "mean"
+    learning_rate_head: Positive = 0.1
+    learning_rate_lora: Positive = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    adaptivity: Annotated[float, Field(ge=1e-8)] = 1e-3
+
+
 class Plan(Section):
     """One federated run."""
 
@@ -163,6 +182,7 @@ class Plan(Section):
     privacy: PrivacyPlan = PrivacyPlan()
     secure_sum: SecureSumPlan = SecureSumPlan()
     server: ServerPlan = ServerPlan()
+    update: UpdatePlan = UpdatePlan()
 
     @model_validator(mode="after")
     def _one_clipped_sum_per_aggregation(self) -> Self:

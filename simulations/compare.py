@@ -79,6 +79,8 @@ def train_apart(
         hospitals: how many hospitals were pooled; the denominator grows with it.
         microbatch: records per forward pass.
     """
+    # There is no global adapter here to stay close to: the only start is the untrained one.
+    plan = plan.model_copy(update={"training": plan.training.model_copy(update={"proximal": 0.0})})
     model = build_for_plan(plan, files)
     trainer = LocalTrainer(
         model,

@@ -38,6 +38,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         privacy=scenario.privacy,
         secure_sum=scenario.secure_sum,
         server=scenario.server,
+        update=scenario.update,
     )
     check_placement(draft)
     return draft

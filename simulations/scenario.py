@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError, TooFewHospitalsError
-from fedward.plan import AdapterPlan, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan
+from fedward.plan import AdapterPlan, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
 
 MIN_HOSPITALS = 3
 _SHIPPED = resources.files("fedward.simulations") / "scenarios"
@@ -71,6 +71,7 @@ class Scenario(Section):
     privacy: PrivacyPlan = PrivacyPlan()
     secure_sum: SecureSumPlan = SecureSumPlan()
     server: ServerPlan = ServerPlan()
+    update: UpdatePlan = UpdatePlan()
     speed: SpeedConfig = SpeedConfig()
     compare: CompareConfig = CompareConfig()
 
