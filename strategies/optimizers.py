@@ -66,7 +66,11 @@ def gradient_step(
 
 def learning_rates(plan: Plan, layout: AdapterLayout) -> NDArray[np.float64]:
     """The rate of every entry, float64 ``[P]``: one for the head, one for LoRA."""
-    head, lora = plan.server.learning_rate_head, plan.server.learning_rate_lora
+    return rates_by_tensor(layout, head=plan.server.learning_rate_head, lora=plan.server.learning_rate_lora)
+
+
+def rates_by_tensor(layout: AdapterLayout, *, head: float, lora: float) -> NDArray[np.float64]:
+    """``head`` for every entry of the linear head and ``lora`` for all others, float64 ``[P]``."""
     return np.concatenate([np.full(t.size, head if t.name.startswith(HEAD) else lora) for t in layout.tensors])
 
 

@@ -1,0 +1,120 @@
+"""Server optimizers on deltas: the rules of Reddi et al. as Flower has them, the same bits at every replay."""
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.common import Array
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from flwr.supercore.task_identity import TaskIdentity
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedward.adapter import AdapterLayout
+from fedward.plan import UpdatePlan
+from fedward.strategies.adaptive import SECOND_MOMENTS, server_step
+from fedward.strategies.optimizers import NOTHING, OptimizerMemoryError
+
+LAYOUT = AdapterLayout.of([("head.bias", (2,)), ("head.weight", (1, 3))])
+LORA = AdapterLayout.of([("head.bias", (2,)), ("layer.lora_B.weight", (3, 1))])
+RULES = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
+ETA, BETA1, BETA2, TAU = 0.05, 0.8, 0.95, 1e-2
+
+
+def settings_of(rule, **changes):
+    values = {"learning_rate_head": ETA, "momentum": BETA1, "second_moment": BETA2, "adaptivity": TAU, **changes}
+    return UpdatePlan(optimizer=rule, **values)
+
+
+def flower(rule):
+    if rule == "fedavgm":
+        return FedAvgM(server_learning_rate=ETA, server_momentum=BETA1)
+    if rule == "fedadagrad":
+        strategy = FedAdagrad(eta=ETA, tau=TAU)
+        strategy.beta_1 = BETA1
+    else:
+        strategy = {"fedadam": FedAdam, "fedyogi": FedYogi}[rule](eta=ETA, beta_1=BETA1, beta_2=BETA2, tau=TAU)
+    strategy.v_t = {"w": np.full(LAYOUT.size, TAU**2)}
+    return strategy
+
+
+def flower_round(strategy, rule, number, weights, deltas):
+    """Flower's next weights. Its FedAdam alone multiplies eta by Adam's bias correction, which is taken out here."""
+    if rule == "fedadam":
+        strategy.eta = ETA * (1 - BETA1 ** (number + 1)) / np.sqrt(1 - BETA2 ** (number + 1))
+    arrays = {"w": weights}
+    strategy.current_arrays = ArrayRecord({"w": Array(weights)}) if rule == "fedavgm" else arrays
+    replies = []
+    for delta in deltas:
+        content = {
+            "arrays": ArrayRecord({"w": Array(weights + delta)}),
+            "metrics": MetricRecord({"num-examples": 1}),
+        }
+        replies.append(Message(RecordDict(content), 1, "train"))
+    moved, _ = strategy.aggregate_train(number, replies)
+    return moved["w"].numpy()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_is_flowers(rule, monkeypatch):
+    for name in ("_run_id", "_node_id", "_task_id"):  # without them flwr builds no message
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    strategy, update = flower(rule), settings_of(rule)
+    deltas = np.random.default_rng(0).normal(size=(6, 3, LAYOUT.size)) * 0.1
+    theirs = ours = np.linspace(-1, 1, LAYOUT.size)
+    memory = NOTHING
+    for number, sites in enumerate(deltas, start=1):
+        theirs = flower_round(strategy, rule, number, theirs, sites)
+        step, memory = server_step(update, sites.mean(axis=0), memory, LAYOUT)
+        ours = ours + step
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_replay_gives_the_same_bits_from_any_round(rule):
+    update, means = settings_of(rule), np.random.default_rng(1).normal(size=(5, LAYOUT.size))
+    memory, steps, kept = NOTHING, [], NOTHING
+    for number, mean in enumerate(means):
+        step, memory = server_step(update, mean, memory, LAYOUT)
+        steps.append(step.tobytes())
+        if number == 1:
+            kept = np.frombuffer(memory.tobytes()).copy()
+    for mean, expected in zip(means[2:], steps[2:], strict=True):
+        step, kept = server_step(update, mean, kept, LAYOUT)
+        assert step.tobytes() == expected
+    assert kept.tobytes() == memory.tobytes()
+
+
+def test_the_mean_passes_through_and_remembers_nothing():
+    mean = np.arange(5.0)
+    step, memory = server_step(UpdatePlan(), mean, NOTHING, LAYOUT)
+    assert step.tobytes() == mean.tobytes()
+    assert memory.size == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_head_and_lora_move_at_their_own_rates(rule):
+    mean = np.full(LORA.size, 0.3)
+    step, _ = server_step(settings_of(rule, learning_rate_lora=ETA / 10), mean, NOTHING, LORA)
+    np.testing.assert_allclose(step[:2], 10 * step[2:].mean(), rtol=1e-12)
+
+
+@given(st.sampled_from(sorted(SECOND_MOMENTS)), st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))
+def test_no_delta_makes_a_second_moment_negative_or_a_step_longer_than_its_bound(rule, moves):
+    """With |m| <= max |d| no adaptive step exceeds eta |d|_max / tau, whatever came before."""
+    update, memory = settings_of(rule), NOTHING
+    for move in moves:
+        step, memory = server_step(update, np.full(LAYOUT.size, move), memory, LAYOUT)
+        assert (memory[LAYOUT.size :] >= 0).all()
+        assert np.abs(step).max() <= ETA * max(map(abs, moves)) / TAU * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("rule", ["mean", *RULES])
+@pytest.mark.parametrize("memory", [np.zeros(3), np.full(10, np.nan), np.full(5, np.inf)])
+def test_a_memory_that_does_not_fit_is_refused(rule, memory):
+    with pytest.raises(OptimizerMemoryError):
+        server_step(settings_of(rule), np.zeros(5), memory, LAYOUT)
+
+
+def test_a_mean_of_another_layout_is_refused():
+    with pytest.raises(ValueError, match="layout"):
+        server_step(settings_of("fedadam"), np.zeros(4), NOTHING, LAYOUT)
