@@ -19,7 +19,7 @@ from fedward.errors import IntegrityError
 from fedward.legs import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode
 from fedward.plan import Plan
-from fedward.privacy.secagg import EndedRound, RingVector, SecAggClient, audit
+from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.privacy.segments import training_sum
@@ -101,12 +101,12 @@ class Follower:
         for sealed in self._news(published):
             ended = self.secagg.open_result(sealed)
             result, ring_sum = ended.result, self._ring_sum(ended, published)
-            self._recompute(ended, ring_sum, published)
+            checked = self._recompute(ended, ring_sum, published)
             summed = training_sum(decode_sum(ring_sum))
             adapter, memory = advance(self.plan, self.adapter, self.memory, summed, len(result.survivors), self.layout)
             head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.layout))
             self.snapshots.put(head, adapter, memory)
-            self.secagg.accept_result(sealed, ring_sum, next_adapter_hash=head.adapter_hash)
+            self.secagg.accept_result(checked, next_adapter_hash=head.adapter_hash)
             self.snapshots.keep_only(head)
             self.adapter, self.memory, self.round = adapter, memory, result.round
 
@@ -145,15 +145,15 @@ class Follower:
             raise SumNotShownError("A result came without its sum.")
         return RingVector(ended.layout, np.ascontiguousarray(blob))
 
-    def _recompute(self, ended: EndedRound, ring_sum: RingVector, published: Published) -> None:
+    def _recompute(self, ended: EndedRound, ring_sum: RingVector, published: Published) -> CheckedSum:
         number = ended.result.round
         evidence, vectors = published.evidence.get(str(number)), published.vectors(number)
         if evidence is None or vectors.keys() != ended.digests.keys():
             raise SumNotShownError("A sum came without the evidence to recompute it.")
         if audit.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
-            self.secagg.check_sum(ended, evidence, vectors, ring_sum)
-            return
+            return self.secagg.check_sum(ended, evidence, vectors, ring_sum)
         paths = published.paths.get(str(number))
         if paths is None:
             raise SumNotShownError("A large sum came without the chunks that were asked for.")
-        self.secagg.check_chunks(ended, evidence, audit.unpack_chunks(paths, vectors, ended.layout.nbytes), ring_sum)
+        chunks = audit.unpack_chunks(paths, vectors, ended.layout.nbytes)
+        return self.secagg.check_chunks(ended, evidence, chunks, ring_sum)

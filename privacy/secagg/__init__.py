@@ -24,8 +24,8 @@ Each round::
     total = attempt.finish()                                      # the exact ring sum and its survivors
     result = server.publish(next_adapter_hash)
     result                    -> ended = client.open_result(result)     # also at a hospital that was absent
-                                 client.check_sum(ended, attempt.evidence(), vectors, ring_sum)
-                                 client.accept_result(result, ring_sum, next_adapter_hash=...)
+                                 checked = client.check_sum(ended, attempt.evidence(), vectors, ring_sum)
+                                 client.accept_result(checked, next_adapter_hash=...)
 
 Every client method raises a RefusalError with a code of its own and then has changed nothing. Where
 it raises ShareRefused, ``error.complaint`` goes to ``attempt.add_complaint``. ``close_*`` and
@@ -56,12 +56,13 @@ from fedward.privacy.secagg.roster import (
     verify_roster,
 )
 from fedward.privacy.secagg.server import RoundTerms, SecAggServer
-from fedward.privacy.secagg.verify import Chunk, EndedRound
+from fedward.privacy.secagg.verify import CheckedSum, Chunk, EndedRound
 
 __all__ = [
     "AcceptedManifest",
     "Attempt",
     "Blame",
+    "CheckedSum",
     "Chunk",
     "Dispute",
     "EndedRound",

@@ -12,7 +12,7 @@ from fedward.privacy.secagg import audit, results, verify
 from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.memory import ClientMemory
 from fedward.privacy.secagg.refusals import EvidenceRefused
-from fedward.privacy.secagg.verify import EndedRound
+from fedward.privacy.secagg.verify import CheckedSum, EndedRound
 
 
 class ResultFollower(ClientMemory):
@@ -43,14 +43,16 @@ class ResultFollower(ClientMemory):
 
     def check_sum(
         self, ended: EndedRound, evidence: bytes, vectors: Mapping[str, NDArray[np.uint8]], ring_sum: RingVector
-    ) -> None:
+    ) -> CheckedSum:
         """Recomputes the sum of a round from the survivors' masked vectors.
 
         Raises:
             EvidenceRefused: evidence or vectors are not what was signed.
             FalseSumRefused: the sum is another one.
+            ResultRefused: the result names another sum.
         """
         verify.check_sum(self._party.roster.roster.keys, ended, evidence, vectors, ring_sum)
+        return CheckedSum(ended, ring_sum)
 
     def challenge(self, result: bytes) -> tuple[int, ...]:
         """Chooses the chunks of a large sum that :meth:`check_chunks` will want, after the result was signed.
@@ -71,31 +73,31 @@ class ResultFollower(ClientMemory):
         evidence: bytes,
         chunks: Mapping[int, Mapping[str, verify.Chunk]],
         ring_sum: RingVector,
-    ) -> None:
+    ) -> CheckedSum:
         """Recomputes the chunks that were chosen; by index, then by survivor.
 
         Raises:
             LegOrderRefused: no chunks of this sum were chosen.
             EvidenceRefused: evidence or chunks are not what was signed, or a chosen chunk is missing.
             FalseSumRefused: the sum is another one.
+            ResultRefused: the result names another sum.
         """
         if tuple(sorted(chunks)) != audit.chosen(self._state.record, ended):
             raise EvidenceRefused("The chunks are not those this hospital asked for.")
         verify.check_chunks(self._party.roster.roster.keys, ended, evidence, chunks, ring_sum)
+        return CheckedSum(ended, ring_sum)
 
-    def accept_result(self, result: bytes, ring_sum: RingVector, *, next_adapter_hash: bytes) -> None:
+    def accept_result(self, checked: CheckedSum, *, next_adapter_hash: bytes) -> None:
         """Adds a round's result to the chain of results this hospital has checked, and closes its round.
 
-        Call :meth:`check_sum` or :meth:`check_chunks` before. The strategy's update is recomputed by the caller,
-        who passes the hash of what came out (or of the broadcast bytes, where the strategy allows a tolerance and
-        they lie within it).
+        The strategy's update is recomputed by the caller, who passes the hash of what came out (or of the broadcast
+        bytes, where the strategy allows a tolerance and they lie within it).
 
         Args:
-            result: the coordinator's result with its confirmations.
-            ring_sum: the published sum.
+            checked: from :meth:`check_sum` or :meth:`check_chunks`.
             next_adapter_hash: hash of the adapter as the caller recomputed it.
 
         Raises:
             RefusalError: see :func:`~fedward.privacy.secagg.results.accept`.
         """
-        self._save(results.accept(self._party, self._state, result, ring_sum, next_adapter_hash))
+        self._save(results.accept(self._party, self._state, checked, next_adapter_hash))

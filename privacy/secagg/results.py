@@ -20,9 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedward.errors import FedwardError
-from fedward.privacy.secagg import merkle
 from fedward.privacy.secagg.acceptance import check_terms
-from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.identity import Envelope, open_sealed
 from fedward.privacy.secagg.kdf import confirm_statement, context
 from fedward.privacy.secagg.layout import VectorLayout
@@ -39,7 +37,7 @@ from fedward.privacy.secagg.refusals import (
 )
 from fedward.privacy.secagg.state import LAST_ATTEMPT, ClientState, LiveRound, RunRecord
 from fedward.privacy.secagg.transcript import genesis, result_hash, transcript_hash
-from fedward.privacy.secagg.verify import EndedRound, survivor_digests
+from fedward.privacy.secagg.verify import CheckedSum, EndedRound, survivor_digests
 
 
 def round_of(party: Party, data: bytes) -> int:
@@ -59,10 +57,7 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
         EquivocationRefused: it contradicts what this hospital confirmed, released or was shown.
     """
     message = WitnessedResult.from_bytes(data)
-    return _checked(party, state, message, *_signed(party, message))
-
-
-def _checked(party: Party, state: ClientState, message: WitnessedResult, result: Result, digest: bytes) -> EndedRound:
+    result, digest = _signed(party, message)
     _check_link(party, state, result)
     live = state.live[0] if state.live else None
     own = live is not None and live.unmasked and live.ctx == result.ctx
@@ -72,23 +67,18 @@ def _checked(party: Party, state: ClientState, message: WitnessedResult, result:
     return ended
 
 
-def accept(
-    party: Party, state: ClientState, data: bytes, ring_sum: RingVector, next_adapter_hash: bytes
-) -> ClientState:
+def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_hash: bytes) -> ClientState:
     """Returns the state in which the result is the head of the chain; its round is closed.
 
     Raises:
-        ResultRefused: the sum is not the one the result names.
         ReplayedUpdateRefused: the next adapter is not the recomputed one.
-        RefusalError: see :func:`open_result`.
+        ChainRefused, EquivocationRefused: since it was opened, another result or manifest came in its way.
     """
-    message = WitnessedResult.from_bytes(data)
-    result, digest = _signed(party, message)
-    if state.record.head and state.record.head[0].result_hash == digest:
+    ended = checked.ended
+    if state.record.head and state.record.head[0].result_hash == ended.hash:
         return state
-    ended = _checked(party, state, message, result, digest)
-    if ring_sum.layout != ended.layout or merkle.root(ring_sum.buffer.data) != ended.result.sum_digest:
-        raise ResultRefused("The published sum is not the one the result names.")
+    _check_link(party, state, ended.result)
+    _check_memory(state.record, ended)
     if ended.result.next_adapter_hash != next_adapter_hash:
         raise ReplayedUpdateRefused("The next adapter is not what the published sum leads to.")
     return _closed(state, ended)

@@ -25,6 +25,7 @@ from fedward.privacy.secagg.refusals import (
     EvidenceRefused,
     FalseSumRefused,
     RefusalError,
+    ResultRefused,
     SurvivorSignatureRefused,
 )
 from fedward.privacy.secagg.state import ChainHead
@@ -57,6 +58,25 @@ class EndedRound:
     def head(self) -> ChainHead:
         """The chain's head once this result is accepted."""
         return ChainHead(self.result.round, self.hash, self.result.next_adapter_hash)
+
+
+@dataclass(frozen=True)
+class CheckedSum:
+    """A round whose sum a hospital has recomputed; nothing else can be accepted into the chain of results.
+
+    Made by :meth:`~.following.ResultFollower.check_sum` and ``check_chunks``; whoever makes one has recomputed the sum.
+
+    Raises:
+        ResultRefused: ``ring_sum`` is not the sum that the coordinator signed.
+    """
+
+    ended: EndedRound
+    ring_sum: RingVector
+
+    def __post_init__(self) -> None:
+        named = self.ended.result.sum_digest
+        if self.ring_sum.layout != self.ended.layout or merkle.root(self.ring_sum.buffer.data) != named:
+            raise ResultRefused("The published sum is not the one the result names.")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 
 from fedward.privacy.secagg import (
     Attempt,
+    CheckedSum,
     Identity,
     Journal,
     LocalPolicy,
@@ -68,6 +69,7 @@ class Federation:
     make_journal: Callable[[str], Journal] = lambda name: MemoryJournal()
     clients: dict[str, SecAggClient] = field(default_factory=dict)
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    ended: dict[bytes, tuple[bytes, dict[str, np.ndarray], RingVector, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.coordinator = Identity.from_seed("coordinator", digest("coordinator"))
@@ -186,14 +188,25 @@ class Federation:
         confirmations = self.confirms(attempt, survivors, gone[3])
         return self.unmask(attempt, confirmations, gone[4])
 
-    def publish(self, total: RoundSum, names: Collection[str] | None = None) -> bytes:
-        """Publishes a result with a next adapter and lets ``names`` (default all) accept it."""
-        self.last_total = total
-        self.adapter = digest(f"adapter {total.round}")
+    def publish(self, total: RoundSum, names: Collection[str] | None = None, *, adapter: bytes | None = None) -> bytes:
+        """Publishes a result with a next adapter and lets ``names`` (default all) check and accept it."""
+        evidence = self.server.live.evidence()
+        self.adapter = digest(f"adapter {total.round}") if adapter is None else adapter
+        self.evidence = (evidence, dict(self.vectors), total.sum)
         result = self.server.publish(self.adapter)
+        self.ended[result] = (*self.evidence, self.adapter)
         for name in self.names if names is None else names:
-            self.clients[name].accept_result(result, total.sum, next_adapter_hash=self.adapter)
+            self.believe(name, result)
         return result
+
+    def check(self, name: str, result: bytes) -> CheckedSum:
+        """Lets ``name`` recompute the sum of a published result."""
+        client, (evidence, vectors, ring_sum, _) = self.clients[name], self.ended[result]
+        return client.check_sum(client.open_result(result), evidence, vectors, ring_sum)
+
+    def believe(self, name: str, result: bytes) -> None:
+        """Lets ``name`` recompute and accept a published result."""
+        self.clients[name].accept_result(self.check(name, result), next_adapter_hash=self.ended[result][3])
 
 
 @pytest.fixture

@@ -276,8 +276,8 @@ class Adversary(RuleBasedStateMachine):
             client = self.clients[name]
             with contextlib.suppress(FedwardError):
                 ended = client.open_result(witnessed.to_bytes())
-                client.check_sum(ended, evidence, vectors, total)
-                client.accept_result(witnessed.to_bytes(), total, next_adapter_hash=adapter)
+                checked = client.check_sum(ended, evidence, vectors, total)
+                client.accept_result(checked, next_adapter_hash=adapter)
                 self.accepted[manifest.run, manifest.round].add((chosen.ctx, digest, false, frozenset(uploads)))
                 link = (result_hash(result.to_bytes()), adapter)
                 if link not in self.links[manifest.run]:

@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import Identity, Member, RingVector, SecAggClient, approve, publish, verify_roster
+from fedward.privacy.secagg import (
+    Identity,
+    Member,
+    RingVector,
+    SecAggClient,
+    approve,
+    merkle,
+    publish,
+    verify_roster,
+)
 from fedward.privacy.secagg.hybrid import HybridPrivateKey
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.kdf import context
@@ -25,6 +34,7 @@ from fedward.privacy.secagg.messages import (
 )
 from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import SignedRoster
+from fedward.privacy.secagg.transcript import transcript_hash
 
 
 def refused(code, call, *arguments, **options):
@@ -293,12 +303,18 @@ def test_a_false_sum_is_refused(federation):
     client = fed.clients[fed.names[0]]
     sealed = fed.server.publish(b"n" * 32)
     ended = client.open_result(sealed)
-    client.check_sum(ended, attempt.evidence(), fed.vectors, total.sum)
     refused("FW-SECAGG-082", client.check_sum, ended, attempt.evidence(), fed.vectors, false)
     swapped = fed.vectors | {fed.names[1]: fed.vectors[fed.names[2]]}
     refused("FW-SECAGG-083", client.check_sum, ended, attempt.evidence(), swapped, total.sum)
-    refused("FW-SECAGG-081", client.accept_result, sealed, false, next_adapter_hash=b"n" * 32)
-    refused("FW-SECAGG-084", client.accept_result, sealed, total.sum, next_adapter_hash=b"m" * 32)
+    checked = client.check_sum(ended, attempt.evidence(), fed.vectors, total.sum)
+    refused("FW-SECAGG-084", client.accept_result, checked, next_adapter_hash=b"m" * 32)
+    # Nor can the right sum be recomputed under a result that names another one.
+    witnessed = WitnessedResult.from_bytes(sealed)
+    named = merkle.root(false.buffer.data)
+    result = Result.from_bytes(Envelope.from_bytes(witnessed.result).body)
+    changed = replace(result, sum_digest=named, transcript=transcript_hash(ended.statement, named))
+    other = client.open_result(replace(witnessed, result=fed.coordinator.seal("result", changed)).to_bytes())
+    refused("FW-SECAGG-081", client.check_sum, other, attempt.evidence(), fed.vectors, total.sum)
 
 
 def test_a_forged_result_is_refused(federation):
@@ -312,7 +328,9 @@ def test_a_forged_result_is_refused(federation):
 
     def accept(changed, signer=fed.coordinator):
         forged = replace(witnessed, result=signer.seal("result", changed))
-        client.accept_result(forged.to_bytes(), total.sum, next_adapter_hash=b"n" * 32)
+        ended = client.open_result(forged.to_bytes())
+        checked = client.check_sum(ended, attempt.evidence(), fed.vectors, total.sum)
+        client.accept_result(checked, next_adapter_hash=b"n" * 32)
 
     refused("FW-SECAGG-080", accept, result, fed.identities[fed.names[1]])
     refused("FW-SECAGG-042", accept, replace(result, previous=b"p" * 32))

@@ -36,7 +36,7 @@ def round_without(fed, away, leg=1):
     """A finished round in which ``away`` fell silent at ``leg``: the attempt, its sum and its published result."""
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt, {leg: {away}})
-    return attempt, total, fed.server.publish(NEXT)
+    return attempt, total, fed.publish(total, (), adapter=NEXT)
 
 
 def unsealed(witnessed):
@@ -94,14 +94,12 @@ def absent(federation):
 
 
 def test_an_absent_hospital_checks_the_evidence_accepts_and_goes_on(absent, sum_of):
-    fed, attempt, total, genuine, _ = absent
+    fed, _, total, genuine, _ = absent
     client = fed.clients["hospital-0"]
     ended = client.open_result(genuine)
     assert set(ended.digests) == set(total.survivors)
-    client.check_sum(ended, attempt.evidence(), fed.vectors, total.sum)
-    for other in fed.clients.values():
-        other.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
-    fed.adapter = NEXT
+    for name in fed.names:
+        fed.believe(name, genuine)
     second = fed.run(fed.server.begin_round(fed.terms(2)))
     assert second.survivors == fed.names
     np.testing.assert_array_equal(second.sum.buffer, sum_of(fed.names, 2).buffer)
@@ -117,7 +115,6 @@ def test_a_result_without_the_words_of_t_hospitals_is_refused_by_an_absent_one(a
 
     def show(message, code="FW-SECAGG-086"):
         refused(code, client.open_result, message.to_bytes())
-        refused(code, client.accept_result, message.to_bytes(), forger.chosen_sum(), next_adapter_hash=NEXT)
 
     show(replace(real, confirms={}))
     show(replace(real, uploads={}))
@@ -188,16 +185,14 @@ def test_a_hospital_that_confirmed_one_attempt_and_missed_the_next_recovers(fede
     silent = "hospital-2"
     first, confirms, second = confirmed_and_given_up(fed)
     total = fed.run(second, {1: {silent}})
-    genuine = fed.server.publish(NEXT)
+    genuine = fed.publish(total, (), adapter=NEXT)
     if restart:
         fed.start_client(silent)
     client = fed.clients[silent]
-    client.check_sum(client.open_result(genuine), second.evidence(), fed.vectors, total.sum)
-    for other in fed.clients.values():
-        other.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
+    for name in fed.names:
+        fed.believe(name, genuine)
     # The old attempt is closed: its share would be the only thing still missing for the difference of the two sums.
     refused("FW-SECAGG-003", client.unmask, Confirmations(first._record.ctx, confirms).to_bytes())
-    fed.adapter = NEXT
     second_round = fed.run(fed.server.begin_round(fed.terms(2)))
     np.testing.assert_array_equal(second_round.sum.buffer, sum_of(fed.names, 2).buffer)
 
@@ -227,8 +222,8 @@ def test_the_sum_of_an_attempt_that_was_given_up_is_believed_by_nobody(federatio
     stranger = "hospital-4"
     first, confirms, second = confirmed_and_given_up(fed, {stranger})
     old_vectors = dict(fed.vectors)
-    fed.run(second, {1: {stranger}})
-    genuine = fed.server.publish(NEXT)
+    total = fed.run(second, {1: {stranger}})
+    genuine = fed.publish(total, (), adapter=NEXT)
     shown, chosen = given_up_result(fed, first, confirms, genuine)
     for witness in ("hospital-0", "hospital-1"):  # it released attempt 1
         refused("FW-SECAGG-085", fed.clients[witness].open_result, shown)
@@ -247,11 +242,11 @@ def test_an_attempt_before_the_confirmed_one_is_refused(federation):
     slow = "hospital-3"
     first, confirms, second = confirmed_and_given_up(fed)
     total = fed.run(second, {4: {slow}})
-    genuine = fed.server.publish(NEXT)
+    genuine = fed.publish(total, (), adapter=NEXT)
     shown, _ = given_up_result(fed, first, confirms, genuine)
     refused("FW-SECAGG-085", fed.clients[slow].open_result, shown)
     refused("FW-SECAGG-085", fed.start_client(slow).open_result, shown)
-    fed.clients[slow].accept_result(genuine, total.sum, next_adapter_hash=NEXT)
+    fed.believe(slow, genuine)
 
 
 @pytest.mark.parametrize("leg", [3, 4])
@@ -263,7 +258,7 @@ def test_a_result_that_contradicts_what_was_confirmed_is_refused(federation, leg
     lost = {4: {witness}} if leg == 3 else None  # it confirmed, or it released, too
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt, lost)
-    genuine = fed.server.publish(NEXT)
+    genuine = fed.publish(total, (), adapter=NEXT)
     if later == "after a restart":
         fed.start_client(witness)
     if later == "after another key epoch":
@@ -290,15 +285,16 @@ def test_a_result_that_contradicts_what_was_confirmed_is_refused(federation, leg
             confirms={n: fed.identities[n].seal("confirm", Confirm(ctx, n, other)) for n in fed.names},
         )
         refused("FW-SECAGG-085", client.open_result, relabelled.to_bytes())
-    client.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
+    fed.believe(witness, genuine)
 
 
 def test_a_round_is_closed_by_its_result_for_those_who_missed_it_too(absent):
     """Otherwise the coordinator could play the same round again with whoever was absent, and sum it twice."""
-    fed, attempt, total, genuine, _ = absent
+    fed, attempt, _, genuine, _ = absent
     client = fed.clients["hospital-0"]
-    client.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
-    client.accept_result(genuine, total.sum, next_adapter_hash=NEXT)  # a repeat changes nothing
+    checked = fed.check("hospital-0", genuine)
+    client.accept_result(checked, next_adapter_hash=NEXT)
+    client.accept_result(checked, next_adapter_hash=NEXT)  # a repeat changes nothing
     head = client.head
     again = fed.forge(attempt.manifest, seq=9, adapter_hash=NEXT, previous_result=head.result_hash)
     refused("FW-SECAGG-031", client.accept_manifest, again)
@@ -311,16 +307,16 @@ def test_a_round_is_closed_for_those_who_confirmed_it_and_were_not_asked_for_sha
     slow = "hospital-3"
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt, {4: {slow}})
-    client, genuine = fed.clients[slow], fed.server.publish(NEXT)
-    client.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
+    client = fed.clients[slow]
+    fed.publish(total, [slow], adapter=NEXT)
     onward = {"adapter_hash": NEXT, "previous_result": client.head.result_hash}
     refused("FW-SECAGG-031", client.accept_manifest, fed.forge(attempt.manifest, attempt=1, seq=9, **onward))
 
 
 def test_a_second_successor_of_one_result_is_refused(absent):
-    fed, _, total, genuine, forger = absent
+    fed, _, _, genuine, forger = absent
     client = fed.clients["hospital-0"]
-    client.accept_result(genuine, total.sum, next_adapter_hash=NEXT)
+    fed.believe("hospital-0", genuine)
     refused("FW-SECAGG-042", client.open_result, forger.invent(fed.identities).to_bytes())
     refused("FW-SECAGG-042", client.open_result, forger.invent(fed.identities, round=2).to_bytes())
 

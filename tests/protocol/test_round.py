@@ -42,5 +42,5 @@ def test_two_rounds_give_the_exact_sums(federation, vector_of, sum_of):
         fed.adapter = bytes([round_number]) * 32
         result = fed.server.publish(fed.adapter)
         for client in clients.values():
-            client.check_sum(client.open_result(result), attempt.evidence(), vectors, total.sum)
-            client.accept_result(result, total.sum, next_adapter_hash=fed.adapter)
+            checked = client.check_sum(client.open_result(result), attempt.evidence(), vectors, total.sum)
+            client.accept_result(checked, next_adapter_hash=fed.adapter)
