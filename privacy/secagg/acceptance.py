@@ -19,6 +19,7 @@ from fedward.privacy.secagg.refusals import (
     EpochMismatchRefused,
     EquivocationRefused,
     LayoutPinRefused,
+    LegOrderRefused,
     MinCohortRefused,
     ModelPinRefused,
     OldEpochRefused,
@@ -76,6 +77,8 @@ def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
     expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
     if (manifest.roster_hash, manifest.roster_hash, manifest.epoch, manifest.run) != expected:
         raise EpochMismatchRefused("The manifest names another roster, key epoch or run than the live one.")
+    if state.keys.private:
+        raise LegOrderRefused("The manifest came before this hospital's keys were complete.")
     if party.clock() > state.keys.started + party.roster.roster.policy.epoch_days * _DAY_SECONDS:
         raise EpochExpiredRefused("The key epoch has expired.")
 

@@ -109,6 +109,27 @@ def test_substituted_ciphertexts_are_refused(federation):
     refused("FW-SECAGG-024", fed.clients[last].accept_ciphertexts, crossed.to_bytes())
 
 
+def test_a_key_epoch_that_is_left_unfinished_serves_no_round(federation):
+    """The last leg of the set-up is withheld, so that private keys would stay on disk."""
+    fed = federation(4, epoch=False)
+    for name in fed.names:
+        fed.start_client(name)
+    setup = fed.server.begin_epoch("run-1")
+    for name, invite in setup.invites().items():
+        setup.add_bundle(name, fed.clients[name].key_bundle(invite))
+    for name, bundles in setup.close_bundles().items():
+        setup.add_ciphertexts(name, fed.clients[name].accept_bundles(bundles))
+    mail, victim = setup.close_ciphertexts(), fed.names[0]  # the smallest name has a key with everybody already
+    for name in fed.names[1:]:
+        setup.add_ack(name, fed.clients[name].accept_ciphertexts(mail[name]))
+    fed.server._save(replace(fed.server._state, members=fed.names))
+    manifest = fed.server.begin_round(fed.terms(1)).requests()[victim]
+    refused("FW-SECAGG-004", fed.clients[victim].accept_manifest, manifest)
+    fed.clients[victim].accept_ciphertexts(mail[victim])
+    assert fed.clients[victim]._state.keys.private == b""
+    assert fed.clients[victim].accept_manifest(manifest).needs_training
+
+
 def test_a_sybil_roster_is_refused(federation):
     """The coordinator adds hospitals it invented and shows everybody the new roster as agreed."""
     fed = federation(4)
