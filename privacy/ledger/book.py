@@ -63,6 +63,7 @@ class Book:
         match record:
             case Genesis():
                 self._genesis = record
+                self.exposure = Exposure(stable=bool(record.namespace))
             case PatientSet():
                 if record.ids in self._sets:
                     raise LedgerDamagedError("The ledger holds the same set of patients twice.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import product
 from typing import Self, TypeAlias
 
 from fedward.privacy.accounting import Event
@@ -14,25 +17,33 @@ Tally: TypeAlias = dict[Event, int]
 
 History: TypeAlias = tuple[Event, ...]
 
+MOST_PLACEMENTS = 64
+"""Ways to have been placed that are priced one by one; runs beyond that count on both sides at once."""
+
 
 class Exposure:
     """The events of every patient, by three rules.
 
     1. An event without an exact set counts for everyone on its side of the split.
-    2. While all such events share one split, a patient saw one side; under several splits, everything.
+    2. Within a run a patient saw one side. In another run it may have been the other one: an export with new
+       identifiers is split anew, whatever the salt. Only stable identifiers keep a patient on one side of a split.
     3. An event with an exact set counts for its members. Patients in the same sets share one history, and a history
        that is part of another is left out, so the number of prices does not grow with the number of patients.
+
+    Args:
+        stable: whether a patient keeps one identifier for ever (a declared namespace).
     """
 
-    def __init__(self) -> None:
-        self._sides: dict[bytes, tuple[Tally, Tally]] = {}
+    def __init__(self, *, stable: bool = False) -> None:
+        self._stable = stable
+        self._sides: dict[tuple[str, bytes], tuple[Tally, Tally]] = {}
         self._sets: dict[int, Tally] = {}
         self._members: dict[bytes, int] = {}
 
     def copy(self) -> Self:
         """An independent copy, to try a charge on."""
-        twin = type(self)()
-        twin._sides = {split: (dict(one), dict(other)) for split, (one, other) in self._sides.items()}
+        twin = type(self)(stable=self._stable)
+        twin._sides = {key: (dict(one), dict(other)) for key, (one, other) in self._sides.items()}
         twin._sets = {index: dict(tally) for index, tally in self._sets.items()}
         twin._members = dict(self._members)
         return twin
@@ -46,10 +57,11 @@ class Exposure:
 
     def add(self, charge: Reservation) -> None:
         """Adds the events of one round; raises KeyError for a set that was not registered."""
-        sides = self._sides.get(charge.split, ({}, {}))
+        key = ("" if self._stable else charge.run, charge.split)
+        sides = self._sides.get(key, ({}, {}))
         for events, members, side in _parts(charge, sides):
             if members is None and events:
-                self._sides[charge.split] = sides
+                self._sides[key] = sides
             _count(side if members is None else self._sets[members], events)
 
     def histories(self, touching: Reservation | None = None) -> set[History]:
@@ -75,13 +87,30 @@ class Exposure:
         return [tally for index, tally in self._sets.items() if mask >> index & 1]
 
     def _bases(self) -> list[Tally]:
-        if len(self._sides) == 1:
-            return list(next(iter(self._sides.values())))
-        everything: Tally = {}
-        for sides in self._sides.values():
-            for side in sides:
-                _count(everything, _events(side))
-        return [everything]
+        """A tally for every way in which the splits can have placed a patient; equal runs differ only in number."""
+        alike = Counter((_events(one), _events(other)) for one, other in self._sides.values())
+        choices = [_placements(one, other, runs) for (one, other), runs in alike.items()]
+        for oldest, ((one, other), runs) in enumerate(alike.items()):
+            if math.prod(map(len, choices)) <= MOST_PLACEMENTS:
+                break
+            choices[oldest] = [(*_times(one, runs), *_times(other, runs))]
+        bases: list[Tally] = []
+        for chosen in product(*choices):
+            bases.append({})
+            for events in chosen:
+                _count(bases[-1], events)
+        return bases
+
+
+def _placements(one: History, other: History, runs: int) -> list[History]:
+    """What a patient may have seen of ``runs`` equal runs, each on one of two sides."""
+    if not one or not other:
+        return [_times(one or other, runs)]
+    return [(*_times(one, runs - crossed), *_times(other, crossed)) for crossed in range(runs + 1)]
+
+
+def _times(events: History, count: int) -> History:
+    return tuple(replace(event, steps=event.steps * count) for event in events)
 
 
 def _parts(

@@ -23,8 +23,9 @@ class Patients:
 class Population:
     """How a site's patients were divided when the records were read.
 
-    Under one split a patient is in training or in evaluation, never in both, so the two budgets do not add. Under two
-    splits a patient may have been on either side; then everything adds, unless exact sets say otherwise.
+    In a run a patient is in training or in evaluation, never in both, so the two budgets of a run do not add. In
+    another run, or under another split, the same patient may have been on the other side; the most expensive
+    combination counts. Where a namespace is declared, a patient stays on one side for as long as the split stays.
 
     Attributes:
         split_salt: key of the split, from the plan.

@@ -7,7 +7,7 @@ import pytest
 from fedward.privacy.accounting import Event, epsilon
 from fedward.privacy.ledger import BudgetExhaustedError, LedgerTermsError, MemoryStore, Namespace, Patients, Population
 from fedward.privacy.ledger.errors import LedgerUseError, NamespaceFileError
-from fedward.privacy.ledger.exposure import Exposure
+from fedward.privacy.ledger.exposure import MOST_PLACEMENTS, Exposure
 
 TRAIN = Event("release", 4.0, 1.0, 1)
 SCORE = Event("release", 5.0, 1.0, 1)
@@ -35,13 +35,45 @@ def test_training_and_evaluation_patients_have_budgets_of_their_own(open_it, spe
     assert ledger.spent() == near(max(price(TRAIN), price(*[SCORE] * 3)))
 
 
-@pytest.mark.parametrize("other", [Population("pepper", 0.4), Population("salt", 0.5)])
-def test_another_split_makes_one_joint_population(open_it, spend, other):
+@pytest.mark.parametrize("other", [None, Population("pepper", 0.4), Population("salt", 0.5)])
+def test_a_patient_may_have_been_on_the_other_side_in_another_run(open_it, spend, other):
+    """A new export may give new identifiers, which the same split places anew; so may another split."""
     store = MemoryStore()
-    spend(open_it(store), 1, training=[TRAIN], evaluation=[SCORE])
-    ledger = open_it(store, population=other)
-    spend(ledger, 1, run="run-2", training=[TRAIN], evaluation=[SCORE])
-    assert ledger.spent() == near(price(TRAIN, TRAIN, SCORE, SCORE))
+    spend(open_it(store), 1, training=[TRAIN])
+    ledger = open_it(store, cap_epsilon=price(TRAIN, SCORE), **({"population": other} if other else {}))
+    spend(ledger, 1, run="run-2", training=[], evaluation=[SCORE])
+    assert ledger.spent() == near(price(TRAIN, SCORE))
+    with pytest.raises(BudgetExhaustedError):
+        spend(ledger, 1, run="run-3", training=[], evaluation=[SCORE])
+
+
+def test_a_patient_is_on_one_side_of_each_run(open_it, spend):
+    ledger = open_it()
+    for run in ("run-1", "run-2", "run-3"):
+        spend(ledger, 1, run=run, training=[SCORE], evaluation=[TRAIN])
+    assert ledger.spent() == near(price(TRAIN, TRAIN, TRAIN))
+
+
+def test_stable_identifiers_keep_a_patient_on_one_side_of_a_split(open_it, spend, namespace):
+    store = MemoryStore()
+    ledger = open_it(store, namespace=namespace)
+    spend(ledger, 1, training=[TRAIN])
+    spend(ledger, 1, run="run-2", training=[], evaluation=[SCORE])
+    assert ledger.spent() == near(price(TRAIN))
+    other = open_it(store, namespace=namespace, population=Population("pepper", 0.4))
+    spend(other, 1, run="run-3", training=[], evaluation=[SCORE])
+    assert other.spent() == near(price(TRAIN, SCORE))
+
+
+def test_many_runs_are_priced_from_above(open_it, spend):
+    """Nine different runs have 512 placements; the oldest count on both sides at once, so the price only rises."""
+    ledger = open_it()
+    pairs = [(Event("release", 30.0 + i, 1.0, 1), Event("release", 40.0 + i, 1.0, 1)) for i in range(9)]
+    for number, (one, other) in enumerate(pairs):
+        spend(ledger, 1, run=f"run-{number}", training=[one], evaluation=[other])
+    assert len(ledger.book.histories()) <= MOST_PLACEMENTS
+    worst, everything = price(*[one for one, _ in pairs]), price(*[event for pair in pairs for event in pair])
+    assert worst <= ledger.spent() < everything
 
 
 def test_exact_sets_charge_only_their_members(open_it, spend, namespace):
