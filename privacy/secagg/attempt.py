@@ -124,7 +124,7 @@ class Attempt(Standing):
         """
         self._expect(Leg.PACKAGES)
         known = {dispute.pair: dispute for dispute in self._record.disputes}
-        fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(self._opened)]
+        fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(self._opened, self.manifest.round)]
         u1 = sorted(self._packages.keys() - leave_out(fresh))
         if fresh:
             self._commit(disputes=tuple({**known, **{dispute.pair: dispute for dispute in fresh}}.values()))
@@ -171,9 +171,9 @@ class Attempt(Standing):
         complaint = self._parse("complaint", Complaint, site, sealed)
         if complaint.against not in self._record.heads or complaint.against == site:
             raise ReplyRefused("A complaint is against a hospital outside the round.")
-        pair = tuple(sorted((site, complaint.against)))
-        if pair not in {dispute.pair for dispute in self._record.disputes}:
-            self._commit(disputes=(*self._record.disputes, Dispute(pair, complaint.reason)))
+        dispute = Dispute.between(site, complaint.against, complaint.reason, self.manifest.round)
+        if dispute.pair not in {known.pair for known in self._record.disputes}:
+            self._commit(disputes=(*self._record.disputes, dispute))
 
     def close_uploads(self) -> dict[str, bytes]:
         """Ends leg 2 and returns the survivors' headers for every survivor; the running sum is stored.

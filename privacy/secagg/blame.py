@@ -5,7 +5,7 @@ before masking, so a wrong share proves its holder a liar. The holder signs its 
 the hash of the heads it accepted, so honest shares cannot be held against another head of a dealer
 that signed two. Two hospitals that commit to different pair seeds, or of which one complains about
 the other's mail, are a *dispute*: one of them lies, and nobody else can tell which. The coordinator
-goes on without one, then without the other.
+goes on without one, then without the other; who waits first alternates from round to round.
 """
 
 from __future__ import annotations
@@ -48,22 +48,28 @@ class Blame(Message):
 
 @dataclass(frozen=True)
 class Dispute(Message):
-    """Two hospitals that contradict each other; ``turn`` counts the attempts since."""
+    """Two hospitals that contradict each other, in the order in which they wait; ``turn`` counts the attempts since."""
 
     pair: Annotated[tuple[str, ...], Sequence(SITE, 2)]
     reason: Annotated[str, Text(32)]
     turn: Annotated[int, Uint(MAX_SITES)] = 0
+
+    @classmethod
+    def between(cls, a: str, b: str, reason: str, round_number: int) -> Dispute:
+        """Returns a new dispute. Who waits first alternates by round, so that no liar keeps the other out of all."""
+        pair = sorted((a, b), reverse=round_number % 2 == 0)
+        return cls(tuple(pair), reason)
 
     def next(self) -> Dispute:
         """Returns the dispute after one more attempt."""
         return replace(self, turn=self.turn + 1)
 
 
-def pair_disputes(heads: Mapping[str, PackageHead]) -> list[Dispute]:
+def pair_disputes(heads: Mapping[str, PackageHead], round_number: int) -> list[Dispute]:
     """Returns the pairs whose two commitments to their common seed differ."""
     names = sorted(heads)
     return [
-        Dispute((a, b), "pair-seed")
+        Dispute.between(a, b, "pair-seed", round_number)
         for i, a in enumerate(names)
         for b in names[i + 1 :]
         if heads[a].pairs[b] != heads[b].pairs[a]

@@ -11,7 +11,7 @@ from fedward.errors import QuorumError
 from fedward.privacy.secagg import RoundLostError, ShareRefused, kdf
 from fedward.privacy.secagg.blame import Blame, Dispute, UnprovenBlameError, leave_out, verify_blame
 from fedward.privacy.secagg.identity import Envelope
-from fedward.privacy.secagg.messages import HeadsAndMail, PackageHead, SharePackage, UnmaskShares
+from fedward.privacy.secagg.messages import Complaint, HeadsAndMail, PackageHead, SharePackage, UnmaskShares
 from fedward.privacy.secagg.refusals import BlamedRefused, ReplyRefused
 from fedward.privacy.secagg.transcript import envelope_hash, head_list, mail_hash
 
@@ -159,9 +159,20 @@ def test_unequal_pair_commitments_are_settled_before_masking(federation, sum_of)
     heads = collect(fed, attempt, pairs=lambda pairs: pairs | {"hospital-0": b"x" * 32})
     assert not attempt.blames
     assert [dispute.pair for dispute in attempt.disputes] == [("hospital-0", LIAR)]
-    assert "hospital-0" not in heads  # the first of the pair waits this time, the other the next
+    assert "hospital-0" not in heads
     total = fed.unmask(attempt, fed.confirms(attempt, fed.uploads(attempt, heads)))
     np.testing.assert_array_equal(total.sum.buffer, sum_of(total.survivors, 1).buffer)
+
+
+def test_a_hospital_that_lies_about_its_pair_in_every_round_keeps_nobody_out_of_all(federation):
+    """Otherwise the larger name of a pair could silence the smaller for a whole run, at no cost to itself."""
+    fed = federation(4)
+    waited = []
+    for round_number in (1, 2, 3, 4):
+        attempt = fed.server.begin_round(fed.terms(round_number))
+        heads = collect(fed, attempt, pairs=lambda pairs: pairs | {"hospital-0": b"x" * 32})
+        waited += set(fed.names) - set(heads)
+    assert waited == ["hospital-0", LIAR, "hospital-0", LIAR]
 
 
 def test_a_hospital_refuses_to_mask_with_a_peer_that_committed_to_another_seed(federation):
@@ -214,6 +225,17 @@ def test_a_hospital_that_seals_other_seeds_than_it_committed_to_is_named_when_it
     with pytest.raises(RoundLostError):
         fed.unmask(attempt, fed.confirms(attempt, survivors))
     assert [(blame.site, blame.reason) for blame in attempt.blames] == [(LIAR, "secret")]
+
+
+def test_a_complaint_in_another_round_makes_the_other_wait_first(federation):
+    fed = federation(4)
+    for round_number in (1, 2):
+        attempt = fed.server.begin_round(fed.terms(round_number))
+        fed.packages(attempt)
+        complaint = Complaint(attempt._record.ctx, "hospital-2", LIAR, "mail")
+        attempt.add_complaint("hospital-2", fed.identities["hospital-2"].seal("complaint", complaint))
+        again = fed.server.retry(deadline=int(fed.now) + 600)
+        assert set(fed.names) - set(again.manifest.cohort) == {LIAR if round_number == 1 else "hospital-2"}
 
 
 def test_disputes_take_turns():
