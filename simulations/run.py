@@ -161,6 +161,8 @@ def open_budget(plan: Plan, options: Options, folder: Path) -> RunBudget:
     """Ledgers in ``--state`` under the lifetime cap or, without it, fresh ones beside the result."""
     if options.state is not None and (not plan.privacy.private or not noises_evaluation(plan)):
         raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
+    if options.state is not None and options.unsafe_seeded_noise:
+        raise UnaccountableRunError("A run whose noise comes from a known seed cannot be booked in a ledger.")
     run = f"{plan.name[:40]}-{secrets.token_hex(8)}"
     if options.state is not None:
         return RunBudget(plan, run, options.state, cap=options.lifetime_epsilon)

@@ -1,0 +1,33 @@
+"""Ledgers that outlive a run hold prices; runs that have none are refused before anything is read or written."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedward.client.models.registry import resolve
+from fedward.plan import Plan
+from fedward.simulations.planning import draft_plan
+from fedward.simulations.run import Options, UnaccountableRunError, open_budget
+from fedward.simulations.scenario import load_scenario
+
+
+@pytest.fixture
+def plan() -> Plan:
+    scenario = load_scenario("default")
+    return draft_plan(scenario, resolve(scenario.model))
+
+
+@pytest.mark.parametrize(
+    "privacy, seeded", [({"private": False}, False), ({"unsafe_exact_evaluation": True}, False), ({}, True)]
+)
+def test_runs_without_a_finite_price_get_no_lasting_ledger(tmp_path, plan, privacy, seeded) -> None:
+    plan = plan.model_copy(update={"privacy": plan.privacy.model_copy(update=privacy)})
+    options = Options(out=tmp_path / "out", state=tmp_path / "state", unsafe_seeded_noise=seeded)
+    with pytest.raises(UnaccountableRunError):
+        open_budget(plan, options, tmp_path)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_run_with_a_price_gets_one_and_a_seeded_one_keeps_its_own_beside_the_result(tmp_path, plan) -> None:
+    open_budget(plan, Options(out=tmp_path / "out", state=tmp_path / "state"), tmp_path)
+    open_budget(plan, Options(out=tmp_path / "out", unsafe_seeded_noise=True), tmp_path)
