@@ -91,6 +91,7 @@ class Adversary(RuleBasedStateMachine):
         self.clients = {name: self.restart_client(name, self.journals[name]) for name in self.honest}
         self.contexts: list[Context] = []
         self.colluding = {}
+        self.latest: dict[str, bytes] = {}
         self.seq = 0
         first = fed.base_manifest
         self.epochs = [("run-1", 1, copy_journal(self.journals[self.colluder]))]
@@ -214,6 +215,7 @@ class Adversary(RuleBasedStateMachine):
             with contextlib.suppress(FedwardError):
                 client = self.client(name, chosen)
                 accepted = client.accept_manifest(chosen.sealed)
+                self.latest[name] = chosen.ctx
                 vector = self.fed.vector_for(name, chosen.manifest.round) if accepted.needs_training else None
                 chosen.packages[name] = SharePackage.from_bytes(client.contribute(vector, b"l" * 32))
 
@@ -238,6 +240,7 @@ class Adversary(RuleBasedStateMachine):
         for name in names:
             with contextlib.suppress(FedwardError):
                 sealed = self.clients[name].unmask(Confirmations(chosen.ctx, confirms).to_bytes())
+                assert self.latest[name] == chosen.ctx, "shares of a context that was given up"
                 shares = chosen.unmasks[name] = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
                 for kind, dealers in (("b", shares.b), ("R", shares.R)):
                     for dealer in dealers:
