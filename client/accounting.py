@@ -8,18 +8,21 @@ from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import (
     EVALUATION_SPEC,
     TRAINING_SPEC,
-    final_round,
     noises_evaluation,
     releases_evaluation,
     releases_training,
     sums_gradients,
 )
+from fedward.strategies.schedule import final_round, step_of, trains
 
 
 def training_events(plan: Plan, round_number: int) -> list[Event]:
-    """What one round costs a training patient; nothing in a plan without differential privacy."""
+    """What one protocol round costs a training patient; nothing in a plan without differential privacy.
+
+    A later phase sends functions of what was trained in the first one, which is noised already, and costs nothing.
+    """
     privacy = plan.privacy
-    if not privacy.private or round_number > plan.training.rounds:
+    if not privacy.private or not trains(plan, step_of(plan, round_number)):
         return []
     shares = gradient_distance(privacy.parameters) if sums_gradients(plan) else 0.0
     events = [

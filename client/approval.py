@@ -7,11 +7,13 @@ from pathlib import Path
 
 import fedward
 from fedward.adapter import adapter_hash
-from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
+from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.privacy.secagg import LocalPolicy, minimum_threshold
-from fedward.privacy.segments import final_round, round_layout
+from fedward.privacy.segments import round_layout
+from fedward.strategies.schedule import final_round
 
 CODE_FOLDERS = ("client", "privacy", "strategies")
 
@@ -38,17 +40,17 @@ def local_policy(
 
     Args:
         plan: the approved plan.
-        model: at its starting point, as this hospital built it.
+        model: as this hospital built it.
         hospitals: size of the roster.
         colluders: c of the roster.
         min_cohort: smallest first cohort this hospital accepts.
         run: name of the run it approves; if empty, the first run under the plan is the only one.
     """
-    layout = layout_of(model)
+    layout = state_layout(plan, model.config)
     vector_layouts = {
         round_layout(
             plan,
-            parameters=layout.size,
+            layout,
             round_number=number,
             n0=n0,
             honest=minimum_threshold(n0, colluders) - colluders,
@@ -64,6 +66,6 @@ def local_policy(
         layout_hashes=frozenset(vector_layouts),
         max_rounds=final_round(plan),
         min_cohort=min_cohort,
-        initial_adapter_hash=adapter_hash(get_vector(model), layout),
+        initial_adapter_hash=adapter_hash(start_for_plan(plan, model.config), layout),
         run=run,
     )

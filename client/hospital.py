@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector, adapter_hash
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.gradients import GradientSummer
-from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
+from fedward.client.models.adapter_model import AdapterModel, layout_of
+from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.client.records import Records
 from fedward.client.replay import Follower, Published
 from fedward.client.snapshots import Snapshots
@@ -32,9 +33,7 @@ from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.refusals import ShareRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.privacy.segments import (
-    DELTA,
     EVALUATION,
-    GRADIENT,
     TRAINING,
     releases_evaluation,
     releases_training,
@@ -42,6 +41,10 @@ from fedward.privacy.segments import (
     sums_gradients,
 )
 from fedward.privacy.stream import SecureStream
+from fedward.strategies.registry import make_strategy
+from fedward.strategies.schedule import GRADIENT, step_of, trains
+from fedward.strategies.strategy import Step, Trained
+from fedward.strategies.tensors import nested_layout, nested_positions
 
 
 class SegmentsRefusedError(PolicyError):
@@ -79,6 +82,20 @@ class ParametersDifferError(PolicyError):
     default_fix = "Ask for a plan that was made for this base model and adapter."
 
 
+class NotTrainedError(PolicyError):
+    """A later sum of a training round was asked of a hospital that did not train in it, or has started again since."""
+
+    code = "FW-POLICY-018"
+    default_fix = "Nothing to do: the hospital takes part again from the next training round on."
+
+
+class OtherRankError(PolicyError):
+    """The model that a hospital trains does not have the rank that the plan gives to that hospital."""
+
+    code = "FW-POLICY-019"
+    default_fix = "Build the model for this hospital's name, at the rank that adapter.ranks gives it."
+
+
 class TrainedAlreadyError(PolicyError):
     """A round was asked for again after its training had begun; its charge covers one training only."""
 
@@ -114,7 +131,7 @@ class Hospital:
     Args:
         name: its name on the roster.
         plan: the plan it has approved.
-        model: the adapter model at the plan's starting point; trained in place.
+        model: the adapter model of the plan at this hospital's rank; trained in place.
         train, evaluation: its encoded records, disjoint patients.
         secagg: its side of secure aggregation, which holds roster, keys and journal.
         roster: the approved roster.
@@ -155,9 +172,15 @@ class Hospital:
         self._colluders, self._ledger = roster.roster.colluders, ledger
         self._streams = streams or Streams()
         self._between_steps = between_steps
-        self._layout = layout_of(model)
+        self._layout = state_layout(plan, model.config)
+        rank = plan.adapter.rank_of(name)
+        if layout_of(model) != nested_layout(self._layout, rank):
+            raise OtherRankError("The model of this hospital has another rank than the plan gives it.")
+        self._places = nested_positions(self._layout, rank)
+        self._strategy = make_strategy(plan, self._layout)
+        self._kept: Trained | None = None
         snapshots = Snapshots(MemoryJournal() if adapters is None else adapters, self._layout)
-        self._start = get_vector(model)
+        self._start = start_for_plan(plan, model.config)
         self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start)
         if sums_gradients(plan) and plan.privacy.parameters != self._layout.size:
             raise ParametersDifferError("The plan prices the noise of another number of parameters than are trained.")
@@ -208,7 +231,7 @@ class Hospital:
         manifest = accepted.manifest
         expected = round_layout(
             self._plan,
-            parameters=self._layout.size,
+            self._layout,
             round_number=manifest.round,
             n0=manifest.n0,
             honest=manifest.threshold - self._colluders,
@@ -242,24 +265,48 @@ class Hospital:
 
     def _values(self, round_number: int, honest: int) -> dict[str, NDArray[np.int64] | Vector]:
         """What the round asks for, noised where it is to be; the only place where records become numbers that leave."""
-        plan, statistics = self._plan, self._streams.statistics
+        plan, statistics, step = self._plan, self._streams.statistics, step_of(self._plan, round_number)
         values: dict[str, NDArray[np.int64] | Vector] = {}
         if releases_evaluation(plan, round_number):
-            probabilities = predict(self._model, self.adapter, self._evaluation)
+            probabilities = predict(self._model, self._own(self.adapter), self._evaluation)
             values[EVALUATION] = evaluation_statistics(
                 self._evaluation.labels, probabilities, plan, honest=honest, stream=statistics
             )
         if releases_training(plan, round_number):
-            losses = patient_losses(predict(self._model, self.adapter, self._train), self._train)
+            losses = patient_losses(predict(self._model, self._own(self.adapter), self._train), self._train)
             values[TRAINING] = training_statistics(losses, plan, honest=honest, stream=statistics)
-        if round_number > plan.training.rounds:
+        if step.scores_only:
             return values
         if isinstance(self._trainer, GradientSummer):
             values[GRADIENT] = self._trainer.run(self.adapter, honest=honest, between_steps=self._between_steps)
-        else:
-            steps = plan.training.local_steps
-            values[DELTA] = self._trainer.run(self.adapter, steps, between_steps=self._between_steps)
+            return values
+        sent = self._strategy.messages(step, self._trained_in(step), self._follower.memory, self.name)
+        for part in self._strategy.sends(step):
+            bound = part.bound or plan.secure_sum.delta_bound
+            values[part.name] = np.clip(sent[part.name], -bound, bound)
         return values
+
+    def _trained_in(self, step: Step) -> Trained:
+        """This training round's delta: made now if the phase trains, otherwise what an earlier phase has kept."""
+        if trains(self._plan, step) and isinstance(self._trainer, LocalTrainer):
+            start = self.adapter
+            delta = self._trainer.run(
+                self._own(start),
+                self._plan.training.local_steps,
+                round_number=step.round,
+                between_steps=self._between_steps,
+            )
+            whole = np.zeros(self._layout.size, np.float32)
+            whole[self._places] = delta
+            self._kept = Trained(step.round, start, whole)
+        if self._kept is None or self._kept.round != step.round:
+            raise NotTrainedError("This hospital holds no training of the round whose next sum was asked for.")
+        return self._kept
+
+    def _own(self, state: Vector) -> Vector:
+        """The part of the global state that a model of this hospital's rank holds."""
+        own: Vector = state[self._places]
+        return own
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, NDArray[np.int64] | Vector]) -> RingVector:
         """Puts a round's values into the ring; the simulator overrides this to compare sums."""

@@ -22,9 +22,8 @@ from fedward.plan import Plan
 from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.segments import training_sum
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.registry import advance
+from fedward.strategies.schedule import advance
 
 
 class SumNotShownError(IntegrityError):
@@ -102,8 +101,8 @@ class Follower:
             ended = self.secagg.open_result(sealed)
             result, ring_sum = ended.result, self._ring_sum(ended, published)
             checked = self._recompute(ended, ring_sum, published)
-            summed = training_sum(decode_sum(ring_sum))
-            adapter, memory = advance(self.plan, self.adapter, self.memory, summed, len(result.survivors), self.layout)
+            sums, survivors = decode_sum(ring_sum), sorted(result.survivors)
+            adapter, memory = advance(self.plan, self.adapter, self.memory, sums, survivors, self.layout, result.round)
             head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.layout))
             self.snapshots.put(head, adapter, memory)
             self.secagg.accept_result(checked, next_adapter_hash=head.adapter_hash)

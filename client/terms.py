@@ -41,6 +41,10 @@ class LocalTerms:
         self._shift: dict[str, torch.Tensor] = {}
         self._total = np.zeros(layout.size)
         self._steps = 0
+        self.attach(optimizer)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hooks the terms to the steps of another optimizer, which holds some of the same parameters."""
         optimizer.register_step_pre_hook(lambda *_: self._apply())
 
     def begin(self, adapter: Vector, *, shift: Vector | None = None) -> None:
@@ -63,13 +67,16 @@ class LocalTerms:
                 self._total += self._flat_gradient()
                 self._steps += 1
             for name, parameter in self._parameters.items():
+                if parameter.grad is None:  # a part that this step does not train
+                    continue
                 if self._proximal:
                     parameter.grad += self._proximal * (parameter - self._start[name])
                 if self._shift:
                     parameter.grad += self._shift[name]
 
     def _flat_gradient(self) -> NDArray[np.float64]:
-        parts = [self._parameters[tensor.name].grad.detach().flatten() for tensor in self._layout.tensors]
+        parameters = [self._parameters[tensor.name] for tensor in self._layout.tensors]
+        parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
         return np.asarray(torch.cat(parts).double().cpu().numpy(), np.float64)
 
     def _tensors(self, vector: Vector) -> dict[str, torch.Tensor]:

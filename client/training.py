@@ -1,19 +1,32 @@
 """Local training: some private steps from the global adapter, and the clipped delta that results.
 
 The optimizer's moments stay at the hospital and live on from round to round. They are functions of
-noised gradients only, so keeping them costs no privacy.
+noised gradients only, so keeping them costs no privacy. They are forgotten only where the strategy says
+that the basis of a factor has changed under them.
+
+A strategy may train another part of the adapter in the next round, or in the next step. Then the engine is closed and
+another one opened on exactly the parameters that are trained now: no parameter is ever noised that is not sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
-from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of, set_vector, trainable
+from fedward.client.models.adapter_model import (
+    AdapterModel,
+    adapter_parameters,
+    get_vector,
+    layout_of,
+    set_vector,
+    train_only,
+    trainable,
+)
 from fedward.client.records import Records
 from fedward.client.terms import LocalTerms
 from fedward.errors import RunFailedError
@@ -23,6 +36,8 @@ from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
+from fedward.strategies.registry import make_strategy
+from fedward.strategies.tensors import Kind, kind_of, positions_of
 
 PREDICTION_BATCH = 256
 
@@ -61,15 +76,10 @@ class LocalTrainer:
     ) -> None:
         privacy = plan.privacy
         self._model, self._records, self._plan = model, records, plan
-        head = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
-        lora = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(
-            [
-                {"params": head, "lr": plan.training.learning_rate_head},
-                {"params": lora, "lr": plan.training.learning_rate_lora},
-            ]
-        )
-        parameters = DPParameters(
+        self._strategy = make_strategy(plan, layout_of(model))
+        self._stream, self._microbatch, self._backend = stream, microbatch, backend
+        self._moments: dict[torch.nn.Parameter, dict[str, torch.Tensor]] = {}
+        self._parameters = DPParameters(
             noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
             clip=privacy.clip,
             sampling_rate=privacy.sampling_rate,
@@ -78,26 +88,47 @@ class LocalTrainer:
             clipping=planned_clipping(privacy),
         )
         self._steps = 0
+        self._kinds = self._strategy.trained(1, 0)
+        optimizer = self._optimizer()
         self._terms = LocalTerms(optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal)
         self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
-        self._engine = PrivateEngine(model, optimizer, parameters, stream, microbatch=microbatch, backend=backend)
+        self._engine = self._open(optimizer)
 
-    def run(self, adapter: Vector, steps: int, *, between_steps: Callable[[], None] | None = None) -> Vector:
-        """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, float32 ``[P]``.
+    def run(
+        self,
+        adapter: Vector,
+        steps: int,
+        *,
+        round_number: int = 1,
+        between_steps: Callable[[], None] | None = None,
+    ) -> Vector:
+        """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, both float32 ``[P]``.
 
-        ``between_steps`` is called before each step; it may raise to stop (the kill switch).
+        Args:
+            adapter: the global state at the rank of the model.
+            steps: local steps.
+            round_number: the training round, which says what is trained.
+            between_steps: called before each step; it may raise to stop (the kill switch).
+
+        Raises:
+            NothingTrainedError: the very first step did not move what is trained.
+            TrainingDivergedError: the delta is not finite.
         """
         set_vector(self._model, adapter)
         self._terms.begin(adapter)
+        self._forget(self._strategy.stale_moments(round_number))
         self._model.train()
-        for _ in range(steps):
+        for local_step in range(steps):
             if between_steps is not None:
                 between_steps()
+            self._use(self._strategy.trained(round_number, local_step))
             self._steps += 1
             rows, patients = self._sampler.sample()
             self._engine.step(self._losses, rows, patients)
             if self._steps == 1 and (rows.size or self._plan.privacy.private):
-                weight_change_canary(adapter, get_vector(self._model), private=self._plan.privacy.private)
+                moving = positions_of(layout_of(self._model), self._kinds)
+                after = get_vector(self._model)[moving]
+                weight_change_canary(adapter[moving], after, private=self._plan.privacy.private)
         return clip_delta(get_vector(self._model) - adapter, self._plan)
 
     def preflight(self) -> None:
@@ -106,9 +137,47 @@ class LocalTrainer:
         Raises:
             RowsMixedError, NotPoissonError: the printed epsilon would be wrong.
         """
-        if self._plan.privacy.private:
+        if not self._plan.privacy.private:
+            return
+        steps = range(min(2, self._plan.training.local_steps))
+        for kinds in dict.fromkeys(self._strategy.trained(number, step) for number in (1, 2) for step in steps):
+            self._use(kinds)
             row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
-            sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
+        sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
+
+    def _use(self, kinds: frozenset[Kind]) -> None:
+        """Makes ``kinds`` what the engine trains; a clip norm that adapts goes on where it stood."""
+        if kinds == self._kinds:
+            return
+        self._engine.close()
+        self._parameters = replace(self._parameters, clip=self._engine.clip)
+        self._kinds = kinds
+        optimizer = self._optimizer()
+        self._terms.attach(optimizer)
+        self._engine = self._open(optimizer)
+
+    def _optimizer(self) -> torch.optim.Adam:
+        """Adam on exactly ``self._kinds``, with the moments that their parameters had before."""
+        train_only(self._model, self._kinds)
+        moving = {name: p for name, p in adapter_parameters(self._model).items() if p.requires_grad}
+        head = [parameter for name, parameter in moving.items() if kind_of(name) == "head"]
+        lora = [parameter for name, parameter in moving.items() if kind_of(name) != "head"]
+        rates = self._plan.training
+        groups = [(head, rates.learning_rate_head), (lora, rates.learning_rate_lora)]
+        optimizer = torch.optim.Adam([{"params": group, "lr": rate} for group, rate in groups if group])
+        for parameter in moving.values():  # Adam fills these in place, so moments outlive the optimizer
+            optimizer.state[parameter] = self._moments.setdefault(parameter, {})
+        return optimizer
+
+    def _open(self, optimizer: torch.optim.Optimizer) -> PrivateEngine:
+        return PrivateEngine(
+            self._model, optimizer, self._parameters, self._stream, microbatch=self._microbatch, backend=self._backend
+        )
+
+    def _forget(self, kinds: frozenset[Kind]) -> None:
+        for name, parameter in adapter_parameters(self._model).items():
+            if kind_of(name) in kinds:
+                self._moments.get(parameter, {}).clear()
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return record_losses(self._model, self._records, rows)

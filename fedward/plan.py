@@ -19,6 +19,10 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+Option = bool | int | float | str
+"""A hyper-parameter of a strategy; the strategy says which there are and checks them."""
+
+
 class SharedAdaptiveClippingError(ConfigError):
     """Adaptive clipping was asked for where a hospital adds only a share of the noise."""
 
@@ -33,6 +37,8 @@ class AdapterPlan(Section):
     patient's gradient is clipped as a whole and that of B grows with alpha / rank. With the usual
     alpha = 2 rank the head gets almost nothing; a small alpha with a higher learning rate for LoRA trains
     the same function with less noise.
+
+    ``ranks`` gives single hospitals a lower rank by name; such a hospital trains the first rows of A and columns of B.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
@@ -41,6 +47,17 @@ class AdapterPlan(Section):
     top_layers: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 96
     init_seed: Annotated[int, Field(ge=0)] = 0
+    ranks: dict[str, Annotated[int, Field(ge=1, le=256)]] = Field(default={})
+
+    @model_validator(mode="after")
+    def _ranks_are_nested(self) -> Self:
+        if any(rank > self.rank for rank in self.ranks.values()):
+            raise ValueError("adapter.ranks may only lower the rank of a hospital")
+        return self
+
+    def rank_of(self, site: str) -> int:
+        """Rank of the hospital ``site``."""
+        return self.ranks.get(site, self.rank)
 
 
 class TrainingPlan(Section):
@@ -153,7 +170,7 @@ class ServerPlan(Section):
 
 
 class UpdatePlan(Section):
-    """What the coordinator makes of the averaged delta of local training: the mean itself, or a server optimizer's step.
+    """What the coordinator makes of the averaged delta of training: the mean itself, or a server optimizer's step.
 
     The rules are those of Reddi et al. 2021, with the averaged delta as pseudo-gradient. ``momentum`` is beta 1,
     ``second_moment`` beta 2 and ``adaptivity`` tau, which bounds how much a small coordinate is enlarged.
@@ -173,6 +190,7 @@ class Plan(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     task: Literal["mortality", "los3"] = "mortality"
     strategy: str = "ffa"
+    strategy_options: dict[str, Option] = Field(default={})
     base_model: str = "tiny-clinical"
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     evaluation_fraction: Fraction = 0.4

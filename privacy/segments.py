@@ -3,26 +3,25 @@
 Coordinator and hospitals compute the layout independently from the plan; a hospital refuses a manifest
 whose segments differ, so a coordinator cannot ask for a number that the plan does not name.
 
-Round 1 to R carry deltas or, under ``secure-grad``, gradient sums; round R + 1 only scores the final adapter.
+Protocol rounds carry what the plan's strategy sends in their phase or, under ``secure-grad``, gradient sums; the last
+one only scores the final adapter. Statistics leave in the first phase of a training round.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fedward.adapter import AdapterLayout
 from fedward.metrics import HISTOGRAM_BINS
 from fedward.plan import Plan
 from fedward.privacy.noise.discrete import total_sigma
 from fedward.privacy.noise.gradient import GradientSpec
 from fedward.privacy.noise.release import ReleaseSpec, Statistic
 from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.strategies.registry import make_strategy
+from fedward.strategies.schedule import GRADIENT, step_of
+from fedward.strategies.strategy import Part
 
-DELTA = "delta"
-GRADIENT = "gradient"
 TRAINING = "training"
 EVALUATION = "evaluation"
 
@@ -39,24 +38,16 @@ TRAINING_SPEC = ReleaseSpec((Statistic("loss", 1, bound=LOSS_CAP), Statistic("pa
 EVALUATION_SPEC = ReleaseSpec((Statistic("histogram", 2 * BINS),))
 
 
-def final_round(plan: Plan) -> int:
-    """Number of the scoring round after the last training round."""
-    return plan.training.rounds + 1
-
-
 def releases_training(plan: Plan, round_number: int) -> bool:
-    """Whether this round carries statistics of training patients."""
-    return round_number <= plan.training.rounds and round_number % plan.privacy.release_every == 0
-
-
-def training_sum(values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
-    """What a decoded round moves the adapter by: deltas or gradients; None if it only scores."""
-    return values.get(DELTA, values.get(GRADIENT))
+    """Whether protocol round ``round_number`` carries statistics of training patients."""
+    step = step_of(plan, round_number)
+    return step.opens and not step.scores_only and step.round % plan.privacy.release_every == 0
 
 
 def releases_evaluation(plan: Plan, round_number: int) -> bool:
-    """Whether this round carries statistics of evaluation patients; the scoring round at the end always does."""
-    return round_number == final_round(plan) or (round_number - 1) % plan.privacy.evaluate_every == 0
+    """Whether it carries statistics of evaluation patients; the scoring round at the end always does."""
+    step = step_of(plan, round_number)
+    return step.scores_only or (step.opens and (step.round - 1) % plan.privacy.evaluate_every == 0)
 
 
 def sums_gradients(plan: Plan) -> bool:
@@ -69,19 +60,21 @@ def noises_evaluation(plan: Plan) -> bool:
     return plan.privacy.private and not plan.privacy.unsafe_exact_evaluation
 
 
-def round_layout(plan: Plan, *, parameters: int, round_number: int, n0: int, honest: int) -> VectorLayout:
-    """The vector of round ``round_number``.
+def round_layout(plan: Plan, layout: AdapterLayout, *, round_number: int, n0: int, honest: int) -> VectorLayout:
+    """The vector of protocol round ``round_number``.
 
     Args:
         plan: the approved plan.
-        parameters: entries of the adapter delta.
-        round_number: 1 to R + 1.
+        layout: of the global state.
+        round_number: the protocol round.
         n0: hospitals in the round's first cohort.
         honest: t - c, the number of noise shares that is certain to be in the sum.
     """
-    segments = []
-    if round_number <= plan.training.rounds:
-        segments.append(_gradient(plan, n0, honest) if sums_gradients(plan) else _delta(plan, parameters))
+    segments, step = [], step_of(plan, round_number)
+    if not step.scores_only and sums_gradients(plan):
+        segments.append(_gradient(plan, n0, honest))
+    elif not step.scores_only:
+        segments += [_part(plan, part) for part in make_strategy(plan, layout).sends(step)]
     privacy = plan.privacy
     if releases_training(plan, round_number):
         multiplier = privacy.release_noise_multiplier if privacy.private else 0.0
@@ -117,9 +110,10 @@ def saturation(plan: Plan, spec: ReleaseSpec) -> int:
     return SITE_CAP_FACTOR * plan.privacy.patients_per_site * spec.resolution
 
 
-def _delta(plan: Plan, parameters: int) -> Segment:
+def _part(plan: Plan, part: Part) -> Segment:
     sums = plan.secure_sum
-    return Segment(DELTA, parameters, sums.delta_ring_bits, sums.delta_step, sums.delta_bound)
+    step, bound = part.step or sums.delta_step, part.bound or sums.delta_bound
+    return Segment(part.name, part.layout.size, sums.delta_ring_bits, step, bound)
 
 
 def _gradient(plan: Plan, n0: int, honest: int) -> Segment:

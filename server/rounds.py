@@ -20,12 +20,12 @@ from fedward.legs import Blob, Reply, Request, Transport
 from fedward.plan import Plan
 from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.privacy.segments import final_round, round_layout, training_sum
+from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import advance
+from fedward.strategies.schedule import advance, final_round
 
 LOG = logging.getLogger(__name__)
 
@@ -123,12 +123,12 @@ class Coordinator:
         self._secagg.finish_epoch(setup)
 
     def play(self, number: int) -> None:
-        """One round: a secure sum, the strategy's update, and the signed result."""
+        """One protocol round: a secure sum, the strategy's update, and the signed result."""
         self._round = number
         done, vectors, evidence = self._secure_sum(number)
         values = decode(done.sum)
         self.adapter, self._memory = advance(
-            self.plan, self.adapter, self._memory, training_sum(values), len(done.survivors), self.layout
+            self.plan, self.adapter, self._memory, values, sorted(done.survivors), self.layout, number
         )
         ended = Ended(number, b"", done.sum.buffer, evidence, vectors)
         if self._archive is not None:
@@ -205,7 +205,7 @@ class Coordinator:
             plan_hash=self.plan.hash(),
             layout=round_layout(
                 self.plan,
-                parameters=self.layout.size,
+                self.layout,
                 round_number=number,
                 n0=len(cohort),
                 honest=threshold - self._colluders,

@@ -11,7 +11,8 @@ from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
 from fedward.privacy.ledger.files import ledger_folders
-from fedward.privacy.segments import final_round, noises_evaluation
+from fedward.privacy.segments import noises_evaluation
+from fedward.strategies.schedule import final_round
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""

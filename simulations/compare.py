@@ -90,7 +90,8 @@ def train_apart(
         patients_per_site=plan.privacy.patients_per_site * hospitals,
         microbatch=microbatch,
     )
-    trainer.run(get_vector(model), plan.training.rounds * plan.training.local_steps)
+    for round_number in range(1, plan.training.rounds + 1):
+        trainer.run(get_vector(model), plan.training.local_steps, round_number=round_number)
     return predict(model, get_vector(model), evaluation.records)
 
 

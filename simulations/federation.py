@@ -16,7 +16,7 @@ from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
-from fedward.privacy.segments import EVALUATION, final_round, sums_gradients
+from fedward.privacy.segments import EVALUATION, sums_gradients
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator, Incident
 from fedward.server.summary import RoundSummary
@@ -148,7 +148,7 @@ def federate(
             colluders=c,
             cohort=n,
         ),
-        bytes_up=transport.mean_up(rounds=final_round(plan), sites=n),
+        bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=n),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
     )

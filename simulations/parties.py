@@ -119,7 +119,7 @@ def make_hospital(
 
     It can be made again after its process ended only if it is given a ``journal`` on disk.
     """
-    model = build_for_plan(plan, files)
+    model = build_for_plan(plan, files, site=site.name)
     roster = agreement.roster
     policy = local_policy(
         plan,

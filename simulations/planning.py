@@ -11,7 +11,7 @@ from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
 from fedward.simulations.scenario import Scenario
-from fedward.strategies.registry import check_placement
+from fedward.strategies.registry import check_strategy
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
@@ -23,12 +23,13 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
 
     Raises:
-        ConfigError: unknown strategy, or one that the placement excludes.
+        ConfigError: unknown strategy, one that the placement excludes, or options that are not those of the strategy.
     """
     draft = Plan(
         name=scenario.name,
         task=scenario.task,
         strategy=scenario.strategy,
+        strategy_options=scenario.strategy_options,
         base_model=files.name,
         base_model_sha256=files.sha256,
         evaluation_fraction=scenario.evaluation_fraction,
@@ -40,8 +41,8 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         server=scenario.server,
         update=scenario.update,
     )
-    check_placement(draft)
-    return draft
+    options = check_strategy(draft).options(draft)
+    return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
 
 
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError, TooFewHospitalsError
-from fedward.plan import AdapterPlan, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
+from fedward.plan import AdapterPlan, Option, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
 
 MIN_HOSPITALS = 3
 _SHIPPED = resources.files("fedward.simulations") / "scenarios"
@@ -63,6 +63,7 @@ class Scenario(Section):
     task: Literal["mortality", "los3"] = "mortality"
     model: str = "tiny-clinical"
     strategy: str = "ffa"
+    strategy_options: dict[str, Option] = Field(default={})
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     evaluation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.4
     data: DataConfig = DataConfig()

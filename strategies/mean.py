@@ -1,22 +1,59 @@
-"""Strategies whose update is the plain mean of the survivors' deltas: FedIT and FFA-LoRA."""
+"""Strategies whose update is the mean of the survivors' deltas: FedIT and FFA-LoRA, and the base of others."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.adapter import AdapterLayout, Vector
-from fedward.strategies.strategy import Declaration, Strategy
+from fedward.adapter import Vector
+from fedward.strategies.optimizers import Memory
+from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained
+from fedward.strategies.tensors import Kind
 
 
 class MeanOfDeltas(Strategy):
-    """``adapter + sum / n`` (McMahan et al. 2017, unweighted: hospitals count the same, so no size is revealed)."""
+    """``state + sum / n`` on the tensors that were sent (McMahan et al. 2017).
 
-    def update(self, adapter: Vector, delta_sum: NDArray[np.float64], survivors: int, layout: AdapterLayout) -> Vector:
-        """See :meth:`Strategy.update`. One division and one addition in float64, then one rounding to float32."""
-        if adapter.shape != (layout.size,) or delta_sum.shape != (layout.size,) or survivors < 1:
+    Unweighted unless a strategy gives public weights: hospitals count the same, so no size is revealed.
+    """
+
+    def sent(self, round_number: int) -> frozenset[Kind]:
+        """Parts that leave in ``round_number``: what any of its local steps trains."""
+        steps = range(min(2, self.plan.training.local_steps))
+        return frozenset().union(*(self.trained(round_number, step) for step in steps))
+
+    def sends(self, step: Step) -> tuple[Part, ...]:
+        """See :meth:`Strategy.sends`."""
+        return (self.delta_part(self.sent(step.round)),)
+
+    def messages(self, step: Step, trained: Trained, memory: Memory, site: str) -> dict[str, Vector]:
+        """The trained entries of the delta, multiplied by the hospital's public weight."""
+        chosen = trained.delta[self.positions(self.sent(step.round))]
+        return {DELTA: (chosen * np.float32(self.weight(site))).astype(np.float32)}
+
+    def advance(
+        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
+    ) -> tuple[Vector, Memory]:
+        """See :meth:`Strategy.advance`."""
+        return self.moved(step, state, self.mean(step, sums, survivors)), memory
+
+    def mean(self, step: Step, sums: Sums, survivors: Sequence[str]) -> NDArray[np.float64]:
+        """Mean delta over the whole state, float64 ``[layout.size]``; zero where nothing was sent. One division."""
+        places, total = self.positions(self.sent(step.round)), sums[DELTA]
+        if total.shape != places.shape or not survivors:
             raise ValueError("the sum does not fit the adapter layout")
-        return (adapter.astype(np.float64) + delta_sum / survivors).astype(np.float32)
+        mean = np.zeros(self.layout.size)
+        mean[places] = total / fsum(self.weight(site) for site in survivors)
+        return mean
+
+    def moved(self, step: Step, state: Vector, mean: NDArray[np.float64]) -> Vector:
+        """``state + mean``: one addition in float64, then one rounding to float32."""
+        if state.shape != (self.layout.size,):
+            raise ValueError("the state does not fit the adapter layout")
+        return (state.astype(np.float64) + mean).astype(np.float32)
 
 
 class FedIT(MeanOfDeltas):
@@ -25,10 +62,12 @@ class FedIT(MeanOfDeltas):
     declaration = Declaration(
         name="fedit",
         source="Zhang et al. 2023, arXiv 2305.05644",
-        trains_a=True,
+        state=("A", "B", "head"),
+        trains=("A", "B", "head"),
+        sends="A, B and the head",
         exact=False,
         noise_in_product="quadratic",
-        exact_replay=True,
+        placements=("local", "secure-grad"),
     )
 
 
@@ -38,8 +77,10 @@ class FFALoRA(MeanOfDeltas):
     declaration = Declaration(
         name="ffa",
         source="Sun et al. 2024, arXiv 2403.12313",
-        trains_a=False,
+        state=("B", "head"),
+        trains=("B", "head"),
+        sends="B and the head",
         exact=True,
         noise_in_product="linear",
-        exact_replay=True,
+        placements=("local", "secure-grad"),
     )

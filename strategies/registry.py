@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fedward.adapter import AdapterLayout, Vector
+from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
 from fedward.plan import Plan
-from fedward.strategies.mean import FedIT, FFALoRA, MeanOfDeltas
-from fedward.strategies.optimizers import Memory, gradient_step
+from fedward.strategies.mean import FedIT, FFALoRA
 from fedward.strategies.strategy import Strategy
 
-STRATEGIES: dict[str, type[Strategy]] = {kind.declaration.name: kind for kind in (FFALoRA, FedIT)}
+STRATEGIES: dict[str, type[Strategy]] = {
+    kind.declaration.name: kind
+    for kind in (
+        FFALoRA,
+        FedIT,
+    )
+}
 
 NEEDS_INDIVIDUAL_UPDATES: dict[str, tuple[str, str]] = {
     "flora": ("it stacks each hospital's own factors", "ffa"),
@@ -43,15 +45,21 @@ class PlacementError(ConfigError):
     default_fix = "Use privacy.placement = 'local', or the strategy 'ffa' or 'fedit'."
 
 
-def make_strategy(name: str) -> Strategy:
-    """Builds the strategy ``name``.
+class RanksDifferError(ConfigError):
+    """Hospitals are given different ranks, which the strategy cannot add up."""
+
+    code = "FW-STRATEGY-005"
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The strategy ``name``.
 
     Raises:
         NeedsIndividualUpdatesError: it cannot work on sums; names the nearest one that does.
         UnknownStrategyError: there is no such strategy.
     """
     if name in STRATEGIES:
-        return STRATEGIES[name]()
+        return STRATEGIES[name]
     if name in NEEDS_INDIVIDUAL_UPDATES:
         reason, instead = NEEDS_INDIVIDUAL_UPDATES[name]
         raise NeedsIndividualUpdatesError(
@@ -63,41 +71,28 @@ def make_strategy(name: str) -> Strategy:
     raise UnknownStrategyError(f"There is no strategy {name!r}.", fix=hint)
 
 
-def check_placement(plan: Plan) -> None:
-    """Refuses a strategy that cannot use what the plan's placement sums.
+def check_strategy(plan: Plan) -> type[Strategy]:
+    """The strategy of ``plan``, after checking that the plan's settings go together with it.
 
     Raises:
+        UnknownStrategyError, NeedsIndividualUpdatesError: as for :func:`find_strategy`.
+        UnknownKeyError, OptionError: ``strategy_options`` are not those of the strategy.
         PlacementError: gradients are summed, but the strategy's update is more than the mean of what is sent.
-        UnknownStrategyError, NeedsIndividualUpdatesError: as for :func:`make_strategy`.
+        RanksDifferError: ``adapter.ranks`` lowers ranks, but the strategy needs one rank for all.
     """
-    if not isinstance(make_strategy(plan.strategy), MeanOfDeltas) and plan.privacy.placement == "secure-grad":
+    kind = find_strategy(plan.strategy)
+    kind.options(plan)
+    if plan.privacy.placement not in kind.declaration.placements:
         raise PlacementError(f"The strategy {plan.strategy!r} needs deltas of local training, not a gradient sum.")
+    if not kind.declaration.mixed_ranks and any(rank != plan.adapter.rank for rank in plan.adapter.ranks.values()):
+        able = [name for name, other in sorted(STRATEGIES.items()) if other.declaration.mixed_ranks]
+        raise RanksDifferError(
+            f"The strategy {plan.strategy!r} needs the same rank at every hospital.",
+            fix=f"Remove adapter.ranks, or use one of: {', '.join(able)}." if able else "Remove adapter.ranks.",
+        )
+    return kind
 
 
-def advance(
-    plan: Plan,
-    adapter: Vector,
-    memory: Memory,
-    summed: NDArray[np.float64] | None,
-    survivors: int,
-    layout: AdapterLayout,
-) -> tuple[Vector, Memory]:
-    """The next global adapter of ``plan``; coordinator and hospitals call this same function.
-
-    Args:
-        plan: strategy, placement and server optimizer.
-        adapter: the current global adapter.
-        memory: of the server optimizer; empty where none is used and before its first step.
-        summed: decoded sum of deltas or, under ``secure-grad``, of gradients; None for a round that only scores.
-        survivors: hospitals in the sum.
-        layout: where each tensor lies.
-
-    Returns:
-        Adapter and memory after the round.
-    """
-    if summed is None:
-        return adapter, memory
-    if plan.privacy.placement == "secure-grad":
-        check_placement(plan)
-        return gradient_step(plan, adapter, memory, summed, survivors, layout)
-    return make_strategy(plan.strategy).update(adapter, summed, survivors, layout), memory
+def make_strategy(plan: Plan, layout: AdapterLayout) -> Strategy:
+    """The checked strategy of ``plan`` on a state of ``layout``; raises like :func:`check_strategy`."""
+    return check_strategy(plan)(plan, layout)

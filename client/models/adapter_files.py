@@ -157,7 +157,9 @@ def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task:
     _write_json(folder / "adapter_config.json", config)
     head = {name: tensor.detach().cpu().numpy() for name, tensor in model.head.state_dict().items()}
     save_file(head, folder / "head.safetensors")
-    lora: dict[str, Any] = asdict(model.lora) | {"targets": list(model.lora.targets)}
+    stored = set(LoraSection.model_fields)
+    lora = {key: value for key, value in asdict(model.lora).items() if key in stored}
+    lora["targets"] = list(model.lora.targets)
     document = {
         "format": FORMAT_VERSION,
         "base_model": base.name,

@@ -4,12 +4,14 @@ LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685, equation 3): W = W0 + (a
 start. With ``train_a=False`` only B is trained (FFA-LoRA, Sun et al. 2024, https://arxiv.org/abs/2403.12313): then a
 sum of adapters is the adapter of the sum, which a sum of products B A is not.
 
-The trainable tensors, sorted by name, are the flat vector that a hospital's delta is made of.
+The tensors that a federation trains, sorted by name, are its flat state vector. A strategy may train only some of them
+in a round (:func:`train_only`), and may keep others at the hospital (``personal``), outside the vector.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,7 @@ from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
+from fedward.strategies.tensors import Kind, kind_of
 
 ENCODER_PREFIX = "encoder.base_model.model."
 ADAPTER_NAME = ".default"
@@ -48,6 +51,7 @@ class LoraSettings:
         top_layers: adapt only this many layers, counted from the output; ``None`` for all.
         rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         train_a: whether A is trained; if not, it stays at its seeded initial value.
+        personal: trained parts that are no part of the state vector.
     """
 
     rank: int = 8
@@ -56,6 +60,17 @@ class LoraSettings:
     top_layers: int | None = None
     rank_stabilised: bool = False
     train_a: bool = True
+    personal: tuple[Kind, ...] = ()
+
+    @property
+    def trained_kinds(self) -> tuple[Kind, ...]:
+        """Parts of the adapter that training may change."""
+        return ("A", "B", "head") if self.train_a else ("B", "head")
+
+    @property
+    def state_kinds(self) -> tuple[Kind, ...]:
+        """Of these, the parts that the state vector holds."""
+        return tuple(kind for kind in self.trained_kinds if kind not in self.personal)
 
     def first_layer(self, config: EncoderConfig) -> int:
         """Index of the lowest adapted layer; all below never change."""
@@ -143,6 +158,7 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
         encoder = get_peft_model(load_encoder(files), _peft_config(files, config, lora))
         model = AdapterModel(encoder, config, lora)
     _initialise(model, seed)
+    train_only(model, lora.trained_kinds)
     if layout_of(model) != expected_layout(config, lora):
         raise LayoutError("The model's trainable tensors are not those that the LoRA settings name.")
     model.eval()
@@ -150,15 +166,26 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
 
 
 def expected_layout(config: EncoderConfig, lora: LoraSettings) -> AdapterLayout:
-    """The layout that a configuration and LoRA settings imply, derived without building a model."""
+    """The layout of the state that a configuration and LoRA settings imply, derived without building a model."""
     shapes: list[tuple[str, tuple[int, ...]]] = [("head.weight", (1, config.hidden)), ("head.bias", (1,))]
     for layer in range(lora.first_layer(config), config.layers):
         for target in lora.targets:
             stem = f"{config.family.layers_path}.{layer}.{config.family.targets[target]}"
             shapes.append((f"{stem}.lora_B.weight", (config.hidden, lora.rank)))
-            if lora.train_a:
-                shapes.append((f"{stem}.lora_A.weight", (lora.rank, config.hidden)))
-    return AdapterLayout.of(shapes)
+            shapes.append((f"{stem}.lora_A.weight", (lora.rank, config.hidden)))
+    return AdapterLayout.of((name, shape) for name, shape in shapes if kind_of(name) in lora.state_kinds)
+
+
+def start_vector(config: EncoderConfig, lora: LoraSettings, *, seed: int) -> NDArray[np.float32]:
+    """The state of a model that :func:`build` has just built, float32, derived without building it."""
+    layout = expected_layout(config, lora)
+    parts = {
+        tensor.name: _initial_a(config, tensor.name, tensor.shape, seed)
+        if kind_of(tensor.name) == "A"
+        else np.zeros(tensor.shape, np.float32)
+        for tensor in layout.tensors
+    }
+    return flatten(parts, layout)
 
 
 def tensor_name(parameter_name: str) -> str:
@@ -166,24 +193,38 @@ def tensor_name(parameter_name: str) -> str:
     return parameter_name.removeprefix(ENCODER_PREFIX).replace(f"{ADAPTER_NAME}.weight", ".weight")
 
 
+def adapter_parameters(model: AdapterModel) -> dict[str, nn.Parameter]:
+    """Every parameter of LoRA and head by layout name, frozen or not."""
+    return {tensor_name(name): p for name, p in model.named_parameters() if "lora_" in name or name.startswith("head.")}
+
+
 def trainable(model: AdapterModel) -> dict[str, nn.Parameter]:
-    """Trainable parameters by layout name."""
-    return {tensor_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+    """Parameters of the state by layout name; a round may train only some of them."""
+    kinds = model.lora.state_kinds
+    return {name: p for name, p in adapter_parameters(model).items() if kind_of(name) in kinds}
+
+
+def train_only(model: AdapterModel, kinds: Collection[Kind]) -> None:
+    """Lets exactly the parts ``kinds`` of the adapter be trained; all else is frozen."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for name, parameter in adapter_parameters(model).items():
+        parameter.requires_grad_(kind_of(name) in kinds)
 
 
 def layout_of(model: AdapterModel) -> AdapterLayout:
-    """Names and shapes of the trainable tensors."""
+    """Names and shapes of the state's tensors, at the model's rank."""
     return AdapterLayout.of((name, tuple(parameter.shape)) for name, parameter in trainable(model).items())
 
 
 def get_vector(model: AdapterModel) -> NDArray[np.float32]:
-    """A copy of the trainable tensors as one vector, float32 ``[layout.size]``."""
+    """A copy of the state as one vector, float32 ``[layout.size]``."""
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in trainable(model).items()}
     return flatten(arrays, layout_of(model))
 
 
 def set_vector(model: AdapterModel, vector: NDArray[np.float32]) -> None:
-    """Overwrites the trainable tensors; raises :class:`LayoutError` if ``vector`` does not fit."""
+    """Overwrites the state; raises :class:`LayoutError` if ``vector`` does not fit."""
     parts = unflatten(vector, layout_of(model))
     with torch.no_grad():
         for name, parameter in trainable(model).items():
@@ -192,10 +233,12 @@ def set_vector(model: AdapterModel, vector: NDArray[np.float32]) -> None:
 
 def frozen_hash(model: AdapterModel) -> str:
     """Hex SHA-256 over every tensor that training must not change: base weights, and A when it is not trained."""
-    moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    moving = model.lora.trained_kinds
+    adapter = adapter_parameters(model)
     parts: list[bytes | str | int] = []
     for name, tensor in sorted(model.state_dict().items()):
-        if name not in moving:
+        layout_name = tensor_name(name)
+        if layout_name not in adapter or kind_of(layout_name) not in moving:
             array = np.ascontiguousarray(tensor.detach().cpu().numpy())
             parts += [name, f"{array.dtype.str}{list(array.shape)}", hashlib.sha256(array.tobytes()).digest()]
     return labelled_hash("frozen-weights", *parts).hex()
@@ -216,7 +259,6 @@ def _peft_config(files: ModelFiles, config: EncoderConfig, lora: LoraSettings) -
 
 
 def _initialise(model: AdapterModel, seed: int) -> None:
-    bound = model.config.hidden**-0.5
     with torch.no_grad():
         nn.init.zeros_(model.head.weight)
         nn.init.zeros_(model.head.bias)
@@ -225,8 +267,11 @@ def _initialise(model: AdapterModel, seed: int) -> None:
             if name.endswith("lora_B.weight"):
                 nn.init.zeros_(parameter)
             elif name.endswith("lora_A.weight"):
-                # One stream per tensor: its values depend on its name alone, not on what else is adapted.
-                key = int.from_bytes(labelled_hash("adapter-initialisation", seed, name)[:16], "big")
-                uniform = np.random.Generator(np.random.Philox(key=key)).uniform(-bound, bound, tuple(parameter.shape))
-                parameter.copy_(torch.tensor(uniform, dtype=torch.float32))
-                parameter.requires_grad_(model.lora.train_a)
+                parameter.copy_(torch.tensor(_initial_a(model.config, name, tuple(parameter.shape), seed)))
+
+
+def _initial_a(config: EncoderConfig, name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """One stream per tensor: its values depend on its name alone, and its first rows not on how many follow."""
+    key = int.from_bytes(labelled_hash("adapter-initialisation", seed, name)[:16], "big")
+    bound = config.hidden**-0.5
+    return np.random.Generator(np.random.Philox(key=key)).uniform(-bound, bound, shape).astype(np.float32)

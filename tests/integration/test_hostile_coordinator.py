@@ -38,7 +38,7 @@ from fedward.simulations.planning import make_plan
 from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.strategies.registry import advance
+from fedward.strategies.schedule import advance
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +165,7 @@ def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has
     federation = Federation(release_every=3)
     coordinator = federation.coordinator()
     coordinator.join()
-    greedy = round_layout(federation.plan, parameters=coordinator.layout.size, round_number=3, n0=3, honest=2)
+    greedy = round_layout(federation.plan, coordinator.layout, round_number=3, n0=3, honest=2)
     coordinator._terms = lambda number: type(terms := Coordinator._terms(coordinator, number))(
         **{**terms.__dict__, "layout": greedy}
     )
@@ -217,10 +217,11 @@ class InventsARound(Coordinator):
         secagg = self._secagg
         witnessed = WitnessedResult.from_bytes(self._history._ended[-1].result)
         genuine = Result.from_bytes(open_sealed("result", witnessed.result, secagg._identity.public))
-        layout = round_layout(self.plan, parameters=self.layout.size, round_number=2, n0=3, honest=2)
+        layout = round_layout(self.plan, self.layout, round_number=2, n0=3, honest=2)
         chosen = RingVector.zeros(layout)
         chosen.segment("delta")[:] = 1 << 20
-        self.adapter, _ = advance(self.plan, self.adapter, self._memory, decode(chosen)["delta"], 3, self.layout)
+        names = sorted(secagg.members)
+        self.adapter, _ = advance(self.plan, self.adapter, self._memory, decode(chosen), names, self.layout, 2)
         invented = replace(
             genuine,
             round=2,

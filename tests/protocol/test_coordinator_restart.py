@@ -27,13 +27,14 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
-from fedward.privacy.segments import final_round, round_layout
+from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.rounds import Coordinator
 from fedward.simulations.planning import make_plan
 from fedward.simulations.scenario import load_scenario
+from fedward.strategies.schedule import final_round
 
-LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("lora_B.weight", (4,))])
+LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("layer.lora_B.weight", (2, 2))])
 START = np.linspace(-1, 1, LAYOUT.size, dtype=np.float32)
 NAMES = tuple(f"site-{i}" for i in range(3))
 
@@ -135,7 +136,7 @@ class World:
         policy = LocalPolicy(
             plan_hash=plan.hash(),
             layout_hashes=frozenset(
-                round_layout(plan, parameters=LAYOUT.size, round_number=number, n0=3, honest=2).hash()
+                round_layout(plan, LAYOUT, round_number=number, n0=3, honest=2).hash()
                 for number in range(1, final_round(plan) + 1)
             ),
             max_rounds=final_round(plan),

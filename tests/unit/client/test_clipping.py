@@ -47,10 +47,7 @@ def test_neither_price_nor_message_depends_on_the_clipping(clipping, made) -> No
     fixed, plan = make_plan("fixed"), make_plan(clipping)
     assert run_training_events(plan) == run_training_events(fixed)
     for turn in (1, 2, 3):
-        layouts = [
-            round_layout(p, parameters=layout_of(made[0]).size, round_number=turn, n0=6, honest=3)
-            for p in (fixed, plan)
-        ]
+        layouts = [round_layout(p, layout_of(made[0]), round_number=turn, n0=6, honest=3) for p in (fixed, plan)]
         assert layouts[0] == layouts[1]
 
 

@@ -2,11 +2,15 @@
 
 import pytest
 
+from fedward.adapter import AdapterLayout
 from fedward.client.accounting import evaluation_events, run_evaluation_events, run_training_events, training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import PrivacyParameterError
 from fedward.privacy.secagg.layout import RingOverflowError
-from fedward.privacy.segments import final_round, round_layout, training_sum
+from fedward.privacy.segments import round_layout
+from fedward.strategies.schedule import final_round
+
+STATE = AdapterLayout.of([("head.weight", (1, 100))])
 
 
 def plan_of(placement="secure-grad", **privacy):
@@ -30,7 +34,7 @@ def plan_of(placement="secure-grad", **privacy):
 
 
 def names(plan, number):
-    layout = round_layout(plan, parameters=100, round_number=number, n0=6, honest=3)
+    layout = round_layout(plan, STATE, round_number=number, n0=6, honest=3)
     return {segment.name for segment in layout.segments}
 
 
@@ -74,7 +78,7 @@ def test_a_gradient_step_is_priced_with_the_distance_of_its_sampler():
 
 
 def test_room_for_the_noise_of_every_share_is_part_of_the_segment():
-    layout = round_layout(plan_of(), parameters=100, round_number=2, n0=6, honest=3)
+    layout = round_layout(plan_of(), STATE, round_number=2, n0=6, honest=3)
     (segment,) = layout.segments
     priced = 1.1 * 2.0 * 2**0.5  # noise multiplier, clip, sqrt(6 / 3)
     assert segment.ring_bits == 32
@@ -85,15 +89,9 @@ def test_room_for_the_noise_of_every_share_is_part_of_the_segment():
 def test_a_ring_that_could_overflow_is_refused():
     plan = plan_of(parameters=10**7)
     with pytest.raises(RingOverflowError):
-        round_layout(plan, parameters=10**7, round_number=2, n0=100, honest=30).check_capacity(100)
+        round_layout(plan, STATE, round_number=2, n0=100, honest=30).check_capacity(100)
 
 
 def test_without_an_honest_share_there_is_no_round():
     with pytest.raises(PrivacyParameterError):
-        round_layout(plan_of(), parameters=100, round_number=2, n0=6, honest=0)
-
-
-def test_the_training_sum_is_whichever_segment_trains():
-    assert training_sum({"delta": 1, "evaluation": 2}) == 1
-    assert training_sum({"gradient": 3}) == 3
-    assert training_sum({"evaluation": 2}) is None
+        round_layout(plan_of(), STATE, round_number=2, n0=6, honest=0)

@@ -1,5 +1,7 @@
 """Server optimizers: the published rules, the same bits at every replay, and what they refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,13 @@ from fedward.adapter import AdapterLayout
 from fedward.client.models.adapter_model import LoraSettings, expected_layout
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
+from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import HEAD, NOTHING, OptimizerMemoryError, gradient_step, learning_rates
-from fedward.strategies.registry import PlacementError, advance, check_placement
-from fedward.strategies.strategy import Strategy
+from fedward.strategies.registry import STRATEGIES, PlacementError, check_strategy
+from fedward.strategies.schedule import advance, final_round
 
-LAYOUT = AdapterLayout.of([("encoder.lora_B", (3, 2)), ("head.bias", (1,)), ("head.weight", (1, 4))])
+LAYOUT = AdapterLayout.of([("encoder.lora_B.weight", (3, 2)), ("head.bias", (1,)), ("head.weight", (1, 4))])
+SITES = ["a", "b", "c"]
 RATES = {"head": 0.1, "lora": 0.02}
 
 
@@ -65,23 +69,25 @@ def test_a_replay_gives_the_same_bits_from_any_round(optimizer):
     plan, sums = plan_of(optimizer), np.random.default_rng(1).normal(size=(5, 11))
     first, memory, kept = np.zeros(11, np.float32), NOTHING, None
     for number, total in enumerate(sums):
-        first, memory = advance(plan, first, memory, total, 3, LAYOUT)
+        first, memory = advance(plan, first, memory, {"gradient": total}, SITES, LAYOUT, number + 1)
         if number == 1:  # what a hospital stores and reads back after a restart
             kept = (first.copy(), np.frombuffer(memory.tobytes()).copy())
     again, remembered = kept
-    for total in sums[2:]:
-        again, remembered = advance(plan, again, remembered, total, 3, LAYOUT)
+    for number, total in enumerate(sums[2:], start=3):
+        again, remembered = advance(plan, again, remembered, {"gradient": total}, SITES, LAYOUT, number)
     assert again.tobytes() == first.tobytes()
     assert remembered.tobytes() == memory.tobytes()
 
 
 def test_a_round_that_only_scores_moves_nothing():
     adapter, memory = np.ones(11, np.float32), np.arange(11.0)
-    assert advance(plan_of("sgd"), adapter, memory, None, 3, LAYOUT) == (adapter, memory)
+    plan = plan_of("sgd")
+    assert advance(plan, adapter, memory, {}, SITES, LAYOUT, final_round(plan)) == (adapter, memory)
 
 
 def test_local_deltas_leave_the_memory_empty():
-    adapter, memory = advance(plan_of(placement="local"), np.ones(11, np.float32), NOTHING, np.full(11, 3.0), 3, LAYOUT)
+    plan, sums = plan_of(placement="local"), {"delta": np.full(11, 3.0)}
+    adapter, memory = advance(plan, np.ones(11, np.float32), NOTHING, sums, SITES, LAYOUT, 1)
     assert memory.size == 0
     np.testing.assert_array_equal(adapter, np.full(11, 2.0))
 
@@ -115,17 +121,17 @@ def test_a_sum_of_another_layout_is_refused():
 
 
 def test_a_strategy_that_needs_deltas_is_refused(monkeypatch):
-    class Stacks(Strategy):
-        def update(self, adapter, delta_sum, survivors, layout):
-            return adapter
+    class Stacks(FFALoRA):
+        declaration = replace(FFALoRA.declaration, name="stacks", placements=("local",))
 
-    check_placement(plan_of())
-    monkeypatch.setattr("fedward.strategies.registry.make_strategy", lambda name: Stacks())
-    check_placement(plan_of(placement="local"))
+    monkeypatch.setitem(STRATEGIES, "stacks", Stacks)
+    check_strategy(plan_of())
+    check_strategy(plan_of(placement="local").model_copy(update={"strategy": "stacks"}))
+    summed = plan_of().model_copy(update={"strategy": "stacks"})
     with pytest.raises(PlacementError, match="gradient sum"):
-        check_placement(plan_of())
+        check_strategy(summed)
     with pytest.raises(PlacementError):
-        advance(plan_of(), np.zeros(11, np.float32), NOTHING, np.zeros(11), 3, LAYOUT)
+        advance(summed, np.zeros(11, np.float32), NOTHING, {"gradient": np.zeros(11)}, SITES, LAYOUT, 1)
 
 
 def test_several_steps_per_round_are_refused_where_the_noise_is_split():
