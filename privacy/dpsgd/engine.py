@@ -148,11 +148,16 @@ class PrivateEngine:
         return total
 
     def gradients(
-        self, loss_per_record: LossPerRecord, records: NDArray[np.int64]
+        self, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, training: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests; dropout is off.
+        """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests.
 
         The result is patient data: it must not leave the process, and nothing may be computed from it but pass or fail.
+
+        Args:
+            loss_per_record: as for :meth:`step`.
+            records: as for :meth:`step`.
+            training: whether the model is in training mode; in the other mode there is no dropout.
 
         Raises:
             UnsupportedParameterError: the engine is not private and computes no per-record gradients.
@@ -160,7 +165,7 @@ class PrivateEngine:
         if self._backend is None:
             raise UnsupportedParameterError("An engine without privacy computes no per-record gradients.")
         self._optimizer.zero_grad(set_to_none=True)
-        self.model.eval()
+        self.model.train(training)
         for layer in self.layers.values():
             layer.train()  # the backends record trainable layers in training mode only
         losses = self._fill_rows(self._backend, loss_per_record, records)
@@ -168,12 +173,17 @@ class PrivateEngine:
         self._optimizer.zero_grad(set_to_none=True)
         return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
 
-    def plain_gradient(self, loss_per_record: LossPerRecord, records: NDArray[np.int64]) -> NDArray[np.float32]:
+    def plain_gradient(
+        self, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, training: bool = False
+    ) -> NDArray[np.float32]:
         """Gradient ``[P]`` of the summed losses by ordinary back-propagation, for self-tests like :meth:`gradients`."""
-        self.model.eval()
-        losses = _one_loss_each(loss_per_record(records), len(records))
-        parts = torch.autograd.grad(losses.sum(), list(self._optimizer.params))
-        return np.asarray(torch.cat([part.flatten() for part in parts]).cpu().numpy())
+        self._optimizer.zero_grad(set_to_none=True)
+        self.model.train(training)
+        _one_loss_each(loss_per_record(records), len(records)).sum().backward()
+        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self._optimizer.params]
+        plain = np.asarray(torch.cat(parts).cpu().numpy())
+        self._optimizer.zero_grad(set_to_none=True)
+        return plain
 
     @property
     def clip(self) -> float:

@@ -48,7 +48,8 @@ def row_independence_self_test(
     than its rows add up to.
 
     The trainable weights are perturbed for the test and restored: at the usual start, with B = 0, the gradient of every
-    A is zero and would agree with anything. Dropout is off during the test.
+    A is zero and would agree with anything. All is compared without dropout, and again in training mode unless the
+    model draws random numbers there, which no two passes share.
 
     Args:
         engine: the engine that will train.
@@ -58,19 +59,37 @@ def row_independence_self_test(
 
     Raises:
         RowsMixedError: a row depends on its companions.
-        UnsupportedParameterError: the rows do not add up to the gradient.
+        UnsupportedParameterError: the rows do not add up to the gradient, or the model keeps what it sees.
     """
     chosen = np.unique(records)[:3]
     if chosen.size < 2:
         raise RowsMixedError("The row independence test needs at least two records.", fix="Give it two records.")
-    with _perturbed(engine):
-        together, batch = engine.gradients(loss_per_record, chosen)
-        for row, record in enumerate(chosen):
-            alone, single = engine.gradients(loss_per_record, np.array([record]))
-            if not _close(together[row : row + 1], alone, tolerance) or not _close(batch[row], single[0], tolerance):
-                raise RowsMixedError("The loss or gradient of a record changes with the other records of its batch.")
-        if not _close(batch.sum(axis=0), engine.plain_gradient(loss_per_record, chosen), tolerance):
-            raise UnsupportedParameterError("A trainable weight is also used outside its layer's forward.")
+    with _perturbed(engine) as buffers:
+        _compare_rows(engine, loss_per_record, chosen, tolerance, training=False)
+        losses, again = (engine.gradients(loss_per_record, chosen, training=True)[0] for _ in range(2))
+        if any(not torch.equal(now, before) for now, before in zip(engine.model.buffers(), buffers, strict=True)):
+            raise UnsupportedParameterError(
+                "The model keeps numbers of the patients it sees, to which no noise is added."
+            )
+        if _close(losses, again, 1e-6):
+            _compare_rows(engine, loss_per_record, chosen, tolerance, training=True)
+
+
+def _compare_rows(
+    engine: PrivateEngine,
+    loss_per_record: LossPerRecord,
+    chosen: NDArray[np.int64],
+    tolerance: float,
+    *,
+    training: bool,
+) -> None:
+    together, batch = engine.gradients(loss_per_record, chosen, training=training)
+    for row, record in enumerate(chosen):
+        alone, single = engine.gradients(loss_per_record, np.array([record]), training=training)
+        if not _close(together[row : row + 1], alone, tolerance) or not _close(batch[row], single[0], tolerance):
+            raise RowsMixedError("The loss or gradient of a record changes with the other records of its batch.")
+    if not _close(batch.sum(axis=0), engine.plain_gradient(loss_per_record, chosen, training=training), tolerance):
+        raise UnsupportedParameterError("A trainable weight is also used outside its layer's forward.")
 
 
 def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:
@@ -119,20 +138,24 @@ def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: flo
 
 
 @contextmanager
-def _perturbed(engine: PrivateEngine) -> Iterator[None]:
-    """Moves the trainable weights off their initial zeros and switches dropout off, for the time of the test."""
+def _perturbed(engine: PrivateEngine) -> Iterator[list[torch.Tensor]]:
+    """Moves the trainable weights off their initial zeros for the time of the test; yields the buffers as they were.
+
+    Weights, buffers and modes are put back whatever happens.
+    """
     trained = [p for p in engine.model.parameters() if p.requires_grad]
     saved = [p.detach().clone() for p in trained]
+    buffers = [buffer.clone() for buffer in engine.model.buffers()]
     modes: list[tuple[torch.nn.Module, bool]] = [(m, m.training) for m in engine.model.modules()]
     noise = np.random.Generator(np.random.Philox(0))
     try:
         with torch.no_grad():
             for p in trained:
                 p.add_(torch.from_numpy(noise.normal(0.0, 0.05, tuple(p.shape)).astype(np.float32)).to(p.device))
-        yield
+        yield buffers
     finally:
         with torch.no_grad():
-            for p, value in zip(trained, saved, strict=True):
-                p.copy_(value)
+            for now, value in [*zip(trained, saved, strict=True), *zip(engine.model.buffers(), buffers, strict=True)]:
+                now.copy_(value)
         for module, mode in modes:
             module.training = mode

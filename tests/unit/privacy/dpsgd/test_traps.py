@@ -210,6 +210,43 @@ def test_a_weight_used_outside_its_layer_is_refused(task) -> None:
     hooks.cleanup()
 
 
+class MixedInTraining(nn.Module):
+    """Rows that mix in training only, or a layer that keeps what it sees: neither shows while the model is scored."""
+
+    def __init__(self, *, mixes: bool) -> None:
+        super().__init__()
+        self.layer, self.mixes = nn.Linear(7, 1), mixes
+        self.norm = nn.InstanceNorm1d(1, track_running_stats=not mixes)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = ids.float() / 50
+        scores = self.layer(x) + self.norm(x[:, None]).sum(dim=2)
+        if self.training and self.mixes:
+            scores = scores - scores.mean()
+        return scores.squeeze(-1)
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("mixes, error", [(True, RowsMixedError), (False, UnsupportedParameterError)])
+def test_what_goes_wrong_in_training_only_is_found_before_training(task, mixes, error) -> None:
+    task.model, records = MixedInTraining(mixes=mixes), np.arange(4)
+    buffers = [buffer.clone() for buffer in task.model.buffers()]
+    with task.engine() as engine, pytest.raises(error):
+        row_independence_self_test(engine, task.loss, records)
+    assert all(torch.equal(*pair) for pair in zip(task.model.buffers(), buffers, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_dropout_is_no_mixture_of_rows(task) -> None:
+    task.model = nn.Sequential(
+        nn.Embedding(50, 4).requires_grad_(False), nn.Dropout(0.5), nn.Flatten(), nn.Linear(28, 1)
+    )
+    plain = task.loss
+    task.model.append(nn.Flatten(0))
+    with task.engine() as engine:
+        row_independence_self_test(engine, plain, np.arange(4))
+
+
 @pytest.mark.parametrize(
     "build",
     [
