@@ -34,7 +34,7 @@ from fedward.simulations.result import RESULT_FILE, RunResult, write_atomically,
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.simulations.terminal import RunDisplay
+from fedward.simulations.terminal import Mode, RunDisplay
 
 LEDGERS = "ledgers"
 SCENARIO_FILE = "scenario.json"
@@ -72,7 +72,7 @@ class Options:
     state: Path | None = None
     lifetime_epsilon: float = LIFETIME_EPSILON
     unsafe_seeded_noise: bool = False
-    display: Literal["auto", "json", "quiet"] = "auto"
+    display: Mode = "auto"
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What a person or a program sees while a run is going on.
 
-:class:`RunDisplay` keeps the state (phase, progress, expected time left) and hands it to one of four
-faces: bars on a terminal, plain lines in a log, JSON lines for a program, or nothing until the end.
+:class:`RunDisplay` keeps the state (phase, progress, expected time left) and hands it to one of five
+faces: bars on a terminal, plain lines in a log, JSON lines for a program, nothing until the end, or nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fedward.simulations import wording
 from fedward.simulations.result import RunResult
 from fedward.simulations.table import print_result
 
-Mode: TypeAlias = Literal["auto", "json", "quiet"]
+Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
 LOG_WIDTH = 100
 """Columns of the tables where no terminal says how wide it is."""
 
@@ -95,7 +95,7 @@ class RunDisplay:
 
     Args:
         mode: ``auto`` draws bars on a terminal and prints lines elsewhere; ``json`` prints one JSON
-            object per line on standard output; ``quiet`` prints the final table only.
+            object per line on standard output; ``quiet`` prints the final table only, ``silent`` nothing.
         console: where people read; standard output by default.
         clock: seconds, monotonic.
     """
@@ -159,6 +159,8 @@ def _console() -> Console:
 def _face(mode: Mode, console: Console) -> Face:
     if mode == "json":
         return JsonLines(sys.stdout)
+    if mode == "silent":
+        return Silent(console)
     if mode == "quiet":
         return Quiet(console)
     return Bars(console) if console.is_terminal else Lines(console)
@@ -185,6 +187,13 @@ class Quiet:
 
     def close(self) -> None:
         """Has nothing to close."""
+
+
+class Silent(Quiet):
+    """Nothing at all: for runs whose caller does the talking."""
+
+    def finish(self, result: RunResult, out: Path | None) -> None:
+        """Says nothing."""
 
 
 class Lines(Quiet):

@@ -38,9 +38,10 @@ def _global(
 
 
 def _mount() -> None:
-    from fedward.cli import audit, client, data, evaluate, explain, models, plan, roster, simulate
+    from fedward.cli import audit, client, data, evaluate, explain, models, plan, roster, simulate, sweep
 
     app.command("simulate")(simulate.simulate)
+    app.command("sweep")(sweep.sweep)
     app.command("evaluate")(evaluate.evaluate)
     app.command("audit")(audit.audit)
     app.command("explain")(explain.explain)

@@ -1,0 +1,181 @@
+"""`fedward sweep`: many simulated federations, compared."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedward.simulations.scenario import Scenario
+    from fedward.simulations.sweep.grid import Grid
+    from fedward.simulations.sweep.play import Outcome
+
+LONGEST_RANGE = 1000
+
+
+class ListError(ConfigError):
+    """A list on the command line cannot be read."""
+
+    code = "FW-CONFIG-038"
+
+
+def sweep(
+    scenario: Annotated[
+        str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
+    ] = "default",
+    strategies: Annotated[
+        str | None, typer.Option("--strategies", help="Names with commas, such as ffa,fedsvd, or all.")
+    ] = None,
+    ranks: Annotated[str | None, typer.Option("--ranks", help="LoRA ranks with commas, such as 4,8.")] = None,
+    epsilons: Annotated[
+        str | None, typer.Option("--epsilons", help="Budgets per patient with commas; none is a run without privacy.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds with commas or a range, such as 1-5.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the sweep; finished runs are kept.")] = Path("sweep"),
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Runs at the same time.")] = 1,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Train the local and central models of every run too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Progress and result as JSON lines.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; only the final table.")] = False,
+) -> None:
+    """Run every combination of strategies, ranks, budgets and seeds, and compare them on the same hospitals.
+
+    What is not named stays as the scenario has it. Every run is planned before the first one starts; then each
+    becomes an ordinary run under --out. Start the same command again after an interruption: finished runs are kept.
+
+    Examples:
+
+      fedward sweep --strategies ffa,fedit --epsilons none,8,1 --seeds 1-3 --out sweep
+
+      fedward sweep my-scenario.toml --ranks 4,8,16 --seeds 1-5 --jobs 2 --out ranks
+
+    Writes to --out: sweep.html (plots), sweep.json, sweep.csv and runs/.
+
+    Exit status: 0 done, 3 a setting is wrong, 9 some runs failed; they are tried again next time.
+    """
+    from rich.console import Console
+
+    from fedward.simulations.result import write_atomically
+    from fedward.simulations.scenario import load_scenario
+    from fedward.simulations.sweep import page
+    from fedward.simulations.sweep.page import PAGE
+    from fedward.simulations.sweep.play import SweepIncompleteError, run_sweep
+    from fedward.simulations.sweep.summary import DOCUMENT, TABLE, as_csv, summarise, table
+
+    base = load_scenario(scenario)
+    grid = _grid(base, strategies, ranks, epsilons, seeds)
+    console = Console(highlight=False)
+    voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
+    outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
+    document = summarise(base.name, outcomes)
+    write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
+    write_atomically(out / TABLE, as_csv(document))
+    write_atomically(out / PAGE, page.render(document))
+    if as_json:
+        typer.echo(json.dumps({"event": "result", "folder": str(out), "result": document.model_dump(mode="json")}))
+    else:
+        console.print(table(document, framed=console.is_terminal))
+        console.print(f"Written    {out / PAGE}, {out / DOCUMENT}, {out / TABLE}", markup=False, soft_wrap=True)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        raise SweepIncompleteError(f"{len(failed)} of {len(outcomes)} runs failed, the first with {failed[0].error}.")
+
+
+class _Voice:
+    """Says after each run what came of it and how long the rest will take."""
+
+    def __init__(self, total: int, console: object, *, as_json: bool, quiet: bool) -> None:
+        self._total, self._console, self._json, self._quiet = total, console, as_json, quiet
+        self._settled, self._run, self._began = 0, 0, time.monotonic()
+
+    def settled(self, outcome: Outcome) -> None:
+        """One run more is finished, kept or failed."""
+        self._settled += 1
+        self._run += outcome.state != "kept"
+        spent = time.monotonic() - self._began
+        left = spent / self._run * (self._total - self._settled) if self._run else None
+        auroc = None if outcome.result is None else outcome.result.auroc.federated
+        if self._json:
+            typer.echo(
+                json.dumps(
+                    {
+                        "event": "run",
+                        "name": outcome.cell.name,
+                        "state": outcome.state,
+                        "auroc": auroc,
+                        "error": outcome.error or None,
+                        "done": self._settled,
+                        "total": self._total,
+                        "eta_seconds": left,
+                    }
+                )
+            )
+        elif not self._quiet:
+            typer.echo(self._line(outcome, auroc, left))
+
+    def _line(self, outcome: Outcome, auroc: float | None, left: float | None) -> str:
+        from fedward.simulations import wording
+
+        found = f"failed with {outcome.error}" if outcome.state == "failed" else f"AUROC {wording.auroc(auroc)}"
+        spent = "kept" if outcome.state == "kept" else wording.duration(outcome.seconds)
+        rest = f", {wording.duration(left)} left" if left else ""
+        return f"{self._settled}/{self._total}  {outcome.cell.name}  {found}  {spent}{rest}"
+
+
+def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: str | None, seeds: str | None) -> Grid:
+    from fedward.config import parse
+    from fedward.simulations.sweep.grid import Grid
+    from fedward.strategies.registry import STRATEGIES
+
+    own = base.privacy.epsilon if base.privacy.private else None
+    names = sorted(STRATEGIES) if strategies == "all" else _items(strategies)
+    return parse(
+        {
+            "strategies": names or [base.strategy],
+            "ranks": [_number(item, "--ranks") for item in _items(ranks)] or [None],
+            "epsilons": [_epsilon(item) for item in _items(epsilons)] or [own],
+            "seeds": _seeds(seeds) or [base.seed],
+        },
+        Grid,
+        source="The sweep",
+    )
+
+
+def _items(text: str | None) -> list[str]:
+    return [] if text is None else [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _number(text: str, option: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ListError(f"{text!r} in {option} is not a whole number.", fix=f"Write for example {option} 1,2,3.")
+    return int(text)
+
+
+def _epsilon(text: str) -> float | None:
+    if text.lower() in ("none", "no-dp"):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ListError(
+            f"{text!r} in --epsilons is not a number.", fix="Write for example --epsilons none,8,1."
+        ) from None
+
+
+def _seeds(text: str | None) -> list[int]:
+    found: list[int] = []
+    for item in _items(text):
+        first, dash, last = item.partition("-")
+        low = _number(first, "--seeds")
+        high = _number(last, "--seeds") if dash else low
+        if not low <= high < low + LONGEST_RANGE:
+            raise ListError(f"{item!r} in --seeds is not a range.", fix="Write for example --seeds 1-5.")
+        found += range(low, high + 1)
+    return found

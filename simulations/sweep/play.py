@@ -1,0 +1,141 @@
+"""Runs the cells of a sweep, each into its own folder, and takes up where an earlier sweep was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+from fedward.errors import ConfigError, FedwardError, OutputExistsError, RunFailedError
+from fedward.simulations.result import RESULT_FILE, RunResult, read_result
+from fedward.simulations.run import SCENARIO_FILE, OutputFolderError, run_scenario
+from fedward.simulations.scenario import Scenario
+from fedward.simulations.sweep.grid import Cell, Grid
+
+RUNS = "runs"
+
+
+class SweepIncompleteError(RunFailedError):
+    """Some runs of a sweep failed; the others are in its table."""
+
+    code = "FW-RUN-011"
+    default_fix = "Run the same command again: finished runs are kept, failed ones are tried again."
+
+
+class ForeignRunError(OutputExistsError):
+    """A folder of the sweep holds a run of other settings or of another version."""
+
+    code = "FW-CONFIG-037"
+    default_fix = "Choose another --out for this sweep."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: a result, or the code of the error that ended it.
+
+    Attributes:
+        state: ``kept`` if an earlier sweep had finished it.
+        seconds: wall-clock time spent on it now.
+    """
+
+    cell: Cell
+    state: Literal["kept", "done", "failed"]
+    result: RunResult | None = None
+    error: str = ""
+    seconds: float = 0.0
+
+
+def run_sweep(
+    base: Scenario,
+    grid: Grid,
+    out: Path,
+    *,
+    federated_only: bool = True,
+    jobs: int = 1,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Runs what is missing of ``grid`` and returns the outcomes of all its cells, in their order.
+
+    Every cell is planned before the first one is run, and a run's folder appears only when it is complete, so a sweep
+    can be stopped at any moment and started again.
+
+    Args:
+        base: the scenario that every cell changes.
+        grid: what is swept.
+        out: ``out/runs/CELL`` gets the runs.
+        federated_only: leave out the local and central models of each run.
+        jobs: runs at the same time, each in its own process.
+        on_outcome: called as each cell is settled.
+
+    Raises:
+        CellRefusedError: a cell cannot be planned.
+        ForeignRunError: a folder holds another run.
+    """
+    planned = {cell: cell.planned(base, federated_only=federated_only) for cell in grid.cells()}
+    settled: dict[Cell, Outcome] = {}
+    missing = []
+    for cell, scenario in planned.items():
+        result = _finished(out / RUNS / cell.name, scenario)
+        if result is None:
+            missing.append(cell)
+        else:
+            settled[cell] = Outcome(cell, "kept", result)
+            on_outcome(settled[cell])
+    try:
+        (out / RUNS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFolderError(f"The folder of --out cannot be written ({error.strerror}).") from error
+    play = _one_by_one if jobs == 1 else _side_by_side(jobs)
+    for outcome in play(base, missing, out, federated_only):
+        settled[outcome.cell] = outcome
+        on_outcome(outcome)
+    return [settled[cell] for cell in planned]
+
+
+def play_cell(base: Scenario, cell: Cell, out: Path, federated_only: bool) -> Outcome:
+    """Runs one cell; an expected failure is an outcome, so that the others still run."""
+    started = time.monotonic()
+    try:
+        options = cell.options(out / RUNS / cell.name, federated_only=federated_only)
+        result = run_scenario(cell.scenario(base), options)
+    except FedwardError as error:
+        return Outcome(cell, "failed", error=error.code, seconds=time.monotonic() - started)
+    return Outcome(cell, "done", result, seconds=time.monotonic() - started)
+
+
+def _finished(folder: Path, planned: Scenario) -> RunResult | None:
+    """The result of an earlier sweep in ``folder``, if there is one and it is of these very settings."""
+    if not (folder / RESULT_FILE).exists():
+        return None
+    try:
+        kept = Scenario.model_validate_json((folder / SCENARIO_FILE).read_text(encoding="utf-8"))
+        result = read_result(folder)
+    except (OSError, ValueError, ConfigError) as error:
+        raise ForeignRunError(f"{folder} holds a run that cannot be read.") from error
+    if kept != planned:
+        raise ForeignRunError(f"{folder} holds a run of other settings.")
+    return result
+
+
+def _one_by_one(base: Scenario, cells: list[Cell], out: Path, federated_only: bool) -> Iterator[Outcome]:
+    for cell in cells:
+        yield play_cell(base, cell, out, federated_only)
+
+
+def _side_by_side(jobs: int) -> Callable[[Scenario, list[Cell], Path, bool], Iterator[Outcome]]:
+    def play(base: Scenario, cells: list[Cell], out: Path, federated_only: bool) -> Iterator[Outcome]:
+        # Spawned: a fork would copy the threads' locks of numerical libraries in whatever state they are.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            running: list[Future[Outcome]] = [pool.submit(play_cell, base, cell, out, federated_only) for cell in cells]
+            try:
+                for future in as_completed(running):
+                    yield future.result()
+            finally:
+                for future in running:
+                    future.cancel()
+
+    return play

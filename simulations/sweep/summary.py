@@ -1,0 +1,166 @@
+"""What a sweep found: one row per setting with mean and spread over its seeds, as a document and as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from statistics import fmean, stdev
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from fedward import __version__
+from fedward.config import Section
+from fedward.simulations import wording
+from fedward.simulations.sweep.play import Outcome
+
+DOCUMENT = "sweep.json"
+TABLE = "sweep.csv"
+
+
+class Row(Section):
+    """One setting over the seeds.
+
+    Attributes:
+        rank: None if the scenario's own was used.
+        epsilon: budget that was asked for; None without privacy.
+        seeds: those whose run finished, in the order of ``aurocs``.
+        aurocs: of the federated model, by seed.
+        auroc_mean, auroc_sd: over the seeds; None where no run finished, or only one.
+        behind: mean over seeds of the difference from the best setting at the same epsilon, on the same seeds; 0 for
+            the best itself.
+        behind_se: its standard error; None for fewer than two common seeds.
+        bytes_up: bytes per round and hospital, mean over the seeds.
+        seconds: of a whole run, mean over the seeds.
+        failed: seeds whose run failed, with the code of the error.
+    """
+
+    strategy: str
+    rank: int | None
+    epsilon: float | None
+    seeds: list[int]
+    aurocs: list[float]
+    auroc_mean: float | None
+    auroc_sd: float | None
+    behind: float | None
+    behind_se: float | None
+    bytes_up: float | None
+    seconds: float | None
+    failed: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """Strategy and, if it was swept, rank."""
+        return self.strategy if self.rank is None else f"{self.strategy}, rank {self.rank}"
+
+
+class SweepDocument(Section):
+    """``sweep.json``."""
+
+    fedward_version: str
+    created: datetime
+    scenario: str
+    rows: list[Row]
+
+
+def summarise(scenario: str, outcomes: Sequence[Outcome]) -> SweepDocument:
+    """Groups the outcomes of a sweep by setting; settings keep the order in which they were first run."""
+    groups: dict[tuple[str, int | None, float | None], list[Outcome]] = {}
+    for outcome in outcomes:
+        cell = outcome.cell
+        groups.setdefault((cell.strategy, cell.rank, cell.epsilon), []).append(outcome)
+    rows = [_row(group) for group in groups.values()]
+    return SweepDocument(
+        fedward_version=__version__,
+        created=datetime.now(UTC).replace(microsecond=0),
+        scenario=scenario,
+        rows=[_compared(row, best_of(rows, row.epsilon)) for row in rows],
+    )
+
+
+def best_of(rows: Sequence[Row], epsilon: float | None) -> Row | None:
+    """The row with the highest mean AUROC at ``epsilon``; the first of equals."""
+    known = [row for row in rows if row.epsilon == epsilon and row.auroc_mean is not None]
+    return max(known, key=lambda row: row.auroc_mean or 0.0, default=None)
+
+
+def _row(group: Sequence[Outcome]) -> Row:
+    first = group[0].cell
+    scored = [(o.cell.seed, o.result, o.result.auroc.federated) for o in group if o.result is not None]
+    known = [(seed, result, auroc) for seed, result, auroc in scored if auroc is not None]
+    aurocs = [auroc for _, _, auroc in known]
+    return Row(
+        strategy=first.strategy,
+        rank=first.rank,
+        epsilon=first.epsilon,
+        seeds=[seed for seed, _, _ in known],
+        aurocs=aurocs,
+        auroc_mean=fmean(aurocs) if aurocs else None,
+        auroc_sd=stdev(aurocs) if len(aurocs) > 1 else None,
+        behind=None,
+        behind_se=None,
+        bytes_up=fmean(result.bytes_per_round_per_hospital for _, result, _ in known) if known else None,
+        seconds=fmean(result.seconds.total for _, result, _ in known) if known else None,
+        failed={str(o.cell.seed): o.error for o in group if o.state == "failed"},
+    )
+
+
+def _compared(row: Row, best: Row | None) -> Row:
+    """``row`` with its distance from ``best``, paired by seed: draws differ more than methods do."""
+    if best is None:
+        return row
+    ahead = dict(zip(best.seeds, best.aurocs, strict=True))
+    gaps = [auroc - ahead[seed] for seed, auroc in zip(row.seeds, row.aurocs, strict=True) if seed in ahead]
+    if not gaps:
+        return row
+    error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else None
+    return row.model_copy(update={"behind": fmean(gaps), "behind_se": error})
+
+
+def as_csv(document: SweepDocument) -> str:
+    """One line per run that finished, for whatever a reader wants to compute."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["strategy", "rank", "epsilon", "seed", "auroc"])
+    for row in document.rows:
+        for seed, auroc in zip(row.seeds, row.aurocs, strict=True):
+            writer.writerow([row.strategy, row.rank, row.epsilon, seed, auroc])
+    return stream.getvalue()
+
+
+def table(document: SweepDocument, *, framed: bool) -> Table:
+    """The rows for a terminal; the best of each epsilon in bold, and NON-PRIVATE where there is no epsilon."""
+    view = Table(box=box.SIMPLE_HEAD if framed else None, pad_edge=False)
+    view.add_column("Strategy")
+    for heading in ("Epsilon", "AUROC", "sd", "Behind best", "Sent", "Time", "Seeds"):
+        view.add_column(heading, justify="right")
+    for row in document.rows:
+        best = best_of(document.rows, row.epsilon) == row
+        view.add_row(
+            Text(row.label, style="bold" if best else ""),
+            "NON-PRIVATE" if row.epsilon is None else wording.epsilon(row.epsilon),
+            Text(wording.auroc(row.auroc_mean), style="bold" if best else ""),
+            wording.auroc(row.auroc_sd),
+            behind(row, best=best),
+            wording.MISSING if row.bytes_up is None else wording.size(row.bytes_up),
+            wording.MISSING if row.seconds is None else wording.duration(row.seconds),
+            seeds(row),
+        )
+    return view
+
+
+def behind(row: Row, *, best: bool) -> str:
+    """How far a row is from the best at its epsilon, with the standard error."""
+    if best:
+        return "best"
+    error = "" if row.behind_se is None else f" ± {row.behind_se:.3f}"
+    return wording.signed(row.behind) + error
+
+
+def seeds(row: Row) -> str:
+    """How many seeds finished, and the codes of the runs that did not."""
+    codes = ", ".join(sorted(set(row.failed.values())))
+    return f"{len(row.seeds)}" + (f" ({len(row.failed)} failed: {codes})" if row.failed else "")

@@ -1,0 +1,41 @@
+"""What `fedward sweep` makes of its lists."""
+
+import pytest
+
+from fedward.cli.sweep import ListError, _grid
+from fedward.errors import ConfigError
+from fedward.simulations.scenario import load_scenario
+from fedward.strategies.registry import STRATEGIES
+
+
+def grid(strategies=None, ranks=None, epsilons=None, seeds=None, scenario="default"):
+    return _grid(load_scenario(scenario), strategies, ranks, epsilons, seeds)
+
+
+def test_what_is_not_named_stays_as_the_scenario_has_it():
+    assert grid().model_dump() == {"strategies": ("ffa",), "ranks": (None,), "epsilons": (8.0,), "seeds": (1,)}
+    assert grid(scenario="no-dp").epsilons == (None,)
+
+
+def test_lists_and_ranges_are_read():
+    found = grid("ffa, fedit", "4,8", "none,8,0.5", "1-3,7")
+    assert found.strategies == ("ffa", "fedit")
+    assert found.ranks == (4, 8)
+    assert found.epsilons == (None, 8.0, 0.5)
+    assert found.seeds == (1, 2, 3, 7)
+    assert set(grid("all").strategies) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    "option, text", [("ranks", "four"), ("epsilons", "8;1"), ("seeds", "3-1"), ("seeds", "1-99999"), ("seeds", "-1")]
+)
+def test_a_list_that_cannot_be_read_says_how_to_write_it(option, text):
+    with pytest.raises(ListError) as caught:
+        grid(**{option: text})
+    assert f"--{option}" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0"])
+def test_an_epsilon_that_is_no_budget_is_refused(text):
+    with pytest.raises(ConfigError):
+        grid(epsilons=text)
