@@ -61,6 +61,7 @@ class LocalTrainer:
             trainer stands for several hospitals (pooled comparison).
         microbatch: records per forward pass; speed and memory only.
         backend: how per-record gradients are computed; speed only.
+        federated: False where there is no global adapter to stay close to, only the untrained start.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class LocalTrainer:
         patients_per_site: int | None = None,
         microbatch: int | None = None,
         backend: Backend = "fast",
+        federated: bool = True,
     ) -> None:
         privacy = plan.privacy
         self._model, self._records, self._plan = model, records, plan
@@ -90,7 +92,9 @@ class LocalTrainer:
         self._steps = 0
         self._kinds = self._strategy.trained(1, 0)
         optimizer = self._optimizer()
-        self._terms = LocalTerms(optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal)
+        self._terms = LocalTerms(
+            optimizer, trainable(model), layout_of(model), proximal=self._strategy.proximal(plan) if federated else 0.0
+        )
         self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
         self._engine = self._open(optimizer)
 

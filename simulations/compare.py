@@ -79,8 +79,6 @@ def train_apart(
         hospitals: how many hospitals were pooled; the denominator grows with it.
         microbatch: records per forward pass.
     """
-    # There is no global adapter here to stay close to: the only start is the untrained one.
-    plan = plan.model_copy(update={"training": plan.training.model_copy(update={"proximal": 0.0})})
     model = build_for_plan(plan, files)
     trainer = LocalTrainer(
         model,
@@ -89,6 +87,7 @@ def train_apart(
         stream,
         patients_per_site=plan.privacy.patients_per_site * hospitals,
         microbatch=microbatch,
+        federated=False,
     )
     for round_number in range(1, plan.training.rounds + 1):
         trainer.run(get_vector(model), plan.training.local_steps, round_number=round_number)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
+from fedward.strategies.adaptive import server_step
 from fedward.strategies.optimizers import Memory
 from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained
 from fedward.strategies.tensors import Kind
@@ -37,8 +38,11 @@ class MeanOfDeltas(Strategy):
     def advance(
         self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
     ) -> tuple[Vector, Memory]:
-        """See :meth:`Strategy.advance`."""
-        return self.moved(step, state, self.mean(step, sums, survivors)), memory
+        """See :meth:`Strategy.advance`; a server optimizer of the plan comes between the mean and the state."""
+        mean, update = self.mean(step, sums, survivors), self.update(self.plan)
+        if update.optimizer != "mean":
+            mean, memory = server_step(update, mean, memory, self.layout)
+        return self.moved(step, state, mean), memory
 
     def mean(self, step: Step, sums: Sums, survivors: Sequence[str]) -> NDArray[np.float64]:
         """Mean delta over the whole state, float64 ``[layout.size]``; zero where nothing was sent. One division."""
@@ -67,6 +71,7 @@ class FedIT(MeanOfDeltas):
         sends="A, B and the head",
         exact=False,
         noise_in_product="quadratic",
+        server_optimizers=True,
         placements=("local", "secure-grad"),
     )
 
@@ -82,5 +87,6 @@ class FFALoRA(MeanOfDeltas):
         sends="B and the head",
         exact=True,
         noise_in_product="linear",
+        server_optimizers=True,
         placements=("local", "secure-grad"),
     )

@@ -8,6 +8,8 @@ from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.strategies.mean import FedIT, FFALoRA
+from fedward.strategies.optimized import FedAdagrad, FedAdam, FedAvgM, FedProx, FedYogi
+from fedward.strategies.refusals import refuse_individual
 from fedward.strategies.strategy import Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -15,14 +17,12 @@ STRATEGIES: dict[str, type[Strategy]] = {
     for kind in (
         FFALoRA,
         FedIT,
+        FedProx,
+        FedAvgM,
+        FedAdagrad,
+        FedAdam,
+        FedYogi,
     )
-}
-
-NEEDS_INDIVIDUAL_UPDATES: dict[str, tuple[str, str]] = {
-    "flora": ("it stacks each hospital's own factors", "ffa"),
-    "krum": ("it compares individual deltas", "ffa"),
-    "median": ("it sorts individual deltas", "ffa"),
-    "trimmed-mean": ("it sorts individual deltas", "ffa"),
 }
 
 
@@ -30,12 +30,6 @@ class UnknownStrategyError(ConfigError):
     """The named strategy does not exist."""
 
     code = "FW-STRATEGY-001"
-
-
-class NeedsIndividualUpdatesError(ConfigError):
-    """The named strategy reads individual deltas, which secure aggregation never reveals."""
-
-    code = "FW-STRATEGY-002"
 
 
 class PlacementError(ConfigError):
@@ -51,6 +45,27 @@ class RanksDifferError(ConfigError):
     code = "FW-STRATEGY-005"
 
 
+class ServerOptimizerError(ConfigError):
+    """A server optimizer on averaged deltas was asked for where it would not move what it remembers."""
+
+    code = "FW-STRATEGY-015"
+    default_fix = "Remove [update], or use the strategy 'ffa' or 'fedit' with privacy.placement = 'local'."
+
+
+class ProximalError(ConfigError):
+    """FedProx was asked for in rounds of a single step, which it cannot change."""
+
+    code = "FW-STRATEGY-016"
+    default_fix = "Set training.proximal = 0, or use privacy.placement = 'local'."
+
+
+class TooFewForStrategyError(ConfigError):
+    """The roster is too small for the sums that the strategy forms."""
+
+    code = "FW-STRATEGY-013"
+    default_fix = "Use the strategy 'ffa' with a holdout gate, fewer groups, or a roster with a smaller c."
+
+
 def find_strategy(name: str) -> type[Strategy]:
     """The strategy ``name``.
 
@@ -60,11 +75,7 @@ def find_strategy(name: str) -> type[Strategy]:
     """
     if name in STRATEGIES:
         return STRATEGIES[name]
-    if name in NEEDS_INDIVIDUAL_UPDATES:
-        reason, instead = NEEDS_INDIVIDUAL_UPDATES[name]
-        raise NeedsIndividualUpdatesError(
-            f"The strategy {name!r} cannot run on encrypted sums: {reason}.", fix=f"Use {instead!r} instead."
-        )
+    refuse_individual(name)
     near = difflib.get_close_matches(name, STRATEGIES, n=1)
     known = ", ".join(sorted(STRATEGIES))
     hint = f"Did you mean {near[0]!r}?" if near else f"Known strategies: {known}."
@@ -79,11 +90,14 @@ def check_strategy(plan: Plan) -> type[Strategy]:
         UnknownKeyError, OptionError: ``strategy_options`` are not those of the strategy.
         PlacementError: gradients are summed, but the strategy's update is more than the mean of what is sent.
         RanksDifferError: ``adapter.ranks`` lowers ranks, but the strategy needs one rank for all.
+        ServerOptimizerError: ``update.optimizer`` on a strategy or placement without averaged deltas of one meaning.
+        ProximalError: ``training.proximal`` where a round is one step.
     """
     kind = find_strategy(plan.strategy)
     kind.options(plan)
     if plan.privacy.placement not in kind.declaration.placements:
         raise PlacementError(f"The strategy {plan.strategy!r} needs deltas of local training, not a gradient sum.")
+    _check_additions(plan, kind)
     if not kind.declaration.mixed_ranks and any(rank != plan.adapter.rank for rank in plan.adapter.ranks.values()):
         able = [name for name, other in sorted(STRATEGIES.items()) if other.declaration.mixed_ranks]
         raise RanksDifferError(
@@ -91,6 +105,29 @@ def check_strategy(plan: Plan) -> type[Strategy]:
             fix=f"Remove adapter.ranks, or use one of: {', '.join(able)}." if able else "Remove adapter.ranks.",
         )
     return kind
+
+
+def check_sites(plan: Plan, *, hospitals: int, min_cohort: int) -> None:
+    """Refuses a roster of too few ``hospitals`` for the strategy, or whose sums would be below ``min_cohort``.
+
+    Raises:
+        TooFewForStrategyError: see there.
+    """
+    kind = find_strategy(plan.strategy)
+    fewest, size = kind.declaration.fewest_hospitals, kind.smallest_sum(plan, hospitals)
+    if hospitals < fewest or size < min_cohort:
+        raise TooFewForStrategyError(
+            f"The strategy {plan.strategy!r} needs {fewest} hospitals and sums of at least {min_cohort}; "
+            f"{hospitals} hospitals form sums of {size}."
+        )
+
+
+def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
+    shared = plan.privacy.placement == "secure-grad"
+    if plan.update.optimizer != "mean" and (shared or not kind.declaration.server_optimizers):
+        raise ServerOptimizerError(f"[update] cannot work on what the strategy {plan.strategy!r} sums here.")
+    if plan.training.proximal and shared:
+        raise ProximalError("Under secure-grad a hospital takes no step of its own that could be held back.")
 
 
 def make_strategy(plan: Plan, layout: AdapterLayout) -> Strategy:

@@ -19,7 +19,7 @@ of it: only phase 1 touches records and costs privacy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from fedward.adapter import AdapterLayout, Vector
 from fedward.config import Section, parse
 from fedward.errors import ConfigError, UnknownKeyError
-from fedward.plan import Plan
+from fedward.plan import Plan, UpdatePlan
 from fedward.strategies.optimizers import Memory
 from fedward.strategies.tensors import Kind, part_of, positions_of
 
@@ -108,11 +108,13 @@ class Trained:
         start: the state it began from, float32 ``[P]``.
         delta: what training added, clipped to the plan's L2 norm, float32 ``[P]``; zero where nothing was trained and
             in the rows and columns that a hospital of lower rank does not have.
+        variate: change of the hospital's control variate, float32 ``[P]``; None for strategies without.
     """
 
     round: int
     start: Vector
     delta: Vector
+    variate: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,14 @@ class Declaration:
         sends: what leaves, in words, for tables and reports.
         exact: whether the new product B A is the mean of the hospitals' products.
         noise_in_product: how noise on what is sent enters B A.
+        fewest_hospitals: below which the strategy makes no sense.
         sums: protocol rounds in a training round, unless :meth:`Strategy.sums` says otherwise.
         trains_in_every_phase: whether each phase has hospitals of its own that train in it.
         mixed_ranks: whether ``adapter.ranks`` may give hospitals lower ranks.
+        variates: whether hospitals keep control variates, whose changes are a part of what they send.
+        local_adapter: whether hospitals train an offset to the state that they keep (:meth:`Strategy.personal_steps`).
+        server_optimizers: whether ``[update]`` may put an optimizer between the mean delta and the state; not where
+            coordinates of the state change their meaning or stand still for a round.
         placements: values of ``privacy.placement`` it works with. ``secure-grad`` needs a state that moves by the
             mean of gradients alone.
         exact_replay: whether a hospital can recompute the update bit for bit.
@@ -144,9 +151,13 @@ class Declaration:
     exact: bool
     noise_in_product: Literal["linear", "quadratic"]
     personal: tuple[Kind, ...] = ()
+    fewest_hospitals: int = 3
     sums: int = 1
     trains_in_every_phase: bool = False
     mixed_ranks: bool = False
+    variates: bool = False
+    local_adapter: bool = False
+    server_optimizers: bool = False
     placements: tuple[Literal["local", "secure-grad"], ...] = ("local",)
     exact_replay: bool = True
 
@@ -154,6 +165,11 @@ class Declaration:
     def trains_a(self) -> bool:
         """Whether the factor A is ever changed; a frozen A is the same at every hospital and is never sent."""
         return "A" in self.state
+
+    @property
+    def personalises(self) -> bool:
+        """Whether every hospital ends with a model of its own."""
+        return bool(self.personal) or self.local_adapter
 
     @property
     def has_core(self) -> bool:
@@ -210,6 +226,31 @@ class Strategy(ABC):
         """Protocol rounds in one training round."""
         return cls.declaration.sums
 
+    @classmethod
+    def update(cls, plan: Plan) -> UpdatePlan:
+        """The server optimizer on averaged deltas, for strategies that declare ``server_optimizers``."""
+        return plan.update
+
+    @classmethod
+    def proximal(cls, plan: Plan) -> float:
+        """mu of FedProx, which holds local steps near the state that the round began with; 0 is off."""
+        return plan.training.proximal
+
+    @classmethod
+    def personal_steps(cls, plan: Plan) -> int:
+        """Steps in each training round that train the hospital's own adapter and are charged like all others."""
+        return 0
+
+    @classmethod
+    def personal_weight(cls, plan: Plan) -> float:
+        """Weight of a hospital's own adapter in its personal model."""
+        return 1.0
+
+    @classmethod
+    def smallest_sum(cls, plan: Plan, hospitals: int) -> int:
+        """Hospitals in the smallest sum of a training round, if all of the roster's ``hospitals`` take part."""
+        return hospitals
+
     # --- at the hospital --------------------------------------------------------------------------
 
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
@@ -226,6 +267,14 @@ class Strategy(ABC):
         The hospital forgets them. Moments of everything else live on from round to round.
         """
         return frozenset()
+
+    def shift(self, memory: Memory, own: Vector) -> Vector | None:
+        """What a hospital with variate ``own`` adds to each local gradient behind the noise, float32 ``[P]``."""
+        return None
+
+    def cohort(self, step: Step, sites: Collection[str]) -> frozenset[str]:
+        """Hospitals of the roster ``sites`` that a phase may ask; every hospital refuses a sum it has no part in."""
+        return frozenset(sites)
 
     def weight(self, site: str) -> float:
         """Public weight of ``site`` in sums, in (0, 1]; from the plan alone. The hospital multiplies by it itself."""

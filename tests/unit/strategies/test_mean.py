@@ -5,7 +5,6 @@ from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import (
-    NeedsIndividualUpdatesError,
     RanksDifferError,
     UnknownStrategyError,
     check_strategy,
@@ -43,13 +42,6 @@ def test_a_sum_of_another_layout_is_refused(plan_of):
     for state, sums, sites in ((5, 4, SITES), (5, 5, []), (4, 5, SITES)):
         with pytest.raises(ValueError, match="adapter layout"):
             advance(plan, np.zeros(state, np.float32), NOTHING, {"delta": np.zeros(sums)}, sites, LAYOUT, 1)
-
-
-def test_strategies_that_read_individual_deltas_are_refused_with_an_alternative():
-    with pytest.raises(NeedsIndividualUpdatesError) as caught:
-        find_strategy("krum")
-    assert "individual" in caught.value.message
-    assert "'ffa'" in caught.value.fix
 
 
 def test_an_unknown_strategy_names_the_nearest():

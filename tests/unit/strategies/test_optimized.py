@@ -1,0 +1,93 @@
+"""FedProx and the server optimizers by name and by plan section, and where they are refused."""
+
+import numpy as np
+import pytest
+
+from fedward.adapter import AdapterLayout
+from fedward.strategies.adaptive import server_step
+from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.registry import (
+    STRATEGIES,
+    ProximalError,
+    ServerOptimizerError,
+    check_strategy,
+    find_strategy,
+    make_strategy,
+)
+from fedward.strategies.schedule import advance
+from fedward.strategies.strategy import DELTA, OptionError
+
+LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
+NAMES = ["fedavgm", "fedadagrad", "fedadam", "fedyogi"]
+SHARED = {"privacy": {"placement": "secure-grad"}, "training": {"local_steps": 1}}
+
+
+def run(plan, sums):
+    state, memory = np.zeros(5, np.float32), NOTHING
+    for number, total in enumerate(sums, start=1):
+        state, memory = advance(plan, state, memory, {DELTA: total}, ["a", "b", "c"], LAYOUT, number)
+    return state, memory
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_ffa_with_the_optimizer_of_the_plan(name, plan_of):
+    sums = np.random.default_rng(0).normal(size=(3, 5))
+    by_name = run(plan_of(name, training={"rounds": 3}), sums)
+    by_section = run(plan_of("ffa", training={"rounds": 3}, update={"optimizer": name}), sums)
+    assert by_name[0].tobytes() == by_section[0].tobytes()
+    assert by_name[1].tobytes() == by_section[1].tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_moves_by_the_optimizers_step(name, plan_of):
+    plan, sums = plan_of(name), np.random.default_rng(1).normal(size=(2, 5))
+    state, memory = np.zeros(5, np.float32), NOTHING
+    for total in sums:
+        step, memory = server_step(find_strategy(name).update(plan), total / 3, memory, LAYOUT)
+        state = (state.astype(np.float64) + step).astype(np.float32)
+    assert run(plan, sums)[0].tobytes() == state.tobytes()
+
+
+def test_fedprox_has_a_mu_of_its_own_that_the_plan_can_change(plan_of):
+    kind = find_strategy("fedprox")
+    assert kind.proximal(plan_of("fedprox")) == 0.1
+    assert kind.proximal(plan_of("fedprox", training={"proximal": 2.0})) == 2.0
+    assert find_strategy("ffa").proximal(plan_of()) == 0.0
+
+
+def test_two_optimizers_at_once_are_refused(plan_of):
+    check_strategy(plan_of("fedadam", update={"optimizer": "fedadam", "learning_rate_head": 0.2}))
+    with pytest.raises(OptionError):
+        check_strategy(plan_of("fedadam", update={"optimizer": "fedyogi"}))
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, kind in STRATEGIES.items() if kind.declaration.server_optimizers)
+)
+def test_an_optimizer_is_allowed_only_where_its_memory_keeps_its_meaning(name):
+    declared = STRATEGIES[name].declaration
+    assert declared.sums == 1
+    assert not declared.has_core
+    assert STRATEGIES[name].trained is STRATEGIES["ffa"].trained
+    assert STRATEGIES[name].stale_moments is STRATEGIES["ffa"].stale_moments
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, kind in STRATEGIES.items() if not kind.declaration.server_optimizers)
+)
+def test_other_strategies_refuse_it(name, plan_of):
+    with pytest.raises(ServerOptimizerError):
+        check_strategy(plan_of(name, update={"optimizer": "fedadam"}))
+
+
+def test_gradient_sums_have_an_optimizer_of_their_own(plan_of):
+    with pytest.raises(ServerOptimizerError):
+        check_strategy(plan_of(update={"optimizer": "fedadam"}, **SHARED))
+    with pytest.raises(ProximalError):
+        check_strategy(plan_of(privacy=SHARED["privacy"], training={"local_steps": 1, "proximal": 0.1}))
+
+
+def test_a_learning_rate_out_of_range_is_refused(plan_of):
+    for section in ({"momentum": 1.0}, {"adaptivity": 0.0}, {"learning_rate_head": 0.0}, {"optimizer": "adamw"}):
+        with pytest.raises(ValueError, match="update"):
+            make_strategy(plan_of(update=section), LAYOUT)

@@ -1,0 +1,26 @@
+"""Methods that need individual updates: refused under every spelling, each with its reason and the nearest strategy."""
+
+import pytest
+
+from fedward.strategies.refusals import REFUSALS, NeedsIndividualUpdatesError
+from fedward.strategies.registry import STRATEGIES, check_strategy, find_strategy
+
+DESIGN = ["FLoRA", "FlexLoRA", "FedEx-LoRA", "LoRA-FAIR", "FLoRA-NA", "FLoRIST", "FedPower", "Krum", "median"]
+DESIGN += ["trimmed mean", "clustering"]
+
+
+@pytest.mark.parametrize("name", [*sorted(REFUSALS), *DESIGN, "fedex", "flex_lora", "MultiKrum", "trimmed_mean"])
+def test_a_method_that_reads_individual_updates_is_refused(name):
+    with pytest.raises(NeedsIndividualUpdatesError) as caught:
+        find_strategy(name)
+    assert "individual" in caught.value.message
+    assert caught.value.message.count(".") - caught.value.message.count("arXiv") == 1  # one sentence
+
+
+def test_a_plan_that_names_one_is_refused_when_it_is_checked(plan_of):
+    with pytest.raises(NeedsIndividualUpdatesError):
+        check_strategy(plan_of("krum"))
+
+
+def test_no_refusal_hides_a_strategy():
+    assert not set(REFUSALS) & set(STRATEGIES)
