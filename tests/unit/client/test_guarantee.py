@@ -1,0 +1,141 @@
+"""What a hospital checks before its ledger is charged (base model, populations, rows, sampler), and its constants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedward.client import gradients, training
+from fedward.client.gradients import GradientSummer
+from fedward.client.hospital import PopulationsError
+from fedward.client.models.for_plan import BaseModelMismatchError, build_for_plan
+from fedward.client.models.registry import resolve
+from fedward.client.training import LocalTrainer
+from fedward.privacy.dpsgd.gates import NothingTrainedError, NotPoissonError, RowsMixedError
+from fedward.privacy.ledger import Ledger, MemoryStore, Population
+from fedward.privacy.stream import SecureStream
+from fedward.simulations.parties import EncodedSite, agree, make_hospital
+from fedward.simulations.planning import draft_plan
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import make_sites
+
+NAMES = ("alder", "birch", "cedar")
+
+
+@pytest.fixture(scope="module")
+def parties():
+    """A private plan with noise that nobody calibrated, three small hospitals and their agreement."""
+    scenario = load_scenario("default")
+    sites = [SyntheticHospitalConfig(name=name, patients=40) for name in NAMES]
+    scenario = scenario.model_copy(
+        update={
+            "data": scenario.data.model_copy(update={"site": sites}),
+            "adapter": scenario.adapter.model_copy(update={"top_layers": 1}),
+            "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 1}),
+        }
+    )
+    files = resolve(scenario.model)
+    draft = draft_plan(scenario, files)
+    noise = {"noise_multiplier": 1.0, "release_noise_multiplier": 9.0, "evaluation_noise_multiplier": 9.0}
+    plan = draft.model_copy(update={"privacy": draft.privacy.model_copy(update=noise)})
+    model = build_for_plan(plan, files)
+    encoded = [EncodedSite.encode(site, plan, files, model) for site in make_sites(scenario, plan)]
+    return plan, files, encoded, agree(plan, model, NAMES)
+
+
+@pytest.fixture
+def found(parties):
+    """Opens the first hospital with its ledger, with other records if they are given."""
+    plan, files, encoded, agreement = parties
+    store = MemoryStore()
+    terms = {"site": NAMES[0], "cap_epsilon": 8.0, "delta": plan.privacy.delta}
+    ledger = Ledger(store, population=Population(plan.split_salt, plan.evaluation_fraction), **terms)
+
+    def make(**records):
+        site = replace(encoded[0], **records)
+        return make_hospital(plan, site, files, agreement, Randomness(), ledger=ledger, microbatch=None)
+
+    return make, store
+
+
+def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
+    make, store = found
+    plain = training.record_losses
+    monkeypatch.setattr(training, "record_losses", lambda *arguments: plain(*arguments) * plain(*arguments).mean())
+    with pytest.raises(RowsMixedError):
+        make()
+    assert len(store.links) == 1  # the terms, and no charge
+
+
+def test_a_sampler_that_is_not_poisson_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
+    make, store = found
+
+    class Half(training.PatientSampler):
+        def sample(self):
+            rows = np.arange(self.patient_count // 2)
+            return rows, rows
+
+    monkeypatch.setattr(training, "PatientSampler", Half)
+    with pytest.raises(NotPoissonError):
+        make()
+    assert len(store.links) == 1
+
+
+def test_patients_on_both_sides_or_twice_on_one_are_refused(found, parties) -> None:
+    make, _ = found
+    site = parties[2][0]
+    shared = replace(site.evaluation, names=(site.train.names[0], *site.evaluation.names[1:]))
+    twice = replace(site.evaluation, names=(site.evaluation.names[1], *site.evaluation.names[1:]))
+    for evaluation in (shared, twice):
+        with pytest.raises(PopulationsError):
+            make(evaluation=evaluation)
+    make()
+
+
+def test_another_base_model_is_refused_before_anything_is_built(parties) -> None:
+    plan, files, _, _ = parties
+    with pytest.raises(BaseModelMismatchError):
+        build_for_plan(plan, replace(files, sha256="0" * 64))
+
+
+def test_a_step_that_moves_nothing_stops_the_run(parties, monkeypatch) -> None:
+    plan, files, encoded, _ = parties
+    trainer = LocalTrainer(build_for_plan(plan, files), encoded[0].train, plan, SecureStream.from_os())
+    start = training.get_vector(build_for_plan(plan, files))
+    monkeypatch.setattr(training, "get_vector", lambda model: start)
+    with pytest.raises(NothingTrainedError):
+        trainer.run(start, 1)
+
+
+@pytest.mark.parametrize("placement", ["local", "secure-grad"])
+def test_no_constant_of_a_step_depends_on_how_many_patients_there_are(parties, monkeypatch, placement) -> None:
+    """Broken: a denominator from the hospital's own numbers, which tells them to whoever sees the step."""
+    plan, files, encoded, _ = parties
+    privacy = plan.privacy.model_copy(update={"placement": placement})
+    plan, seen = plan.model_copy(update={"privacy": privacy}), []
+    module = training if placement == "local" else gradients
+    real = module.PrivateEngine
+
+    def record(model, optimizer, params, stream, **rest):
+        seen.append(params)
+        return real(model, optimizer, params, stream, **rest)
+
+    monkeypatch.setattr(module, "PrivateEngine", record)
+    train = encoded[0].train
+    few = replace(
+        train,
+        labels=train.labels[:7],
+        patients=np.arange(7, dtype=np.int64),
+        names=train.names[:7],
+        order=train.order[:7],
+        inputs=train.inputs.chosen(np.arange(7)),
+    )
+    kind = LocalTrainer if placement == "local" else GradientSummer
+    for records in (train, few):
+        kind(build_for_plan(plan, files), records, plan, SecureStream.from_os())
+    assert seen[0] == seen[1]
+    assert seen[0].expected_batch == privacy.sampling_rate * privacy.patients_per_site
+    assert (seen[0].noise_multiplier, seen[0].clip) == (privacy.noise_multiplier, privacy.clip)
