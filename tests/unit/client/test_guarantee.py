@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fedward.client import gradients, training
+from fedward.client import hospital as hospital_module
 from fedward.client.gradients import GradientSummer
-from fedward.client.hospital import PopulationsError
+from fedward.client.hospital import PopulationsError, TrainedAlreadyError
 from fedward.client.models.for_plan import BaseModelMismatchError, build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
@@ -82,6 +84,23 @@ def test_a_sampler_that_is_not_poisson_stops_the_hospital_before_its_ledger_is_c
     with pytest.raises(NotPoissonError):
         make()
     assert len(store.links) == 1
+
+
+def test_a_round_is_charged_before_anything_is_computed_and_its_shares_are_for_t_less_c(found, monkeypatch) -> None:
+    make, store = found
+    hospital, seen = make(), []
+
+    def release(*arguments, honest, **rest):
+        seen.append((honest, len(store.links)))
+        return np.zeros(1, np.int64)
+
+    monkeypatch.setattr(hospital_module, "evaluation_statistics", release)
+    monkeypatch.setattr(type(hospital), "encode", lambda self, accepted, values: None)
+    manifest = SimpleNamespace(run="run-1", round=1, threshold=3, n0=3)
+    hospital._train_round(SimpleNamespace(manifest=manifest))
+    assert seen == [(2, 2)]  # c = 1; the terms and the charge
+    with pytest.raises(TrainedAlreadyError):
+        hospital._train_round(SimpleNamespace(manifest=manifest))
 
 
 def test_patients_on_both_sides_or_twice_on_one_are_refused(found, parties) -> None:
