@@ -104,7 +104,7 @@ class RunDisplay:
         self, mode: Mode = "auto", *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
-        self._face = _face(mode, console or _console())
+        self._face = _face(mode, console or open_console())
         self._rounds = 0
         self._phase, self._done, self._total, self._began = "", 0, 0, 0.0
 
@@ -151,7 +151,8 @@ class RunDisplay:
         self._face.finish(result, out)
 
 
-def _console() -> Console:
+def open_console() -> Console:
+    """Standard output, as wide as its terminal or as a page of a log."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=LOG_WIDTH)
 

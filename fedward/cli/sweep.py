@@ -60,18 +60,17 @@ def sweep(
 
     Exit status: 0 done, 3 a setting is wrong, 9 some runs failed; they are tried again next time.
     """
-    from rich.console import Console
-
     from fedward.simulations.result import write_atomically
     from fedward.simulations.scenario import load_scenario
     from fedward.simulations.sweep import page
     from fedward.simulations.sweep.page import PAGE
     from fedward.simulations.sweep.play import SweepIncompleteError, run_sweep
     from fedward.simulations.sweep.summary import DOCUMENT, TABLE, as_csv, summarise, table
+    from fedward.simulations.terminal import open_console
 
     base = load_scenario(scenario)
     grid = _grid(base, strategies, ranks, epsilons, seeds)
-    console = Console(highlight=False)
+    console = open_console()
     voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
     outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
     document = summarise(base.name, outcomes)

@@ -136,7 +136,7 @@ def table(document: SweepDocument, *, framed: bool) -> Table:
     view = Table(box=box.SIMPLE_HEAD if framed else None, pad_edge=False)
     view.add_column("Strategy")
     for heading in ("Epsilon", "AUROC", "sd", "Behind best", "Sent", "Time", "Seeds"):
-        view.add_column(heading, justify="right")
+        view.add_column(heading, justify="right", no_wrap=heading != "Seeds")
     for row in document.rows:
         best = best_of(document.rows, row.epsilon) == row
         view.add_row(
