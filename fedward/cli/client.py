@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,12 +139,17 @@ def _print(statement: dict[str, Any]) -> None:
             run["first"][:16],
             str(run["rounds"]),
             str(run["settled"]),
-            f"{run['training_epsilon']:.3f}",
-            f"{run['evaluation_epsilon']:.3f}",
+            _upwards(run["training_epsilon"]),
+            _upwards(run["evaluation_epsilon"]),
         )
     console.print(table)
     console.print(
-        f"Spent: epsilon {statement['spent_epsilon']:.3f} of {statement['cap_epsilon']:g} at delta "
+        f"Spent: epsilon {_upwards(statement['spent_epsilon'])} of {statement['cap_epsilon']:g} at delta "
         f"{statement['delta']:g}, by the patient who has spent most ({statement['relation']}; {statement['counts']})."
     )
     console.print(f"{statement['records']} records, head {statement['head']}", soft_wrap=True)
+
+
+def _upwards(value: float) -> str:
+    """Three decimals, never below the value: a printed epsilon must not promise more than the true one."""
+    return f"{math.ceil(value * 1000) / 1000 if math.isfinite(value) else value:.3f}"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from typer.testing import CliRunner
 
-from fedward.cli.client import app
+from fedward.cli.client import _upwards, app
 from fedward.errors import FedwardError
 from fedward.privacy.accounting import Event
 from fedward.privacy.ledger import Population, files, open_ledger
@@ -52,6 +53,13 @@ def test_show_as_text_names_epsilon_with_delta_and_relation(state):
     for words in ("run-1", "Spent: epsilon 1.0", "of 8 at delta", "add-or-remove-one"):
         assert words in text
     assert "berta" not in text
+
+
+def test_a_shown_epsilon_is_never_below_the_true_one(state):
+    exact = json.loads(call("show", "--state", state / "anna", "--json").stdout)["ledgers"][0]["spent_epsilon"]
+    shown = float(call("show", "--state", state / "anna").stdout.split("Spent: epsilon ")[1].split()[0])
+    assert exact <= shown < exact + 0.001
+    assert [_upwards(value) for value in (1.0001, 2.0, math.inf)] == ["1.001", "2.000", "inf"]
 
 
 def test_verify_accepts_an_intact_chain_its_anchor_and_its_head(state, tmp_path):
