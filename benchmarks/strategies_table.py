@@ -1,0 +1,75 @@
+"""The measured table of ``docs/``, made from the benchmark's document and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedward.simulations import wording
+from fedward.strategies.registry import STRATEGIES
+
+HEADER = """# Strategies, measured
+
+Made by `python -m benchmarks.strategies --json FILE --markdown docs/strategies-measured.md`; do not edit.
+"""
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The page: what every strategy sends and how noise enters it, then AUROCs by scenario and epsilon."""
+    parts = [HEADER, "## On encrypted sums", *_sums(document)] if "bytes_up" in document else [HEADER]
+    for scenario, rows in document.get("auroc", {}).items():
+        parts += [f"## AUROC: {scenario}", _aurocs(rows)]
+    return "\n".join(parts) + "\n"
+
+
+def _sums(document: Mapping[str, Any]) -> Sequence[str]:
+    noise, played = document["noise_ba"], document["equivalence"]
+    rows = [
+        [
+            f"`{name}`",
+            kind.declaration.sends,
+            str(played[name]["hospitals"]),
+            wording.size(document["bytes_up"][name]),
+            "yes" if played[name]["same_bits"] else "NO",
+            f"{played[name]['worst_gamma']:.2f}",
+            "yes" if kind.declaration.exact else "no",
+            f"{noise[name]:.2f}" if name in noise else "",
+        ]
+        for name, kind in sorted(STRATEGIES.items())
+        if name in played
+    ]
+    about = (
+        "Bytes are those of the masked adapter segments of one hospital and training round in the default scenario. "
+        "*Same bits*: the strategy on the secure sum and on the plain ring sum. *Error*: of the decoded sum against "
+        "float64, in units of n times the grid. *Noise*: norm of the error in BA, whose own norm is 1, at equal "
+        "noise on every entry that is sent (384 x 384, rank 8, deviation 0.01).\n"
+    )
+    head = ["strategy", "sends", "hospitals", "bytes", "same bits", "error", "BA exact", "noise"]
+    return [about, _table(head, rows)]
+
+
+def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
+    epsilons = list(dict.fromkeys(row["epsilon"] for row in rows))
+    found = {(row["strategy"], row["epsilon"]): row for row in rows}
+    names = sorted({row["strategy"] for row in rows}, key=lambda name: -(found[name, epsilons[0]]["auroc_mean"] or 0))
+    head = ["strategy", *("no privacy" if epsilon is None else f"epsilon {epsilon:g}" for epsilon in epsilons), "seeds"]
+    body = [
+        [
+            f"`{name}`",
+            *(_cell(found[name, epsilon]) for epsilon in epsilons),
+            str(len(found[name, epsilons[0]]["seeds"])),
+        ]
+        for name in names
+    ]
+    return _table(head, body)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["auroc_mean"] is None:
+        return "failed: " + ", ".join(sorted(set(row["failed"].values())))
+    return f"{row['auroc_mean']:.3f}" + ("" if row["auroc_sd"] is None else f" ({row['auroc_sd']:.3f})")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
