@@ -250,7 +250,7 @@ class Hospital:
         if round_number <= self._trained:
             raise TrainedAlreadyError("The training of this round had begun before.")
         self._trained = round_number
-        if round_number == 2 and sums_gradients(plan):
+        if round_number == 2 and self._follower.round and sums_gradients(plan):  # round 1 may have been lost
             weight_change_canary(self._start, self.adapter, private=plan.privacy.private)
         honest = accepted.manifest.threshold - self._colluders
         if self._ledger is not None:

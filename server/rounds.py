@@ -19,13 +19,14 @@ from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Blob, Reply, Request, Transport
 from fedward.plan import Plan
 from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer, decode
+from fedward.privacy.secagg.refusals import RoundLostError
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.schedule import advance, final_round
+from fedward.strategies.schedule import advance, final_round, first_step, step_of
 
 LOG = logging.getLogger(__name__)
 
@@ -83,21 +84,58 @@ class Coordinator:
         self._secagg, self._colluders = secagg, colluders
         self._transport, self._on_round, self._clock = transport, on_round, clock
         self._archive, self._memory = archive, NOTHING
-        self._history, self._round = self._take_up()
+        self._history, self._finished = self._take_up()
+        self._round = self._finished
 
     def run(self) -> Vector:
         """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
 
         Raises:
-            QuorumError: too few hospitals remain.
-            RoundLostError: a round failed after unmasking had begun.
+            QuorumError: too few hospitals remain; the run can be taken up again when they are back.
         """
-        if self._secagg.run != self.run_name or not self._secagg.members:
-            self.join()
-        for number in range(self._round + 1, final_round(self.plan) + 1):
-            self.play(number)
+        self._renew_keys()
+        while (number := self._next()) <= final_round(self.plan):
+            try:
+                self.play(number)
+            except RoundLostError as error:
+                self._give_up(error)
+            self._renew_keys()
         self.hand_out()
         return self.adapter
+
+    def _next(self) -> int:
+        """The round to play: the live one, or the one after the last; a lost one takes its training round with it."""
+        secagg = self._secagg
+        if secagg.run != self.run_name:
+            return self._finished + 1
+        if secagg.live is not None:
+            return secagg.live.manifest.round
+        if secagg.round <= self._finished:
+            return self._finished + 1
+        return first_step(self.plan, step_of(self.plan, secagg.round).round + 1).number
+
+    def _renew_keys(self) -> None:
+        """Begins a key epoch where there is none, or where the live one ends before the next round could.
+
+        Hospitals refuse manifests of an epoch that has ended, so a live round is given up with it, unless they have
+        all answered its manifest already.
+        """
+        secagg = self._secagg
+        if self._next() > final_round(self.plan):
+            return
+        if secagg.run == self.run_name and secagg.members:
+            live = secagg.live
+            until = self._deadline() if live is None else self._clock()
+            if until <= secagg.epoch_ends or (live is not None and live.leg is not Leg.PACKAGES):
+                return
+        self.join()
+
+    def _give_up(self, error: RoundLostError) -> None:
+        """Goes on without a round that a hospital has spoilt; whoever did it is left out from now on."""
+        attempt = self._secagg.live
+        for blame in () if attempt is None else attempt.blames:
+            self._note(blame.site, "unmask", error.code)
+        self._secagg.give_up()
 
     def _take_up(self) -> tuple[History, int]:
         """What a coordinator before this one has finished: its rounds and the number of the last one."""
@@ -134,6 +172,7 @@ class Coordinator:
         if self._archive is not None:
             self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
+        self._finished = number
         self._history.add(ended, self._secagg.members)
         if ended.sampled:  # the others are asked when they are heard of again
             self._tell_all(done.survivors)
@@ -162,6 +201,8 @@ class Coordinator:
             try:
                 return self._attempt(attempt)
             except QuorumError:
+                if attempt.leg is Leg.UNMASK:
+                    raise  # vectors are erased by now: the round waits until enough holders of shares are back
                 LOG.warning("round %d: attempt %d lacks hospitals, trying again", number, attempt.manifest.attempt)
                 attempt = self._secagg.retry(deadline=self._deadline())
         return self._attempt(attempt)

@@ -29,11 +29,10 @@ from fedward.privacy.secagg.refusals import (
     RoundReleasedRefused,
     ThresholdRefused,
 )
-from fedward.privacy.secagg.roster import check_threshold
+from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold
 from fedward.privacy.secagg.state import ClientState
 from fedward.privacy.secagg.transcript import genesis
 
-_DAY_SECONDS = 86_400
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 
 
@@ -79,7 +78,7 @@ def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
         raise EpochMismatchRefused("The manifest names another roster, key epoch or run than the live one.")
     if state.keys.private:
         raise LegOrderRefused("The manifest came before this hospital's keys were complete.")
-    if party.clock() > state.keys.started + party.roster.roster.policy.epoch_days * _DAY_SECONDS:
+    if party.clock() > state.keys.started + party.roster.roster.policy.epoch_days * DAY_SECONDS:
         raise EpochExpiredRefused("The key epoch has expired.")
 
 

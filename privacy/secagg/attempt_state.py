@@ -52,7 +52,7 @@ class ServerState(Message):
     """Everything the coordinator persists, besides the running sum.
 
     Attributes:
-        epoch, run, members: the live key epoch.
+        epoch, run, members: the live key epoch; ``started`` in seconds since 1970.
         round, attempt, seq: of the last manifest sent; ``seq`` counts within the epoch.
         head, adapter_hash: the last result's hash and the adapter after it; empty before the first.
         blames: hospitals proven to have lied in earlier rounds of this run; they are left out of later cohorts.
@@ -65,6 +65,7 @@ class ServerState(Message):
     epoch: Counter = 0
     run: Annotated[str, Text(64)] = ""
     members: Annotated[tuple[str, ...], Sequence(SITE)] = ()
+    started: Annotated[int, Uint()] = 0
     round: Counter = 0
     attempt: Annotated[int, Uint(1000)] = 0
     seq: Annotated[int, Uint()] = 0

@@ -47,6 +47,7 @@ from fedward.privacy.secagg.schema import (
 )
 
 MAX_EPOCH_DAYS = 30
+DAY_SECONDS = 86_400
 
 
 def default_colluders(n: int) -> int:

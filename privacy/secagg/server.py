@@ -6,7 +6,8 @@ What happens within an attempt is in ``attempt.py``; what protects a hospital is
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from fedward.errors import AuthenticationError, QuorumError
@@ -20,7 +21,7 @@ from fedward.privacy.secagg.kdf import context
 from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import Manifest, Result
 from fedward.privacy.secagg.refusals import LegOrderRefused, RoundLostError
-from fedward.privacy.secagg.roster import check_threshold, minimum_threshold, verify_roster
+from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold, minimum_threshold, verify_roster
 from fedward.privacy.secagg.transcript import genesis, result_hash
 
 
@@ -56,6 +57,7 @@ class SecAggServer:
         identity: the coordinator's signing key, the one on the roster.
         roster: the signed roster with its approvals.
         journal: its durable memory; an existing one is continued.
+        clock: seconds since 1970.
         threads: threads for unmasking.
 
     Raises:
@@ -63,12 +65,20 @@ class SecAggServer:
         AuthenticationError: the roster names another coordinator key.
     """
 
-    def __init__(self, *, identity: Identity, roster: bytes, journal: Journal, threads: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        roster: bytes,
+        journal: Journal,
+        clock: Callable[[], float] = time.time,
+        threads: int = 1,
+    ) -> None:
         verified = verify_roster(roster)
         if verified.roster.coordinator != identity.public:
             raise AuthenticationError("The roster names another coordinator key.")
         self._identity, self._signed_roster, self._verified = identity, roster, verified
-        self._journal, self._threads = journal, threads
+        self._journal, self._clock, self._threads = journal, clock, threads
         saved = journal.load()
         self._state = ServerState() if saved is None else ServerState.from_bytes(saved)
         self._live = self._attempt(self._state.live[0]) if self._state.live else None
@@ -87,6 +97,16 @@ class SecAggServer:
     def members(self) -> tuple[str, ...]:
         """Hospitals of the live key epoch."""
         return self._state.members
+
+    @property
+    def epoch_ends(self) -> float:
+        """When hospitals begin to refuse manifests of the live key epoch, in seconds since 1970; not after this."""
+        return self._state.started + self._verified.roster.policy.epoch_days * DAY_SECONDS
+
+    @property
+    def round(self) -> int:
+        """The last round that was begun in the run; 0 before the first. No number is used twice."""
+        return self._state.round
 
     @property
     def live(self) -> Attempt | None:
@@ -119,6 +139,7 @@ class SecAggServer:
             ServerState(
                 epoch=max(self._state.epoch + 1, at_least),
                 run=run,
+                started=int(self._clock()),
                 round=self._state.round if same_run else 0,
                 head=self._state.head if same_run else b"",
                 adapter_hash=self._state.adapter_hash if same_run else b"",
@@ -197,6 +218,12 @@ class SecAggServer:
             before, attempt=before.attempt + 1, seq=self._state.seq + 1, cohort=cohort, deadline=deadline
         )
         return self._open_attempt(manifest, tuple(dispute.next() for dispute in self._live.disputes))
+
+    def give_up(self) -> None:
+        """Ends the live round without a result; its hospitals stay charged, and its number is not used again."""
+        self._save(replace(self._state, blames=self.blames, live=()))
+        self._live = None
+        self._journal.keep_only(())
 
     def publish(self, next_adapter_hash: bytes) -> bytes:
         """Ends the round with its result, which the next manifest continues from; returns it with its confirmations.

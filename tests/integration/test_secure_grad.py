@@ -9,6 +9,7 @@ from fedward.client.hospital import ParametersDifferError
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError
+from fedward.privacy.secagg import Attempt, RoundLostError
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.planning import make_plan
 from fedward.simulations.report.view import PLACEMENTS
@@ -141,3 +142,18 @@ def test_the_command_line_names_the_choices():
     answer = CliRunner().invoke(app, ["simulate", "--privacy", "sgd"])
     assert answer.exit_code == 2
     assert "secure-grad" in answer.output
+
+
+def test_a_lost_first_round_costs_one_step_and_raises_no_false_alarm(tmp_path, monkeypatch):
+    """Every hospital looks in the second round whether the first has moved the adapter."""
+    finish = Attempt.finish
+
+    def spoilt(attempt):
+        if attempt.manifest.round == 1:
+            raise RoundLostError("A hospital dealt secrets that contradict its commitments.")
+        return finish(attempt)
+
+    monkeypatch.setattr(Attempt, "finish", spoilt)
+    result = simulate(tmp_path / "out", small(hospitals=3, rounds=2, local_steps=1))
+    assert result.secure_sum.exact
+    assert [point.round for point in result.curve] == [1, 2]

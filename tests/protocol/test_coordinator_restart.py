@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.client.models.registry import resolve
 from fedward.client.replay import Follower, Published
 from fedward.client.snapshots import Snapshots
-from fedward.errors import FedwardError
+from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Reply, Request
 from fedward.plan import Plan
 from fedward.privacy.secagg import (
@@ -27,6 +29,9 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
+from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.messages import PackageHead, SharePackage
+from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError
 from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.rounds import Coordinator
@@ -72,9 +77,11 @@ class Disk(MemoryJournal):
 class Hospital:
     """A hospital whose training is arithmetic: everything else is real."""
 
-    def __init__(self, name, plan, identity, signed, policy):
-        self.name, self.plan = name, plan
-        self.secagg = SecAggClient(identity=identity, roster=signed, policy=policy, journal=MemoryJournal())
+    def __init__(self, name, plan, identity, signed, policy, clock):
+        self.name, self.plan, self.identity = name, plan, identity
+        self.secagg = SecAggClient(
+            identity=identity, roster=signed, policy=policy, journal=MemoryJournal(), clock=clock
+        )
         snapshots = Snapshots(MemoryJournal(), LAYOUT)
         self.follower = Follower(plan, LAYOUT, verify_roster(signed), self.secagg, snapshots, START)
         self.trained = []
@@ -110,17 +117,19 @@ class Hospital:
         values = {segment.name: np.zeros(segment.size, np.int64) for segment in accepted.layout.segments}
         if "delta" in values:
             step = self.plan.secure_sum.delta_step
-            values["delta"] = np.full(LAYOUT.size, step * (number + NAMES.index(self.name)), np.float64)
+            values["delta"] = np.full(LAYOUT.size, step * (number + int(self.name[-1])), np.float64)
         return encode(accepted.layout, values, np.zeros)
 
 
 class World:
-    """Three hospitals, and the disks of a coordinator that can be started again."""
+    """Hospitals, and the disks of a coordinator that can be started again; ``now`` is everybody's clock."""
 
-    def __init__(self, plan: Plan, make_journal=Disk):
+    now = 1_000_000.0
+
+    def __init__(self, plan: Plan, make_journal=Disk, names=NAMES):
         self.plan = plan
         self.identity = Identity.from_seed("coordinator", b"c" * 32)
-        members = {name: Identity.from_seed(name, name.encode().ljust(32)) for name in NAMES}
+        members = {name: Identity.from_seed(name, name.encode().ljust(32)) for name in names}
         pins = {"base_model_hash": b"m" * 32, "adapter_layout_hash": LAYOUT.hash(), "code_hash": b"k" * 32}
         roster = Roster(
             federation="test",
@@ -136,8 +145,9 @@ class World:
         policy = LocalPolicy(
             plan_hash=plan.hash(),
             layout_hashes=frozenset(
-                round_layout(plan, LAYOUT, round_number=number, n0=3, honest=2).hash()
+                round_layout(plan, LAYOUT, round_number=number, n0=n0, honest=2).hash()
                 for number in range(1, final_round(plan) + 1)
+                for n0 in range(3, len(names) + 1)
             ),
             max_rounds=final_round(plan),
             min_cohort=3,
@@ -145,7 +155,8 @@ class World:
             **pins,
         )
         self.hospitals = {
-            name: Hospital(name, plan, identity, self.signed, policy) for name, identity in members.items()
+            name: Hospital(name, plan, identity, self.signed, policy, lambda: self.now)
+            for name, identity in members.items()
         }
         self.journal, self.rounds = make_journal(), make_journal()
         self.finished = []
@@ -165,11 +176,14 @@ class World:
             run="run-1",
             layout=LAYOUT,
             adapter=START,
-            secagg=SecAggServer(identity=self.identity, roster=self.signed, journal=self.journal),
+            secagg=SecAggServer(
+                identity=self.identity, roster=self.signed, journal=self.journal, clock=lambda: self.now
+            ),
             colluders=1,
             transport=self,
             on_round=lambda summary, done: self.finished.append(done.round),
             archive=Archive(self.rounds, "run-1"),
+            clock=lambda: self.now,
         )
 
 
@@ -255,3 +269,107 @@ def test_what_nobody_waits_for_is_erased(plan):
         "adapter-2",
         "memory-2",
     }
+
+
+FOUR = (*NAMES, "site-3")
+
+
+@pytest.fixture(scope="module")
+def longer(plan):
+    """Three rounds of training and the one that scores."""
+    scenario = load_scenario("no-dp")
+    training = scenario.training.model_copy(update={"rounds": 3})
+    return make_plan(scenario.model_copy(update={"training": training}), resolve(scenario.model))
+
+
+def leg_of(world, name, leg, act):
+    """Lets ``act`` answer in the place of a hospital whenever it is asked for ``leg``; ``act`` gets its real answer."""
+    hospital, answer = world.hospitals[name], world.hospitals[name].answer
+    hospital.answer = lambda request: act(lambda: answer(request)) if request.leg == leg else answer(request)
+
+
+def test_a_key_epoch_that_ends_during_a_run_is_renewed_before_the_next_round(longer):
+    world = World(longer)
+    coordinator = world.coordinator()
+    finished = coordinator._on_round
+
+    def a_day_passes(summary, done):
+        finished(summary, done)
+        world.now += 86_400
+
+    coordinator._on_round = a_day_passes
+    final = coordinator.run()
+    assert coordinator.incidents == []
+    assert world.finished == [1, 2, 3, 4]
+    assert coordinator._secagg._state.epoch == 4
+    for hospital in world.hospitals.values():
+        assert hospital.trained == [1, 2, 3, 4]
+        assert hospital.follower.adapter.tobytes() == final.tobytes()
+
+
+@pytest.mark.parametrize(("leg", "rounds"), [("manifest", [1, 3, 4]), ("mask", [1, 2, 3, 4])])
+def test_a_run_that_rests_until_its_keys_have_ended_goes_on_with_new_ones(longer, leg, rounds):
+    """A round that still waits for packages is given up, as no hospital accepts its manifest any more; others end."""
+    world = World(longer)
+
+    def stop(answer):
+        reply = answer()
+        if world.finished == [1]:
+            raise PowerCutError
+        return reply
+
+    leg_of(world, NAMES[2], leg, stop)
+    with pytest.raises(PowerCutError):
+        world.coordinator().run()
+    del world.hospitals[NAMES[2]].answer
+    world.now += 2 * 86_400
+    coordinator = world.coordinator()
+    final = coordinator.run()
+    assert world.finished == rounds
+    for hospital in world.hospitals.values():
+        assert hospital.trained == [1, 2, 3, 4]
+        assert hospital.follower.adapter.tobytes() == final.tobytes()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_hospital_that_spoils_a_round_costs_the_run_that_round_and_no_more(longer, restart):
+    """It deals shares of a secret that it did not commit to, which only unmasking can tell."""
+    world = World(longer, names=FOUR)
+    liar = world.hospitals["site-3"]
+
+    def useless(answer):
+        package = SharePackage.from_bytes(answer().payload)
+        head = PackageHead.from_bytes(Envelope.from_bytes(package.head).body)
+        sealed = liar.identity.seal("head", replace(head, b=b"x" * 32))
+        liar.secagg._save_live(replace(liar.secagg._state.live[0], head=sealed))
+        return Reply(replace(package, head=sealed).to_bytes())
+
+    leg_of(world, "site-3", "manifest", useless)
+    coordinator = world.coordinator()
+    if restart:
+        coordinator._give_up = lambda error: (_ for _ in ()).throw(PowerCutError)
+        with pytest.raises(PowerCutError):
+            coordinator.run()
+        coordinator = world.coordinator()
+    final = coordinator.run()
+    assert world.finished == [2, 3, 4]
+    assert ("site-3", RoundLostError.code) in {(incident.site, incident.code) for incident in coordinator.incidents}
+    for name in NAMES:
+        assert world.hospitals[name].trained == [1, 2, 3, 4]
+        assert world.hospitals[name].follower.adapter.tobytes() == final.tobytes()
+    assert liar.trained == [1]
+
+
+def test_a_round_that_lacks_shares_waits_for_their_holders(plan):
+    """Vectors are erased by then, so trying again would only lose the round."""
+    world = World(plan)
+
+    def silent(answer):
+        raise FolderInUseError("The hospital is away.")
+
+    leg_of(world, NAMES[2], "unmask", silent)
+    with pytest.raises(QuorumError):
+        world.coordinator().run()
+    del world.hospitals[NAMES[2]].answer
+    assert finish(world) is not None
+    assert world.finished == [1, 2]
