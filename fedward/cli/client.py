@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 ledger_app = typer.Typer(no_args_is_help=True)
-app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site's patients: show, verify.")
+app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site's patients: show, verify, anchor.")
 
 State = Annotated[Path, typer.Option("--state", help="State directory of the site, or of `fedward simulate --state`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -74,6 +74,27 @@ def verify_command(
         return
     for row in rows:
         typer.echo(f"{row['site']}: {row['records']} records, chain intact\nhead {row['head']}")
+
+
+@ledger_app.command("anchor")
+def anchor_command(
+    state: State,
+    anchor: Annotated[Path, typer.Option("--anchor", help="The file to begin, outside the state directory.")],
+) -> None:
+    """Begin the anchor file of a ledger that has had none: a second place that remembers how far the ledger had come.
+
+    Never use it in place of an anchor that is lost or not mounted: what the ledger lacks could not be found any more.
+
+    Example: fedward client ledger anchor --state /var/lib/fedward --anchor /mnt/other/fedward.anchor
+    """
+    from fedward.privacy.ledger import AnchorFile, FileStore, verify
+
+    folders = _folders(state)
+    if len(folders) > 1:
+        raise typer.BadParameter("An anchor belongs to one site; give the folder of that site.")
+    book = verify(FileStore(folders[0]))
+    AnchorFile(anchor).begin(book)
+    typer.echo(f"{book.genesis.site}: anchored at record {len(book.heads)}")
 
 
 def _folders(state: Path) -> list[Path]:

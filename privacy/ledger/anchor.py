@@ -7,14 +7,15 @@ from pathlib import Path
 
 from fedward.privacy.ledger.book import Book
 from fedward.privacy.ledger.durable import make_folder, read_or_none, replace_file
-from fedward.privacy.ledger.errors import LedgerRollbackError
+from fedward.privacy.ledger.errors import LedgerRollbackError, LedgerUseError
 
 
 class AnchorFile:
     """The head (index, hash) in a file outside the state directory.
 
     It is written after every append and checked before every one. An anchor that is *behind* the chain is normal
-    after a crash; one that the chain lacks means that an older ledger was put back.
+    after a crash; one that the chain lacks means that an older ledger was put back. One that is missing although
+    rounds were charged may have been taken away with them, or its disk is not mounted: the ledger stops.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,17 +26,20 @@ class AnchorFile:
 
         Args:
             book: the replayed chain.
-            required: refuse if there is no anchor; otherwise a missing one says nothing, because every anchor begins
-                that way.
+            required: refuse a missing anchor even if nothing was ever charged.
 
         Raises:
-            LedgerRollbackError: the chain does not hold the anchored head, or the anchor cannot be understood.
+            LedgerRollbackError: the chain does not hold the anchored head, or the anchor is missing or cannot be
+                understood.
             LedgerStorageError: the anchor exists and cannot be read.
         """
         data = read_or_none(self._path)
         if data is None:
-            if required:
-                raise LedgerRollbackError("The ledger's anchor file is missing.")
+            if required or len(book.heads) > 1:
+                raise LedgerRollbackError(
+                    "The ledger's anchor file is missing.",
+                    fix="Mount or restore it; if this ledger never had one, use `fedward client ledger anchor`.",
+                )
             return
         try:
             value = json.loads(data)
@@ -43,6 +47,17 @@ class AnchorFile:
         except (ValueError, KeyError, TypeError) as error:
             raise LedgerRollbackError("The ledger's anchor file does not hold a head.") from error
         book.check_witness(index, head)
+
+    def begin(self, book: Book) -> None:
+        """Writes the first anchor of a ledger that has had none.
+
+        Raises:
+            LedgerUseError: there is one already.
+            LedgerStorageError: it cannot be made durable.
+        """
+        if read_or_none(self._path) is not None:
+            raise LedgerUseError("The anchor file exists already.", fix="Check it with `fedward client ledger verify`.")
+        self.write(book)
 
     def write(self, book: Book) -> None:
         """Remembers the head of ``book``; raises LedgerStorageError if it cannot be made durable."""

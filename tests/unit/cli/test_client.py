@@ -62,6 +62,14 @@ def test_a_shown_epsilon_is_never_below_the_true_one(state):
     assert [_upwards(value) for value in (1.0001, 2.0, math.inf)] == ["1.001", "2.000", "inf"]
 
 
+def test_an_anchor_is_begun_once(state, tmp_path):
+    path = tmp_path / "new" / "anna.anchor"
+    assert "at record 4" in call("anchor", "--state", state / "anna", "--anchor", path).stdout
+    assert call("verify", "--state", state / "anna", "--anchor", path).exit_code == 0
+    assert call("anchor", "--state", state / "anna", "--anchor", path).exception.code == "FW-LEDGER-007"
+    assert call("anchor", "--state", state, "--anchor", tmp_path / "both").exit_code == 2
+
+
 def test_verify_accepts_an_intact_chain_its_anchor_and_its_head(state, tmp_path):
     result = call("verify", "--state", state, "--json")
     anna, _ = json.loads(result.stdout)["ledgers"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -127,6 +128,28 @@ def test_emptied_state_directory_is_found_by_the_anchor(store, open_it, spend, t
     with pytest.raises(LedgerRollbackError):
         open_it(store, anchor=anchor)
     assert store.load() == []
+
+
+def test_anchor_that_is_gone_is_not_begun_anew(store, open_it, spend, tmp_path):
+    """A disk that is not mounted, or a witness that was deleted together with the newest rounds."""
+    anchor = AnchorFile(tmp_path / "other" / "anchor")
+    ledger = open_it(store, anchor=anchor)
+    spend(ledger)
+    shutil.rmtree(tmp_path / "other")
+    for use in (lambda: spend(ledger, 2), lambda: open_it(store, anchor=anchor)):
+        with pytest.raises(LedgerRollbackError, match="missing"):
+            use()
+    assert not (tmp_path / "other").exists()
+    anchor.begin(verify(store))
+    spend(open_it(store, anchor=anchor), 2)
+    with pytest.raises(LedgerUseError, match="already"):
+        anchor.begin(verify(store))
+
+
+def test_ledger_that_ended_before_its_first_anchor_goes_on(store, open_it, spend, tmp_path):
+    open_it(store)
+    spend(open_it(store, anchor=AnchorFile(tmp_path / "anchor")))
+    assert (tmp_path / "anchor").exists()
 
 
 def test_anchor_behind_the_chain_is_what_a_crash_leaves(store, open_it, spend, tmp_path):
