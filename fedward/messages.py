@@ -24,6 +24,9 @@ MAX_CONTROL_BYTES = 8 * 1024 * 1024
 
 MAX_DEPTH = 8
 
+MAX_ITEMS = 2**18
+"""Values in one message, counted before any is built: eight MiB of empty lists would take a minute and a gigabyte."""
+
 _LEAVES = frozenset({type(None), bool, str, bytes})
 _TEXT = frozenset({str})
 
@@ -49,11 +52,13 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
         limit: refuse anything longer before parsing.
 
     Raises:
-        MalformedMessageError: too long, not CBOR, trailing bytes, a type outside :data:`Value`,
-            nested deeper than :data:`MAX_DEPTH`, or not the canonical encoding of its content.
+        MalformedMessageError: too long, more than :data:`MAX_ITEMS` values, not CBOR, trailing bytes, a type
+            outside :data:`Value`, nested deeper than :data:`MAX_DEPTH`, or not the canonical encoding of its content.
     """
     if len(data) > limit:
         raise MalformedMessageError(f"A message of {len(data)} bytes exceeds the cap of {limit} bytes.")
+    if len(data) > MAX_ITEMS:  # a value takes a byte at least
+        _count_items(data)
     try:
         stream = io.BytesIO(data)
         value = cbor2.CBORDecoder(
@@ -74,6 +79,23 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
     if cbor2.dumps(value, canonical=True) != data:
         raise MalformedMessageError("A message is not in canonical form.")
     return value  # type: ignore[no-any-return]
+
+
+def _count_items(data: bytes) -> None:
+    """Walks over the heads of all values (RFC 8949 section 3), whatever their nesting, and refuses too many."""
+    position = items = 0
+    while position < len(data):
+        kind, argument = data[position] >> 5, data[position] & 0x1F
+        position += 1
+        if 24 <= argument <= 27:
+            width = 1 << (argument - 24)
+            argument = int.from_bytes(data[position : position + width], "big")
+            position += width
+        if kind in (2, 3):  # a byte or text string, whose content follows
+            position += argument
+        items += 1
+        if items > MAX_ITEMS:
+            raise MalformedMessageError(f"A message holds more than {MAX_ITEMS} values.")
 
 
 def _refuse_tag(*_: object) -> NoReturn:

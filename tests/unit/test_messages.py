@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedward.messages import MAX_DEPTH, MalformedMessageError, decode, encode, labelled_hash
+from fedward.messages import MAX_DEPTH, MAX_ITEMS, MalformedMessageError, decode, encode, labelled_hash
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20) | st.binary(max_size=40)
 values = st.recursive(
@@ -102,3 +102,16 @@ def test_shared_values_cannot_blow_up():
         bomb = tagged(28, b"\x98\x15" + bomb + b"".join(tagged(29, bytes([level])) for _ in range(20)))
     with pytest.raises(MalformedMessageError):
         decode(bomb)
+
+
+@pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x00", b"\x18\xff", b"\x40", b"\x81\x60"])
+def test_a_crowd_of_small_values_is_refused_before_any_of_them_is_built(item, monkeypatch):
+    crowd = b"\x9a" + MAX_ITEMS.to_bytes(4, "big") + item * MAX_ITEMS
+    monkeypatch.setattr(cbor2, "CBORDecoder", None)
+    with pytest.raises(MalformedMessageError, match="values"):
+        decode(crowd)
+
+
+def test_long_strings_and_as_many_values_as_are_allowed_pass():
+    for value in ([0] * (MAX_ITEMS - 1), [b"x" * MAX_ITEMS, "y" * MAX_ITEMS], {"a": b"", "b": b"z" * 2 * MAX_ITEMS}):
+        assert decode(encode(value)) == value
