@@ -13,7 +13,7 @@ from fedward.privacy.segments import (
     releases_training,
     sums_gradients,
 )
-from fedward.strategies.schedule import final_round, step_of, trains
+from fedward.strategies.schedule import final_round, private_steps, step_of, trains
 
 
 def training_events(plan: Plan, round_number: int) -> list[Event]:
@@ -30,7 +30,7 @@ def training_events(plan: Plan, round_number: int) -> list[Event]:
             "dpsgd",
             privacy.noise_multiplier,
             privacy.sampling_rate,
-            plan.training.local_steps,
+            private_steps(plan),
             sampler_distance=shares,
         )
     ]

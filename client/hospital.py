@@ -17,6 +17,7 @@ from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.gradients import GradientSummer
 from fedward.client.models.adapter_model import AdapterModel, layout_of
 from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.client.own import OwnSide
 from fedward.client.records import Records
 from fedward.client.replay import Follower, Published
 from fedward.client.snapshots import Snapshots
@@ -30,6 +31,7 @@ from fedward.privacy.dpsgd.gates import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
+from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.refusals import ShareRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.privacy.segments import (
@@ -179,9 +181,11 @@ class Hospital:
         self._places = nested_positions(self._layout, rank)
         self._strategy = make_strategy(plan, self._layout)
         self._kept: Trained | None = None
-        snapshots = Snapshots(MemoryJournal() if adapters is None else adapters, self._layout)
+        journal = MemoryJournal() if adapters is None else adapters
+        snapshots = Snapshots(journal, self._layout)
+        self._side = OwnSide(plan, self._strategy, model, self._places.size, journal)
         self._start = start_for_plan(plan, model.config)
-        self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start)
+        self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start, on_checked=self._note)
         if sums_gradients(plan) and plan.privacy.parameters != self._layout.size:
             raise ParametersDifferError("The plan prices the noise of another number of parameters than are trained.")
         make_trainer = GradientSummer if sums_gradients(plan) else LocalTrainer
@@ -250,6 +254,7 @@ class Hospital:
         if round_number <= self._trained:
             raise TrainedAlreadyError("The training of this round had begun before.")
         self._trained = round_number
+        self._side.ready(accepted.manifest.run, self._follower.round)
         if round_number == 2 and self._follower.round and sums_gradients(plan):  # round 1 may have been lost
             weight_change_canary(self._start, self.adapter, private=plan.privacy.private)
         honest = accepted.manifest.threshold - self._colluders
@@ -268,12 +273,12 @@ class Hospital:
         plan, statistics, step = self._plan, self._streams.statistics, step_of(self._plan, round_number)
         values: dict[str, NDArray[np.int64] | Vector] = {}
         if releases_evaluation(plan, round_number):
-            probabilities = predict(self._model, self._own(self.adapter), self._evaluation)
+            probabilities = self.predict(self._evaluation)
             values[EVALUATION] = evaluation_statistics(
                 self._evaluation.labels, probabilities, plan, honest=honest, stream=statistics
             )
         if releases_training(plan, round_number):
-            losses = patient_losses(predict(self._model, self._own(self.adapter), self._train), self._train)
+            losses = patient_losses(self.predict(self._train), self._train)
             values[TRAINING] = training_statistics(losses, plan, honest=honest, stream=statistics)
         if step.scores_only:
             return values
@@ -290,18 +295,22 @@ class Hospital:
         """This training round's delta: made now if the phase trains, otherwise what an earlier phase has kept."""
         if trains(self._plan, step) and isinstance(self._trainer, LocalTrainer):
             start = self.adapter
-            delta = self._trainer.run(
-                self._own(start),
-                self._plan.training.local_steps,
-                round_number=step.round,
-                between_steps=self._between_steps,
+            delta, variate = self._side.train(
+                self._trainer, step, self._own(start), self._follower.memory, between_steps=self._between_steps
             )
             whole = np.zeros(self._layout.size, np.float32)
             whole[self._places] = delta
-            self._kept = Trained(step.round, start, whole)
+            self._kept = Trained(step.round, start, whole, variate)
         if self._kept is None or self._kept.round != step.round:
             raise NotTrainedError("This hospital holds no training of the round whose next sum was asked for.")
         return self._kept
+
+    def predict(self, records: Records) -> NDArray[np.float64]:
+        """Probabilities float64 ``[N]`` of ``records`` under this hospital's model: its personal one, if it has one."""
+        return predict(self._model, self._side.scored(self._own(self.adapter)), records)
+
+    def _note(self, result: Result) -> None:
+        self._side.follow(result.run, result.round, result.survivors, self.name)
 
     def _own(self, state: Vector) -> Vector:
         """The part of the global state that a model of this hospital's rank holds."""

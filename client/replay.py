@@ -8,7 +8,7 @@ nothing that can be computed. Of a round that is too large to be fetched whole i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from fedward.messages import MalformedMessageError, Value, decode
 from fedward.plan import Plan
 from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
+from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.schedule import advance
@@ -77,7 +78,10 @@ def _bytes_by_name(value: Value) -> dict[str, bytes]:
 
 @dataclass
 class Follower:
-    """The global adapter as one hospital has recomputed it, round by round, and remembers it over a restart."""
+    """The global adapter as one hospital has recomputed it, round by round, and remembers it over a restart.
+
+    ``on_checked`` is called with each result that holds, before the journal names it; after a crash between, again.
+    """
 
     plan: Plan
     layout: AdapterLayout
@@ -87,6 +91,7 @@ class Follower:
     adapter: Vector
     round: int = 0
     memory: Memory = field(default_factory=NOTHING.copy)
+    on_checked: Callable[[Result], None] = lambda result: None
 
     def follow(self, published: Published) -> None:
         """Checks every published round that is new here and moves the adapter along.
@@ -105,6 +110,7 @@ class Follower:
             adapter, memory = advance(self.plan, self.adapter, self.memory, sums, survivors, self.layout, result.round)
             head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.layout))
             self.snapshots.put(head, adapter, memory)
+            self.on_checked(result)
             self.secagg.accept_result(checked, next_adapter_hash=head.adapter_hash)
             self.snapshots.keep_only(head)
             self.adapter, self.memory, self.round = adapter, memory, result.round

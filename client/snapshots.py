@@ -53,7 +53,7 @@ class Snapshots:
     """Adapters by result.
 
     Args:
-        journal: where they are kept, nothing else beside them; in memory for simulation and tests.
+        journal: where they are kept, as its only vectors; in memory for simulation and tests.
         layout: of the adapter.
     """
 

@@ -37,7 +37,7 @@ from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.registry import make_strategy
-from fedward.strategies.tensors import Kind, kind_of, positions_of
+from fedward.strategies.tensors import Kind, kind_of
 
 PREDICTION_BATCH = 256
 
@@ -80,7 +80,7 @@ class LocalTrainer:
         self._model, self._records, self._plan = model, records, plan
         self._strategy = make_strategy(plan, layout_of(model))
         self._stream, self._microbatch, self._backend = stream, microbatch, backend
-        self._moments: dict[torch.nn.Parameter, dict[str, torch.Tensor]] = {}
+        self._moments: dict[tuple[str, torch.nn.Parameter], dict[str, torch.Tensor]] = {}
         self._parameters = DPParameters(
             noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
             clip=privacy.clip,
@@ -90,7 +90,7 @@ class LocalTrainer:
             clipping=planned_clipping(privacy),
         )
         self._steps = 0
-        self._kinds = self._strategy.trained(1, 0)
+        self._kinds, self._purpose = self._strategy.trained(1, 0), "global"
         optimizer = self._optimizer()
         self._terms = LocalTerms(
             optimizer, trainable(model), layout_of(model), proximal=self._strategy.proximal(plan) if federated else 0.0
@@ -104,6 +104,8 @@ class LocalTrainer:
         steps: int,
         *,
         round_number: int = 1,
+        shift: Vector | None = None,
+        purpose: str = "global",
         between_steps: Callable[[], None] | None = None,
     ) -> Vector:
         """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, both float32 ``[P]``.
@@ -112,6 +114,8 @@ class LocalTrainer:
             adapter: the global state at the rank of the model.
             steps: local steps.
             round_number: the training round, which says what is trained.
+            shift: added to each gradient behind the noise, float32 ``[P]``.
+            purpose: what is trained; each purpose has optimizer moments of its own.
             between_steps: called before each step; it may raise to stop (the kill switch).
 
         Raises:
@@ -119,21 +123,25 @@ class LocalTrainer:
             TrainingDivergedError: the delta is not finite.
         """
         set_vector(self._model, adapter)
-        self._terms.begin(adapter)
+        self._terms.begin(adapter, shift=shift)
         self._forget(self._strategy.stale_moments(round_number))
         self._model.train()
         for local_step in range(steps):
             if between_steps is not None:
                 between_steps()
-            self._use(self._strategy.trained(round_number, local_step))
+            self._use(self._strategy.trained(round_number, local_step), purpose)
             self._steps += 1
+            before = self._trained_vector() if self._steps == 1 else adapter
             rows, patients = self._sampler.sample()
             self._engine.step(self._losses, rows, patients)
             if self._steps == 1 and (rows.size or self._plan.privacy.private):
-                moving = positions_of(layout_of(self._model), self._kinds)
-                after = get_vector(self._model)[moving]
-                weight_change_canary(adapter[moving], after, private=self._plan.privacy.private)
+                weight_change_canary(before, self._trained_vector(), private=self._plan.privacy.private)
         return clip_delta(get_vector(self._model) - adapter, self._plan)
+
+    @property
+    def mean_gradient(self) -> Vector:
+        """Mean of the last run's noised gradients, without shift and pull, float32 ``[P]``; kept if it had a shift."""
+        return self._terms.mean_gradient
 
     def preflight(self) -> None:
         """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
@@ -149,16 +157,21 @@ class LocalTrainer:
             row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
         sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
 
-    def _use(self, kinds: frozenset[Kind]) -> None:
+    def _use(self, kinds: frozenset[Kind], purpose: str = "global") -> None:
         """Makes ``kinds`` what the engine trains; a clip norm that adapts goes on where it stood."""
-        if kinds == self._kinds:
+        if (kinds, purpose) == (self._kinds, self._purpose):
             return
         self._engine.close()
         self._parameters = replace(self._parameters, clip=self._engine.clip)
-        self._kinds = kinds
+        self._kinds, self._purpose = kinds, purpose
         optimizer = self._optimizer()
         self._terms.attach(optimizer)
         self._engine = self._open(optimizer)
+
+    def _trained_vector(self) -> Vector:
+        """A copy of what the engine trains now, personal parts included."""
+        trained = [p for p in adapter_parameters(self._model).values() if p.requires_grad]
+        return np.concatenate([p.detach().cpu().numpy().ravel() for p in trained])
 
     def _optimizer(self) -> torch.optim.Adam:
         """Adam on exactly ``self._kinds``, with the moments that their parameters had before."""
@@ -170,7 +183,7 @@ class LocalTrainer:
         groups = [(head, rates.learning_rate_head), (lora, rates.learning_rate_lora)]
         optimizer = torch.optim.Adam([{"params": group, "lr": rate} for group, rate in groups if group])
         for parameter in moving.values():  # Adam fills these in place, so moments outlive the optimizer
-            optimizer.state[parameter] = self._moments.setdefault(parameter, {})
+            optimizer.state[parameter] = self._moments.setdefault((self._purpose, parameter), {})
         return optimizer
 
     def _open(self, optimizer: torch.optim.Optimizer) -> PrivateEngine:
@@ -181,7 +194,9 @@ class LocalTrainer:
     def _forget(self, kinds: frozenset[Kind]) -> None:
         for name, parameter in adapter_parameters(self._model).items():
             if kind_of(name) in kinds:
-                self._moments.get(parameter, {}).clear()
+                for (_, moved), moments in self._moments.items():
+                    if moved is parameter:
+                        moments.clear()
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return record_losses(self._model, self._records, rows)

@@ -59,7 +59,7 @@ def non_private_reasons(facts: Facts) -> list[str]:
 def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mapping[str, float]) -> RunResult:
     """The document behind result.json, the table and the report."""
     plan, outcome = facts.plan, facts.outcome
-    federated, alone = predict(outcome.model, outcome.adapter, facts.evaluation.records), facts.comparison.alone
+    federated, alone = _federated(facts), facts.comparison.alone
     return RunResult(
         fedward_version=fedward.__version__,
         created=datetime.now(UTC),
@@ -70,6 +70,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             model=facts.files.name,
             strategy=plan.strategy,
             seed=facts.scenario.seed,
+            personal=bool(outcome.personal),
         ),
         rounds=plan.training.rounds,
         auroc=_auroc(facts, federated, alone),
@@ -95,6 +96,15 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             comparison=seconds.get("comparison", 0.0),
         ),
     )
+
+
+def _federated(facts: Facts) -> Probabilities:
+    """Everybody's evaluation patients under the federated model or, where each hospital has its own, under that."""
+    if not facts.outcome.personal:
+        return predict(facts.outcome.model, facts.outcome.adapter, facts.evaluation.records)
+    apart = np.concatenate([facts.outcome.personal[site.name] for site in facts.sites])
+    everyone: Probabilities = apart[facts.evaluation.records.order]
+    return everyone
 
 
 def _auroc(facts: Facts, federated: Probabilities, alone: Mapping[str, Probabilities]) -> Auroc:

@@ -15,7 +15,7 @@ _CARD = """# Adapter of the run {name}
 A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that estimate the risk of {task} from the first
 day of a stay. Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the
 coordinator saw only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
-
+{shared}
 **Not for clinical use.** {privacy}
 
 ## Load it with peft
@@ -38,6 +38,11 @@ pooled = (hidden * mask).sum(1) / mask.sum(1)
 risk = torch.sigmoid(pooled @ head["weight"].T + head["bias"]).squeeze(-1)
 ```
 `fedward evaluate FOLDER --data DIR --format mimic-iii` does the same and scores it.
+"""
+
+_SHARED = """
+**This is the shared part alone.** With this strategy every hospital keeps a part of its own, which never left it. The
+scores in result.json are those of the hospitals' own models, not of this adapter.
 """
 
 
@@ -64,6 +69,7 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
         strategy=plan.strategy,
         base=facts.files.name,
         base_sha=facts.files.sha256,
+        shared=_SHARED if outcome.personal else "",
         privacy=privacy,
         max_tokens=plan.adapter.max_tokens,
     )

@@ -10,6 +10,7 @@ from fedward.privacy.accounting import Event, epsilon
 from fedward.privacy.dpsgd.crosscheck import ASSUMPTIONS, NOT_COVERED, Certificate, certify
 from fedward.privacy.segments import noises_evaluation, sums_gradients
 from fedward.simulations.result import CrossCheck, Privacy, Release, SecureSum
+from fedward.strategies.schedule import private_steps
 
 _SHARES = (
     "Statistics carry shares of the noise: their part of epsilon holds against the coordinator as long as at least "
@@ -68,7 +69,7 @@ def certificate(plan: Plan, *, private: bool, secure_sum: SecureSum) -> Privacy:
         + _CLIPPING[plan.privacy.clipping],
         sampler=certified.sampler,
         sampling_rate=plan.privacy.sampling_rate,
-        steps=plan.training.rounds * plan.training.local_steps,
+        steps=plan.training.rounds * private_steps(plan),
         expected_batch=plan.privacy.expected_batch,
         noise_multiplier=plan.privacy.noise_multiplier,
         clip=plan.privacy.clip,
@@ -135,7 +136,7 @@ def _without_privacy(plan: Plan) -> Privacy:
         mechanism="none",
         sampler="Poisson over patients",
         sampling_rate=plan.privacy.sampling_rate,
-        steps=plan.training.rounds * plan.training.local_steps,
+        steps=plan.training.rounds * private_steps(plan),
         expected_batch=plan.privacy.expected_batch,
         noise_multiplier=None,
         clip=None,

@@ -25,6 +25,7 @@ from fedward.simulations.parties import EncodedSite
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.terminal import RunDisplay
+from fedward.strategies.schedule import private_steps
 
 Probabilities = NDArray[np.float64]
 POOLED = "(pooled)"
@@ -90,7 +91,7 @@ def train_apart(
         federated=False,
     )
     for round_number in range(1, plan.training.rounds + 1):
-        trainer.run(get_vector(model), plan.training.local_steps, round_number=round_number)
+        trainer.run(get_vector(model), private_steps(plan), round_number=round_number)
     return predict(model, get_vector(model), evaluation.records)
 
 

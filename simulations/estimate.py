@@ -21,6 +21,7 @@ from fedward.simulations.planning import draft_plan, with_noise
 from fedward.simulations.run import UnaccountableRunError
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.stopwatch import TimeEstimate, time_training
+from fedward.strategies.schedule import private_steps
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def estimate(
     """
     count = hospitals or hospital_count(scenario)
     plan = with_noise(draft_plan(scenario, files), files)
-    private, steps = plan.privacy.private, plan.training.rounds * plan.training.local_steps
+    private, steps = plan.privacy.private, plan.training.rounds * private_steps(plan)
     if state is not None and not (private and noises_evaluation(plan)):
         raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
     training, evaluation = run_training_events(plan), run_evaluation_events(plan)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 from flwr.app import Context, RecordDict
+from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.client.flower import make_client_app
@@ -29,6 +31,7 @@ from fedward.simulations.scenario import SpeedConfig
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
 from fedward.simulations.terminal import RunDisplay
+from fedward.strategies.registry import find_strategy
 
 HELLO_SECONDS = 60
 
@@ -47,6 +50,8 @@ class Outcome:
         lifetime: epsilon that each hospital's ledger composes over every run it holds.
         bytes_up: mean bytes that left a hospital in a round, by leg.
         incidents: replies that did not count.
+        personal: probabilities of each hospital's own evaluation patients under its own model, by hospital; empty where
+            one model serves all.
     """
 
     adapter: Vector
@@ -58,6 +63,7 @@ class Outcome:
     bytes_up: dict[str, float]
     lifetime: dict[str, float]
     incidents: list[Incident]
+    personal: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass
@@ -151,7 +157,14 @@ def federate(
         bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=n),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
+        personal=_personal(plan, hospitals),
     )
+
+
+def _personal(plan: Plan, hospitals: Sequence[WatchedHospital]) -> dict[str, NDArray[np.float64]]:
+    if not find_strategy(plan.strategy).declaration.personalises:
+        return {}
+    return {hospital.name: hospital.predict_evaluation() for hospital in hospitals}
 
 
 def _encode(

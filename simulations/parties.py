@@ -6,6 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedward.adapter import Vector
 from fedward.client.approval import base_model_hash, code_hash, local_policy
 from fedward.client.hospital import Hospital, Streams
@@ -96,6 +99,10 @@ class WatchedHospital(Hospital):
     """
 
     last_encoded: RingVector | None = None
+
+    def predict_evaluation(self) -> NDArray[np.float64]:
+        """Probabilities of its own evaluation patients under the model it ends with; the simulator's view."""
+        return self.predict(self._evaluation)
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, Vector]) -> RingVector:  # type: ignore[override]
         """Encodes and keeps a copy."""

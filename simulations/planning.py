@@ -12,6 +12,7 @@ from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
 from fedward.simulations.scenario import Scenario
 from fedward.strategies.registry import check_strategy
+from fedward.strategies.schedule import private_steps
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
@@ -63,7 +64,7 @@ def _calibrated(plan: Plan, parameters: int) -> PrivacyPlan:
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling_rate=privacy.sampling_rate,
-        steps=plan.training.rounds * plan.training.local_steps,
+        steps=plan.training.rounds * private_steps(plan),
         releases=plan.train_releases,
         release_share=privacy.release_share,
         sampler_distance=TRAINING_SPEC.sampler_distance,

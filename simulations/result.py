@@ -42,7 +42,7 @@ class ResultWriteError(ResourceError):
 
 
 class ScenarioFacts(Section):
-    """What was run."""
+    """What was run; with ``personal``, federated scores are those of each hospital's own model on its own patients."""
 
     name: str
     hospitals: Annotated[int, Field(ge=1)]
@@ -50,6 +50,7 @@ class ScenarioFacts(Section):
     model: str
     strategy: str
     seed: Count
+    personal: bool = False
 
 
 class Auroc(Section):

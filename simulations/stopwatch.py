@@ -20,6 +20,7 @@ from fedward.client.training import LocalTrainer
 from fedward.plan import Plan
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.scenario import SpeedConfig
+from fedward.strategies.schedule import private_steps
 
 MOST_RECORDS = 16
 TIMED_STEPS = 3
@@ -62,7 +63,7 @@ def time_training(plan: Plan, files: ModelFiles, speed: SpeedConfig, *, hospital
     torch.set_num_threads(speed.torch_threads)
     count = max(1, min(MOST_RECORDS, speed.microbatch, round(plan.privacy.expected_batch)))
     seconds = _seconds_per_step(plan, files, speed, count) * plan.privacy.expected_batch / count
-    steps = plan.training.rounds * plan.training.local_steps
+    steps = plan.training.rounds * private_steps(plan)
     at_once = max(1, min(speed.hospitals_at_once, (os.cpu_count() or 1) // speed.torch_threads, hospitals or 1))
     return TimeEstimate(
         step_seconds=seconds,

@@ -7,9 +7,12 @@ import difflib
 from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
 from fedward.plan import Plan
+from fedward.strategies.feddpa import FedDPA
+from fedward.strategies.fedsa import FedSA
 from fedward.strategies.mean import FedIT, FFALoRA
 from fedward.strategies.optimized import FedAdagrad, FedAdam, FedAvgM, FedProx, FedYogi
 from fedward.strategies.refusals import refuse_individual
+from fedward.strategies.scaffold import Scaffold
 from fedward.strategies.strategy import Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -22,6 +25,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
         FedAdagrad,
         FedAdam,
         FedYogi,
+        Scaffold,
+        FedSA,
+        FedDPA,
     )
 }
 

@@ -38,6 +38,11 @@ def trains(plan: Plan, step: Step) -> bool:
     return not step.scores_only and (step.opens or find_strategy(plan.strategy).declaration.trains_in_every_phase)
 
 
+def private_steps(plan: Plan) -> int:
+    """Noisy steps of one training round that a training patient's ledger is charged for, personal ones included."""
+    return plan.training.local_steps + find_strategy(plan.strategy).personal_steps(plan)
+
+
 def advance(
     plan: Plan,
     state: Vector,

@@ -11,7 +11,7 @@ in a round (:func:`train_only`), and may keep others at the hospital (``personal
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -225,10 +225,15 @@ def get_vector(model: AdapterModel) -> NDArray[np.float32]:
 
 def set_vector(model: AdapterModel, vector: NDArray[np.float32]) -> None:
     """Overwrites the state; raises :class:`LayoutError` if ``vector`` does not fit."""
-    parts = unflatten(vector, layout_of(model))
+    set_parameters(model, unflatten(vector, layout_of(model)))
+
+
+def set_parameters(model: AdapterModel, parts: Mapping[str, NDArray[np.float32]]) -> None:
+    """Overwrites the adapter's tensors in ``parts``, by layout name."""
+    parameters = adapter_parameters(model)
     with torch.no_grad():
-        for name, parameter in trainable(model).items():
-            parameter.copy_(torch.tensor(parts[name]))
+        for name, part in parts.items():
+            parameters[name].copy_(torch.tensor(part))
 
 
 def frozen_hash(model: AdapterModel) -> str:

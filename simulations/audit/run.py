@@ -37,6 +37,7 @@ from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay
+from fedward.strategies.schedule import private_steps
 
 CANARIES = 100
 NUISANCE = 200
@@ -152,7 +153,7 @@ def read_run(folder: Path) -> Audited:
     if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
         raise NotAuditableError("The adapter in the folder is not the one of its result.")
     plan = make_plan(scenario, files)
-    steps = plan.training.rounds * plan.training.local_steps
+    steps = plan.training.rounds * private_steps(plan)
     same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
         plan.privacy.noise_multiplier,
         plan.privacy.clip,

@@ -1,0 +1,135 @@
+"""What a hospital keeps for itself from round to round: personal tensors and its own control variate.
+
+None of it is ever sent. It was computed from noised gradients, like everything that training leaves behind, and it is
+stored under the same key as the journal.
+
+A round *proposes* new values when its training has ended and *settles* when its result is followed. A value may depend
+on whether this hospital was in the sum: SCAFFOLD's variates at the hospitals must add up to the coordinator's, so that
+of a hospital which dropped out stays as it was. The settling is made durable before the journal names the result. So
+after a crash at any write the store is at the journal's round or one ahead of it, and following that round again
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import numpy as np
+
+from fedward.adapter import Vector
+from fedward.errors import IntegrityError
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg import Journal
+from fedward.privacy.secagg.messages import Counter
+from fedward.privacy.secagg.refusals import JournalError
+from fedward.privacy.secagg.schema import Bytes, Map, Message, Site
+
+MAX_VECTOR_BYTES = 2 * 1024**3
+Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
+
+
+class KeepsakesLostError(IntegrityError):
+    """The personal tensors or the control variate of this hospital are missing, damaged, or of another round."""
+
+    code = "FW-INTEGRITY-025"
+    default_fix = "Let the run go on without this hospital, or begin a new run; what it kept cannot be computed again."
+
+
+@dataclass(frozen=True)
+class Kept(Message):
+    """The store's state.
+
+    Attributes:
+        run: name of the run.
+        settled: last round whose result was followed.
+        vectors: values that hold, float32 little-endian.
+        proposed: round that has proposed others, 0 if none.
+        always, if_summed: proposed values, and those that hold only if this hospital is in the sum.
+    """
+
+    LIMIT = 17 * MAX_VECTOR_BYTES
+
+    run: Site = "none"
+    settled: Counter = 0
+    vectors: Vectors = field(default_factory=dict)
+    proposed: Counter = 0
+    always: Vectors = field(default_factory=dict)
+    if_summed: Vectors = field(default_factory=dict)
+
+
+class Keepsakes:
+    """Float32 vectors by name.
+
+    Args:
+        journal: whose state slot they take; its vectors are left alone. In memory for simulation and tests.
+
+    Raises:
+        KeepsakesLostError: what is stored cannot be read.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        try:
+            saved = journal.load()
+            self._kept = Kept() if saved is None else Kept.from_bytes(saved)
+        except (JournalError, MalformedMessageError) as error:
+            raise KeepsakesLostError("What this hospital kept of its training cannot be read.") from error
+
+    def begin(self, run: str) -> None:
+        """Starts ``run`` with nothing, unless the store is of this run already."""
+        if self._kept.run != run:
+            self._save(Kept(run))
+
+    def require(self, round_number: int) -> None:
+        """Checks that the store has followed the run as far as the journal.
+
+        Raises:
+            KeepsakesLostError: it is of an earlier round, or empty.
+        """
+        if self._kept.settled < round_number:
+            raise KeepsakesLostError("What this hospital kept is of an earlier round than its journal.")
+
+    def get(self, name: str, size: int, initial: Vector | None = None) -> Vector:
+        """The value of ``name`` float32 ``[size]``; ``initial``, or zeros, before the first proposal.
+
+        Raises:
+            KeepsakesLostError: the stored value has another size.
+        """
+        raw = self._kept.vectors.get(name)
+        if raw is None:
+            return np.zeros(size, np.float32) if initial is None else initial
+        if len(raw) != 4 * size:
+            raise KeepsakesLostError("What this hospital kept is of another adapter.")
+        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
+
+    def propose(self, round_number: int, *, always: Mapping[str, Vector], if_summed: Mapping[str, Vector]) -> None:
+        """Makes the values durable that ``round_number`` led to.
+
+        Args:
+            round_number: the round whose training has ended.
+            always: values that hold once the round has ended, whoever was in its sum.
+            if_summed: values that hold only if this hospital was.
+        """
+        self._save(replace(self._kept, proposed=round_number, always=_raw(always), if_summed=_raw(if_summed)))
+
+    def settle(self, round_number: int, *, summed: bool) -> None:
+        """Takes over what ``round_number`` proposed; a second time, or for a round that proposed nothing, harmless."""
+        kept = self._kept
+        if round_number <= kept.settled:
+            return
+        vectors = kept.vectors
+        if 0 < kept.proposed <= round_number:  # less where a round was lost between: nobody was in its sum
+            vectors = vectors | kept.always
+        if summed and kept.proposed == round_number:
+            vectors = vectors | kept.if_summed
+        self._save(Kept(kept.run, round_number, vectors))
+
+    def _save(self, kept: Kept) -> None:
+        self._journal.save(kept.to_bytes())
+        self._kept = kept
+
+
+def _raw(vectors: Mapping[str, Vector]) -> dict[str, bytes]:
+    return {name: np.ascontiguousarray(vector, dtype="<f4").tobytes() for name, vector in sorted(vectors.items())}

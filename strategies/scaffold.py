@@ -1,0 +1,99 @@
+"""SCAFFOLD: control variates that take the drift of hospitals with other patients out of local training.
+
+Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378; with differential privacy Noble et al. 2022 (DP-SCAFFOLD),
+https://arxiv.org/abs/2111.09278. Every local gradient is moved by c - c_i, the mean variate of all hospitals minus that
+of this one. A second summed vector carries the changes of the variates.
+
+The new variate of a hospital is the mean of the **noised** gradients of its own steps in the round. For plain gradient
+descent that is option II of the paper, c_i - c + (x - y_i) / (K eta); it stays defined for Adam. Option I, the gradient
+at the global adapter over all patients, would read every patient once more and have to be paid for; it is not offered.
+Both vectors are post-processing of gradients that the ledger was charged for, so the variates cost no privacy.
+
+They cost utility instead where noise outweighs drift: a variate holds the noise of K gradients, and c - c_i adds it to
+each step of the next round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedward.adapter import Vector
+from fedward.errors import IntegrityError
+from fedward.messages import labelled_hash
+from fedward.strategies.mean import FFALoRA
+from fedward.strategies.optimizers import Memory
+from fedward.strategies.strategy import Declaration, Part, Step, Sums, Trained
+
+VARIATE = "variate"
+"""Name of the second segment, and of what a hospital keeps."""
+
+_LABEL_BYTES = 6
+
+
+class VariateMemoryError(IntegrityError):
+    """The coordinator's control variates do not fit the adapter."""
+
+    code = "FW-STRATEGY-012"
+    default_fix = "Begin a new run; control variates are never guessed."
+
+
+class Scaffold(FFALoRA):
+    """FFA-LoRA whose local steps are corrected by control variates.
+
+    The memory holds who has been in a sum so far, and the sum of their variates. c is the mean over those hospitals:
+    one that has never been in a sum has no variate, and one that dropped out keeps its last.
+    """
+
+    declaration = Declaration(
+        name="scaffold",
+        source="Karimireddy et al. 2020, arXiv 1910.06378; Noble et al. 2022, arXiv 2111.09278",
+        state=("B", "head"),
+        trains=("B", "head"),
+        sends="B and the head, and the change of their control variates",
+        exact=True,
+        noise_in_product="linear",
+        variates=True,
+    )
+
+    def sends(self, step: Step) -> tuple[Part, ...]:
+        """Two segments of the same tensors."""
+        (delta,) = super().sends(step)
+        return delta, Part(VARIATE, delta.layout)
+
+    def messages(self, step: Step, trained: Trained, memory: Memory, site: str) -> dict[str, Vector]:
+        """The delta, and by how much the hospital's variate changes."""
+        if trained.variate is None:
+            raise ValueError("SCAFFOLD needs the variate that training led to")
+        return super().messages(step, trained, memory, site) | {VARIATE: trained.variate}
+
+    def shift(self, memory: Memory, own: Vector) -> Vector:
+        """c - c_i, float32 ``[P]``: what a hospital with the variate ``own`` adds to each local gradient."""
+        seen, total = self._recall(memory)
+        mean = total / max(1, len(seen))
+        return (mean - own).astype(np.float32)
+
+    def advance(
+        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
+    ) -> tuple[Vector, Memory]:
+        """The mean of the deltas; the variates' sum grows by the changes."""
+        seen, total = self._recall(memory)
+        moved, _ = super().advance(step, state, np.empty(0), sums, survivors)
+        together = sorted(seen.union(map(_label, survivors)))
+        return moved, np.concatenate([[float(len(together))], together, total + sums[VARIATE]])
+
+    def _recall(self, memory: Memory) -> tuple[frozenset[float], Memory]:
+        """Labels of the hospitals that have been in a sum, and the sum of their variates ``[P]``."""
+        size = self.layout.size
+        if memory.size == 0:
+            return frozenset(), np.zeros(size)
+        count = memory.size - 1 - size
+        if count < 1 or memory[0] != count or not np.isfinite(memory).all():
+            raise VariateMemoryError("The control variates do not fit the adapter.")
+        return frozenset(memory[1 : 1 + count].tolist()), memory[1 + count :]
+
+
+def _label(site: str) -> float:
+    """A number for a hospital's name that a float64 holds exactly."""
+    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:_LABEL_BYTES], "big"))

@@ -1,0 +1,93 @@
+"""What a hospital keeps for itself: over restarts, over lost rounds, and never guessed."""
+
+import os
+
+import numpy as np
+import pytest
+
+from fedward.client.keepsakes import Keepsakes, KeepsakesLostError
+from fedward.privacy.secagg import FileJournal, MemoryJournal
+
+ONE, TWO, NOTHING = np.float32([1, 2, 3]), np.float32([4, 5, 1e-45]), np.zeros(3, np.float32)
+
+
+@pytest.fixture
+def store():
+    kept = Keepsakes(MemoryJournal())
+    kept.begin("run")
+    return kept
+
+
+def test_a_proposal_holds_once_its_round_has_ended(store):
+    store.propose(1, always={"local": ONE}, if_summed={"variate": TWO})
+    np.testing.assert_array_equal(store.get("local", 3), NOTHING)
+    store.settle(1, summed=True)
+    assert store.get("local", 3).tobytes() == ONE.tobytes()
+    assert store.get("variate", 3).tobytes() == TWO.tobytes()
+
+
+def test_a_dropout_keeps_its_personal_tensors_but_not_its_variate(store):
+    store.propose(1, always={"local": ONE}, if_summed={"variate": TWO})
+    store.settle(1, summed=False)
+    np.testing.assert_array_equal(store.get("local", 3), ONE)
+    np.testing.assert_array_equal(store.get("variate", 3), NOTHING)
+
+
+def test_following_a_round_twice_changes_nothing(store):
+    store.propose(1, always={"local": ONE}, if_summed={})
+    store.settle(1, summed=True)
+    store.propose(2, always={"local": TWO}, if_summed={})
+    store.settle(1, summed=False)
+    np.testing.assert_array_equal(store.get("local", 3), ONE)
+    store.settle(2, summed=True)
+    np.testing.assert_array_equal(store.get("local", 3), TWO)
+
+
+def test_of_a_lost_round_only_the_personal_tensors_stay(store):
+    store.propose(1, always={"local": ONE}, if_summed={"variate": TWO})
+    store.settle(2, summed=True)
+    np.testing.assert_array_equal(store.get("local", 3), ONE)
+    np.testing.assert_array_equal(store.get("variate", 3), NOTHING)
+    store.settle(3, summed=True)
+    np.testing.assert_array_equal(store.get("local", 3), ONE)
+    store.require(3)
+
+
+def test_it_survives_a_restart_at_every_write(tmp_path):
+    key = os.urandom(32)
+
+    def opened():
+        journal = FileJournal(tmp_path / "kept", key)
+        return Keepsakes(journal), journal
+
+    kept, journal = opened()
+    kept.begin("run")
+    kept.propose(1, always={"local": ONE}, if_summed={})
+    journal.close()
+    kept, journal = opened()
+    kept.begin("run")
+    kept.settle(1, summed=True)
+    journal.close()
+    kept, journal = opened()
+    kept.begin("run")
+    assert kept.get("local", 3).tobytes() == ONE.tobytes()
+    kept.require(1)
+    kept.begin("other")
+    np.testing.assert_array_equal(kept.get("local", 3), NOTHING)
+    journal.close()
+
+
+def test_a_store_behind_the_journal_or_of_another_adapter_is_refused(store):
+    with pytest.raises(KeepsakesLostError):
+        store.require(1)
+    store.propose(1, always={"local": ONE}, if_summed={})
+    store.settle(1, summed=True)
+    with pytest.raises(KeepsakesLostError):
+        store.get("local", 4)
+
+
+def test_a_damaged_store_is_refused():
+    journal = MemoryJournal()
+    journal.save(b"\x00nonsense")
+    with pytest.raises(KeepsakesLostError):
+        Keepsakes(journal)

@@ -1,0 +1,153 @@
+"""A hospital's own side: what stays, what leaves, and what a restart or a dropout does to it."""
+
+import numpy as np
+import pytest
+
+from fedward.client.accounting import run_training_events
+from fedward.client.keepsakes import KeepsakesLostError
+from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.inputs import prepare
+from fedward.client.models.registry import resolve
+from fedward.client.models.tokens import Tokens
+from fedward.client.own import LOCAL, PERSONAL, VARIATE, OwnSide
+from fedward.client.records import Records
+from fedward.client.training import LocalTrainer, predict
+from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
+from fedward.privacy.noise.seeded import UnsafeSeededStream
+from fedward.privacy.secagg import MemoryJournal
+from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.registry import make_strategy
+from fedward.strategies.schedule import step_of
+from fedward.strategies.tensors import kind_of
+
+
+class Site:
+    """One hospital between two starts of its process, if it is given the journal of another one."""
+
+    def __init__(self, strategy, journal=None, **options):
+        self.plan = Plan(
+            name="own",
+            base_model_sha256=resolve("tiny-clinical").sha256,
+            strategy=strategy,
+            strategy_options=options,
+            adapter=AdapterPlan(top_layers=1),
+            training=TrainingPlan(rounds=3, local_steps=2),
+            privacy=PrivacyPlan(noise_multiplier=1.0, patients_per_site=20, sampling_rate=0.5),
+        )
+        self.journal = MemoryJournal() if journal is None else journal
+        self.model = build_for_plan(self.plan, resolve("tiny-clinical"))
+        ids = np.random.default_rng(0).integers(0, self.model.config.vocabulary, size=(12, 10))
+        numbers = np.arange(12, dtype=np.int64)
+        inputs = prepare(self.model, Tokens(ids, np.ones_like(ids)))
+        self.records = Records(inputs, (numbers % 2).astype(np.float32), numbers, tuple(map(str, numbers)), numbers)
+        self.strategy = make_strategy(self.plan, layout_of(self.model))
+        self.state = get_vector(self.model)
+        self.trainer = LocalTrainer(self.model, self.records, self.plan, UnsafeSeededStream(bytes(32)))
+        self.side = OwnSide(self.plan, self.strategy, self.model, self.state.size, self.journal)
+
+    def train(self, number, followed=0, memory=NOTHING):
+        self.side.ready("run", followed)
+        return self.side.train(self.trainer, step_of(self.plan, number), self.state, memory)
+
+    def personal(self):
+        kinds = self.strategy.declaration.personal
+        parts = {n: p.detach().numpy().copy() for n, p in adapter_parameters(self.model).items() if kind_of(n) in kinds}
+        return np.concatenate([parts[name].ravel() for name in sorted(parts)])
+
+    def scores(self):
+        return predict(self.model, self.side.scored(self.state), self.records)
+
+    def kept(self, name, size):
+        return self.side._keepsakes.get(name, size)
+
+
+def test_a_strategy_that_keeps_nothing_stores_nothing():
+    site = Site("ffa")
+    delta, variate = site.train(1)
+    site.side.follow("run", 1, ("a",), "a")
+    assert delta.any()
+    assert variate is None
+    assert site.journal.load() is None
+    np.testing.assert_array_equal(site.side.scored(site.state), site.state)
+
+
+def test_only_the_shared_factor_is_in_what_fedsa_sends():
+    site = Site("fedsa")
+    before = site.personal()
+    delta, _ = site.train(1)
+    assert {kind_of(tensor.name) for tensor in layout_of(site.model).tensors} == {"A"}
+    assert delta.size == layout_of(site.model).size
+    assert (site.personal() != before).any()
+
+
+def test_personal_tensors_survive_a_restart():
+    site = Site("fedsa")
+    site.train(1)
+    site.side.follow("run", 1, ("others",), "me")
+    again = Site("fedsa", site.journal)
+    assert (again.personal() != site.personal()).any()
+    again.side.ready("run", 1)
+    np.testing.assert_array_equal(again.personal(), site.personal())
+    np.testing.assert_array_equal(again.scores(), site.scores())
+
+
+def test_a_local_adapter_changes_what_is_scored_and_not_what_is_sent():
+    dual, plain = Site("feddpa", personal_steps=3), Site("ffa")
+    delta, _ = dual.train(1)
+    np.testing.assert_array_equal(delta, plain.train(1)[0])  # same noise, same steps
+    np.testing.assert_array_equal(dual.scores(), plain.scores())  # not before the round has ended
+    dual.side.follow("run", 1, ("a",), "a")
+    local = dual.kept(LOCAL, dual.state.size)
+    assert local.any()
+    np.testing.assert_array_equal(dual.side.scored(dual.state), dual.state + local)
+    assert (dual.scores() != plain.scores()).any()
+
+
+def test_a_smaller_weight_scores_with_less_of_the_local_adapter():
+    site = Site("feddpa", personal_weight=0.5)
+    site.train(1)
+    site.side.follow("run", 1, (), "a")
+    np.testing.assert_array_equal(site.side.scored(site.state), site.state + 0.5 * site.kept(LOCAL, site.state.size))
+
+
+def test_personal_steps_are_charged_like_all_others():
+    (event, *_), (plain, *_) = (run_training_events(Site(*of).plan) for of in (("feddpa",), ("ffa",)))
+    assert (event.steps, plain.steps) == (4, 2)
+    assert run_training_events(Site("fedsa").plan) == run_training_events(Site("ffa").plan)
+
+
+def test_a_variate_is_the_mean_noised_gradient_and_moves_only_with_the_sum():
+    site = Site("scaffold")
+    _, change = site.train(1)
+    np.testing.assert_array_equal(change, site.trainer.mean_gradient)
+    site.side.follow("run", 1, ("others",), "me")
+    assert not site.kept(VARIATE, site.state.size).any()
+    _, second = site.train(2, followed=1)
+    site.side.follow("run", 2, ("me",), "me")
+    np.testing.assert_array_equal(site.kept(VARIATE, site.state.size), second)
+    again = Site("scaffold", site.journal)
+    again.side.ready("run", 2)
+    np.testing.assert_array_equal(again.kept(VARIATE, site.state.size), second)
+
+
+def test_the_correction_reaches_the_local_steps():
+    moved, plain = Site("scaffold"), Site("scaffold")
+    step, size = step_of(moved.plan, 1), moved.state.size
+    sums = {"delta": np.zeros(size), VARIATE: np.full(size, 0.5)}
+    _, memory = moved.strategy.advance(step, moved.state, NOTHING, sums, ["other"])
+    assert (moved.train(1, memory=memory)[0] != plain.train(1)[0]).any()
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "fedsa", "feddpa"])
+def test_a_store_that_was_lost_is_refused(strategy):
+    with pytest.raises(KeepsakesLostError):
+        Site(strategy).train(3, followed=2)
+
+
+def test_personal_tensors_of_a_lost_round_are_not_lost():
+    site = Site("fedsa")
+    site.train(1)
+    trained = site.personal()
+    site.side.follow("run", 2, (), "me")  # round 1 never ended
+    np.testing.assert_array_equal(site.kept(PERSONAL, trained.size), trained)
