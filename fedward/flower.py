@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ INLINE_BYTES = 256 * 1024
 
 _BLOB_DTYPE = "uint8"
 _INLINE = "blob."
+_REFUSAL = re.compile(r"(FW(-[A-Z]{2,16})?-[0-9]{3})?")
 Field = TypeVar("Field", bytes, str)
 
 
@@ -40,8 +42,11 @@ def pack_reply(reply: Reply) -> RecordDict:
 
 
 def unpack_reply(content: RecordDict) -> Reply:
-    """Inverse of :func:`pack_reply`; raises :class:`MalformedMessageError`."""
-    return Reply(_field(content, "payload", bytes), _unpack(content), _field(content, "refusal", str))
+    """Inverse of :func:`pack_reply`; raises :class:`MalformedMessageError`, also where a refusal is not a bare code."""
+    refusal = _field(content, "refusal", str)
+    if _REFUSAL.fullmatch(refusal) is None:
+        raise MalformedMessageError("A Flower message carries a refusal that is not a code.")
+    return Reply(_field(content, "payload", bytes), _unpack(content), refusal)
 
 
 def _pack(fields: dict[str, bytes | str], blobs: Mapping[str, Blob]) -> RecordDict:

@@ -39,6 +39,18 @@ def test_anything_else_is_refused(content):
         unpack_reply(content)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    ["no", "FW-000\n2026 INFO forged line", "FW-SECAGG-0031", "FW-" + "X" * 100 + "-001", "Planted Name, MRN 0012345"],
+)
+def test_a_refusal_is_a_code_and_never_a_text(refusal):
+    """It goes to the coordinator's log and reports, so a hospital must not be able to write there."""
+    with pytest.raises(MalformedMessageError):
+        unpack_reply(control(refusal=refusal))
+    for code in ("", "FW-000", "FW-SECAGG-003"):
+        assert unpack_reply(control(refusal=code)).refusal == code
+
+
 def test_an_array_that_hides_a_pickle_is_refused():
     array = Array(dtype="uint8", shape=(1,), stype="numpy.ndarray", data=b"\x80\x04N.")
     content = RecordDict({**control(), "blobs": ArrayRecord({"v": array})})
