@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
-import fedward
 from fedward.adapter import adapter_hash
+from fedward.client.code import code_hash
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.for_plan import start_for_plan, state_layout
-from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.privacy.secagg import LocalPolicy, minimum_threshold
 from fedward.privacy.segments import round_layout
 from fedward.strategies.schedule import final_round
-
-CODE_FOLDERS = ("client", "privacy", "strategies")
-
-
-def code_hash() -> bytes:
-    """SHA-256 over the source of everything that runs at a hospital, file by file in order of name."""
-    root = Path(fedward.__file__).parent
-    files = [*root.glob("*.py"), *(path for folder in CODE_FOLDERS for path in (root / folder).rglob("*.py"))]
-    parts: list[bytes | str | int] = []
-    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
-        parts += [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest()]
-    return labelled_hash("client-code", *parts)
 
 
 def base_model_hash(plan: Plan) -> bytes:

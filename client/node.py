@@ -39,6 +39,7 @@ def serve(
     limits: Limits | None = None,
     node_file: Path | None = None,
     on_online: Callable[[int], None] | None = None,
+    on_poll: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves ``app`` until ``stop`` is set.
 
@@ -52,10 +53,12 @@ def serve(
         limits: what is accepted from the coordinator.
         node_file: see :class:`~fedward.client.fleet.FleetSession`.
         on_online: called with the node id after each activation.
+        on_poll: called before each question for work and each attempt to connect: the loop is alive.
     """
     pair = _fresh_keys() if keys is None else keys
     pause = FIRST_PAUSE_SECONDS
     while not stop.is_set():
+        on_poll()
         session = FleetSession(
             endpoint, pair, stop, limits=limits or Limits(), self_register=keys is None, node_file=node_file
         )
@@ -65,16 +68,23 @@ def serve(
                 LOG.info("online as node %d", session.node_id)
                 if on_online is not None:
                     on_online(session.node_id)
-                _serve_session(session, app, stop, poll_seconds)
+                _serve_session(session, app, stop, poll_seconds, on_poll)
         except FedwardError as error:
             LOG.warning("offline: %s; next attempt in %.0f s", error.code, pause)
             stop.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-def _serve_session(session: FleetSession, app: ClientApp, stop: threading.Event, poll_seconds: float) -> None:
+def _serve_session(
+    session: FleetSession,
+    app: ClientApp,
+    stop: threading.Event,
+    poll_seconds: float,
+    on_poll: Callable[[], None] = lambda: None,
+) -> None:
     context: Context | None = None
     while not (stop.is_set() or session.lost.is_set()):
+        on_poll()
         incoming = session.receive()
         if incoming is None:
             stop.wait(poll_seconds)

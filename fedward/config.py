@@ -6,7 +6,9 @@ Unknown keys are errors with a suggestion, because a silently ignored privacy se
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -61,6 +63,39 @@ def parse(document: dict[str, Any], model: type[Parsed], *, source: str) -> Pars
                 f"{source} has an unknown key {where!r}.", fix=_suggestion(model, first["loc"])
             ) from error
         raise ConfigError(f"{source}: {where or 'file'}: {first['msg']}.") from error
+
+
+def to_toml(document: Mapping[str, Any]) -> str:
+    """Writes nested tables of text, numbers, flags and flat lists as TOML; keys whose value is None are left out."""
+    lines = [f"{_bare(key)} = {_toml_value(value)}" for key, value in document.items() if _is_plain(value)]
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            lines += ["", *_table(_bare(key), value)]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _table(path: str, table: Mapping[str, Any]) -> list[str]:
+    lines = [f"[{path}]"]
+    lines += [f"{_bare(key)} = {_toml_value(value)}" for key, value in table.items() if _is_plain(value)]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += ["", *_table(f"{path}.{_bare(key)}", value)]
+    return lines
+
+
+def _is_plain(value: object) -> bool:
+    return value is not None and not isinstance(value, Mapping)
+
+
+def _bare(key: str) -> str:
+    return key if key.replace("-", "").replace("_", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    # JSON's text, numbers and flags are TOML's; Python writes a float so that it is read back exactly.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,13 +21,16 @@ from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.config import Section, load_toml, parse
 from fedward.errors import ConfigError
 from fedward.plan import Plan
-from fedward.privacy.secagg import FileJournal, Identity, SecAggServer, verify_roster
+from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.server.archive import Archive
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
+from fedward.server.summary import RoundSummary
 
 LOG = logging.getLogger(__name__)
 COORDINATOR = "coordinator"
+PROGRESS = "progress.json"
+"""Beside the result: the last finished round, for whoever looks at the run from outside."""
 
 
 class AdapterFileError(ConfigError):
@@ -89,12 +93,21 @@ def run_federation(transport: GridTransport, path: Path) -> None:
         colluders=verified.roster.colluders,
         transport=transport,
         archive=Archive(journal.beside("rounds"), job.run),
-        on_round=lambda summary, done: LOG.info(
-            "round %d: %d hospitals in the sum", summary.round, len(done.survivors)
-        ),
+        on_round=_progress(Path(job.result).with_name(PROGRESS), plan.training.rounds),
     )
     transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
     write_vector(coordinator.run(), layout, Path(job.result))
+
+
+def _progress(path: Path, rounds: int) -> Callable[[RoundSummary, RoundSum], None]:
+    def note(summary: RoundSummary, done: RoundSum) -> None:
+        LOG.info("round %d: %d hospitals in the sum", summary.round, len(done.survivors))
+        state = {"round": summary.round, "rounds": rounds, "survivors": sorted(done.survivors)}
+        draft = path.with_name(path.name + ".part")
+        draft.write_text(json.dumps(state), encoding="utf-8")
+        draft.replace(path)
+
+    return note
 
 
 def read_vector(path: Path) -> tuple[AdapterLayout, Vector]:

@@ -136,6 +136,11 @@ class SuperLink:
     ) -> None:
         self.stop()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def control(self) -> Control:
         """The coordinator's own commands."""
         return Control(self._inner_port, self._token)
@@ -152,7 +157,7 @@ class SuperLink:
         with self.control() as control:
             run_id = control.start(job.absolute())
             try:
-                return _end_of(self._follow(control, run_id, deadline))
+                return end_of(self._follow(control, run_id, deadline))
             except BaseException:
                 with contextlib.suppress(FedwardError):
                     control.abort(run_id)
@@ -175,7 +180,7 @@ class SuperLink:
 
     def _follow(self, control: Control, run_id: int, deadline: float | None) -> RunState:
         while not (state := control.state(run_id)).finished:
-            if self._process is None or self._process.poll() is not None:
+            if not self.alive:
                 raise SuperLinkDiedError("The SuperLink ended while a run was active.")
             if deadline is not None and time.monotonic() > deadline:
                 raise RunDeadlineError("The run did not end in time and was stopped.")
@@ -247,7 +252,8 @@ def _first_line(pipe: IO[bytes], seconds: float) -> dict[str, int]:
     return ports
 
 
-def _end_of(state: RunState) -> RunEnd:
+def end_of(state: RunState) -> RunEnd:
+    """How a finished run ended."""
     if state.outcome == "completed":
         return RunEnd(0, "")
     found = _JOB_FAILED.search(state.details)

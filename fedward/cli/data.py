@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps ``check`` a named subcommand although it is the only one."""
-
-
 @app.command("check")
 def check_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the clinical tables.")],
@@ -44,6 +39,27 @@ def check_command(
         _print(report, Console())
     if not report.usable:
         raise typer.Exit(DataError.exit_code)
+
+
+@app.command("synthetic")
+def synthetic_command(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
+    names: Annotated[list[str], typer.Option("--name", help="Name of a hospital; repeat it for several.")],
+    patients: Annotated[int, typer.Option("--patients", min=20, help="Patients of each hospital.")] = 400,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same patients.")] = 1,
+) -> None:
+    """Write invented patients as MIMIC-III tables, to try a federation with. Nobody in them exists.
+
+    Example: fedward data synthetic demo-data --name st-anna --name st-bede --name st-clare
+    """
+    from fedward.errors import OutputExistsError
+    from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
+
+    if out.exists() and any(out.iterdir()):
+        raise OutputExistsError(f"{out} holds something already.", fix="Choose another folder.")
+    for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
+        write_mimic3(hospital, out / hospital.spec.name)
+        typer.echo(f"{out / hospital.spec.name}: {patients} patients")
 
 
 def _print(report: FolderReport, console: Console) -> None:

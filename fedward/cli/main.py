@@ -38,18 +38,39 @@ def _global(
 
 
 def _mount() -> None:
-    from fedward.cli import audit, client, data, evaluate, explain, models, plan, roster, simulate, sweep
+    from fedward.cli import (
+        approve,
+        audit,
+        client,
+        data,
+        evaluate,
+        explain,
+        models,
+        plan,
+        plan_files,
+        roster,
+        server,
+        simulate,
+        site,
+        sweep,
+    )
 
     app.command("simulate")(simulate.simulate)
     app.command("sweep")(sweep.sweep)
     app.command("evaluate")(evaluate.evaluate)
     app.command("audit")(audit.audit)
     app.command("explain")(explain.explain)
-    app.add_typer(plan.app, name="plan", help="What a run would cost, before it starts: estimate.")
+    plan.app.command("new")(plan_files.new_command)
+    plan.app.command("check")(plan_files.check_command)
+    plan.app.command("sign")(plan_files.sign_command)
+    app.add_typer(plan.app, name="plan", help="Runs before they start: estimate, new, check, sign.")
     app.add_typer(data.app, name="data", help="Look at a data folder before training on it.")
     app.add_typer(models.app, name="models", help="Base models: list, fetch, locate.")
+    client.app.add_typer(site.app)
+    client.app.add_typer(approve.app, name="approve", help="Decide about plans: list, show, accept, deny.")
     app.add_typer(client.app, name="client", help="The hospital's own commands.")
-    app.add_typer(roster.app, name="roster", help="Who takes part: show, approve, verify.")
+    app.add_typer(server.app, name="server", help="The coordinator's commands.")
+    app.add_typer(roster.app, name="roster", help="Who takes part: publish, show, approve, merge, verify.")
 
 
 def run() -> None:

@@ -16,14 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from fedward.privacy.secagg.identity import Identity
     from fedward.privacy.secagg.roster import RosterView
 
 app = typer.Typer(no_args_is_help=True)
 
 RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Name = Annotated[str, typer.Option("--name", help="This hospital's name on the roster.")]
-Key = Annotated[Path, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
+Name = Annotated[str | None, typer.Option("--name", help="This hospital's name on the roster.")]
+Key = Annotated[Path | None, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="This hospital's client.toml, instead of --name and --key.")
+]
 
 
 @app.command("show")
@@ -44,23 +48,64 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
 @app.command("approve")
 def approve_command(
     roster: RosterFile,
-    name: Name,
-    key: Key,
     fingerprint: Annotated[
         str, typer.Option("--fingerprint", help="The roster fingerprint that the other hospitals read out to you.")
     ],
+    name: Name = None,
+    key: Key = None,
+    config: Config = None,
 ) -> None:
     """Add this hospital's approval to the roster file, after comparing fingerprints by telephone.
 
-    Example: fedward roster approve federation.roster --name st-anna --key anna.key --fingerprint "1a2b 3c4d ..."
+    With --config the roster is checked against the coordinator this site has joined, and put in force here.
+
+    Examples:
+
+      fedward roster approve federation.roster --config client.toml --fingerprint "1a2b 3c4d ..."
+
+      fedward roster approve federation.roster --name st-anna --key anna.key --fingerprint "1a2b 3c4d ..."
     """
-    from fedward.privacy.secagg.identity import Identity
     from fedward.privacy.secagg.roster import approve, require_fingerprint
 
     signed = roster.read_bytes()
     require_fingerprint(signed, fingerprint)
-    _replace(roster, approve(signed, Identity.from_file(name, key)))
-    typer.echo(f"{name} has approved the roster.")
+    identity = _identity(name, key, config)
+    approved = approve(signed, identity)
+    if config is not None:
+        from fedward.client.daemon.rosters import put_in_force
+        from fedward.client.daemon.settings import load_client_config
+
+        put_in_force(approved, load_client_config(config))
+    _replace(roster, approved)
+    typer.echo(f"{identity.name} has approved the roster.")
+
+
+@app.command("publish")
+def publish_command(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)],
+    config: Annotated[Path, typer.Option("--config", help="The coordinator's server.toml.")],
+    out: Annotated[Path, typer.Option("--out", help="Roster file to write.", dir_okay=False)],
+    min_cohort: Annotated[
+        int | None, typer.Option("--min-cohort", min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
+    ] = None,
+) -> None:
+    """At the coordinator: write the next roster, of all admitted hospitals and the pins of a signed plan.
+
+    It counts at a hospital once that hospital has approved it; send it to all of them.
+
+    Example: fedward roster publish plan --config server.toml --out federation.roster
+    """
+    from fedward.privacy.secagg.roster import view
+    from fedward.server.deployment.folders import ServerFolders
+    from fedward.server.deployment.plans import publish_roster, read_signed
+    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.sites import Sites
+
+    folders = ServerFolders(load_server_config(config).folder)
+    identity = folders.identity()
+    signed = publish_roster(Sites(folders).all(), read_signed(plan, identity.public), identity, min_cohort=min_cohort)
+    _replace(out, signed)
+    _print(view(signed))
 
 
 @app.command("merge")
@@ -77,17 +122,18 @@ def merge_command(
 
 
 @app.command("verify")
-def verify_command(roster: RosterFile, name: Name, key: Key, as_json: AsJson = False) -> None:
+def verify_command(
+    roster: RosterFile, name: Name = None, key: Key = None, config: Config = None, as_json: AsJson = False
+) -> None:
     """Check every signature on the roster, and that this hospital has approved it.
 
     Exit status 5 if this hospital has not approved it, 7 or 11 if a signature or the file is wrong.
 
-    Example: fedward roster verify federation.roster --name st-anna --key anna.key
+    Example: fedward roster verify federation.roster --config client.toml
     """
-    from fedward.privacy.secagg.identity import Identity
     from fedward.privacy.secagg.roster import require_own_approval
 
-    verified = require_own_approval(roster.read_bytes(), Identity.from_file(name, key))
+    verified = require_own_approval(roster.read_bytes(), _identity(name, key, config))
     missing = sorted(verified.roster.keys.keys() - verified.approved)
     if as_json:
         typer.echo(json.dumps({"approved": sorted(verified.approved), "missing": missing}, sort_keys=True))
@@ -95,6 +141,20 @@ def verify_command(roster: RosterFile, name: Name, key: Key, as_json: AsJson = F
     typer.echo("The roster is valid and this hospital has approved it.")
     if missing:
         typer.echo(f"Not yet approved by: {', '.join(missing)}.")
+
+
+def _identity(name: str | None, key: Path | None, config: Path | None) -> Identity:
+    from fedward.privacy.secagg.identity import Identity
+
+    if config is not None:
+        from fedward.client.daemon.folders import SiteFolders
+        from fedward.client.daemon.settings import load_client_config
+
+        settings = load_client_config(config)
+        return SiteFolders(settings.folder).identity(settings.site.name)
+    if name is None or key is None:
+        raise typer.BadParameter("Give --config, or --name and --key.")
+    return Identity.from_file(name, key)
 
 
 def _print(shown: RosterView) -> None:

@@ -1,5 +1,8 @@
+import tomllib
+
 import pytest
 
+from fedward.config import load_toml, to_toml
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.plan import Plan
 from fedward.simulations.scenario import Scenario, load_scenario, shipped_scenarios
@@ -56,3 +59,14 @@ def test_the_plan_hash_pins_every_number():
     louder = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"clip": 2.0000000001})})
     assert plan.hash() != louder.hash()
     assert plan.hash() == Plan.model_validate(plan.model_dump()).hash()
+
+
+def test_what_is_written_as_toml_is_read_again(tmp_path):
+    plan = Plan(name="p", base_model_sha256="0" * 64, split_salt='a "quoted" \\ line\nand ümlaut')
+    path = tmp_path / "plan.toml"
+    path.write_text(to_toml(plan.model_dump()), encoding="utf-8")
+    assert load_toml(path, Plan).hash() == plan.hash()
+    assert tomllib.loads(to_toml({"a": 1, "b c": {"d": {"e": [0.1, True]}}, "f": None})) == {
+        "a": 1,
+        "b c": {"d": {"e": [0.1, True]}},
+    }

@@ -1,0 +1,21 @@
+"""The hash of the code that runs at a hospital, which plans, rosters and manifests pin."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import fedward
+from fedward.messages import labelled_hash
+
+CODE_FOLDERS = ("client", "privacy", "strategies")
+
+
+def code_hash() -> bytes:
+    """SHA-256 over the source of everything that runs at a hospital, file by file in order of name."""
+    root = Path(fedward.__file__).parent
+    files = [*root.glob("*.py"), *(path for folder in CODE_FOLDERS for path in (root / folder).rglob("*.py"))]
+    parts: list[bytes | str | int] = []
+    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+        parts += [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest()]
+    return labelled_hash("client-code", *parts)

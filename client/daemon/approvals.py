@@ -1,0 +1,207 @@
+"""What a person at the hospital has decided about plans; the daemon serves what was accepted and nothing else.
+
+A decision is signed by the site's own key and names the hash of the signed plan, which covers the plan, its
+base model, code and privacy settings, run and expiry. It is checked again at every leg, so that a
+withdrawn approval ends a run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
+from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.keys import pinned_coordinator
+from fedward.client.daemon.policy import check_dates, check_proposal
+from fedward.client.daemon.settings import ClientConfig
+from fedward.errors import ConfigError, FedwardError, IntegrityError, PolicyError
+from fedward.keyfiles import read_limited, replace_private
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg.identity import Identity, open_sealed
+from fedward.privacy.secagg.refusals import RefusalError
+from fedward.privacy.secagg.schema import Digest, Flag, Message, Site, Text, Uint
+
+
+class NotApprovedError(PolicyError):
+    """A run was asked for whose plan nobody at this hospital has accepted, or whose approval was withdrawn."""
+
+    code = "FW-POLICY-308"
+    default_fix = "Read it with `fedward client approve show` and decide with `approve accept` or `approve deny`."
+
+
+class OtherPlanError(IntegrityError):
+    """Another plan of the same run was decided about before."""
+
+    code = "FW-INTEGRITY-301"
+    default_fix = "Ask the coordinator to sign changed plans under a new run name; names are never used twice."
+
+
+class DecisionDamagedError(IntegrityError):
+    """A stored decision is not this site's own."""
+
+    code = "FW-INTEGRITY-302"
+    default_fix = "Decide again with `fedward client approve`; somebody or something has altered the file."
+
+
+class OtherFederationError(ConfigError):
+    """A plan belongs to another federation than this site has joined."""
+
+    code = "FW-CONFIG-302"
+
+
+@dataclass(frozen=True)
+class Decision(Message):
+    """What was decided about one plan.
+
+    Attributes:
+        site: the hospital.
+        run: the run.
+        plan: hash of the signed plan.
+        accepted: yes or no.
+        by: who decided, as this person wishes to be named in this hospital's records.
+        at: seconds since 1970.
+    """
+
+    site: Site
+    run: Annotated[str, Text(63)]
+    plan: Digest
+    accepted: Annotated[bool, Flag()]
+    by: Annotated[str, Text(200)]
+    at: Annotated[int, Uint()]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A plan this site knows, with the decision about it, if there is one."""
+
+    verified: VerifiedProposal
+    decision: Decision | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a person said yes."""
+        return self.decision is not None and self.decision.accepted
+
+
+class Approvals:
+    """The plans and decisions in a site's state folder.
+
+    Args:
+        config: of the site.
+        folders: of the site.
+        identity: signs decisions.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        folders: SiteFolders,
+        identity: Identity,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config, self._folders, self._identity, self._clock = config, folders, identity, clock
+        pinned = pinned_coordinator(folders)
+        self._coordinator, self._federation = pinned.coordinator, pinned.federation
+
+    def open(self, plan: Path) -> VerifiedProposal:
+        """Reads a plan file that was sent here.
+
+        Raises:
+            ProposalError: not signed by the pinned coordinator.
+            OtherFederationError, PlanVersionError: see the classes.
+        """
+        verified = open_proposal(read_limited(plan, MAX_PROPOSAL_BYTES), self._coordinator)
+        if verified.proposal.federation != self._federation:
+            raise OtherFederationError("The plan belongs to another federation.")
+        return verified
+
+    def check(self, verified: VerifiedProposal) -> None:
+        """Refuses a plan beyond this site's limits; raises like :func:`.policy.check_proposal`."""
+        check_proposal(verified, self._config, now=self._clock())
+
+    def decide(self, plan: Path, *, accept: bool, by: str) -> Approval:
+        """Records a decision about the plan file; an earlier one about the same plan is replaced.
+
+        Raises:
+            PolicyError, VersionError: an accepted plan must be within the site's policy; see ``policy.check_proposal``.
+            OtherPlanError: this run was decided about with another plan.
+            ProposalError, OtherFederationError: see :meth:`open`.
+        """
+        verified = self.open(plan)
+        run = verified.proposal.run
+        if accept:
+            self.check(verified)
+        if self._plan_file(run).exists() and self.get(run).verified.hash != verified.hash:
+            raise OtherPlanError("This run was decided about with another plan.")
+        decision = Decision(self._identity.name, run, verified.hash, accept, by, int(self._clock()))
+        replace_private(self._plan_file(run), read_limited(plan, MAX_PROPOSAL_BYTES))
+        replace_private(self._decision_file(run), self._identity.seal("decision", decision))
+        return Approval(verified, decision)
+
+    def get(self, run: str) -> Approval:
+        """What is known of a run.
+
+        Raises:
+            NotApprovedError: nothing.
+            DecisionDamagedError, ProposalError, PlanVersionError: see the classes.
+        """
+        # A run's name may come from outside; one that is no name never becomes part of a path.
+        if RUN_NAME.fullmatch(run) is None or not self._plan_file(run).exists():
+            raise NotApprovedError("Nobody at this hospital has accepted a plan of this run.")
+        verified = self.open(self._plan_file(run))
+        if verified.proposal.run != run:
+            raise DecisionDamagedError("A stored plan is of another run than its name says.")
+        return Approval(verified, self._decision(verified))
+
+    def require(self, run: str) -> VerifiedProposal:
+        """The plan of a run that may be served now.
+
+        Raises:
+            NotApprovedError: not accepted, denied or withdrawn.
+            ExpiredPlanError: its time is over.
+            DecisionDamagedError, ProposalError, PlanVersionError: see the classes.
+        """
+        found = self.get(run)
+        if not found.accepted:
+            raise NotApprovedError("Nobody at this hospital has accepted the plan of this run, or it was withdrawn.")
+        check_dates(found.verified, self._config.policy, now=self._clock())
+        return found.verified
+
+    def all(self) -> list[Approval | FedwardError]:
+        """Every plan this site has decided about, by run; the error where one cannot be read."""
+        found: list[Approval | FedwardError] = []
+        for path in sorted(self._folders.approvals.glob("*.plan")):
+            try:
+                found.append(self.get(path.stem))
+            except FedwardError as error:
+                found.append(error)
+        return found
+
+    def _decision(self, verified: VerifiedProposal) -> Decision | None:
+        path = self._decision_file(verified.proposal.run)
+        if not path.exists():
+            return None
+        try:
+            body = open_sealed("decision", read_limited(path, MAX_PROPOSAL_BYTES), self._identity.public)
+            decision = Decision.from_bytes(body)
+        except (RefusalError, MalformedMessageError) as error:
+            raise DecisionDamagedError("A stored decision is not this site's own.") from error
+        if (decision.plan, decision.run, decision.site) != (
+            verified.hash,
+            verified.proposal.run,
+            self._identity.name,
+        ):
+            raise DecisionDamagedError("A stored decision is about another plan.")
+        return decision
+
+    def _plan_file(self, run: str) -> Path:
+        return self._folders.approvals / f"{run}.plan"
+
+    def _decision_file(self, run: str) -> Path:
+        return self._folders.approvals / f"{run}.decision"

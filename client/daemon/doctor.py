@@ -1,0 +1,245 @@
+"""`fedward client doctor`: everything that could stop a run, looked at before one starts. It changes nothing."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import shutil
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+import fedward
+from fedward.client.daemon.approvals import Approval, Approvals
+from fedward.client.daemon.endpoint import endpoint_of
+from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.keys import certificate_days
+from fedward.client.daemon.rosters import approved_roster
+from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
+from fedward.client.data import check_folder
+from fedward.client.link import open_http
+from fedward.client.models.registry import resolve
+from fedward.errors import FedwardError, NetworkError, PreflightError, ResourceError
+from fedward.privacy.ledger import FileStore, verify
+
+Level = Literal["ok", "warn", "FAIL"]
+MAX_SKEW_SECONDS = 60.0
+WARN_CERTIFICATE_DAYS = 30.0
+CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    name: str
+    level: Level
+    words: str
+    fix: str = ""
+    code: str = ""
+
+
+class DoctorError(PreflightError):
+    """The examination found something that would stop a run."""
+
+    code = "FW-PREFLIGHT-301"
+    default_fix = "Correct what is marked FAIL, then run `fedward client doctor` again."
+
+
+class ClockSkewError(PreflightError):
+    """The clocks of this site and of the coordinator differ."""
+
+    code = "FW-PREFLIGHT-302"
+    default_fix = "Let NTP set the clock of this machine."
+
+
+class DiskError(ResourceError):
+    """The disk of the state folder is full, read-only, or does not sync."""
+
+    code = "FW-RESOURCE-302"
+    default_fix = "Free space on the disk of the state folder; the limit is limits.min_free_disk_mb."
+
+
+class UnreachableError(NetworkError):
+    """The coordinator, its name or the proxy cannot be reached from here."""
+
+    code = "FW-NET-301"
+    default_fix = "Show the network administrators the output of `fedward client ports`."
+
+
+def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]:
+    """Looks at everything, in order; a check that fails does not keep the others from running.
+
+    Args:
+        config: ``client.toml``.
+        offline: leaves out what needs the network.
+    """
+    folders = SiteFolders(config.folder)
+    checks: list[tuple[str, Callable[[], str | Finding]]] = [
+        ("version", lambda: f"fedward {fedward.__version__}"),
+        ("state folder", lambda: _state_folder(folders)),
+        ("disk", lambda: _disk(config, folders)),
+        ("stop file", lambda: _stop_file(folders)),
+        ("keys", lambda: _keys(config, folders)),
+        ("certificate", lambda: _certificate(folders)),
+        ("roster", lambda: _roster(config, folders)),
+        ("approvals", lambda: _approvals(config, folders)),
+        ("base models", lambda: _models(config, folders)),
+        ("ledger", lambda: _ledger(folders)),
+        ("data", lambda: _data(config)),
+    ]
+    if not offline:
+        checks += [("coordinator", lambda: _connect(config)), ("TLS and clock", lambda: _link(config, folders))]
+    for name, check in checks:
+        yield _run(name, check)
+
+
+def _run(name: str, check: Callable[[], str | Finding]) -> Finding:
+    try:
+        found = check()
+    except FedwardError as error:
+        return Finding(name, "FAIL", error.message, error.fix, error.code)
+    return found if isinstance(found, Finding) else Finding(name, "ok", found)
+
+
+def _state_folder(folders: SiteFolders) -> str:
+    folders.make()
+    return f"{folders.root} belongs to this user alone"
+
+
+def _disk(config: ClientConfig, folders: SiteFolders) -> str:
+    free = shutil.disk_usage(folders.root).free // MEBIBYTE
+    if free < config.limits.min_free_disk_mb:
+        raise DiskError(f"The disk of the state folder has {free} MB left.")
+    started = time.monotonic()
+    try:
+        with tempfile.TemporaryFile(dir=folders.root) as file:
+            file.write(b"fedward")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DiskError(f"The disk of the state folder cannot be written ({error.strerror}).") from error
+    return f"{free:,} MB free, fsync in {1000 * (time.monotonic() - started):.0f} ms"
+
+
+def _stop_file(folders: SiteFolders) -> str | Finding:
+    if folders.stop_file.exists():
+        return Finding("stop file", "FAIL", "There is a STOP file.", f"Remove {folders.stop_file} to run again.")
+    return "none"
+
+
+def _keys(config: ClientConfig, folders: SiteFolders) -> str:
+    folders.identity(config.site.name)
+    folders.node_key()
+    folders.journal_key()
+    return "signing, node and journal key are here, for this user alone"
+
+
+def _certificate(folders: SiteFolders) -> str | Finding:
+    days = certificate_days(folders.certificate[0], time.time())
+    words = f"good for {days:.0f} more days"
+    if days <= 0:
+        return Finding("certificate", "FAIL", "It has expired.", "Run `fedward client renew`.")
+    if days < WARN_CERTIFICATE_DAYS:
+        return Finding("certificate", "warn", words, "Run `fedward client renew`.")
+    return words
+
+
+def _roster(config: ClientConfig, folders: SiteFolders) -> str:
+    _, verified = approved_roster(folders, config, folders.identity(config.site.name))
+    return f"approved here, {len(verified.roster.members)} hospitals, {len(verified.approved)} have approved it"
+
+
+def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Finding:
+    known = Approvals(config, folders, folders.identity(config.site.name)).all()
+    for found in known:
+        if isinstance(found, FedwardError):
+            raise found
+    accepted = [found for found in known if isinstance(found, Approval) and found.accepted]
+    if not accepted:
+        return Finding("approvals", "warn", "No plan is accepted.", "See `fedward client approve list`.")
+    return f"{len(accepted)} plans accepted"
+
+
+def _models(config: ClientConfig, folders: SiteFolders) -> str | Finding:
+    approvals = Approvals(config, folders, folders.identity(config.site.name))
+    names = {
+        found.verified.plan.base_model for found in approvals.all() if isinstance(found, Approval) and found.accepted
+    }
+    for name in sorted(names):
+        if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
+            return Finding("base models", "FAIL", f"{name} here is not on this site's list.", "Fetch the right files.")
+    return ", ".join(sorted(names)) or "none needed yet"
+
+
+def _ledger(folders: SiteFolders) -> str:
+    store = FileStore(folders.ledger)
+    if not store.load():
+        return "none yet; the first private run begins it"
+    book = verify(store)
+    return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} spent"
+
+
+def _data(config: ClientConfig) -> str | Finding:
+    report = check_folder(config.data_folder)
+    if report.format != config.tables.format or not report.usable:
+        first = report.problems[0] if report.problems else None
+        words = first.message if first else f"The folder holds {report.format or 'no known format'}."
+        return Finding(
+            "data", "FAIL", words, first.fix if first else "Correct data.*.format.", first.code if first else ""
+        )
+    words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
+    if any(task.eligible < config.policy.min_patients for task in report.tasks):
+        return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
+    if os.access(config.data_folder, os.W_OK):
+        return Finding("data", "warn", f"{words}; this user could write there", "Mount or grant the folder read-only.")
+    return words
+
+
+def _connect(config: ClientConfig) -> str:
+    host, port = config.coordinator.host, config.coordinator.port
+    via = ""
+    if config.coordinator.proxy:
+        url = httpx.URL(config.coordinator.proxy)
+        host, port, via = url.host, url.port or 80, " through the proxy"
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
+            return f"{config.coordinator.url} reached{via}"
+    except socket.gaierror as error:
+        raise UnreachableError(f"The name {host} is not known here.") from error
+    except OSError as error:
+        raise UnreachableError(f"{host}:{port} does not answer.") from error
+
+
+def _link(config: ClientConfig, folders: SiteFolders) -> str:
+    """The coordinator answers 404 to this path; what counts is that TLS stood and what its clock says."""
+    certificate_days(folders.certificate[0], time.time())
+    endpoint = endpoint_of(config, folders)
+    try:
+        with open_http(endpoint, config.link_limits) as http:
+            answer = http.get(f"https://{endpoint.address}/")
+    except (httpx.HTTPError, ssl.SSLError) as error:
+        raise UnreachableError(
+            "TLS with the coordinator failed.", fix="Compare its fingerprint; it may present another certificate."
+        ) from error
+    moment = email.utils.parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
+    skew = 0.0 if moment is None else abs(moment.timestamp() - time.time())
+    if skew > MAX_SKEW_SECONDS:
+        raise ClockSkewError(f"The clocks here and at the coordinator differ by {skew:.0f} s.")
+    return f"both certificates accepted, clocks within {max(1.0, skew):.0f} s"
+
+
+def firewall_rows(config: ClientConfig) -> list[tuple[str, str, str, str]]:
+    """Direction, from, to and purpose of every connection: one, and none inbound."""
+    target = f"{config.coordinator.host}:{config.coordinator.port}/tcp"
+    if config.coordinator.proxy:
+        url = httpx.URL(config.coordinator.proxy)
+        via = f"{url.host}:{url.port or 80}/tcp, CONNECT {config.coordinator.host}:{config.coordinator.port}"
+        return [("outbound", "this machine", via, "TLS to the coordinator, through the proxy")]
+    return [("outbound", "this machine", target, "TLS to the coordinator, both sides with certificates")]

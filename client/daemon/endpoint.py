@@ -1,0 +1,17 @@
+"""The coordinator, as this site reaches it."""
+
+from __future__ import annotations
+
+from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.settings import ClientConfig
+from fedward.client.link import Endpoint
+
+
+def endpoint_of(config: ClientConfig, folders: SiteFolders) -> Endpoint:
+    """Address, pinned CA, this site's certificate and the proxy of this connection."""
+    return Endpoint(
+        config.coordinator.address,
+        root_certificates=folders.ca.read_bytes(),
+        client_certificate=folders.certificate,
+        proxy=config.coordinator.proxy,
+    )

@@ -1,0 +1,159 @@
+"""A site's private keys: made here, once, and never sent anywhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedward.agreements.enrolment import (
+    EnrolmentAnswer,
+    EnrolmentError,
+    EnrolmentRequest,
+    open_answer,
+    open_request,
+    read_answer,
+    same_fingerprint,
+    seal_request,
+)
+from fedward.client.daemon.folders import NotEnrolledError, SiteFolders
+from fedward.keyfiles import KeyExistsError, read_secret, replace_private, write_new_secret
+from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.kdf import secagg_hash
+
+_PENDING = "enrolment.cbor"
+_CODE_KEY = "enrolment.key"
+_NEW_TLS_KEY = "tls.next"
+
+
+def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
+    """Makes the keys of a site and returns its request for admission.
+
+    Raises:
+        KeyExistsError: the site has keys already; see ``docs/hospital.md`` about lost keys.
+        StateFolderError: they cannot be written.
+    """
+    folders.make()
+    if (folders.keys / "identity.key").exists() and not (folders.keys / _CODE_KEY).exists():
+        raise KeyExistsError("This site is enrolled already.", fix="Use `fedward client renew` for a new certificate.")
+    for name in ("identity.key", "journal.key"):
+        if not (folders.keys / name).exists():
+            write_new_secret(folders.keys / name, os.urandom(32))
+    if not (folders.keys / "node.key").exists():
+        write_new_secret(folders.keys / "node.key", _new_pem())
+    replace_private(folders.keys / _CODE_KEY, code_key)
+    return _request(folders, site, code_key)
+
+
+def renew(folders: SiteFolders, site: str) -> bytes:
+    """Makes a new TLS key and returns a request for its certificate; the old pair serves until the answer is here.
+
+    Raises:
+        NotEnrolledError: this site was never admitted.
+    """
+    if not folders.pin.exists():
+        raise NotEnrolledError("This site was never admitted.")
+    return _request(folders, site, b"")
+
+
+def join(folders: SiteFolders, site: str, data: bytes, *, spoken: str) -> EnrolmentAnswer:
+    """Takes the coordinator's answer: pins its key at the first one, installs certificate and CA.
+
+    Args:
+        folders: of the site.
+        site: its name.
+        data: the answer file.
+        spoken: the coordinator's fingerprint, as its operator read it out.
+
+    Raises:
+        EnrolmentError: another site's, altered, from another coordinator, or for keys that are not here.
+        NotEnrolledError: nothing was asked.
+    """
+    pending = folders.keys / _PENDING
+    if not pending.exists():
+        raise NotEnrolledError("This site has not asked to be admitted.")
+    code_file = folders.keys / _CODE_KEY
+    key = read_secret(code_file) if code_file.exists() else b""
+    pinned = b"" if key else pinned_coordinator(folders).coordinator
+    answer = open_answer(data, key=key, coordinator=pinned)
+    if answer.site != site or answer.request != request_hash(pending.read_bytes()):
+        raise EnrolmentError("The answer is to another request.", fix="Send the last request, or enrol again.")
+    if not same_fingerprint(fingerprint(answer.coordinator), spoken):
+        raise EnrolmentError("The coordinator has another fingerprint than the one that was read out.")
+    _install(folders, answer)
+    replace_private(folders.pin, data)
+    for path in (pending, code_file):
+        path.unlink(missing_ok=True)
+    return answer
+
+
+def pinned_coordinator(folders: SiteFolders) -> EnrolmentAnswer:
+    """Whom this site has joined, from its own file; raises :class:`NotEnrolledError`, :class:`EnrolmentError`."""
+    if not folders.pin.exists():
+        raise NotEnrolledError("This site has joined no federation.")
+    return read_answer(read_secret(folders.pin))[0]
+
+
+def request_hash(data: bytes) -> bytes:
+    """What an answer names; raises :class:`EnrolmentError`."""
+    return secagg_hash("enrolment-request", open_request(data)[1].sealed)
+
+
+def _request(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
+    identity = Identity.from_file(site, folders.keys / "identity.key")
+    tls = ec.generate_private_key(ec.SECP384R1())
+    replace_private(folders.keys / _NEW_TLS_KEY, _pem(tls))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(tls, hashes.SHA384())
+    request = EnrolmentRequest(
+        site=site,
+        identity=identity.public,
+        node_key=folders.node_key()
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
+        csr=csr.public_bytes(serialization.Encoding.DER),
+        made=int(time.time()),
+    )
+    sealed = seal_request(request, identity, code_key)
+    replace_private(folders.keys / _PENDING, sealed)
+    return sealed
+
+
+def _install(folders: SiteFolders, answer: EnrolmentAnswer) -> None:
+    """Puts key and certificate in place together: the pair is checked before the old one is replaced."""
+    key_file = folders.keys / _NEW_TLS_KEY
+    private = serialization.load_pem_private_key(read_secret(key_file), password=None)
+    try:
+        certificate = x509.load_pem_x509_certificate(answer.certificate)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(answer.ca))
+        matches = certificate.public_key() == private.public_key()
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise EnrolmentError("The certificate in the answer is not one of its CA.") from error
+    if not matches:
+        raise EnrolmentError("The certificate in the answer is for another key.")
+    replace_private(folders.ca, answer.ca)
+    replace_private(folders.certificate[0], answer.certificate)
+    replace_private(folders.certificate[1], read_secret(key_file))
+    key_file.unlink()
+
+
+def certificate_days(path: Path, now: float) -> float:
+    """Days until a certificate ends; raises :class:`NotEnrolledError`."""
+    if not path.exists():
+        raise NotEnrolledError("This site has no certificate.")
+    return (x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp() - now) / 86_400
+
+
+def _new_pem() -> bytes:
+    return _pem(ec.generate_private_key(ec.SECP384R1()))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

@@ -1,0 +1,134 @@
+"""Whether a plan is within the hospital's own limits. Nothing a plan says about itself is believed.
+
+Epsilon is computed here from the plan's noise, at the site's delta, by the same accountant that charges the
+ledger; the epsilon that the plan was calibrated for plays no part.
+"""
+
+from __future__ import annotations
+
+from fedward.agreements.proposal import VerifiedProposal
+from fedward.client.accounting import run_evaluation_events, run_training_events
+from fedward.client.code import code_hash
+from fedward.client.daemon.settings import ClientConfig, PolicySection
+from fedward.errors import PolicyError, VersionError
+from fedward.plan import Plan
+from fedward.privacy.accounting import epsilon
+
+DAY_SECONDS = 86_400
+
+
+class ExpiredPlanError(PolicyError):
+    """A plan has expired, or is valid for longer than this site allows."""
+
+    code = "FW-POLICY-301"
+    default_fix = "Ask the coordinator to sign the plan again, for a time within policy.max_plan_days."
+
+
+class BaseModelRefusedError(PolicyError):
+    """A plan trains a base model that is not on this site's list."""
+
+    code = "FW-POLICY-302"
+    default_fix = "Add the model's hash to policy.allowed_base_models if this site has agreed to it."
+
+
+class NonPrivatePlanError(PolicyError):
+    """A plan has no differential privacy, or releases exact statistics."""
+
+    code = "FW-POLICY-303"
+    default_fix = "Ask for a plan with privacy; only synthetic data may set policy.unsafe_non_private."
+
+
+class RunEpsilonError(PolicyError):
+    """A run costs more epsilon than this site allows for one run."""
+
+    code = "FW-POLICY-304"
+    default_fix = "Ask for fewer rounds or more noise; the limit is policy.max_epsilon_per_run."
+
+
+class LaxDeltaError(PolicyError):
+    """A plan's delta is larger than this site's."""
+
+    code = "FW-POLICY-305"
+    default_fix = "Ask for a plan with a delta of at most policy.delta."
+
+
+class TooFewPatientsError(PolicyError):
+    """This site has fewer training patients than its own policy asks for."""
+
+    code = "FW-POLICY-306"
+    default_fix = "Export more patients, or lower policy.min_patients after a decision of this hospital."
+
+
+class SmallCohortError(PolicyError):
+    """The roster lets rounds run with fewer hospitals than this site allows."""
+
+    code = "FW-POLICY-307"
+    default_fix = "Ask for a roster with a larger smallest cohort; the limit is policy.min_cohort."
+
+
+class OtherCodeError(VersionError):
+    """A plan was signed for other client code than is installed here."""
+
+    code = "FW-VERSION-302"
+    default_fix = "Install the same release of fedward at the coordinator and all hospitals, and sign the plan again."
+
+
+def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
+    """Applies every limit that needs no patient data.
+
+    Raises:
+        ExpiredPlanError, BaseModelRefusedError, NonPrivatePlanError, RunEpsilonError, LaxDeltaError, OtherCodeError:
+            the first limit that the plan breaks.
+    """
+    proposal, plan, policy = verified.proposal, verified.plan, config.policy
+    check_dates(verified, policy, now=now)
+    if proposal.terms.code_hash != code_hash():
+        raise OtherCodeError("The plan was signed for other client code than is installed here.")
+    if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
+        raise BaseModelRefusedError("The plan's base model is not on this site's list.")
+    _check_privacy(plan, policy)
+
+
+def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float) -> None:
+    """Raises :class:`ExpiredPlanError`."""
+    proposal = verified.proposal
+    if proposal.expires < now:
+        raise ExpiredPlanError("The plan has expired.")
+    if proposal.expires - now > (policy.max_plan_days + 1) * DAY_SECONDS:
+        raise ExpiredPlanError("The plan is valid for longer than this site allows.")
+
+
+def check_patients(count: int, policy: PolicySection) -> None:
+    """Raises :class:`TooFewPatientsError`; the message names no number."""
+    if count < policy.min_patients:
+        raise TooFewPatientsError("This site has fewer training patients than its policy asks for.")
+
+
+def check_cohort(min_cohort: int, policy: PolicySection) -> None:
+    """Raises :class:`SmallCohortError` for a roster whose smallest cohort is too small."""
+    if min_cohort < policy.min_cohort:
+        raise SmallCohortError(f"The roster allows rounds of {min_cohort} hospitals, this site of {policy.min_cohort}.")
+
+
+def run_epsilon(plan: Plan, delta: float) -> float:
+    """What the run costs its most exposed patient at ``delta``; infinite without privacy."""
+    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
+        return float("inf")
+    prices = [
+        epsilon(events, delta).epsilon for events in (run_training_events(plan), run_evaluation_events(plan)) if events
+    ]
+    return max(prices, default=0.0)
+
+
+def _check_privacy(plan: Plan, policy: PolicySection) -> None:
+    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
+        if not policy.unsafe_non_private:
+            raise NonPrivatePlanError("The plan has no differential privacy, or releases exact statistics.")
+        return
+    if plan.privacy.delta > policy.delta:
+        raise LaxDeltaError("The plan's delta is larger than this site's.")
+    spent = run_epsilon(plan, policy.delta)
+    if spent > policy.max_epsilon_per_run:
+        raise RunEpsilonError(
+            f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run."
+        )

@@ -1,0 +1,149 @@
+"""``client.toml``: the one file a hospital's administrator writes. It holds no secret."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from fedward.client.link import Limits
+from fedward.config import Section, load_toml
+
+MEBIBYTE = 1024**2
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+AbsolutePath = Annotated[str, Field(pattern=r"^/")]
+
+
+class SiteSection(Section):
+    """Who this is. ``state_dir`` holds keys, approvals, ledger and journals; it must survive a reinstallation."""
+
+    name: SiteName
+    state_dir: AbsolutePath
+
+
+class CoordinatorSection(Section):
+    """The only machine this site ever calls. ``proxy`` is for this connection alone; the environment is not asked."""
+
+    url: str
+    proxy: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_https(cls, url: str) -> str:
+        parts = urlsplit(url)
+        try:
+            complete = parts.scheme == "https" and parts.hostname and parts.port
+        except ValueError:
+            complete = None
+        if not complete or parts.path not in ("", "/") or parts.username or parts.query:
+            raise ValueError("write https://HOST:PORT and nothing else")
+        return url
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_proxy(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme != "http" or not urlsplit(url).hostname):
+            raise ValueError("write http://HOST:PORT")
+        return url
+
+    @property
+    def host(self) -> str:
+        """Name or address of the coordinator."""
+        return str(urlsplit(self.url).hostname)
+
+    @property
+    def port(self) -> int:
+        """Its TCP port."""
+        return int(urlsplit(self.url).port or 0)
+
+    @property
+    def address(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        return urlsplit(self.url).netloc
+
+
+class DataSection(Section):
+    """One folder of clinical tables, which is only read."""
+
+    path: AbsolutePath
+    format: Literal["mimic-iii", "eicu"]
+
+
+class PolicySection(Section):
+    """The hospital's own limits. A plan can only be stricter; nothing a coordinator sends changes them.
+
+    Attributes:
+        min_patients: fewest training patients with which this site takes part.
+        max_epsilon_per_run: largest epsilon of one run, as this site's accountant computes it at ``delta``.
+        max_epsilon_lifetime: cap of the ledger, over all runs.
+        delta: at which every epsilon of this site is stated; fixed once the ledger exists.
+        min_cohort: fewest hospitals in a round.
+        max_plan_days: longest validity of a plan that is accepted.
+        approval: each run is approved by a person; there is no other mode.
+        allowed_base_models: ``sha256:...`` of each base model that may be trained.
+        unsafe_non_private: lets plans without differential privacy pass. For synthetic data only.
+    """
+
+    min_patients: Annotated[int, Field(ge=1)]
+    max_epsilon_per_run: Annotated[float, Field(gt=0)]
+    max_epsilon_lifetime: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    min_cohort: Annotated[int, Field(ge=3)] = 3
+    max_plan_days: Annotated[int, Field(ge=1, le=366)] = 90
+    approval: Literal["manual"] = "manual"
+    allowed_base_models: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]]
+    unsafe_non_private: bool = False
+
+    @model_validator(mode="after")
+    def _lifetime_covers_a_run(self) -> Self:
+        if self.max_epsilon_per_run > self.max_epsilon_lifetime:
+            raise ValueError("max_epsilon_per_run is larger than max_epsilon_lifetime")
+        return self
+
+
+class LimitsSection(Section):
+    """What the daemon may use of this machine, and what it accepts from the coordinator. No guarantee depends on it."""
+
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    microbatch: Annotated[int, Field(ge=1)] = 64
+    message_mb: Annotated[int, Field(ge=1, le=16 * 1024)] = 1024
+    patience_seconds: Annotated[float, Field(gt=0)] = 120.0
+    min_free_disk_mb: Annotated[int, Field(ge=1)] = 1024
+
+
+class ClientConfig(Section):
+    """The whole file; `deploy/client.toml` is a complete example."""
+
+    site: SiteSection
+    coordinator: CoordinatorSection
+    data: Annotated[dict[str, DataSection], Field(min_length=1, max_length=1)]
+    policy: PolicySection
+    limits: LimitsSection = LimitsSection()
+
+    @cached_property
+    def folder(self) -> Path:
+        """The state folder."""
+        return Path(self.site.state_dir)
+
+    @property
+    def tables(self) -> DataSection:
+        """The one data set of this site."""
+        return next(iter(self.data.values()))
+
+    @property
+    def data_folder(self) -> Path:
+        """Where its tables lie."""
+        return Path(self.tables.path)
+
+    @property
+    def link_limits(self) -> Limits:
+        """Limits of the link, in the form the node takes."""
+        return Limits(message_bytes=self.limits.message_mb * MEBIBYTE, patience_seconds=self.limits.patience_seconds)
+
+
+def load_client_config(path: Path) -> ClientConfig:
+    """Reads ``client.toml``. Raises :class:`ConfigError`, :class:`UnknownKeyError`."""
+    return load_toml(path, ClientConfig)

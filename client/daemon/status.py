@@ -1,0 +1,79 @@
+"""What the daemon says about itself in ``status.json``, for `fedward client status`: states and counts, no data."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedward.client.daemon.folders import SiteFolders
+from fedward.keyfiles import replace_private
+
+WRITE_SECONDS = 1.0
+
+
+class Status:
+    """Kept in memory and written at most once a second, and at every change of state.
+
+    Args:
+        path: the file.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock, self._lock = path, clock, threading.Lock()
+        self._written = 0.0
+        self._said: dict[str, Any] = {
+            "pid": os.getpid(),
+            "since": int(clock()),
+            "state": "starting",
+            "node": None,
+            "run": "",
+            "leg": "",
+            "seen": int(clock()),
+        }
+
+    def state(self, word: str) -> None:
+        """Notes a change: starting, connecting, online, stopped."""
+        self._note(True, state=word)
+
+    def online(self, node: int) -> None:
+        """Notes that the coordinator has let this site in."""
+        self._note(True, state="online", node=node)
+
+    def leg(self, run: str, leg: str) -> None:
+        """Notes what is being answered."""
+        self._note(False, run=run, leg=leg)
+
+    def _note(self, at_once: bool, **changes: object) -> None:
+        with self._lock:
+            self._said.update(changes, seen=int(self._clock()))
+            if at_once or self._clock() - self._written >= WRITE_SECONDS:
+                replace_private(self._path, json.dumps(self._said, sort_keys=True).encode())
+                self._written = self._clock()
+
+
+def read_status(folders: SiteFolders) -> dict[str, Any]:
+    """What the daemon last said, and whether its process is there."""
+    said: dict[str, Any] = {"state": "never started", "pid": None}
+    try:
+        said = json.loads(folders.status_file.read_bytes())
+    except (OSError, ValueError):
+        return {**said, "running": False, "stop_file": folders.stop_file.exists()}
+    running = said["state"] != "stopped" and process_runs(int(said["pid"]))
+    return {**said, "running": running, "stop_file": folders.stop_file.exists()}
+
+
+def process_runs(pid: int) -> bool:
+    """Whether a process of this id exists, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,205 @@
+"""Enrolment: how a hospital's keys reach the coordinator, and a certificate comes back, without a server to attack.
+
+A one-time code, handed over by telephone or letter, authenticates both directions: each document carries
+an HMAC-SHA256 (RFC 2104) under a key made from it. The keys in the request sign it as well, and people
+compare its fingerprint, so a stolen code alone admits nobody. Renewals are signed by the key on record.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from fedward.errors import AuthenticationError
+from fedward.messages import MalformedMessageError
+from fedward.privacy.secagg.identity import Envelope, Identity, fingerprint, open_sealed
+from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.privacy.secagg.refusals import RefusalError
+from fedward.privacy.secagg.schema import Bytes, Digest, Message, Site, Text, Uint
+
+CODE_BYTES = 20
+_GROUP = 4
+_TYPE_AGAIN = "Type it again as it was read out."
+
+
+class EnrolmentError(AuthenticationError):
+    """An enrolment document is malformed, altered, or made with another code."""
+
+    code = "FW-AUTH-303"
+    default_fix = "Compare fingerprints by telephone; if they differ, ask for a new code and enrol again."
+
+
+@dataclass(frozen=True)
+class EnrolmentRequest(Message):
+    """What a site asks to be admitted with. Only public keys.
+
+    Attributes:
+        site: name the site was invited under.
+        identity: Ed25519 public key.
+        node_key: P-384 public key of its Flower node, DER.
+        csr: certificate signing request for its TLS client certificate, DER (RFC 2986).
+        made: seconds since 1970.
+    """
+
+    LIMIT = 16 * 1024
+
+    site: Site
+    identity: Annotated[bytes, Bytes(32, 32)]
+    node_key: Annotated[bytes, Bytes(64, 512)]
+    csr: Annotated[bytes, Bytes(64, 8192)]
+    made: Annotated[int, Uint()]
+
+
+@dataclass(frozen=True)
+class EnrolmentAnswer(Message):
+    """What the coordinator answers: whom the site has to do with, and its certificate.
+
+    Attributes:
+        federation: name of the federation.
+        site: the site it is for.
+        request: hash of the request it answers.
+        coordinator: Ed25519 public key of the coordinator, which the site pins.
+        certificate: TLS client certificate, PEM.
+        ca: CA certificate of the coordinator's server, PEM.
+    """
+
+    LIMIT = 64 * 1024
+
+    federation: Annotated[str, Text(64)]
+    site: Site
+    request: Digest
+    coordinator: Annotated[bytes, Bytes(32, 32)]
+    certificate: Annotated[bytes, Bytes(1, 16 * 1024)]
+    ca: Annotated[bytes, Bytes(1, 16 * 1024)]
+
+
+@dataclass(frozen=True)
+class Proven(Message):
+    """A sealed document and the HMAC of its bytes under the code's key; empty where no code was used."""
+
+    LIMIT = 128 * 1024
+
+    sealed: Annotated[bytes, Bytes(1, 96 * 1024)]
+    proof: Annotated[bytes, Bytes(0, 32)]
+
+
+def new_code() -> str:
+    """A fresh one-time code: 160 random bits in groups that can be read out."""
+    text = base64.b32encode(secrets.token_bytes(CODE_BYTES)).decode("ascii")
+    return "-".join(text[i : i + _GROUP] for i in range(0, len(text), _GROUP))
+
+
+def code_key(code: str) -> bytes:
+    """The key made from a code; case, spaces and dashes do not matter. The code has 160 bits, so a hash suffices.
+
+    Raises:
+        EnrolmentError: it is no such code.
+    """
+    compact = "".join(code.upper().replace("-", "").split())
+    try:
+        raw = base64.b32decode(compact)
+    except ValueError as error:
+        raise EnrolmentError(
+            "The one-time code has a mistake in it.", fix="Type it again as it was read out."
+        ) from error
+    if len(raw) != CODE_BYTES:
+        raise EnrolmentError("The one-time code is not complete.", fix="Type it again as it was read out.")
+    return secagg_hash("invite-code", raw)
+
+
+def seal_request(request: EnrolmentRequest, identity: Identity, key: bytes = b"") -> bytes:
+    """The request as a file: signed by the key it names, and proven with the code's key unless it is a renewal."""
+    return _seal("enrolment", request, identity, key)
+
+
+def open_request(data: bytes) -> tuple[EnrolmentRequest, Proven]:
+    """Reads a request and checks the signature by its own key; whose key that is, the caller has to find out.
+
+    Raises:
+        EnrolmentError: malformed, or not signed by the key it names.
+    """
+    try:
+        outer = Proven.from_bytes(data)
+        request = EnrolmentRequest.from_bytes(Envelope.from_bytes(outer.sealed).body)
+    except MalformedMessageError as error:
+        raise EnrolmentError("The file is not an enrolment request.") from error
+    _check_signature("enrolment", outer.sealed, request.identity)
+    return request, outer
+
+
+def request_fingerprint(data: bytes) -> str:
+    """What people compare by telephone: covers every key in the request. Raises :class:`EnrolmentError`."""
+    return fingerprint(open_request(data)[1].sealed)
+
+
+def seal_answer(answer: EnrolmentAnswer, identity: Identity, key: bytes = b"") -> bytes:
+    """The answer as a file, signed by the coordinator and proven like the request it answers."""
+    return _seal("enrolment-answer", answer, identity, key)
+
+
+def read_answer(data: bytes) -> tuple[EnrolmentAnswer, Proven]:
+    """Reads an answer and checks the signature by its own key; whose key that is, :func:`open_answer` finds out.
+
+    Raises:
+        EnrolmentError: malformed, or not signed by the key it names.
+    """
+    try:
+        outer = Proven.from_bytes(data)
+        answer = EnrolmentAnswer.from_bytes(Envelope.from_bytes(outer.sealed).body)
+    except MalformedMessageError as error:
+        raise EnrolmentError("The file is not an answer to an enrolment.") from error
+    _check_signature("enrolment-answer", outer.sealed, answer.coordinator)
+    return answer, outer
+
+
+def open_answer(data: bytes, *, key: bytes = b"", coordinator: bytes = b"") -> EnrolmentAnswer:
+    """Reads an answer and checks where it comes from.
+
+    Args:
+        data: the file.
+        key: the code's key, at a first enrolment.
+        coordinator: the pinned key, at a renewal. One of the two is needed.
+
+    Raises:
+        EnrolmentError: malformed, or neither the code nor the pinned key stands behind it.
+    """
+    answer, outer = read_answer(data)
+    if not coordinator:
+        check_proof(outer, key)
+    elif answer.coordinator != coordinator:
+        raise EnrolmentError("The answer comes from another coordinator than the pinned one.")
+    return answer
+
+
+def check_proof(outer: Proven, key: bytes) -> None:
+    """Raises :class:`EnrolmentError` unless the document was made with the code of ``key``."""
+    if not key or not hmac.compare_digest(_proof(key, outer.sealed), outer.proof):
+        raise EnrolmentError("The document was not made with the one-time code.")
+
+
+def same_fingerprint(shown: str, spoken: str) -> bool:
+    """Whether two fingerprints are one; spaces and case do not matter."""
+    return hmac.compare_digest(_compact(shown), _compact(spoken))
+
+
+def _compact(text: str) -> bytes:
+    return "".join(text.lower().split()).encode()
+
+
+def _seal(kind: str, message: Message, identity: Identity, key: bytes) -> bytes:
+    sealed = identity.seal(kind, message)
+    return Proven(sealed, _proof(key, sealed) if key else b"").to_bytes()
+
+
+def _proof(key: bytes, sealed: bytes) -> bytes:
+    return hmac.digest(key, sealed, "sha256")
+
+
+def _check_signature(kind: str, sealed: bytes, public: bytes) -> None:
+    try:
+        open_sealed(kind, sealed, public)
+    except RefusalError as error:
+        raise EnrolmentError("The signature of an enrolment document does not verify.") from error

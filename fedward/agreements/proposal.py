@@ -1,0 +1,133 @@
+"""A signed plan: everything a hospital is asked to agree to for one run, and nothing that it cannot check.
+
+The coordinator signs it; each hospital approves it by the hash of its bytes. What is pinned here is
+pinned again by the roster and by every manifest of the run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import ValidationError
+
+from fedward.errors import AuthenticationError, VersionError
+from fedward.messages import MalformedMessageError
+from fedward.plan import Plan
+from fedward.privacy.secagg.identity import Identity, fingerprint, open_sealed
+from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.privacy.secagg.refusals import RefusalError
+from fedward.privacy.secagg.schema import Bytes, Digest, Message, Nested, Text, Uint
+
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MAX_PROPOSAL_BYTES = 128 * 1024
+
+
+class ProposalError(AuthenticationError):
+    """A plan file is malformed, or not signed by the coordinator that this site has pinned."""
+
+    code = "FW-AUTH-304"
+    default_fix = "Ask the coordinator for the plan file again and compare its fingerprint by telephone."
+
+
+class PlanVersionError(VersionError):
+    """A plan was written by another version of fedward, which prices or trains it differently."""
+
+    code = "FW-VERSION-301"
+
+
+@dataclass(frozen=True)
+class PlanTerms(Message):
+    """A plan and the hashes of what it runs on.
+
+    Attributes:
+        plan: the plan as JSON.
+        plan_hash: :meth:`Plan.hash` of it.
+        base_model_hash: of the base model's files.
+        adapter_layout_hash: of the trained tensors.
+        initial_adapter_hash: of the adapter it starts from.
+        code_hash: of the code that runs at a hospital.
+        parameters: number of trained parameters.
+    """
+
+    plan: Annotated[bytes, Bytes(2, 64 * 1024)]
+    plan_hash: Digest
+    base_model_hash: Digest
+    adapter_layout_hash: Digest
+    initial_adapter_hash: Digest
+    code_hash: Digest
+    parameters: Annotated[int, Uint(2**40)]
+
+    def read(self) -> Plan:
+        """The plan.
+
+        Raises:
+            PlanVersionError: it has other keys than this version knows, or another hash than it names.
+        """
+        try:
+            plan = Plan.model_validate_json(self.plan)
+        except ValidationError as error:
+            raise PlanVersionError("The plan cannot be read by this version of fedward.") from error
+        if (plan.hash(), bytes.fromhex(plan.base_model_sha256)) != (self.plan_hash, self.base_model_hash):
+            raise PlanVersionError("The plan means something else to this version of fedward.")
+        return plan
+
+
+@dataclass(frozen=True)
+class Proposal(Message):
+    """One run that hospitals are asked to approve.
+
+    Attributes:
+        federation: whose run it is.
+        run: name of the run, never used twice.
+        terms: the plan.
+        made: when it was signed, seconds since 1970.
+        expires: after this moment no hospital answers for it.
+    """
+
+    LIMIT = MAX_PROPOSAL_BYTES
+
+    federation: Annotated[str, Text(64)]
+    run: Annotated[str, Text(63, RUN_NAME)]
+    terms: Annotated[PlanTerms, Nested(PlanTerms)]
+    made: Annotated[int, Uint()]
+    expires: Annotated[int, Uint()]
+
+
+@dataclass(frozen=True)
+class VerifiedProposal:
+    """A proposal whose signature has been checked, with the plan in it and the hash that approvals name."""
+
+    proposal: Proposal
+    plan: Plan
+    hash: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash, for people."""
+        return fingerprint(self.hash)
+
+
+def sign_proposal(proposal: Proposal, coordinator: Identity) -> bytes:
+    """The plan file."""
+    return coordinator.seal("plan", proposal)
+
+
+def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
+    """Checks a plan file against the coordinator's public key.
+
+    Raises:
+        ProposalError: not its signature, or not a proposal.
+        PlanVersionError: see :meth:`PlanTerms.read`.
+    """
+    if len(sealed) > MAX_PROPOSAL_BYTES:
+        raise ProposalError("The plan file is too large.")
+    try:
+        body = open_sealed("plan", sealed, coordinator)
+        proposal = Proposal.from_bytes(body)
+    except MalformedMessageError as error:
+        raise ProposalError("The file is not a signed plan.") from error
+    except RefusalError as error:
+        raise ProposalError("The plan is not signed by the coordinator of this site.") from error
+    return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body))

@@ -1,0 +1,32 @@
+"""The unsigned terms in a plan folder: what `fedward plan new` computes and `fedward plan sign` signs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedward.agreements.proposal import PlanTerms, ProposalError
+from fedward.keyfiles import read_limited
+from fedward.messages import MalformedMessageError
+
+TERMS_FILE = "terms.cbor"
+_MAX_BYTES = 128 * 1024
+
+
+def write_terms(terms: PlanTerms, folder: Path) -> None:
+    """Writes the terms into ``folder``."""
+    (folder / TERMS_FILE).write_bytes(terms.to_bytes())
+
+
+def read_terms(folder: Path) -> PlanTerms:
+    """Reads them again and checks that the plan is the one they name.
+
+    Raises:
+        ProposalError: there are none, or they are malformed.
+        PlanVersionError: the plan was written by another version.
+    """
+    try:
+        terms = PlanTerms.from_bytes(read_limited(folder / TERMS_FILE, _MAX_BYTES))
+    except MalformedMessageError as error:
+        raise ProposalError("The terms of the plan folder cannot be read.") from error
+    terms.read()
+    return terms

@@ -1,0 +1,124 @@
+"""Files and folders that nobody but their owner may read: private keys, one-time codes, state.
+
+A file is born with its mode, so there is no moment in which others can open it, and a secret is refused
+when it is read if its mode has been widened since.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedward.errors import AuthenticationError, OutputExistsError, ResourceError
+
+MAX_SECRET_BYTES = 64 * 1024
+
+
+class KeyFileError(AuthenticationError):
+    """A secret file is missing, too large, or can be read by other users."""
+
+    code = "FW-AUTH-301"
+    default_fix = "Make the file readable by its owner only (chmod 600); if others may have read it, replace the key."
+
+
+class StateFolderError(ResourceError):
+    """A state folder or a file in it cannot be made, written or read."""
+
+    code = "FW-RESOURCE-301"
+    default_fix = "Make the state folder on a local disk with free space, owned by the user that runs fedward."
+
+
+class KeyExistsError(OutputExistsError):
+    """A key would have been written over."""
+
+    code = "FW-CONFIG-301"
+    default_fix = "Move the old file away first; fedward never replaces a private key by itself."
+
+
+def private_folder(path: Path) -> Path:
+    """Makes ``path`` with mode 0700, or checks that it belongs to this user alone; returns it.
+
+    Raises:
+        StateFolderError: it cannot be made, or other users may enter it.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise StateFolderError(f"The folder {path} cannot be used ({error.strerror}).") from error
+    if mode & 0o077:
+        raise StateFolderError(f"The folder {path} is open to other users.", fix=f"Run: chmod 700 {path}")
+    return path
+
+
+def write_new_secret(path: Path, data: bytes) -> None:
+    """Writes a secret that did not exist, with mode 0600, and syncs it.
+
+    Raises:
+        KeyExistsError: the file exists.
+        StateFolderError: it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise KeyExistsError(f"The file {path.name} exists already.") from error
+    except OSError as error:
+        raise StateFolderError(f"The file {path} cannot be written ({error.strerror}).") from error
+    _fill(descriptor, data)
+
+
+def replace_private(path: Path, data: bytes) -> None:
+    """Replaces a file of mode 0600 as a whole: a crash leaves the old bytes or the new ones.
+
+    Raises:
+        StateFolderError: it cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        _fill(descriptor, data)
+        part.replace(path)
+    except OSError as error:
+        raise StateFolderError(f"The file {path} cannot be written ({error.strerror}).") from error
+
+
+def read_secret(path: Path) -> bytes:
+    """Reads a secret file.
+
+    Raises:
+        KeyFileError: see the class.
+    """
+    try:
+        mode, size = path.stat().st_mode, path.stat().st_size
+        data = path.read_bytes() if size <= MAX_SECRET_BYTES else b""
+    except OSError as error:
+        raise KeyFileError(f"The secret file {path} cannot be read ({error.strerror}).") from error
+    if size > MAX_SECRET_BYTES:
+        raise KeyFileError(f"The secret file {path} is too large to be a key.")
+    if os.name == "posix" and mode & 0o077:
+        raise KeyFileError(f"The secret file {path} can be read by other users.")
+    return data
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """Reads a file of at most ``most`` bytes that somebody handed over.
+
+    Raises:
+        StateFolderError: it cannot be read, or is larger.
+    """
+    try:
+        size = path.stat().st_size
+        if size <= most:
+            return path.read_bytes()
+    except OSError as error:
+        raise StateFolderError(
+            f"The file {path} cannot be read ({error.strerror}).", fix="Give the path of an existing file."
+        ) from error
+    raise StateFolderError(f"The file {path} is larger than {most} bytes.", fix="Ask its sender for the right file.")
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

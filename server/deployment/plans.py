@@ -1,0 +1,161 @@
+"""Plan folders at the coordinator: checked against their adapter, signed, and turned into the roster's pins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedward.adapter import adapter_hash
+from fedward.agreements.proposal import (
+    RUN_NAME,
+    PlanTerms,
+    Proposal,
+    VerifiedProposal,
+    open_proposal,
+    sign_proposal,
+)
+from fedward.agreements.terms_file import read_terms
+from fedward.config import load_toml
+from fedward.errors import ConfigError, IntegrityError
+from fedward.keyfiles import read_limited
+from fedward.plan import Plan
+from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, default_colluders, publish
+from fedward.server.deployment.sites import SiteRecord
+from fedward.server.main import read_vector
+
+PLAN_FILE = "plan.toml"
+START_FILE = "start.safetensors"
+SIGNED_FILE = "plan.fedward"
+MAX_FILE_BYTES = 256 * 1024
+DAY_SECONDS = 86_400
+
+
+class PlanFolderError(IntegrityError):
+    """The files of a plan folder do not belong together."""
+
+    code = "FW-INTEGRITY-312"
+    default_fix = "Make the folder again with `fedward plan new`; do not edit what it wrote."
+
+
+class PlanUnsignedError(ConfigError):
+    """A plan folder holds no signed plan yet."""
+
+    code = "FW-CONFIG-311"
+    default_fix = "Sign it with `fedward plan sign` on the coordinator."
+
+
+class RunNameError(ConfigError):
+    """A run's name is not possible, was used before, or no run has it."""
+
+    code = "FW-CONFIG-312"
+    default_fix = "See `fedward server run list`; sign the plan under a name that was never used."
+
+
+def sign_folder(
+    folder: Path, *, run: str, federation: str, identity: Identity, days: int, now: float | None = None
+) -> VerifiedProposal:
+    """Signs the plan in ``folder`` for one run and writes ``plan.fedward``, the file hospitals are sent.
+
+    Raises:
+        RunNameError: no possible name.
+        PlanFolderError: the adapter to start from is not that of the plan, or the plan was edited.
+        PlanVersionError, ProposalError: the terms are not readable.
+    """
+    if RUN_NAME.fullmatch(run) is None:
+        raise RunNameError("The name of a run is lower-case letters, digits and dashes.", fix="Choose another name.")
+    terms = _checked(folder)
+    made = int(time.time() if now is None else now)
+    proposal = Proposal(federation, run, terms, made, made + days * DAY_SECONDS)
+    sealed = sign_proposal(proposal, identity)
+    (folder / SIGNED_FILE).write_bytes(sealed)
+    return open_proposal(sealed, identity.public)
+
+
+def check_folder(folder: Path) -> dict[str, str | int | float]:
+    """Facts about a plan folder that holds together; raises like :func:`sign_folder`."""
+    terms = _checked(folder)
+    plan = terms.read()
+    return {
+        "name": plan.name,
+        "task": plan.task,
+        "strategy": plan.strategy,
+        "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
+        "rounds": plan.training.rounds,
+        "parameters": terms.parameters,
+        "privacy": f"epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}"
+        if plan.privacy.private
+        else "NONE",
+        "noise": plan.privacy.placement,
+        "code": terms.code_hash.hex(),
+        "signed": "yes" if (folder / SIGNED_FILE).exists() else "no",
+    }
+
+
+def _promise(plan: Plan) -> str:
+    privacy = plan.privacy
+    return f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}" if privacy.private else "NONE"
+
+
+def _checked(folder: Path) -> PlanTerms:
+    terms = read_terms(folder)
+    layout, start = read_vector(folder / START_FILE)
+    if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
+        raise PlanFolderError("The adapter to start from is not the one that the plan names.")
+    if load_toml(folder / PLAN_FILE, Plan).hash() != terms.plan_hash:
+        raise PlanFolderError("plan.toml is not the plan of the terms; it was edited.")
+    return terms
+
+
+def read_signed(folder: Path, coordinator: bytes) -> VerifiedProposal:
+    """The signed plan of ``folder``.
+
+    Raises:
+        PlanUnsignedError: there is none.
+        ProposalError, PlanVersionError: see the classes.
+    """
+    path = folder / SIGNED_FILE
+    if not path.exists():
+        raise PlanUnsignedError("The plan folder holds no signed plan.")
+    return open_proposal(read_limited(path, MAX_FILE_BYTES), coordinator)
+
+
+def publish_roster(
+    sites: Sequence[SiteRecord],
+    proposal: VerifiedProposal,
+    identity: Identity,
+    *,
+    min_cohort: int | None = None,
+    epoch_days: int = 30,
+) -> bytes:
+    """The next roster: every admitted site, pinned to the model, adapter and code of a signed plan; no approvals yet.
+
+    Args:
+        sites: hospitals; revoked ones are left out.
+        proposal: names what the roster pins.
+        identity: the coordinator's key.
+        min_cohort: smallest first cohort; the smallest that is safe if absent.
+        epoch_days: age at which a key epoch ends.
+
+    Raises:
+        RosterRefused: too few hospitals, or a cohort that does not fit them.
+    """
+    members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
+    colluders = default_colluders(len(members))
+    terms = proposal.proposal.terms
+    roster = Roster(
+        federation=proposal.proposal.federation,
+        coordinator=identity.public,
+        members=tuple(sorted(members, key=lambda member: member.name)),
+        colluders=colluders,
+        policy=RunPolicy(
+            min_cohort=max(3, colluders + 2) if min_cohort is None else min_cohort,
+            epoch_days=epoch_days,
+            unsafe_two_party=False,
+        ),
+        base_model_hash=terms.base_model_hash,
+        adapter_layout_hash=terms.adapter_layout_hash,
+        code_hash=terms.code_hash,
+    )
+    return publish(roster, identity)

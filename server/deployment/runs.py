@@ -1,0 +1,191 @@
+"""Runs at the coordinator: submitted, queued, running, ended; each in a folder that a restart finds again.
+
+At most one run is active. A run that was active when its process ended is not left so: the server takes it up
+again from its journal when it starts, at most a configured number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fedward.agreements.proposal import PlanTerms
+from fedward.config import Section, parse, to_toml
+from fedward.errors import PolicyError, RunFailedError, StoppedError
+from fedward.keyfiles import private_folder, replace_private
+from fedward.privacy.secagg.roster import verify_roster
+from fedward.server.deployment.folders import ServerFolders
+from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, PlanFolderError, RunNameError, read_signed
+from fedward.server.deployment.sites import SiteRecord
+from fedward.server.main import PROGRESS, FederationJob
+from fedward.server.superlink import RunEnd
+
+State = Literal["queued", "running", "completed", "failed", "aborted"]
+RECORD = "run.json"
+RESULT = "adapter.safetensors"
+
+
+class RosterIncompleteError(PolicyError):
+    """A roster does not fit a run: an approval is missing, a member was revoked, or it pins something else."""
+
+    code = "FW-POLICY-312"
+    default_fix = "Gather the approvals with `fedward roster merge`, or publish a new roster for the sites that remain."
+
+
+class RunRecord(Section):
+    """One run. ``flower_run`` is Flower's id for its present process; ``code`` says why it failed."""
+
+    name: str
+    state: State
+    plan_hash: str
+    sites: list[str]
+    submitted: int
+    ended: int | None = None
+    flower_run: int | None = None
+    restarts: Annotated[int, Field(ge=0)] = 0
+    exit_status: int = 0
+    code: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has to end."""
+        return self.state in ("queued", "running")
+
+
+class Runs:
+    """All runs of a coordinator, in its state folder."""
+
+    def __init__(self, folders: ServerFolders, *, clock: Callable[[], float] = time.time) -> None:
+        self._folders, self._clock = folders, clock
+
+    def submit(
+        self, plan_folder: Path, roster: bytes, sites: list[SiteRecord], *, coordinator: bytes, discover_seconds: float
+    ) -> RunRecord:
+        """Queues the signed plan in ``plan_folder`` with the roster that all its hospitals have approved.
+
+        Raises:
+            RunNameError: the run's name was used before.
+            RosterIncompleteError: see the class.
+            PlanUnsignedError, ProposalError: see the classes.
+        """
+        signed = read_signed(plan_folder, coordinator)
+        proposal = signed.proposal
+        if proposal.expires < self._clock():
+            raise PlanFolderError("The signed plan has expired.", fix="Sign it again under a new name.")
+        folder = self.folder(proposal.run)
+        if folder.exists():
+            raise RunNameError(f"A run called {proposal.run} exists already.")
+        _check_roster(roster, sites, signed.proposal.terms)
+        names = sorted(verify_roster(roster).roster.keys)
+        draft = private_folder(folder.with_name(f".{proposal.run}"))
+        shutil.copyfile(plan_folder / SIGNED_FILE, draft / SIGNED_FILE)
+        shutil.copyfile(plan_folder / START_FILE, draft / START_FILE)
+        plan = json.loads(proposal.terms.plan)
+        (draft / "plan.toml").write_text(to_toml(plan), encoding="utf-8")
+        (draft / "roster.cbor").write_bytes(roster)
+        job = self._job(proposal.run, folder, discover_seconds)
+        (draft / "job.json").write_text(job.model_dump_json(indent=2), encoding="utf-8")
+        record = RunRecord(
+            name=proposal.run,
+            state="queued",
+            plan_hash=proposal.terms.plan_hash.hex(),
+            sites=names,
+            submitted=int(self._clock()),
+        )
+        replace_private(draft / RECORD, record.model_dump_json(indent=2).encode())
+        draft.replace(folder)
+        return record
+
+    def folder(self, run: str) -> Path:
+        """Where everything of a run lies."""
+        return self._folders.runs / run
+
+    def get(self, run: str) -> RunRecord:
+        """One run; raises :class:`RunNameError`."""
+        path = self.folder(run) / RECORD
+        if not path.exists():
+            raise RunNameError(f"There is no run called {run[:64]}.")
+        return parse(json.loads(path.read_bytes()), RunRecord, source=RECORD)
+
+    def all(self) -> list[RunRecord]:
+        """Every run, the oldest first."""
+        names = [path.parent.name for path in self._folders.runs.glob(f"*/{RECORD}")]
+        return sorted((self.get(name) for name in names if not name.startswith(".")), key=lambda run: run.submitted)
+
+    def next_open(self) -> RunRecord | None:
+        """The run that is active, or else the oldest that waits."""
+        waiting = [run for run in self.all() if run.open]
+        return min(waiting, key=lambda run: (run.state != "running", run.submitted), default=None)
+
+    def started(self, run: RunRecord, flower_run: int) -> RunRecord:
+        """Notes that Flower runs it."""
+        return self._save(run, state="running", flower_run=flower_run)
+
+    def interrupted(self, run: RunRecord, *, max_restarts: int) -> RunRecord:
+        """Queues a run again whose process was lost, or ends it after too many such losses."""
+        if run.restarts >= max_restarts:
+            end = RunEnd(RunFailedError.exit_code, RunFailedError.code)
+            return self.ended(run, end)
+        return self._save(run, state="queued", flower_run=None, restarts=run.restarts + 1)
+
+    def paused(self, run: RunRecord) -> RunRecord:
+        """Queues the active run again because the operator stopped the server."""
+        return self._save(run, state="queued", flower_run=None)
+
+    def ended(self, run: RunRecord, end: RunEnd) -> RunRecord:
+        """Notes how it ended."""
+        state: State = "completed" if end.exit_status == 0 else "failed"
+        return self._save(run, state=state, ended=int(self._clock()), exit_status=end.exit_status, code=end.code)
+
+    def aborted(self, run: RunRecord) -> RunRecord:
+        """Notes that the operator ended it."""
+        end = {"ended": int(self._clock()), "exit_status": StoppedError.exit_code, "code": StoppedError.code}
+        return self._save(run, state="aborted", **end)
+
+    def _save(self, run: RunRecord, **changes: object) -> RunRecord:
+        changed = run.model_copy(update=changes)
+        replace_private(self.folder(run.name) / RECORD, changed.model_dump_json(indent=2).encode())
+        return changed
+
+    def _job(self, run: str, folder: Path, discover_seconds: float) -> FederationJob:
+        return FederationJob(
+            kind="federation",
+            run=run,
+            plan=str(folder / "plan.toml"),
+            roster=str(folder / "roster.cbor"),
+            identity=str(self._folders.identity_file),
+            start=str(folder / START_FILE),
+            state=str(folder / "journal"),
+            journal_key=str(self._folders.journal_key),
+            result=str(folder / RESULT),
+            discover_seconds=discover_seconds,
+        )
+
+
+def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
+    """A run with its progress, for people and programs."""
+    progress: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        progress = json.loads((runs.folder(run.name) / PROGRESS).read_bytes())
+    return {**run.model_dump(), "round": progress.get("round", 0), "rounds": progress.get("rounds")}
+
+
+def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> None:
+    verified = verify_roster(roster)
+    missing = sorted(verified.roster.keys.keys() - verified.approved)
+    if missing:
+        raise RosterIncompleteError(f"The roster is not approved by {', '.join(missing)}.")
+    admitted = {site.name: site.identity for site in sites if site.state == "admitted"}
+    strangers = [name for name, key in verified.roster.keys.items() if admitted.get(name) != key.hex()]
+    if strangers:
+        raise RosterIncompleteError(f"The roster names sites that are not admitted: {', '.join(strangers)}.")
+    pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash, verified.roster.code_hash)
+    if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
+        raise RosterIncompleteError("The roster pins another model, adapter or code than the plan.")

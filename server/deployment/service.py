@@ -1,0 +1,210 @@
+"""What `fedward server serve` does: keep a SuperLink running, let the right hospitals in, bring every run to an end.
+
+The files of the state folder are the truth: sites, runs, journals. Flower's database is begun afresh at every
+start, so nothing that was queued in it before a crash is ever delivered again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from fedward.errors import FedwardError, IntegrityError
+from fedward.server.control import Control
+from fedward.server.deployment.authority import Authority
+from fedward.server.deployment.channel import CommandServer
+from fedward.server.deployment.folders import ServerFolders
+from fedward.server.deployment.runs import RunRecord, Runs, describe
+from fedward.server.deployment.settings import ServerConfig
+from fedward.server.deployment.sites import SiteRecord, Sites
+from fedward.server.superlink import ServerTls, SuperLink, SuperLinkDiedError, end_of
+
+LOG = logging.getLogger(__name__)
+TICK_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+class NodeKeyError(IntegrityError):
+    """The node key on record for a site is damaged."""
+
+    code = "FW-INTEGRITY-313"
+    default_fix = "Restore the coordinator's state folder from its backup."
+
+
+class Service:
+    """A coordinator that serves until ``stop`` is set.
+
+    Args:
+        config: ``server.toml``.
+        stop: ends it; the active run goes on when the service starts again.
+        on_serving: called each time hospitals can connect.
+        on_tick: called twice a second while they can.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        stop: threading.Event,
+        *,
+        on_serving: Callable[[], object] = lambda: None,
+        on_tick: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._config, self._stop = config, stop
+        self._on_serving, self._on_tick = on_serving, on_tick
+        self._folders = ServerFolders(config.folder)
+        self._sites, self._runs = Sites(self._folders), Runs(self._folders)
+        self._turn = threading.Lock()
+        self._nodes: dict[str, int] = {}
+        self._ended: list[int] = []
+        self._started = int(time.time())
+        self._address = ""
+
+    def run(self) -> None:
+        """Serves; a SuperLink that ends is started again after growing pauses.
+
+        Raises:
+            SuperLinkStartError: the very first start failed, so a person has to look.
+        """
+        handlers = {"status": self._status, "list": self._list, "sync": self._sync_now, "abort": self._abort_command}
+        pause, reached = FIRST_PAUSE_SECONDS, False
+        with CommandServer(self._folders.control, handlers):
+            while not self._stop.is_set():
+                try:
+                    with self._superlink() as link, link.control() as control:
+                        LOG.info("serving hospitals on %s", link.address)
+                        pause, reached, self._address = FIRST_PAUSE_SECONDS, True, link.address
+                        self._on_serving()
+                        self._serve(link, control)
+                except FedwardError as error:
+                    if not reached:
+                        raise
+                    LOG.error("the SuperLink is lost: %s; next start in %.0f s", error.code, pause)
+                    self._stop.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _superlink(self) -> SuperLink:
+        for name in ("superlink.db", "superlink.db-wal", "superlink.db-shm"):
+            (self._folders.superlink / name).unlink(missing_ok=True)
+        self._nodes.clear()
+        listen, authority = self._config.listen, Authority(self._folders.keys)
+        return SuperLink(
+            self._folders.superlink,
+            host=listen.host,
+            port=listen.port,
+            tls=ServerTls(authority.server_certificate, authority.server_key, client_ca=authority.certificate),
+            health=listen.health or "",
+            start_seconds=120.0,
+        )
+
+    def _serve(self, link: SuperLink, control: Control) -> None:
+        self._reconcile()
+        try:
+            while not self._stop.wait(TICK_SECONDS):
+                if not link.alive:
+                    raise SuperLinkDiedError("The SuperLink ended while it served.")
+                with self._turn:
+                    self._follow_sites(control)
+                    self._advance(control)
+                self._on_tick()
+        finally:
+            self._leave(control)
+
+    def _reconcile(self) -> None:
+        """No run stays "running" without a process: what was active before this start is taken up again."""
+        for run in self._runs.all():
+            if run.state == "running":
+                LOG.warning("run %s was interrupted and is taken up again", run.name)
+                self._runs.interrupted(run, max_restarts=self._config.runs.max_restarts)
+
+    def _leave(self, control: Control) -> None:
+        """The process of the active run ends with the service; the run itself does not."""
+        run = self._runs.next_open()
+        if run is not None and run.flower_run is not None:
+            with contextlib.suppress(FedwardError):
+                control.abort(run.flower_run)
+            if self._stop.is_set():
+                self._runs.paused(run)
+
+    def _follow_sites(self, control: Control) -> None:
+        """Lets admitted sites in and shuts revoked ones out; the SuperLink refuses those at their next request."""
+        for site in self._sites.all():
+            if site.state == "admitted" and site.name not in self._nodes:
+                self._nodes[site.name] = control.admit(_node_key(site), site.name)
+                LOG.info("site %s may connect", site.name)
+            elif site.state == "revoked" and site.name in self._nodes:
+                control.revoke(self._nodes.pop(site.name))
+                LOG.warning("site %s is shut out", site.name)
+
+    def _advance(self, control: Control) -> None:
+        while self._ended:
+            control.abort(self._ended.pop())
+        run = self._runs.next_open()
+        if run is None:
+            return
+        if run.flower_run is None:
+            self._runs.started(run, control.start(self._runs.folder(run.name) / "job.json"))
+            LOG.info("run %s started", run.name)
+            return
+        state = control.state(run.flower_run)
+        if state.finished:
+            ended = self._runs.ended(run, end_of(state))
+            LOG.info("run %s %s %s", run.name, ended.state, ended.code)
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def _status(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        active = self._runs.next_open()
+        return {
+            "federation": self._config.federation.name,
+            "address": self._address,
+            "serving": bool(self._address),
+            "since": self._started,
+            "sites": [_site(site) for site in self._sites.all()],
+            "invited": [invite.site for invite in self._sites.open_invites()],
+            "active": None if active is None else self._describe(active),
+        }
+
+    def _list(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"runs": [self._describe(run) for run in self._runs.all()]}
+
+    def _sync_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The loop follows the site files within a tick; this says that it has seen them."""
+        with self._turn:
+            return {"connected": sorted(self._nodes)}
+
+    def _abort_command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._turn:
+            return {"run": self._abort(str(request["run"]))}
+
+    def _abort(self, name: str) -> dict[str, Any]:
+        run = self._runs.get(name)
+        if run.open:
+            # The loop holds the connection to the SuperLink, so it ends the process at its next tick.
+            self._ended += [] if run.flower_run is None else [run.flower_run]
+            run = self._runs.aborted(run)
+        return self._describe(run)
+
+    def _describe(self, run: RunRecord) -> dict[str, Any]:
+        return describe(self._runs, run)
+
+
+def _site(site: SiteRecord) -> dict[str, Any]:
+    return {"name": site.name, "state": site.state, "fingerprint": site.fingerprint, "expires": site.expires}
+
+
+def _node_key(site: SiteRecord) -> ec.EllipticCurvePublicKey:
+    try:
+        key = load_der_public_key(bytes.fromhex(site.node_key))
+    except ValueError as error:
+        raise NodeKeyError(f"The node key of {site.name} cannot be read.") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise NodeKeyError(f"The node key of {site.name} is not an elliptic curve key.")
+    return key

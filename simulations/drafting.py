@@ -1,0 +1,48 @@
+"""From a scenario file to a plan folder: calibrated plan, adapter to start from, and the hashes hospitals pin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedward.adapter import adapter_hash
+from fedward.agreements.proposal import PlanTerms
+from fedward.agreements.terms_file import write_terms
+from fedward.client.code import code_hash
+from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.client.models.registry import resolve
+from fedward.config import to_toml
+from fedward.errors import OutputExistsError
+from fedward.plan import Plan
+from fedward.server.deployment.plans import PLAN_FILE, START_FILE
+from fedward.server.main import write_vector
+from fedward.simulations.planning import make_plan
+from fedward.simulations.scenario import Scenario
+
+
+def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
+    """Writes ``plan.toml``, ``start.safetensors`` and ``terms.cbor`` of ``scenario`` into a new folder.
+
+    Raises:
+        OutputExistsError: ``folder`` holds something.
+        ConfigError: see :func:`make_plan`.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputExistsError(f"{folder} holds something already.", fix="Choose another --out folder.")
+    files = resolve(scenario.model)
+    plan = make_plan(scenario, files)
+    layout, start = state_layout(plan, files.config()), start_for_plan(plan, files.config())
+    terms = PlanTerms(
+        plan=plan.model_dump_json().encode(),
+        plan_hash=plan.hash(),
+        base_model_hash=bytes.fromhex(plan.base_model_sha256),
+        adapter_layout_hash=layout.hash(),
+        initial_adapter_hash=adapter_hash(start, layout),
+        code_hash=code_hash(),
+        parameters=layout.size,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLAN_FILE).write_text(to_toml(plan.model_dump()), encoding="utf-8")
+    write_vector(start, layout, folder / START_FILE)
+    write_terms(terms, folder)
+    terms.read()
+    return plan, terms

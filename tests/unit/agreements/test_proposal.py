@@ -1,0 +1,67 @@
+import os
+
+import pytest
+
+from fedward.agreements import proposal
+from fedward.agreements.proposal import PlanTerms, PlanVersionError, Proposal, ProposalError
+from fedward.agreements.terms_file import read_terms, write_terms
+from fedward.plan import Plan
+from fedward.privacy.secagg.identity import Identity
+
+COORDINATOR = Identity.from_seed("coordinator", os.urandom(32))
+PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
+
+
+def terms(**changes):
+    plan = PLAN
+    fields = {
+        "plan": plan.model_dump_json().encode(),
+        "plan_hash": plan.hash(),
+        "base_model_hash": bytes.fromhex(plan.base_model_sha256),
+        "adapter_layout_hash": b"l" * 32,
+        "initial_adapter_hash": b"i" * 32,
+        "code_hash": b"c" * 32,
+        "parameters": 1000,
+    }
+    return PlanTerms(**{**fields, **changes})
+
+
+def signed(**changes):
+    return proposal.sign_proposal(Proposal("demo", "icu-1", terms(**changes), 100, 200), COORDINATOR)
+
+
+def test_a_signed_plan_is_read_as_it_was_made():
+    verified = proposal.open_proposal(signed(), COORDINATOR.public)
+    assert verified.plan == PLAN
+    assert (verified.proposal.run, verified.proposal.expires) == ("icu-1", 200)
+    other = proposal.sign_proposal(Proposal("demo", "icu-2", terms(), 100, 200), COORDINATOR)
+    assert proposal.open_proposal(other, COORDINATOR.public).fingerprint != verified.fingerprint
+
+
+def test_only_the_pinned_coordinator_signs_plans():
+    stranger = Identity.from_seed("coordinator", os.urandom(32))
+    for data in (signed()[:-1], b"", b"x" * 200_000):
+        with pytest.raises(ProposalError) as caught:
+            proposal.open_proposal(data, COORDINATOR.public)
+        assert caught.value.exit_code == 7
+    with pytest.raises(ProposalError):
+        proposal.open_proposal(signed(), stranger.public)
+
+
+@pytest.mark.parametrize("field", ["plan_hash", "base_model_hash"])
+def test_a_plan_that_means_something_else_here_is_refused(field):
+    with pytest.raises(PlanVersionError):
+        proposal.open_proposal(signed(**{field: b"x" * 32}), COORDINATOR.public)
+
+
+def test_a_plan_with_keys_of_another_version_is_refused():
+    with pytest.raises(PlanVersionError):
+        proposal.open_proposal(signed(plan=b'{"name": "icu", "noise": 0}'), COORDINATOR.public)
+
+
+def test_terms_lie_in_the_plan_folder(tmp_path):
+    write_terms(terms(), tmp_path)
+    assert read_terms(tmp_path) == terms()
+    (tmp_path / "terms.cbor").write_bytes(b"\xa0")
+    with pytest.raises(ProposalError):
+        read_terms(tmp_path)

@@ -1,0 +1,185 @@
+import json
+
+import numpy as np
+import pytest
+
+from fedward.adapter import AdapterLayout, adapter_hash
+from fedward.agreements.proposal import PlanTerms
+from fedward.agreements.terms_file import write_terms
+from fedward.config import load_toml, parse, to_toml
+from fedward.errors import AuthenticationError
+from fedward.plan import Plan
+from fedward.privacy.secagg.refusals import RosterRefused
+from fedward.privacy.secagg.roster import approve, verify_roster
+from fedward.server.deployment.channel import CommandRefusedError, CommandServer, RemoteError, command
+from fedward.server.deployment.plans import (
+    PlanFolderError,
+    PlanUnsignedError,
+    RunNameError,
+    check_folder,
+    publish_roster,
+    read_signed,
+    sign_folder,
+)
+from fedward.server.deployment.runs import RosterIncompleteError, Runs
+from fedward.server.main import FederationJob, write_vector
+from fedward.server.superlink import RunEnd
+
+PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    folder = tmp_path / "plan"
+    folder.mkdir()
+    layout = AdapterLayout.of([("head.weight", (1, 4))])
+    start = np.arange(4, dtype=np.float32)
+    write_vector(start, layout, folder / "start.safetensors")
+    (folder / "plan.toml").write_text(to_toml(PLAN.model_dump()), encoding="utf-8")
+    terms = PlanTerms(
+        plan=PLAN.model_dump_json().encode(),
+        plan_hash=PLAN.hash(),
+        base_model_hash=b"\xab" * 32,
+        adapter_layout_hash=layout.hash(),
+        initial_adapter_hash=adapter_hash(start, layout),
+        code_hash=b"c" * 32,
+        parameters=4,
+    )
+    write_terms(terms, folder)
+    return folder
+
+
+@pytest.fixture
+def members(coordinator):
+    found = []
+    for name in ("st-anna", "st-bede", "st-clare"):
+        applicant = coordinator.applicant(name)
+        coordinator.accept(applicant.request(coordinator.sites.invite(name, hours=1)))
+        found.append(applicant.identity)
+    return found
+
+
+@pytest.fixture
+def runs(coordinator):
+    return Runs(coordinator.folders, clock=lambda: 2000.0)
+
+
+def sign(coordinator, plan, run="icu-1"):
+    return sign_folder(plan, run=run, federation="demo", identity=coordinator.identity, days=1, now=2000.0)
+
+
+def submit(coordinator, runs, plan, members, roster=None):
+    if roster is None:
+        roster = publish_roster(coordinator.sites.all(), read(coordinator, plan), coordinator.identity)
+        for member in members:
+            roster = approve(roster, member)
+    return runs.submit(
+        plan, roster, coordinator.sites.all(), coordinator=coordinator.identity.public, discover_seconds=1.0
+    )
+
+
+def read(coordinator, plan):
+    return read_signed(plan, coordinator.identity.public)
+
+
+def test_a_plan_is_signed_as_it_lies_in_its_folder(coordinator, plan):
+    with pytest.raises(PlanUnsignedError):
+        read(coordinator, plan)
+    assert sign(coordinator, plan).hash == read(coordinator, plan).hash
+    assert check_folder(plan)["parameters"] == 4
+    for run in ("", "../x", "A"):
+        with pytest.raises(RunNameError):
+            sign(coordinator, plan, run)
+
+
+def test_an_edited_plan_folder_is_not_signed(coordinator, plan):
+    text = (plan / "plan.toml").read_text()
+    (plan / "plan.toml").write_text(text.replace('name = "icu"', 'name = "ico"'))
+    with pytest.raises(PlanFolderError):
+        sign(coordinator, plan)
+    (plan / "plan.toml").write_text(text)
+    layout = AdapterLayout.of([("head.weight", (1, 4))])
+    write_vector(np.zeros(4, np.float32), layout, plan / "start.safetensors")
+    with pytest.raises(PlanFolderError) as caught:
+        check_folder(plan)
+    assert caught.value.exit_code == 11
+
+
+def test_a_submitted_run_holds_all_its_job_needs(coordinator, plan, members, runs):
+    sign(coordinator, plan)
+    run = submit(coordinator, runs, plan, members)
+    assert (run.state, run.sites) == ("queued", ["st-anna", "st-bede", "st-clare"])
+    job = parse(json.loads((runs.folder("icu-1") / "job.json").read_bytes()), FederationJob, source="job")
+    assert load_toml(runs.folder("icu-1") / "plan.toml", Plan).hash() == PLAN.hash()
+    assert verify_roster((runs.folder("icu-1") / "roster.cbor").read_bytes()).approved == set(run.sites)
+    assert job.run == "icu-1"
+    with pytest.raises(RunNameError):
+        submit(coordinator, runs, plan, members)
+
+
+def test_a_roster_counts_only_when_all_have_approved_it(coordinator, plan, members, runs):
+    signed = sign(coordinator, plan)
+    roster = publish_roster(coordinator.sites.all(), signed, coordinator.identity)
+    for member in members[:2]:
+        roster = approve(roster, member)
+    with pytest.raises(RosterIncompleteError, match="st-clare") as caught:
+        submit(coordinator, runs, plan, members, roster)
+    assert caught.value.exit_code == 5
+    assert runs.all() == []
+
+
+def test_a_revoked_member_and_other_pins_need_a_new_roster(coordinator, plan, members, runs):
+    signed = sign(coordinator, plan)
+    roster = publish_roster(coordinator.sites.all(), signed, coordinator.identity)
+    for member in members:
+        roster = approve(roster, member)
+    coordinator.sites.revoke("st-bede")
+    with pytest.raises(RosterIncompleteError, match="st-bede"):
+        submit(coordinator, runs, plan, members, roster)
+    with pytest.raises(RosterRefused):
+        publish_roster(coordinator.sites.all(), signed, coordinator.identity)
+
+
+def test_no_run_stays_running_without_a_process(coordinator, plan, members, runs):
+    sign(coordinator, plan)
+    run = runs.started(submit(coordinator, runs, plan, members), 7)
+    assert runs.next_open() == run
+    run = runs.started(runs.paused(run), 7)
+    assert run.restarts == 0, "a stop by the operator is no failure"
+    again = runs.interrupted(run, max_restarts=1)
+    assert (again.state, again.flower_run, again.restarts) == ("queued", None, 1)
+    lost = runs.interrupted(runs.started(again, 8), max_restarts=1)
+    assert (lost.state, lost.exit_status, lost.code) == ("failed", 9, "FW-RUN-001")
+    assert runs.next_open() is None
+
+
+def test_runs_end_and_the_next_one_comes(coordinator, plan, members, runs):
+    sign(coordinator, plan)
+    first = submit(coordinator, runs, plan, members)
+    sign(coordinator, plan, "icu-2")
+    submit(coordinator, runs, plan, members)
+    assert runs.ended(first, RunEnd(10, "FW-RUN-002")).state == "failed"
+    assert runs.next_open().name == "icu-2"
+    assert runs.aborted(runs.get("icu-2")).exit_status == 14
+    assert runs.next_open() is None
+
+
+def test_commands_need_the_token_of_the_running_server(tmp_path):
+    def fail(request):
+        raise RunNameError("There is no such run.")
+
+    path = tmp_path / "control.json"
+    with CommandServer(path, {"echo": lambda request: {"said": request["word"]}, "fail": fail}):
+        assert path.stat().st_mode & 0o077 == 0
+        assert command(path, "echo", word="x") == {"said": "x"}
+        with pytest.raises(CommandRefusedError):
+            command(path, "echo")
+        with pytest.raises(CommandRefusedError):
+            command(path, "shutdown")
+        with pytest.raises(RemoteError, match="FW-CONFIG-312"):
+            command(path, "fail")
+        door = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**door, "token": "0" * 64}), encoding="utf-8")
+        with pytest.raises(AuthenticationError):
+            command(path, "echo", word="x")
+    assert not path.exists()

@@ -1,0 +1,77 @@
+import os
+import socket
+import stat
+
+import pytest
+
+from fedward import keyfiles
+from fedward.notify import notify
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_secrets_and_folders_are_born_private(tmp_path):
+    old = os.umask(0)
+    try:
+        folder = keyfiles.private_folder(tmp_path / "state")
+        keyfiles.write_new_secret(folder / "key", b"secret")
+        keyfiles.replace_private(folder / "other", b"secret")
+    finally:
+        os.umask(old)
+    assert (mode(folder), mode(folder / "key"), mode(folder / "other")) == (0o700, 0o600, 0o600)
+    assert keyfiles.read_secret(folder / "key") == b"secret"
+
+
+def test_a_key_is_never_written_over(tmp_path):
+    keyfiles.write_new_secret(tmp_path / "key", b"one")
+    with pytest.raises(keyfiles.KeyExistsError):
+        keyfiles.write_new_secret(tmp_path / "key", b"two")
+    assert (tmp_path / "key").read_bytes() == b"one"
+
+
+def test_a_secret_that_others_may_read_is_refused(tmp_path):
+    keyfiles.write_new_secret(tmp_path / "key", b"one")
+    (tmp_path / "key").chmod(0o640)
+    with pytest.raises(keyfiles.KeyFileError) as caught:
+        keyfiles.read_secret(tmp_path / "key")
+    assert caught.value.exit_code == 7
+    with pytest.raises(keyfiles.KeyFileError):
+        keyfiles.read_secret(tmp_path / "absent")
+
+
+def test_an_open_folder_and_an_unusable_one_are_refused(tmp_path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(keyfiles.StateFolderError):
+        keyfiles.private_folder(tmp_path / "open")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(keyfiles.StateFolderError):
+        keyfiles.private_folder(tmp_path / "file" / "below")
+
+
+def test_a_link_in_place_of_a_key_is_not_followed(tmp_path):
+    (tmp_path / "target").write_bytes(b"mine")
+    (tmp_path / "key.part").symlink_to(tmp_path / "target")
+    with pytest.raises(keyfiles.StateFolderError):
+        keyfiles.replace_private(tmp_path / "key", b"evil")
+    assert (tmp_path / "target").read_bytes() == b"mine"
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    assert keyfiles.read_limited(tmp_path / "big", 11) == b"x" * 11
+    with pytest.raises(keyfiles.StateFolderError):
+        keyfiles.read_limited(tmp_path / "big", 10)
+
+
+def test_the_service_manager_is_told_and_nobody_else(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert not notify("READY=1")
+    for address in ("@fedward-test-" + str(os.getpid()), str(tmp_path / "s")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind("\0" + address[1:] if address.startswith("@") else address)
+            monkeypatch.setenv("NOTIFY_SOCKET", address)
+            assert notify("READY=1")
+            assert listener.recv(64) == b"READY=1"
+    assert not notify("READY=1"), "a manager that has gone is no error"
