@@ -9,9 +9,12 @@ from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.strategies.feddpa import FedDPA
 from fedward.strategies.fedsa import FedSA
+from fedward.strategies.fedsb import FedSB
+from fedward.strategies.fedsvd import FedSVD
 from fedward.strategies.mean import FedIT, FFALoRA
 from fedward.strategies.optimized import FedAdagrad, FedAdam, FedAvgM, FedProx, FedYogi
 from fedward.strategies.refusals import refuse_individual
+from fedward.strategies.rolora import RoLoRA
 from fedward.strategies.scaffold import Scaffold
 from fedward.strategies.strategy import Strategy
 
@@ -20,6 +23,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
     for kind in (
         FFALoRA,
         FedIT,
+        RoLoRA,
+        FedSVD,
+        FedSB,
         FedProx,
         FedAvgM,
         FedAdagrad,
@@ -95,7 +101,7 @@ def check_strategy(plan: Plan) -> type[Strategy]:
         UnknownStrategyError, NeedsIndividualUpdatesError: as for :func:`find_strategy`.
         UnknownKeyError, OptionError: ``strategy_options`` are not those of the strategy.
         PlacementError: gradients are summed, but the strategy's update is more than the mean of what is sent.
-        RanksDifferError: ``adapter.ranks`` lowers ranks, but the strategy needs one rank for all.
+        RanksDifferError: ``adapter.ranks`` lowers ranks, but the strategy, or the placement, needs one rank for all.
         ServerOptimizerError: ``update.optimizer`` on a strategy or placement without averaged deltas of one meaning.
         ProximalError: ``training.proximal`` where a round is one step.
     """
@@ -104,7 +110,8 @@ def check_strategy(plan: Plan) -> type[Strategy]:
     if plan.privacy.placement not in kind.declaration.placements:
         raise PlacementError(f"The strategy {plan.strategy!r} needs deltas of local training, not a gradient sum.")
     _check_additions(plan, kind)
-    if not kind.declaration.mixed_ranks and any(rank != plan.adapter.rank for rank in plan.adapter.ranks.values()):
+    mixes = kind.declaration.mixed_ranks and plan.privacy.placement == "local"
+    if not mixes and any(rank != plan.adapter.rank for rank in plan.adapter.ranks.values()):
         able = [name for name, other in sorted(STRATEGIES.items()) if other.declaration.mixed_ranks]
         raise RanksDifferError(
             f"The strategy {plan.strategy!r} needs the same rank at every hospital.",

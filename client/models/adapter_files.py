@@ -18,16 +18,18 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedward.client.models.adapter_model import AdapterModel, LoraSettings, build, tensor_name
+from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, tensor_name
+from fedward.client.models.core import with_core_folded
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import IntegrityError, OutputExistsError
@@ -75,6 +77,8 @@ class AdapterCard(Section):
 def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, task: str, max_tokens: int) -> str:
     """Writes the adapter to ``folder``, which appears complete or not at all.
 
+    It is an ordinary LoRA adapter, whatever was trained: a core R is folded into B.
+
     Args:
         model: the trained model.
         folder: must not exist yet, or be empty.
@@ -92,6 +96,7 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputExistsError("The adapter folder already holds something.")
+    model = plain_lora(model, base)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
     try:
@@ -129,6 +134,19 @@ def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterMode
     for name, parameter in targets.items():
         parameter.data.copy_(parameter.new_tensor(tensors[name]))
     return model
+
+
+def plain_lora(model: AdapterModel, base: ModelFiles) -> AdapterModel:
+    """``model`` itself, or the model with B R in the place of B if it has a core; the same function up to rounding."""
+    if not model.lora.core:
+        return model
+    plain = build(base, replace(model.lora, core=False, train_a=False), seed=0)
+    trained = {name: parameter.detach() for name, parameter in adapter_parameters(model).items()}
+    with torch.no_grad():
+        for name, parameter in adapter_parameters(plain).items():
+            core = trained.get(name.replace("lora_B", "lora_R")) if "lora_B" in name else None
+            parameter.copy_(trained[name] if core is None else with_core_folded(trained[name], core))
+    return plain
 
 
 def read_card(folder: Path) -> AdapterCard:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
 from fedward.adapter import AdapterLayout, LayoutError, flatten, unflatten
+from fedward.client.models.core import CORED_NAMES, insert_cores, public_factor
 from fedward.client.models.encoder import isolated_randomness, load_encoder, transformer_layers
 from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.registry import ModelFiles
@@ -52,6 +53,7 @@ class LoraSettings:
         rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         train_a: whether A is trained; if not, it stays at its seeded initial value.
         personal: trained parts that are no part of the state vector.
+        core: train a small R between frozen orthonormal factors instead (:mod:`fedward.client.models.core`).
     """
 
     rank: int = 8
@@ -61,10 +63,13 @@ class LoraSettings:
     rank_stabilised: bool = False
     train_a: bool = True
     personal: tuple[Kind, ...] = ()
+    core: bool = False
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
         """Parts of the adapter that training may change."""
+        if self.core:
+            return ("R", "head")
         return ("A", "B", "head") if self.train_a else ("B", "head")
 
     @property
@@ -140,8 +145,8 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     """The model at its starting point, bit for bit the same at every hospital.
 
-    B and the head start at zero, A uniform in +-1/sqrt(hidden) from a Philox stream per tensor. There is no dropout:
-    under per-patient clipping it would only add noise.
+    B and the head start at zero, A uniform in +-1/sqrt(hidden) from a Philox stream per tensor. A core R starts at zero
+    too, between orthonormal factors. There is no dropout: under per-patient clipping it would only add noise.
 
     Args:
         files: the base model.
@@ -156,6 +161,8 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     lora.check(config)
     with isolated_randomness(seed):
         encoder = get_peft_model(load_encoder(files), _peft_config(files, config, lora))
+        if lora.core:
+            insert_cores(encoder)
         model = AdapterModel(encoder, config, lora)
     _initialise(model, seed)
     train_only(model, lora.trained_kinds)
@@ -173,6 +180,7 @@ def expected_layout(config: EncoderConfig, lora: LoraSettings) -> AdapterLayout:
             stem = f"{config.family.layers_path}.{layer}.{config.family.targets[target]}"
             shapes.append((f"{stem}.lora_B.weight", (config.hidden, lora.rank)))
             shapes.append((f"{stem}.lora_A.weight", (lora.rank, config.hidden)))
+            shapes.append((f"{stem}.lora_R.weight", (lora.rank, lora.rank)))
     return AdapterLayout.of((name, shape) for name, shape in shapes if kind_of(name) in lora.state_kinds)
 
 
@@ -190,7 +198,11 @@ def start_vector(config: EncoderConfig, lora: LoraSettings, *, seed: int) -> NDA
 
 def tensor_name(parameter_name: str) -> str:
     """Layout name of a parameter of :class:`AdapterModel`."""
-    return parameter_name.removeprefix(ENCODER_PREFIX).replace(f"{ADAPTER_NAME}.weight", ".weight")
+    name = parameter_name.removeprefix(ENCODER_PREFIX)
+    for ending, layout_ending in CORED_NAMES.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending) + layout_ending
+    return name.replace(f"{ADAPTER_NAME}.weight", ".weight")
 
 
 def adapter_parameters(model: AdapterModel) -> dict[str, nn.Parameter]:
@@ -269,7 +281,9 @@ def _initialise(model: AdapterModel, seed: int) -> None:
         nn.init.zeros_(model.head.bias)
         for parameter_name, parameter in model.named_parameters():
             name = tensor_name(parameter_name)
-            if name.endswith("lora_B.weight"):
+            if model.lora.core and name.endswith(("lora_A.weight", "lora_B.weight")):
+                parameter.copy_(torch.tensor(public_factor(name, tuple(parameter.shape), seed)))
+            elif name.endswith(("lora_B.weight", "lora_R.weight")):
                 nn.init.zeros_(parameter)
             elif name.endswith("lora_A.weight"):
                 parameter.copy_(torch.tensor(_initial_a(model.config, name, tuple(parameter.shape), seed)))

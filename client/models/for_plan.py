@@ -49,6 +49,7 @@ def lora_for_plan(plan: Plan, *, site: str | None = None) -> LoraSettings:
         top_layers=adapter.top_layers,
         train_a="A" in (*declared.state, *declared.personal),
         personal=declared.personal,
+        core=declared.has_core,
     )
 
 

@@ -1,0 +1,103 @@
+"""What RoLoRA, FedSVD and Fed-SB train, send and forget from round to round."""
+
+import numpy as np
+import pytest
+
+from fedward.adapter import AdapterLayout
+from fedward.errors import UnknownKeyError
+from fedward.strategies.factor import FactorisationError
+from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.registry import (
+    PlacementError,
+    RanksDifferError,
+    ServerOptimizerError,
+    check_strategy,
+    make_strategy,
+)
+from fedward.strategies.schedule import advance, step_of
+from fedward.strategies.strategy import OptionError
+from fedward.strategies.tensors import positions_of
+
+LAYOUT = AdapterLayout.of(
+    [("head.bias", (1,)), ("layer.lora_A.weight", (2, 3)), ("layer.lora_B.weight", (3, 2))],
+)
+SITES = ["a", "b", "c"]
+
+
+def test_rolora_sends_one_factor_per_round_and_leaves_the_other_alone(plan_of):
+    plan = plan_of("rolora")
+    strategy = make_strategy(plan, LAYOUT)
+    for number, kind, still in ((1, "B", "A"), (2, "A", "B"), (3, "B", "A")):
+        step = step_of(plan, number)
+        (part,) = strategy.sends(step)
+        assert {tensor.name[-8] for tensor in part.layout.tensors if "lora" in tensor.name} == {kind}
+        state = np.arange(LAYOUT.size, dtype=np.float32)
+        after, _ = advance(plan, state, NOTHING, {"delta": np.ones(part.layout.size)}, SITES, LAYOUT, number)
+        frozen = positions_of(LAYOUT, [still])
+        assert after[frozen].tobytes() == state[frozen].tobytes()
+        moved = positions_of(LAYOUT, [kind, "head"])
+        assert np.all(after[moved] != state[moved])
+
+
+def test_rolora_can_alternate_inside_a_round(plan_of):
+    strategy = make_strategy(plan_of("rolora", strategy_options={"alternate": "steps"}), LAYOUT)
+    assert [sorted(strategy.trained(1, step)) for step in range(3)] == [["B", "head"], ["A", "head"], ["B", "head"]]
+    (part,) = strategy.sends(step_of(strategy.plan, 1))
+    assert part.layout.size == LAYOUT.size
+
+
+def test_fedsvd_refactors_every_few_rounds_and_only_then_forgets(plan_of):
+    plan = plan_of("fedsvd", strategy_options={"every": 2})
+    strategy = make_strategy(plan, LAYOUT)
+    state = np.random.default_rng(0).normal(size=LAYOUT.size).astype(np.float32)
+    (part,) = strategy.sends(step_of(plan, 1))
+    a = positions_of(LAYOUT, ["A"])
+    sums = {"delta": np.full(part.layout.size, 0.3)}
+    first, _ = advance(plan, state, NOTHING, sums, SITES, LAYOUT, 1)
+    second, _ = advance(plan, first, NOTHING, sums, SITES, LAYOUT, 2)
+    assert first[a].tobytes() == state[a].tobytes()
+    rows = second[a].reshape(2, 3).astype(np.float64)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(2), rtol=0, atol=1e-6)
+    assert [strategy.stale_moments(number) for number in (1, 2, 3, 4, 5)] == [set(), set(), {"B"}, set(), {"B"}]
+
+
+def test_a_state_that_is_not_finite_cannot_be_refactored(plan_of):
+    plan = plan_of("fedsvd")
+    state = np.full(LAYOUT.size, np.inf, np.float32)
+    with pytest.raises(FactorisationError):
+        advance(plan, state, NOTHING, {"delta": np.zeros(7)}, SITES, LAYOUT, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error"),
+    [
+        ("fedsvd", {"every": 0}, OptionError),
+        ("fedsvd", {"every": 1.5}, OptionError),
+        ("fedsvd", {"evrey": 2}, UnknownKeyError),
+        ("rolora", {"alternate": "layers"}, OptionError),
+        ("fedsb", {"rank": 4}, UnknownKeyError),
+    ],
+)
+def test_options_out_of_range_are_refused(plan_of, name, options, error):
+    with pytest.raises(error) as caught:
+        check_strategy(plan_of(name, strategy_options=options))
+    assert name in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["fedsvd", "rolora"])
+def test_momentum_across_a_change_of_basis_and_shared_gradients_are_refused(plan_of, name):
+    with pytest.raises(ServerOptimizerError):
+        check_strategy(plan_of(name, update={"optimizer": "fedavgm"}))
+    with pytest.raises(PlacementError):
+        check_strategy(plan_of(name, training={"local_steps": 1}, privacy={"placement": "secure-grad"}))
+
+
+def test_lower_ranks_are_refused_where_they_cannot_be_added(plan_of):
+    for name in ("fedsvd", "rolora"):
+        with pytest.raises(RanksDifferError, match="same rank") as caught:
+            check_strategy(plan_of(name, adapter={"ranks": {"a": 2}}))
+        assert "fedsb" in caught.value.fix
+    check_strategy(plan_of("fedsb", adapter={"ranks": {"a": 2}}))
+    with pytest.raises(RanksDifferError):
+        shared = {"placement": "secure-grad"}
+        check_strategy(plan_of("fedsb", adapter={"ranks": {"a": 2}}, training={"local_steps": 1}, privacy=shared))
