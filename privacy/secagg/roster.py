@@ -115,8 +115,11 @@ class Roster(Message):
         """Refuses a roster that could not be run safely.
 
         Raises:
-            RosterRefused: names not strictly sorted, a key used twice, c or the smallest cohort out of range.
+            RosterRefused: names not strictly sorted, a key used twice, c or the smallest cohort out of range, or a
+                federation's name that could hide or move what is printed beside it.
         """
+        if not self.federation.isprintable() or "[" in self.federation:
+            raise RosterRefused("The federation's name holds control characters or brackets.")
         names = [member.name for member in self.members]
         if names != sorted(set(names)):
             raise RosterRefused("The names of a roster are not sorted and distinct.")

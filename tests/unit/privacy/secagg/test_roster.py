@@ -57,6 +57,11 @@ def roster(**changes):
         {"policy": RunPolicy(4, 30, False)},
         {"policy": RunPolicy(3, 0, False)},
         {"coordinator": ANNA.public},
+        # The name is printed above the fingerprints that people compare; it must not be able to hide or move them.
+        {"federation": "ward\x1b[8m"},
+        {"federation": "ward\n(coordinator) 1a2b 3c4d"},
+        {"federation": "ward \u202e"},
+        {"federation": "[conceal]ward"},
     ],
 )
 def test_an_unsafe_roster_is_not_published(changes):
