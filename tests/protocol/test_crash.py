@@ -109,6 +109,57 @@ def test_a_hospital_that_crashes_at_any_write_goes_on_with_the_same_bytes(fork, 
         assert crashes == [name]
 
 
+def through_set_up_and_retry(fed, ask):
+    """A key epoch, and a round whose first attempt is given up after it was confirmed; asks through ``ask``."""
+    setup = fed.server.begin_epoch("run-1")
+    for site, invite in setup.invites().items():
+        setup.add_bundle(site, ask(site, lambda s=site, r=invite: fed.clients[s].key_bundle(r)))
+    for site, bundles in setup.close_bundles().items():
+        setup.add_ciphertexts(site, ask(site, lambda s=site, r=bundles: fed.clients[s].accept_bundles(r)))
+    for site, mail in setup.close_ciphertexts().items():
+        setup.add_ack(site, ask(site, lambda s=site, r=mail: fed.clients[s].accept_ciphertexts(r)))
+    assert fed.server.finish_epoch(setup) == fed.names
+    attempt = fed.server.begin_round(fed.terms(1))
+    for last in (False, True):
+        for site, request in attempt.requests().items():
+            attempt.add_package(site, ask(site, lambda s=site, r=request: fed.contribute(s, r)))
+        for site, request in attempt.close_packages().items():
+            upload = ask(site, lambda s=site, r=request: fed.clients[s].mask(r))
+            attempt.add_upload(site, upload.header, upload.vector)
+        for site, request in attempt.close_uploads().items():
+            attempt.add_confirm(site, ask(site, lambda s=site, r=request: fed.clients[s].confirm(r)))
+        attempt = attempt if last else fed.server.retry(deadline=int(fed.now) + 600)
+    for site, request in attempt.close_confirms().items():
+        attempt.add_unmask(site, ask(site, lambda s=site, r=request: fed.clients[s].unmask(r)))
+    return attempt.finish()
+
+
+@pytest.mark.parametrize("name", ["hospital-0", "hospital-2"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_write_of_the_set_up_or_of_a_retry_changes_nothing(federation, sum_of, name, after):
+    cut, crashes = 0, [name]
+    while crashes:  # until the cut lies behind the last write
+        cut, crashes = cut + 1, []
+        fed = federation(3, epoch=False, make_journal=lambda _: FailingJournal())
+        for site in fed.names:
+            fed.start_client(site)
+        journal = fed.journals[name]
+        journal.cut, journal.after = journal.writes + cut, after
+
+        def ask(site, call, fed=fed, crashes=crashes):
+            try:
+                return call()
+            except PowerCutError:
+                crashes.append(site)
+                fed.start_client(site)
+                return call()
+
+        total = through_set_up_and_retry(fed, ask)
+        np.testing.assert_array_equal(total.sum.buffer, sum_of(fed.names, 1).buffer)
+        assert set(crashes) <= {name}
+    assert cut > 10
+
+
 def test_a_reply_given_before_a_restart_is_given_again_after_it(federation):
     fed = federation(3)
     name = "hospital-0"
