@@ -37,7 +37,7 @@ from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.registry import make_strategy
-from fedward.strategies.tensors import Kind, kind_of
+from fedward.strategies.tensors import Kind, kind_of, positions_of
 
 PREDICTION_BATCH = 256
 
@@ -169,9 +169,11 @@ class LocalTrainer:
         self._engine = self._open(optimizer)
 
     def _trained_vector(self) -> Vector:
-        """A copy of what the engine trains now, personal parts included."""
-        trained = [p for p in adapter_parameters(self._model).values() if p.requires_grad]
-        return np.concatenate([p.detach().cpu().numpy().ravel() for p in trained])
+        """A copy of what is trained now: the state's part as it would be sent, and personal parts beside it."""
+        sent = get_vector(self._model)[positions_of(layout_of(self._model), self._kinds)]
+        state, every = trainable(self._model), adapter_parameters(self._model)
+        kept = [p.detach().cpu().numpy().ravel() for name, p in every.items() if p.requires_grad and name not in state]
+        return np.concatenate([sent, *kept])
 
     def _optimizer(self) -> torch.optim.Adam:
         """Adam on exactly ``self._kinds``, with the moments that their parameters had before."""
