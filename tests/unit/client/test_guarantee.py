@@ -12,6 +12,7 @@ from fedward.client import gradients, training
 from fedward.client import hospital as hospital_module
 from fedward.client.gradients import GradientSummer
 from fedward.client.hospital import PopulationsError, TrainedAlreadyError
+from fedward.client.models.adapter_model import layout_of
 from fedward.client.models.for_plan import BaseModelMismatchError, build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
@@ -127,6 +128,20 @@ def test_a_step_that_moves_nothing_stops_the_run(parties, monkeypatch) -> None:
     monkeypatch.setattr(training, "get_vector", lambda model: start)
     with pytest.raises(NothingTrainedError):
         trainer.run(start, 1)
+
+
+def test_a_shared_step_that_moved_nothing_stops_the_second_round_before_its_charge(parties) -> None:
+    plan, files, encoded, agreement = parties
+    size = layout_of(build_for_plan(plan, files)).size
+    privacy = plan.privacy.model_copy(update={"placement": "secure-grad", "parameters": size})
+    plan, store = plan.model_copy(update={"privacy": privacy}), MemoryStore()
+    population = Population(plan.split_salt, plan.evaluation_fraction)
+    ledger = Ledger(store, site=NAMES[0], cap_epsilon=8.0, delta=privacy.delta, population=population)
+    hospital = make_hospital(plan, encoded[0], files, agreement, Randomness(), ledger=ledger, microbatch=None)
+    hospital._follower.round = 1  # the first sum was followed, and the adapter stands where it began
+    with pytest.raises(NothingTrainedError):
+        hospital._train_round(SimpleNamespace(manifest=SimpleNamespace(run="run-1", round=2, threshold=3, n0=3)))
+    assert len(store.links) == 1
 
 
 @pytest.mark.parametrize("placement", ["local", "secure-grad"])
