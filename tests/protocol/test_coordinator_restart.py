@@ -29,6 +29,7 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
+from fedward.privacy.secagg.attempt_state import ServerState
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
 from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError
@@ -373,3 +374,16 @@ def test_a_round_that_lacks_shares_waits_for_their_holders(plan):
     del world.hospitals[NAMES[2]].answer
     assert finish(world) is not None
     assert world.finished == [1, 2]
+
+
+@pytest.mark.parametrize(("lost", "following"), [(3, 5), (4, 5), (5, 7), (6, 7), (7, 9)])
+def test_a_lost_sum_takes_the_rest_of_its_training_round_with_it(longer, lost, following):
+    """The second sum of a training round means nothing without the first. Here the whole run has seven sums."""
+    coordinator = World(longer).coordinator()
+    coordinator.plan = longer.model_copy(update={"strategy": "fedask"})
+    assert final_round(coordinator.plan) == 7
+    coordinator._finished = lost - 1
+    coordinator._secagg._state = ServerState(run="run-1", round=lost)
+    assert coordinator._next() == following
+    coordinator._finished = lost
+    assert coordinator._next() == lost + 1
