@@ -13,7 +13,7 @@ from fedward.privacy.segments import (
     releases_training,
     sums_gradients,
 )
-from fedward.strategies.schedule import final_round, private_steps, step_of, trains
+from fedward.strategies.schedule import first_step, private_steps, step_of, trains
 
 
 def training_events(plan: Plan, round_number: int) -> list[Event]:
@@ -49,10 +49,18 @@ def evaluation_events(plan: Plan, round_number: int) -> list[Event]:
 
 
 def run_training_events(plan: Plan) -> list[Event]:
-    """What the whole run costs a training patient."""
-    return [event for r in range(1, final_round(plan) + 1) for event in training_events(plan, r)]
+    """What the whole run costs a training patient, who is in one phase of each training round."""
+    return [event for r in opening_rounds(plan) for event in training_events(plan, r)]
 
 
 def run_evaluation_events(plan: Plan) -> list[Event]:
     """What the whole run costs an evaluation patient."""
-    return [event for r in range(1, final_round(plan) + 1) for event in evaluation_events(plan, r)]
+    return [event for r in opening_rounds(plan) for event in evaluation_events(plan, r)]
+
+
+def opening_rounds(plan: Plan) -> list[int]:
+    """The protocol round that begins each training round, and the scoring round.
+
+    All that costs anything happens in them, or in its place in one later phase of the same training round.
+    """
+    return [first_step(plan, number).number for number in range(1, plan.training.rounds + 2)]

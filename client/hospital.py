@@ -43,8 +43,8 @@ from fedward.privacy.segments import (
     sums_gradients,
 )
 from fedward.privacy.stream import SecureStream
-from fedward.strategies.registry import make_strategy
-from fedward.strategies.schedule import GRADIENT, step_of, trains
+from fedward.strategies.registry import check_sites, make_strategy
+from fedward.strategies.schedule import GRADIENT, cohort, step_of, trains
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_layout, nested_positions
 
@@ -89,6 +89,13 @@ class NotTrainedError(PolicyError):
 
     code = "FW-POLICY-018"
     default_fix = "Nothing to do: the hospital takes part again from the next training round on."
+
+
+class OtherGroupError(PolicyError):
+    """A manifest asks hospitals for a sum that the plan gives to another group of them."""
+
+    code = "FW-POLICY-020"
+    default_fix = "The coordinator runs another plan or version; do not approve the run again before that is clear."
 
 
 class OtherRankError(PolicyError):
@@ -172,6 +179,8 @@ class Hospital:
         self._plan, self._model, self._secagg = plan, model, secagg
         self._train, self._evaluation = train, evaluation
         self._colluders, self._ledger = roster.roster.colluders, ledger
+        self._sites = frozenset(roster.roster.keys)
+        check_sites(plan, hospitals=len(self._sites), min_cohort=roster.roster.policy.min_cohort)
         self._streams = streams or Streams()
         self._between_steps = between_steps
         self._layout = state_layout(plan, model.config)
@@ -227,6 +236,7 @@ class Hospital:
         self._follower.follow(published)
         accepted = self._secagg.accept_manifest(manifest)
         self._check_segments(accepted)
+        self._check_cohort(accepted)
         self._check_start(accepted)
         vector = self._train_round(accepted) if accepted.needs_training else None
         return Reply(self._secagg.contribute(vector, self._ledger_head()))
@@ -242,6 +252,11 @@ class Hospital:
         )
         if accepted.layout != expected:
             raise SegmentsRefusedError("The manifest asks for other segments than the plan names for this round.")
+
+    def _check_cohort(self, accepted: AcceptedManifest) -> None:
+        manifest = accepted.manifest
+        if not set(manifest.first_cohort) <= cohort(self._plan, manifest.round, self._sites):
+            raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
 
     def _check_start(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest

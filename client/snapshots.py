@@ -36,8 +36,8 @@ class AdapterLostError(IntegrityError):
 class Snapshot(Message):
     """One adapter: the result that led to it, its float32 bits, and the server optimizer's float64 bits.
 
-    All little-endian. The optimizer's memory is a function of the sums this hospital has checked; it is at most two
-    numbers per parameter and one more.
+    All little-endian. The memory is a function of the sums this hospital has checked; a server optimizer's is at most
+    two numbers per parameter and one more, and the field is wide enough for that at any size.
     """
 
     LIMIT = 5 * MAX_ADAPTER_BYTES + 4096

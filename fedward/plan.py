@@ -184,6 +184,16 @@ class UpdatePlan(Section):
     adaptivity: Annotated[float, Field(ge=1e-8)] = 1e-3
 
 
+class GatePlan(Section):
+    """The holdout gate: an adapter whose released AUROC falls ``tolerance`` below the best one so far is taken back.
+
+    Noise moves an AUROC, too; a tolerance below a few of its standard deviations takes back good adapters.
+    """
+
+    enabled: bool = False
+    tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
 class Plan(Section):
     """One federated run."""
 
@@ -201,6 +211,7 @@ class Plan(Section):
     secure_sum: SecureSumPlan = SecureSumPlan()
     server: ServerPlan = ServerPlan()
     update: UpdatePlan = UpdatePlan()
+    gate: GatePlan = GatePlan()
 
     @model_validator(mode="after")
     def _one_clipped_sum_per_aggregation(self) -> Self:

@@ -19,11 +19,11 @@ from fedward.privacy.noise.gradient import GradientSpec
 from fedward.privacy.noise.release import ReleaseSpec, Statistic
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.strategies.registry import make_strategy
-from fedward.strategies.schedule import GRADIENT, step_of
+from fedward.strategies.schedule import GRADIENT, SCORES, step_of
 from fedward.strategies.strategy import Part
 
 TRAINING = "training"
-EVALUATION = "evaluation"
+EVALUATION = SCORES
 
 BINS = HISTOGRAM_BINS
 """Histogram cells per class on fixed, public edges."""

@@ -26,7 +26,7 @@ from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.schedule import advance, final_round, first_step, step_of
+from fedward.strategies.schedule import advance, cohort, final_round, first_step, step_of, takes_back
 
 LOG = logging.getLogger(__name__)
 
@@ -165,6 +165,9 @@ class Coordinator:
         self._round = number
         done, vectors, evidence = self._secure_sum(number)
         values = decode(done.sum)
+        dropped = takes_back(self.plan, self.adapter, self._memory, values)
+        if dropped:
+            LOG.warning("round %d: the adapter scored below the best one and is taken back", number)
         self.adapter, self._memory = advance(
             self.plan, self.adapter, self._memory, values, sorted(done.survivors), self.layout, number
         )
@@ -176,7 +179,7 @@ class Coordinator:
         self._history.add(ended, self._secagg.members)
         if ended.sampled:  # the others are asked when they are heard of again
             self._tell_all(done.survivors)
-        summary = summarise(number, values, len(done.survivors))
+        summary = summarise(number, values, len(done.survivors), dropped=dropped)
         self.summaries.append(summary)
         self._on_round(summary, done)
 
@@ -238,8 +241,9 @@ class Coordinator:
 
     def _terms(self, number: int) -> RoundTerms:
         blamed = {blame.site for blame in self._secagg.blames}
-        cohort = [site for site in self._secagg.members if site not in blamed]
-        threshold = minimum_threshold(len(cohort), self._colluders)
+        asked = cohort(self.plan, number, self._secagg.roster_names)
+        sites = [site for site in self._secagg.members if site in asked and site not in blamed]
+        threshold = minimum_threshold(len(sites), self._colluders)
         return RoundTerms(
             round=number,
             adapter_hash=adapter_hash(self.adapter, self.layout),
@@ -248,12 +252,12 @@ class Coordinator:
                 self.plan,
                 self.layout,
                 round_number=number,
-                n0=len(cohort),
+                n0=len(sites),
                 honest=threshold - self._colluders,
             ),
             mechanism=self.plan.privacy.placement if self.plan.privacy.private else "none",
             deadline=self._deadline(),
-            cohort=cohort,
+            cohort=sites,
             threshold=threshold,
         )
 

@@ -22,6 +22,7 @@ class RoundSummary:
         evaluation_loss: mean binary cross-entropy on evaluation patients, in rounds that release their histogram.
         auroc: pooled AUROC on evaluation patients, in the same rounds.
         training_loss: mean clipped loss of training patients, in rounds that release it.
+        taken_back: whether the holdout gate dropped the adapter that was scored, and what was trained from it.
     """
 
     round: int
@@ -29,9 +30,12 @@ class RoundSummary:
     evaluation_loss: float | None
     auroc: float | None
     training_loss: float | None
+    taken_back: bool = False
 
 
-def summarise(round_number: int, values: Mapping[str, NDArray[np.float64]], survivors: int) -> RoundSummary:
+def summarise(
+    round_number: int, values: Mapping[str, NDArray[np.float64]], survivors: int, *, dropped: bool = False
+) -> RoundSummary:
     """Reads the statistics segments of a decoded sum."""
     loss = area = training = None
     if EVALUATION in values:
@@ -41,7 +45,7 @@ def summarise(round_number: int, values: Mapping[str, NDArray[np.float64]], surv
         units = TRAINING_SPEC.decode(np.rint(values[TRAINING] * TRAINING_SPEC.resolution).astype(np.int64))
         patients = float(units["patients"][0])
         training = min(LOSS_CAP, max(0.0, float(units["loss"][0]) / patients)) if patients > 0 else None
-    return RoundSummary(round_number, survivors, loss, area, training)
+    return RoundSummary(round_number, survivors, loss, area, training, dropped)
 
 
 def histogram_loss(histogram: NDArray[np.float64]) -> float | None:

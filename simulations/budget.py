@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.client.accounting import evaluation_events, training_events
+from fedward.client.accounting import evaluation_events, opening_rounds, training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
 from fedward.privacy.ledger.files import ledger_folders
 from fedward.privacy.segments import noises_evaluation
-from fedward.strategies.schedule import final_round
+from fedward.strategies.schedule import cohort, final_round
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
@@ -31,6 +31,7 @@ class RunBudget:
     def __init__(self, plan: Plan, run: str, state: Path, *, cap: float) -> None:
         self.run = run
         self._plan, self._state, self._cap = plan, state, cap
+        self._sites: tuple[str, ...] = ()
 
     def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
         """Opens every hospital's ledger and makes sure that the whole run fits; charges nothing yet.
@@ -43,12 +44,14 @@ class RunBudget:
         """
         if not self._plan.privacy.private:
             return {}
-        ledgers = {site: self._ledger(site) for site in sites}
-        for ledger in ledgers.values():
-            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=round_costs(self._plan))
+        self._sites = tuple(sites)
+        ledgers = {site: self._ledger(site) for site in self._sites}
+        for site, ledger in ledgers.items():
+            costs = round_costs(self._plan, site, self._sites)
+            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
         return ledgers
 
-    def charge(self, ledgers: Iterable[Ledger]) -> None:
+    def charge(self, ledgers: Mapping[str, Ledger]) -> None:
         """Charges the whole run to every ledger, before any training.
 
         A run that is killed has spent all of this: nobody can tell what it had sent.
@@ -56,8 +59,9 @@ class RunBudget:
         Raises:
             BudgetExhaustedError: another run has used the budget up meanwhile.
         """
-        for ledger in ledgers:
-            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=round_costs(self._plan))
+        for site, ledger in ledgers.items():
+            costs = round_costs(self._plan, site, self._sites)
+            ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
 
     def _ledger(self, site: str) -> Ledger:
         plan = self._plan
@@ -116,9 +120,17 @@ def _try(plan: Plan, copy: MemoryStore, site: str | None, cap: float) -> Room:
     return Room(site, cap, spent, ledger.spent())
 
 
-def round_costs(plan: Plan) -> list[RoundCost]:
-    """What each round of ``plan`` costs, the scoring round included."""
-    rounds = range(1, final_round(plan) + 1)
+def round_costs(plan: Plan, site: str | None = None, sites: Collection[str] = ()) -> list[RoundCost]:
+    """What each protocol round of ``plan`` costs, the scoring round included.
+
+    Args:
+        plan: the plan.
+        site: only the rounds that the plan gives this hospital a part in; None for those of some hospital.
+        sites: every hospital of the roster.
+    """
+    rounds = [r for r in range(1, final_round(plan) + 1) if site in cohort(plan, r, sites)]
+    if site is None:
+        rounds = opening_rounds(plan)
     return [RoundCost(r, training_events(plan, r), evaluation_events(plan, r)) for r in rounds]
 
 
@@ -128,7 +140,8 @@ def planned_epsilons(plan: Plan) -> list[float | None]:
     if not plan.privacy.private:
         return [None] * (rounds + 1)
     delta, scored = plan.privacy.delta, [0.0] * (rounds + 1)
-    training = epsilon_curve([training_events(plan, number) for number in range(1, rounds + 1)], delta)
+    opening = opening_rounds(plan)
+    training = epsilon_curve([training_events(plan, number) for number in opening[:-1]], delta)
     if noises_evaluation(plan):
-        scored = epsilon_curve([evaluation_events(plan, number) for number in range(1, final_round(plan) + 1)], delta)
+        scored = epsilon_curve([evaluation_events(plan, number) for number in opening], delta)
     return [max(spent, seen) for spent, seen in zip([0.0, *training], scored, strict=True)]

@@ -32,6 +32,7 @@ from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
 from fedward.simulations.terminal import RunDisplay
 from fedward.strategies.registry import find_strategy
+from fedward.strategies.schedule import step_of
 
 HELLO_SECONDS = 60
 
@@ -70,6 +71,7 @@ class Outcome:
 class Watcher:
     """The simulator's view of every round: compares sums, keeps the curve, drives the display."""
 
+    plan: Plan
     hospitals: dict[str, WatchedHospital]
     epsilons: list[float | None]
     display: RunDisplay
@@ -87,13 +89,17 @@ class Watcher:
                 raise RuntimeError("a survivor encoded nothing")
             plain.add_(encoded)
         self.exact &= plain.tobytes() == done.sum.tobytes()
-        # The sum of round r scores the adapter that round r started from, which is that of round r - 1.
-        number = summary.round - 1
+        # The first sum of training round r scores the adapter that it started from, which is that of round r - 1.
+        number = step_of(self.plan, summary.round).round - 1
         if EVALUATION not in done.layout.spans:
             self.display.advance()
             return
         point = CurvePoint(
-            round=number, loss=summary.evaluation_loss, auroc=summary.auroc, epsilon=self.epsilons[number]
+            round=number,
+            loss=summary.evaluation_loss,
+            auroc=summary.auroc,
+            epsilon=self.epsilons[number],
+            taken_back=summary.taken_back,
         )
         self.curve.append(point)
         now = time.monotonic()
@@ -129,13 +135,13 @@ def federate(
         )
         for site in encoded
     ]
-    n, c = len(sites), agreement.roster.colluders
+    n, c = find_strategy(plan.strategy).smallest_sum(plan, len(sites)), agreement.roster.colluders
     threshold = minimum_threshold(n, c)
     answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
-    budget.charge(ledgers.values())
+    budget.charge(ledgers)
     apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
     grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
-    watcher = Watcher({hospital.name: hospital for hospital in hospitals}, planned_epsilons(plan), display)
+    watcher = Watcher(plan, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(plan), display)
     display.phase("federated", plan.training.rounds)
     try:
         coordinator, transport = _serve(plan, budget.run, reference, agreement, grid, watcher)
@@ -154,7 +160,7 @@ def federate(
             colluders=c,
             cohort=n,
         ),
-        bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=n),
+        bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=len(sites)),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
         personal=_personal(plan, hospitals),
@@ -194,7 +200,8 @@ def _serve(
     def main(transport: GridTransport) -> None:
         def on_round(summary: RoundSummary, done: RoundSum) -> None:
             watcher(summary, done)
-            watcher.adapters.append(coordinator.adapter)
+            if step_of(plan, summary.round).closes:
+                watcher.adapters.append(coordinator.adapter)
 
         transport.discover(sorted(agreement.members), seconds=HELLO_SECONDS)
         coordinator = Coordinator(

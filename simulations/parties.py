@@ -36,6 +36,7 @@ from fedward.privacy.secagg import (
 )
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
+from fedward.strategies.registry import check_sites, find_strategy
 
 COORDINATOR = "coordinator"
 
@@ -54,7 +55,9 @@ def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
     """Makes fresh identities and a roster of ``names``, approved by all."""
     coordinator = Identity.from_seed(COORDINATOR, os.urandom(32))
     members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
-    colluders = default_colluders(len(members))
+    smallest = find_strategy(plan.strategy).smallest_sum(plan, len(members))
+    # A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums.
+    colluders = min(default_colluders(len(members)), max(1, smallest - 3))
     roster = Roster(
         federation=plan.name,
         coordinator=coordinator.public,
@@ -65,6 +68,7 @@ def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
         adapter_layout_hash=layout_of(model).hash(),
         code_hash=code_hash(),
     )
+    check_sites(plan, hospitals=len(members), min_cohort=roster.policy.min_cohort)
     signed = publish(roster, coordinator)
     for identity in members.values():
         signed = approve(signed, identity)

@@ -41,6 +41,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         secure_sum=scenario.secure_sum,
         server=scenario.server,
         update=scenario.update,
+        gate=scenario.gate,
     )
     options = check_strategy(draft).options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything

@@ -152,12 +152,16 @@ class Egress(Section):
 
 
 class CurvePoint(Section):
-    """What the coordinator saw after a round; round 0 is the untrained adapter. Noised in private runs."""
+    """What the coordinator saw after a round; round 0 is the untrained adapter. Noised in private runs.
+
+    ``taken_back``: the holdout gate dropped this adapter, and the run went on from the best one before it.
+    """
 
     round: Count
     loss: Finite | None
     auroc: Unit | None
     epsilon: Amount | None
+    taken_back: bool = False
 
 
 class BaseModelFacts(Section):

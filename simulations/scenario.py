@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError, TooFewHospitalsError
-from fedward.plan import AdapterPlan, Option, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
+from fedward.plan import AdapterPlan, GatePlan, Option, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
 
 MIN_HOSPITALS = 3
 _SHIPPED = resources.files("fedward.simulations") / "scenarios"
@@ -73,6 +73,7 @@ class Scenario(Section):
     secure_sum: SecureSumPlan = SecureSumPlan()
     server: ServerPlan = ServerPlan()
     update: UpdatePlan = UpdatePlan()
+    gate: GatePlan = GatePlan()
     speed: SpeedConfig = SpeedConfig()
     compare: CompareConfig = CompareConfig()
 

@@ -11,6 +11,7 @@ from fedward.strategies.feddpa import FedDPA
 from fedward.strategies.fedsa import FedSA
 from fedward.strategies.fedsb import FedSB
 from fedward.strategies.fedsvd import FedSVD
+from fedward.strategies.groups import MedianOfGroups
 from fedward.strategies.mean import FedIT, FFALoRA
 from fedward.strategies.optimized import FedAdagrad, FedAdam, FedAvgM, FedProx, FedYogi
 from fedward.strategies.refusals import refuse_individual
@@ -34,6 +35,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Scaffold,
         FedSA,
         FedDPA,
+        MedianOfGroups,
     )
 }
 
@@ -62,6 +64,13 @@ class ServerOptimizerError(ConfigError):
 
     code = "FW-STRATEGY-015"
     default_fix = "Remove [update], or use the strategy 'ffa' or 'fedit' with privacy.placement = 'local'."
+
+
+class GateError(ConfigError):
+    """The holdout gate was asked for on a strategy whose rounds it could not take back."""
+
+    code = "FW-STRATEGY-017"
+    default_fix = "Set gate.enabled = false, or use the strategy 'ffa', 'fedit' or one of their server optimizers."
 
 
 class ProximalError(ConfigError):
@@ -104,6 +113,7 @@ def check_strategy(plan: Plan) -> type[Strategy]:
         RanksDifferError: ``adapter.ranks`` lowers ranks, but the strategy, or the placement, needs one rank for all.
         ServerOptimizerError: ``update.optimizer`` on a strategy or placement without averaged deltas of one meaning.
         ProximalError: ``training.proximal`` where a round is one step.
+        GateError: ``gate.enabled`` where hospitals or earlier phases hold what the gate could not take back.
     """
     kind = find_strategy(plan.strategy)
     kind.options(plan)
@@ -139,6 +149,9 @@ def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
     shared = plan.privacy.placement == "secure-grad"
     if plan.update.optimizer != "mean" and (shared or not kind.declaration.server_optimizers):
         raise ServerOptimizerError(f"[update] cannot work on what the strategy {plan.strategy!r} sums here.")
+    kept = kind.declaration.variates or kind.declaration.personalises
+    if plan.gate.enabled and (kept or kind.sums(plan) > 1):
+        raise GateError(f"The holdout gate cannot take back a round of the strategy {plan.strategy!r}.")
     if plan.training.proximal and shared:
         raise ProximalError("Under secure-grad a hospital takes no step of its own that could be held back.")
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fedward.adapter import AdapterLayout, Vector
 from fedward.plan import Plan
+from fedward.strategies import gate
 from fedward.strategies.optimizers import Memory, gradient_step
 from fedward.strategies.registry import find_strategy, make_strategy
 from fedward.strategies.strategy import Step, Sums
 
 GRADIENT = "gradient"
 """Name of the segment that is summed under ``secure-grad`` in place of a strategy's parts."""
+
+SCORES = "evaluation"
+"""Name of the segment with the histogram of scores on evaluation patients, which the holdout gate reads."""
 
 
 def final_round(plan: Plan) -> int:
@@ -36,6 +40,11 @@ def first_step(plan: Plan, round_number: int) -> Step:
 def trains(plan: Plan, step: Step) -> bool:
     """Whether hospitals train in ``step``; it is the only time that their ledgers are charged for training."""
     return not step.scores_only and (step.opens or find_strategy(plan.strategy).declaration.trains_in_every_phase)
+
+
+def cohort(plan: Plan, number: int, sites: Collection[str]) -> frozenset[str]:
+    """Hospitals of the roster ``sites`` that protocol round ``number`` may ask."""
+    return find_strategy(plan.strategy).cohort(plan, step_of(plan, number), sites)
 
 
 def private_steps(plan: Plan) -> int:
@@ -66,6 +75,41 @@ def advance(
     Returns:
         State and memory after the round.
     """
+    if not plan.gate.enabled:
+        return _moved(plan, state, memory, sums, survivors, layout, number)
+    best, inner = _judged(plan, state, memory, sums)
+    if best is None:
+        kept, _ = gate.unpack(memory, state.size)
+        if kept is not None:
+            return kept.state, gate.pack(kept, kept.memory)
+    state, inner = _moved(plan, state, inner, sums, survivors, layout, number)
+    return state, gate.pack(best, inner)
+
+
+def takes_back(plan: Plan, state: Vector, memory: Memory, sums: Sums) -> bool:
+    """Whether the holdout gate drops ``state`` and the sum trained from it; arguments as for :func:`advance`."""
+    if not plan.gate.enabled or gate.unpack(memory, state.size)[0] is None:
+        return False
+    return _judged(plan, state, memory, sums)[0] is None
+
+
+def _judged(plan: Plan, state: Vector, memory: Memory, sums: Sums) -> tuple[gate.Best | None, Memory]:
+    """The best state after ``state`` was scored, if it was; None if ``state`` fails, or if none was ever scored."""
+    best, inner = gate.unpack(memory, state.size)
+    if SCORES in sums:
+        best = gate.judge(sums[SCORES], state, inner, best, tolerance=plan.gate.tolerance)
+    return best, inner
+
+
+def _moved(
+    plan: Plan,
+    state: Vector,
+    memory: Memory,
+    sums: Sums,
+    survivors: Sequence[str],
+    layout: AdapterLayout,
+    number: int,
+) -> tuple[Vector, Memory]:
     strategy, step = make_strategy(plan, layout), step_of(plan, number)
     if step.scores_only:
         return state, memory

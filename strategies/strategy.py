@@ -227,6 +227,11 @@ class Strategy(ABC):
         return cls.declaration.sums
 
     @classmethod
+    def cohort(cls, plan: Plan, step: Step, sites: Collection[str]) -> frozenset[str]:
+        """Hospitals of the roster ``sites`` that a phase may ask; every hospital refuses a sum it has no part in."""
+        return frozenset(sites)
+
+    @classmethod
     def update(cls, plan: Plan) -> UpdatePlan:
         """The server optimizer on averaged deltas, for strategies that declare ``server_optimizers``."""
         return plan.update
@@ -271,10 +276,6 @@ class Strategy(ABC):
     def shift(self, memory: Memory, own: Vector) -> Vector | None:
         """What a hospital with variate ``own`` adds to each local gradient behind the noise, float32 ``[P]``."""
         return None
-
-    def cohort(self, step: Step, sites: Collection[str]) -> frozenset[str]:
-        """Hospitals of the roster ``sites`` that a phase may ask; every hospital refuses a sum it has no part in."""
-        return frozenset(sites)
 
     def weight(self, site: str) -> float:
         """Public weight of ``site`` in sums, in (0, 1]; from the plan alone. The hospital multiplies by it itself."""

@@ -36,6 +36,7 @@ from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.kdf import journal_key
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.strategies.schedule import cohort
 
 LOG = logging.getLogger(__name__)
 _CURRENT = "current-run"
@@ -182,7 +183,7 @@ class ApprovedSite:
             evaluation=prepared.evaluation,
             secagg=secagg,
             roster=roster,
-            ledger=self._ledger(verified, store, policy.max_rounds),
+            ledger=self._ledger(verified, roster, store, policy.max_rounds),
             adapters=adapters,
             microbatch=self._config.limits.microbatch,
             between_steps=self._between_steps,
@@ -211,7 +212,9 @@ class ApprovedSite:
             self._prepared = {plan.hash(): Prepared(files, train, evaluation)}
         return self._prepared[plan.hash()]
 
-    def _ledger(self, verified: VerifiedProposal, store: LedgerStore, rounds: int) -> Ledger | None:
+    def _ledger(
+        self, verified: VerifiedProposal, roster: VerifiedRoster, store: LedgerStore, rounds: int
+    ) -> Ledger | None:
         """The site's ledger, after it was made sure that the whole run fits; None for a plan that charges nothing."""
         plan, policy = verified.plan, self._config.policy
         if not plan.privacy.private:
@@ -223,7 +226,8 @@ class ApprovedSite:
             delta=policy.delta,
             population=Population(plan.split_salt, plan.evaluation_fraction),
         )
-        run, numbers = verified.proposal.run, range(1, rounds + 1)
+        run, sites = verified.proposal.run, roster.roster.keys
+        numbers = [number for number in range(1, rounds + 1) if self.name in cohort(plan, number, sites)]
         # Rounds whose output has left were paid for; only what is still to come has to fit.
         coming = [number for number in numbers if not _settled(ledger, run, number)]
         costs = [RoundCost(n, training_events(plan, n), evaluation_events(plan, n)) for n in coming]

@@ -114,6 +114,11 @@ class SecAggServer:
         return self._live
 
     @property
+    def roster_names(self) -> tuple[str, ...]:
+        """Every hospital on the roster, present or not, sorted."""
+        return tuple(sorted(self._verified.roster.keys))
+
+    @property
     def last_result(self) -> bytes:
         """The last result of the run with its confirmations, empty before the first; sent again to whom missed it."""
         return self._state.result

@@ -107,7 +107,7 @@ def test_ledgers_are_asked_and_not_charged(plan, tmp_path):
 
     budget = RunBudget(plan, "first", tmp_path, cap=20.0)
     ledgers = budget.open(["alder", "birch"])
-    budget.charge([ledgers["alder"]])
+    budget.charge({"alder": ledgers["alder"]})
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     rooms = {room.site: room for room in room_for(plan, tmp_path)}
     assert rooms["alder"].spent == pytest.approx(6.0, abs=0.05)

@@ -1,0 +1,88 @@
+"""A hospital that spoils its delta: the holdout gate takes the adapter back, the median of groups never takes it up."""
+
+import numpy as np
+import pytest
+
+from fedward.client.own import OwnSide
+from fedward.errors import QuorumError
+from fedward.server.rounds import Coordinator
+from fedward.simulations.run import Options, run_scenario
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.strategies.registry import TooFewForStrategyError
+
+pytestmark = pytest.mark.slow
+
+
+def simulate(out, strategy, hospitals, *, rounds=3, gate=False):
+    scenario = load_scenario("no-dp")
+    sites = [SyntheticHospitalConfig(name=f"site-{i:02d}", patients=60) for i in range(hospitals)]
+    scenario = scenario.model_copy(
+        update={
+            "data": scenario.data.model_copy(update={"site": sites}),
+            "adapter": scenario.adapter.model_copy(update={"top_layers": 1}),
+            "training": scenario.training.model_copy(update={"local_steps": 2}),
+            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 40}),
+            "gate": scenario.gate.model_copy(update={"enabled": gate}),
+        }
+    )
+    options = Options(out=out, strategy=strategy, rounds=rounds, federated_only=True, display="quiet")
+    return run_scenario(scenario, options)
+
+
+@pytest.fixture
+def saboteur(monkeypatch):
+    """One hospital sends the opposite of what it has learnt, as large as the bound allows, from round 2 on."""
+    train, first = OwnSide.train, []
+
+    def spoil(self, trainer, step, state, memory, **rest):
+        delta, change = train(self, trainer, step, state, memory, **rest)
+        first.append(self)
+        if self is first[0] and step.round > 1:
+            delta = np.clip(-1e3 * (state + delta), -4, 4).astype(np.float32)
+        return delta, change
+
+    monkeypatch.setattr(OwnSide, "train", spoil)
+
+
+@pytest.fixture
+def coordinators(monkeypatch):
+    """The coordinator of each run."""
+    seen, run = [], Coordinator.run
+    monkeypatch.setattr(Coordinator, "run", lambda self: (seen.append(self), run(self))[1])
+    return seen
+
+
+def test_the_gate_takes_a_spoilt_adapter_back_and_every_hospital_agrees(tmp_path, saboteur, coordinators):
+    result = simulate(tmp_path / "gate", "ffa", 4, gate=True)
+    taken = [point.round for point in result.curve if point.taken_back]
+    assert taken == [2]
+    assert result.auroc.federated > 0.6
+    (coordinator,) = coordinators
+    assert not coordinator.incidents  # every hospital confirmed the same bits to the end
+    assert [summary.taken_back for summary in coordinator.summaries] == [False, False, True, False]
+
+
+def test_without_the_gate_the_same_hospital_spoils_the_run(tmp_path, saboteur):
+    result = simulate(tmp_path / "open", "ffa", 4, rounds=2)
+    assert result.auroc.federated < 0.5
+    assert not any(point.taken_back for point in result.curve)
+
+
+def test_the_median_of_groups_learns_beside_the_saboteur(tmp_path, saboteur, coordinators):
+    result = simulate(tmp_path / "median", "group-median", 15, rounds=2)
+    assert result.secure_sum.exact
+    assert result.secure_sum.cohort == 5
+    assert result.auroc.federated > 0.6
+    assert not coordinators[0].incidents
+
+
+def test_a_hospital_refuses_the_sum_of_another_group(tmp_path, monkeypatch, coordinators):
+    monkeypatch.setattr("fedward.server.rounds.cohort", lambda plan, number, sites: frozenset(sites))
+    with pytest.raises(QuorumError):
+        simulate(tmp_path / "cheat", "group-median", 15, rounds=1)
+    assert {incident.code for incident in coordinators[0].incidents} == {"FW-POLICY-020"}
+
+
+def test_a_median_over_few_hospitals_is_refused(tmp_path):
+    with pytest.raises(TooFewForStrategyError):
+        simulate(tmp_path / "few", "group-median", 12)

@@ -1,0 +1,118 @@
+"""The holdout gate: exact scores, the decision, and a memory that survives as bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fedward.adapter import AdapterLayout
+from fedward.metrics import auroc_from_histogram
+from fedward.strategies.gate import Best, GateMemoryError, exact_auroc, judge, pack, unpack
+from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.registry import GateError, check_strategy
+from fedward.strategies.schedule import advance, takes_back
+
+LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
+STATE = np.arange(3, dtype=np.float32)
+
+
+def histogram(auroc):
+    """100 negatives in the lower cell; of 100 positives, so many in the upper one that the AUROC is ``auroc``."""
+    high = 100 * (2 * auroc - 1)
+    return np.array([100.0, 0.0, 100.0 - high, high])
+
+
+@given(hnp.arrays(np.float64, 32, elements=st.integers(-(2**20), 2**24).map(lambda n: n * 2.0**-12)))
+def test_the_exact_score_is_the_one_that_everybody_reads(cells):
+    expected, exact = auroc_from_histogram(cells.reshape(2, 16)), exact_auroc(cells)
+    assert (expected is None) == (exact is None)
+    if exact is not None:
+        assert float(exact) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_clear_fall_is_taken_back_and_a_small_one_is_not():
+    best = judge(histogram(0.80), STATE, NOTHING, None, tolerance=0.05)
+    assert best.auroc == 0.8
+    assert judge(histogram(0.76), STATE + 1, NOTHING, best, tolerance=0.05) is best
+    assert judge(histogram(0.74), STATE + 1, NOTHING, best, tolerance=0.05) is None
+    assert judge(histogram(0.81), STATE + 1, NOTHING, best, tolerance=0.05).state[0] == 1
+
+
+def test_a_histogram_without_a_score_decides_nothing():
+    empty = np.zeros(4)
+    best = Best(0.7, STATE, NOTHING)
+    assert judge(empty, STATE, NOTHING, best, tolerance=0.05) is best
+    first = judge(empty, STATE, NOTHING, None, tolerance=0.05)
+    assert judge(histogram(0.5), STATE + 1, NOTHING, first, tolerance=0.05).auroc == 0.5
+
+
+@pytest.mark.parametrize("memory", [NOTHING, np.array([0.1, -2.0])])
+@pytest.mark.parametrize("remembered", [NOTHING, np.array([3.0, 1 / 3, 5.0])])
+def test_packing_keeps_every_bit(memory, remembered):
+    best = Best(1 / 3, np.array([1e-45, -0.0, 3.3], np.float32), remembered)
+    again, rest = unpack(np.frombuffer(pack(best, memory).tobytes()), 3)
+    assert again.auroc == best.auroc
+    assert again.state.tobytes() == best.state.tobytes()
+    assert again.memory.tobytes() == remembered.tobytes()
+    assert rest.tobytes() == memory.tobytes()
+    nothing, rest = unpack(pack(None, memory), 3)
+    assert nothing is None
+    assert rest.tobytes() == memory.tobytes()
+
+
+@pytest.mark.parametrize("packed", [np.ones(1), np.ones(4), np.array([9.0, 0.5, 1, 2, 3]), np.array([np.nan, 0.0])])
+def test_a_memory_of_another_adapter_is_refused(packed):
+    with pytest.raises(GateMemoryError):
+        unpack(packed, 3)
+
+
+def advanced(plan, aurocs):
+    """States after each of a run's rounds, whose sums add 1 to each entry and bring these scores."""
+    state, memory, states = np.zeros(5, np.float32), NOTHING, []
+    for number, score in enumerate(aurocs, start=1):
+        sums = {"delta": np.ones(5), "evaluation": histogram(score)}
+        dropped = takes_back(plan, state, memory, sums)
+        state, memory = advance(plan, state, memory, sums, ["a"], LAYOUT, number)
+        states.append((float(state[0]), dropped))
+        memory = np.frombuffer(memory.tobytes())  # a restart at every round
+    return states
+
+
+GATE = {"gate": {"enabled": True, "tolerance": 0.05}, "training": {"rounds": 3}}
+
+
+def test_a_run_goes_on_from_its_best_adapter(plan_of):
+    # scored before round 1: 0.6; adapter 1 is better; adapter 2 falls and is dropped with its sum; adapter 1 ends it
+    assert advanced(plan_of(**GATE), [0.6, 0.8, 0.6, 0.8]) == [(1, False), (2, False), (1, True), (1, False)]
+    assert advanced(plan_of(**GATE), [0.6, 0.8, 0.78, 0.7]) == [(1, False), (2, False), (3, False), (1, True)]
+
+
+def test_a_gate_changes_nothing_while_scores_hold(plan_of):
+    assert advanced(plan_of(training={"rounds": 3}), [0.6, 0.7, 0.7, 0.7]) == advanced(
+        plan_of(**GATE), [0.6, 0.7, 0.7, 0.7]
+    )
+
+
+def test_an_optimizers_memory_goes_back_with_the_adapter(plan_of):
+    plan, sums = plan_of("fedavgm", **GATE), {"delta": np.ones(5)}
+    first, memory = advance(
+        plan, np.zeros(5, np.float32), NOTHING, sums | {"evaluation": histogram(0.8)}, ["a"], LAYOUT, 1
+    )
+    back, after = advance(plan, first, memory, sums | {"evaluation": histogram(0.6)}, ["a"], LAYOUT, 2)
+    assert not back.any()
+    assert unpack(after, 5)[1].size == 0
+    again, _ = advance(plan, back, after, sums, ["a"], LAYOUT, 3)
+    assert again.tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fedsa", "feddpa", "group-median"])
+def test_a_gate_that_could_not_take_everything_back_is_refused(name, plan_of):
+    with pytest.raises(GateError):
+        check_strategy(plan_of(name, gate={"enabled": True}))
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.5, -1])
+def test_a_tolerance_out_of_range_is_refused(tolerance, plan_of):
+    with pytest.raises(ValueError, match="tolerance"):
+        plan_of(gate={"tolerance": tolerance})
