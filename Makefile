@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test fast lint types bench clean
+.PHONY: install demo federation test fast lint types bench clean
 
 install: $(STAMP)
 
@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/fedward simulate --out demo-run --force
+
+# One coordinator and three hospitals as processes over TLS on loopback, by the commands an operator types.
+federation: install
+	PATH="$(abspath $(BIN)):$$PATH" scripts/federation
 
 test: lint types fast
 
@@ -39,4 +43,4 @@ bench: install
 	$(BIN)/python -m benchmarks.dp --json runs/dp.json
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-run runs
+	rm -rf $(VENV) build dist *.egg-info demo-run demo-federation runs

@@ -12,7 +12,7 @@ from fedward.client.code import code_hash
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan
-from fedward.privacy.accounting import epsilon
+from fedward.privacy.accounting import PrivacyParameterError, epsilon
 
 DAY_SECONDS = 86_400
 
@@ -114,10 +114,11 @@ def run_epsilon(plan: Plan, delta: float) -> float:
     """What the run costs its most exposed patient at ``delta``; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return float("inf")
-    prices = [
-        epsilon(events, delta).epsilon for events in (run_training_events(plan), run_evaluation_events(plan)) if events
-    ]
-    return max(prices, default=0.0)
+    populations = (run_training_events(plan), run_evaluation_events(plan))
+    try:
+        return max((epsilon(events, delta).epsilon for events in populations if events), default=0.0)
+    except PrivacyParameterError:
+        return float("inf")  # so little noise that no finite epsilon can be stated at this delta
 
 
 def _check_privacy(plan: Plan, policy: PolicySection) -> None:

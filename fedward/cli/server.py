@@ -214,7 +214,7 @@ def submit_command(
     Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
     """
     from fedward.keyfiles import read_limited
-    from fedward.server.deployment.runs import Runs
+    from fedward.server.deployment.runs import Runs, describe
     from fedward.server.deployment.sites import Sites
 
     settings, folders = _open(config)
@@ -231,7 +231,7 @@ def submit_command(
         return
     while (run := runs.get(run.name)).open:
         time.sleep(0.5)
-    typer.echo(_line(run.model_dump()))
+    typer.echo(_line(describe(runs, run)))
     if run.state == "completed":
         typer.echo(f"Adapter: {runs.folder(run.name) / 'adapter.safetensors'}")
     raise typer.Exit(run.exit_status)
@@ -284,9 +284,7 @@ def _open(config: Path) -> tuple[ServerConfig, ServerFolders]:
 def _line(run: dict[str, Any]) -> str:
     words = f"{run['name']}: {run['state']}"
     if run.get("round"):
-        words += f", round {run['round']} done"
-    if run.get("rounds"):
-        words += f" of {run['rounds']} training rounds"
+        words += f", training round {min(run['round'], run['rounds'])} of {run['rounds']} done"
     return words + (f" ({run['code']})" if run["code"] else "")
 
 

@@ -1,0 +1,155 @@
+import os
+
+import pytest
+
+from fedward.agreements.proposal import ProposalError, open_proposal
+from fedward.client.daemon.approvals import (
+    Approvals,
+    DecisionDamagedError,
+    NotApprovedError,
+    OtherFederationError,
+    OtherPlanError,
+)
+from fedward.client.daemon.policy import (
+    BaseModelRefusedError,
+    ExpiredPlanError,
+    LaxDeltaError,
+    NonPrivatePlanError,
+    OtherCodeError,
+    RunEpsilonError,
+    SmallCohortError,
+    TooFewPatientsError,
+    check_cohort,
+    check_patients,
+    run_epsilon,
+)
+from fedward.client.daemon.words import describe_plan
+from fedward.errors import FedwardError
+from fedward.plan import Plan
+from fedward.privacy.secagg.identity import Identity
+
+
+@pytest.fixture
+def approvals(configure, joined, at):
+    def make(**policy):
+        return Approvals(configure(**policy), joined, joined.identity("st-anna"), clock=lambda: at.now)
+
+    return make
+
+
+def test_nothing_is_served_that_nobody_accepted(approvals, propose):
+    book = approvals()
+    with pytest.raises(NotApprovedError):
+        book.require("icu-1")
+    book.decide(propose(), accept=True, by="DPO")
+    assert book.require("icu-1").proposal.run == "icu-1"
+    for name in ("../../x", "", "icu-2", "icu-1\n"):
+        with pytest.raises(NotApprovedError) as caught:
+            book.require(name)
+        assert caught.value.exit_code == 5
+
+
+def test_an_approval_can_be_withdrawn_and_given_again(approvals, propose):
+    book, plan = approvals(), propose()
+    book.decide(plan, accept=True, by="DPO")
+    book.decide(plan, accept=False, by="DPO")
+    with pytest.raises(NotApprovedError):
+        book.require("icu-1")
+    book.decide(plan, accept=True, by="DPO")
+    assert book.require("icu-1")
+    (known,) = book.all()
+    assert (known.accepted, known.decision.by) == (True, "DPO")
+
+
+def test_an_approval_ends_with_the_plan(approvals, propose, at):
+    book = approvals()
+    book.decide(propose(days=30), accept=True, by="DPO")
+    at.now += 31 * 86_400
+    with pytest.raises(ExpiredPlanError):
+        book.require("icu-1")
+
+
+def test_an_approval_holds_for_one_plan_only(approvals, propose):
+    book = approvals()
+    book.decide(propose(), accept=True, by="DPO")
+    with pytest.raises(OtherPlanError):
+        book.decide(propose(days=20, name="other"), accept=True, by="DPO")
+
+
+@pytest.mark.parametrize("file", ["icu-1.decision", "icu-1.plan"])
+def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined, file):
+    book = approvals()
+    book.decide(propose(), accept=True, by="DPO")
+    book.decide(propose("icu-2", name="two"), accept=True, by="DPO")
+    (joined.approvals / file).write_bytes((joined.approvals / file.replace("icu-1", "icu-2")).read_bytes())
+    with pytest.raises(DecisionDamagedError):
+        book.require("icu-1")
+    (joined.approvals / file).write_bytes(b"\xa0")
+    with pytest.raises((DecisionDamagedError, ProposalError)):
+        book.require("icu-1")
+    assert any(isinstance(known, FedwardError) for known in book.all())
+
+
+def test_only_plans_of_the_pinned_coordinator_and_federation(approvals, propose):
+    stranger = Identity.from_seed("coordinator", os.urandom(32))
+    with pytest.raises(ProposalError):
+        approvals().decide(propose(signer=stranger), accept=True, by="DPO")
+    with pytest.raises(OtherFederationError):
+        approvals().decide(propose(federation="other"), accept=True, by="DPO")
+
+
+def weaker(**privacy):
+    base = {"noise_multiplier": 4.0, "evaluation_noise_multiplier": 20.0, "release_noise_multiplier": 40.0}
+    return Plan(name="icu", base_model_sha256="ab" * 32, privacy={**base, **privacy})
+
+
+@pytest.mark.parametrize(
+    ("policy", "proposal", "kind"),
+    [
+        ({"allowed_base_models": []}, {}, BaseModelRefusedError),
+        ({"max_epsilon_per_run": 0.5}, {}, RunEpsilonError),
+        ({}, {"plan": weaker(noise_multiplier=0.4)}, RunEpsilonError),
+        ({}, {"plan": weaker(evaluation_noise_multiplier=0.4)}, RunEpsilonError),
+        ({"delta": 1e-9}, {}, LaxDeltaError),
+        ({}, {"plan": weaker(private=False)}, NonPrivatePlanError),
+        ({}, {"plan": weaker(unsafe_exact_evaluation=True)}, NonPrivatePlanError),
+        ({"max_plan_days": 7}, {}, ExpiredPlanError),
+        ({}, {"days": -1}, ExpiredPlanError),
+        ({}, {"code": b"x" * 32}, OtherCodeError),
+    ],
+)
+def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, policy, proposal, kind):
+    book, plan = approvals(**policy), propose(**proposal)
+    with pytest.raises(kind) as caught:
+        book.decide(plan, accept=True, by="DPO")
+    assert caught.value.exit_code in (5, 12)
+    assert book.all() == []
+    assert not book.decide(plan, accept=False, by="DPO").accepted, "to deny it is always possible"
+
+
+def test_the_epsilon_a_plan_claims_is_not_believed():
+    claimed = weaker(noise_multiplier=0.4, epsilon=0.1)
+    assert run_epsilon(claimed, 1e-5) > 8
+    assert run_epsilon(weaker(private=False), 1e-5) == float("inf")
+
+
+def test_patients_and_cohort_are_the_sites_own_limits(configure):
+    policy = configure(min_patients=50, min_cohort=4).policy
+    check_patients(50, policy)
+    check_cohort(4, policy)
+    with pytest.raises(TooFewPatientsError) as caught:
+        check_patients(49, policy)
+    assert "49" not in caught.value.message
+    with pytest.raises(SmallCohortError):
+        check_cohort(3, policy)
+
+
+def test_a_plan_is_described_for_people(configure, propose, ca):
+    verified = open_proposal(propose().read_bytes(), ca.identity.public)
+    sections = describe_plan(verified, configure(), ca.identity.public, spent=1.25)
+    text = "\n".join(f"{label}: {words}" for _, lines in sections for label, words in lines)
+    epsilon = run_epsilon(verified.plan, 1e-5)
+    for words in ("icu-1", "dies in hospital", f"epsilon {epsilon:.3f}", "epsilon 1.250 of 9", "add-or-remove-one"):
+        assert words in text
+    open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)
+    assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=0.0))

@@ -1,0 +1,110 @@
+import json
+import os
+import threading
+
+import pytest
+
+from fedward.client.daemon import service
+from fedward.client.daemon.folders import NotEnrolledError
+from fedward.client.daemon.service import Daemon, StopFileError
+from fedward.client.daemon.status import Status, process_runs, read_status
+from fedward.errors import StoppedError
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(service, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(service, "GRACE_SECONDS", 0.05)
+
+
+def test_a_stop_file_keeps_a_daemon_from_starting(configure, folders):
+    folders.stop_file.touch()
+    with pytest.raises(StopFileError) as caught:
+        Daemon(configure(), threading.Event()).run()
+    assert caught.value.exit_code == StoppedError.exit_code == 14
+
+
+def test_a_stop_file_ends_a_daemon_that_serves(configure, folders, monkeypatch, quick):
+    stop = threading.Event()
+    daemon = Daemon(configure(), stop, leave=lambda code: pytest.fail("it ended by itself"))
+
+    def serve(status):
+        folders.stop_file.touch()
+        assert stop.wait(10)
+
+    monkeypatch.setattr(daemon, "_serve", serve)
+    with pytest.raises(StopFileError):
+        daemon.run()
+    assert read_status(folders)["running"] is False
+
+
+@pytest.mark.parametrize(("by_file", "status"), [(True, 14), (False, 0)])
+def test_what_does_not_end_by_itself_is_ended(configure, folders, monkeypatch, quick, by_file, status):
+    stop, left = threading.Event(), threading.Event()
+    codes = []
+
+    def leave(code):
+        codes.append(code)
+        left.set()
+
+    daemon = Daemon(configure(), stop, leave=leave)
+
+    def stuck(status):
+        folders.stop_file.touch() if by_file else stop.set()
+        assert left.wait(10)
+        folders.stop_file.unlink(missing_ok=True)
+
+    monkeypatch.setattr(daemon, "_serve", stuck)
+    daemon.run()
+    assert codes == [status]
+
+
+def test_a_daemon_that_makes_no_progress_is_left_to_its_watchdog(configure, folders, monkeypatch, quick):
+    told, stop, now = [], threading.Event(), [0.0]
+    monkeypatch.setattr(service, "notify", told.append)
+    daemon = Daemon(configure(), stop, clock=lambda: now[0])
+
+    def serve(status):
+        while "WATCHDOG=1" not in told:
+            stop.wait(0.01)
+        now[0] = service.STALL_SECONDS + 1
+        stop.wait(0.05)
+        told.clear()
+        stop.wait(0.1)
+        assert told == []
+        daemon._beat()
+        while "WATCHDOG=1" not in told:
+            stop.wait(0.01)
+
+    monkeypatch.setattr(daemon, "_serve", serve)
+    daemon.run()
+    assert told[-1] == "STOPPING=1"
+
+
+def test_a_site_without_keys_says_so(configure, quick):
+    with pytest.raises(NotEnrolledError):
+        Daemon(configure(), threading.Event()).run()
+
+
+def test_status_is_written_at_changes_and_otherwise_once_a_second(folders):
+    now = [100.0]
+    status = Status(folders.status_file, clock=lambda: now[0])
+    status.state("connecting")
+    status.leg("icu-1", "join")
+    assert json.loads(folders.status_file.read_bytes())["run"] == ""
+    now[0] += 1.0
+    status.leg("icu-1", "mask")
+    assert read_status(folders)["leg"] == "mask"
+    assert read_status(folders)["running"] is True
+    status.state("stopped")
+    assert read_status(folders)["running"] is False
+
+
+def test_a_process_that_died_is_not_running(folders):
+    assert read_status(folders)["state"] == "never started"
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert not process_runs(child)
+    assert process_runs(1)
