@@ -1,0 +1,110 @@
+"""Strategies around the mean: on a masked ring sum they do bit for bit what they do on the plain one."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedward.adapter import AdapterLayout
+from fedward.plan import Plan
+from fedward.privacy.secagg import RingVector, decode, encode
+from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
+from fedward.privacy.stream import SecureStream
+from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.registry import STRATEGIES, make_strategy
+from fedward.strategies.schedule import advance, cohort, final_round, step_of
+from fedward.strategies.strategy import Trained
+from fedward.strategies.tensors import kind_of, part_of
+
+WHOLE = AdapterLayout.of([("head.bias", (1,)), ("x.lora_A.weight", (2, 3)), ("x.lora_B.weight", (4, 2))])
+SITES = [f"site-{number:02d}" for number in range(15)]
+NAMES = ["fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "scaffold", "fedsa", "feddpa", "group-median"]
+
+
+def layout_of(name):
+    return part_of(WHOLE, frozenset(STRATEGIES[name].declaration.state))
+
+
+def federation(name, seed, *, gate=False):
+    """Yields, protocol round by protocol round, what each hospital sends and the layout of the vector."""
+    plan = Plan(
+        name="run",
+        base_model_sha256="0" * 64,
+        strategy=name,
+        training={"rounds": 2, "local_steps": 2},
+        privacy={"private": False, "evaluate_every": 1, "release_every": 2},
+        gate={"enabled": gate, "tolerance": 0.01},
+    )
+    layout, random = layout_of(name), np.random.default_rng(seed)
+    strategy = make_strategy(plan, layout)
+    assert {kind_of(tensor.name) for tensor in layout.tensors} == set(strategy.declaration.state)
+
+    def vector():
+        return random.normal(scale=0.2, size=layout.size).astype(np.float32)
+
+    def messages(number, state, memory):
+        step, members = step_of(plan, number), sorted(cohort(plan, number, SITES))
+        segments = round_layout(plan, layout, round_number=number, n0=len(members), honest=2)
+        values = {site: {} for site in members}
+        for site in members:
+            if not step.scores_only:
+                trained = Trained(step.round, state, vector(), vector())
+                values[site] = strategy.messages(step, trained, memory, site)
+            values[site] |= {
+                s.name: random.integers(0, 2**12, s.size) for s in segments.segments if s.name in (TRAINING, EVALUATION)
+            }
+        return members, segments, values
+
+    return plan, layout, messages
+
+
+def masked(vectors):
+    """The vectors under pairwise masks that cancel in their sum."""
+    hidden = [vector.copy() for vector in vectors]
+    for i in range(len(hidden)):
+        for j in range(i):
+            seed = bytes([i, j]) * 16
+            hidden[i].add_masks_([(1, seed)])
+            hidden[j].add_masks_([(-1, seed)])
+    assert all(one.tobytes() != other.tobytes() for one, other in zip(hidden, vectors, strict=True))
+    return hidden
+
+
+def added(vectors):
+    total = RingVector.zeros(vectors[0].layout)
+    for vector in vectors:
+        total.add_(vector)
+    return total
+
+
+@pytest.mark.parametrize(("name", "gate"), [*((name, False) for name in NAMES), *((name, True) for name in NAMES[:5])])
+def test_the_masked_sum_leads_to_the_bits_of_the_plain_sum(name, gate):
+    ends = []
+    for hide in (masked, list):
+        plan, layout, messages = federation(name, 3, gate=gate)
+        state, memory = np.zeros(layout.size, np.float32), NOTHING
+        uniform = partial(np.random.default_rng(0).random, dtype=np.float32)
+        for number in range(1, final_round(plan) + 1):
+            members, segments, values = messages(number, state, memory)
+            vectors = [encode(segments, values[site], uniform) for site in members]
+            state, memory = advance(plan, state, memory, decode(added(hide(vectors))), members, layout, number)
+        ends.append((state.tobytes(), memory.tobytes()))
+    assert ends[0] == ends[1]
+    assert np.frombuffer(ends[0][0], np.float32).any() or gate  # random scores may take everything back
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.sampled_from(NAMES), st.integers(0, 999))
+def test_the_decoded_sum_lies_within_one_grid_unit_for_each_hospital(name, seed):
+    plan, layout, messages = federation(name, seed)
+    members, segments, values = messages(1, np.zeros(layout.size, np.float32), NOTHING)
+    stream = SecureStream.from_os()
+    total = decode(added([encode(segments, values[site], stream.uniform32) for site in members]))
+    for segment in segments.segments:
+        exact = np.sum([np.asarray(values[site][segment.name], np.float64) for site in members], axis=0)
+        if segment.name in (TRAINING, EVALUATION):
+            exact = exact * segment.step
+        assert np.abs(total[segment.name] - exact).max() < len(members) * segment.step
+    assert step_of(plan, 1).opens
