@@ -76,6 +76,30 @@ def orthonormal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
     return lower, basis
 
 
+def spanning_rows(rows: Matrix, count: int) -> Matrix:
+    """Orthonormal rows ``[count, n]`` made of the first ``count`` independent ones of ``rows [k, n]``.
+
+    A row counts as dependent if what is left of it outside the span of those before is negligible beside the longest
+    row. Unit vectors fill up what is missing.
+
+    Raises:
+        FactorisationError: an entry is not finite.
+    """
+    if not np.isfinite(rows).all():
+        raise FactorisationError("A factor of the global state is not finite.")
+    basis, longest = np.zeros((0, rows.shape[1])), max(_length(row) for row in rows)
+    for row in rows:
+        if len(basis) == count:
+            break
+        rest, _ = _outside(row, basis)
+        length = _length(rest)
+        if length > NEGLIGIBLE * longest:
+            basis = np.concatenate([basis, (rest / length)[None, :]])
+    while len(basis) < count:
+        basis = np.concatenate([basis, _another(basis, rows.shape[1])[None, :]])
+    return basis
+
+
 def singular(matrix: Matrix) -> tuple[Matrix, Matrix]:
     """``matrix = scaled @ right.T``: columns of ``scaled`` are left singular vectors times their singular values.
 

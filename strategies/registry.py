@@ -7,11 +7,13 @@ import difflib
 from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
 from fedward.plan import Plan
+from fedward.strategies.fedask import FedASK
 from fedward.strategies.feddpa import FedDPA
 from fedward.strategies.fedsa import FedSA
 from fedward.strategies.fedsb import FedSB
 from fedward.strategies.fedsvd import FedSVD
 from fedward.strategies.groups import MedianOfGroups
+from fedward.strategies.hetlora import HetLoRA
 from fedward.strategies.mean import FedIT, FFALoRA
 from fedward.strategies.optimized import FedAdagrad, FedAdam, FedAvgM, FedProx, FedYogi
 from fedward.strategies.refusals import refuse_individual
@@ -24,6 +26,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
     for kind in (
         FFALoRA,
         FedIT,
+        HetLoRA,
+        FedASK,
         RoLoRA,
         FedSVD,
         FedSB,

@@ -8,15 +8,28 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoModel
 
+from fedward.client.accounting import evaluation_events, training_events
+from fedward.client.flower import make_client_app
+from fedward.client.hospital import NotTrainedError
 from fedward.client.models.adapter_files import read_card
+from fedward.client.models.adapter_model import get_vector, layout_of
+from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
+from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.server.flower import GridTransport
+from fedward.server.rounds import Coordinator
 from fedward.simulations import budget, certificate, planning
+from fedward.simulations.flower import InProcessGrid
+from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.seeds import Randomness
+from fedward.simulations.sites import make_sites
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["rolora", "fedsvd", "fedsb"]
+NAMES = ["rolora", "fedsvd", "fedsb", "fedask", "hetlora"]
+MIXED = {"fedask": {"site-1": 2}, "hetlora": {"site-0": 3}}
 PRICING = [
     (planning, "calibrate"),
     (planning, "calibrate_releases"),
@@ -54,7 +67,7 @@ def small(**adapter):
             "data": scenario.data.model_copy(update={"site": sites}),
             "adapter": scenario.adapter.model_copy(update={"rank": 4, **adapter}),
             "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 50, "release_every": 2}),
+            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 50, "release_every": 3}),
         }
     )
 
@@ -63,7 +76,7 @@ def small(**adapter):
 def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, tmp_path):
     out = tmp_path / "run"
     options = Options(out=out, strategy=name, federated_only=True, display="quiet")
-    result = run_scenario(small(), options)
+    result = run_scenario(small(ranks=MIXED.get(name, {})), options)
     assert result.scenario.strategy == name
     assert result.secure_sum.exact
     assert result.privacy.private
@@ -79,3 +92,81 @@ def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, t
     assert all(np.abs(values).max() > 0 for values in stored.values())
     held = {n.replace(".default", ""): p.detach().numpy() for n, p in encoder.named_parameters() if "lora_" in n}
     assert all(np.array_equal(held[key], stored[key]) for key in stored)
+
+
+class FourHospitals:
+    """A FedASK federation without differential privacy, one protocol round at a time."""
+
+    def __init__(self):
+        scenario = load_scenario("no-dp")
+        sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(4)]
+        scenario = scenario.model_copy(
+            update={
+                "strategy": "fedask",
+                "data": scenario.data.model_copy(update={"site": sites}),
+                "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 1}),
+            }
+        )
+        files = resolve(scenario.model)
+        plan = planning.make_plan(scenario, files)
+        model = build_for_plan(plan, files)
+        data = make_sites(scenario, plan)
+        agreement = agree(plan, model, [site.name for site in data])
+        self.hospitals = [
+            make_hospital(
+                plan,
+                EncodedSite.encode(site, plan, files, model),
+                files,
+                agreement,
+                Randomness(),
+                ledger=None,
+                microbatch=None,
+            )
+            for site in data
+        ]
+        transport = GridTransport(InProcessGrid({n: make_client_app(h) for n, h in enumerate(self.hospitals, start=2)}))
+        transport.discover([hospital.name for hospital in self.hospitals], seconds=5)
+        self.survivors = []
+        self.coordinator = Coordinator(
+            plan=plan,
+            run="run-1",
+            layout=layout_of(model),
+            adapter=get_vector(model),
+            secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),
+            colluders=agreement.roster.colluders,
+            transport=transport,
+            on_round=lambda summary, done: self.survivors.append(sorted(done.survivors)),
+        )
+        self.coordinator.join()
+
+
+def test_a_hospital_that_lost_its_training_misses_the_second_sum_and_takes_part_again():
+    federation = FourHospitals()
+    first, *others = federation.hospitals
+    federation.coordinator.play(1)
+    first._kept = None  # as after a restart between the two sums
+    federation.coordinator.play(2)
+    federation.coordinator.play(3)
+    names = sorted(hospital.name for hospital in others)
+    assert federation.survivors == [[first.name, *names], names, [first.name, *names]]
+    assert [(i.site, i.code) for i in federation.coordinator.incidents] == [(first.name, NotTrainedError.code)]
+    federation.coordinator.play(4)
+    federation.coordinator.play(5)
+    federation.coordinator.hand_out()
+    final = federation.coordinator.adapter
+    assert all(np.array_equal(hospital.adapter, final) for hospital in federation.hospitals)
+
+
+def test_the_second_sum_touches_no_record_and_costs_nothing():
+    federation = FourHospitals()
+    federation.coordinator.play(1)
+    plan, kept = federation.coordinator.plan, [hospital._kept for hospital in federation.hospitals]
+    for hospital in federation.hospitals:
+        hospital._trainer = hospital._train = hospital._evaluation = None
+    federation.coordinator.play(2)
+    assert federation.coordinator.incidents == []
+    assert [hospital._kept for hospital in federation.hospitals] == kept
+    noise = dict.fromkeys(("noise_multiplier", "release_noise_multiplier", "evaluation_noise_multiplier"), 1.0)
+    private = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"private": True, **noise})})
+    assert [len(training_events(private, number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 0]
+    assert [len(evaluation_events(private, number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 1]

@@ -13,6 +13,7 @@ from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.factor import product
+from fedward.strategies.fedask import change_across, change_along, recovered, sketch_basis
 from fedward.strategies.fedsvd import refactored
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import find_strategy, make_strategy
@@ -22,9 +23,11 @@ from fedward.strategies.tensors import kind_of, nested_positions, positions_of, 
 
 SITES = ["a", "b", "c", "d"]
 RANK = 4
-NAMES = ["ffa", "fedit", "rolora", "fedsvd", "fedsb"]
-MIXED = ["fedsb"]
+NAMES = ["ffa", "fedit", "rolora", "fedsvd", "fedsb", "fedask", "hetlora"]
+EXACT = ["ffa", "rolora", "fedsvd", "fedsb", "fedask"]
+MIXED = ["fedsb", "fedask", "hetlora"]
 EXACT_TO = 1e-12
+SKETCHED_TO = 1e-10
 
 
 def state_layout(name) -> AdapterLayout:
@@ -155,16 +158,21 @@ def test_a_decoded_sum_is_within_the_grid_of_the_float_sum(plan_of, name):
             assert np.abs(values - turn.exact[part]).max() < len(SITES) * grid[part]
 
 
-@pytest.mark.parametrize("name", ["ffa", "fedsvd", "fedsb", "rolora"])
-def test_the_new_product_is_the_mean_of_the_hospitals_products(plan_of, name):
-    """Up to the grid and one rounding to float32, which the test of the float64 maths below does without."""
-    federation = Federation(plan_of, name)
-    for turn in run(federation, secure=False):
-        assert turn.step.closes
-        locals_ = [products(turn.before + turn.trained[site].delta, federation.layout) for site in SITES]
+@pytest.mark.parametrize(
+    ("name", "ranks"), [(name, None) for name in EXACT] + [(name, {"a": 2, "c": 1}) for name in ("fedsb", "fedask")]
+)
+def test_the_new_product_is_the_mean_of_the_hospitals_products(plan_of, name, ranks):
+    """Within n grid units, float32 and all; the tests of the float64 maths below do without both."""
+    federation = Federation(plan_of, name, ranks=ranks)
+    grid = federation.plan.secure_sum.delta_step
+    for turn in run(federation, secure=True):
+        if not turn.step.closes:
+            continue
+        trained = turn.trained.values()
+        locals_ = [products(hospital.start + hospital.delta, federation.layout) for hospital in trained]
         for part, found in products(turn.after, federation.layout).items():
             mean = sum(local[part] for local in locals_) / len(SITES)
-            assert np.abs(found - mean).max() < 2e-5, part
+            assert np.abs(found - mean).max() < len(SITES) * grid, part
 
 
 def test_a_refactorisation_keeps_the_product_to_working_precision():
@@ -199,6 +207,51 @@ def test_the_mean_is_exact_in_float64_maths(plan_of, name):
         if name == "fedsvd":
             left, right = refactored(left, right)
         assert np.abs(left @ right - expected).max() <= EXACT_TO * np.abs(expected).max()
+
+
+def low_rank(numbers, rank, shape=(64, 48)):
+    return numbers.normal(size=(shape[0], rank)), numbers.normal(size=(rank, shape[1]))
+
+
+@pytest.mark.parametrize(("trains_a", "oversampling"), [(False, 0), (False, 4), (True, 12)])
+def test_a_sketch_as_wide_as_the_total_rank_recovers_the_mean(trains_a, oversampling):
+    numbers, rank, count = np.random.default_rng(3), 4, 3
+    before = low_rank(numbers, rank)
+    after = []
+    for _ in range(count):
+        b, a = low_rank(numbers, rank)
+        after.append((before[0] + 0.1 * b, before[1] + 0.1 * a if trains_a else before[1]))
+    omega = numbers.uniform(-1, 1, size=(48, rank + oversampling))
+    along = sum(change_along(before, one, omega) for one in after) / count
+    basis = sketch_basis(before, along, omega)
+    across = sum(change_across(before, one, basis) for one in after) / count
+    mean = sum(b @ a for b, a in after) / count
+    whole = basis @ (across + (before[0] @ before[1]).T @ basis).T
+    assert np.abs(whole - mean).max() < SKETCHED_TO * np.abs(mean).max()
+    new_b, new_a = recovered(before, basis, across)
+    u, sizes, vt = np.linalg.svd(mean)
+    best = (u[:, :rank] * sizes[:rank]) @ vt[:rank]  # of a mean of higher rank than r, the best r directions are kept
+    assert np.abs(new_b @ new_a - best).max() < SKETCHED_TO * np.abs(mean).max()
+    np.testing.assert_allclose(new_a @ new_a.T, np.eye(rank), rtol=0, atol=1e-13)
+
+
+def test_a_narrow_sketch_does_not_recover_it():
+    numbers = np.random.default_rng(3)
+    before, after = low_rank(numbers, 4), low_rank(numbers, 4)
+    omega = numbers.uniform(-1, 1, size=(48, 2))
+    basis = sketch_basis(before, change_along(before, after, omega), omega)
+    new_b, new_a = recovered(before, basis, change_across(before, after, basis))
+    assert np.abs(new_b @ new_a - after[0] @ after[1]).max() > 0.1
+
+
+def test_directions_that_the_mean_lost_stay_trainable():
+    before = low_rank(np.random.default_rng(3), 4)
+    nothing = (np.zeros((64, 4)), before[1])
+    omega = np.random.default_rng(4).uniform(-1, 1, size=(48, 8))
+    basis = sketch_basis(before, change_along(before, nothing, omega), omega)
+    new_b, new_a = recovered(before, basis, change_across(before, nothing, basis))
+    assert np.abs(new_b).max() < SKETCHED_TO
+    assert np.linalg.matrix_rank(np.concatenate([before[1], new_a])) == 4
 
 
 def unflatten64(vector, layout):

@@ -6,6 +6,7 @@ import pytest
 from fedward.adapter import AdapterLayout
 from fedward.errors import UnknownKeyError
 from fedward.strategies.factor import FactorisationError
+from fedward.strategies.fedask import SketchMemoryError
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import (
     PlacementError,
@@ -14,8 +15,8 @@ from fedward.strategies.registry import (
     check_strategy,
     make_strategy,
 )
-from fedward.strategies.schedule import advance, step_of
-from fedward.strategies.strategy import OptionError
+from fedward.strategies.schedule import advance, final_round, first_step, step_of, trains
+from fedward.strategies.strategy import OptionError, Trained
 from fedward.strategies.tensors import positions_of
 
 LAYOUT = AdapterLayout.of(
@@ -68,6 +69,46 @@ def test_a_state_that_is_not_finite_cannot_be_refactored(plan_of):
         advance(plan, state, NOTHING, {"delta": np.zeros(7)}, SITES, LAYOUT, 1)
 
 
+def test_fedask_maps_two_sums_to_a_training_round(plan_of):
+    plan = plan_of("fedask", training={"rounds": 2})
+    steps = [step_of(plan, number) for number in range(1, final_round(plan) + 1)]
+    assert [(step.round, step.phase) for step in steps] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]
+    assert [trains(plan, step) for step in steps] == [True, False, True, False, False]
+    assert [step.closes for step in steps] == [False, True, False, True, True]
+    assert first_step(plan, 2) == steps[2]
+    strategy = make_strategy(plan, LAYOUT)
+    assert [[part.name for part in strategy.sends(step)] for step in steps[:2]] == [["delta", "sketch"], ["cosketch"]]
+    assert [part.layout.size for step in steps[:2] for part in strategy.sends(step)] == [1, 9, 9]
+
+
+def test_the_sketch_is_public_and_another_one_every_round(plan_of):
+    one, two = (make_strategy(plan_of("fedask", task=task), LAYOUT) for task in ("mortality", "los3"))
+    again = make_strategy(plan_of("fedask"), LAYOUT)
+    assert np.array_equal(one._omega(1, "layer"), again._omega(1, "layer"))
+    assert not np.array_equal(one._omega(1, "layer"), one._omega(2, "layer"))
+    assert not np.array_equal(one._omega(1, "layer"), two._omega(1, "layer"))
+
+
+@pytest.mark.parametrize("memory", [NOTHING, np.zeros(8), np.full(9, np.nan)])
+def test_a_second_sum_without_the_basis_of_the_first_is_refused(plan_of, memory):
+    state = np.ones(LAYOUT.size, np.float32)
+    with pytest.raises(SketchMemoryError):
+        advance(plan_of("fedask"), state, memory, {"cosketch": np.zeros(9)}, SITES, LAYOUT, 2)
+
+
+def test_hetlora_weights_are_public_and_divided_out(plan_of):
+    plan = plan_of("hetlora", adapter={"rank": 2, "ranks": {"a": 1}})
+    strategy = make_strategy(plan, LAYOUT)
+    assert [strategy.weight(site) for site in SITES] == [0.5, 1.0, 1.0]
+    state, step = np.zeros(LAYOUT.size, np.float32), step_of(plan, 1)
+    deltas = {site: np.full(LAYOUT.size, float(i), np.float32) for i, site in enumerate(SITES, start=1)}
+    sent = {s: strategy.messages(step, Trained(1, state, d), NOTHING, s)["delta"] for s, d in deltas.items()}
+    after, _ = advance(plan, state, NOTHING, {"delta": sum(sent.values())}, SITES, LAYOUT, 1)
+    np.testing.assert_allclose(after, (0.5 * 1 + 2 + 3) / 2.5, rtol=1e-6)
+    alike = make_strategy(plan.model_copy(update={"strategy_options": {"weights": "uniform"}}), LAYOUT)
+    assert {alike.weight(site) for site in SITES} == {1.0}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "error"),
     [
@@ -76,6 +117,9 @@ def test_a_state_that_is_not_finite_cannot_be_refactored(plan_of):
         ("fedsvd", {"evrey": 2}, UnknownKeyError),
         ("rolora", {"alternate": "layers"}, OptionError),
         ("fedsb", {"rank": 4}, UnknownKeyError),
+        ("fedask", {"oversampling": -1}, OptionError),
+        ("fedask", {"factors": "A"}, OptionError),
+        ("hetlora", {"weights": "norm"}, OptionError),
     ],
 )
 def test_options_out_of_range_are_refused(plan_of, name, options, error):
@@ -84,7 +128,7 @@ def test_options_out_of_range_are_refused(plan_of, name, options, error):
     assert name in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["fedsvd", "rolora"])
+@pytest.mark.parametrize("name", ["fedsvd", "rolora", "fedask"])
 def test_momentum_across_a_change_of_basis_and_shared_gradients_are_refused(plan_of, name):
     with pytest.raises(ServerOptimizerError):
         check_strategy(plan_of(name, update={"optimizer": "fedavgm"}))
