@@ -26,7 +26,7 @@ from fedward.client.data import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
 from fedward.errors import FedwardError, NetworkError, PreflightError, ResourceError
-from fedward.privacy.ledger import FileStore, verify
+from fedward.privacy.ledger import AnchorFile, FileStore, verify
 
 Level = Literal["ok", "warn", "FAIL"]
 MAX_SKEW_SECONDS = 60.0
@@ -91,7 +91,7 @@ def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]
         ("roster", lambda: _roster(config, folders)),
         ("approvals", lambda: _approvals(config, folders)),
         ("base models", lambda: _models(config, folders)),
-        ("ledger", lambda: _ledger(folders)),
+        ("ledger", lambda: _ledger(config, folders)),
         ("data", lambda: _data(config)),
     ]
     if not offline:
@@ -178,11 +178,13 @@ def _models(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     return ", ".join(sorted(names)) or "none needed yet"
 
 
-def _ledger(folders: SiteFolders) -> str:
+def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
     store = FileStore(folders.ledger)
     if not store.load():
         return "none yet; the first private run begins it"
     book = verify(store)
+    if config.ledger.anchor_file is not None:
+        AnchorFile(Path(config.ledger.anchor_file)).check(book)
     return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} spent"
 
 

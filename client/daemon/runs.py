@@ -20,6 +20,7 @@ from fedward.client.daemon.keys import pinned_coordinator
 from fedward.client.daemon.policy import check_patients, check_proposal
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import ClientConfig
+from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital
 from fedward.client.models.adapter_model import AdapterModel
@@ -30,7 +31,7 @@ from fedward.errors import PolicyError, StoppedError
 from fedward.keyfiles import read_limited, replace_private
 from fedward.legs import Reply, Request
 from fedward.plan import Plan
-from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, Population, RoundCost
+from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
 from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.kdf import journal_key
@@ -183,7 +184,7 @@ class ApprovedSite:
             evaluation=prepared.evaluation,
             secagg=secagg,
             roster=roster,
-            ledger=self._ledger(verified, roster, store, policy.max_rounds),
+            ledger=self._ledger(verified, roster, store, prepared, policy.max_rounds),
             adapters=adapters,
             microbatch=self._config.limits.microbatch,
             between_steps=self._between_steps,
@@ -213,19 +214,14 @@ class ApprovedSite:
         return self._prepared[plan.hash()]
 
     def _ledger(
-        self, verified: VerifiedProposal, roster: VerifiedRoster, store: LedgerStore, rounds: int
+        self, verified: VerifiedProposal, roster: VerifiedRoster, store: LedgerStore, prepared: Prepared, rounds: int
     ) -> Ledger | None:
         """The site's ledger, after it was made sure that the whole run fits; None for a plan that charges nothing."""
-        plan, policy = verified.plan, self._config.policy
+        plan = verified.plan
         if not plan.privacy.private:
             return None
-        ledger = Ledger(
-            store,
-            site=self.name,
-            cap_epsilon=policy.max_epsilon_lifetime,
-            delta=policy.delta,
-            population=Population(plan.split_salt, plan.evaluation_fraction),
-        )
+        names = {"train": prepared.train.names, "evaluation": prepared.evaluation.names}
+        ledger = open_site_ledger(self._config, store, plan, **names)
         run, sites = verified.proposal.run, roster.roster.keys
         numbers = [number for number in range(1, rounds + 1) if self.name in cohort(plan, number, sites)]
         # Rounds whose output has left were paid for; only what is still to come has to fit.

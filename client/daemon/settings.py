@@ -104,6 +104,27 @@ class PolicySection(Section):
         return self
 
 
+class LedgerSection(Section):
+    """What the privacy ledger is kept with, beside the state folder; see ``docs/ledger.md``.
+
+    Attributes:
+        anchor_file: remembers how far the ledger had come; on another disk than the state folder.
+        namespace: name of patient identifiers that never change in any export, for example ``hospital-mrn``. Where it
+            is declared, a release counts for the patients who could have been drawn, otherwise for everybody.
+        namespace_key: file of 32 secret bytes that the identifiers are hashed with.
+    """
+
+    anchor_file: AbsolutePath | None = None
+    namespace: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    namespace_key: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _namespace_has_a_key(self) -> Self:
+        if (self.namespace is None) != (self.namespace_key is None):
+            raise ValueError("namespace and namespace_key are given together or not at all")
+        return self
+
+
 class LimitsSection(Section):
     """What the daemon may use of this machine, and what it accepts from the coordinator. No guarantee depends on it."""
 
@@ -121,7 +142,15 @@ class ClientConfig(Section):
     coordinator: CoordinatorSection
     data: Annotated[dict[str, DataSection], Field(min_length=1, max_length=1)]
     policy: PolicySection
+    ledger: LedgerSection = LedgerSection()
     limits: LimitsSection = LimitsSection()
+
+    @model_validator(mode="after")
+    def _one_restore_cannot_take_both_back(self) -> Self:
+        anchor, state = self.ledger.anchor_file, self.folder.resolve()
+        if anchor is not None and Path(anchor).resolve().is_relative_to(state):
+            raise ValueError("ledger.anchor_file lies inside site.state_dir, where one restore would take both back")
+        return self
 
     @cached_property
     def folder(self) -> Path:

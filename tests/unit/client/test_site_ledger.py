@@ -1,0 +1,101 @@
+"""What a site's file says about its ledger is what the ledger does."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedward.client.daemon.settings import ClientConfig
+from fedward.client.daemon.site_ledger import open_site_ledger
+from fedward.config import parse
+from fedward.errors import ConfigError
+from fedward.plan import Plan
+from fedward.privacy.accounting import Event
+from fedward.privacy.ledger import BudgetExhaustedError, FileStore, LedgerRollbackError, LedgerTermsError, MemoryStore
+
+PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
+COST = Event("release", 1.5, 1.0, 1)
+
+
+@pytest.fixture
+def configure(tmp_path):
+    key = tmp_path / "namespace.key"
+    key.write_bytes(bytes(range(32)))
+    key.chmod(0o600)
+
+    def make(*, named=False, policy=None, **ledger) -> ClientConfig:
+        if named:
+            ledger |= {"namespace": "mrn", "namespace_key": str(key)}
+        document = {
+            "site": {"name": "st-anna", "state_dir": str(tmp_path / "state")},
+            "coordinator": {"url": "https://127.0.0.1:9"},
+            "data": {"icu": {"path": "/srv", "format": "mimic-iii"}},
+            "policy": {
+                "min_patients": 20,
+                "max_epsilon_per_run": 4.0,
+                "max_epsilon_lifetime": 4.0,
+                "allowed_base_models": [],
+                **(policy or {}),
+            },
+            "ledger": ledger,
+        }
+        return parse(document, ClientConfig, source="client.toml")
+
+    return make
+
+
+@pytest.fixture
+def spend(tmp_path):
+    """Spends most of the cap on some training patients."""
+
+    def make(config, run, train):
+        store = FileStore(tmp_path / "state" / "ledger")
+        ledger = open_site_ledger(config, store, PLAN, train=train, evaluation=["e"])
+        return ledger.reserve(run=run, plan_hash=PLAN.hash(), round_number=1, training=[COST])
+
+    return make
+
+
+def test_without_a_namespace_every_run_counts_for_everybody(configure, spend):
+    spend(configure(), "one", ["a"])
+    with pytest.raises(BudgetExhaustedError):
+        spend(configure(), "two", ["b"])
+
+
+def test_with_a_namespace_other_patients_have_budgets_of_their_own(configure, spend):
+    spend(configure(named=True), "one", ["a"])
+    spend(configure(named=True), "two", ["b"])
+    with pytest.raises(BudgetExhaustedError):
+        spend(configure(named=True), "three", ["c", "b"])
+
+
+def test_a_namespace_is_declared_when_the_ledger_begins(configure, spend):
+    spend(configure(), "one", ["a"])
+    with pytest.raises(LedgerTermsError):
+        spend(configure(named=True), "two", ["b"])
+
+
+def test_a_ledger_put_back_is_found_by_the_anchor_of_the_file(configure, spend, tmp_path):
+    config = configure(anchor_file=str(tmp_path / "other" / "anchor"), policy={"max_epsilon_lifetime": 8.0})
+    spend(config, "one", ["a"])
+    kept = {path: path.read_bytes() for path in (tmp_path / "state" / "ledger").iterdir()}
+    spend(config, "two", ["a"])
+    for path, content in kept.items():
+        path.write_bytes(content)
+    with pytest.raises(LedgerRollbackError):
+        spend(config, "three", ["a"])
+
+
+def test_a_rehearsal_on_a_copy_leaves_the_anchor_alone(configure, tmp_path):
+    config = configure(anchor_file=str(tmp_path / "other" / "anchor"))
+    open_site_ledger(config, MemoryStore(), PLAN, train=["a"], evaluation=["e"])
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [{"namespace": "mrn"}, {"namespace_key": "/etc/key"}, {"anchor_file": "relative"}, {"anchor_file": "STATE/x"}],
+)
+def test_half_a_namespace_or_an_anchor_in_the_state_folder_is_refused(configure, tmp_path, ledger):
+    ledger = {key: value.replace("STATE", str(tmp_path / "state")) for key, value in ledger.items()}
+    with pytest.raises(ConfigError):
+        configure(**ledger)
