@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fedward.client.daemon.doctor import examine
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.config import parse
@@ -89,6 +90,18 @@ def test_a_rehearsal_on_a_copy_leaves_the_anchor_alone(configure, tmp_path):
     config = configure(anchor_file=str(tmp_path / "other" / "anchor"))
     open_site_ledger(config, MemoryStore(), PLAN, train=["a"], evaluation=["e"])
     assert not (tmp_path / "other").exists()
+
+
+def test_the_doctor_misses_an_anchor_that_is_gone(configure, spend, tmp_path):
+    config = configure(anchor_file=str(tmp_path / "other" / "anchor"))
+    spend(config, "one", ["a"])
+
+    def ledger() -> str:
+        return next(finding.level for finding in examine(config, offline=True) if finding.name == "ledger")
+
+    before = ledger()
+    (tmp_path / "other" / "anchor").unlink()
+    assert (before, ledger()) == ("ok", "FAIL")
 
 
 @pytest.mark.parametrize(
