@@ -45,7 +45,7 @@ class Federation:
     """Five hospitals, of which each round needs four, without differential privacy and with training made up."""
 
     def __init__(self, monkeypatch, rounds=4):
-        def made_up(self, adapter, steps, *, between_steps=None):
+        def made_up(self, adapter, steps, **options):
             return np.random.default_rng(steps).normal(0, 1e-3, adapter.size).astype(np.float32)
 
         monkeypatch.setattr(LocalTrainer, "run", made_up)
