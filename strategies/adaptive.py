@@ -33,7 +33,7 @@ def server_step(
         update: rule, rates and moments; ``mean`` hands the averaged delta on as it is.
         mean: averaged delta of the survivors, float64 ``[P]``.
         memory: of the step before; empty at the first.
-        layout: which entries belong to the head, which learns at its own rate.
+        layout: which entries belong to the head, which has its own rate under the adaptive rules.
 
     Returns:
         The step, float64 ``[P]``, and the memory after it: the velocity ``[P]`` of FedAvgM, or first and second moment
@@ -46,10 +46,10 @@ def server_step(
         raise ValueError("the mean does not fit the adapter layout")
     if update.optimizer == "mean":
         return mean, _recall(memory, np.empty(0))
-    rates = rates_by_tensor(layout, head=update.learning_rate_head, lora=update.learning_rate_lora)
     if update.optimizer == "fedavgm":
         velocity = _recall(memory, np.zeros(mean.size)) * update.momentum + mean
-        return rates * velocity, velocity
+        return velocity * update.learning_rate, velocity
+    rates = rates_by_tensor(layout, head=update.learning_rate_head, lora=update.learning_rate_lora)
     first, second = np.split(_recall(memory, _no_moments(update, mean.size)), 2)
     first = first * update.momentum + mean * (1.0 - update.momentum)
     second = SECOND_MOMENTS[update.optimizer](update, second, mean * mean)

@@ -151,8 +151,12 @@ def check_sites(plan: Plan, *, hospitals: int, min_cohort: int) -> None:
 
 def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
     shared = plan.privacy.placement == "secure-grad"
-    if plan.update.optimizer != "mean" and (shared or not kind.declaration.server_optimizers):
-        raise ServerOptimizerError(f"[update] cannot work on what the strategy {plan.strategy!r} sums here.")
+    if plan.update.optimizer != "mean" and shared:
+        raise ServerOptimizerError("Gradient sums have a server optimizer of their own, in [server].")
+    if plan.update.optimizer != "mean" and not kind.declaration.server_optimizers:
+        raise ServerOptimizerError(
+            f"No server optimizer follows the strategy {plan.strategy!r}: what its sums mean changes between rounds."
+        )
     kept = kind.declaration.variates or kind.declaration.personalises
     if plan.gate.enabled and (kept or kind.sums(plan) > 1):
         raise GateError(f"The holdout gate cannot take back a round of the strategy {plan.strategy!r}.")

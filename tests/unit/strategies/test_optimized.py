@@ -81,7 +81,7 @@ def test_other_strategies_refuse_it(name, plan_of):
 
 
 def test_gradient_sums_have_an_optimizer_of_their_own(plan_of):
-    with pytest.raises(ServerOptimizerError):
+    with pytest.raises(ServerOptimizerError, match=r"\[server\]"):
         check_strategy(plan_of(update={"optimizer": "fedadam"}, **SHARED))
     with pytest.raises(ProximalError):
         check_strategy(plan_of(privacy=SHARED["privacy"], training={"local_steps": 1, "proximal": 0.1}))

@@ -14,6 +14,7 @@ def test_a_method_that_reads_individual_updates_is_refused(name):
     with pytest.raises(NeedsIndividualUpdatesError) as caught:
         find_strategy(name)
     assert "individual" in caught.value.message
+    assert any(f"'{known}'" in caught.value.fix for known in STRATEGIES)
     assert caught.value.message.count(".") - caught.value.message.count("arXiv") == 1  # one sentence
 
 
