@@ -17,6 +17,7 @@ from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.gradients import GradientSummer
 from fedward.client.models.adapter_model import AdapterModel, layout_of
 from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.client.models.frozen import FrozenFactors
 from fedward.client.own import OwnSide
 from fedward.client.records import Records
 from fedward.client.replay import Follower, Published
@@ -187,6 +188,8 @@ class Hospital:
         rank = plan.adapter.rank_of(name)
         if layout_of(model) != nested_layout(self._layout, rank):
             raise OtherRankError("The model of this hospital has another rank than the plan gives it.")
+        self._frozen = FrozenFactors(model, plan.adapter.init_seed)
+        self._frozen.check(model)
         self._places = nested_positions(self._layout, rank)
         self._strategy = make_strategy(plan, self._layout)
         self._kept: Trained | None = None
@@ -268,6 +271,7 @@ class Hospital:
         plan, round_number = self._plan, accepted.manifest.round
         if round_number <= self._trained:
             raise TrainedAlreadyError("The training of this round had begun before.")
+        self._frozen.check(self._model)
         self._trained = round_number
         self._side.ready(accepted.manifest.run, self._follower.round)
         if round_number == 2 and self._follower.round and sums_gradients(plan):  # round 1 may have been lost

@@ -187,13 +187,7 @@ def expected_layout(config: EncoderConfig, lora: LoraSettings) -> AdapterLayout:
 def start_vector(config: EncoderConfig, lora: LoraSettings, *, seed: int) -> NDArray[np.float32]:
     """The state of a model that :func:`build` has just built, float32, derived without building it."""
     layout = expected_layout(config, lora)
-    parts = {
-        tensor.name: _initial_a(config, tensor.name, tensor.shape, seed)
-        if kind_of(tensor.name) == "A"
-        else np.zeros(tensor.shape, np.float32)
-        for tensor in layout.tensors
-    }
-    return flatten(parts, layout)
+    return flatten({t.name: initial_tensor(config, lora, t.name, t.shape, seed) for t in layout.tensors}, layout)
 
 
 def tensor_name(parameter_name: str) -> str:
@@ -277,16 +271,18 @@ def _peft_config(files: ModelFiles, config: EncoderConfig, lora: LoraSettings) -
 
 def _initialise(model: AdapterModel, seed: int) -> None:
     with torch.no_grad():
-        nn.init.zeros_(model.head.weight)
-        nn.init.zeros_(model.head.bias)
-        for parameter_name, parameter in model.named_parameters():
-            name = tensor_name(parameter_name)
-            if model.lora.core and name.endswith(("lora_A.weight", "lora_B.weight")):
-                parameter.copy_(torch.tensor(public_factor(name, tuple(parameter.shape), seed)))
-            elif name.endswith(("lora_B.weight", "lora_R.weight")):
-                nn.init.zeros_(parameter)
-            elif name.endswith("lora_A.weight"):
-                parameter.copy_(torch.tensor(_initial_a(model.config, name, tuple(parameter.shape), seed)))
+        for name, parameter in adapter_parameters(model).items():
+            parameter.copy_(torch.tensor(initial_tensor(model.config, model.lora, name, tuple(parameter.shape), seed)))
+
+
+def initial_tensor(
+    config: EncoderConfig, lora: LoraSettings, name: str, shape: tuple[int, ...], seed: int
+) -> NDArray[np.float32]:
+    """The tensor ``name`` of LoRA or head as :func:`build` leaves it, derived from the plan's public seed alone."""
+    kind = kind_of(name)
+    if lora.core and kind in ("A", "B"):
+        return public_factor(name, shape, seed)
+    return _initial_a(config, name, shape, seed) if kind == "A" else np.zeros(shape, np.float32)
 
 
 def _initial_a(config: EncoderConfig, name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
