@@ -8,7 +8,7 @@ tolerance, the candidate and the sum trained from it are dropped, and the run go
 In a private run the histogram was noised before it was summed, so the decision is post-processing and costs nothing.
 It is made from released sums alone: every hospital repeats it bit for bit, in exact rational arithmetic. The price is
 in utility: noise moves an AUROC too, and the best of several noised values lies above the truth, so a tolerance must
-exceed a few standard deviations of the noise (``docs/strategies.md``).
+exceed a few standard deviations of the noise (``docs/around-strategies.md``).
 """
 
 from __future__ import annotations

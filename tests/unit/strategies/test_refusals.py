@@ -1,5 +1,7 @@
 """Methods that need individual updates: refused under every spelling, each with its reason and the nearest strategy."""
 
+from pathlib import Path
+
 import pytest
 
 from fedward.strategies.refusals import REFUSALS, NeedsIndividualUpdatesError
@@ -25,3 +27,9 @@ def test_a_plan_that_names_one_is_refused_when_it_is_checked(plan_of):
 
 def test_no_refusal_hides_a_strategy():
     assert not set(REFUSALS) & set(STRATEGIES)
+
+
+def test_the_page_lists_every_refusal():
+    page = (Path(__file__).parents[3] / "docs" / "around-strategies.md").read_text(encoding="utf-8")
+    for refusal in REFUSALS.values():
+        assert f"| `{refusal.name}` | {refusal.reason} | `{refusal.instead}` |" in page
