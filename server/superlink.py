@@ -141,6 +141,11 @@ class SuperLink:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def process_id(self) -> int:
+        """Of the child process; everything Flower starts is below it."""
+        return 0 if self._process is None else self._process.pid
+
     def control(self) -> Control:
         """The coordinator's own commands."""
         return Control(self._inner_port, self._token)

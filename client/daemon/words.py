@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from fedward.agreements.proposal import VerifiedProposal
@@ -102,15 +103,19 @@ def _privacy(verified: VerifiedProposal, config: ClientConfig, spent: float) -> 
             "this run",
             f"epsilon {whole:.3f} at delta {policy.delta:g}; this hospital allows {policy.max_epsilon_per_run:g}",
         ),
-        ("so far", f"epsilon {spent:.3f} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
+        ("so far", f"epsilon {_upwards(spent)} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
         ("meaning", _meaning(whole)),
         ("per", f"{UNIT}; {RELATION}"),
         ("noise", noise),
     ]
 
 
+def _upwards(epsilon: float) -> str:
+    return f"{math.ceil(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else "without bound"
+
+
 def _meaning(epsilon: float) -> str:
-    times = 2.718281828459045**epsilon
+    times = math.exp(min(epsilon, 700.0))
     return (
         "whoever sees all results can multiply the odds that one given patient took part "
         f"by at most {times:,.1f} (but for a chance of delta)"

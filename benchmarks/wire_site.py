@@ -1,0 +1,111 @@
+"""A hospital process that does all of a round but the training: keys, masks, checks of every result. JSON in argv.
+
+Its vectors are zeros, so no torch is loaded; every byte and every check on the wire is that of a real round.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from fedward.adapter import adapter_hash
+from fedward.client.flower import make_client_app
+from fedward.client.link import Endpoint
+from fedward.client.node import serve
+from fedward.client.replay import Follower, Published
+from fedward.client.snapshots import Snapshots
+from fedward.config import load_toml
+from fedward.legs import Reply, Request
+from fedward.messages import encode
+from fedward.plan import Plan
+from fedward.privacy.secagg import (
+    Identity,
+    LocalPolicy,
+    MemoryJournal,
+    RingVector,
+    SecAggClient,
+    minimum_threshold,
+    verify_roster,
+)
+from fedward.privacy.segments import round_layout
+from fedward.server.main import read_vector
+from fedward.strategies.schedule import final_round
+
+
+class WireSite:
+    """Answers every leg; see :class:`fedward.client.flower.Site`."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        plan = load_toml(folder / "plan.toml", Plan)
+        layout, start = read_vector(folder / "start.safetensors")
+        signed = (folder / "roster.cbor").read_bytes()
+        verified = verify_roster(signed)
+        roster = verified.roster
+        n0 = len(roster.members)
+        honest = minimum_threshold(n0, roster.colluders) - roster.colluders
+        rounds = range(1, final_round(plan) + 1)
+        policy = LocalPolicy(
+            base_model_hash=roster.base_model_hash,
+            adapter_layout_hash=layout.hash(),
+            code_hash=roster.code_hash,
+            plan_hash=plan.hash(),
+            layout_hashes=frozenset(
+                round_layout(plan, layout, round_number=r, n0=n0, honest=honest).hash() for r in rounds
+            ),
+            max_rounds=rounds[-1],
+            min_cohort=roster.policy.min_cohort,
+            initial_adapter_hash=adapter_hash(start, layout),
+        )
+        identity = Identity.from_file(name, folder / f"{name}.key")
+        self._secagg = SecAggClient(identity=identity, roster=signed, policy=policy, journal=MemoryJournal())
+        self._layout = layout
+        snapshots = Snapshots(MemoryJournal(), layout)
+        self._follower = Follower(plan, layout, verified, self._secagg, snapshots, start)
+
+    def answer(self, request: Request) -> Reply:
+        """Handles one leg as :class:`fedward.client.hospital.Hospital` does."""
+        secagg, leg = self._secagg, request.leg
+        if leg == "manifest":
+            manifest, published = Published.of(request)
+            self._follower.follow(published)
+            accepted = secagg.accept_manifest(manifest)
+            vector = RingVector.zeros(accepted.layout) if accepted.needs_training else None
+            return Reply(secagg.contribute(vector, bytes(32)))
+        if leg == "mask":
+            upload = secagg.mask(request.payload)
+            return Reply(upload.header, {"vector": upload.vector})
+        if leg == "result":
+            self._follower.follow(Published.of(request)[1])
+            return Reply(adapter_hash(self._follower.adapter, self._layout))
+        if leg == "challenge":
+            return Reply(encode(list(self._follower.challenge(Published.of(request)[1]))))
+        plain = {
+            "join": secagg.key_bundle,
+            "bundles": secagg.accept_bundles,
+            "seal": secagg.accept_ciphertexts,
+            "confirm": secagg.confirm,
+            "unmask": secagg.unmask,
+        }
+        return Reply(plain[leg](request.payload))
+
+
+def main() -> None:
+    """Serves one site until it is killed."""
+    settings = json.loads(sys.argv[1])
+    folder, name = Path(settings["folder"]), settings["name"]
+    private = load_pem_private_key((folder / f"{name}.node.pem").read_bytes(), password=None)
+    serve(
+        make_client_app(WireSite(name, folder)),
+        Endpoint(settings["address"], insecure=True),
+        stop=threading.Event(),
+        keys=(private, private.public_key()),  # type: ignore[arg-type,union-attr]
+    )
+
+
+if __name__ == "__main__":
+    main()
