@@ -31,8 +31,8 @@ VICTIM = "site-1"
 class Federation:
     """What all parties have agreed on; ``hospital`` makes one with its state in a folder."""
 
-    def __init__(self, folder):
-        scenario = load_scenario("no-dp")
+    def __init__(self, folder, strategy):
+        scenario = load_scenario("no-dp").model_copy(update={"strategy": strategy})
         sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(3)]
         scenario = scenario.model_copy(
             update={
@@ -119,8 +119,13 @@ class Wires:
 
 
 @pytest.fixture
-def federation(tmp_path):
-    return Federation(tmp_path)
+def strategy():
+    return "ffa"
+
+
+@pytest.fixture
+def federation(tmp_path, strategy):
+    return Federation(tmp_path, strategy)
 
 
 @pytest.fixture
@@ -130,6 +135,7 @@ def wires(federation):
     made.sites[VICTIM].kill()
 
 
+@pytest.mark.parametrize("strategy", ["ffa", "scaffold", "fedsa"])  # which keep nothing, a variate, tensors
 def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation, wires):
     coordinator = federation.coordinator(wires)
     coordinator.join()
@@ -148,6 +154,7 @@ def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation
     wires.sites[VICTIM].kill()
     restarted = federation.hospital(VICTIM)
     restarted._follower.resume()
+    restarted._side.ready("run-1", restarted._follower.round)  # raises if what it kept for itself were lost
     assert restarted.adapter.tobytes() == coordinator.adapter.tobytes()
     assert adapter_hash(restarted.adapter, coordinator.layout) == restarted._secagg.head.adapter_hash
     assert not np.array_equal(coordinator.adapter, get_vector(federation.model))
