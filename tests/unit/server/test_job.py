@@ -11,7 +11,7 @@ from fedward.legs import Reply
 from fedward.server.control import RunState
 from fedward.server.echo import EchoMismatchError
 from fedward.server.job import JobError, run_job
-from fedward.server.superlink import RunEnd, SuperLink, SuperLinkStartError, _end_of
+from fedward.server.superlink import RunEnd, SuperLink, SuperLinkStartError, end_of
 
 
 class Road:
@@ -86,7 +86,7 @@ def test_an_unknown_key_in_a_job_is_refused(job):
     ],
 )
 def test_a_runs_end_becomes_an_exit_status(state, end):
-    assert _end_of(state) == end
+    assert end_of(state) == end
 
 
 def test_a_superlink_without_tls_stays_on_loopback(tmp_path):
