@@ -156,6 +156,9 @@ def main() -> None:
     report = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever Flower prints belongs in the log, not in the report
     asyncio.run(_run(settings, report.write, report.close))
+    if os.getpgrp() == os.getpid():
+        # Where the parent was killed nobody else ends a ServerApp process, and it holds the lock of its run's journal.
+        os.killpg(0, signal.SIGKILL)
 
 
 async def _run(settings: GatewaySettings, write: Callable[[str], object], done: Callable[[], None]) -> None:

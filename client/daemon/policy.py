@@ -6,13 +6,15 @@ ledger; the epsilon that the plan was calibrated for plays no part.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.client.code import code_hash
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan
-from fedward.privacy.accounting import PrivacyParameterError, epsilon
+from fedward.privacy.accounting import Event, PrivacyParameterError, epsilon
 
 DAY_SECONDS = 86_400
 
@@ -114,9 +116,14 @@ def run_epsilon(plan: Plan, delta: float) -> float:
     """What the run costs its most exposed patient at ``delta``; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return float("inf")
-    populations = (run_training_events(plan), run_evaluation_events(plan))
+    return max(_price(tuple(events), delta) for events in (run_training_events(plan), run_evaluation_events(plan)))
+
+
+@lru_cache(maxsize=16)
+def _price(events: tuple[Event, ...], delta: float) -> float:
+    """Remembered, because a composition takes a second and every command about a plan asks for it again."""
     try:
-        return max((epsilon(events, delta).epsilon for events in populations if events), default=0.0)
+        return epsilon(events, delta).epsilon if events else 0.0
     except PrivacyParameterError:
         return float("inf")  # so little noise that no finite epsilon can be stated at this delta
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import FedwardError, IntegrityError
+from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.control import Control
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.channel import CommandServer
@@ -155,7 +156,12 @@ class Service:
             return
         state = control.state(run.flower_run)
         if state.finished:
-            ended = self._runs.ended(run, end_of(state))
+            end = end_of(state)
+            if end.code == FolderInUseError.code:
+                # The process of before a crash has not ended yet; it cannot go on, and this one will.
+                self._runs.interrupted(run, max_restarts=self._config.runs.max_restarts)
+                return
+            ended = self._runs.ended(run, end)
             LOG.info("run %s %s %s", run.name, ended.state, ended.code)
 
     # --- commands ---------------------------------------------------------------------------------

@@ -140,7 +140,8 @@ def test_a_run_survives_the_death_of_the_coordinator_and_of_a_hospital(federatio
     federation.serve()
     eventually(lambda: federation.run("run-1")["state"] not in ("queued", "running"))
     (run,) = [run for run in json.loads(federation.server("run", "list", "--json"))["runs"] if run["name"] == "run-1"]
-    assert (run["state"], run["code"], run["restarts"]) == ("completed", "", 1), federation.daemon.text()
+    assert (run["state"], run["code"]) == ("completed", ""), federation.daemon.text()
+    assert run["restarts"] >= 1
     _, adapter = read_vector(federation.state / "runs" / "run-1" / "adapter.safetensors")
     _, start = read_vector(federation.plan / "start.safetensors")
     assert not np.array_equal(adapter, start)
@@ -169,7 +170,9 @@ def test_a_probe_asks_the_health_service_on_loopback(federation):
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-@pytest.mark.parametrize("path", ["/v1/control/list-runs", "/v1/runtime/acquire-task", "/docs", "/metrics", "/health"])
+@pytest.mark.parametrize(
+    "path", ["/v1/control/list-runs", "/v1/runtime/acquire-task", "/v1/fleet/get-fab", "/docs", "/metrics"]
+)
 def test_from_outside_only_the_fleet_routes_answer(federation, path):
     with _http(federation, federation.hospitals[0]) as http:
         assert http.post(path).status_code == 404
