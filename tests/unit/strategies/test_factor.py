@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedward.strategies.factor import FactorisationError, orthonormal_rows, product, public_matrix, singular
+from fedward.strategies.factor import (
+    FactorisationError,
+    orthonormal_rows,
+    product,
+    public_matrix,
+    singular,
+    spanning_rows,
+)
 
 SHAPES = [(1, 1), (1, 7), (3, 3), (5, 40), (8, 64)]
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: 0.0 if abs(x) < 1e-6 else x)
@@ -92,3 +99,24 @@ def test_a_matrix_of_lower_rank_converges_and_says_so(matrix):
     np.testing.assert_allclose(scaled @ right.T, matrix, rtol=0, atol=1e-14)
     np.testing.assert_allclose(right @ right.T, np.eye(3), rtol=0, atol=1e-14)
     assert np.linalg.norm(scaled[:, np.linalg.matrix_rank(matrix) :]) <= 1e-14
+
+
+def test_nearly_dependent_rows_lead_to_an_orthonormal_basis():
+    first, second = random((2, 40))
+    rows = np.stack([first, first + 1e-8 * second])
+    lower, basis = orthonormal_rows(rows)  # after one projection only, the cosine would be about 1e-8
+    np.testing.assert_allclose(basis @ basis.T, np.eye(2), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(lower @ basis, rows, rtol=0, atol=1e-14)
+
+
+def test_rows_that_span_are_taken_in_order_and_completed():
+    rows = random((3, 7))
+    doubled = np.concatenate([rows[:1], 2.0 * rows[:1], rows[1:]])
+    basis = spanning_rows(doubled, 3)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(3), rtol=0, atol=1e-14)
+    assert np.linalg.matrix_rank(np.concatenate([rows, basis])) == 3
+    np.testing.assert_allclose(np.abs(basis[0] @ rows[0]), np.linalg.norm(rows[0]), rtol=1e-14)
+    alone = spanning_rows(np.zeros((1, 4)), 2)
+    np.testing.assert_allclose(alone @ alone.T, np.eye(2), rtol=0, atol=1e-14)
+    with pytest.raises(FactorisationError):
+        spanning_rows(np.full((1, 4), np.nan), 2)
