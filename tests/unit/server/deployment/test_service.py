@@ -1,0 +1,129 @@
+import json
+import threading
+
+import pytest
+
+from fedward.keyfiles import replace_private
+from fedward.server.control import RunState
+from fedward.server.deployment.runs import RunRecord, Runs
+from fedward.server.deployment.service import Service
+
+
+class Control:
+    """A SuperLink that notes what it is told and ends runs as the test says."""
+
+    def __init__(self):
+        self.admitted, self.revoked, self.started, self.aborted = {}, [], [], []
+        self.end = None
+
+    def admit(self, key, name):
+        self.admitted[name] = len(self.admitted) + 1
+        return self.admitted[name]
+
+    def revoke(self, node):
+        self.revoked.append(node)
+
+    def start(self, job):
+        self.started.append(job)
+        return len(self.started)
+
+    def state(self, run):
+        return RunState("running", "", "") if self.end is None else RunState("finished", *self.end)
+
+    def abort(self, run):
+        self.aborted.append(run)
+
+
+@pytest.fixture
+def control():
+    return Control()
+
+
+@pytest.fixture
+def service(coordinator):
+    return Service(coordinator.config, threading.Event())
+
+
+@pytest.fixture
+def run(coordinator):
+    folder = coordinator.folders.runs / "icu-1"
+    folder.mkdir()
+    record = RunRecord(name="icu-1", state="queued", plan_hash="", sites=["st-anna"], submitted=1)
+    replace_private(folder / "run.json", record.model_dump_json().encode())
+    runs = Runs(coordinator.folders)
+    return lambda: runs.get("icu-1")
+
+
+def enrol(coordinator, name):
+    applicant = coordinator.applicant(name)
+    coordinator.accept(applicant.request(coordinator.sites.invite(name, hours=1)))
+
+
+def test_the_superlink_follows_the_site_files(coordinator, service, control):
+    enrol(coordinator, "st-anna")
+    service._follow_sites(control)
+    enrol(coordinator, "st-bede")
+    service._follow_sites(control)
+    assert control.admitted == {"st-anna": 1, "st-bede": 2}
+    coordinator.sites.revoke("st-anna")
+    assert service._sync_now({}) == {"connected": ["st-anna", "st-bede"]}
+    service._follow_sites(control)
+    service._follow_sites(control)
+    assert control.revoked == [1]
+    assert service._sync_now({}) == {"connected": ["st-bede"]}
+
+
+def test_a_run_is_started_followed_and_ended(service, control, run):
+    service._advance(control)
+    service._advance(control)
+    assert (run().state, run().flower_run, len(control.started)) == ("running", 1, 1)
+    control.end = ("completed", "")
+    service._advance(control)
+    service._advance(control)
+    assert (run().state, len(control.started)) == ("completed", 1)
+
+
+def test_a_failed_run_keeps_its_code(service, control, run):
+    service._advance(control)
+    control.end = ("failed", "The job ended with FW-RUN-002 and exit status 10.")
+    service._advance(control)
+    assert (run().state, run().code, run().exit_status) == ("failed", "FW-RUN-002", 10)
+
+
+def test_a_run_that_met_its_own_orphan_is_tried_again(service, control, run):
+    service._advance(control)
+    control.end = ("failed", "The job ended with FW-SECAGG-094 and exit status 13.")
+    service._advance(control)
+    assert (run().state, run().restarts) == ("queued", 1)
+    control.end = None
+    service._advance(control)
+    assert (run().state, run().flower_run) == ("running", 2)
+
+
+def test_an_aborted_run_loses_its_process(service, control, run):
+    service._advance(control)
+    assert service._abort_command({"run": "icu-1"})["run"]["state"] == "aborted"
+    service._advance(control)
+    assert control.aborted == [1]
+    assert service._list({})["runs"][0]["code"] == "FW-STOP-001"
+
+
+def test_a_start_takes_up_what_was_running_and_a_stop_leaves_it_queued(service, control, run):
+    service._advance(control)
+    service._reconcile()
+    assert (run().state, run().restarts) == ("queued", 1)
+    service._advance(control)
+    service._stop.set()
+    service._leave(control)
+    assert (run().state, run().restarts, control.aborted) == ("queued", 1, [2])
+
+
+def test_the_status_names_sites_and_the_active_run(coordinator, service, run):
+    enrol(coordinator, "st-anna")
+    coordinator.sites.invite("st-bede", hours=1)
+    (coordinator.folders.runs / "icu-1" / "progress.json").write_text(json.dumps({"round": 2, "rounds": 4}))
+    status = service._status({})
+    assert [site["name"] for site in status["sites"]] == ["st-anna"]
+    assert status["serving"] is False
+    assert (status["active"]["name"], status["active"]["round"]) == ("icu-1", 2)
+    assert json.dumps(status), "it travels as JSON"
