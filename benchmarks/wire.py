@@ -46,7 +46,7 @@ def measure_rounds(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fedward-wire-") as scratch:
         folder = Path(scratch)
         names = wire_federation.prepare(folder, hospitals=HOSPITALS, parameters=SMALL, rounds=rounds)
-        ends = wire_federation.run(folder, names, idle_seconds=0.0).rounds
+        ends = wire_federation.run(folder, names, memory=False).rounds
     times = [late - early for early, late in itertools.pairwise(ends)]
     return {"secure_round_s": statistics.median(times), "rounds": times}
 
@@ -56,7 +56,7 @@ def measure_memory(parameters: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fedward-wire-") as scratch:
         folder = Path(scratch)
         names = wire_federation.prepare(folder, hospitals=HOSPITALS, parameters=parameters, rounds=1)
-        found = wire_federation.run(folder, names, idle_seconds=3.0)
+        found = wire_federation.run(folder, names, memory=True)
     vector = 4 * parameters
     return {
         "coordinator_peak_over_vector": (found.peak - found.idle) / vector,

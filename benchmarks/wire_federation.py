@@ -26,6 +26,7 @@ from fedward.server.superlink import SuperLink
 
 COORDINATOR = "coordinator"
 RUN = "wire-1"
+IDLE_SECONDS = 3.0
 
 
 @dataclass
@@ -87,8 +88,11 @@ def prepare(folder: Path, *, hospitals: int, parameters: int, rounds: int) -> li
     return names
 
 
-def run(folder: Path, names: list[str], *, idle_seconds: float) -> Measured:
-    """Runs the prepared job; hospitals are started once the coordinator has loaded it and been idle for a while."""
+def run(folder: Path, names: list[str], *, memory: bool) -> Measured:
+    """Runs the prepared job; hospitals are started once the coordinator has loaded it and waits for them.
+
+    With ``memory``, PSS is sampled all the time, which takes a good part of a core; so times are measured without.
+    """
     measured, done = Measured(), threading.Event()
     processes: list[subprocess.Popen[bytes]] = []
     with SuperLink(folder / "superlink", start_seconds=120) as link, link.control() as control:
@@ -96,11 +100,12 @@ def run(folder: Path, names: list[str], *, idle_seconds: float) -> Measured:
         ended: list[int] = []
         job = threading.Thread(target=lambda: ended.append(link.run(folder / "job.json", seconds=1800).exit_status))
         job.start()
-        watcher = threading.Thread(target=_watch, args=(link, folder, measured, done), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(link if memory else None, folder, measured, done), daemon=True)
         try:
             _await_job(folder / "journal")
-            time.sleep(idle_seconds)
-            measured.idle, measured.idle_superlink = tree_pss(link.process_id)
+            if memory:
+                time.sleep(IDLE_SECONDS)
+                measured.idle, measured.idle_superlink = tree_pss(link.process_id)
             watcher.start()
             for name in names:
                 settings = json.dumps({"folder": str(folder), "name": name, "address": link.address})
@@ -143,12 +148,13 @@ def _pss(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
-def _watch(link: SuperLink, folder: Path, measured: Measured, done: threading.Event) -> None:
+def _watch(link: SuperLink | None, folder: Path, measured: Measured, done: threading.Event) -> None:
     progress, last = folder / PROGRESS, 0
     while not done.wait(0.02):
-        total, superlink = tree_pss(link.process_id)
-        measured.peak = max(measured.peak, total)
-        measured.peak_superlink = max(measured.peak_superlink, superlink)
+        if link is not None:
+            total, superlink = tree_pss(link.process_id)
+            measured.peak = max(measured.peak, total)
+            measured.peak_superlink = max(measured.peak_superlink, superlink)
         try:
             number = int(json.loads(progress.read_bytes())["round"])
         except (OSError, ValueError):
