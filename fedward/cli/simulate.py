@@ -34,7 +34,12 @@ def simulate(
             "inside the secure sum of one step per round). Instead of the scenario's.",
         ),
     ] = None,
-    strategy: Annotated[str | None, typer.Option("--strategy", help="Aggregation strategy, e.g. ffa or fedit.")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", help="Aggregation strategy, such as ffa or fedsvd; docs/strategies.md compares them."
+        ),
+    ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
     dropouts: Annotated[
         int, typer.Option("--dropouts", min=0, help="Hospitals that vanish at a random leg of a random round.")
