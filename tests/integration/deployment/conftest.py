@@ -18,15 +18,15 @@ SITES = ("st-anna", "st-bede", "st-clare")
 SCENARIO = """
 name = "deployed"
 [training]
-rounds = 2
+rounds = 1
 local_steps = 1
 [adapter]
 top_layers = 1
 [privacy]
 epsilon = 4.0
 patients_per_site = 60
-release_every = 2
-evaluate_every = 2
+release_every = 1
+evaluate_every = 1
 [secure_sum]
 leg_seconds = 60
 """
