@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -12,6 +13,8 @@ from typing import Any
 
 from fedward.client.daemon.folders import SiteFolders
 from fedward.keyfiles import replace_private
+from fedward.privacy.secagg.folder_lock import FolderLock
+from fedward.privacy.secagg.refusals import FolderInUseError
 
 WRITE_SECONDS = 1.0
 
@@ -58,22 +61,21 @@ class Status:
 
 
 def read_status(folders: SiteFolders) -> dict[str, Any]:
-    """What the daemon last said, and whether its process is there."""
+    """What the daemon last said, and whether it is there: whoever holds the lock of the state folder wrote the file.
+
+    A process id alone would not do: after a crash another process may have it.
+    """
     said: dict[str, Any] = {"state": "never started", "pid": None}
-    try:
+    with contextlib.suppress(OSError, ValueError):
         said = json.loads(folders.status_file.read_bytes())
-    except (OSError, ValueError):
-        return {**said, "running": False, "stop_file": folders.stop_file.exists()}
-    running = said["state"] != "stopped" and process_runs(int(said["pid"]))
-    return {**said, "running": running, "stop_file": folders.stop_file.exists()}
+    return {**said, "running": _is_held(folders.root), "stop_file": folders.stop_file.exists()}
 
 
-def process_runs(pid: int) -> bool:
-    """Whether a process of this id exists, whoever owns it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _is_held(root: Path) -> bool:
+    if not root.is_dir():
         return False
-    except PermissionError:
+    try:
+        FolderLock(root).release()
+    except FolderInUseError:
         return True
-    return True
+    return False

@@ -178,12 +178,14 @@ def stop_command(config: Config) -> None:
     from fedward.client.daemon.status import read_status
 
     _, folders = _open(config)
+    folders.make()
     folders.stop_file.touch(mode=0o600)
     deadline = time.monotonic() + 5.0
     while read_status(folders)["running"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    if read_status(folders)["running"]:
-        os.kill(int(read_status(folders)["pid"]), signal.SIGKILL)
+    status = read_status(folders)
+    if status["running"] and status["pid"]:
+        os.kill(int(status["pid"]), signal.SIGKILL)
     typer.echo(f"Stopped. {folders.stop_file} keeps it so; remove it to run again.")
 
 

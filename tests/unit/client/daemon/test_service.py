@@ -1,5 +1,4 @@
 import json
-import os
 import threading
 
 import pytest
@@ -7,8 +6,9 @@ import pytest
 from fedward.client.daemon import service
 from fedward.client.daemon.folders import NotEnrolledError
 from fedward.client.daemon.service import Daemon, StopFileError
-from fedward.client.daemon.status import Status, process_runs, read_status
+from fedward.client.daemon.status import Status, read_status
 from fedward.errors import StoppedError
+from fedward.privacy.secagg.folder_lock import FolderLock
 
 
 @pytest.fixture
@@ -95,16 +95,13 @@ def test_status_is_written_at_changes_and_otherwise_once_a_second(folders):
     now[0] += 1.0
     status.leg("icu-1", "mask")
     assert read_status(folders)["leg"] == "mask"
+
+
+def test_only_who_holds_the_state_folder_is_running(folders):
+    assert (read_status(folders)["state"], read_status(folders)["running"]) == ("never started", False)
+    Status(folders.status_file).state("online")
+    assert read_status(folders)["running"] is False, "a process id in a file is no process"
+    lock = FolderLock(folders.root)
     assert read_status(folders)["running"] is True
-    status.state("stopped")
+    lock.release()
     assert read_status(folders)["running"] is False
-
-
-def test_a_process_that_died_is_not_running(folders):
-    assert read_status(folders)["state"] == "never started"
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert not process_runs(child)
-    assert process_runs(1)
