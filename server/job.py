@@ -6,8 +6,11 @@ to choose code.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from flwr.app import Context
@@ -20,6 +23,7 @@ from fedward.server.flower import GridTransport
 from fedward.server.grid import streaming
 from fedward.server.main import run_federation
 
+PARENT_SECONDS = 0.5
 Job = Callable[[GridTransport, Path], None]
 
 KINDS: Mapping[str, Job] = {"echo": run_echo, "federation": run_federation}
@@ -47,12 +51,39 @@ def make_job_app() -> ServerApp:
     @app.main()  # type: ignore[untyped-decorator]  # mypy does not follow flwr
     def main(grid: Grid, context: Context) -> None:
         try:
-            run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
+            with ending_with_parent():
+                run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
         except FedwardError as error:
             # Flower stores this text with the run, where ``fedward.server.superlink`` reads it again.
             raise JobFailedError(f"The job ended with {error.code} and exit status {error.exit_code}.") from error
 
     return app
+
+
+@contextlib.contextmanager
+def ending_with_parent(
+    parent: Callable[[], int] = os.getppid, leave: Callable[[int], object] = os._exit
+) -> Iterator[None]:
+    """Ends the process as soon as the one that started it is gone.
+
+    Flower lets a ServerApp whose SuperLink was killed retry for ever; it would hold the lock of its run's journal,
+    and the run could not be taken up again. It is safe at any moment: the journal is written before words are sent.
+    """
+    first, done = parent(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(PARENT_SECONDS):
+            if parent() != first:
+                leave(RunFailedError.exit_code)
+                return
+
+    watcher = threading.Thread(target=watch, name="parent", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def run_job(transport: GridTransport, path: Path) -> None:

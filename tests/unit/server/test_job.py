@@ -1,6 +1,7 @@
 """Job files, and what the supervisor makes of a run's end."""
 
 import json
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from fedward.errors import ConfigError
 from fedward.legs import Reply
+from fedward.server import job as jobs
 from fedward.server.control import RunState
 from fedward.server.echo import EchoMismatchError
 from fedward.server.job import JobError, run_job
@@ -92,3 +94,21 @@ def test_a_runs_end_becomes_an_exit_status(state, end):
 def test_a_superlink_without_tls_stays_on_loopback(tmp_path):
     with pytest.raises(SuperLinkStartError):
         SuperLink(tmp_path, host="192.0.2.1")
+
+
+def test_a_job_ends_with_the_process_that_started_it(monkeypatch):
+    monkeypatch.setattr(jobs, "PARENT_SECONDS", 0.01)
+    left, codes, parents = threading.Event(), [], [41]
+
+    def leave(code):
+        codes.append(code)
+        left.set()
+
+    with jobs.ending_with_parent(lambda: parents[0], leave):
+        assert not codes
+        parents[0] = 1
+        assert left.wait(10)
+    assert codes == [9]
+    with jobs.ending_with_parent(lambda: 41, leave):
+        pass
+    assert codes == [9]
