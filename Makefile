@@ -42,6 +42,7 @@ bench: install
 	$(BIN)/python -m benchmarks.secagg --json runs/secagg.json
 	$(BIN)/python -m benchmarks.dp --json runs/dp.json
 	$(BIN)/python -m benchmarks.wire --json runs/wire.json
+	$(BIN)/python -m benchmarks.strategies --only sums --json runs/strategies.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-run demo-federation runs

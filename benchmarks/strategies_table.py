@@ -10,7 +10,7 @@ from fedward.strategies.registry import STRATEGIES
 
 HEADER = """# Strategies, measured
 
-Made by `python -m benchmarks.strategies --json FILE --markdown docs/strategies-measured.md`; do not edit.
+Made by `python -m benchmarks.strategies --markdown docs/strategies-measured.md` (`--only sums`: no AUROCs); generated.
 """
 
 
