@@ -49,14 +49,4 @@ def measure(quick: bool) -> dict[str, Any]:
 def _timed(**options: Any) -> dict[str, Any]:
     start = time.process_time()
     found: MechanismAudit = audit_mechanism(**options)
-    return {
-        "steps": found.steps,
-        "mu_certified": found.mu_certified,
-        "mu_lower": found.mu_lower,
-        "ratio": found.ratio,
-        "confidence": found.confidence,
-        "noise_correlation": found.noise.correlation,
-        "noise_correlation_limit": found.noise.limit,
-        "leaks": found.leaks,
-        "cpu_seconds": time.process_time() - start,
-    }
+    return {**found.figures(), "cpu_seconds": time.process_time() - start}

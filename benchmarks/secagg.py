@@ -77,7 +77,7 @@ def measure(quick: bool) -> dict[str, Any]:
     many, few, fewest = (3, 1, 1) if quick else (15, 7, 3)
     raw = {
         "mask_1m_k7": secagg_primitives.measure_mask(MILLION, 7, many),
-        "mask_16m_k7": secagg_primitives.measure_mask(16 * MILLION, 7, few),
+        "mask_16m_k7": secagg_primitives.measure_mask(16 * MILLION, 7, many),
         "encode_1m": secagg_primitives.measure_encode(MILLION, many),
         "encode_16m": secagg_primitives.measure_encode(16 * MILLION, few),
         "unmask_1m_n8": secagg_primitives.measure_unmask(MILLION, many),

@@ -169,13 +169,7 @@ class Hospital:
         microbatch: int | None = None,
         between_steps: Callable[[], None] | None = None,
     ) -> None:
-        if plan.privacy.private and ledger is None:
-            raise LedgerRequiredError("A private plan needs a ledger to charge.")
-        patients = len(set(train.names))
-        if plan.privacy.private and plan.privacy.delta * 10 * patients > 1:
-            raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training patients of this hospital).")
-        if set(train.names) & set(evaluation.names) or len(set(evaluation.names)) != len(evaluation.names):
-            raise PopulationsError("Training and evaluation patients overlap, or an evaluation patient occurs twice.")
+        _check_patients(plan, train, evaluation, ledger)
         self.name = name
         self._plan, self._model, self._secagg = plan, model, secagg
         self._train, self._evaluation = train, evaluation
@@ -368,3 +362,14 @@ class Hospital:
 
     def _challenge(self, request: Request) -> Reply:
         return Reply(encode_message(list(self._follower.challenge(Published.of(request)[1]))))
+
+
+def _check_patients(plan: Plan, train: Records, evaluation: Records, ledger: Ledger | None) -> None:
+    """Refuses, before anything is built, what the plan's price does not cover for these patients."""
+    names = set(train.names)
+    if plan.privacy.private and ledger is None:
+        raise LedgerRequiredError("A private plan needs a ledger to charge.")
+    if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
+        raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training patients of this hospital).")
+    if names & set(evaluation.names) or len(set(evaluation.names)) != len(evaluation.names):
+        raise PopulationsError("Training and evaluation patients overlap, or an evaluation patient occurs twice.")

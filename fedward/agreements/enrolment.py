@@ -11,7 +11,7 @@ import base64
 import hmac
 import secrets
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fedward.errors import AuthenticationError
 from fedward.messages import MalformedMessageError
@@ -22,6 +22,8 @@ from fedward.privacy.secagg.schema import Bytes, Digest, Message, Site, Text, Ui
 
 CODE_BYTES = 20
 _GROUP = 4
+
+Document = TypeVar("Document", bound=Message)
 _TYPE_AGAIN = "Type it again as it was read out."
 
 
@@ -102,11 +104,9 @@ def code_key(code: str) -> bytes:
     try:
         raw = base64.b32decode(compact)
     except ValueError as error:
-        raise EnrolmentError(
-            "The one-time code has a mistake in it.", fix="Type it again as it was read out."
-        ) from error
+        raise EnrolmentError("The one-time code has a mistake in it.", fix=_TYPE_AGAIN) from error
     if len(raw) != CODE_BYTES:
-        raise EnrolmentError("The one-time code is not complete.", fix="Type it again as it was read out.")
+        raise EnrolmentError("The one-time code is not complete.", fix=_TYPE_AGAIN)
     return secagg_hash("invite-code", raw)
 
 
@@ -121,11 +121,7 @@ def open_request(data: bytes) -> tuple[EnrolmentRequest, Proven]:
     Raises:
         EnrolmentError: malformed, or not signed by the key it names.
     """
-    try:
-        outer = Proven.from_bytes(data)
-        request = EnrolmentRequest.from_bytes(Envelope.from_bytes(outer.sealed).body)
-    except MalformedMessageError as error:
-        raise EnrolmentError("The file is not an enrolment request.") from error
+    outer, request = _read(data, EnrolmentRequest, "an enrolment request")
     _check_signature("enrolment", outer.sealed, request.identity)
     return request, outer
 
@@ -146,11 +142,7 @@ def read_answer(data: bytes) -> tuple[EnrolmentAnswer, Proven]:
     Raises:
         EnrolmentError: malformed, or not signed by the key it names.
     """
-    try:
-        outer = Proven.from_bytes(data)
-        answer = EnrolmentAnswer.from_bytes(Envelope.from_bytes(outer.sealed).body)
-    except MalformedMessageError as error:
-        raise EnrolmentError("The file is not an answer to an enrolment.") from error
+    outer, answer = _read(data, EnrolmentAnswer, "an answer to an enrolment")
     _check_signature("enrolment-answer", outer.sealed, answer.coordinator)
     return answer, outer
 
@@ -192,6 +184,14 @@ def _compact(text: str) -> bytes:
 def _seal(kind: str, message: Message, identity: Identity, key: bytes) -> bytes:
     sealed = identity.seal(kind, message)
     return Proven(sealed, _proof(key, sealed) if key else b"").to_bytes()
+
+
+def _read(data: bytes, kind: type[Document], called: str) -> tuple[Proven, Document]:
+    try:
+        outer = Proven.from_bytes(data)
+        return outer, kind.from_bytes(Envelope.from_bytes(outer.sealed).body)
+    except MalformedMessageError as error:
+        raise EnrolmentError(f"The file is not {called}.") from error
 
 
 def _proof(key: bytes, sealed: bytes) -> bytes:

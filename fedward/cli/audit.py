@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -81,7 +81,7 @@ def _self_test(steps: int, *, as_json: bool) -> None:
         task = bar.add_task("steps of the training engine", total=None)
         found: MechanismAudit = audit_mechanism(steps=steps, progress=lambda done: bar.advance(task, done))
     if as_json:
-        typer.echo(json.dumps(_values(found), sort_keys=True))
+        typer.echo(json.dumps(found.figures(), sort_keys=True))
     else:
         pairs = found.errors
         console.print(
@@ -101,17 +101,3 @@ def _self_test(steps: int, *, as_json: bool) -> None:
     found.check()
     if not as_json:
         console.print("The engine keeps its promise on this pair of inputs.")
-
-
-def _values(found: Any) -> dict[str, Any]:
-    return {
-        "backend": found.backend,
-        "steps": found.steps,
-        "mu_certified": found.mu_certified,
-        "mu_lower": found.mu_lower,
-        "ratio": found.ratio,
-        "confidence": found.confidence,
-        "noise_correlation": found.noise.correlation,
-        "noise_correlation_limit": found.noise.limit,
-        "leaks": found.leaks,
-    }

@@ -96,6 +96,20 @@ class MechanismAudit:
         """Whether the steps contradict the certificate."""
         return self.ratio > 1.0 or self.noise.repeats
 
+    def figures(self) -> dict[str, str | int | float | bool]:
+        """What the audit found, for JSON."""
+        return {
+            "backend": self.backend,
+            "steps": self.steps,
+            "mu_certified": self.mu_certified,
+            "mu_lower": self.mu_lower,
+            "ratio": self.ratio,
+            "confidence": self.confidence,
+            "noise_correlation": self.noise.correlation,
+            "noise_correlation_limit": self.noise.limit,
+            "leaks": self.leaks,
+        }
+
     def check(self) -> None:
         """Raises :class:`EngineLeaksError` unless the engine keeps its promise and the audit could have seen if not."""
         if self.ratio > 1.0:

@@ -37,6 +37,23 @@ from fedward.privacy.secagg.roster import SignedRoster
 from fedward.privacy.secagg.transcript import transcript_hash
 
 
+def with_bundles(fed):
+    """A key epoch for which every hospital has sent its public keys."""
+    for name in fed.names:
+        fed.start_client(name)
+    setup = fed.server.begin_epoch("run-1")
+    for name, invite in setup.invites().items():
+        setup.add_bundle(name, fed.clients[name].key_bundle(invite))
+    return setup
+
+
+def with_ciphertexts(fed, setup):
+    """The same epoch one leg later."""
+    for name, bundles in setup.close_bundles().items():
+        setup.add_ciphertexts(name, fed.clients[name].accept_bundles(bundles))
+    return setup
+
+
 def refused(code, call, *arguments, **options):
     """Asserts that the call is refused with this very code."""
     with pytest.raises(RefusalError) as caught:
@@ -78,11 +95,7 @@ def test_double_reveal_after_unmasking_gets_no_second_share(federation):
 def test_substituted_keys_are_refused(federation):
     """The coordinator puts its own public key in the place of a hospital's."""
     fed = federation(4, epoch=False)
-    for name in fed.names:
-        fed.start_client(name)
-    setup = fed.server.begin_epoch("run-1")
-    for name, invite in setup.invites().items():
-        setup.add_bundle(name, fed.clients[name].key_bundle(invite))
+    setup = with_bundles(fed)
     bundles = Bundles.from_bytes(setup.close_bundles()[fed.names[0]])
     peer = fed.names[1]
     key = HybridPrivateKey(b"k" * 32, b"s" * 64).public
@@ -96,13 +109,7 @@ def test_substituted_keys_are_refused(federation):
 
 def test_substituted_ciphertexts_are_refused(federation):
     fed = federation(4, epoch=False)
-    for name in fed.names:
-        fed.start_client(name)
-    setup = fed.server.begin_epoch("run-1")
-    for name, invite in setup.invites().items():
-        setup.add_bundle(name, fed.clients[name].key_bundle(invite))
-    for name, bundles in setup.close_bundles().items():
-        setup.add_ciphertexts(name, fed.clients[name].accept_bundles(bundles))
+    setup = with_ciphertexts(fed, with_bundles(fed))
     mail = {name: Ciphertexts.from_bytes(data) for name, data in setup.close_ciphertexts().items()}
     last, first = fed.names[3], fed.names[0]
     crossed = replace(mail[last], ciphertexts={first: mail[fed.names[2]].ciphertexts[first]})
@@ -112,13 +119,7 @@ def test_substituted_ciphertexts_are_refused(federation):
 def test_a_key_epoch_that_is_left_unfinished_serves_no_round(federation):
     """The last leg of the set-up is withheld, so that private keys would stay on disk."""
     fed = federation(4, epoch=False)
-    for name in fed.names:
-        fed.start_client(name)
-    setup = fed.server.begin_epoch("run-1")
-    for name, invite in setup.invites().items():
-        setup.add_bundle(name, fed.clients[name].key_bundle(invite))
-    for name, bundles in setup.close_bundles().items():
-        setup.add_ciphertexts(name, fed.clients[name].accept_bundles(bundles))
+    setup = with_ciphertexts(fed, with_bundles(fed))
     mail, victim = setup.close_ciphertexts(), fed.names[0]  # the smallest name has a key with everybody already
     for name in fed.names[1:]:
         setup.add_ack(name, fed.clients[name].accept_ciphertexts(mail[name]))

@@ -243,8 +243,11 @@ def test_dropout_is_no_mixture_of_rows(task) -> None:
     )
     plain = task.loss
     task.model.append(nn.Flatten(0))
+    dropout, calls = task.model[1], []
+    dropout.register_forward_hook(lambda *_: calls.append(dropout.training))
     with task.engine() as engine:
         row_independence_self_test(engine, plain, np.arange(4))
+    assert set(calls) == {True, False}  # the rows were compared in both modes, and masks alone raised no alarm
 
 
 @pytest.mark.parametrize(
