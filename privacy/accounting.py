@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import dp_accounting
@@ -32,6 +33,8 @@ FINEST_INTERVAL = 1e-7
 USUAL_INTERVAL = 2e-4
 SEARCH_FACTOR = 5
 SMALLEST_DELTA = 1e-12
+REMEMBERED = 128
+"""Answers kept per question: the sites of a run and the runs of a sweep ask the same ones, at seconds each."""
 
 
 class PrivacyParameterError(ConfigError):
@@ -115,7 +118,11 @@ def epsilon(events: Sequence[Event], delta: float) -> Spent:
     Raises:
         PrivacyParameterError: delta is outside [1e-12, 1), or smaller than the noise samplers' total distance.
     """
-    merged = _merge(events)
+    return _priced(_merge(events), delta)
+
+
+@lru_cache(REMEMBERED)
+def _priced(merged: tuple[Event, ...], delta: float) -> Spent:
     usable = usable_delta(merged, delta, bound=0.0)
     rdp_epsilon = _rdp_epsilon(merged, usable)
     try:
@@ -132,15 +139,20 @@ def epsilon(events: Sequence[Event], delta: float) -> Spent:
 
 def epsilon_curve(per_round_events: Sequence[Sequence[Event]], delta: float) -> list[float]:
     """Epsilon after each round, for plots; never below the truth and never above the price of the whole run."""
+    return list(_curve(tuple(tuple(events) for events in per_round_events), delta))
+
+
+@lru_cache(REMEMBERED)
+def _curve(per_round_events: tuple[tuple[Event, ...], ...], delta: float) -> tuple[float, ...]:
     if not per_round_events:
-        return []
+        return ()
     everything = [event for events in per_round_events for event in events]
     total = epsilon(everything, delta)
     if total.accountant == "RDP":
-        return [
+        return tuple(
             epsilon([e for events in per_round_events[: i + 1] for e in events], delta).epsilon
             for i in range(len(per_round_events))
-        ]
+        )
     interval = _interval(total.epsilon) * SEARCH_FACTOR
     usable = usable_delta(_merge(everything), delta, bound=total.epsilon)
     composed, curve = pld.identity(value_discretization_interval=interval), []
@@ -151,9 +163,10 @@ def epsilon_curve(per_round_events: Sequence[Sequence[Event]], delta: float) -> 
             priced[key] = _compose(key, interval)
         composed = composed.compose(priced[key])
         curve.append(min(float(composed.get_epsilon_for_delta(usable)), total.epsilon))
-    return curve
+    return tuple(curve)
 
 
+@lru_cache(REMEMBERED)
 def calibrate(
     *,
     epsilon: float,
@@ -202,6 +215,7 @@ def calibrate(
     )
 
 
+@lru_cache(REMEMBERED)
 def calibrate_releases(*, epsilon: float, delta: float, releases: int, sampler_distance: float = 0.0) -> float:
     """Noise multiplier with which ``releases`` statistics of one population together cost at most (epsilon, delta).
 

@@ -11,12 +11,13 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from opacus.accountants import PRVAccountant
 
 from fedward.errors import IntegrityError
-from fedward.privacy.accounting import Event, PrivacyParameterError, Spent, epsilon, usable_delta
+from fedward.privacy.accounting import REMEMBERED, Event, PrivacyParameterError, Spent, epsilon, usable_delta
 
 TOLERANCE = 0.01
 MECHANISM = "Poisson-subsampled Gaussian (DP-SGD) and Gaussian releases of statistics"
@@ -131,6 +132,11 @@ def cross_check(events: Sequence[Event], delta: float, *, expected: float) -> Cr
     Raises:
         AccountantsDisagreeError: PRV cannot price the events at all.
     """
+    return _checked(tuple(events), delta, expected)
+
+
+@lru_cache(REMEMBERED)
+def _checked(events: tuple[Event, ...], delta: float, expected: float) -> CrossCheck:
     usable = usable_delta(events, delta, bound=expected)
     error = min(0.01, 0.05 * expected)
     accountant = PRVAccountant()

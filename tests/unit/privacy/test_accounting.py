@@ -84,6 +84,7 @@ def test_distance_of_the_noise_sampler_is_paid_from_delta() -> None:
         epsilon([Event("release", 5.0, 1.0, 10, sampler_distance=1e-6)], 1e-5)
 
 
+@pytest.mark.usefixtures("fresh_accountants")
 def test_renyi_takes_over_where_loss_distributions_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ValueError

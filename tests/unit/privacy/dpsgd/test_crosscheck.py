@@ -44,6 +44,7 @@ def test_certificate_says_everything_in_json() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
+@pytest.mark.usefixtures("fresh_accountants")
 def test_an_accountant_that_is_ten_per_cent_off_is_caught(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     real = crosscheck.epsilon
 
@@ -57,6 +58,7 @@ def test_an_accountant_that_is_ten_per_cent_off_is_caught(monkeypatch: pytest.Mo
     assert caught.value.exit_code == 11
 
 
+@pytest.mark.usefixtures("fresh_accountants")
 def test_renyi_below_the_tight_value_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     real = crosscheck.epsilon
     monkeypatch.setattr(crosscheck, "epsilon", lambda e, d: Spent(real(e, d).epsilon, d, "PLD", 1.5))
@@ -64,6 +66,7 @@ def test_renyi_below_the_tight_value_is_caught(monkeypatch: pytest.MonkeyPatch) 
         certify([STEPS], DELTA)
 
 
+@pytest.mark.usefixtures("fresh_accountants")
 def test_a_failing_second_accountant_gives_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def _get_dprv(self, **_: float) -> None:
