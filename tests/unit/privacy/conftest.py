@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from fedward.privacy import accounting
 from fedward.privacy.dpsgd import crosscheck
 
