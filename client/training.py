@@ -90,6 +90,7 @@ class LocalTrainer:
             clipping=planned_clipping(privacy),
         )
         self._steps = 0
+        self._start: Vector | None = None  # where the last training began, which tells the basis of the moments
         self._kinds, self._purpose = self._strategy.trained(1, 0), "global"
         optimizer = self._optimizer()
         self._terms = LocalTerms(
@@ -124,7 +125,9 @@ class LocalTrainer:
         """
         set_vector(self._model, adapter)
         self._terms.begin(adapter, shift=shift)
-        self._forget(self._strategy.stale_moments(round_number))
+        if self._start is not None:
+            self._forget(self._strategy.stale_moments(self._start, adapter))
+        self._start = adapter
         self._model.train()
         for local_step in range(steps):
             if between_steps is not None:

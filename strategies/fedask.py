@@ -76,9 +76,9 @@ class FedASK(Strategy):
         """See :meth:`Strategy.trained`."""
         return frozenset({"B", "head"} if self.options(self.plan).factors == "B" else {"A", "B", "head"})
 
-    def stale_moments(self, round_number: int) -> frozenset[Kind]:
-        """Both factors', after every round: their basis is another one."""
-        return frozenset({"A", "B"} if round_number > 1 else ())
+    def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
+        """Both factors', once they were factored anew, which changes A."""
+        return frozenset({"A", "B"} if self.differ(frozenset({"A"}), before, now) else ())
 
     def sends(self, step: Step) -> tuple[Part, ...]:
         """Phase 1: the head and a sketch ``[m, w]`` per layer; phase 2: ``[n, w]`` per layer."""

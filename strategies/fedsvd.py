@@ -48,9 +48,9 @@ class FedSVD(MeanOfDeltas):
         """See :meth:`Strategy.options`."""
         return read_options(plan, FedSVDOptions, cls.declaration.name)
 
-    def stale_moments(self, round_number: int) -> frozenset[Kind]:
-        """B's, in the round after a refactorisation."""
-        return frozenset({"B"} if round_number > 1 and self._refactors(round_number - 1) else ())
+    def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
+        """B's after a refactorisation, which is all that ever changes A."""
+        return frozenset({"B"} if self.differ(frozenset({"A"}), before, now) else ())
 
     def advance(
         self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]

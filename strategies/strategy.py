@@ -266,10 +266,15 @@ class Strategy(ABC):
         """
         return frozenset(self.declaration.trains)
 
-    def stale_moments(self, round_number: int) -> frozenset[Kind]:
-        """Parts whose local optimizer moments no longer fit when ``round_number`` begins, because their basis changed.
+    def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
+        """Parts whose local optimizer moments, made in training from ``before``, do not fit ``now``: another basis.
 
-        The hospital forgets them. Moments of everything else live on from round to round.
+        The hospital forgets them. Moments of everything else live on from round to round. The states themselves are
+        compared, not the rounds between them: a hospital may have missed some, and a gate may have gone back.
+
+        Args:
+            before: state that this hospital trained from last, float32 ``[layout.size]``.
+            now: state that it trains from next.
         """
         return frozenset()
 
@@ -312,7 +317,7 @@ class Strategy(ABC):
             survivors: sorted names of the hospitals in the sum, at least one.
         """
 
-    # --- for strategies that send tensors of the state --------------------------------------------
+    # --- for strategies with tensors of the state -------------------------------------------------
 
     def delta_part(self, kinds: frozenset[Kind]) -> Part:
         """The segment ``delta`` with the state's tensors of ``kinds``."""
@@ -321,3 +326,8 @@ class Strategy(ABC):
     def positions(self, kinds: frozenset[Kind]) -> NDArray[np.int64]:
         """Where the entries of :meth:`delta_part` lie in the state."""
         return positions_of(self.layout, kinds)
+
+    def differ(self, kinds: frozenset[Kind], one: Vector, other: Vector) -> bool:
+        """Whether two states differ in any bit of the parts ``kinds``."""
+        places = self.positions(kinds)
+        return one[places].tobytes() != other[places].tobytes()

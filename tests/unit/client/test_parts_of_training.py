@@ -73,13 +73,43 @@ def test_alternating_inside_a_round_moves_both_factors():
     assert moved == {"A": 512, "B": 512, "head": 65}
 
 
+def turned(state, model):
+    """The state with the rows of A in another order: a change of basis, as a refactorisation makes."""
+    layout, state = layout_of(model), state.copy()
+    for tensor in layout.tensors:
+        if kind_of(tensor.name) == "A":
+            place = layout.slice_of(tensor.name)
+            state[place] = state[place].reshape(tensor.shape)[::-1].ravel()
+    return state
+
+
 def test_fedsvd_forgets_the_moments_of_b_and_of_nothing_else():
     trainer, model = trainer_of(plan_of("fedsvd"))
-    for number in (1, 2):
-        moved = moved_parts(trainer.run(get_vector(model), STEPS, round_number=number), model)
-        assert moved["A"] == 0
+    moved = moved_parts(trainer.run(get_vector(model), STEPS, round_number=1), model)
+    assert moved["A"] == 0
+    trainer.run(turned(get_vector(model), model), STEPS, round_number=2)
     assert steps_of(trainer, model, "B") == {STEPS}
     assert steps_of(trainer, model, "head") == {2 * STEPS}
+
+
+@pytest.mark.parametrize("strategy, options", [("fedsvd", {"every": 2}), ("fedask", {})])
+def test_a_hospital_that_missed_the_round_after_a_change_of_basis_forgets_too(strategy, options):
+    """A is factored anew after round 2, and this hospital drops out of round 3; so it is when a gate goes back."""
+    trainer, model = trainer_of(plan_of(strategy, strategy_options=options))
+    state = get_vector(model)
+    trainer.run(state, STEPS, round_number=2)
+    trainer.run(turned(state, model), STEPS, round_number=4)
+    assert steps_of(trainer, model, "B") == {STEPS}
+    assert steps_of(trainer, model, "head") == {2 * STEPS}
+
+
+@pytest.mark.parametrize("strategy", ["fedsvd", "fedask"])
+def test_nothing_is_forgotten_while_the_basis_stands(strategy):
+    """As at a hospital that trains alone for comparison: nobody factors its adapter anew."""
+    trainer, model = trainer_of(plan_of(strategy))
+    for number in (1, 2):
+        trainer.run(get_vector(model), STEPS, round_number=number)
+    assert steps_of(trainer, model, "B") == {2 * STEPS}
 
 
 def test_a_core_is_all_that_fed_sb_trains():

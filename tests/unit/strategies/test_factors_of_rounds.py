@@ -59,7 +59,8 @@ def test_fedsvd_refactors_every_few_rounds_and_only_then_forgets(plan_of):
     assert first[a].tobytes() == state[a].tobytes()
     rows = second[a].reshape(2, 3).astype(np.float64)
     np.testing.assert_allclose(rows @ rows.T, np.eye(2), rtol=0, atol=1e-6)
-    assert [strategy.stale_moments(number) for number in (1, 2, 3, 4, 5)] == [set(), set(), {"B"}, set(), {"B"}]
+    assert [strategy.stale_moments(*pair) for pair in ((state, first), (first, second))] == [set(), {"B"}]
+    assert strategy.stale_moments(state, second) == {"B"}  # whichever rounds a hospital has missed
 
 
 def test_a_state_that_is_not_finite_cannot_be_refactored(plan_of):
