@@ -135,6 +135,7 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
         raise CertificateFileError("The CA file of the link is empty.")
     try:
         context = ssl.create_default_context(cadata=None if pem is None else pem.decode("ascii"))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3  # before it, this site's certificate travels in the open
         if endpoint.client_certificate is not None:
             context.load_cert_chain(*endpoint.client_certificate)
     except (OSError, ValueError) as error:

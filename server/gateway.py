@@ -1,9 +1,4 @@
-"""Flower edge of the coordinator: one process that holds the SuperLink and two doors to it.
-
-The outer door is what hospitals reach: the fleet routes a node needs, and nothing else. The inner door
-listens on loopback for this machine's own processes: Flower's runtime API for the ServerApp process
-(guarded by Flower's task tokens and by a shared secret for taking tasks) and the control API, which has
-no authentication in Flower and gets a token here. The documentation pages are behind neither.
+"""Flower edge of the coordinator: one process that holds the SuperLink and two doors to it (``doors.py``).
 
 :mod:`fedward.server.superlink` starts this module as a child process, writes its settings to standard
 input, and ends it by closing that input; so it also ends when its parent is killed.
@@ -13,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
-import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -29,27 +23,16 @@ from typing import Any
 
 import uvicorn
 
-from fedward.server.hold import App, Bell, HeldPolls, Receive, Scope, Send
-
-LOG = logging.getLogger(__name__)
-CONTROL_HEADER = "x-fedward-control"
-_FLEET = "/v1/fleet/"
-FLEET_ROUTES = frozenset(
-    _FLEET + name
-    for name in (
-        "activate-node",
-        "deactivate-node",
-        "send-node-heartbeat",
-        "pull-messages",
-        "pull-object",
-        "confirm-message-received",
-        "push-messages",
-        "push-object",
-    )
+from fedward.server.doors import (
+    FLEET,
+    FLEET_ROUTES,
+    OPEN_ROUTES,
+    PUSH_MESSAGES,
+    FleetDoor,
+    LocalDoor,
+    PatientConnection,
 )
-"""What a hospital's node calls. Code bundles (``get-fab``) are not among it."""
-OPEN_ROUTES = FLEET_ROUTES | {_FLEET + "register-node", _FLEET + "unregister-node"}
-"""With these a node admits itself; only where node authentication is off."""
+from fedward.server.hold import App, Bell, HeldPolls
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ class GatewaySettings:
         client_ca: CA file; given, hospitals must present a TLS client certificate.
         node_auth: only admitted node keys may connect.
         health: ``host:port`` of a gRPC health service, empty for none.
-        max_body: bytes of one request from outside.
+        max_object: bytes of one object that a hospital uploads; Flower cuts arrays into objects of 5 MiB.
     """
 
     database: str
@@ -80,67 +63,11 @@ class GatewaySettings:
     client_ca: str = ""
     node_auth: bool = True
     health: str = ""
-    max_body: int = 64 * 1024**2
+    max_object: int = 16 * 1024**2
 
     def to_json(self) -> str:
         """One line, read back by :func:`main`."""
         return json.dumps(asdict(self))
-
-
-class FleetDoor:
-    """ASGI filter: POST to a fixed set of paths, with a body of declared and limited size."""
-
-    def __init__(self, app: App, routes: frozenset[str], max_body: int) -> None:
-        self._app, self._routes, self._max_body = app, routes, max_body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on or refuses it before a byte of its body is read."""
-        status = self._refusal(scope)
-        if status is None:
-            await self._app(scope, receive, send)
-        else:
-            LOG.warning("refused from outside with %d: %.80r", status, scope.get("path", ""))
-            await _refuse(scope, send, status)
-
-    def _refusal(self, scope: Scope) -> int | None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self._routes:
-            return 404
-        length = _header(scope, "content-length")
-        if not length.isdecimal():
-            return 411
-        return 413 if int(length) > self._max_body else None
-
-
-class LocalDoor:
-    """ASGI filter of the loopback port: runtime and health, and control for whoever has the token."""
-
-    def __init__(self, app: App, token: str) -> None:
-        self._app, self._token = app, token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on or refuses it."""
-        path = scope.get("path", "")
-        allowed = scope["type"] == "lifespan" or path == "/health" or path.startswith("/v1/runtime/")
-        if path.startswith("/v1/control/"):
-            allowed = hmac.compare_digest(_header(scope, CONTROL_HEADER).encode(), self._token.encode())
-        if allowed:
-            await self._app(scope, receive, send)
-        else:
-            await _refuse(scope, send, 404)
-
-
-def _header(scope: Scope, name: str) -> str:
-    values = [value for key, value in scope.get("headers", ()) if key == name.encode()]
-    return values[0].decode("latin-1") if len(values) == 1 else ""
-
-
-async def _refuse(scope: Scope, send: Send, status: int) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    headers = [(b"content-length", b"0"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
 
 
 class _Server(uvicorn.Server):
@@ -155,6 +82,8 @@ def main() -> None:
     settings = GatewaySettings(**json.loads(sys.stdin.buffer.readline()))
     report = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever Flower prints belongs in the log, not in the report
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # strangers that only connect hold a descriptor each
     asyncio.run(_run(settings, report.write, report.close))
     if os.getpgrp() == os.getpid():
         # Where the parent was killed nobody else ends a ServerApp process, and it holds the lock of its run's journal.
@@ -192,9 +121,9 @@ def _doors(app: App, settings: GatewaySettings) -> tuple[App, App]:
     local = HeldPolls(
         app, poll_path="/v1/runtime/pull-messages", listen=up, push_path="/v1/runtime/push-messages", tell=down
     )
-    fleet = HeldPolls(app, poll_path=_FLEET + "pull-messages", listen=down, push_path=_FLEET + "push-messages", tell=up)
+    fleet = HeldPolls(app, poll_path=FLEET + "pull-messages", listen=down, push_path=PUSH_MESSAGES, tell=up)
     routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
-    return LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_body)
+    return LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_object)
 
 
 def _superlink_app(settings: GatewaySettings, port: int) -> App:
@@ -275,16 +204,21 @@ def _config(app: App, **more: Any) -> uvicorn.Config:
 
 
 def _outer_config(app: App, settings: GatewaySettings) -> uvicorn.Config:
+    more: dict[str, Any] = {"lifespan": "off", "http": PatientConnection, "ws": "none"}
     if not settings.certificate:
-        return _config(app, lifespan="off")
-    return _config(
-        app,
-        lifespan="off",
-        ssl_certfile=settings.certificate,
-        ssl_keyfile=settings.key,
-        ssl_ca_certs=settings.client_ca or None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_ca else ssl.CERT_NONE,
-    )
+        return _config(app, **more)
+    return _config(app, ssl_context_factory=lambda _, __: _tls(settings), **more)
+
+
+def _tls(settings: GatewaySettings) -> ssl.SSLContext:
+    """TLS 1.3 and nothing older: both ends are ours, and before it a hospital's certificate travels in the open."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(settings.certificate, settings.key)
+    if settings.client_ca:
+        context.load_verify_locations(settings.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _await_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

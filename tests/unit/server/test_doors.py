@@ -2,9 +2,14 @@
 
 import asyncio
 
+import h11
 import pytest
+import uvicorn
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
+from flwr.proto.node_pb2 import Node
 
-from fedward.server.gateway import FLEET_ROUTES, FleetDoor, LocalDoor
+from fedward.server.doors import FLEET_ROUTES, PUSH_MESSAGES, FleetDoor, LocalDoor, PatientConnection
 from fedward.server.hold import Bell, HeldPolls
 
 
@@ -45,7 +50,7 @@ def request(app, path, *, method="POST", body=b"", headers=None, kind="http", go
     return run()
 
 
-@pytest.mark.parametrize("path", sorted(FLEET_ROUTES))
+@pytest.mark.parametrize("path", sorted(FLEET_ROUTES - {PUSH_MESSAGES}))
 def test_the_outer_door_passes_a_nodes_calls(path):
     app = App()
     assert asyncio.run(request(FleetDoor(app, FLEET_ROUTES, 10), path, body=b"0123456789")) == (200, b"answer")
@@ -72,13 +77,174 @@ def test_the_outer_door_refuses_the_rest_without_asking_flower(path, method):
 
 @pytest.mark.parametrize(
     ("headers", "status"),
-    [({"content-length": "11"}, 413), ({}, 411), ({"content-length": "-1"}, 411), ({"content-length": "1e1"}, 411)],
+    [
+        ({"content-length": "11"}, 413),
+        ({"content-length": "9" * 5000}, 413),
+        ({}, 411),
+        ({"content-length": "-1"}, 411),
+        ({"content-length": "1e1"}, 411),
+        ({"content-length": "5", "transfer-encoding": "chunked"}, 411),
+        ({"content-length": "5", "host": "x/v1/runtime/pull-object?"}, 400),
+        ({"content-length": "5"}, 400),
+    ],
 )
-def test_the_outer_door_refuses_large_and_undeclared_bodies(headers, status):
+def test_the_outer_door_refuses_large_undeclared_and_false_bodies(headers, status):
     app = App()
     door = FleetDoor(app, FLEET_ROUTES, 10)
     assert asyncio.run(request(door, "/v1/fleet/push-object", headers=headers)) == (status, b"")
     assert app.asked == []
+
+
+def test_only_objects_may_be_large():
+    door = FleetDoor(App(), FLEET_ROUTES, 10**9)
+    headers = {"content-length": str(2 * 1024**2)}
+    assert asyncio.run(request(door, "/v1/fleet/pull-messages", headers=headers)) == (413, b"")
+    body = bytes(2 * 1024**2)
+    assert asyncio.run(request(door, "/v1/fleet/push-object", body=body)) == (200, b"answer")
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused():
+    app, sent = App(), []
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def send(event):
+        sent.append(event)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/fleet/push-object", "headers": [(b"content-length", b"5")]}
+    asyncio.run(FleetDoor(app, FLEET_ROUTES, 10, body_seconds=0.0)(scope, never, send))
+    assert (sent[0]["status"], app.asked) == (408, [])
+
+
+def push(source, *, node=7, messages=1, trees=1):
+    message = Message(metadata=Metadata(run_id=1, src_node_id=source))
+    made = PushMessagesRequest(
+        node=Node(node_id=node), messages_list=[message] * messages, message_object_trees=[ObjectTree()] * trees
+    )
+    return made.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (push(7), 200),
+        (push(8), 403),
+        (push(0), 403),
+        (push(7, messages=0), 400),
+        (push(7, messages=2), 400),
+        (push(7, trees=0), 400),
+        (b"\xff" * 50, 400),
+    ],
+)
+def test_a_node_answers_in_its_own_name_only(body, status):
+    app = App()
+    door = FleetDoor(app, FLEET_ROUTES, 10**6)
+    assert asyncio.run(request(door, PUSH_MESSAGES, body=body))[0] == status
+    assert app.asked == ([(PUSH_MESSAGES, body)] if status == 200 else [])
+
+
+class Transport:
+    """As much of a transport as a connection asks for."""
+
+    def __init__(self):
+        self.aborted, self.sent = False, b""
+
+    def get_extra_info(self, name):
+        return None
+
+    def is_closing(self):
+        return self.aborted
+
+    def abort(self):
+        self.aborted = True
+
+    close = abort
+
+    def write(self, data):
+        self.sent += data
+
+
+class Clock:
+    """The event loop's timers, run by hand."""
+
+    def __init__(self, loop):
+        self._loop, self.waiting = loop, []
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+    def call_later(self, seconds, call):
+        handle = self._loop.call_later(1e6, call)
+        self.waiting.append((handle, call))
+        return handle
+
+    def pass_by(self):
+        for handle, call in self.waiting:
+            if not handle.cancelled():
+                call()
+
+
+def connection(clock, connections=()):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    state = uvicorn.server.ServerState()
+    state.connections.update(connections)
+    made = PatientConnection(uvicorn.Config(app, log_config=None, lifespan="off"), state, {}, _loop=clock)
+    transport = Transport()
+    made.connection_made(transport)
+    return made, transport
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\nslow: lor"])
+def test_a_head_that_does_not_arrive_in_time_ends_the_connection(begun):
+    async def scenario():
+        clock = Clock(asyncio.get_running_loop())
+        made, transport = connection(clock)
+        for byte in begun:
+            made.data_received(bytes([byte]))
+        clock.pass_by()
+        assert transport.aborted
+
+    asyncio.run(scenario())
+
+
+def test_a_request_in_time_is_answered_and_its_connection_kept():
+    async def scenario():
+        clock = Clock(asyncio.get_running_loop())
+        made, transport = connection(clock)
+        made.data_received(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        assert made.conn.their_state is h11.DONE
+        clock.pass_by()
+        assert not transport.aborted
+        while b"200" not in transport.sent:
+            await asyncio.sleep(0)
+        made.connection_lost(ConnectionError())
+
+    asyncio.run(scenario())
+
+
+def test_endless_heads_are_refused():
+    async def scenario():
+        made, transport = connection(Clock(asyncio.get_running_loop()))
+        made.data_received(b"POST / HTTP/1.1\r\nhost: x\r\nlong: " + b"x" * 100_000)
+        assert transport.aborted
+        assert transport.sent.startswith(b"HTTP/1.1 400")
+
+    asyncio.run(scenario())
+
+
+def test_connections_beyond_the_limit_are_closed(monkeypatch):
+    monkeypatch.setattr(PatientConnection, "max_connections", 2)
+
+    async def scenario():
+        clock = Clock(asyncio.get_running_loop())
+        assert not connection(clock, connections=[object()])[1].aborted
+        assert connection(clock, connections=[object(), object()])[1].aborted
+
+    asyncio.run(scenario())
 
 
 def test_the_outer_door_closes_websockets():
