@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from fedward.config import Section
 from fedward.errors import ConfigError
@@ -30,7 +30,13 @@ class SharedAdaptiveClippingError(ConfigError):
     default_fix = "Use privacy.clipping = 'fixed' or 'automatic' with secure-grad, or privacy.placement = 'local'."
 
 
-class AdapterPlan(Section):
+class PlanSection(Section):
+    """Part of a plan; each of its numbers is finite, options of strategies included."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class AdapterPlan(PlanSection):
     """The LoRA adapter (Hu et al. 2021): W = W0 + (alpha / rank) B A on the target modules.
 
     Under differential privacy alpha divides the clip norm between the factors and the head, because a
@@ -60,7 +66,7 @@ class AdapterPlan(Section):
         return self.ranks.get(site, self.rank)
 
 
-class TrainingPlan(Section):
+class TrainingPlan(PlanSection):
     """Local training: the same steps at every hospital, Adam with one rate for the head and one for LoRA.
 
     ``proximal`` is mu of FedProx: it draws each local step towards the adapter that the round started from. 0 is off.
@@ -73,7 +79,7 @@ class TrainingPlan(Section):
     proximal: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
 
-class PrivacyPlan(Section):
+class PrivacyPlan(PlanSection):
     """What determines the guarantee; apart from every speed setting on purpose.
 
     ``placement`` says who adds the noise. ``local``: every hospital, all of it, at each of its steps.
@@ -143,7 +149,7 @@ class PrivacyPlan(Section):
         return self.sampling_rate * self.patients_per_site
 
 
-class SecureSumPlan(Section):
+class SecureSumPlan(PlanSection):
     """Encoding of the summed vector; see ``docs/protocol.md``."""
 
     delta_bound: Positive = 4.0
@@ -153,7 +159,7 @@ class SecureSumPlan(Section):
     leg_seconds: Annotated[int, Field(ge=1)] = 600
 
 
-class ServerPlan(Section):
+class ServerPlan(PlanSection):
     """The server's optimizer under ``secure-grad``: one step per round, on the noised gradient sum of all hospitals.
 
     The noise has the same deviation in every coordinate, so gradient descent with momentum is the default: Adam divides
@@ -169,7 +175,7 @@ class ServerPlan(Section):
     stabiliser: Positive = 1e-8
 
 
-class UpdatePlan(Section):
+class UpdatePlan(PlanSection):
     """What the coordinator makes of the averaged delta of training: the mean itself, or a server optimizer's step.
 
     The rules are those of Reddi et al. 2021, with the averaged delta as pseudo-gradient. ``momentum`` is beta 1,
@@ -187,7 +193,7 @@ class UpdatePlan(Section):
     adaptivity: Annotated[float, Field(ge=1e-8)] = 1e-3
 
 
-class GatePlan(Section):
+class GatePlan(PlanSection):
     """The holdout gate: an adapter whose released AUROC falls ``tolerance`` below the best one so far is taken back.
 
     Noise moves an AUROC, too; a tolerance below a few of its standard deviations takes back good adapters.
@@ -197,7 +203,7 @@ class GatePlan(Section):
     tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
-class Plan(Section):
+class Plan(PlanSection):
     """One federated run."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from fedward.adapter import AdapterLayout, Vector
+from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.strategies import gate
 from fedward.strategies.optimizers import Memory, gradient_step
@@ -16,6 +19,13 @@ GRADIENT = "gradient"
 
 SCORES = "evaluation"
 """Name of the segment with the histogram of scores on evaluation patients, which the holdout gate reads."""
+
+
+class StateNotFiniteError(RunFailedError):
+    """A round's update would lead to numbers that are not finite, so it was not made."""
+
+    code = "FW-STRATEGY-018"
+    default_fix = "Begin a new run with lower learning rates, those of [update] or [server] included."
 
 
 def final_round(plan: Plan) -> int:
@@ -74,7 +84,26 @@ def advance(
 
     Returns:
         State and memory after the round.
+
+    Raises:
+        StateNotFiniteError: one of them would hold a number that is not finite.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # of which the result tells
+        state, memory = _judged_and_moved(plan, state, memory, sums, survivors, layout, number)
+    if not (np.isfinite(state).all() and np.isfinite(memory).all()):
+        raise StateNotFiniteError("The update of a round leads to numbers that are not finite.")
+    return state, memory
+
+
+def _judged_and_moved(
+    plan: Plan,
+    state: Vector,
+    memory: Memory,
+    sums: Sums,
+    survivors: Sequence[str],
+    layout: AdapterLayout,
+    number: int,
+) -> tuple[Vector, Memory]:
     if not plan.gate.enabled:
         return _moved(plan, state, memory, sums, survivors, layout, number)
     best, inner = _judged(plan, state, memory, sums)

@@ -14,7 +14,7 @@ from fedward.strategies.registry import (
     find_strategy,
     make_strategy,
 )
-from fedward.strategies.schedule import advance
+from fedward.strategies.schedule import StateNotFiniteError, advance
 from fedward.strategies.strategy import DELTA, OptionError
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
@@ -91,3 +91,36 @@ def test_a_learning_rate_out_of_range_is_refused(plan_of):
     for section in ({"momentum": 1.0}, {"adaptivity": 0.0}, {"learning_rate_head": 0.0}, {"optimizer": "adamw"}):
         with pytest.raises(ValueError, match="update"):
             make_strategy(plan_of(update=section), LAYOUT)
+
+
+NUMBERS = [
+    *(("update", key) for key in ("learning_rate", "learning_rate_head", "learning_rate_lora", "momentum")),
+    *(("update", key) for key in ("second_moment", "adaptivity")),
+    *(("training", key) for key in ("learning_rate_head", "learning_rate_lora", "proximal")),
+    *(("secure_sum", key) for key in ("delta_bound", "delta_step", "delta_l2_clip")),
+    *(("server", key) for key in ("learning_rate_head", "learning_rate_lora", "momentum", "stabiliser")),
+    ("gate", "tolerance"),
+    ("adapter", "alpha"),
+    ("privacy", "clip"),
+]
+
+
+@pytest.mark.parametrize(("section", "key"), NUMBERS)
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -1.0, True, "0.3", None])
+def test_a_number_of_the_plan_that_is_none_is_refused(section, key, value, plan_of):
+    with pytest.raises(ValueError, match=f"{section}.{key}"):
+        plan_of(**{section: {key: value}})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_an_option_that_is_not_finite_is_refused(value, plan_of):
+    with pytest.raises(ValueError, match="strategy_options"):
+        check_strategy(plan_of("feddpa", strategy_options={"personal_weight": value}))
+
+
+@pytest.mark.parametrize("name", ["ffa", "fedavgm", "fedadam"])
+def test_an_update_that_leaves_the_numbers_is_no_update(name, plan_of):
+    large = {"learning_rate": 1e300, "learning_rate_head": 1e300}
+    sums = {DELTA: np.full(5, 1e40)}
+    with pytest.raises(StateNotFiniteError):
+        advance(plan_of(name, update=large), np.zeros(5, np.float32), NOTHING, sums, ["a", "b", "c"], LAYOUT, 1)
