@@ -50,6 +50,8 @@ def _mount() -> None:
         plan_files,
         roster,
         server,
+        server_backup,
+        server_runs,
         simulate,
         site,
         sweep,
@@ -64,11 +66,13 @@ def _mount() -> None:
     plan.app.command("check")(plan_files.check_command)
     plan.app.command("sign")(plan_files.sign_command)
     app.add_typer(plan.app, name="plan", help="Runs before they start: estimate, new, check, sign.")
-    app.add_typer(data.app, name="data", help="Look at a data folder before training on it.")
-    app.add_typer(models.app, name="models", help="Base models: list, fetch, locate.")
+    app.add_typer(data.app, name="data", help="Data folders: check, synthetic.")
+    app.add_typer(models.app, name="models", help="Base models: list, fetch, path.")
     client.app.add_typer(site.app)
     client.app.add_typer(approve.app, name="approve", help="Decide about plans: list, show, accept, deny.")
     app.add_typer(client.app, name="client", help="The hospital's own commands.")
+    server.app.add_typer(server_backup.app)
+    server.app.add_typer(server_runs.app, name="run", help="Runs: submit, list, pause, resume, abort.")
     app.add_typer(server.app, name="server", help="The coordinator's commands.")
     app.add_typer(roster.app, name="roster", help="Who takes part: publish, show, approve, merge, verify.")
 

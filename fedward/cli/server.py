@@ -6,28 +6,19 @@ import json
 import signal
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import ServerConfig
+from fedward.cli.server_options import AsJson, Config, Yes, day, open_server
+from fedward.cli.server_runs import run_line
 
 app = typer.Typer(no_args_is_help=True)
-run_app = typer.Typer(no_args_is_help=True)
-app.add_typer(run_app, name="run", help="Runs: submit, list, abort.")
 
-Config = Annotated[
-    Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The server.toml of this coordinator.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Out = Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command("init")
@@ -45,7 +36,7 @@ def init_command(
 ) -> None:
     """Make a coordinator: CA, server certificate, signing key, journal key and server.toml.
 
-    Example: fedward server init /etc/fedward --federation icu-study --name fl.consortium.example
+    Example: fedward server init /var/lib/fedward --federation icu-study --name fl.consortium.example
     """
     from fedward.privacy.secagg.identity import fingerprint
     from fedward.server.deployment.folders import ServerFolders
@@ -56,7 +47,7 @@ def init_command(
     identity = ServerFolders(load_server_config(path).folder).identity()
     typer.echo(f"Wrote {path}.")
     typer.echo(f"Coordinator fingerprint: {fingerprint(identity.public)}")
-    typer.echo("Every hospital compares it by telephone when it joins.")
+    typer.echo("Every hospital compares it by telephone when it joins; `fedward server status` shows it again.")
 
 
 @app.command("invite")
@@ -69,12 +60,12 @@ def invite_command(
 ) -> None:
     """Invite a hospital: a one-time code, of which only a hash is kept.
 
-    Example: fedward server invite st-anna --config /etc/fedward/server.toml
+    Example: fedward server invite st-anna --config /var/lib/fedward/server.toml
     """
     from fedward.keyfiles import write_new_secret
     from fedward.server.deployment.sites import Sites
 
-    settings, folders = _open(config)
+    settings, folders = open_server(config)
     hours = settings.certificates.invite_hours
     code = Sites(folders).invite(site, hours=hours)
     if out is not None:
@@ -101,10 +92,11 @@ def accept_command(
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
     from fedward.keyfiles import read_limited
+    from fedward.privacy.secagg.identity import fingerprint as in_words
     from fedward.server.deployment.authority import Authority
     from fedward.server.deployment.sites import Sites
 
-    settings, folders = _open(config)
+    settings, folders = open_server(config)
     site, answer = Sites(folders).accept(
         read_limited(request, 256 * 1024),
         spoken=fingerprint,
@@ -114,8 +106,9 @@ def accept_command(
         days=settings.certificates.site_days,
     )
     out.write_bytes(answer)
-    typer.echo(f"{site.name} is admitted to the next roster; its certificate is good until {_day(site.expires)}.")
-    typer.echo(f"Send it {out}.")
+    typer.echo(f"{site.name} is admitted to the next roster; its certificate is good until {day(site.expires)}.")
+    typer.echo(f"Send {out} to {site.name}, and read this coordinator's fingerprint out by telephone:")
+    typer.echo(in_words(folders.identity().public))
 
 
 @app.command("revoke")
@@ -129,7 +122,7 @@ def revoke_command(
     from fedward.server.deployment.channel import ServerNotRunningError, command
     from fedward.server.deployment.sites import Sites
 
-    _, folders = _open(config)
+    _, folders = open_server(config)
     if not yes:
         typer.confirm(f"Shut {site} out for good? Its name cannot be used again.", abort=True)
     Sites(folders).revoke(site)
@@ -153,7 +146,7 @@ def renew_command(config: Config) -> None:
     """
     from fedward.server.deployment.authority import Authority
 
-    settings, folders = _open(config)
+    settings, folders = open_server(config)
     Authority(folders.keys).issue_server(list(settings.listen.public_names))
     typer.echo("The server has a new certificate; restart it to use it.")
 
@@ -162,13 +155,13 @@ def renew_command(config: Config) -> None:
 def serve_command(config: Config) -> None:
     """Serve hospitals until stopped: SuperLink, admission, runs. An interrupted run is taken up again.
 
-    Example: fedward server serve --config /etc/fedward/server.toml
+    Example: fedward server serve --config /var/lib/fedward/server.toml
     """
     from fedward.cli.logs import start_log
     from fedward.notify import notify
     from fedward.server.deployment.service import Service
 
-    settings, folders = _open(config)
+    settings, folders = open_server(config)
     start_log(folders.log_file)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,108 +178,19 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
     """
     from fedward.server.deployment.channel import command
 
-    _, folders = _open(config)
+    _, folders = open_server(config)
     status = command(folders.control, "status")
     if as_json:
         typer.echo(json.dumps(status, sort_keys=True))
         return
     console = Console()
     console.print(f"Federation {status['federation']}, serving on {status['address'] or '(not yet)'}", markup=False)
+    console.print(f"Coordinator fingerprint: {status['fingerprint']}", markup=False, soft_wrap=True)
     table = Table("hospital", "state", "certificate until", "fingerprint")
     for site in status["sites"]:
-        table.add_row(site["name"], site["state"], _day(site["expires"]), site["fingerprint"])
+        table.add_row(site["name"], site["state"], day(site["expires"]), site["fingerprint"])
     console.print(table)
     if status["invited"]:
         console.print(f"Invited: {', '.join(status['invited'])}", markup=False)
     active = status["active"]
-    console.print("No run." if active is None else _line(active), markup=False)
-
-
-@run_app.command("submit")
-def submit_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)],
-    roster: Annotated[Path, typer.Option("--roster", help="The roster that all its hospitals have approved.")],
-    config: Config,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run; end with its exit status.")] = False,
-) -> None:
-    """Queue a run of a signed plan; the server starts it when no other is active.
-
-    Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
-    """
-    from fedward.keyfiles import read_limited
-    from fedward.server.deployment.runs import Runs, describe
-    from fedward.server.deployment.sites import Sites
-
-    settings, folders = _open(config)
-    runs = Runs(folders)
-    run = runs.submit(
-        plan,
-        read_limited(roster, 256 * 1024),
-        Sites(folders).all(),
-        coordinator=folders.identity().public,
-        discover_seconds=settings.runs.discover_seconds,
-    )
-    typer.echo(f"Run {run.name} is queued.")
-    if not wait:
-        return
-    while (run := runs.get(run.name)).open:
-        time.sleep(0.5)
-    typer.echo(_line(describe(runs, run)))
-    if run.state == "completed":
-        typer.echo(f"Adapter: {runs.folder(run.name) / 'adapter.safetensors'}")
-    raise typer.Exit(run.exit_status)
-
-
-@run_app.command("list")
-def list_command(config: Config, as_json: AsJson = False) -> None:
-    """List all runs, the oldest first; also while the server is not running.
-
-    Example: fedward server run list --config server.toml
-    """
-    from fedward.server.deployment.runs import Runs, describe
-
-    _, folders = _open(config)
-    runs = Runs(folders)
-    found = [describe(runs, run) for run in runs.all()]
-    if as_json:
-        typer.echo(json.dumps({"runs": found}, sort_keys=True))
-        return
-    for run in found:
-        typer.echo(_line(run))
-
-
-@run_app.command("abort")
-def abort_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")], config: Config, yes: Yes = False
-) -> None:
-    """End a run for good. What hospitals have charged for it stays charged.
-
-    Example: fedward server run abort icu-1 --config server.toml --yes
-    """
-    from fedward.server.deployment.channel import command
-
-    _, folders = _open(config)
-    if not yes:
-        typer.confirm(f"End the run {run} for good?", abort=True)
-    typer.echo(_line(command(folders.control, "abort", run=run)["run"]))
-
-
-def _open(config: Path) -> tuple[ServerConfig, ServerFolders]:
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
-
-    settings = load_server_config(config)
-    folders = ServerFolders(settings.folder)
-    folders.make()
-    return settings, folders
-
-
-def _line(run: dict[str, Any]) -> str:
-    words = f"{run['name']}: {run['state']}"
-    if run.get("round"):
-        words += f", training round {min(run['round'], run['rounds'])} of {run['rounds']} done"
-    return words + (f" ({run['code']})" if run["code"] else "")
-
-
-def _day(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+    console.print("No run." if active is None else run_line(active), markup=False)

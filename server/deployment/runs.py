@@ -27,8 +27,9 @@ from fedward.server.deployment.sites import SiteRecord
 from fedward.server.main import PROGRESS, FederationJob
 from fedward.server.superlink import RunEnd
 
-State = Literal["queued", "running", "completed", "failed", "aborted"]
+State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
 RECORD = "run.json"
+JOB = "job.json"
 RESULT = "adapter.safetensors"
 
 
@@ -37,6 +38,13 @@ class RosterIncompleteError(PolicyError):
 
     code = "FW-POLICY-312"
     default_fix = "Gather the approvals with `fedward roster merge`, or publish a new roster for the sites that remain."
+
+
+class RunStateError(PolicyError):
+    """A run cannot be paused or resumed, because it has ended."""
+
+    code = "FW-POLICY-313"
+    default_fix = "See `fedward server run list`; a new run needs a signed plan under a new name."
 
 
 class RunRecord(Section):
@@ -56,7 +64,7 @@ class RunRecord(Section):
     @property
     def open(self) -> bool:
         """Whether it still has to end."""
-        return self.state in ("queued", "running")
+        return self.state in ("queued", "running", "paused")
 
 
 class Runs:
@@ -90,8 +98,8 @@ class Runs:
         plan = json.loads(proposal.terms.plan)
         (draft / "plan.toml").write_text(to_toml(plan), encoding="utf-8")
         (draft / "roster.cbor").write_bytes(roster)
-        job = self._job(proposal.run, folder, discover_seconds)
-        (draft / "job.json").write_text(job.model_dump_json(indent=2), encoding="utf-8")
+        job = self._job(proposal.run, discover_seconds)
+        (draft / JOB).write_text(job.model_dump_json(indent=2), encoding="utf-8")
         record = RunRecord(
             name=proposal.run,
             state="queued",
@@ -120,9 +128,10 @@ class Runs:
         return sorted((self.get(name) for name in names if not name.startswith(".")), key=lambda run: run.submitted)
 
     def next_open(self) -> RunRecord | None:
-        """The run that is active, or else the oldest that waits."""
+        """The run that is active; else one that is paused, which keeps its place; else the oldest that waits."""
+        order = ("running", "paused", "queued")
         waiting = [run for run in self.all() if run.open]
-        return min(waiting, key=lambda run: (run.state != "running", run.submitted), default=None)
+        return min(waiting, key=lambda run: (order.index(run.state), run.submitted), default=None)
 
     def started(self, run: RunRecord, flower_run: int) -> RunRecord:
         """Notes that Flower runs it."""
@@ -135,9 +144,25 @@ class Runs:
             return self.ended(run, end)
         return self._save(run, state="queued", flower_run=None, restarts=run.restarts + 1)
 
-    def paused(self, run: RunRecord) -> RunRecord:
+    def queued_again(self, run: RunRecord) -> RunRecord:
         """Queues the active run again because the operator stopped the server."""
         return self._save(run, state="queued", flower_run=None)
+
+    def paused(self, run: RunRecord) -> RunRecord:
+        """Sets a run aside until it is resumed; its journal keeps the leg where it stood.
+
+        Raises:
+            RunStateError: it has ended.
+        """
+        return self._save(_not_ended(run), state="paused", flower_run=None)
+
+    def resumed(self, run: RunRecord) -> RunRecord:
+        """Queues a paused run again; does nothing to one that is queued or running.
+
+        Raises:
+            RunStateError: it has ended.
+        """
+        return self._save(run, state="queued") if _not_ended(run).state == "paused" else run
 
     def ended(self, run: RunRecord, end: RunEnd) -> RunRecord:
         """Notes how it ended."""
@@ -149,12 +174,20 @@ class Runs:
         end = {"ended": int(self._clock()), "exit_status": StoppedError.exit_code, "code": StoppedError.code}
         return self._save(run, state="aborted", **end)
 
+    def moved(self, run: RunRecord, home: ServerFolders) -> RunRecord:
+        """Points an open run, which lies here, to where its folders will be, and leaves it paused."""
+        job = self.folder(run.name) / JOB
+        seconds = parse(json.loads(job.read_bytes()), FederationJob, source=JOB).discover_seconds
+        replace_private(job, Runs(home)._job(run.name, seconds).model_dump_json(indent=2).encode())
+        return self.paused(run)
+
     def _save(self, run: RunRecord, **changes: object) -> RunRecord:
         changed = run.model_copy(update=changes)
         replace_private(self.folder(run.name) / RECORD, changed.model_dump_json(indent=2).encode())
         return changed
 
-    def _job(self, run: str, folder: Path, discover_seconds: float) -> FederationJob:
+    def _job(self, run: str, discover_seconds: float) -> FederationJob:
+        folder = self.folder(run)
         return FederationJob(
             kind="federation",
             run=run,
@@ -175,6 +208,12 @@ def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         progress = json.loads((runs.folder(run.name) / PROGRESS).read_bytes())
     return {**run.model_dump(), "round": progress.get("round", 0), "rounds": progress.get("rounds")}
+
+
+def _not_ended(run: RunRecord) -> RunRecord:
+    if not run.open:
+        raise RunStateError(f"The run {run.name} has ended: {run.state}.")
+    return run
 
 
 def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> None:

@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import FedwardError, IntegrityError
+from fedward.privacy.secagg.folder_lock import FolderLock
+from fedward.privacy.secagg.identity import fingerprint
 from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.control import Control
 from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.channel import CommandServer
+from fedward.server.deployment.channel import CommandServer, Handler
 from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.runs import RunRecord, Runs, describe
+from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe
 from fedward.server.deployment.settings import ServerConfig
 from fedward.server.deployment.sites import SiteRecord, Sites
 from fedward.server.superlink import ServerTls, SuperLink, SuperLinkDiedError, end_of
@@ -73,28 +75,46 @@ class Service:
 
         Raises:
             SuperLinkStartError: the very first start failed, so a person has to look.
+            FolderInUseError: another process serves, or backs up, this state folder.
         """
-        handlers = {"status": self._status, "list": self._list, "sync": self._sync_now, "abort": self._abort_command}
+        lock = FolderLock(self._folders.root)
+        try:
+            with CommandServer(self._folders.control, self._handlers()):
+                self._keep_serving()
+        finally:
+            lock.release()
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "status": self._status,
+            "list": self._list,
+            "sync": self._sync_now,
+            "abort": self._change(self._abort),
+            "pause": self._change(self._pause),
+            "resume": self._change(self._runs.resumed),
+        }
+
+    def _keep_serving(self) -> None:
         pause, reached = FIRST_PAUSE_SECONDS, False
-        with CommandServer(self._folders.control, handlers):
-            while not self._stop.is_set():
-                try:
-                    with self._superlink() as link, link.control() as control:
-                        LOG.info("serving hospitals on %s", link.address)
-                        pause, reached, self._address = FIRST_PAUSE_SECONDS, True, link.address
-                        self._on_serving()
-                        self._serve(link, control)
-                except FedwardError as error:
-                    if not reached:
-                        raise
-                    LOG.error("the SuperLink is lost: %s; next start in %.0f s", error.code, pause)
-                    self._stop.wait(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        while not self._stop.is_set():
+            try:
+                with self._superlink() as link, link.control() as control:
+                    LOG.info("serving hospitals on %s", link.address)
+                    pause, reached, self._address = FIRST_PAUSE_SECONDS, True, link.address
+                    self._on_serving()
+                    self._serve(link, control)
+            except FedwardError as error:
+                if not reached:
+                    raise
+                LOG.error("the SuperLink is lost: %s; next start in %.0f s", error.code, pause)
+                self._stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _superlink(self) -> SuperLink:
         for name in ("superlink.db", "superlink.db-wal", "superlink.db-shm"):
             (self._folders.superlink / name).unlink(missing_ok=True)
         self._nodes.clear()
+        self._ended.clear()
         listen, authority = self._config.listen, Authority(self._folders.keys)
         return SuperLink(
             self._folders.superlink,
@@ -132,7 +152,7 @@ class Service:
             with contextlib.suppress(FedwardError):
                 control.abort(run.flower_run)
             if self._stop.is_set():
-                self._runs.paused(run)
+                self._runs.queued_again(run)
 
     def _follow_sites(self, control: Control) -> None:
         """Lets admitted sites in and shuts revoked ones out; the SuperLink refuses those at their next request."""
@@ -148,10 +168,10 @@ class Service:
         while self._ended:
             control.abort(self._ended.pop())
         run = self._runs.next_open()
-        if run is None:
+        if run is None or run.state == "paused":
             return
         if run.flower_run is None:
-            self._runs.started(run, control.start(self._runs.folder(run.name) / "job.json"))
+            self._runs.started(run, control.start(self._runs.folder(run.name) / JOB))
             LOG.info("run %s started", run.name)
             return
         state = control.state(run.flower_run)
@@ -170,6 +190,7 @@ class Service:
         active = self._runs.next_open()
         return {
             "federation": self._config.federation.name,
+            "fingerprint": fingerprint(self._folders.identity().public),
             "address": self._address,
             "serving": bool(self._address),
             "since": self._started,
@@ -186,17 +207,31 @@ class Service:
         with self._turn:
             return {"connected": sorted(self._nodes)}
 
-    def _abort_command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        with self._turn:
-            return {"run": self._abort(str(request["run"]))}
+    def _change(self, change: Callable[[RunRecord], RunRecord]) -> Handler:
+        """A command that changes one run, between two ticks of the loop."""
 
-    def _abort(self, name: str) -> dict[str, Any]:
-        run = self._runs.get(name)
-        if run.open:
-            # The loop holds the connection to the SuperLink, so it ends the process at its next tick.
-            self._ended += [] if run.flower_run is None else [run.flower_run]
-            run = self._runs.aborted(run)
-        return self._describe(run)
+        def handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
+            with self._turn:
+                return {"run": self._describe(change(self._runs.get(str(request["run"]))))}
+
+        return handle
+
+    def _abort(self, run: RunRecord) -> RunRecord:
+        if not run.open:
+            return run
+        self._end_process(run)
+        return self._runs.aborted(run)
+
+    def _pause(self, run: RunRecord) -> RunRecord:
+        paused = self._runs.paused(run)
+        self._end_process(run)
+        LOG.info("run %s is paused", run.name)
+        return paused
+
+    def _end_process(self, run: RunRecord) -> None:
+        """The loop holds the connection to the SuperLink, so the process ends at its next tick."""
+        if run.flower_run is not None:
+            self._ended.append(run.flower_run)
 
     def _describe(self, run: RunRecord) -> dict[str, Any]:
         return describe(self._runs, run)

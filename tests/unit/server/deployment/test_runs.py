@@ -21,7 +21,7 @@ from fedward.server.deployment.plans import (
     read_signed,
     sign_folder,
 )
-from fedward.server.deployment.runs import RosterIncompleteError, Runs
+from fedward.server.deployment.runs import RosterIncompleteError, Runs, RunStateError
 from fedward.server.main import FederationJob, write_vector
 from fedward.server.superlink import RunEnd
 
@@ -144,7 +144,7 @@ def test_no_run_stays_running_without_a_process(coordinator, plan, members, runs
     sign(coordinator, plan)
     run = runs.started(submit(coordinator, runs, plan, members), 7)
     assert runs.next_open() == run
-    run = runs.started(runs.paused(run), 7)
+    run = runs.started(runs.queued_again(run), 7)
     assert run.restarts == 0, "a stop by the operator is no failure"
     again = runs.interrupted(run, max_restarts=1)
     assert (again.state, again.flower_run, again.restarts) == ("queued", None, 1)
@@ -162,6 +162,24 @@ def test_runs_end_and_the_next_one_comes(coordinator, plan, members, runs):
     assert runs.next_open().name == "icu-2"
     assert runs.aborted(runs.get("icu-2")).exit_status == 14
     assert runs.next_open() is None
+
+
+def test_a_paused_run_keeps_its_place_until_it_is_resumed_or_aborted(coordinator, plan, members, runs):
+    sign(coordinator, plan)
+    first = runs.started(submit(coordinator, runs, plan, members), 7)
+    sign(coordinator, plan, "icu-2")
+    submit(coordinator, runs, plan, members)
+    paused = runs.paused(first)
+    assert (paused.state, paused.flower_run, paused.open) == ("paused", None, True)
+    assert runs.next_open().name == "icu-1", "the second run does not overtake it"
+    assert runs.resumed(paused).state == "queued"
+    assert runs.resumed(runs.started(runs.get("icu-1"), 8)).state == "running"
+    ended = runs.ended(runs.get("icu-1"), RunEnd(0, ""))
+    for change in (runs.paused, runs.resumed):
+        with pytest.raises(RunStateError, match="completed") as caught:
+            change(ended)
+        assert caught.value.exit_code == 5
+    assert runs.next_open().name == "icu-2"
 
 
 def test_commands_need_the_token_of_the_running_server(tmp_path):

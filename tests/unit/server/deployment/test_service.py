@@ -4,6 +4,9 @@ import threading
 import pytest
 
 from fedward.keyfiles import replace_private
+from fedward.privacy.secagg.folder_lock import FolderLock
+from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.control import RunState
 from fedward.server.deployment.runs import RunRecord, Runs
 from fedward.server.deployment.service import Service
@@ -102,10 +105,36 @@ def test_a_run_that_met_its_own_orphan_is_tried_again(service, control, run):
 
 def test_an_aborted_run_loses_its_process(service, control, run):
     service._advance(control)
-    assert service._abort_command({"run": "icu-1"})["run"]["state"] == "aborted"
+    assert service._handlers()["abort"]({"run": "icu-1"})["run"]["state"] == "aborted"
     service._advance(control)
     assert control.aborted == [1]
     assert service._list({})["runs"][0]["code"] == "FW-STOP-001"
+
+
+def test_a_paused_run_has_no_process_and_a_resumed_one_a_new_one(service, control, run):
+    commands = service._handlers()
+    service._advance(control)
+    assert commands["pause"]({"run": "icu-1"})["run"]["state"] == "paused"
+    for _ in range(2):
+        service._advance(control)
+    assert (control.aborted, len(control.started), run().state) == ([1], 1, "paused")
+    service._reconcile()
+    service._leave(control)
+    assert run().state == "paused", "neither a stop nor a start of the server resumes it"
+    assert commands["resume"]({"run": "icu-1"})["run"]["state"] == "queued"
+    service._advance(control)
+    assert (run().state, run().flower_run, run().restarts) == ("running", 2, 0)
+
+
+def test_two_servers_never_share_a_state_folder(coordinator, service):
+    lock = FolderLock(coordinator.folders.root)
+    coordinator.folders.control.write_text("of the other")
+    try:
+        with pytest.raises(FolderInUseError):
+            service.run()
+    finally:
+        lock.release()
+    assert coordinator.folders.control.read_text() == "of the other"
 
 
 def test_a_start_takes_up_what_was_running_and_a_stop_leaves_it_queued(service, control, run):
@@ -125,5 +154,6 @@ def test_the_status_names_sites_and_the_active_run(coordinator, service, run):
     status = service._status({})
     assert [site["name"] for site in status["sites"]] == ["st-anna"]
     assert status["serving"] is False
+    assert status["fingerprint"] == fingerprint(coordinator.identity.public)
     assert (status["active"]["name"], status["active"]["round"]) == ("icu-1", 2)
     assert json.dumps(status), "it travels as JSON"
