@@ -51,24 +51,35 @@ class Agreement:
     roster: Roster
 
 
+def rules(plan: Plan, hospitals: int) -> tuple[int, RunPolicy]:
+    """c and the policy of a roster of so many ``hospitals``.
+
+    Raises:
+        TooFewForStrategyError: they are too few for the sums of the plan's strategy.
+    """
+    smallest = find_strategy(plan.strategy).smallest_sum(plan, hospitals)
+    # A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums.
+    colluders = min(default_colluders(hospitals), max(1, smallest - 3))
+    policy = RunPolicy(min_cohort=max(3, colluders + 2), epoch_days=1, unsafe_two_party=False)
+    check_sites(plan, hospitals=hospitals, min_cohort=policy.min_cohort)
+    return colluders, policy
+
+
 def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
     """Makes fresh identities and a roster of ``names``, approved by all."""
     coordinator = Identity.from_seed(COORDINATOR, os.urandom(32))
     members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
-    smallest = find_strategy(plan.strategy).smallest_sum(plan, len(members))
-    # A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums.
-    colluders = min(default_colluders(len(members)), max(1, smallest - 3))
+    colluders, policy = rules(plan, len(members))
     roster = Roster(
         federation=plan.name,
         coordinator=coordinator.public,
         members=tuple(Member(name, identity.public) for name, identity in members.items()),
         colluders=colluders,
-        policy=RunPolicy(min_cohort=max(3, colluders + 2), epoch_days=1, unsafe_two_party=False),
+        policy=policy,
         base_model_hash=base_model_hash(plan),
         adapter_layout_hash=layout_of(model).hash(),
         code_hash=code_hash(),
     )
-    check_sites(plan, hospitals=len(members), min_cohort=roster.policy.min_cohort)
     signed = publish(roster, coordinator)
     for identity in members.values():
         signed = approve(signed, identity)

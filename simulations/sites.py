@@ -57,6 +57,15 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
     return sites
 
 
+def known_hospitals(data: DataConfig) -> int | None:
+    """How many hospitals ``data`` yield, where that is known before they are read: eICU's regions are not."""
+    if data.source == "synthetic":
+        return len(default_hospitals()) if data.site is None else len(data.site)
+    if data.source == "eicu" and data.hospitals is None:
+        return None
+    return data.hospitals or MIN_HOSPITALS
+
+
 def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     source = scenario.data.source
     if source == "synthetic":

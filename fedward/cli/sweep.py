@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,8 @@ def sweep(
         str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
     ] = "default",
     strategies: Annotated[
-        str | None, typer.Option("--strategies", help="Names with commas, such as ffa,fedsvd, or all.")
+        str | None,
+        typer.Option("--strategies", help="Names with commas, such as ffa,fedsvd; all is all that hospitals allow."),
     ] = None,
     ranks: Annotated[str | None, typer.Option("--ranks", help="LoRA ranks with commas, such as 4,8.")] = None,
     epsilons: Annotated[
@@ -131,20 +133,32 @@ class _Voice:
 def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: str | None, seeds: str | None) -> Grid:
     from fedward.config import parse
     from fedward.simulations.sweep.grid import Grid
-    from fedward.strategies.registry import STRATEGIES
 
     own = base.privacy.epsilon if base.privacy.private else None
-    names = sorted(STRATEGIES) if strategies == "all" else _items(strategies)
-    return parse(
-        {
-            "strategies": names or [base.strategy],
-            "ranks": [_number(item, "--ranks") for item in _items(ranks)] or [None],
-            "epsilons": [_epsilon(item) for item in _items(epsilons)] or [own],
-            "seeds": _seeds(seeds) or [base.seed],
-        },
-        Grid,
-        source="The sweep",
-    )
+    names = _all_of(base) if strategies == "all" else _items(strategies)
+    values: dict[str, Sequence[object]] = {
+        "strategies": names or [base.strategy],
+        "ranks": [_number(item, "--ranks") for item in _items(ranks)] or [None],
+        "epsilons": [_epsilon(item) for item in _items(epsilons)] or [own],
+        "seeds": _seeds(seeds) or [base.seed],
+    }
+    for option, found in values.items():
+        if len(set(found)) != len(found):
+            raise ListError(f"--{option} lists a value twice.", fix="List each value once.")
+    try:
+        return parse(values, Grid, source="The sweep")
+    except ConfigError as error:
+        raise ListError(error.message, fix="Choose values within range; fedward sweep --help shows some.") from None
+
+
+def _all_of(base: Scenario) -> list[str]:
+    """Every strategy that the scenario's hospitals are enough for, as far as their number is known without data."""
+    from fedward.simulations.scenario import MIN_HOSPITALS
+    from fedward.simulations.sites import known_hospitals
+    from fedward.strategies.registry import STRATEGIES
+
+    hospitals = known_hospitals(base.data) or MIN_HOSPITALS
+    return sorted(name for name, kind in STRATEGIES.items() if kind.declaration.fewest_hospitals <= hospitals)
 
 
 def _items(text: str | None) -> list[str]:

@@ -10,12 +10,15 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError
+from fedward.simulations.parties import rules
 from fedward.simulations.planning import draft_plan
 from fedward.simulations.run import Options, apply_options
 from fedward.simulations.scenario import Scenario
+from fedward.simulations.sites import known_hospitals
 
 Values = Field(min_length=1, strict=False)
 
@@ -63,7 +66,7 @@ class Cell:
     def name(self) -> str:
         """Name of the run's folder."""
         rank = "" if self.rank is None else f"-r{self.rank}"
-        budget = "no-dp" if self.epsilon is None else f"eps{self.epsilon:g}"
+        budget = "no-dp" if self.epsilon is None else f"eps{self.epsilon!r}".removesuffix(".0")
         return f"{self.strategy}{rank}-{budget}-seed{self.seed}"
 
     def options(self, out: Path, *, federated_only: bool) -> Options:
@@ -93,7 +96,11 @@ class Cell:
         try:
             options = self.options(Path(), federated_only=federated_only)
             scenario = apply_options(self.scenario(base), options)
-            draft_plan(scenario, resolve(scenario.model))
+            files, hospitals = resolve(scenario.model), known_hospitals(scenario.data)
+            plan = draft_plan(scenario, files)
+            lora_for_plan(plan).check(files.config())
+            if hospitals is not None:
+                rules(plan, hospitals)
         except FedwardError as error:
             raise CellRefusedError(f"{self.name} cannot run: {error.message}", fix=error.fix) from error
         return scenario

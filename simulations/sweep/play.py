@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
+from fedward import __version__
 from fedward.errors import ConfigError, FedwardError, OutputExistsError, RunFailedError
+from fedward.privacy.secagg.folder_lock import FolderLock
+from fedward.privacy.secagg.refusals import FolderInUseError, JournalError
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE, OutputFolderError, run_scenario
 from fedward.simulations.scenario import Scenario
 from fedward.simulations.sweep.grid import Cell, Grid
+from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 
 RUNS = "runs"
 
@@ -31,6 +35,13 @@ class ForeignRunError(OutputExistsError):
 
     code = "FW-CONFIG-037"
     default_fix = "Choose another --out for this sweep."
+
+
+class SweepInUseError(OutputExistsError):
+    """Another sweep is writing into this folder."""
+
+    code = "FW-CONFIG-039"
+    default_fix = "Wait until it has ended, or choose another --out."
 
 
 @dataclass(frozen=True)
@@ -74,25 +85,21 @@ def run_sweep(
     Raises:
         CellRefusedError: a cell cannot be planned.
         ForeignRunError: a folder holds another run.
+        SweepInUseError: another sweep writes into ``out``.
+        OutputFolderError: ``out`` cannot be written.
     """
     planned = {cell: cell.planned(base, federated_only=federated_only) for cell in grid.cells()}
     settled: dict[Cell, Outcome] = {}
-    missing = []
-    for cell, scenario in planned.items():
-        result = _finished(out / RUNS / cell.name, scenario)
-        if result is None:
-            missing.append(cell)
-        else:
-            settled[cell] = Outcome(cell, "kept", result)
-            on_outcome(settled[cell])
-    try:
-        (out / RUNS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputFolderError(f"The folder of --out cannot be written ({error.strerror}).") from error
-    play = _one_by_one if jobs == 1 else _side_by_side(jobs)
-    for outcome in play(base, missing, out, federated_only):
-        settled[outcome.cell] = outcome
-        on_outcome(outcome)
+    with _alone_in(out / RUNS):
+        for cell, scenario in planned.items():
+            result = _finished(out / RUNS / cell.name, scenario)
+            if result is not None:
+                settled[cell] = Outcome(cell, "kept", result)
+                on_outcome(settled[cell])
+        missing = [cell for cell in planned if cell not in settled]
+        for outcome in _played(jobs, base, missing, out, federated_only):
+            settled[outcome.cell] = outcome
+            on_outcome(outcome)
     return [settled[cell] for cell in planned]
 
 
@@ -118,24 +125,34 @@ def _finished(folder: Path, planned: Scenario) -> RunResult | None:
         raise ForeignRunError(f"{folder} holds a run that cannot be read.") from error
     if kept != planned:
         raise ForeignRunError(f"{folder} holds a run of other settings.")
+    if result.fedward_version != __version__:
+        raise ForeignRunError(f"{folder} holds a run of fedward {result.fedward_version}.")
     return result
 
 
-def _one_by_one(base: Scenario, cells: list[Cell], out: Path, federated_only: bool) -> Iterator[Outcome]:
-    for cell in cells:
-        yield play_cell(base, cell, out, federated_only)
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Makes ``folder``, keeps other sweeps out of it, and clears away what killed runs have left there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder)
+    except FolderInUseError as error:
+        raise SweepInUseError(f"Another sweep is writing into {folder}.") from error
+    except (OSError, JournalError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it cannot be locked"
+        raise OutputFolderError(f"The folder of --out cannot be written ({cause}).") from error
+    try:
+        for left in folder.glob(".*-seed*-*"):  # a run is written beside its place and moved there when it is whole
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
-def _side_by_side(jobs: int) -> Callable[[Scenario, list[Cell], Path, bool], Iterator[Outcome]]:
-    def play(base: Scenario, cells: list[Cell], out: Path, federated_only: bool) -> Iterator[Outcome]:
-        # Spawned: a fork would copy the threads' locks of numerical libraries in whatever state they are.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            running: list[Future[Outcome]] = [pool.submit(play_cell, base, cell, out, federated_only) for cell in cells]
-            try:
-                for future in as_completed(running):
-                    yield future.result()
-            finally:
-                for future in running:
-                    future.cancel()
-
-    return play
+def _played(jobs: int, base: Scenario, cells: list[Cell], out: Path, federated_only: bool) -> Iterator[Outcome]:
+    if jobs == 1:
+        for cell in cells:
+            yield play_cell(base, cell, out, federated_only)
+        return
+    for cell, found in side_by_side(jobs, play_cell, {cell: (base, cell, out, federated_only) for cell in cells}):
+        yield Outcome(cell, "failed", error=found.code) if isinstance(found, WorkerLostError) else found

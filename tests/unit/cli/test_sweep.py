@@ -23,7 +23,24 @@ def test_lists_and_ranges_are_read():
     assert found.ranks == (4, 8)
     assert found.epsilons == (None, 8.0, 0.5)
     assert found.seeds == (1, 2, 3, 7)
-    assert set(grid("all").strategies) == set(STRATEGIES)
+
+
+def test_all_are_those_that_so_many_hospitals_can_run():
+    assert set(STRATEGIES) - set(grid("all").strategies) == {"group-median"}
+    assert set(grid("all", scenario="eicu").strategies) == set(grid("all").strategies)  # regions are not known yet
+
+
+@pytest.mark.parametrize("option, text", [("strategies", "ffa,ffa"), ("seeds", "1,1-2"), ("epsilons", "8,8.0")])
+def test_a_value_that_is_listed_twice_is_named_by_its_option(option, text):
+    with pytest.raises(ListError, match=f"--{option}"):
+        grid(**{option: text})
+
+
+@pytest.mark.parametrize("option, text", [("ranks", "0"), ("ranks", "999"), ("epsilons", "-1"), ("epsilons", "inf")])
+def test_a_value_out_of_range_does_not_ask_for_a_file_to_be_corrected(option, text):
+    with pytest.raises(ListError, match=option) as caught:
+        grid(**{option: text})
+    assert "file" not in caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import pytest
 
+from fedward import __version__
 from fedward.config import parse
 from fedward.errors import ConfigError
+from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.simulations.scenario import load_scenario
 from fedward.simulations.sweep.grid import Cell, CellRefusedError, Grid
-from fedward.simulations.sweep.play import ForeignRunError, run_sweep
+from fedward.simulations.sweep.play import ForeignRunError, SweepInUseError, run_sweep
 
 
 def make(**changes):
@@ -24,6 +26,12 @@ def test_every_combination_is_one_cell_and_seeds_come_one_after_the_other():
 def test_a_cell_is_named_after_what_was_swept():
     assert Cell("ffa", 4, None, 3).name == "ffa-r4-no-dp-seed3"
     assert Cell("fedit", None, 0.5, 1).name == "fedit-eps0.5-seed1"
+    assert Cell("fedit", None, 8.0, 1).name == "fedit-eps8-seed1"
+
+
+def test_no_two_cells_share_a_folder():
+    cells = list(make(epsilons=[1.0, 1.0000001, 1e-6, 1.0000001e-6]).cells())
+    assert len({cell.name for cell in cells}) == len(cells)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +66,12 @@ def test_one_impossible_cell_stops_the_sweep_before_anything_runs(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("cell", [Cell("group-median", None, 8.0, 1), Cell("ffa", 200, 8.0, 1)])
+def test_too_few_hospitals_and_a_rank_beyond_the_model_are_found_before_anything_runs(cell):
+    with pytest.raises(CellRefusedError, match=cell.name):
+        cell.planned(load_scenario("default"), federated_only=True)
+
+
 def test_a_folder_with_something_else_in_it_is_not_taken_for_a_finished_run(tmp_path):
     grid = make(strategies=["ffa"], ranks=[None], epsilons=[8.0], seeds=[1])
     folder = tmp_path / "runs" / "ffa-eps8-seed1"
@@ -66,3 +80,41 @@ def test_a_folder_with_something_else_in_it_is_not_taken_for_a_finished_run(tmp_
     (folder / "scenario.json").write_text(load_scenario("default").model_dump_json(), encoding="utf-8")
     with pytest.raises(ForeignRunError):
         run_sweep(load_scenario("default"), grid, tmp_path)
+
+
+def finished(folder, result, version):
+    """A sweep of one cell in ``folder`` whose run an earlier sweep had finished."""
+    cell = Cell("ffa", None, 8.0, 1)
+    place = folder / "runs" / cell.name
+    place.mkdir(parents=True)
+    planned = cell.planned(load_scenario("default"), federated_only=True)
+    (place / "scenario.json").write_text(planned.model_dump_json(), encoding="utf-8")
+    (place / "result.json").write_text(result.model_copy(update={"fedward_version": version}).model_dump_json())
+    return make(strategies=["ffa"], ranks=[None], epsilons=[8.0], seeds=[1])
+
+
+def test_a_run_of_another_version_is_not_mixed_in(tmp_path, result):
+    grid = finished(tmp_path, result, "0.0.0")
+    with pytest.raises(ForeignRunError, match=r"fedward 0\.0\.0"):
+        run_sweep(load_scenario("default"), grid, tmp_path)
+
+
+def test_what_killed_runs_have_left_is_cleared_away_and_nothing_else(tmp_path, result):
+    grid = finished(tmp_path, result, __version__)
+    left, other = tmp_path / "runs" / ".ffa-eps8-seed1-abc_123", tmp_path / "runs" / ".notes"
+    (left / "ledgers").mkdir(parents=True)
+    other.mkdir()
+    (outcome,) = run_sweep(load_scenario("default"), grid, tmp_path)
+    assert outcome.state == "kept"
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_two_sweeps_at_once_are_kept_out_of_one_folder(tmp_path, result):
+    grid = finished(tmp_path, result, __version__)
+    lock = FolderLock(tmp_path / "runs")
+    with pytest.raises(SweepInUseError):
+        run_sweep(load_scenario("default"), grid, tmp_path)
+    lock.release()
+    run_sweep(load_scenario("default"), grid, tmp_path)
+    run_sweep(load_scenario("default"), grid, tmp_path)  # the lock is given back
