@@ -5,7 +5,7 @@ import pytest
 
 from fedward.client.accounting import run_training_events
 from fedward.client.keepsakes import KeepsakesLostError
-from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
+from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, trainable
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
@@ -13,7 +13,7 @@ from fedward.client.models.tokens import Tokens
 from fedward.client.own import LOCAL, PERSONAL, VARIATE, OwnSide
 from fedward.client.records import Records
 from fedward.client.training import LocalTrainer, predict
-from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
+from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.noise.seeded import UnsafeSeededStream
 from fedward.privacy.secagg import MemoryJournal
 from fedward.strategies.optimizers import NOTHING
@@ -25,7 +25,7 @@ from fedward.strategies.tensors import kind_of
 class Site:
     """One hospital between two starts of its process, if it is given the journal of another one."""
 
-    def __init__(self, strategy, journal=None, **options):
+    def __init__(self, strategy, journal=None, secure_sum=None, **options):
         self.plan = Plan(
             name="own",
             base_model_sha256=resolve("tiny-clinical").sha256,
@@ -34,6 +34,7 @@ class Site:
             adapter=AdapterPlan(top_layers=1),
             training=TrainingPlan(rounds=3, local_steps=2),
             privacy=PrivacyPlan(noise_multiplier=1.0, patients_per_site=20, sampling_rate=0.5),
+            secure_sum=SecureSumPlan(**(secure_sum or {})),
         )
         self.journal = MemoryJournal() if journal is None else journal
         self.model = build_for_plan(self.plan, resolve("tiny-clinical"))
@@ -54,6 +55,13 @@ class Site:
         kinds = self.strategy.declaration.personal
         parts = {n: p.detach().numpy().copy() for n, p in adapter_parameters(self.model).items() if kind_of(n) in kinds}
         return np.concatenate([parts[name].ravel() for name in sorted(parts)])
+
+    def moments(self):
+        """What Adam remembers, by what was trained."""
+        found = {}
+        for (purpose, _), moments in self.trainer._moments.items():
+            found.setdefault(purpose, []).append(moments)
+        return found
 
     def scores(self):
         return predict(self.model, self.side.scored(self.state), self.records)
@@ -129,6 +137,39 @@ def test_a_variate_is_the_mean_noised_gradient_and_moves_only_with_the_sum():
     again = Site("scaffold", site.journal)
     again.side.ready("run", 2)
     np.testing.assert_array_equal(again.kept(VARIATE, site.state.size), second)
+
+
+def test_changes_of_a_variate_add_up_to_it_within_the_bound_of_what_is_sent():
+    """So the coordinator's sum of changes is the sum of the variates that the hospitals hold."""
+    site, total = Site("scaffold"), 0
+    for number in (1, 2, 3):
+        _, change = site.train(number, followed=number - 1)
+        site.side.follow("run", number, ("me",), "me")
+        total = total + change
+    np.testing.assert_allclose(site.kept(VARIATE, site.state.size), total, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(total, site.trainer.mean_gradient, rtol=0, atol=1e-6)
+    tight = Site("scaffold", secure_sum={"delta_bound": 0.01})
+    _, change = tight.train(1)
+    tight.side.follow("run", 1, ("me",), "me")
+    assert np.abs(tight.trainer.mean_gradient).max() > np.abs(change).max() == np.float32(0.01)
+    np.testing.assert_array_equal(tight.kept(VARIATE, tight.state.size), change)
+
+
+def test_the_local_adapter_goes_on_from_where_it_stood_with_moments_of_its_own():
+    site, steps = Site("feddpa", personal_steps=3), []
+    site.train(1)
+    site.side.follow("run", 1, (), "a")
+    first = site.kept(LOCAL, site.state.size)
+    run = site.trainer.run
+    site.trainer.run = lambda adapter, *rest, **named: (steps.append(adapter), run(adapter, *rest, **named))[1]
+    site.train(2, followed=1)
+    site.side.follow("run", 2, (), "a")
+    np.testing.assert_array_equal(steps[1], site.state + first)
+    moved = site.kept(LOCAL, site.state.size)
+    ended = np.concatenate([p.detach().numpy().ravel() for _, p in sorted(trainable(site.model).items())])
+    np.testing.assert_allclose(site.state + moved, ended, rtol=0, atol=1e-6)
+    taken = {purpose: {int(m["step"]) for m in found} for purpose, found in site.moments().items()}
+    assert taken == {"global": {4}, LOCAL: {6}}
 
 
 def test_the_correction_reaches_the_local_steps():
