@@ -136,6 +136,8 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
     from flwr.superlink.config_loader import SuperLinkLifespanConfig
     from flwr.superlink.main import create_app
 
+    from fedward.server.direct import DirectRoutes
+
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=settings.health or None,
@@ -160,8 +162,7 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
         isolation=ISOLATION_MODE_PROCESS,
         runtime_dependency_install=False,
     )
-    app: App = create_app(config, SuperLinkLifespan)
-    return app
+    return DirectRoutes(create_app(config, SuperLinkLifespan))
 
 
 @contextlib.contextmanager

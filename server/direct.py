@@ -1,0 +1,123 @@
+"""Flower edge of the coordinator: the requests that rounds are made of go straight to Flower's handlers.
+
+A secure round of five hospitals is some three hundred requests. flwr's web application leads each through ten layers
+of middleware and as many database transactions as it has questions, and that is most of what a round costs. Here the
+same handlers answer behind the same checks, in one transaction each; what is not listed goes to the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+from weakref import WeakValueDictionary
+
+from fastapi import FastAPI
+from flwr.proto.message_pb2 import PullObjectRequest, PushObjectRequest
+from flwr.server.superlink.linkstate import SqlLinkState
+from flwr.supercore.constant import TASK_TOKEN_HEADER
+from flwr.supercore.dependencies.task import authenticate_task
+from flwr.supercore.dependencies.version import VersionDependency
+from flwr.supercore.error import http_error_translator
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES, ProtobufTranslationMiddleware
+from flwr.superlink.routers.fleet.node_auth import authenticate_node
+from flwr.superlink.servicer.fleet import fleet_handlers
+from flwr.superlink.servicer.runtime import runtime_handlers
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fedward.server.hold import HOLD_SECONDS, Receive, Scope, Send
+
+Handler = Callable[[Any, SqlLinkState], Message]
+"""What a request is answered with."""
+
+FLEET_HANDLERS: dict[str, Handler] = {
+    "/v1/fleet/pull-messages": lambda asked, state: fleet_handlers.pull_messages(asked, state, state.object_store),
+    "/v1/fleet/push-messages": fleet_handlers.push_messages,
+    "/v1/fleet/pull-object": fleet_handlers.pull_object,
+    "/v1/fleet/push-object": fleet_handlers.push_object,
+    "/v1/fleet/confirm-message-received": lambda asked, state: fleet_handlers.confirm_message_received(
+        asked, state, state.object_store
+    ),
+}
+"""For nodes, which sign every request."""
+
+TASK_HANDLERS: dict[str, Callable[[Any, SqlLinkState, Any], Message]] = {
+    "/v1/runtime/pull-messages": runtime_handlers.pull_messages,
+    "/v1/runtime/push-messages": runtime_handlers.push_messages,
+    "/v1/runtime/pull-object": runtime_handlers.pull_object,
+    "/v1/runtime/push-object": runtime_handlers.push_object,
+    "/v1/runtime/confirm-message-received": runtime_handlers.confirm_message_received,
+}
+"""For the ServerApp process, which has a task token."""
+
+
+class DirectRoutes:
+    """ASGI filter before flwr's SuperLink application: answers the routes above itself, from the same state.
+
+    Args:
+        app: made by ``flwr.superlink.main.create_app`` over an SQLite state.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._state: SqlLinkState = app.state.linkstate_factory.state()
+        self._turn = threading.Lock()
+        self._stored: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        self._check_version = VersionDependency(component_name="SuperLink", connection_name="Runtime API")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        path = scope.get("path")
+        listed = path in FLEET_HANDLERS or path in TASK_HANDLERS
+        if scope["type"] != "http" or scope["method"] != "POST" or not listed:
+            await self._app(scope, receive, send)
+            return
+        response = await http_error_translator(Request({**scope, "app": self._app}, receive), self._respond)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        translation = ProtobufTranslationMiddleware
+        translation._check_request_media_type(request)
+        kind = PROTOBUF_REQUEST_TYPES[("POST", request.scope["path"])]
+        asked = request.state.protobuf_request = translation._parse_request(await request.body(), kind)
+        answer = await self._when_stored(asked, lambda: run_in_threadpool(self._answer, request, asked))
+        return Response(answer.SerializeToString(), media_type=PROTOBUF_MEDIA_TYPE)
+
+    async def _when_stored(self, asked: Message, ask: Callable[[], Awaitable[Message]]) -> Message:
+        """Messages are announced before their objects are stored: who asks for one of those waits a little for it."""
+        if not isinstance(asked, PullObjectRequest | PushObjectRequest):
+            return await ask()
+        stored = self._stored.setdefault(asked.object_id, asyncio.Event())
+        answer = await ask()
+        if isinstance(asked, PushObjectRequest):
+            stored.set()
+        elif answer.object_found and not answer.object_available:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HOLD_SECONDS):
+                    await stored.wait()
+            answer = await ask()
+        return answer
+
+    def _answer(self, request: Request, asked: Message) -> Message:
+        path = request.scope["path"]
+        if path in FLEET_HANDLERS:
+            authenticate_node(request)
+            with self._transaction():
+                return FLEET_HANDLERS[path](asked, self._state)
+        self._check_version(request)
+        with self._transaction():
+            task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), self._state)
+            return TASK_HANDLERS[path](asked, self._state, task)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """The handlers' own transactions join this one. Nearly all write, and SQLite lets those who meet another
+        writer sleep for longer than the write takes; so they queue here."""
+        with self._turn, self._state.session():
+            yield
