@@ -57,7 +57,7 @@ class FedASK(Strategy):
 
     declaration = Declaration(
         name="fedask",
-        source="Guo et al. 2025, arXiv 2507.09990",
+        source="Wen et al. 2025, arXiv 2507.09990",
         state=("A", "B", "head"),
         trains=("A", "B", "head"),
         sends="the head and (B A) Omega, then (B A)^T Q",

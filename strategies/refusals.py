@@ -41,6 +41,9 @@ REFUSALS: dict[str, Refusal] = {
         Refusal("bulyan", "it selects among the deltas of single hospitals", "group-median"),
         Refusal("median", "it sorts the deltas of single hospitals", "group-median"),
         Refusal("trimmed-mean", "it sorts the deltas of single hospitals", "group-median"),
+        Refusal("geometric-median", "it weighs each hospital's delta by its distance from the others", "group-median"),
+        Refusal("foolsgold", "it compares the deltas of hospitals pair by pair", "group-median"),
+        Refusal("fltrust", "it weighs each hospital's delta by its angle to a trusted one", "group-median"),
         Refusal("clustering", "it groups hospitals by their own deltas", "fedsa"),
     )
 }
@@ -51,6 +54,8 @@ _ALSO_CALLED = {
     "lorafair": "lora-fair",
     "florana": "flora-na",
     "fedmedian": "median",
+    "coordinate-wise-median": "median",
+    "coordinate-median": "median",
     "multikrum": "multi-krum",
     "fedtrimmedavg": "trimmed-mean",
     "trimmed": "trimmed-mean",

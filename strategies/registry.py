@@ -44,6 +44,10 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
+ALSO_CALLED = {"fedavg": "ffa", "dpscaffold": "scaffold", "medianofmeans": "group-median", "lora": "fedit"}
+"""Published names, without case and hyphens, that are not spelt like those here."""
+
+
 class UnknownStrategyError(ConfigError):
     """The named strategy does not exist."""
 
@@ -101,10 +105,22 @@ def find_strategy(name: str) -> type[Strategy]:
     if name in STRATEGIES:
         return STRATEGIES[name]
     refuse_individual(name)
-    near = difflib.get_close_matches(name, STRATEGIES, n=1)
-    known = ", ".join(sorted(STRATEGIES))
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known strategies: {known}."
+    near = _nearest(name)
+    hint = f"Did you mean {near!r}?" if near else f"Known strategies: {', '.join(sorted(STRATEGIES))}."
     raise UnknownStrategyError(f"There is no strategy {name!r}.", fix=hint)
+
+
+def _nearest(name: str) -> str | None:
+    """The strategy that a published or mistyped ``name`` probably means."""
+    plain = _plain(name)
+    names = {_plain(known): known for known in STRATEGIES} | ALSO_CALLED
+    near = difflib.get_close_matches(plain, names, n=1)
+    return names[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    letters = "".join(letter for letter in name.lower() if letter.isalnum())
+    return letters.removesuffix("lora") if letters != "rolora" else letters
 
 
 def check_strategy(plan: Plan) -> type[Strategy]:

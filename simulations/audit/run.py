@@ -37,6 +37,7 @@ from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay
+from fedward.strategies.registry import find_strategy
 from fedward.strategies.schedule import private_steps
 
 CANARIES = 100
@@ -139,7 +140,7 @@ def read_run(folder: Path) -> Audited:
     Raises:
         ResultFileError: the folder holds no result.
         AdapterFilesError: the adapter is missing or damaged.
-        NotAuditableError: not private, or adapter or plan are not those of the result.
+        NotAuditableError: not private, personal, or adapter or plan are not those of the result.
     """
     result = read_result(folder)
     privacy = result.privacy
@@ -148,6 +149,12 @@ def read_run(folder: Path) -> Audited:
             "The run is NON-PRIVATE, so there is no promise to audit.", fix="Audit a run with differential privacy."
         )
     scenario = read_scenario(folder)
+    if find_strategy(scenario.strategy).declaration.personal:
+        raise NotAuditableError(
+            f"The strategy {scenario.strategy!r} leaves part of the model at each hospital: what is shared predicts "
+            "nothing that could be attacked.",
+            fix="Audit a run with one model for all, or the training engine with `fedward audit --self-test`.",
+        )
     files = resolve(scenario.model)
     model = load_adapter(folder / "adapter", base=files)
     if adapter_files_hash(folder / "adapter") != result.adapter_sha256:

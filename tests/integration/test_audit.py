@@ -121,6 +121,13 @@ def test_a_run_that_cannot_be_made_again_is_refused(copy):
         read_run(copy)
 
 
+def test_a_model_of_which_a_part_stayed_at_the_hospitals_is_refused_before_anything_is_trained(copy):
+    scenario = load_scenario("default").model_copy(update={"strategy": "fedsa"})
+    (copy / SCENARIO_FILE).write_text(scenario.model_dump_json(), encoding="utf-8")
+    with pytest.raises(NotAuditableError, match="part of the model at each hospital"):
+        read_run(copy)
+
+
 def test_another_adapter_than_the_result_names_is_refused(copy):
     change(copy / "result.json", adapter_sha256="0" * 64)
     with pytest.raises(NotAuditableError, match="not the one of its result"):

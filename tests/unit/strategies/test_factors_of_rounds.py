@@ -47,6 +47,11 @@ def test_rolora_can_alternate_inside_a_round(plan_of):
     assert part.layout.size == LAYOUT.size
 
 
+def test_alternating_inside_a_round_of_one_step_would_never_train_a(plan_of):
+    with pytest.raises(OptionError, match="local_steps"):
+        check_strategy(plan_of("rolora", strategy_options={"alternate": "steps"}, training={"local_steps": 1}))
+
+
 def test_fedsvd_refactors_every_few_rounds_and_only_then_forgets(plan_of):
     plan = plan_of("fedsvd", strategy_options={"every": 2})
     strategy = make_strategy(plan, LAYOUT)

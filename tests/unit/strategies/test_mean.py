@@ -51,6 +51,27 @@ def test_an_unknown_strategy_names_the_nearest():
     assert isinstance(caught.value, ConfigError)
 
 
+@pytest.mark.parametrize(
+    ("published", "name"),
+    [
+        ("FFA-LoRA", "ffa"),
+        ("FFA", "ffa"),
+        ("FedAvg", "ffa"),
+        ("Fed-SB", "fedsb"),
+        ("RoLoRA", "rolora"),
+        ("FedSA-LoRA", "fedsa"),
+        ("SCAFFOLD", "scaffold"),
+        ("DP-SCAFFOLD", "scaffold"),
+        ("median of means", "group-median"),
+        ("fedyogi ", "fedyogi"),
+    ],
+)
+def test_a_published_spelling_leads_to_the_name(published, name):
+    with pytest.raises(UnknownStrategyError) as caught:
+        find_strategy(published)
+    assert f"{name!r}" in caught.value.fix
+
+
 def test_an_option_that_the_strategy_does_not_have_is_refused(plan_of):
     with pytest.raises(UnknownKeyError, match="every"):
         check_strategy(plan_of(strategy_options={"every": 2}))

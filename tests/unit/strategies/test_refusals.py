@@ -9,9 +9,10 @@ from fedward.strategies.registry import STRATEGIES, check_strategy, find_strateg
 
 DESIGN = ["FLoRA", "FlexLoRA", "FedEx-LoRA", "LoRA-FAIR", "FLoRA-NA", "FLoRIST", "FedPower", "Krum", "median"]
 DESIGN += ["trimmed mean", "clustering"]
+MORE = ["FLTrust", "FoolsGold", "geometric median", "coordinate-wise median"]
 
 
-@pytest.mark.parametrize("name", [*sorted(REFUSALS), *DESIGN, "fedex", "flex_lora", "MultiKrum", "trimmed_mean"])
+@pytest.mark.parametrize("name", [*sorted(REFUSALS), *DESIGN, "fedex", "flex_lora", "MultiKrum", "trimmed_mean", *MORE])
 def test_a_method_that_reads_individual_updates_is_refused(name):
     with pytest.raises(NeedsIndividualUpdatesError) as caught:
         find_strategy(name)
