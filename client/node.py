@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError, NodeKeys
 from fedward.client.flower import LEGS
 from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOverError
-from fedward.errors import FedwardError
+from fedward.errors import FedwardError, PolicyError
 from fedward.flower import message_type
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +27,13 @@ LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 SERVED = frozenset(message_type(leg) for leg in LEGS)
+
+
+class UnservedMessageError(PolicyError):
+    """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
+
+    code = "FW-POLICY-201"
+    default_fix = "The coordinator runs another version, or tries to run its own code here; ask its operator which."
 
 
 def serve(
@@ -94,15 +101,14 @@ def _serve_session(
             context = Context(incoming.run_id, session.node_id, {}, RecordDict(), {})
         try:
             _answer(session, app, incoming, context)
-        except (RunOverError, OversizedMessageError, MalformedObjectError) as error:
+        except (RunOverError, OversizedMessageError, MalformedObjectError, UnservedMessageError) as error:
             LOG.warning("dropped a message: %s", error.code)
 
 
 def _answer(session: FleetSession, app: ClientApp, incoming: Incoming, context: Context) -> None:
     if incoming.message_type not in SERVED:
-        LOG.warning("ignored a message of a type that this site does not serve")
         session.confirm(incoming)
-        return
+        raise UnservedMessageError("A message asks for something that this site does not serve.")
     message = session.fetch(incoming)
     try:
         reply = app(message, context)

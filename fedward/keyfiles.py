@@ -6,7 +6,9 @@ when it is read if its mode has been widened since.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from fedward.errors import AuthenticationError, OutputExistsError, ResourceError
@@ -65,10 +67,11 @@ def write_new_secret(path: Path, data: bytes) -> None:
     except OSError as error:
         raise StateFolderError(f"The file {path} cannot be written ({error.strerror}).") from error
     _fill(descriptor, data)
+    _sync(path.parent)
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """Replaces a file of mode 0600 as a whole: a crash leaves the old bytes or the new ones.
+    """Replaces a file of mode 0600 as a whole: a crash leaves the old bytes or the new ones, and later only the new.
 
     Raises:
         StateFolderError: it cannot be written.
@@ -78,6 +81,7 @@ def replace_private(path: Path, data: bytes) -> None:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         _fill(descriptor, data)
         part.replace(path)
+        _sync(path.parent)
     except OSError as error:
         raise StateFolderError(f"The file {path} cannot be written ({error.strerror}).") from error
 
@@ -89,11 +93,10 @@ def read_secret(path: Path) -> bytes:
         KeyFileError: see the class.
     """
     try:
-        mode, size = path.stat().st_mode, path.stat().st_size
-        data = path.read_bytes() if size <= MAX_SECRET_BYTES else b""
+        mode, data = _read(path, MAX_SECRET_BYTES)
     except OSError as error:
         raise KeyFileError(f"The secret file {path} cannot be read ({error.strerror}).") from error
-    if size > MAX_SECRET_BYTES:
+    if data is None:
         raise KeyFileError(f"The secret file {path} is too large to be a key.")
     if os.name == "posix" and mode & 0o077:
         raise KeyFileError(f"The secret file {path} can be read by other users.")
@@ -104,17 +107,32 @@ def read_limited(path: Path, most: int) -> bytes:
     """Reads a file of at most ``most`` bytes that somebody handed over.
 
     Raises:
-        StateFolderError: it cannot be read, or is larger.
+        StateFolderError: it cannot be read, is no plain file, or is larger.
     """
     try:
-        size = path.stat().st_size
-        if size <= most:
-            return path.read_bytes()
+        _, data = _read(path, most)
     except OSError as error:
         raise StateFolderError(
             f"The file {path} cannot be read ({error.strerror}).", fix="Give the path of an existing file."
         ) from error
-    raise StateFolderError(f"The file {path} is larger than {most} bytes.", fix="Ask its sender for the right file.")
+    if data is None:
+        raise StateFolderError(
+            f"The file {path} is larger than {most} bytes.", fix="Ask its sender for the right file."
+        )
+    return data
+
+
+def _read(path: Path, most: int) -> tuple[int, bytes | None]:
+    """Mode and content of one and the same file; no content if it is larger, however it names its size.
+
+    A pipe would be waited for and a device read for ever, so only plain files are opened to the end.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        data = file.read(most + 1)
+    return mode, data if len(data) <= most else None
 
 
 def _fill(descriptor: int, data: bytes) -> None:
@@ -122,3 +140,12 @@ def _fill(descriptor: int, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Makes the name of a file durable, too: a withdrawn approval must not come back with the power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

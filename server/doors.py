@@ -41,8 +41,8 @@ FLEET_ROUTES = frozenset(
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""
 
-MAX_CALL_BYTES = 1024**2
-"""Body of every request but the upload of an object; the announcement of a reply of 10,000 objects fits."""
+MAX_CALL_BYTES = 64 * 1024
+"""Body of every request but the upload of an object; the announcement of a reply of 900 objects fits. Each costs a dozen statements of SQL."""
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 300.0
 MAX_CONNECTIONS = 1024

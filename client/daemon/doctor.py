@@ -19,14 +19,15 @@ import httpx
 import fedward
 from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders
-from fedward.client.daemon.keys import certificate_days
+from fedward.client.daemon.folders import SiteFolders, StopFileError
+from fedward.client.daemon.keys import CertificateDamagedError, certificate_days
+from fedward.client.daemon.policy import BaseModelRefusedError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.data import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
-from fedward.errors import FedwardError, NetworkError, PreflightError, ResourceError
+from fedward.errors import ConfigError, FedwardError, NetworkError, PreflightError, ResourceError
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 
 Level = Literal["ok", "warn", "FAIL"]
@@ -74,6 +75,13 @@ class UnreachableError(NetworkError):
     default_fix = "Show the network administrators the output of `fedward client ports`."
 
 
+class UncheckedError(PreflightError):
+    """A check of the examination could not be made."""
+
+    code = "FW-PREFLIGHT-303"
+    default_fix = "Look at the rights of the files and folders that client.toml names, then report it."
+
+
 def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]:
     """Looks at everything, in order; a check that fails does not keep the others from running.
 
@@ -105,8 +113,15 @@ def _run(name: str, check: Callable[[], str | Finding]) -> Finding:
     try:
         found = check()
     except FedwardError as error:
-        return Finding(name, "FAIL", error.message, error.fix, error.code)
+        return _fail(name, error)
+    except Exception as error:
+        # The text of an unexpected exception may quote a record, so only its kind is shown.
+        return _fail(name, UncheckedError(f"An unexpected {type(error).__name__} kept this from being examined."))
     return found if isinstance(found, Finding) else Finding(name, "ok", found)
+
+
+def _fail(name: str, error: FedwardError) -> Finding:
+    return Finding(name, "FAIL", error.message, error.fix, error.code)
 
 
 def _state_folder(folders: SiteFolders) -> str:
@@ -129,9 +144,9 @@ def _disk(config: ClientConfig, folders: SiteFolders) -> str:
     return f"{free:,} MB free, fsync in {1000 * (time.monotonic() - started):.0f} ms"
 
 
-def _stop_file(folders: SiteFolders) -> str | Finding:
+def _stop_file(folders: SiteFolders) -> str:
     if folders.stop_file.exists():
-        return Finding("stop file", "FAIL", "There is a STOP file.", f"Remove {folders.stop_file} to run again.")
+        raise StopFileError("There is a STOP file.", fix=f"Remove {folders.stop_file} to run again.")
     return "none"
 
 
@@ -146,7 +161,7 @@ def _certificate(folders: SiteFolders) -> str | Finding:
     days = certificate_days(folders.certificate[0], time.time())
     words = f"good for {days:.0f} more days"
     if days <= 0:
-        return Finding("certificate", "FAIL", "It has expired.", "Run `fedward client renew`.")
+        raise CertificateDamagedError("The certificate of this site has expired.")
     if days < WARN_CERTIFICATE_DAYS:
         return Finding("certificate", "warn", words, "Run `fedward client renew`.")
     return words
@@ -168,14 +183,14 @@ def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     return f"{len(accepted)} plans accepted"
 
 
-def _models(config: ClientConfig, folders: SiteFolders) -> str | Finding:
+def _models(config: ClientConfig, folders: SiteFolders) -> str:
     approvals = Approvals(config, folders, folders.identity(config.site.name))
     names = {
         found.verified.plan.base_model for found in approvals.all() if isinstance(found, Approval) and found.accepted
     }
     for name in sorted(names):
         if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
-            return Finding("base models", "FAIL", f"{name} here is not on this site's list.", "Fetch the right files.")
+            raise BaseModelRefusedError(f"{name} as it is here is not on this site's list.")
     return ", ".join(sorted(names)) or "none needed yet"
 
 
@@ -195,7 +210,11 @@ def _data(config: ClientConfig) -> str | Finding:
         first = report.problems[0] if report.problems else None
         words = first.message if first else f"The folder holds {report.format or 'no known format'}."
         return Finding(
-            "data", "FAIL", words, first.fix if first else "Correct data.*.format.", first.code if first else ""
+            "data",
+            "FAIL",
+            words,
+            first.fix if first else "Correct data.*.format.",
+            first.code if first else ConfigError.code,
         )
     words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
     if any(task.eligible < config.policy.min_patients for task in report.tasks):
@@ -220,7 +239,7 @@ def _connect(config: ClientConfig) -> str:
         raise UnreachableError(f"{host}:{port} does not answer.") from error
 
 
-def _link(config: ClientConfig, folders: SiteFolders) -> str:
+def _link(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     """The coordinator answers 404 to this path; what counts is that TLS stood and what its clock says."""
     certificate_days(folders.certificate[0], time.time())
     endpoint = endpoint_of(config, folders)
@@ -231,8 +250,12 @@ def _link(config: ClientConfig, folders: SiteFolders) -> str:
         raise UnreachableError(
             "TLS with the coordinator failed.", fix="Compare its fingerprint; it may present another certificate."
         ) from error
-    moment = email.utils.parsedate_to_datetime(answer.headers["date"]) if "date" in answer.headers else None
-    skew = 0.0 if moment is None else abs(moment.timestamp() - time.time())
+    try:
+        skew = abs(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time())
+    except (KeyError, ValueError):
+        return Finding(
+            "TLS and clock", "warn", "Both certificates accepted; no clock was shown.", "Compare the clocks."
+        )
     if skew > MAX_SKEW_SECONDS:
         raise ClockSkewError(f"The clocks here and at the coordinator differ by {skew:.0f} s.")
     return f"both certificates accepted, clocks within {max(1.0, skew):.0f} s"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.folders import NotEnrolledError, SiteFolders
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.link import Endpoint
 
 
 def endpoint_of(config: ClientConfig, folders: SiteFolders) -> Endpoint:
-    """Address, pinned CA, this site's certificate and the proxy of this connection."""
+    """Address, pinned CA, this site's certificate and the proxy of this connection.
+
+    Raises:
+        NotEnrolledError: there is no CA to pin yet.
+    """
+    if not folders.ca.exists():
+        raise NotEnrolledError("This site has no CA of a coordinator.")
     return Endpoint(
         config.coordinator.address,
         root_certificates=folders.ca.read_bytes(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fedward.errors import AuthenticationError
+from fedward.errors import AuthenticationError, StoppedError
 from fedward.keyfiles import KeyFileError, private_folder, read_secret
 from fedward.privacy.secagg.identity import Identity
 
@@ -18,6 +18,13 @@ class NotEnrolledError(AuthenticationError):
 
     code = "FW-AUTH-302"
     default_fix = "Run `fedward client enroll`, and `fedward client join` with the coordinator's answer."
+
+
+class StopFileError(StoppedError):
+    """A STOP file lies in the state folder."""
+
+    code = "FW-STOP-301"
+    default_fix = "Remove the STOP file in the state folder when the reason is settled, and start again."
 
 
 @dataclass(frozen=True)

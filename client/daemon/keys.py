@@ -23,6 +23,7 @@ from fedward.agreements.enrolment import (
     seal_request,
 )
 from fedward.client.daemon.folders import NotEnrolledError, SiteFolders
+from fedward.errors import AuthenticationError
 from fedward.keyfiles import KeyExistsError, read_secret, replace_private, write_new_secret
 from fedward.privacy.secagg.identity import Identity, fingerprint
 from fedward.privacy.secagg.kdf import secagg_hash
@@ -30,6 +31,13 @@ from fedward.privacy.secagg.kdf import secagg_hash
 _PENDING = "enrolment.cbor"
 _CODE_KEY = "enrolment.key"
 _NEW_TLS_KEY = "tls.next"
+
+
+class CertificateDamagedError(AuthenticationError):
+    """This site's certificate has ended, or is none."""
+
+    code = "FW-AUTH-306"
+    default_fix = "Run `fedward client renew`, call the coordinator's operator, and `fedward client join` the answer."
 
 
 def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
@@ -144,10 +152,14 @@ def _install(folders: SiteFolders, answer: EnrolmentAnswer) -> None:
 
 
 def certificate_days(path: Path, now: float) -> float:
-    """Days until a certificate ends; raises :class:`NotEnrolledError`."""
+    """Days until a certificate ends; raises :class:`NotEnrolledError`, :class:`CertificateDamagedError`."""
     if not path.exists():
         raise NotEnrolledError("This site has no certificate.")
-    return (x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp() - now) / 86_400
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise CertificateDamagedError("The certificate of this site cannot be read.") from error
+    return (certificate.not_valid_after_utc.timestamp() - now) / 86_400
 
 
 def _new_pem() -> bytes:

@@ -121,6 +121,12 @@ class ApprovedSite:
         self.approvals.require(run)
         self._serve(run)
 
+    def close(self) -> None:
+        """Frees the folders of the open run; a later leg opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
     def rehearse(self, run: str) -> tuple[int, int]:
         """Does all that precedes the first training step of an approved run, on copies; returns the patient counts.
 
@@ -151,9 +157,7 @@ class ApprovedSite:
             return self._open
         verified = self.approvals.require(run)
         check_proposal(verified, self._config, now=verified.proposal.made)
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self.close()
         journal = FileJournal(self._folders.run(run), journal_key(self._folders.journal_key(), f"run/{run}"))
         adapters = journal.beside("adapters")
         try:

@@ -16,14 +16,14 @@ from collections.abc import Callable
 import torch
 
 from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.folders import SiteFolders, StopFileError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.runs import ApprovedSite
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.status import Status
 from fedward.client.flower import make_client_app
 from fedward.client.node import serve
-from fedward.errors import FedwardError, StoppedError
+from fedward.errors import FedwardError
 from fedward.notify import notify
 from fedward.privacy.secagg.folder_lock import FolderLock
 
@@ -31,13 +31,6 @@ LOG = logging.getLogger(__name__)
 WATCH_SECONDS = 0.2
 GRACE_SECONDS = 1.5
 STALL_SECONDS = 900.0
-
-
-class StopFileError(StoppedError):
-    """A STOP file lies in the state folder."""
-
-    code = "FW-STOP-301"
-    default_fix = "Remove the STOP file in the state folder when the reason is settled, and start again."
 
 
 class Daemon:
@@ -104,16 +97,19 @@ class Daemon:
         notify("READY=1")
         status.state("connecting")
         LOG.info("serving as %s", config.site.name)
-        serve(
-            make_client_app(site),
-            endpoint,
-            stop=self._stop,
-            keys=(key, key.public_key()),
-            limits=config.link_limits,
-            node_file=folders.node_file,
-            on_online=status.online,
-            on_poll=self._beat,
-        )
+        try:
+            serve(
+                make_client_app(site),
+                endpoint,
+                stop=self._stop,
+                keys=(key, key.public_key()),
+                limits=config.link_limits,
+                node_file=folders.node_file,
+                on_online=status.online,
+                on_poll=self._beat,
+            )
+        finally:
+            site.close()
 
     def _warm(self, site: ApprovedSite) -> None:
         try:

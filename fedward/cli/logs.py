@@ -30,6 +30,7 @@ class _Line(logging.Formatter):
 
 def start_log(path: Path) -> None:
     """Sends fedward's records to standard error and to ``path``, and nobody else's anywhere."""
+    os.umask(0o077)  # whatever a service writes from here on is for its user alone, rotated logs among it
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handlers: list[logging.Handler] = [

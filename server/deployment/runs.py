@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedward.agreements.proposal import PlanTerms
+from fedward.agreements.proposal import RUN_NAME, PlanTerms
 from fedward.config import Section, parse, to_toml
 from fedward.errors import PolicyError, RunFailedError, StoppedError
 from fedward.keyfiles import private_folder, replace_private
@@ -118,7 +118,7 @@ class Runs:
     def get(self, run: str) -> RunRecord:
         """One run; raises :class:`RunNameError`."""
         path = self.folder(run) / RECORD
-        if not path.exists():
+        if RUN_NAME.fullmatch(run) is None or not path.exists():
             raise RunNameError(f"There is no run called {run[:64]}.")
         return parse(json.loads(path.read_bytes()), RunRecord, source=RECORD)
 

@@ -171,7 +171,7 @@ class Sites:
     def get(self, site: str) -> SiteRecord:
         """One site; raises :class:`SiteStateError`, :class:`SiteFileError`."""
         path = self._path(site)
-        if not path.exists():
+        if _NAME.fullmatch(site) is None or not path.exists():
             raise SiteStateError(f"There is no site called {site[:64]}.")
         return _read(path, SiteRecord)
 

@@ -1,6 +1,7 @@
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,39 @@ def test_the_service_manager_is_told_and_nobody_else(tmp_path, monkeypatch):
             assert notify("READY=1")
             assert listener.recv(64) == b"READY=1"
     assert not notify("READY=1"), "a manager that has gone is no error"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_plain_file_is_neither_waited_for_nor_read(tmp_path, kind):
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
+    if kind == "pipe":
+        os.mkfifo(path, 0o600)
+    with pytest.raises(keyfiles.StateFolderError):
+        keyfiles.read_limited(path, 100)
+    with pytest.raises(keyfiles.KeyFileError):
+        keyfiles.read_secret(path)
+
+
+def test_mode_and_content_are_of_one_file(tmp_path, monkeypatch):
+    """A file that is exchanged between a look at its mode and its reading would be believed."""
+    path, wide = tmp_path / "key", tmp_path / "wide"
+    keyfiles.write_new_secret(path, b"secret")
+    wide.write_bytes(b"planted")
+    wide.chmod(0o644)
+    look = Path.stat
+
+    def exchange(self, **options):
+        seen = look(self, **options)
+        if self == path:
+            wide.replace(path)
+        return seen
+
+    monkeypatch.setattr(Path, "stat", exchange)
+    assert keyfiles.read_secret(path) == b"secret"
+
+
+def test_names_are_made_durable_too(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_mode), sync(descriptor)))
+    keyfiles.replace_private(tmp_path / "decision", b"no")
+    assert [stat.S_ISDIR(mode) for mode in synced] == [False, True]

@@ -22,6 +22,7 @@ from fedward.server.deployment.plans import (
     sign_folder,
 )
 from fedward.server.deployment.runs import RosterIncompleteError, Runs, RunStateError
+from fedward.server.deployment.sites import SiteStateError
 from fedward.server.main import FederationJob, write_vector
 from fedward.server.superlink import RunEnd
 
@@ -180,6 +181,14 @@ def test_a_paused_run_keeps_its_place_until_it_is_resumed_or_aborted(coordinator
             change(ended)
         assert caught.value.exit_code == 5
     assert runs.next_open().name == "icu-2"
+
+
+@pytest.mark.parametrize("name", ["../sites", "..", "", "icu-1/../icu-1", "ICU"])
+def test_a_name_that_is_a_path_is_no_run_and_no_site(coordinator, runs, name):
+    with pytest.raises(RunNameError):
+        runs.get(name)
+    with pytest.raises(SiteStateError):
+        coordinator.sites.get(name)
 
 
 def test_commands_need_the_token_of_the_running_server(tmp_path):

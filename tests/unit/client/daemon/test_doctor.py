@@ -1,0 +1,241 @@
+"""Every fault that the doctor is there for, made on purpose: a cause and a way out, and the rest goes on."""
+
+import email.utils
+import socket
+import ssl
+import time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from fedward.client.daemon import doctor
+from fedward.client.daemon.approvals import Approvals
+from fedward.client.daemon.doctor import examine
+from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish
+
+
+def findings(config, **options):
+    found = {finding.name: finding for finding in examine(config, **{"offline": True, **options})}
+    for finding in found.values():
+        assert finding.level == "ok" or finding.fix, finding
+        assert finding.level != "FAIL" or finding.code, finding
+    return found
+
+
+def failed(config, **options):
+    return {name: one.code for name, one in findings(config, **options).items() if one.level == "FAIL"}
+
+
+def with_section(config, section, **changes):
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=changes)})
+
+
+@pytest.fixture
+def sound(joined, configure, ca, monkeypatch):
+    """A site with nothing wrong but its data, which other tests are about."""
+    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[])
+    monkeypatch.setattr(doctor, "check_folder", lambda path: report)
+    config = configure()
+    identity = joined.identity("st-anna")
+    others = [Identity.from_seed(name, name.encode().ljust(32)) for name in ("st-bede", "st-clare")]
+    roster = Roster(
+        federation="demo",
+        coordinator=ca.identity.public,
+        members=tuple(Member(one.name, one.public) for one in (identity, *others)),
+        colluders=1,
+        policy=RunPolicy(min_cohort=3, epoch_days=30, unsafe_two_party=False),
+        base_model_hash=bytes(32),
+        adapter_layout_hash=bytes(32),
+        code_hash=bytes(32),
+    )
+    joined.roster.write_bytes(approve(publish(roster, ca.identity), identity))
+    return SimpleNamespace(config=config, folders=joined, report=report, ca=ca)
+
+
+def test_a_sound_site_passes(sound):
+    found = findings(sound.config)
+    assert {name for name, one in found.items() if one.level == "FAIL"} == set()
+    assert found["certificate"].level == "warn", "thirty days are left"
+    assert found["approvals"].level == "warn", "nothing is accepted yet"
+
+
+def open_to_others(site):
+    site.folders.root.chmod(0o755)
+
+
+def stopped(site):
+    site.folders.stop_file.touch()
+
+
+def no_keys(site):
+    (site.folders.keys / "identity.key").unlink()
+
+
+def readable_key(site):
+    (site.folders.keys / "node.key").chmod(0o644)
+
+
+def damaged_key(site):
+    (site.folders.keys / "node.key").write_bytes(b"no key")
+
+
+def no_certificate(site):
+    site.folders.certificate[0].unlink()
+
+
+def damaged_certificate(site):
+    site.folders.certificate[0].write_bytes(b"no certificate")
+
+
+def no_roster(site):
+    site.folders.roster.unlink()
+
+
+def other_roster(site):
+    site.folders.roster.write_bytes(b"no roster")
+
+
+def damaged_ledger(site):
+    site.folders.ledger.mkdir(mode=0o700)
+    (site.folders.ledger / "ledger.chain").write_bytes(b"no chain")
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (open_to_others, {"state folder": "FW-RESOURCE-301"}),
+        (stopped, {"stop file": "FW-STOP-301"}),
+        (
+            no_keys,
+            {"keys": "FW-AUTH-302", "roster": "FW-AUTH-302", "approvals": "FW-AUTH-302", "base models": "FW-AUTH-302"},
+        ),
+        (readable_key, {"keys": "FW-AUTH-301"}),
+        (damaged_key, {"keys": "FW-AUTH-301"}),
+        (no_certificate, {"certificate": "FW-AUTH-302"}),
+        (damaged_certificate, {"certificate": "FW-AUTH-306"}),
+        (no_roster, {"roster": "FW-POLICY-310"}),
+        (other_roster, {"roster": "FW-SECAGG-010"}),
+        (damaged_ledger, {"ledger": "FW-LEDGER-001"}),
+    ],
+)
+def test_a_fault_in_the_state_folder(sound, harm, expected):
+    harm(sound)
+    assert failed(sound.config) == expected
+
+
+def test_an_expired_certificate(sound, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: now + 31 * 86_400, monotonic=time.monotonic))
+    assert failed(sound.config) == {"certificate": "FW-AUTH-306"}
+
+
+def test_a_full_disk(sound):
+    assert failed(with_section(sound.config, "limits", min_free_disk_mb=10**9)) == {"disk": "FW-RESOURCE-302"}
+
+
+def test_a_disk_that_cannot_be_written(sound, monkeypatch):
+    def refuse(**options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    assert failed(sound.config) == {"disk": "FW-RESOURCE-302"}
+
+
+def test_a_cohort_that_is_smaller_than_the_policy(sound, configure):
+    assert failed(configure(min_cohort=4)) == {"roster": "FW-POLICY-307"}
+
+
+def test_a_base_model_that_is_not_on_the_list_or_not_here(sound, propose, at, monkeypatch):
+    folders = sound.folders
+    Approvals(sound.config, folders, folders.identity("st-anna"), clock=lambda: at.now).decide(
+        propose(), accept=True, by="DPO"
+    )
+    found = findings(sound.config)["base models"]
+    assert (found.level, found.code) == ("FAIL", "FW-POLICY-302"), "the files of the packaged model have another hash"
+
+
+def test_a_decision_that_was_altered(sound, propose, at):
+    folders = sound.folders
+    Approvals(sound.config, folders, folders.identity("st-anna"), clock=lambda: at.now).decide(
+        propose(), accept=False, by="DPO"
+    )
+    (folders.approvals / "icu-1.decision").write_bytes(b"yes")
+    assert failed(sound.config) == {"approvals": "FW-INTEGRITY-302"}
+
+
+@pytest.mark.parametrize("changes", [{"format": "eicu"}, {"usable": False}, {"format": None}])
+def test_data_of_another_format_or_none(sound, changes):
+    sound.report.__dict__.update(changes)
+    assert set(failed(sound.config)) == {"data"}
+
+
+def test_too_few_patients_are_a_warning(sound):
+    sound.report.tasks.append(SimpleNamespace(task="mortality", eligible=19))
+    assert findings(sound.config)["data"].level == "warn"
+
+
+def test_a_data_folder_that_is_not_there(joined, configure):
+    assert "data" in failed(configure())
+
+
+def test_a_fault_nobody_thought_of_does_not_keep_the_rest_from_being_examined(sound, monkeypatch):
+    def surprise(path):
+        raise PermissionError("Zacharias Quintonwell")
+
+    monkeypatch.setattr(doctor, "check_folder", surprise)
+    found = findings(sound.config, offline=False)
+    assert (found["data"].level, found["data"].code) == ("FAIL", "FW-PREFLIGHT-303")
+    assert "Quintonwell" not in found["data"].words
+    assert "TLS and clock" in found
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), ConnectionRefusedError(), TimeoutError()])
+@pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"])
+def test_a_coordinator_or_proxy_that_cannot_be_reached(sound, monkeypatch, error, proxy):
+    asked = []
+
+    def refuse(address, timeout, **options):
+        asked.append(address)
+        raise error
+
+    monkeypatch.setattr(doctor.socket, "create_connection", refuse)
+    config = with_section(sound.config, "coordinator", proxy=proxy)
+    assert failed(config, offline=False)["coordinator"] == "FW-NET-301"
+    assert asked[:1] == [("proxy.example", 3128) if proxy else ("127.0.0.1", 9)]
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    def install(answer):
+        monkeypatch.setattr(doctor, "open_http", lambda *_: httpx.Client(transport=httpx.MockTransport(answer)))
+        monkeypatch.setattr(doctor.socket, "create_connection", lambda address, timeout: socket.socket())
+
+    return install
+
+
+def test_another_certificate_than_the_pinned_ca_signs(sound, answering):
+    def broken(request):
+        raise httpx.ConnectError("certificate verify failed") from ssl.SSLError()
+
+    answering(broken)
+    assert failed(sound.config, offline=False) == {"TLS and clock": "FW-NET-301"}
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(0, {}), (2, "FW-PREFLIGHT-302"), (-24, "FW-PREFLIGHT-302")])
+def test_clocks_that_differ(sound, answering, hours, expected):
+    moment = email.utils.formatdate(time.time() + hours * 3600, usegmt=True)
+    answering(lambda request: httpx.Response(404, headers={"date": moment}))
+    assert failed(sound.config, offline=False) == ({"TLS and clock": expected} if expected else {})
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Nov 2026 99:99:99 GMT"])
+def test_a_date_that_is_none(sound, answering, date):
+    answering(lambda request: httpx.Response(404, headers={"date": date}))
+    assert findings(sound.config, offline=False)["TLS and clock"].level == "warn"
+
+
+def test_a_ca_file_that_is_gone(sound, answering):
+    sound.folders.ca.unlink()
+    assert failed(sound.config, offline=False)["TLS and clock"] == "FW-AUTH-302"
