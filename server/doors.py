@@ -42,7 +42,8 @@ OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"
 """With these a node admits itself; only where node authentication is off."""
 
 MAX_CALL_BYTES = 64 * 1024
-"""Body of every request but the upload of an object; the announcement of a reply of 900 objects fits. Each costs a dozen statements of SQL."""
+"""Body of every request but the upload of an object. It announces a reply of up to some 900 objects, each of which
+costs the database a dozen statements."""
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 300.0
 MAX_CONNECTIONS = 1024
