@@ -16,16 +16,23 @@ from fedward.strategies.factor import product
 from fedward.strategies.fedask import change_across, change_along, recovered, sketch_basis
 from fedward.strategies.fedsvd import refactored
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.registry import find_strategy, make_strategy
+from fedward.strategies.registry import STRATEGIES, find_strategy, make_strategy
 from fedward.strategies.schedule import advance, step_of
-from fedward.strategies.strategy import Step, Trained
+from fedward.strategies.strategy import Step, Strategy, Trained
 from fedward.strategies.tensors import kind_of, nested_positions, positions_of, stems
 
 SITES = ["a", "b", "c", "d"]
 RANK = 4
-NAMES = ["ffa", "fedit", "rolora", "fedsvd", "fedsb", "fedask", "hetlora"]
-EXACT = ["ffa", "rolora", "fedsvd", "fedsb", "fedask"]
-MIXED = ["fedsb", "fedask", "hetlora"]
+PLAIN = {
+    name: kind.declaration
+    for name, kind in sorted(STRATEGIES.items())
+    if kind.update.__func__ is Strategy.update.__func__ and not kind.declaration.trains_in_every_phase
+    if not (kind.declaration.variates or kind.declaration.personalises)
+}
+"""Those whose update is made of the deltas alone; ``tests/property/test_strategy_sums.py`` has the sums of all."""
+NAMES = sorted(PLAIN)
+EXACT = [name for name, declared in PLAIN.items() if declared.exact]
+MIXED = [name for name, declared in PLAIN.items() if declared.mixed_ranks]
 EXACT_TO = 1e-12
 SKETCHED_TO = 1e-10
 
@@ -91,6 +98,13 @@ def added(vectors):
     for vector in vectors[1:]:
         total.add_(vector)
     return total
+
+
+def test_strategies_are_found_by_what_they_declare():
+    assert {"ffa", "fedit", "rolora", "fedsvd", "fedsb", "fedask", "hetlora"} <= set(NAMES)
+    assert {"fedsb", "fedask", "hetlora"} <= set(MIXED)
+    assert {"ffa", "rolora", "fedsvd", "fedsb", "fedask"} <= set(EXACT)
+    assert not {"fedit", "hetlora"} & set(EXACT)
 
 
 @dataclass

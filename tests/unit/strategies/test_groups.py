@@ -10,7 +10,7 @@ from fedward.plan import Plan
 from fedward.strategies.groups import GroupMemoryError, MedianOfGroups, groups, median
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import TooFewForStrategyError, check_sites
-from fedward.strategies.schedule import cohort, final_round, step_of
+from fedward.strategies.schedule import cohort, final_round, step_of, trains
 from fedward.strategies.strategy import DELTA, OptionError
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
@@ -52,6 +52,11 @@ def test_groups_are_drawn_again_in_every_round_and_run():
     assert groups(plan, 1, SITES, 3) != groups(plan_of("other"), 1, SITES, 3)
     assert cohort(plan, final_round(plan), SITES) == frozenset(SITES)
     assert [cohort(plan, 4 + phase, SITES) for phase in range(3)] == [frozenset(g) for g in groups(plan, 2, SITES, 3)]
+
+
+def test_every_group_trains_in_its_own_sum_and_nobody_in_the_last_round():
+    plan = plan_of()
+    assert [trains(plan, step_of(plan, number)) for number in range(1, final_round(plan) + 1)] == [True] * 9 + [False]
 
 
 def test_the_state_moves_by_the_median_of_the_group_means():

@@ -1,0 +1,29 @@
+"""What bounds a delta before it is encoded."""
+
+import numpy as np
+import pytest
+
+from fedward.client.training import TrainingDivergedError, clip_delta
+from fedward.plan import Plan
+
+
+def plan_of(**secure_sum):
+    return Plan.model_validate({"name": "run", "base_model_sha256": "0" * 64, "secure_sum": secure_sum})
+
+
+def test_a_short_delta_is_left_alone_and_a_long_one_keeps_its_direction():
+    delta = np.array([3.0, -4.0], np.float32)
+    assert clip_delta(delta, plan_of(delta_l2_clip=5.0)).tobytes() == delta.tobytes()
+    np.testing.assert_allclose(clip_delta(delta, plan_of(delta_l2_clip=1.0)), [0.6, -0.8], rtol=1e-6)
+    assert not clip_delta(np.zeros(2, np.float32), plan_of()).any()
+
+
+def test_no_entry_exceeds_the_bound_of_the_encoding():
+    delta = np.array([9.0, -9.0, 0.5], np.float32)
+    np.testing.assert_array_equal(clip_delta(delta, plan_of(delta_bound=2.0)), np.array([2, -2, 0.5], np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_delta_that_is_not_finite_is_never_sent(value):
+    with pytest.raises(TrainingDivergedError):
+        clip_delta(np.array([1.0, value], np.float32), plan_of())
