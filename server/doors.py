@@ -46,7 +46,7 @@ MAX_CALL_BYTES = 64 * 1024
 costs the database a dozen statements."""
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 300.0
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS, MAX_OF_ONE_SITE = 1024, 64
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{0,260}")
 
 
@@ -135,14 +135,17 @@ class PatientConnection(H11Protocol):
     """
 
     head_seconds = HEAD_SECONDS
-    max_connections = MAX_CONNECTIONS
+    max_connections, max_of_one_site = MAX_CONNECTIONS, MAX_OF_ONE_SITE
+    site = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See :class:`asyncio.Protocol`."""
         self._waiting: asyncio.TimerHandle | None = None
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            LOG.warning("refused from outside: too many connections")
+        self.site = _certified(transport)
+        mine = sum(self.site != "" and getattr(other, "site", "") == self.site for other in self.connections)
+        if len(self.connections) > self.max_connections or mine > self.max_of_one_site:
+            LOG.warning("refused from outside: too many connections, %d of %.64r", mine, self.site)
             transport.abort()
             return
         self._watch()
@@ -167,6 +170,12 @@ class PatientConnection(H11Protocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+
+def _certified(transport: asyncio.BaseTransport) -> str:
+    """Common name in the peer's certificate; empty without one."""
+    subject = (transport.get_extra_info("peercert") or {}).get("subject", ())
+    return next((value for part in subject for key, value in part if key == "commonName"), "")
 
 
 def _check_names(body: bytes) -> int | None:

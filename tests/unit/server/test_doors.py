@@ -147,11 +147,12 @@ def test_a_node_answers_in_its_own_name_only(body, status):
 class Transport:
     """As much of a transport as a connection asks for."""
 
-    def __init__(self):
+    def __init__(self, site=""):
         self.aborted, self.sent = False, b""
+        self._known = {"peercert": {"subject": ((("commonName", site),),)}} if site else {}
 
     def get_extra_info(self, name):
-        return None
+        return self._known.get(name)
 
     def is_closing(self):
         return self.aborted
@@ -185,7 +186,7 @@ class Clock:
                 call()
 
 
-def connection(clock, connections=()):
+def connection(clock, connections=(), site=""):
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
@@ -193,7 +194,7 @@ def connection(clock, connections=()):
     state = uvicorn.server.ServerState()
     state.connections.update(connections)
     made = PatientConnection(uvicorn.Config(app, log_config=None, lifespan="off"), state, {}, _loop=clock)
-    transport = Transport()
+    transport = Transport(site)
     made.connection_made(transport)
     return made, transport
 
@@ -243,6 +244,26 @@ def test_connections_beyond_the_limit_are_closed(monkeypatch):
         clock = Clock(asyncio.get_running_loop())
         assert not connection(clock, connections=[object()])[1].aborted
         assert connection(clock, connections=[object(), object()])[1].aborted
+
+    asyncio.run(scenario())
+
+
+class Other:
+    """Another connection."""
+
+    def __init__(self, site):
+        self.site = site
+
+
+def test_one_hospital_cannot_take_all_connections(monkeypatch):
+    monkeypatch.setattr(PatientConnection, "max_of_one_site", 2)
+
+    async def scenario():
+        clock = Clock(asyncio.get_running_loop())
+        others = [Other("st-anna"), Other("st-anna"), Other("st-bede")]
+        assert connection(clock, others, "st-anna")[1].aborted
+        assert not connection(clock, others, "st-bede")[1].aborted
+        assert not connection(clock, [Other("") for _ in range(3)])[1].aborted
 
     asyncio.run(scenario())
 
