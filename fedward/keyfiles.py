@@ -41,14 +41,16 @@ def private_folder(path: Path) -> Path:
     """Makes ``path`` with mode 0700, or checks that it belongs to this user alone; returns it.
 
     Raises:
-        StateFolderError: it cannot be made, or other users may enter it.
+        StateFolderError: it cannot be made, other users may enter it, or it is another user's.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError as error:
         raise StateFolderError(f"The folder {path} cannot be used ({error.strerror}).") from error
-    if mode & 0o077:
+    if found.st_uid != os.geteuid():
+        raise StateFolderError(f"The folder {path} belongs to another user.", fix="Run the command as its owner.")
+    if found.st_mode & 0o077:
         raise StateFolderError(f"The folder {path} is open to other users.", fix=f"Run: chmod 700 {path}")
     return path
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from fedward.cli.display import plain
+
 if TYPE_CHECKING:
     from fedward.client.daemon.approvals import Approval, Approvals
     from fedward.client.daemon.settings import ClientConfig
@@ -76,8 +78,8 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
     for title, lines in sections:
         console.print(f"\n{title}", style="bold", markup=False)
         for label, words in lines:
-            console.print(f"  {label + ':':<18} {words}", markup=False)
-    console.print(f"\n{verdict}", markup=False)
+            console.print(f"  {label + ':':<18} {plain(words)}", markup=False)
+    console.print(f"\n{plain(verdict)}", markup=False)
 
 
 @app.command("accept")
@@ -91,7 +93,9 @@ def accept_command(plan: PlanFile, config: Config, by: By = None, yes: Yes = Fal
     settings, approvals = _open(config)
     path = _path(plan, settings)
     if not yes:
-        typer.confirm(f"Accept the run {approvals.open(path).proposal.run}?", abort=True)
+        verified = approvals.open(path)
+        approvals.check(verified)
+        typer.confirm(f"Accept the run {verified.proposal.run}?", abort=True)
     decided = approvals.decide(path, accept=True, by=by or getpass.getuser())
     typer.echo(f"{decided.verified.proposal.run} is accepted. Plan fingerprint: {decided.verified.fingerprint}")
 

@@ -19,21 +19,27 @@ app = typer.Typer(no_args_is_help=True)
 ledger_app = typer.Typer(no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site's patients: show, verify, anchor.")
 
-State = Annotated[Path, typer.Option("--state", help="State directory of the site, or of `fedward simulate --state`.")]
+State = Annotated[
+    Path | None, typer.Option("--state", help="State directory of a site, or of `fedward simulate --state`.")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="FEDWARD_CLIENT_CONFIG", help="The hospital's client.toml, instead of --state."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @ledger_app.command("show")
-def show_command(state: State, as_json: AsJson = False) -> None:
+def show_command(state: State = None, config: Config = None, as_json: AsJson = False) -> None:
     """Show what was released about this site's patients, what it cost and what is left.
 
     Reads only; safe while a run is going on. A reserved round counts as spent, whether it ended or not.
 
-    Example: fedward client ledger show --state /var/lib/fedward
+    Example: fedward client ledger show --config /etc/fedward/client.toml
     """
     from fedward.privacy.ledger import FileStore, verify
 
-    statements = [_statement(verify(FileStore(folder))) for folder in _folders(state)]
+    statements = [_statement(verify(FileStore(folder))) for folder in _folders(state, config)]
     if as_json:
         typer.echo(json.dumps({"ledgers": statements}, sort_keys=True))
         return
@@ -43,7 +49,8 @@ def show_command(state: State, as_json: AsJson = False) -> None:
 
 @ledger_app.command("verify")
 def verify_command(
-    state: State,
+    state: State = None,
+    config: Config = None,
     anchor: Annotated[Path | None, typer.Option("--anchor", help="The anchor file, if the site keeps one.")] = None,
     head: Annotated[
         str | None, typer.Option("--head", metavar="HEX", help="A head that someone else holds, 64 hex digits.")
@@ -54,11 +61,11 @@ def verify_command(
 
     Ends with exit code 11 if the chain is broken or lacks a head that it once had.
 
-    Example: fedward client ledger verify --state /var/lib/fedward --anchor /mnt/other/fedward.anchor
+    Example: fedward client ledger verify --config /etc/fedward/client.toml --anchor /mnt/other/fedward.anchor
     """
     from fedward.privacy.ledger import AnchorFile, FileStore, verify
 
-    folders = _folders(state)
+    folders = _folders(state, config)
     if len(folders) > 1 and (anchor or head):
         raise typer.BadParameter("--anchor and --head belong to one site; give the folder of that site.")
     rows = []
@@ -78,18 +85,19 @@ def verify_command(
 
 @ledger_app.command("anchor")
 def anchor_command(
-    state: State,
     anchor: Annotated[Path, typer.Option("--anchor", help="The file to begin, outside the state directory.")],
+    state: State = None,
+    config: Config = None,
 ) -> None:
     """Begin the anchor file of a ledger that has had none: a second place that remembers how far the ledger had come.
 
     Never use it in place of an anchor that is lost or not mounted: what the ledger lacks could not be found any more.
 
-    Example: fedward client ledger anchor --state /var/lib/fedward --anchor /mnt/other/fedward.anchor
+    Example: fedward client ledger anchor --config /etc/fedward/client.toml --anchor /mnt/other/fedward.anchor
     """
     from fedward.privacy.ledger import AnchorFile, FileStore, verify
 
-    folders = _folders(state)
+    folders = _folders(state, config)
     if len(folders) > 1:
         raise typer.BadParameter("An anchor belongs to one site; give the folder of that site.")
     book = verify(FileStore(folders[0]))
@@ -97,14 +105,24 @@ def anchor_command(
     typer.echo(f"{book.genesis.site}: anchored at record {len(book.heads)}")
 
 
-def _folders(state: Path) -> list[Path]:
+def _folders(state: Path | None, config: Path | None) -> list[Path]:
     from fedward.privacy.ledger.errors import LedgerMissingError
     from fedward.privacy.ledger.files import ledger_folders
 
-    found = ledger_folders(state)
+    if state is None and config is None:
+        raise typer.BadParameter("Give --config or --state.")
+    found = ledger_folders(_state_of(config) if state is None and config is not None else state or Path())
+    if not found and state is None:
+        raise LedgerMissingError("This hospital has no ledger yet.", fix="The first private run begins it.")
     if not found:
         raise LedgerMissingError("The state directory holds no ledger.")
     return found
+
+
+def _state_of(config: Path) -> Path:
+    from fedward.client.daemon.settings import load_client_config
+
+    return load_client_config(config).folder
 
 
 def _head_bytes(text: str) -> bytes:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from fedward.cli.display import plain
 
 if TYPE_CHECKING:
     from fedward.privacy.secagg.identity import Identity
@@ -26,7 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 Name = Annotated[str | None, typer.Option("--name", help="This hospital's name on the roster.")]
 Key = Annotated[Path | None, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="This hospital's client.toml, instead of --name and --key.")
+    Path | None,
+    typer.Option(
+        "--config", envvar="FEDWARD_CLIENT_CONFIG", help="This hospital's client.toml, instead of --name and --key."
+    ),
 ]
 
 
@@ -69,6 +75,7 @@ def approve_command(
 
     signed = roster.read_bytes()
     require_fingerprint(signed, fingerprint)
+    config = None if name and key else config
     identity = _identity(name, key, config)
     approved = approve(signed, identity)
     if config is not None:
@@ -77,13 +84,15 @@ def approve_command(
 
         put_in_force(approved, load_client_config(config))
     _replace(roster, approved)
-    typer.echo(f"{identity.name} has approved the roster.")
+    typer.echo(f"{identity.name} has approved the roster. Send {roster} back to the coordinator's operator.")
 
 
 @app.command("publish")
 def publish_command(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)],
-    config: Annotated[Path, typer.Option("--config", help="The coordinator's server.toml.")],
+    config: Annotated[
+        Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Roster file to write.", dir_okay=False)],
     min_cohort: Annotated[
         int | None, typer.Option("--min-cohort", min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
@@ -113,12 +122,18 @@ def merge_command(
     roster: RosterFile,
     others: Annotated[list[Path], typer.Argument(metavar="COPY...", help="Copies with other approvals.", exists=True)],
 ) -> None:
-    """Join the approvals on several copies of one roster into the first file."""
+    """Join the approvals on several copies of one roster into the first file.
+
+    Example: fedward roster merge federation.roster st-anna.roster st-bede.roster st-clare.roster
+    """
     from fedward.privacy.secagg.roster import merge_approvals, verify_roster
 
     merged = merge_approvals([roster.read_bytes(), *(other.read_bytes() for other in others)])
     _replace(roster, merged)
-    typer.echo(f"{len(verify_roster(merged).approved)} hospitals have approved the roster.")
+    verified = verify_roster(merged)
+    typer.echo(f"{len(verified.approved)} hospitals have approved the roster.")
+    if missing := sorted(verified.roster.keys.keys() - verified.approved):
+        typer.echo(f"Not yet approved by: {', '.join(missing)}.")
 
 
 @app.command("verify")
@@ -146,7 +161,7 @@ def verify_command(
 def _identity(name: str | None, key: Path | None, config: Path | None) -> Identity:
     from fedward.privacy.secagg.identity import Identity
 
-    if config is not None:
+    if config is not None and not (name and key):
         from fedward.client.daemon.folders import SiteFolders
         from fedward.client.daemon.settings import load_client_config
 
@@ -158,7 +173,7 @@ def _identity(name: str | None, key: Path | None, config: Path | None) -> Identi
 
 
 def _print(shown: RosterView) -> None:
-    table = Table(title=f"Roster of {shown.federation}", title_justify="left")
+    table = Table(title=escape(plain(f"Roster of {shown.federation}")), title_justify="left")
     for heading in ("hospital", "approved", "fingerprint"):
         table.add_column(heading, overflow="fold")
     for member in shown.members:

@@ -112,3 +112,11 @@ def test_names_are_made_durable_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_mode), sync(descriptor)))
     keyfiles.replace_private(tmp_path / "decision", b"no")
     assert [stat.S_ISDIR(mode) for mode in synced] == [False, True]
+
+
+def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
+    """Somebody who made the folder first could read all that is put into it."""
+    folder = keyfiles.private_folder(tmp_path / "state")
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(keyfiles.StateFolderError):
+        keyfiles.private_folder(folder)

@@ -90,6 +90,14 @@ def test_a_renewal_keeps_the_keys_and_adds_a_certificate(coordinator):
     assert open_answer(answer, coordinator=coordinator.identity.public).site == "st-anna"
 
 
+def test_nobody_renews_for_another_hospital(coordinator):
+    admit(coordinator, "st-anna")
+    applicant, before, _ = admit(coordinator, "st-bede")
+    with pytest.raises(SiteStateError):
+        coordinator.accept(applicant.request(name="st-anna"))
+    assert coordinator.sites.get("st-bede") == before
+
+
 def test_a_revoked_site_cannot_renew_or_come_back_under_its_name(coordinator):
     applicant, *_ = admit(coordinator, "st-anna")
     assert coordinator.sites.revoke("st-anna").state == "revoked"
