@@ -55,7 +55,7 @@ def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["strategy", *("no privacy" if epsilon is None else f"epsilon {epsilon:g}" for epsilon in epsilons), "seeds"]
     body = [
         [
-            f"`{name}`",
+            f"`{name}`" + (" (personal)" if STRATEGIES[name].declaration.personalises else ""),
             *(_cell(found[name, epsilon]) for epsilon in epsilons),
             str(len(found[name, epsilons[0]]["seeds"])),
         ]

@@ -61,6 +61,7 @@ def render(document: SweepDocument) -> str:
         panels=panels(document),
         behind=lambda row: behind(row, best=best_of(document.rows, row.epsilon) == row),
         seeds=seeds,
+        personal=any(row.label.endswith("personal") for row in document.rows),
         missing=wording.MISSING,
         style=Markup(style),  # noqa: S704  (our own file, and escaping would change its hash)
         style_hash=digest,

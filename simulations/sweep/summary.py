@@ -16,6 +16,7 @@ from fedward import __version__
 from fedward.config import Section
 from fedward.simulations import wording
 from fedward.simulations.sweep.play import Outcome
+from fedward.strategies.registry import STRATEGIES
 
 DOCUMENT = "sweep.json"
 TABLE = "sweep.csv"
@@ -53,8 +54,10 @@ class Row(Section):
 
     @property
     def label(self) -> str:
-        """Strategy and, if it was swept, rank."""
-        return self.strategy if self.rank is None else f"{self.strategy}, rank {self.rank}"
+        """Strategy and, if it was swept, rank; and whether every hospital was scored with a model of its own."""
+        personal = self.strategy in STRATEGIES and STRATEGIES[self.strategy].declaration.personalises
+        rank = "" if self.rank is None else f", rank {self.rank}"
+        return f"{self.strategy}{rank}{', personal' if personal else ''}"
 
 
 class SweepDocument(Section):
@@ -82,8 +85,12 @@ def summarise(scenario: str, outcomes: Sequence[Outcome]) -> SweepDocument:
 
 
 def best_of(rows: Sequence[Row], epsilon: float | None) -> Row | None:
-    """The row with the highest mean AUROC at ``epsilon``; the first of equals."""
+    """The row with the highest mean AUROC at ``epsilon`` of those with the most seeds; the first of equals.
+
+    A setting of which a lucky seed is all that has finished is not the measure of the others.
+    """
     known = [row for row in rows if row.epsilon == epsilon and row.auroc_mean is not None]
+    known = [row for row in known if len(row.seeds) == max(len(other.seeds) for other in known)]
     return max(known, key=lambda row: row.auroc_mean or 0.0, default=None)
 
 

@@ -56,6 +56,22 @@ def test_only_common_seeds_are_compared(outcomes):
     assert rival.behind == pytest.approx(0.01)  # fedit leads on its three seeds, yet is behind on the two common ones
 
 
+def test_a_lucky_seed_alone_is_not_the_best(outcomes):
+    kept = [o for o in outcomes if o.cell.strategy != "ffa" or o.cell.epsilon is None or o.cell.seed == 1]
+    rows = rows_of(kept)
+    assert rows["ffa", 8.0].auroc_mean > rows["fedit", 8.0].auroc_mean
+    assert rows["fedit", 8.0].behind == 0.0
+    assert rows["ffa", 8.0].behind == pytest.approx(0.02)
+
+
+def test_scores_of_personal_models_are_marked(outcomes, result):
+    own = [Outcome(Cell(name, 4, 8.0, 1), "done", result) for name in ("fedsa", "feddpa")]
+    rows = summarise("default", [*outcomes, *own]).rows
+    assert {row.label for row in rows} == {"ffa", "fedit", "fedsa, rank 4, personal", "feddpa, rank 4, personal"}
+    assert "like for like" in page.render(summarise("default", own))
+    assert "like for like" not in page.render(summarise("default", outcomes))
+
+
 def test_a_failed_run_is_named_and_does_not_count(outcomes):
     row = rows_of(outcomes)["fedit", None]
     assert row.auroc_mean is None and row.behind is None and row.seeds == []
