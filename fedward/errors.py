@@ -80,6 +80,13 @@ class PreflightError(FedwardError):
     default_fix = "Correct what the message names and run the command again; nothing was started."
 
 
+class NotInstalledError(PreflightError):
+    """A command needs packages that this installation does not have; a coordinator needs none of them."""
+
+    code = "FW-PREFLIGHT-002"
+    default_fix = "Run it where fedward[client] is installed: the researcher's machine or a hospital's."
+
+
 class DataError(PreflightError):
     """The clinical data cannot be read as the declared format."""
 

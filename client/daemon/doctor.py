@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import os
 import shutil
@@ -17,11 +18,13 @@ from typing import Literal
 import httpx
 
 import fedward
+from fedward.agreements.proposal import VerifiedProposal
+from fedward.client.code import code_hash
 from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
 from fedward.client.daemon.folders import SiteFolders, StopFileError
 from fedward.client.daemon.keys import CertificateDamagedError, certificate_days
-from fedward.client.daemon.policy import BaseModelRefusedError
+from fedward.client.daemon.policy import BaseModelRefusedError, OtherCodeError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.data import check_folder
@@ -29,6 +32,7 @@ from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError, FedwardError, NetworkError, PreflightError, ResourceError
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
+from fedward.privacy.secagg.identity import fingerprint
 
 Level = Literal["ok", "warn", "FAIL"]
 MAX_SKEW_SECONDS = 60.0
@@ -101,12 +105,15 @@ def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]
         ("approvals", lambda: _approvals(config, folders)),
         ("base models", lambda: _models(config, folders)),
         ("ledger", lambda: _ledger(config, folders)),
-        ("data", lambda: _data(config)),
+        ("data", lambda: _data(config, folders)),
     ]
     if not offline:
         checks += [("coordinator", lambda: _connect(config)), ("TLS and clock", lambda: _link(config, folders))]
+    reached = True
     for name, check in checks:
-        yield _run(name, check)
+        found = _run(name, check if reached else lambda: _unconnected(config, folders))
+        reached = name != "coordinator" or found.level != "FAIL"
+        yield found
 
 
 def _run(name: str, check: Callable[[], str | Finding]) -> Finding:
@@ -151,10 +158,10 @@ def _stop_file(folders: SiteFolders) -> str:
 
 
 def _keys(config: ClientConfig, folders: SiteFolders) -> str:
-    folders.identity(config.site.name)
+    identity = folders.identity(config.site.name)
     folders.node_key()
     folders.journal_key()
-    return "signing, node and journal key are here, for this user alone"
+    return f"all here, for this user alone; {config.site.name} is {fingerprint(identity.public)}"
 
 
 def _certificate(folders: SiteFolders) -> str | Finding:
@@ -167,8 +174,11 @@ def _certificate(folders: SiteFolders) -> str | Finding:
     return words
 
 
-def _roster(config: ClientConfig, folders: SiteFolders) -> str:
+def _roster(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     _, verified = approved_roster(folders, config, folders.identity(config.site.name))
+    if verified.roster.code_hash != code_hash():
+        words = "It was published for other code than is installed here."
+        return Finding("roster", "warn", words, "After an upgrade, approve the next roster.", OtherCodeError.code)
     return f"approved here, {len(verified.roster.members)} hospitals, {len(verified.approved)} have approved it"
 
 
@@ -180,7 +190,23 @@ def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     accepted = [found for found in known if isinstance(found, Approval) and found.accepted]
     if not accepted:
         return Finding("approvals", "warn", "No plan is accepted.", "See `fedward client approve list`.")
-    return f"{len(accepted)} plans accepted"
+    ready = _ready(config, folders)
+    if not ready:
+        words = "What was accepted has expired, or no longer fits this site's policy or code."
+        return Finding("approvals", "warn", words, "Ask the coordinator's operator for a new plan.")
+    return "ready for " + ", ".join(found.proposal.run for found in ready)
+
+
+def _ready(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]:
+    """The accepted plans that the daemon would serve now."""
+    approvals = Approvals(config, folders, folders.identity(config.site.name))
+    ready = []
+    for found in approvals.all():
+        if isinstance(found, Approval) and found.accepted:
+            with contextlib.suppress(FedwardError):
+                approvals.check(found.verified)
+                ready.append(found.verified)
+    return ready
 
 
 def _models(config: ClientConfig, folders: SiteFolders) -> str:
@@ -204,7 +230,7 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
     return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} spent"
 
 
-def _data(config: ClientConfig) -> str | Finding:
+def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     report = check_folder(config.data_folder)
     if report.format != config.tables.format or not report.usable:
         first = report.problems[0] if report.problems else None
@@ -219,9 +245,22 @@ def _data(config: ClientConfig) -> str | Finding:
     words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
     if any(task.eligible < config.policy.min_patients for task in report.tasks):
         return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
+    eligible = {task.task: task.eligible for task in report.tasks}
+    for plan in (found.plan for found in _plans(config, folders)):
+        training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
+        if training < config.policy.min_patients:
+            words = f"{words}; about {training:,} would train, fewer than policy.min_patients"
+            return Finding("data", "warn", words, "Export more patients.")
     if os.access(config.data_folder, os.W_OK):
         return Finding("data", "warn", f"{words}; this user could write there", "Mount or grant the folder read-only.")
     return words
+
+
+def _plans(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]:
+    """What was accepted, where this site is enrolled; that it is not is said on another line."""
+    with contextlib.suppress(FedwardError):
+        return _ready(config, folders)
+    return []
 
 
 def _connect(config: ClientConfig) -> str:
@@ -237,6 +276,15 @@ def _connect(config: ClientConfig) -> str:
         raise UnreachableError(f"The name {host} is not known here.") from error
     except OSError as error:
         raise UnreachableError(f"{host}:{port} does not answer.") from error
+
+
+def _unconnected(config: ClientConfig, folders: SiteFolders) -> Finding:
+    """What can be said of TLS without a connection: that its files are here."""
+    certificate_days(folders.certificate[0], time.time())
+    endpoint_of(config, folders)
+    return Finding(
+        "TLS and clock", "warn", "Not examined, as there was no connection.", "Correct the line above first."
+    )
 
 
 def _link(config: ClientConfig, folders: SiteFolders) -> str | Finding:

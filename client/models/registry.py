@@ -80,12 +80,16 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """One line of ``fedward models list``; ``folder`` is ``None`` until the model is fetched."""
+    """One line of ``fedward models list``; ``folder`` is ``None`` until the model is fetched.
+
+    ``sha256`` is what plans and hospitals pin: the release's own where it names one, else that of the files here.
+    """
 
     name: str
     summary: str
     source: str
     folder: Path | None
+    sha256: str | None
 
 
 def cache_folder() -> Path:
@@ -140,7 +144,8 @@ def list_models() -> list[ListedModel]:
     for model in KNOWN_MODELS:
         folder = _folder_of(model)
         source = "not fetched" if folder is None else "packaged" if PACKAGED_FOLDER in folder.parents else "cached"
-        listed.append(ListedModel(model.name, model.summary, source, folder))
+        sha256 = model.sha256 or (read_model_folder(folder, model.name).sha256 if folder else None)
+        listed.append(ListedModel(model.name, model.summary, source, folder, sha256))
     return listed
 
 

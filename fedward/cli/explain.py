@@ -81,10 +81,9 @@ def explain(
 ) -> None:
     """Explain an error code: meaning, exit code and fix.
 
-    Example: fedward explain FW-BUDGET-001
+    Exit status 3 if there is no such code.
 
-    Raises:
-        UnknownCodeError: there is no such code.
+    Example: fedward explain FW-BUDGET-001
     """
     entries = catalogue()
     if code is not None:

@@ -16,13 +16,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """Show the base models that can be named in a scenario, and which of them are on this machine."""
+    """Show the base models that can be named in a scenario, which of them are on this machine, and their hashes.
+
+    The hashes are what a hospital writes into policy.allowed_base_models of its client.toml.
+
+    Example: fedward models list
+    """
     from fedward.client.models.registry import list_models
 
     models = list_models()
     if as_json:
         rows = [
-            {"name": m.name, "summary": m.summary, "source": m.source, "folder": str(m.folder) if m.folder else None}
+            {
+                "name": m.name,
+                "summary": m.summary,
+                "source": m.source,
+                "folder": str(m.folder) if m.folder else None,
+                "sha256": m.sha256,
+            }
             for m in models
         ]
         typer.echo(json.dumps({"models": rows}, sort_keys=True))
@@ -32,7 +43,11 @@ def list_command(as_json: AsJson = False) -> None:
         table.add_column(heading)
     for model in models:
         table.add_row(model.name, model.source, model.summary)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for model in models:
+        if model.sha256:
+            console.print(f'{model.name}: "sha256:{model.sha256}"', markup=False, soft_wrap=True)
 
 
 @app.command("fetch")
@@ -56,7 +71,10 @@ def path_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a base model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print the folder of a base model that is on this machine, and the hash that plans pin."""
+    """Print the folder of a base model that is on this machine, and the hash that plans pin.
+
+    Example: fedward models path minilm
+    """
     from fedward.client.models.registry import resolve
 
     files = resolve(name)

@@ -47,7 +47,9 @@ def check_command(folder: Folder, as_json: AsJson = False) -> None:
 def sign_command(
     folder: Folder,
     run: Annotated[str, typer.Option("--run", help="Name of the run, never used before.")],
-    config: Annotated[Path, typer.Option("--config", help="The coordinator's server.toml.")],
+    config: Annotated[
+        Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
+    ],
     days: Annotated[int, typer.Option("--days", min=1, max=366, help="How long hospitals may answer for it.")] = 30,
 ) -> None:
     """Sign a plan for one run with the coordinator's key; writes plan.fedward, the file to send to hospitals.

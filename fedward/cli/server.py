@@ -106,7 +106,8 @@ def accept_command(
         days=settings.certificates.site_days,
     )
     out.write_bytes(answer)
-    typer.echo(f"{site.name} is admitted to the next roster; its certificate is good until {day(site.expires)}.")
+    news = "is admitted to the next roster" if len(site.serials) == 1 else "keeps its place and has a new certificate"
+    typer.echo(f"{site.name} {news}; the certificate is good until {day(site.expires)}.")
     typer.echo(f"Send {out} to {site.name}, and read this coordinator's fingerprint out by telephone:")
     typer.echo(in_words(folders.identity().public))
 

@@ -108,10 +108,12 @@ def join_command(
     """
     from fedward.client.daemon.keys import join
     from fedward.keyfiles import read_limited
+    from fedward.privacy.secagg.identity import fingerprint as words_of
 
     settings, folders = _open(config)
     joined = join(folders, settings.site.name, read_limited(answer, 256 * 1024), spoken=fingerprint)
-    typer.echo(f"{settings.site.name} has joined {joined.federation}.")
+    typer.echo(f"{settings.site.name} has joined {joined.federation}. Its fingerprint, as rosters show it:")
+    typer.echo(words_of(folders.identity(settings.site.name).public))
 
 
 @app.command("doctor")
@@ -204,8 +206,9 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
     elif not status["running"]:
         typer.echo(f"{settings.site.name}: not running" + (", STOP file present" if status["stop_file"] else ""))
     else:
-        words = f"{settings.site.name}: {status['state']} since {_moment(status['since'])}"
-        words += f", run {status['run']}, {status['leg']}" if status["run"] else ", no run"
+        words = f"{settings.site.name}: {status['state']}, started {_moment(status['since'])}"
+        if status["run"]:
+            words += f"; last work: {status['leg']} of run {status['run']}, {_moment(status['seen'])}"
         typer.echo(words)
     if not status["running"]:
         sys.exit(1)

@@ -17,7 +17,7 @@ from fedward.agreements.proposal import (
 )
 from fedward.agreements.terms_file import read_terms
 from fedward.config import load_toml
-from fedward.errors import ConfigError, IntegrityError
+from fedward.errors import ConfigError, IntegrityError, PolicyError
 from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
@@ -32,11 +32,21 @@ MAX_FILE_BYTES = 256 * 1024
 DAY_SECONDS = 86_400
 
 
+LEAST_SITES = 3
+
+
 class PlanFolderError(IntegrityError):
     """The files of a plan folder do not belong together."""
 
     code = "FW-INTEGRITY-312"
     default_fix = "Make the folder again with `fedward plan new`; do not edit what it wrote."
+
+
+class TooFewSitesError(PolicyError):
+    """Fewer than three hospitals are admitted: with two, each could subtract itself from the sum."""
+
+    code = "FW-POLICY-314"
+    default_fix = "Invite and accept more hospitals, then publish again; see `fedward server status`."
 
 
 class PlanUnsignedError(ConfigError):
@@ -139,9 +149,12 @@ def publish_roster(
         epoch_days: age at which a key epoch ends.
 
     Raises:
-        RosterRefused: too few hospitals, or a cohort that does not fit them.
+        TooFewSitesError: fewer than three hospitals are admitted.
+        RosterRefused: a cohort that does not fit them.
     """
     members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
+    if len(members) < LEAST_SITES:
+        raise TooFewSitesError(f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.")
     colluders = default_colluders(len(members))
     terms = proposal.proposal.terms
     roster = Roster(

@@ -109,9 +109,15 @@ class Sites:
             SiteStateError: no possible name, or a site of this name exists; names are never used twice.
         """
         if _NAME.fullmatch(site) is None or site == COORDINATOR:
-            raise SiteStateError("The name of a site is lower-case letters, digits and dashes, at most 63 of them.")
+            raise SiteStateError(
+                "The name of a site is lower-case letters, digits and dashes, at most 63 of them.",
+                fix="Agree on such a name with the hospital; it writes the same into site.name of its client.toml.",
+            )
         if self._path(site).exists():
-            raise SiteStateError(f"There is a site called {site} already.")
+            raise SiteStateError(
+                f"There is a site called {site} already.",
+                fix="Names are never used twice: invite it under a new one. To renew a certificate, no code is needed.",
+            )
         code = new_code()
         invite = Invite(site=site, key=code_key(code).hex(), expires=int(self._clock()) + hours * 3600)
         replace_private(self._folders.invites / f"{site}.json", invite.model_dump_json().encode())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -106,3 +107,17 @@ def test_empty_folder_is_said_to_hold_no_ledger(tmp_path):
 def test_malformed_head_is_wrong_usage(state):
     assert call("verify", "--state", state / "anna", "--head", "xyz").exit_code == 2
     assert call("verify", "--state", state, "--head", "00" * 32).exit_code == 2
+
+
+def test_a_hospital_names_its_ledger_by_its_configuration(state, tmp_path, monkeypatch):
+    config = tmp_path / "client.toml"
+    text = (Path(__file__).parents[3] / "deploy" / "client.toml").read_text(encoding="utf-8")
+    config.write_text(text.replace('"/var/lib/fedward"', f'"{state / "anna"}"'), encoding="utf-8")
+    shown = call("show", "--config", config, "--json")
+    assert [one["site"] for one in json.loads(shown.output)["ledgers"]] == ["anna"]
+    monkeypatch.setenv("FEDWARD_CLIENT_CONFIG", str(config))
+    assert call("verify").exit_code == 0
+    config.write_text(text.replace('"/var/lib/fedward"', f'"{tmp_path / "fresh"}"'), encoding="utf-8")
+    assert "has no ledger yet" in str(call("show").exception)
+    monkeypatch.delenv("FEDWARD_CLIENT_CONFIG")
+    assert call("show").exit_code == 2

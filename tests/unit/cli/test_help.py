@@ -48,3 +48,30 @@ def test_simulate_names_the_scenarios_and_the_exit_statuses(app):
         assert scenario in text
     for error in (ConfigError, DataError, BudgetError, QuorumError):
         assert re.search(rf"\b{error.exit_code} ", text), error
+
+
+def test_every_group_says_which_commands_it_has(app):
+    """A group's one line lists its commands; a name in it that does not exist misleads (models: list, fetch, path)."""
+    for name, group in typer.main.get_command(app).commands.items():
+        described = (group.help or "").partition(": ")[2].rstrip(".")
+        if isinstance(group, typer.core.TyperGroup) and described:
+            assert set(described.split(", ")) <= set(group.commands), name
+
+
+def test_every_command_shows_an_example(app):
+    for path, _ in leaves(typer.main.get_command(app)):
+        text = help_text(app, *path)
+        assert f"fedward {' '.join(path)}" in text.replace("Usage: fedward", "", 1), path
+        assert "Raises:" not in text, path
+
+
+def test_a_package_that_a_coordinator_lacks_is_named(monkeypatch, capsys):
+    def missing():
+        raise ModuleNotFoundError("No module named 'torch'", name="torch.nn")
+
+    monkeypatch.setattr(main, "app", missing)
+    monkeypatch.setattr(main, "_mount", lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        main.run()
+    assert caught.value.code == 4
+    assert "FW-PREFLIGHT-002" in capsys.readouterr().err

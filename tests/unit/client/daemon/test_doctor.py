@@ -12,7 +12,7 @@ import pytest
 from fedward.client.daemon import doctor
 from fedward.client.daemon.approvals import Approvals
 from fedward.client.daemon.doctor import examine
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.identity import Identity, fingerprint
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish
 
 
@@ -174,6 +174,41 @@ def test_data_of_another_format_or_none(sound, changes):
 def test_too_few_patients_are_a_warning(sound):
     sound.report.tasks.append(SimpleNamespace(task="mortality", eligible=19))
     assert findings(sound.config)["data"].level == "warn"
+
+
+def test_what_an_accepted_plan_would_train_on_is_compared_with_the_policy(sound, monkeypatch):
+    plan = SimpleNamespace(task="mortality", evaluation_fraction=0.4, base_model="x")
+    ready = [SimpleNamespace(plan=plan, proposal=SimpleNamespace(run="icu-1"))]
+    monkeypatch.setattr(doctor, "_ready", lambda config, folders: ready)
+    least = sound.config.policy.min_patients
+    for eligible, level in ((2 * least, "ok"), (least, "warn")):
+        sound.report.tasks[:] = [SimpleNamespace(task="mortality", eligible=eligible)]
+        monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+        assert findings(sound.config)["data"].level == level
+
+
+def test_after_an_upgrade_the_doctor_asks_for_new_agreements(sound, propose, at, monkeypatch):
+    assert findings(sound.config)["roster"].code == "FW-VERSION-302", "the roster of this test pins no real code"
+    monkeypatch.setattr(doctor, "code_hash", lambda: bytes(32))
+    assert findings(sound.config)["roster"].level == "ok"
+    approvals = Approvals(sound.config, sound.folders, sound.folders.identity("st-anna"), clock=lambda: at.now)
+    approvals.decide(propose(), accept=True, by="DPO")
+    monkeypatch.setattr("fedward.client.daemon.policy.code_hash", lambda: b"new release".ljust(32))
+    assert "no longer fits" in findings(sound.config)["approvals"].words
+
+
+def test_the_doctor_says_which_fingerprint_is_this_sites_own(sound):
+    own = sound.folders.identity("st-anna").public
+    assert fingerprint(own) in findings(sound.config)["keys"].words
+
+
+def test_without_a_connection_there_is_one_fault_and_not_two(sound, monkeypatch):
+    def refuse(address, timeout):
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(doctor.socket, "create_connection", refuse)
+    found = findings(sound.config, offline=False)
+    assert (found["coordinator"].level, found["TLS and clock"].level) == ("FAIL", "warn")
 
 
 def test_a_data_folder_that_is_not_there(joined, configure):

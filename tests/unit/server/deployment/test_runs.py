@@ -9,13 +9,13 @@ from fedward.agreements.terms_file import write_terms
 from fedward.config import load_toml, parse, to_toml
 from fedward.errors import AuthenticationError
 from fedward.plan import Plan
-from fedward.privacy.secagg.refusals import RosterRefused
 from fedward.privacy.secagg.roster import approve, verify_roster
 from fedward.server.deployment.channel import CommandRefusedError, CommandServer, RemoteError, command
 from fedward.server.deployment.plans import (
     PlanFolderError,
     PlanUnsignedError,
     RunNameError,
+    TooFewSitesError,
     check_folder,
     publish_roster,
     read_signed,
@@ -137,7 +137,7 @@ def test_a_revoked_member_and_other_pins_need_a_new_roster(coordinator, plan, me
     coordinator.sites.revoke("st-bede")
     with pytest.raises(RosterIncompleteError, match="st-bede"):
         submit(coordinator, runs, plan, members, roster)
-    with pytest.raises(RosterRefused):
+    with pytest.raises(TooFewSitesError, match="there are 2"):
         publish_roster(coordinator.sites.all(), signed, coordinator.identity)
 
 
