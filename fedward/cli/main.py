@@ -16,7 +16,9 @@ from rich.console import Console
 
 import fedward
 from fedward.cli.display import plain
-from fedward.errors import FedwardError, StoppedError
+from fedward.errors import FedwardError, NotInstalledError, StoppedError
+
+CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
 
 app = typer.Typer(
     name="fedward",
@@ -98,14 +100,19 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("FEDWARD_DEBUG"):
             raise
-        # The text of an unexpected exception may quote a record, so only its kind is shown.
-        _print_error(
-            FedwardError(
-                f"An unexpected {type(error).__name__} ended the command.",
-                fix="Run it again with FEDWARD_DEBUG=1 on a machine where the trace may be shown, and report it.",
-            )
-        )
-        sys.exit(FedwardError.exit_code)
+        reported = _unexpected(error)
+        _print_error(reported)
+        sys.exit(reported.exit_code)
+
+
+def _unexpected(error: Exception) -> FedwardError:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in CLIENT_PACKAGES:
+        return NotInstalledError(f"This command needs {error.name}, which is not installed here.")
+    # The text of an unexpected exception may quote a record, so only its kind is shown.
+    return FedwardError(
+        f"An unexpected {type(error).__name__} ended the command.",
+        fix="Run it again with FEDWARD_DEBUG=1 on a machine where the trace may be shown, and report it.",
+    )
 
 
 def _print_error(error: FedwardError) -> None:
