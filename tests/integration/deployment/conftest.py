@@ -28,7 +28,7 @@ patients_per_site = 60
 release_every = 1
 evaluate_every = 1
 [secure_sum]
-leg_seconds = 60
+leg_seconds = 150
 """
 CLIENT = """
 [site]
@@ -126,7 +126,7 @@ class Hospital:
 class Federation:
     """A coordinator and three hospitals that have joined it; see the methods for what is started when."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, scenario):
         self.folder = folder
         self.port = _free_port()
         self.health = _free_port()
@@ -139,7 +139,7 @@ class Federation:
             *("--host", "127.0.0.1", "--port", self.port, "--health", f"127.0.0.1:{self.health}"),
         )
         self.fingerprint = labelled(made, "Coordinator fingerprint:")
-        (folder / "scenario.toml").write_text(SCENARIO, encoding="utf-8")
+        (folder / "scenario.toml").write_text(scenario, encoding="utf-8")
         fedward("plan", "new", folder / "scenario.toml", "--out", self.plan)
         self.signed = self.sign("run-1")
         names = [word for site in SITES for word in ("--name", site)]
@@ -213,8 +213,9 @@ def _free_port():
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory):
-    made = Federation(tmp_path_factory.mktemp("federation"))
+def federation(request, tmp_path_factory):
+    """Of the scenario that the module names ``SCENARIO``, if it does."""
+    made = Federation(tmp_path_factory.mktemp("federation"), getattr(request.module, "SCENARIO", SCENARIO))
     try:
         yield made
     finally:

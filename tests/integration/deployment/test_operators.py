@@ -1,9 +1,14 @@
 """A coordinator and three hospitals over TLS, by the commands people type, to a finished adapter or a refusal."""
 
+import base64
+import contextlib
 import csv
 import json
+import re
 import socket
 import ssl
+import threading
+from pathlib import Path
 
 import grpc
 import httpx
@@ -15,6 +20,8 @@ from typer.testing import CliRunner
 from fedward.agreements.proposal import ProposalError
 from fedward.cli import main as cli
 from fedward.client.daemon.approvals import OtherPlanError
+from fedward.client.daemon.endpoint import endpoint_of
+from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.policy import (
     BaseModelRefusedError,
     ExpiredPlanError,
@@ -22,7 +29,14 @@ from fedward.client.daemon.policy import (
     RunEpsilonError,
     SmallCohortError,
 )
+from fedward.client.daemon.runs import ApprovedSite
+from fedward.client.daemon.settings import load_client_config
+from fedward.client.fleet import FleetSession
+from fedward.client.flower import make_client_app
+from fedward.client.link import Limits, RunOverError
+from fedward.client.node import serve
 from fedward.errors import NetworkError
+from fedward.legs import Reply
 from fedward.privacy.secagg.refusals import FingerprintRefused
 from fedward.server.deployment.plans import RunNameError
 from fedward.server.main import read_vector
@@ -150,6 +164,116 @@ def test_a_run_survives_the_death_of_the_coordinator(federation, eventually):
         assert 3.9 < ledger["spent_epsilon"] < 4.01  # noise is calibrated to one part in a thousand
 
 
+class Liar:
+    """A hospital with the real keys whose daemon runs in this process and answers what a test makes of its answers."""
+
+    def __init__(self, hospital, script):
+        self._settings = load_client_config(hospital.config)
+        self._folders, self._stop, self._script = SiteFolders(self._settings.folder), threading.Event(), script
+        self._site = ApprovedSite(self._settings, self._folders, self._stop)
+        self.name, self.asked, self.packages, self.sent = hospital.name, [], [], []
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._stop.set()
+        self._thread.join()
+        self._site.close()
+
+    def answer(self, request):
+        self.asked.append(request.leg)
+        return self._script(self, request, self._site.answer)
+
+    def session(self):
+        key = self._folders.node_key()
+        return FleetSession(
+            endpoint_of(self._settings, self._folders),
+            (key, key.public_key()),
+            threading.Event(),
+            limits=Limits(patience_seconds=0.0),
+            self_register=False,
+            node_file=None,
+        )
+
+    def _serve(self):
+        app, key = make_client_app(self), self._folders.node_key()
+
+        def remembered(message, context):
+            self.sent.append(app(message, context))
+            return self.sent[-1]
+
+        serve(
+            remembered,
+            endpoint_of(self._settings, self._folders),
+            stop=self._stop,
+            keys=(key, key.public_key()),
+            node_file=self._folders.node_file,
+        )
+
+
+def lies(site, request, honest):
+    """An altered package, then the one of an attempt before, then a vector that is too long; honest at last."""
+    reply = honest(request)
+    attempt = site.asked.count("manifest")
+    if request.leg == "manifest":
+        site.packages.append(reply.payload)
+        if attempt == 1:
+            return Reply(reply.payload[:-1] + bytes([reply.payload[-1] ^ 1]))
+        if attempt == 2:
+            return Reply(site.packages[0])
+    if request.leg == "mask" and attempt == 3:
+        return Reply(reply.payload, {"vector": np.append(reply.blobs["vector"], np.zeros(4096, np.uint8))})
+    return reply
+
+
+def test_mutated_replayed_oversized_and_late_answers_cost_their_sender_and_nobody_else(federation, eventually):
+    clare = federation.hospitals[2]
+    clare.daemon.kill()
+    signed = federation.sign("run-2")
+    for hospital in federation.hospitals:
+        hospital.say("approve", "accept", signed, "--yes")
+    with Liar(clare, lies) as liar:
+        federation.server("run", "submit", federation.plan, "--roster", federation.roster)
+        eventually(lambda: federation.run("run-2")["state"] not in ("queued", "running"))
+    assert federation.run("run-2")["state"] == "completed"
+    assert liar.asked.count("manifest") == 5, "four attempts at the first round, one at the last"
+    log = (federation.state / "superlink" / "superlink.log").read_text(errors="replace")
+    told = re.findall(r"round (\d+), leg (\w+): (\S+) answered (\S+)", log)
+    assert told[-3:] == [
+        ("1", "manifest", "st-clare", "FW-SECAGG-090"),
+        ("1", "manifest", "st-clare", "FW-SECAGG-090"),
+        ("1", "mask", "st-clare", "FW-SECAGG-090"),
+    ]
+    with liar.session() as late, pytest.raises(RunOverError):
+        late.send(liar.sent[-1])
+
+
+def test_revoking_a_hospital_closes_the_leg_that_waits_for_it(federation, eventually):
+    """With nobody to answer, the leg would stay open for longer than this test waits."""
+    waiting, go_on = threading.Event(), threading.Event()
+
+    def silent(site, request, honest):
+        waiting.set()
+        go_on.wait()
+        return honest(request)
+
+    signed = federation.sign("run-3")
+    for hospital in federation.hospitals:
+        hospital.say("approve", "accept", signed, "--yes")
+    with Liar(federation.hospitals[2], silent):
+        federation.server("run", "submit", federation.plan, "--roster", federation.roster)
+        eventually(waiting.is_set)
+        federation.server("revoke", "st-clare", "--yes")
+        try:
+            eventually(lambda: federation.run("run-3")["state"] == "failed")
+        finally:
+            go_on.set()
+    assert federation.run("run-3")["exit_status"] == 10
+
+
 def test_nothing_that_leaves_the_tables_shows_a_patient(federation):
     first, last = PLANTED.lower().split()
     for path in federation.folder.rglob("*"):
@@ -159,7 +283,8 @@ def test_nothing_that_leaves_the_tables_shows_a_patient(federation):
 
 
 def test_no_log_holds_a_traceback(federation):
-    for path in (federation.daemon.log, *(hospital.log for hospital in federation.hospitals)):
+    link = federation.state / "superlink" / "superlink.log"
+    for path in (link, federation.daemon.log, *(hospital.log for hospital in federation.hospitals)):
         assert "Traceback" not in path.read_text(errors="replace"), path
 
 
@@ -178,14 +303,71 @@ def test_from_outside_only_the_fleet_routes_answer(federation, path):
         assert http.get(path).status_code == 404
 
 
-def test_oversized_requests_are_refused_before_they_are_read(federation):
-    request = f"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\ncontent-length: {10**12}\r\n\r\n".encode()
+PUSH = "POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (f"{PUSH}content-length: {10**12}\r\n\r\n", 413),
+        (f"{PUSH}content-length: {'9' * 5000}\r\n\r\n", 400),
+        (f"{PUSH}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 411),
+        (f"{PUSH}content-length: 5\r\ncontent-length: 6\r\n\r\n", 400),
+        (f"{PUSH}\r\n", 411),
+        (f"{PUSH}long: {'x' * 100_000}", 400),
+        (PUSH + "many: x\r\n" * 10_000, 400),
+        ("\0\0\0", 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 404),
+        ("POST http://x/v1/control/list-runs HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", 404),
+        ("GET /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n", 404),
+    ],
+    ids=[
+        "declared",
+        "digits",
+        "chunked",
+        "twice",
+        "undeclared",
+        "long",
+        "many",
+        "zeros",
+        "http2",
+        "absolute",
+        "websocket",
+    ],
+)
+def test_oversized_and_malformed_requests_are_refused_before_they_are_read(federation, request_text, status):
     with (
         socket.create_connection(("127.0.0.1", federation.port), timeout=30) as plain,
         _tls(federation.hospitals[0]).wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
-        secure.sendall(request)
-        assert secure.recv(64).startswith(b"HTTP/1.1 413")
+        with contextlib.suppress(OSError):  # a refused sender may find the connection closed
+            secure.sendall(request_text.encode())
+        assert secure.recv(64).startswith(f"HTTP/1.1 {status}".encode())
+
+
+def test_tls_before_1_3_is_refused(federation):
+    context = _tls(federation.hospitals[0])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(("127.0.0.1", federation.port), timeout=30) as plain, pytest.raises(OSError):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_secrets_stay_in_files_of_their_owner(federation):
+    """Arguments and environments can be read by others on the machine; a file of mode 0600 cannot."""
+    roots = [federation.state, *(hospital.state for hospital in federation.hospitals)]
+    files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+    secret = [path for path in files if path.suffix == ".key" or path.name == "task-secret"]
+    assert len(secret) == 4 + 4 * len(federation.hospitals) + 1
+    codes = [(hospital.folder / "code").read_bytes().strip() for hospital in federation.hospitals]
+    contents = [*codes, *(path.read_bytes() for path in secret)]
+    token = json.loads((federation.state / "control.json").read_bytes())["token"].encode()
+    spelt = {form for data in contents for form in (data, data.hex().encode(), base64.b64encode(data))} | {token}
+    for pid in _family(federation.daemon.process.pid, *(h.daemon.process.pid for h in federation.hospitals)):
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        assert not [form for form in spelt if form in shown], pid
+    assert all(root.stat().st_mode & 0o777 == 0o700 for root in roots)
+    written = [path for path in files if path in secret or path.parent in roots or "superlink" in path.parts]
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
 
 
 def test_strangers_get_no_connection(federation, tmp_path):
@@ -231,6 +413,18 @@ def _failing(hospital, *words):
     result = CliRunner().invoke(cli.app, ["client", *words, "--config", str(hospital.config)])
     assert result.exit_code == 1
     return result.output
+
+
+def _family(*pids):
+    """The processes and all below them."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = set(pids)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found & parents.keys()
 
 
 def _tls(hospital):
