@@ -28,10 +28,20 @@ from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from fedward.strategies.registry import STRATEGIES
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["rolora", "fedsvd", "fedsb", "fedask", "hetlora"]
+ELSEWHERE = {"ffa"}
+"""In test_federation.py; test_personal_models.py and test_robustness.py have the kinds that are left out below."""
+SAME_PATH = {"fedadagrad", "fedadam"}
+"""As fedyogi, but for one line that tests/unit/strategies/test_adaptive.py compares with Flower's."""
+NAMES = sorted(
+    name
+    for name, kind in STRATEGIES.items()
+    if name not in ELSEWHERE | SAME_PATH and kind.declaration.fewest_hospitals <= 3
+    if not (kind.declaration.variates or kind.declaration.personalises)
+)
 MIXED = {"fedask": {"site-1": 2}, "hetlora": {"site-0": 3}}
 PRICING = [(budget, "epsilon_curve"), (certificate, "certify")]
 
