@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fedward.privacy.secagg.roster import RosterView
 
 app = typer.Typer(no_args_is_help=True)
+MAX_ROSTER_BYTES = 256 * 1024
 
 RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -44,7 +46,7 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
     """
     from fedward.privacy.secagg.roster import view
 
-    shown = view(roster.read_bytes())
+    shown = view(_read(roster))
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(shown), sort_keys=True))
         return
@@ -73,7 +75,7 @@ def approve_command(
     """
     from fedward.privacy.secagg.roster import approve, require_fingerprint
 
-    signed = roster.read_bytes()
+    signed = _read(roster)
     require_fingerprint(signed, fingerprint)
     config = None if name and key else config
     identity = _identity(name, key, config)
@@ -128,7 +130,7 @@ def merge_command(
     """
     from fedward.privacy.secagg.roster import merge_approvals, verify_roster
 
-    merged = merge_approvals([roster.read_bytes(), *(other.read_bytes() for other in others)])
+    merged = merge_approvals([_read(roster), *(_read(other) for other in others)])
     _replace(roster, merged)
     verified = verify_roster(merged)
     typer.echo(f"{len(verified.approved)} hospitals have approved the roster.")
@@ -148,7 +150,7 @@ def verify_command(
     """
     from fedward.privacy.secagg.roster import require_own_approval
 
-    verified = require_own_approval(roster.read_bytes(), _identity(name, key, config))
+    verified = require_own_approval(_read(roster), _identity(name, key, config))
     missing = sorted(verified.roster.keys.keys() - verified.approved)
     if as_json:
         typer.echo(json.dumps({"approved": sorted(verified.approved), "missing": missing}, sort_keys=True))
@@ -191,8 +193,18 @@ def _print(shown: RosterView) -> None:
         console.print("UNSAFE: two hospitals may run alone, and then each learns the other's delta.", style="bold red")
 
 
+def _read(path: Path) -> bytes:
+    from fedward.keyfiles import read_limited
+
+    return read_limited(path, MAX_ROSTER_BYTES)
+
+
 def _replace(path: Path, data: bytes) -> None:
-    """Writes beside the file and renames, so that an interrupted command leaves one roster whole."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    """Writes beside the file and renames, so that an interrupted command leaves one roster whole.
+
+    In a folder that others may write to, nobody's link leads the bytes elsewhere.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
+        part.write(data)
+    Path(part.name).chmod(0o644)
+    Path(part.name).replace(path)

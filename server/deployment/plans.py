@@ -94,9 +94,7 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
         "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
         "rounds": plan.training.rounds,
         "parameters": terms.parameters,
-        "privacy": f"epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}"
-        if plan.privacy.private
-        else "NONE",
+        "privacy": _promise(plan),
         "noise": plan.privacy.placement,
         "code": terms.code_hash.hex(),
         "signed": "yes" if (folder / SIGNED_FILE).exists() else "no",
@@ -110,12 +108,22 @@ def _promise(plan: Plan) -> str:
 
 def _checked(folder: Path) -> PlanTerms:
     terms = read_terms(folder)
-    layout, start = read_vector(folder / START_FILE)
-    if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
-        raise PlanFolderError("The adapter to start from is not the one that the plan names.")
+    check_start(folder, terms)
     if load_toml(folder / PLAN_FILE, Plan).hash() != terms.plan_hash:
         raise PlanFolderError("plan.toml is not the plan of the terms; it was edited.")
     return terms
+
+
+def check_start(folder: Path, terms: PlanTerms) -> None:
+    """Refuses another adapter to start from than the plan names.
+
+    Raises:
+        AdapterFileError: it is no safetensors file.
+        PlanFolderError: its tensors are others.
+    """
+    layout, start = read_vector(folder / START_FILE)
+    if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
+        raise PlanFolderError("The adapter to start from is not the one that the plan names.")
 
 
 def read_signed(folder: Path, coordinator: bytes) -> VerifiedProposal:

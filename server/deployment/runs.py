@@ -22,7 +22,14 @@ from fedward.errors import PolicyError, RunFailedError, StoppedError
 from fedward.keyfiles import private_folder, replace_private
 from fedward.privacy.secagg.roster import verify_roster
 from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, PlanFolderError, RunNameError, read_signed
+from fedward.server.deployment.plans import (
+    SIGNED_FILE,
+    START_FILE,
+    PlanFolderError,
+    RunNameError,
+    check_start,
+    read_signed,
+)
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.main import PROGRESS, FederationJob
 from fedward.server.superlink import RunEnd
@@ -81,7 +88,7 @@ class Runs:
         Raises:
             RunNameError: the run's name was used before.
             RosterIncompleteError: see the class.
-            PlanUnsignedError, ProposalError: see the classes.
+            PlanUnsignedError, ProposalError, PlanFolderError, AdapterFileError: see the classes.
         """
         signed = read_signed(plan_folder, coordinator)
         proposal = signed.proposal
@@ -91,6 +98,7 @@ class Runs:
         if folder.exists():
             raise RunNameError(f"A run called {proposal.run} exists already.")
         _check_roster(roster, sites, signed.proposal.terms)
+        check_start(plan_folder, proposal.terms)
         names = sorted(verify_roster(roster).roster.keys)
         draft = private_folder(folder.with_name(f".{proposal.run}"))
         shutil.copyfile(plan_folder / SIGNED_FILE, draft / SIGNED_FILE)

@@ -23,7 +23,7 @@ from fedward.server.deployment.plans import (
 )
 from fedward.server.deployment.runs import RosterIncompleteError, Runs, RunStateError
 from fedward.server.deployment.sites import SiteStateError
-from fedward.server.main import FederationJob, write_vector
+from fedward.server.main import AdapterFileError, FederationJob, write_vector
 from fedward.server.superlink import RunEnd
 
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
@@ -116,6 +116,19 @@ def test_a_submitted_run_holds_all_its_job_needs(coordinator, plan, members, run
     assert job.run == "icu-1"
     with pytest.raises(RunNameError):
         submit(coordinator, runs, plan, members)
+
+
+@pytest.mark.parametrize("kind", [AdapterFileError, PlanFolderError])
+def test_a_run_does_not_start_from_another_adapter_or_another_kind_of_file(coordinator, plan, members, runs, kind):
+    sign(coordinator, plan)
+    start = plan / "start.safetensors"
+    if kind is AdapterFileError:
+        start.write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.")  # how a pickle begins
+    else:
+        write_vector(np.ones(4, np.float32), AdapterLayout.of([("head.weight", (1, 4))]), start)
+    with pytest.raises(kind):
+        submit(coordinator, runs, plan, members)
+    assert runs.all() == []
 
 
 def test_a_roster_counts_only_when_all_have_approved_it(coordinator, plan, members, runs):
