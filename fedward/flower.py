@@ -15,7 +15,9 @@ from fedward.messages import MalformedMessageError
 INLINE_BYTES = 256 * 1024
 """Arrays up to this size travel inside the control record."""
 
-_BLOB_DTYPE = "uint8"
+_DTYPE, _RAW = "uint8", "fedward.raw"
+"""The bytes of an array travel as they are. Flower's usual form, an .npy file, is copied and parsed on both sides."""
+
 _INLINE = "blob."
 _REFUSAL = re.compile(r"(FW(-[A-Z]{2,16})?-[0-9]{3})?")
 Field = TypeVar("Field", bytes, str)
@@ -54,10 +56,19 @@ def _pack(fields: dict[str, bytes | str], blobs: Mapping[str, Blob]) -> RecordDi
     small = {name: blob for name, blob in blobs.items() if blob.nbytes <= INLINE_BYTES}
     inline = {_INLINE + name: blob.tobytes() for name, blob in small.items()}
     content = RecordDict({"control": ConfigRecord({**fields, **inline})})
-    large = {name: Array(np.ascontiguousarray(blob)) for name, blob in blobs.items() if name not in small}
+    large = ArrayRecord()  # filled by hand: its constructor wants arrays over bytes alone
+    for name in sorted(blobs.keys() - small.keys()):
+        large[name] = raw_array(np.ascontiguousarray(blobs[name]).data)
     if large:
-        content["blobs"] = ArrayRecord(large)
+        content["blobs"] = large
     return content
+
+
+def raw_array(data: bytearray | memoryview) -> Array:
+    """A Flower array over ``data``, which is not copied and must not change while the array lives."""
+    array = Array(dtype=_DTYPE, shape=(len(data),), stype=_RAW, data=b"")
+    array.data = memoryview(data).toreadonly()
+    return array
 
 
 def _unpack(content: RecordDict) -> dict[str, Blob]:
@@ -71,15 +82,9 @@ def _unpack(content: RecordDict) -> dict[str, Blob]:
                 raise MalformedMessageError("A Flower message carries an inline array that is not bytes.")
             blobs[name.removeprefix(_INLINE)] = np.frombuffer(value, np.uint8)
     for name, array in content.array_records.get("blobs", {}).items():
-        if array.stype != "numpy.ndarray" or array.dtype != _BLOB_DTYPE or len(array.shape) != 1:
+        if (array.stype, array.dtype, array.shape) != (_RAW, _DTYPE, (len(array.data),)):
             raise MalformedMessageError("A Flower message carries an array that is not flat bytes.")
-        try:
-            blob = array.numpy()
-        except Exception as error:  # numpy raises several kinds on bytes that are no array
-            raise MalformedMessageError("A Flower message carries an array that cannot be read.") from error
-        if blob.dtype != np.uint8 or blob.shape != tuple(array.shape):
-            raise MalformedMessageError("An array of a Flower message contradicts its own header.")
-        blobs[name] = blob
+        blobs[name] = np.frombuffer(array.data, np.uint8)
     return blobs
 
 

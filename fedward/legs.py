@@ -6,7 +6,7 @@ bytes) are raw and bound by hashes in the control message, so they never have to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +47,9 @@ class Reply:
 class Transport(Protocol):
     """Carries one leg to many hospitals. The only thing that differs between simulation and deployment."""
 
-    def exchange(self, requests: Mapping[str, Request], *, seconds: float) -> Iterator[tuple[str, Reply]]:
-        """Sends ``requests`` (by site name) and yields replies as they arrive, until all are in or time is up."""
+    def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
+        """Sends each site its request and yields replies as they arrive, until all are in or time is up.
+
+        Requests and replies may be large: each is made, sent or handed on, and let go before the next one.
+        """
         ...

@@ -11,7 +11,7 @@ result led to and what hospitals need to check it. The order of writes makes eve
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -76,6 +76,24 @@ class ArchiveState(Message):
     known: Annotated[dict[str, int], Map(Uint())] = field(default_factory=dict)
 
 
+class StoredVectors(Mapping[str, Blob]):
+    """Masked vectors by site, each read when it is asked for and kept by nobody: together they may not fit."""
+
+    def __init__(self, read: Callable[[str], Blob], sites: Collection[str]) -> None:
+        self._read, self._sites = read, tuple(sites)
+
+    def __getitem__(self, site: str) -> Blob:
+        if site not in self._sites:
+            raise KeyError(site)
+        return self._read(site)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+
 class Archive:
     """Finished rounds of one run.
 
@@ -112,8 +130,8 @@ class Archive:
         """Makes a masked vector durable; called before the survivors are named."""
         self._journal.put(f"vector-{round_number}-{site}", vector.data)
 
-    def stage(self, ended: Ended, adapter: Vector, memory: NDArray[np.float64], last_result: bytes) -> None:
-        """Makes durable what a result is about to be signed for.
+    def stage(self, ended: Ended, adapter: Vector, memory: NDArray[np.float64], last_result: bytes) -> Ended:
+        """Makes durable what a result is about to be signed for, and returns the round as it is now stored.
 
         Args:
             ended: the round; its result is not known yet.
@@ -128,6 +146,7 @@ class Archive:
         self._journal.put(f"memory-{number}", np.ascontiguousarray(memory, dtype="<f8").tobytes())
         stored = Stored(number, tuple(sorted(ended.vectors)))
         self._save(replace(self._state, staged=(Staged(stored, _digest(last_result)),)))
+        return self._ended(stored, b"", ended.evidence)
 
     def commit(self, result: bytes, known: Mapping[str, int], kept: Collection[int]) -> None:
         """Ends the staged round with its result, and erases what nobody waits for.
@@ -157,21 +176,30 @@ class Archive:
             self.commit(last_result, self._state.known, kept)
 
     def rounds(self) -> list[Ended]:
-        """Finished rounds that are kept, oldest first; raises HistoryLostError."""
-        return [
-            Ended(
-                stored.round,
+        """Finished rounds that are kept, oldest first; all of them are read once. Raises HistoryLostError."""
+        rounds = [
+            self._ended(
+                stored,
                 self._get(f"result-{stored.round}").tobytes(),
-                self._get(f"sum-{stored.round}"),
                 self._get(f"evidence-{stored.round}").tobytes(),
-                self.uploads(stored.round, stored.sites),
             )
             for stored in self._state.ended
         ]
+        for ended in rounds:  # a damaged part is found now, and not when a hospital needs it
+            ended.read_sum()
+            for site in ended.vectors:
+                self._get(f"vector-{ended.round}-{site}")
+        return rounds
 
-    def uploads(self, round_number: int, sites: Collection[str]) -> dict[str, Blob]:
-        """Masked vectors of a round, also of a live one; raises HistoryLostError."""
-        return {site: self._get(f"vector-{round_number}-{site}") for site in sites}
+    def _ended(self, stored: Stored, result: bytes, evidence: bytes) -> Ended:
+        def read_sum() -> Blob:
+            return self._get(f"sum-{stored.round}")
+
+        return Ended(stored.round, result, evidence, self.uploads(stored.round, stored.sites), read_sum)
+
+    def uploads(self, round_number: int, sites: Collection[str]) -> Mapping[str, Blob]:
+        """Masked vectors of a round, also of a live one; reading one raises HistoryLostError."""
+        return StoredVectors(lambda site: self._get(f"vector-{round_number}-{site}"), sites)
 
     def adapter(self) -> tuple[Vector, NDArray[np.float64]]:
         """The adapter after the last finished round and the strategy's memory; raises HistoryLostError."""

@@ -64,7 +64,7 @@ def _round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dic
     blob = np.random.default_rng(number).integers(0, 256, job.nbytes, dtype=np.uint8)
     request = Request(LEG_ECHO, hashlib.sha256(blob.tobytes()).digest(), {"noise": blob})
     start, answered = time.monotonic(), {}
-    for site, reply in transport.exchange(dict.fromkeys(job.sites, request), seconds=job.seconds):
+    for site, reply in transport.exchange([(site, request) for site in job.sites], seconds=job.seconds):
         if reply.refusal:
             continue
         _check(reply, request.payload, blob)

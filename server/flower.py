@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from flwr.app import Context, RecordDict
@@ -21,6 +21,8 @@ from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError
 
 POLL_SECONDS = 0.05
+PUSH_BYTES = 4 * 1024**2
+"""Requests are pushed together up to this size."""
 LEG_HELLO = "hello"
 
 
@@ -86,7 +88,7 @@ class GridTransport:
         while missing := [site for site in sites if site not in self._node_of]:
             fresh = [node for node in self._grid.get_node_ids() if node not in asked]
             asked.update(fresh)
-            requests = {node: Request(LEG_HELLO, b"") for node in fresh}
+            requests = [(node, Request(LEG_HELLO, b"")) for node in fresh]
             for node, reply in self._deliver(requests, deadline=min(deadline, self._clock() + 10)):
                 site = reply.payload.decode("ascii", "replace")
                 if site in missing and not reply.refusal:
@@ -97,38 +99,65 @@ class GridTransport:
                 raise UnreachableHospitalsError(f"{len(missing)} of {len(sites)} hospitals are not online.")
             self._sleep(POLL_SECONDS)
 
-    def exchange(self, requests: Mapping[str, Request], *, seconds: float) -> Iterator[tuple[str, Reply]]:
+    def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
         """See :class:`fedward.legs.Transport`."""
-        site_of = {self._node_of[site]: site for site in requests}
-        by_node = {self._node_of[site]: request for site, request in requests.items()}
-        for request in requests.values():
-            self.bytes_down[request.leg] += request.nbytes
-        for node, reply in self._deliver(by_node, deadline=self._clock() + seconds):
-            site = site_of[node]
-            self.bytes_up[requests[site].leg] += reply.nbytes
+        asked: dict[int, tuple[str, str]] = {}
+
+        def addressed() -> Iterator[tuple[int, Request]]:
+            for site, request in requests:
+                asked[self._node_of[site]] = (site, request.leg)
+                self.bytes_down[request.leg] += request.nbytes
+                yield self._node_of[site], request
+                del request
+
+        for node, reply in self._deliver(addressed(), deadline=self._clock() + seconds):
+            site, leg = asked[node]
+            self.bytes_up[leg] += reply.nbytes
             yield site, reply
+            del reply  # a loop's variable would keep it while the next one is pulled
 
     def mean_up(self, *, rounds: int, sites: int) -> dict[str, float]:
         """Bytes that left one site per round, by leg, averaged over ``rounds`` and ``sites``."""
         return {leg: count / rounds / sites for leg, count in self.bytes_up.items()}
 
-    def _deliver(self, requests: Mapping[int, Request], *, deadline: float) -> Iterator[tuple[int, Reply]]:
-        messages = [
-            self._grid.create_message(pack_request(request), message_type(request.leg), node, group_id=request.leg)
-            for node, request in requests.items()
-        ]
+    def _deliver(self, requests: Iterable[tuple[int, Request]], *, deadline: float) -> Iterator[tuple[int, Reply]]:
         # A reply belongs to whoever was asked: the error that Flower answers with in the name of a node
         # that went offline comes from another node id.
-        waiting = dict(zip(self._grid.push_messages(messages), requests, strict=True))
+        waiting: dict[str, int] = {}
+        for batch in _batches(requests):
+            messages = [
+                self._grid.create_message(pack_request(request), message_type(request.leg), node, group_id=request.leg)
+                for node, request in batch
+            ]
+            nodes = [node for node, _ in batch]
+            batch.clear()
+            waiting |= zip(self._grid.push_messages(messages), nodes, strict=True)
+            del messages
         while waiting:
             for message in self._grid.pull_messages(list(waiting)):
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
                 if node is not None:
                     yield node, _reply_of(message)
+                del message
             if waiting and self._clock() >= deadline:
                 return
             if waiting:
                 self._sleep(POLL_SECONDS)
+
+
+def _batches(requests: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
+    """Requests that are pushed together: many small ones, or a large one at once. The taker empties the list."""
+    batch: list[tuple[int, Request]] = []
+    size = 0
+    for node, request in requests:
+        size += request.nbytes
+        batch.append((node, request))
+        del request  # or it would live until the next one is made
+        if size >= PUSH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _reply_of(message: FlowerMessage) -> Reply:

@@ -8,6 +8,7 @@ memory does not grow with the number of hospitals and a slow upload delays nobod
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 from flwr.app import Message, RecordDict
@@ -16,15 +17,13 @@ from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import (
-    ObjectPullError,
-    ObjectUnavailableError,
-    inflate_object_from_contents,
-    pull_objects,
-)
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import HttpGrid
 
+from fedward.server.unfold import Unfolding
+
 STRAGGLING_OBJECT_SECONDS = 5.0
+RETRY_SECONDS = 0.05
 
 
 class StreamingGrid:
@@ -61,24 +60,33 @@ class StreamingGrid:
                 message = self._pull(message_id, tree)
             except ObjectUnavailableError:
                 continue
-            except (ObjectPullError, ValueError, KeyError, TypeError):
-                message = None
+            except (ObjectPullError, ValueError, LookupError, TypeError, AttributeError):
+                del self._announced[asked]
+                continue
             del self._announced[asked]
-            if message is not None:
-                yield message
+            yield message
+            del message  # before the next one is pulled
 
-    def _pull(self, message_id: str, tree: ObjectTree) -> Message | None:
+    def _pull(self, message_id: str, tree: ObjectTree) -> Message:
         run_id, node = self._grid.run.run_id, self._grid.node
         pull = make_pull_object_fn_protobuf(self._grid._runtime_client.PullObject, node, run_id)
-        contents = {tree.object_id: pull(tree.object_id)}
-        rest = dict.fromkeys(part.object_id for part in iterate_object_tree(tree) if part.object_id not in contents)
-        contents |= pull_objects(list(rest), pull, max_time=STRAGGLING_OBJECT_SECONDS, initial_backoff=0.02)
+        root = pull(tree.object_id)
+        deadline = time.monotonic() + STRAGGLING_OBJECT_SECONDS
+
+        def patiently(object_id: str) -> bytes:
+            while True:
+                try:
+                    return bytes(pull(object_id))
+                except ObjectUnavailableError:
+                    if time.monotonic() > deadline:
+                        raise ObjectPullError(object_id, "a part of a complete reply is not there") from None
+                    time.sleep(RETRY_SECONDS)
+
+        announced = {part.object_id for part in iterate_object_tree(tree)}
+        message = Unfolding(patiently, announced).message(root)
         self._grid._runtime_client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=message_id)
         )
-        message = inflate_object_from_contents(message_id, contents)
-        if not isinstance(message, Message):
-            return None
         message.metadata.__dict__["_message_id"] = message_id
         return message
 

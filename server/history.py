@@ -6,7 +6,7 @@ for nothing else. Of a round that is too large to be recomputed whole it first n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -35,21 +35,31 @@ class Ended:
     Attributes:
         round: its number.
         result: with the confirmations.
-        ring_sum: bytes of the unmasked sum.
         evidence: secrets that unmasking revealed.
         vectors: masked vector by survivor.
+        read_sum: makes :attr:`ring_sum`.
     """
 
     round: int
     result: bytes
-    ring_sum: Blob = field(repr=False)
     evidence: bytes = field(repr=False)
     vectors: Mapping[str, Blob] = field(repr=False)
+    read_sum: Callable[[], Blob] = field(repr=False)
+
+    @property
+    def ring_sum(self) -> Blob:
+        """Bytes of the unmasked sum; like the vectors, they may have to be read."""
+        return self.read_sum()
+
+    @cached_property
+    def width(self) -> int:
+        """Bytes of the sum, and of each vector."""
+        return self.ring_sum.nbytes
 
     @property
     def sampled(self) -> bool:
         """Whether hospitals check chunks of the sum instead of all of it."""
-        return not audit.recomputed_whole(self.ring_sum.nbytes, len(self.vectors))
+        return not audit.recomputed_whole(self.width, len(self.vectors))
 
     @cached_property
     def trees(self) -> dict[str, merkle.Tree]:
@@ -59,7 +69,7 @@ class Ended:
     @property
     def nbytes(self) -> int:
         """Bytes that are kept for it."""
-        return self.ring_sum.nbytes + sum(vector.nbytes for vector in self.vectors.values())
+        return self.width * (1 + len(self.vectors))
 
 
 @dataclass(frozen=True)
@@ -75,12 +85,13 @@ class History:
 
     Args:
         archive: where they are kept over a restart, and from where they are taken up again; None to keep none.
+        members: hospitals of the run that are to be told of the rounds in the archive.
     """
 
-    def __init__(self, archive: Archive | None = None) -> None:
+    def __init__(self, archive: Archive | None = None, members: Collection[str] = ()) -> None:
         self._archive = archive
         self._ended: list[Ended] = [] if archive is None else archive.rounds()
-        self._known: dict[str, int] = {} if archive is None else archive.known
+        self._known = dict.fromkeys(members, 0) | ({} if archive is None else archive.known)
         self._chosen: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._sent: dict[str, _Step] = {}
 
@@ -125,7 +136,7 @@ class History:
         indices = _indices(payload) if step.challenge else ()
         if indices:
             (ended,) = [ended for ended in self._ended if ended.round == step.round]
-            audit.check_indices(indices, ended.ring_sum.nbytes, len(ended.vectors))
+            audit.check_indices(indices, ended.width, len(ended.vectors))
             self._chosen[site] = (step.round, indices)
             return
         self._known[site] = max(step.round, self._known.get(site, 0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,10 +144,11 @@ class Coordinator:
             archive.recover(secagg.last_result)
             if archive.round:
                 self.adapter, self._memory = archive.adapter()
-        followed = secagg.adapter_hash if secagg.run == self.run_name else b""
+        known = secagg.run == self.run_name
+        followed = secagg.adapter_hash if known else b""
         if followed and followed != adapter_hash(self.adapter, self.layout):
             raise HistoryLostError("The journal has published rounds of this run that the stored history lacks.")
-        return History(archive), 0 if archive is None else archive.round
+        return History(archive, secagg.members if known else ()), 0 if archive is None else archive.round
 
     def join(self) -> None:
         """Leg 0: a fresh key epoch with every hospital that answers."""
@@ -171,17 +172,19 @@ class Coordinator:
         self.adapter, self._memory = advance(
             self.plan, self.adapter, self._memory, values, sorted(done.survivors), self.layout, number
         )
-        ended = Ended(number, b"", done.sum.buffer, evidence, vectors)
+        ended = _just_ended(number, evidence, vectors, done.sum.buffer)
         if self._archive is not None:
-            self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
+            ended = self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._finished = number
         self._history.add(ended, self._secagg.members)
-        if ended.sampled:  # the others are asked when they are heard of again
-            self._tell_all(done.survivors)
         summary = summarise(number, values, len(done.survivors), dropped=dropped)
         self.summaries.append(summary)
         self._on_round(summary, done)
+        survivors = done.survivors
+        del done, values  # large, and from here on read from the archive where there is one
+        if ended.sampled:  # the others are asked when they are heard of again
+            self._tell_all(survivors)
 
     def hand_out(self) -> None:
         """Brings everyone up to the last result; who does not confirm the final adapter is an incident."""
@@ -225,19 +228,22 @@ class Coordinator:
             self._take("unmask", site, attempt.add_unmask, reply.payload)
         return attempt.finish(), vectors, attempt.evidence()
 
-    def _uploads(self, attempt: Attempt) -> dict[str, Blob]:
+    def _uploads(self, attempt: Attempt) -> Mapping[str, Blob]:
         """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
         vectors: dict[str, Blob] = {}
+        archive = self._archive
         if attempt.leg is not Leg.UPLOADS:
-            return vectors if self._archive is None else self._archive.uploads(self._round, attempt.requests())
+            return vectors if archive is None else archive.uploads(self._round, attempt.requests())
         for site, reply in self._leg("mask", attempt.requests(), complaints=attempt):
             vector = reply.blobs.get("vector", np.empty(0, np.uint8))
             if self._take("mask", site, attempt.add_upload, reply.payload, vector):
-                vectors[site] = vector
-                if self._archive is not None:
-                    self._archive.keep_upload(self._round, site, vector)
-        attempt.close_uploads()
-        return vectors
+                if archive is None:
+                    vectors[site] = vector
+                else:
+                    archive.keep_upload(self._round, site, vector)
+            del reply, vector
+        survivors = attempt.close_uploads()
+        return vectors if archive is None else archive.uploads(self._round, survivors)
 
     def _terms(self, number: int) -> RoundTerms:
         blamed = {blame.site for blame in self._secagg.blames}
@@ -269,13 +275,14 @@ class Coordinator:
     def _leg(
         self, leg: str, messages: Mapping[str, bytes], *, complaints: Attempt | None = None
     ) -> Iterator[tuple[str, Reply]]:
-        requests = {site: Request(leg, message) for site, message in messages.items()}
+        requests = ((site, Request(leg, message)) for site, message in messages.items())
         yield from self._exchange(leg, requests, complaints=complaints)
 
     def _tell(self, leg: str, messages: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
         """Sends ``leg`` with every result a hospital missed; one that needs several messages gets the others first."""
-        requests = {site: self._history.request(leg, message, site) for site, message in messages.items()}
-        while requests:
+        sites: Collection[str] = messages
+        while sites:
+            requests = ((site, self._history.request(leg, messages[site], site)) for site in sites)
             behind = []
             for site, reply in self._exchange(leg, requests):
                 if not self._take(leg, site, self._history.answered, reply.payload):
@@ -284,14 +291,15 @@ class Coordinator:
                     behind.append(site)
                 else:
                     yield site, reply
-            requests = {site: self._history.request(leg, messages[site], site) for site in behind}
+            sites = behind
 
     def _exchange(
-        self, leg: str, requests: Mapping[str, Request], *, complaints: Attempt | None = None
+        self, leg: str, requests: Iterable[tuple[str, Request]], *, complaints: Attempt | None = None
     ) -> Iterator[tuple[str, Reply]]:
         for site, reply in self._transport.exchange(requests, seconds=self.plan.secure_sum.leg_seconds):
             if not reply.refusal:
                 yield site, reply
+                del reply  # a loop's variable would keep it while the next one arrives
                 continue
             self._note(site, leg, reply.refusal)
             if complaints is not None and reply.payload:
@@ -309,3 +317,7 @@ class Coordinator:
     def _note(self, site: str, leg: str, code: str) -> None:
         LOG.warning("round %d, leg %s: %s answered %s", self._round, leg, site, code)
         self.incidents.append(Incident(self._round, leg, site, code))
+
+
+def _just_ended(number: int, evidence: bytes, vectors: Mapping[str, Blob], ring_sum: Blob) -> Ended:
+    return Ended(number, b"", evidence, vectors, lambda: ring_sum)

@@ -23,6 +23,8 @@ from fedward.privacy.secagg.refusals import JournalError
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
+_PIECE_BYTES = 1024**2
+"""Vectors are sealed and opened in pieces: a second copy of one would be most of what a party needs in memory."""
 
 
 class Journal(Protocol):
@@ -153,11 +155,12 @@ class FileJournal:
         nonce = os.urandom(_NONCE_BYTES)
         encryptor = Cipher(algorithms.AES256(self._key), modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(secagg_hash("journal", path.name))
-        part = path.with_name(path.name + ".part")
+        part, view = path.with_name(path.name + ".part"), memoryview(data).cast("B")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(nonce)
-            file.write(encryptor.update(data))
+            for start in range(0, len(view), _PIECE_BYTES):
+                file.write(encryptor.update(view[start : start + _PIECE_BYTES]))
             file.write(encryptor.finalize() + encryptor.tag)
             file.flush()
             os.fsync(file.fileno())
@@ -165,17 +168,22 @@ class FileJournal:
         self._sync_folder()
 
     def _open(self, path: Path) -> bytearray:
-        raw = memoryview(path.read_bytes())
-        if len(raw) < _NONCE_BYTES + _TAG_BYTES:
-            raise JournalError("A journal file is truncated.")
-        nonce, sealed, tag = raw[:_NONCE_BYTES], raw[_NONCE_BYTES:-_TAG_BYTES], raw[-_TAG_BYTES:]
-        decryptor = Cipher(algorithms.AES256(self._key), modes.GCM(bytes(nonce), bytes(tag))).decryptor()
-        decryptor.authenticate_additional_data(secagg_hash("journal", path.name))
-        data = bytearray(len(sealed))
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size - _NONCE_BYTES - _TAG_BYTES
+            if size < 0:
+                raise JournalError("A journal file is truncated.")
+            nonce = file.read(_NONCE_BYTES)
+            decryptor = Cipher(algorithms.AES256(self._key), modes.GCM(nonce)).decryptor()
+            decryptor.authenticate_additional_data(secagg_hash("journal", path.name))
+            data = bytearray(size)
+            view = memoryview(data)
+            for start in range(0, size, _PIECE_BYTES):
+                piece = file.read(min(_PIECE_BYTES, size - start))
+                decryptor.update_into(piece, view[start : start + len(piece)])
+            tag = file.read(_TAG_BYTES)
         try:
-            decryptor.update_into(sealed, data)
-            decryptor.finalize()
-        except InvalidTag as error:
+            decryptor.finalize_with_tag(tag)
+        except (InvalidTag, ValueError) as error:
             raise JournalError("A journal file does not open under the keystore's key.") from error
         return data
 

@@ -233,7 +233,7 @@ class InventsARound(Coordinator):
             next_adapter_hash=adapter_hash(self.adapter, self.layout),
         )
         sealed = replace(witnessed, result=secagg._identity.seal("result", invented)).to_bytes()
-        self._history.add(Ended(2, sealed, chosen.buffer, b"", {}), secagg.members)
+        self._history.add(Ended(2, sealed, b"", {}, lambda: chosen.buffer), secagg.members)
         secagg._state = replace(
             secagg._state,
             round=2,

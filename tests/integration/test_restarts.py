@@ -113,7 +113,7 @@ class Wires:
         self.sites[VICTIM] = Process(federation, VICTIM)
 
     def exchange(self, requests, *, seconds):
-        for name, request in requests.items():
+        for name, request in requests:
             site = self.sites[name]
             yield name, site.answer(request) if isinstance(site, Process) else answer(site, request)
 

@@ -163,7 +163,7 @@ class World:
         self.finished = []
 
     def exchange(self, requests, *, seconds):
-        for name, request in requests.items():
+        for name, request in requests:
             try:
                 reply = self.hospitals[name].answer(request)
             except FedwardError as error:

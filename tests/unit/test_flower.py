@@ -18,6 +18,10 @@ def test_requests_and_replies_survive_both_ways_of_carrying_arrays(size):
     assert np.array_equal(reply.blobs["vector"], blob)
 
 
+def raw(dtype, shape):
+    return Array(dtype=dtype, shape=shape, stype="fedward.raw", data=b"ab")
+
+
 def control(**fields):
     return RecordDict({"control": ConfigRecord({"payload": b"", "refusal": "", **fields})})
 
@@ -29,8 +33,10 @@ def control(**fields):
         RecordDict({"control": ConfigRecord({"payload": "text", "refusal": ""})}),
         RecordDict({"control": ConfigRecord({"refusal": ""})}),
         control(**{"blob.vector": "text"}),
-        RecordDict({**control(), "blobs": ArrayRecord({"v": Array(np.zeros(2, np.float32))})}),
-        RecordDict({**control(), "blobs": ArrayRecord({"v": Array(np.zeros((2, 2), np.uint8))})}),
+        RecordDict({**control(), "blobs": ArrayRecord({"v": Array(np.zeros(2, np.uint8))})}),
+        RecordDict({**control(), "blobs": ArrayRecord({"v": raw("int8", (2,))})}),
+        RecordDict({**control(), "blobs": ArrayRecord({"v": raw("uint8", (3,))})}),
+        RecordDict({**control(), "blobs": ArrayRecord({"v": raw("uint8", (1, 2))})}),
         RecordDict({**control(), "more": ConfigRecord({})}),
     ],
 )

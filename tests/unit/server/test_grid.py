@@ -114,5 +114,5 @@ def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_as
 
     transport = GridTransport(Grid())
     transport._node_of = {"st-anna": 5}
-    answers = list(transport.exchange({"st-anna": Request("join", b"")}, seconds=60.0))
+    answers = list(transport.exchange([("st-anna", Request("join", b""))], seconds=60.0))
     assert [(site, reply.refusal) for site, reply in answers] == [("st-anna", "FW-000")]

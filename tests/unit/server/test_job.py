@@ -26,7 +26,7 @@ class Road:
         self.sites = sites
 
     def exchange(self, requests, *, seconds):
-        return ((site, self.answer(request)) for site, request in requests.items() if site not in self.silent)
+        return ((site, self.answer(request)) for site, request in requests if site not in self.silent)
 
 
 @pytest.fixture
