@@ -10,6 +10,7 @@ is too large. Nothing here asks for a FAB: a hospital never fetches code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, Message
@@ -63,7 +64,7 @@ from fedward.client.link import (
     RunOverError,
     open_http,
 )
-from fedward.errors import IntegrityError
+from fedward.errors import FedwardError, IntegrityError
 
 HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
@@ -141,9 +142,8 @@ class FleetSession:
         self._client.impatient()
         self._heart.join()
         try:
-            self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node_id))
-        except (LinkLostError, NodeRefusedError, RunOverError):
-            pass
+            with contextlib.suppress(FedwardError):
+                self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node_id))
         finally:
             self._client.close()
 
@@ -152,6 +152,8 @@ class FleetSession:
         answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
         if not answer.messages_list:
             return None
+        if not answer.message_object_trees:
+            raise MalformedObjectError("A message came without the list of its objects.")
         header = answer.messages_list[0].metadata
         return Incoming(header.run_id, header.message_id, header.message_type, answer.message_object_trees[0])
 
@@ -237,7 +239,7 @@ class FleetSession:
                 known = self._client.SendNodeHeartbeat(request).success
             except LinkLostError:
                 continue
-            except (NodeRefusedError, RunOverError):
+            except FedwardError:
                 known = False
             if not known:
                 self.lost.set()
@@ -316,6 +318,13 @@ class _Client(FleetHttpClient):  # type: ignore[misc]  # mypy does not follow fl
         self._interceptors = (RuntimeVersionHttpInterceptor(component_name="SuperNode"), NodeAuthHttpInterceptor(*keys))
         self._retry_invoker = patience
         self._client = open_http(endpoint, limits)
+
+    def _unary_unary(self, **call: Any) -> Any:
+        """Every answer comes through here; one that is no protobuf message has a code like any other fault."""
+        try:
+            return super()._unary_unary(**call)
+        except ValueError as error:
+            raise MalformedObjectError("An answer of the coordinator cannot be read.") from error
 
     def impatient(self) -> None:
         """From now on every request is tried once."""

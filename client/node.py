@@ -76,8 +76,10 @@ def serve(
                 if on_online is not None:
                     on_online(session.node_id)
                 _serve_session(session, app, stop, poll_seconds, on_poll)
-        except FedwardError as error:
-            LOG.warning("offline: %s; next attempt in %.0f s", error.code, pause)
+        except Exception as error:
+            # Whatever the other side made a library stumble over, this site comes back. The text may quote what was read.
+            cause = error.code if isinstance(error, FedwardError) else type(error).__name__
+            LOG.warning("offline: %s; next attempt in %.0f s", cause, pause)
             stop.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

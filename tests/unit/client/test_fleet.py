@@ -4,9 +4,11 @@ import hashlib
 import threading
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.fleet_pb2 import PullMessagesResponse
+from flwr.proto.message_pb2 import Message, ObjectTree
 
 from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError
 from fedward.client.link import Endpoint, Limits, LinkLostError, NodeRefusedError, OversizedMessageError
@@ -136,3 +138,46 @@ def test_nobody_there_is_a_lost_link():
     )
     with pytest.raises(LinkLostError), lost:
         pass
+
+
+@pytest.fixture
+def answering(monkeypatch, tmp_path):
+    """A session with the real client, whose every request is answered by ``answer(request)``."""
+
+    def make(answer):
+        http = httpx.Client(transport=httpx.MockTransport(answer))
+        monkeypatch.setattr("fedward.client.fleet.open_http", lambda *_: http)
+        private = ec.generate_private_key(ec.SECP384R1())
+        return FleetSession(
+            Endpoint("127.0.0.1:1", insecure=True),
+            (private, private.public_key()),
+            threading.Event(),
+            limits=LIMITS,
+            self_register=False,
+            node_file=None,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 20, b"<html>a login page</html>"])
+def test_answers_that_are_none_have_a_code(answering, content):
+    with pytest.raises(MalformedObjectError), answering(lambda request: httpx.Response(200, content=content)):
+        pass
+
+
+def test_a_message_without_objects_has_a_code(answering):
+    empty = PullMessagesResponse(messages_list=[Message()]).SerializeToString()
+    session = answering(lambda request: httpx.Response(200, content=empty if "pull" in request.url.path else b""))
+    with session as active, pytest.raises(MalformedObjectError):
+        active.receive()
+
+
+def test_a_heart_that_gets_nonsense_ends_the_session_and_not_its_thread(answering, monkeypatch):
+    monkeypatch.setattr("fedward.client.fleet.HEARTBEAT_SECONDS", 0.0)
+
+    def answer(request):
+        return httpx.Response(200, content=b"\xff" if "heartbeat" in request.url.path else b"")
+
+    with answering(answer) as active:
+        assert active.lost.wait(30)

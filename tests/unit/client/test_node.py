@@ -12,7 +12,6 @@ from fedward.client import node
 from fedward.client.fleet import Incoming, MalformedObjectError, _unfold
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint, LinkLostError, OversizedMessageError, RunOverError
-from fedward.errors import FedwardError
 from fedward.flower import message_type, pack_request, unpack_reply, unpack_request
 from fedward.legs import Reply, Request
 
@@ -65,7 +64,7 @@ class Session:
             self.stop.set()
             return None
         self.current = self.script.pop(0)
-        if isinstance(self.current, FedwardError):
+        if isinstance(self.current, Exception):
             raise self.current
         return Incoming(RUN, "id", self.current.metadata.message_type, None)
 
@@ -141,9 +140,11 @@ def test_a_bad_message_does_not_end_the_session(serve, monkeypatch, error):
     assert (len(session.sent), session.activations) == (1, 1)
 
 
-def test_a_lost_link_is_opened_again(serve):
-    session = serve(LinkLostError("x"), message())
+@pytest.mark.parametrize("error", [LinkLostError("x"), MalformedObjectError("x"), ZeroDivisionError("Jane Roe")])
+def test_a_lost_link_is_opened_again(serve, caplog, error):
+    session = serve(error, message())
     assert (len(session.sent), session.activations) == (1, 2)
+    assert "Jane Roe" not in caplog.text
 
 
 def test_a_message_unfolds_to_what_was_sent():
