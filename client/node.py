@@ -77,7 +77,7 @@ def serve(
                     on_online(session.node_id)
                 _serve_session(session, app, stop, poll_seconds, on_poll)
         except Exception as error:
-            # Whatever the other side made a library stumble over, this site comes back. The text may quote what was read.
+            # Whatever the other side made a library stumble over, this site comes back; the text may quote records.
             cause = error.code if isinstance(error, FedwardError) else type(error).__name__
             LOG.warning("offline: %s; next attempt in %.0f s", cause, pause)
             stop.wait(pause)
