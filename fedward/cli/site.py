@@ -19,6 +19,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.settings import ClientConfig
+    from fedward.errors import FedwardError
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -216,6 +217,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
     from fedward.client.daemon.approvals import Approval, NotApprovedError
+    from fedward.client.daemon.policy import ExpiredPlanError, OtherCodeError
     from fedward.client.daemon.runs import ApprovedSite
 
     site = ApprovedSite(settings, folders, threading.Event())
@@ -223,9 +225,20 @@ def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
     runs = [one.verified.proposal.run for one in known if isinstance(one, Approval) and one.accepted]
     if not runs:
         raise NotApprovedError("No run is accepted here, so there is nothing to rehearse.")
+    over: FedwardError | None = None
+    ready = False
     for run in runs:
-        train, evaluation = site.rehearse(run)
+        try:
+            train, evaluation = site.rehearse(run)
+        except (ExpiredPlanError, OtherCodeError) as error:
+            # Plans of earlier months and releases stay on record; they do not stop the one that is to come.
+            typer.echo(f"{run}: over ({error.code}).")
+            over = error
+            continue
         typer.echo(f"{run}: ready, {train} patients train, {evaluation} measure; nothing was charged, nothing left.")
+        ready = True
+    if over is not None and not ready:
+        raise over
 
 
 def _open(config: Path) -> tuple[ClientConfig, SiteFolders]:

@@ -41,6 +41,9 @@ def test_the_units_are_hardened_and_supervised(name):
     assert (service["Type"], service["NoNewPrivileges"], service["ProtectSystem"]) == ("notify", "yes", "strict")
     assert service["WatchdogSec"]
     assert service["CapabilityBoundingSet"] == ""
+    # torch and numpy bind threads and memory when they start; a filter without these calls would kill both services.
+    assert service["SystemCallErrorNumber"] == "EPERM"
+    assert "@resources" not in service["SystemCallFilter"]
 
 
 @pytest.mark.parametrize("guide", ["docs/hospital.md", "docs/coordinator.md", "scripts/federation"])
