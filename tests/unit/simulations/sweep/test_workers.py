@@ -8,13 +8,12 @@ import sys
 from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 
 ORPHAN = """
-import os, signal, time
-from fedward.simulations.sweep.workers import end_with_parent
-from multiprocessing import get_context
+import os, signal
+from fedward.simulations.sweep.workers import side_by_side
 if __name__ == "__main__":
-    pool = get_context("spawn").Pool(1, initializer=end_with_parent)
-    print(pool.apply(os.getpid), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    for _, process in side_by_side(1, os.getpid, {"only": ()}):
+        print(process, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
