@@ -69,6 +69,7 @@ class Daemon:
         self._refuse_stop_file()
         lock = FolderLock(folders.root)
         status = Status(folders.status_file)
+        status.state("starting")  # `stop` ends the process that is named here, so no earlier one may stay named
         watcher = threading.Thread(target=self._watch, name="stop", daemon=True)
         watcher.start()
         try:

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_stop_file_ends_a_daemon_that_serves(configure, folders, monkeypatch, 
     with pytest.raises(StopFileError):
         daemon.run()
     assert read_status(folders)["running"] is False
+
+
+def test_a_daemon_names_itself_before_anything_else(configure, folders, monkeypatch, quick):
+    """`fedward client stop` kills the process of the status file if it must: another one may have that number by now."""
+    folders.status_file.write_text(json.dumps({"pid": 1, "state": "online"}), encoding="utf-8")
+    daemon = Daemon(configure(), threading.Event())
+    seen = []
+    monkeypatch.setattr(daemon, "_serve", lambda status: seen.append(read_status(folders)))
+    daemon.run()
+    assert (seen[0]["pid"], seen[0]["state"], seen[0]["running"]) == (os.getpid(), "starting", True)
 
 
 @pytest.mark.parametrize(("by_file", "status"), [(True, 14), (False, 0)])
