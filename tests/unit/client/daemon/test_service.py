@@ -40,7 +40,7 @@ def test_a_stop_file_ends_a_daemon_that_serves(configure, folders, monkeypatch, 
 
 
 def test_a_daemon_names_itself_before_anything_else(configure, folders, monkeypatch, quick):
-    """`fedward client stop` kills the process of the status file if it must: another one may have that number by now."""
+    """`fedward client stop` kills the process of the status file if it must; another may have its number by now."""
     folders.status_file.write_text(json.dumps({"pid": 1, "state": "online"}), encoding="utf-8")
     daemon = Daemon(configure(), threading.Event())
     seen = []
