@@ -6,9 +6,13 @@ coordinator's signing key and the adapter to start from. It runs without torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Iterator
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.config import Section, load_toml, parse
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, FedwardError
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.server.archive import Archive
@@ -29,8 +33,9 @@ from fedward.server.summary import RoundSummary
 
 LOG = logging.getLogger(__name__)
 COORDINATOR = "coordinator"
-PROGRESS = "progress.json"
-"""Beside the result: the last finished round, for whoever looks at the run from outside."""
+PROGRESS, RUN_LOG = "progress.json", "run.log"
+"""Beside the result: the last finished round, and what happened, for whoever looks at the run from outside."""
+RUN_LOG_BYTES = 10 * 1024**2
 
 
 class AdapterFileError(ConfigError):
@@ -75,6 +80,15 @@ def run_federation(transport: GridTransport, path: Path) -> None:
         QuorumError, RoundLostError: the run cannot go on.
     """
     job = parse(json.loads(path.read_bytes()), FederationJob, source=path.name)
+    with _logging_to(Path(job.result).with_name(RUN_LOG)):
+        try:
+            _run(transport, job)
+        except FedwardError as error:
+            LOG.error("run %s ended: %s", job.run, error.code)
+            raise
+
+
+def _run(transport: GridTransport, job: FederationJob) -> None:
     plan = load_toml(Path(job.plan), Plan)
     roster = Path(job.roster).read_bytes()
     verified = verify_roster(roster)
@@ -97,6 +111,29 @@ def run_federation(transport: GridTransport, path: Path) -> None:
     )
     transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
     write_vector(coordinator.run(), layout, Path(job.result))
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Keeps fedward's records of this run: who was refused in which leg with which code. Flower keeps its own.
+
+    The file is for the coordinator's user alone. Where processes of one run follow each other, they append.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    handler = RotatingFileHandler(path, maxBytes=RUN_LOG_BYTES, backupCount=1)
+    line = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    line.converter = time.gmtime
+    handler.setFormatter(line)
+    logger = logging.getLogger("fedward")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _progress(path: Path, rounds: int) -> Callable[[RoundSummary, RoundSum], None]:
