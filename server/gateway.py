@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import resource
 import signal
@@ -79,6 +80,7 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Runs until standard input closes or SIGTERM arrives."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     settings = GatewaySettings(**json.loads(sys.stdin.buffer.readline()))
     report = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever Flower prints belongs in the log, not in the report
@@ -138,6 +140,10 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
 
     from fedward.server.direct import DirectRoutes
 
+    # A line for every look at a run, twice a second, would fill the coordinator's disk some day.
+    flower = logging.getLogger("flwr")
+    flower.setLevel(logging.WARNING)
+    flower.handlers.clear()  # its records go where those of the doors go, with the time
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=settings.health or None,
