@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app.message.arraychunk import ArrayChunk
 
 from fedward.legs import Blob, Reply, Request
 from fedward.messages import MalformedMessageError
@@ -17,6 +18,10 @@ INLINE_BYTES = 256 * 1024
 
 _DTYPE, _RAW = "uint8", "fedward.raw"
 """The bytes of an array travel as they are. Flower's usual form, an .npy file, is copied and parsed on both sides."""
+
+CHUNK_BYTES, MOST_CHUNKS = 1024**2, 512
+"""Arrays travel in pieces of this size, larger ones in this many. Flower's pieces of 5 MiB, a dozen on their way and
+each in memory several times, would be most of what a coordinator of a few hospitals needs."""
 
 _INLINE = "blob."
 _REFUSAL = re.compile(r"(FW(-[A-Z]{2,16})?-[0-9]{3})?")
@@ -58,7 +63,7 @@ def _pack(fields: dict[str, bytes | str], blobs: Mapping[str, Blob]) -> RecordDi
     content = RecordDict({"control": ConfigRecord({**fields, **inline})})
     large = ArrayRecord()  # filled by hand: its constructor wants arrays over bytes alone
     for name in sorted(blobs.keys() - small.keys()):
-        large[name] = raw_array(np.ascontiguousarray(blobs[name]).data)
+        large[name] = _cut(raw_array(np.ascontiguousarray(blobs[name]).data))
     if large:
         content["blobs"] = large
     return content
@@ -69,6 +74,24 @@ def raw_array(data: bytearray | memoryview) -> Array:
     array = Array(dtype=_DTYPE, shape=(len(data),), stype=_RAW, data=b"")
     array.data = memoryview(data).toreadonly()
     return array
+
+
+def _cut(array: Array) -> Array:
+    step = max(CHUNK_BYTES, -(-len(array.data) // MOST_CHUNKS))
+    chunks = [ArrayChunk(array.data[start : start + step]) for start in range(0, len(array.data), step)]
+    array.__dict__["_chunks"] = [(chunk.object_id, chunk) for chunk in chunks]  # where Flower keeps its own division
+    return array
+
+
+def let_go(content: RecordDict) -> None:
+    """Frees the arrays of a message that was sent or unpacked; views of them stay valid.
+
+    Flower's records refer to themselves, so without this they would stay until the garbage collector comes by.
+    """
+    for record in content.array_records.values():
+        for array in record.values():
+            array.data = b""
+            array.__dict__.pop("_chunks", None)
 
 
 def _unpack(content: RecordDict) -> dict[str, Blob]:

@@ -142,8 +142,8 @@ class Archive:
         number = ended.round
         self._journal.put(f"sum-{number}", ended.ring_sum.data)
         self._journal.put(f"evidence-{number}", ended.evidence)
-        self._journal.put(f"adapter-{number}", np.ascontiguousarray(adapter, dtype="<f4").tobytes())
-        self._journal.put(f"memory-{number}", np.ascontiguousarray(memory, dtype="<f8").tobytes())
+        self._journal.put(f"adapter-{number}", np.ascontiguousarray(adapter, dtype="<f4").data)
+        self._journal.put(f"memory-{number}", np.ascontiguousarray(memory, dtype="<f8").data)
         stored = Stored(number, tuple(sorted(ended.vectors)))
         self._save(replace(self._state, staged=(Staged(stored, _digest(last_result)),)))
         return self._ended(stored, b"", ended.evidence)

@@ -27,6 +27,7 @@ from flwr.superlink.routers.fleet.node_auth import authenticate_node
 from flwr.superlink.servicer.fleet import fleet_handlers
 from flwr.superlink.servicer.runtime import runtime_handlers
 from google.protobuf.message import Message  # type: ignore[import-untyped]
+from sqlalchemy import event
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -67,6 +68,7 @@ class DirectRoutes:
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._state: SqlLinkState = app.state.linkstate_factory.state()
+        _save_memory(self._state)
         self._turn = threading.Lock()
         self._stored: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._check_version = VersionDependency(component_name="SuperLink", connection_name="Runtime API")
@@ -121,3 +123,15 @@ class DirectRoutes:
         writer sleep for longer than the write takes; so they queue here."""
         with self._turn, self._state.session():
             yield
+
+
+def _save_memory(state: SqlLinkState) -> None:
+    """Flower gives SQLite 64 MB of cache for each connection and maps 256 MB: for a database that is written once,
+    read once and emptied again."""
+
+    def connected(connection: Any, _: Any) -> None:
+        for pragma in ("mmap_size = 0", "cache_size = -2000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    event.listen(state._engine, "connect", connected)
+    state._engine.dispose()

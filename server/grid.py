@@ -20,6 +20,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import HttpGrid
 
+from fedward.flower import let_go
 from fedward.server.unfold import Unfolding
 
 STRAGGLING_OBJECT_SECONDS = 5.0
@@ -43,7 +44,11 @@ class StreamingGrid:
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Sends messages; returns their ids in order."""
-        return list(self._grid.push_messages(messages))
+        pushed = list(messages)
+        ids = list(self._grid.push_messages(pushed))
+        for message in pushed:
+            let_go(message.content)
+        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Yields the replies to ``message_ids`` that are complete; a reply that cannot be unfolded is dropped."""
@@ -65,7 +70,8 @@ class StreamingGrid:
                 continue
             del self._announced[asked]
             yield message
-            del message  # before the next one is pulled
+            if message.has_content():
+                let_go(message.content)
 
     def _pull(self, message_id: str, tree: ObjectTree) -> Message:
         run_id, node = self._grid.run.run_id, self._grid.node

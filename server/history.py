@@ -64,7 +64,7 @@ class Ended:
     @cached_property
     def trees(self) -> dict[str, merkle.Tree]:
         """Merkle tree of each vector; every hospital asks for other chunks of the same ones."""
-        return {site: merkle.Tree(vector.data) for site, vector in self.vectors.items()}
+        return {site: merkle.Tree(self.vectors[site].data) for site in self.vectors}
 
     @property
     def nbytes(self) -> int:

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector
 from fedward.strategies.adaptive import server_step
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained
-from fedward.strategies.tensors import Kind
+from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained, piece_of, size_of
+from fedward.strategies.tensors import Kind, spans_of
+
+PIECE = 64 * 1024
+"""Entries that are moved at a time."""
 
 
 class MeanOfDeltas(Strategy):
@@ -39,10 +42,27 @@ class MeanOfDeltas(Strategy):
         self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
     ) -> tuple[Vector, Memory]:
         """See :meth:`Strategy.advance`; a server optimizer of the plan comes between the mean and the state."""
-        mean, update = self.mean(step, sums, survivors), self.update(self.plan)
-        if update.optimizer != "mean":
-            mean, memory = server_step(update, mean, memory, self.layout)
+        update = self.update(self.plan)
+        if update.optimizer == "mean":
+            return self._moved_by_mean(step, state, sums, survivors), memory
+        mean, memory = server_step(update, self.mean(step, sums, survivors), memory, self.layout)
         return self.moved(step, state, mean), memory
+
+    def _moved_by_mean(self, step: Step, state: Vector, sums: Sums, survivors: Sequence[str]) -> Vector:
+        """What :meth:`mean` and :meth:`moved` come to, piece by piece: whole float64 vectors of a large adapter would
+        be most of the memory of a coordinator."""
+        spans = spans_of(self.layout, self.sent(step.round))
+        if size_of(sums, DELTA) != sum(stop - start for start, stop in spans) or not survivors:
+            raise ValueError("the sum does not fit the adapter layout")
+        if state.shape != (self.layout.size,):
+            raise ValueError("the state does not fit the adapter layout")
+        weight, moved, done = fsum(self.weight(site) for site in survivors), state.copy(), 0
+        for start, stop in spans:
+            for low in range(start, stop, PIECE):
+                part = moved[low : min(low + PIECE, stop)]
+                part[...] = part.astype(np.float64) + piece_of(sums, DELTA, done, done + part.size) / weight
+                done += part.size
+        return moved
 
     def mean(self, step: Step, sums: Sums, survivors: Sequence[str]) -> NDArray[np.float64]:
         """Mean delta over the whole state, float64 ``[layout.size]``; zero where nothing was sent. One division."""

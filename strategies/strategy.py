@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,29 @@ DELTA = "delta"
 
 Sums = Mapping[str, NDArray[np.float64]]
 """Decoded sum of every segment of a round, by name: the strategy's parts, and the statistics that were due."""
+
+
+@runtime_checkable
+class InPieces(Protocol):
+    """Sums that make their float64 values when they are asked for, any part of a segment by itself."""
+
+    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
+        """Entries ``start`` to ``stop`` of segment ``name``."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Entries of segment ``name``."""
+        ...
+
+
+def piece_of(sums: Sums, name: str, start: int, stop: int) -> NDArray[np.float64]:
+    """Entries ``start`` to ``stop`` of segment ``name``, without the others where ``sums`` can."""
+    return sums.piece(name, start, stop) if isinstance(sums, InPieces) else sums[name][start:stop]
+
+
+def size_of(sums: Sums, name: str) -> int:
+    """Entries of segment ``name``."""
+    return sums.size(name) if isinstance(sums, InPieces) else sums[name].size
 
 
 class OptionError(ConfigError):

@@ -60,6 +60,11 @@ def positions_of(layout: AdapterLayout, kinds: Collection[Kind]) -> Positions:
     return np.concatenate([np.empty(0, np.int64), *chosen])
 
 
+def spans_of(layout: AdapterLayout, kinds: Collection[Kind]) -> list[tuple[int, int]]:
+    """Where the tensors of ``part_of(layout, kinds)`` lie in the vector of ``layout``: from, and up to before."""
+    return [_span(layout, tensor) for tensor in layout.tensors if kind_of(tensor.name) in kinds]
+
+
 def nested_layout(layout: AdapterLayout, rank: int) -> AdapterLayout:
     """``layout`` at the smaller ``rank``: the first rows of A, the first columns of B, the leading block of R."""
     return AdapterLayout(tuple(TensorSpec(t.name, _nested_shape(t, rank)) for t in layout.tensors))

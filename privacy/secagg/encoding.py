@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -152,16 +152,40 @@ def encode(layout: VectorLayout, values: Mapping[str, NDArray[Any]], uniform: Un
     return vector
 
 
-def decode(total: RingVector) -> dict[str, NDArray[np.float64]]:
-    """Reads a sum of encoded vectors as values: two's complement times gamma.
+class DecodedSum(Mapping[str, NDArray[np.float64]]):
+    """A sum of encoded vectors as values, by segment: two's complement times gamma.
 
-    The distance from the exact sum over n hospitals is below n gamma (plus the float32 error of
-    :func:`encode`).
+    The distance from the exact sum over n hospitals is below n gamma (plus the float32 error of :func:`encode`). Values
+    are made when they are asked for: in float64 those of a large segment take twice the memory of the sum.
     """
-    return {
-        segment.name: total.segment(segment.name).view(_SIGNED[segment.ring_bits]) * float(segment.step)
-        for segment in total.layout.segments
-    }
+
+    def __init__(self, total: RingVector) -> None:
+        self._total, self._segments = total, {segment.name: segment for segment in total.layout.segments}
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self.piece(name, 0, self.size(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._segments)
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def size(self, name: str) -> int:
+        """Entries of a segment."""
+        return self._segments[name].size
+
+    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
+        """Entries ``start`` to ``stop`` of a segment, float64 ``[stop - start]``."""
+        segment = self._segments[name]
+        words = self._total.segment(name).view(_SIGNED[segment.ring_bits])
+        values: NDArray[np.float64] = words[start:stop] * float(segment.step)
+        return values
+
+
+def decode(total: RingVector) -> DecodedSum:
+    """Reads a sum of encoded vectors as values."""
+    return DecodedSum(total)
 
 
 def _take_grid(segment: Segment, values: NDArray[np.int64], words: NDArray[Any]) -> None:

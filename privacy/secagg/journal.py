@@ -155,7 +155,8 @@ class FileJournal:
         nonce = os.urandom(_NONCE_BYTES)
         encryptor = Cipher(algorithms.AES256(self._key), modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(secagg_hash("journal", path.name))
-        part, view = path.with_name(path.name + ".part"), memoryview(data).cast("B")
+        part = path.with_name(path.name + ".part")
+        view = memoryview(data).cast("B") if len(data) else memoryview(b"")  # an empty view cannot be cast
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(nonce)
