@@ -116,4 +116,4 @@ def unflatten(vector: Vector, layout: AdapterLayout) -> dict[str, Vector]:
 
 def adapter_hash(vector: Vector, layout: AdapterLayout) -> bytes:
     """Hash of an adapter's exact float32 bits under its layout (little-endian)."""
-    return labelled_hash("adapter", layout.hash(), np.ascontiguousarray(vector, dtype="<f4").tobytes())
+    return labelled_hash("adapter", layout.hash(), np.ascontiguousarray(vector, dtype="<f4").data)

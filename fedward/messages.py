@@ -135,15 +135,16 @@ def _framed_label(label: str) -> bytes:
     return len(raw).to_bytes(8, "big") + raw
 
 
-def labelled_hash(label: str, *parts: bytes | str | int) -> bytes:
+def labelled_hash(label: str, *parts: bytes | memoryview | str | int) -> bytes:
     """SHA-256 over a domain label and length-prefixed parts; injective in (label, parts).
 
     Args:
         label: the domain, without the common prefix ``fedward/v1/``.
-        parts: bytes as they are, text as UTF-8, integers as 8 bytes big-endian (unsigned).
+        parts: bytes as they are, also through a view; text as UTF-8, integers as 8 bytes big-endian (unsigned).
     """
-    pieces: list[bytes] = [_framed_label(label)]
+    digest = hashlib.sha256(_framed_label(label))
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part.to_bytes(8, "big") if isinstance(part, int) else part
-        pieces += (len(raw).to_bytes(8, "big"), raw)
-    return hashlib.sha256(b"".join(pieces)).digest()
+        digest.update((raw.nbytes if isinstance(raw, memoryview) else len(raw)).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.digest()

@@ -12,11 +12,21 @@ import time
 from collections.abc import Iterable, Iterator
 
 from flwr.app import Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import HttpGrid
 
@@ -43,12 +53,27 @@ class StreamingGrid:
         return Message(content, dst_node_id, message_type, group_id=group_id)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Sends messages; returns their ids in order."""
-        pushed = list(messages)
-        ids = list(self._grid.push_messages(pushed))
-        for message in pushed:
-            let_go(message.content)
-        return ids
+        """Sends messages; returns their ids in order. Each is forgotten before the next is taken."""
+        return [self._push(message) for message in messages]
+
+    def _push(self, message: Message) -> str:
+        """Announces a message and stores its objects one by one; flwr's own way has copies of all of them waiting."""
+        client, node, run_id = self._grid._runtime_client, self._grid.node, self._grid.run.run_id
+        with no_object_id_recompute():
+            message.metadata.__dict__["_message_id"] = message.object_id
+            answer = client.PushMessages(
+                PushAppMessagesRequest(
+                    messages_list=[message_to_proto(remove_content_from_message(message))],
+                    message_object_trees=[get_object_tree(message)],
+                )
+            )
+            store = make_push_object_fn_protobuf(client.PushObject, node, run_id, answer.session_id)
+            missing = set(answer.objects_to_push)
+            for object_id, part in get_all_nested_objects(message).items():
+                if object_id in missing:
+                    store(object_id, part.deflate())
+        let_go(message.content)
+        return str(answer.message_ids[0])
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Yields the replies to ``message_ids`` that are complete; a reply that cannot be unfolded is dropped."""
