@@ -109,6 +109,7 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
         archive=Archive(journal.beside("rounds"), job.run),
         on_round=_progress(Path(job.result).with_name(PROGRESS), plan.training.rounds),
     )
+    del adapter  # or the start would stay in memory beside what becomes of it
     transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
     write_vector(coordinator.run(), layout, Path(job.result))
 
