@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from weakref import WeakValueDictionary
@@ -69,6 +71,7 @@ class DirectRoutes:
         self._app = app
         self._state: SqlLinkState = app.state.linkstate_factory.state()
         _save_memory(self._state)
+        _save_questions(self._state)
         self._turn = threading.Lock()
         self._stored: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._check_version = VersionDependency(component_name="SuperLink", connection_name="Runtime API")
@@ -135,3 +138,20 @@ def _save_memory(state: SqlLinkState) -> None:
 
     event.listen(state._engine, "connect", connected)
     state._engine.dispose()
+
+
+def _save_questions(state: SqlLinkState) -> None:
+    """Flower looks for expired tasks at every request, and counts the bytes of every object in the run's row.
+
+    Tasks expire after minutes: a look each second is enough. The bytes are counted by the transport already.
+    """
+    look, last = state._cleanup_expired_task_tokens, -math.inf
+
+    def look_now_and_then() -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1.0:
+            last = time.monotonic()
+            look()
+
+    state._cleanup_expired_task_tokens = look_now_and_then
+    state.store_traffic = lambda run_id, *, bytes_sent, bytes_recv: None

@@ -18,6 +18,7 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
     get_all_nested_objects,
     get_object_tree,
     iterate_object_tree,
@@ -53,27 +54,30 @@ class StreamingGrid:
         return Message(content, dst_node_id, message_type, group_id=group_id)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Sends messages; returns their ids in order. Each is forgotten before the next is taken."""
-        return [self._push(message) for message in messages]
+        """Announces messages together and stores their objects one by one; returns the messages' ids in order.
 
-    def _push(self, message: Message) -> str:
-        """Announces a message and stores its objects one by one; flwr's own way has copies of all of them waiting."""
+        flwr's own way has copies of all objects waiting. The messages are empty afterwards.
+        """
+        pushed = list(messages)
+        objects: dict[str, InflatableObject] = {}
         client, node, run_id = self._grid._runtime_client, self._grid.node, self._grid.run.run_id
         with no_object_id_recompute():
-            message.metadata.__dict__["_message_id"] = message.object_id
+            for message in pushed:
+                message.metadata.__dict__["_message_id"] = message.object_id
+                objects |= get_all_nested_objects(message)
             answer = client.PushMessages(
                 PushAppMessagesRequest(
-                    messages_list=[message_to_proto(remove_content_from_message(message))],
-                    message_object_trees=[get_object_tree(message)],
+                    messages_list=[message_to_proto(remove_content_from_message(message)) for message in pushed],
+                    message_object_trees=[get_object_tree(message) for message in pushed],
                 )
             )
             store = make_push_object_fn_protobuf(client.PushObject, node, run_id, answer.session_id)
             missing = set(answer.objects_to_push)
-            for object_id, part in get_all_nested_objects(message).items():
-                if object_id in missing:
-                    store(object_id, part.deflate())
-        let_go(message.content)
-        return str(answer.message_ids[0])
+            for object_id in [key for key in objects if key in missing]:
+                store(object_id, objects.pop(object_id).deflate())
+        for message in pushed:
+            let_go(message.content)
+        return list(answer.message_ids)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Yields the replies to ``message_ids`` that are complete; a reply that cannot be unfolded is dropped."""
