@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,13 @@ from flwr.proto.fleet_pb2 import (
     RegisterNodeFleetRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PullObjectResponse,
+    PushObjectRequest,
+)
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -65,6 +71,7 @@ from fedward.client.link import (
     open_http,
 )
 from fedward.errors import FedwardError, IntegrityError
+from fedward.flower_batch import MAX_CALLS, batches, call_together
 
 HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
@@ -170,14 +177,14 @@ class FleetSession:
             raise OversizedMessageError("A message has more objects than this site accepts.")
         if incoming.message_id not in ids:
             raise MalformedObjectError("A message is not the root of its own objects.")
+        pull = _Pull(self._client, self._node, incoming.run_id, self._limits.message_bytes)
         try:
-            contents = pull_objects(
-                ids,
-                self._puller(incoming.run_id),
-                max_time=self._limits.patience_seconds,
-                initial_backoff=0.05,
-                backoff_cap=2.0,
-            )
+            contents = pull.together(ids) if len(ids) <= MAX_CALLS else {}
+            late = [object_id for object_id in ids if object_id not in contents]
+            if late:
+                contents |= pull_objects(
+                    late, pull.one, max_time=self._limits.patience_seconds, initial_backoff=0.05, backoff_cap=2.0
+                )
         except ObjectPullError as error:
             raise MalformedObjectError("An object of a message was announced but never came.") from error
         self.confirm(incoming)
@@ -203,11 +210,27 @@ class FleetSession:
                     message_object_trees=[get_object_tree(reply)],
                 )
             )
-            push_objects(
-                get_all_nested_objects(reply),
-                self._pusher(run_id, answer.session_id),
-                object_ids_to_push=set(answer.objects_to_push),
+            objects, missing = get_all_nested_objects(reply), set(answer.objects_to_push)
+            if len(objects) <= MAX_CALLS:
+                contents = [(object_id, part.deflate()) for object_id, part in objects.items() if object_id in missing]
+                for batch in batches((content, len(content[1])) for content in contents):
+                    self._push_together(batch, run_id, answer.session_id)
+            else:
+                push_objects(objects, self._pusher(run_id, answer.session_id), object_ids_to_push=missing)
+
+    def _push_together(self, contents: Sequence[tuple[str, bytes]], run_id: int, session: str) -> None:
+        requests = [
+            PushObjectRequest(
+                node=self._node, run_id=run_id, object_id=object_id, object_content=content, session_id=session
             )
+            for object_id, content in contents
+        ]
+        try:
+            answers = call_together(self._client, "/v1/fleet/push-objects", requests)
+        except ValueError as error:
+            raise MalformedObjectError("The coordinator's answer to an upload is malformed.") from error
+        if not all(answer.stored for answer in answers):
+            raise RunOverError("The coordinator no longer accepts this reply.")
 
     def _register(self) -> None:
         try:
@@ -244,28 +267,6 @@ class FleetSession:
             if not known:
                 self.lost.set()
 
-    def _puller(self, run_id: int) -> Callable[[str], bytes]:
-        pulled, lock = 0, threading.Lock()
-
-        def pull(object_id: str) -> bytes:
-            nonlocal pulled
-            request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
-            answer = self._client.PullObject(request)
-            if not answer.object_found:
-                raise MalformedObjectError("An object of a message does not exist.")
-            if not answer.object_available:
-                raise ObjectUnavailableError(object_id)
-            content = bytes(answer.object_content)
-            with lock:
-                pulled += len(content)
-                if pulled > self._limits.message_bytes:
-                    raise OversizedMessageError("A message has more bytes than this site accepts.")
-            if hashlib.sha256(content).hexdigest() != object_id:
-                raise MalformedObjectError("An object of a message contradicts its hash.")
-            return content
-
-        return pull
-
     def _pusher(self, run_id: int, session: str) -> Callable[[str, bytes], None]:
         def push(object_id: str, content: bytes) -> None:
             request = PushObjectRequest(
@@ -275,6 +276,48 @@ class FleetSession:
                 raise RunOverError("The coordinator no longer accepts this reply.")
 
         return push
+
+
+class _Pull:
+    """Pulls objects of one message, and believes no more than their hashes."""
+
+    def __init__(self, client: _Client, node: Node, run_id: int, max_bytes: int) -> None:
+        self._client, self._node, self._run_id, self._left = client, node, run_id, max_bytes
+        self._lock = threading.Lock()
+
+    def together(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Contents of those that are there; raises MalformedObjectError, OversizedMessageError."""
+        try:
+            answers = call_together(self._client, "/v1/fleet/pull-objects", [self._request(one) for one in ids])
+        except ValueError as error:
+            raise MalformedObjectError("The coordinator's answer to a download is malformed.") from error
+        return {
+            object_id: self._checked(object_id, answer)
+            for object_id, answer in zip(ids, answers, strict=True)
+            if answer.object_available or not answer.object_found
+        }
+
+    def one(self, object_id: str) -> bytes:
+        """The content; raises flwr's ObjectUnavailableError where it has been announced only."""
+        answer = self._client.PullObject(self._request(object_id))
+        if answer.object_found and not answer.object_available:
+            raise ObjectUnavailableError(object_id)
+        return self._checked(object_id, answer)
+
+    def _request(self, object_id: str) -> PullObjectRequest:
+        return PullObjectRequest(node=self._node, run_id=self._run_id, object_id=object_id)
+
+    def _checked(self, object_id: str, answer: PullObjectResponse) -> bytes:
+        if not answer.object_found:
+            raise MalformedObjectError("An object of a message does not exist.")
+        content = bytes(answer.object_content)
+        with self._lock:
+            self._left -= len(content)
+            if self._left < 0:
+                raise OversizedMessageError("A message has more bytes than this site accepts.")
+        if hashlib.sha256(content).hexdigest() != object_id:
+            raise MalformedObjectError("An object of a message contradicts its hash.")
+        return content
 
 
 def _unfold(incoming: Incoming, contents: dict[str, bytes], max_bytes: int) -> Message:

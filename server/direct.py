@@ -12,7 +12,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -22,7 +22,7 @@ from flwr.server.superlink.linkstate import SqlLinkState
 from flwr.supercore.constant import TASK_TOKEN_HEADER
 from flwr.supercore.dependencies.task import authenticate_task
 from flwr.supercore.dependencies.version import VersionDependency
-from flwr.supercore.error import http_error_translator
+from flwr.supercore.error import ApiErrorCode, FlowerError, http_error_translator
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES, ProtobufTranslationMiddleware
 from flwr.superlink.routers.fleet.node_auth import authenticate_node
@@ -34,6 +34,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fedward.flower_batch import join, split
+from fedward.messages import MalformedMessageError
 from fedward.server.hold import HOLD_SECONDS, Receive, Scope, Send
 
 Handler = Callable[[Any, SqlLinkState], Message]
@@ -60,6 +62,12 @@ TASK_HANDLERS: dict[str, Callable[[Any, SqlLinkState, Any], Message]] = {
 """For the ServerApp process, which has a task token."""
 
 
+BATCHES = {
+    f"/v1/{api}/{way}-objects": f"/v1/{api}/{way}-object" for api in ("fleet", "runtime") for way in ("pull", "push")
+}
+"""Not Flower's: several of the calls on the right in one request, see :mod:`fedward.flower_batch`."""
+
+
 class DirectRoutes:
     """ASGI filter before flwr's SuperLink application: answers the routes above itself, from the same state.
 
@@ -78,7 +86,7 @@ class DirectRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
-        path = scope.get("path")
+        path = BATCHES.get(scope.get("path", ""), scope.get("path", ""))
         listed = path in FLEET_HANDLERS or path in TASK_HANDLERS
         if scope["type"] != "http" or scope["method"] != "POST" or not listed:
             await self._app(scope, receive, send)
@@ -88,37 +96,43 @@ class DirectRoutes:
 
     async def _respond(self, request: Request) -> Response:
         translation = ProtobufTranslationMiddleware
+        path: str = request.scope["path"]
         translation._check_request_media_type(request)
-        kind = PROTOBUF_REQUEST_TYPES[("POST", request.scope["path"])]
-        asked = request.state.protobuf_request = translation._parse_request(await request.body(), kind)
-        answer = await self._when_stored(asked, lambda: run_in_threadpool(self._answer, request, asked))
-        return Response(answer.SerializeToString(), media_type=PROTOBUF_MEDIA_TYPE)
+        call = BATCHES.get(path, path)
+        body = await request.body()
+        kind = PROTOBUF_REQUEST_TYPES[("POST", call)]
+        asked = [translation._parse_request(body, kind)] if call == path else _calls(body, kind)
+        request.state.protobuf_request = asked[0]
+        answers = await self._when_stored(asked, lambda: run_in_threadpool(self._answer, call, request, asked))
+        content = answers[0].SerializeToString() if call == path else join(answers)
+        return Response(content, media_type=PROTOBUF_MEDIA_TYPE)
 
-    async def _when_stored(self, asked: Message, ask: Callable[[], Awaitable[Message]]) -> Message:
-        """Messages are announced before their objects are stored: who asks for one of those waits a little for it."""
-        if not isinstance(asked, PullObjectRequest | PushObjectRequest):
+    async def _when_stored(self, asked: Sequence[Any], ask: Callable[[], Awaitable[Sequence[Any]]]) -> Sequence[Any]:
+        """Messages are announced before their objects are stored: who asks for those waits a little for them."""
+        if not isinstance(asked[0], PullObjectRequest | PushObjectRequest):
             return await ask()
-        stored = self._stored.setdefault(asked.object_id, asyncio.Event())
-        answer = await ask()
-        if isinstance(asked, PushObjectRequest):
-            stored.set()
-        elif answer.object_found and not answer.object_available:
+        stored = [self._stored.setdefault(one.object_id, asyncio.Event()) for one in asked]
+        answers = await ask()
+        if isinstance(asked[0], PushObjectRequest):
+            for event in stored:
+                event.set()
+        elif late := [event for event, one in zip(stored, answers, strict=True) if _announced_only(one)]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HOLD_SECONDS):
-                    await stored.wait()
-            answer = await ask()
-        return answer
+                    for event in late:
+                        await event.wait()
+            answers = await ask()
+        return answers
 
-    def _answer(self, request: Request, asked: Message) -> Message:
-        path = request.scope["path"]
-        if path in FLEET_HANDLERS:
+    def _answer(self, call: str, request: Request, asked: Sequence[Any]) -> list[Message]:
+        if call in FLEET_HANDLERS:
             authenticate_node(request)
             with self._transaction():
-                return FLEET_HANDLERS[path](asked, self._state)
+                return [FLEET_HANDLERS[call](one, self._state) for one in asked]
         self._check_version(request)
         with self._transaction():
             task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), self._state)
-            return TASK_HANDLERS[path](asked, self._state, task)
+            return [TASK_HANDLERS[call](one, self._state, task) for one in asked]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -126,6 +140,21 @@ class DirectRoutes:
         writer sleep for longer than the write takes; so they queue here."""
         with self._turn, self._state.session():
             yield
+
+
+def _calls(body: bytes, kind: type[Message]) -> list[Any]:
+    """The calls of a batch. They are of one sender and one run, so that checking the first one checks them all."""
+    try:
+        calls = split(body, kind)
+    except MalformedMessageError as error:
+        raise FlowerError(ApiErrorCode.INVALID_PROTOBUF_PAYLOAD, error.message) from error
+    if len({(call.node.node_id, call.run_id) for call in calls}) != 1:
+        raise FlowerError(ApiErrorCode.INVALID_PROTOBUF_PAYLOAD, "A batch of object calls has several senders.")
+    return calls
+
+
+def _announced_only(answer: Any) -> bool:
+    return bool(answer.object_found and not answer.object_available)
 
 
 def _save_memory(state: SqlLinkState) -> None:

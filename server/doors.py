@@ -23,7 +23,8 @@ from fedward.server.hold import App, Event, Receive, Scope, Send
 LOG = logging.getLogger(__name__)
 CONTROL_HEADER = "x-fedward-control"
 FLEET = "/v1/fleet/"
-PUSH_MESSAGES, PUSH_OBJECT = FLEET + "push-messages", FLEET + "push-object"
+PUSH_MESSAGES = FLEET + "push-messages"
+UPLOADS = frozenset((FLEET + "push-object", FLEET + "push-objects"))
 FLEET_ROUTES = frozenset(
     FLEET + name
     for name in (
@@ -35,9 +36,11 @@ FLEET_ROUTES = frozenset(
         "confirm-message-received",
         "push-messages",
         "push-object",
+        "pull-objects",
+        "push-objects",
     )
 )
-"""What a hospital's node calls. Code bundles (``get-fab``) are not among it."""
+"""What a hospital's node calls; the last two are of :mod:`fedward.flower_batch`. None gives out code (``get-fab``)."""
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""
 
@@ -89,7 +92,7 @@ class FleetDoor:
         # Of a request with both headers HTTP reads the chunks, and the declared length would limit nothing.
         if not (length.isascii() and length.isdecimal()) or _has(scope, "transfer-encoding"):
             return 411
-        limit = self._max_object if scope["path"] == PUSH_OBJECT else min(self._max_object, MAX_CALL_BYTES)
+        limit = self._max_object if scope["path"] in UPLOADS else min(self._max_object, MAX_CALL_BYTES)
         return 413 if len(length) > len(str(limit)) or int(length) > limit else None
 
     async def _read(self, receive: Receive, length: int) -> tuple[int | None, bytes]:

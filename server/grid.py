@@ -9,12 +9,12 @@ memory does not grow with the number of hospitals and a slow upload delays nobod
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import (
@@ -24,18 +24,25 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_protobuf_utils import (
-    make_pull_object_fn_protobuf,
-    make_push_object_fn_protobuf,
-)
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import HttpGrid
 
+from fedward.errors import NetworkError
 from fedward.flower import let_go
+from fedward.flower_batch import MAX_CALLS, batches, call_together
 from fedward.server.unfold import Unfolding
 
 STRAGGLING_OBJECT_SECONDS = 5.0
 RETRY_SECONDS = 0.05
+
+
+class MessageNotStoredError(NetworkError):
+    """The SuperLink did not store what a hospital was to be sent."""
+
+    code = "FW-NET-211"
+    default_fix = (
+        "Look into superlink.log in the state folder; the run goes on from its journal when it is started again."
+    )
 
 
 class StreamingGrid:
@@ -60,7 +67,7 @@ class StreamingGrid:
         """
         pushed = list(messages)
         objects: dict[str, InflatableObject] = {}
-        client, node, run_id = self._grid._runtime_client, self._grid.node, self._grid.run.run_id
+        client = self._grid._runtime_client
         with no_object_id_recompute():
             for message in pushed:
                 message.metadata.__dict__["_message_id"] = message.object_id
@@ -71,10 +78,11 @@ class StreamingGrid:
                     message_object_trees=[get_object_tree(message) for message in pushed],
                 )
             )
-            store = make_push_object_fn_protobuf(client.PushObject, node, run_id, answer.session_id)
             missing = set(answer.objects_to_push)
-            for object_id in [key for key in objects if key in missing]:
-                store(object_id, objects.pop(object_id).deflate())
+            contents = ((key, objects.pop(key).deflate()) for key in list(objects) if key in missing)
+            for batch in batches((content, len(content[1])) for content in contents):
+                self._store(batch, answer.session_id)
+                batch.clear()
         for message in pushed:
             let_go(message.content)
         return list(answer.message_ids)
@@ -102,28 +110,59 @@ class StreamingGrid:
             if message.has_content():
                 let_go(message.content)
 
+    def _store(self, contents: Sequence[tuple[str, bytes]], session: str) -> None:
+        requests = [
+            PushObjectRequest(
+                node=self._grid.node,
+                run_id=self._grid.run.run_id,
+                object_id=object_id,
+                object_content=content,
+                session_id=session,
+            )
+            for object_id, content in contents
+        ]
+        answers = call_together(self._grid._runtime_client, "/v1/runtime/push-objects", requests)
+        if not all(answer.stored for answer in answers):
+            raise MessageNotStoredError("The SuperLink did not take a message for a hospital.")
+
     def _pull(self, message_id: str, tree: ObjectTree) -> Message:
         run_id, node = self._grid.run.run_id, self._grid.node
-        pull = make_pull_object_fn_protobuf(self._grid._runtime_client.PullObject, node, run_id)
-        root = pull(tree.object_id)
+        announced = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
+        together = announced if len(announced) <= MAX_CALLS else [tree.object_id]
+        contents = self._fetch(together)
+        if any(content is None for content in contents.values()):
+            raise ObjectUnavailableError(tree.object_id)
         deadline = time.monotonic() + STRAGGLING_OBJECT_SECONDS
 
-        def patiently(object_id: str) -> bytes:
-            while True:
-                try:
-                    return bytes(pull(object_id))
-                except ObjectUnavailableError:
+        def pull(object_id: str) -> bytes:
+            content = contents.pop(object_id, None)
+            while content is None:
+                (content,) = self._fetch([object_id]).values()
+                if content is None:
                     if time.monotonic() > deadline:
-                        raise ObjectPullError(object_id, "a part of a complete reply is not there") from None
+                        raise ObjectPullError(object_id, "a part of a complete reply is not there")
                     time.sleep(RETRY_SECONDS)
+            return content
 
-        announced = {part.object_id for part in iterate_object_tree(tree)}
-        message = Unfolding(patiently, announced).message(root)
+        message = Unfolding(pull, announced).message(pull(tree.object_id))
         self._grid._runtime_client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=message_id)
         )
         message.metadata.__dict__["_message_id"] = message_id
         return message
+
+    def _fetch(self, object_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Contents by id; None where an object has been announced only. Raises ObjectPullError."""
+        run_id, node = self._grid.run.run_id, self._grid.node
+        requests = [PullObjectRequest(node=node, run_id=run_id, object_id=object_id) for object_id in object_ids]
+        answers = call_together(self._grid._runtime_client, "/v1/runtime/pull-objects", requests)
+        for object_id, answer in zip(object_ids, answers, strict=True):
+            if not answer.object_found:
+                raise ObjectPullError(object_id, "an object of a reply does not exist")
+        return {
+            object_id: answer.object_content if answer.object_available else None
+            for object_id, answer in zip(object_ids, answers, strict=True)
+        }
 
 
 def streaming(grid: Grid) -> Grid | StreamingGrid:

@@ -12,6 +12,7 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 
+from fedward.flower_batch import join, split
 from fedward.server import direct
 from fedward.server.direct import DirectRoutes
 
@@ -135,6 +136,53 @@ def test_an_object_that_is_announced_is_waited_for_once(routes, monkeypatch):
     assert PullObjectResponse.FromString(body).object_content == b"x"
     assert asked == ["a", "a"]
     assert not routes._stored
+
+
+@pytest.mark.parametrize("path", sorted(direct.BATCHES))
+def test_a_batch_needs_what_its_calls_need(routes, path, monkeypatch):
+    monkeypatch.setattr(routes, "_check_version", lambda request: None)
+    one = PullObjectRequest(object_id="a") if "pull" in path else PushObjectRequest(object_id="a")
+    assert asyncio.run(post(routes, path, join([one, one])))[0] == 401
+    assert asyncio.run(post(routes, path, join([one])[:-1]))[0] == 400
+    assert asyncio.run(post(routes, path))[0] == 400
+
+
+@pytest.mark.parametrize("change", [{"node": {"node_id": 8}}, {"run_id": 9}])
+def test_a_batch_speaks_for_one_node_in_one_run(routes, change, monkeypatch):
+    monkeypatch.setattr(direct, "authenticate_node", lambda request: pytest.fail("reached"))
+    mine, other = ({"node": {"node_id": 7}, "run_id": 1, "object_id": "a"} | extra for extra in ({}, change))
+    for calls in ((mine, other), (other, mine)):
+        body = join([PullObjectRequest(**call) for call in calls])
+        assert asyncio.run(post(routes, "/v1/fleet/pull-objects", body))[0] == 400
+
+
+def test_a_batch_waits_until_all_its_objects_are_stored(routes, monkeypatch):
+    stored, asked = {"a"}, []
+
+    def pull(request, state):
+        asked.append(request.object_id)
+        return PullObjectResponse(object_found=True, object_available=request.object_id in stored)
+
+    def push(request, state):
+        stored.add(request.object_id)
+        return PushObjectResponse(stored=True)
+
+    monkeypatch.setattr(direct, "authenticate_node", lambda request: None)
+    monkeypatch.setitem(direct.FLEET_HANDLERS, PULL, pull)
+    monkeypatch.setitem(direct.FLEET_HANDLERS, PUSH, push)
+
+    async def both():
+        body = join([PullObjectRequest(object_id=key) for key in "abc"])
+        waiting = asyncio.create_task(post(routes, "/v1/fleet/pull-objects", body))
+        while not asked:
+            await asyncio.sleep(0)
+        await post(routes, "/v1/fleet/push-objects", join([PushObjectRequest(object_id=key) for key in "cb"]))
+        return await waiting
+
+    status, body = asyncio.run(both())
+    assert status == 200
+    assert [answer.object_available for answer in split(body, PullObjectResponse)] == [True] * 3
+    assert asked == list("abcabc")
 
 
 def test_an_object_that_does_not_come_is_said_to_be_missing(routes, monkeypatch):

@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedward.flower_batch import join
 from fedward.legs import Request
 from fedward.server.flower import GridTransport
 from fedward.server.grid import StreamingGrid
@@ -42,11 +44,17 @@ class Flower:
         ]
         return SimpleNamespace(messages_list=headers, message_object_trees=[tree for _, _, tree in found])
 
-    def PullObject(self, request):  # noqa: N802
+    def _unary_unary(self, *, path, rpc_method, request, response_type):
+        assert path == "/v1/runtime/pull-objects"
+        answer = response_type()
+        answer.ParseFromString(join([self.pull(one) for one in request.calls]))
+        return answer
+
+    def pull(self, request):
         self.pulls.append(request.object_id)
         content = self.objects.get(request.object_id)
-        return SimpleNamespace(
-            object_found=content is not None, object_available=content != b"", object_content=content
+        return PullObjectResponse(
+            object_found=content is not None, object_available=bool(content), object_content=content or b""
         )
 
     def ConfirmMessageReceived(self, request):  # noqa: N802
