@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from fedward.messages import MalformedMessageError
 
 MAX_CALLS = 16
-MAX_BYTES = 4 * 1024**2
+MAX_BYTES = 1024**2
 """Objects of a batch that is sent, unless a single one has more."""
 
 _LENGTH_BYTES = 4

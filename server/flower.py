@@ -13,9 +13,10 @@ from typing import Protocol
 
 from flwr.app import Context, RecordDict
 from flwr.app import Message as FlowerMessage
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
 
-from fedward.errors import DeadlineError, FedwardError
+from fedward.errors import DeadlineError, FedwardError, NetworkError
 from fedward.flower import message_type, pack_request, unpack_reply
 from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError
@@ -31,6 +32,17 @@ class UnreachableHospitalsError(DeadlineError):
 
     code = "FW-TIME-002"
     default_fix = "Check with the named sites that their client daemon is running, then start the run again."
+
+
+class HospitalGoneError(NetworkError):
+    """A hospital that was asked is no longer there: its daemon stopped, its link broke, or it was revoked."""
+
+    code = "FW-NET-212"
+    default_fix = "Nothing, if it was revoked; otherwise ask the site to look at `fedward client status` and `doctor`."
+
+
+_GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE))
+"""What the SuperLink answers with in the name of a node that has not answered."""
 
 
 class MessageGrid(Protocol):
@@ -163,7 +175,7 @@ def _batches(requests: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int
 def _reply_of(message: FlowerMessage) -> Reply:
     if message.has_error():
         # The reason text of a remote exception is not ours to read: it may hold anything.
-        return Reply(refusal=FedwardError.code)
+        return Reply(refusal=HospitalGoneError.code if message.error.code in _GONE else FedwardError.code)
     try:
         return unpack_reply(message.content)
     except MalformedMessageError as error:

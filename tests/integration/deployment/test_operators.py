@@ -273,7 +273,7 @@ def test_revoking_a_hospital_closes_the_leg_that_waits_for_it(federation, eventu
             go_on.set()
     assert federation.run("run-3")["exit_status"] == 10
     log = (federation.state / "runs" / "run-3" / "run.log").read_text(encoding="utf-8")
-    assert "leg join: st-clare answered FW-000" in log
+    assert "leg join: st-clare answered FW-NET-212" in log
 
 
 def test_nothing_that_leaves_the_tables_shows_a_patient(federation):

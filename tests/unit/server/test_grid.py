@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
@@ -107,7 +108,11 @@ def test_a_reply_that_cannot_be_unfolded_is_dropped():
     assert grid._announced == {}
 
 
-def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_asked():
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ErrorCode.NODE_UNAVAILABLE, "FW-NET-212"), (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "FW-000")],
+)
+def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_asked(error, code):
     class Grid:
         def create_message(self, content, message_type, dst_node_id, group_id):
             return dst_node_id
@@ -118,9 +123,10 @@ def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_as
         def pull_messages(self, ids):
             metadata = SimpleNamespace(reply_to_message_id="to-5", src_node_id=1)
             stranger = SimpleNamespace(reply_to_message_id="never-asked", src_node_id=5)
-            return [SimpleNamespace(metadata=part, has_error=lambda: True) for part in (stranger, metadata)]
+            failed = {"has_error": lambda: True, "error": SimpleNamespace(code=error)}
+            return [SimpleNamespace(metadata=part, **failed) for part in (stranger, metadata)]
 
     transport = GridTransport(Grid())
     transport._node_of = {"st-anna": 5}
     answers = list(transport.exchange([("st-anna", Request("join", b""))], seconds=60.0))
-    assert [(site, reply.refusal) for site, reply in answers] == [("st-anna", "FW-000")]
+    assert [(site, reply.refusal) for site, reply in answers] == [("st-anna", code)]
