@@ -39,7 +39,7 @@ RETRY_SECONDS = 0.05
 class MessageNotStoredError(NetworkError):
     """The SuperLink did not store what a hospital was to be sent."""
 
-    code = "FW-NET-211"
+    code = "FW-NET-213"
     default_fix = (
         "Look into superlink.log in the state folder; the run goes on from its journal when it is started again."
     )
