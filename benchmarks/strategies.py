@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/strategies"), help="folder that keeps the runs")
     parser.add_argument("--seeds", type=int, default=3, help="draws of the hospitals, splits of the patients")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--most-epsilons", type=int, default=3, help="1: epsilon 8 alone, 2: also without privacy")
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, read figures from FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of the documentation to FILE")
     arguments = parser.parse_args()
@@ -64,7 +65,11 @@ def main() -> None:
             document |= sums()
         if "auroc" in groups:
             document |= strategies_utility.measure(
-                arguments.out, seeds=arguments.seeds, jobs=arguments.jobs, with_eicu="FEDWARD_DATA" in os.environ
+                arguments.out,
+                seeds=arguments.seeds,
+                jobs=arguments.jobs,
+                with_eicu="FEDWARD_DATA" in os.environ,
+                most_epsilons=arguments.most_epsilons,
             )
     Console().print(table("Strategies on encrypted sums", TARGETS, document))
     for path, text in (

@@ -18,6 +18,7 @@ from fedward.strategies.registry import STRATEGIES
 DEFAULT = "ffa"
 EICU_STRATEGIES = ("ffa", "fedsvd", "fedit", "fedsb", "rolora")
 SYNTHETIC_EPSILONS, EICU_EPSILONS = (8.0, None, 1.0), (8.0, None)
+"""None: without privacy. The comparison with the default is made at the first."""
 LEAST_ALLOWANCE = 0.005
 LABEL_SHIFTS = (1.0, -1.0, 0.6, -0.6, 0.8, -0.8)
 """In logits: the sickest hospital has about four times the odds of death of the average one, at the same findings."""
@@ -25,7 +26,7 @@ CONCEPT_SHIFT = 0.6
 """Standard deviation of the factor by which a hospital changes the weight of each finding."""
 
 
-def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool) -> dict[str, Any]:
+def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool, most_epsilons: int = 3) -> dict[str, Any]:
     """Sweeps all scenarios into ``folder``, where finished runs are kept, and compares.
 
     Args:
@@ -33,13 +34,17 @@ def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool) -> dict[str
         seeds: draws of the hospitals or splits of the patients, none of which chose a setting.
         jobs: runs at the same time.
         with_eicu: whether the eICU demo is there.
+        most_epsilons: how many of the budgets to play, the one of the comparison first.
     """
     chosen = tuple(FIRST_SEED + i for i in range(seeds))
     names = tuple(name for name, kind in sorted(STRATEGIES.items()) if kind.declaration.fewest_hospitals <= 6)
-    sweeps = [(shifted(kind), Grid(strategies=names, epsilons=SYNTHETIC_EPSILONS, seeds=chosen)) for kind in KINDS]
+    epsilons: tuple[float | None, ...] = SYNTHETIC_EPSILONS[:most_epsilons]
+    sweeps = [(shifted(kind), Grid(strategies=names, epsilons=epsilons, seeds=chosen)) for kind in KINDS]
     if with_eicu:
         known = tuple(name for name in EICU_STRATEGIES if name in STRATEGIES)
-        sweeps.append((load_scenario("eicu"), Grid(strategies=known, epsilons=EICU_EPSILONS, seeds=chosen)))
+        sweeps.append(
+            (load_scenario("eicu"), Grid(strategies=known, epsilons=EICU_EPSILONS[:most_epsilons], seeds=chosen))
+        )
     rows = {scenario.name: _rows(scenario, grid, folder, jobs) for scenario, grid in sweeps}
     gaps = {name: gap(found, epsilon=8.0) for name, found in rows.items()}
     return {
