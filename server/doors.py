@@ -112,6 +112,22 @@ class FleetDoor:
         return (None, body) if len(body) == length else (400, b"")
 
 
+class UntilShutdown:
+    """ASGI filter: a request that the server gives up when it stops ends without a traceback in the log."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            LOG.info("a request was given up when the server stopped")
+
+
 class LocalDoor:
     """ASGI filter of the loopback port: runtime and health, and control for whoever has the token."""
 

@@ -32,6 +32,7 @@ from fedward.server.doors import (
     FleetDoor,
     LocalDoor,
     PatientConnection,
+    UntilShutdown,
 )
 from fedward.server.hold import App, Bell, HeldPolls
 
@@ -125,7 +126,8 @@ def _doors(app: App, settings: GatewaySettings) -> tuple[App, App]:
     )
     fleet = HeldPolls(app, poll_path=FLEET + "pull-messages", listen=down, push_path=PUSH_MESSAGES, tell=up)
     routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
-    return LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_object)
+    inner, outer = LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_object)
+    return UntilShutdown(inner), UntilShutdown(outer)
 
 
 def _superlink_app(settings: GatewaySettings, port: int) -> App:

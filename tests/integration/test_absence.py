@@ -192,9 +192,15 @@ class ShowsOtherChunks(Coordinator):
     """Answers every challenge with the first chunks."""
 
     def _exchange(self, leg, requests, *, complaints=None):
-        for site, reply in super()._exchange(leg, requests, complaints=complaints):
-            asked = requests[site].leg == "challenge"
-            yield site, Reply(b"\x82\x00\x01") if asked else reply
+        legs = {}
+
+        def noted():
+            for site, request in requests:
+                legs[site] = request.leg
+                yield site, request
+
+        for site, reply in super()._exchange(leg, noted(), complaints=complaints):
+            yield site, Reply(b"\x82\x00\x01") if legs[site] == "challenge" else reply
 
 
 def test_chunks_that_a_hospital_did_not_choose_do_not_convince_it(sampled):

@@ -8,10 +8,11 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.proto.fleet_pb2 import PullMessagesResponse
-from flwr.proto.message_pb2 import Message, ObjectTree
+from flwr.proto.message_pb2 import Message, ObjectTree, PullObjectResponse
 
 from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError
 from fedward.client.link import Endpoint, Limits, LinkLostError, NodeRefusedError, OversizedMessageError
+from fedward.flower_batch import join
 
 LIMITS = Limits(objects=3, message_bytes=100, patience_seconds=0.0)
 
@@ -20,10 +21,17 @@ class SuperLink:
     def __init__(self, objects):
         self.objects, self.active, self.calls = objects, None, []
 
+    def _unary_unary(self, *, path, rpc_method, request, response_type):
+        assert path == "/v1/fleet/pull-objects"
+        answer = response_type()
+        answer.ParseFromString(join([self.PullObject(one) for one in request.calls]))
+        return answer
+
     def PullObject(self, request):  # noqa: N802
         self.calls.append(request.object_id)
         content = self.objects.get(request.object_id)
-        return SimpleNamespace(object_found=content is not None, object_available=True, object_content=content)
+        found = content is not None
+        return PullObjectResponse(object_found=found, object_available=found, object_content=content or b"")
 
     def ActivateNode(self, request):  # noqa: N802
         if self.active is not None:

@@ -9,7 +9,7 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
 
-from fedward.server.doors import FLEET_ROUTES, PUSH_MESSAGES, FleetDoor, LocalDoor, PatientConnection
+from fedward.server.doors import FLEET_ROUTES, PUSH_MESSAGES, FleetDoor, LocalDoor, PatientConnection, UntilShutdown
 from fedward.server.hold import Bell, HeldPolls
 
 
@@ -331,3 +331,19 @@ def test_a_large_poll_is_passed_through_unread():
     app = App(b"")
     headers = {"content-length": "65537"}
     assert asyncio.run(request(held(app, Bell(), Bell(), 60.0), "/poll", headers=headers)) == (200, b"")
+
+
+def test_a_request_given_up_at_shutdown_leaves_no_traceback(caplog):
+    caplog.set_level("INFO")
+
+    async def gives_up(scope, receive, send):
+        raise asyncio.CancelledError
+
+    asyncio.run(UntilShutdown(gives_up)({"type": "http"}, None, None))
+    assert [record.exc_info for record in caplog.records] == [None]
+
+    async def lifespan():
+        with pytest.raises(asyncio.CancelledError):
+            await UntilShutdown(gives_up)({"type": "lifespan"}, None, None)
+
+    asyncio.run(lifespan())
