@@ -1,7 +1,7 @@
 """Flower edge of the coordinator: the requests that rounds are made of go straight to Flower's handlers.
 
-A secure round of five hospitals is some three hundred requests. flwr's web application leads each through ten layers
-of middleware and as many database transactions as it has questions, and that is most of what a round costs. Here the
+A secure round of a few hospitals is hundreds of requests. flwr's web application leads each through its layers of
+middleware and as many database transactions as it has questions, and that is most of what a round costs. Here the
 same handlers answer behind the same checks, in one transaction each; what is not listed goes to the application.
 """
 

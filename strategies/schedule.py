@@ -88,31 +88,17 @@ def advance(
     Raises:
         StateNotFiniteError: one of them would hold a number that is not finite.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # of which the result tells
-        state, memory = _judged_and_moved(plan, state, memory, sums, survivors, layout, number)
+    best, inner = _judged(plan, state, memory, sums) if plan.gate.enabled else (None, memory)
+    kept = gate.unpack(memory, state.size)[0] if plan.gate.enabled and best is None else None
+    if kept is not None:
+        state, memory = kept.state, gate.pack(kept, kept.memory)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):  # of which the result tells
+            state, inner = _moved(plan, state, inner, sums, survivors, layout, number)
+        memory = gate.pack(best, inner) if plan.gate.enabled else inner
     if not (np.isfinite(state).all() and np.isfinite(memory).all()):
         raise StateNotFiniteError("The update of a round leads to numbers that are not finite.")
     return state, memory
-
-
-def _judged_and_moved(
-    plan: Plan,
-    state: Vector,
-    memory: Memory,
-    sums: Sums,
-    survivors: Sequence[str],
-    layout: AdapterLayout,
-    number: int,
-) -> tuple[Vector, Memory]:
-    if not plan.gate.enabled:
-        return _moved(plan, state, memory, sums, survivors, layout, number)
-    best, inner = _judged(plan, state, memory, sums)
-    if best is None:
-        kept, _ = gate.unpack(memory, state.size)
-        if kept is not None:
-            return kept.state, gate.pack(kept, kept.memory)
-    state, inner = _moved(plan, state, inner, sums, survivors, layout, number)
-    return state, gate.pack(best, inner)
 
 
 def takes_back(plan: Plan, state: Vector, memory: Memory, sums: Sums) -> bool:

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fedward.flower import INLINE_BYTES, pack_reply, pack_request, unpack_reply, unpack_request
+from fedward.flower import (
+    CHUNK_BYTES,
+    INLINE_BYTES,
+    MOST_CHUNKS,
+    let_go,
+    pack_reply,
+    pack_request,
+    unpack_reply,
+    unpack_request,
+)
 from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError
 
@@ -62,3 +71,24 @@ def test_an_array_that_hides_a_pickle_is_refused():
     content = RecordDict({**control(), "blobs": ArrayRecord({"v": array})})
     with pytest.raises(MalformedMessageError):
         unpack_reply(content)
+
+
+def test_arrays_are_cut_into_pieces_and_let_go_while_their_views_stay():
+    blob = np.arange(3 * CHUNK_BYTES + 5).astype(np.uint8)
+    content = pack_reply(Reply(b"", {"vector": blob}))
+    array = content.array_records["blobs"]["vector"]
+    assert [len(piece.data) for _, piece in array.slice_array()] == [CHUNK_BYTES] * 3 + [5]
+    assert np.shares_memory(np.frombuffer(array.data, np.uint8), blob), "nothing was copied"
+    view = unpack_reply(content).blobs["vector"]
+    let_go(content)
+    assert len(array.data) == 0
+    assert "_chunks" not in array.__dict__
+    assert np.array_equal(view, blob)
+
+
+def test_a_large_array_has_no_more_pieces_than_may_be_announced(monkeypatch):
+    monkeypatch.setattr("fedward.flower.CHUNK_BYTES", 1000)
+    content = pack_reply(Reply(b"", {"vector": np.zeros(MOST_CHUNKS * 1000 + 1, np.uint8)}))
+    pieces = content.array_records["blobs"]["vector"].slice_array()
+    assert len(pieces) <= MOST_CHUNKS
+    assert sum(len(piece.data) for _, piece in pieces) == MOST_CHUNKS * 1000 + 1

@@ -1,20 +1,18 @@
 """Requests that skip flwr's web application: same checks, same answers, and nobody asks twice for an object."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
-from flwr.common.constant import ISOLATION_MODE_PROCESS, TRANSPORT_TYPE_GRPC_RERE
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushObjectRequest, PushObjectResponse
 from flwr.supercore.constant import TASK_TOKEN_HEADER
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
-from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
-from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
-from flwr.superlink.config_loader import SuperLinkLifespanConfig
-from flwr.superlink.main import create_app
+from sqlalchemy import text
 
 from fedward.flower_batch import join, split
 from fedward.server import direct
 from fedward.server.direct import DirectRoutes
+from fedward.server.gateway import GatewaySettings, _superlink_app
 
 PULL, PUSH = "/v1/fleet/pull-object", "/v1/fleet/push-object"
 PROTOBUF = PROTOBUF_MEDIA_TYPE
@@ -22,36 +20,38 @@ PROTOBUF = PROTOBUF_MEDIA_TYPE
 
 @pytest.fixture(scope="module")
 def superlink(tmp_path_factory):
-    config = SuperLinkLifespanConfig(
-        control_address="",
-        health_server_address=None,
-        host="127.0.0.1",
-        port=0,
-        insecure=True,
-        certificates=None,
-        superexec_auth_secret=b"secret",
-        authn_plugin=NoOpControlAuthnPlugin(),
-        event_log_plugin=None,
-        fleet_event_log_plugin=None,
-        enable_event_log=False,
-        artifact_provider=None,
-        enable_supernode_auth=True,
-        fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
-        fleet_api_address=None,
-        simulation=False,
-        ssl_ca_certfile=None,
-        ssl_certfile=None,
-        ssl_keyfile=None,
-        database=str(tmp_path_factory.mktemp("direct") / "superlink.db"),
-        isolation=ISOLATION_MODE_PROCESS,
-        runtime_dependency_install=False,
-    )
-    return create_app(config, SuperLinkLifespan)
+    """The application that the gateway builds, over a real database."""
+    folder = tmp_path_factory.mktemp("direct")
+    (folder / "secret").write_bytes(bytes(32))
+    database = str(folder / "superlink.db")
+    settings = GatewaySettings(database, "127.0.0.1", 0, token="t", secret_file=str(folder / "secret"))
+    return _superlink_app(settings, 1)
 
 
 @pytest.fixture
-def routes(superlink) -> DirectRoutes:
-    return DirectRoutes(superlink)
+def routes(superlink):
+    return DirectRoutes(superlink._app)
+
+
+@pytest.fixture
+def objects(monkeypatch):
+    """Handlers over a set of stored ids, for whoever asks; ``asked`` is what was pulled."""
+    kept = SimpleNamespace(stored=set(), asked=[])
+
+    def pull(request, state):
+        kept.asked.append(request.object_id)
+        there = request.object_id in kept.stored
+        return PullObjectResponse(object_found=True, object_available=there, object_content=b"x" if there else b"")
+
+    def push(request, state):
+        kept.stored.add(request.object_id)
+        return PushObjectResponse(stored=True)
+
+    monkeypatch.setattr(direct, "authenticate_node", lambda request: None)
+    monkeypatch.setattr(direct, "HOLD_SECONDS", 3600.0)
+    monkeypatch.setitem(direct.FLEET_HANDLERS, PULL, pull)
+    monkeypatch.setitem(direct.FLEET_HANDLERS, PUSH, push)
+    return kept
 
 
 async def post(app, path, body=b"", headers=(), kind=PROTOBUF):
@@ -107,34 +107,19 @@ def test_a_handler_that_fails_gives_no_details(routes, monkeypatch):
     assert b"secret" not in body
 
 
-def test_an_object_that_is_announced_is_waited_for_once(routes, monkeypatch):
-    stored, asked = set(), []
-
-    def pull(request, state):
-        asked.append(request.object_id)
-        there = request.object_id in stored
-        return PullObjectResponse(object_found=True, object_available=there, object_content=b"x" if there else b"")
-
-    def push(request, state):
-        stored.add(request.object_id)
-        return PushObjectResponse(stored=True)
-
-    monkeypatch.setattr(direct, "authenticate_node", lambda request: None)
-    monkeypatch.setitem(direct.FLEET_HANDLERS, PULL, pull)
-    monkeypatch.setitem(direct.FLEET_HANDLERS, PUSH, push)
-
+def test_an_object_that_is_announced_is_waited_for_once(routes, objects):
     async def both():
         waiting = asyncio.create_task(post(routes, PULL, PullObjectRequest(object_id="a").SerializeToString()))
-        while not asked:
+        while not objects.asked:
             await asyncio.sleep(0)
         await post(routes, PUSH, PushObjectRequest(object_id="b").SerializeToString())
         await post(routes, PUSH, PushObjectRequest(object_id="a").SerializeToString())
-        return await waiting
+        return await asyncio.wait_for(waiting, 10)
 
     status, body = asyncio.run(both())
     assert status == 200
     assert PullObjectResponse.FromString(body).object_content == b"x"
-    assert asked == ["a", "a"]
+    assert objects.asked == ["a", "a"]
     assert not routes._stored
 
 
@@ -156,33 +141,21 @@ def test_a_batch_speaks_for_one_node_in_one_run(routes, change, monkeypatch):
         assert asyncio.run(post(routes, "/v1/fleet/pull-objects", body))[0] == 400
 
 
-def test_a_batch_waits_until_all_its_objects_are_stored(routes, monkeypatch):
-    stored, asked = {"a"}, []
-
-    def pull(request, state):
-        asked.append(request.object_id)
-        return PullObjectResponse(object_found=True, object_available=request.object_id in stored)
-
-    def push(request, state):
-        stored.add(request.object_id)
-        return PushObjectResponse(stored=True)
-
-    monkeypatch.setattr(direct, "authenticate_node", lambda request: None)
-    monkeypatch.setitem(direct.FLEET_HANDLERS, PULL, pull)
-    monkeypatch.setitem(direct.FLEET_HANDLERS, PUSH, push)
+def test_a_batch_waits_until_all_its_objects_are_stored(routes, objects):
+    objects.stored.add("a")
 
     async def both():
         body = join([PullObjectRequest(object_id=key) for key in "abc"])
         waiting = asyncio.create_task(post(routes, "/v1/fleet/pull-objects", body))
-        while not asked:
+        while not objects.asked:
             await asyncio.sleep(0)
         await post(routes, "/v1/fleet/push-objects", join([PushObjectRequest(object_id=key) for key in "cb"]))
-        return await waiting
+        return await asyncio.wait_for(waiting, 10)
 
     status, body = asyncio.run(both())
     assert status == 200
     assert [answer.object_available for answer in split(body, PullObjectResponse)] == [True] * 3
-    assert asked == list("abcabc")
+    assert objects.asked == list("abcabc")
 
 
 def test_an_object_that_does_not_come_is_said_to_be_missing(routes, monkeypatch):
@@ -197,3 +170,22 @@ def test_an_object_that_does_not_come_is_said_to_be_missing(routes, monkeypatch)
 def test_other_routes_are_the_applications(routes):
     assert asyncio.run(post(routes, "/v1/fleet/activate-node"))[0] == 401
     assert asyncio.run(post(routes, "/nowhere"))[0] == 404
+
+
+def test_expired_tasks_are_looked_for_once_a_second_and_not_at_every_request(superlink, monkeypatch):
+    state, clock, looks = superlink._state, [100.0], []
+    monkeypatch.setattr(state, "_cleanup_expired_task_tokens", lambda: looks.append(clock[0]))
+    monkeypatch.setattr(state, "store_traffic", None)
+    monkeypatch.setattr(direct.time, "monotonic", lambda: clock[0])
+    direct._save_questions(state)
+    for clock[0] in (100.0, 100.5, 100.9, 101.0, 101.5, 103.0):
+        state._cleanup_expired_task_tokens()
+    assert looks == [100.0, 101.0, 103.0]
+    state.store_traffic(1, bytes_sent=1, bytes_recv=0)
+
+
+def test_the_database_is_given_little_memory(superlink):
+    with superlink._state._engine.connect() as connection:
+        assert connection.execute(text("PRAGMA mmap_size")).scalar() == 0
+        assert connection.execute(text("PRAGMA cache_size")).scalar() == -2000
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal", "Flower's own settings stay"

@@ -12,7 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower_batch import join
 from fedward.legs import Request
-from fedward.server.flower import GridTransport
+from fedward.server.flower import PUSH_BYTES, GridTransport
 from fedward.server.grid import StreamingGrid
 
 
@@ -130,3 +130,31 @@ def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_as
     transport._node_of = {"st-anna": 5}
     answers = list(transport.exchange([("st-anna", Request("join", b""))], seconds=60.0))
     assert [(site, reply.refusal) for site, reply in answers] == [("st-anna", code)]
+
+
+def test_a_large_request_is_on_its_way_before_the_next_one_is_made():
+    order = []
+
+    class Grid:
+        def create_message(self, content, message_type, dst_node_id, group_id):
+            return dst_node_id
+
+        def push_messages(self, messages):
+            order.append(list(messages))
+            return [f"to-{node}" for node in messages]
+
+        def pull_messages(self, ids):
+            return []
+
+    def requests(size):
+        for site in ("a", "b", "c"):
+            order.append(site)
+            yield site, Request("result", bytes(size))
+
+    transport = GridTransport(Grid(), sleep=lambda seconds: None)
+    transport._node_of = {"a": 1, "b": 2, "c": 3}
+    assert list(transport.exchange(requests(PUSH_BYTES), seconds=-1)) == []
+    assert order == ["a", [1], "b", [2], "c", [3]]
+    order.clear()
+    assert list(transport.exchange(requests(PUSH_BYTES // 2), seconds=-1)) == []
+    assert order == ["a", "b", [1, 2], "c", [3]]

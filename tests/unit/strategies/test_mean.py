@@ -1,8 +1,11 @@
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError, UnknownKeyError
+from fedward.strategies import mean
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import (
     RanksDifferError,
@@ -26,6 +29,47 @@ def test_the_update_is_the_mean_of_the_survivors(plan_of, name):
     assert updated.dtype == np.float32
     assert memory.size == 0
     assert np.array_equal(updated, (adapter + deltas.sum(axis=0) / 4).astype(np.float32))
+
+
+class Pieces(Mapping):
+    """Sums that can be asked for in pieces only."""
+
+    def __init__(self, values):
+        self._values, self.asked = values, []
+
+    def __getitem__(self, name):
+        pytest.fail("asked for a whole segment")
+
+    def __iter__(self):
+        return iter(["delta"])
+
+    def __len__(self):
+        return 1
+
+    def size(self, name):
+        return self._values.size
+
+    def piece(self, name, start, stop):
+        self.asked.append((start, stop))
+        return self._values[start:stop]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_large_sum_is_applied_in_pieces_and_what_was_not_sent_stays(plan_of, monkeypatch, number):
+    """RoLoRA sends B and the head, then A and the head: with other tensors between them in the state."""
+    monkeypatch.setattr(mean, "PIECE", 4)
+    layout = AdapterLayout.of([("head.bias", (3,)), ("x.lora_A.weight", (1, 9)), ("x.lora_B.weight", (5, 1))])
+    plan = plan_of("rolora")
+    sent = make_strategy(plan, layout).positions(make_strategy(plan, layout).sent(number))
+    assert 0 < sent.size < layout.size
+    state = np.random.default_rng(2).normal(size=layout.size).astype(np.float32)
+    values = np.random.default_rng(3).normal(size=sent.size)
+    sums, expected = Pieces(values), state.copy()
+    expected[sent] = (state[sent] + values / 4).astype(np.float32)
+    updated, _ = advance(plan, state, NOTHING, sums, SITES, layout, number)
+    assert updated.tobytes() == expected.tobytes()
+    assert max(stop - start for start, stop in sums.asked) == 4
+    assert advance(plan, state, NOTHING, {"delta": values}, SITES, layout, number)[0].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("name", ["ffa", "fedit"])

@@ -36,6 +36,8 @@ def test_grid_points_are_encoded_exactly(kind):
     decoded = decode(vector)
     assert decoded["wide"].dtype == np.float64
     assert all(np.array_equal(decoded[name], values[name]) for name in values)
+    assert np.array_equal(decoded.piece("wide", 1, 4), values["wide"][1:4])
+    assert {name: decoded.size(name) for name in decoded} == {"wide": 5, "narrow": 3}
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

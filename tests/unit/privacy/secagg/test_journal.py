@@ -38,6 +38,23 @@ def test_it_keeps_what_it_was_given(journal):
         journal.get("q-2")
 
 
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 2500])
+def test_a_vector_of_several_pieces_comes_back_whole_and_any_change_is_found(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("fedward.privacy.secagg.journal._PIECE_BYTES", 1000)
+    folder, vector = tmp_path / "journal", os.urandom(size)
+    journal = FileJournal(folder, KEY)
+    journal.put("q", vector)
+    assert journal.get("q") == vector
+    (file,) = folder.glob("vector-*")
+    whole = file.read_bytes()
+    for place in {0, 12, len(whole) // 2, len(whole) - 17, len(whole) - 1}:
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        with pytest.raises(JournalError):
+            journal.get("q")
+
+
 def test_files_are_encrypted_private_and_bound_to_their_place(tmp_path):
     journal = FileJournal(tmp_path / "j", KEY)
     journal.save(b"the secret state")
