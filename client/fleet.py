@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,9 +35,7 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     ObjectTree,
-    PullObjectRequest,
     PullObjectResponse,
-    PushObjectRequest,
 )
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import (
@@ -53,7 +51,6 @@ from flwr.supercore.inflatable.inflatable_utils import (
     ObjectUnavailableError,
     inflate_object_from_contents,
     pull_objects,
-    push_objects,
 )
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -71,7 +68,7 @@ from fedward.client.link import (
     open_http,
 )
 from fedward.errors import FedwardError, IntegrityError
-from fedward.flower_batch import MAX_CALLS, batches, call_together
+from fedward.flower_batch import MAX_CALLS, Objects
 
 HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
@@ -177,7 +174,8 @@ class FleetSession:
             raise OversizedMessageError("A message has more objects than this site accepts.")
         if incoming.message_id not in ids:
             raise MalformedObjectError("A message is not the root of its own objects.")
-        pull = _Pull(self._client, self._node, incoming.run_id, self._limits.message_bytes)
+        objects = Objects(self._client, "fleet", self._node, incoming.run_id)
+        pull = _Pull(objects, self._limits.message_bytes)
         try:
             contents = pull.together(ids) if len(ids) <= MAX_CALLS else {}
             late = [object_id for object_id in ids if object_id not in contents]
@@ -210,26 +208,13 @@ class FleetSession:
                     message_object_trees=[get_object_tree(reply)],
                 )
             )
-            objects, missing = get_all_nested_objects(reply), set(answer.objects_to_push)
-            if len(objects) <= MAX_CALLS:
-                contents = [(object_id, part.deflate()) for object_id, part in objects.items() if object_id in missing]
-                for batch in batches((content, len(content[1])) for content in contents):
-                    self._push_together(batch, run_id, answer.session_id)
-            else:
-                push_objects(objects, self._pusher(run_id, answer.session_id), object_ids_to_push=missing)
-
-    def _push_together(self, contents: Sequence[tuple[str, bytes]], run_id: int, session: str) -> None:
-        requests = [
-            PushObjectRequest(
-                node=self._node, run_id=run_id, object_id=object_id, object_content=content, session_id=session
-            )
-            for object_id, content in contents
-        ]
-        try:
-            answers = call_together(self._client, "/v1/fleet/push-objects", requests)
-        except ValueError as error:
-            raise MalformedObjectError("The coordinator's answer to an upload is malformed.") from error
-        if not all(answer.stored for answer in answers):
+            parts, missing = get_all_nested_objects(reply), set(answer.objects_to_push)
+            contents = ((key, part.deflate()) for key, part in parts.items() if key in missing)
+            try:
+                stored = Objects(self._client, "fleet", self._node, run_id).push(contents, answer.session_id)
+            except ValueError as error:
+                raise MalformedObjectError("The coordinator's answer to an upload is malformed.") from error
+        if not stored:
             raise RunOverError("The coordinator no longer accepts this reply.")
 
     def _register(self) -> None:
@@ -267,45 +252,32 @@ class FleetSession:
             if not known:
                 self.lost.set()
 
-    def _pusher(self, run_id: int, session: str) -> Callable[[str, bytes], None]:
-        def push(object_id: str, content: bytes) -> None:
-            request = PushObjectRequest(
-                node=self._node, run_id=run_id, object_id=object_id, object_content=content, session_id=session
-            )
-            if not self._client.PushObject(request).stored:
-                raise RunOverError("The coordinator no longer accepts this reply.")
-
-        return push
-
 
 class _Pull:
     """Pulls objects of one message, and believes no more than their hashes."""
 
-    def __init__(self, client: _Client, node: Node, run_id: int, max_bytes: int) -> None:
-        self._client, self._node, self._run_id, self._left = client, node, run_id, max_bytes
+    def __init__(self, objects: Objects, max_bytes: int) -> None:
+        self._objects, self._left = objects, max_bytes
         self._lock = threading.Lock()
 
     def together(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Contents of those that are there; raises MalformedObjectError, OversizedMessageError."""
         try:
-            answers = call_together(self._client, "/v1/fleet/pull-objects", [self._request(one) for one in ids])
+            answers = self._objects.pull(ids)
         except ValueError as error:
             raise MalformedObjectError("The coordinator's answer to a download is malformed.") from error
         return {
             object_id: self._checked(object_id, answer)
-            for object_id, answer in zip(ids, answers, strict=True)
+            for object_id, answer in answers.items()
             if answer.object_available or not answer.object_found
         }
 
     def one(self, object_id: str) -> bytes:
         """The content; raises flwr's ObjectUnavailableError where it has been announced only."""
-        answer = self._client.PullObject(self._request(object_id))
-        if answer.object_found and not answer.object_available:
-            raise ObjectUnavailableError(object_id)
-        return self._checked(object_id, answer)
-
-    def _request(self, object_id: str) -> PullObjectRequest:
-        return PullObjectRequest(node=self._node, run_id=self._run_id, object_id=object_id)
+        try:
+            return self.together([object_id])[object_id]
+        except KeyError:
+            raise ObjectUnavailableError(object_id) from None
 
     def _checked(self, object_id: str, answer: PullObjectResponse) -> bytes:
         if not answer.object_found:

@@ -8,9 +8,10 @@ requests or responses, each behind its length in four bytes (big-endian).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
-from flwr.proto.message_pb2 import PullObjectResponse, PushObjectResponse
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushObjectRequest, PushObjectResponse
+from flwr.proto.node_pb2 import Node
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from fedward.messages import MalformedMessageError
@@ -20,7 +21,6 @@ MAX_BYTES = 1024**2
 """Objects of a batch that is sent, unless a single one has more."""
 
 _LENGTH_BYTES = 4
-Item = TypeVar("Item")
 
 
 def join(calls: Iterable[Message]) -> bytes:
@@ -75,36 +75,60 @@ class ObjectClient(Protocol):
     def _unary_unary(self, *, path: str, rpc_method: str, request: Any, response_type: Any) -> Any: ...
 
 
-def call_together(client: ObjectClient, path: str, requests: Sequence[Message]) -> list[Any]:
-    """Sends up to ``MAX_CALLS`` pull or push requests of one sender and run; returns the answers in their order.
+class Objects:
+    """Pulls and pushes the objects of one node's messages in one run, several in a request.
 
     Args:
         client: as named; its interceptors sign the request.
-        path: ``/v1/fleet`` or ``/v1/runtime``, then ``/pull-objects`` or ``/push-objects``.
-        requests: all of one kind.
-
-    Raises:
-        ValueError: the response is not a batch of as many answers.
+        api: ``fleet`` or ``runtime``.
+        node: who asks.
+        run_id: the run.
     """
-    kind = PullObjectResponse if path.endswith("/pull-objects") else PushObjectResponse
-    answer = client._unary_unary(
-        path=path, rpc_method=path, request=Batch(type(requests[0]), requests), response_type=lambda: Batch(kind)
-    )
-    if len(answer.calls) != len(requests):
-        raise ValueError("A batch was answered by another number of answers.")
-    return list(answer.calls)
+
+    def __init__(self, client: ObjectClient, api: Literal["fleet", "runtime"], node: Node, run_id: int) -> None:
+        self._client, self._api, self._node, self._run_id = client, api, node, run_id
+
+    def pull(self, ids: Sequence[str]) -> dict[str, PullObjectResponse]:
+        """Answers for up to ``MAX_CALLS`` objects, by id; raises ValueError where the response is not that."""
+        requests = [PullObjectRequest(node=self._node, run_id=self._run_id, object_id=one) for one in ids]
+        return dict(zip(ids, self._call("pull-objects", requests, PullObjectResponse), strict=True))
+
+    def push(self, contents: Iterable[tuple[str, bytes]], session: str) -> bool:
+        """Stores objects, given by id and content; says whether all were taken. Of ``contents`` no more than a request
+        holds is kept. Raises ValueError where a response is not one.
+        """
+        for batch in _batches(contents):
+            requests = [
+                PushObjectRequest(
+                    node=self._node, run_id=self._run_id, object_id=key, object_content=content, session_id=session
+                )
+                for key, content in batch
+            ]
+            batch.clear()
+            if not all(answer.stored for answer in self._call("push-objects", requests, PushObjectResponse)):
+                return False
+        return True
+
+    def _call(self, name: str, requests: Sequence[Message], kind: type[Message]) -> list[Any]:
+        path = f"/v1/{self._api}/{name}"
+        answer = self._client._unary_unary(
+            path=path, rpc_method=path, request=Batch(type(requests[0]), requests), response_type=lambda: Batch(kind)
+        )
+        if len(answer.calls) != len(requests):
+            raise ValueError("A batch was answered by another number of answers.")
+        return list(answer.calls)
 
 
-def batches(items: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
-    """Groups items, given with their sizes in bytes, so that each group may be one batch."""
-    group: list[Item] = []
+def _batches(contents: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Contents of one request each, which whoever takes them empties."""
+    group: list[tuple[str, bytes]] = []
     total = 0
-    for item, size in items:
-        if group and (len(group) == MAX_CALLS or total + size > MAX_BYTES):
+    for key, content in contents:
+        if group and (len(group) == MAX_CALLS or total + len(content) > MAX_BYTES):
             yield group
             group, total = [], 0
-        group.append(item)
-        total += size
-        del item
+        group.append((key, content))
+        total += len(content)
+        del content
     if group:
         yield group

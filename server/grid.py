@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flwr.app import Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import (
@@ -29,7 +29,7 @@ from flwr.superlink.grid import HttpGrid
 
 from fedward.errors import NetworkError
 from fedward.flower import let_go
-from fedward.flower_batch import MAX_CALLS, batches, call_together
+from fedward.flower_batch import MAX_CALLS, Objects
 from fedward.server.unfold import Unfolding
 
 STRAGGLING_OBJECT_SECONDS = 5.0
@@ -80,9 +80,8 @@ class StreamingGrid:
             )
             missing = set(answer.objects_to_push)
             contents = ((key, objects.pop(key).deflate()) for key in list(objects) if key in missing)
-            for batch in batches((content, len(content[1])) for content in contents):
-                self._store(batch, answer.session_id)
-                batch.clear()
+            if not self._objects().push(contents, answer.session_id):
+                raise MessageNotStoredError("The SuperLink did not take a message for a hospital.")
         for message in pushed:
             let_go(message.content)
         return list(answer.message_ids)
@@ -110,20 +109,8 @@ class StreamingGrid:
             if message.has_content():
                 let_go(message.content)
 
-    def _store(self, contents: Sequence[tuple[str, bytes]], session: str) -> None:
-        requests = [
-            PushObjectRequest(
-                node=self._grid.node,
-                run_id=self._grid.run.run_id,
-                object_id=object_id,
-                object_content=content,
-                session_id=session,
-            )
-            for object_id, content in contents
-        ]
-        answers = call_together(self._grid._runtime_client, "/v1/runtime/push-objects", requests)
-        if not all(answer.stored for answer in answers):
-            raise MessageNotStoredError("The SuperLink did not take a message for a hospital.")
+    def _objects(self) -> Objects:
+        return Objects(self._grid._runtime_client, "runtime", self._grid.node, self._grid.run.run_id)
 
     def _pull(self, message_id: str, tree: ObjectTree) -> Message:
         run_id, node = self._grid.run.run_id, self._grid.node
@@ -153,16 +140,11 @@ class StreamingGrid:
 
     def _fetch(self, object_ids: Sequence[str]) -> dict[str, bytes | None]:
         """Contents by id; None where an object has been announced only. Raises ObjectPullError."""
-        run_id, node = self._grid.run.run_id, self._grid.node
-        requests = [PullObjectRequest(node=node, run_id=run_id, object_id=object_id) for object_id in object_ids]
-        answers = call_together(self._grid._runtime_client, "/v1/runtime/pull-objects", requests)
-        for object_id, answer in zip(object_ids, answers, strict=True):
+        answers = self._objects().pull(object_ids)
+        for object_id, answer in answers.items():
             if not answer.object_found:
                 raise ObjectPullError(object_id, "an object of a reply does not exist")
-        return {
-            object_id: answer.object_content if answer.object_available else None
-            for object_id, answer in zip(object_ids, answers, strict=True)
-        }
+        return {key: answer.object_content if answer.object_available else None for key, answer in answers.items()}
 
 
 def streaming(grid: Grid) -> Grid | StreamingGrid:

@@ -1,10 +1,11 @@
 """Several object calls in one request: nothing but calls of one kind, and as many answers as questions."""
 
 import pytest
-from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushObjectRequest, PushObjectResponse
+from flwr.proto.node_pb2 import Node
 from google.protobuf.message import DecodeError
 
-from fedward.flower_batch import MAX_BYTES, MAX_CALLS, Batch, batches, call_together, join, split
+from fedward.flower_batch import MAX_BYTES, MAX_CALLS, Batch, Objects, join, split
 from fedward.messages import MalformedMessageError
 
 
@@ -52,24 +53,55 @@ class Client:
         return answer
 
 
-def test_answers_come_in_the_order_of_the_questions():
+def objects(client):
+    return Objects(client, "fleet", Node(node_id=3), 7)
+
+
+def test_answers_are_found_by_the_ids_that_were_asked_for():
     client = Client([PullObjectResponse(object_content=bytes([i])) for i in range(3)])
-    answers = call_together(client, "/v1/fleet/pull-objects", pulls(3))
-    assert client.asked == pulls(3)
-    assert [answer.object_content for answer in answers] == [b"\x00", b"\x01", b"\x02"]
+    answers = objects(client).pull(["c", "a", "b"])
+    assert [(one.object_id, one.run_id, one.node.node_id) for one in client.asked] == [(key, 7, 3) for key in "cab"]
+    assert {key: answer.object_content for key, answer in answers.items()} == {"c": b"\0", "a": b"\1", "b": b"\2"}
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_another_number_of_answers_is_refused(count):
     with pytest.raises(ValueError, match="another number"):
-        call_together(Client([PullObjectResponse()] * count), "/v1/fleet/pull-objects", pulls(2))
+        objects(Client([PullObjectResponse()] * count)).pull(["a", "b"])
 
 
-def test_groups_keep_the_order_and_both_limits():
-    items = [(i, MAX_BYTES // 4) for i in range(10)] + [(10, 5 * MAX_BYTES)] + [(11 + i, 1) for i in range(40)]
-    groups = list(batches(items))
-    assert [item for group in groups for item in group] == list(range(51))
-    sizes = dict(items)
-    for group in groups:
-        assert len(group) <= MAX_CALLS
-        assert len(group) == 1 or sum(sizes[item] for item in group) <= MAX_BYTES
+class Store:
+    def __init__(self, refused=()):
+        self.requests, self.made, self.refused = [], [], refused
+
+    def contents(self, sizes):
+        for key, size in enumerate(sizes):
+            self.made.append(key)
+            yield str(key), bytes(size)
+
+    def _unary_unary(self, *, path, rpc_method, request, response_type):
+        asked = split(request.SerializeToString(), PushObjectRequest)
+        assert len(self.made) - sum(map(len, self.requests)) <= len(asked) + 1, "made long before they are sent"
+        self.requests.append([(one.object_id, len(one.object_content), one.session_id) for one in asked])
+        answer = response_type()
+        stored = [PushObjectResponse(stored=one.object_id not in self.refused) for one in asked]
+        answer.ParseFromString(join(stored))
+        return answer
+
+
+def test_pushes_keep_the_order_and_both_limits():
+    sizes = [MAX_BYTES // 4] * 10 + [5 * MAX_BYTES] + [1] * 40
+    store = Store()
+    assert objects(store).push(store.contents(sizes), "session")
+    assert [one for request in store.requests for one in request] == [
+        (str(key), size, "session") for key, size in enumerate(sizes)
+    ]
+    for request in store.requests:
+        assert len(request) <= MAX_CALLS
+        assert len(request) == 1 or sum(size for _, size, _ in request) <= MAX_BYTES
+
+
+def test_a_push_that_is_refused_stops():
+    store = Store(refused="3")
+    assert not objects(store).push(store.contents([MAX_BYTES] * 9), "session")
+    assert [request[0][0] for request in store.requests] == ["0", "1", "2", "3"]
