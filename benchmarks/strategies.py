@@ -39,6 +39,7 @@ def sums() -> dict[str, Any]:
         "equiv_float_max_gamma": max(row["worst_gamma"] for row in played.values()),
         "equivalence": played,
         "noise_ba": strategies_noise.noise_in_product(),
+        "noise_ba_unit_rows": strategies_noise.noise_in_product(unit_rows=True),
         "bytes_up": strategies_noise.bytes_up(),
         "ffa16_over_fedit32": strategies_noise.ffa16_over_fedit32(),
     }

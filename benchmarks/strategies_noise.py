@@ -12,31 +12,41 @@ from benchmarks.strategies_equivalence import plan_of
 from fedward.strategies.registry import STRATEGIES, make_strategy
 from fedward.strategies.schedule import final_round, step_of
 
-WIDTH, RANK, DEVIATION, DRAWS = 384, 8, 0.01, 20
+WIDTH, RANK, NOISE_RANK, DEVIATION, DRAWS = 384, 8, 16, 0.01, 20
 """Of MiniLM's layers; rank of the shipped scenarios; a small noise, so that squares of it hardly matter."""
 
 
-def noise_in_product(seed: int = 3) -> dict[str, float]:
-    """Frobenius norm of the error in B A, whose own norm is 1, when every entry that is sent gets the same noise.
+def noise_in_product(*, unit_rows: bool = False, seed: int = 3) -> dict[str, float]:
+    """Frobenius norm of the error in B A when every entry that is sent gets the same noise.
 
-    FedIT and FFA-LoRA hold the product over the random A that LoRA starts with, FedSVD over orthonormal rows, Fed-SB in
-    a core between orthonormal factors; where noise is linear, the product itself does not matter.
+    FedIT and FFA-LoRA hold the product over a random A, FedSVD over orthonormal rows, Fed-SB in a core between
+    orthonormal factors; where noise is linear, the product itself does not matter. The size of A decides how FFA-LoRA
+    compares with FedSVD, and that of B how FedIT does.
+
+    Args:
+        unit_rows: rows of A and columns of B have norm 1, so that A is as large as FedSVD's. Otherwise A is as LoRA
+            starts it, with rows of norm 0.58, and the product B A has norm 1.
+        seed: of the factors and the noise.
     """
     random = np.random.default_rng(seed)
     limit = 1 / np.sqrt(WIDTH)  # LoRA's start: uniform with variance 1 / (3 n)
-    a = random.uniform(-limit, limit, size=(RANK, WIDTH))
-    b = random.normal(size=(WIDTH, RANK))
-    b /= np.linalg.norm(b @ a)
-    left, right = (np.linalg.qr(random.normal(size=(WIDTH, RANK)))[0] for _ in range(2))
+    a = random.uniform(-limit, limit, size=(NOISE_RANK, WIDTH))
+    b = random.normal(size=(WIDTH, NOISE_RANK))
+    if unit_rows:
+        a /= np.linalg.norm(a, axis=1, keepdims=True)
+        b /= np.linalg.norm(b, axis=0, keepdims=True)
+    else:
+        b /= np.linalg.norm(b @ a)
+    left, right = (np.linalg.qr(random.normal(size=(WIDTH, NOISE_RANK)))[0] for _ in range(2))
 
     def noise(*shape: int) -> NDArray[np.float64]:
         return random.normal(scale=DEVIATION, size=shape)
 
     errors: dict[str, Callable[[], NDArray[np.float64]]] = {
-        "fedit": lambda: (b + noise(WIDTH, RANK)) @ (a + noise(RANK, WIDTH)) - b @ a,
-        "ffa": lambda: noise(WIDTH, RANK) @ a,
-        "fedsvd": lambda: noise(WIDTH, RANK) @ right.T,
-        "fedsb": lambda: left @ noise(RANK, RANK) @ right.T,
+        "fedit": lambda: (b + noise(WIDTH, NOISE_RANK)) @ (a + noise(NOISE_RANK, WIDTH)) - b @ a,
+        "ffa": lambda: noise(WIDTH, NOISE_RANK) @ a,
+        "fedsvd": lambda: noise(WIDTH, NOISE_RANK) @ right.T,
+        "fedsb": lambda: left @ noise(NOISE_RANK, NOISE_RANK) @ right.T,
     }
     return {name: float(np.mean([np.linalg.norm(draw()) for _ in range(DRAWS)])) for name, draw in errors.items()}
 

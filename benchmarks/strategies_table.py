@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.strategies_noise import DEVIATION, NOISE_RANK, WIDTH
 from fedward.simulations import wording
 from fedward.strategies.registry import STRATEGIES
 
@@ -19,11 +20,13 @@ def markdown(document: Mapping[str, Any]) -> str:
     parts = [HEADER, "## On encrypted sums", *_sums(document)] if "bytes_up" in document else [HEADER]
     for scenario, rows in document.get("auroc", {}).items():
         parts += [f"## AUROC: {scenario}", _aurocs(rows)]
+    if "default_gaps" in document:
+        parts += ["## The default at epsilon 8", _gaps(document["default_gaps"])]
     return "\n".join(parts) + "\n"
 
 
 def _sums(document: Mapping[str, Any]) -> Sequence[str]:
-    noise, played = document["noise_ba"], document["equivalence"]
+    noise, unit, played = document["noise_ba"], document["noise_ba_unit_rows"], document["equivalence"]
     rows = [
         [
             f"`{name}`",
@@ -34,6 +37,7 @@ def _sums(document: Mapping[str, Any]) -> Sequence[str]:
             f"{played[name]['worst_gamma']:.2f}",
             "yes" if kind.declaration.exact else "no",
             f"{noise[name]:.2f}" if name in noise else "",
+            f"{unit[name]:.2f}" if name in unit else "",
         ]
         for name, kind in sorted(STRATEGIES.items())
         if name in played
@@ -41,10 +45,21 @@ def _sums(document: Mapping[str, Any]) -> Sequence[str]:
     about = (
         "Bytes are those of the masked adapter segments of one hospital and training round in the default scenario. "
         "*Same bits*: the strategy on the secure sum and on the plain ring sum. *Error*: of the decoded sum against "
-        "float64, in units of n times the grid. *Noise*: norm of the error in BA, whose own norm is 1, at equal "
-        "noise on every entry that is sent (384 x 384, rank 8, deviation 0.01).\n"
+        "float64, in units of n times the grid. *Noise*: norm of the error in BA at equal noise on every entry that "
+        f"is sent ({WIDTH} x {WIDTH}, rank {NOISE_RANK}, deviation {DEVIATION}), with A as LoRA starts it and BA of "
+        "norm 1, and with rows of A and columns of B of norm 1.\n"
     )
-    head = ["strategy", "sends", "hospitals", "bytes", "same bits", "error", "BA exact", "noise"]
+    head = [
+        "strategy",
+        "sends",
+        "hospitals",
+        "bytes",
+        "same bits",
+        "error",
+        "BA exact",
+        "noise, A of LoRA",
+        "noise, unit rows",
+    ]
     return [about, _table(head, rows)]
 
 
@@ -62,6 +77,15 @@ def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
         for name in names
     ]
     return _table(head, body)
+
+
+def _gaps(gaps: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which strategy is best, and whether the default may be called as good; both on the same seeds."""
+    rows = [
+        [name, f"`{gap['best']}`", f"{-gap['behind']:.3f}", f"{-gap['behind'] - gap['beyond_allowance']:.3f}"]
+        for name, gap in gaps.items()
+    ]
+    return _table(["scenario", "best", "default behind it", "allowed: max(0.005, 2 standard errors)"], rows)
 
 
 def _cell(row: Mapping[str, Any]) -> str:

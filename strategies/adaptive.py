@@ -23,6 +23,10 @@ from fedward.strategies.optimizers import Memory, OptimizerMemoryError, rates_by
 
 SecondMoment = Callable[[UpdatePlan, NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
+RATES = {"fedadagrad": (0.3, 0.03), "fedadam": (0.1, 0.01), "fedyogi": (0.1, 0.01)}
+"""Rates of head and LoRA unless the plan says otherwise: those that local training has by default, and three times as
+much under Adagrad, whose steps get shorter."""
+
 
 def server_step(
     update: UpdatePlan, mean: NDArray[np.float64], memory: Memory, layout: AdapterLayout
@@ -49,7 +53,8 @@ def server_step(
     if update.optimizer == "fedavgm":
         velocity = _recall(memory, np.zeros(mean.size)) * update.momentum + mean
         return velocity * update.learning_rate, velocity
-    rates = rates_by_tensor(layout, head=update.learning_rate_head, lora=update.learning_rate_lora)
+    head, lora = RATES[update.optimizer]
+    rates = rates_by_tensor(layout, head=update.learning_rate_head or head, lora=update.learning_rate_lora or lora)
     first, second = np.split(_recall(memory, _no_moments(update, mean.size)), 2)
     first = first * update.momentum + mean * (1.0 - update.momentum)
     second = SECOND_MOMENTS[update.optimizer](update, second, mean * mean)

@@ -105,6 +105,21 @@ def test_head_and_lora_move_at_their_own_rates(rule):
     np.testing.assert_allclose(step[:2], 10 * step[2:].mean(), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "rule, head, lora", [("fedadagrad", 0.3, 0.03), ("fedadam", 0.1, 0.01), ("fedyogi", 0.1, 0.01)]
+)
+def test_a_rule_has_rates_of_its_own_unless_the_plan_says_otherwise(rule, head, lora):
+    mean = np.full(LORA.size, 0.3)
+    said, _ = server_step(
+        UpdatePlan(optimizer=rule, learning_rate_head=head, learning_rate_lora=lora), mean, NOTHING, LORA
+    )
+    silent, _ = server_step(UpdatePlan(optimizer=rule), mean, NOTHING, LORA)
+    only_head, _ = server_step(UpdatePlan(optimizer=rule, learning_rate_head=2 * head), mean, NOTHING, LORA)
+    assert silent.tobytes() == said.tobytes()
+    np.testing.assert_array_equal(only_head[:2], 2 * said[:2])
+    np.testing.assert_array_equal(only_head[2:], said[2:])
+
+
 @given(st.sampled_from(sorted(SECOND_MOMENTS)), st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))
 def test_no_delta_makes_a_second_moment_negative_or_a_step_longer_than_its_bound(rule, moves):
     """With |m| <= max |d| no adaptive step exceeds eta |d|_max / tau, whatever came before."""
