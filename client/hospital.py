@@ -44,8 +44,8 @@ from fedward.privacy.segments import (
     sums_gradients,
 )
 from fedward.privacy.stream import SecureStream
-from fedward.strategies.registry import check_sites, make_strategy
-from fedward.strategies.schedule import GRADIENT, cohort, step_of, trains
+from fedward.strategies.registry import check_ranks, check_sites, make_strategy
+from fedward.strategies.schedule import GRADIENT, cohort, follows_up, step_of, trains
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_layout, nested_positions
 
@@ -97,6 +97,13 @@ class OtherGroupError(PolicyError):
 
     code = "FW-POLICY-020"
     default_fix = "The coordinator runs another plan or version; do not approve the run again before that is clear."
+
+
+class OtherSurvivorsError(PolicyError):
+    """The second sum of a training round was asked for over other hospitals than the first, or with some of them."""
+
+    code = "FW-POLICY-021"
+    default_fix = "Nothing to do: hospitals refuse it, because two sums would show one hospital's own training."
 
 
 class OtherRankError(PolicyError):
@@ -175,6 +182,7 @@ class Hospital:
         self._train, self._evaluation = train, evaluation
         self._colluders, self._ledger = roster.roster.colluders, ledger
         self._sites = frozenset(roster.roster.keys)
+        check_ranks(plan, self._sites)
         check_sites(plan, hospitals=len(self._sites), min_cohort=roster.roster.policy.min_cohort)
         self._streams = streams or Streams()
         self._between_steps = between_steps
@@ -189,7 +197,7 @@ class Hospital:
         self._kept: Trained | None = None
         journal = MemoryJournal() if adapters is None else adapters
         snapshots = Snapshots(journal, self._layout)
-        self._side = OwnSide(plan, self._strategy, model, self._places.size, journal)
+        self._side = OwnSide(name, plan, self._strategy, model, self._places.size, journal)
         self._start = start_for_plan(plan, model.config)
         self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start, on_checked=self._note)
         if sums_gradients(plan) and plan.privacy.parameters != self._layout.size:
@@ -198,6 +206,7 @@ class Hospital:
         self._trainer = make_trainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
         self._run, self._trained = "", 0
+        self._summed: tuple[int, frozenset[str]] = (0, frozenset())
         self._handlers: dict[str, Callable[[Request], Reply]] = {
             "join": lambda request: Reply(secagg.key_bundle(request.payload)),
             "bundles": lambda request: Reply(secagg.accept_bundles(request.payload)),
@@ -252,8 +261,12 @@ class Hospital:
 
     def _check_cohort(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
-        if not set(manifest.first_cohort) <= cohort(self._plan, manifest.round, self._sites):
+        asked = frozenset(manifest.first_cohort)
+        if not asked <= cohort(self._plan, manifest.round, self._sites):
             raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
+        everyone = self._summed == (manifest.round - 1, asked) and manifest.threshold == manifest.n0
+        if follows_up(self._plan, step_of(self._plan, manifest.round)) and not everyone:
+            raise OtherSurvivorsError("The manifest would let the round's next sum be over other hospitals.")
 
     def _check_start(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
@@ -323,6 +336,7 @@ class Hospital:
         return predict(self._model, self._side.scored(self._own(self.adapter)), records)
 
     def _note(self, result: Result) -> None:
+        self._summed = result.round, frozenset(result.survivors)
         self._side.follow(result.run, result.round, result.survivors, self.name)
 
     def _own(self, state: Vector) -> Vector:

@@ -28,6 +28,7 @@ class OwnSide:
     """What one hospital keeps under one plan.
 
     Args:
+        name: of the hospital, as on the roster.
         plan: the approved plan.
         strategy: of the plan.
         model: the model it trains; holds the personal tensors.
@@ -38,8 +39,11 @@ class OwnSide:
         KeepsakesLostError: what is stored cannot be read.
     """
 
-    def __init__(self, plan: Plan, strategy: Strategy, model: AdapterModel, size: int, journal: Journal) -> None:
+    def __init__(
+        self, name: str, plan: Plan, strategy: Strategy, model: AdapterModel, size: int, journal: Journal
+    ) -> None:
         declared = strategy.declaration
+        self._name = name
         self._plan, self._strategy, self._model, self._size = plan, strategy, model, size
         self._keepsakes = Keepsakes(journal) if declared.variates or declared.personalises else None
         parameters = adapter_parameters(model)
@@ -103,7 +107,7 @@ class OwnSide:
         always, if_summed, change = {}, {}, None
         if strategy.declaration.variates:
             variate = kept.get(VARIATE, self._size)
-            delta = run(state, steps, shift=strategy.shift(memory, variate))
+            delta = run(state, steps, shift=strategy.shift(memory, variate, self._name))
             change = clip_delta(trainer.mean_gradient - variate, plan)
             if_summed[VARIATE] = variate + change
         else:

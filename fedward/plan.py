@@ -181,15 +181,15 @@ class UpdatePlan(PlanSection):
     The rules are those of Reddi et al. 2021, with the averaged delta as pseudo-gradient. ``momentum`` is beta 1,
     ``second_moment`` beta 2 and ``adaptivity`` tau, which bounds how much a small coordinate is enlarged.
     ``learning_rate`` is that of ``fedavgm``, which keeps the scale that deltas have from local training; the adaptive
-    rules divide it away, so that head and LoRA need rates of their own again: ``None`` is the rule's own rate
-    (:data:`fedward.strategies.adaptive.RATES`).
+    rules divide it away, so that head and LoRA need rates of their own again. ``None`` is the rule's own
+    value, in :mod:`fedward.strategies.adaptive`: Adagrad has no momentum, and longer steps.
     """
 
     optimizer: Literal["mean", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "mean"
     learning_rate: Positive = 0.3
     learning_rate_head: Positive | None = None
     learning_rate_lora: Positive | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.99
     adaptivity: Annotated[float, Field(ge=1e-8)] = 1e-3
 

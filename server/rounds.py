@@ -26,12 +26,14 @@ from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.schedule import advance, cohort, final_round, first_step, step_of, takes_back
+from fedward.strategies.schedule import advance, cohort, final_round, first_step, follows_up, step_of, takes_back
 
 LOG = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 4
 """Attempts at one round; a dispute of two needs up to three."""
+MAX_LOST = 3
+"""Training rounds in a row that may be lost to hospitals that are away, where a training round has several sums."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Coordinator:
         self._transport, self._on_round, self._clock = transport, on_round, clock
         self._archive, self._memory = archive, NOTHING
         self._history, self._finished = self._take_up()
-        self._round = self._finished
+        self._round, self._lost, self._from = self._finished, 0, 0
 
     def run(self) -> Vector:
         """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
@@ -99,20 +101,42 @@ class Coordinator:
                 self.play(number)
             except RoundLostError as error:
                 self._give_up(error)
+            except QuorumError:
+                if not self._may_be_lost(number):
+                    raise
+                self._lose(number)
             self._renew_keys()
         self.hand_out()
         return self.adapter
 
     def _next(self) -> int:
         """The round to play: the live one, or the one after the last; a lost one takes its training round with it."""
-        secagg = self._secagg
+        secagg, following = self._secagg, max(self._from, self._finished + 1)
         if secagg.run != self.run_name:
-            return self._finished + 1
+            return following
         if secagg.live is not None:
             return secagg.live.manifest.round
         if secagg.round <= self._finished:
-            return self._finished + 1
-        return first_step(self.plan, step_of(self.plan, secagg.round).round + 1).number
+            return following
+        return max(following, first_step(self.plan, step_of(self.plan, secagg.round).round + 1).number)
+
+    def _may_be_lost(self, number: int) -> bool:
+        """Whether to go on without a sum that lacks hospitals, rather than to wait for them.
+
+        Few absent hospitals are enough for that where a sum is over a group, and a single one where it must be over
+        the hospitals of the sum before. Its training was paid for all the same, so not many may be lost in a row.
+        """
+        everyone = frozenset(self._secagg.roster_names)
+        partial = follows_up(self.plan, step_of(self.plan, number)) or cohort(self.plan, number, everyone) != everyone
+        return partial and self._lost < MAX_LOST
+
+    def _lose(self, number: int) -> None:
+        """Gives up the training round of ``number``."""
+        lost = step_of(self.plan, number).round
+        LOG.warning("round %d lacks hospitals: training round %d is given up", number, lost)
+        self._secagg.give_up()
+        self._lost += 1
+        self._from = first_step(self.plan, lost + 1).number
 
     def _renew_keys(self) -> None:
         """Begins a key epoch where there is none, or where the live one ends before the next round could.
@@ -177,6 +201,8 @@ class Coordinator:
             ended = self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._finished = number
+        if step_of(self.plan, number).closes:
+            self._lost = 0
         self._history.add(ended, self._secagg.members)
         summary = summarise(number, values, len(done.survivors), dropped=dropped)
         self.summaries.append(summary)
@@ -246,10 +272,7 @@ class Coordinator:
         return vectors if archive is None else archive.uploads(self._round, survivors)
 
     def _terms(self, number: int) -> RoundTerms:
-        blamed = {blame.site for blame in self._secagg.blames}
-        asked = cohort(self.plan, number, self._secagg.roster_names)
-        sites = [site for site in self._secagg.members if site in asked and site not in blamed]
-        threshold = minimum_threshold(len(sites), self._colluders)
+        sites, threshold = self._cohort(number)
         return RoundTerms(
             round=number,
             adapter_hash=adapter_hash(self.adapter, self.layout),
@@ -266,6 +289,16 @@ class Coordinator:
             cohort=sites,
             threshold=threshold,
         )
+
+    def _cohort(self, number: int) -> tuple[list[str], int]:
+        """Hospitals to ask, and how many of them have to stay: all, where the sum follows up the one before."""
+        if follows_up(self.plan, step_of(self.plan, number)):
+            before = list(self._secagg.survivors)
+            return before, len(before)
+        blamed = {blame.site for blame in self._secagg.blames}
+        asked = cohort(self.plan, number, self._secagg.roster_names)
+        sites = [site for site in self._secagg.members if site in asked and site not in blamed]
+        return sites, minimum_threshold(len(sites), self._colluders)
 
     def _deadline(self) -> int:
         return int(self._clock()) + 4 * self.plan.secure_sum.leg_seconds

@@ -36,7 +36,7 @@ from fedward.privacy.secagg import (
 )
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
-from fedward.strategies.registry import check_sites, find_strategy
+from fedward.strategies.registry import check_ranks, check_sites, find_strategy
 
 COORDINATOR = "coordinator"
 
@@ -69,6 +69,7 @@ def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
     """Makes fresh identities and a roster of ``names``, approved by all."""
     coordinator = Identity.from_seed(COORDINATOR, os.urandom(32))
     members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
+    check_ranks(plan, members)
     colluders, policy = rules(plan, len(members))
     roster = Roster(
         federation=plan.name,

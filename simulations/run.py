@@ -96,8 +96,11 @@ def apply_options(scenario: Scenario, options: Options) -> Scenario:
     change: dict[str, object] = {}
     if options.seed is not None:
         change["seed"] = options.seed
-    if options.strategy is not None:
-        change["strategy"] = options.strategy
+    if options.strategy not in (None, scenario.strategy):
+        change |= {
+            "strategy": options.strategy,
+            "strategy_options": {},
+        }  # options are of the strategy they stand beside
     if options.rounds is not None:
         change["training"] = scenario.training.model_copy(update={"rounds": options.rounds})
     privacy = scenario.privacy

@@ -26,6 +26,8 @@ SecondMoment = Callable[[UpdatePlan, NDArray[np.float64], NDArray[np.float64]], 
 RATES = {"fedadagrad": (0.3, 0.03), "fedadam": (0.1, 0.01), "fedyogi": (0.1, 0.01)}
 """Rates of head and LoRA unless the plan says otherwise: those that local training has by default, and three times as
 much under Adagrad, whose steps get shorter."""
+MOMENTUM = {"fedavgm": 0.9, "fedadagrad": 0.0, "fedadam": 0.9, "fedyogi": 0.9}
+"""beta 1 unless the plan says otherwise, as Flower has them: Adagrad without momentum."""
 
 
 def server_step(
@@ -50,13 +52,14 @@ def server_step(
         raise ValueError("the mean does not fit the adapter layout")
     if update.optimizer == "mean":
         return mean, _recall(memory, np.empty(0))
+    beta = MOMENTUM[update.optimizer] if update.momentum is None else update.momentum
     if update.optimizer == "fedavgm":
-        velocity = _recall(memory, np.zeros(mean.size)) * update.momentum + mean
+        velocity = _recall(memory, np.zeros(mean.size)) * beta + mean
         return velocity * update.learning_rate, velocity
     head, lora = RATES[update.optimizer]
     rates = rates_by_tensor(layout, head=update.learning_rate_head or head, lora=update.learning_rate_lora or lora)
     first, second = np.split(_recall(memory, _no_moments(update, mean.size)), 2)
-    first = first * update.momentum + mean * (1.0 - update.momentum)
+    first = first * beta + mean * (1.0 - beta)
     second = SECOND_MOMENTS[update.optimizer](update, second, mean * mean)
     return rates * first / (np.sqrt(second) + update.adaptivity), np.concatenate([first, second])
 

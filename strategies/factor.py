@@ -172,9 +172,14 @@ def _outside(row: Matrix, basis: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _another(basis: Matrix, width: int) -> Matrix:
-    """A unit vector orthogonal to ``basis [k, width]``, k < width, made from the unit vector farthest from it."""
-    best = max(range(width), key=lambda i: (_length(_outside(_unit(width, i), basis)[0]), -i))
-    rest, _ = _outside(_unit(width, best), basis)
+    """A unit vector orthogonal to the orthonormal ``basis [k, width]``, k < width: from the unit vector farthest off.
+
+    The i-th one has ``1 - sum of basis[:, i]^2`` outside the basis, at least 1 - k / width for the best i.
+    """
+    along = np.zeros(width)
+    for direction in basis:
+        along = along + direction * direction
+    rest, _ = _outside(_unit(width, int(np.argmin(along))), basis)
     return np.asarray(rest / _length(rest))
 
 

@@ -6,9 +6,10 @@ mean (Halko, Martinsson and Tropp 2011, algorithm 4.1). In phase 2 it sends ``D^
 that span, and the mean is ``Q (D^T Q)^T`` if the sketch is as wide as its rank. The new factors are its singular value
 decomposition.
 
-Phase 2 sends another function of what phase 1 was made of: no record is touched again, and nothing more is charged. Q
-belongs to the survivors of phase 1. Who is lost between the phases counts in neither; who only joins in phase 2 counts
-with the part of D that lies in the span.
+Phase 2 sends another function of what phase 1 was made of: no record is touched again, and nothing more is charged. It
+is over exactly the hospitals of phase 1, or is not opened: over one hospital less, both sums would show ``Q^T D`` of
+that hospital, which is most of D, and Q would not span the other mean. Hospitals see to that themselves. If one is lost
+between the sums, so is the training round; until both sums are there, nothing has moved.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class FedASK(Strategy):
         source="Wen et al. 2025, arXiv 2507.09990",
         state=("A", "B", "head"),
         trains=("A", "B", "head"),
-        sends="the head and (B A) Omega, then (B A)^T Q",
+        sends="(B A) Omega, then (B A)^T Q and the head",
         exact=True,
         noise_in_product="linear",
         sums=2,
@@ -81,10 +82,10 @@ class FedASK(Strategy):
         return frozenset({"A", "B"} if self.differ(frozenset({"A"}), before, now) else ())
 
     def sends(self, step: Step) -> tuple[Part, ...]:
-        """Phase 1: the head and a sketch ``[m, w]`` per layer; phase 2: ``[n, w]`` per layer."""
+        """Phase 1: a sketch ``[m, w]`` per layer; phase 2: the head, and ``[n, w]`` per layer."""
         if step.phase == 1:
-            return self.delta_part(HEAD), Part(SKETCH, self._sketches("lora_B", rows=0))
-        return (Part(COSKETCH, self._sketches("lora_A", rows=1)),)
+            return (Part(SKETCH, self._sketches("lora_B", rows=0)),)
+        return self.delta_part(HEAD), Part(COSKETCH, self._sketches("lora_A", rows=1))
 
     def messages(self, step: Step, trained: Trained, memory: Memory, site: str) -> dict[str, Vector]:
         """See :meth:`Strategy.messages`."""
@@ -99,14 +100,14 @@ class FedASK(Strategy):
             else:
                 parts.append(change_across(before, after, bases[stem]))
         sketch = np.concatenate([part.ravel() for part in parts]).astype(np.float32)
-        if step.phase == 2:
-            return {COSKETCH: sketch}
-        return {DELTA: trained.delta[self.positions(HEAD)], SKETCH: sketch}
+        if step.phase == 1:
+            return {SKETCH: sketch}
+        return {DELTA: trained.delta[self.positions(HEAD)], COSKETCH: sketch}
 
     def advance(
         self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
     ) -> tuple[Vector, Memory]:
-        """Phase 1 moves the head and leaves Q in the memory; phase 2 makes the new factors and empties it."""
+        """Phase 1 leaves Q in the memory; phase 2 moves the head, makes the new factors and empties the memory."""
         whole, count = state.astype(np.float64), float(len(survivors))
         if step.phase == 1:
             parts = self._split(sums[SKETCH] / count, self._sketches("lora_B", rows=0))
@@ -114,9 +115,9 @@ class FedASK(Strategy):
                 sketch_basis(self._factors(whole, stem), parts[stem], self._omega(step.round, stem))
                 for stem in stems(self.layout)
             ]
-            places = self.positions(HEAD)
-            whole[places] = whole[places] + sums[DELTA] / count
-            return whole.astype(np.float32), np.concatenate([basis.ravel() for basis in bases])
+            return state, np.concatenate([basis.ravel() for basis in bases])
+        places = self.positions(HEAD)
+        whole[places] = whole[places] + sums[DELTA] / count
         bases_by_stem = self._bases(memory)
         parts = self._split(sums[COSKETCH] / count, self._sketches("lora_A", rows=1))
         for stem in stems(self.layout):

@@ -26,7 +26,7 @@ class FedSVDOptions(Section):
 
 
 class FedSVD(MeanOfDeltas):
-    """FFA-LoRA whose A is kept orthonormal and turned towards the directions in which B A is large.
+    """FFA-LoRA whose A is orthonormal from the first refactorisation on, and turned to where B A is large.
 
     The state after a refactorisation is the same function: B A does not change, only its factors do. Everybody
     computes it from the sum, so nothing but B and the head is ever sent, in either direction. What a hospital's Adam
@@ -41,6 +41,7 @@ class FedSVD(MeanOfDeltas):
         sends="B and the head",
         exact=True,
         noise_in_product="linear",
+        mixed_ranks=True,
     )
 
     @classmethod

@@ -61,7 +61,9 @@ def judge(
         tolerance: how far below the best AUROC a candidate may fall.
 
     Returns:
-        ``best`` itself if the candidate passed without being better, or if the histogram defines no AUROC.
+        ``best`` itself if the candidate passed without being better, or if the histogram defines no AUROC. The best
+        candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it
+        would fail itself, and every sum that is trained from it.
     """
     score = exact_auroc(histogram)
     mine = Best(0.0 if score is None else float(score), candidate.copy(), memory.copy())
@@ -69,6 +71,8 @@ def judge(
         return mine
     if score is None:
         return best
+    if mine.state.tobytes() == best.state.tobytes():
+        return mine
     if mine.auroc < best.auroc - tolerance:
         return None
     return mine if mine.auroc > best.auroc else best

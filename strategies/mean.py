@@ -97,7 +97,10 @@ class FedIT(MeanOfDeltas):
 
 
 class FFALoRA(MeanOfDeltas):
-    """A stays at its common random start and only B is trained: the mean is exact and noise enters linearly."""
+    """A stays at its common random start and only B is trained: the mean is exact and noise enters linearly.
+
+    A hospital of rank s trains the first s columns of B over the first s rows of the same A, so that ranks may differ.
+    """
 
     declaration = Declaration(
         name="ffa",
@@ -107,6 +110,7 @@ class FFALoRA(MeanOfDeltas):
         sends="B and the head",
         exact=True,
         noise_in_product="linear",
+        mixed_ranks=True,
         server_optimizers=True,
         placements=("local", "secure-grad"),
     )

@@ -51,7 +51,11 @@ class FedAvgM(_Optimized):
 
     rule = "fedavgm"
     declaration = replace(
-        FFALoRA.declaration, name=rule, source="Hsu et al. 2019, arXiv 1909.06335", placements=("local",)
+        FFALoRA.declaration,
+        name=rule,
+        source="Hsu et al. 2019, arXiv 1909.06335",
+        exact=False,  # the product moves by a step of the optimizer, not to the mean of products
+        placements=("local",),
     )
 
 
@@ -59,7 +63,12 @@ class FedAdagrad(_Optimized):
     """Adagrad on the averaged delta."""
 
     rule = "fedadagrad"
-    declaration = replace(FedAvgM.declaration, name=rule, source="Reddi et al. 2021, arXiv 2003.00295")
+    declaration = replace(
+        FedAvgM.declaration,
+        name=rule,
+        source="Reddi et al. 2021, arXiv 2003.00295",
+        noise_in_product="normalised",
+    )
 
 
 class FedAdam(_Optimized):

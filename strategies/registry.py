@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
@@ -44,8 +45,15 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
-ALSO_CALLED = {"fedavg": "ffa", "dpscaffold": "scaffold", "medianofmeans": "group-median", "lora": "fedit"}
-"""Published names, without case and hyphens, that are not spelt like those here."""
+ALSO_CALLED = {
+    "fedavg": "ffa",
+    "dpscaffold": "scaffold",
+    "medianofmeans": "group-median",
+    "": "fedit",
+    "fed": "fedit",
+    "pfed": "feddpa",
+}
+"""Published names, without case, hyphens and the ending LoRA, that are not spelt like those here."""
 
 
 class UnknownStrategyError(ConfigError):
@@ -59,6 +67,13 @@ class PlacementError(ConfigError):
 
     code = "FW-STRATEGY-003"
     default_fix = "Use privacy.placement = 'local', or the strategy 'ffa' or 'fedit'."
+
+
+class UnknownRankError(ConfigError):
+    """A lower rank is given to a hospital that is not on the roster."""
+
+    code = "FW-STRATEGY-019"
+    default_fix = "Spell the names under adapter.ranks as the roster does."
 
 
 class RanksDifferError(ConfigError):
@@ -85,7 +100,7 @@ class ProximalError(ConfigError):
     """FedProx was asked for in rounds of a single step, which it cannot change."""
 
     code = "FW-STRATEGY-016"
-    default_fix = "Set training.proximal = 0, or use privacy.placement = 'local'."
+    default_fix = "Set training.proximal = 0 and another strategy than 'fedprox', or take several local steps."
 
 
 class TooFewForStrategyError(ConfigError):
@@ -150,6 +165,13 @@ def check_strategy(plan: Plan) -> type[Strategy]:
     return kind
 
 
+def check_ranks(plan: Plan, sites: Collection[str]) -> None:
+    """Refuses a plan that gives a rank to a hospital that is not one of the roster's ``sites``; UnknownRankError."""
+    unknown = sorted(set(plan.adapter.ranks) - set(sites))
+    if unknown:
+        raise UnknownRankError(f"adapter.ranks names {', '.join(unknown)}, which the roster does not.")
+
+
 def check_sites(plan: Plan, *, hospitals: int, min_cohort: int) -> None:
     """Refuses a roster of too few ``hospitals`` for the strategy, or whose sums would be below ``min_cohort``.
 
@@ -178,6 +200,8 @@ def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
         raise GateError(f"The holdout gate cannot take back a round of the strategy {plan.strategy!r}.")
     if plan.training.proximal and shared:
         raise ProximalError("Under secure-grad a hospital takes no step of its own that could be held back.")
+    if kind.proximal(plan) and plan.training.local_steps == 1:
+        raise ProximalError("The first local step starts at the round's adapter, so a single one is not held back.")
 
 
 def make_strategy(plan: Plan, layout: AdapterLayout) -> Strategy:

@@ -43,7 +43,8 @@ class Scaffold(FFALoRA):
     """FFA-LoRA whose local steps are corrected by control variates.
 
     The memory holds who has been in a sum so far, and the sum of their variates. c is the mean over those hospitals:
-    one that has never been in a sum has no variate, and one that dropped out keeps its last.
+    one that dropped out keeps its last variate. One that has never been in a sum has none and trains uncorrected: with
+    c for a correction it would drag the mean along. (In the paper it has a variate of zero, which counts in c.)
     """
 
     declaration = Declaration(
@@ -68,11 +69,12 @@ class Scaffold(FFALoRA):
             raise ValueError("SCAFFOLD needs the variate that training led to")
         return super().messages(step, trained, memory, site) | {VARIATE: trained.variate}
 
-    def shift(self, memory: Memory, own: Vector) -> Vector:
-        """c - c_i, float32 ``[P]``: what a hospital with the variate ``own`` adds to each local gradient."""
+    def shift(self, memory: Memory, own: Vector, site: str) -> Vector:
+        """c - c_i, float32 ``[P]``: what ``site`` with the variate ``own`` adds to each local gradient."""
         seen, total = self._recall(memory)
-        mean = total / max(1, len(seen))
-        return (mean - own).astype(np.float32)
+        if _label(site) not in seen:
+            return np.zeros_like(own)
+        return (total / len(seen) - own).astype(np.float32)
 
     def advance(
         self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]

@@ -52,6 +52,15 @@ def trains(plan: Plan, step: Step) -> bool:
     return not step.scores_only and (step.opens or find_strategy(plan.strategy).declaration.trains_in_every_phase)
 
 
+def follows_up(plan: Plan, step: Step) -> bool:
+    """Whether ``step`` sums another function of what hospitals trained for the sum before.
+
+    Such a sum must be over exactly the hospitals of the one before. Over one hospital less, the two would show what
+    that hospital alone has trained.
+    """
+    return not (step.scores_only or trains(plan, step))
+
+
 def cohort(plan: Plan, number: int, sites: Collection[str]) -> frozenset[str]:
     """Hospitals of the roster ``sites`` that protocol round ``number`` may ask."""
     return find_strategy(plan.strategy).cohort(plan, step_of(plan, number), sites)

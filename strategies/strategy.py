@@ -11,9 +11,10 @@ no numpy ``sum`` or ``dot``, whose order of addition depends on the machine.
 
 A **training round** is one or more **protocol rounds** (secure sums), its phases; :class:`Step` says which of them a
 protocol round is. What a hospital trains in phase 1 it keeps as :class:`Trained`, and later phases send other functions
-of it: only phase 1 touches records and costs privacy.
+of it, over exactly the same hospitals: only phase 1 touches records and costs privacy. (Where every phase trains, each
+is a first one, for a group of hospitals of its own.)
 
-``docs/strategies.md`` shows how to add one.
+``docs/adding-a-strategy.md`` shows how to add one.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Declaration:
     trains: tuple[Kind, ...]
     sends: str
     exact: bool
-    noise_in_product: Literal["linear", "quadratic"]
+    noise_in_product: Literal["linear", "quadratic", "normalised"]
     personal: tuple[Kind, ...] = ()
     fewest_hospitals: int = 3
     sums: int = 1
@@ -301,8 +302,8 @@ class Strategy(ABC):
         """
         return frozenset()
 
-    def shift(self, memory: Memory, own: Vector) -> Vector | None:
-        """What a hospital with variate ``own`` adds to each local gradient behind the noise, float32 ``[P]``."""
+    def shift(self, memory: Memory, own: Vector, site: str) -> Vector | None:
+        """What ``site`` with variate ``own`` adds to each local gradient behind the noise, float32 ``[P]``."""
         return None
 
     def weight(self, site: str) -> float:

@@ -32,7 +32,9 @@ def sweep(
     ] = "default",
     strategies: Annotated[
         str | None,
-        typer.Option("--strategies", help="Names with commas, such as ffa,fedsvd; all is all that hospitals allow."),
+        typer.Option(
+            "--strategies", help="Names with commas, such as ffa,fedsvd; all is all that the scenario allows."
+        ),
     ] = None,
     ranks: Annotated[str | None, typer.Option("--ranks", help="LoRA ranks with commas, such as 4,8.")] = None,
     epsilons: Annotated[
@@ -152,13 +154,22 @@ def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: s
 
 
 def _all_of(base: Scenario) -> list[str]:
-    """Every strategy that the scenario's hospitals are enough for, as far as their number is known without data."""
+    """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
     from fedward.simulations.scenario import MIN_HOSPITALS
     from fedward.simulations.sites import known_hospitals
+    from fedward.simulations.sweep.grid import Cell, CellRefusedError
     from fedward.strategies.registry import STRATEGIES
 
-    hospitals = known_hospitals(base.data) or MIN_HOSPITALS
-    return sorted(name for name, kind in STRATEGIES.items() if kind.declaration.fewest_hospitals <= hospitals)
+    hospitals, own = known_hospitals(base.data) or MIN_HOSPITALS, base.privacy.epsilon if base.privacy.private else None
+    names = []
+    for name in sorted(name for name, kind in STRATEGIES.items() if kind.declaration.fewest_hospitals <= hospitals):
+        try:
+            Cell(name, None, own, base.seed).planned(base, federated_only=True)
+        except CellRefusedError as error:
+            typer.echo(f"Left out  {error.message}", err=True)
+        else:
+            names.append(name)
+    return names
 
 
 def _items(text: str | None) -> list[str]:

@@ -15,12 +15,12 @@ from fedward.privacy.secagg.attempt import Attempt
 from fedward.privacy.secagg.attempt_state import Leg, RoundRecord, ServerState
 from fedward.privacy.secagg.blame import Blame, Dispute, leave_out
 from fedward.privacy.secagg.epoch_setup import EpochSetup
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.identity import Identity, open_sealed
 from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.kdf import context
 from fedward.privacy.secagg.layout import VectorLayout
-from fedward.privacy.secagg.messages import Manifest, Result
-from fedward.privacy.secagg.refusals import LegOrderRefused, RoundLostError
+from fedward.privacy.secagg.messages import Manifest, Result, WitnessedResult
+from fedward.privacy.secagg.refusals import LegOrderRefused, ResultRefused, RoundLostError
 from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold, minimum_threshold, verify_roster
 from fedward.privacy.secagg.transcript import genesis, result_hash
 
@@ -122,6 +122,15 @@ class SecAggServer:
     def last_result(self) -> bytes:
         """The last result of the run with its confirmations, empty before the first; sent again to whom missed it."""
         return self._state.result
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Hospitals in the sum of the last result of the run, sorted; empty before the first."""
+        if not self._state.result:
+            return ()
+        sealed = WitnessedResult.from_bytes(self._state.result).result
+        body = open_sealed("result", sealed, self._identity.public, ResultRefused)
+        return tuple(sorted(Result.from_bytes(body).survivors))
 
     @property
     def blames(self) -> tuple[Blame, ...]:

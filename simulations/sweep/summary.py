@@ -55,9 +55,13 @@ class Row(Section):
     @property
     def label(self) -> str:
         """Strategy and, if it was swept, rank; and whether every hospital was scored with a model of its own."""
-        personal = self.strategy in STRATEGIES and STRATEGIES[self.strategy].declaration.personalises
         rank = "" if self.rank is None else f", rank {self.rank}"
-        return f"{self.strategy}{rank}{', personal' if personal else ''}"
+        return f"{self.strategy}{rank}{', personal' if self.personal else ''}"
+
+    @property
+    def personal(self) -> bool:
+        """Whether every hospital was scored with a model of its own."""
+        return self.strategy in STRATEGIES and STRATEGIES[self.strategy].declaration.personalises
 
 
 class SweepDocument(Section):
@@ -87,9 +91,11 @@ def summarise(scenario: str, outcomes: Sequence[Outcome]) -> SweepDocument:
 def best_of(rows: Sequence[Row], epsilon: float | None) -> Row | None:
     """The row with the highest mean AUROC at ``epsilon`` of those with the most seeds; the first of equals.
 
-    A setting of which a lucky seed is all that has finished is not the measure of the others.
+    A setting of which a lucky seed is all that has finished is not the measure of the others. Nor are personal models,
+    each scored at its own hospital, unless there is nothing else.
     """
     known = [row for row in rows if row.epsilon == epsilon and row.auroc_mean is not None]
+    known = [row for row in known if not row.personal] or known
     known = [row for row in known if len(row.seeds) == max(len(other.seeds) for other in known)]
     return max(known, key=lambda row: row.auroc_mean or 0.0, default=None)
 

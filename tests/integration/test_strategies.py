@@ -12,12 +12,13 @@ from transformers import AutoModel
 
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.flower import make_client_app
-from fedward.client.hospital import NotTrainedError
+from fedward.client.hospital import NotTrainedError, OtherSurvivorsError
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.frozen import FrozenFactorsError
 from fedward.client.models.registry import resolve
+from fedward.errors import QuorumError
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
@@ -32,17 +33,15 @@ from fedward.strategies.registry import STRATEGIES
 
 pytestmark = pytest.mark.slow
 
-ELSEWHERE = {"ffa"}
-"""In test_federation.py; test_personal_models.py and test_robustness.py have the kinds that are left out below."""
 SAME_PATH = {"fedadagrad", "fedadam"}
 """As fedyogi, but for one line that tests/unit/strategies/test_adaptive.py compares with Flower's."""
 NAMES = sorted(
     name
     for name, kind in STRATEGIES.items()
-    if name not in ELSEWHERE | SAME_PATH and kind.declaration.fewest_hospitals <= 3
+    if name not in SAME_PATH and kind.declaration.fewest_hospitals <= 3
     if not (kind.declaration.variates or kind.declaration.personalises)
 )
-MIXED = {"fedask": {"site-1": 2}, "hetlora": {"site-0": 3}}
+"""test_personal_models.py and test_robustness.py have the kinds that are left out."""
 PRICING = [(budget, "epsilon_curve"), (certificate, "certify")]
 
 
@@ -87,7 +86,9 @@ def small(**adapter):
 def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, tmp_path):
     out = tmp_path / "run"
     options = Options(out=out, strategy=name, federated_only=True, display="quiet")
-    result = run_scenario(small(ranks=MIXED.get(name, {})), options)
+    result = run_scenario(
+        small(ranks={"site-0": 3, "site-1": 2} if STRATEGIES[name].declaration.mixed_ranks else {}), options
+    )
     assert result.scenario.strategy == name
     assert result.secure_sum.exact
     assert result.privacy.private
@@ -108,14 +109,14 @@ def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, t
 class FourHospitals:
     """A federation without differential privacy, one protocol round at a time."""
 
-    def __init__(self, strategy="fedask"):
+    def __init__(self, strategy="fedask", rounds=2):
         scenario = load_scenario("no-dp")
         sites = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(4)]
         scenario = scenario.model_copy(
             update={
                 "strategy": strategy,
                 "data": scenario.data.model_copy(update={"site": sites}),
-                "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 1}),
+                "training": scenario.training.model_copy(update={"rounds": rounds, "local_steps": 1}),
             }
         )
         files = resolve(scenario.model)
@@ -151,21 +152,69 @@ class FourHospitals:
         self.coordinator.join()
 
 
-def test_a_hospital_that_lost_its_training_misses_the_second_sum_and_takes_part_again():
+def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_moves():
     federation = FourHospitals()
-    first, *others = federation.hospitals
-    federation.coordinator.play(1)
+    coordinator, first = federation.coordinator, federation.hospitals[0]
+    start = coordinator.adapter.copy()
+    coordinator.play(1)
     first._kept = None  # as after a restart between the two sums
-    federation.coordinator.play(2)
-    federation.coordinator.play(3)
-    names = sorted(hospital.name for hospital in others)
-    assert federation.survivors == [[first.name, *names], names, [first.name, *names]]
-    assert [(i.site, i.code) for i in federation.coordinator.incidents] == [(first.name, NotTrainedError.code)]
-    federation.coordinator.play(4)
-    federation.coordinator.play(5)
-    federation.coordinator.hand_out()
-    final = federation.coordinator.adapter
-    assert all(np.array_equal(hospital.adapter, final) for hospital in federation.hospitals)
+    assert np.array_equal(coordinator.adapter, start)
+    everyone = sorted(hospital.name for hospital in federation.hospitals)
+    coordinator.run()
+    assert [(s.round, names) for s, names in zip(coordinator.summaries, federation.survivors, strict=True)] == [
+        (number, everyone) for number in (1, 3, 4, 5)
+    ]
+    assert {(i.round, i.site) for i in coordinator.incidents} == {(2, first.name)}
+    assert coordinator.incidents[0].code == NotTrainedError.code
+    assert not np.array_equal(coordinator.adapter, start)
+    assert all(np.array_equal(hospital.adapter, coordinator.adapter) for hospital in federation.hospitals)
+
+
+def test_a_sum_that_is_never_complete_stops_the_run_instead_of_spending_its_rounds(monkeypatch):
+    federation = FourHospitals(rounds=6)
+    coordinator, first = federation.coordinator, federation.hospitals[0]
+    answer, away = first.answer, NotTrainedError("away in every second sum")
+    monkeypatch.setattr(first, "answer", lambda r: answer(r) if coordinator._round % 2 else _raise(away))
+    with pytest.raises(QuorumError):
+        coordinator.run()
+    assert [summary.round for summary in coordinator.summaries] == [1, 3, 5, 7]
+    monkeypatch.setattr(first, "answer", answer)
+    coordinator.run()
+    assert [summary.round for summary in coordinator.summaries] == [1, 3, 5, 7, *range(8, 14)]
+    assert np.array_equal(first.adapter, coordinator.adapter)
+
+
+def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
+    """Both sums of FedASK are of the same training: over one hospital less, their difference is that hospital's."""
+    everyone = [f"site-{i}" for i in range(4)]
+    for cheat in ((everyone[1:], 3), (everyone, 3), (everyone[:3], 3)):
+        federation = FourHospitals()
+        coordinator = federation.coordinator
+        coordinator.play(1)
+        coordinator._cohort = lambda number, cheat=cheat: cheat
+        with pytest.raises(QuorumError):
+            coordinator.play(2)
+        asked, _ = cheat
+        assert {(i.site, i.code) for i in coordinator.incidents} == {(n, OtherSurvivorsError.code) for n in asked}
+
+
+def test_a_hospital_that_missed_the_first_sum_is_not_let_into_the_second():
+    federation = FourHospitals()
+    coordinator, last = federation.coordinator, federation.hospitals[-1]
+    answer, last.answer = last.answer, lambda request: _raise(NotTrainedError("away"))
+    coordinator.play(1)
+    last.answer = answer
+    coordinator._cohort = lambda number: ([f"site-{i}" for i in range(4)], 4)
+    with pytest.raises(QuorumError):
+        coordinator.play(2)
+    assert {i.code for i in coordinator.incidents if i.round == 2} == {OtherSurvivorsError.code}
+    del coordinator._cohort
+    coordinator.run()
+    assert federation.survivors == [[f"site-{i}" for i in range(n)] for n in (3, 4, 4, 4)]
+
+
+def _raise(error):
+    raise error
 
 
 def test_the_second_sum_touches_no_record_and_costs_nothing():

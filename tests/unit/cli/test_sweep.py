@@ -17,6 +17,15 @@ def test_what_is_not_named_stays_as_the_scenario_has_it():
     assert grid(scenario="no-dp").epsilons == (None,)
 
 
+def test_all_leaves_out_what_the_scenario_rules_out_and_says_so(capsys, tmp_path):
+    path = tmp_path / "ranks.toml"
+    path.write_text('name = "ranks"\n[adapter]\nrank = 4\nranks = { riverside = 2 }\n')
+    found = set(grid("all", scenario=str(path)).strategies)
+    assert {"ffa", "fedask", "hetlora"} <= found
+    assert not {"fedit", "rolora", "scaffold"} & found
+    assert "fedit" in capsys.readouterr().err
+
+
 def test_lists_and_ranges_are_read():
     found = grid("ffa, fedit", "4,8", "none,8,0.5", "1-3,7")
     assert found.strategies == ("ffa", "fedit")

@@ -45,7 +45,7 @@ class Site:
         self.strategy = make_strategy(self.plan, layout_of(self.model))
         self.state = get_vector(self.model)
         self.trainer = LocalTrainer(self.model, self.records, self.plan, UnsafeSeededStream(bytes(32)))
-        self.side = OwnSide(self.plan, self.strategy, self.model, self.state.size, self.journal)
+        self.side = OwnSide("site-0", self.plan, self.strategy, self.model, self.state.size, self.journal)
 
     def train(self, number, followed=0, memory=NOTHING):
         self.side.ready("run", followed)
@@ -176,8 +176,11 @@ def test_the_correction_reaches_the_local_steps():
     moved, plain = Site("scaffold"), Site("scaffold")
     step, size = step_of(moved.plan, 1), moved.state.size
     sums = {"delta": np.zeros(size), VARIATE: np.full(size, 0.5)}
-    _, memory = moved.strategy.advance(step, moved.state, NOTHING, sums, ["other"])
+    _, memory = moved.strategy.advance(step, moved.state, NOTHING, sums, ["other", "site-0"])
     assert (moved.train(1, memory=memory)[0] != plain.train(1)[0]).any()
+    _, of_others = moved.strategy.advance(step, moved.state, NOTHING, sums, ["other"])
+    newcomer, plain = Site("scaffold"), Site("scaffold")
+    np.testing.assert_array_equal(newcomer.train(1, memory=of_others)[0], plain.train(1)[0])
 
 
 @pytest.mark.parametrize("strategy", ["scaffold", "fedsa", "feddpa"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import UpdatePlan
-from fedward.strategies.adaptive import SECOND_MOMENTS, server_step
+from fedward.strategies.adaptive import MOMENTUM, SECOND_MOMENTS, server_step
 from fedward.strategies.optimizers import NOTHING, OptimizerMemoryError
 
 LAYOUT = AdapterLayout.of([("head.bias", (2,)), ("head.weight", (1, 3))])
@@ -114,10 +114,17 @@ def test_a_rule_has_rates_of_its_own_unless_the_plan_says_otherwise(rule, head, 
         UpdatePlan(optimizer=rule, learning_rate_head=head, learning_rate_lora=lora), mean, NOTHING, LORA
     )
     silent, _ = server_step(UpdatePlan(optimizer=rule), mean, NOTHING, LORA)
+    for_all, _ = server_step(UpdatePlan(optimizer=rule, momentum=0.5), mean, NOTHING, LORA)
     only_head, _ = server_step(UpdatePlan(optimizer=rule, learning_rate_head=2 * head), mean, NOTHING, LORA)
     assert silent.tobytes() == said.tobytes()
+    np.testing.assert_allclose(for_all * (1 - MOMENTUM[rule]), said * 0.5, rtol=1e-12)
     np.testing.assert_array_equal(only_head[:2], 2 * said[:2])
     np.testing.assert_array_equal(only_head[2:], said[2:])
+
+
+def test_the_momentum_of_the_adaptive_rules_is_flowers():
+    kinds = {"fedadagrad": FedAdagrad, "fedadam": FedAdam, "fedyogi": FedYogi}
+    assert {rule: kind().beta_1 for rule, kind in kinds.items()} | {"fedavgm": 0.9} == MOMENTUM
 
 
 @given(st.sampled_from(sorted(SECOND_MOMENTS)), st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))

@@ -27,12 +27,12 @@ PLAIN = {
     name: kind.declaration
     for name, kind in sorted(STRATEGIES.items())
     if kind.update.__func__ is Strategy.update.__func__ and not kind.declaration.trains_in_every_phase
-    if not (kind.declaration.variates or kind.declaration.personalises)
+    if not kind.declaration.personal
 }
 """Those whose update is made of the deltas alone; ``tests/property/test_strategy_sums.py`` has the sums of all."""
 NAMES = sorted(PLAIN)
-EXACT = [name for name, declared in PLAIN.items() if declared.exact]
-MIXED = [name for name, declared in PLAIN.items() if declared.mixed_ranks]
+EXACT = [name for name, kind in sorted(STRATEGIES.items()) if kind.declaration.exact]
+MIXED = [name for name in EXACT if find_strategy(name).declaration.mixed_ranks]
 EXACT_TO = 1e-12
 SKETCHED_TO = 1e-10
 
@@ -68,7 +68,8 @@ class Federation:
         moving = np.zeros(self.layout.size, bool)
         moving[positions_of(self.layout, kinds)] = True
         delta = self.random.normal(scale=0.1, size=self.layout.size).astype(np.float32)
-        return Trained(step.round, self.state, np.where(held & moving, delta, np.float32(0.0)))
+        variate = np.zeros(self.layout.size, np.float32) if self.strategy.declaration.variates else None
+        return Trained(step.round, self.state, np.where(held & moving, delta, np.float32(0.0)), variate)
 
     def vector_layout(self, number):
         layout = round_layout(self.plan, self.layout, round_number=number, n0=len(SITES), honest=2)
@@ -102,7 +103,8 @@ def added(vectors):
 
 def test_strategies_are_found_by_what_they_declare():
     assert {"ffa", "fedit", "rolora", "fedsvd", "fedsb", "fedask", "hetlora"} <= set(NAMES)
-    assert {"fedsb", "fedask", "hetlora"} <= set(MIXED)
+    assert {"ffa", "fedsvd", "fedsb", "fedask"} <= set(MIXED)
+    assert set(EXACT) <= set(NAMES)
     assert {"ffa", "rolora", "fedsvd", "fedsb", "fedask"} <= set(EXACT)
     assert not {"fedit", "hetlora"} & set(EXACT)
 
@@ -173,7 +175,7 @@ def test_a_decoded_sum_is_within_the_grid_of_the_float_sum(plan_of, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "ranks"), [(name, None) for name in EXACT] + [(name, {"a": 2, "c": 1}) for name in ("fedsb", "fedask")]
+    ("name", "ranks"), [(name, None) for name in EXACT] + [(name, {"a": 2, "c": 1}) for name in MIXED]
 )
 def test_the_new_product_is_the_mean_of_the_hospitals_products(plan_of, name, ranks):
     """Within n grid units, float32 and all; the tests of the float64 maths below do without both."""

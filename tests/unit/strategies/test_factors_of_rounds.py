@@ -9,13 +9,16 @@ from fedward.strategies.factor import FactorisationError
 from fedward.strategies.fedask import SketchMemoryError
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import (
+    STRATEGIES,
     PlacementError,
     RanksDifferError,
     ServerOptimizerError,
+    UnknownRankError,
+    check_ranks,
     check_strategy,
     make_strategy,
 )
-from fedward.strategies.schedule import advance, final_round, first_step, step_of, trains
+from fedward.strategies.schedule import advance, final_round, first_step, follows_up, step_of, trains
 from fedward.strategies.strategy import OptionError, Trained
 from fedward.strategies.tensors import positions_of
 
@@ -83,8 +86,30 @@ def test_fedask_maps_two_sums_to_a_training_round(plan_of):
     assert [step.closes for step in steps] == [False, True, False, True, True]
     assert first_step(plan, 2) == steps[2]
     strategy = make_strategy(plan, LAYOUT)
-    assert [[part.name for part in strategy.sends(step)] for step in steps[:2]] == [["delta", "sketch"], ["cosketch"]]
-    assert [part.layout.size for step in steps[:2] for part in strategy.sends(step)] == [1, 9, 9]
+    assert [[part.name for part in strategy.sends(step)] for step in steps[:2]] == [["sketch"], ["delta", "cosketch"]]
+    assert [part.layout.size for step in steps[:2] for part in strategy.sends(step)] == [9, 1, 9]
+
+
+def test_nothing_moves_before_both_sums_of_fedask_are_there(plan_of):
+    plan = plan_of("fedask")
+    random = np.random.default_rng(0)
+    state = random.normal(size=LAYOUT.size).astype(np.float32)
+    first, memory = advance(plan, state, NOTHING, {"sketch": random.normal(size=9)}, SITES, LAYOUT, 1)
+    assert first.tobytes() == state.tobytes()
+    second = {"delta": np.full(1, 3.0), "cosketch": random.normal(size=9)}
+    after, memory = advance(plan, first, memory, second, SITES, LAYOUT, 2)
+    assert memory.size == 0
+    assert (after != state).all()
+    assert after[0] == np.float32(np.float64(state[0]) + 1.0)
+
+
+def test_a_sum_of_what_was_summed_before_follows_up(plan_of):
+    def following(name):
+        plan = plan_of(name, training={"rounds": 2, "local_steps": 2})
+        return [n for n in range(1, final_round(plan) + 1) if follows_up(plan, step_of(plan, n))]
+
+    assert following("fedask") == [2, 4]
+    assert {name: following(name) for name in STRATEGIES if name != "fedask" and following(name)} == {}
 
 
 def test_the_sketch_is_public_and_another_one_every_round(plan_of):
@@ -99,7 +124,7 @@ def test_the_sketch_is_public_and_another_one_every_round(plan_of):
 def test_a_second_sum_without_the_basis_of_the_first_is_refused(plan_of, memory):
     state = np.ones(LAYOUT.size, np.float32)
     with pytest.raises(SketchMemoryError):
-        advance(plan_of("fedask"), state, memory, {"cosketch": np.zeros(9)}, SITES, LAYOUT, 2)
+        advance(plan_of("fedask"), state, memory, {"delta": np.zeros(1), "cosketch": np.zeros(9)}, SITES, LAYOUT, 2)
 
 
 def test_hetlora_weights_are_public_and_divided_out(plan_of):
@@ -143,11 +168,14 @@ def test_momentum_across_a_change_of_basis_and_shared_gradients_are_refused(plan
 
 
 def test_lower_ranks_are_refused_where_they_cannot_be_added(plan_of):
-    for name in ("fedsvd", "rolora"):
+    for name in ("fedit", "rolora", "scaffold"):
         with pytest.raises(RanksDifferError, match="same rank") as caught:
             check_strategy(plan_of(name, adapter={"ranks": {"a": 2}}))
         assert "fedsb" in caught.value.fix
-    check_strategy(plan_of("fedsb", adapter={"ranks": {"a": 2}}))
+    for name in ("fedsb", "ffa", "fedsvd", "fedask", "hetlora"):
+        check_strategy(plan_of(name, adapter={"ranks": {"a": 2}}))
+    with pytest.raises(UnknownRankError, match="st-ana"):
+        check_ranks(plan_of("ffa", adapter={"ranks": {"st-ana": 2}}), ["st-anna", "b"])
     with pytest.raises(RanksDifferError):
         shared = {"placement": "secure-grad"}
         check_strategy(plan_of("fedsb", adapter={"ranks": {"a": 2}}, training={"local_steps": 1}, privacy=shared))

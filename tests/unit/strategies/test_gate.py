@@ -88,6 +88,16 @@ def test_a_run_goes_on_from_its_best_adapter(plan_of):
     assert advanced(plan_of(**GATE), [0.6, 0.8, 0.78, 0.7]) == [(1, False), (2, False), (3, False), (1, True)]
 
 
+def test_the_best_adapter_does_not_fail_by_a_score_it_owes_to_luck(plan_of):
+    """Without a new score for it, every later round would be taken back: it and its own noise differ by more."""
+    plan = plan_of(gate={"enabled": True, "tolerance": 0.05}, training={"rounds": 6})
+    found = advanced(plan, [0.70, 0.80, 0.74, 0.74, 0.74, 0.74])
+    assert found == [(1, False), (2, False), (1, True), (2, False), (3, False), (4, False)]
+    best = judge(histogram(0.80), STATE, NOTHING, None, tolerance=0.05)
+    assert judge(histogram(0.70), STATE.copy(), NOTHING, best, tolerance=0.05).auroc == 0.7
+    assert judge(np.zeros(4), STATE.copy(), NOTHING, best, tolerance=0.05) is best
+
+
 def test_a_gate_changes_nothing_while_scores_hold(plan_of):
     assert advanced(plan_of(training={"rounds": 3}), [0.6, 0.7, 0.7, 0.7]) == advanced(
         plan_of(**GATE), [0.6, 0.7, 0.7, 0.7]

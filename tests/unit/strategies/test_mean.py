@@ -103,6 +103,9 @@ def test_an_unknown_strategy_names_the_nearest():
         ("FedAvg", "ffa"),
         ("Fed-SB", "fedsb"),
         ("RoLoRA", "rolora"),
+        ("LoRA", "fedit"),
+        ("FedLoRA", "fedit"),
+        ("pFedLoRA", "feddpa"),
         ("FedSA-LoRA", "fedsa"),
         ("SCAFFOLD", "scaffold"),
         ("DP-SCAFFOLD", "scaffold"),
@@ -123,8 +126,8 @@ def test_an_option_that_the_strategy_does_not_have_is_refused(plan_of):
 
 def test_ranks_that_cannot_be_added_are_refused(plan_of):
     with pytest.raises(RanksDifferError):
-        check_strategy(plan_of(adapter={"rank": 8, "ranks": {"site-a": 4}}))
-    check_strategy(plan_of(adapter={"rank": 8, "ranks": {"site-a": 8}}))
+        check_strategy(plan_of("fedit", adapter={"rank": 8, "ranks": {"site-a": 4}}))
+    check_strategy(plan_of("fedit", adapter={"rank": 8, "ranks": {"site-a": 8}}))
     with pytest.raises(ValueError, match="lower the rank"):
         plan_of(adapter={"rank": 8, "ranks": {"site-a": 9}})
 

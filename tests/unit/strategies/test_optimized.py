@@ -87,6 +87,13 @@ def test_gradient_sums_have_an_optimizer_of_their_own(plan_of):
         check_strategy(plan_of(privacy=SHARED["privacy"], training={"local_steps": 1, "proximal": 0.1}))
 
 
+@pytest.mark.parametrize(("name", "proximal"), [("fedprox", 0.0), ("ffa", 0.1)])
+def test_a_proximal_term_in_rounds_of_one_step_is_refused_because_it_does_nothing(name, proximal, plan_of):
+    check_strategy(plan_of(name, training={"local_steps": 2, "proximal": proximal}))
+    with pytest.raises(ProximalError):
+        check_strategy(plan_of(name, training={"local_steps": 1, "proximal": proximal}))
+
+
 def test_a_learning_rate_out_of_range_is_refused(plan_of):
     for section in ({"momentum": 1.0}, {"adaptivity": 0.0}, {"learning_rate_head": 0.0}, {"optimizer": "adamw"}):
         with pytest.raises(ValueError, match="update"):
@@ -105,7 +112,7 @@ NUMBERS = [
 ]
 
 
-OF_THE_RULE = {("update", "learning_rate_head"), ("update", "learning_rate_lora")}
+OF_THE_RULE = {("update", key) for key in ("learning_rate_head", "learning_rate_lora", "momentum")}
 """May be left open: the rule's own."""
 
 

@@ -28,14 +28,16 @@ def test_c_is_the_mean_of_the_variates_over_any_dropouts(survivors, seed):
         state, memory = strategy.advance(step_of(PLAN, number), state, memory, sums, sorted(names))
         variates |= {name: variates.get(name, 0) + change for name, change in changes.items()}
     mean = np.mean(list(variates.values()), axis=0)
-    np.testing.assert_allclose(strategy.shift(memory, np.zeros(5, np.float32)), mean, atol=1e-5)
-    shifts = [strategy.shift(memory, np.float32(own)) for own in variates.values()]
+    seen = sorted(variates)[0]
+    np.testing.assert_allclose(strategy.shift(memory, np.zeros(5, np.float32), seen), mean, atol=1e-5)
+    owns = {name: np.asarray(variates.get(name, np.zeros(5)), np.float32) for name in SITES}  # who is new has none
+    shifts = [strategy.shift(memory, own, name) for name, own in owns.items()]
     np.testing.assert_allclose(np.sum(shifts, axis=0), 0, atol=1e-4)  # corrections cancel: the mean is not biased
 
 
 def test_the_first_round_has_no_correction_and_moves_by_the_mean():
     strategy = Scaffold(PLAN, LAYOUT)
-    assert not strategy.shift(NOTHING, np.zeros(5, np.float32)).any()
+    assert not strategy.shift(NOTHING, np.zeros(5, np.float32), "a").any()
     sums = {DELTA: np.arange(5.0), VARIATE: np.ones(5)}
     state, _ = strategy.advance(step_of(PLAN, 1), np.ones(5, np.float32), NOTHING, sums, ["a", "b"])
     np.testing.assert_array_equal(state, 1 + np.arange(5, dtype=np.float32) / 2)
@@ -55,4 +57,4 @@ def test_both_vectors_leave_in_one_message():
 @pytest.mark.parametrize("memory", [np.ones(3), np.ones(6), np.array([2.0, 1, 1, 1, 1, 1, 1]), np.full(7, np.nan)])
 def test_a_memory_that_does_not_fit_is_refused(memory):
     with pytest.raises(VariateMemoryError):
-        Scaffold(PLAN, LAYOUT).shift(memory, np.zeros(5, np.float32))
+        Scaffold(PLAN, LAYOUT).shift(memory, np.zeros(5, np.float32), "a")

@@ -58,6 +58,14 @@ def test_a_cell_becomes_the_scenario_that_simulate_would_run():
     assert Cell("ffa", None, 2.0, 1).planned(load_scenario("no-dp"), federated_only=False).privacy.epsilon == 2.0
 
 
+def test_options_of_one_strategy_are_not_those_of_another():
+    base = load_scenario("default")
+    rolora = base.model_copy(update={"strategy": "rolora", "strategy_options": {"alternate": "steps"}}).check()
+    plans = {n: Cell(n, None, 8.0, 1).planned(rolora, federated_only=True) for n in ("rolora", "fedsvd")}
+    assert plans["rolora"].strategy_options == {"alternate": "steps"}
+    assert plans["fedsvd"].strategy_options == {}
+
+
 def test_one_impossible_cell_stops_the_sweep_before_anything_runs(tmp_path):
     grid = make(strategies=["ffa", "krum"])
     with pytest.raises(CellRefusedError, match="krum-r4-no-dp-seed1 cannot run") as caught:

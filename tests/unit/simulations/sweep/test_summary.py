@@ -72,6 +72,15 @@ def test_scores_of_personal_models_are_marked(outcomes, result):
     assert "like for like" not in page.render(summarise("default", outcomes))
 
 
+def test_personal_models_are_not_what_others_are_measured_by(outcomes, result):
+    best = result.model_copy(update={"auroc": result.auroc.model_copy(update={"federated": 0.99})})
+    own = [Outcome(Cell("fedsa", None, 8.0, seed), "done", best) for seed in (1, 2, 3)]
+    rows = rows_of([*outcomes, *own])
+    assert rows["ffa", 8.0].behind == 0.0
+    assert rows["fedsa", 8.0].behind > 0.2
+    assert rows_of(own)["fedsa", 8.0].behind == 0.0
+
+
 def test_a_failed_run_is_named_and_does_not_count(outcomes):
     row = rows_of(outcomes)["fedit", None]
     assert row.auroc_mean is None and row.behind is None and row.seeds == []
