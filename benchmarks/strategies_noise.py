@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.secagg_rounds import upload_bytes
 from benchmarks.strategies_equivalence import plan_of
+from fedward.adapter import AdapterLayout, flatten, unflatten
+from fedward.strategies.factor import Matrix
+from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import STRATEGIES, make_strategy
 from fedward.strategies.schedule import final_round, step_of
+
+Product = Callable[[Mapping[str, Matrix]], Matrix]
 
 WIDTH, RANK, NOISE_RANK, DEVIATION, DRAWS = 384, 8, 16, 0.01, 20
 """Of MiniLM's layers; rank of the shipped scenarios; a small noise, so that squares of it hardly matter."""
 
 
 def noise_in_product(*, unit_rows: bool = False, seed: int = 3) -> dict[str, float]:
-    """Frobenius norm of the error in B A when every entry that is sent gets the same noise.
+    """Frobenius norm of what the strategies' own updates make of B A when every entry that is sent is noise.
 
     FedIT and FFA-LoRA hold the product over a random A, FedSVD over orthonormal rows, Fed-SB in a core between
-    orthonormal factors; where noise is linear, the product itself does not matter. The size of A decides how FFA-LoRA
-    compares with FedSVD, and that of B how FedIT does.
+    orthonormal factors. The size of A decides how FFA-LoRA compares with FedSVD, and that of B how FedIT does.
 
     Args:
         unit_rows: rows of A and columns of B have norm 1, so that A is as large as FedSVD's. Otherwise A is as LoRA
@@ -38,17 +41,32 @@ def noise_in_product(*, unit_rows: bool = False, seed: int = 3) -> dict[str, flo
     else:
         b /= np.linalg.norm(b @ a)
     left, right = (np.linalg.qr(random.normal(size=(WIDTH, NOISE_RANK)))[0] for _ in range(2))
-
-    def noise(*shape: int) -> NDArray[np.float64]:
-        return random.normal(scale=DEVIATION, size=shape)
-
-    errors: dict[str, Callable[[], NDArray[np.float64]]] = {
-        "fedit": lambda: (b + noise(WIDTH, NOISE_RANK)) @ (a + noise(NOISE_RANK, WIDTH)) - b @ a,
-        "ffa": lambda: noise(WIDTH, NOISE_RANK) @ a,
-        "fedsvd": lambda: noise(WIDTH, NOISE_RANK) @ right.T,
-        "fedsb": lambda: left @ noise(NOISE_RANK, NOISE_RANK) @ right.T,
+    core = left.T @ b @ a @ right
+    held: dict[str, tuple[dict[str, Matrix], Product]] = {
+        "fedit": ({"A": a, "B": b}, lambda now: now["B"] @ now["A"]),
+        "ffa": ({"B": b}, lambda now: now["B"] @ a),
+        "fedsvd": ({"A": right.T, "B": b}, lambda now: now["B"] @ now["A"]),
+        "fedsb": ({"R": core}, lambda now: left @ now["R"] @ right.T),
     }
-    return {name: float(np.mean([np.linalg.norm(draw()) for _ in range(DRAWS)])) for name, draw in errors.items()}
+    return {name: _moved_by_noise(name, *factors, random) for name, factors in held.items()}
+
+
+def _moved_by_noise(name: str, factors: Mapping[str, Matrix], product: Product, random: np.random.Generator) -> float:
+    """Mean norm of the change of the product over draws of a sum that is noise alone."""
+    names = {kind: f"layer.lora_{kind}.weight" for kind in factors}
+    layout = AdapterLayout.of((names[kind], factor.shape) for kind, factor in factors.items())
+    plan, _, _ = plan_of(name)
+    strategy, step = make_strategy(plan, layout), step_of(plan, 1)
+    state = flatten({names[kind]: factor.astype(np.float32) for kind, factor in factors.items()}, layout)
+    (part,) = strategy.sends(step)
+    errors = []
+    for _ in range(DRAWS):
+        sums = {part.name: random.normal(scale=DEVIATION, size=part.layout.size)}
+        after, _ = strategy.advance(step, state, NOTHING, sums, ["a"])
+        now = unflatten(after, layout)
+        moved = product({kind: now[names[kind]].astype(np.float64) for kind in factors})
+        errors.append(np.linalg.norm(moved - product(factors)))
+    return float(np.mean(errors))
 
 
 def bytes_up() -> dict[str, float]:
