@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
+from fedward.agreements.roster_rules import check_roster
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.gradients import GradientSummer
 from fedward.client.models.adapter_model import AdapterModel, layout_of
@@ -44,7 +45,7 @@ from fedward.privacy.segments import (
     sums_gradients,
 )
 from fedward.privacy.stream import SecureStream
-from fedward.strategies.registry import check_ranks, check_sites, make_strategy
+from fedward.strategies.registry import make_strategy
 from fedward.strategies.schedule import GRADIENT, cohort, follows_up, step_of, trains
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_layout, nested_positions
@@ -182,8 +183,7 @@ class Hospital:
         self._train, self._evaluation = train, evaluation
         self._colluders, self._ledger = roster.roster.colluders, ledger
         self._sites = frozenset(roster.roster.keys)
-        check_ranks(plan, self._sites)
-        check_sites(plan, hospitals=len(self._sites), min_cohort=roster.roster.policy.min_cohort)
+        check_roster(plan, self._sites, min_cohort=roster.roster.policy.min_cohort)
         self._streams = streams or Streams()
         self._between_steps = between_steps
         self._layout = state_layout(plan, model.config)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
+from fedward.agreements.roster_rules import roster_rules
 from fedward.client.approval import base_model_hash, local_policy
 from fedward.client.code import code_hash
 from fedward.client.hospital import Hospital, Streams
@@ -30,13 +31,12 @@ from fedward.privacy.secagg import (
     RunPolicy,
     SecAggClient,
     approve,
-    default_colluders,
     publish,
     verify_roster,
 )
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
-from fedward.strategies.registry import check_ranks, check_sites, find_strategy
+from fedward.strategies.registry import check_ranks
 
 COORDINATOR = "coordinator"
 
@@ -51,32 +51,18 @@ class Agreement:
     roster: Roster
 
 
-def rules(plan: Plan, hospitals: int) -> tuple[int, RunPolicy]:
-    """c and the policy of a roster of so many ``hospitals``.
-
-    Raises:
-        TooFewForStrategyError: they are too few for the sums of the plan's strategy.
-    """
-    smallest = find_strategy(plan.strategy).smallest_sum(plan, hospitals)
-    # A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums.
-    colluders = min(default_colluders(hospitals), max(1, smallest - 3))
-    policy = RunPolicy(min_cohort=max(3, colluders + 2), epoch_days=1, unsafe_two_party=False)
-    check_sites(plan, hospitals=hospitals, min_cohort=policy.min_cohort)
-    return colluders, policy
-
-
 def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
     """Makes fresh identities and a roster of ``names``, approved by all."""
     coordinator = Identity.from_seed(COORDINATOR, os.urandom(32))
     members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
+    colluders, min_cohort = roster_rules(plan, len(members))
     check_ranks(plan, members)
-    colluders, policy = rules(plan, len(members))
     roster = Roster(
         federation=plan.name,
         coordinator=coordinator.public,
         members=tuple(Member(name, identity.public) for name, identity in members.items()),
         colluders=colluders,
-        policy=policy,
+        policy=RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
         base_model_hash=base_model_hash(plan),
         adapter_layout_hash=layout_of(model).hash(),
         code_hash=code_hash(),

@@ -15,15 +15,17 @@ from fedward.agreements.proposal import (
     open_proposal,
     sign_proposal,
 )
+from fedward.agreements.roster_rules import roster_rules
 from fedward.agreements.terms_file import read_terms
 from fedward.config import load_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError
 from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
-from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, default_colluders, publish
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.main import read_vector
+from fedward.strategies.registry import check_ranks
 
 PLAN_FILE = "plan.toml"
 START_FILE = "start.safetensors"
@@ -158,12 +160,14 @@ def publish_roster(
 
     Raises:
         TooFewSitesError: fewer than three hospitals are admitted.
+        TooFewForStrategyError, UnknownRankError: the plan does not fit them.
         RosterRefused: a cohort that does not fit them.
     """
     members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
     if len(members) < LEAST_SITES:
         raise TooFewSitesError(f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.")
-    colluders = default_colluders(len(members))
+    check_ranks(proposal.plan, [member.name for member in members])
+    colluders, smallest = roster_rules(proposal.plan, len(members), min_cohort=min_cohort)
     terms = proposal.proposal.terms
     roster = Roster(
         federation=proposal.proposal.federation,
@@ -171,7 +175,7 @@ def publish_roster(
         members=tuple(sorted(members, key=lambda member: member.name)),
         colluders=colluders,
         policy=RunPolicy(
-            min_cohort=max(3, colluders + 2) if min_cohort is None else min_cohort,
+            min_cohort=smallest,
             epoch_days=epoch_days,
             unsafe_two_party=False,
         ),

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from fedward.agreements.proposal import RUN_NAME, PlanTerms
+from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
 from fedward.errors import PolicyError, RunFailedError, StoppedError
 from fedward.keyfiles import private_folder, replace_private
@@ -236,3 +237,4 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
     pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash, verified.roster.code_hash)
     if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
         raise RosterIncompleteError("The roster pins another model, adapter or code than the plan.")
+    check_roster(terms.read(), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

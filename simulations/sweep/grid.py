@@ -10,11 +10,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from fedward.agreements.roster_rules import roster_rules
 from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError
-from fedward.simulations.parties import rules
 from fedward.simulations.planning import draft_plan
 from fedward.simulations.run import Options, apply_options
 from fedward.simulations.scenario import Scenario
@@ -100,7 +100,7 @@ class Cell:
             plan = draft_plan(scenario, files)
             lora_for_plan(plan).check(files.config())
             if hospitals is not None:
-                rules(plan, hospitals)
+                roster_rules(plan, hospitals)
         except FedwardError as error:
             raise CellRefusedError(f"{self.name} cannot run: {error.message}", fix=error.fix) from error
         return scenario

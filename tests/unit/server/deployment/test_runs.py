@@ -8,7 +8,7 @@ from fedward.agreements.proposal import PlanTerms
 from fedward.agreements.terms_file import write_terms
 from fedward.config import load_toml, parse, to_toml
 from fedward.errors import AuthenticationError
-from fedward.plan import Plan
+from fedward.plan import AdapterPlan, Plan
 from fedward.privacy.secagg.roster import approve, verify_roster
 from fedward.server.deployment.channel import CommandRefusedError, CommandServer, RemoteError, command
 from fedward.server.deployment.plans import (
@@ -25,21 +25,25 @@ from fedward.server.deployment.runs import RosterIncompleteError, Runs, RunState
 from fedward.server.deployment.sites import SiteStateError
 from fedward.server.main import AdapterFileError, FederationJob, write_vector
 from fedward.server.superlink import RunEnd
+from fedward.strategies.registry import UnknownRankError
 
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
 
 
 @pytest.fixture
 def plan(tmp_path):
-    folder = tmp_path / "plan"
+    return write_plan(tmp_path / "plan", PLAN)
+
+
+def write_plan(folder, plan):
     folder.mkdir()
     layout = AdapterLayout.of([("head.weight", (1, 4))])
     start = np.arange(4, dtype=np.float32)
     write_vector(start, layout, folder / "start.safetensors")
-    (folder / "plan.toml").write_text(to_toml(PLAN.model_dump()), encoding="utf-8")
+    (folder / "plan.toml").write_text(to_toml(plan.model_dump()), encoding="utf-8")
     terms = PlanTerms(
-        plan=PLAN.model_dump_json().encode(),
-        plan_hash=PLAN.hash(),
+        plan=plan.model_dump_json().encode(),
+        plan_hash=plan.hash(),
         base_model_hash=b"\xab" * 32,
         adapter_layout_hash=layout.hash(),
         initial_adapter_hash=adapter_hash(start, layout),
@@ -139,6 +143,20 @@ def test_a_roster_counts_only_when_all_have_approved_it(coordinator, plan, membe
     with pytest.raises(RosterIncompleteError, match="st-clare") as caught:
         submit(coordinator, runs, plan, members, roster)
     assert caught.value.exit_code == 5
+    assert runs.all() == []
+
+
+def test_a_plan_for_hospitals_that_are_not_there_gets_no_roster_and_no_run(coordinator, plan, members, runs, tmp_path):
+    signed = sign(coordinator, plan)
+    roster = publish_roster(coordinator.sites.all(), signed, coordinator.identity)
+    for member in members:
+        roster = approve(roster, member)
+    other = write_plan(tmp_path / "other", PLAN.model_copy(update={"adapter": AdapterPlan(ranks={"st-ana": 4})}))
+    misspelt = sign(coordinator, other, "icu-2")
+    with pytest.raises(UnknownRankError, match="st-ana"):
+        publish_roster(coordinator.sites.all(), misspelt, coordinator.identity)
+    with pytest.raises(UnknownRankError, match="st-ana"):
+        submit(coordinator, runs, other, members, roster)
     assert runs.all() == []
 
 
