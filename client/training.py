@@ -1,8 +1,9 @@
 """Local training: some private steps from the global adapter, and the clipped delta that results.
 
-The optimizer's moments stay at the hospital and live on from round to round. They are functions of
-noised gradients only, so keeping them costs no privacy. They are forgotten only where the strategy says
-that the basis of a factor has changed under them.
+The optimizer's moments stay at the hospital and live on from round to round. They are functions of noised gradients
+only, so keeping them costs no privacy. They are forgotten only where the strategy says that the basis of a factor has
+changed under them, and with the process, as they are in memory: a hospital that was started again says that it begins
+them anew.
 
 A strategy may train another part of the adapter in the next round, or in the next step. Then the engine is closed and
 another one opened on exactly the parameters that are trained now: no parameter is ever noised that is not sent.
@@ -10,6 +11,7 @@ another one opened on exactly the parameters that are trained now: no parameter 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -38,6 +40,8 @@ from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.registry import make_strategy
 from fedward.strategies.tensors import Kind, kind_of, positions_of
+
+LOG = logging.getLogger(__name__)
 
 PREDICTION_BATCH = 256
 
@@ -127,6 +131,8 @@ class LocalTrainer:
         self._terms.begin(adapter, shift=shift)
         if self._start is not None:
             self._forget(self._strategy.stale_moments(self._start, adapter))
+        elif round_number > 1:
+            LOG.warning("training round %d: the first of this process; Adam's moments begin anew", round_number)
         self._start = adapter
         self._model.train()
         for local_step in range(steps):

@@ -183,6 +183,17 @@ def test_the_correction_reaches_the_local_steps():
     np.testing.assert_array_equal(newcomer.train(1, memory=of_others)[0], plain.train(1)[0])
 
 
+def test_a_hospital_that_began_in_mid_run_says_that_its_moments_are_new(caplog):
+    site = Site("ffa")
+    site.train(1)
+    site.train(2)
+    assert not caplog.records
+    Site("ffa").train(2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "training round 2: the first of this process; Adam's moments begin anew"
+    ]
+
+
 @pytest.mark.parametrize("strategy", ["scaffold", "fedsa", "feddpa"])
 def test_a_store_that_was_lost_is_refused(strategy):
     with pytest.raises(KeepsakesLostError):
