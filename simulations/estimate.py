@@ -16,10 +16,11 @@ from fedward.privacy.noise.release import ReleaseSpec
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, noises_evaluation
 from fedward.simulations.budget import Room, room_for
 from fedward.simulations.measured import MeasuredUtility, measured_utility
-from fedward.simulations.noise_size import HospitalUnit, StepNoise, hospital_count, hospital_unit, step_noise
+from fedward.simulations.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
 from fedward.simulations.planning import draft_plan, with_noise
 from fedward.simulations.run import UnaccountableRunError
 from fedward.simulations.scenario import Scenario
+from fedward.simulations.sites import known_hospitals
 from fedward.simulations.stopwatch import TimeEstimate, time_training
 from fedward.strategies.schedule import private_steps
 
@@ -96,7 +97,7 @@ def estimate(
         BudgetExhaustedError: the run does not fit into a ledger under ``state``.
         ConfigError: the plan does not hold together, or the ledgers cannot price it.
     """
-    count = hospitals or hospital_count(scenario)
+    count = hospitals or known_hospitals(scenario.data)
     plan = with_noise(draft_plan(scenario, files), files)
     private, steps = plan.privacy.private, plan.training.rounds * private_steps(plan)
     if state is not None and not (private and noises_evaluation(plan)):

@@ -15,8 +15,8 @@ from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.secagg import default_colluders, minimum_threshold
 from fedward.privacy.segments import gradient_spec, sums_gradients
 from fedward.simulations.planning import draft_plan
-from fedward.simulations.scenario import MIN_HOSPITALS, Scenario
-from fedward.simulations.synthetic import default_hospitals
+from fedward.simulations.scenario import Scenario
+from fedward.simulations.sites import known_hospitals
 
 
 class HospitalsUnknownError(ConfigError):
@@ -74,16 +74,6 @@ class HospitalUnit:
     noise_to_clip: float
 
 
-def hospital_count(scenario: Scenario) -> int | None:
-    """Hospitals of the scenario; None where only the data say it."""
-    data = scenario.data
-    if data.site is not None:
-        return len(data.site)
-    if data.source == "synthetic":
-        return len(default_hospitals())
-    return data.hospitals or (None if data.source == "eicu" else MIN_HOSPITALS)
-
-
 def step_noise(plan: Plan, parameters: int, hospitals: int | None) -> StepNoise:
     """The noise of one step of a private plan with ``parameters`` trained parameters.
 
@@ -128,7 +118,7 @@ def hospital_unit(plan: Plan, parameters: int, hospitals: int) -> HospitalUnit:
 
 def refuse_hospital_unit(scenario: Scenario, files: ModelFiles, hospitals: int | None) -> None:
     """Raises :class:`HospitalUnitError` with the numbers of this scenario."""
-    count = hospitals or hospital_count(scenario)
+    count = hospitals or known_hospitals(scenario.data)
     if count is None:
         raise HospitalsUnknownError("The scenario does not say how many hospitals would have to be hidden.")
     plan = draft_plan(scenario, files)

@@ -67,6 +67,7 @@ class Options:
     placement: Literal["local", "secure-grad"] | None = None
     strategy: str | None = None
     rounds: int | None = None
+    hospitals: int | None = None
     dropouts: int = 0
     federated_only: bool = False
     state: Path | None = None
@@ -101,6 +102,8 @@ def apply_options(scenario: Scenario, options: Options) -> Scenario:
             "strategy": options.strategy,
             "strategy_options": {},
         }  # options are of the strategy they stand beside
+    if options.hospitals is not None:
+        change["data"] = scenario.data.model_copy(update={"hospitals": options.hospitals})
     if options.rounds is not None:
         change["training"] = scenario.training.model_copy(update={"rounds": options.rounds})
     privacy = scenario.privacy

@@ -31,7 +31,8 @@ class DataConfig(Section):
 
     ``synthetic`` draws hospitals; ``eicu`` and ``mimic-iii`` read ``path`` (relative to
     ``FEDWARD_DATA`` when that is set) and split its patients: by region for eICU, otherwise into
-    ``hospitals`` parts by a keyed hash of the patient.
+    ``hospitals`` parts by a keyed hash of the patient. ``hospitals`` of synthetic data are so many of the default
+    ones; ``site`` describes each by itself.
     """
 
     source: Literal["synthetic", "eicu", "mimic-iii"] = "synthetic"
@@ -90,6 +91,11 @@ class Scenario(Section):
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
             raise TooFewHospitalsError(f"The scenario {self.name!r} has {count} hospitals.")
+        if sites is not None and self.data.hospitals is not None:
+            raise ConfigError(
+                f"The scenario {self.name!r} describes its hospitals and says how many there are.",
+                fix="Leave out the number (data.hospitals, --hospitals) or the [[data.site]] sections.",
+            )
         if sites is not None and len({site.name for site in sites}) != len(sites):
             raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:

@@ -15,7 +15,7 @@ from fedward.errors import ConfigError, DataError, TooFewHospitalsError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.simulations.scenario import MIN_HOSPITALS, DataConfig, Scenario
-from fedward.simulations.synthetic import HospitalSpec, default_hospitals, draw, write_mimic3
+from fedward.simulations.synthetic import DEFAULT_HOSPITALS, HospitalSpec, default_hospitals, draw, write_mimic3
 
 DATA_ROOT = "FEDWARD_DATA"
 
@@ -60,7 +60,7 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
 def known_hospitals(data: DataConfig) -> int | None:
     """How many hospitals ``data`` yield, where that is known before they are read: eICU's regions are not."""
     if data.source == "synthetic":
-        return len(default_hospitals()) if data.site is None else len(data.site)
+        return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
     if data.source == "eicu" and data.hospitals is None:
         return None
     return data.hospitals or MIN_HOSPITALS
@@ -83,8 +83,8 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
 
 
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
-    configured = scenario.data.site
-    specs = default_hospitals() if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
+    configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
+    specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
     sites = []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):

@@ -107,7 +107,10 @@ class TooFewForStrategyError(ConfigError):
     """The roster is too small for the sums that the strategy forms."""
 
     code = "FW-STRATEGY-013"
-    default_fix = "Use the strategy 'ffa' with a holdout gate, fewer groups, or a roster with a smaller c."
+    default_fix = (
+        "Take part with more hospitals (in a simulation: --hospitals), or use fewer groups, a roster with a smaller c, "
+        "or the strategy 'ffa' with a holdout gate."
+    )
 
 
 def find_strategy(name: str) -> type[Strategy]:

@@ -41,6 +41,10 @@ def simulate(
         ),
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
+    hospitals: Annotated[
+        int | None,
+        typer.Option("--hospitals", min=3, max=1000, help="So many hospitals instead of the scenario's."),
+    ] = None,
     dropouts: Annotated[
         int, typer.Option("--dropouts", min=0, help="Hospitals that vanish at a random leg of a random round.")
     ] = 0,
@@ -79,6 +83,8 @@ def simulate(
 
       fedward simulate --privacy secure-grad --epsilon 1 --out run-shared
 
+      fedward simulate --strategy group-median --hospitals 15 --out run-median
+
       fedward simulate my-scenario.toml --seed 7 --out run-7
 
     Scenarios: default (six synthetic hospitals), no-dp (the same without privacy), eicu (five regions of the eICU
@@ -102,6 +108,7 @@ def simulate(
         placement=None if privacy is None else privacy.value,
         strategy=strategy,
         rounds=rounds,
+        hospitals=hospitals,
         dropouts=dropouts,
         federated_only=federated_only,
         state=state,

@@ -85,15 +85,20 @@ class SyntheticHospital:
     stream: tuple[int, ...] = field(repr=False)
 
 
-def default_hospitals() -> list[HospitalSpec]:
-    """Returns six hospitals whose training parts (60 %) have about 200, 250, 300, 400, 550 and 800 patients."""
+DEFAULT_HOSPITALS = 6
+
+
+def default_hospitals(count: int = DEFAULT_HOSPITALS) -> list[HospitalSpec]:
+    """Returns hospitals whose training parts (60 %) have about 200, 250, 300, 400, 550, 800, 200, ... patients."""
     sizes = (340, 420, 500, 660, 920, 1320)
     shifts = (0.30, -0.25, 0.15, -0.15, 0.20, -0.20)
     names = ("Ashford", "Birchwood", "Cedar Hill", "Dunmore", "Eastvale", "Foxglove")
-    return [
-        HospitalSpec(name, size, label_shift=shift, covariate_shift=0.35)
-        for name, size, shift in zip(names, sizes, shifts, strict=True)
-    ]
+    found = []
+    for number in range(count):
+        again, kind = divmod(number, DEFAULT_HOSPITALS)
+        name = f"{names[kind]} {again + 1}" if again else names[kind]
+        found.append(HospitalSpec(name, sizes[kind], label_shift=shifts[kind], covariate_shift=0.35))
+    return found
 
 
 def draw(specs: Sequence[HospitalSpec], seed: int) -> list[SyntheticHospital]:

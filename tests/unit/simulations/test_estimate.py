@@ -17,12 +17,12 @@ from fedward.simulations.measured import MEASURED, measured_utility
 from fedward.simulations.noise_size import (
     HospitalsUnknownError,
     HospitalUnitError,
-    hospital_count,
     refuse_hospital_unit,
     step_noise,
 )
 from fedward.simulations.planning import draft_plan, with_noise
 from fedward.simulations.scenario import load_scenario
+from fedward.simulations.sites import known_hospitals
 
 ROOT = Path(__file__).parents[3]
 
@@ -145,6 +145,6 @@ def test_a_utility_figure_is_the_measured_one_or_none():
 
 
 def test_hospitals_are_counted_without_reading_data():
-    assert hospital_count(load_scenario("default")) == 6
-    assert hospital_count(load_scenario("mimic-demo")) == 3
-    assert hospital_count(load_scenario("eicu")) is None
+    assert known_hospitals(load_scenario("default").data) == 6
+    assert known_hospitals(load_scenario("mimic-demo").data) == 3
+    assert known_hospitals(load_scenario("eicu").data) is None

@@ -1,12 +1,16 @@
 """Which runs a sweep consists of, and that none starts if one of them cannot."""
 
+from pathlib import Path
+
 import pytest
 
 from fedward import __version__
 from fedward.config import parse
 from fedward.errors import ConfigError
 from fedward.privacy.secagg.folder_lock import FolderLock
-from fedward.simulations.scenario import load_scenario
+from fedward.simulations.run import Options, apply_options
+from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.simulations.sites import known_hospitals
 from fedward.simulations.sweep.grid import Cell, CellRefusedError, Grid
 from fedward.simulations.sweep.play import ForeignRunError, SweepInUseError, run_sweep
 
@@ -56,6 +60,17 @@ def test_a_cell_becomes_the_scenario_that_simulate_would_run():
     assert (planned.strategy, planned.adapter.rank, planned.seed, planned.privacy.private) == ("fedit", 4, 9, False)
     assert not planned.compare.local and not planned.compare.central
     assert Cell("ffa", None, 2.0, 1).planned(load_scenario("no-dp"), federated_only=False).privacy.epsilon == 2.0
+
+
+def test_a_number_of_hospitals_replaces_the_scenarios_and_not_ones_that_are_described():
+    many = Options(out=Path("x"), strategy="group-median", hospitals=15)
+    found = apply_options(load_scenario("default"), many)
+    assert known_hospitals(found.data) == 15
+    assert known_hospitals(load_scenario("default").data) == 6
+    described = [SyntheticHospitalConfig(name=f"site-{i}", patients=60) for i in range(3)]
+    data = load_scenario("default").data.model_copy(update={"site": described})
+    with pytest.raises(ConfigError, match="how many"):
+        apply_options(load_scenario("default").model_copy(update={"data": data}), many)
 
 
 def test_options_of_one_strategy_are_not_those_of_another():

@@ -60,6 +60,14 @@ def test_default_federation_has_the_intended_difficulty() -> None:
     assert [round(0.6 * len(hospital.patients), -1) for hospital in hospitals] == [200, 250, 300, 400, 550, 790]
 
 
+def test_more_hospitals_are_more_of_the_same_kinds_under_names_of_their_own() -> None:
+    specs = default_hospitals(15)
+    assert len({spec.name for spec in specs}) == 15
+    assert specs[:6] == default_hospitals()
+    assert [spec.patients for spec in specs[6:12]] == [spec.patients for spec in specs[:6]]
+    assert default_hospitals(4) == specs[:4]
+
+
 def test_each_knob_moves_what_it_names() -> None:
     plain, label = (draw([HospitalSpec("A", 3000, label_shift=shift)], 2)[0] for shift in (0.0, 1.0))
     assert [p.findings for p in plain.patients] == [p.findings for p in label.patients]
