@@ -264,8 +264,10 @@ class Hospital:
         asked = frozenset(manifest.first_cohort)
         if not asked <= cohort(self._plan, manifest.round, self._sites):
             raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
-        everyone = self._summed == (manifest.round - 1, asked) and manifest.threshold == manifest.n0
-        if follows_up(self._plan, step_of(self._plan, manifest.round)) and not everyone:
+        if not follows_up(self._plan, step_of(self._plan, manifest.round)) or not accepted.needs_training:
+            return  # a retry: its cohort and threshold are those that were checked before the vector was made
+        before = self._summed == (manifest.round - 1, asked) and self._follower.round == manifest.round - 1
+        if not before or manifest.threshold != manifest.n0:
             raise OtherSurvivorsError("The manifest would let the round's next sum be over other hospitals.")
 
     def _check_start(self, accepted: AcceptedManifest) -> None:

@@ -24,6 +24,7 @@ from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.history import Ended, History
+from fedward.server.losses import Losses
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.schedule import advance, cohort, final_round, first_step, follows_up, step_of, takes_back
@@ -32,8 +33,6 @@ LOG = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 4
 """Attempts at one round; a dispute of two needs up to three."""
-MAX_LOST = 3
-"""Training rounds in a row that may be lost to hospitals that are away, where a training round has several sums."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Coordinator:
         self._transport, self._on_round, self._clock = transport, on_round, clock
         self._archive, self._memory = archive, NOTHING
         self._history, self._finished = self._take_up()
-        self._round, self._lost, self._from = self._finished, 0, 0
+        self._round, self._from, self._losses = self._finished, 0, Losses()
 
     def run(self) -> Vector:
         """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
@@ -121,21 +120,21 @@ class Coordinator:
         return max(following, first_step(self.plan, step_of(self.plan, secagg.round).round + 1).number)
 
     def _may_be_lost(self, number: int) -> bool:
-        """Whether to go on without a sum that lacks hospitals, rather than to wait for them.
-
-        Few absent hospitals are enough for that where a sum is over a group, and a single one where it must be over
-        the hospitals of the sum before. Its training was paid for all the same, so not many may be lost in a row.
-        """
+        """Whether to go on without a sum that lacks hospitals, rather than to wait for them."""
         everyone = frozenset(self._secagg.roster_names)
         partial = follows_up(self.plan, step_of(self.plan, number)) or cohort(self.plan, number, everyone) != everyone
-        return partial and self._lost < MAX_LOST
+        return partial and self._losses.may_grow
 
     def _lose(self, number: int) -> None:
         """Gives up the training round of ``number``."""
-        lost = step_of(self.plan, number).round
-        LOG.warning("round %d lacks hospitals: training round %d is given up", number, lost)
+        lost, attempt = step_of(self.plan, number).round, self._secagg.live
+        if attempt is None or attempt.manifest.round != number:  # it could not even begin
+            absent = set(self._cohort(number)[0]) - set(self._secagg.members)
+        else:
+            absent = set(attempt.manifest.first_cohort) - attempt.answered
+        LOG.warning("round %d lacks %s: training round %d is given up", number, ", ".join(sorted(absent)), lost)
+        self._losses.add(lost, absent)
         self._secagg.give_up()
-        self._lost += 1
         self._from = first_step(self.plan, lost + 1).number
 
     def _renew_keys(self) -> None:
@@ -202,7 +201,7 @@ class Coordinator:
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._finished = number
         if step_of(self.plan, number).closes:
-            self._lost = 0
+            self._losses.end()
         self._history.add(ended, self._secagg.members)
         summary = summarise(number, values, len(done.survivors), dropped=dropped)
         self.summaries.append(summary)
@@ -234,7 +233,7 @@ class Coordinator:
                 return self._attempt(attempt)
             except QuorumError:
                 if attempt.leg is Leg.UNMASK:
-                    raise  # vectors are erased by now: the round waits until enough holders of shares are back
+                    raise  # vectors are erased by now, so there is no other attempt
                 LOG.warning("round %d: attempt %d lacks hospitals, trying again", number, attempt.manifest.attempt)
                 attempt = self._secagg.retry(deadline=self._deadline())
         return self._attempt(attempt)
@@ -250,9 +249,21 @@ class Coordinator:
             for site, reply in self._leg("confirm", attempt.requests()):
                 self._take("confirm", site, attempt.add_confirm, reply.payload)
             attempt.close_confirms()
-        for site, reply in self._leg("unmask", attempt.requests()):
-            self._take("unmask", site, attempt.add_unmask, reply.payload)
-        return attempt.finish(), vectors, attempt.evidence()
+        return self._unmask(attempt), vectors, attempt.evidence()
+
+    def _unmask(self, attempt: Attempt) -> RoundSum:
+        """Leg 4. Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
+        for again in range(MAX_ATTEMPTS):
+            missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
+            for site, reply in self._leg("unmask", missing):
+                self._take("unmask", site, attempt.add_unmask, reply.payload)
+            try:
+                return attempt.finish()
+            except QuorumError:
+                if again == MAX_ATTEMPTS - 1:
+                    raise
+                LOG.warning("round %d: too few hospitals have unmasked, asking the others again", self._round)
+        raise AssertionError("not reached")
 
     def _uploads(self, attempt: Attempt) -> Mapping[str, Blob]:
         """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
@@ -268,6 +279,8 @@ class Coordinator:
                 else:
                     archive.keep_upload(self._round, site, vector)
             del reply, vector
+        if self._is_followed() and len(attempt.answered) < self._secagg.min_cohort:
+            raise QuorumError("The next sum would be over fewer hospitals than the roster allows.")
         survivors = attempt.close_uploads()
         return vectors if archive is None else archive.uploads(self._round, survivors)
 
@@ -298,7 +311,15 @@ class Coordinator:
         blamed = {blame.site for blame in self._secagg.blames}
         asked = cohort(self.plan, number, self._secagg.roster_names)
         sites = [site for site in self._secagg.members if site in asked and site not in blamed]
+        out = self._losses.left_out(step_of(self.plan, number).round)
+        reliable = [site for site in sites if site not in out]
+        if len(reliable) >= self._secagg.min_cohort:
+            sites = reliable
         return sites, minimum_threshold(len(sites), self._colluders)
+
+    def _is_followed(self) -> bool:
+        """Whether the next sum is over exactly the hospitals of this one."""
+        return self._round < final_round(self.plan) and follows_up(self.plan, step_of(self.plan, self._round + 1))
 
     def _deadline(self) -> int:
         return int(self._clock()) + 4 * self.plan.secure_sum.leg_seconds

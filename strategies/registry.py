@@ -90,10 +90,13 @@ class ServerOptimizerError(ConfigError):
 
 
 class GateError(ConfigError):
-    """The holdout gate was asked for on a strategy whose rounds it could not take back."""
+    """The holdout gate was asked for where it could not take a round back, or would not see one alone."""
 
     code = "FW-STRATEGY-017"
-    default_fix = "Set gate.enabled = false, or use the strategy 'ffa', 'fedit' or one of their server optimizers."
+    default_fix = (
+        "Set gate.enabled = false, or use the strategy 'ffa', 'fedit' or one of their server optimizers with "
+        "privacy.evaluate_every = 1."
+    )
 
 
 class ProximalError(ConfigError):
@@ -201,6 +204,8 @@ def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
     kept = kind.declaration.variates or kind.declaration.personalises
     if plan.gate.enabled and (kept or kind.sums(plan) > 1):
         raise GateError(f"The holdout gate cannot take back a round of the strategy {plan.strategy!r}.")
+    if plan.gate.enabled and plan.privacy.evaluate_every > 1:
+        raise GateError("The holdout gate needs a score after every round, or it takes back rounds it never judged.")
     if plan.training.proximal and shared:
         raise ProximalError("Under secure-grad a hospital takes no step of its own that could be held back.")
     if kind.proximal(plan) and plan.training.local_steps == 1:

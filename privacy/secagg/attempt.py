@@ -11,7 +11,7 @@ hospitals answer with the bytes they stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,6 +87,17 @@ class Attempt(Standing):
         self._sum = RingVector.zeros(self.layout)
         self._finished: RoundSum | None = None
         self._secrets: tuple[dict[str, bytes], dict[str, bytes]] | None = None
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """Hospitals whose reply to the live leg has counted in this process."""
+        replies: dict[Leg, Collection[str]] = {
+            Leg.PACKAGES: self._packages,
+            Leg.UPLOADS: self._uploads,
+            Leg.CONFIRMS: self._confirms,
+            Leg.UNMASK: self._unmasks,
+        }
+        return frozenset(replies.get(self.leg, ()))
 
     # --- leg 1 ------------------------------------------------------------------------------------
 

@@ -124,6 +124,11 @@ class SecAggServer:
         return self._state.result
 
     @property
+    def min_cohort(self) -> int:
+        """Hospitals in the smallest first cohort that the roster allows."""
+        return self._verified.roster.policy.min_cohort
+
+    @property
     def survivors(self) -> tuple[str, ...]:
         """Hospitals in the sum of the last result of the run, sorted; empty before the first."""
         if not self._state.result:

@@ -160,9 +160,13 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
     first._kept = None  # as after a restart between the two sums
     assert np.array_equal(coordinator.adapter, start)
     everyone = sorted(hospital.name for hospital in federation.hospitals)
+    others = everyone[1:]  # who cost a training round sits the next one out
     coordinator.run()
     assert [(s.round, names) for s, names in zip(coordinator.summaries, federation.survivors, strict=True)] == [
-        (number, everyone) for number in (1, 3, 4, 5)
+        (1, everyone),
+        (3, others),
+        (4, others),
+        (5, everyone),
     ]
     assert {(i.round, i.site) for i in coordinator.incidents} == {(2, first.name)}
     assert coordinator.incidents[0].code == NotTrainedError.code
@@ -170,24 +174,116 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
     assert all(np.array_equal(hospital.adapter, coordinator.adapter) for hospital in federation.hospitals)
 
 
-def test_a_sum_that_is_never_complete_stops_the_run_instead_of_spending_its_rounds(monkeypatch):
+def silent(federation, hospital, when):
+    """``hospital`` does not answer requests for which ``when(protocol round, leg)`` holds."""
+    answer, coordinator = hospital.answer, federation.coordinator
+
+    def sometimes(request):
+        if when(coordinator._round, request.leg):
+            raise NotTrainedError("away")
+        return answer(request)
+
+    hospital.answer = sometimes
+
+
+def rounds_of(federation):
+    return [summary.round for summary in federation.coordinator.summaries]
+
+
+def test_a_hospital_that_is_never_there_for_the_second_sum_does_not_take_the_others_budget():
     federation = FourHospitals(rounds=6)
-    coordinator, first = federation.coordinator, federation.hospitals[0]
-    answer, away = first.answer, NotTrainedError("away in every second sum")
-    monkeypatch.setattr(first, "answer", lambda r: answer(r) if coordinator._round % 2 else _raise(away))
+    silent(federation, federation.hospitals[0], lambda number, leg: number % 2 == 0 and leg != "result")
+    federation.coordinator.run()
+    assert rounds_of(federation) == [1, 3, 4, 5, *range(7, 14)]  # lost: 2 and 6, with one and three rounds without it
+    assert [len(names) for names in federation.survivors] == [4, 3, 3, 4, *[3] * 6, 4]
+
+
+def test_losses_in_a_row_stop_the_run_which_goes_on_later():
+    federation = FourHospitals(rounds=6)
+    for index, hospital in enumerate(federation.hospitals[:3]):
+        silent(federation, hospital, lambda number, leg, second=2 * index + 2: number == second and leg == "manifest")
     with pytest.raises(QuorumError):
+        federation.coordinator.run()
+    assert rounds_of(federation) == [1, 3, 5]
+    federation.hospitals[2].answer = type(federation.hospitals[2]).answer.__get__(federation.hospitals[2])
+    federation.coordinator.run()
+    assert rounds_of(federation) == [1, 3, *range(5, 14)]
+
+
+@pytest.mark.parametrize("leg", ["confirm", "unmask"])
+def test_a_single_missed_reply_to_the_second_sum_costs_nothing(leg):
+    federation, missed = FourHospitals(), []
+    first = federation.hospitals[0]
+    silent(federation, first, lambda n, asked: (n, asked) == (2, leg) and not missed and not missed.append(n))
+    federation.coordinator.run()
+    assert missed == [2]
+    assert rounds_of(federation) == [1, 2, 3, 4, 5]
+    assert all(np.array_equal(hospital.adapter, federation.coordinator.adapter) for hospital in federation.hospitals)
+
+
+def test_a_hospital_that_restarts_with_its_second_vector_stored_goes_on():
+    federation, masked = FourHospitals(), []
+    first, other = federation.hospitals[:2]
+    answer = first.answer
+
+    def restarts(request):
+        reply = answer(request)
+        if (federation.coordinator._round, request.leg) == (2, "manifest"):
+            first._kept, first._summed, first._trained = None, (0, frozenset()), 0
+        return reply
+
+    first.answer = restarts
+    silent(federation, other, lambda n, leg: (n, leg) == (2, "mask") and not masked and not masked.append(n))
+    federation.coordinator.run()
+    assert masked == [2]
+    assert rounds_of(federation) == [1, 2, 3, 4, 5]
+
+
+def test_a_first_sum_too_small_for_the_roster_to_be_followed_is_not_closed():
+    federation = FourHospitals()
+    coordinator, last, missed = federation.coordinator, federation.hospitals[-1], []
+    type(coordinator._secagg).min_cohort, kept = property(lambda self: 4), type(coordinator._secagg).min_cohort
+    try:
+        silent(federation, last, lambda n, leg: (n, leg) == (1, "mask") and not missed and not missed.append(n))
         coordinator.run()
-    assert [summary.round for summary in coordinator.summaries] == [1, 3, 5, 7]
-    monkeypatch.setattr(first, "answer", answer)
+    finally:
+        type(coordinator._secagg).min_cohort = kept
+    assert missed == [1]
+    assert rounds_of(federation) == [1, 2, 3, 4, 5]
+    assert [len(names) for names in federation.survivors] == [4] * 5
+
+
+def test_an_epoch_that_a_survivor_does_not_join_costs_the_training_round():
+    federation = FourHospitals()
+    coordinator = federation.coordinator
+    coordinator.play(1)
+    silent(federation, federation.hospitals[0], lambda number, leg: leg == "join")
+    coordinator.join()
     coordinator.run()
-    assert [summary.round for summary in coordinator.summaries] == [1, 3, 5, 7, *range(8, 14)]
-    assert np.array_equal(first.adapter, coordinator.adapter)
+    assert rounds_of(federation) == [1, 3, 4, 5]
+    assert [len(names) for names in federation.survivors] == [4, 3, 3, 3]
+
+
+def test_the_sum_before_is_the_one_directly_before():
+    """Sum 3 was opened and is kept from the hospitals; sum 4 is asked for over the survivors of an older result."""
+    federation = FourHospitals()
+    coordinator = federation.coordinator
+    for number in (1, 2):
+        coordinator.play(number)
+    hidden = coordinator._secagg.begin_round(coordinator._terms(3))
+    coordinator._round = 3
+    coordinator._attempt(hidden)
+    coordinator._secagg.give_up()
+    coordinator._cohort = lambda number: ([hospital.name for hospital in federation.hospitals], 4)
+    with pytest.raises(QuorumError):
+        coordinator.play(4)
+    assert {i.code for i in coordinator.incidents if i.round == 4} == {OtherSurvivorsError.code}
 
 
 def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
     """Both sums of FedASK are of the same training: over one hospital less, their difference is that hospital's."""
     everyone = [f"site-{i}" for i in range(4)]
-    for cheat in ((everyone[1:], 3), (everyone, 3), (everyone[:3], 3)):
+    for cheat in ((everyone[1:], 3), (everyone, 3)):
         federation = FourHospitals()
         coordinator = federation.coordinator
         coordinator.play(1)

@@ -122,6 +122,12 @@ def test_a_gate_that_could_not_take_everything_back_is_refused(name, plan_of):
         check_strategy(plan_of(name, gate={"enabled": True}))
 
 
+def test_a_gate_that_would_judge_several_rounds_at_once_is_refused(plan_of):
+    check_strategy(plan_of(gate={"enabled": True}, privacy={"evaluate_every": 1}))
+    with pytest.raises(GateError):
+        check_strategy(plan_of(gate={"enabled": True}, privacy={"evaluate_every": 2}))
+
+
 @pytest.mark.parametrize("tolerance", [0.0, 0.5, -1])
 def test_a_tolerance_out_of_range_is_refused(tolerance, plan_of):
     with pytest.raises(ValueError, match="tolerance"):
