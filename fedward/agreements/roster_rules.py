@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fedward.plan import Plan
-from fedward.privacy.secagg.roster import default_colluders
+from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.strategies.registry import check_ranks, check_sites, find_strategy
 
 
@@ -27,6 +27,12 @@ def roster_rules(plan: Plan, hospitals: int, *, min_cohort: int | None = None) -
     cohort = max(3, colluders + 2) if min_cohort is None else min_cohort
     check_sites(plan, hospitals=hospitals, min_cohort=cohort)
     return colluders, cohort
+
+
+def smallest_sum(plan: Plan, hospitals: int, colluders: int) -> tuple[int, int]:
+    """Hospitals in the smallest sum of ``plan`` if all ``hospitals`` take part, and how many of them must stay."""
+    size = find_strategy(plan.strategy).smallest_sum(plan, hospitals)
+    return size, minimum_threshold(size, colluders)
 
 
 def check_roster(plan: Plan, names: Collection[str], *, min_cohort: int) -> None:

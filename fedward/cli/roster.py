@@ -106,6 +106,7 @@ def publish_command(
 
     Example: fedward roster publish plan --config server.toml --out federation.roster
     """
+    from fedward.agreements.roster_rules import smallest_sum
     from fedward.privacy.secagg.roster import view
     from fedward.server.deployment.folders import ServerFolders
     from fedward.server.deployment.plans import publish_roster, read_signed
@@ -114,9 +115,14 @@ def publish_command(
 
     folders = ServerFolders(load_server_config(config).folder)
     identity = folders.identity()
-    signed = publish_roster(Sites(folders).all(), read_signed(plan, identity.public), identity, min_cohort=min_cohort)
+    proposal = read_signed(plan, identity.public)
+    signed = publish_roster(Sites(folders).all(), proposal, identity, min_cohort=min_cohort)
     _replace(out, signed)
-    _print(view(signed))
+    shown = view(signed)
+    _print(shown)
+    size, stay = smallest_sum(proposal.plan, len(shown.members), shown.colluders)
+    if size < len(shown.members):
+        typer.echo(f"This plan sums over groups: of the {size} hospitals of the smallest one, {stay} must stay.")
 
 
 @app.command("merge")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedward.agreements.roster_rules import check_roster, roster_rules
+from fedward.agreements.roster_rules import check_roster, roster_rules, smallest_sum
 from fedward.plan import Plan
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.strategies.registry import TooFewForStrategyError, UnknownRankError
@@ -25,6 +25,11 @@ def test_groups_are_large_enough_for_their_roster_and_can_lose_one(hospitals):
     assert cohort == colluders + 2 <= group
     assert minimum_threshold(group, colluders) < group
     check_roster(plan, [f"site-{i}" for i in range(hospitals)], min_cohort=cohort)
+
+
+def test_the_smallest_sum_says_how_many_must_stay():
+    assert smallest_sum(plan_of(), 15, 4) == (15, 10)
+    assert smallest_sum(plan_of("group-median"), 16, 2) == (5, 4)
 
 
 def test_a_cohort_that_groups_cannot_reach_is_refused():
