@@ -253,17 +253,19 @@ class Coordinator:
 
     def _unmask(self, attempt: Attempt) -> RoundSum:
         """Leg 4. Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
-        for again in range(MAX_ATTEMPTS):
-            missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
-            for site, reply in self._leg("unmask", missing):
-                self._take("unmask", site, attempt.add_unmask, reply.payload)
+        for _ in range(MAX_ATTEMPTS - 1):
+            self._ask_to_unmask(attempt)
             try:
                 return attempt.finish()
             except QuorumError:
-                if again == MAX_ATTEMPTS - 1:
-                    raise
                 LOG.warning("round %d: too few hospitals have unmasked, asking the others again", self._round)
-        raise AssertionError("not reached")
+        self._ask_to_unmask(attempt)
+        return attempt.finish()
+
+    def _ask_to_unmask(self, attempt: Attempt) -> None:
+        missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
+        for site, reply in self._leg("unmask", missing):
+            self._take("unmask", site, attempt.add_unmask, reply.payload)
 
     def _uploads(self, attempt: Attempt) -> Mapping[str, Blob]:
         """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
