@@ -41,10 +41,8 @@ def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool, most_epsilo
     epsilons: tuple[float | None, ...] = SYNTHETIC_EPSILONS[:most_epsilons]
     sweeps = [(shifted(kind), Grid(strategies=names, epsilons=epsilons, seeds=chosen)) for kind in KINDS]
     if with_eicu:
-        known = tuple(name for name in EICU_STRATEGIES if name in STRATEGIES)
-        sweeps.append(
-            (load_scenario("eicu"), Grid(strategies=known, epsilons=EICU_EPSILONS[:most_epsilons], seeds=chosen))
-        )
+        grid = Grid(strategies=EICU_STRATEGIES, epsilons=EICU_EPSILONS[:most_epsilons], seeds=chosen)
+        sweeps.append((load_scenario("eicu"), grid))
     rows = {scenario.name: _rows(scenario, grid, folder, jobs) for scenario, grid in sweeps}
     gaps = {name: gap(found, epsilon=8.0) for name, found in rows.items()}
     return {

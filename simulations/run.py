@@ -97,11 +97,8 @@ def apply_options(scenario: Scenario, options: Options) -> Scenario:
     change: dict[str, object] = {}
     if options.seed is not None:
         change["seed"] = options.seed
-    if options.strategy not in (None, scenario.strategy):
-        change |= {
-            "strategy": options.strategy,
-            "strategy_options": {},
-        }  # options are of the strategy they stand beside
+    if options.strategy not in (None, scenario.strategy):  # options are of the strategy that they stand beside
+        change |= {"strategy": options.strategy, "strategy_options": {}}
     if options.hospitals is not None:
         change["data"] = scenario.data.model_copy(update={"hospitals": options.hospitals})
     if options.rounds is not None:

@@ -49,7 +49,7 @@ ALSO_CALLED = {
     "fedavg": "ffa",
     "dpscaffold": "scaffold",
     "medianofmeans": "group-median",
-    "": "fedit",
+    "lora": "fedit",
     "fed": "fedit",
     "pfed": "feddpa",
 }
@@ -103,7 +103,10 @@ class ProximalError(ConfigError):
     """FedProx was asked for in rounds of a single step, which it cannot change."""
 
     code = "FW-STRATEGY-016"
-    default_fix = "Set training.proximal = 0 and another strategy than 'fedprox', or take several local steps."
+    default_fix = (
+        "Set training.proximal = 0 and use another strategy than 'fedprox', or take several local steps, which need "
+        "privacy.placement = 'local'."
+    )
 
 
 class TooFewForStrategyError(ConfigError):
@@ -141,7 +144,7 @@ def _nearest(name: str) -> str | None:
 
 def _plain(name: str) -> str:
     letters = "".join(letter for letter in name.lower() if letter.isalnum())
-    return letters.removesuffix("lora") if letters != "rolora" else letters
+    return letters if letters in ("lora", "rolora") else letters.removesuffix("lora")
 
 
 def check_strategy(plan: Plan) -> type[Strategy]:
