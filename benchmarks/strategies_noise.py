@@ -17,8 +17,8 @@ from fedward.strategies.schedule import final_round, step_of
 Product = Callable[[Mapping[str, Matrix]], Matrix]
 
 WIDTH, RANK, NOISE_RANK, DEVIATION, DRAWS = 384, 8, 16, 0.01, 20
-"""Width of MiniLM's layers; rank of the shipped scenarios, and twice that for noise; a small noise, so that squares of it
-hardly matter; sums of noise to draw."""
+"""Width of MiniLM's layers; rank of the shipped scenarios, and twice that for noise; a small noise, so that squares of
+it hardly matter; sums of noise to draw."""
 
 
 def noise_in_product(*, unit_rows: bool = False, seed: int = 3) -> dict[str, float]:
