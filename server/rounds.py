@@ -1,48 +1,35 @@
-"""A run at the coordinator: join, then round after round, each leg visible in one method.
+"""A run at the coordinator: join, then round after round.
 
-``Coordinator`` knows no Flower and no torch: it drives the protocol objects of ``privacy.secagg`` over
-a :class:`~fedward.legs.Transport`, turns each sum into the next adapter with the plan's strategy, and
-hands sum, survivors and evidence back to the hospitals, who check all of it.
+Whom a round asks is in ``cohorts.py``, the legs of its secure sum are in ``secure_sum.py``. ``Coordinator``
+knows no Flower and no torch: it drives the protocol objects of ``privacy.secagg`` over a
+:class:`~fedward.legs.Transport`, turns each sum into the next adapter with the plan's strategy, and hands sum,
+survivors and evidence back to the hospitals, who check all of it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from fedward.adapter import AdapterLayout, Vector, adapter_hash
-from fedward.errors import FedwardError, QuorumError
-from fedward.legs import Blob, Reply, Request, Transport
+from fedward.errors import QuorumError
+from fedward.legs import Blob, Transport
 from fedward.plan import Plan
-from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer, decode
+from fedward.privacy.secagg import Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.refusals import RoundLostError
-from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
+from fedward.server.cohorts import Cohorts
+from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import Ended, History
-from fedward.server.losses import Losses
+from fedward.server.secure_sum import SecureSums
 from fedward.server.summary import RoundSummary, summarise
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.schedule import advance, cohort, final_round, first_step, follows_up, step_of, takes_back
+from fedward.strategies.schedule import advance, final_round, first_step, step_of, takes_back
 
 LOG = logging.getLogger(__name__)
-
-MAX_ATTEMPTS = 4
-"""Attempts at one round; a dispute of two needs up to three."""
-
-
-@dataclass(frozen=True)
-class Incident:
-    """A reply that did not count: which site, in which leg, and the code of why."""
-
-    round: int
-    leg: str
-    site: str
-    code: str
 
 
 class Coordinator:
@@ -80,13 +67,25 @@ class Coordinator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan, self.run_name, self.layout, self.adapter = plan, run, layout, adapter
-        self.incidents: list[Incident] = []
         self.summaries: list[RoundSummary] = []
         self._secagg, self._colluders = secagg, colluders
-        self._transport, self._on_round, self._clock = transport, on_round, clock
-        self._archive, self._memory = archive, NOTHING
+        self._on_round, self._clock = on_round, clock
+        self._archive, self._memory, self._from = archive, NOTHING, 0
         self._history, self._finished = self._take_up()
-        self._round, self._from, self._losses = self._finished, 0, Losses()
+        self._exchange = Exchange(transport, self._history, seconds=plan.secure_sum.leg_seconds)
+        self._exchange.round = self._finished
+        self._cohorts = Cohorts(plan, secagg, colluders)
+        self._sums = SecureSums(secagg, self._exchange, archive, self._deadline)
+
+    @property
+    def round(self) -> int:
+        """The protocol round that is being played, or the last one."""
+        return self._exchange.round
+
+    @property
+    def incidents(self) -> list[Incident]:
+        """Replies that did not count."""
+        return self._exchange.incidents
 
     def run(self) -> Vector:
         """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
@@ -101,9 +100,10 @@ class Coordinator:
             except RoundLostError as error:
                 self._give_up(error)
             except QuorumError:
-                if not self._may_be_lost(number):
+                if not self._cohorts.may_be_lost(number):
                     raise
-                self._lose(number)
+                self._from = self._cohorts.lose(number)
+                self._secagg.give_up()
             self._renew_keys()
         self.hand_out()
         return self.adapter
@@ -118,24 +118,6 @@ class Coordinator:
         if secagg.round <= self._finished:
             return following
         return max(following, first_step(self.plan, step_of(self.plan, secagg.round).round + 1).number)
-
-    def _may_be_lost(self, number: int) -> bool:
-        """Whether to go on without a sum that lacks hospitals, rather than to wait for them."""
-        everyone = frozenset(self._secagg.roster_names)
-        partial = follows_up(self.plan, step_of(self.plan, number)) or cohort(self.plan, number, everyone) != everyone
-        return partial and self._losses.may_grow
-
-    def _lose(self, number: int) -> None:
-        """Gives up the training round of ``number``."""
-        lost, attempt = step_of(self.plan, number).round, self._secagg.live
-        if attempt is None or attempt.manifest.round != number:  # it could not even begin
-            absent = set(self._cohort(number)[0]) - set(self._secagg.members)
-        else:
-            absent = set(attempt.manifest.first_cohort) - attempt.answered
-        LOG.warning("round %d lacks %s: training round %d is given up", number, ", ".join(sorted(absent)), lost)
-        self._losses.add(lost, absent)
-        self._secagg.give_up()
-        self._from = first_step(self.plan, lost + 1).number
 
     def _renew_keys(self) -> None:
         """Begins a key epoch where there is none, or where the live one ends before the next round could.
@@ -157,7 +139,7 @@ class Coordinator:
         """Goes on without a round that a hospital has spoilt; whoever did it is left out from now on."""
         attempt = self._secagg.live
         for blame in () if attempt is None else attempt.blames:
-            self._note(blame.site, "unmask", error.code)
+            self._exchange.note(blame.site, "unmask", error.code)
         self._secagg.give_up()
 
     def _take_up(self) -> tuple[History, int]:
@@ -175,18 +157,18 @@ class Coordinator:
 
     def join(self) -> None:
         """Leg 0: a fresh key epoch with every hospital that answers."""
-        setup = self._secagg.begin_epoch(self.run_name)
-        for site, reply in self._leg("join", setup.invites()):
-            self._take("join", site, setup.add_bundle, reply.payload)
-        for site, reply in self._leg("bundles", setup.close_bundles()):
-            self._take("bundles", site, setup.add_ciphertexts, reply.payload)
-        for site, reply in self._leg("seal", setup.close_ciphertexts()):
-            self._take("seal", site, setup.add_ack, reply.payload)
+        exchange, setup = self._exchange, self._secagg.begin_epoch(self.run_name)
+        for site, reply in exchange.leg("join", setup.invites()):
+            exchange.take("join", site, setup.add_bundle, reply.payload)
+        for site, reply in exchange.leg("bundles", setup.close_bundles()):
+            exchange.take("bundles", site, setup.add_ciphertexts, reply.payload)
+        for site, reply in exchange.leg("seal", setup.close_ciphertexts()):
+            exchange.take("seal", site, setup.add_ack, reply.payload)
         self._secagg.finish_epoch(setup)
 
     def play(self, number: int) -> None:
         """One protocol round: a secure sum, the strategy's update, and the signed result."""
-        self._round = number
+        self._exchange.round = number
         done, vectors, evidence = self._secure_sum(number)
         values = decode(done.sum)
         dropped = takes_back(self.plan, self.adapter, self._memory, values)
@@ -200,8 +182,7 @@ class Coordinator:
             ended = self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
         ended = replace(ended, result=self._secagg.publish(adapter_hash(self.adapter, self.layout)))
         self._finished = number
-        if step_of(self.plan, number).closes:
-            self._losses.end()
+        self._cohorts.ended(number)
         self._history.add(ended, self._secagg.members)
         summary = summarise(number, values, len(done.survivors), dropped=dropped)
         self.summaries.append(summary)
@@ -216,78 +197,18 @@ class Coordinator:
         expected = adapter_hash(self.adapter, self.layout)
         for site, payload in self._tell_all(self._secagg.members).items():
             if payload != expected:
-                self._note(site, "result", "FW-INTEGRITY-021")
+                self._exchange.note(site, "result", "FW-INTEGRITY-021")
 
     def _tell_all(self, sites: Collection[str]) -> dict[str, bytes]:
         """Brings sites up to the last result; returns the adapter hash that each of them computed."""
-        return {site: reply.payload for site, reply in self._tell("result", dict.fromkeys(sites, b""))}
-
-    # --- a secure sum, leg by leg -----------------------------------------------------------------
+        return {site: reply.payload for site, reply in self._exchange.tell("result", dict.fromkeys(sites, b""))}
 
     def _secure_sum(self, number: int) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
-        attempt = self._secagg.live
-        if attempt is None or attempt.manifest.round != number:
-            attempt = self._secagg.begin_round(self._terms(number))
-        for _ in range(MAX_ATTEMPTS - 1):
-            try:
-                return self._attempt(attempt)
-            except QuorumError:
-                if attempt.leg is Leg.UNMASK:
-                    raise  # vectors are erased by now, so there is no other attempt
-                LOG.warning("round %d: attempt %d lacks hospitals, trying again", number, attempt.manifest.attempt)
-                attempt = self._secagg.retry(deadline=self._deadline())
-        return self._attempt(attempt)
-
-    def _attempt(self, attempt: Attempt) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
-        """Plays an attempt from the leg it is in; after a restart, hospitals repeat what they had answered."""
-        if attempt.leg is Leg.PACKAGES:
-            for site, reply in self._tell("manifest", attempt.requests()):
-                self._take("manifest", site, attempt.add_package, reply.payload)
-            attempt.close_packages()
-        vectors = self._uploads(attempt)
-        if attempt.leg is Leg.CONFIRMS:
-            for site, reply in self._leg("confirm", attempt.requests()):
-                self._take("confirm", site, attempt.add_confirm, reply.payload)
-            attempt.close_confirms()
-        return self._unmask(attempt), vectors, attempt.evidence()
-
-    def _unmask(self, attempt: Attempt) -> RoundSum:
-        """Leg 4. Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
-        for _ in range(MAX_ATTEMPTS - 1):
-            self._ask_to_unmask(attempt)
-            try:
-                return attempt.finish()
-            except QuorumError:
-                LOG.warning("round %d: too few hospitals have unmasked, asking the others again", self._round)
-        self._ask_to_unmask(attempt)
-        return attempt.finish()
-
-    def _ask_to_unmask(self, attempt: Attempt) -> None:
-        missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
-        for site, reply in self._leg("unmask", missing):
-            self._take("unmask", site, attempt.add_unmask, reply.payload)
-
-    def _uploads(self, attempt: Attempt) -> Mapping[str, Blob]:
-        """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
-        vectors: dict[str, Blob] = {}
-        archive = self._archive
-        if attempt.leg is not Leg.UPLOADS:
-            return vectors if archive is None else archive.uploads(self._round, attempt.requests())
-        for site, reply in self._leg("mask", attempt.requests(), complaints=attempt):
-            vector = reply.blobs.get("vector", np.empty(0, np.uint8))
-            if self._take("mask", site, attempt.add_upload, reply.payload, vector):
-                if archive is None:
-                    vectors[site] = vector
-                else:
-                    archive.keep_upload(self._round, site, vector)
-            del reply, vector
-        if self._is_followed() and len(attempt.answered) < self._secagg.min_cohort:
-            raise QuorumError("The next sum would be over fewer hospitals than the roster allows.")
-        survivors = attempt.close_uploads()
-        return vectors if archive is None else archive.uploads(self._round, survivors)
+        at_least = self._cohorts.at_least(number)
+        return self._sums.of_round(number, lambda: self._terms(number), at_least=at_least)
 
     def _terms(self, number: int) -> RoundTerms:
-        sites, threshold = self._cohort(number)
+        sites, threshold = self._cohorts.of_round(number)
         return RoundTerms(
             round=number,
             adapter_hash=adapter_hash(self.adapter, self.layout),
@@ -305,74 +226,8 @@ class Coordinator:
             threshold=threshold,
         )
 
-    def _cohort(self, number: int) -> tuple[list[str], int]:
-        """Hospitals to ask, and how many of them have to stay: all, where the sum follows up the one before."""
-        if follows_up(self.plan, step_of(self.plan, number)):
-            before = list(self._secagg.survivors)
-            return before, len(before)
-        blamed = {blame.site for blame in self._secagg.blames}
-        asked = cohort(self.plan, number, self._secagg.roster_names)
-        sites = [site for site in self._secagg.members if site in asked and site not in blamed]
-        out = self._losses.left_out(step_of(self.plan, number).round)
-        reliable = [site for site in sites if site not in out]
-        if len(reliable) >= self._secagg.min_cohort:
-            sites = reliable
-        return sites, minimum_threshold(len(sites), self._colluders)
-
-    def _is_followed(self) -> bool:
-        """Whether the next sum is over exactly the hospitals of this one."""
-        return self._round < final_round(self.plan) and follows_up(self.plan, step_of(self.plan, self._round + 1))
-
     def _deadline(self) -> int:
         return int(self._clock()) + 4 * self.plan.secure_sum.leg_seconds
-
-    # --- legs over the transport ------------------------------------------------------------------
-
-    def _leg(
-        self, leg: str, messages: Mapping[str, bytes], *, complaints: Attempt | None = None
-    ) -> Iterator[tuple[str, Reply]]:
-        requests = ((site, Request(leg, message)) for site, message in messages.items())
-        yield from self._exchange(leg, requests, complaints=complaints)
-
-    def _tell(self, leg: str, messages: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
-        """Sends ``leg`` with every result a hospital missed; one that needs several messages gets the others first."""
-        sites: Collection[str] = messages
-        while sites:
-            requests = ((site, self._history.request(leg, messages[site], site)) for site in sites)
-            behind = []
-            for site, reply in self._exchange(leg, requests):
-                if not self._take(leg, site, self._history.answered, reply.payload):
-                    continue
-                if self._history.behind(site):
-                    behind.append(site)
-                else:
-                    yield site, reply
-            sites = behind
-
-    def _exchange(
-        self, leg: str, requests: Iterable[tuple[str, Request]], *, complaints: Attempt | None = None
-    ) -> Iterator[tuple[str, Reply]]:
-        for site, reply in self._transport.exchange(requests, seconds=self.plan.secure_sum.leg_seconds):
-            if not reply.refusal:
-                yield site, reply
-                del reply  # a loop's variable would keep it while the next one arrives
-                continue
-            self._note(site, leg, reply.refusal)
-            if complaints is not None and reply.payload:
-                self._take(leg, site, complaints.add_complaint, reply.payload)
-
-    def _take(self, leg: str, site: str, add: Callable[..., None], *reply: object) -> bool:
-        """Hands a reply to the protocol; a bad one is an incident of that site and of nobody else."""
-        try:
-            add(site, *reply)
-        except FedwardError as error:
-            self._note(site, leg, error.code)
-            return False
-        return True
-
-    def _note(self, site: str, leg: str, code: str) -> None:
-        LOG.warning("round %d, leg %s: %s answered %s", self._round, leg, site, code)
-        self.incidents.append(Incident(self._round, leg, site, code))
 
 
 def _just_ended(number: int, evidence: bytes, vectors: Mapping[str, Blob], ring_sum: Blob) -> Ended:

@@ -19,8 +19,9 @@ from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.privacy.segments import EVALUATION, sums_gradients
+from fedward.server.exchange import Incident
 from fedward.server.flower import GridTransport, make_server_app
-from fedward.server.rounds import Coordinator, Incident
+from fedward.server.rounds import Coordinator
 from fedward.server.summary import RoundSummary
 from fedward.simulations.budget import RunBudget, planned_epsilons
 from fedward.simulations.faults import let_vanish

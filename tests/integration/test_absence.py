@@ -79,7 +79,7 @@ class Federation:
         """Runs the plan; ``misses`` says by site what it does not hear."""
         self.coordinator = None
         self.sites = {
-            name: Away(site, misses.get(name, ()), lambda: self.coordinator._round)
+            name: Away(site, misses.get(name, ()), lambda: self.coordinator.round)
             for name, site in self.hospitals.items()
         }
         apps = {node: make_client_app(site) for node, site in enumerate(self.sites.values(), start=2)}
@@ -188,10 +188,13 @@ def test_a_large_false_sum_is_found_by_every_hospital(sampled):
     assert all(np.array_equal(hospital.adapter, start) for hospital in sampled.hospitals.values())
 
 
-class ShowsOtherChunks(Coordinator):
-    """Answers every challenge with the first chunks."""
+class OtherChunks:
+    """A transport on which every hospital seems to choose the first chunks."""
 
-    def _exchange(self, leg, requests, *, complaints=None):
+    def __init__(self, transport):
+        self._transport = transport
+
+    def exchange(self, requests, *, seconds):
         legs = {}
 
         def noted():
@@ -199,8 +202,15 @@ class ShowsOtherChunks(Coordinator):
                 legs[site] = request.leg
                 yield site, request
 
-        for site, reply in super()._exchange(leg, noted(), complaints=complaints):
+        for site, reply in self._transport.exchange(noted(), seconds=seconds):
             yield site, Reply(b"\x82\x00\x01") if legs[site] == "challenge" else reply
+
+
+class ShowsOtherChunks(Coordinator):
+    """Answers every challenge with the first chunks."""
+
+    def __init__(self, *, transport, **terms):
+        super().__init__(transport=OtherChunks(transport), **terms)
 
 
 def test_chunks_that_a_hospital_did_not_choose_do_not_convince_it(sampled):

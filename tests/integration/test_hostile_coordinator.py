@@ -184,14 +184,14 @@ def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
     coordinator = federation.coordinator()
     coordinator.join()
     seen = []
-    exchange = coordinator._transport.exchange
+    exchange = coordinator._exchange._transport.exchange
 
     def listen(requests, *, seconds):
         for site, reply in exchange(requests, seconds=seconds):
             seen.append(reply)
             yield site, reply
 
-    coordinator._transport.exchange = listen
+    coordinator._exchange._transport.exchange = listen
     with pytest.raises(FedwardError):
         coordinator.play(1)
     assert seen

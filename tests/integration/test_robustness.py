@@ -80,7 +80,7 @@ def test_the_median_of_groups_learns_beside_the_saboteur(tmp_path, saboteur, coo
 
 
 def test_a_hospital_refuses_the_sum_of_another_group(tmp_path, monkeypatch, coordinators):
-    monkeypatch.setattr("fedward.server.rounds.cohort", lambda plan, number, sites: frozenset(sites))
+    monkeypatch.setattr("fedward.server.cohorts.cohort", lambda plan, number, sites: frozenset(sites))
     with pytest.raises(QuorumError):
         simulate(tmp_path / "cheat", "group-median", 15, rounds=1)
     assert {incident.code for incident in coordinators[0].incidents} == {"FW-POLICY-020"}
@@ -92,7 +92,7 @@ def test_absent_hospitals_of_one_group_cost_a_training_round_and_not_the_run(tmp
     def absent(self, request):
         coordinator = coordinators[0]
         group = groups(coordinator.plan, 1, coordinator._secagg.roster_names, 3)[1]
-        if coordinator._round == 2 and self.name in group[:2]:
+        if coordinator.round == 2 and self.name in group[:2]:
             raise VanishedError("away while the second group is summed")
         return answer(self, request)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedward.client.hospital import ParametersDifferError
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
+from fedward.client.refusals import ParametersDifferError
 from fedward.errors import ConfigError
 from fedward.privacy.secagg import Attempt, RoundLostError
 from fedward.simulations.parties import EncodedSite, agree, make_hospital

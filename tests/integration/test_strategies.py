@@ -12,12 +12,12 @@ from transformers import AutoModel
 
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.flower import make_client_app
-from fedward.client.hospital import NotTrainedError, OtherSurvivorsError
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.frozen import FrozenFactorsError
 from fedward.client.models.registry import resolve
+from fedward.client.refusals import NotTrainedError, OtherSurvivorsError
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.flower import GridTransport
@@ -179,7 +179,7 @@ def silent(federation, hospital, when):
     answer, coordinator = hospital.answer, federation.coordinator
 
     def sometimes(request):
-        if when(coordinator._round, request.leg):
+        if when(coordinator.round, request.leg):
             raise NotTrainedError("away")
         return answer(request)
 
@@ -228,7 +228,7 @@ def test_a_hospital_that_restarts_with_its_second_vector_stored_goes_on():
 
     def restarts(request):
         reply = answer(request)
-        if (federation.coordinator._round, request.leg) == (2, "manifest"):
+        if (federation.coordinator.round, request.leg) == (2, "manifest"):
             first._kept, first._summed, first._trained = None, (0, frozenset()), 0
         return reply
 
@@ -271,10 +271,9 @@ def test_the_sum_before_is_the_one_directly_before():
     for number in (1, 2):
         coordinator.play(number)
     hidden = coordinator._secagg.begin_round(coordinator._terms(3))
-    coordinator._round = 3
-    coordinator._attempt(hidden)
+    coordinator._sums._attempt(hidden, 0)
     coordinator._secagg.give_up()
-    coordinator._cohort = lambda number: ([hospital.name for hospital in federation.hospitals], 4)
+    coordinator._cohorts.of_round = lambda number: ([hospital.name for hospital in federation.hospitals], 4)
     with pytest.raises(QuorumError):
         coordinator.play(4)
     assert {i.code for i in coordinator.incidents if i.round == 4} == {OtherSurvivorsError.code}
@@ -287,7 +286,7 @@ def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
         federation = FourHospitals()
         coordinator = federation.coordinator
         coordinator.play(1)
-        coordinator._cohort = lambda number, cheat=cheat: cheat
+        coordinator._cohorts.of_round = lambda number, cheat=cheat: cheat
         with pytest.raises(QuorumError):
             coordinator.play(2)
         asked, _ = cheat
@@ -300,11 +299,11 @@ def test_a_hospital_that_missed_the_first_sum_is_not_let_into_the_second():
     answer, last.answer = last.answer, lambda request: _raise(NotTrainedError("away"))
     coordinator.play(1)
     last.answer = answer
-    coordinator._cohort = lambda number: ([f"site-{i}" for i in range(4)], 4)
+    coordinator._cohorts.of_round = lambda number: ([f"site-{i}" for i in range(4)], 4)
     with pytest.raises(QuorumError):
         coordinator.play(2)
     assert {i.code for i in coordinator.incidents if i.round == 2} == {OtherSurvivorsError.code}
-    del coordinator._cohort
+    del coordinator._cohorts.of_round
     coordinator.run()
     assert federation.survivors == [[f"site-{i}" for i in range(n)] for n in (3, 4, 4, 4)]
 

@@ -11,10 +11,10 @@ import pytest
 from fedward.client import gradients, training
 from fedward.client import hospital as hospital_module
 from fedward.client.gradients import GradientSummer
-from fedward.client.hospital import PopulationsError, TrainedAlreadyError
 from fedward.client.models.adapter_model import layout_of
 from fedward.client.models.for_plan import BaseModelMismatchError, build_for_plan
 from fedward.client.models.registry import resolve
+from fedward.client.refusals import PopulationsError, TrainedAlreadyError
 from fedward.client.training import LocalTrainer
 from fedward.privacy.dpsgd.gates import NothingTrainedError, NotPoissonError, RowsMixedError
 from fedward.privacy.ledger import Ledger, MemoryStore, Population

@@ -1,0 +1,116 @@
+"""A secure sum at the coordinator, leg by leg: manifest, mask, confirm, unmask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fedward.errors import QuorumError
+from fedward.legs import Blob
+from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer
+from fedward.server.archive import Archive
+from fedward.server.exchange import Exchange
+
+LOG = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 4
+"""Attempts at one round; a dispute of two needs up to three."""
+
+
+class SecureSums:
+    """The sums of one run, one after another.
+
+    Args:
+        secagg: the coordinator's side of secure aggregation, which remembers the leg it is in over a restart.
+        exchange: with the hospitals.
+        archive: keeps masked vectors over a restart; None to keep them in memory.
+        deadline: seconds since 1970 when an attempt that begins now has to end.
+    """
+
+    def __init__(
+        self, secagg: SecAggServer, exchange: Exchange, archive: Archive | None, deadline: Callable[[], int]
+    ) -> None:
+        self._secagg, self._exchange, self._archive, self._deadline = secagg, exchange, archive, deadline
+
+    def of_round(
+        self, number: int, terms: Callable[[], RoundTerms], *, at_least: int = 0
+    ) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
+        """Plays a round's sum from where it stands, again without the hospitals that an attempt has lost.
+
+        Args:
+            number: the protocol round.
+            terms: makes what a round that has not begun is to be.
+            at_least: hospitals whose vectors the sum must have; the protocol's threshold holds in any case.
+
+        Returns:
+            The sum, the masked vector of each hospital in it, and the secrets that unmasked it.
+
+        Raises:
+            QuorumError: too few hospitals remain.
+            RoundLostError: a hospital has spoilt the round.
+        """
+        attempt = self._secagg.live
+        if attempt is None or attempt.manifest.round != number:
+            attempt = self._secagg.begin_round(terms())
+        for _ in range(MAX_ATTEMPTS - 1):
+            try:
+                return self._attempt(attempt, at_least)
+            except QuorumError:
+                if attempt.leg is Leg.UNMASK:
+                    raise  # vectors are erased by now, so there is no other attempt
+                LOG.warning("round %d: attempt %d lacks hospitals, trying again", number, attempt.manifest.attempt)
+                attempt = self._secagg.retry(deadline=self._deadline())
+        return self._attempt(attempt, at_least)
+
+    def _attempt(self, attempt: Attempt, at_least: int) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
+        """Plays an attempt from the leg it is in; after a restart, hospitals repeat what they had answered."""
+        exchange = self._exchange
+        if attempt.leg is Leg.PACKAGES:
+            for site, reply in exchange.tell("manifest", attempt.requests()):
+                exchange.take("manifest", site, attempt.add_package, reply.payload)
+            attempt.close_packages()
+        vectors = self._uploads(attempt, at_least)
+        if attempt.leg is Leg.CONFIRMS:
+            for site, reply in exchange.leg("confirm", attempt.requests()):
+                exchange.take("confirm", site, attempt.add_confirm, reply.payload)
+            attempt.close_confirms()
+        return self._unmask(attempt), vectors, attempt.evidence()
+
+    def _uploads(self, attempt: Attempt, at_least: int) -> Mapping[str, Blob]:
+        """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
+        vectors: dict[str, Blob] = {}
+        archive, exchange, number = self._archive, self._exchange, attempt.manifest.round
+        if attempt.leg is not Leg.UPLOADS:
+            return vectors if archive is None else archive.uploads(number, attempt.requests())
+        for site, reply in exchange.leg("mask", attempt.requests(), complain=attempt.add_complaint):
+            vector = reply.blobs.get("vector", np.empty(0, np.uint8))
+            if exchange.take("mask", site, attempt.add_upload, reply.payload, vector):
+                if archive is None:
+                    vectors[site] = vector
+                else:
+                    archive.keep_upload(number, site, vector)
+            del reply, vector
+        if len(attempt.answered) < at_least:
+            raise QuorumError("The next sum would be over fewer hospitals than the roster allows.")
+        survivors = attempt.close_uploads()
+        return vectors if archive is None else archive.uploads(number, survivors)
+
+    def _unmask(self, attempt: Attempt) -> RoundSum:
+        """Leg 4. Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
+        for _ in range(MAX_ATTEMPTS - 1):
+            self._ask_to_unmask(attempt)
+            try:
+                return attempt.finish()
+            except QuorumError:
+                LOG.warning(
+                    "round %d: too few hospitals have unmasked, asking the others again", attempt.manifest.round
+                )
+        self._ask_to_unmask(attempt)
+        return attempt.finish()
+
+    def _ask_to_unmask(self, attempt: Attempt) -> None:
+        missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
+        for site, reply in self._exchange.leg("unmask", missing):
+            self._exchange.take("unmask", site, attempt.add_unmask, reply.payload)
