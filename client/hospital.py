@@ -24,7 +24,6 @@ from fedward.client.records import Records
 from fedward.client.refusals import (
     DeltaTooLargeError,
     LedgerRequiredError,
-    NotTrainedError,
     OtherGroupError,
     OtherRankError,
     OtherSurvivorsError,
@@ -124,7 +123,6 @@ class Hospital:
         self._frozen.check(model)
         self._places = nested_positions(self._layout, rank)
         self._strategy = make_strategy(plan, self._layout)
-        self._kept: Trained | None = None
         journal = MemoryJournal() if adapters is None else adapters
         snapshots = Snapshots(journal, self._layout)
         self._side = OwnSide(name, plan, self._strategy, model, self._places.size, journal)
@@ -136,7 +134,6 @@ class Hospital:
         self._trainer = make_trainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
         self._run, self._trained = "", 0
-        self._summed: tuple[int, frozenset[str]] = (0, frozenset())
         self._handlers: dict[str, Callable[[Request], Reply]] = {
             "join": lambda request: Reply(secagg.key_bundle(request.payload)),
             "bundles": lambda request: Reply(secagg.accept_bundles(request.payload)),
@@ -194,10 +191,11 @@ class Hospital:
         asked = frozenset(manifest.first_cohort)
         if not asked <= cohort(self._plan, manifest.round, self._sites):
             raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
-        if not follows_up(self._plan, step_of(self._plan, manifest.round)) or not accepted.needs_training:
-            return  # a retry: its cohort and threshold are those that were checked before the vector was made
-        before = self._summed == (manifest.round - 1, asked) and self._follower.round == manifest.round - 1
-        if not before or manifest.threshold != manifest.n0:
+        if not follows_up(self._plan, step_of(self._plan, manifest.round)):
+            return
+        last = self._follower.round
+        same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
+        if not same or manifest.threshold != manifest.n0:
             raise OtherSurvivorsError("The manifest would let the round's next sum be over other hospitals.")
 
     def _check_start(self, accepted: AcceptedManifest) -> None:
@@ -251,24 +249,21 @@ class Hospital:
 
     def _trained_in(self, step: Step) -> Trained:
         """This training round's delta: made now if the phase trains, otherwise what an earlier phase has kept."""
+        start, whole = self.adapter, np.zeros(self._layout.size, np.float32)
         if trains(self._plan, step) and isinstance(self._trainer, LocalTrainer):
-            start = self.adapter
             delta, variate = self._side.train(
                 self._trainer, step, self._own(start), self._follower.memory, between_steps=self._between_steps
             )
-            whole = np.zeros(self._layout.size, np.float32)
-            whole[self._places] = delta
-            self._kept = Trained(step.round, start, whole, variate)
-        if self._kept is None or self._kept.round != step.round:
-            raise NotTrainedError("This hospital holds no training of the round whose next sum was asked for.")
-        return self._kept
+        else:
+            delta, variate = self._side.trained(), None
+        whole[self._places] = delta
+        return Trained(step.round, start, whole, variate)
 
     def predict(self, records: Records) -> NDArray[np.float64]:
         """Probabilities float64 ``[N]`` of ``records`` under this hospital's model: its personal one, if it has one."""
         return predict(self._model, self._side.scored(self._own(self.adapter)), records)
 
     def _note(self, result: Result) -> None:
-        self._summed = result.round, frozenset(result.survivors)
         self._side.follow(result.run, result.round, result.survivors, self.name)
 
     def _own(self, state: Vector) -> Vector:

@@ -1,18 +1,19 @@
-"""What a hospital keeps for itself from round to round: personal tensors and its own control variate.
+"""What a hospital keeps for itself: personal tensors, its own control variate, a training whose next sum is to come.
 
-None of it is ever sent. It was computed from noised gradients, like everything that training leaves behind, and it is
-stored under the same key as the journal.
+None of it is ever sent as it is. It was computed from noised gradients, like everything that training leaves behind,
+and it is stored under the same key as the journal.
 
 A round *proposes* new values when its training has ended and *settles* when its result is followed. A value may depend
 on whether this hospital was in the sum: SCAFFOLD's variates at the hospitals must add up to the coordinator's, so that
-of a hospital which dropped out stays as it was. The settling is made durable before the journal names the result. So
+of a hospital which dropped out stays as it was. Who was in the sum is kept as well: a sum that follows it up has to be
+over the same hospitals. The settling is made durable before the journal names the result. So
 after a crash at any write the store is at the journal's round or one ahead of it, and following that round again
 changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
 from fedward.privacy.secagg.messages import Counter
 from fedward.privacy.secagg.refusals import JournalError
-from fedward.privacy.secagg.schema import Bytes, Map, Message, Site
+from fedward.privacy.secagg.schema import SITE, Bytes, Map, Message, Sequence, Site
 
 MAX_VECTOR_BYTES = 2 * 1024**3
 Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
@@ -44,6 +45,7 @@ class Kept(Message):
     Attributes:
         run: name of the run.
         settled: last round whose result was followed.
+        survivors: hospitals in its sum.
         vectors: values that hold, float32 little-endian.
         proposed: round that has proposed others, 0 if none.
         always, if_summed: proposed values, and those that hold only if this hospital is in the sum.
@@ -53,6 +55,7 @@ class Kept(Message):
 
     run: Site = "none"
     settled: Counter = 0
+    survivors: Annotated[tuple[str, ...], Sequence(SITE)] = ()
     vectors: Vectors = field(default_factory=dict)
     proposed: Counter = 0
     always: Vectors = field(default_factory=dict)
@@ -91,6 +94,15 @@ class Keepsakes:
         if self._kept.settled < round_number:
             raise KeepsakesLostError("What this hospital kept is of an earlier round than its journal.")
 
+    def survivors(self, run: str, round_number: int) -> frozenset[str]:
+        """Hospitals in the sum of ``round_number``, if it is the last round of ``run`` that was followed."""
+        kept = self._kept
+        return frozenset(kept.survivors if (kept.run, kept.settled) == (run, round_number) else ())
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a value of ``name``."""
+        return name in self._kept.vectors
+
     def get(self, name: str, size: int, initial: Vector | None = None) -> Vector:
         """The value of ``name`` float32 ``[size]``; ``initial``, or zeros, before the first proposal.
 
@@ -114,17 +126,24 @@ class Keepsakes:
         """
         self._save(replace(self._kept, proposed=round_number, always=_raw(always), if_summed=_raw(if_summed)))
 
-    def settle(self, round_number: int, *, summed: bool) -> None:
-        """Takes over what ``round_number`` proposed; a second time, or for a round that proposed nothing, harmless."""
-        kept = self._kept
+    def settle(self, round_number: int, *, survivors: Collection[str], site: str, drop: Collection[str] = ()) -> None:
+        """Takes over what ``round_number`` proposed; a second time, or for a round that proposed nothing, harmless.
+
+        Args:
+            round_number: the round whose result is followed.
+            survivors: hospitals in its sum.
+            site: this hospital.
+            drop: names whose values end with it.
+        """
+        kept, summed = self._kept, site in survivors
         if round_number <= kept.settled:
             return
-        vectors = kept.vectors
+        vectors = {name: vector for name, vector in kept.vectors.items() if name not in drop}
         if 0 < kept.proposed <= round_number:  # less where a round was lost between: nobody was in its sum
             vectors = vectors | kept.always
         if summed and kept.proposed == round_number:
             vectors = vectors | kept.if_summed
-        self._save(Kept(kept.run, round_number, vectors))
+        self._save(Kept(kept.run, round_number, tuple(sorted(survivors)), vectors))
 
     def _save(self, kept: Kept) -> None:
         self._journal.save(kept.to_bytes())

@@ -1,4 +1,4 @@
-"""A hospital's own side of a strategy: personal tensors, a local adapter, a control variate.
+"""A hospital's own side of a strategy: personal tensors, a local adapter, a control variate, a delta of several sums.
 
 They are put into the model before a round's training, taken out after it, and kept by :class:`Keepsakes`. For
 strategies that keep nothing, nothing here does anything.
@@ -14,14 +14,16 @@ import numpy as np
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.client.keepsakes import Keepsakes
 from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, set_parameters
+from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, clip_delta
 from fedward.plan import Plan
 from fedward.privacy.secagg import Journal
 from fedward.strategies.optimizers import Memory
+from fedward.strategies.schedule import step_of
 from fedward.strategies.strategy import Step, Strategy
 from fedward.strategies.tensors import kind_of
 
-VARIATE, LOCAL, PERSONAL = "variate", "local", "personal"
+VARIATE, LOCAL, PERSONAL, TRAINED = "variate", "local", "personal", "trained"
 
 
 class OwnSide:
@@ -45,7 +47,9 @@ class OwnSide:
         declared = strategy.declaration
         self._name = name
         self._plan, self._strategy, self._model, self._size = plan, strategy, model, size
-        self._keepsakes = Keepsakes(journal) if declared.variates or declared.personalises else None
+        self._depends = declared.variates or declared.personalises
+        self._sums_again = strategy.sums(plan) > 1 and not declared.trains_in_every_phase
+        self._keepsakes = Keepsakes(journal) if self._depends or self._sums_again else None
         parameters = adapter_parameters(model)
         shapes = ((name, tuple(p.shape)) for name, p in parameters.items() if kind_of(name) in declared.personal)
         self._personal = AdapterLayout.of(shapes) if declared.personal else None
@@ -54,8 +58,25 @@ class OwnSide:
     def follow(self, run: str, round_number: int, survivors: Collection[str], name: str) -> None:
         """Settles what ``round_number`` of ``run`` proposed; called before the journal names its result."""
         if self._keepsakes is not None:
+            step = step_of(self._plan, round_number)
+            ended = (TRAINED,) if step.opens or step.closes else ()
             self._keepsakes.begin(run)
-            self._keepsakes.settle(round_number, summed=name in survivors)
+            self._keepsakes.settle(round_number, survivors=survivors, site=name, drop=ended)
+
+    def summed(self, run: str, round_number: int) -> frozenset[str]:
+        """Hospitals in the sum of ``round_number``, if this one knows: it is the last one, and others may follow up."""
+        return frozenset() if self._keepsakes is None else self._keepsakes.survivors(run, round_number)
+
+    def trained(self) -> Vector:
+        """The delta that the live training round has summed already, float32 ``[size]``.
+
+        Raises:
+            NotTrainedError: there is none here.
+            KeepsakesLostError: it is of another adapter.
+        """
+        if self._keepsakes is None or not self._keepsakes.holds(TRAINED):
+            raise NotTrainedError("This hospital holds no training of the round whose next sum was asked for.")
+        return self._keepsakes.get(TRAINED, self._size)
 
     def ready(self, run: str, followed: int) -> None:
         """Before a round: makes sure that nothing was lost since round ``followed``, and fills the model.
@@ -66,7 +87,8 @@ class OwnSide:
         if self._keepsakes is None:
             return
         self._keepsakes.begin(run)
-        self._keepsakes.require(followed)
+        if self._depends:
+            self._keepsakes.require(followed)
         if self._personal is not None:
             kept = self._keepsakes.get(PERSONAL, self._personal.size, self._untrained)
             set_parameters(self._model, unflatten(kept, self._personal))
@@ -118,6 +140,8 @@ class OwnSide:
             local = kept.get(LOCAL, self._size)
             more = run(state + local, strategy.personal_steps(plan), purpose=LOCAL)
             always[LOCAL] = local + more
+        if self._sums_again:
+            if_summed[TRAINED] = delta
         kept.propose(step.number, always=always, if_summed=if_summed)
         return delta, change
 

@@ -41,7 +41,7 @@ class ParametersDifferError(PolicyError):
 
 
 class NotTrainedError(PolicyError):
-    """A later sum of a training round was asked of a hospital that did not train in it, or has started again since."""
+    """A later sum of a training round was asked of a hospital that holds no training of it, or has lost it."""
 
     code = "FW-POLICY-018"
     default_fix = "Nothing to do: the hospital takes part again from the next training round on."

@@ -333,6 +333,9 @@ class Strategy(ABC):
     ) -> tuple[Vector, Memory]:
         """State and memory after this protocol round; a new vector, never the old one changed in place.
 
+        A phase that later ones follow up leaves the state as it is: a hospital makes its next message from the state
+        and the delta it has kept.
+
         Args:
             step: the protocol round.
             state: float32 ``[layout.size]``.

@@ -13,7 +13,7 @@ from fedward.client.models.registry import resolve
 from fedward.client.snapshots import AdapterLostError
 from fedward.errors import FedwardError
 from fedward.legs import Reply
-from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
+from fedward.privacy.secagg import FileJournal, Leg, MemoryJournal, SecAggServer
 from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
@@ -135,7 +135,11 @@ def wires(federation):
     made.sites[VICTIM].kill()
 
 
-@pytest.mark.parametrize("strategy", ["ffa", "scaffold", "fedsa"])  # which keep nothing, a variate, tensors
+KEEP = ["ffa", "scaffold", "fedsa", "fedask"]
+"""Strategies whose hospitals keep nothing, a variate, tensors, and a training whose second sum is to come."""
+
+
+@pytest.mark.parametrize("strategy", KEEP)
 def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation, wires):
     coordinator = federation.coordinator(wires)
     coordinator.join()
@@ -158,6 +162,33 @@ def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation
     assert restarted.adapter.tobytes() == coordinator.adapter.tobytes()
     assert adapter_hash(restarted.adapter, coordinator.layout) == restarted._secagg.head.adapter_hash
     assert not np.array_equal(coordinator.adapter, get_vector(federation.model))
+
+
+@pytest.mark.parametrize("strategy", ["fedask"])
+def test_a_hospital_killed_with_its_second_vector_stored_takes_part_in_the_retry(federation, wires):
+    """Another hospital does not answer, so the second sum is tried again, over the same hospitals."""
+    coordinator, exchange, happened = federation.coordinator(wires), wires.exchange, []
+
+    def disturbed(requests, *, seconds):
+        for name, reply in exchange(requests, seconds=seconds):
+            live = coordinator._secagg.live
+            at = None if live is None else (live.manifest.round, live.manifest.attempt, live.leg)
+            if at == (2, 0, Leg.PACKAGES) and name == VICTIM:
+                wires.sites[VICTIM].kill()
+                wires.sites[VICTIM] = Process(federation, VICTIM)
+                happened.append("killed")
+            if at == (2, 0, Leg.UPLOADS) and name != VICTIM and "silent" not in happened:
+                happened.append("silent")
+                continue
+            yield name, reply
+
+    wires.exchange = disturbed
+    coordinator.join()
+    coordinator.play(1)
+    coordinator.play(2)
+    assert sorted(happened) == ["killed", "silent"]
+    assert [summary.survivors for summary in coordinator.summaries] == [3, 3]
+    assert coordinator.incidents == []
 
 
 @pytest.mark.parametrize("damage", ["erased", "of the round before"])

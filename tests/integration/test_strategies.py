@@ -12,6 +12,7 @@ from transformers import AutoModel
 
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.flower import make_client_app
+from fedward.client.keepsakes import Kept
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
@@ -157,7 +158,7 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
     coordinator, first = federation.coordinator, federation.hospitals[0]
     start = coordinator.adapter.copy()
     coordinator.play(1)
-    first._kept = None  # as after a restart between the two sums
+    first._side._keepsakes._kept = Kept("run-1")  # as if its state folder had lost them
     assert np.array_equal(coordinator.adapter, start)
     everyone = sorted(hospital.name for hospital in federation.hospitals)
     others = everyone[1:]  # who cost a training round sits the next one out
@@ -191,11 +192,12 @@ def rounds_of(federation):
 
 
 def test_a_hospital_that_is_never_there_for_the_second_sum_does_not_take_the_others_budget():
-    federation = FourHospitals(rounds=6)
+    federation = FourHospitals(rounds=8)
     silent(federation, federation.hospitals[0], lambda number, leg: number % 2 == 0 and leg != "result")
     federation.coordinator.run()
-    assert rounds_of(federation) == [1, 3, 4, 5, *range(7, 14)]  # lost: 2 and 6, with one and three rounds without it
-    assert [len(names) for names in federation.survivors] == [4, 3, 3, 4, *[3] * 6, 4]
+    # lost: 2, 6 and 14, no two in a row, with one and three training rounds without it, and the scoring round
+    assert rounds_of(federation) == [1, 3, 4, 5, *range(7, 14), 15, 16, 17]
+    assert [len(names) for names in federation.survivors] == [4, 3, 3, 4, *[3] * 6, 4, 3, 3, 3]
 
 
 def test_losses_in_a_row_stop_the_run_which_goes_on_later():
@@ -219,24 +221,6 @@ def test_a_single_missed_reply_to_the_second_sum_costs_nothing(leg):
     assert missed == [2]
     assert rounds_of(federation) == [1, 2, 3, 4, 5]
     assert all(np.array_equal(hospital.adapter, federation.coordinator.adapter) for hospital in federation.hospitals)
-
-
-def test_a_hospital_that_restarts_with_its_second_vector_stored_goes_on():
-    federation, masked = FourHospitals(), []
-    first, other = federation.hospitals[:2]
-    answer = first.answer
-
-    def restarts(request):
-        reply = answer(request)
-        if (federation.coordinator.round, request.leg) == (2, "manifest"):
-            first._kept, first._summed, first._trained = None, (0, frozenset()), 0
-        return reply
-
-    first.answer = restarts
-    silent(federation, other, lambda n, leg: (n, leg) == (2, "mask") and not masked and not masked.append(n))
-    federation.coordinator.run()
-    assert masked == [2]
-    assert rounds_of(federation) == [1, 2, 3, 4, 5]
 
 
 def test_a_first_sum_too_small_for_the_roster_to_be_followed_is_not_closed():
@@ -315,12 +299,11 @@ def _raise(error):
 def test_the_second_sum_touches_no_record_and_costs_nothing():
     federation = FourHospitals()
     federation.coordinator.play(1)
-    plan, kept = federation.coordinator.plan, [hospital._kept for hospital in federation.hospitals]
+    plan = federation.coordinator.plan
     for hospital in federation.hospitals:
         hospital._trainer = hospital._train = hospital._evaluation = None
     federation.coordinator.play(2)
     assert federation.coordinator.incidents == []
-    assert [hospital._kept for hospital in federation.hospitals] == kept
     noise = dict.fromkeys(("noise_multiplier", "release_noise_multiplier", "evaluation_noise_multiplier"), 1.0)
     private = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"private": True, **noise})})
     assert [len(training_events(private, number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 0]

@@ -32,7 +32,8 @@ from fedward.privacy.secagg import (
 from fedward.privacy.secagg.attempt_state import ServerState
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
-from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError
+from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError, ShareRefused
+from fedward.privacy.secagg.transcript import mail_hash
 from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.rounds import Coordinator
@@ -103,7 +104,10 @@ class Hospital:
                 vector = self.train(accepted) if accepted.needs_training else None
                 return Reply(secagg.contribute(vector, bytes(32)))
             case "mask":
-                upload = secagg.mask(payload)
+                try:
+                    upload = secagg.mask(payload)
+                except ShareRefused as error:
+                    return Reply(error.complaint, refusal=error.code)
                 return Reply(upload.header, {"vector": upload.vector})
             case "confirm":
                 return Reply(secagg.confirm(payload))
@@ -359,6 +363,27 @@ def test_a_hospital_that_spoils_a_round_costs_the_run_that_round_and_no_more(lon
         assert world.hospitals[name].trained == [1, 2, 3, 4]
         assert world.hospitals[name].follower.adapter.tobytes() == final.tobytes()
     assert liar.trained == [1]
+
+
+def test_a_hospital_that_others_complain_of_is_left_out_of_the_retry(longer):
+    """Its mail to them cannot be opened; nothing was masked yet, so the round goes on without it."""
+    world = World(longer, names=FOUR)
+    liar = world.hospitals["site-3"]
+
+    def garbled(answer):
+        package = SharePackage.from_bytes(answer().payload)
+        head = PackageHead.from_bytes(Envelope.from_bytes(package.head).body)
+        mail = dict.fromkeys(package.mail, bytes(80))
+        sealed = liar.identity.seal("head", replace(head, mail_hash=mail_hash(head.ctx, head.site, mail)))
+        return Reply(SharePackage(sealed, package.envelope, mail).to_bytes())
+
+    leg_of(world, "site-3", "manifest", garbled)
+    coordinator = world.coordinator()
+    coordinator.join()
+    coordinator.play(1)
+    complaints = [incident.site for incident in coordinator.incidents if incident.code == "FW-SECAGG-053"]
+    assert complaints == list(NAMES)
+    assert [summary.survivors for summary in coordinator.summaries] == [3]
 
 
 def test_a_round_that_lacks_shares_waits_for_their_holders(plan):

@@ -9,6 +9,7 @@ from fedward.client.keepsakes import Keepsakes, KeepsakesLostError
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 
 ONE, TWO, NOTHING = np.float32([1, 2, 3]), np.float32([4, 5, 1e-45]), np.zeros(3, np.float32)
+US, OTHERS = ("others", "me"), ("others", "third")
 
 
 @pytest.fixture
@@ -21,36 +22,55 @@ def store():
 def test_a_proposal_holds_once_its_round_has_ended(store):
     store.propose(1, always={"local": ONE}, if_summed={"variate": TWO})
     np.testing.assert_array_equal(store.get("local", 3), NOTHING)
-    store.settle(1, summed=True)
+    store.settle(1, survivors=US, site="me")
     assert store.get("local", 3).tobytes() == ONE.tobytes()
     assert store.get("variate", 3).tobytes() == TWO.tobytes()
 
 
 def test_a_dropout_keeps_its_personal_tensors_but_not_its_variate(store):
     store.propose(1, always={"local": ONE}, if_summed={"variate": TWO})
-    store.settle(1, summed=False)
+    store.settle(1, survivors=OTHERS, site="me")
     np.testing.assert_array_equal(store.get("local", 3), ONE)
     np.testing.assert_array_equal(store.get("variate", 3), NOTHING)
 
 
 def test_following_a_round_twice_changes_nothing(store):
     store.propose(1, always={"local": ONE}, if_summed={})
-    store.settle(1, summed=True)
+    store.settle(1, survivors=US, site="me")
     store.propose(2, always={"local": TWO}, if_summed={})
-    store.settle(1, summed=False)
+    store.settle(1, survivors=OTHERS, site="me")
     np.testing.assert_array_equal(store.get("local", 3), ONE)
-    store.settle(2, summed=True)
+    store.settle(2, survivors=US, site="me")
     np.testing.assert_array_equal(store.get("local", 3), TWO)
 
 
 def test_of_a_lost_round_only_the_personal_tensors_stay(store):
     store.propose(1, always={"local": ONE}, if_summed={"variate": TWO})
-    store.settle(2, summed=True)
+    store.settle(2, survivors=US, site="me")
     np.testing.assert_array_equal(store.get("local", 3), ONE)
     np.testing.assert_array_equal(store.get("variate", 3), NOTHING)
-    store.settle(3, summed=True)
+    store.settle(3, survivors=US, site="me")
     np.testing.assert_array_equal(store.get("local", 3), ONE)
     store.require(3)
+
+
+def test_who_was_in_a_sum_is_known_of_the_last_one_of_this_run_alone(store):
+    assert store.survivors("run", 1) == set()
+    store.settle(1, survivors=US, site="me")
+    store.settle(2, survivors=OTHERS, site="me")
+    store.settle(2, survivors=US, site="me")
+    asked = [("run", 1), ("run", 2), ("run", 3), ("other", 2)]
+    assert [store.survivors(*of) for of in asked] == [set(), set(OTHERS), set(), set()]
+    store.begin("other")
+    assert store.survivors("other", 2) == set()
+
+
+def test_what_ends_with_a_round_is_gone_after_it_and_a_new_proposal_is_not(store):
+    store.propose(1, always={}, if_summed={"trained": ONE})
+    store.settle(1, survivors=US, site="me", drop=["trained"])
+    assert store.holds("trained")
+    store.settle(2, survivors=US, site="me", drop=["trained"])
+    assert not store.holds("trained")
 
 
 def test_it_survives_a_restart_at_every_write(tmp_path):
@@ -66,7 +86,7 @@ def test_it_survives_a_restart_at_every_write(tmp_path):
     journal.close()
     kept, journal = opened()
     kept.begin("run")
-    kept.settle(1, summed=True)
+    kept.settle(1, survivors=US, site="me")
     journal.close()
     kept, journal = opened()
     kept.begin("run")
@@ -81,7 +101,7 @@ def test_a_store_behind_the_journal_or_of_another_adapter_is_refused(store):
     with pytest.raises(KeepsakesLostError):
         store.require(1)
     store.propose(1, always={"local": ONE}, if_summed={})
-    store.settle(1, summed=True)
+    store.settle(1, survivors=US, site="me")
     with pytest.raises(KeepsakesLostError):
         store.get("local", 4)
 

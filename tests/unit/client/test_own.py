@@ -10,8 +10,9 @@ from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
-from fedward.client.own import LOCAL, PERSONAL, VARIATE, OwnSide
+from fedward.client.own import LOCAL, PERSONAL, TRAINED, VARIATE, OwnSide
 from fedward.client.records import Records
+from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, predict
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.noise.seeded import UnsafeSeededStream
@@ -206,3 +207,39 @@ def test_personal_tensors_of_a_lost_round_are_not_lost():
     trained = site.personal()
     site.side.follow("run", 2, (), "me")  # round 1 never ended
     np.testing.assert_array_equal(site.kept(PERSONAL, trained.size), trained)
+
+
+def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them():
+    site = Site("fedask")
+    delta, _ = site.train(1)
+    with pytest.raises(NotTrainedError):
+        site.side.trained()  # not before it is known who was in the sum
+    site.side.follow("run", 1, ("me", "other"), "me")
+    again = Site("fedask", site.journal)
+    assert again.side.summed("run", 1) == {"me", "other"}
+    assert again.side.trained().tobytes() == delta.tobytes()
+    again.side.follow("run", 2, ("me", "other"), "me")
+    assert not again.side._keepsakes.holds(TRAINED)
+    with pytest.raises(NotTrainedError):
+        Site("fedask", site.journal).side.trained()
+
+
+def test_a_delta_that_was_not_in_the_first_sum_is_not_kept_for_the_second():
+    site = Site("fedask")
+    site.train(1)
+    site.side.follow("run", 1, ("other",), "me")
+    with pytest.raises(NotTrainedError):
+        site.side.trained()
+
+
+def test_a_delta_of_a_training_round_that_was_lost_is_not_taken_for_a_later_one():
+    site = Site("fedask")
+    site.train(1)
+    site.side.follow("run", 1, ("me", "other"), "me")
+    site.side.follow("run", 3, ("other",), "me")  # round 2 was lost, and of 3 this hospital has no part
+    with pytest.raises(NotTrainedError):
+        site.side.trained()
+
+
+def test_losing_a_delta_of_several_sums_costs_no_more_than_its_training_round():
+    Site("fedask").train(3, followed=2)
