@@ -61,7 +61,7 @@ def test_a_reply_is_gone_when_the_next_one_arrives():
     alive = []
 
     def answer(site, request):
-        assert [ref() for ref in alive] == [None] * len(alive)
+        assert all(ref() is None for ref in alive)
         vector = np.zeros(8)
         alive.append(weakref.ref(vector))
         return Reply(b"", {"vector": vector})
