@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,12 @@ def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool, most_epsilo
         most_epsilons: how many of the budgets to play, the one of the comparison first.
     """
     chosen = tuple(FIRST_SEED + i for i in range(seeds))
-    names = tuple(name for name, kind in sorted(STRATEGIES.items()) if kind.declaration.fewest_hospitals <= 6)
     epsilons: tuple[float | None, ...] = SYNTHETIC_EPSILONS[:most_epsilons]
-    sweeps = [(shifted(kind), Grid(strategies=names, epsilons=epsilons, seeds=chosen)) for kind in KINDS]
+    sweeps = [
+        (shifted(kind, hospitals), Grid(strategies=names, epsilons=epsilons, seeds=chosen))
+        for hospitals, names in by_hospitals().items()
+        for kind in KINDS
+    ]
     if with_eicu:
         grid = Grid(strategies=EICU_STRATEGIES, epsilons=EICU_EPSILONS[:most_epsilons], seeds=chosen)
         sweeps.append((load_scenario("eicu"), grid))
@@ -55,10 +59,20 @@ def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool, most_epsilo
 KINDS = ("label-shift", "concept-shift")
 
 
-def shifted(kind: str) -> Scenario:
-    """The default hospitals with labels or concepts that differ between them."""
-    base, sites = load_scenario("default"), []
-    for spec, label in zip(default_hospitals(), LABEL_SHIFTS, strict=True):
+def by_hospitals() -> dict[int, tuple[str, ...]]:
+    """Strategies by how many hospitals they are compared on: six, or as many as they need, beside the default."""
+    found: dict[int, tuple[str, ...]] = {}
+    for name, kind in sorted(STRATEGIES.items()):
+        hospitals = max(len(default_hospitals()), kind.declaration.fewest_hospitals)
+        found[hospitals] = (*found.get(hospitals, ()), name)
+    return {n: names if DEFAULT in names else (DEFAULT, *names) for n, names in sorted(found.items())}
+
+
+def shifted(kind: str, hospitals: int | None = None) -> Scenario:
+    """The default hospitals, or so many of them, with labels or concepts that differ between them."""
+    base, sites, specs = load_scenario("default"), [], default_hospitals(hospitals or len(default_hospitals()))
+    name = kind if len(specs) == len(default_hospitals()) else f"{kind}-{len(specs)}"
+    for spec, label in zip(specs, cycle(LABEL_SHIFTS), strict=False):
         moved = {"label_shift": label} if kind == "label-shift" else {"concept_shift": CONCEPT_SHIFT}
         sites.append(
             SyntheticHospitalConfig(
@@ -69,7 +83,7 @@ def shifted(kind: str) -> Scenario:
             )
         )
     data = base.data.model_copy(update={"site": sites})
-    return base.model_copy(update={"name": kind, "data": data}).check()
+    return base.model_copy(update={"name": name, "data": data}).check()
 
 
 def gap(rows: Sequence[Row], *, epsilon: float) -> dict[str, Any]:

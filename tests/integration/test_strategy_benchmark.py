@@ -5,6 +5,8 @@ import pytest
 from benchmarks.strategies_equivalence import equivalence
 from benchmarks.strategies_noise import DEVIATION, NOISE_RANK, WIDTH, noise_in_product
 from benchmarks.strategies_table import markdown
+from benchmarks.strategies_utility import DEFAULT, by_hospitals, shifted
+from fedward.strategies.registry import STRATEGIES
 
 
 @pytest.mark.parametrize("name, sums", [("fedask", 8), ("group-median", 12), ("rolora", 4)])
@@ -13,6 +15,17 @@ def test_a_strategy_reaches_the_same_bits_from_masked_and_plain_sums(name, sums)
     assert found["same_bits"]
     assert 0 < found["worst_gamma"] < 1
     assert found["sums"] == sums
+
+
+def test_every_strategy_is_measured_beside_the_default():
+    compared = by_hospitals()
+    assert {name for names in compared.values() for name in names} == STRATEGIES.keys()
+    assert all(DEFAULT in names for names in compared.values())
+    assert compared[15] == (DEFAULT, "group-median")
+    few, many = (shifted("label-shift", hospitals) for hospitals in compared)
+    assert [scenario.name for scenario in (few, many)] == ["label-shift", "label-shift-15"]
+    assert many.data.site[:6] == few.data.site
+    assert len(many.data.site) == 15
 
 
 def test_noise_in_the_product_is_what_its_algebra_says():
