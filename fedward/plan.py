@@ -182,11 +182,12 @@ class UpdatePlan(PlanSection):
     ``second_moment`` beta 2 and ``adaptivity`` tau, which bounds how much a small coordinate is enlarged.
     ``learning_rate`` is that of ``fedavgm``, which keeps the scale that deltas have from local training; the adaptive
     rules divide it away, so that head and LoRA need rates of their own again. ``None`` is the rule's own
-    value, in :mod:`fedward.strategies.adaptive`: Adagrad has no momentum, and longer steps.
+    value, in :mod:`fedward.strategies.adaptive`: FedAvgM moves as far as the mean would, with less momentum; Adagrad
+    has no momentum, and longer steps.
     """
 
     optimizer: Literal["mean", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "mean"
-    learning_rate: Positive = 0.3
+    learning_rate: Positive | None = None
     learning_rate_head: Positive | None = None
     learning_rate_lora: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -26,8 +26,9 @@ SecondMoment = Callable[[UpdatePlan, NDArray[np.float64], NDArray[np.float64]], 
 RATES = {"fedadagrad": (0.3, 0.03), "fedadam": (0.1, 0.01), "fedyogi": (0.1, 0.01)}
 """Rates of head and LoRA unless the plan says otherwise: those that local training has by default, and three times as
 much under Adagrad, whose steps get shorter."""
-MOMENTUM = {"fedavgm": 0.9, "fedadagrad": 0.0, "fedadam": 0.9, "fedyogi": 0.9}
-"""beta 1 unless the plan says otherwise, as Flower has them: Adagrad without momentum."""
+MOMENTUM = {"fedavgm": 0.5, "fedadagrad": 0.0, "fedadam": 0.9, "fedyogi": 0.9}
+"""beta 1 unless the plan says otherwise. That of the adaptive rules is Flower's: Adagrad without momentum. FedAvgM's is
+smaller: a run has about ten rounds, which 0.9 would spend on getting under way and then overshoot."""
 
 
 def server_step(
@@ -36,7 +37,8 @@ def server_step(
     """What the coordinator adds to the global state for an averaged delta.
 
     Args:
-        update: rule, rates and moments; ``mean`` hands the averaged delta on as it is.
+        update: rule, rates and moments; ``mean`` hands the averaged delta on as it is. FedAvgM's rate is 1 - beta 1
+            unless the plan says otherwise: in the long run the state moves as far as the mean would move it.
         mean: averaged delta of the survivors, float64 ``[P]``.
         memory: of the step before; empty at the first.
         layout: which entries belong to the head, which has its own rate under the adaptive rules.
@@ -55,7 +57,8 @@ def server_step(
     beta = MOMENTUM[update.optimizer] if update.momentum is None else update.momentum
     if update.optimizer == "fedavgm":
         velocity = _recall(memory, np.zeros(mean.size)) * beta + mean
-        return velocity * update.learning_rate, velocity
+        rate = 1.0 - beta if update.learning_rate is None else update.learning_rate
+        return velocity * rate, velocity
     head, lora = RATES[update.optimizer]
     rates = rates_by_tensor(layout, head=update.learning_rate_head or head, lora=update.learning_rate_lora or lora)
     first, second = np.split(_recall(memory, _no_moments(update, mean.size)), 2)

@@ -124,7 +124,17 @@ def test_a_rule_has_rates_of_its_own_unless_the_plan_says_otherwise(rule, head, 
 
 def test_the_momentum_of_the_adaptive_rules_is_flowers():
     kinds = {"fedadagrad": FedAdagrad, "fedadam": FedAdam, "fedyogi": FedYogi}
-    assert {rule: kind().beta_1 for rule, kind in kinds.items()} | {"fedavgm": 0.9} == MOMENTUM
+    assert {rule: kind().beta_1 for rule, kind in kinds.items()} | {"fedavgm": 0.5} == MOMENTUM
+
+
+@pytest.mark.parametrize("momentum", [None, 0.0, 0.9])
+def test_fedavgm_moves_in_the_long_run_as_far_as_the_mean_would(momentum):
+    mean, memory, update = np.full(LORA.size, 0.3), NOTHING, UpdatePlan(optimizer="fedavgm", momentum=momentum)
+    for _ in range(400):
+        step, memory = server_step(update, mean, memory, LORA)
+    np.testing.assert_allclose(step, mean, rtol=1e-12)
+    slower, _ = server_step(update.model_copy(update={"learning_rate": 0.01}), mean, NOTHING, LORA)
+    np.testing.assert_allclose(slower, 0.01 * mean, rtol=1e-12)
 
 
 @given(st.sampled_from(sorted(SECOND_MOMENTS)), st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30))

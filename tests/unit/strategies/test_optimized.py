@@ -112,7 +112,7 @@ NUMBERS = [
 ]
 
 
-OF_THE_RULE = {("update", key) for key in ("learning_rate_head", "learning_rate_lora", "momentum")}
+OF_THE_RULE = {("update", key) for key in ("learning_rate", "learning_rate_head", "learning_rate_lora", "momentum")}
 """May be left open: the rule's own."""
 
 
