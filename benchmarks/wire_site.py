@@ -32,7 +32,7 @@ from fedward.privacy.secagg import (
     verify_roster,
 )
 from fedward.privacy.segments import round_layout
-from fedward.server.main import read_vector
+from fedward.server.job_files import read_vector
 from fedward.strategies.schedule import final_round
 
 

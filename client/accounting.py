@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedward.plan import Plan
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import (
     EVALUATION_SPEC,

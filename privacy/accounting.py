@@ -1,10 +1,10 @@
 """What a sequence of noisy releases costs, and how much noise a budget needs.
 
-An :class:`Event` says what happened; this module says what it costs. Every epsilon is for the unit *patient* and the
-relation *add or remove one patient*, with Poisson sampling over patients. Privacy loss distributions (PLD; Koskela
-et al. 2020, Doroshenko et al. 2022) come first, rounded pessimistically; Renyi DP (Mironov 2017) is computed beside
-them and takes over where PLD cannot price an event. The central-limit (GDP) accountant is not offered: it can
-report far less than the true epsilon (measured in ``tests/unit/privacy/dpsgd/test_traps.py``).
+An :class:`~fedward.privacy.events.Event` says what happened; this module says what it costs. Every epsilon is for the
+unit *patient* and the relation *add or remove one patient*, with Poisson sampling over patients. Privacy loss
+distributions (PLD; Koskela et al. 2020, Doroshenko et al. 2022) come first, rounded pessimistically; Renyi DP (Mironov
+2017) is computed beside them and takes over where PLD cannot price an event. The central-limit (GDP) accountant is not
+offered: it can report far less than the true epsilon (measured in ``tests/unit/privacy/dpsgd/test_traps.py``).
 
 The module runs without torch, because the coordinator prices plans too.
 """
@@ -25,58 +25,13 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedward.errors import ConfigError
+from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event, PrivacyParameterError
 
-UNIT = "patient"
-RELATION = "add-or-remove-one"
 FINEST_INTERVAL = 1e-7
 USUAL_INTERVAL = 2e-4
 SEARCH_FACTOR = 5
-SMALLEST_DELTA = 1e-12
 REMEMBERED = 128
 """Answers kept per question: the sites of a run and the runs of a sweep ask the same ones, at seconds each."""
-
-
-class PrivacyParameterError(ConfigError):
-    """A privacy parameter lies outside the range in which the accountant's statement holds."""
-
-    code = "FW-DP-001"
-    default_fix = "Give noise > 0, 0 < sampling rate <= 1, whole steps >= 0, epsilon > 0 and 1e-12 <= delta < 1."
-
-
-class SamplerMismatchError(ConfigError):
-    """Batches that were not drawn by Poisson sampling cannot be priced as if they were."""
-
-    code = "FW-DP-002"
-    default_fix = "Draw batches with fedward.privacy.dpsgd.PatientSampler; shuffled batches cost several times more."
-
-
-@dataclass(frozen=True)
-class Event:
-    """Some equal applications of one Gaussian mechanism to the patients of a site.
-
-    Attributes:
-        kind: ``dpsgd`` for training steps, ``release`` for noised statistics.
-        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one patient.
-        sampling_rate: probability with which each patient is included; 1.0 for a release.
-        steps: how many applications.
-        sampler: how patients were chosen; only ``poisson`` can be priced.
-        sampler_distance: statistical distance of one noise draw from the ideal distribution; 0 for exact analysis.
-    """
-
-    kind: Literal["dpsgd", "release"]
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int
-    sampler: str = "poisson"
-    sampler_distance: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.sampler != "poisson":
-            raise SamplerMismatchError(f"Events of the sampler {self.sampler!r} cannot be priced as Poisson sampling.")
-        noise_ok = math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0
-        if not noise_ok or not 0 < self.sampling_rate <= 1 or self.steps < 0 or not 0 <= self.sampler_distance < 1:
-            raise PrivacyParameterError("A privacy event has a noise, rate or step count outside its range.")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from typing import IO, Self
 from fedward.errors import DeadlineError, FedwardError, ResourceError, RunFailedError
 from fedward.server.control import Control, RunState
 from fedward.server.gateway import GatewaySettings
+from fedward.server.job_files import RunEnd
 
 POLL_SECONDS = 0.5
 _JOB_FAILED = re.compile(r"(FW(?:-[A-Z]+)?-\d{3}) and exit status (\d+)")
@@ -67,14 +68,6 @@ class ServerTls:
     certificate: Path
     key: Path
     client_ca: Path | None = None
-
-
-@dataclass(frozen=True)
-class RunEnd:
-    """How a run ended: an exit status of the command line and, unless it is 0, an error code."""
-
-    exit_status: int
-    code: str
 
 
 class SuperLink:

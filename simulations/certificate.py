@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.plan import Plan
-from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd.crosscheck import ASSUMPTIONS, NOT_COVERED, Certificate, certify
+from fedward.privacy.events import Event
 from fedward.privacy.segments import noises_evaluation, sums_gradients
 from fedward.simulations.result import CrossCheck, Privacy, Release, SecureSum
 from fedward.strategies.schedule import private_steps

@@ -14,7 +14,7 @@ from fedward.config import to_toml
 from fedward.errors import OutputExistsError
 from fedward.plan import Plan
 from fedward.server.deployment.plans import PLAN_FILE, START_FILE
-from fedward.server.main import write_vector
+from fedward.server.job_files import write_vector
 from fedward.simulations.planning import make_plan
 from fedward.simulations.scenario import Scenario
 

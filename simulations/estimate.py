@@ -11,7 +11,8 @@ from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.client.models.adapter_model import expected_layout
 from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
-from fedward.privacy.accounting import RELATION, UNIT, Event, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import RELATION, UNIT, Event
 from fedward.privacy.noise.release import ReleaseSpec
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, noises_evaluation
 from fedward.simulations.budget import Room, room_for

@@ -14,7 +14,8 @@ from fedward.client.code import code_hash
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan
-from fedward.privacy.accounting import Event, PrivacyParameterError, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import Event, PrivacyParameterError
 
 DAY_SECONDS = 86_400
 

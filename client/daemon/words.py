@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.policy import run_epsilon
 from fedward.client.daemon.settings import ClientConfig
-from fedward.privacy.accounting import RELATION, UNIT
+from fedward.privacy.events import RELATION, UNIT
 from fedward.privacy.secagg.identity import fingerprint
 
 Section = tuple[str, list[tuple[str, str]]]

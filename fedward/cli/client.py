@@ -136,7 +136,7 @@ def _head_bytes(text: str) -> bytes:
 
 
 def _statement(book: Book) -> dict[str, Any]:
-    from fedward.privacy.accounting import RELATION, UNIT
+    from fedward.privacy.events import RELATION, UNIT
 
     terms = book.genesis
     return {

@@ -21,7 +21,7 @@ import torch
 
 from fedward.errors import ConfigError
 from fedward.plan import PrivacyPlan
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.gaussian import gaussian
 from fedward.privacy.stream import SecureStream
 

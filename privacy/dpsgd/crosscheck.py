@@ -17,7 +17,8 @@ from typing import Any
 from opacus.accountants import PRVAccountant
 
 from fedward.errors import IntegrityError
-from fedward.privacy.accounting import REMEMBERED, Event, PrivacyParameterError, Spent, epsilon, usable_delta
+from fedward.privacy.accounting import REMEMBERED, Spent, epsilon, usable_delta
+from fedward.privacy.events import Event, PrivacyParameterError
 
 TOLERANCE = 0.01
 MECHANISM = "Poisson-subsampled Gaussian (DP-SGD) and Gaussian releases of statistics"

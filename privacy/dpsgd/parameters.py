@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from fedward.errors import PreflightError
-from fedward.privacy.accounting import PrivacyParameterError
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, Clipping, gradient_noise
+from fedward.privacy.events import PrivacyParameterError
 
 
 class UnsupportedParameterError(PreflightError):

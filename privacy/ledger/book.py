@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.chain import Link
 from fedward.privacy.ledger.errors import LedgerDamagedError, LedgerRollbackError

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Self, TypeAlias
 
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger.records import Reservation, split_ids
 
 Tally: TypeAlias = dict[Event, int]

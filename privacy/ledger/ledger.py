@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fedward.privacy.accounting import RELATION, SMALLEST_DELTA, UNIT, Event
+from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.book import Book
 from fedward.privacy.ledger.chain import HEAD_BYTES

@@ -18,7 +18,8 @@ from typing import Any
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.stats import norm
 
-from fedward.privacy.accounting import Event, PrivacyParameterError, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.ledger.exposure import History
 
 GRIDS_PER_CAP = (1_000, 5_000)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from fedward.messages import MalformedMessageError, Value, decode, encode
-from fedward.privacy.accounting import Event, PrivacyParameterError, SamplerMismatchError
+from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
 from fedward.privacy.ledger.chain import MAX_BODY_BYTES
 from fedward.privacy.ledger.errors import LedgerDamagedError
 

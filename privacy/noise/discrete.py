@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.stream import SecureStream
 
 SAMPLER_DISTANCE = 2.0**-60

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.discrete import SAMPLER_DISTANCE, discrete_gaussian, share_sigma, total_sigma
 from fedward.privacy.stream import SecureStream
 

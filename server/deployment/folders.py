@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedward.keyfiles import private_folder
 from fedward.privacy.secagg.identity import Identity
-from fedward.server.main import COORDINATOR
+from fedward.server.job_files import COORDINATOR
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
 from fedward.server.deployment.sites import SiteRecord
-from fedward.server.main import read_vector
+from fedward.server.job_files import read_vector
 from fedward.strategies.registry import check_ranks
 
 PLAN_FILE = "plan.toml"

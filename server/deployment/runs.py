@@ -32,8 +32,7 @@ from fedward.server.deployment.plans import (
     read_signed,
 )
 from fedward.server.deployment.sites import SiteRecord
-from fedward.server.main import PROGRESS, FederationJob
-from fedward.server.superlink import RunEnd
+from fedward.server.job_files import PROGRESS, FederationJob, RunEnd
 
 State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
 RECORD = "run.json"

@@ -31,7 +31,7 @@ from fedward.privacy.secagg.identity import Identity, fingerprint
 from fedward.privacy.secagg.kdf import secagg_hash
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.folders import ServerFolders
-from fedward.server.main import COORDINATOR
+from fedward.server.job_files import COORDINATOR
 
 Kind = TypeVar("Kind", bound=Section)
 _HEX = r"^[0-9a-f]*$"

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.server.main import read_vector, write_vector
+from fedward.server.job_files import read_vector, write_vector
 from fedward.server.superlink import SuperLink
 from fedward.simulations.parties import agree
 from fedward.simulations.planning import make_plan

@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import (
     Book,
     BudgetExhaustedError,

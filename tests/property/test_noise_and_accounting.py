@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import Event
 from fedward.privacy.noise.discrete import _table, discrete_gaussian, share_sigma, total_sigma
 from fedward.privacy.noise.gaussian import poisson_sample
 from fedward.privacy.noise.release import ReleaseSpec, Statistic

@@ -33,7 +33,7 @@ from fedward.privacy.segments import round_layout
 from fedward.server import control
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.folders import ServerFolders
-from fedward.server.main import read_vector
+from fedward.server.job_files import read_vector
 from fedward.server.superlink import ServerTls, SuperLink
 
 pytestmark = pytest.mark.slow

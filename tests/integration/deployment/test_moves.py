@@ -10,7 +10,7 @@ import pytest
 from fedward.keyfiles import KeyExistsError
 from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.deployment.channel import RemoteError
-from fedward.server.main import read_vector
+from fedward.server.job_files import read_vector
 
 pytestmark = pytest.mark.slow
 SCENARIO = """

@@ -39,7 +39,7 @@ from fedward.errors import NetworkError
 from fedward.legs import Reply
 from fedward.privacy.secagg.refusals import FingerprintRefused
 from fedward.server.deployment.plans import RunNameError
-from fedward.server.main import read_vector
+from fedward.server.job_files import read_vector
 
 pytestmark = pytest.mark.slow
 PLANTED = "Zacharias Quintonwell"

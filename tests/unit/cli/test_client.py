@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from fedward.cli.client import _upwards, app
 from fedward.errors import FedwardError
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import Population, files, open_ledger
 
 PLAN = bytes(range(32))

@@ -1,6 +1,8 @@
 """What `--help` tells somebody who has never seen the project."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -75,3 +77,18 @@ def test_a_package_that_a_coordinator_lacks_is_named(monkeypatch, capsys):
         main.run()
     assert caught.value.code == 4
     assert "FW-PREFLIGHT-002" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "server run list --config none", "server status --config none", "roster show none"]
+)
+def test_a_look_at_a_federation_does_not_wait_for_the_large_packages(words):
+    """torch, Flower and the accountant take seconds to import, and nothing here uses them."""
+    program = (
+        "import sys; from fedward.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'flwr', 'dp_accounting', 'scipy'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", program, *words.split()], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]", found.stdout

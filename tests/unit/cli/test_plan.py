@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from fedward.cli import main
-from fedward.privacy.accounting import Event, calibrate_releases
+from fedward.privacy.accounting import calibrate_releases
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, Ledger, Population
 
 

@@ -11,7 +11,7 @@ from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.plan import Plan
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.gradient import GradientSpec
 from fedward.privacy.segments import gradient_spec
 from fedward.privacy.stream import SecureStream

@@ -10,7 +10,7 @@ from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.config import parse
 from fedward.errors import ConfigError
 from fedward.plan import Plan
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import BudgetExhaustedError, FileStore, LedgerRollbackError, LedgerTermsError, MemoryStore
 
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)

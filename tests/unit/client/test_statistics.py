@@ -45,7 +45,7 @@ def test_a_private_release_carries_a_share_of_the_noise_that_is_priced(stream, r
 
 @pytest.mark.parametrize("release", [train, evaluate])
 def test_a_private_release_without_planned_noise_is_refused(stream, release) -> None:
-    from fedward.privacy.accounting import PrivacyParameterError
+    from fedward.privacy.events import PrivacyParameterError
 
     with pytest.raises(PrivacyParameterError):
         release(plan_of(release_noise_multiplier=0.0, evaluation_noise_multiplier=0.0), 30, stream)

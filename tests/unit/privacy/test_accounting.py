@@ -8,15 +8,8 @@ import pytest
 from scipy.stats import norm
 
 from fedward.privacy import accounting
-from fedward.privacy.accounting import (
-    Event,
-    PrivacyParameterError,
-    SamplerMismatchError,
-    calibrate,
-    calibrate_releases,
-    epsilon,
-    epsilon_curve,
-)
+from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon, epsilon_curve
+from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
 
 
 def gaussian_delta(eps: float, mu: float) -> float:

@@ -5,7 +5,7 @@ import pytest
 from fedward.adapter import AdapterLayout
 from fedward.client.accounting import evaluation_events, run_evaluation_events, run_training_events, training_events
 from fedward.plan import Plan
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.secagg.layout import RingOverflowError
 from fedward.privacy.segments import round_layout
 from fedward.strategies.schedule import final_round

@@ -13,7 +13,8 @@ from fedward.server import job as jobs
 from fedward.server.control import RunState
 from fedward.server.echo import EchoMismatchError
 from fedward.server.job import JobError, run_job
-from fedward.server.superlink import RunEnd, SuperLink, SuperLinkStartError, end_of
+from fedward.server.job_files import RunEnd
+from fedward.server.superlink import SuperLink, SuperLinkStartError, end_of
 
 
 class Road:

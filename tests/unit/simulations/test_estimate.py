@@ -8,8 +8,9 @@ import pytest
 
 from fedward.client.models.registry import resolve
 from fedward.errors import BudgetError
-from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd.clipping import CountNoiseError
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, verify
 from fedward.simulations.budget import RunBudget, room_for
 from fedward.simulations.estimate import estimate

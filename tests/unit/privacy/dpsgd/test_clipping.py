@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedward.plan import PrivacyPlan, SharedAdaptiveClippingError
-from fedward.privacy.accounting import PrivacyParameterError
 from fedward.privacy.dpsgd import DPParameters, clipping
 from fedward.privacy.dpsgd.clipping import (
     AdaptiveClipping,
@@ -23,6 +22,7 @@ from fedward.privacy.dpsgd.clipping import (
     planned_clipping,
 )
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.gaussian import gaussian
 from fedward.privacy.stream import SecureStream
 

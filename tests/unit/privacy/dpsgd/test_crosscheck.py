@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from fedward.privacy.accounting import Event, PrivacyParameterError, Spent, calibrate
+from fedward.privacy.accounting import Spent, calibrate
 from fedward.privacy.dpsgd import crosscheck
 from fedward.privacy.dpsgd.crosscheck import AccountantsDisagreeError, certify
+from fedward.privacy.events import Event, PrivacyParameterError
 
 STEPS = Event("dpsgd", 1.0, 0.01, 1000)
 DELTA = 1e-5

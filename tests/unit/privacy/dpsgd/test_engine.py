@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from fedward.privacy.accounting import PrivacyParameterError
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
 from fedward.privacy.dpsgd.parameters import (
     LossShapeError,
@@ -15,6 +14,7 @@ from fedward.privacy.dpsgd.parameters import (
     UnsupportedParameterError,
     UnusedParameterError,
 )
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.seeded import unsafe_seeded_stream
 from fedward.privacy.stream import SecureStream
 

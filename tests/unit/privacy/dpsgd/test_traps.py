@@ -34,7 +34,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import fedward
-from fedward.privacy.accounting import Event, SamplerMismatchError, epsilon, epsilon_curve
+from fedward.privacy.accounting import epsilon, epsilon_curve
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
 from fedward.privacy.dpsgd.gates import (
     NothingTrainedError,
@@ -45,6 +45,7 @@ from fedward.privacy.dpsgd.gates import (
     weight_change_canary,
 )
 from fedward.privacy.dpsgd.parameters import LossShapeError, PatientBoundError, UnsupportedParameterError
+from fedward.privacy.events import Event, SamplerMismatchError
 from fedward.privacy.stream import SecureStream
 
 DELTA = 1e-5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, Population, Reservation
 
 PLAN = bytes(range(32))

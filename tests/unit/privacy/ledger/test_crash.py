@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import (
     BudgetExhaustedError,
     FileStore,
@@ -169,7 +169,7 @@ def test_missing_file_is_damage_not_a_new_ledger(store, open_it, spend, name):
 CHILD = """
 import sys
 from pathlib import Path
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, Ledger, Population, RoundCost
 ledger = Ledger(FileStore(Path(sys.argv[1])), site="st-anna", cap_epsilon=8.0, delta=1e-5,
                 population=Population("salt", 0.4))

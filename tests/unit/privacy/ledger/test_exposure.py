@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import BudgetExhaustedError, LedgerTermsError, MemoryStore, Namespace, Patients, Population
 from fedward.privacy.ledger.errors import LedgerUseError, NamespaceFileError
 from fedward.privacy.ledger.exposure import MOST_PLACEMENTS, Exposure

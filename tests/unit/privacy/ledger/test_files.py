@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedward.privacy.accounting import Event
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import (
     AnchorFile,
     BudgetExhaustedError,

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import (
     BudgetExhaustedError,
     LedgerConflictError,

@@ -6,7 +6,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedward.privacy.accounting import Event, epsilon
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import pricing
 
 HISTORIES = [

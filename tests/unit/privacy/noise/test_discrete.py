@@ -10,7 +10,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise import discrete
 from fedward.privacy.noise.discrete import (
     discrete_gaussian,

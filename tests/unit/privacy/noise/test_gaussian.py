@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, kstest
 
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.gaussian import gaussian, poisson_sample
 from fedward.privacy.noise.seeded import UnsafeSeededStream, unsafe_seeded_stream
 from fedward.privacy.stream import SecureStream

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise import discrete
 from fedward.privacy.noise.discrete import rounded_sensitivity, share_sigma, total_sigma
 from fedward.privacy.noise.gradient import ROUNDING_PART, GradientSpec

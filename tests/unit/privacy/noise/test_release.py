@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedward.privacy.accounting import PrivacyParameterError
+from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.discrete import total_sigma
 from fedward.privacy.noise.release import ReleaseSpec, Statistic, noisy_release, suppress_small_cells
 from fedward.privacy.stream import SecureStream

@@ -21,7 +21,7 @@ from fedward.server.deployment.sealed_stream import (
     SealedWriter,
 )
 from fedward.server.deployment.settings import load_server_config
-from fedward.server.main import FederationJob
+from fedward.server.job_files import FederationJob
 
 PASSPHRASE = b"correct horse battery staple"
 

@@ -23,8 +23,7 @@ from fedward.server.deployment.plans import (
 )
 from fedward.server.deployment.runs import RosterIncompleteError, Runs, RunStateError
 from fedward.server.deployment.sites import SiteStateError
-from fedward.server.main import AdapterFileError, FederationJob, write_vector
-from fedward.server.superlink import RunEnd
+from fedward.server.job_files import AdapterFileError, FederationJob, RunEnd, write_vector
 from fedward.strategies.registry import UnknownRankError
 
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)

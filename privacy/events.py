@@ -1,0 +1,55 @@
+"""What was released about patients: the events that the accountant prices and the ledger remembers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from fedward.errors import ConfigError
+
+UNIT = "patient"
+RELATION = "add-or-remove-one"
+SMALLEST_DELTA = 1e-12
+
+
+class PrivacyParameterError(ConfigError):
+    """A privacy parameter lies outside the range in which the accountant's statement holds."""
+
+    code = "FW-DP-001"
+    default_fix = "Give noise > 0, 0 < sampling rate <= 1, whole steps >= 0, epsilon > 0 and 1e-12 <= delta < 1."
+
+
+class SamplerMismatchError(ConfigError):
+    """Batches that were not drawn by Poisson sampling cannot be priced as if they were."""
+
+    code = "FW-DP-002"
+    default_fix = "Draw batches with fedward.privacy.dpsgd.PatientSampler; shuffled batches cost several times more."
+
+
+@dataclass(frozen=True)
+class Event:
+    """Some equal applications of one Gaussian mechanism to the patients of a site.
+
+    Attributes:
+        kind: ``dpsgd`` for training steps, ``release`` for noised statistics.
+        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one patient.
+        sampling_rate: probability with which each patient is included; 1.0 for a release.
+        steps: how many applications.
+        sampler: how patients were chosen; only ``poisson`` can be priced.
+        sampler_distance: statistical distance of one noise draw from the ideal distribution; 0 for exact analysis.
+    """
+
+    kind: Literal["dpsgd", "release"]
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+    sampler: str = "poisson"
+    sampler_distance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.sampler != "poisson":
+            raise SamplerMismatchError(f"Events of the sampler {self.sampler!r} cannot be priced as Poisson sampling.")
+        noise_ok = math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0
+        if not noise_ok or not 0 < self.sampling_rate <= 1 or self.steps < 0 or not 0 <= self.sampler_distance < 1:
+            raise PrivacyParameterError("A privacy event has a noise, rate or step count outside its range.")

@@ -1,0 +1,79 @@
+"""The files of a federation job: what a coordinator process is told, and what others read of its run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
+from fedward.config import Section
+from fedward.errors import ConfigError
+
+COORDINATOR = "coordinator"
+PROGRESS, RUN_LOG = "progress.json", "run.log"
+"""Beside the result: the last finished round, and what happened, for whoever looks at the run from outside."""
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended: an exit status of the command line and, unless it is 0, an error code."""
+
+    exit_status: int
+    code: str
+
+
+class AdapterFileError(ConfigError):
+    """The adapter that a federation is to start from cannot be read."""
+
+    code = "FW-CONFIG-212"
+    default_fix = "Write it again from the plan; its base model and LoRA settings decide the tensors."
+
+
+class FederationJob(Section):
+    """The job file of a federation. All paths are absolute.
+
+    Attributes:
+        run: identifier of the run; never used twice in a federation.
+        plan: the plan as TOML.
+        roster: the signed roster with its approvals.
+        identity: the coordinator's Ed25519 key file, mode 0600.
+        start: adapter to start from, safetensors.
+        state: folder of the coordinator's journal and its finished rounds.
+        journal_key: 32 bytes that seal the journal, mode 0600.
+        result: where the final adapter is written, safetensors.
+        discover_seconds: how long to wait for all hospitals of the roster.
+    """
+
+    kind: Literal["federation"]
+    run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    plan: str
+    roster: str
+    identity: str
+    start: str
+    state: str
+    journal_key: str
+    result: str
+    discover_seconds: Annotated[float, Field(gt=0)] = 120.0
+
+
+def read_vector(path: Path) -> tuple[AdapterLayout, Vector]:
+    """Reads an adapter's tensors; raises :class:`AdapterFileError`."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise AdapterFileError("The adapter to start from cannot be read.") from error
+    layout = AdapterLayout.of((name, tensor.shape) for name, tensor in tensors.items())
+    return layout, flatten(tensors, layout)
+
+
+def write_vector(vector: Vector, layout: AdapterLayout, path: Path) -> None:
+    """Writes an adapter's tensors; the file appears whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in unflatten(vector, layout).items()}, draft)
+    draft.replace(path)
