@@ -37,7 +37,7 @@ from fedward.client.refusals import (
 from fedward.client.replay import Follower, Published
 from fedward.client.snapshots import Snapshots
 from fedward.client.statistics import evaluation_statistics, training_statistics
-from fedward.client.training import LocalTrainer, patient_losses, predict
+from fedward.client.training import LocalTrainer, cut_entries, patient_losses, predict
 from fedward.legs import Reply, Request
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
@@ -244,7 +244,7 @@ class Hospital:
         sent = self._strategy.messages(step, self._trained_in(step), self._follower.memory, self.name)
         for part in self._strategy.sends(step):
             bound = part.bound or plan.secure_sum.delta_bound
-            values[part.name] = np.clip(sent[part.name], -bound, bound)
+            values[part.name] = cut_entries(sent[part.name], bound, f"round {round_number}, {part.name}")
         return values
 
     def _trained_in(self, step: Step) -> Trained:

@@ -231,6 +231,15 @@ def clip_delta(delta: Vector, plan: Plan) -> Vector:
     return clipped
 
 
+def cut_entries(values: Vector, bound: float, what: str) -> Vector:
+    """``values`` with every entry in [-bound, bound], as the encoding requires; the log here says how many were cut."""
+    cut = int(np.count_nonzero(np.abs(values) > bound))
+    if cut:
+        LOG.warning("%s: %d of %d entries exceed the plan's bound of %g and were cut", what, cut, values.size, bound)
+    kept: Vector = np.clip(values, -bound, bound)
+    return kept
+
+
 def predict(model: AdapterModel, adapter: Vector, records: Records) -> NDArray[np.float64]:
     """Probabilities float64 ``[N]`` of ``records`` under ``adapter``."""
     set_vector(model, adapter)

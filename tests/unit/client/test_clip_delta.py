@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedward.client.training import TrainingDivergedError, clip_delta
+from fedward.client.training import TrainingDivergedError, clip_delta, cut_entries
 from fedward.plan import Plan
 
 
@@ -27,3 +27,13 @@ def test_no_entry_exceeds_the_bound_of_the_encoding():
 def test_a_delta_that_is_not_finite_is_never_sent(value):
     with pytest.raises(TrainingDivergedError):
         clip_delta(np.array([1.0, value], np.float32), plan_of())
+
+
+def test_entries_beyond_the_bound_of_the_encoding_are_cut_and_the_log_says_how_many(caplog):
+    values = np.array([1.0, -3.0, 2.0, 5.0], np.float32)
+    np.testing.assert_array_equal(cut_entries(values, 2.0, "round 3, sketch"), np.array([1, -2, 2, 2], np.float32))
+    (record,) = caplog.records
+    assert record.getMessage() == "round 3, sketch: 2 of 4 entries exceed the plan's bound of 2 and were cut"
+    caplog.clear()
+    assert cut_entries(values, 5.0, "round 3, sketch").tobytes() == values.tobytes()
+    assert not caplog.records
