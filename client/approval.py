@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedward.adapter import adapter_hash
-from fedward.client.code import code_hash
+from fedward.agreements.code import code_hash
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.plan import Plan

@@ -255,7 +255,7 @@ class Hospital:
                 self._trainer, step, self._own(start), self._follower.memory, between_steps=self._between_steps
             )
         else:
-            delta, variate = self._side.trained(), None
+            delta, variate = self._side.trained(self._run, step.number - 1), None
         whole[self._places] = delta
         return Trained(step.round, start, whole, variate)
 

@@ -13,6 +13,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -27,6 +28,7 @@ from fedward.privacy.secagg.messages import Counter
 from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.schema import SITE, Bytes, Map, Message, Sequence, Site
 
+LOG = logging.getLogger(__name__)
 MAX_VECTOR_BYTES = 2 * 1024**3
 Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
 
@@ -67,18 +69,22 @@ class Keepsakes:
 
     Args:
         journal: whose state slot they take; its vectors are left alone. In memory for simulation and tests.
+        needed: whether this hospital cannot go on without them; otherwise it begins with nothing if they are damaged.
 
     Raises:
         KeepsakesLostError: what is stored cannot be read.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, *, needed: bool = True) -> None:
+        self._journal, self._kept = journal, Kept()
         try:
             saved = journal.load()
-            self._kept = Kept() if saved is None else Kept.from_bytes(saved)
+            if saved is not None:
+                self._kept = Kept.from_bytes(saved)
         except (JournalError, MalformedMessageError) as error:
-            raise KeepsakesLostError("What this hospital kept of its training cannot be read.") from error
+            if needed:
+                raise KeepsakesLostError("What this hospital kept of its training cannot be read.") from error
+            LOG.warning("what was kept of the last training cannot be read and is given up")
 
     def begin(self, run: str) -> None:
         """Starts ``run`` with nothing, unless the store is of this run already."""
@@ -94,10 +100,10 @@ class Keepsakes:
         if self._kept.settled < round_number:
             raise KeepsakesLostError("What this hospital kept is of an earlier round than its journal.")
 
-    def survivors(self, run: str, round_number: int) -> frozenset[str]:
-        """Hospitals in the sum of ``round_number``, if it is the last round of ``run`` that was followed."""
+    def survivors(self, run: str, round_number: int) -> frozenset[str] | None:
+        """Hospitals in the sum of ``round_number``, if it is the last round of ``run`` that was followed here."""
         kept = self._kept
-        return frozenset(kept.survivors if (kept.run, kept.settled) == (run, round_number) else ())
+        return frozenset(kept.survivors) if (kept.run, kept.settled) == (run, round_number) else None
 
     def holds(self, name: str) -> bool:
         """Whether there is a value of ``name``."""
@@ -116,15 +122,26 @@ class Keepsakes:
             raise KeepsakesLostError("What this hospital kept is of another adapter.")
         return np.frombuffer(raw, dtype="<f4").astype(np.float32)
 
-    def propose(self, round_number: int, *, always: Mapping[str, Vector], if_summed: Mapping[str, Vector]) -> None:
+    def propose(
+        self,
+        round_number: int,
+        *,
+        always: Mapping[str, Vector],
+        if_summed: Mapping[str, Vector],
+        drop: Collection[str] = (),
+    ) -> None:
         """Makes the values durable that ``round_number`` led to.
 
         Args:
             round_number: the round whose training has ended.
             always: values that hold once the round has ended, whoever was in its sum.
             if_summed: values that hold only if this hospital was.
+            drop: names whose values have ended by now, whatever comes of the round.
         """
-        self._save(replace(self._kept, proposed=round_number, always=_raw(always), if_summed=_raw(if_summed)))
+        vectors = _without(self._kept.vectors, drop)
+        self._save(
+            replace(self._kept, vectors=vectors, proposed=round_number, always=_raw(always), if_summed=_raw(if_summed))
+        )
 
     def settle(self, round_number: int, *, survivors: Collection[str], site: str, drop: Collection[str] = ()) -> None:
         """Takes over what ``round_number`` proposed; a second time, or for a round that proposed nothing, harmless.
@@ -138,7 +155,7 @@ class Keepsakes:
         kept, summed = self._kept, site in survivors
         if round_number <= kept.settled:
             return
-        vectors = {name: vector for name, vector in kept.vectors.items() if name not in drop}
+        vectors = _without(kept.vectors, drop)
         if 0 < kept.proposed <= round_number:  # less where a round was lost between: nobody was in its sum
             vectors = vectors | kept.always
         if summed and kept.proposed == round_number:
@@ -148,6 +165,10 @@ class Keepsakes:
     def _save(self, kept: Kept) -> None:
         self._journal.save(kept.to_bytes())
         self._kept = kept
+
+
+def _without(vectors: Mapping[str, bytes], names: Collection[str]) -> dict[str, bytes]:
+    return {name: vector for name, vector in vectors.items() if name not in names}
 
 
 def _raw(vectors: Mapping[str, Vector]) -> dict[str, bytes]:

@@ -49,7 +49,7 @@ class OwnSide:
         self._plan, self._strategy, self._model, self._size = plan, strategy, model, size
         self._depends = declared.variates or declared.personalises
         self._sums_again = strategy.sums(plan) > 1 and not declared.trains_in_every_phase
-        self._keepsakes = Keepsakes(journal) if self._depends or self._sums_again else None
+        self._keepsakes = Keepsakes(journal, needed=self._depends) if self._depends or self._sums_again else None
         parameters = adapter_parameters(model)
         shapes = ((name, tuple(p.shape)) for name, p in parameters.items() if kind_of(name) in declared.personal)
         self._personal = AdapterLayout.of(shapes) if declared.personal else None
@@ -64,19 +64,27 @@ class OwnSide:
             self._keepsakes.settle(round_number, survivors=survivors, site=name, drop=ended)
 
     def summed(self, run: str, round_number: int) -> frozenset[str]:
-        """Hospitals in the sum of ``round_number``, if this one knows: it is the last one, and others may follow up."""
-        return frozenset() if self._keepsakes is None else self._keepsakes.survivors(run, round_number)
+        """Hospitals in the sum of ``round_number``, of which a next sum was asked for.
 
-    def trained(self) -> Vector:
-        """The delta that the live training round has summed already, float32 ``[size]``.
+        Raises:
+            NotTrainedError: it is not the last round that this hospital has followed, or its store is lost.
+        """
+        found = None if self._keepsakes is None else self._keepsakes.survivors(run, round_number)
+        if found is None:
+            raise NotTrainedError("This hospital does not know whose training the sum before was of.")
+        return found
+
+    def trained(self, run: str, round_number: int) -> Vector:
+        """The delta that was in the sum of ``round_number``, the last one, float32 ``[size]``.
 
         Raises:
             NotTrainedError: there is none here.
             KeepsakesLostError: it is of another adapter.
         """
-        if self._keepsakes is None or not self._keepsakes.holds(TRAINED):
+        kept = self._keepsakes
+        if kept is None or self._name not in self.summed(run, round_number) or not kept.holds(TRAINED):
             raise NotTrainedError("This hospital holds no training of the round whose next sum was asked for.")
-        return self._keepsakes.get(TRAINED, self._size)
+        return kept.get(TRAINED, self._size)
 
     def ready(self, run: str, followed: int) -> None:
         """Before a round: makes sure that nothing was lost since round ``followed``, and fills the model.
@@ -142,7 +150,7 @@ class OwnSide:
             always[LOCAL] = local + more
         if self._sums_again:
             if_summed[TRAINED] = delta
-        kept.propose(step.number, always=always, if_summed=if_summed)
+        kept.propose(step.number, always=always, if_summed=if_summed, drop=(TRAINED,))
         return delta, change
 
     def _taken_out(self) -> Vector:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from fedward.agreements.code import check_code
 from fedward.config import load_toml, parse
 from fedward.errors import FedwardError
 from fedward.plan import Plan
@@ -49,6 +50,7 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
     plan = load_toml(Path(job.plan), Plan)
     roster = Path(job.roster).read_bytes()
     verified = verify_roster(roster)
+    check_code(verified.roster.code_hash)
     layout, adapter = read_vector(Path(job.start))
     journal = FileJournal(Path(job.state), Path(job.journal_key).read_bytes())
     coordinator = Coordinator(

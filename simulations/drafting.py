@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedward.adapter import adapter_hash
+from fedward.agreements.code import code_hash
 from fedward.agreements.proposal import PlanTerms
 from fedward.agreements.terms_file import write_terms
-from fedward.client.code import code_hash
 from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.client.models.registry import resolve
 from fedward.config import to_toml

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
+from fedward.agreements.code import code_hash
 from fedward.agreements.roster_rules import roster_rules
 from fedward.client.approval import base_model_hash, local_policy
-from fedward.client.code import code_hash
 from fedward.client.hospital import Hospital, Streams
 from fedward.client.models.adapter_model import AdapterModel, layout_of
 from fedward.client.models.for_plan import build_for_plan

@@ -132,7 +132,8 @@ class Trained:
         start: the state it began from, float32 ``[P]``.
         delta: what training added, clipped to the plan's L2 norm, float32 ``[P]``; zero where nothing was trained and
             in the rows and columns that a hospital of lower rank does not have.
-        variate: change of the hospital's control variate, float32 ``[P]``; None for strategies without.
+        variate: change of the hospital's control variate, float32 ``[P]``; None for strategies without, and in phases
+            that do not train.
     """
 
     round: int

@@ -18,8 +18,8 @@ from typing import Literal
 import httpx
 
 import fedward
+from fedward.agreements.code import code_hash
 from fedward.agreements.proposal import VerifiedProposal
-from fedward.client.code import code_hash
 from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
 from fedward.client.daemon.folders import SiteFolders, StopFileError

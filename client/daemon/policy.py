@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from fedward.agreements.code import code_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.accounting import run_evaluation_events, run_training_events
-from fedward.client.code import code_hash
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan

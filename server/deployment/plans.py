@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedward.adapter import adapter_hash
+from fedward.agreements.code import check_code
 from fedward.agreements.proposal import (
     RUN_NAME,
     PlanTerms,
@@ -74,6 +75,7 @@ def sign_folder(
         RunNameError: no possible name.
         PlanFolderError: the adapter to start from is not that of the plan, or the plan was edited.
         PlanVersionError, ProposalError: the terms are not readable.
+        OtherReleaseError: the plan was made with another release.
     """
     if RUN_NAME.fullmatch(run) is None:
         raise RunNameError("The name of a run is lower-case letters, digits and dashes.", fix="Choose another name.")
@@ -110,6 +112,7 @@ def _promise(plan: Plan) -> str:
 
 def _checked(folder: Path) -> PlanTerms:
     terms = read_terms(folder)
+    check_code(terms.code_hash)
     check_start(folder, terms)
     if load_toml(folder / PLAN_FILE, Plan).hash() != terms.plan_hash:
         raise PlanFolderError("plan.toml is not the plan of the terms; it was edited.")

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from fedward.agreements.code import check_code
 from fedward.agreements.proposal import RUN_NAME, PlanTerms
 from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
@@ -236,4 +237,5 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
     pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash, verified.roster.code_hash)
     if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
         raise RosterIncompleteError("The roster pins another model, adapter or code than the plan.")
+    check_code(terms.code_hash)
     check_roster(terms.read(), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

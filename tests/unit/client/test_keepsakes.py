@@ -55,21 +55,25 @@ def test_of_a_lost_round_only_the_personal_tensors_stay(store):
 
 
 def test_who_was_in_a_sum_is_known_of_the_last_one_of_this_run_alone(store):
-    assert store.survivors("run", 1) == set()
+    assert store.survivors("run", 1) is None
     store.settle(1, survivors=US, site="me")
     store.settle(2, survivors=OTHERS, site="me")
     store.settle(2, survivors=US, site="me")
     asked = [("run", 1), ("run", 2), ("run", 3), ("other", 2)]
-    assert [store.survivors(*of) for of in asked] == [set(), set(OTHERS), set(), set()]
+    assert [store.survivors(*of) for of in asked] == [None, set(OTHERS), None, None]
     store.begin("other")
-    assert store.survivors("other", 2) == set()
+    assert store.survivors("other", 2) is None
 
 
 def test_what_ends_with_a_round_is_gone_after_it_and_a_new_proposal_is_not(store):
     store.propose(1, always={}, if_summed={"trained": ONE})
     store.settle(1, survivors=US, site="me", drop=["trained"])
     assert store.holds("trained")
-    store.settle(2, survivors=US, site="me", drop=["trained"])
+    store.propose(3, always={}, if_summed={"trained": TWO}, drop=["trained"])  # round 2 was lost
+    assert not store.holds("trained")
+    store.settle(3, survivors=US, site="me", drop=["trained"])
+    assert store.get("trained", 3).tobytes() == TWO.tobytes()
+    store.settle(4, survivors=US, site="me", drop=["trained"])
     assert not store.holds("trained")
 
 
@@ -111,3 +115,13 @@ def test_a_damaged_store_is_refused():
     journal.save(b"\x00nonsense")
     with pytest.raises(KeepsakesLostError):
         Keepsakes(journal)
+
+
+def test_a_damaged_store_that_can_be_done_without_is_begun_anew(caplog):
+    journal = MemoryJournal()
+    journal.save(b"\x00nonsense")
+    store = Keepsakes(journal, needed=False)
+    assert "cannot be read" in caplog.text
+    store.begin("run")
+    assert store.survivors("run", 0) == set()
+    assert Keepsakes(journal).survivors("run", 0) == set()

@@ -213,33 +213,52 @@ def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them()
     site = Site("fedask")
     delta, _ = site.train(1)
     with pytest.raises(NotTrainedError):
-        site.side.trained()  # not before it is known who was in the sum
-    site.side.follow("run", 1, ("me", "other"), "me")
+        site.side.trained("run", 1)  # not before it is known who was in the sum
+    site.side.follow("run", 1, ("site-0", "other"), "site-0")
     again = Site("fedask", site.journal)
-    assert again.side.summed("run", 1) == {"me", "other"}
-    assert again.side.trained().tobytes() == delta.tobytes()
-    again.side.follow("run", 2, ("me", "other"), "me")
+    assert again.side.summed("run", 1) == {"site-0", "other"}
+    assert again.side.trained("run", 1).tobytes() == delta.tobytes()
+    for run, number in (("other", 1), ("run", 0), ("run", 2)):
+        with pytest.raises(NotTrainedError):
+            again.side.summed(run, number)
+        with pytest.raises(NotTrainedError):
+            again.side.trained(run, number)
+    again.side.follow("run", 2, ("site-0", "other"), "site-0")
     assert not again.side._keepsakes.holds(TRAINED)
     with pytest.raises(NotTrainedError):
-        Site("fedask", site.journal).side.trained()
+        Site("fedask", site.journal).side.trained("run", 2)
 
 
 def test_a_delta_that_was_not_in_the_first_sum_is_not_kept_for_the_second():
     site = Site("fedask")
     site.train(1)
-    site.side.follow("run", 1, ("other",), "me")
+    site.side.follow("run", 1, ("other",), "site-0")
     with pytest.raises(NotTrainedError):
-        site.side.trained()
+        site.side.trained("run", 1)
 
 
 def test_a_delta_of_a_training_round_that_was_lost_is_not_taken_for_a_later_one():
     site = Site("fedask")
     site.train(1)
-    site.side.follow("run", 1, ("me", "other"), "me")
-    site.side.follow("run", 3, ("other",), "me")  # round 2 was lost, and of 3 this hospital has no part
+    site.side.follow("run", 1, ("site-0", "other"), "site-0")
+    site.side.follow("run", 3, ("other",), "site-0")  # round 2 was lost, and of 3 this hospital has no part
     with pytest.raises(NotTrainedError):
-        site.side.trained()
+        site.side.trained("run", 3)
+
+
+def test_a_delta_is_gone_once_another_training_has_begun():
+    site = Site("fedask")
+    site.train(1)
+    site.side.follow("run", 1, ("site-0", "other"), "site-0")
+    site.train(3, followed=1)  # round 2 was lost
+    assert not site.side._keepsakes.holds(TRAINED)
 
 
 def test_losing_a_delta_of_several_sums_costs_no_more_than_its_training_round():
     Site("fedask").train(3, followed=2)
+    site = Site("fedask")
+    site.train(1)
+    site.journal.save(b"damaged")
+    with pytest.raises(KeepsakesLostError):
+        Site("fedsa", site.journal)
+    Site("fedask", site.journal).train(3, followed=2)

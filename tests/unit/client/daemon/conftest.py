@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from fedward.agreements.code import code_hash
 from fedward.agreements.enrolment import EnrolmentAnswer, code_key, new_code, open_request, seal_answer
 from fedward.agreements.proposal import PlanTerms, Proposal, sign_proposal
-from fedward.client.code import code_hash
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import enrol, join, request_hash
 from fedward.client.daemon.settings import ClientConfig

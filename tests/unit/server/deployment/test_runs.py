@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
+from fedward.agreements import code
+from fedward.agreements.code import OtherReleaseError, code_hash
 from fedward.agreements.proposal import PlanTerms
 from fedward.agreements.terms_file import write_terms
 from fedward.config import load_toml, parse, to_toml
@@ -46,7 +48,7 @@ def write_plan(folder, plan):
         base_model_hash=b"\xab" * 32,
         adapter_layout_hash=layout.hash(),
         initial_adapter_hash=adapter_hash(start, layout),
-        code_hash=b"c" * 32,
+        code_hash=code_hash(),
         parameters=4,
     )
     write_terms(terms, folder)
@@ -157,6 +159,18 @@ def test_a_plan_for_hospitals_that_are_not_there_gets_no_roster_and_no_run(coord
     with pytest.raises(UnknownRankError, match="st-ana"):
         submit(coordinator, runs, other, members, roster)
     assert runs.all() == []
+
+
+def test_a_plan_of_another_release_is_neither_signed_nor_run(coordinator, plan, members, runs, monkeypatch):
+    """Hospitals would be charged for a first round and then find the coordinator's update wrong."""
+    sign(coordinator, plan)
+    monkeypatch.setattr(code, "code_hash", lambda: b"c" * 32)
+    with pytest.raises(OtherReleaseError) as caught:
+        submit(coordinator, runs, plan, members)
+    assert caught.value.exit_code == 12
+    assert runs.all() == []
+    with pytest.raises(OtherReleaseError):
+        sign(coordinator, plan, "icu-2")
 
 
 def test_a_revoked_member_and_other_pins_need_a_new_roster(coordinator, plan, members, runs):

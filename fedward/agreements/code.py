@@ -1,0 +1,42 @@
+"""The hash of the code that runs at a hospital, which plans, rosters and manifests pin."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import fedward
+from fedward.errors import VersionError
+from fedward.messages import labelled_hash
+
+CODE_FOLDERS = ("client", "privacy", "strategies")
+
+
+class OtherReleaseError(VersionError):
+    """A plan or roster was made with another release of fedward than is installed at the coordinator."""
+
+    code = "FW-VERSION-303"
+    default_fix = (
+        "Make plan and roster anew (`fedward plan new`, `plan sign`, `roster publish`), or finish the run with the "
+        "release that it began with: hospitals would find a sum that another release has moved on wrong, and refuse it."
+    )
+
+
+def code_hash() -> bytes:
+    """SHA-256 over the source of everything that runs at a hospital, file by file in order of name."""
+    root = Path(fedward.__file__).parent
+    files = [*root.glob("*.py"), *(path for folder in CODE_FOLDERS for path in (root / folder).rglob("*.py"))]
+    parts: list[bytes | str | int] = []
+    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
+        parts += [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest()]
+    return labelled_hash("client-code", *parts)
+
+
+def check_code(pinned: bytes) -> None:
+    """Refuses what was agreed on for other code; called before any hospital is asked, and so before any is charged.
+
+    Raises:
+        OtherReleaseError: ``pinned`` is not the hash of the code that is installed here.
+    """
+    if pinned != code_hash():
+        raise OtherReleaseError("The plan or roster was made with another release of fedward than the one here.")
