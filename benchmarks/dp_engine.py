@@ -27,7 +27,7 @@ TARGETS = (
 
 
 WIDTH, MOST_TIMES = 0.05, 3
-"""Width of the 95 % interval at which a ratio of times is known well enough; how often the rounds are repeated for it."""
+"""Width of the 95 % interval at which a ratio of times is known well enough; how often rounds are repeated for it."""
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -65,7 +65,8 @@ def _time(case_name: str, repeats: int) -> dict[str, Any]:
 
 
 def _memory(case_name: str) -> dict[str, float]:
-    plain, fast = dp_memory.growth(case_name, "plain"), dp_memory.growth(case_name, "fast")
+    grown = {side: [dp_memory.growth(case_name, side) for _ in range(3)] for side in ("plain", "fast")}
+    plain, fast = (statistics.median(grown[side]) for side in ("plain", "fast"))
     return {"plain_bytes": plain, "fast_bytes": fast, "ratio": fast / plain}
 
 
