@@ -264,7 +264,7 @@ class Hospital:
         return predict(self._model, self._side.scored(self._own(self.adapter)), records)
 
     def _note(self, result: Result) -> None:
-        self._side.follow(result.run, result.round, result.survivors, self.name)
+        self._side.follow(result.run, result.round, result.survivors)
 
     def _own(self, state: Vector) -> Vector:
         """The part of the global state that a model of this hospital's rank holds."""

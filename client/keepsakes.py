@@ -6,9 +6,8 @@ and it is stored under the same key as the journal.
 A round *proposes* new values when its training has ended and *settles* when its result is followed. A value may depend
 on whether this hospital was in the sum: SCAFFOLD's variates at the hospitals must add up to the coordinator's, so that
 of a hospital which dropped out stays as it was. Who was in the sum is kept as well: a sum that follows it up has to be
-over the same hospitals. The settling is made durable before the journal names the result. So
-after a crash at any write the store is at the journal's round or one ahead of it, and following that round again
-changes nothing.
+over the same hospitals. The settling is made durable before the journal names the result. So after a crash at any
+write the store is at the journal's round or one ahead of it, and following that round again changes nothing.
 """
 
 from __future__ import annotations

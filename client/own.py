@@ -55,13 +55,13 @@ class OwnSide:
         self._personal = AdapterLayout.of(shapes) if declared.personal else None
         self._untrained = self._taken_out()
 
-    def follow(self, run: str, round_number: int, survivors: Collection[str], name: str) -> None:
+    def follow(self, run: str, round_number: int, survivors: Collection[str]) -> None:
         """Settles what ``round_number`` of ``run`` proposed; called before the journal names its result."""
         if self._keepsakes is not None:
             step = step_of(self._plan, round_number)
             ended = (TRAINED,) if step.opens or step.closes else ()
             self._keepsakes.begin(run)
-            self._keepsakes.settle(round_number, survivors=survivors, site=name, drop=ended)
+            self._keepsakes.settle(round_number, survivors=survivors, site=self._name, drop=ended)
 
     def summed(self, run: str, round_number: int) -> frozenset[str]:
         """Hospitals in the sum of ``round_number``, of which a next sum was asked for.

@@ -74,7 +74,7 @@ class Site:
 def test_a_strategy_that_keeps_nothing_stores_nothing():
     site = Site("ffa")
     delta, variate = site.train(1)
-    site.side.follow("run", 1, ("a",), "a")
+    site.side.follow("run", 1, ("site-0",))
     assert delta.any()
     assert variate is None
     assert site.journal.load() is None
@@ -93,7 +93,7 @@ def test_only_the_shared_factor_is_in_what_fedsa_sends():
 def test_personal_tensors_survive_a_restart():
     site = Site("fedsa")
     site.train(1)
-    site.side.follow("run", 1, ("others",), "me")
+    site.side.follow("run", 1, ("others",))
     again = Site("fedsa", site.journal)
     assert (again.personal() != site.personal()).any()
     again.side.ready("run", 1)
@@ -106,7 +106,7 @@ def test_a_local_adapter_changes_what_is_scored_and_not_what_is_sent():
     delta, _ = dual.train(1)
     np.testing.assert_array_equal(delta, plain.train(1)[0])  # same noise, same steps
     np.testing.assert_array_equal(dual.scores(), plain.scores())  # not before the round has ended
-    dual.side.follow("run", 1, ("a",), "a")
+    dual.side.follow("run", 1, ("site-0",))
     local = dual.kept(LOCAL, dual.state.size)
     assert local.any()
     np.testing.assert_array_equal(dual.side.scored(dual.state), dual.state + local)
@@ -116,7 +116,7 @@ def test_a_local_adapter_changes_what_is_scored_and_not_what_is_sent():
 def test_a_smaller_weight_scores_with_less_of_the_local_adapter():
     site = Site("feddpa", personal_weight=0.5)
     site.train(1)
-    site.side.follow("run", 1, (), "a")
+    site.side.follow("run", 1, ())
     np.testing.assert_array_equal(site.side.scored(site.state), site.state + 0.5 * site.kept(LOCAL, site.state.size))
 
 
@@ -130,10 +130,10 @@ def test_a_variate_is_the_mean_noised_gradient_and_moves_only_with_the_sum():
     site = Site("scaffold")
     _, change = site.train(1)
     np.testing.assert_array_equal(change, site.trainer.mean_gradient)
-    site.side.follow("run", 1, ("others",), "me")
+    site.side.follow("run", 1, ("others",))
     assert not site.kept(VARIATE, site.state.size).any()
     _, second = site.train(2, followed=1)
-    site.side.follow("run", 2, ("me",), "me")
+    site.side.follow("run", 2, ("site-0",))
     np.testing.assert_array_equal(site.kept(VARIATE, site.state.size), second)
     again = Site("scaffold", site.journal)
     again.side.ready("run", 2)
@@ -145,13 +145,13 @@ def test_changes_of_a_variate_add_up_to_it_within_the_bound_of_what_is_sent():
     site, total = Site("scaffold"), 0
     for number in (1, 2, 3):
         _, change = site.train(number, followed=number - 1)
-        site.side.follow("run", number, ("me",), "me")
+        site.side.follow("run", number, ("site-0",))
         total = total + change
     np.testing.assert_allclose(site.kept(VARIATE, site.state.size), total, rtol=0, atol=1e-6)
     np.testing.assert_allclose(total, site.trainer.mean_gradient, rtol=0, atol=1e-6)
     tight = Site("scaffold", secure_sum={"delta_bound": 0.01})
     _, change = tight.train(1)
-    tight.side.follow("run", 1, ("me",), "me")
+    tight.side.follow("run", 1, ("site-0",))
     assert np.abs(tight.trainer.mean_gradient).max() > np.abs(change).max() == np.float32(0.01)
     np.testing.assert_array_equal(tight.kept(VARIATE, tight.state.size), change)
 
@@ -159,12 +159,12 @@ def test_changes_of_a_variate_add_up_to_it_within_the_bound_of_what_is_sent():
 def test_the_local_adapter_goes_on_from_where_it_stood_with_moments_of_its_own():
     site, steps = Site("feddpa", personal_steps=3), []
     site.train(1)
-    site.side.follow("run", 1, (), "a")
+    site.side.follow("run", 1, ())
     first = site.kept(LOCAL, site.state.size)
     run = site.trainer.run
     site.trainer.run = lambda adapter, *rest, **named: (steps.append(adapter), run(adapter, *rest, **named))[1]
     site.train(2, followed=1)
-    site.side.follow("run", 2, (), "a")
+    site.side.follow("run", 2, ())
     np.testing.assert_array_equal(steps[1], site.state + first)
     moved = site.kept(LOCAL, site.state.size)
     ended = np.concatenate([p.detach().numpy().ravel() for _, p in sorted(trainable(site.model).items())])
@@ -205,7 +205,7 @@ def test_personal_tensors_of_a_lost_round_are_not_lost():
     site = Site("fedsa")
     site.train(1)
     trained = site.personal()
-    site.side.follow("run", 2, (), "me")  # round 1 never ended
+    site.side.follow("run", 2, ())  # round 1 never ended
     np.testing.assert_array_equal(site.kept(PERSONAL, trained.size), trained)
 
 
@@ -214,7 +214,7 @@ def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them()
     delta, _ = site.train(1)
     with pytest.raises(NotTrainedError):
         site.side.trained("run", 1)  # not before it is known who was in the sum
-    site.side.follow("run", 1, ("site-0", "other"), "site-0")
+    site.side.follow("run", 1, ("site-0", "other"))
     again = Site("fedask", site.journal)
     assert again.side.summed("run", 1) == {"site-0", "other"}
     assert again.side.trained("run", 1).tobytes() == delta.tobytes()
@@ -223,7 +223,7 @@ def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them()
             again.side.summed(run, number)
         with pytest.raises(NotTrainedError):
             again.side.trained(run, number)
-    again.side.follow("run", 2, ("site-0", "other"), "site-0")
+    again.side.follow("run", 2, ("site-0", "other"))
     assert not again.side._keepsakes.holds(TRAINED)
     with pytest.raises(NotTrainedError):
         Site("fedask", site.journal).side.trained("run", 2)
@@ -232,7 +232,7 @@ def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them()
 def test_a_delta_that_was_not_in_the_first_sum_is_not_kept_for_the_second():
     site = Site("fedask")
     site.train(1)
-    site.side.follow("run", 1, ("other",), "site-0")
+    site.side.follow("run", 1, ("other",))
     with pytest.raises(NotTrainedError):
         site.side.trained("run", 1)
 
@@ -240,8 +240,8 @@ def test_a_delta_that_was_not_in_the_first_sum_is_not_kept_for_the_second():
 def test_a_delta_of_a_training_round_that_was_lost_is_not_taken_for_a_later_one():
     site = Site("fedask")
     site.train(1)
-    site.side.follow("run", 1, ("site-0", "other"), "site-0")
-    site.side.follow("run", 3, ("other",), "site-0")  # round 2 was lost, and of 3 this hospital has no part
+    site.side.follow("run", 1, ("site-0", "other"))
+    site.side.follow("run", 3, ("other",))  # round 2 was lost, and of 3 this hospital has no part
     with pytest.raises(NotTrainedError):
         site.side.trained("run", 3)
 
@@ -249,7 +249,7 @@ def test_a_delta_of_a_training_round_that_was_lost_is_not_taken_for_a_later_one(
 def test_a_delta_is_gone_once_another_training_has_begun():
     site = Site("fedask")
     site.train(1)
-    site.side.follow("run", 1, ("site-0", "other"), "site-0")
+    site.side.follow("run", 1, ("site-0", "other"))
     site.train(3, followed=1)  # round 2 was lost
     assert not site.side._keepsakes.holds(TRAINED)
 
