@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedward.agreements.code import code_hash
+
 ROOT = Path(__file__).parents[2]
 LINKED = ("server", "client", "strategies", "privacy", "simulations")
 DATA = (".toml", ".json", ".txt", ".safetensors", ".md", ".html", ".css", ".js", "py.typed")
@@ -27,7 +29,7 @@ def package_files():
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_exactly_the_tree(tmp_path):
+def test_the_wheel_holds_exactly_the_tree_and_pins_the_same_code(tmp_path):
     copy = tmp_path / "source"
     ignore = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "__pycache__", "tests", "runs", "demo-run")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=ignore)
@@ -47,6 +49,19 @@ def test_the_wheel_holds_exactly_the_tree(tmp_path):
     (wheel,) = tmp_path.glob("fedward-*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == package_files()
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    program = "import fedward, fedward.agreements.code as c; print(fedward.__file__, c.code_hash().hex())"
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    ).stdout
+    here = str(installed / "fedward" / "__init__.py")
+    assert told.split() == [here, code_hash().hex()], "or a coordinator from the tree refuses a hospital from the wheel"
 
 
 @pytest.mark.slow
