@@ -226,9 +226,7 @@ def clip_delta(delta: Vector, plan: Plan) -> Vector:
     if not np.isfinite(norm):
         raise TrainingDivergedError("Training left the numbers that can be represented.")
     scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
-    bound = plan.secure_sum.delta_bound
-    clipped: Vector = np.clip(delta * np.float32(scale), -bound, bound).astype(np.float32)
-    return clipped
+    return cut_entries(delta * np.float32(scale), plan.secure_sum.delta_bound, "what training changed")
 
 
 def cut_entries(values: Vector, bound: float, what: str) -> Vector:
@@ -236,7 +234,7 @@ def cut_entries(values: Vector, bound: float, what: str) -> Vector:
     cut = int(np.count_nonzero(np.abs(values) > bound))
     if cut:
         LOG.warning("%s: %d of %d entries exceed the plan's bound of %g and were cut", what, cut, values.size, bound)
-    kept: Vector = np.clip(values, -bound, bound)
+    kept: Vector = np.clip(values, -bound, bound).astype(np.float32, copy=False)
     return kept
 
 

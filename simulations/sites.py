@@ -16,6 +16,7 @@ from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.simulations.scenario import MIN_HOSPITALS, DataConfig, Scenario
 from fedward.simulations.synthetic import DEFAULT_HOSPITALS, HospitalSpec, default_hospitals, draw, write_mimic3
+from fedward.strategies.registry import find_strategy
 
 DATA_ROOT = "FEDWARD_DATA"
 
@@ -64,6 +65,18 @@ def known_hospitals(data: DataConfig) -> int | None:
     if data.source == "eicu" and data.hospitals is None:
         return None
     return data.hospitals or MIN_HOSPITALS
+
+
+def hospitals_for(data: DataConfig, strategy: str) -> int | None:
+    """How many synthetic hospitals to draw for a strategy that needs more than the default six; None to leave it.
+
+    Raises:
+        UnknownStrategyError: there is no such strategy.
+    """
+    if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
+        return None
+    fewest = find_strategy(strategy).declaration.fewest_hospitals
+    return fewest if fewest > DEFAULT_HOSPITALS else None
 
 
 def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:

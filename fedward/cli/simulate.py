@@ -43,7 +43,7 @@ def simulate(
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
     hospitals: Annotated[
         int | None,
-        typer.Option("--hospitals", min=3, max=1000, help="So many hospitals instead of the scenario's."),
+        typer.Option("--hospitals", min=3, max=1000, help="So many, whatever scenario and strategy say."),
     ] = None,
     dropouts: Annotated[
         int, typer.Option("--dropouts", min=0, help="Hospitals that vanish at a random leg of a random round.")
@@ -83,7 +83,7 @@ def simulate(
 
       fedward simulate --privacy secure-grad --epsilon 1 --out run-shared
 
-      fedward simulate --strategy group-median --hospitals 15 --out run-median
+      fedward simulate --strategy group-median --hospitals 21 --out run-median
 
       fedward simulate my-scenario.toml --seed 7 --out run-7
 
@@ -98,7 +98,9 @@ def simulate(
     """
     from fedward.simulations.run import Options, run_scenario
     from fedward.simulations.scenario import load_scenario
+    from fedward.simulations.sites import hospitals_for
 
+    loaded = load_scenario(scenario)
     options = Options(
         out=out,
         force=force,
@@ -108,7 +110,7 @@ def simulate(
         placement=None if privacy is None else privacy.value,
         strategy=strategy,
         rounds=rounds,
-        hospitals=hospitals,
+        hospitals=hospitals or hospitals_for(loaded.data, strategy or loaded.strategy),
         dropouts=dropouts,
         federated_only=federated_only,
         state=state,
@@ -116,4 +118,4 @@ def simulate(
         unsafe_seeded_noise=unsafe_seeded_noise,
         display="json" if as_json else "quiet" if quiet else "auto",
     )
-    run_scenario(load_scenario(scenario), options)
+    run_scenario(loaded, options)

@@ -18,7 +18,7 @@ SITES = ("st-anna", "st-bede", "st-clare")
 SCENARIO = """
 name = "deployed"
 [training]
-rounds = 1
+rounds = {rounds}
 local_steps = 1
 [adapter]
 top_layers = 1
@@ -212,10 +212,14 @@ def _free_port():
         return sock.getsockname()[1]
 
 
+def _scenario(module):
+    return getattr(module, "SCENARIO", None) or SCENARIO.format(rounds=getattr(module, "ROUNDS", 1))
+
+
 @pytest.fixture(scope="module")
 def federation(request, tmp_path_factory):
-    """Of the scenario that the module names ``SCENARIO``, if it does."""
-    made = Federation(tmp_path_factory.mktemp("federation"), getattr(request.module, "SCENARIO", SCENARIO))
+    """Of the scenario that the module names ``SCENARIO``, or of the one here with as many rounds as it says."""
+    made = Federation(tmp_path_factory.mktemp("federation"), _scenario(request.module))
     try:
         yield made
     finally:

@@ -13,19 +13,7 @@ from fedward.server.deployment.channel import RemoteError
 from fedward.server.job_files import read_vector
 
 pytestmark = pytest.mark.slow
-SCENARIO = """
-name = "moved"
-[training]
-rounds = 4
-local_steps = 1
-[adapter]
-top_layers = 1
-[privacy]
-epsilon = 4.0
-patients_per_site = 60
-[secure_sum]
-leg_seconds = 150
-"""
+ROUNDS = 4
 RESTING_SECONDS = 3.0
 """Longer than a round of this run takes."""
 

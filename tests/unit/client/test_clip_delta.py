@@ -18,9 +18,10 @@ def test_a_short_delta_is_left_alone_and_a_long_one_keeps_its_direction():
     assert not clip_delta(np.zeros(2, np.float32), plan_of()).any()
 
 
-def test_no_entry_exceeds_the_bound_of_the_encoding():
+def test_no_entry_exceeds_the_bound_of_the_encoding(caplog):
     delta = np.array([9.0, -9.0, 0.5], np.float32)
     np.testing.assert_array_equal(clip_delta(delta, plan_of(delta_bound=2.0)), np.array([2, -2, 0.5], np.float32))
+    assert "2 of 3 entries exceed the plan's bound of 2" in caplog.text
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

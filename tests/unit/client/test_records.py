@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fedward.client.data import Example
 from fedward.client.models.adapter_model import LoraSettings, build
@@ -27,7 +28,7 @@ def test_a_pool_scores_every_record_as_its_hospital_does(top_layers):
     laid = [record for part in parts for record in zip(part.names, part.labels.tolist(), strict=True)]
     assert list(zip(pool.names, pool.labels.tolist(), strict=True)) == [laid[i] for i in pool.order]
     assert pool.inputs.lengths.tolist() == sorted(pool.inputs.lengths.tolist())
-    model.head.weight.data.uniform_(-1, 1)
+    model.head.weight.data.uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     apart = np.concatenate([part.inputs.logits(model, np.arange(len(part))).detach().numpy() for part in parts])
     together = pool.inputs.logits(model, np.arange(len(pool))).detach().numpy()
     np.testing.assert_allclose(together, apart[pool.order], rtol=0, atol=1e-5)

@@ -1,0 +1,34 @@
+"""How many hospitals a simulation draws."""
+
+import pytest
+from typer.testing import CliRunner
+
+from fedward.cli import main
+from fedward.simulations import run
+from fedward.simulations.scenario import DataConfig, load_scenario
+from fedward.simulations.sites import hospitals_for
+from fedward.simulations.synthetic import DEFAULT_HOSPITALS
+from fedward.strategies.registry import STRATEGIES
+
+
+def test_a_strategy_that_needs_more_hospitals_than_the_default_gets_them():
+    data = load_scenario("default").data
+    needed = {name: hospitals_for(data, name) for name in STRATEGIES}
+    assert {name: count for name, count in needed.items() if count} == {"group-median": 15}
+    assert all(kind.declaration.fewest_hospitals <= (needed[n] or DEFAULT_HOSPITALS) for n, kind in STRATEGIES.items())
+
+
+@pytest.mark.parametrize("said", [{"hospitals": 6}, {"source": "eicu", "path": "."}])
+def test_a_number_that_the_scenario_gives_is_kept(said):
+    data = DataConfig.model_validate({"source": "synthetic", **said})
+    assert hospitals_for(data, "group-median") is None
+
+
+@pytest.mark.parametrize(("words", "hospitals"), [((), 15), (("--hospitals", "21"), 21)])
+def test_the_command_line_may_say_another_number(monkeypatch, words, hospitals):
+    asked = []
+    monkeypatch.setattr(run, "run_scenario", lambda scenario, options: asked.append(options.hospitals))
+    main._mount()
+    result = CliRunner().invoke(main.app, ["simulate", "--strategy", "group-median", *words])
+    assert result.exit_code == 0, result.output
+    assert asked == [hospitals]
