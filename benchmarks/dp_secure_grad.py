@@ -27,17 +27,17 @@ from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
+from fedward.planning.budget import RunBudget
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg import MemoryJournal, RoundSum, SecAggServer, decode, minimum_threshold
 from fedward.privacy.segments import GRADIENT, gradient_spec
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
 from fedward.server.summary import RoundSummary
-from fedward.simulations.budget import RunBudget
 from fedward.simulations.faults import Vanishing
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 

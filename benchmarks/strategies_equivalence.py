@@ -17,11 +17,11 @@ from fedward.adapter import AdapterLayout, Vector
 from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
+from fedward.planning.calibration import draft_plan
+from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg.encoding import RingVector, decode, encode
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.privacy.stream import SecureStream
-from fedward.simulations.planning import draft_plan
-from fedward.simulations.scenario import load_scenario
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import STRATEGIES, make_strategy
 from fedward.strategies.schedule import final_round, step_of

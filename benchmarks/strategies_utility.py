@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.utility import FIRST_SEED
+from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations import wording
-from fedward.simulations.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.sweep.grid import Grid
 from fedward.simulations.sweep.play import Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise

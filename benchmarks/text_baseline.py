@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from fedward.client.models.registry import resolve
 from fedward.metrics import stratified_auroc
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import load_scenario
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import load_scenario
 from fedward.simulations.sites import make_sites
 
 

@@ -18,9 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fedward.planning.scenario import load_scenario
 from fedward.simulations.result import RunResult
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import load_scenario
 
 Column = list[float]
 FIRST_SEED = 11

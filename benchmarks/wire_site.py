@@ -13,11 +13,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fedward.adapter import adapter_hash
+from fedward.client.adapter_store import Snapshots
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint
 from fedward.client.node import serve
-from fedward.client.replay import Follower, Published
-from fedward.client.snapshots import Snapshots
+from fedward.client.result_verification import Follower, Published
 from fedward.config import load_toml
 from fedward.legs import Reply, Request
 from fedward.messages import encode

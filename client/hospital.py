@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.roster_rules import check_roster
 from fedward.client.accounting import evaluation_events, training_events
+from fedward.client.adapter_store import Snapshots
 from fedward.client.gradients import GradientSummer
+from fedward.client.local_state import OwnSide
 from fedward.client.models.adapter_model import AdapterModel, layout_of
 from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.client.models.frozen import FrozenFactors
-from fedward.client.own import OwnSide
 from fedward.client.records import Records
 from fedward.client.refusals import (
     DeltaTooLargeError,
@@ -34,8 +35,7 @@ from fedward.client.refusals import (
     UnknownLegError,
     WrongStartError,
 )
-from fedward.client.replay import Follower, Published
-from fedward.client.snapshots import Snapshots
+from fedward.client.result_verification import Follower, Published
 from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.training import LocalTrainer, cut_entries, patient_losses, predict
 from fedward.legs import Reply, Request

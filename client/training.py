@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
+from fedward.client.gradient_correction import LocalTerms
 from fedward.client.models.adapter_model import (
     AdapterModel,
     adapter_parameters,
@@ -30,7 +31,6 @@ from fedward.client.models.adapter_model import (
     trainable,
 )
 from fedward.client.records import Records
-from fedward.client.terms import LocalTerms
 from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine

@@ -7,7 +7,7 @@ import logging
 from fedward.plan import Plan
 from fedward.privacy.secagg import SecAggServer
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.server.losses import Losses
+from fedward.server.backoff import Losses
 from fedward.strategies.schedule import cohort, final_round, first_step, follows_up, step_of
 
 LOG = logging.getLogger(__name__)

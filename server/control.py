@@ -29,7 +29,7 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from fedward.errors import NetworkError
-from fedward.server.doors import CONTROL_HEADER
+from fedward.server.ingress import CONTROL_HEADER
 
 _BUNDLE = {
     "pyproject.toml": b"""\

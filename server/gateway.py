@@ -24,7 +24,7 @@ from typing import Any
 
 import uvicorn
 
-from fedward.server.doors import (
+from fedward.server.ingress import (
     FLEET,
     FLEET_ROUTES,
     OPEN_ROUTES,
@@ -34,7 +34,7 @@ from fedward.server.doors import (
     PatientConnection,
     UntilShutdown,
 )
-from fedward.server.hold import App, Bell, HeldPolls
+from fedward.server.long_polling import App, Bell, HeldPolls
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from flwr.superlink.grid import HttpGrid
 from fedward.errors import NetworkError
 from fedward.flower import let_go
 from fedward.flower_batch import MAX_CALLS, Objects
-from fedward.server.unfold import Unfolding
+from fedward.server.reply_assembly import Unfolding
 
 STRAGGLING_OBJECT_SECONDS = 5.0
 RETRY_SECONDS = 0.05

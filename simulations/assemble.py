@@ -14,6 +14,7 @@ from fedward.client.models.registry import ModelFiles
 from fedward.client.training import predict
 from fedward.metrics import auroc, bootstrap_interval
 from fedward.plan import Plan
+from fedward.planning.scenario import Scenario
 from fedward.simulations.compare import Comparison, EvaluationSet, Probabilities
 from fedward.simulations.egress import egress
 from fedward.simulations.federation import Outcome
@@ -27,7 +28,6 @@ from fedward.simulations.result import (
     ScenarioFacts,
     Seconds,
 )
-from fedward.simulations.scenario import Scenario
 from fedward.simulations.sites import SiteData
 from fedward.simulations.synthetic import bayes_auroc
 

@@ -20,9 +20,9 @@ from fedward.client.records import Records
 from fedward.client.training import LocalTrainer, predict
 from fedward.metrics import bootstrap_interval, stratified_auroc
 from fedward.plan import Plan
+from fedward.planning.scenario import Scenario
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.parties import EncodedSite
-from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.terminal import RunDisplay
 from fedward.strategies.schedule import private_steps

@@ -17,18 +17,18 @@ from fedward.client.models.adapter_model import AdapterModel, get_vector, layout
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan
+from fedward.planning.budget import RunBudget, planned_epsilons
+from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.privacy.segments import EVALUATION, sums_gradients
 from fedward.server.exchange import Incident
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator
 from fedward.server.summary import RoundSummary
-from fedward.simulations.budget import RunBudget, planned_epsilons
 from fedward.simulations.faults import let_vanish
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import Agreement, EncodedSite, WatchedHospital, agree, make_hospital
 from fedward.simulations.result import CurvePoint, SecureSum
-from fedward.simulations.scenario import SpeedConfig
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
 from fedward.simulations.terminal import RunDisplay

@@ -19,19 +19,19 @@ from typing import Literal
 import torch
 
 from fedward.client.models.registry import resolve
-from fedward.errors import ConfigError, OutputExistsError, ResourceError
+from fedward.errors import OutputExistsError, ResourceError
 from fedward.plan import Plan
+from fedward.planning.budget import LIFETIME_EPSILON, RunBudget, UnaccountableRunError
+from fedward.planning.calibration import draft_plan, with_noise
+from fedward.planning.scenario import Scenario
 from fedward.privacy.segments import noises_evaluation
 from fedward.simulations.assemble import Facts, assemble, non_private_reasons
-from fedward.simulations.budget import LIFETIME_EPSILON, RunBudget
 from fedward.simulations.card import write_adapter
 from fedward.simulations.certificate import certificate
 from fedward.simulations.compare import compare, evaluation_set
 from fedward.simulations.federation import federate
-from fedward.simulations.planning import draft_plan, with_noise
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RESULT_FILE, RunResult, write_atomically, write_result
-from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 from fedward.simulations.terminal import Mode, RunDisplay
@@ -46,13 +46,6 @@ class OutputFolderError(ResourceError):
 
     code = "FW-RESOURCE-021"
     default_fix = "Choose an --out in a folder that you may write to."
-
-
-class UnaccountableRunError(ConfigError):
-    """A run whose releases have no finite price was asked to use ledgers that outlive it."""
-
-    code = "FW-CONFIG-032"
-    default_fix = "Leave --state out for runs on data that need no protection, or make the run private."
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from fedward.client.data.errors import OneClassError
 from fedward.errors import ConfigError, DataError, TooFewHospitalsError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
-from fedward.simulations.scenario import MIN_HOSPITALS, DataConfig, Scenario
-from fedward.simulations.synthetic import DEFAULT_HOSPITALS, HospitalSpec, default_hospitals, draw, write_mimic3
-from fedward.strategies.registry import find_strategy
+from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
+from fedward.simulations.synthetic import HospitalSpec, default_hospitals, draw, write_mimic3
 
 DATA_ROOT = "FEDWARD_DATA"
 
@@ -56,27 +55,6 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
                     fix="Give the hospital more patients, join it with another, or choose another task.",
                 )
     return sites
-
-
-def known_hospitals(data: DataConfig) -> int | None:
-    """How many hospitals ``data`` yield, where that is known before they are read: eICU's regions are not."""
-    if data.source == "synthetic":
-        return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
-    if data.source == "eicu" and data.hospitals is None:
-        return None
-    return data.hospitals or MIN_HOSPITALS
-
-
-def hospitals_for(data: DataConfig, strategy: str) -> int | None:
-    """How many synthetic hospitals to draw for a strategy that needs more than the default six; None to leave it.
-
-    Raises:
-        UnknownStrategyError: there is no such strategy.
-    """
-    if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
-        return None
-    fewest = find_strategy(strategy).declaration.fewest_hospitals
-    return fewest if fewest > DEFAULT_HOSPITALS else None
 
 
 def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:

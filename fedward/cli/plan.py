@@ -15,7 +15,7 @@ from rich.table import Table
 from fedward.cli.simulate import Placement
 
 if TYPE_CHECKING:
-    from fedward.simulations.estimate import Estimate, Statistics
+    from fedward.planning.estimate import Estimate, Statistics
 
 app = typer.Typer(no_args_is_help=True)
 Rows = Sequence[tuple[str, str]]
@@ -80,10 +80,10 @@ def estimate_command(
     Exit status: 0 the run is possible, 3 a setting is wrong, 6 it does not fit into a ledger of --state.
     """
     from fedward.client.models.registry import resolve
-    from fedward.simulations.estimate import estimate
-    from fedward.simulations.noise_size import refuse_hospital_unit
+    from fedward.planning.estimate import estimate
+    from fedward.planning.noise_size import refuse_hospital_unit
+    from fedward.planning.scenario import load_scenario
     from fedward.simulations.run import Options, apply_options
-    from fedward.simulations.scenario import load_scenario
 
     options = Options(
         out=Path(),

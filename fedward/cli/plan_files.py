@@ -20,8 +20,8 @@ def new_command(
 
     Example: fedward plan new icu.toml --out icu-plan
     """
-    from fedward.simulations.drafting import write_plan
-    from fedward.simulations.scenario import load_scenario
+    from fedward.planning.plan_folder import write_plan
+    from fedward.planning.scenario import load_scenario
 
     plan, terms = write_plan(load_scenario(scenario), out)
     typer.echo(f"Wrote {out}: {plan.name}, {terms.parameters:,} parameters, {plan.training.rounds} rounds.")

@@ -96,9 +96,8 @@ def simulate(
     Exit status: 0 done, 3 a setting is wrong, 4 the data cannot be used, 6 the privacy budget is used up,
     10 too few hospitals remained; `fedward explain` lists all codes and their fixes.
     """
+    from fedward.planning.scenario import hospitals_for, load_scenario
     from fedward.simulations.run import Options, run_scenario
-    from fedward.simulations.scenario import load_scenario
-    from fedward.simulations.sites import hospitals_for
 
     loaded = load_scenario(scenario)
     options = Options(

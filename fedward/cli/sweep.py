@@ -13,7 +13,7 @@ import typer
 from fedward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fedward.simulations.scenario import Scenario
+    from fedward.planning.scenario import Scenario
     from fedward.simulations.sweep.grid import Grid
     from fedward.simulations.sweep.play import Outcome
 
@@ -64,8 +64,8 @@ def sweep(
 
     Exit status: 0 done, 3 a setting is wrong, 9 some runs failed; they are tried again next time.
     """
+    from fedward.planning.scenario import load_scenario
     from fedward.simulations.result import write_atomically
-    from fedward.simulations.scenario import load_scenario
     from fedward.simulations.sweep import page
     from fedward.simulations.sweep.page import PAGE
     from fedward.simulations.sweep.play import SweepIncompleteError, run_sweep
@@ -155,8 +155,7 @@ def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: s
 
 def _all_of(base: Scenario) -> list[str]:
     """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
-    from fedward.simulations.scenario import MIN_HOSPITALS
-    from fedward.simulations.sites import known_hospitals
+    from fedward.planning.scenario import MIN_HOSPITALS, known_hospitals
     from fedward.simulations.sweep.grid import Cell, CellRefusedError
     from fedward.strategies.registry import STRATEGIES
 

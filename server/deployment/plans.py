@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import check_code
+from fedward.agreements.plan_terms import read_terms
 from fedward.agreements.proposal import (
     RUN_NAME,
     PlanTerms,
@@ -17,7 +18,6 @@ from fedward.agreements.proposal import (
     sign_proposal,
 )
 from fedward.agreements.roster_rules import roster_rules
-from fedward.agreements.terms_file import read_terms
 from fedward.config import load_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError
 from fedward.keyfiles import read_limited

@@ -19,13 +19,13 @@ from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.training import predict
 from fedward.plan import Plan
+from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.audit import Roc, offline_lira, roc
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.audit.canaries import PREFIX
 from fedward.simulations.audit.document import AttackFinding, LowRateFinding, MembershipFinding
 from fedward.simulations.compare import EvaluationSet, train_apart
 from fedward.simulations.parties import EncodedSite
-from fedward.simulations.scenario import SpeedConfig
 from fedward.simulations.terminal import RunDisplay
 
 LOSS_ATTACK = "loss threshold"

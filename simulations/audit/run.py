@@ -21,19 +21,19 @@ from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.errors import ConfigError, IntegrityError
 from fedward.plan import Plan
+from fedward.planning.budget import RunBudget
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import Scenario
 from fedward.privacy.audit import canary_bound
 from fedward.privacy.audit.canaries import guesses_for
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.audit.canaries import Canaries, canary_scores, make_canaries
 from fedward.simulations.audit.document import AuditDocument, CanaryFinding, write_audit
 from fedward.simulations.audit.membership import chosen, membership
-from fedward.simulations.budget import RunBudget
 from fedward.simulations.federation import Outcome, federate
-from fedward.simulations.planning import make_plan
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE
-from fedward.simulations.scenario import Scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay

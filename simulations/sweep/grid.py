@@ -15,10 +15,9 @@ from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError
-from fedward.simulations.planning import draft_plan
+from fedward.planning.calibration import draft_plan
+from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.simulations.run import Options, apply_options
-from fedward.simulations.scenario import Scenario
-from fedward.simulations.sites import known_hospitals
 
 Values = Field(min_length=1, strict=False)
 

@@ -12,11 +12,11 @@ from typing import Literal
 
 from fedward import __version__
 from fedward.errors import ConfigError, FedwardError, OutputExistsError, RunFailedError
+from fedward.planning.scenario import Scenario
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.refusals import FolderInUseError, JournalError
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE, OutputFolderError, run_scenario
-from fedward.simulations.scenario import Scenario
 from fedward.simulations.sweep.grid import Cell, Grid
 from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 

@@ -7,7 +7,6 @@ patients), ``tables.py`` (CSV) and ``bayes.py`` (the best AUROC anyone could rea
 from fedward.simulations.synthetic.bayes import bayes_auroc
 from fedward.simulations.synthetic.corpus import corpus
 from fedward.simulations.synthetic.hospital import (
-    DEFAULT_HOSPITALS,
     HospitalSpec,
     SyntheticHospital,
     default_hospitals,
@@ -16,7 +15,6 @@ from fedward.simulations.synthetic.hospital import (
 from fedward.simulations.synthetic.tables import write_mimic3
 
 __all__ = [
-    "DEFAULT_HOSPITALS",
     "HospitalSpec",
     "SyntheticHospital",
     "bayes_auroc",

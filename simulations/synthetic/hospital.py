@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fedward.planning.scenario import DEFAULT_HOSPITALS
 from fedward.simulations.synthetic import findings as known
 
 SCENARIO_DOMAIN = 0x5CE7A210
@@ -83,9 +84,6 @@ class SyntheticHospital:
     patients: tuple[SyntheticPatient, ...]
     eta: dict[str, float]
     stream: tuple[int, ...] = field(repr=False)
-
-
-DEFAULT_HOSPITALS = 6
 
 
 def default_hospitals(count: int = DEFAULT_HOSPITALS) -> list[HospitalSpec]:

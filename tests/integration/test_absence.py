@@ -10,6 +10,8 @@ from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError
 from fedward.legs import Reply, Request
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer, audit, merkle
 from fedward.privacy.secagg.refusals import ChainRefused, FalseSumRefused
 from fedward.server import history
@@ -18,8 +20,6 @@ from fedward.server.rounds import Coordinator
 from fedward.simulations.faults import VanishedError
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from fedward.cli.audit import audit
 from fedward.errors import ConfigError, FedwardError
+from fedward.planning.scenario import DataConfig, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.audit.document import AuditDocument
 from fedward.simulations.audit.run import CertificateRefutedError, NotAuditableError, hospitals_of, read_run
 from fedward.simulations.result import ResultFileError, read_result
 from fedward.simulations.run import SCENARIO_FILE, Options, run_scenario
-from fedward.simulations.scenario import DataConfig, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.sites import MissingDataFolderError
 
 pytestmark = pytest.mark.slow

@@ -3,8 +3,8 @@
 import pytest
 
 from fedward.plan import SharedAdaptiveClippingError
+from fedward.planning.scenario import load_scenario
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import load_scenario
 
 pytestmark = pytest.mark.slow
 

@@ -15,12 +15,12 @@ from safetensors.numpy import load_file
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import load_scenario
 from fedward.server.job_files import read_vector, write_vector
 from fedward.server.superlink import SuperLink
 from fedward.simulations.parties import agree
-from fedward.simulations.planning import make_plan
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import load_scenario
 
 pytestmark = pytest.mark.slow
 SEED = 5

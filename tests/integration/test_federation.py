@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from fedward.cli.evaluate import OtherTaskError, score_folder
 from fedward.client.data import load_examples
 from fedward.errors import BudgetError, ConfigError, OutputExistsError
+from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
 
 pytestmark = pytest.mark.slow

@@ -18,10 +18,12 @@ from fedward.client.hospital import (
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.replay import SumNotShownError
+from fedward.client.result_verification import SumNotShownError
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Reply, Request
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, merkle
 from fedward.privacy.secagg.identity import open_sealed
@@ -34,8 +36,6 @@ from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 from fedward.strategies.schedule import advance

@@ -3,9 +3,9 @@
 import pytest
 
 from fedward.client.models.adapter_files import load_adapter
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 
 pytestmark = pytest.mark.slow
 

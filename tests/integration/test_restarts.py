@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from fedward.adapter import adapter_hash
+from fedward.client.adapter_store import AdapterLostError
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.snapshots import AdapterLostError
 from fedward.errors import FedwardError
 from fedward.legs import Reply
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import FileJournal, Leg, MemoryJournal, SecAggServer
 from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from fedward.client.hospital import Hospital
-from fedward.client.own import OwnSide
+from fedward.client.local_state import OwnSide
 from fedward.errors import QuorumError
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.server.rounds import Coordinator
 from fedward.simulations.faults import VanishedError
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.strategies.groups import groups
 from fedward.strategies.registry import TooFewForStrategyError
 

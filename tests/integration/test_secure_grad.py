@@ -9,13 +9,13 @@ from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.client.refusals import ParametersDifferError
 from fedward.errors import ConfigError
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import Attempt, RoundLostError
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.planning import make_plan
 from fedward.simulations.report.view import PLACEMENTS
 from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, apply_options, run_scenario
-from fedward.simulations.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 

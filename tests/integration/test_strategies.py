@@ -12,7 +12,7 @@ from transformers import AutoModel
 
 from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.flower import make_client_app
-from fedward.client.keepsakes import Kept
+from fedward.client.local_store import Kept
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
@@ -20,6 +20,7 @@ from fedward.client.models.frozen import FrozenFactorsError
 from fedward.client.models.registry import resolve
 from fedward.client.refusals import NotTrainedError, OtherSurvivorsError
 from fedward.errors import QuorumError
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
@@ -27,7 +28,6 @@ from fedward.simulations import budget, certificate, planning
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 from fedward.strategies.registry import STRATEGIES

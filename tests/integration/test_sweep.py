@@ -6,7 +6,7 @@ import pytest
 
 from fedward.cli.sweep import sweep
 from fedward.errors import RunFailedError
-from fedward.simulations.scenario import load_scenario
+from fedward.planning.scenario import load_scenario
 from fedward.simulations.sweep import play
 from fedward.simulations.sweep.grid import Grid
 

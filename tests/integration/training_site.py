@@ -17,10 +17,10 @@ from fedward.client.models.registry import resolve
 from fedward.client.node import serve
 from fedward.config import load_toml
 from fedward.plan import Plan
+from fedward.planning.budget import RunBudget
+from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg import FileJournal, Identity, verify_roster
-from fedward.simulations.budget import RunBudget
 from fedward.simulations.parties import Agreement, EncodedSite, make_hospital
-from fedward.simulations.scenario import load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
+from fedward.client.adapter_store import Snapshots
 from fedward.client.models.registry import resolve
-from fedward.client.replay import Follower, Published
-from fedward.client.snapshots import Snapshots
+from fedward.client.result_verification import Follower, Published
 from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Reply, Request
 from fedward.plan import Plan
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg import (
     FileJournal,
     Identity,
@@ -37,8 +39,6 @@ from fedward.privacy.secagg.transcript import mail_hash
 from fedward.privacy.segments import round_layout
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.rounds import Coordinator
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import load_scenario
 from fedward.strategies.schedule import final_round
 
 LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("layer.lora_B.weight", (2, 2))])

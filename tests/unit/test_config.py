@@ -5,7 +5,7 @@ import pytest
 from fedward.config import load_toml, to_toml
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.plan import Plan
-from fedward.simulations.scenario import Scenario, load_scenario, shipped_scenarios
+from fedward.planning.scenario import Scenario, load_scenario, shipped_scenarios
 
 
 def write(tmp_path, text):

@@ -9,7 +9,7 @@ import typer
 
 from fedward.cli import main
 from fedward.client.daemon.settings import load_client_config
-from fedward.simulations.scenario import load_scenario
+from fedward.planning.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
 

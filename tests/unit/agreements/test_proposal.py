@@ -3,8 +3,8 @@ import os
 import pytest
 
 from fedward.agreements import proposal
+from fedward.agreements.plan_terms import read_terms, write_terms
 from fedward.agreements.proposal import PlanTerms, PlanVersionError, Proposal, ProposalError
-from fedward.agreements.terms_file import read_terms, write_terms
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
 

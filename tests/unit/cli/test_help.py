@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fedward.cli import main
 from fedward.errors import BudgetError, ConfigError, DataError, QuorumError
-from fedward.simulations.scenario import shipped_scenarios
+from fedward.planning.scenario import shipped_scenarios
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,6 @@ def test_a_run_that_does_not_fit_is_refused_with_exit_code_6(estimate, tmp_path)
     "arguments, code",
     [
         (["--unit", "hospital", "--rounds", "1"], "FW-CONFIG-035"),
-        (["eicu", "--privacy", "secure-grad", "--unit", "hospital"], "FW-CONFIG-034"),
         (["no-dp", "--state", "ledgers"], "FW-CONFIG-032"),
     ],
 )
@@ -76,3 +75,9 @@ def test_what_cannot_be_answered_is_refused_as_a_wrong_setting(estimate, argumen
     ended, _, error = estimate(*arguments, "--json")
     assert ended == 3
     assert json.loads(error)["error"]["code"] == code
+
+
+def test_hospitals_as_units_need_their_number(estimate, regions):
+    ended, _, error = estimate(regions, "--privacy", "secure-grad", "--unit", "hospital", "--json")
+    assert ended == 3
+    assert json.loads(error)["error"]["code"] == "FW-CONFIG-034"

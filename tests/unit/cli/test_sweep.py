@@ -4,7 +4,7 @@ import pytest
 
 from fedward.cli.sweep import ListError, _grid
 from fedward.errors import ConfigError
-from fedward.simulations.scenario import load_scenario
+from fedward.planning.scenario import load_scenario
 from fedward.strategies.registry import STRATEGIES
 
 
@@ -34,9 +34,9 @@ def test_lists_and_ranges_are_read():
     assert found.seeds == (1, 2, 3, 7)
 
 
-def test_all_are_those_that_so_many_hospitals_can_run():
+def test_all_are_those_that_so_many_hospitals_can_run(regions):
     assert set(STRATEGIES) - set(grid("all").strategies) == {"group-median"}
-    assert set(grid("all", scenario="eicu").strategies) == set(grid("all").strategies)  # regions are not known yet
+    assert set(grid("all", scenario=regions).strategies) == set(grid("all").strategies)  # regions are not known yet
 
 
 @pytest.mark.parametrize("option, text", [("strategies", "ffa,ffa"), ("seeds", "1,1-2"), ("epsilons", "8,8.0")])

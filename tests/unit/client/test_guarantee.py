@@ -16,12 +16,12 @@ from fedward.client.models.for_plan import BaseModelMismatchError, build_for_pla
 from fedward.client.models.registry import resolve
 from fedward.client.refusals import PopulationsError, TrainedAlreadyError
 from fedward.client.training import LocalTrainer
+from fedward.planning.calibration import draft_plan
+from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.dpsgd.gates import NothingTrainedError, NotPoissonError, RowsMixedError
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.planning import draft_plan
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 

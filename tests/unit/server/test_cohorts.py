@@ -7,8 +7,8 @@ import pytest
 
 from fedward.plan import Plan, TrainingPlan
 from fedward.privacy.secagg.roster import minimum_threshold
+from fedward.server.backoff import MOST_IN_A_ROW
 from fedward.server.cohorts import Cohorts
-from fedward.server.losses import MOST_IN_A_ROW
 
 SITES = ("a", "b", "c", "d", "e", "f")
 

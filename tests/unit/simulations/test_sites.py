@@ -4,10 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fedward.cli import main
+from fedward.planning.scenario import DEFAULT_HOSPITALS, DataConfig, hospitals_for, load_scenario
 from fedward.simulations import run
-from fedward.simulations.scenario import DataConfig, load_scenario
-from fedward.simulations.sites import hospitals_for
-from fedward.simulations.synthetic import DEFAULT_HOSPITALS
 from fedward.strategies.registry import STRATEGIES
 
 

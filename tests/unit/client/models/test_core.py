@@ -65,7 +65,7 @@ def test_the_rows_of_a_core_are_those_of_one_example_at_a_time(model, backend):
     for record in range(6):
         alone = torch.autograd.grad(losses(np.array([record])).sum(), parameters)
         expected = torch.cat([part.flatten() for part in alone]).numpy()
-        np.testing.assert_allclose(together[record], expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(together[record], expected, rtol=2e-6, atol=1e-5)  # float32 holds seven digits
     cores = [p for name, p in adapter_parameters(model).items() if kind_of(name) == "R"]
     assert sum(p.numel() for p in cores) == 2 * 25
     assert np.abs(together[:, :25]).max() > 1e-4

@@ -8,11 +8,11 @@ from fedward.client.models.adapter_model import get_vector
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import load_scenario
 from fedward.simulations.sites import SiteData
 
 WORDS = """

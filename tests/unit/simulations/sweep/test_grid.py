@@ -7,10 +7,9 @@ import pytest
 from fedward import __version__
 from fedward.config import parse
 from fedward.errors import ConfigError
+from fedward.planning.scenario import SyntheticHospitalConfig, known_hospitals, load_scenario
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.simulations.run import Options, apply_options
-from fedward.simulations.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.simulations.sites import known_hospitals
 from fedward.simulations.sweep.grid import Cell, CellRefusedError, Grid
 from fedward.simulations.sweep.play import ForeignRunError, SweepInUseError, run_sweep
 

@@ -8,22 +8,21 @@ import pytest
 
 from fedward.client.models.registry import resolve
 from fedward.errors import BudgetError
-from fedward.privacy.accounting import epsilon
-from fedward.privacy.dpsgd.clipping import CountNoiseError
-from fedward.privacy.events import Event
-from fedward.privacy.ledger import FileStore, verify
-from fedward.simulations.budget import RunBudget, room_for
-from fedward.simulations.estimate import estimate
-from fedward.simulations.measured import MEASURED, measured_utility
-from fedward.simulations.noise_size import (
+from fedward.planning.budget import RunBudget, room_for
+from fedward.planning.calibration import draft_plan, with_noise
+from fedward.planning.estimate import estimate
+from fedward.planning.measured import MEASURED, measured_utility
+from fedward.planning.noise_size import (
     HospitalsUnknownError,
     HospitalUnitError,
     refuse_hospital_unit,
     step_noise,
 )
-from fedward.simulations.planning import draft_plan, with_noise
-from fedward.simulations.scenario import load_scenario
-from fedward.simulations.sites import known_hospitals
+from fedward.planning.scenario import known_hospitals, load_scenario
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.dpsgd.clipping import CountNoiseError
+from fedward.privacy.events import Event
+from fedward.privacy.ledger import FileStore, verify
 
 ROOT = Path(__file__).parents[3]
 
@@ -122,7 +121,7 @@ def test_ledgers_are_asked_and_not_charged(plan, tmp_path):
 
 
 def test_time_is_measured_with_the_plans_own_model(files):
-    from fedward.simulations.stopwatch import time_training
+    from fedward.planning.stopwatch import time_training
 
     plan = draft_plan(scenario(private=False), files)
     speed = load_scenario("default").speed
@@ -138,7 +137,7 @@ def test_a_utility_figure_is_the_measured_one_or_none():
     for entry in MEASURED:
         assert measured_utility(load_scenario(entry.scenario)) == entry
         row = f"{entry.alone:.3f} | **{entry.federated:.3f}** | {entry.pooled:.3f}"
-        assert row in readme, "measured again: change fedward.simulations.measured too"
+        assert row in readme, "measured again: change fedward.planning.measured too"
         assert entry.sweep in readme
     assert measured_utility(load_scenario("default").model_copy(update={"seed": 5})) == MEASURED[1]
     for other in (scenario(rounds=10, epsilon=3.0), scenario(rounds=9), scenario(rounds=10, clipping="automatic")):

@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower import pack_reply, unpack_reply
 from fedward.legs import Reply
-from fedward.server.unfold import Unfolding
+from fedward.server.reply_assembly import Unfolding
 
 SIZE = 12 * 1024**2 + 5
 """Three of Flower's chunks."""

@@ -18,7 +18,7 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fedward.server.hold import App, Event, Receive, Scope, Send
+from fedward.server.long_polling import App, Event, Receive, Scope, Send
 
 LOG = logging.getLogger(__name__)
 CONTROL_HEADER = "x-fedward-control"

@@ -11,18 +11,16 @@ from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.client.models.adapter_model import expected_layout
 from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
+from fedward.planning.budget import Room, UnaccountableRunError, room_for
+from fedward.planning.calibration import draft_plan, with_noise
+from fedward.planning.measured import MeasuredUtility, measured_utility
+from fedward.planning.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
+from fedward.planning.scenario import Scenario, known_hospitals
+from fedward.planning.stopwatch import TimeEstimate, time_training
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import RELATION, UNIT, Event
 from fedward.privacy.noise.release import ReleaseSpec
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, noises_evaluation
-from fedward.simulations.budget import Room, room_for
-from fedward.simulations.measured import MeasuredUtility, measured_utility
-from fedward.simulations.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
-from fedward.simulations.planning import draft_plan, with_noise
-from fedward.simulations.run import UnaccountableRunError
-from fedward.simulations.scenario import Scenario
-from fedward.simulations.sites import known_hospitals
-from fedward.simulations.stopwatch import TimeEstimate, time_training
 from fedward.strategies.schedule import private_steps
 
 

@@ -18,8 +18,8 @@ from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.training import LocalTrainer
 from fedward.plan import Plan
+from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.stream import SecureStream
-from fedward.simulations.scenario import SpeedConfig
 from fedward.strategies.schedule import private_steps
 
 MOST_RECORDS = 16

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
-from fedward.client.keepsakes import Keepsakes
+from fedward.client.local_store import Keepsakes
 from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, set_parameters
 from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, clip_delta

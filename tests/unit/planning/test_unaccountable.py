@@ -6,9 +6,10 @@ import pytest
 
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
-from fedward.simulations.planning import draft_plan
-from fedward.simulations.run import Options, UnaccountableRunError, open_budget
-from fedward.simulations.scenario import load_scenario
+from fedward.planning.budget import UnaccountableRunError
+from fedward.planning.calibration import draft_plan
+from fedward.planning.scenario import load_scenario
+from fedward.simulations.run import Options, open_budget
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fedward.client.keepsakes import Keepsakes, KeepsakesLostError
+from fedward.client.local_store import Keepsakes, KeepsakesLostError
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 
 ONE, TWO, NOTHING = np.float32([1, 2, 3]), np.float32([4, 5, 1e-45]), np.zeros(3, np.float32)

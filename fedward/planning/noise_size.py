@@ -10,13 +10,12 @@ from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 from fedward.plan import Plan
+from fedward.planning.calibration import draft_plan
+from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.privacy.accounting import calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.secagg import default_colluders, minimum_threshold
 from fedward.privacy.segments import gradient_spec, sums_gradients
-from fedward.simulations.planning import draft_plan
-from fedward.simulations.scenario import Scenario
-from fedward.simulations.sites import known_hospitals
 
 
 class HospitalsUnknownError(ConfigError):

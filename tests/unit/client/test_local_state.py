@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from fedward.client.accounting import run_training_events
-from fedward.client.keepsakes import KeepsakesLostError
+from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, OwnSide
+from fedward.client.local_store import KeepsakesLostError
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, trainable
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
-from fedward.client.own import LOCAL, PERSONAL, TRAINED, VARIATE, OwnSide
 from fedward.client.records import Records
 from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, predict

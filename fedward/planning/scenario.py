@@ -11,8 +11,11 @@ from pydantic import Field
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError, TooFewHospitalsError
 from fedward.plan import AdapterPlan, GatePlan, Option, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
+from fedward.strategies.registry import find_strategy
 
 MIN_HOSPITALS = 3
+DEFAULT_HOSPITALS = 6
+"""Synthetic hospitals of a scenario that names none."""
 _SHIPPED = resources.files("fedward.simulations") / "scenarios"
 
 
@@ -156,3 +159,24 @@ def load_scenario(name_or_path: str) -> Scenario:
         )
     with resources.as_file(_SHIPPED / f"{name_or_path}.toml") as shipped:
         return load_toml(shipped, Scenario).check()
+
+
+def known_hospitals(data: DataConfig) -> int | None:
+    """How many hospitals ``data`` yield, where that is known before they are read: eICU's regions are not."""
+    if data.source == "synthetic":
+        return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
+    if data.source == "eicu" and data.hospitals is None:
+        return None
+    return data.hospitals or MIN_HOSPITALS
+
+
+def hospitals_for(data: DataConfig, strategy: str) -> int | None:
+    """How many synthetic hospitals to draw for a strategy that needs more than the default six; None to leave it.
+
+    Raises:
+        UnknownStrategyError: there is no such strategy.
+    """
+    if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
+        return None
+    fewest = find_strategy(strategy).declaration.fewest_hospitals
+    return fewest if fewest > DEFAULT_HOSPITALS else None

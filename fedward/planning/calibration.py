@@ -6,11 +6,11 @@ from fedward.client.models.adapter_model import expected_layout
 from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan, PrivacyPlan
+from fedward.planning.scenario import Scenario
 from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
-from fedward.simulations.scenario import Scenario
 from fedward.strategies.registry import check_strategy
 from fedward.strategies.schedule import private_steps
 

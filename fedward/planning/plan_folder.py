@@ -6,17 +6,17 @@ from pathlib import Path
 
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import code_hash
+from fedward.agreements.plan_terms import write_terms
 from fedward.agreements.proposal import PlanTerms
-from fedward.agreements.terms_file import write_terms
 from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.client.models.registry import resolve
 from fedward.config import to_toml
 from fedward.errors import OutputExistsError
 from fedward.plan import Plan
+from fedward.planning.calibration import make_plan
+from fedward.planning.scenario import Scenario
 from fedward.server.deployment.plans import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector
-from fedward.simulations.planning import make_plan
-from fedward.simulations.scenario import Scenario
 
 
 def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
-from fedward.client.snapshots import AdapterLostError, Snapshot, Snapshots
+from fedward.client.adapter_store import AdapterLostError, Snapshot, Snapshots
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.state import ChainHead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedward.simulations.scenario import Scenario, load_scenario
+from fedward.planning.scenario import Scenario, load_scenario
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedward.adapter import AdapterLayout, Vector, adapter_hash
-from fedward.client.snapshots import Snapshots
+from fedward.client.adapter_store import Snapshots
 from fedward.errors import IntegrityError
 from fedward.legs import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedward.client.accounting import evaluation_events, opening_rounds, training_events
+from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
@@ -16,6 +17,13 @@ from fedward.strategies.schedule import cohort, final_round
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
+
+
+class UnaccountableRunError(ConfigError):
+    """A run whose releases have no finite price was asked to use ledgers that outlive it."""
+
+    code = "FW-CONFIG-032"
+    default_fix = "Leave --state out for runs on data that need no protection, or make the run private."
 
 
 class RunBudget:
