@@ -19,7 +19,7 @@ from fedward.client.link import Endpoint
 from fedward.client.node import serve
 from fedward.client.result_verification import Follower, Published
 from fedward.config import load_toml
-from fedward.legs import Reply, Request
+from fedward.stages import Reply, Request
 from fedward.messages import encode
 from fedward.plan import Plan
 from fedward.privacy.secagg import (

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import code_hash
-from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.client.models.encoder_config import EncoderConfig
+from fedward.client.models.for_run import start_of
 from fedward.plan import Plan
 from fedward.privacy.secagg import LocalPolicy, minimum_threshold
-from fedward.privacy.segments import round_layout
-from fedward.strategies.schedule import final_round
+from fedward.run import Run
 
 
 def base_model_hash(plan: Plan) -> bytes:
@@ -18,38 +17,32 @@ def base_model_hash(plan: Plan) -> bytes:
 
 
 def local_policy(
-    plan: Plan, model: AdapterModel, *, hospitals: int, colluders: int, min_cohort: int, run: str = ""
+    run: Run, config: EncoderConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
 ) -> LocalPolicy:
     """What a hospital enforces once it has approved ``plan``.
 
     Args:
-        plan: the approved plan.
-        model: as this hospital built it.
+        run: the approved plan, resolved.
+        config: of its base model, as this hospital has it.
         hospitals: size of the roster.
         colluders: c of the roster.
         min_cohort: smallest first cohort this hospital accepts.
-        run: name of the run it approves; if empty, the first run under the plan is the only one.
+        name: of the run it approves; if empty, the first run under the plan is the only one.
     """
-    layout = state_layout(plan, model.config)
+    plan = run.plan
     vector_layouts = {
-        round_layout(
-            plan,
-            layout,
-            round_number=number,
-            n0=n0,
-            honest=minimum_threshold(n0, colluders) - colluders,
-        ).hash()
+        run.vector_layout(number, n0=n0, honest=minimum_threshold(n0, colluders) - colluders).hash()
         for n0 in range(max(min_cohort, colluders + 2), hospitals + 1)
-        for number in range(1, final_round(plan) + 1)
+        for number in range(1, run.final_round + 1)
     }
     return LocalPolicy(
         base_model_hash=base_model_hash(plan),
-        adapter_layout_hash=layout.hash(),
+        adapter_layout_hash=run.layout.hash(),
         code_hash=code_hash(),
         plan_hash=plan.hash(),
         layout_hashes=frozenset(vector_layouts),
-        max_rounds=final_round(plan),
+        max_rounds=run.final_round,
         min_cohort=min_cohort,
-        initial_adapter_hash=adapter_hash(start_for_plan(plan, model.config), layout),
-        run=run,
+        initial_adapter_hash=adapter_hash(start_of(run, config), run.layout),
+        run=name,
     )

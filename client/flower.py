@@ -14,12 +14,9 @@ from flwr.clientapp import ClientApp
 
 from fedward.errors import FedwardError
 from fedward.flower import pack_reply, unpack_request
-from fedward.legs import Reply, Request
+from fedward.stages import Reply, Request, Stage
 
 LOG = logging.getLogger(__name__)
-
-LEGS = ("hello", "echo", "join", "bundles", "seal", "manifest", "mask", "confirm", "unmask", "result", "challenge")
-"""Every leg a hospital answers; the message protocol is ``docs/protocol.md``."""
 
 
 class Site(Protocol):
@@ -37,26 +34,26 @@ def make_client_app(site: Site) -> ClientApp:
     app = ClientApp()
 
     def handle(message: FlowerMessage, context: Context) -> FlowerMessage:
-        leg = message.metadata.message_type.partition(".")[2]
-        return FlowerMessage(pack_reply(answer_or_refuse(site, leg, message)), reply_to=message)
+        stage = Stage(message.metadata.message_type.partition(".")[2])
+        return FlowerMessage(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
 
-    for leg in LEGS:
-        app.train(leg)(handle)
+    for stage in Stage:
+        app.train(stage.value)(handle)
     return app
 
 
-def answer_or_refuse(site: Site, leg: str, message: FlowerMessage) -> Reply:
+def answer_or_refuse(site: Site, stage: Stage, message: FlowerMessage) -> Reply:
     """The site's reply, or the bare code of why there is none. Details go to the site's own log."""
     try:
-        if leg == "hello":
+        if stage is Stage.HELLO:
             return Reply(site.name.encode("ascii"))
-        request = unpack_request(leg, message.content)
-        if leg == "echo":
+        request = unpack_request(stage, message.content)
+        if stage is Stage.ECHO:
             return Reply(request.payload, request.blobs)
         return site.answer(request)
     except FedwardError as error:
-        LOG.warning("refused leg %s: %s", leg, error.code)
+        LOG.warning("refused stage %s: %s", stage, error.code)
         return Reply(refusal=error.code)
     except Exception as error:
-        LOG.error("leg %s failed: %s", leg, type(error).__name__)
+        LOG.error("stage %s failed: %s", stage, type(error).__name__)
         return Reply(refusal=FedwardError.code)

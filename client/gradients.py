@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector
 from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector, trainable
 from fedward.client.records import Records
-from fedward.client.training import record_losses
-from fedward.plan import Plan
+from fedward.client.tasks.task import LocalTask
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
 from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test
-from fedward.privacy.segments import gradient_spec
 from fedward.privacy.stream import SecureStream
+from fedward.run import Run
 
 
 class GradientSummer:
@@ -31,7 +30,8 @@ class GradientSummer:
     Args:
         model: its trainable weights are overwritten by each round's adapter.
         records: training patients.
-        plan: clip, sampling rate and noise; nothing is taken from the data.
+        run: the resolved plan: clip, sampling rate and noise; nothing is taken from the data.
+        task: the loss of each record.
         stream: noise shares and sampling; from the operating system except in marked non-private runs.
         microbatch: records per forward pass; speed and memory only.
         backend: how per-record gradients are computed; speed only.
@@ -41,18 +41,19 @@ class GradientSummer:
         self,
         model: AdapterModel,
         records: Records,
-        plan: Plan,
+        run: Run,
+        task: LocalTask,
         stream: SecureStream,
         *,
         microbatch: int | None = None,
         backend: Backend = "fast",
     ) -> None:
-        privacy, parameters = plan.privacy, trainable(model)
-        self._model, self._records, self._plan, self._stream = model, records, plan, stream
+        privacy, parameters = run.plan.privacy, trainable(model)
+        self._model, self._records, self._run, self._task, self._stream = model, records, run, task, stream
         # The engine sums in the order of the optimizer's parameters, which is made that of the adapter's layout. The
         # optimizer itself never steps.
         ordered = [parameters[tensor.name] for tensor in layout_of(model).tensors]
-        self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
+        self._sampler = PatientSampler(records.units, privacy.sampling_rate, stream)
         self._engine = PrivateEngine(
             model,
             torch.optim.SGD(ordered, lr=0.0),
@@ -82,7 +83,7 @@ class GradientSummer:
         Raises:
             PrivacyParameterError: no honest share is certain, or the plan describes another number of parameters.
         """
-        spec = gradient_spec(self._plan, honest=honest)
+        spec = self._run.gradient_spec(honest=honest)
         if between_steps is not None:
             between_steps()
         set_vector(self._model, adapter)
@@ -96,9 +97,9 @@ class GradientSummer:
         Raises:
             RowsMixedError, NotPoissonError: the printed epsilon would be wrong.
         """
-        if self._plan.privacy.private:
+        if self._run.plan.privacy.private:
             row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
-            sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
+            sampler_self_test(self._sampler, self._run.plan.privacy.sampling_rate)
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        return record_losses(self._model, self._records, rows)
+        return self._task.losses(self._model, self._records, rows)

@@ -1,4 +1,4 @@
-"""What a hospital does in each leg of a round: the whole client, apart from transport and files.
+"""Hospital: what it does at each stage of a round; the whole client, apart from transport and files.
 
 The order is the guarantee: check the manifest, charge the ledger, train, mask, confirm, unmask. A
 refusal at any point leaves nothing half done and tells the coordinator a code, nothing else.
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.roster_rules import check_roster
-from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.adapter_store import Snapshots
 from fedward.client.gradients import GradientSummer
 from fedward.client.local_state import OwnSide
-from fedward.client.models.adapter_model import AdapterModel, layout_of
-from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
+from fedward.client.models.for_run import start_of
 from fedward.client.models.frozen import FrozenFactors
 from fedward.client.records import Records
 from fedward.client.refusals import (
@@ -37,10 +36,10 @@ from fedward.client.refusals import (
 )
 from fedward.client.result_verification import Follower, Published
 from fedward.client.statistics import evaluation_statistics, training_statistics
-from fedward.client.training import LocalTrainer, cut_entries, patient_losses, predict
-from fedward.legs import Reply, Request
+from fedward.client.tasks.task import LocalTask
+from fedward.client.training import LocalTrainer, cut_entries
+from fedward.measures import Outcomes
 from fedward.messages import encode as encode_message
-from fedward.plan import Plan
 from fedward.privacy.dpsgd.gates import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
@@ -48,17 +47,9 @@ from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.refusals import ShareRefused
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.segments import (
-    EVALUATION,
-    TRAINING,
-    releases_evaluation,
-    releases_training,
-    round_layout,
-    sums_gradients,
-)
 from fedward.privacy.stream import SecureStream
-from fedward.strategies.registry import make_strategy
-from fedward.strategies.schedule import GRADIENT, cohort, follows_up, step_of, trains
+from fedward.run import EVALUATION, GRADIENT, TRAINING, Run
+from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_layout, nested_positions
 
@@ -77,7 +68,8 @@ class Hospital:
 
     Args:
         name: its name on the roster.
-        plan: the plan it has approved.
+        run: the plan it has approved, resolved.
+        task: its side of the plan's task.
         model: the adapter model of the plan at this hospital's rank; trained in place.
         train, evaluation: its encoded records, disjoint patients.
         secagg: its side of secure aggregation, which holds roster, keys and journal.
@@ -94,7 +86,8 @@ class Hospital:
         self,
         *,
         name: str,
-        plan: Plan,
+        run: Run,
+        task: LocalTask,
         model: AdapterModel,
         train: Records,
         evaluation: Records,
@@ -106,55 +99,54 @@ class Hospital:
         microbatch: int | None = None,
         between_steps: Callable[[], None] | None = None,
     ) -> None:
-        _check_patients(plan, train, evaluation, ledger)
+        _check_units(run, train, evaluation, ledger)
+        plan = run.plan
         self.name = name
-        self._plan, self._model, self._secagg = plan, model, secagg
+        self._run, self._task, self._model, self._secagg = run, task, model, secagg
         self._train, self._evaluation = train, evaluation
         self._colluders, self._ledger = roster.roster.colluders, ledger
         self._sites = frozenset(roster.roster.keys)
-        check_roster(plan, self._sites, min_cohort=roster.roster.policy.min_cohort)
+        check_roster(run, self._sites, min_cohort=roster.roster.policy.min_cohort)
         self._streams = streams or Streams()
         self._between_steps = between_steps
-        self._layout = state_layout(plan, model.config)
         rank = plan.adapter.rank_of(name)
-        if layout_of(model) != nested_layout(self._layout, rank):
+        if layout_of(model) != nested_layout(run.layout, rank):
             raise OtherRankError("The model of this hospital has another rank than the plan gives it.")
         self._frozen = FrozenFactors(model, plan.adapter.init_seed)
         self._frozen.check(model)
-        self._places = nested_positions(self._layout, rank)
-        self._strategy = make_strategy(plan, self._layout)
+        self._places = nested_positions(run.layout, rank)
         journal = MemoryJournal() if adapters is None else adapters
-        snapshots = Snapshots(journal, self._layout)
-        self._side = OwnSide(name, plan, self._strategy, model, self._places.size, journal)
-        self._start = start_for_plan(plan, model.config)
-        self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start, on_checked=self._note)
-        if sums_gradients(plan) and plan.privacy.parameters != self._layout.size:
+        snapshots = Snapshots(journal, run.layout)
+        self._side = OwnSide(name, run, model, self._places.size, journal)
+        self._start = start_of(run, model.config)
+        self._follower = Follower(run, roster, secagg, snapshots, self._start, on_checked=self._note)
+        if run.sums_gradients and plan.privacy.parameters != run.layout.size:
             raise ParametersDifferError("The plan prices the noise of another number of parameters than are trained.")
-        make_trainer = GradientSummer if sums_gradients(plan) else LocalTrainer
-        self._trainer = make_trainer(model, train, plan, self._streams.noise, microbatch=microbatch)
+        make_trainer = GradientSummer if run.sums_gradients else LocalTrainer
+        self._trainer = make_trainer(model, train, run, task, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
-        self._run, self._trained = "", 0
-        self._handlers: dict[str, Callable[[Request], Reply]] = {
-            "join": lambda request: Reply(secagg.key_bundle(request.payload)),
-            "bundles": lambda request: Reply(secagg.accept_bundles(request.payload)),
-            "seal": lambda request: Reply(secagg.accept_ciphertexts(request.payload)),
-            "manifest": self._contribute,
-            "mask": self._mask,
-            "confirm": lambda request: Reply(secagg.confirm(request.payload)),
-            "unmask": lambda request: Reply(secagg.unmask(request.payload)),
-            "result": self._finish,
-            "challenge": self._challenge,
+        self._run_name, self._trained = "", 0
+        self._handlers: dict[Stage, Callable[[Request], Reply]] = {
+            Stage.JOIN: lambda request: Reply(secagg.key_bundle(request.payload)),
+            Stage.BUNDLES: lambda request: Reply(secagg.accept_bundles(request.payload)),
+            Stage.SEAL: lambda request: Reply(secagg.accept_ciphertexts(request.payload)),
+            Stage.MANIFEST: self._contribute,
+            Stage.MASK: self._mask,
+            Stage.CONFIRM: lambda request: Reply(secagg.confirm(request.payload)),
+            Stage.UNMASK: lambda request: Reply(secagg.unmask(request.payload)),
+            Stage.RESULT: self._finish,
+            Stage.CHALLENGE: self._challenge,
         }
 
     def answer(self, request: Request) -> Reply:
-        """Handles one leg.
+        """Handles one request.
 
         Raises:
             FedwardError: a refusal; its code is all that may leave.
         """
-        handler = self._handlers.get(request.leg)
+        handler = self._handlers.get(request.stage)
         if handler is None:
-            raise UnknownLegError("The coordinator asked for a leg that does not exist.")
+            raise UnknownLegError("The coordinator asked for something that a hospital does not answer.")
         return handler(request)
 
     @property
@@ -162,7 +154,7 @@ class Hospital:
         """The global adapter as this hospital has checked it."""
         return self._follower.adapter
 
-    # --- leg 1: check, charge, train, share -------------------------------------------------------
+    # --- manifest: check, charge, train, share -------------------------------------------------------
 
     def _contribute(self, request: Request) -> Reply:
         manifest, published = Published.of(request)
@@ -176,22 +168,17 @@ class Hospital:
 
     def _check_segments(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
-        expected = round_layout(
-            self._plan,
-            self._layout,
-            round_number=manifest.round,
-            n0=manifest.n0,
-            honest=manifest.threshold - self._colluders,
-        )
+        honest = manifest.threshold - self._colluders
+        expected = self._run.vector_layout(manifest.round, n0=manifest.n0, honest=honest)
         if accepted.layout != expected:
             raise SegmentsRefusedError("The manifest asks for other segments than the plan names for this round.")
 
     def _check_cohort(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
         asked = frozenset(manifest.first_cohort)
-        if not asked <= cohort(self._plan, manifest.round, self._sites):
+        if not asked <= self._run.cohort(manifest.round, self._sites):
             raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
-        if not follows_up(self._plan, step_of(self._plan, manifest.round)):
+        if not self._run.follows_up(self._run.step(manifest.round)):
             return
         last = self._follower.round
         same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
@@ -200,18 +187,19 @@ class Hospital:
 
     def _check_start(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
-        self._run = self._run or manifest.run
-        if manifest.run != self._run or manifest.adapter_hash != adapter_hash(self.adapter, self._layout):
+        self._run_name = self._run_name or manifest.run
+        followed = adapter_hash(self.adapter, self._run.layout)
+        if manifest.run != self._run_name or manifest.adapter_hash != followed:
             raise WrongStartError("The manifest does not continue the run that this hospital has followed.")
 
     def _train_round(self, accepted: AcceptedManifest) -> RingVector:
-        plan, round_number = self._plan, accepted.manifest.round
+        run, plan, round_number = self._run, self._run.plan, accepted.manifest.round
         if round_number <= self._trained:
             raise TrainedAlreadyError("The training of this round had begun before.")
         self._frozen.check(self._model)
         self._trained = round_number
         self._side.ready(accepted.manifest.run, self._follower.round)
-        if round_number == 2 and self._follower.round and sums_gradients(plan):  # round 1 may have been lost
+        if round_number == 2 and self._follower.round and run.sums_gradients:  # round 1 may have been lost
             weight_change_canary(self._start, self.adapter, private=plan.privacy.private)
         honest = accepted.manifest.threshold - self._colluders
         if self._ledger is not None:
@@ -219,49 +207,49 @@ class Hospital:
                 run=accepted.manifest.run,
                 plan_hash=plan.hash(),
                 round_number=round_number,
-                training=training_events(plan, round_number),
-                evaluation=evaluation_events(plan, round_number),
+                training=run.training_events(round_number),
+                evaluation=run.evaluation_events(round_number),
             )
         return self.encode(accepted, self._values(round_number, honest))
 
     def _values(self, round_number: int, honest: int) -> dict[str, NDArray[np.int64] | Vector]:
         """What the round asks for, noised where it is to be; the only place where records become numbers that leave."""
-        plan, statistics, step = self._plan, self._streams.statistics, step_of(self._plan, round_number)
+        run, statistics, step = self._run, self._streams.statistics, self._run.step(round_number)
         values: dict[str, NDArray[np.int64] | Vector] = {}
-        if releases_evaluation(plan, round_number):
-            probabilities = self.predict(self._evaluation)
-            values[EVALUATION] = evaluation_statistics(
-                self._evaluation.labels, probabilities, plan, honest=honest, stream=statistics
-            )
-        if releases_training(plan, round_number):
-            losses = patient_losses(self.predict(self._train), self._train)
-            values[TRAINING] = training_statistics(losses, plan, honest=honest, stream=statistics)
+        if run.releases_evaluation(round_number):
+            found = self.outcomes(self._evaluation)
+            values[EVALUATION] = evaluation_statistics(found, run, honest=honest, stream=statistics)
+        if run.releases_training(round_number):
+            found = self.outcomes(self._train)
+            values[TRAINING] = training_statistics(found, run, honest=honest, stream=statistics)
         if step.scores_only:
             return values
         if isinstance(self._trainer, GradientSummer):
             values[GRADIENT] = self._trainer.run(self.adapter, honest=honest, between_steps=self._between_steps)
             return values
-        sent = self._strategy.messages(step, self._trained_in(step), self._follower.memory, self.name)
-        for part in self._strategy.sends(step):
-            bound = part.bound or plan.secure_sum.delta_bound
+        strategy = run.strategy
+        sent = strategy.messages(step, self._trained_in(step), self._follower.memory, self.name)
+        for part in strategy.sends(step):
+            bound = part.bound or run.plan.secure_sum.delta_bound
             values[part.name] = cut_entries(sent[part.name], bound, f"round {round_number}, {part.name}")
         return values
 
     def _trained_in(self, step: Step) -> Trained:
         """This training round's delta: made now if the phase trains, otherwise what an earlier phase has kept."""
-        start, whole = self.adapter, np.zeros(self._layout.size, np.float32)
-        if trains(self._plan, step) and isinstance(self._trainer, LocalTrainer):
+        start, whole = self.adapter, np.zeros(self._run.layout.size, np.float32)
+        if self._run.trains(step) and isinstance(self._trainer, LocalTrainer):
             delta, variate = self._side.train(
                 self._trainer, step, self._own(start), self._follower.memory, between_steps=self._between_steps
             )
         else:
-            delta, variate = self._side.trained(self._run, step.number - 1), None
+            delta, variate = self._side.trained(self._run_name, step.number - 1), None
         whole[self._places] = delta
         return Trained(step.round, start, whole, variate)
 
-    def predict(self, records: Records) -> NDArray[np.float64]:
-        """Probabilities float64 ``[N]`` of ``records`` under this hospital's model: its personal one, if it has one."""
-        return predict(self._model, self._side.scored(self._own(self.adapter)), records)
+    def outcomes(self, records: Records) -> Outcomes:
+        """What this hospital's model, its personal one if it has one, makes of ``records``."""
+        set_vector(self._model, self._side.scored(self._own(self.adapter)))
+        return self._task.outcomes(self._model, records)
 
     def _note(self, result: Result) -> None:
         self._side.follow(result.run, result.round, result.survivors)
@@ -278,7 +266,7 @@ class Hospital:
     def _ledger_head(self) -> bytes:
         return bytes(32) if self._ledger is None else self._ledger.head()
 
-    # --- leg 2 and the result ---------------------------------------------------------------------
+    # --- mask and the result ---------------------------------------------------------------------
 
     def _mask(self, request: Request) -> Reply:
         try:
@@ -299,18 +287,18 @@ class Hospital:
 
     def _finish(self, request: Request) -> Reply:
         self._follower.follow(Published.of(request)[1])
-        return Reply(adapter_hash(self.adapter, self._layout))
+        return Reply(adapter_hash(self.adapter, self._run.layout))
 
     def _challenge(self, request: Request) -> Reply:
         return Reply(encode_message(list(self._follower.challenge(Published.of(request)[1]))))
 
 
-def _check_patients(plan: Plan, train: Records, evaluation: Records, ledger: Ledger | None) -> None:
-    """Refuses, before anything is built, what the plan's price does not cover for these patients."""
-    names = set(train.names)
+def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger | None) -> None:
+    """Refuses, before anything is built, what the plan's price does not cover for these records."""
+    plan, names = run.plan, set(train.names)
     if plan.privacy.private and ledger is None:
         raise LedgerRequiredError("A private plan needs a ledger to charge.")
     if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
-        raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training patients of this hospital).")
-    if names & set(evaluation.names) or len(set(evaluation.names)) != len(evaluation.names):
-        raise PopulationsError("Training and evaluation patients overlap, or an evaluation patient occurs twice.")
+        raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training units of this hospital).")
+    if names & set(evaluation.names):
+        raise PopulationsError("Training and evaluation records are partly of the same units.")

@@ -16,11 +16,10 @@ from fedward.client.local_store import Keepsakes
 from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, set_parameters
 from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, clip_delta
-from fedward.plan import Plan
 from fedward.privacy.secagg import Journal
+from fedward.run import Run
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.schedule import step_of
-from fedward.strategies.strategy import Step, Strategy
+from fedward.strategies.strategy import Step
 from fedward.strategies.tensors import kind_of
 
 VARIATE, LOCAL, PERSONAL, TRAINED = "variate", "local", "personal", "trained"
@@ -31,8 +30,7 @@ class OwnSide:
 
     Args:
         name: of the hospital, as on the roster.
-        plan: the approved plan.
-        strategy: of the plan.
+        run: the approved plan, resolved.
         model: the model it trains; holds the personal tensors.
         size: entries of the state at the model's rank.
         journal: whose state slot the keepsakes take; vectors in it are left alone.
@@ -42,13 +40,13 @@ class OwnSide:
     """
 
     def __init__(
-        self, name: str, plan: Plan, strategy: Strategy, model: AdapterModel, size: int, journal: Journal
+        self, name: str, run: Run, model: AdapterModel, size: int, journal: Journal
     ) -> None:
-        declared = strategy.declaration
-        self._name = name
-        self._plan, self._strategy, self._model, self._size = plan, strategy, model, size
+        strategy, declared = run.strategy, run.strategy.declaration
+        self._name, self._run = name, run
+        self._strategy, self._model, self._size = strategy, model, size
         self._depends = declared.variates or declared.personalises
-        self._sums_again = strategy.sums(plan) > 1 and not declared.trains_in_every_phase
+        self._sums_again = run.sums > 1 and not declared.trains_in_every_phase
         self._keepsakes = Keepsakes(journal, needed=self._depends) if self._depends or self._sums_again else None
         parameters = adapter_parameters(model)
         shapes = ((name, tuple(p.shape)) for name, p in parameters.items() if kind_of(name) in declared.personal)
@@ -58,7 +56,7 @@ class OwnSide:
     def follow(self, run: str, round_number: int, survivors: Collection[str]) -> None:
         """Settles what ``round_number`` of ``run`` proposed; called before the journal names its result."""
         if self._keepsakes is not None:
-            step = step_of(self._plan, round_number)
+            step = self._run.step(round_number)
             ended = (TRAINED,) if step.opens or step.closes else ()
             self._keepsakes.begin(run)
             self._keepsakes.settle(round_number, survivors=survivors, site=self._name, drop=ended)
@@ -105,7 +103,7 @@ class OwnSide:
         """The state to score a patient with: with the weighted local adapter, where there is one."""
         if self._keepsakes is None or not self._strategy.declaration.local_adapter:
             return state
-        weight = np.float32(self._strategy.personal_weight(self._plan))
+        weight = np.float32(self._strategy.personal_weight(self._run.plan))
         scored: Vector = state + weight * self._keepsakes.get(LOCAL, self._size)
         return scored
 
@@ -130,7 +128,7 @@ class OwnSide:
             between_steps: see :meth:`LocalTrainer.run`.
         """
         run = partial(trainer.run, round_number=step.round, between_steps=between_steps)
-        plan, strategy, kept = self._plan, self._strategy, self._keepsakes
+        plan, strategy, kept = self._run.plan, self._strategy, self._keepsakes
         steps = plan.training.local_steps
         if kept is None:
             return run(state, steps), None

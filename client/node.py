@@ -17,16 +17,16 @@ from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError, NodeKeys
-from fedward.client.flower import LEGS
 from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOverError
 from fedward.errors import FedwardError, PolicyError
 from fedward.flower import message_type
+from fedward.stages import Stage
 
 LOG = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-SERVED = frozenset(message_type(leg) for leg in LEGS)
+SERVED = frozenset(message_type(stage) for stage in Stage)
 
 
 class UnservedMessageError(PolicyError):

@@ -13,18 +13,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fedward.adapter import AdapterLayout, Vector, adapter_hash
+from fedward.adapter import Vector, adapter_hash
 from fedward.client.adapter_store import Snapshots
 from fedward.errors import IntegrityError
-from fedward.legs import Blob, Request
+from fedward.stages import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode
-from fedward.plan import Plan
 from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.run import Run
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.schedule import advance
 
 
 class SumNotShownError(IntegrityError):
@@ -83,8 +82,7 @@ class Follower:
     ``on_checked`` is called with each result that holds, before the journal names it; after a crash between, again.
     """
 
-    plan: Plan
-    layout: AdapterLayout
+    run: Run
     roster: VerifiedRoster
     secagg: SecAggClient
     snapshots: Snapshots
@@ -107,8 +105,8 @@ class Follower:
             result, ring_sum = ended.result, self._ring_sum(ended, published)
             checked = self._recompute(ended, ring_sum, published)
             sums, survivors = decode_sum(ring_sum), sorted(result.survivors)
-            adapter, memory = advance(self.plan, self.adapter, self.memory, sums, survivors, self.layout, result.round)
-            head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.layout))
+            adapter, memory = self.run.advance(result.round, self.adapter, self.memory, sums, survivors)
+            head = replace(ended.head, adapter_hash=adapter_hash(adapter, self.run.layout))
             self.snapshots.put(head, adapter, memory)
             self.on_checked(result)
             self.secagg.accept_result(checked, next_adapter_hash=head.adapter_hash)

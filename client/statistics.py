@@ -1,7 +1,7 @@
-"""The numbers besides the delta that leave a hospital: as grid integers, each patient's share bounded.
+"""Statistics that leave a hospital besides the delta: grid integers, what each unit adds bounded.
 
-They are segments of the masked vector. In a private run a share of discrete Gaussian noise is added
-before masking, and the ledger is charged for it.
+They are segments of the masked vector. In a private run a share of discrete Gaussian noise is added before masking, and
+the ledger is charged for it.
 """
 
 from __future__ import annotations
@@ -9,65 +9,77 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.metrics import score_histogram
-from fedward.plan import Plan
+from fedward.measures import Outcomes
 from fedward.privacy.noise.release import ReleaseSpec, noisy_release, suppress_small_cells
-from fedward.privacy.segments import (
-    BINS,
-    EVALUATION_SPEC,
-    TRAINING_SPEC,
-    noises_evaluation,
-    saturation,
-)
 from fedward.privacy.stream import SecureStream
+from fedward.run import LOSS, UNITS, Schedule
 
 
 def training_statistics(
-    losses: NDArray[np.float64], plan: Plan, *, honest: int, stream: SecureStream
+    outcomes: Outcomes, schedule: Schedule, *, honest: int, stream: SecureStream
 ) -> NDArray[np.int64]:
-    """Sum of clipped losses and number of training patients, grid integers ``[2]``.
+    """Sum of the units' clipped mean losses and number of training units, grid integers ``[2]``.
 
     Args:
-        losses: one loss per training patient.
-        plan: says whether and how much noise.
+        outcomes: of the training records.
+        schedule: says whether and how much noise.
         honest: t - c, into which the noise is shared.
         stream: source of the noise.
     """
-    rows = {"loss": losses[:, None], "patients": np.ones((losses.size, 1))}
-    values = _saturate(TRAINING_SPEC.encode(rows), plan, TRAINING_SPEC)
-    if not plan.privacy.private:
-        return values
-    return noisy_release(
-        values,
-        l2_sensitivity_grid=TRAINING_SPEC.l2_sensitivity_grid,
-        noise_multiplier=plan.privacy.release_noise_multiplier,
-        honest=honest,
-        stream=stream,
-    )
+    losses, release = outcomes.per_unit(outcomes.losses[:, None]), schedule.training_release
+    values = release.encode({LOSS: losses, UNITS: np.ones((len(losses), 1))})
+    privacy = schedule.plan.privacy
+    noise = privacy.release_noise_multiplier if privacy.private else None
+    return _released(values, schedule, release, noise, honest, stream)
 
 
 def evaluation_statistics(
-    labels: NDArray[np.float32], probabilities: NDArray[np.float64], plan: Plan, *, honest: int, stream: SecureStream
+    outcomes: Outcomes, schedule: Schedule, *, honest: int, stream: SecureStream
 ) -> NDArray[np.int64]:
-    """Histogram of predicted probabilities by outcome, grid integers ``[2 * BINS]``, negatives first.
+    """Every sum that a measure of the task is read from, grid integers in the order of the release.
 
-    Exact counts (only under ``unsafe_exact_evaluation``) lose their small cells; noised counts keep
-    them, because zeroing by a threshold would let one patient move a cell by ten.
+    A unit with several records adds their mean, so it moves each statistic by no more than the release's bound. Exact
+    statistics of a private plan (only under ``unsafe_exact_evaluation``) lose the cells to which fewer than ten units
+    contribute; noised ones keep them, because zeroing by a threshold would let one unit move a cell by ten.
+
+    Args:
+        outcomes: of the evaluation records.
+        schedule: says which, and whether and how much noise; its task has released measures.
+        honest: t - c, into which the noise is shared.
+        stream: source of the noise.
     """
-    # One record per evaluation patient, so one patient moves one cell by one: sensitivity 1.
-    counts = score_histogram(labels, probabilities, bins=BINS).ravel()
-    if noises_evaluation(plan):
-        return noisy_release(
-            _saturate(counts * EVALUATION_SPEC.resolution, plan, EVALUATION_SPEC),
-            l2_sensitivity_grid=EVALUATION_SPEC.l2_sensitivity_grid,
-            noise_multiplier=plan.privacy.evaluation_noise_multiplier,
-            honest=honest,
-            stream=stream,
-        )
-    if plan.privacy.private:
-        counts = suppress_small_cells(counts)
-    return _saturate(counts * EVALUATION_SPEC.resolution, plan, EVALUATION_SPEC)
+    release = schedule.evaluation_release
+    if release is None:
+        raise ValueError("the task releases no measure")
+    rows = {}
+    for measure in schedule.task.released:
+        rows |= {name: outcomes.per_unit(cells) for name, cells in measure.contributions(outcomes).items()}
+    values = release.encode(rows)
+    if schedule.noises_evaluation:
+        noise = schedule.plan.privacy.evaluation_noise_multiplier
+        return _released(values, schedule, release, noise, honest, stream)
+    if schedule.plan.privacy.private:
+        units = np.concatenate([(rows[s.name] != 0).sum(axis=0) for s in release.statistics])
+        values = suppress_small_cells(values, units)
+    return _released(values, schedule, release, None, honest, stream)
 
 
-def _saturate(values: NDArray[np.int64], plan: Plan, spec: ReleaseSpec) -> NDArray[np.int64]:
-    return np.minimum(values, saturation(plan, spec))
+def _released(
+    values: NDArray[np.int64],
+    schedule: Schedule,
+    release: ReleaseSpec,
+    noise_multiplier: float | None,
+    honest: int,
+    stream: SecureStream,
+) -> NDArray[np.int64]:
+    limit = schedule.saturation(release)
+    values = np.clip(values, -limit, limit)
+    if noise_multiplier is None:  # exact; a plan without its noise is refused below
+        return values
+    return noisy_release(
+        values,
+        l2_sensitivity_grid=release.l2_sensitivity_grid,
+        noise_multiplier=noise_multiplier,
+        honest=honest,
+        stream=stream,
+    )

@@ -31,6 +31,7 @@ from fedward.client.models.adapter_model import (
     trainable,
 )
 from fedward.client.records import Records
+from fedward.client.tasks.task import LocalTask
 from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
@@ -38,12 +39,10 @@ from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
-from fedward.strategies.registry import make_strategy
+from fedward.run import Run
 from fedward.strategies.tensors import Kind, kind_of, positions_of
 
 LOG = logging.getLogger(__name__)
-
-PREDICTION_BATCH = 256
 
 
 class TrainingDivergedError(RunFailedError):
@@ -59,7 +58,8 @@ class LocalTrainer:
     Args:
         model: changed in place.
         records: training patients.
-        plan: steps, rates, clip, noise; nothing is taken from the data.
+        run: the resolved plan: steps, rates, clip, noise; nothing is taken from the data.
+        task: the loss of each record.
         stream: noise and sampling; from the operating system except in marked non-private runs.
         patients_per_site: the public patient number behind the denominator; the plan's unless this
             trainer stands for several hospitals (pooled comparison).
@@ -72,7 +72,8 @@ class LocalTrainer:
         self,
         model: AdapterModel,
         records: Records,
-        plan: Plan,
+        run: Run,
+        task: LocalTask,
         stream: SecureStream,
         *,
         patients_per_site: int | None = None,
@@ -80,9 +81,9 @@ class LocalTrainer:
         backend: Backend = "fast",
         federated: bool = True,
     ) -> None:
-        privacy = plan.privacy
-        self._model, self._records, self._plan = model, records, plan
-        self._strategy = make_strategy(plan, layout_of(model))
+        plan, privacy = run.plan, run.plan.privacy
+        self._model, self._records, self._plan, self._task = model, records, plan, task
+        self._strategy = run.at_rank(layout_of(model))
         self._stream, self._microbatch, self._backend = stream, microbatch, backend
         self._moments: dict[tuple[str, torch.nn.Parameter], dict[str, torch.Tensor]] = {}
         self._parameters = DPParameters(
@@ -100,7 +101,7 @@ class LocalTrainer:
         self._terms = LocalTerms(
             optimizer, trainable(model), layout_of(model), proximal=self._strategy.proximal(plan) if federated else 0.0
         )
-        self._sampler = PatientSampler(records.patients, privacy.sampling_rate, stream)
+        self._sampler = PatientSampler(records.units, privacy.sampling_rate, stream)
         self._engine = self._open(optimizer)
 
     def run(
@@ -210,14 +211,7 @@ class LocalTrainer:
                         moments.clear()
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        return record_losses(self._model, self._records, rows)
-
-
-def record_losses(model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> torch.Tensor:
-    """Binary cross-entropy of each record with index ``rows`` ``[b]``, differentiable ``[b]``."""
-    logits = records.inputs.logits(model, rows)
-    labels = torch.from_numpy(records.labels[rows])
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return self._task.losses(self._model, self._records, rows)
 
 
 def clip_delta(delta: Vector, plan: Plan) -> Vector:
@@ -236,23 +230,3 @@ def cut_entries(values: Vector, bound: float, what: str) -> Vector:
         LOG.warning("%s: %d of %d entries exceed the plan's bound of %g and were cut", what, cut, values.size, bound)
     kept: Vector = np.clip(values, -bound, bound).astype(np.float32, copy=False)
     return kept
-
-
-def predict(model: AdapterModel, adapter: Vector, records: Records) -> NDArray[np.float64]:
-    """Probabilities float64 ``[N]`` of ``records`` under ``adapter``."""
-    set_vector(model, adapter)
-    model.eval()
-    logits = np.empty(len(records), dtype=np.float64)
-    with torch.no_grad():
-        for start in range(0, len(records), PREDICTION_BATCH):
-            rows = np.arange(start, min(start + PREDICTION_BATCH, len(records)))
-            logits[rows] = records.inputs.logits(model, rows).double().numpy()
-    return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float64)
-
-
-def patient_losses(probabilities: NDArray[np.float64], records: Records) -> NDArray[np.float64]:
-    """Mean binary cross-entropy of each patient, float64 ``[patients]``."""
-    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    losses = -np.where(records.labels > 0.5, np.log(p), np.log1p(-p))
-    counts = np.bincount(records.patients)
-    return np.asarray(np.bincount(records.patients, weights=losses) / np.maximum(counts, 1), dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.app.message.arraychunk import ArrayChunk
 
-from fedward.legs import Blob, Reply, Request
+from fedward.stages import Blob, Reply, Request, Stage
 from fedward.messages import MalformedMessageError
 
 INLINE_BYTES = 256 * 1024
@@ -28,9 +28,9 @@ _REFUSAL = re.compile(r"(FW(-[A-Z]{2,16})?-[0-9]{3})?")
 Field = TypeVar("Field", bytes, str)
 
 
-def message_type(leg: str) -> str:
-    """Flower's action name of ``leg``."""
-    return f"train.{leg}"
+def message_type(stage: Stage) -> str:
+    """Flower's action name of ``stage``."""
+    return f"train.{stage.value}"
 
 
 def pack_request(request: Request) -> RecordDict:
@@ -38,9 +38,9 @@ def pack_request(request: Request) -> RecordDict:
     return _pack({"payload": request.payload}, request.blobs)
 
 
-def unpack_request(leg: str, content: RecordDict) -> Request:
+def unpack_request(stage: Stage, content: RecordDict) -> Request:
     """Inverse of :func:`pack_request`; raises :class:`MalformedMessageError`."""
-    return Request(leg, _field(content, "payload", bytes), _unpack(content))
+    return Request(stage, _field(content, "payload", bytes), _unpack(content))
 
 
 def pack_reply(reply: Reply) -> RecordDict:

@@ -196,20 +196,22 @@ class UpdatePlan(PlanSection):
 
 
 class GatePlan(PlanSection):
-    """The holdout gate: an adapter whose released AUROC falls ``tolerance`` below the best one so far is taken back.
+    """The holdout gate: an adapter whose released ``measure`` falls ``tolerance`` behind the best is taken back.
 
-    Noise moves an AUROC, too; a tolerance below a few of its standard deviations takes back good adapters.
+    ``measure`` is one of the task's, the headline if None. Noise moves it, too; a tolerance below a few standard
+    deviations of the noise takes back good adapters.
     """
 
     enabled: bool = False
-    tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    tolerance: Positive = 0.1
+    measure: str | None = None
 
 
 class Plan(PlanSection):
     """One federated run."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    task: Literal["mortality", "los3"] = "mortality"
+    task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "mortality"
     strategy: str = "ffa"
     strategy_options: dict[str, Option] = Field(default={})
     base_model: str = "tiny-clinical"
@@ -229,16 +231,6 @@ class Plan(PlanSection):
         if self.privacy.placement == "secure-grad" and self.training.local_steps != 1:
             raise ValueError("secure-grad splits the noise, so a round is one step: set training.local_steps to 1")
         return self
-
-    @property
-    def train_releases(self) -> int:
-        """How many rounds release statistics of training patients."""
-        return self.training.rounds // self.privacy.release_every
-
-    @property
-    def evaluation_releases(self) -> int:
-        """How many times evaluation statistics are released: before the first round, every k-th, and at the end."""
-        return -(-self.training.rounds // self.privacy.evaluate_every) + 1
 
     def hash(self) -> bytes:
         """SHA-256 over the canonical form (sorted JSON, floats by their exact hexadecimal value)."""

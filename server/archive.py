@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
-from fedward.legs import Blob
+from fedward.stages import Blob
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
 from fedward.privacy.secagg.messages import Counter

@@ -16,10 +16,8 @@ from pydantic import Field
 
 from fedward.config import Section, parse
 from fedward.errors import IntegrityError
-from fedward.legs import Blob, Reply, Request
+from fedward.stages import Blob, Reply, Request, Stage
 from fedward.server.flower import GridTransport
-
-LEG_ECHO = "echo"
 
 
 class EchoMismatchError(IntegrityError):
@@ -62,7 +60,7 @@ def run_echo(transport: GridTransport, path: Path) -> None:
 
 def _round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dict[str, float]]:
     blob = np.random.default_rng(number).integers(0, 256, job.nbytes, dtype=np.uint8)
-    request = Request(LEG_ECHO, hashlib.sha256(blob.tobytes()).digest(), {"noise": blob})
+    request = Request(Stage.ECHO, hashlib.sha256(blob.tobytes()).digest(), {"noise": blob})
     start, answered = time.monotonic(), {}
     for site, reply in transport.exchange([(site, request) for site in job.sites], seconds=job.seconds):
         if reply.refusal:

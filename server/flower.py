@@ -18,13 +18,12 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedward.errors import DeadlineError, FedwardError, NetworkError
 from fedward.flower import message_type, pack_request, unpack_reply
-from fedward.legs import Reply, Request
+from fedward.stages import Reply, Request, Stage
 from fedward.messages import MalformedMessageError
 
 POLL_SECONDS = 0.05
 PUSH_BYTES = 4 * 1024**2
 """Requests are pushed together up to this size."""
-LEG_HELLO = "hello"
 
 
 class UnreachableHospitalsError(DeadlineError):
@@ -83,8 +82,8 @@ class GridTransport:
     ) -> None:
         self._grid, self._clock, self._sleep = grid, clock, sleep
         self._node_of: dict[str, int] = {}
-        self.bytes_up: Counter[str] = Counter()
-        self.bytes_down: Counter[str] = Counter()
+        self.bytes_up: Counter[Stage] = Counter()
+        self.bytes_down: Counter[Stage] = Counter()
 
     def discover(self, sites: list[str], *, seconds: float) -> None:
         """Finds which Flower node speaks for which site.
@@ -100,7 +99,7 @@ class GridTransport:
         while missing := [site for site in sites if site not in self._node_of]:
             fresh = [node for node in self._grid.get_node_ids() if node not in asked]
             asked.update(fresh)
-            requests = [(node, Request(LEG_HELLO, b"")) for node in fresh]
+            requests = [(node, Request(Stage.HELLO, b"")) for node in fresh]
             for node, reply in self._deliver(requests, deadline=min(deadline, self._clock() + 10)):
                 site = reply.payload.decode("ascii", "replace")
                 if site in missing and not reply.refusal:
@@ -112,25 +111,25 @@ class GridTransport:
             self._sleep(POLL_SECONDS)
 
     def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
-        """See :class:`fedward.legs.Transport`."""
-        asked: dict[int, tuple[str, str]] = {}
+        """See :class:`fedward.stages.Transport`."""
+        asked: dict[int, tuple[str, Stage]] = {}
 
         def addressed() -> Iterator[tuple[int, Request]]:
             for site, request in requests:
-                asked[self._node_of[site]] = (site, request.leg)
-                self.bytes_down[request.leg] += request.nbytes
+                asked[self._node_of[site]] = (site, request.stage)
+                self.bytes_down[request.stage] += request.nbytes
                 yield self._node_of[site], request
                 del request
 
         for node, reply in self._deliver(addressed(), deadline=self._clock() + seconds):
-            site, leg = asked[node]
-            self.bytes_up[leg] += reply.nbytes
+            site, stage = asked[node]
+            self.bytes_up[stage] += reply.nbytes
             yield site, reply
             del reply  # a loop's variable would keep it while the next one is pulled
 
-    def mean_up(self, *, rounds: int, sites: int) -> dict[str, float]:
-        """Bytes that left one site per round, by leg, averaged over ``rounds`` and ``sites``."""
-        return {leg: count / rounds / sites for leg, count in self.bytes_up.items()}
+    def mean_up(self, *, rounds: int, sites: int) -> dict[Stage, float]:
+        """Bytes that left one site per round, by stage, averaged over ``rounds`` and ``sites``."""
+        return {stage: count / rounds / sites for stage, count in self.bytes_up.items()}
 
     def _deliver(self, requests: Iterable[tuple[int, Request]], *, deadline: float) -> Iterator[tuple[int, Reply]]:
         # A reply belongs to whoever was asked: the error that Flower answers with in the name of a node
@@ -138,7 +137,7 @@ class GridTransport:
         waiting: dict[str, int] = {}
         for batch in _batches(requests):
             messages = [
-                self._grid.create_message(pack_request(request), message_type(request.leg), node, group_id=request.leg)
+                self._grid.create_message(pack_request(request), message_type(request.stage), node, group_id=request.stage.value)
                 for node, request in batch
             ]
             nodes = [node for node, _ in batch]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fedward.legs import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode, encode
 from fedward.privacy.secagg import audit, merkle
+from fedward.stages import Blob, Request, Stage
 
 if TYPE_CHECKING:
     from fedward.server.archive import Archive
@@ -108,22 +108,22 @@ class History:
         """Whether ``site`` has not acknowledged every round."""
         return bool(self._missed(site))
 
-    def request(self, leg: str, manifest: bytes, site: str) -> Request:
-        """A request for ``leg`` with everything ``site`` has missed.
+    def request(self, stage: Stage, manifest: bytes, site: str) -> Request:
+        """A request for ``stage`` with everything ``site`` has missed.
 
-        Where that does not fit into one message, a request to follow the first part (leg ``result``), and before a
-        large round one to choose its chunks (leg ``challenge``); each brings the hospital a step further.
+        Where that does not fit into one message, a request to follow the first part (stage ``result``), and before a
+        large round one to choose its chunks (stage ``challenge``); each brings the hospital a step further.
         """
         missed = self._missed(site)
         if missed and missed[0].sampled and self._chosen_of(site, missed[0]) is None:
             self._sent[site] = _Step(missed[0].round, challenge=True)
-            return Request("challenge", _payload(b"", missed[:1], {}, {}))
+            return Request(Stage.CHALLENGE, _payload(b"", missed[:1], {}, {}))
         batch, blobs, paths = self._batch(site, missed)
         self._sent[site] = _Step(batch[-1].round if batch else 0)
         evidence = {str(ended.round): ended.evidence for ended in batch}
         if len(batch) < len(missed):
-            leg, manifest = "result", b""
-        return Request(leg, _payload(manifest, batch, evidence, paths), blobs)
+            stage, manifest = Stage.RESULT, b""
+        return Request(stage, _payload(manifest, batch, evidence, paths), blobs)
 
     def answered(self, site: str, payload: bytes) -> None:
         """Notes what a hospital's reply says: that it has checked what it was sent, or which chunks it wants to see.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fedward.errors import QuorumError
-from fedward.legs import Blob
+from fedward.stages import Blob, Stage
 from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer
 from fedward.server.archive import Archive
 from fedward.server.exchange import Exchange
@@ -68,13 +68,13 @@ class SecureSums:
         """Plays an attempt from the leg it is in; after a restart, hospitals repeat what they had answered."""
         exchange = self._exchange
         if attempt.leg is Leg.PACKAGES:
-            for site, reply in exchange.tell("manifest", attempt.requests()):
-                exchange.take("manifest", site, attempt.add_package, reply.payload)
+            for site, reply in exchange.tell(Stage.MANIFEST, attempt.requests()):
+                exchange.take(Stage.MANIFEST, site, attempt.add_package, reply.payload)
             attempt.close_packages()
         vectors = self._uploads(attempt, at_least)
         if attempt.leg is Leg.CONFIRMS:
-            for site, reply in exchange.leg("confirm", attempt.requests()):
-                exchange.take("confirm", site, attempt.add_confirm, reply.payload)
+            for site, reply in exchange.ask(Stage.CONFIRM, attempt.requests()):
+                exchange.take(Stage.CONFIRM, site, attempt.add_confirm, reply.payload)
             attempt.close_confirms()
         return self._unmask(attempt), vectors, attempt.evidence()
 
@@ -84,9 +84,9 @@ class SecureSums:
         archive, exchange, number = self._archive, self._exchange, attempt.manifest.round
         if attempt.leg is not Leg.UPLOADS:
             return vectors if archive is None else archive.uploads(number, attempt.requests())
-        for site, reply in exchange.leg("mask", attempt.requests(), complain=attempt.add_complaint):
+        for site, reply in exchange.ask(Stage.MASK, attempt.requests(), complain=attempt.add_complaint):
             vector = reply.blobs.get("vector", np.empty(0, np.uint8))
-            if exchange.take("mask", site, attempt.add_upload, reply.payload, vector):
+            if exchange.take(Stage.MASK, site, attempt.add_upload, reply.payload, vector):
                 if archive is None:
                     vectors[site] = vector
                 else:
@@ -112,5 +112,5 @@ class SecureSums:
 
     def _ask_to_unmask(self, attempt: Attempt) -> None:
         missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
-        for site, reply in self._exchange.leg("unmask", missing):
-            self._exchange.take("unmask", site, attempt.add_unmask, reply.payload)
+        for site, reply in self._exchange.ask(Stage.UNMASK, missing):
+            self._exchange.take(Stage.UNMASK, site, attempt.add_unmask, reply.payload)

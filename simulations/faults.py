@@ -1,4 +1,4 @@
-"""Hospitals that vanish: from a random leg of a random round on they answer nothing."""
+"""Hospitals that vanish: from a random stage of a random round on they answer nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from fedward.client.flower import Site
 from fedward.errors import ConfigError, NetworkError
-from fedward.legs import Reply, Request
-
-LEGS_OF_A_ROUND = ("manifest", "mask", "confirm", "unmask")
+from fedward.stages import SUM_STAGES, Reply, Request, Stage
 
 
 class VanishedError(NetworkError):
@@ -25,17 +23,17 @@ class TooManyDropoutsError(ConfigError):
 
 
 class Vanishing:
-    """A site that stops answering at ``leg`` of round ``at_round``, for good."""
+    """A site that stops answering at ``stage`` of round ``at_round``, for good."""
 
-    def __init__(self, site: Site, at_round: int, leg: str) -> None:
+    def __init__(self, site: Site, at_round: int, stage: Stage) -> None:
         self.name = site.name
-        self.at_round, self.leg = at_round, leg
+        self.at_round, self.stage = at_round, stage
         self._site, self._round, self._gone = site, 0, False
 
     def answer(self, request: Request) -> Reply:
         """The site's answer, until it is gone."""
-        self._round += request.leg == "manifest"
-        if (self._round, request.leg) == (self.at_round, self.leg):
+        self._round += request.stage is Stage.MANIFEST
+        if (self._round, request.stage) == (self.at_round, self.stage):
             self._gone = True
         if self._gone:
             raise VanishedError("This hospital has dropped out.")
@@ -56,6 +54,6 @@ def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int
     chance = random.Random(seed)
     chosen = set(chance.sample([site.name for site in sites], count))
     return [
-        Vanishing(site, chance.randint(1, rounds), chance.choice(LEGS_OF_A_ROUND)) if site.name in chosen else site
+        Vanishing(site, chance.randint(1, rounds), chance.choice(SUM_STAGES)) if site.name in chosen else site
         for site in sites
     ]

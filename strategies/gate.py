@@ -1,14 +1,15 @@
 """The holdout gate: an adapter that scores clearly worse than the best one so far is taken back.
 
 Secure aggregation hides whether one hospital's delta has spoilt the sum. What shows is the result: the hospitals score
-every candidate on patients that nobody trains on, and the pooled histogram of scores is a segment of the same secure
-sum. The gate compares the AUROC of the histogram with the best one released so far. Below it by more than the plan's
-tolerance, the candidate and the sum trained from it are dropped, and the run goes on from the best adapter.
+every candidate on records that nobody trains on, and the statistics of those scores are a segment of the same secure
+sum. The gate compares the plan's measure, by default the task's headline, with the best one released so far. Where it
+is worse by more than the plan's tolerance, the candidate and the sum trained from it are dropped, and the run goes on
+from the best adapter.
 
-In a private run the histogram was noised before it was summed, so the decision is post-processing and costs nothing.
-It is made from released sums alone: every hospital repeats it bit for bit, in exact rational arithmetic. The price is
-in utility: noise moves an AUROC too, and the best of several noised values lies above the truth, so a tolerance must
-exceed a few standard deviations of the noise (``docs/around-strategies.md``).
+In a private run the statistics were noised before they were summed, so the decision is post-processing and costs
+nothing. It is made from released sums alone: every hospital repeats it bit for bit, in exact rational arithmetic. The
+price is in utility: noise moves a measure too, and the best of several noised values lies beyond the truth, so a
+tolerance must exceed a few standard deviations of the noise (``docs/around-strategies.md``).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
+from fedward.measures import Measure
+from fedward.plan import GatePlan
 from fedward.strategies.optimizers import Memory
 
 _HEADER = 2
@@ -38,65 +40,54 @@ class Best:
     """The best candidate so far.
 
     Attributes:
-        auroc: of its released histogram.
+        score: of its released statistics.
         state: float32 ``[P]``.
         memory: of the strategy, when the state was the current one.
     """
 
-    auroc: float
+    score: float
     state: Vector
     memory: Memory
 
 
 def judge(
-    histogram: NDArray[np.float64], candidate: Vector, memory: Memory, best: Best | None, *, tolerance: float
+    score: Fraction | None, candidate: Vector, memory: Memory, best: Best | None, *, gate: GatePlan, measure: Measure
 ) -> Best | None:
     """The best candidate after ``candidate`` was scored, or None if the candidate is to be taken back.
 
     Args:
-        histogram: released scores of the candidate, flat ``[2 * bins]``, negatives first.
+        score: exact measure of the candidate's released statistics; None if they do not define it.
         candidate: state that was scored, float32 ``[P]``.
         memory: of the strategy at that state.
         best: best one before; None at the first.
-        tolerance: how far below the best AUROC a candidate may fall.
+        gate: how far behind the best a candidate may fall.
+        measure: which way is better.
 
     Returns:
-        ``best`` itself if the candidate passed without being better, or if the histogram defines no AUROC. The best
-        candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it
-        would fail itself, and every sum that is trained from it.
+        ``best`` itself if the candidate passed without being better, or if its score is undefined. The best candidate,
+        scored again after another was taken back, gets its new score: held to an old and lucky one, it would fail
+        itself, and every sum that is trained from it.
     """
-    score = exact_auroc(histogram)
-    mine = Best(0.0 if score is None else float(score), candidate.copy(), memory.copy())
+    worst = measure.lowest if measure.better == "higher" else measure.highest
+    undefined = np.finfo(np.float64).max if worst is None else worst
+    mine = Best(undefined if score is None else float(score), candidate.copy(), memory.copy())
     if best is None:
         return mine
     if score is None:
         return best
     if mine.state.tobytes() == best.state.tobytes():
         return mine
-    if mine.auroc < best.auroc - tolerance:
+    ahead = measure.improves(mine.score, best.score)
+    if ahead < -gate.tolerance:
         return None
-    return mine if mine.auroc > best.auroc else best
-
-
-def exact_auroc(histogram: NDArray[np.float64]) -> Fraction | None:
-    """:func:`fedward.metrics.auroc_from_histogram` without rounding, the same on every machine."""
-    cells = [Fraction(value) for value in histogram.tolist()]
-    negatives, positives = cells[: len(cells) // 2], cells[len(cells) // 2 :]
-    total = sum(negatives, Fraction()) * sum(positives, Fraction())
-    if sum(negatives) <= 0 or sum(positives) <= 0:
-        return None
-    below, right = Fraction(), Fraction()
-    for negative, positive in zip(negatives, positives, strict=True):
-        right += positive * (below + negative / 2)
-        below += negative
-    return min(Fraction(1), max(Fraction(), right / total))
+    return mine if ahead > 0 else best
 
 
 def pack(best: Best | None, memory: Memory) -> Memory:
     """One vector of what gate and strategy remember; empty if neither remembers anything."""
     if best is None:
         return memory if memory.size == 0 else np.concatenate([[0.0, 0.0], memory])
-    header = [1.0 + best.memory.size, best.auroc]
+    header = [1.0 + best.memory.size, best.score]
     return np.concatenate([header, best.state.astype(np.float64), best.memory, memory])
 
 

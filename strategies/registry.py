@@ -181,13 +181,12 @@ def check_ranks(plan: Plan, sites: Collection[str]) -> None:
         raise UnknownRankError(f"adapter.ranks names {', '.join(unknown)}, which the roster does not.")
 
 
-def check_sites(plan: Plan, *, hospitals: int, min_cohort: int) -> None:
+def check_sites(plan: Plan, kind: type[Strategy], *, hospitals: int, min_cohort: int) -> None:
     """Refuses a roster of too few ``hospitals`` for the strategy, or whose sums would be below ``min_cohort``.
 
     Raises:
         TooFewForStrategyError: see there.
     """
-    kind = find_strategy(plan.strategy)
     fewest, size = kind.declaration.fewest_hospitals, kind.smallest_sum(plan, hospitals)
     if hospitals < fewest or size < min_cohort:
         raise TooFewForStrategyError(

@@ -10,12 +10,12 @@ from functools import lru_cache
 
 from fedward.agreements.code import code_hash
 from fedward.agreements.proposal import VerifiedProposal
-from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event, PrivacyParameterError
+from fedward.run import Schedule
 
 DAY_SECONDS = 86_400
 
@@ -117,7 +117,8 @@ def run_epsilon(plan: Plan, delta: float) -> float:
     """What the run costs its most exposed patient at ``delta``; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return float("inf")
-    return max(_price(tuple(events), delta) for events in (run_training_events(plan), run_evaluation_events(plan)))
+    schedule = Schedule.of(plan)
+    return max(_price(tuple(e), delta) for e in (schedule.all_training_events, schedule.all_evaluation_events))
 
 
 @lru_cache(maxsize=16)

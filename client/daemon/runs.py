@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedward.agreements.proposal import VerifiedProposal
-from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.approval import local_policy
 from fedward.client.daemon.approvals import Approvals
 from fedward.client.daemon.folders import SiteFolders
@@ -23,13 +22,14 @@ from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital
-from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.encoder_config import EncoderConfig
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
+from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
 from fedward.keyfiles import read_limited, replace_private
-from fedward.legs import Reply, Request
+from fedward.stages import Reply, Request, Stage
 from fedward.plan import Plan
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
@@ -37,7 +37,7 @@ from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.kdf import journal_key
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.strategies.schedule import cohort
+from fedward.run import Run
 
 LOG = logging.getLogger(__name__)
 _CURRENT = "current-run"
@@ -52,8 +52,9 @@ class NoRunError(PolicyError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is read and built once: the base model's files and this site's encoded patients."""
+    """What is read and built once: the resolved plan, the base model's files and this site's encoded records."""
 
+    run: Run
     files: ModelFiles
     train: Records
     evaluation: Records
@@ -107,9 +108,9 @@ class ApprovedSite:
         """
         if self._stop.is_set():
             raise StoppedError("This site was stopped.")
-        run = self._invited(request.payload) if request.leg == "join" else self._current()
+        run = self._invited(request.payload) if request.stage is Stage.JOIN else self._current()
         self.approvals.require(run)
-        self._on_leg(run, request.leg)
+        self._on_leg(run, request.stage)
         return self._serve(run).hospital.answer(request)
 
     def warm(self) -> None:
@@ -174,15 +175,15 @@ class ApprovedSite:
     def _build(
         self, verified: VerifiedProposal, journal: Journal, adapters: Journal | None, store: LedgerStore
     ) -> Hospital:
-        plan, run = verified.plan, verified.proposal.run
         signed, roster = approved_roster(self._folders, self._config, self._identity)
-        prepared = self._prepare(plan)
-        model = build_for_plan(plan, prepared.files, site=self.name)
-        policy = self._pins(plan, model, roster, run)
+        prepared = self._prepare(verified.plan)
+        run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
+        policy = self._pins(run, model.config, roster, verified.proposal.run)
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
         return Hospital(
             name=self.name,
-            plan=plan,
+            run=run,
+            task=local_task(run.task.name),
             model=model,
             train=prepared.train,
             evaluation=prepared.evaluation,
@@ -194,27 +195,28 @@ class ApprovedSite:
             between_steps=self._between_steps,
         )
 
-    def _pins(self, plan: Plan, model: AdapterModel, verified: VerifiedRoster, run: str) -> LocalPolicy:
+    def _pins(self, run: Run, config: EncoderConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
         roster = verified.roster
         return local_policy(
-            plan,
-            model,
+            run,
+            config,
             hospitals=len(roster.members),
             colluders=roster.colluders,
             min_cohort=max(self._config.policy.min_cohort, roster.policy.min_cohort),
-            run=run,
+            name=name,
         )
 
     def _prepare(self, plan: Plan) -> Prepared:
         if plan.hash() not in self._prepared:
             tables, length = self._config.tables, plan.adapter.max_tokens
             files = resolve(plan.base_model)
-            model = build_for_plan(plan, files, site=self.name)
+            run = resolve_run(plan, files.config())
+            task, model = local_task(run.task.name), build_model(run, files, site=self.name)
             examples = load_examples(self._config.data_folder, format=tables.format, task=plan.task)
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_patients(len(parts[0]), self._config.policy)
-            train, evaluation = (Records.encode(part, files, model, max_tokens=length) for part in parts)
-            self._prepared = {plan.hash(): Prepared(files, train, evaluation)}
+            train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
+            self._prepared = {plan.hash(): Prepared(run, files, train, evaluation)}
         return self._prepared[plan.hash()]
 
     def _ledger(
@@ -226,11 +228,11 @@ class ApprovedSite:
             return None
         names = {"train": prepared.train.names, "evaluation": prepared.evaluation.names}
         ledger = open_site_ledger(self._config, store, plan, **names)
-        run, sites = verified.proposal.run, roster.roster.keys
-        numbers = [number for number in range(1, rounds + 1) if self.name in cohort(plan, number, sites)]
+        schedule, run, sites = prepared.run, verified.proposal.run, roster.roster.keys
+        numbers = [number for number in range(1, rounds + 1) if self.name in schedule.cohort(number, sites)]
         # Rounds whose output has left were paid for; only what is still to come has to fit.
         coming = [number for number in numbers if not _settled(ledger, run, number)]
-        costs = [RoundCost(n, training_events(plan, n), evaluation_events(plan, n)) for n in coming]
+        costs = [RoundCost(n, schedule.training_events(n), schedule.evaluation_events(n)) for n in coming]
         ledger.preflight(run=run, plan_hash=plan.hash(), rounds=costs)
         return ledger
 

@@ -53,6 +53,7 @@ class LoraSettings:
         rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         train_a: whether A is trained; if not, it stays at its seeded initial value.
         personal: trained parts that are no part of the state vector.
+        outputs: numbers that the head gives for each text.
         core: train a small R between frozen orthonormal factors instead (:mod:`fedward.client.models.core`).
     """
 
@@ -64,6 +65,7 @@ class LoraSettings:
     train_a: bool = True
     personal: tuple[Kind, ...] = ()
     core: bool = False
+    outputs: int = 1
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
@@ -95,11 +97,11 @@ class LoraSettings:
 
 
 class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
-    """One risk score per text: ``head(mean over tokens of encoder(text))``.
+    """One score, or several, per text: ``head(mean over tokens of encoder(text))``.
 
     Attributes:
         encoder: the peft model around the frozen encoder.
-        head: ``nn.Linear(hidden, 1)``.
+        head: ``nn.Linear(hidden, outputs)``.
         config, lora: what it was built from.
     """
 
@@ -108,10 +110,10 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.encoder = encoder
         self.config = config
         self.lora = lora
-        self.head = nn.Linear(config.hidden, 1)
+        self.head = nn.Linear(config.hidden, lora.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits ``[B]`` of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
+        """Logits ``[B]`` (``[B, outputs]`` if there are several) of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 
@@ -174,7 +176,10 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
 
 def expected_layout(config: EncoderConfig, lora: LoraSettings) -> AdapterLayout:
     """The layout of the state that a configuration and LoRA settings imply, derived without building a model."""
-    shapes: list[tuple[str, tuple[int, ...]]] = [("head.weight", (1, config.hidden)), ("head.bias", (1,))]
+    shapes: list[tuple[str, tuple[int, ...]]] = [
+        ("head.weight", (lora.outputs, config.hidden)),
+        ("head.bias", (lora.outputs,)),
+    ]
     for layer in range(lora.first_layer(config), config.layers):
         for target in lora.targets:
             stem = f"{config.family.layers_path}.{layer}.{config.family.targets[target]}"

@@ -6,14 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.client.accounting import evaluation_events, opening_rounds, training_events
 from fedward.errors import ConfigError
-from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
 from fedward.privacy.ledger.files import ledger_folders
-from fedward.privacy.segments import noises_evaluation
-from fedward.strategies.schedule import cohort, final_round
+from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
@@ -30,15 +27,15 @@ class RunBudget:
     """One ledger per hospital, each in its own folder under ``state``.
 
     Args:
-        plan: the run's plan.
+        schedule: the run's plan, resolved.
         run: identifier that no other run ever had.
         state: where the ledgers are kept.
         cap: lifetime cap per patient.
     """
 
-    def __init__(self, plan: Plan, run: str, state: Path, *, cap: float) -> None:
+    def __init__(self, schedule: Schedule, run: str, state: Path, *, cap: float) -> None:
         self.run = run
-        self._plan, self._state, self._cap = plan, state, cap
+        self._schedule, self._plan, self._state, self._cap = schedule, schedule.plan, state, cap
         self._sites: tuple[str, ...] = ()
 
     def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
@@ -55,7 +52,7 @@ class RunBudget:
         self._sites = tuple(sites)
         ledgers = {site: self._ledger(site) for site in self._sites}
         for site, ledger in ledgers.items():
-            costs = round_costs(self._plan, site, self._sites)
+            costs = round_costs(self._schedule, site, self._sites)
             ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
         return ledgers
 
@@ -68,7 +65,7 @@ class RunBudget:
             BudgetExhaustedError: another run has used the budget up meanwhile.
         """
         for site, ledger in ledgers.items():
-            costs = round_costs(self._plan, site, self._sites)
+            costs = round_costs(self._schedule, site, self._sites)
             ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
 
     def _ledger(self, site: str) -> Ledger:
@@ -92,11 +89,11 @@ class Room:
     spent_after: float
 
 
-def room_for(plan: Plan, state: Path, *, cap: float | None = None) -> list[Room]:
+def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> list[Room]:
     """Tries a run on copies of every ledger under ``state``, or on a new one if there is none; writes nothing.
 
     Args:
-        plan: with its noise, private, its evaluation noised.
+        schedule: of a plan with its noise, private, its evaluation noised.
         state: folder of one hospital's ledger or of several.
         cap: lifetime cap to apply; each ledger's own if None.
 
@@ -106,16 +103,17 @@ def room_for(plan: Plan, state: Path, *, cap: float | None = None) -> list[Room]
     """
     books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
     if not books:
-        return [_try(plan, MemoryStore(), None, LIFETIME_EPSILON if cap is None else cap)]
+        return [_try(schedule, MemoryStore(), None, LIFETIME_EPSILON if cap is None else cap)]
     rooms = []
     for terms, links in books:
         store = MemoryStore()
         store.links = links
-        rooms.append(_try(plan, store, terms.site, terms.cap_epsilon if cap is None else cap))
+        rooms.append(_try(schedule, store, terms.site, terms.cap_epsilon if cap is None else cap))
     return rooms
 
 
-def _try(plan: Plan, copy: MemoryStore, site: str | None, cap: float) -> Room:
+def _try(schedule: Schedule, copy: MemoryStore, site: str | None, cap: float) -> Room:
+    plan = schedule.plan
     ledger = Ledger(
         copy,
         site=site or "new",
@@ -124,32 +122,33 @@ def _try(plan: Plan, copy: MemoryStore, site: str | None, cap: float) -> Room:
         population=Population(plan.split_salt, plan.evaluation_fraction),
     )
     spent = ledger.spent()
-    ledger.reserve_run(run="estimate", plan_hash=plan.hash(), rounds=round_costs(plan))
+    ledger.reserve_run(run="estimate", plan_hash=plan.hash(), rounds=round_costs(schedule))
     return Room(site, cap, spent, ledger.spent())
 
 
-def round_costs(plan: Plan, site: str | None = None, sites: Collection[str] = ()) -> list[RoundCost]:
-    """What each protocol round of ``plan`` costs, the scoring round included.
+def round_costs(schedule: Schedule, site: str | None = None, sites: Collection[str] = ()) -> list[RoundCost]:
+    """What each protocol round of a plan costs, the scoring round included.
 
     Args:
-        plan: the plan.
+        schedule: of the plan.
         site: only the rounds that the plan gives this hospital a part in; None for those of some hospital.
         sites: every hospital of the roster.
     """
-    rounds = [r for r in range(1, final_round(plan) + 1) if site in cohort(plan, r, sites)]
-    if site is None:
-        rounds = opening_rounds(plan)
-    return [RoundCost(r, training_events(plan, r), evaluation_events(plan, r)) for r in rounds]
+    rounds = schedule.openings
+    if site is not None:
+        rounds = [r for r in range(1, schedule.final_round + 1) if site in schedule.cohort(r, sites)]
+    return [RoundCost(r, schedule.training_events(r), schedule.evaluation_events(r)) for r in rounds]
 
 
-def planned_epsilons(plan: Plan) -> list[float | None]:
+def planned_epsilons(schedule: Schedule) -> list[float | None]:
     """Epsilon of the most exposed patient once adapter r has been scored, for r = 0 to the last training round."""
+    plan = schedule.plan
     rounds = plan.training.rounds
     if not plan.privacy.private:
         return [None] * (rounds + 1)
     delta, scored = plan.privacy.delta, [0.0] * (rounds + 1)
-    opening = opening_rounds(plan)
-    training = epsilon_curve([training_events(plan, number) for number in opening[:-1]], delta)
-    if noises_evaluation(plan):
-        scored = epsilon_curve([evaluation_events(plan, number) for number in opening], delta)
+    opening = schedule.openings
+    training = epsilon_curve([schedule.training_events(number) for number in opening[:-1]], delta)
+    if schedule.noises_evaluation:
+        scored = epsilon_curve([schedule.evaluation_events(number) for number in opening], delta)
     return [max(spent, seen) for spent, seen in zip([0.0, *training], scored, strict=True)]

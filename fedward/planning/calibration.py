@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from fedward.client.models.adapter_model import expected_layout
-from fedward.client.models.for_plan import lora_for_plan
+from fedward.client.models.for_run import lora_of
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan, PrivacyPlan
 from fedward.planning.scenario import Scenario
 from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise.gradient import gradient_distance
-from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
-from fedward.strategies.registry import check_strategy
-from fedward.strategies.schedule import private_steps
+from fedward.run import Schedule
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
@@ -43,7 +41,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         update=scenario.update,
         gate=scenario.gate,
     )
-    options = check_strategy(draft).options(draft)
+    options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
 
 
@@ -53,11 +51,13 @@ def with_noise(draft: Plan, files: ModelFiles) -> Plan:
     Raises:
         ConfigError: an epsilon that no noise within reach achieves, or one for which clipping cannot adapt.
     """
-    parameters = expected_layout(files.config(), lora_for_plan(draft)).size if sums_gradients(draft) else 0
-    return draft.model_copy(update={"privacy": _calibrated(draft, parameters)})
+    schedule = Schedule.of(draft)
+    parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0
+    return draft.model_copy(update={"privacy": _calibrated(schedule, parameters)})
 
 
-def _calibrated(plan: Plan, parameters: int) -> PrivacyPlan:
+def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
+    plan, release = schedule.plan, schedule.evaluation_release
     privacy = plan.privacy.model_copy(update={"parameters": parameters})
     if not privacy.private:
         return privacy
@@ -65,21 +65,23 @@ def _calibrated(plan: Plan, parameters: int) -> PrivacyPlan:
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling_rate=privacy.sampling_rate,
-        steps=plan.training.rounds * private_steps(plan),
-        releases=plan.train_releases,
+        steps=plan.training.rounds * schedule.private_steps,
+        releases=schedule.training_releases,
         release_share=privacy.release_share,
-        sampler_distance=TRAINING_SPEC.sampler_distance,
+        sampler_distance=schedule.training_release.sampler_distance,
         step_distance=gradient_distance(parameters),
     )
     gradient_noise(planned_clipping(privacy), training.noise_multiplier)  # raises if the count would cost too much
     # Evaluation patients are other people than training patients (the split depends on the patient
     # alone), so their statistics have a budget of their own of the same size.
-    evaluation = calibrate_releases(
-        epsilon=privacy.epsilon,
-        delta=privacy.delta,
-        releases=plan.evaluation_releases,
-        sampler_distance=EVALUATION_SPEC.sampler_distance,
-    )
+    evaluation = 0.0
+    if release is not None:
+        evaluation = calibrate_releases(
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            releases=schedule.evaluation_releases,
+            sampler_distance=release.sampler_distance,
+        )
     return privacy.model_copy(
         update={
             "noise_multiplier": training.noise_multiplier,

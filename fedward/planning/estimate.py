@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fedward.client.accounting import run_evaluation_events, run_training_events
-from fedward.client.models.adapter_model import expected_layout
-from fedward.client.models.for_plan import lora_for_plan
+from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import ModelFiles
 from fedward.planning.budget import Room, UnaccountableRunError, room_for
-from fedward.planning.calibration import draft_plan, with_noise
+from fedward.planning.calibration import make_plan
 from fedward.planning.measured import MeasuredUtility, measured_utility
 from fedward.planning.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
 from fedward.planning.scenario import Scenario, known_hospitals
@@ -20,8 +18,6 @@ from fedward.planning.stopwatch import TimeEstimate, time_training
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import RELATION, UNIT, Event
 from fedward.privacy.noise.release import ReleaseSpec
-from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, noises_evaluation
-from fedward.strategies.schedule import private_steps
 
 
 @dataclass(frozen=True)
@@ -97,12 +93,12 @@ def estimate(
         ConfigError: the plan does not hold together, or the ledgers cannot price it.
     """
     count = hospitals or known_hospitals(scenario.data)
-    plan = with_noise(draft_plan(scenario, files), files)
-    private, steps = plan.privacy.private, plan.training.rounds * private_steps(plan)
-    if state is not None and not (private and noises_evaluation(plan)):
+    plan = make_plan(scenario, files)
+    run = resolve_run(plan, files.config())
+    private, steps = plan.privacy.private, plan.training.rounds * run.private_steps
+    if state is not None and not (private and run.noises_evaluation):
         raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
-    training, evaluation = run_training_events(plan), run_evaluation_events(plan)
-    parameters = expected_layout(files.config(), lora_for_plan(plan)).size
+    training, evaluation, parameters = run.all_training_events, run.all_evaluation_events, run.layout.size
     releases = [event for event in training if event.kind == "release"]
     return Estimate(
         name=plan.name,
@@ -114,11 +110,11 @@ def estimate(
         steps=steps,
         training=_price(training, plan.privacy.delta),
         evaluation=_price(evaluation, plan.privacy.delta),
-        step=step_noise(plan, parameters, count) if private else None,
-        training_statistics=_statistics(releases, TRAINING_SPEC, plan.privacy.delta),
-        evaluation_statistics=_statistics(evaluation, EVALUATION_SPEC, plan.privacy.delta),
-        ledgers=None if state is None else tuple(room_for(plan, state, cap=lifetime_epsilon)),
-        time=time_training(plan, files, scenario.speed, hospitals=count) if measure_time else None,
+        step=step_noise(run, parameters, count) if private else None,
+        training_statistics=_statistics(releases, run.training_release, plan.privacy.delta),
+        evaluation_statistics=_statistics(evaluation, run.evaluation_release, plan.privacy.delta),
+        ledgers=None if state is None else tuple(room_for(run, state, cap=lifetime_epsilon)),
+        time=time_training(run, files, scenario.speed, hospitals=count) if measure_time else None,
         utility=measured_utility(scenario),
         hospital_unit=hospital_unit(plan, parameters, count) if private and count else None,
     )
@@ -131,8 +127,8 @@ def _price(events: Sequence[Event], delta: float) -> Price | None:
     return Price(spent.epsilon, spent.delta, spent.accountant, spent.rdp_epsilon)
 
 
-def _statistics(events: Sequence[Event], spec: ReleaseSpec, delta: float) -> Statistics | None:
-    if not events:
+def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float) -> Statistics | None:
+    if not events or spec is None:
         return None
     noise = events[0].noise_multiplier
     return Statistics(len(events), noise, epsilon(events, delta).epsilon, spec.noise_deviation(noise))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fedward.client.models.adapter_model import expected_layout
-from fedward.client.models.for_plan import lora_for_plan
+from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 from fedward.plan import Plan
@@ -15,7 +14,7 @@ from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.privacy.accounting import calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.secagg import default_colluders, minimum_threshold
-from fedward.privacy.segments import gradient_spec, sums_gradients
+from fedward.run import Schedule
 
 
 class HospitalsUnknownError(ConfigError):
@@ -73,21 +72,21 @@ class HospitalUnit:
     noise_to_clip: float
 
 
-def step_noise(plan: Plan, parameters: int, hospitals: int | None) -> StepNoise:
+def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> StepNoise:
     """The noise of one step of a private plan with ``parameters`` trained parameters.
 
     Raises:
         HospitalsUnknownError: the noise is split between nobody knows how many.
     """
-    privacy, root = plan.privacy, math.sqrt(parameters)
+    privacy, root = schedule.plan.privacy, math.sqrt(parameters)
     noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)
     certain = None
-    if sums_gradients(plan):
+    if schedule.sums_gradients:
         if hospitals is None:
             raise HospitalsUnknownError("The scenario does not say how many hospitals share the noise.")
         colluders = default_colluders(hospitals)
         honest = minimum_threshold(hospitals, colluders) - colluders
-        spec = gradient_spec(plan, honest=honest)
+        spec = schedule.gradient_spec(honest=honest)
         scale = root / (privacy.clip * privacy.expected_batch * hospitals)
         alone = spec.sum_deviation(hospitals) * scale
         everyone: float | None = alone
@@ -121,7 +120,7 @@ def refuse_hospital_unit(scenario: Scenario, files: ModelFiles, hospitals: int |
     if count is None:
         raise HospitalsUnknownError("The scenario does not say how many hospitals would have to be hidden.")
     plan = draft_plan(scenario, files)
-    unit = hospital_unit(plan, expected_layout(files.config(), lora_for_plan(plan)).size, count)
+    unit = hospital_unit(plan, resolve_run(plan, files.config()).layout.size, count)
     raise HospitalUnitError(
         f"With {count} hospitals, {plan.training.rounds} rounds and epsilon {plan.privacy.epsilon:g}, the noise in "
         f"each round's mean would be {unit.noise_to_clip:.3g} times the longest update that a hospital may send."

@@ -8,7 +8,7 @@ from fedward.adapter import adapter_hash
 from fedward.agreements.code import code_hash
 from fedward.agreements.plan_terms import write_terms
 from fedward.agreements.proposal import PlanTerms
-from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.client.models.for_run import resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.config import to_toml
 from fedward.errors import OutputExistsError
@@ -30,7 +30,8 @@ def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
         raise OutputExistsError(f"{folder} holds something already.", fix="Choose another --out folder.")
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
-    layout, start = state_layout(plan, files.config()), start_for_plan(plan, files.config())
+    run = resolve_run(plan, files.config())
+    layout, start = run.layout, start_of(run, files.config())
     terms = PlanTerms(
         plan=plan.model_dump_json().encode(),
         plan_hash=plan.hash(),

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 import torch
 
 from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.for_run import build_model
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import ModelFiles
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
+from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
-from fedward.plan import Plan
 from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.stream import SecureStream
-from fedward.strategies.schedule import private_steps
+from fedward.run import Run
 
 MOST_RECORDS = 16
 TIMED_STEPS = 3
@@ -51,19 +51,20 @@ class TimeEstimate:
     basis: str = BASIS
 
 
-def time_training(plan: Plan, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
-    """Times steps of ``plan`` on random tokens; no patient is read and the weights are thrown away.
+def time_training(run: Run, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
+    """Times steps of a plan on random tokens; no patient is read and the weights are thrown away.
 
     Args:
-        plan: with its noise.
+        run: the plan with its noise, resolved.
         files: its base model.
         speed: threads, micro-batch and hospitals at once.
         hospitals: how many take part, if known.
     """
+    plan = run.plan
     torch.set_num_threads(speed.torch_threads)
     count = max(1, min(MOST_RECORDS, speed.microbatch, round(plan.privacy.expected_batch)))
-    seconds = _seconds_per_step(plan, files, speed, count) * plan.privacy.expected_batch / count
-    steps = plan.training.rounds * private_steps(plan)
+    seconds = _seconds_per_step(run, files, speed, count) * plan.privacy.expected_batch / count
+    steps = plan.training.rounds * run.private_steps
     at_once = max(1, min(speed.hospitals_at_once, (os.cpu_count() or 1) // speed.torch_threads, hospitals or 1))
     return TimeEstimate(
         step_seconds=seconds,
@@ -74,21 +75,21 @@ def time_training(plan: Plan, files: ModelFiles, speed: SpeedConfig, *, hospital
     )
 
 
-def _seconds_per_step(plan: Plan, files: ModelFiles, speed: SpeedConfig, count: int) -> float:
-    model = build_for_plan(plan, files)
+def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: int) -> float:
+    plan, task, model = run.plan, local_task(run.task.name), build_model(run, files)
     length = min(plan.adapter.max_tokens, model.config.max_tokens)
     numbers = np.random.Generator(np.random.Philox(0))
     ids = numbers.integers(0, model.config.vocabulary, size=(count, length), dtype=np.int64)
     records = Records(
         prepare(model, Tokens(ids, np.ones_like(ids))),
-        (np.arange(count) % 2).astype(np.float32),
+        task.made_up(count),
         np.arange(count, dtype=np.int64),
         ("",) * count,
         np.arange(count, dtype=np.int64),
     )
     # A rate of one draws every record, so that each timed step has the same size.
     whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
-    trainer = LocalTrainer(model, records, whole, SecureStream.from_os(), microbatch=speed.microbatch)
+    trainer = LocalTrainer(model, records, replace(run, plan=whole), task, SecureStream.from_os(), microbatch=speed.microbatch)
     start = get_vector(model)
     trainer.run(start, 1)  # the first step pays for what later ones find ready
     seconds = []

@@ -9,34 +9,18 @@ covers small cells. :func:`suppress_small_cells` is for the exact releases that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedward.measures import Statistic
 from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.discrete import SAMPLER_DISTANCE, discrete_gaussian, share_sigma, total_sigma
 from fedward.privacy.stream import SecureStream
 
 SMALLEST_CELL = 10
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """One block of cells in a release.
-
-    Attributes:
-        name: key of the block.
-        cells: number of cells.
-        bound: L2 norm that one patient's contribution to the block is clipped to; 1.0 for a count or a histogram.
-        weight: share of the joint sensitivity spent on this block; a block with twice the weight has half the noise.
-    """
-
-    name: str
-    cells: int
-    bound: float = 1.0
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +60,8 @@ class ReleaseSpec:
         """Bounds, rounds and adds up the patients' contributions.
 
         Args:
-            contributions: for each block ``[patients, cells]``, one row per patient; a patient with several records
-                has one row. There may be no patient.
+            contributions: for each block ``[patients, cells]``, one row per unit; a unit with several records
+                has one row. There may be none.
 
         Returns:
             int64 ``[size]``.
@@ -162,7 +146,6 @@ def noisy_release(
     return values + noise
 
 
-def suppress_small_cells(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Zeroes counts of fewer than ten patients, for releases without noise; a hospital does it before masking."""
-    values = np.asarray(counts, np.int64)
-    return np.where(values < SMALLEST_CELL, 0, values)
+def suppress_small_cells(values: NDArray[np.int64], units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Zeroes cells to which fewer than ten ``units`` contribute, for releases without noise; before masking."""
+    return np.where(units < SMALLEST_CELL, 0, values)

@@ -1,14 +1,14 @@
-"""The model that a plan describes, at the starting point every hospital shares."""
+"""The model that a run trains, at the starting point every hospital shares."""
 
 from __future__ import annotations
 
-from fedward.adapter import AdapterLayout, Vector
+from fedward.adapter import Vector
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, build, expected_layout, start_vector
 from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import IntegrityError
 from fedward.plan import Plan
-from fedward.strategies.registry import find_strategy
+from fedward.run import Run, Schedule
 
 
 class BaseModelMismatchError(IntegrityError):
@@ -18,11 +18,21 @@ class BaseModelMismatchError(IntegrityError):
     default_fix = "Install the base model that the plan names; `fedward models list` shows what is here."
 
 
-def build_for_plan(plan: Plan, files: ModelFiles, *, site: str | None = None) -> AdapterModel:
-    """Builds the adapter model of ``plan`` on the base model ``files``.
+def resolve_run(plan: Plan, config: EncoderConfig) -> Run:
+    """``plan`` bound to the base model of ``config``: the one place where a hospital resolves it.
+
+    Raises:
+        ConfigError: names or settings of the plan that do not go together, or an adapter that the model cannot have.
+    """
+    schedule = Schedule.of(plan)
+    return Run.bind(schedule, expected_layout(config, lora_of(schedule)))
+
+
+def build_model(schedule: Schedule, files: ModelFiles, *, site: str | None = None) -> AdapterModel:
+    """Builds the adapter model of a run on the base model ``files``.
 
     Args:
-        plan: the plan.
+        schedule: the resolved plan.
         files: its base model.
         site: the hospital that will train it, at its own rank; None for the plan's full rank.
 
@@ -30,17 +40,17 @@ def build_for_plan(plan: Plan, files: ModelFiles, *, site: str | None = None) ->
         BaseModelMismatchError: ``files`` have another hash than the plan pins.
         LoraSettingsError: the adapter does not fit the base model.
     """
-    if files.sha256 != plan.base_model_sha256:
+    if files.sha256 != schedule.plan.base_model_sha256:
         raise BaseModelMismatchError(f"The base model {files.name!r} differs from the plan's.")
-    return build(files, lora_for_plan(plan, site=site), seed=plan.adapter.init_seed)
+    return build(files, lora_of(schedule, site=site), seed=schedule.plan.adapter.init_seed)
 
 
-def lora_for_plan(plan: Plan, *, site: str | None = None) -> LoraSettings:
+def lora_of(schedule: Schedule, *, site: str | None = None) -> LoraSettings:
     """Where LoRA sits and what of it is trained; the strategy decides which factors.
 
     A hospital of lower rank r' has alpha r' / r, so that B A is multiplied by the same number everywhere.
     """
-    adapter, declared = plan.adapter, find_strategy(plan.strategy).declaration
+    adapter, declared = schedule.plan.adapter, schedule.kind.declaration
     rank = adapter.rank if site is None else adapter.rank_of(site)
     return LoraSettings(
         rank=rank,
@@ -50,14 +60,10 @@ def lora_for_plan(plan: Plan, *, site: str | None = None) -> LoraSettings:
         train_a="A" in (*declared.state, *declared.personal),
         personal=declared.personal,
         core=declared.has_core,
+        outputs=schedule.task.head.outputs,
     )
 
 
-def state_layout(plan: Plan, config: EncoderConfig) -> AdapterLayout:
-    """Layout of the global state: the full rank, whatever rank a hospital trains at."""
-    return expected_layout(config, lora_for_plan(plan))
-
-
-def start_for_plan(plan: Plan, config: EncoderConfig) -> Vector:
-    """The global state before the first round, float32 ``[state_layout(...).size]``."""
-    return start_vector(config, lora_for_plan(plan), seed=plan.adapter.init_seed)
+def start_of(schedule: Schedule, config: EncoderConfig) -> Vector:
+    """The global state before the first round, float32, at the plan's full rank."""
+    return start_vector(config, lora_of(schedule), seed=schedule.plan.adapter.init_seed)

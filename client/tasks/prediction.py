@@ -1,0 +1,157 @@
+"""Predictions from one vector per text: a yes-or-no outcome, one class of several, several labels, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from fedward.client.data.example import Example
+from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.records import Records
+from fedward.client.tasks.task import LocalTask
+from fedward.errors import DataError
+from fedward.measures import Outcomes
+from fedward.measures.measure import Floats
+
+BATCH = 256
+SMALLEST_PROBABILITY = 1e-12
+
+
+class LabelError(DataError):
+    """A label lies outside the classes of the task."""
+
+    code = "FW-DATA-091"
+    default_fix = "Correct the labels of the named corpus, or choose the task whose classes they are."
+
+
+class Prediction(LocalTask):
+    """Base of tasks whose model gives ``head.outputs`` numbers per text."""
+
+    def made_up(self, count: int) -> NDArray[Any]:
+        """See :meth:`LocalTask.made_up`."""
+        return (np.arange(count) % 2).astype(np.float32)
+
+    def outcomes(self, model: AdapterModel, records: Records) -> Outcomes:
+        """See :meth:`LocalTask.outcomes`."""
+        outputs = logits(model, records)
+        return Outcomes(records.units, records.targets, self.scores(outputs), self.losses_of(outputs, records.targets))
+
+    def scores(self, outputs: Floats) -> Floats:
+        """Predictions of logits ``[N]`` or ``[N, K]``."""
+        return outputs
+
+    def losses_of(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
+        """Losses float64 ``[N]`` of logits, as :meth:`losses` has them."""
+        return self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
+
+    def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
+        """See :meth:`LocalTask.losses`."""
+        return self.loss(records.inputs.logits(model, rows), torch.from_numpy(records.targets[rows]))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss ``[b]`` of logits ``[b]`` or ``[b, K]`` on targets of :meth:`targets`."""
+        raise NotImplementedError
+
+
+class Binary(Prediction):
+    """A yes-or-no outcome: binary cross-entropy on one logit."""
+
+    def targets(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """See :meth:`LocalTask.targets`; float32 ``[N]``, 0 or 1."""
+        labels = np.array([example.label for example in examples], dtype=np.float32)
+        if not np.isin(labels, (0, 1)).all():
+            raise LabelError(f"A label of the task {self.declaration.name!r} is neither 0 nor 1.")
+        return labels
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See :meth:`Prediction.loss`."""
+        return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+
+    def scores(self, outputs: Floats) -> Floats:
+        """Probabilities of logits."""
+        return np.asarray(1.0 / (1.0 + np.exp(-outputs)), dtype=np.float64)
+
+    def losses_of(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
+        """See :meth:`Prediction.losses_of`; from probabilities, which never give an infinite loss."""
+        p = np.clip(self.scores(outputs), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+        found = -np.where(targets > 0.5, np.log(p), np.log1p(-p))
+        return np.asarray(found if found.ndim == 1 else found.mean(axis=1), np.float64)
+
+
+class Multilabel(Binary):
+    """Several yes-or-no labels of one record: mean binary cross-entropy over them."""
+
+    def targets(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """See :meth:`LocalTask.targets`; float32 ``[N, K]``. A label is the collection of the classes that are true."""
+        place = {name: k for k, name in enumerate(self.declaration.classes)}
+        found = np.zeros((len(examples), len(place)), np.float32)
+        for row, example in enumerate(examples):
+            if not set(example.label) <= place.keys():  # type: ignore[arg-type]
+                raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
+            for name in example.label:  # type: ignore[union-attr]
+                found[row, place[name]] = 1.0
+        return found
+
+    def made_up(self, count: int) -> NDArray[Any]:
+        """See :meth:`LocalTask.made_up`."""
+        return np.eye(len(self.declaration.classes), dtype=np.float32)[np.arange(count) % len(self.declaration.classes)]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See :meth:`Prediction.loss`."""
+        return super().loss(outputs, targets).mean(dim=1)
+
+
+class Multiclass(Prediction):
+    """One class of several: cross-entropy on one logit per class."""
+
+    def targets(self, examples: Sequence[Example]) -> NDArray[np.int64]:
+        """See :meth:`LocalTask.targets`; int64 ``[N]``, the place of the class that the label names."""
+        place = {name: k for k, name in enumerate(self.declaration.classes)}
+        if any(example.label not in place for example in examples):
+            raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
+        return np.array([place[str(example.label)] for example in examples], dtype=np.int64)
+
+    def made_up(self, count: int) -> NDArray[Any]:
+        """See :meth:`LocalTask.made_up`."""
+        return np.arange(count) % len(self.declaration.classes)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See :meth:`Prediction.loss`."""
+        return functional.cross_entropy(outputs, targets, reduction="none")
+
+    def scores(self, outputs: Floats) -> Floats:
+        """Probabilities by class ``[N, K]``."""
+        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
+
+
+class Regression(Prediction):
+    """A number: squared error on one output, which is scaled by the task so that typical targets are near 1."""
+
+    def targets(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """See :meth:`LocalTask.targets`; float32 ``[N]``, finite."""
+        values = np.array([example.label for example in examples], dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise LabelError(f"A value of the task {self.declaration.name!r} is not a finite number.")
+        return values
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See :meth:`Prediction.loss`."""
+        return (outputs - targets) ** 2
+
+
+def logits(model: AdapterModel, records: Records) -> Floats:
+    """Outputs float64 ``[N]`` (one per text) or ``[N, K]`` of ``model`` as it is set now, without gradients."""
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(records), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(records)))
+            parts.append(records.inputs.logits(model, rows).double().numpy())
+    return np.concatenate(parts) if parts else np.empty(0)

@@ -1,0 +1,44 @@
+"""Bootstrap intervals of a measure over units of privacy (Efron 1979)."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from fedward.measures.measure import Measure, Outcomes
+
+Interval: TypeAlias = tuple[float, float]
+
+
+def bootstrap_interval(
+    measure: Measure, outcomes: Outcomes, *, n: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval | None:
+    """Percentile interval of ``measure`` on resampled units, each with all of its records.
+
+    Args:
+        measure: what is computed on each resample.
+        outcomes: the records.
+        n: number of resamples.
+        seed: of the resampling only; the interval is a pure function of its arguments.
+        level: coverage.
+
+    Returns:
+        (low, high), or None if the measure is undefined on the records themselves or on more than half of the
+        resamples (then the interval would describe a lucky minority).
+    """
+    if measure.local(outcomes) is None:
+        return None
+    order = np.argsort(outcomes.units, kind="stable")
+    records = np.split(order, np.flatnonzero(np.diff(outcomes.units[order])) + 1)
+    single = len(records) == len(outcomes)
+    generator, values = np.random.default_rng(seed), []
+    for _ in range(n):
+        pick = generator.integers(0, len(records), len(records))
+        rows = order[pick] if single else np.concatenate([records[i] for i in pick])
+        if (value := measure.local(outcomes.chosen(rows))) is not None:
+            values.append(value)
+    if 2 * len(values) < n:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

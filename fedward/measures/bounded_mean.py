@@ -1,0 +1,86 @@
+"""Means of a bounded score per record: accuracy, squared error, and any other score with a public bound.
+
+Hospitals add up two numbers per unit of privacy, its mean score and the count 1, each bounded; the mean is their ratio.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+
+from fedward.measures.measure import Cells, Floats, Measure, MetricInputError, Outcomes, Statistic
+
+UNITS = Statistic("units", 1)
+
+
+class BoundedMean(Measure):
+    """Mean over units of a score in [0, bound]; scores above the bound are cut, also on one machine.
+
+    Args:
+        bound: the largest score of one record.
+    """
+
+    def __init__(self, bound: float = 1.0) -> None:
+        self.bound = bound
+        self.statistics = (Statistic(self.name, 1, bound=bound), UNITS)
+
+    @abstractmethod
+    def score(self, outcomes: Outcomes) -> Floats:
+        """The score of each record, float64 ``[N]``, not negative."""
+
+    def local(self, outcomes: Outcomes) -> float | None:
+        """See :meth:`Measure.local`."""
+        if not len(outcomes):
+            return None
+        return float(outcomes.per_unit(self._bounded(outcomes)).mean())
+
+    def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
+        """See :meth:`Measure.contributions`."""
+        return {self.name: self._bounded(outcomes), UNITS.name: np.ones((len(outcomes), 1))}
+
+    def exact(self, sums: Mapping[str, Cells]) -> Fraction | None:
+        """See :meth:`Measure.exact`; None if the count is drowned in noise."""
+        (total,), (units,) = sums[self.name], sums[UNITS.name]
+        return min(Fraction(self.bound), max(Fraction(), total / units)) if units > 0 else None
+
+    def _bounded(self, outcomes: Outcomes) -> Floats:
+        return np.clip(self.score(outcomes), 0.0, self.bound)[:, None]
+
+
+class Accuracy(BoundedMean):
+    """Share of records whose class has the highest score (or, with one score, lies on the right side of one half)."""
+
+    name, title = "accuracy", "accuracy"
+
+    def score(self, outcomes: Outcomes) -> Floats:
+        """See :meth:`BoundedMean.score`."""
+        scores, targets = outcomes.scores, outcomes.targets
+        chosen = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0.5).astype(np.int64)
+        if targets.ndim != 1:
+            raise MetricInputError("Accuracy is of one class per record.")
+        return np.asarray(chosen == targets, np.float64)
+
+
+class SquaredError(BoundedMean):
+    """Mean squared difference between value and prediction, in the square of the task's unit."""
+
+    name, title, better, highest = "squared_error", "mean squared error", "lower", None
+
+    def score(self, outcomes: Outcomes) -> Floats:
+        """See :meth:`BoundedMean.score`."""
+        if outcomes.targets.shape != outcomes.scores.shape or outcomes.targets.ndim != 1:
+            raise MetricInputError("Squared error is of one value per record.")
+        return np.asarray((outcomes.scores - outcomes.targets) ** 2, np.float64)
+
+
+class MeanLoss(BoundedMean):
+    """Mean of the task's own loss per record."""
+
+    name, title, better, highest = "loss", "loss", "lower", None
+
+    def score(self, outcomes: Outcomes) -> Floats:
+        """See :meth:`BoundedMean.score`."""
+        return outcomes.losses

@@ -1,0 +1,59 @@
+"""Macro AUROC: mean over several labels of the AUROC of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+
+from fedward.measures import histogram
+from fedward.measures.auroc import within
+from fedward.measures.measure import Cells, Floats, Measure, MetricInputError, Outcomes, Statistic
+
+NAME = "histograms"
+
+
+class MacroAuroc(Measure):
+    """Mean AUROC over the labels that have both outcomes; targets and scores are ``[N, K]``.
+
+    One unit adds 1 to one cell of each label's histogram: an L2 norm of sqrt(K).
+
+    Args:
+        labels: K.
+    """
+
+    name, title = "macro_auroc", "macro AUROC"
+
+    def __init__(self, labels: int) -> None:
+        self.labels = labels
+        self.statistics = (Statistic(NAME, 2 * histogram.BINS * labels, bound=labels**0.5),)
+
+    def local(self, outcomes: Outcomes) -> float | None:
+        """See :meth:`Measure.local`."""
+        targets = self._checked(outcomes)
+        found = [within(targets[:, k], outcomes.scores[:, k], outcomes.groups) for k in range(self.labels)]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if known else None
+
+    def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
+        """See :meth:`Measure.contributions`."""
+        targets = self._checked(outcomes)
+        return {
+            NAME: np.concatenate([histogram.rows(t, s) for t, s in zip(targets.T, outcomes.scores.T, strict=True)], 1)
+        }
+
+    def exact(self, sums: Mapping[str, Cells]) -> Fraction | None:
+        """See :meth:`Measure.exact`."""
+        cells, width = sums[NAME], 2 * histogram.BINS
+        found = [histogram.concordance(cells[k * width : (k + 1) * width]) for k in range(self.labels)]
+        known = [value for value in found if value is not None]
+        return sum(known, Fraction()) / len(known) if known else None
+
+    def _checked(self, outcomes: Outcomes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        targets = np.asarray(outcomes.targets)
+        if targets.shape != outcomes.scores.shape or targets.shape[1:] != (self.labels,):
+            raise MetricInputError("Macro AUROC is of one score for each of the task's labels.")
+        if not np.isin(targets, (0, 1)).all():
+            raise MetricInputError("A label is neither 0 nor 1.")
+        return targets.astype(bool)

@@ -1,0 +1,154 @@
+"""Measure: what may be known about a model's quality, on one machine and from a secure sum of many hospitals.
+
+A measure either never leaves the hospital (no ``statistics``), or it is read from bounded sums: each names its cells
+and how far one unit of privacy (a patient, a question) can move them. Segments of the masked vector, their noise, the
+ledger's events, the coordinator's summary, the holdout gate and the plots follow from that declaration, so that no
+number about quality can leave unpriced.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.errors import DataError
+
+Floats = NDArray[np.float64]
+Cells = tuple[Fraction, ...]
+
+
+class MetricInputError(DataError):
+    """Targets and predictions cannot be scored: unequal lengths, a label outside the classes, or a value not finite."""
+
+    code = "FW-DATA-090"
+    default_fix = "Score one finite prediction per record against labels of the task's classes."
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One block of cells that hospitals add up.
+
+    Attributes:
+        name: key of the block.
+        cells: number of cells.
+        bound: L2 norm that one unit's contribution to the block is clipped to; 1.0 for a count or a histogram.
+        weight: share of the joint sensitivity spent on this block; a block with twice the weight has half the noise.
+    """
+
+    name: str
+    cells: int
+    bound: float = 1.0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What a model did on the records of one population.
+
+    Attributes:
+        units: int64 ``[N]``, a running number per unit of privacy from 0; a unit may have several records.
+        targets: what was to be predicted: ``[N]`` or, with several labels, ``[N, K]``.
+        scores: what was predicted: a probability, a value or a class's scores, ``[N]`` or ``[N, K]``.
+        losses: float64 ``[N]``, the task's loss of each record.
+        groups: ``[N]``, hospital of each record, where several are scored together; measures that compare records with
+            each other compare those of one hospital only.
+    """
+
+    units: NDArray[np.int64]
+    targets: NDArray[Any]
+    scores: Floats
+    losses: Floats = field(repr=False)
+    groups: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.units), len(self.targets), len(self.scores), len(self.losses)}
+        if len(lengths) != 1 or (self.groups is not None and len(self.groups) not in lengths):
+            raise MetricInputError("Labels and predictions differ in number.")
+        if not np.isfinite(self.scores).all():
+            raise MetricInputError("A prediction is not a finite number.")
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def chosen(self, rows: NDArray[np.int64]) -> Outcomes:
+        """The outcomes of records ``rows`` (positions, or a mask)."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Outcomes(self.units[rows], self.targets[rows], self.scores[rows], self.losses[rows], groups)
+
+    def per_unit(self, rows: Floats) -> Floats:
+        """Mean of ``rows`` ``[N, cells]`` over the records of each unit, float64 ``[units, cells]``."""
+        counts = np.bincount(self.units)
+        if counts.size == len(self) and (counts == 1).all():
+            return rows[np.argsort(self.units, kind="stable")]
+        total = np.zeros((counts.size, rows.shape[1]))
+        np.add.at(total, self.units, rows)
+        return total[counts > 0] / counts[counts > 0, None]
+
+
+class Measure(ABC):
+    """One measure of quality. Instances are constants; a task lists those that judge it, the headline first.
+
+    Attributes:
+        name: key in documents and on the command line.
+        title: how people call it.
+        better: which way it improves.
+        lowest, highest: ends of its range, where it has one.
+        statistics: the sums it is read from; none if it never leaves the machine that computed it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float | None] = 1.0
+    statistics: tuple[Statistic, ...] = ()
+
+    @abstractmethod
+    def local(self, outcomes: Outcomes) -> float | None:
+        """The measure on one machine; None where the records do not define it.
+
+        Raises:
+            MetricInputError: targets or scores are not of this measure's kind.
+        """
+
+    def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
+        """What each record adds to each of :attr:`statistics`, ``[N, cells]``; the release bounds them by unit."""
+        return {}
+
+    def exact(self, sums: Mapping[str, Cells]) -> Fraction | None:
+        """The measure of decoded sums without rounding, the same on every machine, for decisions that all repeat.
+
+        A measure that cannot be computed in rational numbers has none and cannot be a headline.
+        """
+        raise NotImplementedError(f"{self.name} has no exact form")
+
+    def of_sum(self, sums: Mapping[str, Floats]) -> float | None:
+        """The measure of decoded, possibly noised sums by statistic; None if they do not define it."""
+        value = self.exact({name: tuple(map(Fraction, cells.tolist())) for name, cells in sums.items()})
+        return None if value is None else float(value)
+
+    def improves(self, value: float, reference: float) -> float:
+        """How much better ``value`` is than ``reference``; negative if it is worse."""
+        return value - reference if self.better == "higher" else reference - value
+
+
+def binary(outcomes: Outcomes, *, probabilities: bool = False) -> tuple[NDArray[np.bool_], Floats]:
+    """Labels and scores of a binary task, both ``[N]``.
+
+    Raises:
+        MetricInputError: labels other than 0 and 1, several per record, or a probability outside [0, 1].
+    """
+    labels, scores = np.asarray(outcomes.targets), np.asarray(outcomes.scores, np.float64)
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise MetricInputError(f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}.")
+    if not np.isin(labels, (0, 1)).all():
+        raise MetricInputError("A label is neither 0 nor 1.")
+    if probabilities and ((scores < 0) | (scores > 1)).any():
+        raise MetricInputError("A predicted probability lies outside [0, 1].")
+    return labels.astype(bool), scores

@@ -1,0 +1,403 @@
+"""Run: a plan resolved once, so that nobody looks up a strategy or a task by its name in the middle of a round.
+
+A :class:`Schedule` is what follows from the plan alone: which protocol round is which phase of which training round, who
+takes part, which statistics leave, and what each round costs. A :class:`Run` binds it to the layout of the model's
+adapter, which adds the vector of each round and the update of the adapter. Coordinator, hospitals, planning and the
+ledger ask these two; all that they answer is a function of public numbers.
+
+>>> from fedward.plan import Plan
+>>> schedule = Schedule.of(Plan(name="example", base_model_sha256="0" * 64))
+>>> schedule.final_round, schedule.step(1).opens, schedule.task.headline.title
+(11, True, 'AUROC')
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from fedward.adapter import AdapterLayout, Vector
+from fedward.errors import ConfigError, RunFailedError
+from fedward.measures import Measure, Statistic
+from fedward.measures.measure import Floats
+from fedward.plan import Plan
+from fedward.privacy.events import Event
+from fedward.privacy.noise.discrete import total_sigma
+from fedward.privacy.noise.gradient import GradientSpec, gradient_distance
+from fedward.privacy.noise.release import ReleaseSpec
+from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.strategies import gate
+from fedward.strategies.optimizers import Memory, gradient_step
+from fedward.strategies.registry import check_strategy
+from fedward.strategies.strategy import Part, Step, Strategy, Sums
+from fedward.tasks import Task, task_named
+
+GRADIENT, TRAINING, EVALUATION = "gradient", "training", "evaluation"
+"""Segments beside a strategy's own: the gradient sum of ``secure-grad``, and the statistics of both populations."""
+
+LOSS, UNITS = "loss", "units"
+"""Statistics of training records: the sum of clipped losses and the number of units."""
+
+SITE_CAP_FACTOR = 4
+"""A site counts at most this many times the plan's public number of units; beyond it, counts saturate."""
+
+
+class StateNotFiniteError(RunFailedError):
+    """A round's update would lead to numbers that are not finite, so it was not made."""
+
+    code = "FW-STRATEGY-018"
+    default_fix = "Begin a new run with lower learning rates, those of the server's optimizer included."
+
+
+class UnpricedMeasureError(ConfigError):
+    """The plan asks for a decision by a measure that it does not release, or that has no exact form."""
+
+    code = "FW-CONFIG-041"
+    default_fix = "Name one of the task's released measures, or leave the key out for its headline."
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rounds, statistics and costs of a plan.
+
+    Attributes:
+        plan: the plan.
+        task: what it learns.
+        kind: its strategy.
+    """
+
+    plan: Plan
+    task: Task
+    kind: type[Strategy] = field(repr=False)
+
+    @classmethod
+    def of(cls, plan: Plan) -> Schedule:
+        """Resolves the names in ``plan`` and checks that its settings go together.
+
+        Raises:
+            ConfigError: an unknown task or strategy, or settings that contradict each other.
+        """
+        task, kind = task_named(plan.task), check_strategy(plan)
+        schedule = Schedule(plan, task, kind)
+        if plan.gate.enabled:
+            _ = schedule.judge  # raises where there is none
+        return schedule
+
+    # --- rounds -----------------------------------------------------------------------------------
+
+    @cached_property
+    def sums(self) -> int:
+        """Protocol rounds in one training round."""
+        return self.kind.sums(self.plan)
+
+    @property
+    def final_round(self) -> int:
+        """Number of the protocol round that only scores, after the last training round."""
+        return self.plan.training.rounds * self.sums + 1
+
+    def step(self, number: int) -> Step:
+        """Training round and phase of protocol round ``number``, 1 to :attr:`final_round`."""
+        rounds = self.plan.training.rounds
+        before, phase = divmod(number - 1, self.sums)
+        if before >= rounds:
+            return Step(number, rounds + 1, 1, 1, rounds)
+        return Step(number, before + 1, phase + 1, self.sums, rounds)
+
+    def opening(self, training_round: int) -> Step:
+        """The first phase of ``training_round``; that of R + 1 is the scoring round."""
+        return self.step((training_round - 1) * self.sums + 1)
+
+    @property
+    def openings(self) -> list[int]:
+        """The protocol round that begins each training round, and the scoring round.
+
+        All that costs anything happens in them, or in its place in one later phase of the same training round.
+        """
+        return [self.opening(number).number for number in range(1, self.plan.training.rounds + 2)]
+
+    def trains(self, step: Step) -> bool:
+        """Whether hospitals train in ``step``; it is the only time that their ledgers are charged for training."""
+        return not step.scores_only and (step.opens or self.kind.declaration.trains_in_every_phase)
+
+    def follows_up(self, step: Step) -> bool:
+        """Whether ``step`` sums another function of what hospitals trained for the sum before.
+
+        Such a sum must be over exactly the hospitals of the one before. Over one hospital less, the two would show what
+        that hospital alone has trained.
+        """
+        return not (step.scores_only or self.trains(step))
+
+    def cohort(self, number: int, sites: Collection[str]) -> frozenset[str]:
+        """Hospitals of the roster ``sites`` that protocol round ``number`` may ask."""
+        return self.kind.cohort(self.plan, self.step(number), sites)
+
+    @property
+    def private_steps(self) -> int:
+        """Noisy steps of one training round that a training unit's ledger is charged for, personal ones included."""
+        return self.plan.training.local_steps + self.kind.personal_steps(self.plan)
+
+    @property
+    def sums_gradients(self) -> bool:
+        """Whether a round sums gradients, one step for all hospitals, rather than deltas of local training."""
+        return self.plan.privacy.placement == "secure-grad"
+
+    # --- statistics that leave --------------------------------------------------------------------
+
+    @cached_property
+    def training_release(self) -> ReleaseSpec:
+        """Statistics of training records."""
+        return ReleaseSpec((Statistic(LOSS, 1, bound=self.task.loss_bound), Statistic(UNITS, 1)))
+
+    @cached_property
+    def evaluation_release(self) -> ReleaseSpec | None:
+        """Statistics of evaluation records: every sum that a measure of the task is read from; None if there is none."""
+        return ReleaseSpec(self.task.statistics) if self.task.statistics else None
+
+    @property
+    def training_releases(self) -> int:
+        """How many rounds release statistics of training records."""
+        return self.plan.training.rounds // self.plan.privacy.release_every
+
+    @property
+    def evaluation_releases(self) -> int:
+        """How often evaluation statistics are released: before the first round, every k-th, and at the end."""
+        if self.evaluation_release is None:
+            return 0
+        return -(-self.plan.training.rounds // self.plan.privacy.evaluate_every) + 1
+
+    def releases_training(self, number: int) -> bool:
+        """Whether protocol round ``number`` carries statistics of training records."""
+        step = self.step(number)
+        return step.opens and not step.scores_only and step.round % self.plan.privacy.release_every == 0
+
+    def releases_evaluation(self, number: int) -> bool:
+        """Whether it carries statistics of evaluation records; the scoring round at the end always does."""
+        step = self.step(number)
+        due = step.scores_only or (step.opens and (step.round - 1) % self.plan.privacy.evaluate_every == 0)
+        return due and self.evaluation_release is not None
+
+    @property
+    def noises_evaluation(self) -> bool:
+        """Whether evaluation statistics are noised."""
+        return self.plan.privacy.private and not self.plan.privacy.unsafe_exact_evaluation
+
+    def saturation(self, release: ReleaseSpec) -> int:
+        """Largest grid integer of one hospital's exact statistics; larger ones are cut."""
+        return SITE_CAP_FACTOR * self.plan.privacy.patients_per_site * release.resolution
+
+    def gradient_spec(self, *, honest: int) -> GradientSpec:
+        """Grid, sensitivity and noise share of a round's gradient sum, under ``secure-grad``.
+
+        Args:
+            honest: t - c, the number of noise shares that is certain to be in the sum.
+
+        Raises:
+            PrivacyParameterError: no share is certain, or the plan does not name its parameters.
+        """
+        privacy = self.plan.privacy
+        return GradientSpec(
+            parameters=privacy.parameters,
+            clip=privacy.clip,
+            expected_batch=privacy.expected_batch,
+            noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
+            honest=honest,
+        )
+
+    # --- what a round costs -----------------------------------------------------------------------
+
+    def training_events(self, number: int) -> list[Event]:
+        """What protocol round ``number`` costs a training unit; nothing in a plan without differential privacy.
+
+        A later phase sends functions of what was trained in the first one, which is noised already, and costs nothing.
+        """
+        privacy = self.plan.privacy
+        if not privacy.private or not self.trains(self.step(number)):
+            return []
+        shares = gradient_distance(privacy.parameters) if self.sums_gradients else 0.0
+        noise, rate = privacy.noise_multiplier, privacy.sampling_rate
+        events = [Event("dpsgd", noise, rate, self.private_steps, sampler_distance=shares)]
+        if self.releases_training(number):
+            distance = self.training_release.sampler_distance
+            events.append(Event("release", privacy.release_noise_multiplier, 1.0, 1, sampler_distance=distance))
+        return events
+
+    def evaluation_events(self, number: int) -> list[Event]:
+        """What it costs an evaluation unit; nothing where evaluation is exact or the round has none."""
+        release = self.evaluation_release
+        if release is None or not self.noises_evaluation or not self.releases_evaluation(number):
+            return []
+        noise = self.plan.privacy.evaluation_noise_multiplier
+        return [Event("release", noise, 1.0, 1, sampler_distance=release.sampler_distance)]
+
+    @property
+    def all_training_events(self) -> list[Event]:
+        """What the whole run costs a training unit, which is in one phase of each training round."""
+        return [event for number in self.openings for event in self.training_events(number)]
+
+    @property
+    def all_evaluation_events(self) -> list[Event]:
+        """What the whole run costs an evaluation unit."""
+        return [event for number in self.openings for event in self.evaluation_events(number)]
+
+    # --- what a sum says about quality ------------------------------------------------------------
+
+    @cached_property
+    def judge(self) -> Measure:
+        """The measure that the holdout gate decides by.
+
+        Raises:
+            UnpricedMeasureError: it never leaves the hospitals, or all cannot come to the same bits of it.
+        """
+        name = self.plan.gate.measure
+        measure = self.task.headline if name is None else self.task.measure(name)
+        if measure is None or not measure.statistics or type(measure).exact is Measure.exact:
+            raise UnpricedMeasureError(f"The holdout gate cannot judge by {name or self.task.headline.name!r}.")
+        return measure
+
+    def quality(self, sums: Sums) -> dict[str, float | None]:
+        """Each released measure of the task as the evaluation statistics in ``sums`` show it; empty without them."""
+        if EVALUATION not in sums or self.evaluation_release is None:
+            return {}
+        decoded = _decoded(self.evaluation_release, sums[EVALUATION])
+        return {measure.name: measure.of_sum(decoded) for measure in self.task.released}
+
+    def training_loss(self, sums: Sums) -> float | None:
+        """Mean clipped loss of training units, where the sum has it."""
+        if TRAINING not in sums:
+            return None
+        decoded = _decoded(self.training_release, sums[TRAINING])
+        loss, units = float(decoded[LOSS][0]), float(decoded[UNITS][0])
+        return min(self.task.loss_bound, max(0.0, loss / units)) if units > 0 else None
+
+    def _score(self, sums: Sums) -> Fraction | None:
+        """The judge's exact verdict on a sum that has evaluation statistics."""
+        if self.evaluation_release is None:
+            return None
+        decoded = _decoded(self.evaluation_release, sums[EVALUATION])
+        return self.judge.exact({name: tuple(map(Fraction, cells.tolist())) for name, cells in decoded.items()})
+
+
+@dataclass(frozen=True)
+class Run(Schedule):
+    """A schedule bound to the adapter it trains.
+
+    Attributes:
+        layout: of the global state, at the plan's full rank.
+        strategy: bound to plan and layout.
+    """
+
+    layout: AdapterLayout = field(kw_only=True)
+    strategy: Strategy = field(kw_only=True, repr=False)
+
+    @classmethod
+    def resolve(cls, plan: Plan, layout: AdapterLayout) -> Self:
+        """The run of ``plan`` on a state of ``layout``; raises like :meth:`Schedule.of`."""
+        return cls.bind(Schedule.of(plan), layout)
+
+    @classmethod
+    def bind(cls, schedule: Schedule, layout: AdapterLayout) -> Self:
+        """A resolved plan with the state of ``layout``."""
+        plan, kind = schedule.plan, schedule.kind
+        return cls(plan, schedule.task, kind, layout=layout, strategy=kind(plan, layout))
+
+    def at_rank(self, layout: AdapterLayout) -> Strategy:
+        """The strategy for a hospital whose state has ``layout``: a part of the whole one where its rank is lower."""
+        return self.strategy if layout == self.layout else self.kind(self.plan, layout)
+
+    def vector_layout(self, number: int, *, n0: int, honest: int) -> VectorLayout:
+        """The vector of protocol round ``number``.
+
+        Coordinator and hospitals compute it independently; a hospital refuses a manifest whose segments differ, so a
+        coordinator cannot ask for a number that the plan does not name.
+
+        Args:
+            number: the protocol round.
+            n0: hospitals in the round's first cohort.
+            honest: t - c, the number of noise shares that is certain to be in the sum.
+        """
+        segments, step, privacy = [], self.step(number), self.plan.privacy
+        if not step.scores_only and self.sums_gradients:
+            spec = self.gradient_spec(honest=honest)
+            segments.append(Segment(GRADIENT, spec.parameters, 32, spec.step, spec.bound, spec.sum_deviation(n0)))
+        elif not step.scores_only:
+            segments += [self._part(part) for part in self.strategy.sends(step)]
+        if self.releases_training(number):
+            multiplier = privacy.release_noise_multiplier if privacy.private else 0.0
+            segments.append(self._statistics(TRAINING, self.training_release, multiplier, n0 / honest))
+        if self.evaluation_release is not None and self.releases_evaluation(number):
+            multiplier = privacy.evaluation_noise_multiplier if self.noises_evaluation else 0.0
+            segments.append(self._statistics(EVALUATION, self.evaluation_release, multiplier, n0 / honest))
+        return VectorLayout(tuple(segments))
+
+    def _part(self, part: Part) -> Segment:
+        sums = self.plan.secure_sum
+        step, bound = part.step or sums.delta_step, part.bound or sums.delta_bound
+        return Segment(part.name, part.layout.size, sums.delta_ring_bits, step, bound)
+
+    def _statistics(self, name: str, release: ReleaseSpec, multiplier: float, shares: float) -> Segment:
+        step = 1.0 / release.resolution
+        noise = total_sigma(multiplier, release.l2_sensitivity_grid) * math.sqrt(shares) * step if multiplier else 0.0
+        return Segment(name, release.size, 32, step, self.saturation(release) * step, noise)
+
+    # --- the update -------------------------------------------------------------------------------
+
+    def advance(
+        self, number: int, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
+    ) -> tuple[Vector, Memory]:
+        """State and memory after protocol round ``number``; coordinator and hospitals call this same function.
+
+        Args:
+            number: the protocol round.
+            state: the current global state.
+            memory: of strategy or server optimizer; empty before the first round.
+            sums: every segment of the decoded sum.
+            survivors: sorted names of the hospitals in the sum.
+
+        Raises:
+            StateNotFiniteError: one of them would hold a number that is not finite.
+        """
+        gated = self.plan.gate.enabled
+        best, inner = self._judged(state, memory, sums) if gated else (None, memory)
+        kept = gate.unpack(memory, state.size)[0] if gated and best is None else None
+        if kept is not None:
+            state, memory = kept.state, gate.pack(kept, kept.memory)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # of which the result tells
+                state, inner = self._moved(self.step(number), state, inner, sums, survivors)
+            memory = gate.pack(best, inner) if gated else inner
+        if not (np.isfinite(state).all() and np.isfinite(memory).all()):
+            raise StateNotFiniteError("The update of a round leads to numbers that are not finite.")
+        return state, memory
+
+    def takes_back(self, state: Vector, memory: Memory, sums: Sums) -> bool:
+        """Whether the holdout gate drops ``state`` and the sum trained from it; arguments as for :meth:`advance`."""
+        if not self.plan.gate.enabled or gate.unpack(memory, state.size)[0] is None:
+            return False
+        return self._judged(state, memory, sums)[0] is None
+
+    def _judged(self, state: Vector, memory: Memory, sums: Sums) -> tuple[gate.Best | None, Memory]:
+        """The best state after ``state`` was scored, if it was; None if it fails, or if none was ever scored."""
+        best, inner = gate.unpack(memory, state.size)
+        if EVALUATION in sums:
+            best = gate.judge(self._score(sums), state, inner, best, gate=self.plan.gate, measure=self.judge)
+        return best, inner
+
+    def _moved(
+        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
+    ) -> tuple[Vector, Memory]:
+        if step.scores_only:
+            return state, memory
+        if self.sums_gradients:
+            return gradient_step(self.plan, state, memory, sums[GRADIENT], len(survivors), self.layout)
+        return self.strategy.advance(step, state, memory, sums, survivors)
+
+
+def _decoded(release: ReleaseSpec, segment: Floats) -> Mapping[str, Floats]:
+    """A decoded segment in the units of its statistics."""
+    return release.decode(np.rint(segment * release.resolution).astype(np.int64))

@@ -1,0 +1,37 @@
+"""Tasks by name: what can be learnt, and how it is judged. numpy only; the coordinator imports them.
+
+Adding one is one file and one line here, and one file and one line in :mod:`fedward.client.tasks`.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from fedward.errors import ConfigError
+from fedward.tasks import los3, mortality
+from fedward.tasks.task import Head, HeadKind, Task
+
+TASKS: dict[str, Task] = {module.TASK.name: module.TASK for module in (mortality, los3)}
+
+
+class UnknownTaskError(ConfigError):
+    """The named task does not exist."""
+
+    code = "FW-CONFIG-040"
+    default_fix = "Name one of the tasks that `fedward coverage` lists."
+
+
+def task_named(name: str) -> Task:
+    """The task ``name``.
+
+    Raises:
+        UnknownTaskError: there is none; names the nearest one.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known tasks: {', '.join(sorted(TASKS))}."
+    raise UnknownTaskError(f"There is no task {name!r}.", fix=hint)
+
+
+__all__ = ["TASKS", "Head", "HeadKind", "Task", "UnknownTaskError", "task_named"]

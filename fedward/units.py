@@ -1,0 +1,38 @@
+"""Unit of privacy: whose presence in the data epsilon hides.
+
+It is the person wherever records are of persons. A corpus without persons (exam questions, an encyclopaedia) says so,
+and then plan, certificate, ledger and report speak of its own unit; the word *patient* never stands where it is not
+true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+UnitName = Literal["patient", "question", "document"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One kind of unit.
+
+    Attributes:
+        name: singular, as in "epsilon 8 per patient".
+        plural: of it.
+        persons: whether it is a person; free text of persons must be de-identified.
+    """
+
+    name: UnitName
+    plural: str
+    persons: bool = False
+
+
+UNITS: dict[str, Unit] = {
+    unit.name: unit
+    for unit in (
+        Unit("patient", "patients", persons=True),
+        Unit("question", "questions"),
+        Unit("document", "documents"),
+    )
+}
