@@ -16,13 +16,13 @@ import numpy as np
 from fedward.adapter import Vector, adapter_hash
 from fedward.client.adapter_store import Snapshots
 from fedward.errors import IntegrityError
-from fedward.stages import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode
 from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
+from fedward.stages import Blob, Request
 from fedward.strategies.optimizers import NOTHING, Memory
 
 

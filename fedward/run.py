@@ -1,7 +1,7 @@
 """Run: a plan resolved once, so that nobody looks up a strategy or a task by its name in the middle of a round.
 
-A :class:`Schedule` is what follows from the plan alone: which protocol round is which phase of which training round, who
-takes part, which statistics leave, and what each round costs. A :class:`Run` binds it to the layout of the model's
+A :class:`Schedule` is what follows from the plan alone: which protocol round is which phase of which training round,
+who takes part, which statistics leave, and what each round costs. A :class:`Run` binds it to the layout of the model's
 adapter, which adds the vector of each round and the update of the adapter. Coordinator, hospitals, planning and the
 ledger ask these two; all that they answer is a function of public numbers.
 
@@ -156,7 +156,7 @@ class Schedule:
 
     @cached_property
     def evaluation_release(self) -> ReleaseSpec | None:
-        """Statistics of evaluation records: every sum that a measure of the task is read from; None if there is none."""
+        """Statistics of evaluation records: every sum that a measure of the task is read from; None without any."""
         return ReleaseSpec(self.task.statistics) if self.task.statistics else None
 
     @property

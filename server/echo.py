@@ -16,8 +16,8 @@ from pydantic import Field
 
 from fedward.config import Section, parse
 from fedward.errors import IntegrityError
-from fedward.stages import Blob, Reply, Request, Stage
 from fedward.server.flower import GridTransport
+from fedward.stages import Blob, Reply, Request, Stage
 
 
 class EchoMismatchError(IntegrityError):

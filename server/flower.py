@@ -18,8 +18,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedward.errors import DeadlineError, FedwardError, NetworkError
 from fedward.flower import message_type, pack_request, unpack_reply
-from fedward.stages import Reply, Request, Stage
 from fedward.messages import MalformedMessageError
+from fedward.stages import Reply, Request, Stage
 
 POLL_SECONDS = 0.05
 PUSH_BYTES = 4 * 1024**2
@@ -137,7 +137,9 @@ class GridTransport:
         waiting: dict[str, int] = {}
         for batch in _batches(requests):
             messages = [
-                self._grid.create_message(pack_request(request), message_type(request.stage), node, group_id=request.stage.value)
+                self._grid.create_message(
+                    pack_request(request), message_type(request.stage), node, group_id=request.stage.value
+                )
                 for node, request in batch
             ]
             nodes = [node for node, _ in batch]

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field, replace
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.errors import QuorumError
-from fedward.stages import Blob, Stage, Transport
-from fedward.run import Run
 from fedward.privacy.secagg import Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.refusals import RoundLostError
+from fedward.run import Run
 from fedward.server.archive import Archive, HistoryLostError
 from fedward.server.cohorts import Cohorts
 from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import Ended, History
 from fedward.server.secure_sum import SecureSums
+from fedward.stages import Blob, Stage, Transport
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.strategy import Sums
 

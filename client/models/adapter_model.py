@@ -113,7 +113,9 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.head = nn.Linear(config.hidden, lora.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits ``[B]`` (``[B, outputs]`` if there are several) of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
+        """Logits ``[B]`` (``[B, outputs]`` if there are several) of token ids int64 ``[B, T]`` under a 0/1 mask ``[B,
+        T]``.
+        """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 

@@ -48,7 +48,8 @@ class Prediction(LocalTask):
 
     def losses_of(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
         """Losses float64 ``[N]`` of logits, as :meth:`losses` has them."""
-        return self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
+        losses: Floats = self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
+        return losses
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
         """See :meth:`LocalTask.losses`."""
@@ -83,6 +84,14 @@ class Binary(Prediction):
         found = -np.where(targets > 0.5, np.log(p), np.log1p(-p))
         return np.asarray(found if found.ndim == 1 else found.mean(axis=1), np.float64)
 
+    def positives(self, targets: NDArray[Any]) -> int | None:
+        """See :meth:`LocalTask.positives`."""
+        return int(targets.sum()) if targets.ndim == 1 else None
+
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`."""
+        return [int(score < 0.5) for score in outcomes.scores]
+
 
 class Multilabel(Binary):
     """Several yes-or-no labels of one record: mean binary cross-entropy over them."""
@@ -92,9 +101,9 @@ class Multilabel(Binary):
         place = {name: k for k, name in enumerate(self.declaration.classes)}
         found = np.zeros((len(examples), len(place)), np.float32)
         for row, example in enumerate(examples):
-            if not set(example.label) <= place.keys():  # type: ignore[arg-type]
+            if not set(example.label) <= place.keys():
                 raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
-            for name in example.label:  # type: ignore[union-attr]
+            for name in example.label:
                 found[row, place[name]] = 1.0
         return found
 
@@ -105,6 +114,11 @@ class Multilabel(Binary):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See :meth:`Prediction.loss`."""
         return super().loss(outputs, targets).mean(dim=1)
+
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`."""
+        names = self.declaration.classes
+        return [tuple(n for n, s in zip(names, row, strict=True) if s < 0.5) for row in outcomes.scores]
 
 
 class Multiclass(Prediction):
@@ -130,6 +144,10 @@ class Multiclass(Prediction):
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
 
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`."""
+        return [self.declaration.classes[k] for k in outcomes.scores.argmin(axis=1)]
+
 
 class Regression(Prediction):
     """A number: squared error on one output, which is scaled by the task so that typical targets are near 1."""
@@ -144,6 +162,10 @@ class Regression(Prediction):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See :meth:`Prediction.loss`."""
         return (outputs - targets) ** 2
+
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`; two typical targets away, to the side that is farther from zero."""
+        return [float(score + (2.0 if score >= 0 else -2.0)) for score in outcomes.scores]
 
 
 def logits(model: AdapterModel, records: Records) -> Floats:

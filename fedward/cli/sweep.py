@@ -77,7 +77,7 @@ def sweep(
     console = open_console()
     voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
     outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
-    document = summarise(base.name, outcomes)
+    document = summarise(base.name, base.task, outcomes)
     write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
     write_atomically(out / TABLE, as_csv(document))
     write_atomically(out / PAGE, page.render(document))
@@ -104,7 +104,9 @@ class _Voice:
         self._run += outcome.state != "kept"
         spent = time.monotonic() - self._began
         left = spent / self._run * (self._total - self._settled) if self._run else None
-        auroc = None if outcome.result is None else outcome.result.auroc.federated
+        result = outcome.result
+        title = "" if result is None else result.headline.title
+        score = None if result is None else result.scores.federated
         if self._json:
             typer.echo(
                 json.dumps(
@@ -112,7 +114,7 @@ class _Voice:
                         "event": "run",
                         "name": outcome.cell.name,
                         "state": outcome.state,
-                        "auroc": auroc,
+                        **({} if result is None else {result.headline.name: score}),
                         "error": outcome.error or None,
                         "done": self._settled,
                         "total": self._total,
@@ -121,12 +123,12 @@ class _Voice:
                 )
             )
         elif not self._quiet:
-            typer.echo(self._line(outcome, auroc, left))
+            typer.echo(self._line(outcome, title, score, left))
 
-    def _line(self, outcome: Outcome, auroc: float | None, left: float | None) -> str:
+    def _line(self, outcome: Outcome, title: str, score: float | None, left: float | None) -> str:
         from fedward.simulations import wording
 
-        found = f"failed with {outcome.error}" if outcome.state == "failed" else f"AUROC {wording.auroc(auroc)}"
+        found = f"failed with {outcome.error}" if outcome.state == "failed" else f"{title} {wording.score(score)}"
         spent = "kept" if outcome.state == "kept" else wording.duration(outcome.seconds)
         rest = f", {wording.duration(left)} left" if left else ""
         return f"{self._settled}/{self._total}  {outcome.cell.name}  {found}  {spent}{rest}"

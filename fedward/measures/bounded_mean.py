@@ -54,6 +54,7 @@ class Accuracy(BoundedMean):
     """Share of records whose class has the highest score (or, with one score, lies on the right side of one half)."""
 
     name, title = "accuracy", "accuracy"
+    about = "share of records whose class is found"
 
     def score(self, outcomes: Outcomes) -> Floats:
         """See :meth:`BoundedMean.score`."""
@@ -68,6 +69,7 @@ class SquaredError(BoundedMean):
     """Mean squared difference between value and prediction, in the square of the task's unit."""
 
     name, title, better, highest = "squared_error", "mean squared error", "lower", None
+    about = "mean squared distance from the true value; 0 is perfect"
 
     def score(self, outcomes: Outcomes) -> Floats:
         """See :meth:`BoundedMean.score`."""

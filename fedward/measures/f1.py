@@ -24,6 +24,7 @@ class MicroF1(Measure):
     """
 
     name, title = "f1", "F1"
+    about = "harmonic mean of precision and recall; 1 is perfect"
 
     def __init__(self, bound: float = 4.0) -> None:
         self.statistics = (Statistic(NAME, 3, bound=bound),)

@@ -24,6 +24,7 @@ class MacroAuroc(Measure):
     """
 
     name, title = "macro_auroc", "macro AUROC"
+    about = "mean over the labels of how often a record with the label is put before one without; 0.5 is chance"
 
     def __init__(self, labels: int) -> None:
         self.labels = labels

@@ -99,6 +99,7 @@ class Measure(ABC):
         title: how people call it.
         better: which way it improves.
         lowest, highest: ends of its range, where it has one.
+        about: what its values mean, for a reader who does not know it.
         statistics: the sums it is read from; none if it never leaves the machine that computed it.
     """
 
@@ -107,6 +108,7 @@ class Measure(ABC):
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     lowest: ClassVar[float] = 0.0
     highest: ClassVar[float | None] = 1.0
+    about: ClassVar[str] = ""
     statistics: tuple[Statistic, ...] = ()
 
     @abstractmethod

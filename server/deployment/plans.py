@@ -24,6 +24,7 @@ from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
+from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
 from fedward.strategies.registry import check_ranks
@@ -170,7 +171,7 @@ def publish_roster(
     if len(members) < LEAST_SITES:
         raise TooFewSitesError(f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.")
     check_ranks(proposal.plan, [member.name for member in members])
-    colluders, smallest = roster_rules(proposal.plan, len(members), min_cohort=min_cohort)
+    colluders, smallest = roster_rules(Schedule.of(proposal.plan), len(members), min_cohort=min_cohort)
     terms = proposal.proposal.terms
     roster = Roster(
         federation=proposal.proposal.federation,

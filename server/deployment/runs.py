@@ -23,6 +23,7 @@ from fedward.config import Section, parse, to_toml
 from fedward.errors import PolicyError, RunFailedError, StoppedError
 from fedward.keyfiles import private_folder, replace_private
 from fedward.privacy.secagg.roster import verify_roster
+from fedward.run import Schedule
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.plans import (
     SIGNED_FILE,
@@ -238,4 +239,4 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
     if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
         raise RosterIncompleteError("The roster pins another model, adapter or code than the plan.")
     check_code(terms.code_hash)
-    check_roster(terms.read(), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)
+    check_roster(Schedule.of(terms.read()), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)
