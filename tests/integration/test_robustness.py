@@ -10,7 +10,7 @@ from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.server.rounds import Coordinator
 from fedward.simulations.faults import VanishedError
 from fedward.simulations.run import Options, run_scenario
-from fedward.strategies.groups import groups
+from fedward.strategies.contrib.group_median import groups
 from fedward.strategies.registry import TooFewForStrategyError
 
 pytestmark = pytest.mark.slow

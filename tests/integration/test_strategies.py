@@ -20,17 +20,18 @@ from fedward.client.models.frozen import FrozenFactorsError
 from fedward.client.models.registry import resolve
 from fedward.client.refusals import NotTrainedError, OtherSurvivorsError
 from fedward.errors import QuorumError
+from fedward.planning import budget, calibration
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations import budget, certificate, planning
+from fedward.simulations import certificate
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +39,8 @@ SAME_PATH = {"fedadagrad", "fedadam"}
 """As fedyogi, but for one line that tests/unit/strategies/test_adaptive.py compares with Flower's."""
 NAMES = sorted(
     name
-    for name, kind in STRATEGIES.items()
-    if name not in SAME_PATH and kind.declaration.fewest_hospitals <= 3
-    if not (kind.declaration.variates or kind.declaration.personalises)
+    for name, declared in ((name, find_strategy(name).declaration) for name in STRATEGIES)
+    if name not in SAME_PATH and declared.fewest_hospitals <= 3 and not (declared.variates or declared.personalises)
 )
 """test_personal_models.py and test_robustness.py have the kinds that are left out."""
 PRICING = [(budget, "epsilon_curve"), (certificate, "certify")]
@@ -65,8 +65,8 @@ def priced_once():
         for module, name in PRICING:
             patch.setattr(module, name, remembered(getattr(module, name)))
         enough = SimpleNamespace(noise_multiplier=1.5, release_noise_multiplier=None)
-        patch.setattr(planning, "calibrate", lambda **_: enough)
-        patch.setattr(planning, "calibrate_releases", lambda **_: 4.0)
+        patch.setattr(calibration, "calibrate", lambda **_: enough)
+        patch.setattr(calibration, "calibrate_releases", lambda **_: 4.0)
         yield
 
 
@@ -88,7 +88,7 @@ def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, t
     out = tmp_path / "run"
     options = Options(out=out, strategy=name, federated_only=True, display="quiet")
     result = run_scenario(
-        small(ranks={"site-0": 3, "site-1": 2} if STRATEGIES[name].declaration.mixed_ranks else {}), options
+        small(ranks={"site-0": 3, "site-1": 2} if find_strategy(name).declaration.mixed_ranks else {}), options
     )
     assert result.scenario.strategy == name
     assert result.secure_sum.exact
@@ -121,7 +121,7 @@ class FourHospitals:
             }
         )
         files = resolve(scenario.model)
-        plan = planning.make_plan(scenario, files)
+        plan = calibration.make_plan(scenario, files)
         model = build_for_plan(plan, files)
         data = make_sites(scenario, plan)
         agreement = agree(plan, model, [site.name for site in data])

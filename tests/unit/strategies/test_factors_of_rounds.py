@@ -5,8 +5,8 @@ import pytest
 
 from fedward.adapter import AdapterLayout
 from fedward.errors import UnknownKeyError
+from fedward.strategies.contrib.fedask import SketchMemoryError
 from fedward.strategies.factor import FactorisationError
-from fedward.strategies.fedask import SketchMemoryError
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import (
     STRATEGIES,

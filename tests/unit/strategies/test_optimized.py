@@ -62,18 +62,18 @@ def test_two_optimizers_at_once_are_refused(plan_of):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, kind in STRATEGIES.items() if kind.declaration.server_optimizers)
+    "name", sorted(name for name in STRATEGIES if find_strategy(name).declaration.server_optimizers)
 )
 def test_an_optimizer_is_allowed_only_where_its_memory_keeps_its_meaning(name):
-    declared = STRATEGIES[name].declaration
+    kind, declared = find_strategy(name), find_strategy(name).declaration
     assert declared.sums == 1
     assert not declared.has_core
-    assert STRATEGIES[name].trained is STRATEGIES["ffa"].trained
-    assert STRATEGIES[name].stale_moments is STRATEGIES["ffa"].stale_moments
+    assert kind.trained is find_strategy("ffa").trained
+    assert kind.stale_moments is find_strategy("ffa").stale_moments
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name, kind in STRATEGIES.items() if not kind.declaration.server_optimizers)
+    "name", sorted(name for name in STRATEGIES if not find_strategy(name).declaration.server_optimizers)
 )
 def test_other_strategies_refuse_it(name, plan_of):
     with pytest.raises(ServerOptimizerError):

@@ -1,6 +1,8 @@
 """Server optimizers: the published rules, the same bits at every replay, and what they refuse."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,7 +126,8 @@ def test_a_strategy_that_needs_deltas_is_refused(monkeypatch):
     class Stacks(FFALoRA):
         declaration = replace(FFALoRA.declaration, name="stacks", placements=("local",))
 
-    monkeypatch.setitem(STRATEGIES, "stacks", Stacks)
+    monkeypatch.setitem(sys.modules, "toy_strategies", SimpleNamespace(Stacks=Stacks))
+    monkeypatch.setitem(STRATEGIES, "stacks", "toy_strategies:Stacks")
     check_strategy(plan_of())
     check_strategy(plan_of(placement="local").model_copy(update={"strategy": "stacks"}))
     summed = plan_of().model_copy(update={"strategy": "stacks"})

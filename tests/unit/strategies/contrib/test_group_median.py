@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
-from fedward.strategies.groups import GroupMemoryError, MedianOfGroups, groups, median
+from fedward.strategies.contrib.group_median import GroupMemoryError, MedianOfGroups, groups, median
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import TooFewForStrategyError, check_sites
 from fedward.strategies.schedule import cohort, final_round, step_of, trains

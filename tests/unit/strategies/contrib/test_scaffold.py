@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
+from fedward.strategies.contrib.scaffold import VARIATE, Scaffold, VariateMemoryError
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.scaffold import VARIATE, Scaffold, VariateMemoryError
 from fedward.strategies.schedule import step_of
 from fedward.strategies.strategy import DELTA, Trained
 
