@@ -22,22 +22,10 @@ from fedward.client.models.adapter_model import AdapterModel, layout_of
 from fedward.client.models.for_plan import start_for_plan, state_layout
 from fedward.client.models.frozen import FrozenFactors
 from fedward.client.records import Records
-from fedward.client.refusals import (
-    DeltaTooLargeError,
-    LedgerRequiredError,
-    OtherGroupError,
-    OtherRankError,
-    OtherSurvivorsError,
-    ParametersDifferError,
-    PopulationsError,
-    SegmentsRefusedError,
-    TrainedAlreadyError,
-    UnknownLegError,
-    WrongStartError,
-)
 from fedward.client.result_verification import Follower, Published
 from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.training import LocalTrainer, cut_entries, patient_losses, predict
+from fedward.errors import PolicyError
 from fedward.legs import Reply, Request
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
@@ -118,7 +106,9 @@ class Hospital:
         self._layout = state_layout(plan, model.config)
         rank = plan.adapter.rank_of(name)
         if layout_of(model) != nested_layout(self._layout, rank):
-            raise OtherRankError("The model of this hospital has another rank than the plan gives it.")
+            raise PolicyError(
+                "The model of this hospital has another rank than the plan gives it.", code="FW-POLICY-019"
+            )
         self._frozen = FrozenFactors(model, plan.adapter.init_seed)
         self._frozen.check(model)
         self._places = nested_positions(self._layout, rank)
@@ -129,7 +119,9 @@ class Hospital:
         self._start = start_for_plan(plan, model.config)
         self._follower = Follower(plan, self._layout, roster, secagg, snapshots, self._start, on_checked=self._note)
         if sums_gradients(plan) and plan.privacy.parameters != self._layout.size:
-            raise ParametersDifferError("The plan prices the noise of another number of parameters than are trained.")
+            raise PolicyError(
+                "The plan prices the noise of another number of parameters than are trained.", code="FW-POLICY-017"
+            )
         make_trainer = GradientSummer if sums_gradients(plan) else LocalTrainer
         self._trainer = make_trainer(model, train, plan, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
@@ -154,7 +146,7 @@ class Hospital:
         """
         handler = self._handlers.get(request.leg)
         if handler is None:
-            raise UnknownLegError("The coordinator asked for a leg that does not exist.")
+            raise PolicyError("The coordinator asked for a leg that does not exist.", code="FW-POLICY-011")
         return handler(request)
 
     @property
@@ -184,30 +176,39 @@ class Hospital:
             honest=manifest.threshold - self._colluders,
         )
         if accepted.layout != expected:
-            raise SegmentsRefusedError("The manifest asks for other segments than the plan names for this round.")
+            raise PolicyError(
+                "The manifest asks for other segments than the plan names for this round.", code="FW-POLICY-010"
+            )
 
     def _check_cohort(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
         asked = frozenset(manifest.first_cohort)
         if not asked <= cohort(self._plan, manifest.round, self._sites):
-            raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
+            raise PolicyError(
+                "The manifest puts hospitals into a sum that the plan does not give them a part in.",
+                code="FW-POLICY-020",
+            )
         if not follows_up(self._plan, step_of(self._plan, manifest.round)):
             return
         last = self._follower.round
         same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
         if not same or manifest.threshold != manifest.n0:
-            raise OtherSurvivorsError("The manifest would let the round's next sum be over other hospitals.")
+            raise PolicyError(
+                "The manifest would let the round's next sum be over other hospitals.", code="FW-POLICY-021"
+            )
 
     def _check_start(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
         self._run = self._run or manifest.run
         if manifest.run != self._run or manifest.adapter_hash != adapter_hash(self.adapter, self._layout):
-            raise WrongStartError("The manifest does not continue the run that this hospital has followed.")
+            raise PolicyError(
+                "The manifest does not continue the run that this hospital has followed.", code="FW-POLICY-014"
+            )
 
     def _train_round(self, accepted: AcceptedManifest) -> RingVector:
         plan, round_number = self._plan, accepted.manifest.round
         if round_number <= self._trained:
-            raise TrainedAlreadyError("The training of this round had begun before.")
+            raise PolicyError("The training of this round had begun before.", code="FW-POLICY-013")
         self._frozen.check(self._model)
         self._trained = round_number
         self._side.ready(accepted.manifest.run, self._follower.round)
@@ -309,8 +310,12 @@ def _check_patients(plan: Plan, train: Records, evaluation: Records, ledger: Led
     """Refuses, before anything is built, what the plan's price does not cover for these patients."""
     names = set(train.names)
     if plan.privacy.private and ledger is None:
-        raise LedgerRequiredError("A private plan needs a ledger to charge.")
+        raise PolicyError("A private plan needs a ledger to charge.", code="FW-POLICY-012")
     if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
-        raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training patients of this hospital).")
+        raise PolicyError(
+            "The plan's delta exceeds 1 / (10 x training patients of this hospital).", code="FW-POLICY-015"
+        )
     if names & set(evaluation.names) or len(set(evaluation.names)) != len(evaluation.names):
-        raise PopulationsError("Training and evaluation patients overlap, or an evaluation patient occurs twice.")
+        raise PolicyError(
+            "Training and evaluation patients overlap, or an evaluation patient occurs twice.", code="FW-POLICY-016"
+        )

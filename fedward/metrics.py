@@ -30,13 +30,6 @@ HISTOGRAM_LOGIT_RANGE: Final = 4.0
 """Inner histogram edges span the logits -4 ... 4, that is probabilities 0.018 ... 0.982."""
 
 
-class MetricInputError(DataError):
-    """Labels and predictions cannot be scored: unequal lengths, a label other than 0 or 1, or a value not finite."""
-
-    code = "FW-DATA-090"
-    default_fix = "Score one finite prediction per patient against labels that are 0 or 1."
-
-
 @dataclass(frozen=True)
 class CalibrationBin:
     """Patients whose predicted probability lies in [low, high); the last bin includes 1.
@@ -57,13 +50,15 @@ class CalibrationBin:
 def _checked(y: Array, p: Array, *, probabilities: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     labels, scores = np.asarray(y), np.asarray(p, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise MetricInputError(f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}.")
+        raise DataError(
+            f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}.", code="FW-DATA-090"
+        )
     if not np.isin(labels, (0, 1)).all():
-        raise MetricInputError("A label is neither 0 nor 1.")
+        raise DataError("A label is neither 0 nor 1.", code="FW-DATA-090")
     if not np.isfinite(scores).all():
-        raise MetricInputError("A prediction is not a finite number.")
+        raise DataError("A prediction is not a finite number.", code="FW-DATA-090")
     if probabilities and ((scores < 0) | (scores > 1)).any():
-        raise MetricInputError("A predicted probability lies outside [0, 1].")
+        raise DataError("A predicted probability lies outside [0, 1].", code="FW-DATA-090")
     return labels.astype(bool), scores
 
 
@@ -88,7 +83,7 @@ def auroc(y: Array, p: Array) -> float | None:
     it equals: the bootstrap calls it thousands of times per report.
 
     Raises:
-        MetricInputError: the arrays do not fit together.
+        DataError: FW-DATA-090, the arrays do not fit together.
     """
     right, pairs = _concordance(*_checked(y, p))
     return right / pairs if pairs else None
@@ -106,12 +101,14 @@ def stratified_auroc(y: Array, p: Array, groups: Array) -> float | None:
         groups: hospital of each patient, shape [n], any comparable type.
 
     Raises:
-        MetricInputError: the arrays do not fit together.
+        DataError: FW-DATA-090, the arrays do not fit together.
     """
     labels, scores = _checked(y, p)
     hospitals = np.asarray(groups)
     if hospitals.shape != labels.shape:
-        raise MetricInputError(f"Groups of shape {hospitals.shape} do not match labels of shape {labels.shape}.")
+        raise DataError(
+            f"Groups of shape {hospitals.shape} do not match labels of shape {labels.shape}.", code="FW-DATA-090"
+        )
     right = pairs = 0.0
     for hospital in np.unique(hospitals):
         rows = hospitals == hospital
@@ -124,7 +121,7 @@ def auprc(y: Array, p: Array) -> float | None:
     """Average precision (step-wise area under the precision-recall curve); None without positives.
 
     Raises:
-        MetricInputError: the arrays do not fit together.
+        DataError: FW-DATA-090, the arrays do not fit together.
     """
     labels, scores = _checked(y, p)
     if not labels.any():
@@ -138,7 +135,7 @@ def brier(y: Array, p: Array) -> float | None:
     """Mean squared distance between probability and outcome (Brier 1950); None without patients.
 
     Raises:
-        MetricInputError: the arrays do not fit together or a probability is outside [0, 1].
+        DataError: FW-DATA-090, the arrays do not fit together or a probability is outside [0, 1].
     """
     labels, scores = _checked(y, p, probabilities=True)
     return float(np.mean((scores - labels) ** 2)) if labels.size else None
@@ -148,7 +145,7 @@ def calibration_curve(y: Array, p: Array, *, bins: int = 15) -> list[Calibration
     """Compares predicted with observed risk in ``bins`` equal-width bins; empty bins are left out.
 
     Raises:
-        MetricInputError: the arrays do not fit together or a probability is outside [0, 1].
+        DataError: FW-DATA-090, the arrays do not fit together or a probability is outside [0, 1].
     """
     labels, scores = _checked(y, p, probabilities=True)
     edges = np.linspace(0.0, 1.0, bins + 1)
@@ -165,7 +162,7 @@ def ece(y: Array, p: Array, *, bins: int = 15) -> float | None:
     """Expected calibration error (Naeini et al. 2015): patient-weighted mean of |observed - predicted| over bins.
 
     Raises:
-        MetricInputError: the arrays do not fit together or a probability is outside [0, 1].
+        DataError: FW-DATA-090, the arrays do not fit together or a probability is outside [0, 1].
     """
     curve = calibration_curve(y, p, bins=bins)
     patients = sum(each.n for each in curve)
@@ -190,12 +187,12 @@ def bootstrap_interval(
         half of the resamples (then the interval would describe a lucky minority).
 
     Raises:
-        MetricInputError: the columns have unequal lengths.
+        DataError: FW-DATA-090, the columns have unequal lengths.
     """
     arrays = [np.asarray(column) for column in columns]
     rows = len(arrays[0])
     if any(len(array) != rows for array in arrays):
-        raise MetricInputError("The columns of a bootstrap have unequal lengths.")
+        raise DataError("The columns of a bootstrap have unequal lengths.", code="FW-DATA-090")
     if metric(*arrays) is None:
         return None
     generator = np.random.default_rng(seed)
@@ -219,7 +216,7 @@ def score_histogram(y: Array, p: Array, *, bins: int = HISTOGRAM_BINS) -> NDArra
     One patient adds exactly 1 to one cell: L2 sensitivity 1 under add-or-remove-one-patient.
 
     Raises:
-        MetricInputError: the arrays do not fit together or a probability is outside [0, 1].
+        DataError: FW-DATA-090, the arrays do not fit together or a probability is outside [0, 1].
     """
     labels, scores = _checked(y, p, probabilities=True)
     index = np.searchsorted(histogram_edges(bins), scores, side="right")
@@ -238,11 +235,11 @@ def auroc_from_histogram(histogram: Array) -> float | None:
         A number in [0, 1], or None if a class is empty or drowned in noise (its sum is not positive).
 
     Raises:
-        MetricInputError: not of shape [2, bins], or not finite.
+        DataError: FW-DATA-090, not of shape [2, bins], or not finite.
     """
     counts = np.asarray(histogram, dtype=np.float64)
     if counts.ndim != 2 or counts.shape[0] != 2 or not np.isfinite(counts).all():
-        raise MetricInputError("A score histogram must be finite and have two rows.")
+        raise DataError("A score histogram must be finite and have two rows.", code="FW-DATA-090")
     negatives, positives = counts
     if negatives.sum() <= 0 or positives.sum() <= 0:
         return None
@@ -264,7 +261,7 @@ def scorecard(y: Array, p: Array, *, seed: int = 0) -> dict[str, Any]:
         :class:`CalibrationBin` as mappings).
 
     Raises:
-        MetricInputError: the arrays do not fit together or a probability is outside [0, 1].
+        DataError: FW-DATA-090, the arrays do not fit together or a probability is outside [0, 1].
     """
     interval = bootstrap_interval(auroc, y, p, seed=seed)
     return {

@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from fedward.adapter import AdapterLayout, Vector, adapter_hash
-from fedward.errors import QuorumError
+from fedward.errors import IntegrityError, QuorumError
 from fedward.legs import Blob, Transport
 from fedward.plan import Plan
 from fedward.privacy.secagg import Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.refusals import RoundLostError
 from fedward.privacy.segments import round_layout
-from fedward.server.archive import Archive, HistoryLostError
+from fedward.server.archive import Archive
 from fedward.server.cohorts import Cohorts
 from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import Ended, History
@@ -49,7 +49,8 @@ class Coordinator:
         clock: seconds since 1970, for deadlines.
 
     Raises:
-        HistoryLostError: the journal of ``secagg`` has published rounds of this run that the archive lacks.
+        IntegrityError: FW-INTEGRITY-024, the journal of ``secagg`` has published rounds of this run that the archive
+            lacks.
     """
 
     def __init__(
@@ -152,7 +153,9 @@ class Coordinator:
         known = secagg.run == self.run_name
         followed = secagg.adapter_hash if known else b""
         if followed and followed != adapter_hash(self.adapter, self.layout):
-            raise HistoryLostError("The journal has published rounds of this run that the stored history lacks.")
+            raise IntegrityError(
+                "The journal has published rounds of this run that the stored history lacks.", code="FW-INTEGRITY-024"
+            )
         return History(archive, secagg.members if known else ()), 0 if archive is None else archive.round
 
     def join(self) -> None:

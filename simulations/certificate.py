@@ -49,7 +49,7 @@ def certificate(plan: Plan, *, private: bool, secure_sum: SecureSum) -> Privacy:
         secure_sum: t and c, from which follows into how many shares noise is split.
 
     Raises:
-        AccountantsDisagreeError: the cross-check fails, so no certificate is issued.
+        IntegrityError: FW-DP-020, the cross-check fails, so no certificate is issued.
     """
     if not plan.privacy.private:
         return _without_privacy(plan)

@@ -21,13 +21,6 @@ SCORES = "evaluation"
 """Name of the segment with the histogram of scores on evaluation patients, which the holdout gate reads."""
 
 
-class StateNotFiniteError(RunFailedError):
-    """A round's update would lead to numbers that are not finite, so it was not made."""
-
-    code = "FW-STRATEGY-018"
-    default_fix = "Begin a new run with lower learning rates, those of [update] or [server] included."
-
-
 def final_round(plan: Plan) -> int:
     """Number of the protocol round that only scores, after the last training round."""
     return plan.training.rounds * find_strategy(plan.strategy).sums(plan) + 1
@@ -95,7 +88,7 @@ def advance(
         State and memory after the round.
 
     Raises:
-        StateNotFiniteError: one of them would hold a number that is not finite.
+        RunFailedError: FW-STRATEGY-018, one of them would hold a number that is not finite.
     """
     best, inner = _judged(plan, state, memory, sums) if plan.gate.enabled else (None, memory)
     kept = gate.unpack(memory, state.size)[0] if plan.gate.enabled and best is None else None
@@ -106,7 +99,7 @@ def advance(
             state, inner = _moved(plan, state, inner, sums, survivors, layout, number)
         memory = gate.pack(best, inner) if plan.gate.enabled else inner
     if not (np.isfinite(state).all() and np.isfinite(memory).all()):
-        raise StateNotFiniteError("The update of a round leads to numbers that are not finite.")
+        raise RunFailedError("The update of a round leads to numbers that are not finite.", code="FW-STRATEGY-018")
     return state, memory
 
 

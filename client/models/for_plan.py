@@ -11,13 +11,6 @@ from fedward.plan import Plan
 from fedward.strategies.registry import find_strategy
 
 
-class BaseModelMismatchError(IntegrityError):
-    """The base model on this machine is not the one of the plan."""
-
-    code = "FW-MODEL-020"
-    default_fix = "Install the base model that the plan names; `fedward models list` shows what is here."
-
-
 def build_for_plan(plan: Plan, files: ModelFiles, *, site: str | None = None) -> AdapterModel:
     """Builds the adapter model of ``plan`` on the base model ``files``.
 
@@ -27,11 +20,11 @@ def build_for_plan(plan: Plan, files: ModelFiles, *, site: str | None = None) ->
         site: the hospital that will train it, at its own rank; None for the plan's full rank.
 
     Raises:
-        BaseModelMismatchError: ``files`` have another hash than the plan pins.
-        LoraSettingsError: the adapter does not fit the base model.
+        IntegrityError: FW-MODEL-020, ``files`` have another hash than the plan pins.
+        ConfigError: FW-MODEL-007, the adapter does not fit the base model.
     """
     if files.sha256 != plan.base_model_sha256:
-        raise BaseModelMismatchError(f"The base model {files.name!r} differs from the plan's.")
+        raise IntegrityError(f"The base model {files.name!r} differs from the plan's.", code="FW-MODEL-020")
     return build(files, lora_for_plan(plan, site=site), seed=plan.adapter.init_seed)
 
 

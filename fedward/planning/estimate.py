@@ -11,7 +11,8 @@ from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.client.models.adapter_model import expected_layout
 from fedward.client.models.for_plan import lora_for_plan
 from fedward.client.models.registry import ModelFiles
-from fedward.planning.budget import Room, UnaccountableRunError, room_for
+from fedward.errors import ConfigError
+from fedward.planning.budget import Room, room_for
 from fedward.planning.calibration import draft_plan, with_noise
 from fedward.planning.measured import MeasuredUtility, measured_utility
 from fedward.planning.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
@@ -93,14 +94,16 @@ def estimate(
         measure_time: take a few steps on random tokens with the plan's model.
 
     Raises:
-        BudgetExhaustedError: the run does not fit into a ledger under ``state``.
+        BudgetError: FW-BUDGET-010, the run does not fit into a ledger under ``state``.
         ConfigError: the plan does not hold together, or the ledgers cannot price it.
     """
     count = hospitals or known_hospitals(scenario.data)
     plan = with_noise(draft_plan(scenario, files), files)
     private, steps = plan.privacy.private, plan.training.rounds * private_steps(plan)
     if state is not None and not (private and noises_evaluation(plan)):
-        raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
+        raise ConfigError(
+            "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
+        )
     training, evaluation = run_training_events(plan), run_evaluation_events(plan)
     parameters = expected_layout(files.config(), lora_for_plan(plan)).size
     releases = [event for event in training if event.kind == "release"]

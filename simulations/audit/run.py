@@ -19,7 +19,7 @@ from fedward.client.models.adapter_files import adapter_files_hash, load_adapter
 from fedward.client.models.adapter_model import AdapterModel, get_vector
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
-from fedward.errors import ConfigError, IntegrityError
+from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
 from fedward.planning.calibration import make_plan
@@ -43,20 +43,6 @@ from fedward.strategies.schedule import private_steps
 CANARIES = 100
 NUISANCE = 200
 """Evaluation patients whose gradients stand for those of everybody else."""
-
-
-class NotAuditableError(ConfigError):
-    """The run cannot be audited: it promises nothing, or it cannot be made again as it was."""
-
-    code = "FW-AUDIT-002"
-    default_fix = "Run the scenario again with this version of fedward and audit the new result."
-
-
-class CertificateRefutedError(IntegrityError):
-    """An audit found that a run leaks more than its certificate allows."""
-
-    code = "FW-AUDIT-003"
-    default_fix = "Do not share the adapter; run `fedward audit --self-test` and report both results."
 
 
 @dataclass(frozen=True)
@@ -85,8 +71,8 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
         display: shows the progress.
 
     Raises:
-        ResultFileError: the folder holds no result.
-        NotAuditableError: the run is not private, or cannot be made again.
+        ConfigError: FW-CONFIG-020, the folder holds no result.
+        ConfigError: FW-AUDIT-002, the run is not private, or cannot be made again.
         DataError: the run's data are not on this machine.
     """
     began = time.monotonic()
@@ -138,27 +124,30 @@ def read_run(folder: Path) -> Audited:
     """Reads a run back and derives its plan again.
 
     Raises:
-        ResultFileError: the folder holds no result.
-        AdapterFilesError: the adapter is missing or damaged.
-        NotAuditableError: not private, personal, or adapter or plan are not those of the result.
+        ConfigError: FW-CONFIG-020, the folder holds no result.
+        IntegrityError: FW-MODEL-005, the adapter is missing or damaged.
+        ConfigError: FW-AUDIT-002, not private, personal, or adapter or plan are not those of the result.
     """
     result = read_result(folder)
     privacy = result.privacy
     if not privacy.private or privacy.epsilon_max is None or privacy.delta is None:
-        raise NotAuditableError(
-            "The run is NON-PRIVATE, so there is no promise to audit.", fix="Audit a run with differential privacy."
+        raise ConfigError(
+            "The run is NON-PRIVATE, so there is no promise to audit.",
+            code="FW-AUDIT-002",
+            fix="Audit a run with differential privacy.",
         )
     scenario = read_scenario(folder)
     if find_strategy(scenario.strategy).declaration.personal:
-        raise NotAuditableError(
+        raise ConfigError(
             f"The strategy {scenario.strategy!r} leaves part of the model at each hospital: what is shared predicts "
             "nothing that could be attacked.",
+            code="FW-AUDIT-002",
             fix="Audit a run with one model for all, or the training engine with `fedward audit --self-test`.",
         )
     files = resolve(scenario.model)
     model = load_adapter(folder / "adapter", base=files)
     if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
-        raise NotAuditableError("The adapter in the folder is not the one of its result.")
+        raise ConfigError("The adapter in the folder is not the one of its result.", code="FW-AUDIT-002")
     plan = make_plan(scenario, files)
     steps = plan.training.rounds * private_steps(plan)
     same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
@@ -168,7 +157,7 @@ def read_run(folder: Path) -> Audited:
         files.sha256,
     )
     if not same:
-        raise NotAuditableError("The plan of this run comes out otherwise with this version of fedward.")
+        raise ConfigError("The plan of this run comes out otherwise with this version of fedward.", code="FW-AUDIT-002")
     return Audited(result, scenario, plan, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
 
 
@@ -176,12 +165,14 @@ def read_scenario(folder: Path) -> Scenario:
     """Reads the scenario that ``fedward simulate`` left beside the result.
 
     Raises:
-        NotAuditableError: none, or not one of this version.
+        ConfigError: FW-AUDIT-002, none, or not one of this version.
     """
     try:
         return Scenario.model_validate_json((folder / SCENARIO_FILE).read_bytes()).check()
     except (OSError, ValidationError) as error:
-        raise NotAuditableError(f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.") from error
+        raise ConfigError(
+            f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.", code="FW-AUDIT-002"
+        ) from error
 
 
 def hospitals_of(audited: Audited) -> list[SiteData]:
@@ -189,7 +180,7 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
 
     Raises:
         DataError: the data are not on this machine.
-        NotAuditableError: they are not those of the run.
+        ConfigError: FW-AUDIT-002, they are not those of the run.
     """
     sites = make_sites(audited.scenario, audited.plan)
     now = [
@@ -198,7 +189,9 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
     ]
     then = [(row.name, row.train_patients, row.evaluation_patients, row.positives) for row in audited.result.hospitals]
     if now != then:
-        raise NotAuditableError("The hospitals' patients are not those of the run.", fix="Restore the run's data.")
+        raise ConfigError(
+            "The hospitals' patients are not those of the run.", code="FW-AUDIT-002", fix="Restore the run's data."
+        )
     return sites
 
 

@@ -16,10 +16,8 @@ from fedward.client.local_store import Kept
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
-from fedward.client.models.frozen import FrozenFactorsError
 from fedward.client.models.registry import resolve
-from fedward.client.refusals import NotTrainedError, OtherSurvivorsError
-from fedward.errors import QuorumError
+from fedward.errors import PolicyError, QuorumError
 from fedward.planning import budget, calibration
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
@@ -170,7 +168,7 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
         (5, everyone),
     ]
     assert {(i.round, i.site) for i in coordinator.incidents} == {(2, first.name)}
-    assert coordinator.incidents[0].code == NotTrainedError.code
+    assert coordinator.incidents[0].code == "FW-POLICY-018"
     assert not np.array_equal(coordinator.adapter, start)
     assert all(np.array_equal(hospital.adapter, coordinator.adapter) for hospital in federation.hospitals)
 
@@ -181,7 +179,7 @@ def silent(federation, hospital, when):
 
     def sometimes(request):
         if when(coordinator.round, request.leg):
-            raise NotTrainedError("away")
+            raise PolicyError("away", code="FW-POLICY-018")
         return answer(request)
 
     hospital.answer = sometimes
@@ -260,7 +258,7 @@ def test_the_sum_before_is_the_one_directly_before():
     coordinator._cohorts.of_round = lambda number: ([hospital.name for hospital in federation.hospitals], 4)
     with pytest.raises(QuorumError):
         coordinator.play(4)
-    assert {i.code for i in coordinator.incidents if i.round == 4} == {OtherSurvivorsError.code}
+    assert {i.code for i in coordinator.incidents if i.round == 4} == {"FW-POLICY-021"}
 
 
 def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
@@ -274,19 +272,19 @@ def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
         with pytest.raises(QuorumError):
             coordinator.play(2)
         asked, _ = cheat
-        assert {(i.site, i.code) for i in coordinator.incidents} == {(n, OtherSurvivorsError.code) for n in asked}
+        assert {(i.site, i.code) for i in coordinator.incidents} == {(n, "FW-POLICY-021") for n in asked}
 
 
 def test_a_hospital_that_missed_the_first_sum_is_not_let_into_the_second():
     federation = FourHospitals()
     coordinator, last = federation.coordinator, federation.hospitals[-1]
-    answer, last.answer = last.answer, lambda request: _raise(NotTrainedError("away"))
+    answer, last.answer = last.answer, lambda request: _raise(PolicyError("away", code="FW-POLICY-018"))
     coordinator.play(1)
     last.answer = answer
     coordinator._cohorts.of_round = lambda number: ([f"site-{i}" for i in range(4)], 4)
     with pytest.raises(QuorumError):
         coordinator.play(2)
-    assert {i.code for i in coordinator.incidents if i.round == 2} == {OtherSurvivorsError.code}
+    assert {i.code for i in coordinator.incidents if i.round == 2} == {"FW-POLICY-021"}
     del coordinator._cohorts.of_round
     coordinator.run()
     assert federation.survivors == [[f"site-{i}" for i in range(n)] for n in (3, 4, 4, 4)]
@@ -319,5 +317,5 @@ def test_a_hospital_whose_frozen_factor_was_initialised_again_sends_nothing(stra
         frozen[0].add_(1e-3)
     federation.coordinator.play(1)
     assert federation.survivors == [sorted(hospital.name for hospital in others)]
-    assert [(i.site, i.code) for i in federation.coordinator.incidents] == [(first.name, FrozenFactorsError.code)]
+    assert [(i.site, i.code) for i in federation.coordinator.incidents] == [(first.name, "FW-STRATEGY-009")]
     assert first._trained == 0
