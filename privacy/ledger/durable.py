@@ -23,7 +23,7 @@ _WORDS = {
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turns an OSError into a FW-LEDGER-006."""
+    """Turns an OSError into FW-LEDGER-006."""
     try:
         yield
     except OSError as error:
