@@ -52,7 +52,7 @@ def planted_names(federation):
 
 
 @pytest.mark.parametrize(
-    ("limit", "kind"),
+    ("limit", "code"),
     [
         ({"max_epsilon_per_run": 1.0}, "FW-POLICY-304"),
         ({"allowed_base_models": "[]"}, "FW-POLICY-302"),
