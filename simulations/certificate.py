@@ -46,7 +46,7 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
         secure_sum: t and c, from which follows into how many shares noise is split.
 
     Raises:
-        AccountantsDisagreeError: the cross-check fails, so no certificate is issued.
+        IntegrityError: FW-DP-020, the cross-check fails, so no certificate is issued.
     """
     plan = schedule.plan
     if not plan.privacy.private:

@@ -30,20 +30,6 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Interval = tuple[Finite, Finite]
 
 
-class ResultFileError(ConfigError):
-    """The folder holds no readable result.json of this schema version."""
-
-    code = "FW-CONFIG-020"
-    default_fix = "Name the --out folder of a finished run made by this version of fedward."
-
-
-class ResultWriteError(ResourceError):
-    """A result or report file could not be written."""
-
-    code = "FW-RESOURCE-020"
-    default_fix = "Check that the --out folder is writable and that its disk has free space."
-
-
 class ScenarioFacts(Section):
     """What was run; with ``personal``, federated scores are those of each hospital's own model on its own patients."""
 
@@ -275,7 +261,7 @@ def write_result(result: RunResult, folder: Path) -> Path:
     """Writes ``result.json`` into ``folder`` atomically: a reader sees the old file, the new file or none.
 
     Raises:
-        ResultWriteError: the folder or disk refuses.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
     """
     return write_atomically(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
 
@@ -284,24 +270,26 @@ def read_result(folder: Path) -> RunResult:
     """Reads the result of a finished run.
 
     Raises:
-        ResultFileError: no such file, or not a document of a known schema version.
+        ConfigError: FW-CONFIG-020, no such file, or not a document of a known schema version.
     """
     path = folder / RESULT_FILE
     try:
         return RunResult.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ResultFileError(f"{path} cannot be read ({error.strerror}).") from error
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).", code="FW-CONFIG-020") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise ResultFileError(f"{path} is not a result of schema version {SCHEMA_VERSION} (at {where}).") from error
+        raise ConfigError(
+            f"{path} is not a result of schema version {SCHEMA_VERSION} (at {where}).", code="FW-CONFIG-020"
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> Path:
     """Writes ``text`` as UTF-8 beside ``path``, flushes it to the disk and renames it into place.
 
     Raises:
-        ResultWriteError: the folder or disk refuses; a partial file is removed.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses; a partial file is removed.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -313,5 +301,5 @@ def write_atomically(path: Path, text: str) -> Path:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ResultWriteError(f"{path} cannot be written ({error.strerror}).") from error
+        raise ResourceError(f"{path} cannot be written ({error.strerror}).", code="FW-RESOURCE-020") from error
     return path

@@ -20,9 +20,9 @@ import torch
 
 from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import resolve
-from fedward.errors import OutputExistsError, ResourceError
+from fedward.errors import ConfigError, ResourceError
 from fedward.plan import Plan
-from fedward.planning.budget import LIFETIME_EPSILON, RunBudget, UnaccountableRunError
+from fedward.planning.budget import LIFETIME_EPSILON, RunBudget
 from fedward.planning.calibration import draft_plan, with_noise
 from fedward.planning.scenario import Scenario
 from fedward.run import Run
@@ -40,13 +40,6 @@ from fedward.simulations.terminal import Mode, RunDisplay
 LEDGERS = "ledgers"
 SCENARIO_FILE = "scenario.json"
 """The scenario with the command line's changes, from which `fedward audit` makes the run again."""
-
-
-class OutputFolderError(ResourceError):
-    """The folder that is to hold the result cannot be made or written."""
-
-    code = "FW-RESOURCE-021"
-    default_fix = "Choose an --out in a folder that you may write to."
 
 
 @dataclass(frozen=True)
@@ -158,9 +151,13 @@ def open_budget(run: Run, options: Options, folder: Path) -> RunBudget:
     """Ledgers in ``--state`` under the lifetime cap or, without it, fresh ones beside the result."""
     plan = run.plan
     if options.state is not None and not run.noises_evaluation:
-        raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
+        raise ConfigError(
+            "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
+        )
     if options.state is not None and options.unsafe_seeded_noise:
-        raise UnaccountableRunError("A run whose noise comes from a known seed cannot be booked in a ledger.")
+        raise ConfigError(
+            "A run whose noise comes from a known seed cannot be booked in a ledger.", code="FW-CONFIG-032"
+        )
     name = f"{plan.name[:40]}-{secrets.token_hex(8)}"
     if options.state is not None:
         return RunBudget(run, name, options.state, cap=options.lifetime_epsilon)
@@ -178,9 +175,11 @@ def check_output(options: Options) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not (out / RESULT_FILE).is_file():
-        raise OutputExistsError(f"{out} exists and is not an earlier result.", fix="Choose another --out folder.")
+        raise ConfigError(
+            f"{out} exists and is not an earlier result.", code="FW-CONFIG-005", fix="Choose another --out folder."
+        )
     if not options.force:
-        raise OutputExistsError(f"{out} already holds a result.")
+        raise ConfigError(f"{out} already holds a result.", code="FW-CONFIG-005")
 
 
 @contextmanager
@@ -190,7 +189,9 @@ def staged(options: Options) -> Iterator[Path]:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{options.out.name}-", dir=options.out.parent))
     except OSError as error:
-        raise OutputFolderError(f"The folder of --out cannot be written ({error.strerror}).") from error
+        raise ResourceError(
+            f"The folder of --out cannot be written ({error.strerror}).", code="FW-RESOURCE-021"
+        ) from error
     try:
         staging.chmod(0o755)
         yield staging

@@ -47,7 +47,6 @@ class NoRunError(PolicyError):
     """A leg was asked for before any run was opened at this site."""
 
     code = "FW-POLICY-309"
-    default_fix = "The coordinator has to invite the hospitals first; submit the run again."
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,6 @@ BATCH = 256
 SMALLEST_PROBABILITY = 1e-12
 
 
-class LabelError(DataError):
-    """A label lies outside the classes of the task."""
-
-    code = "FW-DATA-091"
-    default_fix = "Correct the labels of the named corpus, or choose the task whose classes they are."
-
-
 class Prediction(LocalTask):
     """Base of tasks whose model gives ``head.outputs`` numbers per text."""
 
@@ -67,7 +60,7 @@ class Binary(Prediction):
         """See :meth:`LocalTask.targets`; float32 ``[N]``, 0 or 1."""
         labels = np.array([example.label for example in examples], dtype=np.float32)
         if not np.isin(labels, (0, 1)).all():
-            raise LabelError(f"A label of the task {self.declaration.name!r} is neither 0 nor 1.")
+            raise DataError(f"A label of the task {self.declaration.name!r} is neither 0 nor 1.", code="FW-DATA-091")
         return labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -102,7 +95,9 @@ class Multilabel(Binary):
         found = np.zeros((len(examples), len(place)), np.float32)
         for row, example in enumerate(examples):
             if not set(example.label) <= place.keys():
-                raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
+                raise DataError(
+                    f"A label of the task {self.declaration.name!r} is none of its classes.", code="FW-DATA-091"
+                )
             for name in example.label:
                 found[row, place[name]] = 1.0
         return found
@@ -128,7 +123,9 @@ class Multiclass(Prediction):
         """See :meth:`LocalTask.targets`; int64 ``[N]``, the place of the class that the label names."""
         place = {name: k for k, name in enumerate(self.declaration.classes)}
         if any(example.label not in place for example in examples):
-            raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
+            raise DataError(
+                f"A label of the task {self.declaration.name!r} is none of its classes.", code="FW-DATA-091"
+            )
         return np.array([place[str(example.label)] for example in examples], dtype=np.int64)
 
     def made_up(self, count: int) -> NDArray[Any]:
@@ -156,7 +153,9 @@ class Regression(Prediction):
         """See :meth:`LocalTask.targets`; float32 ``[N]``, finite."""
         values = np.array([example.label for example in examples], dtype=np.float32)
         if not np.isfinite(values).all():
-            raise LabelError(f"A value of the task {self.declaration.name!r} is not a finite number.")
+            raise DataError(
+                f"A value of the task {self.declaration.name!r} is not a finite number.", code="FW-DATA-091"
+            )
         return values
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -17,20 +17,6 @@ if TYPE_CHECKING:
     from fedward.measures import Outcomes
 
 
-class NoAdapterError(ConfigError):
-    """The folder given to evaluate is neither a run nor an adapter."""
-
-    code = "FW-CONFIG-010"
-    default_fix = "Give the --out folder of `fedward simulate`, or an adapter folder with a fedward.json."
-
-
-class OtherTaskError(ConfigError):
-    """An adapter is to be scored on another outcome than it was trained for."""
-
-    code = "FW-CONFIG-033"
-    default_fix = "Leave --task out, or evaluate an adapter that was trained for this outcome."
-
-
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
     data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
@@ -58,12 +44,12 @@ def adapter_folder(run: Path) -> Path:
     """The adapter of a run, or the folder itself.
 
     Raises:
-        NoAdapterError: there is none.
+        ConfigError: FW-CONFIG-010, there is none.
     """
     for folder in (run / "adapter", run):
         if (folder / "fedward.json").is_file():
             return folder
-    raise NoAdapterError(f"The folder {run} holds no adapter.")
+    raise ConfigError(f"The folder {run} holds no adapter.", code="FW-CONFIG-010")
 
 
 def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dict[str, Any]:
@@ -76,8 +62,8 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dic
         task: outcome to score; None for the one that the adapter was trained for.
 
     Raises:
-        NoAdapterError: no adapter in ``run``.
-        OtherTaskError: the adapter was trained for another outcome.
+        ConfigError: FW-CONFIG-010, no adapter in ``run``.
+        ConfigError: FW-CONFIG-033, the adapter was trained for another outcome.
     """
     folder = adapter_folder(run)
     from fedward.client.data import load_examples
@@ -88,7 +74,7 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dic
 
     card = read_card(folder)
     if task not in (None, card.task):
-        raise OtherTaskError(f"The adapter was trained for {card.task!r}, not for {task!r}.")
+        raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
     model = load_adapter(folder)
     examples = load_examples(data, format=format, task=card.task)
     local = local_task(card.task)

@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from fedward.measures.measure import Cells, Floats, Measure, MetricInputError, Outcomes, Statistic
+from fedward.errors import DataError
+from fedward.measures.measure import Cells, Floats, Measure, Outcomes, Statistic
 
 NAME = "decisions"
 THRESHOLD = 0.5
@@ -39,7 +40,7 @@ class MicroF1(Measure):
         targets = np.asarray(outcomes.targets).reshape(len(outcomes), -1).astype(bool)
         decided = outcomes.scores.reshape(len(outcomes), -1) > THRESHOLD
         if targets.shape != decided.shape:
-            raise MetricInputError("F1 is of one decision for each label.")
+            raise DataError("F1 is of one decision for each label.", code="FW-DATA-090")
         cells = (targets & decided, ~targets & decided, targets & ~decided)
         return {NAME: np.stack([cell.sum(axis=1) for cell in cells], axis=1).astype(np.float64)}
 

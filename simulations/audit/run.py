@@ -21,7 +21,7 @@ from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.errors import ConfigError, IntegrityError
+from fedward.errors import ConfigError
 from fedward.planning.budget import RunBudget
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario
@@ -43,20 +43,6 @@ from fedward.simulations.terminal import RunDisplay
 CANARIES = 100
 NUISANCE = 200
 """Evaluation patients whose gradients stand for those of everybody else."""
-
-
-class NotAuditableError(ConfigError):
-    """The run cannot be audited: it promises nothing, or it cannot be made again as it was."""
-
-    code = "FW-AUDIT-002"
-    default_fix = "Run the scenario again with this version of fedward and audit the new result."
-
-
-class CertificateRefutedError(IntegrityError):
-    """An audit found that a run leaks more than its certificate allows."""
-
-    code = "FW-AUDIT-003"
-    default_fix = "Do not share the adapter; run `fedward audit --self-test` and report both results."
 
 
 @dataclass(frozen=True)
@@ -85,8 +71,8 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
         display: shows the progress.
 
     Raises:
-        ResultFileError: the folder holds no result.
-        NotAuditableError: the run is not private, or cannot be made again.
+        ConfigError: FW-CONFIG-020, the folder holds no result.
+        ConfigError: FW-AUDIT-002, the run is not private, or cannot be made again.
         DataError: the run's data are not on this machine.
     """
     began = time.monotonic()
@@ -138,28 +124,31 @@ def read_run(folder: Path) -> Audited:
     """Reads a run back and derives its plan again.
 
     Raises:
-        ResultFileError: the folder holds no result.
-        AdapterFilesError: the adapter is missing or damaged.
-        NotAuditableError: not private, personal, or adapter or plan are not those of the result.
+        ConfigError: FW-CONFIG-020, the folder holds no result.
+        IntegrityError: FW-MODEL-005, the adapter is missing or damaged.
+        ConfigError: FW-AUDIT-002, not private, personal, or adapter or plan are not those of the result.
     """
     result = read_result(folder)
     privacy = result.privacy
     if not privacy.private or privacy.epsilon_max is None or privacy.delta is None:
-        raise NotAuditableError(
-            "The run is NON-PRIVATE, so there is no promise to audit.", fix="Audit a run with differential privacy."
+        raise ConfigError(
+            "The run is NON-PRIVATE, so there is no promise to audit.",
+            code="FW-AUDIT-002",
+            fix="Audit a run with differential privacy.",
         )
     scenario = read_scenario(folder)
     files = resolve(scenario.model)
     run = resolve_run(make_plan(scenario, files), files.config())
     if run.kind.declaration.personal:
-        raise NotAuditableError(
+        raise ConfigError(
             f"The strategy {scenario.strategy!r} leaves part of the model at each hospital: what is shared predicts "
             "nothing that could be attacked.",
+            code="FW-AUDIT-002",
             fix="Audit a run with one model for all, or the training engine with `fedward audit --self-test`.",
         )
     model = load_adapter(folder / "adapter", base=files)
     if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
-        raise NotAuditableError("The adapter in the folder is not the one of its result.")
+        raise ConfigError("The adapter in the folder is not the one of its result.", code="FW-AUDIT-002")
     plan = run.plan
     steps = plan.training.rounds * run.private_steps
     same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
@@ -169,7 +158,7 @@ def read_run(folder: Path) -> Audited:
         files.sha256,
     )
     if not same:
-        raise NotAuditableError("The plan of this run comes out otherwise with this version of fedward.")
+        raise ConfigError("The plan of this run comes out otherwise with this version of fedward.", code="FW-AUDIT-002")
     return Audited(result, scenario, run, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
 
 
@@ -177,12 +166,14 @@ def read_scenario(folder: Path) -> Scenario:
     """Reads the scenario that ``fedward simulate`` left beside the result.
 
     Raises:
-        NotAuditableError: none, or not one of this version.
+        ConfigError: FW-AUDIT-002, none, or not one of this version.
     """
     try:
         return Scenario.model_validate_json((folder / SCENARIO_FILE).read_bytes()).check()
     except (OSError, ValidationError) as error:
-        raise NotAuditableError(f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.") from error
+        raise ConfigError(
+            f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.", code="FW-AUDIT-002"
+        ) from error
 
 
 def hospitals_of(audited: Audited) -> list[SiteData]:
@@ -190,14 +181,16 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
 
     Raises:
         DataError: the data are not on this machine.
-        NotAuditableError: they are not those of the run.
+        ConfigError: FW-AUDIT-002, they are not those of the run.
     """
     sites = make_sites(audited.scenario, audited.run.plan)
     task = local_task(audited.run.task.name)
     now = [(s.name, len(s.train), len(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
     then = [(row.name, row.train_units, row.evaluation_units, row.positives) for row in audited.result.hospitals]
     if now != then:
-        raise NotAuditableError("The hospitals' patients are not those of the run.", fix="Restore the run's data.")
+        raise ConfigError(
+            "The hospitals' patients are not those of the run.", code="FW-AUDIT-002", fix="Restore the run's data."
+        )
     return sites
 
 

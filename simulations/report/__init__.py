@@ -56,6 +56,6 @@ def write_report(result: RunResult, folder: Path, *, audit: AuditDocument | None
     """Writes ``report.html`` into ``folder`` atomically and returns its path.
 
     Raises:
-        ResultWriteError: the folder or disk refuses.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
     """
     return write_atomically(folder / REPORT_FILE, render(result, audit=audit))

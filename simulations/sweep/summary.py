@@ -18,7 +18,7 @@ from fedward.simulations import wording
 from fedward.simulations.assemble import headline_of
 from fedward.simulations.result import Headline
 from fedward.simulations.sweep.play import Outcome
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 DOCUMENT = "sweep.json"
 TABLE = "sweep.csv"
@@ -63,7 +63,7 @@ class Row(Section):
     @property
     def personal(self) -> bool:
         """Whether every hospital was scored with a model of its own."""
-        return self.strategy in STRATEGIES and STRATEGIES[self.strategy].declaration.personalises
+        return self.strategy in STRATEGIES and find_strategy(self.strategy).declaration.personalises
 
 
 class SweepDocument(Section):
