@@ -68,7 +68,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             hospitals=len(facts.sites),
             task=plan.task,
             model=facts.files.name,
-            strategy=plan.strategy,
+            strategy=facts.scenario.strategy,
             seed=facts.scenario.seed,
             personal=bool(outcome.personal),
         ),

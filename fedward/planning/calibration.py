@@ -11,6 +11,7 @@ from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise.gradient import gradient_distance
 from fedward.privacy.segments import EVALUATION_SPEC, TRAINING_SPEC, sums_gradients
+from fedward.strategies.aliases import spelt_out
 from fedward.strategies.registry import check_strategy
 from fedward.strategies.schedule import private_steps
 
@@ -39,10 +40,10 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         training=scenario.training,
         privacy=scenario.privacy,
         secure_sum=scenario.secure_sum,
-        server=scenario.server,
-        update=scenario.update,
+        optimizer=scenario.optimizer,
         gate=scenario.gate,
     )
+    draft = spelt_out(draft)
     options = check_strategy(draft).options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
 

@@ -37,6 +37,7 @@ from fedward.simulations.run import SCENARIO_FILE
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay
+from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import find_strategy
 from fedward.strategies.schedule import private_steps
 
@@ -137,7 +138,7 @@ def read_run(folder: Path) -> Audited:
             fix="Audit a run with differential privacy.",
         )
     scenario = read_scenario(folder)
-    if find_strategy(scenario.strategy).declaration.personal:
+    if find_strategy(base_of(scenario.strategy)).declaration.personal:
         raise ConfigError(
             f"The strategy {scenario.strategy!r} leaves part of the model at each hospital: what is shared predicts "
             "nothing that could be attacked.",
