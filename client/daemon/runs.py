@@ -209,7 +209,9 @@ class ApprovedSite:
             tables, length = self._config.tables, plan.adapter.max_tokens
             files = resolve(plan.base_model)
             model = build_for_plan(plan, files, site=self.name)
-            examples = load_examples(self._config.data_folder, format=tables.format, task=plan.task)
+            examples = load_examples(
+                self._config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
+            )
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_patients(len(parts[0]), self._config.policy)
             train, evaluation = (Records.encode(part, files, model, max_tokens=length) for part in parts)
