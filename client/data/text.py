@@ -22,7 +22,8 @@ NOTE_WORDS = 400
 _OLDEST = 90
 _SENTENCE = re.compile(r"[.!?]+(?=\s|$)|[;\n\r]+|(?<=\s)\.(?=\s)|[。！？；।॥۔؟؛]+")
 _UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")  # Han, Kana, Thai, Lao, Khmer
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+"""A word; of scripts that write none (Han, Kana, Thai, Lao, Khmer) a letter."""
 
 _NOT_A_WORD = re.compile(r"[^a-z0-9.+/ -]+")  # of ASCII
 _SPACES = re.compile(r"\s+")
@@ -31,6 +32,8 @@ _SPACES = re.compile(r"\s+")
 def render(events: Sequence[Event], languages: Counter[str] | None = None) -> str:
     """Returns the text of a stay from the events that the leakage guard let through.
 
+    Order: age, sex, unit, admission, diagnosis, states, measurements (order of the threshold table), notes.
+    Of several values of one measurement the one farthest from normal counts, the latest of equals.
     Free text (notes, admission diagnoses) in a language without de-identification rules is never in it.
 
     Args:
@@ -40,9 +43,6 @@ def render(events: Sequence[Event], languages: Counter[str] | None = None) -> st
 
     Raises:
         DataError: FW-DATA-020, such a text, and nobody counts.
-
-    Order: age, sex, unit, admission, diagnosis, states, measurements (order of the threshold table), notes.
-    Of several values of one measurement the one farthest from normal counts, the latest of equals.
     """
     phrases = [_age_phrase(event) for event in events if event.kind is Kind.AGE]
     for kind in (Kind.SEX, Kind.UNIT, Kind.ADMISSION):
