@@ -8,6 +8,8 @@ from fedward.planning.scenario import load_scenario
 from fedward.strategies.registry import NAMES
 from tests.codes import raises
 
+pytestmark = pytest.mark.torch
+
 
 def grid(strategies=None, ranks=None, epsilons=None, seeds=None, scenario="default"):
     return _grid(load_scenario(scenario), strategies, ranks, epsilons, seeds)
