@@ -9,6 +9,7 @@ from fedward.client.models.adapter_model import LoraSettings, build
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
+from tests.codes import raises
 
 TASK = local_task("mortality")
 WORDS = ("lactate high", "male", "age 70s", "creatinine normal", "micu")
@@ -50,3 +51,12 @@ def test_a_patient_keeps_its_records_and_nobody_elses():
     assert all(len(names) == 1 for names in by_number.values())
     first_seen = list(dict.fromkeys(pool.units.tolist()))
     assert first_seen == sorted(first_seen)
+
+
+def test_texts_that_the_tokenizer_loses_are_refused():
+    files = resolve("tiny-clinical")
+    model = build(files, LoraSettings(), seed=0)
+    records = [*examples("a", 3), Example("z", "", "患者 男 糖尿病史10年", 1)]
+    with raises("FW-DATA-021", match="in zh") as refusal:
+        Records.encode(records, TASK, files, model, max_tokens=16)
+    assert "患" not in refusal.value.message
