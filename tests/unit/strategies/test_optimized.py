@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout
+from fedward.run import Run
 from fedward.strategies.adaptive import server_step
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import STRATEGIES, check_strategy, find_strategy, make_strategy
-from fedward.strategies.schedule import advance
 from fedward.strategies.strategy import DELTA
 from tests.codes import raises
 
@@ -17,9 +17,9 @@ SHARED = {"privacy": {"placement": "secure-grad"}, "training": {"local_steps": 1
 
 
 def run(plan, sums):
-    state, memory = np.zeros(5, np.float32), NOTHING
+    run, state, memory = Run.resolve(plan, LAYOUT), np.zeros(5, np.float32), NOTHING
     for number, total in enumerate(sums, start=1):
-        state, memory = advance(plan, state, memory, {DELTA: total}, ["a", "b", "c"], LAYOUT, number)
+        state, memory = run.advance(number, state, memory, {DELTA: total}, ["a", "b", "c"])
     return state, memory
 
 
@@ -131,6 +131,6 @@ def test_an_option_that_is_not_finite_is_refused(value, plan_of):
 @pytest.mark.parametrize("name", ["ffa", "fedavgm", "fedadam"])
 def test_an_update_that_leaves_the_numbers_is_no_update(name, plan_of):
     large = {"learning_rate": 1e300, "learning_rate_head": 1e300}
-    sums = {DELTA: np.full(5, 1e40)}
+    run, sums = Run.resolve(plan_of(name, update=large), LAYOUT), {DELTA: np.full(5, 1e40)}
     with raises("FW-STRATEGY-018"):
-        advance(plan_of(name, update=large), np.zeros(5, np.float32), NOTHING, sums, ["a", "b", "c"], LAYOUT, 1)
+        run.advance(1, np.zeros(5, np.float32), NOTHING, sums, ["a", "b", "c"])
