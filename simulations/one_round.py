@@ -48,13 +48,13 @@ def patients(site: str, part: str) -> list[Example]:
 
 def main() -> Coordinator:
     """Plays the round and returns the coordinator."""
-    files, noise = resolve("tiny-clinical"), {"noise_multiplier": 1.0, "evaluation_noise_multiplier": 4.0}
+    files = resolve("tiny-clinical")
     plan = Plan(
         name="one-round",
         base_model_sha256=files.sha256,
         adapter=AdapterPlan(rank=2, top_layers=1),
         training=TrainingPlan(rounds=1, local_steps=2),
-        privacy=PrivacyPlan(**noise, patients_per_site=20),
+        privacy=PrivacyPlan(noise_multiplier=1.0, evaluation_noise_multiplier=4.0, patients_per_site=20),
     )
     run = resolve_run(plan, files.config())  # names become objects, here and nowhere else
     agreement, task, model = agree(run, HOSPITALS), local_task(plan.task), build_model(run, files)
