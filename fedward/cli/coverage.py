@@ -77,7 +77,7 @@ def markdown(found: list[Row]) -> str:
     lines = [
         "# What of the survey works",
         "",
-        "<!-- Made by `fedward coverage --markdown > docs/coverage.md`; tests compare it with the code and run each row. -->",
+        "<!-- Made by `fedward coverage --markdown > docs/coverage.md`; tests compare it and run each row. -->",
         "",
         "Rows of the survey of medical language models. Commands run in a checkout; `OUT` is a fresh folder, `RUN` the",
         "folder of a finished run.",
