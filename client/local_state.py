@@ -39,9 +39,7 @@ class OwnSide:
         KeepsakesLostError: what is stored cannot be read.
     """
 
-    def __init__(
-        self, name: str, run: Run, model: AdapterModel, size: int, journal: Journal
-    ) -> None:
+    def __init__(self, name: str, run: Run, model: AdapterModel, size: int, journal: Journal) -> None:
         strategy, declared = run.strategy, run.strategy.declaration
         self._name, self._run = name, run
         self._strategy, self._model, self._size = strategy, model, size

@@ -34,31 +34,31 @@ class UnreadableTableError(DataError):
 
 
 class EmptyHospitalError(DataError):
-    """No patient is left after the eligibility rules of the task."""
+    """No record is left after the eligibility rules of the task."""
 
     code = "FW-DATA-006"
-    default_fix = "Run `fedward data check DIR` to see how many stays are eligible for each task."
+    default_fix = "Run `fedward data check DIR` to see how many records are eligible for each task."
 
 
 class OneClassError(DataError):
-    """Every eligible patient has the same outcome, so nothing can be learnt or scored."""
+    """Every eligible record has the same label, so nothing can be learnt or scored."""
 
     code = "FW-DATA-007"
-    default_fix = "Choose another task or a folder in which both outcomes occur."
+    default_fix = "Choose another task, or a folder in which several outcomes occur."
 
 
 class DuplicatePatientError(DataError):
-    """A patient occurs twice where one row or one side of a split is required."""
+    """An identifier occurs twice in a table that has one row for each."""
 
     code = "FW-DATA-008"
-    default_fix = "Remove the duplicated rows; a patient has one row and belongs to one side of a split."
+    default_fix = "Remove the duplicated rows."
 
 
 class UnknownFormatError(DataError):
-    """The declared format or task is not one that fedward reads."""
+    """The declared format is not one that fedward reads."""
 
     code = "FW-DATA-009"
-    default_fix = "Use --format mimic-iii or eicu, and task mortality or los3."
+    default_fix = "Name a format that the message lists; `fedward data check DIR` says which one a folder has."
 
 
 class ThresholdTableError(DataError):
@@ -80,3 +80,24 @@ class BrokenReferenceError(DataError):
 
     code = "FW-DATA-012"
     default_fix = "Export all tables from the same cohort."
+
+
+class UnservedTaskError(DataError):
+    """A data set does not hold what the task predicts."""
+
+    code = "FW-DATA-030"
+    default_fix = "Choose a task that `fedward data check DIR` lists for this folder, or another data set."
+
+
+class UnitMismatchError(DataError):
+    """The plan's unit of privacy is not the one that the data set's records are of."""
+
+    code = "FW-DATA-031"
+    default_fix = "Plan with the unit of the data set, or choose a data set of the plan's unit."
+
+
+class QuestionFileError(DataError):
+    """A file of questions is not in the published form."""
+
+    code = "FW-DATA-032"
+    default_fix = "Use the file as its authors published it."

@@ -92,9 +92,9 @@ class Multilabel(Binary):
         place = {name: k for k, name in enumerate(self.declaration.classes)}
         found = np.zeros((len(examples), len(place)), np.float32)
         for row, example in enumerate(examples):
-            if not set(example.label) <= place.keys():  # type: ignore[arg-type]
+            if not set(example.label) <= place.keys():
                 raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
-            for name in example.label:  # type: ignore[union-attr]
+            for name in example.label:
                 found[row, place[name]] = 1.0
         return found
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from fedward.client.corpora.corpus import Corpus
 from fedward.client.data.example import Example
+from fedward.client.tasks.source import Labelled, Source
 from fedward.measures import Outcomes
 from fedward.tasks import Task
 
@@ -29,10 +32,30 @@ class LocalTask(ABC):
 
     Args:
         declaration: what the coordinator knows of it.
+        source: where its examples come from.
     """
 
-    def __init__(self, declaration: Task) -> None:
-        self.declaration = declaration
+    def __init__(self, declaration: Task, source: Source) -> None:
+        self.declaration, self.source = declaration, source
+
+    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+        """The records of ``folder`` that the task takes, with their labels; no text is read.
+
+        Raises:
+            UnservedTaskError: the corpus does not hold what the task predicts.
+            DataError: the folder cannot be read.
+        """
+        self.source.check(corpus, self.declaration.name)
+        return self.source.labelled(corpus, folder)
+
+    def examples(self, corpus: Corpus, folder: Path) -> list[Example]:
+        """The records of ``folder`` as a model reads them.
+
+        Raises:
+            DataError: as :meth:`labelled`.
+        """
+        self.source.check(corpus, self.declaration.name)
+        return self.source.examples(corpus, folder)
 
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:

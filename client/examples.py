@@ -1,0 +1,31 @@
+"""Examples of a folder: what a task takes from it, as a model reads it. Start of every use of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedward.client.corpora import corpus_named
+from fedward.client.data.errors import EmptyHospitalError, OneClassError
+from fedward.client.data.example import Example
+from fedward.client.tasks import local_task
+
+
+def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
+    """Returns the records that a task takes from a folder, in the order of their units.
+
+    Args:
+        path: folder of the corpus, for example of tables (csv or csv.gz).
+        format: name of the corpus, a key of :data:`fedward.client.corpora.CORPORA`.
+        task: name of the task, a key of :data:`fedward.tasks.TASKS`.
+
+    Raises:
+        UnknownTaskError: there is no such task.
+        DataError: unknown format, unusable files, a corpus that does not hold what the task predicts, no eligible
+            record, or one label only.
+    """
+    examples = local_task(task).examples(corpus_named(format), path)
+    if not examples:
+        raise EmptyHospitalError(f"No record in the folder is eligible for the task {task!r}.")
+    if len({example.label for example in examples}) < 2:
+        raise OneClassError(f"All eligible records have the same label of the task {task!r}.")
+    return examples
