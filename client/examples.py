@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedward.client.corpora import corpus_named
-from fedward.client.data.errors import EmptyHospitalError, OneClassError
 from fedward.client.data.example import Example
 from fedward.client.tasks import local_task
+from fedward.errors import DataError
 
 
 def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
@@ -25,7 +25,7 @@ def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
     """
     examples = local_task(task).examples(corpus_named(format), path)
     if not examples:
-        raise EmptyHospitalError(f"No record in the folder is eligible for the task {task!r}.")
+        raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
     if len({example.label for example in examples}) < 2:
-        raise OneClassError(f"All eligible records have the same label of the task {task!r}.")
+        raise DataError(f"All eligible records have the same label of the task {task!r}.", code="FW-DATA-007")
     return examples

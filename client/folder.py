@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fedward.client.corpora import Corpus, StayCorpus, detect
-from fedward.client.data.errors import EmptyHospitalError, MissingFolderError, OneClassError
 from fedward.client.data.events import Kind
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.source import Labelled
@@ -17,6 +16,7 @@ from fedward.client.tasks.stays import StaySource
 from fedward.errors import DataError
 from fedward.units import UNITS
 
+NO_FOLDER = "FW-DATA-011"
 EMPTY_FIX = "Export stays of at least four hours of patients aged 18 or more, with their admissions."
 
 
@@ -134,7 +134,7 @@ def check_folder(path: Path) -> FolderReport:
         path: folder with the data set.
 
     Raises:
-        MissingFolderError: no such folder. Every other failure is listed in the report.
+        DataError: FW-DATA-011, no such folder. Every other failure is listed in the report.
     """
     report = FolderReport()
     try:
@@ -143,9 +143,9 @@ def check_folder(path: Path) -> FolderReport:
         served = _count_tasks(path, corpus, report)
         if served is not None:
             _count_texts(path, corpus, *served, report)
-    except MissingFolderError:
-        raise
     except DataError as error:
+        if error.code == NO_FOLDER:
+            raise
         report.tasks.clear()
         _add(report, error)
     return report
@@ -174,9 +174,11 @@ def _count_tasks(path: Path, corpus: Corpus, report: FolderReport) -> tuple[Loca
         report.tasks.append(count)
         if not found:
             fix = EMPTY_FIX if report.stays else None
-            _add(report, EmptyHospitalError(f"No record is eligible for {name!r}.", fix=fix))
+            _add(report, DataError(f"No record is eligible for {name!r}.", fix=fix, code="FW-DATA-006"))
         elif not count.usable:
-            _add(report, OneClassError(f"The {len(found)} eligible records of {name!r} have one label."))
+            _add(
+                report, DataError(f"The {len(found)} eligible records of {name!r} have one label.", code="FW-DATA-007")
+            )
     return first
 
 

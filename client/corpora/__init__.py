@@ -11,7 +11,7 @@ from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
 from fedward.client.corpora.eicu import Eicu
 from fedward.client.corpora.mimic_iii import MimicIII
 from fedward.client.corpora.pubmedqa import PubMedQA
-from fedward.client.data.errors import UnitMismatchError, UnknownFormatError
+from fedward.errors import DataError
 from fedward.units import UNITS
 
 CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (MimicIII(), Eicu(), PubMedQA())}
@@ -21,10 +21,10 @@ def corpus_named(name: str) -> Corpus:
     """The corpus ``name``.
 
     Raises:
-        UnknownFormatError: there is none.
+        DataError: FW-DATA-009, there is none.
     """
     if name not in CORPORA:
-        raise UnknownFormatError(f"The format {name!r} is not one of {', '.join(CORPORA)}.")
+        raise DataError(f"The format {name!r} is not one of {', '.join(CORPORA)}.", code="FW-DATA-009")
     return CORPORA[name]
 
 
@@ -32,8 +32,8 @@ def detect(folder: Path) -> Corpus:
     """The first corpus that is complete in ``folder``.
 
     Raises:
-        MissingFolderError: no such folder.
-        UnknownFormatError: none is complete; the fix names what the nearest one lacks.
+        DataError: FW-DATA-011, no such folder.
+        DataError: FW-DATA-009, none is complete; the fix names what the nearest one lacks.
     """
     missing = {name: corpus.missing(folder) for name, corpus in CORPORA.items()}
     for name, lacking in missing.items():
@@ -41,7 +41,7 @@ def detect(folder: Path) -> Corpus:
             return CORPORA[name]
     nearest = min(missing, key=lambda name: len(missing[name]) / len(CORPORA[name].required))
     fix = f"For {nearest}, add {', '.join(missing[nearest])}; tables are CSV or CSV.GZ."
-    raise UnknownFormatError("No layout is complete in this folder.", fix=fix)
+    raise DataError("No layout is complete in this folder.", fix=fix, code="FW-DATA-009")
 
 
 def check_unit(corpus: Corpus, unit: str) -> None:
@@ -52,13 +52,14 @@ def check_unit(corpus: Corpus, unit: str) -> None:
         unit: the plan's, a key of :data:`fedward.units.UNITS`.
 
     Raises:
-        UnitMismatchError: the records are of other units.
+        DataError: FW-DATA-031, the records are of other units.
     """
     if corpus.unit != unit:
         plural = UNITS[corpus.unit].plural
-        raise UnitMismatchError(
+        raise DataError(
             f"The plan protects each {unit}, but the records of {corpus.name!r} are of {plural}.",
             fix=f'Plan with privacy.unit = "{corpus.unit}", or choose a data set of {UNITS[unit].plural}.',
+            code="FW-DATA-031",
         )
 
 

@@ -83,7 +83,7 @@ class Corpus(ABC):
         """Which of :attr:`required` the folder lacks; none if it is complete.
 
         Raises:
-            MissingFolderError: no such folder.
+            DataError: FW-DATA-011, no such folder.
         """
 
     @abstractmethod

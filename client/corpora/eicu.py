@@ -14,10 +14,10 @@ from typing import ClassVar
 
 from fedward.client.corpora.corpus import StayCorpus
 from fedward.client.data.buckets import measurements
-from fedward.client.data.errors import DuplicatePatientError, WrongTypeError
 from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
 from fedward.client.data.leakage import prediction_hours
 from fedward.client.data.tables import absent, find_table, number, optional_number, read_rows, table_sizes
+from fedward.errors import DataError
 
 _OLDEST = 90
 _NOT_TAKEN = -1.0
@@ -90,7 +90,7 @@ class Eicu(StayCorpus):
             row = dict(zip((*_STAY_COLUMNS, *more), cells, strict=True))
             key = row["patientunitstayid"]
             if key in stays:
-                raise DuplicatePatientError("The table PATIENT lists a PATIENTUNITSTAYID twice.")
+                raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
             if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):
                 stay = _stay(row, regions.get(row["hospitalid"]) or "unknown")
                 stays[key] = stay if codes is None else _with_codes(stay, codes.get(key, ()))
@@ -201,7 +201,7 @@ def _history(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
         stay = chosen[key].stay
         for (column, words), cell in zip(_HISTORY.items(), cells, strict=True):
             if cell not in ("", "0", "1", "-1"):
-                raise WrongTypeError(f"A cell of APACHEPREDVAR.{column.upper()} is not 0, 1 or -1.")
+                raise DataError(f"A cell of APACHEPREDVAR.{column.upper()} is not 0, 1 or -1.", code="FW-DATA-004")
             if cell == "1":
                 yield Event(stay.patient, stay.stay, prediction_hours(stay.outcome), Kind.STATE, column, None, words)
 

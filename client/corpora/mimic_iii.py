@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from fedward.client.corpora.corpus import StayCorpus
 from fedward.client.data.buckets import measurements
-from fedward.client.data.errors import BrokenReferenceError, DuplicatePatientError
 from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
 from fedward.client.data.tables import (
     absent,
@@ -22,6 +21,7 @@ from fedward.client.data.tables import (
     read_rows,
     table_sizes,
 )
+from fedward.errors import DataError
 
 _LOOK_BACK_HOURS = 24.0
 """Results up to a day before intensive care still describe the patient at admission."""
@@ -90,11 +90,13 @@ class MimicIII(StayCorpus):
         for row in read_rows(folder, "icustays", columns):
             subject, hadm, key = row[:3]
             if key in stays:
-                raise DuplicatePatientError("The table ICUSTAYS lists an ICUSTAY_ID twice.")
+                raise DataError("The table ICUSTAYS lists an ICUSTAY_ID twice.", code="FW-DATA-008")
             if subject not in patients:
-                raise BrokenReferenceError("The table ICUSTAYS names a SUBJECT_ID that PATIENTS lacks.")
+                raise DataError("The table ICUSTAYS names a SUBJECT_ID that PATIENTS lacks.", code="FW-DATA-012")
             if hadm not in admissions or admissions[hadm].patient != subject:
-                raise BrokenReferenceError("The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient.")
+                raise DataError(
+                    "The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient.", code="FW-DATA-012"
+                )
             if row[-1]:  # without OUTTIME the patient is still in intensive care and the outcome is open
                 stays[key] = _stay(row, patients[subject], admissions[hadm])
         return list(stays.values())
@@ -118,7 +120,7 @@ def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
     patients: dict[str, tuple[str, datetime]] = {}
     for subject, gender, dob in read_rows(folder, "patients", ("subject_id", "gender", "dob")):
         if subject in patients:
-            raise DuplicatePatientError("The table PATIENTS lists a SUBJECT_ID twice.")
+            raise DataError("The table PATIENTS lists a SUBJECT_ID twice.", code="FW-DATA-008")
         patients[subject] = (_SEXES.get(gender, ""), moment(dob, "patients", "dob"))
     return patients
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fedward.client.corpora.corpus import Corpus, Item
-from fedward.client.data.errors import MissingFolderError, QuestionFileError, UnreadableTableError
+from fedward.errors import DataError
 from fedward.units import UnitName
 
 QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
@@ -32,7 +32,7 @@ class PubMedQA(Corpus):
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`."""
         if not folder.is_dir():
-            raise MissingFolderError(f"The data folder '{folder}' does not exist.")
+            raise DataError(f"The data folder '{folder}' does not exist.", code="FW-DATA-011")
         return [name for name in self.required if not (folder / name).is_file()]
 
     def sizes(self, folder: Path) -> dict[str, int]:
@@ -49,15 +49,15 @@ class PubMedQA(Corpus):
 def _texts(record: Any) -> dict[str, str]:
     """Texts by role. The annotators' guesses (``reasoning_*_pred``) are not read."""
     if not isinstance(record, dict):
-        raise QuestionFileError(f"A record of {QUESTIONS} is not an object.")
+        raise DataError(f"A record of {QUESTIONS} is not an object.", code="FW-DATA-032")
     contexts = record.get("CONTEXTS")
     if not isinstance(contexts, list) or not all(isinstance(part, str) for part in contexts):
-        raise QuestionFileError(f"A record of {QUESTIONS} has no list of texts CONTEXTS.")
+        raise DataError(f"A record of {QUESTIONS} has no list of texts CONTEXTS.", code="FW-DATA-032")
     found = {"context": "\n".join(contexts)}
     for role, key in (("question", "QUESTION"), ("decision", "final_decision"), ("answer", "LONG_ANSWER")):
         value = record.get(key) or ""
         if not isinstance(value, str) or (role == "question" and not value):
-            raise QuestionFileError(f"A record of {QUESTIONS} has no text {key}.")
+            raise DataError(f"A record of {QUESTIONS} has no text {key}.", code="FW-DATA-032")
         found[role] = value
     return found
 
@@ -66,13 +66,13 @@ def _objects(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UnreadableTableError: not UTF-8, or not JSON.
-        QuestionFileError: not one object.
+        DataError: FW-DATA-005, not UTF-8, or not JSON.
+        DataError: FW-DATA-032, not one object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableTableError(f"The file {path.name} cannot be read as JSON.") from error
+        raise DataError(f"The file {path.name} cannot be read as JSON.", code="FW-DATA-005") from error
     if not isinstance(value, dict):
-        raise QuestionFileError(f"The file {path.name} is not one object by PubMed id.")
+        raise DataError(f"The file {path.name} is not one object by PubMed id.", code="FW-DATA-032")
     return value

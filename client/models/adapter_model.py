@@ -34,13 +34,6 @@ ENCODER_PREFIX = "encoder.base_model.model."
 ADAPTER_NAME = ".default"
 
 
-class LoraSettingsError(ConfigError):
-    """The LoRA settings do not fit the base model."""
-
-    code = "FW-MODEL-007"
-    default_fix = "Choose targets among query, key, value, attention_output, and no more layers than the model has."
-
-
 @dataclass(frozen=True)
 class LoraSettings:
     """Where LoRA sits and how large it is.
@@ -84,16 +77,20 @@ class LoraSettings:
         return 0 if self.top_layers is None else config.layers - self.top_layers
 
     def check(self, config: EncoderConfig) -> None:
-        """Raises :class:`LoraSettingsError` unless the settings fit the encoder."""
+        """Raises FW-MODEL-007 unless the settings fit the encoder."""
         if not 1 <= self.rank <= config.hidden or not self.alpha > 0:
-            raise LoraSettingsError(f"The LoRA rank must lie between 1 and {config.hidden} and alpha above 0.")
+            raise ConfigError(
+                f"The LoRA rank must lie between 1 and {config.hidden} and alpha above 0.", code="FW-MODEL-007"
+            )
         if not self.targets or len(set(self.targets)) != len(self.targets):
-            raise LoraSettingsError("The LoRA targets must be distinct, and at least one.")
+            raise ConfigError("The LoRA targets must be distinct, and at least one.", code="FW-MODEL-007")
         for target in self.targets:
             if target not in config.family.targets:
-                raise LoraSettingsError(f"{target[:40]!r} is not a LoRA target of this base model.")
+                raise ConfigError(f"{target[:40]!r} is not a LoRA target of this base model.", code="FW-MODEL-007")
         if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
-            raise LoraSettingsError(f"top_layers must lie between 1 and {config.layers} for this base model.")
+            raise ConfigError(
+                f"top_layers must lie between 1 and {config.layers} for this base model.", code="FW-MODEL-007"
+            )
 
 
 class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
@@ -113,7 +110,9 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.head = nn.Linear(config.hidden, lora.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits ``[B]`` (``[B, outputs]`` if there are several) of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
+        """Logits ``[B]`` (``[B, outputs]`` if there are several) of token ids int64 ``[B, T]`` under a 0/1 mask ``[B,
+        T]``.
+        """
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 
@@ -156,7 +155,7 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
         seed: public seed of the plan.
 
     Raises:
-        LoraSettingsError: the settings do not fit the base model.
+        ConfigError: FW-MODEL-007, the settings do not fit the base model.
         LayoutError: the trainable tensors are not exactly those that the settings name.
     """
     config = files.config()

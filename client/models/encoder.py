@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fedward.client.models.encoder_config import EncoderConfig, ModelFilesError
+from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.registry import ModelFiles
+from fedward.errors import ConfigError
 
 # Parts of published checkpoints that lie outside the encoder: task heads, the pooler, and position indices.
 _OUTSIDE = re.compile(r"(cls|classifier|pre_classifier|lm_head|vocab_\w+|qa_outputs|pooler|embeddings\.position_ids)\b")
@@ -30,14 +31,14 @@ def load_encoder(files: ModelFiles) -> nn.Module:
     """The encoder in float32 and evaluation mode, every parameter frozen.
 
     Raises:
-        ModelFilesError: weights unreadable, or not exactly those that the configuration describes.
+        ConfigError: FW-MODEL-001, weights unreadable, or not exactly those that the configuration describes.
     """
     config = files.config()
     model = empty_encoder(config)
     state = _encoder_tensors(files.folder / "model.safetensors", config.family.prefix)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in state.items()} != expected:
-        raise ModelFilesError("The model's weights are not those that its config.json describes.")
+        raise ConfigError("The model's weights are not those that its config.json describes.", code="FW-MODEL-001")
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True)
     # peft writes this into the adapter's configuration: the public name, never a path of this machine.
     model.name_or_path = files.name
@@ -70,7 +71,7 @@ def _encoder_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelFilesError("The model's model.safetensors cannot be read.") from error
+        raise ConfigError("The model's model.safetensors cannot be read.", code="FW-MODEL-001") from error
     named = {}
     for name, tensor in tensors.items():
         stem, _, last = name.removeprefix(prefix).rpartition(".")

@@ -18,20 +18,6 @@ MAX_CONFIG_BYTES = 256 * 1024
 MAX_INTEGER = 2**20
 
 
-class ModelFilesError(ConfigError):
-    """A model folder lacks a file or holds one that cannot be read."""
-
-    code = "FW-MODEL-001"
-    default_fix = "Give a folder with config.json, tokenizer.json and model.safetensors of an encoder."
-
-
-class ModelRefusedError(ConfigError):
-    """A model's configuration asks for something outside the allow-list."""
-
-    code = "FW-MODEL-002"
-    default_fix = "Use a BERT, RoBERTa or DistilBERT encoder; remove other keys from its config.json."
-
-
 @dataclass(frozen=True)
 class EncoderConfig:
     """The checked part of a model's configuration.
@@ -64,29 +50,31 @@ def read_encoder_config(path: Path) -> EncoderConfig:
     """Parses ``path`` (a ``config.json``).
 
     Raises:
-        ModelFilesError: missing, too large or not a JSON object.
-        ModelRefusedError: an architecture, key or value outside the allow-list.
+        ConfigError: FW-MODEL-001, missing, too large or not a JSON object.
+        ConfigError: FW-MODEL-002, an architecture, key or value outside the allow-list.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ModelFilesError("The model folder has no readable config.json.") from error
+        raise ConfigError("The model folder has no readable config.json.", code="FW-MODEL-001") from error
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ModelFilesError(f"The model's config.json is larger than {MAX_CONFIG_BYTES} bytes.")
+        raise ConfigError(f"The model's config.json is larger than {MAX_CONFIG_BYTES} bytes.", code="FW-MODEL-001")
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ModelFilesError("The model's config.json is not valid JSON.") from error
+        raise ConfigError("The model's config.json is not valid JSON.", code="FW-MODEL-001") from error
     if not isinstance(document, dict):
-        raise ModelFilesError("The model's config.json is not a JSON object.")
+        raise ConfigError("The model's config.json is not a JSON object.", code="FW-MODEL-001")
     return check_encoder_config(document)
 
 
 def check_encoder_config(document: dict[str, Any]) -> EncoderConfig:
-    """Checks every key and value of a parsed configuration; raises :class:`ModelRefusedError`."""
+    """Checks every key and value of a parsed configuration; raises FW-MODEL-002."""
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ModelRefusedError(f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.")
+        raise ConfigError(
+            f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.", code="FW-MODEL-002"
+        )
     family = FAMILIES[model_type]
     _check_keys(document, family)
     settings: dict[str, Any] = {key: _integer(document, key) for key in family.integers if key in document}
@@ -95,13 +83,13 @@ def check_encoder_config(document: dict[str, Any]) -> EncoderConfig:
     activation = family.names["activation"]
     settings[activation] = document.get(activation, "gelu")
     if settings[activation] not in ACTIVATIONS:
-        raise ModelRefusedError("The model's activation function is not on the allow-list.")
+        raise ConfigError("The model's activation function is not on the allow-list.", code="FW-MODEL-002")
     hidden, layers, heads = (settings[family.names[name]] for name in ("hidden", "layers", "heads"))
     if hidden % heads:
-        raise ModelRefusedError("The model's hidden size is not a multiple of its attention heads.")
+        raise ConfigError("The model's hidden size is not a multiple of its attention heads.", code="FW-MODEL-002")
     pad_id = _integer(document, "pad_token_id", least=0) if document.get("pad_token_id") is not None else 0
     if pad_id >= settings["vocab_size"]:
-        raise ModelRefusedError("The model's padding token lies outside its vocabulary.")
+        raise ConfigError("The model's padding token lies outside its vocabulary.", code="FW-MODEL-002")
     return EncoderConfig(
         model_type=model_type,
         hidden=hidden,
@@ -119,24 +107,30 @@ def _check_keys(document: dict[str, Any], family: Family) -> None:
     if unknown:
         # The key comes from a foreign file: only a harmless-looking one is repeated on the terminal.
         shown = unknown[0] if unknown[0].isidentifier() and unknown[0].isascii() and len(unknown[0]) < 64 else "a key"
-        raise ModelRefusedError(f"The model's config.json has {shown!r}, which is not on the allow-list.")
+        raise ConfigError(
+            f"The model's config.json has {shown!r}, which is not on the allow-list.", code="FW-MODEL-002"
+        )
     for key, allowed in MUST_BE.items():
         if key in document and document[key] not in allowed:
-            raise ModelRefusedError(f"The model's config.json sets {key!r} to a value that is not supported.")
+            raise ConfigError(
+                f"The model's config.json sets {key!r} to a value that is not supported.", code="FW-MODEL-002"
+            )
     missing = sorted(family.required - set(document))
     if missing:
-        raise ModelRefusedError(f"The model's config.json lacks {missing[0]!r}.")
+        raise ConfigError(f"The model's config.json lacks {missing[0]!r}.", code="FW-MODEL-002")
 
 
 def _integer(document: dict[str, Any], key: str, *, least: int = 1) -> int:
     value = document[key]
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_INTEGER:
-        raise ModelRefusedError(f"The model's {key!r} is not a whole number between {least} and {MAX_INTEGER}.")
+        raise ConfigError(
+            f"The model's {key!r} is not a whole number between {least} and {MAX_INTEGER}.", code="FW-MODEL-002"
+        )
     return value
 
 
 def _fraction(document: dict[str, Any], key: str) -> float:
     value = document[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise ModelRefusedError(f"The model's {key!r} is not a number between 0 and 1.")
+        raise ConfigError(f"The model's {key!r} is not a number between 0 and 1.", code="FW-MODEL-002")
     return float(value)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fedward.client.corpora.corpus import Corpus, Item
-from fedward.client.data.errors import UnservedTaskError
 from fedward.client.data.example import Example
 from fedward.client.data.text import clean
+from fedward.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,13 @@ class Source(ABC):
         """Refuses a corpus that does not hold what ``task`` is made of.
 
         Raises:
-            UnservedTaskError: names what it lacks.
+            DataError: FW-DATA-030, names what it lacks.
         """
         lacking = sorted(self.needs - corpus.gives)
         if lacking:
-            raise UnservedTaskError(
-                f"{corpus.name!r} cannot serve the task {task!r}: its records have no {', no '.join(lacking)}."
+            raise DataError(
+                f"{corpus.name!r} cannot serve the task {task!r}: its records have no {', no '.join(lacking)}.",
+                code="FW-DATA-030",
             )
 
     @abstractmethod

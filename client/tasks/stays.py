@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
-from fedward.client.data.errors import UnservedTaskError
 from fedward.client.data.events import Chosen, Event, Outcome, Stay
 from fedward.client.data.leakage import eligible, known_at_prediction, prediction_hours
 from fedward.client.data.text import render
 from fedward.client.tasks.source import Labelled, Source
+from fedward.errors import DataError
 
 Record = Literal["patient", "admission", "stay"]
 
@@ -73,5 +73,5 @@ class StaySource(Source):
 
 def _stays_of(corpus: Corpus) -> StayCorpus:
     if not isinstance(corpus, StayCorpus):
-        raise UnservedTaskError(f"{corpus.name!r} has no stays.")
+        raise DataError(f"{corpus.name!r} has no stays.", code="FW-DATA-030")
     return corpus

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fedward.client.models.adapter_files import AdapterFilesError, adapter_files_hash, load_adapter, save_adapter
+from fedward.client.models.adapter_files import adapter_files_hash, load_adapter, save_adapter
 from fedward.client.models.adapter_model import LoraSettings, build, get_vector, layout_of, mean_pool, set_vector
 from fedward.client.models.inputs import TokenInputs
 from fedward.client.models.tokens import tokenize
-from fedward.errors import OutputExistsError
+from tests.codes import raises
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 SETTINGS = [LoraSettings(), LoraSettings(rank=3, top_layers=2, train_a=False, rank_stabilised=True)]
@@ -75,7 +75,7 @@ def test_no_path_of_this_machine_is_written(tiny, saved):
 
 
 def test_an_existing_folder_is_not_overwritten(tiny, saved):
-    with pytest.raises(OutputExistsError):
+    with raises("FW-CONFIG-005"):
         save_adapter(trained(tiny), saved, base=tiny, card="other", task="los3", max_tokens=16)
     assert (saved / "README.md").read_text() == "card"
 
@@ -85,13 +85,13 @@ def test_a_failed_save_leaves_nothing(tiny, tmp_path):
     vector = get_vector(model)
     vector[0] = np.nan
     set_vector(model, vector)
-    with pytest.raises(AdapterFilesError):
+    with raises("FW-MODEL-005"):
         save_adapter(model, tmp_path / "adapter", base=tiny, card="card", task="los3", max_tokens=16)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_base_model_is_refused(make_model, saved):
-    with pytest.raises(AdapterFilesError, match="another version"):
+    with raises("FW-MODEL-005", match="another version"):
         load_adapter(saved, base=make_model("roberta"))
 
 
@@ -106,7 +106,7 @@ def test_wrong_tensors_are_refused(tiny, saved, change):
     elif change == "shape":
         tensors[name] = value[:-1].copy()
     save_file(tensors, path)
-    with pytest.raises(AdapterFilesError):
+    with raises("FW-MODEL-005"):
         load_adapter(saved, base=tiny)
 
 
@@ -123,5 +123,5 @@ def test_damaged_folders_are_refused(tiny, saved, tmp_path, damage):
         card.unlink()
     else:
         (copy / "head.safetensors").write_bytes(b"12345678")
-    with pytest.raises(AdapterFilesError):
+    with raises("FW-MODEL-005"):
         load_adapter(copy, base=tiny)
