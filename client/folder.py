@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fedward.client.corpora import Corpus, StayCorpus, detect
+from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.events import Kind
+from fedward.client.data.languages import check_represented, language_of
+from fedward.client.data.text import clean, free_texts, render
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.source import Labelled
 from fedward.client.tasks.stays import StaySource
 from fedward.errors import DataError
 from fedward.units import UNITS
 
+Texts = Callable[[Sequence[str]], dict[str, float]]
+"""Share of characters that a model's tokenizer cannot represent, by language."""
+
 NO_FOLDER = "FW-DATA-011"
-EMPTY_FIX = "Export stays of at least four hours of patients aged 18 or more, with their admissions."
+EMPTY_FIX = "Export whole records: of stays those of at least four hours, of patients aged 18 or more, with admissions."
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that stops a run on this folder, or one task of it."""
+
+    code: str
+    message: str
+    fix: str
+
+    @classmethod
+    def of(cls, error: DataError) -> Self:
+        """The same as a line of a report."""
+        return cls(error.code, error.message, error.fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +52,7 @@ class TaskCount:
         positives: records with the outcome, for a yes-or-no task.
         classes: records by class or label, for tasks that have several.
         mean: mean of the value, for a number.
-        usable: whether there are two different labels at least.
+        problem: why nothing can be learnt or scored.
     """
 
     task: str
@@ -40,7 +61,7 @@ class TaskCount:
     positives: int | None = None
     classes: dict[str, int] = field(default_factory=dict)
     mean: float | None = None
-    usable: bool = True
+    problem: Problem | None = None
 
     def to_value(self) -> dict[str, Any]:
         """Returns the counts as JSON-ready values, those that the task has."""
@@ -61,15 +82,6 @@ class TaskCount:
         return f"mean {self.mean:.2f}" if self.mean is not None else f"{self.positives:,} with the outcome"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that stops a run on this folder, or one task of it."""
-
-    code: str
-    message: str
-    fix: str
-
-
 @dataclass(slots=True)
 class FolderReport:
     """Counts of one folder; stays on the machine that holds the data.
@@ -85,7 +97,9 @@ class FolderReport:
         tasks: one entry for each task that the folder can serve.
         unserved: why it cannot serve others that are made of the same kind of records.
         notes: first-day notes that reach the text.
-        problems: empty for a folder that every served task can use.
+        languages: free texts of persons (notes, admission diagnoses) by language, as BCP 47 tags.
+        unrepresented: share of characters that the asked model's tokenizer cannot represent, by language.
+        stops: what stops every task.
     """
 
     format: str | None = None
@@ -98,12 +112,19 @@ class FolderReport:
     tasks: list[TaskCount] = field(default_factory=list)
     unserved: dict[str, str] = field(default_factory=dict)
     notes: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    languages: Counter[str] = field(default_factory=Counter)
+    unrepresented: dict[str, float] = field(default_factory=dict)
+    stops: list[Problem] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What stops every task, then what stops one; empty for a folder that every served task can use."""
+        return [*self.stops, *(task.problem for task in self.tasks if task.problem is not None)]
 
     @property
     def usable(self) -> bool:
         """Whether at least one task can train or be scored on this folder."""
-        return any(task.usable for task in self.tasks)
+        return not self.stops and any(task.problem is None for task in self.tasks)
 
     @property
     def plural(self) -> str:
@@ -123,15 +144,19 @@ class FolderReport:
             "groups": self.groups,
             "tasks": [task.to_value() for task in self.tasks],
             "unserved": self.unserved,
+            "languages": dict(self.languages),
+            "unrepresented": self.unrepresented,
             "problems": [{"code": p.code, "message": p.message, "fix": p.fix} for p in self.problems],
         }
 
 
-def check_folder(path: Path) -> FolderReport:
+def check_folder(path: Path, *, leave_out: bool = False, texts: Texts | None = None) -> FolderReport:
     """Reads the whole folder as a run would and reports what it finds.
 
     Args:
         path: folder with the data set.
+        leave_out: see :func:`fedward.client.examples.load_examples`.
+        texts: finds what a model's tokenizer cannot represent.
 
     Raises:
         DataError: FW-DATA-011, no such folder. Every other failure is listed in the report.
@@ -141,14 +166,26 @@ def check_folder(path: Path) -> FolderReport:
         corpus = detect(path)
         _count_records(path, corpus, report)
         served = _count_tasks(path, corpus, report)
-        if served is not None:
-            _count_texts(path, corpus, *served, report)
+        read, left_out = _count_texts(path, corpus, *served, report) if served else ([], [])
     except DataError as error:
         if error.code == NO_FOLDER:
             raise
         report.tasks.clear()
-        _add(report, error)
+        report.stops.append(Problem.of(error))
+        return report
+    if texts is not None:
+        report.unrepresented = texts(read if leave_out else [*read, *left_out])
+    _refuse(report, partial(check_represented, report.unrepresented))
+    if not leave_out:
+        _refuse(report, partial(check_rules, report.languages))
     return report
+
+
+def _refuse(report: FolderReport, check: Callable[[], None]) -> None:
+    try:
+        check()
+    except DataError as error:
+        report.stops.append(Problem.of(error))
 
 
 def _count_records(path: Path, corpus: Corpus, report: FolderReport) -> None:
@@ -168,38 +205,50 @@ def _count_tasks(path: Path, corpus: Corpus, report: FolderReport) -> tuple[Loca
             if task.source.needs & corpus.gives:
                 report.unserved[name] = error.message
             continue
-        task.targets([each.example("") for each in found])
         first = first or (task, found)
-        count = _count(task, found)
-        report.tasks.append(count)
-        if not found:
-            fix = EMPTY_FIX if report.stays else None
-            _add(report, DataError(f"No record is eligible for {name!r}.", fix=fix, code="FW-DATA-006"))
-        elif not count.usable:
-            _add(
-                report, DataError(f"The {len(found)} eligible records of {name!r} have one label.", code="FW-DATA-007")
-            )
+        report.tasks.append(_count(task, found))
     return first
 
 
 def _count(task: LocalTask, found: Sequence[Labelled]) -> TaskCount:
     labels = [each.label for each in found]
-    name, units, usable = task.declaration.name, len({each.item.unit for each in found}), len(set(labels)) > 1
+    units = len({each.item.unit for each in found})
+    count = TaskCount(task.declaration.name, units, len(found), problem=_problem(task, found))
     if classes := task.declaration.classes:
         counts = Counter(part for label in labels for part in (label if isinstance(label, tuple) else (label,)))
-        return TaskCount(name, units, len(found), classes={part: counts[part] for part in classes}, usable=usable)
+        return replace(count, classes={part: counts[part] for part in classes})
     if all(isinstance(label, int) for label in labels):
-        return TaskCount(name, units, len(found), positives=sum(labels), usable=usable)
-    return TaskCount(name, units, len(found), mean=sum(labels) / len(labels), usable=usable)
+        return replace(count, positives=sum(labels))
+    return replace(count, mean=sum(labels) / len(labels))
 
 
-def _count_texts(path: Path, corpus: Corpus, task: LocalTask, found: Sequence[Labelled], report: FolderReport) -> None:
+def _problem(task: LocalTask, found: Sequence[Labelled]) -> Problem | None:
+    name = task.declaration.name
+    if not found:
+        return Problem.of(DataError(f"No record is eligible for {name!r}.", code="FW-DATA-006", fix=EMPTY_FIX))
+    if len({each.label for each in found}) < 2:
+        return Problem.of(
+            DataError(f"The {len(found)} eligible records of {name!r} have one label.", code="FW-DATA-007")
+        )
+    try:
+        task.targets([each.example("") for each in found])
+    except DataError as error:
+        return Problem.of(error)
+    return None
+
+
+def _count_texts(
+    path: Path, corpus: Corpus, task: LocalTask, found: Sequence[Labelled], report: FolderReport
+) -> tuple[list[str], list[str]]:
+    """Counts groups, notes and languages; returns the texts of all records, and the free texts that those lack."""
     groups = {each.item.unit: each.item.group for each in found if each.item.group}
     report.groups = dict(Counter(groups.values()))
-    if isinstance(task.source, StaySource):
-        for known in task.source.known(corpus, path, [each.item for each in found]):
-            report.notes += sum(event.kind is Kind.NOTE for event in known)
-
-
-def _add(report: FolderReport, error: DataError) -> None:
-    report.problems.append(Problem(error.code, error.message, error.fix))
+    items = [each.item for each in found]
+    if not isinstance(task.source, StaySource):
+        return task.source.texts(corpus, path, items, report.languages), []
+    read, left_out = [], []
+    for known in task.source.known(corpus, path, items):
+        report.notes += sum(event.kind is Kind.NOTE for event in known)
+        left_out += [clean(text) for text in free_texts(known) if not has_rules(language_of(text))]
+        read.append(render(known, report.languages))
+    return read, left_out

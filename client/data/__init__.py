@@ -13,9 +13,10 @@ from fedward.client.data.example import Example
 from fedward.client.data.split import split_patients
 
 
-def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
+def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
     """The function of that name in :mod:`fedward.client.examples`, which imports this package, for scripts."""
-    found: list[Example] = import_module("fedward.client.examples").load_examples(path, format=format, task=task)
+    load = import_module("fedward.client.examples").load_examples
+    found: list[Example] = load(path, format=format, task=task, leave_out=leave_out)
     return found
 
 

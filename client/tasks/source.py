@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.client.data.example import Example
-from fedward.client.data.text import clean
+from fedward.client.data.text import clean, note_phrases
 from fedward.errors import DataError
 
 
@@ -55,13 +56,17 @@ class Source(ABC):
         """The records with their labels, in the order of the examples."""
 
     @abstractmethod
-    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item]) -> list[str]:
-        """The text of each of ``items``."""
+    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+        """The text of each of ``items``.
 
-    def examples(self, corpus: Corpus, folder: Path) -> list[Example]:
-        """The records as a model reads them."""
+        Free texts of persons are added to ``languages`` and de-identified; those in a language without rules are left
+        out of the text.
+        """
+
+    def examples(self, corpus: Corpus, folder: Path, languages: Counter[str]) -> list[Example]:
+        """The records as a model reads them; ``languages`` as in :meth:`texts`."""
         found = self.labelled(corpus, folder)
-        texts = self.texts(corpus, folder, [each.item for each in found])
+        texts = self.texts(corpus, folder, [each.item for each in found], languages)
         return [each.example(text) for each, text in zip(found, texts, strict=True)]
 
 
@@ -83,6 +88,10 @@ class TextSource(Source):
         found = ((item, self.label(item)) for item in corpus.items(folder))
         return [Labelled(item, label) for item, label in found if label is not None]
 
-    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item]) -> list[str]:
+    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
         """See :meth:`Source.texts`."""
-        return [" . ".join(filter(None, (clean(item.texts[role]) for role in self.roles))) for item in items]
+
+        def phrases(text: str) -> list[str]:
+            return note_phrases(text, languages) if corpus.free_text_of_persons else [clean(text)]
+
+        return [" . ".join(part for role in self.roles for part in phrases(item.texts[role]) if part) for item in items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +59,9 @@ class StaySource(Source):
                 chosen[key] = Labelled(corpus.item(stay), label)
         return list(chosen.values())
 
-    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item]) -> list[str]:
+    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
         """See :meth:`Source.texts`."""
-        return [render(events) for events in self.known(corpus, folder, items)]
+        return [render(events, languages) for events in self.known(corpus, folder, items)]
 
     def known(self, corpus: Corpus, folder: Path, items: Sequence[Item]) -> Iterator[list[Event]]:
         """What was known about each stay at its prediction time: admission facts and events, through the guard."""
