@@ -72,7 +72,8 @@ def _objects(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"The file {path.name} cannot be read as JSON.", code="FW-DATA-005") from error
+        fix = "Use the file as its authors published it: JSON in UTF-8."
+        raise DataError(f"The file {path.name} cannot be read as JSON.", code="FW-DATA-005", fix=fix) from error
     if not isinstance(value, dict):
         raise DataError(f"The file {path.name} is not one object by PubMed id.", code="FW-DATA-032")
     return value
