@@ -212,7 +212,7 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
 
 
 def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
-    report = check_folder(config.data_folder)
+    report = check_folder(config.data_folder, leave_out=config.tables.leave_out)
     if report.format != config.tables.format or not report.usable:
         first = report.problems[0] if report.problems else None
         words = first.message if first else f"The folder holds {report.format or 'no known format'}."
@@ -223,8 +223,8 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             first.fix if first else "Correct data.*.format.",
             first.code if first else ConfigError.code,
         )
-    words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
-    if any(task.eligible < config.policy.min_patients for task in report.tasks):
+    words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
+    if all(task.eligible < config.policy.min_patients for task in report.tasks):
         return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
     eligible = {task.task: task.eligible for task in report.tasks}
     for plan in (found.plan for found in _plans(config, folders)):

@@ -131,7 +131,7 @@ def words(text: str) -> str:
     Marks that stand on no letter go too.
     """
     parts = text.translate(_WORDS).split(" ")
-    return " ".join(part if part.isascii() else _without_leading_marks(part) for part in parts)
+    return " ".join(part if part.isascii() else _without_stray_marks(part) for part in parts)
 
 
 def shadow(text: str) -> tuple[str, Sequence[int]]:
@@ -148,6 +148,10 @@ def shadow(text: str) -> tuple[str, Sequence[int]]:
     return "".join(pieces), [*places, len(text)]
 
 
-def _without_leading_marks(word: str) -> str:
-    first = next((i for i, character in enumerate(word) if unicodedata.category(character)[0] != "M"), len(word))
-    return word[first:]
+def _without_stray_marks(word: str) -> str:
+    kept = ""
+    for character in word:
+        mark = unicodedata.category(character)[0] == "M"
+        if not mark or kept[-1:].isalnum() or (kept and unicodedata.category(kept[-1])[0] == "M"):
+            kept += character
+    return kept

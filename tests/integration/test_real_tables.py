@@ -11,7 +11,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from fedward.client.data import Example, check_folder, load_examples, split_patients
+from fedward.client.data import Example, load_examples, split_patients
+from fedward.client.folder import check_folder
 
 pytestmark = pytest.mark.data
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.client.corpora import corpus_named
-from fedward.client.data.characters import normal, plain
+from fedward.client.data.characters import normal, plain, shadow
 from fedward.client.data.deid import scrub
 from fedward.client.data.languages import language_of
 from fedward.client.data.text import clean
@@ -102,3 +102,20 @@ def test_no_letter_is_lost(text: str) -> None:
 def test_a_language_is_told_of_any_text(text: str, other: str) -> None:
     assert language_of(text).isascii()
     assert language_of(other).isascii()
+
+
+UNSEEN = st.sampled_from(["", "\u200b", "\u00ad", "\u0301", "\u0336", "\u2060", "\ufe0f", "\u202e"])
+SPELLINGS = (lambda c: c, lambda c: chr(ord(c) + 0xFEE0), lambda c: unicodedata.normalize("NFC", c + "\u0308"))
+
+
+def disguised(word: str) -> st.SearchStrategy[str]:
+    """The word with letters of other width or with marks, and what nobody sees between them."""
+    return st.tuples(*(st.tuples(st.sampled_from(SPELLINGS), UNSEEN) for _ in word)).map(
+        lambda chosen: "".join(spell(c) + unseen for c, (spell, unseen) in zip(word, chosen, strict=True))
+    )
+
+
+@given(disguised("Okafor"), disguised("okafor"), disguised("5550142"))
+def test_a_disguised_identifier_goes(name: str, again: str, number: str) -> None:
+    text = scrub(f"Mr. {name} seen, later {again} slept. MRN: {number} then").text
+    assert not re.search("okaf|afor|555|142", shadow(text)[0], re.IGNORECASE)

@@ -64,7 +64,7 @@ def test_nothing_known_is_empty_text() -> None:
         ("ok…then — so", "ok then so"),
         ("pre\u00advent s\u200bepsis \u202efever\u202c \ufefflow", "prevent sepsis fever low"),
         ("a\ud800b\x00c\x85d \ue000", "a b c d"),
-        (" \u0301fever", "fever"),
+        (" \u0301fever /\u093a", "fever"),
         ("İSTANBUL", "i̇stanbul"),
     ],
 )
