@@ -40,6 +40,10 @@ class Problem:
         """The same as a line of a report."""
         return cls(error.code, error.message, error.fix)
 
+    def to_value(self) -> dict[str, str]:
+        """Returns the problem as JSON-ready values."""
+        return {"code": self.code, "message": self.message, "fix": self.fix}
+
 
 @dataclass(frozen=True, slots=True)
 class TaskCount:
@@ -72,14 +76,17 @@ class TaskCount:
             value["classes"] = self.classes
         if self.mean is not None:
             value["mean"] = self.mean
+        if self.problem is not None:
+            value["problem"] = self.problem.to_value()
         return value
 
     @property
     def words(self) -> str:
-        """The labels in a few words."""
-        if self.classes:
-            return ", ".join(f"{name} {count:,}" for name, count in self.classes.items())
-        return f"mean {self.mean:.2f}" if self.mean is not None else f"{self.positives:,} with the outcome"
+        """The labels in a few words, with the code of the problem if there is one."""
+        words = ", ".join(f"{name} {count:,}" for name, count in self.classes.items())
+        if not words:
+            words = f"{self.positives:,} with the outcome" if self.mean is None else f"mean {self.mean:.2f}"
+        return words if self.problem is None else f"{words} ({self.problem.code})"
 
 
 @dataclass(slots=True)
@@ -118,8 +125,8 @@ class FolderReport:
 
     @property
     def problems(self) -> list[Problem]:
-        """What stops every task, then what stops one; empty for a folder that every served task can use."""
-        return [*self.stops, *(task.problem for task in self.tasks if task.problem is not None)]
+        """What stops every task: of the whole folder, or of each; empty for a folder that some task can use."""
+        return self.stops if self.usable else [*self.stops, *filter(None, (task.problem for task in self.tasks))]
 
     @property
     def usable(self) -> bool:
@@ -146,7 +153,7 @@ class FolderReport:
             "unserved": self.unserved,
             "languages": dict(self.languages),
             "unrepresented": self.unrepresented,
-            "problems": [{"code": p.code, "message": p.message, "fix": p.fix} for p in self.problems],
+            "problems": [problem.to_value() for problem in self.problems],
         }
 
 

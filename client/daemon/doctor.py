@@ -224,7 +224,7 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             first.code if first else ConfigError.code,
         )
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
-    if all(task.eligible < config.policy.min_patients for task in report.tasks):
+    if report.tasks and all(task.eligible < config.policy.min_patients for task in report.tasks):
         return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
     eligible = {task.task: task.eligible for task in report.tasks}
     for plan in (found.plan for found in _plans(config, folders)):

@@ -53,7 +53,7 @@ def test_mimic3_demo_has_the_published_layout() -> None:
     assert report.format == "mimic-iii"
     assert report.rows["PATIENTS"] == 100
     assert report.rows["LABEVENTS"] == 76_074
-    assert (report.patients, report.stays) == (100, 136)
+    assert (report.units, report.records) == (100, 136)
     assert not report.problems
     for task in ("mortality", "los3"):
         examples = load_examples(folder("mimic3-demo"), format="mimic-iii", task=task)
