@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from fedward.client.models.encoder_config import ModelFilesError
+from fedward.client.models.model_config import ModelFilesError
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 

@@ -8,8 +8,8 @@ import pytest
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from fedward.client.models.encoder import empty_encoder
-from fedward.client.models.encoder_config import check_encoder_config
+from fedward.client.models.base_model import empty_base
+from fedward.client.models.model_config import check_model_config
 from fedward.client.models.registry import ModelFiles, read_model_folder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -68,7 +68,7 @@ def bert_document() -> dict:
 def write_model(folder: Path, family: str) -> None:
     document = config_document(family)
     (folder / "config.json").write_text(json.dumps(document))
-    encoder = empty_encoder(check_encoder_config(document), seed=3)
+    encoder = empty_base(check_model_config(document), seed=3)
     save_file(
         {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, folder / "model.safetensors"
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedward.client.models import registry
-from fedward.client.models.encoder import load_encoder
-from fedward.client.models.encoder_config import ModelFilesError, ModelRefusedError, check_encoder_config
+from fedward.client.models.base_model import load_base
+from fedward.client.models.model_config import ModelFilesError, ModelRefusedError, check_model_config
 from fedward.client.models.registry import KnownModel, ModelHashError, list_models, read_model_folder, resolve
 from fedward.errors import UnknownModelError
 
@@ -56,7 +56,7 @@ def test_every_hashed_file_counts(tiny, tmp_path, file):
 def test_a_pinned_model_with_other_files_is_refused(tiny, cache, monkeypatch):
     shutil.copytree(tiny.folder, cache / "pinned")
     for sha256 in (tiny.sha256, "0" * 64):
-        monkeypatch.setattr(registry, "KNOWN_MODELS", (KnownModel("pinned", "", sha256=sha256),))
+        monkeypatch.setattr(registry, "KNOWN_MODELS", (KnownModel("pinned", "bert", "", sha256=sha256),))
         if sha256 == tiny.sha256:
             assert resolve("pinned").sha256 == sha256
         else:
@@ -103,14 +103,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("key", REFUSED)
 def test_configurations_outside_the_allow_list_are_refused(bert_document, key):
-    assert check_encoder_config(bert_document).hidden == 16
+    assert check_model_config(bert_document).hidden == 16
     with pytest.raises(ModelRefusedError) as caught:
-        check_encoder_config(bert_document | {key: REFUSED[key]})
+        check_model_config(bert_document | {key: REFUSED[key]})
     assert "\x1b" not in caught.value.message
 
 
 def test_only_checked_settings_reach_the_model_class(bert_document):
-    settings = check_encoder_config(bert_document | {"_name_or_path": "elsewhere", "torch_dtype": "float16"}).settings
+    settings = check_model_config(bert_document | {"_name_or_path": "elsewhere", "torch_dtype": "float16"}).settings
     assert "_name_or_path" not in settings
     assert "torch_dtype" not in settings
     assert settings["hidden_dropout_prob"] == 0
@@ -129,7 +129,7 @@ def test_weights_must_be_those_of_the_configuration(tiny, tmp_path):
     document = json.loads((tmp_path / "copy" / "config.json").read_text())
     (tmp_path / "copy" / "config.json").write_text(json.dumps(document | {"num_hidden_layers": 2}))
     with pytest.raises(ModelFilesError, match="weights"):
-        load_encoder(resolve(tmp_path / "copy"))
+        load_base(resolve(tmp_path / "copy"))
     (tmp_path / "copy" / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ModelFilesError):
-        load_encoder(resolve(tmp_path / "copy"))
+        load_base(resolve(tmp_path / "copy"))

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fedward.client.models.encoder_config import ModelFilesError
+from fedward.client.models.model_config import ModelFilesError
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import TokenLengthError, tokenize
 
