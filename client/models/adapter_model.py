@@ -319,8 +319,9 @@ def frozen_hash(model: AdapterModel) -> str:
 def _peft_config(bare: nn.Module, config: ModelConfig, lora: LoraSettings) -> LoraConfig:
     first, maps = lora.first_layer(config), lora.maps(config)
     paths = [config.family.targets[target] for target in lora.targets]
-    # peft looks for names that end in a path: one that is also the end of another needs the full names.
+    # peft looks for names that end in a path, of layers with a number behind two dots; else it needs the full names.
     clear = not any(other.endswith(f".{path}") for other in config.family.targets.values() for path in paths)
+    clear = clear and (not first or "." in config.family.layers_path)
     return LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
         base_model_name_or_path=bare.name_or_path,

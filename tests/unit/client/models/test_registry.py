@@ -6,7 +6,7 @@ import pytest
 
 from fedward.client.models import registry
 from fedward.client.models.base_model import load_base
-from fedward.client.models.model_config import ModelFilesError, ModelRefusedError, check_model_config
+from fedward.client.models.model_config import ModelFilesError
 from fedward.client.models.registry import KnownModel, ModelHashError, list_models, read_model_folder, resolve
 from fedward.errors import UnknownModelError
 
@@ -80,40 +80,6 @@ def test_a_cached_folder_does_not_pass_for_a_pinned_model(tiny, cache):
 def test_the_list_says_what_is_missing(cache):
     listed = {model.name: model for model in list_models()}
     assert (listed["minilm"].source, listed["minilm"].folder) == ("not fetched", None)
-
-
-REFUSED = {
-    "auto_map": {"AutoModel": "evil.Model"},
-    "_attn_implementation_internal": "someone/kernel",
-    "attn_implementation": "someone/kernel",
-    "custom_pipelines": {},
-    "quantization_config": {},
-    "model_type": "llama",
-    "is_decoder": True,
-    "position_embedding_type": "relative_key",
-    "hidden_act": "os.system",
-    "hidden_size": 15,
-    "num_hidden_layers": True,
-    "vocab_size": 2**40,
-    "layer_norm_eps": "1e-12",
-    "pad_token_id": 10_000,
-    "\x1b[31mred": 1,
-}
-
-
-@pytest.mark.parametrize("key", REFUSED)
-def test_configurations_outside_the_allow_list_are_refused(bert_document, key):
-    assert check_model_config(bert_document).hidden == 16
-    with pytest.raises(ModelRefusedError) as caught:
-        check_model_config(bert_document | {key: REFUSED[key]})
-    assert "\x1b" not in caught.value.message
-
-
-def test_only_checked_settings_reach_the_model_class(bert_document):
-    settings = check_model_config(bert_document | {"_name_or_path": "elsewhere", "torch_dtype": "float16"}).settings
-    assert "_name_or_path" not in settings
-    assert "torch_dtype" not in settings
-    assert settings["hidden_dropout_prob"] == 0
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"{", b"[" * 100_000, b" " * 300_000])
