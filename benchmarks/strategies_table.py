@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.strategies_noise import DEVIATION, NOISE_RANK, WIDTH
 from fedward.simulations import wording
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 HEADER = """# Strategies, measured
 
@@ -30,16 +30,16 @@ def _sums(document: Mapping[str, Any]) -> Sequence[str]:
     rows = [
         [
             f"`{name}`",
-            kind.declaration.sends,
+            find_strategy(name).declaration.sends,
             str(played[name]["hospitals"]),
             wording.size(document["bytes_up"][name]),
             "yes" if played[name]["same_bits"] else "NO",
             f"{played[name]['worst_gamma']:.2f}",
-            "yes" if kind.declaration.exact else "no",
+            "yes" if find_strategy(name).declaration.exact else "no",
             f"{noise[name]:.2f}" if name in noise else "",
             f"{unit[name]:.2f}" if name in unit else "",
         ]
-        for name, kind in sorted(STRATEGIES.items())
+        for name in sorted(STRATEGIES)
         if name in played
     ]
     about = (
@@ -70,7 +70,7 @@ def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["strategy", *("no privacy" if epsilon is None else f"epsilon {epsilon:g}" for epsilon in epsilons), "seeds"]
     body = [
         [
-            f"`{name}`" + (" (personal)" if STRATEGIES[name].declaration.personalises else ""),
+            f"`{name}`" + (" (personal)" if find_strategy(name).declaration.personalises else ""),
             *(_cell(found[name, epsilon]) for epsilon in epsilons),
             str(len(found[name, epsilons[0]]["seeds"])),
         ]

@@ -14,7 +14,7 @@ from fedward.simulations.sweep.grid import Grid
 from fedward.simulations.sweep.play import Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise
 from fedward.simulations.synthetic import default_hospitals
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 DEFAULT = "ffa"
 EICU_STRATEGIES = ("ffa", "fedsvd", "fedit", "fedsb", "rolora")
@@ -62,8 +62,8 @@ KINDS = ("label-shift", "concept-shift")
 def by_hospitals() -> dict[int, tuple[str, ...]]:
     """Strategies by how many hospitals they are compared on: six, or as many as they need, beside the default."""
     found: dict[int, tuple[str, ...]] = {}
-    for name, kind in sorted(STRATEGIES.items()):
-        hospitals = max(len(default_hospitals()), kind.declaration.fewest_hospitals)
+    for name in sorted(STRATEGIES):
+        hospitals = max(len(default_hospitals()), find_strategy(name).declaration.fewest_hospitals)
         found[hospitals] = (*found.get(hospitals, ()), name)
     return {n: names if DEFAULT in names else (DEFAULT, *names) for n, names in sorted(found.items())}
 

@@ -19,7 +19,6 @@ from fedward.client.link import Endpoint
 from fedward.client.node import serve
 from fedward.client.result_verification import Follower, Published
 from fedward.config import load_toml
-from fedward.stages import Reply, Request
 from fedward.messages import encode
 from fedward.plan import Plan
 from fedward.privacy.secagg import (
@@ -33,6 +32,7 @@ from fedward.privacy.secagg import (
 )
 from fedward.privacy.segments import round_layout
 from fedward.server.job_files import read_vector
+from fedward.stages import Reply, Request
 from fedward.strategies.schedule import final_round
 
 

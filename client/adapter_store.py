@@ -25,13 +25,6 @@ from fedward.strategies.optimizers import Memory
 MAX_ADAPTER_BYTES = 2 * 1024**3
 
 
-class AdapterLostError(IntegrityError):
-    """The adapter of the last accepted result is not in the state folder, or is not the one the journal names."""
-
-    code = "FW-INTEGRITY-023"
-    default_fix = "Begin a new run that includes this hospital; an adapter is never taken on another's word."
-
-
 @dataclass(frozen=True)
 class Snapshot(Message):
     """One adapter: the result that led to it, its float32 bits, and the server optimizer's float64 bits.
@@ -71,7 +64,7 @@ class Snapshots:
         """Returns the adapter that ``head`` leads to, float32 ``[layout.size]``, and the optimizer's memory.
 
         Raises:
-            AdapterLostError: it is missing, damaged, or not the adapter whose hash the chain holds.
+            IntegrityError: FW-INTEGRITY-023, it is missing, damaged, or not the adapter whose hash the chain holds.
         """
         try:
             snapshot = Snapshot.from_bytes(bytes(self._journal.get(_name(head))))
@@ -79,10 +72,12 @@ class Snapshots:
             memory = np.frombuffer(snapshot.memory, dtype="<f8").astype(np.float64)
             unflatten(adapter, self._layout)
         except (JournalError, MalformedMessageError, LayoutError, ValueError) as error:
-            raise AdapterLostError("The adapter of the last accepted result cannot be read.") from error
+            raise IntegrityError(
+                "The adapter of the last accepted result cannot be read.", code="FW-INTEGRITY-023"
+            ) from error
         stored = ChainHead(snapshot.round, snapshot.result_hash, snapshot.adapter_hash)
         if stored != head or adapter_hash(adapter, self._layout) != head.adapter_hash:
-            raise AdapterLostError("The stored adapter is not that of the last accepted result.")
+            raise IntegrityError("The stored adapter is not that of the last accepted result.", code="FW-INTEGRITY-023")
         return adapter, memory
 
     def keep_only(self, head: ChainHead) -> None:

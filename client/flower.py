@@ -34,7 +34,7 @@ def make_client_app(site: Site) -> ClientApp:
     app = ClientApp()
 
     def handle(message: FlowerMessage, context: Context) -> FlowerMessage:
-        stage = Stage(message.metadata.message_type.partition(".")[2])
+        stage = Stage.named(message.metadata.message_type.partition(".")[2])
         return FlowerMessage(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
 
     for stage in Stage:

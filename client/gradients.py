@@ -95,7 +95,7 @@ class GradientSummer:
         """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
 
         Raises:
-            RowsMixedError, NotPoissonError: the printed epsilon would be wrong.
+            PreflightError: FW-DP-015, FW-DP-017, the printed epsilon would be wrong.
         """
         if self._run.plan.privacy.private:
             row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))

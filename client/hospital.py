@@ -21,23 +21,11 @@ from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vec
 from fedward.client.models.for_run import start_of
 from fedward.client.models.frozen import FrozenFactors
 from fedward.client.records import Records
-from fedward.client.refusals import (
-    DeltaTooLargeError,
-    LedgerRequiredError,
-    OtherGroupError,
-    OtherRankError,
-    OtherSurvivorsError,
-    ParametersDifferError,
-    PopulationsError,
-    SegmentsRefusedError,
-    TrainedAlreadyError,
-    UnknownLegError,
-    WrongStartError,
-)
 from fedward.client.result_verification import Follower, Published
 from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.tasks.task import LocalTask
 from fedward.client.training import LocalTrainer, cut_entries
+from fedward.errors import PolicyError
 from fedward.measures import Outcomes
 from fedward.messages import encode as encode_message
 from fedward.privacy.dpsgd.gates import weight_change_canary
@@ -111,7 +99,9 @@ class Hospital:
         self._between_steps = between_steps
         rank = plan.adapter.rank_of(name)
         if layout_of(model) != nested_layout(run.layout, rank):
-            raise OtherRankError("The model of this hospital has another rank than the plan gives it.")
+            raise PolicyError(
+                "The model of this hospital has another rank than the plan gives it.", code="FW-POLICY-019"
+            )
         self._frozen = FrozenFactors(model, plan.adapter.init_seed)
         self._frozen.check(model)
         self._places = nested_positions(run.layout, rank)
@@ -121,7 +111,9 @@ class Hospital:
         self._start = start_of(run, model.config)
         self._follower = Follower(run, roster, secagg, snapshots, self._start, on_checked=self._note)
         if run.sums_gradients and plan.privacy.parameters != run.layout.size:
-            raise ParametersDifferError("The plan prices the noise of another number of parameters than are trained.")
+            raise PolicyError(
+                "The plan prices the noise of another number of parameters than are trained.", code="FW-POLICY-017"
+            )
         make_trainer = GradientSummer if run.sums_gradients else LocalTrainer
         self._trainer = make_trainer(model, train, run, task, self._streams.noise, microbatch=microbatch)
         self._trainer.preflight()
@@ -146,7 +138,9 @@ class Hospital:
         """
         handler = self._handlers.get(request.stage)
         if handler is None:
-            raise UnknownLegError("The coordinator asked for something that a hospital does not answer.")
+            raise PolicyError(
+                "The coordinator asked for something that a hospital does not answer.", code="FW-POLICY-011"
+            )
         return handler(request)
 
     @property
@@ -171,31 +165,40 @@ class Hospital:
         honest = manifest.threshold - self._colluders
         expected = self._run.vector_layout(manifest.round, n0=manifest.n0, honest=honest)
         if accepted.layout != expected:
-            raise SegmentsRefusedError("The manifest asks for other segments than the plan names for this round.")
+            raise PolicyError(
+                "The manifest asks for other segments than the plan names for this round.", code="FW-POLICY-010"
+            )
 
     def _check_cohort(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
         asked = frozenset(manifest.first_cohort)
         if not asked <= self._run.cohort(manifest.round, self._sites):
-            raise OtherGroupError("The manifest puts hospitals into a sum that the plan does not give them a part in.")
+            raise PolicyError(
+                "The manifest puts hospitals into a sum that the plan does not give them a part in.",
+                code="FW-POLICY-020",
+            )
         if not self._run.follows_up(self._run.step(manifest.round)):
             return
         last = self._follower.round
         same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
         if not same or manifest.threshold != manifest.n0:
-            raise OtherSurvivorsError("The manifest would let the round's next sum be over other hospitals.")
+            raise PolicyError(
+                "The manifest would let the round's next sum be over other hospitals.", code="FW-POLICY-021"
+            )
 
     def _check_start(self, accepted: AcceptedManifest) -> None:
         manifest = accepted.manifest
         self._run_name = self._run_name or manifest.run
         followed = adapter_hash(self.adapter, self._run.layout)
         if manifest.run != self._run_name or manifest.adapter_hash != followed:
-            raise WrongStartError("The manifest does not continue the run that this hospital has followed.")
+            raise PolicyError(
+                "The manifest does not continue the run that this hospital has followed.", code="FW-POLICY-014"
+            )
 
     def _train_round(self, accepted: AcceptedManifest) -> RingVector:
         run, plan, round_number = self._run, self._run.plan, accepted.manifest.round
         if round_number <= self._trained:
-            raise TrainedAlreadyError("The training of this round had begun before.")
+            raise PolicyError("The training of this round had begun before.", code="FW-POLICY-013")
         self._frozen.check(self._model)
         self._trained = round_number
         self._side.ready(accepted.manifest.run, self._follower.round)
@@ -297,8 +300,8 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
     """Refuses, before anything is built, what the plan's price does not cover for these records."""
     plan, names = run.plan, set(train.names)
     if plan.privacy.private and ledger is None:
-        raise LedgerRequiredError("A private plan needs a ledger to charge.")
+        raise PolicyError("A private plan needs a ledger to charge.", code="FW-POLICY-012")
     if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
-        raise DeltaTooLargeError("The plan's delta exceeds 1 / (10 x training units of this hospital).")
+        raise PolicyError("The plan's delta exceeds 1 / (10 x training units of this hospital).", code="FW-POLICY-015")
     if names & set(evaluation.names):
-        raise PopulationsError("Training and evaluation records are partly of the same units.")
+        raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")

@@ -26,21 +26,12 @@ class LinkLostError(NetworkError):
     """The coordinator could not be reached for longer than the patience of the daemon."""
 
     code = "FW-NET-201"
-    default_fix = "Run `fedward client doctor`; the daemon keeps trying by itself."
 
 
 class NodeRefusedError(AuthenticationError):
     """The coordinator does not accept this node: not admitted, revoked, or active elsewhere."""
 
     code = "FW-AUTH-201"
-    default_fix = "Ask the coordinator whether this site's node key is admitted; the daemon keeps trying by itself."
-
-
-class PlainLinkError(ConfigError):
-    """Plain HTTP was configured for another machine."""
-
-    code = "FW-CONFIG-201"
-    default_fix = "Use TLS: give the coordinator's CA file, or leave out the insecure setting."
 
 
 class RunOverError(RunFailedError):
@@ -53,13 +44,6 @@ class OversizedMessageError(ResourceError):
     """A message from the coordinator exceeds the site's limits; it was not parsed."""
 
     code = "FW-RESOURCE-201"
-
-
-class CertificateFileError(ConfigError):
-    """A certificate or key file for the link cannot be used."""
-
-    code = "FW-CONFIG-202"
-    default_fix = "Check that the CA, certificate and key files are readable PEM files that belong together."
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if self.insecure and not self.is_local:
-            raise PlainLinkError("Plain HTTP to another machine was refused.")
+            raise ConfigError("Plain HTTP to another machine was refused.", code="FW-CONFIG-201")
 
     @property
     def is_local(self) -> bool:
@@ -113,7 +97,7 @@ class Limits:
 
 
 def open_http(endpoint: Endpoint, limits: Limits) -> httpx.Client:
-    """An HTTP client for ``endpoint`` alone. Raises :class:`CertificateFileError`."""
+    """An HTTP client for ``endpoint`` alone. Raises FW-CONFIG-202."""
     transport = httpx.HTTPTransport(
         verify=_tls(endpoint), proxy=None if endpoint.is_local else endpoint.proxy, trust_env=False
     )
@@ -132,14 +116,14 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     pem = endpoint.root_certificates
     if pem is not None and not pem.strip():
         # Python would take an empty CA file as none and trust every public CA.
-        raise CertificateFileError("The CA file of the link is empty.")
+        raise ConfigError("The CA file of the link is empty.", code="FW-CONFIG-202")
     try:
         context = ssl.create_default_context(cadata=None if pem is None else pem.decode("ascii"))
         context.minimum_version = ssl.TLSVersion.TLSv1_3  # before it, this site's certificate travels in the open
         if endpoint.client_certificate is not None:
             context.load_cert_chain(*endpoint.client_certificate)
     except (OSError, ValueError) as error:
-        raise CertificateFileError("A certificate file of the link cannot be used.") from error
+        raise ConfigError("A certificate file of the link cannot be used.", code="FW-CONFIG-202") from error
     return context
 
 

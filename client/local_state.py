@@ -14,8 +14,8 @@ import numpy as np
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.client.local_store import Keepsakes
 from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, set_parameters
-from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, clip_delta
+from fedward.errors import PolicyError
 from fedward.privacy.secagg import Journal
 from fedward.run import Run
 from fedward.strategies.optimizers import Memory
@@ -36,12 +36,10 @@ class OwnSide:
         journal: whose state slot the keepsakes take; vectors in it are left alone.
 
     Raises:
-        KeepsakesLostError: what is stored cannot be read.
+        IntegrityError: FW-INTEGRITY-025, what is stored cannot be read.
     """
 
-    def __init__(
-        self, name: str, run: Run, model: AdapterModel, size: int, journal: Journal
-    ) -> None:
+    def __init__(self, name: str, run: Run, model: AdapterModel, size: int, journal: Journal) -> None:
         strategy, declared = run.strategy, run.strategy.declaration
         self._name, self._run = name, run
         self._strategy, self._model, self._size = strategy, model, size
@@ -65,30 +63,32 @@ class OwnSide:
         """Hospitals in the sum of ``round_number``, of which a next sum was asked for.
 
         Raises:
-            NotTrainedError: it is not the last round that this hospital has followed, or its store is lost.
+            PolicyError: FW-POLICY-018, it is not the last round that this hospital has followed, or its store is lost.
         """
         found = None if self._keepsakes is None else self._keepsakes.survivors(run, round_number)
         if found is None:
-            raise NotTrainedError("This hospital does not know whose training the sum before was of.")
+            raise PolicyError("This hospital does not know whose training the sum before was of.", code="FW-POLICY-018")
         return found
 
     def trained(self, run: str, round_number: int) -> Vector:
         """The delta that was in the sum of ``round_number``, the last one, float32 ``[size]``.
 
         Raises:
-            NotTrainedError: there is none here.
-            KeepsakesLostError: it is of another adapter.
+            PolicyError: FW-POLICY-018, there is none here.
+            IntegrityError: FW-INTEGRITY-025, it is of another adapter.
         """
         kept = self._keepsakes
         if kept is None or self._name not in self.summed(run, round_number) or not kept.holds(TRAINED):
-            raise NotTrainedError("This hospital holds no training of the round whose next sum was asked for.")
+            raise PolicyError(
+                "This hospital holds no training of the round whose next sum was asked for.", code="FW-POLICY-018"
+            )
         return kept.get(TRAINED, self._size)
 
     def ready(self, run: str, followed: int) -> None:
         """Before a round: makes sure that nothing was lost since round ``followed``, and fills the model.
 
         Raises:
-            KeepsakesLostError: the store is behind the journal, or of another adapter.
+            IntegrityError: FW-INTEGRITY-025, the store is behind the journal, or of another adapter.
         """
         if self._keepsakes is None:
             return

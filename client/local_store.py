@@ -32,13 +32,6 @@ MAX_VECTOR_BYTES = 2 * 1024**3
 Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
 
 
-class KeepsakesLostError(IntegrityError):
-    """The personal tensors or the control variate of this hospital are missing, damaged, or of another round."""
-
-    code = "FW-INTEGRITY-025"
-    default_fix = "Let the run go on without this hospital, or begin a new run; what it kept cannot be computed again."
-
-
 @dataclass(frozen=True)
 class Kept(Message):
     """The store's state.
@@ -71,7 +64,7 @@ class Keepsakes:
         needed: whether this hospital cannot go on without them; otherwise it begins with nothing if they are damaged.
 
     Raises:
-        KeepsakesLostError: what is stored cannot be read.
+        IntegrityError: FW-INTEGRITY-025, what is stored cannot be read.
     """
 
     def __init__(self, journal: Journal, *, needed: bool = True) -> None:
@@ -82,7 +75,9 @@ class Keepsakes:
                 self._kept = Kept.from_bytes(saved)
         except (JournalError, MalformedMessageError) as error:
             if needed:
-                raise KeepsakesLostError("What this hospital kept of its training cannot be read.") from error
+                raise IntegrityError(
+                    "What this hospital kept of its training cannot be read.", code="FW-INTEGRITY-025"
+                ) from error
             LOG.warning("what was kept of the last training cannot be read and is given up")
 
     def begin(self, run: str) -> None:
@@ -94,10 +89,12 @@ class Keepsakes:
         """Checks that the store has followed the run as far as the journal.
 
         Raises:
-            KeepsakesLostError: it is of an earlier round, or empty.
+            IntegrityError: FW-INTEGRITY-025, it is of an earlier round, or empty.
         """
         if self._kept.settled < round_number:
-            raise KeepsakesLostError("What this hospital kept is of an earlier round than its journal.")
+            raise IntegrityError(
+                "What this hospital kept is of an earlier round than its journal.", code="FW-INTEGRITY-025"
+            )
 
     def survivors(self, run: str, round_number: int) -> frozenset[str] | None:
         """Hospitals in the sum of ``round_number``, if it is the last round of ``run`` that was followed here."""
@@ -112,13 +109,13 @@ class Keepsakes:
         """The value of ``name`` float32 ``[size]``; ``initial``, or zeros, before the first proposal.
 
         Raises:
-            KeepsakesLostError: the stored value has another size.
+            IntegrityError: FW-INTEGRITY-025, the stored value has another size.
         """
         raw = self._kept.vectors.get(name)
         if raw is None:
             return np.zeros(size, np.float32) if initial is None else initial
         if len(raw) != 4 * size:
-            raise KeepsakesLostError("What this hospital kept is of another adapter.")
+            raise IntegrityError("What this hospital kept is of another adapter.", code="FW-INTEGRITY-025")
         return np.frombuffer(raw, dtype="<f4").astype(np.float32)
 
     def propose(

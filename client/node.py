@@ -33,7 +33,6 @@ class UnservedMessageError(PolicyError):
     """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
 
     code = "FW-POLICY-201"
-    default_fix = "The coordinator runs another version, or tries to run its own code here; ask its operator which."
 
 
 def serve(

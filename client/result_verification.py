@@ -16,21 +16,14 @@ import numpy as np
 from fedward.adapter import Vector, adapter_hash
 from fedward.client.adapter_store import Snapshots
 from fedward.errors import IntegrityError
-from fedward.stages import Blob, Request
 from fedward.messages import MalformedMessageError, Value, decode
 from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
+from fedward.stages import Blob, Request
 from fedward.strategies.optimizers import NOTHING, Memory
-
-
-class SumNotShownError(IntegrityError):
-    """The coordinator published a sum without what a hospital needs to recompute it."""
-
-    code = "FW-INTEGRITY-020"
-    default_fix = "Stop the run and ask the coordinator for the masked vectors of the round."
 
 
 @dataclass(frozen=True)
@@ -96,8 +89,8 @@ class Follower:
 
         Raises:
             RefusalError: signature, chain, transcript, sum or update do not hold.
-            SumNotShownError: what it takes to recompute a sum did not come with it.
-            AdapterLostError: the journal has followed the run further than the stored adapters.
+            IntegrityError: FW-INTEGRITY-020, what it takes to recompute a sum did not come with it.
+            IntegrityError: FW-INTEGRITY-023, the journal has followed the run further than the stored adapters.
         """
         self.resume()
         for sealed in self._news(published):
@@ -135,7 +128,7 @@ class Follower:
         """After a restart, takes up the adapter of the last result that the journal accepted in this run.
 
         Raises:
-            AdapterLostError: that adapter is missing or another one.
+            IntegrityError: FW-INTEGRITY-023, that adapter is missing or another one.
         """
         head = self.secagg.head
         if head is not None and head.round > self.round:
@@ -145,18 +138,18 @@ class Follower:
     def _ring_sum(self, ended: EndedRound, published: Published) -> RingVector:
         blob = published.blobs.get(f"sum.{ended.result.round}")
         if blob is None:
-            raise SumNotShownError("A result came without its sum.")
+            raise IntegrityError("A result came without its sum.", code="FW-INTEGRITY-020")
         return RingVector(ended.layout, np.ascontiguousarray(blob))
 
     def _recompute(self, ended: EndedRound, ring_sum: RingVector, published: Published) -> CheckedSum:
         number = ended.result.round
         evidence, vectors = published.evidence.get(str(number)), published.vectors(number)
         if evidence is None or vectors.keys() != ended.digests.keys():
-            raise SumNotShownError("A sum came without the evidence to recompute it.")
+            raise IntegrityError("A sum came without the evidence to recompute it.", code="FW-INTEGRITY-020")
         if audit.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
             return self.secagg.check_sum(ended, evidence, vectors, ring_sum)
         paths = published.paths.get(str(number))
         if paths is None:
-            raise SumNotShownError("A large sum came without the chunks that were asked for.")
+            raise IntegrityError("A large sum came without the chunks that were asked for.", code="FW-INTEGRITY-020")
         chunks = audit.unpack_chunks(paths, vectors, ended.layout.nbytes)
         return self.secagg.check_chunks(ended, evidence, chunks, ring_sum)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.measures import Outcomes
+from fedward.measures.measure import Floats
 from fedward.privacy.noise.release import ReleaseSpec, noisy_release, suppress_small_cells
 from fedward.privacy.stream import SecureStream
 from fedward.run import LOSS, UNITS, Schedule
@@ -51,7 +52,7 @@ def evaluation_statistics(
     release = schedule.evaluation_release
     if release is None:
         raise ValueError("the task releases no measure")
-    rows = {}
+    rows: dict[str, Floats] = {}
     for measure in schedule.task.released:
         rows |= {name: outcomes.per_unit(cells) for name, cells in measure.contributions(outcomes).items()}
     values = release.encode(rows)

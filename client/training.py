@@ -45,13 +45,6 @@ from fedward.strategies.tensors import Kind, kind_of, positions_of
 LOG = logging.getLogger(__name__)
 
 
-class TrainingDivergedError(RunFailedError):
-    """The delta is not finite."""
-
-    code = "FW-RUN-010"
-    default_fix = "Lower the learning rates of the plan."
-
-
 class LocalTrainer:
     """Trains one adapter model on one hospital's training patients under the plan's constants.
 
@@ -125,8 +118,8 @@ class LocalTrainer:
             between_steps: called before each step; it may raise to stop (the kill switch).
 
         Raises:
-            NothingTrainedError: the very first step did not move what is trained.
-            TrainingDivergedError: the delta is not finite.
+            PreflightError: FW-DP-016, the very first step did not move what is trained.
+            RunFailedError: FW-RUN-010, the delta is not finite.
         """
         set_vector(self._model, adapter)
         self._terms.begin(adapter, shift=shift)
@@ -157,7 +150,7 @@ class LocalTrainer:
         """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
 
         Raises:
-            RowsMixedError, NotPoissonError: the printed epsilon would be wrong.
+            PreflightError: FW-DP-015, FW-DP-017, the printed epsilon would be wrong.
         """
         if not self._plan.privacy.private:
             return
@@ -218,7 +211,7 @@ def clip_delta(delta: Vector, plan: Plan) -> Vector:
     """Scales ``delta`` to the plan's L2 norm and cuts entries at its bound, as the encoding requires."""
     norm = float(np.linalg.norm(delta.astype(np.float64)))
     if not np.isfinite(norm):
-        raise TrainingDivergedError("Training left the numbers that can be represented.")
+        raise RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010")
     scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
     return cut_entries(delta * np.float32(scale), plan.secure_sum.delta_bound, "what training changed")
 

@@ -24,7 +24,6 @@ class LayoutError(IntegrityError):
     """Tensors do not fit the adapter layout of the plan."""
 
     code = "FW-INTEGRITY-011"
-    default_fix = "Use the base model and the LoRA settings that the plan names."
 
 
 @dataclass(frozen=True)

@@ -1,48 +1,77 @@
-"""The error tree of fedward: every failure a person can meet has a stable code, a cause and a fix.
+"""Failures that a person can meet: one stable code each, explained in ``errors.toml``.
 
-An error message is one sentence and never contains patient data, file contents or identifiers.
-Exit codes follow ``docs/exit-codes.md``; a class inherits the exit code of its family.
+A class exists only where a caller acts on it, or for a family that shares an exit status. Everything else about a
+failure is data: ``raise DataError("One sentence.", code="FW-DATA-009")``. A message never contains patient data, file
+contents or identifiers. Exit statuses follow ``docs/exit-codes.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+
+@dataclass(frozen=True)
+class Row:
+    """One code of the table: the class raised with it, the command's exit status, what happened, what to do."""
+
+    code: str
+    family: str
+    exit_code: int
+    meaning: str
+    fix: str
+
+
+@cache
+def table() -> Mapping[str, Row]:
+    """Every error code with its row, sorted by code; read when first needed."""
+    text = resources.files("fedward").joinpath("errors.toml").read_text(encoding="utf-8")
+    return {code: Row(code, **row) for code, row in tomllib.loads(text).items()}
 
 
 class FedwardError(Exception):
     """Base of all expected failures.
 
+    Args:
+        message: one sentence about what has happened.
+        code: the row of the table; the class's own code if not given.
+        fix: what the reader can do here, if the row's fix does not say it.
+
     Attributes:
-        code: stable text code, for example ``FW-CONFIG-001``; unique per concrete class.
+        code: stable text code, for example ``FW-CONFIG-001``.
         exit_code: process exit status of the command line.
         fix: what the reader can do about it, one sentence.
+
+    >>> ConfigError("The scenario names two hospitals.", code="FW-CONFIG-003").fix
+    'List at least three hospitals in the scenario.'
     """
 
-    code: ClassVar[str] = "FW-000"
-    exit_code: ClassVar[int] = 1
-    default_fix: ClassVar[str] = "Report it with the command that was run; leave out data."
+    code: str = "FW-000"
+    exit_code: int
+    fix: str
 
-    def __init__(self, message: str, *, fix: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.fix = self.default_fix if fix is None else fix
+        self.code = code or type(self).code
+        # A code that the table lacks fails a test; while running, the failure itself matters more.
+        row = table().get(self.code, self.row())
+        self.exit_code = row.exit_code
+        self.fix = row.fix if fix is None else fix
 
     @classmethod
-    def catalogue(cls) -> Iterator[type[FedwardError]]:
-        """Yields every concrete error class below this one (those that define their own code)."""
-        for child in cls.__subclasses__():
-            if "code" in child.__dict__:
-                yield child
-            yield from child.catalogue()
+    def row(cls) -> Row:
+        """The row of the class's own code."""
+        return table()[cls.code]
 
 
 class ConfigError(FedwardError):
     """A scenario, plan or site file cannot be used as written."""
 
     code = "FW-CONFIG-001"
-    exit_code = 3
-    default_fix = "Correct the file at the named key and run the command again."
 
 
 class UnknownKeyError(ConfigError):
@@ -51,134 +80,79 @@ class UnknownKeyError(ConfigError):
     code = "FW-CONFIG-002"
 
 
-class TooFewHospitalsError(ConfigError):
-    """A federation needs at least three hospitals: with two, each could subtract itself from the sum."""
-
-    code = "FW-CONFIG-003"
-    default_fix = "List at least three hospitals in the scenario."
-
-
-class UnknownModelError(ConfigError):
-    """The named base model is neither packaged, cached nor a local folder."""
-
-    code = "FW-CONFIG-004"
-    default_fix = "Run `fedward models list` to see the names, or give the path of a local model folder."
-
-
-class OutputExistsError(ConfigError):
-    """The output folder already holds a finished run."""
-
-    code = "FW-CONFIG-005"
-    default_fix = "Choose another --out folder, or pass --force to replace the run in it."
-
-
 class PreflightError(FedwardError):
     """A check that runs before any work starts has failed."""
 
     code = "FW-PREFLIGHT-001"
-    exit_code = 4
-    default_fix = "Correct what the message names and run the command again; nothing was started."
-
-
-class NotInstalledError(PreflightError):
-    """A command needs packages that this installation does not have; a coordinator needs none of them."""
-
-    code = "FW-PREFLIGHT-002"
-    default_fix = "Run it where fedward[client] is installed: the researcher's machine or a hospital's."
 
 
 class DataError(PreflightError):
     """The clinical data cannot be read as the declared format."""
 
     code = "FW-DATA-001"
-    default_fix = "Run `fedward data check DIR` to see what the folder holds."
 
 
 class PolicyError(FedwardError):
     """Something was asked that has not been approved or that local policy denies."""
 
     code = "FW-POLICY-001"
-    exit_code = 5
-    default_fix = "Ask the hospital's data protection officer to approve it, or change the plan to what is approved."
 
 
 class BudgetError(FedwardError):
     """The privacy budget does not allow what was asked."""
 
     code = "FW-BUDGET-001"
-    exit_code = 6
-    default_fix = (
-        "Ask for less (fewer rounds, more noise), or have the hospital raise its limit; a spent budget never returns."
-    )
 
 
 class AuthenticationError(FedwardError):
     """A signature, key or certificate was not accepted."""
 
     code = "FW-AUTH-001"
-    exit_code = 7
-    default_fix = "Compare the fingerprints of keys and certificates with the other party by phone."
 
 
 class NetworkError(FedwardError):
     """A machine could not be reached."""
 
     code = "FW-NET-001"
-    exit_code = 8
-    default_fix = "Check address, proxy and firewall; the command can be repeated safely."
 
 
 class RunFailedError(FedwardError):
     """A run ended without a result."""
 
     code = "FW-RUN-001"
-    exit_code = 9
-    default_fix = "Look at the cause above in the log, correct it and start the run again."
 
 
 class QuorumError(RunFailedError):
     """Fewer hospitals remain than the threshold of the round."""
 
     code = "FW-RUN-002"
-    exit_code = 10
-    default_fix = "Find out which hospitals are missing and start the run again when enough of them are reachable."
 
 
 class IntegrityError(FedwardError):
     """A hash, signature or chain does not match."""
 
     code = "FW-INTEGRITY-001"
-    exit_code = 11
-    default_fix = "Do not use the file or message; fetch it again and compare its hash with the sender's."
 
 
 class VersionError(FedwardError):
     """Two parties run versions that do not work together."""
 
     code = "FW-VERSION-001"
-    exit_code = 12
-    default_fix = "Install the same fedward version at both parties."
 
 
 class ResourceError(FedwardError):
     """Memory, disk or another resource is missing."""
 
     code = "FW-RESOURCE-001"
-    exit_code = 13
-    default_fix = "Free memory or disk space, or lower the limits in the configuration, and run the command again."
 
 
 class StoppedError(FedwardError):
     """The kill switch ended the run."""
 
     code = "FW-STOP-001"
-    exit_code = 14
-    default_fix = "Remove the STOP file, if there is one, and start again when the reason is settled."
 
 
 class DeadlineError(FedwardError):
     """Something did not happen before its deadline."""
 
     code = "FW-TIME-001"
-    exit_code = 15
-    default_fix = "Check that the other party is running and reachable, or allow more time."

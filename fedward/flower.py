@@ -10,8 +10,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.app.message.arraychunk import ArrayChunk
 
-from fedward.stages import Blob, Reply, Request, Stage
 from fedward.messages import MalformedMessageError
+from fedward.stages import Blob, Reply, Request, Stage
 
 INLINE_BYTES = 256 * 1024
 """Arrays up to this size travel inside the control record."""

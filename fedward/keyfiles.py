@@ -11,47 +11,30 @@ import os
 import stat
 from pathlib import Path
 
-from fedward.errors import AuthenticationError, OutputExistsError, ResourceError
+from fedward.errors import AuthenticationError, ConfigError, ResourceError
 
 MAX_SECRET_BYTES = 64 * 1024
-
-
-class KeyFileError(AuthenticationError):
-    """A secret file is missing, too large, or can be read by other users."""
-
-    code = "FW-AUTH-301"
-    default_fix = "Make the file readable by its owner only (chmod 600); if others may have read it, replace the key."
-
-
-class StateFolderError(ResourceError):
-    """A state folder or a file in it cannot be made, written or read."""
-
-    code = "FW-RESOURCE-301"
-    default_fix = "Make the state folder on a local disk with free space, owned by the user that runs fedward."
-
-
-class KeyExistsError(OutputExistsError):
-    """A key would have been written over."""
-
-    code = "FW-CONFIG-301"
-    default_fix = "Move the old file away first; fedward never replaces a private key by itself."
 
 
 def private_folder(path: Path) -> Path:
     """Makes ``path`` with mode 0700, or checks that it belongs to this user alone; returns it.
 
     Raises:
-        StateFolderError: it cannot be made, other users may enter it, or it is another user's.
+        ResourceError: FW-RESOURCE-301, it cannot be made, other users may enter it, or it is another user's.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise StateFolderError(f"The folder {path} cannot be used ({error.strerror}).") from error
+        raise ResourceError(f"The folder {path} cannot be used ({error.strerror}).", code="FW-RESOURCE-301") from error
     if found.st_uid != os.geteuid():
-        raise StateFolderError(f"The folder {path} belongs to another user.", fix="Run the command as its owner.")
+        raise ResourceError(
+            f"The folder {path} belongs to another user.", code="FW-RESOURCE-301", fix="Run the command as its owner."
+        )
     if found.st_mode & 0o077:
-        raise StateFolderError(f"The folder {path} is open to other users.", fix=f"Run: chmod 700 {path}")
+        raise ResourceError(
+            f"The folder {path} is open to other users.", code="FW-RESOURCE-301", fix=f"Run: chmod 700 {path}"
+        )
     return path
 
 
@@ -59,15 +42,15 @@ def write_new_secret(path: Path, data: bytes) -> None:
     """Writes a secret that did not exist, with mode 0600, and syncs it.
 
     Raises:
-        KeyExistsError: the file exists.
-        StateFolderError: it cannot be written.
+        ConfigError: FW-CONFIG-301, the file exists.
+        ResourceError: FW-RESOURCE-301, it cannot be written.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
-        raise KeyExistsError(f"The file {path.name} exists already.") from error
+        raise ConfigError(f"The file {path.name} exists already.", code="FW-CONFIG-301") from error
     except OSError as error:
-        raise StateFolderError(f"The file {path} cannot be written ({error.strerror}).") from error
+        raise ResourceError(f"The file {path} cannot be written ({error.strerror}).", code="FW-RESOURCE-301") from error
     _fill(descriptor, data)
     _sync(path.parent)
 
@@ -76,7 +59,7 @@ def replace_private(path: Path, data: bytes) -> None:
     """Replaces a file of mode 0600 as a whole: a crash leaves the old bytes or the new ones, and later only the new.
 
     Raises:
-        StateFolderError: it cannot be written.
+        ResourceError: FW-RESOURCE-301, it cannot be written.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -85,23 +68,25 @@ def replace_private(path: Path, data: bytes) -> None:
         part.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise StateFolderError(f"The file {path} cannot be written ({error.strerror}).") from error
+        raise ResourceError(f"The file {path} cannot be written ({error.strerror}).", code="FW-RESOURCE-301") from error
 
 
 def read_secret(path: Path) -> bytes:
     """Reads a secret file.
 
     Raises:
-        KeyFileError: see the class.
+        AuthenticationError: FW-AUTH-301, see the table.
     """
     try:
         mode, data = _read(path, MAX_SECRET_BYTES)
     except OSError as error:
-        raise KeyFileError(f"The secret file {path} cannot be read ({error.strerror}).") from error
+        raise AuthenticationError(
+            f"The secret file {path} cannot be read ({error.strerror}).", code="FW-AUTH-301"
+        ) from error
     if data is None:
-        raise KeyFileError(f"The secret file {path} is too large to be a key.")
+        raise AuthenticationError(f"The secret file {path} is too large to be a key.", code="FW-AUTH-301")
     if os.name == "posix" and mode & 0o077:
-        raise KeyFileError(f"The secret file {path} can be read by other users.")
+        raise AuthenticationError(f"The secret file {path} can be read by other users.", code="FW-AUTH-301")
     return data
 
 
@@ -109,17 +94,21 @@ def read_limited(path: Path, most: int) -> bytes:
     """Reads a file of at most ``most`` bytes that somebody handed over.
 
     Raises:
-        StateFolderError: it cannot be read, is no plain file, or is larger.
+        ResourceError: FW-RESOURCE-301, it cannot be read, is no plain file, or is larger.
     """
     try:
         _, data = _read(path, most)
     except OSError as error:
-        raise StateFolderError(
-            f"The file {path} cannot be read ({error.strerror}).", fix="Give the path of an existing file."
+        raise ResourceError(
+            f"The file {path} cannot be read ({error.strerror}).",
+            code="FW-RESOURCE-301",
+            fix="Give the path of an existing file.",
         ) from error
     if data is None:
-        raise StateFolderError(
-            f"The file {path} is larger than {most} bytes.", fix="Ask its sender for the right file."
+        raise ResourceError(
+            f"The file {path} is larger than {most} bytes.",
+            code="FW-RESOURCE-301",
+            fix="Ask its sender for the right file.",
         )
     return data
 

@@ -35,7 +35,6 @@ class MalformedMessageError(IntegrityError):
     """Received bytes are not the canonical encoding of an allowed message."""
 
     code = "FW-INTEGRITY-010"
-    default_fix = "Check that both sides run the same fedward version; if they do, report the peer."
 
 
 def encode(value: Value) -> bytes:

@@ -23,13 +23,6 @@ Option = bool | int | float | str
 """A hyper-parameter of a strategy; the strategy says which there are and checks them."""
 
 
-class SharedAdaptiveClippingError(ConfigError):
-    """Adaptive clipping was asked for where a hospital adds only a share of the noise."""
-
-    code = "FW-DP-019"
-    default_fix = "Use privacy.clipping = 'fixed' or 'automatic' with secure-grad, or privacy.placement = 'local'."
-
-
 class PlanSection(Section):
     """Part of a plan; each of its numbers is finite, options of strategies included."""
 
@@ -136,12 +129,12 @@ class PrivacyPlan(PlanSection):
         return self
 
     def check_placement(self) -> None:
-        """Raises :class:`SharedAdaptiveClippingError` if clipping needs noise that the placement does not add.
+        """Raises FW-DP-019 if clipping needs noise that the placement does not add.
 
         A hospital with a share of the noise can neither see the noised count of all nor adapt to its own exact one.
         """
         if self.private and self.clipping == "adaptive" and self.placement == "secure-grad":
-            raise SharedAdaptiveClippingError("Adaptive clipping needs all of the noise at each hospital.")
+            raise ConfigError("Adaptive clipping needs all of the noise at each hospital.", code="FW-DP-019")
 
     @property
     def expected_batch(self) -> float:

@@ -1,7 +1,7 @@
 """Run: a plan resolved once, so that nobody looks up a strategy or a task by its name in the middle of a round.
 
-A :class:`Schedule` is what follows from the plan alone: which protocol round is which phase of which training round, who
-takes part, which statistics leave, and what each round costs. A :class:`Run` binds it to the layout of the model's
+A :class:`Schedule` is what follows from the plan alone: which protocol round is which phase of which training round,
+who takes part, which statistics leave, and what each round costs. A :class:`Run` binds it to the layout of the model's
 adapter, which adds the vector of each round and the update of the adapter. Coordinator, hospitals, planning and the
 ledger ask these two; all that they answer is a function of public numbers.
 
@@ -46,20 +46,6 @@ LOSS, UNITS = "loss", "units"
 
 SITE_CAP_FACTOR = 4
 """A site counts at most this many times the plan's public number of units; beyond it, counts saturate."""
-
-
-class StateNotFiniteError(RunFailedError):
-    """A round's update would lead to numbers that are not finite, so it was not made."""
-
-    code = "FW-STRATEGY-018"
-    default_fix = "Begin a new run with lower learning rates, those of the server's optimizer included."
-
-
-class UnpricedMeasureError(ConfigError):
-    """The plan asks for a decision by a measure that it does not release, or that has no exact form."""
-
-    code = "FW-CONFIG-041"
-    default_fix = "Name one of the task's released measures, or leave the key out for its headline."
 
 
 @dataclass(frozen=True)
@@ -156,7 +142,7 @@ class Schedule:
 
     @cached_property
     def evaluation_release(self) -> ReleaseSpec | None:
-        """Statistics of evaluation records: every sum that a measure of the task is read from; None if there is none."""
+        """Statistics of evaluation records: every sum that a measure of the task is read from; None without any."""
         return ReleaseSpec(self.task.statistics) if self.task.statistics else None
 
     @property
@@ -252,12 +238,14 @@ class Schedule:
         """The measure that the holdout gate decides by.
 
         Raises:
-            UnpricedMeasureError: it never leaves the hospitals, or all cannot come to the same bits of it.
+            ConfigError: FW-CONFIG-041, it never leaves the hospitals, or all cannot come to the same bits of it.
         """
         name = self.plan.gate.measure
         measure = self.task.headline if name is None else self.task.measure(name)
         if measure is None or not measure.statistics or type(measure).exact is Measure.exact:
-            raise UnpricedMeasureError(f"The holdout gate cannot judge by {name or self.task.headline.name!r}.")
+            raise ConfigError(
+                f"The holdout gate cannot judge by {name or self.task.headline.name!r}.", code="FW-CONFIG-041"
+            )
         return measure
 
     def quality(self, sums: Sums) -> dict[str, float | None]:
@@ -360,7 +348,7 @@ class Run(Schedule):
             survivors: sorted names of the hospitals in the sum.
 
         Raises:
-            StateNotFiniteError: one of them would hold a number that is not finite.
+            RunFailedError: FW-STRATEGY-018, one of them would hold a number that is not finite.
         """
         gated = self.plan.gate.enabled
         best, inner = self._judged(state, memory, sums) if gated else (None, memory)
@@ -372,7 +360,7 @@ class Run(Schedule):
                 state, inner = self._moved(self.step(number), state, inner, sums, survivors)
             memory = gate.pack(best, inner) if gated else inner
         if not (np.isfinite(state).all() and np.isfinite(memory).all()):
-            raise StateNotFiniteError("The update of a round leads to numbers that are not finite.")
+            raise RunFailedError("The update of a round leads to numbers that are not finite.", code="FW-STRATEGY-018")
         return state, memory
 
     def takes_back(self, state: Vector, memory: Memory, sums: Sums) -> bool:

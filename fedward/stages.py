@@ -1,4 +1,5 @@
-"""Stages of a round: every request that a coordinator can make of a hospital, what the answer holds and what protects it.
+"""Stages of a round: every request that a coordinator can make of a hospital, what the answer holds and what protects
+it.
 
 Control messages are canonical CBOR and signed inside; the arrays (masked vectors, ring sums, adapter bytes) are raw and
 bound by hashes in the control message, so they never have to be parsed to be refused.
@@ -34,6 +35,14 @@ class Stage(StrEnum):
         stage._value_ = value
         stage.content, stage.protection = content, protection
         return stage
+
+    @classmethod
+    def named(cls, name: str) -> Stage:
+        """The stage with that name on the wire; ValueError if there is none."""
+        for stage in cls:
+            if stage.value == name:
+                return stage
+        raise ValueError("there is no such stage")
 
     HELLO = "hello", "the hospital's name on the roster", "public; once per run"
     ECHO = "echo", "the bytes that were sent", "random bytes, no data; only in a test of the line"

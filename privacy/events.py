@@ -17,14 +17,12 @@ class PrivacyParameterError(ConfigError):
     """A privacy parameter lies outside the range in which the accountant's statement holds."""
 
     code = "FW-DP-001"
-    default_fix = "Give noise > 0, 0 < sampling rate <= 1, whole steps >= 0, epsilon > 0 and 1e-12 <= delta < 1."
 
 
 class SamplerMismatchError(ConfigError):
     """Batches that were not drawn by Poisson sampling cannot be priced as if they were."""
 
     code = "FW-DP-002"
-    default_fix = "Draw batches with fedward.privacy.dpsgd.PatientSampler; shuffled batches cost several times more."
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,6 @@ KEY_BYTES = 32
 _ZEROS = bytes(256 * 1024)
 
 
-class StreamForkedError(FedwardError):
-    """A random stream was carried into a forked process, where it would repeat its numbers."""
-
-    code = "FW-STREAM-001"
-    default_fix = "Create a new SecureStream in the child process."
-
-
 class SecureStream:
     """Random words from one AES-256-CTR keystream, never the same bytes twice.
 
@@ -54,10 +47,10 @@ class SecureStream:
         """Overwrites ``out`` (contiguous, one-dimensional) with the next ``out.size`` bytes.
 
         Raises:
-            StreamForkedError: the process is not the one that created the stream.
+            FedwardError: FW-STREAM-001, the process is not the one that created the stream.
         """
         if os.getpid() != self._process:
-            raise StreamForkedError("A random stream was used in a process that did not create it.")
+            raise FedwardError("A random stream was used in a process that did not create it.", code="FW-STREAM-001")
         with self._lock:
             for start in range(0, out.size, len(_ZEROS)):
                 part = out[start : start + len(_ZEROS)]

@@ -20,22 +20,15 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
-from fedward.stages import Blob
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
 from fedward.privacy.secagg.messages import Counter
 from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.schema import SITE, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.server.history import Ended
+from fedward.stages import Blob
 
 MAX_ROUNDS = 2**16
-
-
-class HistoryLostError(IntegrityError):
-    """The coordinator's state folder lacks rounds that its journal has published, or they are damaged."""
-
-    code = "FW-INTEGRITY-024"
-    default_fix = "Begin a new run under a new name; the hospitals cannot be shown what led to their adapter."
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ class Archive:
         run: name of the run.
 
     Raises:
-        HistoryLostError: the stored state cannot be read.
+        IntegrityError: FW-INTEGRITY-024, the stored state cannot be read.
     """
 
     def __init__(self, journal: Journal, run: str) -> None:
@@ -111,7 +104,7 @@ class Archive:
             saved = journal.load()
             state = ArchiveState(run) if saved is None else ArchiveState.from_bytes(saved)
         except (JournalError, MalformedMessageError) as error:
-            raise HistoryLostError("The coordinator's stored rounds cannot be read.") from error
+            raise IntegrityError("The coordinator's stored rounds cannot be read.", code="FW-INTEGRITY-024") from error
         self._state = state if state.run == run else ArchiveState(run)
 
     @property
@@ -176,7 +169,7 @@ class Archive:
             self.commit(last_result, self._state.known, kept)
 
     def rounds(self) -> list[Ended]:
-        """Finished rounds that are kept, oldest first; all of them are read once. Raises HistoryLostError."""
+        """Finished rounds that are kept, oldest first; all of them are read once. Raises FW-INTEGRITY-024."""
         rounds = [
             self._ended(
                 stored,
@@ -198,11 +191,11 @@ class Archive:
         return Ended(stored.round, result, evidence, self.uploads(stored.round, stored.sites), read_sum)
 
     def uploads(self, round_number: int, sites: Collection[str]) -> Mapping[str, Blob]:
-        """Masked vectors of a round, also of a live one; reading one raises HistoryLostError."""
+        """Masked vectors of a round, also of a live one; reading one raises FW-INTEGRITY-024."""
         return StoredVectors(lambda site: self._get(f"vector-{round_number}-{site}"), sites)
 
     def adapter(self) -> tuple[Vector, NDArray[np.float64]]:
-        """The adapter after the last finished round and the strategy's memory; raises HistoryLostError."""
+        """The adapter after the last finished round and the strategy's memory; raises FW-INTEGRITY-024."""
         adapter, memory = self._get(f"adapter-{self.round}"), self._get(f"memory-{self.round}")
         return adapter.view("<f4").astype(np.float32), memory.view("<f8").astype(np.float64)
 
@@ -210,7 +203,9 @@ class Archive:
         try:
             return np.frombuffer(self._journal.get(name), np.uint8)
         except JournalError as error:
-            raise HistoryLostError("A stored round of the coordinator lacks a part, or it was altered.") from error
+            raise IntegrityError(
+                "A stored round of the coordinator lacks a part, or it was altered.", code="FW-INTEGRITY-024"
+            ) from error
 
     def _save(self, state: ArchiveState) -> None:
         self._journal.save(state.to_bytes())

@@ -64,13 +64,6 @@ client = ClientApp()
 }
 
 
-class ControlError(NetworkError):
-    """The SuperLink did not carry out a command of its own coordinator."""
-
-    code = "FW-NET-211"
-    default_fix = "Look into superlink.log in the coordinator's state folder."
-
-
 @dataclass(frozen=True)
 class RunState:
     """Where a Flower run stands: ``status`` is Flower's, ``outcome`` is empty until it is finished."""
@@ -88,7 +81,7 @@ class RunState:
 class Control:
     """Commands of the coordinator to its SuperLink. Use as a context manager.
 
-    Every method raises :class:`ControlError` when the SuperLink refuses or does not answer.
+    Every method raises FW-NET-211 when the SuperLink refuses or does not answer.
     """
 
     def __init__(self, port: int, token: str) -> None:
@@ -121,7 +114,7 @@ class Control:
             request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto({"job": str(job)}))
             answer = self._client.StartRun(request)
         if not answer.HasField("run_id"):
-            raise ControlError("The SuperLink did not start the run.")
+            raise NetworkError("The SuperLink did not start the run.", code="FW-NET-211")
         return int(answer.run_id)
 
     def state(self, run_id: int) -> RunState:
@@ -144,7 +137,7 @@ class _Failures:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, httpx.HTTPError):
-            raise ControlError("The SuperLink refused or missed a command.") from error
+            raise NetworkError("The SuperLink refused or missed a command.", code="FW-NET-211") from error
 
 
 class _Client(ControlHttpClient):  # type: ignore[misc]  # mypy does not follow flwr

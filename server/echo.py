@@ -16,15 +16,8 @@ from pydantic import Field
 
 from fedward.config import Section, parse
 from fedward.errors import IntegrityError
-from fedward.stages import Blob, Reply, Request, Stage
 from fedward.server.flower import GridTransport
-
-
-class EchoMismatchError(IntegrityError):
-    """A hospital returned other bytes than it was sent."""
-
-    code = "FW-INTEGRITY-211"
-    default_fix = "Check the versions of both sides, then whatever stands between them on the network."
+from fedward.stages import Blob, Reply, Request, Stage
 
 
 class EchoJob(Section):
@@ -45,8 +38,8 @@ def run_echo(transport: GridTransport, path: Path) -> None:
     A site that misses the deadline is left out of that round.
 
     Raises:
-        UnreachableHospitalsError: a site was not online in time.
-        EchoMismatchError: see there.
+        DeadlineError: FW-TIME-002, a site was not online in time.
+        IntegrityError: FW-INTEGRITY-211, see there.
     """
     job = parse(json.loads(path.read_bytes()), EchoJob, source=path.name)
     transport.discover(job.sites, seconds=job.discover_seconds)
@@ -73,4 +66,4 @@ def _round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dic
 def _check(reply: Reply, payload: bytes, blob: Blob) -> None:
     echoed = reply.blobs.get("noise")
     if reply.payload != payload or echoed is None or not np.array_equal(echoed, blob):
-        raise EchoMismatchError("A hospital returned other bytes than it was sent.")
+        raise IntegrityError("A hospital returned other bytes than it was sent.", code="FW-INTEGRITY-211")

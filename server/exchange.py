@@ -84,7 +84,10 @@ class Exchange:
         self.incidents.append(Incident(self.round, stage, site, code))
 
     def _replies(
-        self, stage: Stage, requests: Iterable[tuple[str, Request]], complain: Callable[[str, bytes], None] | None = None
+        self,
+        stage: Stage,
+        requests: Iterable[tuple[str, Request]],
+        complain: Callable[[str, bytes], None] | None = None,
     ) -> Iterator[tuple[str, Reply]]:
         for site, reply in self._transport.exchange(requests, seconds=self._seconds):
             if not reply.refusal:

@@ -18,26 +18,18 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedward.errors import DeadlineError, FedwardError, NetworkError
 from fedward.flower import message_type, pack_request, unpack_reply
-from fedward.stages import Reply, Request, Stage
 from fedward.messages import MalformedMessageError
+from fedward.stages import Reply, Request, Stage
 
 POLL_SECONDS = 0.05
 PUSH_BYTES = 4 * 1024**2
 """Requests are pushed together up to this size."""
 
 
-class UnreachableHospitalsError(DeadlineError):
-    """Hospitals of the roster did not come online in time."""
-
-    code = "FW-TIME-002"
-    default_fix = "Check with the named sites that their client daemon is running, then start the run again."
-
-
 class HospitalGoneError(NetworkError):
     """A hospital that was asked is no longer there: its daemon stopped, its link broke, or it was revoked."""
 
     code = "FW-NET-212"
-    default_fix = "Nothing, if it was revoked; otherwise ask the site to look at `fedward client status` and `doctor`."
 
 
 _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE))
@@ -92,7 +84,7 @@ class GridTransport:
         by the signatures of the roster.
 
         Raises:
-            UnreachableHospitalsError: a site did not appear within ``seconds``.
+            DeadlineError: FW-TIME-002, a site did not appear within ``seconds``.
         """
         deadline = self._clock() + seconds
         asked: set[int] = set()
@@ -107,7 +99,7 @@ class GridTransport:
             if all(site in self._node_of for site in sites):
                 return
             if self._clock() >= deadline:
-                raise UnreachableHospitalsError(f"{len(missing)} of {len(sites)} hospitals are not online.")
+                raise DeadlineError(f"{len(missing)} of {len(sites)} hospitals are not online.", code="FW-TIME-002")
             self._sleep(POLL_SECONDS)
 
     def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
@@ -137,7 +129,9 @@ class GridTransport:
         waiting: dict[str, int] = {}
         for batch in _batches(requests):
             messages = [
-                self._grid.create_message(pack_request(request), message_type(request.stage), node, group_id=request.stage.value)
+                self._grid.create_message(
+                    pack_request(request), message_type(request.stage), node, group_id=request.stage.value
+                )
                 for node, request in batch
             ]
             nodes = [node for node, _ in batch]

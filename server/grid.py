@@ -36,15 +36,6 @@ STRAGGLING_OBJECT_SECONDS = 5.0
 RETRY_SECONDS = 0.05
 
 
-class MessageNotStoredError(NetworkError):
-    """The SuperLink did not store what a hospital was to be sent."""
-
-    code = "FW-NET-213"
-    default_fix = (
-        "Look into superlink.log in the state folder; the run goes on from its journal when it is started again."
-    )
-
-
 class StreamingGrid:
     """The calls of :class:`flwr.serverapp.Grid` that a transport needs, over flwr's HTTP grid."""
 
@@ -81,7 +72,7 @@ class StreamingGrid:
             missing = set(answer.objects_to_push)
             contents = ((key, objects.pop(key).deflate()) for key in list(objects) if key in missing)
             if not self._objects().push(contents, answer.session_id):
-                raise MessageNotStoredError("The SuperLink did not take a message for a hospital.")
+                raise NetworkError("The SuperLink did not take a message for a hospital.", code="FW-NET-213")
         for message in pushed:
             let_go(message.content)
         return list(answer.message_ids)

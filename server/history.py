@@ -130,7 +130,7 @@ class History:
 
         Raises:
             MalformedMessageError: a reply to a challenge is not a list of chunks.
-            ReplyRefused: it asks for more chunks than it may, or for some that do not exist.
+            RefusalError: FW-SECAGG-090, it asks for more chunks than it may, or for some that do not exist.
         """
         step = self._sent[site]
         indices = _indices(payload) if step.challenge else ()

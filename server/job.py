@@ -30,20 +30,6 @@ KINDS: Mapping[str, Job] = {"echo": run_echo, "federation": run_federation}
 """Entry points by the ``kind`` in the job file; each reads the rest of the file itself."""
 
 
-class JobError(ConfigError):
-    """A job file is missing, too large, not JSON, or of no known kind."""
-
-    code = "FW-CONFIG-211"
-    default_fix = "Submit runs with `fedward server run submit`, which writes the job file."
-
-
-class JobFailedError(RunFailedError):
-    """A job ended with an error; the message names its code and nothing else."""
-
-    code = "FW-RUN-211"
-    default_fix = "Run `fedward explain` with the code in the message."
-
-
 def make_job_app() -> ServerApp:
     """The ServerApp of a deployed coordinator: runs the job that the run's ``job`` setting names."""
     app = ServerApp()
@@ -55,7 +41,9 @@ def make_job_app() -> ServerApp:
                 run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
         except FedwardError as error:
             # Flower stores this text with the run, where ``fedward.server.superlink`` reads it again.
-            raise JobFailedError(f"The job ended with {error.code} and exit status {error.exit_code}.") from error
+            raise RunFailedError(
+                f"The job ended with {error.code} and exit status {error.exit_code}.", code="FW-RUN-211"
+            ) from error
 
     return app
 
@@ -74,7 +62,7 @@ def ending_with_parent(
     def watch() -> None:
         while not done.wait(PARENT_SECONDS):
             if parent() != first:
-                leave(RunFailedError.exit_code)
+                leave(RunFailedError.row().exit_code)
                 return
 
     watcher = threading.Thread(target=watch, name="parent", daemon=True)
@@ -87,13 +75,15 @@ def ending_with_parent(
 
 
 def run_job(transport: GridTransport, path: Path) -> None:
-    """Runs the job in ``path``. Raises :class:`JobError`, or whatever the job raises."""
+    """Runs the job in ``path``. Raises FW-CONFIG-211, or whatever the job raises."""
     try:
         raw = path.read_bytes()
         document = json.loads(raw) if len(raw) <= MAX_CONFIG_BYTES else None
     except (OSError, ValueError) as error:
-        raise JobError("The job file cannot be read.") from error
+        raise ConfigError("The job file cannot be read.", code="FW-CONFIG-211") from error
     kind = document.get("kind") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        raise JobError(f"The job is of no known kind; known kinds are {', '.join(sorted(KINDS))}.")
+        raise ConfigError(
+            f"The job is of no known kind; known kinds are {', '.join(sorted(KINDS))}.", code="FW-CONFIG-211"
+        )
     KINDS[kind](transport, path)

@@ -28,13 +28,6 @@ class RunEnd:
     code: str
 
 
-class AdapterFileError(ConfigError):
-    """The adapter that a federation is to start from cannot be read."""
-
-    code = "FW-CONFIG-212"
-    default_fix = "Write it again from the plan; its base model and LoRA settings decide the tensors."
-
-
 class FederationJob(Section):
     """The job file of a federation. All paths are absolute.
 
@@ -63,11 +56,11 @@ class FederationJob(Section):
 
 
 def read_vector(path: Path) -> tuple[AdapterLayout, Vector]:
-    """Reads an adapter's tensors; raises :class:`AdapterFileError`."""
+    """Reads an adapter's tensors; raises FW-CONFIG-212."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise AdapterFileError("The adapter to start from cannot be read.") from error
+        raise ConfigError("The adapter to start from cannot be read.", code="FW-CONFIG-212") from error
     layout = AdapterLayout.of((name, tensor.shape) for name, tensor in tensors.items())
     return layout, flatten(tensors, layout)
 

@@ -20,11 +20,11 @@ from fedward.config import load_toml, parse
 from fedward.errors import FedwardError
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
+from fedward.run import Run
 from fedward.server.archive import Archive
 from fedward.server.flower import GridTransport
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
-from fedward.server.rounds import Coordinator
-from fedward.server.summary import RoundSummary
+from fedward.server.rounds import Coordinator, RoundSummary
 
 LOG = logging.getLogger(__name__)
 RUN_LOG_BYTES = 10 * 1024**2
@@ -54,9 +54,8 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
     layout, adapter = read_vector(Path(job.start))
     journal = FileJournal(Path(job.state), Path(job.journal_key).read_bytes())
     coordinator = Coordinator(
-        plan=plan,
-        run=job.run,
-        layout=layout,
+        run=Run.resolve(plan, layout),
+        name=job.run,
         adapter=adapter,
         secagg=SecAggServer(
             identity=Identity.from_file(COORDINATOR, Path(job.identity)),

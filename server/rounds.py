@@ -14,16 +14,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.errors import QuorumError
-from fedward.stages import Blob, Stage, Transport
-from fedward.run import Run
+from fedward.errors import IntegrityError, QuorumError
 from fedward.privacy.secagg import Leg, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.refusals import RoundLostError
-from fedward.server.archive import Archive, HistoryLostError
+from fedward.run import Run
+from fedward.server.archive import Archive
 from fedward.server.cohorts import Cohorts
 from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import Ended, History
 from fedward.server.secure_sum import SecureSums
+from fedward.stages import Blob, Stage, Transport
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.strategy import Sums
 
@@ -70,7 +70,8 @@ class Coordinator:
         clock: seconds since 1970, for deadlines.
 
     Raises:
-        HistoryLostError: the journal of ``secagg`` has published rounds of this run that the archive lacks.
+        IntegrityError: FW-INTEGRITY-024, the journal of ``secagg`` has published rounds of this run that the archive
+            lacks.
     """
 
     def __init__(
@@ -172,7 +173,9 @@ class Coordinator:
         known = secagg.run == self._name
         followed = secagg.adapter_hash if known else b""
         if followed and followed != self._adapter_hash():
-            raise HistoryLostError("The journal has published rounds of this run that the stored history lacks.")
+            raise IntegrityError(
+                "The journal has published rounds of this run that the stored history lacks.", code="FW-INTEGRITY-024"
+            )
         return History(archive, secagg.members if known else ()), 0 if archive is None else archive.round
 
     def join(self) -> None:

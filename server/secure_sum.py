@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from fedward.errors import QuorumError
-from fedward.stages import Blob, Stage
 from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer
 from fedward.server.archive import Archive
 from fedward.server.exchange import Exchange
+from fedward.stages import Blob, Stage
 
 LOG = logging.getLogger(__name__)
 

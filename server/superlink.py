@@ -41,26 +41,6 @@ _CHILD_SETTINGS = {
 }
 
 
-class SuperLinkStartError(ResourceError):
-    """The SuperLink process ended, or was not ready in time, while it was started."""
-
-    code = "FW-RESOURCE-211"
-    default_fix = "Look into superlink.log in the state folder; often the port is taken or a certificate unreadable."
-
-
-class SuperLinkDiedError(RunFailedError):
-    """The SuperLink process ended while it was needed."""
-
-    code = "FW-RUN-212"
-    default_fix = "Look into superlink.log in the state folder, then start the coordinator again; it resumes the run."
-
-
-class RunDeadlineError(DeadlineError):
-    """A run did not end in time and was stopped."""
-
-    code = "FW-TIME-211"
-
-
 @dataclass(frozen=True)
 class ServerTls:
     """Files of the outer door's certificate. With ``client_ca``, hospitals must present certificates too."""
@@ -83,7 +63,7 @@ class SuperLink:
         start_seconds: how long to wait until the SuperLink is ready.
 
     Raises:
-        SuperLinkStartError: on entry.
+        ResourceError: FW-RESOURCE-211, on entry.
     """
 
     def __init__(
@@ -98,7 +78,7 @@ class SuperLink:
         start_seconds: float = 60.0,
     ) -> None:
         if tls is None and host not in ("127.0.0.1", "::1"):
-            raise SuperLinkStartError("A SuperLink without TLS may listen on loopback only.")
+            raise ResourceError("A SuperLink without TLS may listen on loopback only.", code="FW-RESOURCE-211")
         self._state_dir, self._host, self._port = state_dir.absolute(), host, port
         self._tls, self._node_auth, self._health, self._start_seconds = tls, node_auth, health, start_seconds
         self._token = secrets.token_hex(32)
@@ -151,9 +131,9 @@ class SuperLink:
         """Submits ``job`` and follows it to its end; a run that is left early is stopped.
 
         Raises:
-            RunDeadlineError: the run took longer than ``seconds``.
-            SuperLinkDiedError: the SuperLink ended first.
-            ControlError: the SuperLink refused the run.
+            DeadlineError: FW-TIME-211, the run took longer than ``seconds``.
+            RunFailedError: FW-RUN-212, the SuperLink ended first.
+            NetworkError: FW-NET-211, the SuperLink refused the run.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         with self.control() as control:
@@ -183,9 +163,9 @@ class SuperLink:
     def _follow(self, control: Control, run_id: int, deadline: float | None) -> RunState:
         while not (state := control.state(run_id)).finished:
             if not self.alive:
-                raise SuperLinkDiedError("The SuperLink ended while a run was active.")
+                raise RunFailedError("The SuperLink ended while a run was active.", code="FW-RUN-212")
             if deadline is not None and time.monotonic() > deadline:
-                raise RunDeadlineError("The run did not end in time and was stopped.")
+                raise DeadlineError("The run did not end in time and was stopped.", code="FW-TIME-211")
             time.sleep(POLL_SECONDS)
         return state
 
@@ -209,7 +189,7 @@ class SuperLink:
                 umask=0o077,
             )
         if process.stdin is None or process.stdout is None:
-            raise SuperLinkStartError("The SuperLink process has no pipes.")
+            raise ResourceError("The SuperLink process has no pipes.", code="FW-RESOURCE-211")
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(self._settings(secret_file).to_json().encode() + b"\n")
             process.stdin.flush()
@@ -246,10 +226,10 @@ class SuperLink:
 
 def _first_line(pipe: IO[bytes], seconds: float) -> dict[str, int]:
     if not select.select([pipe], [], [], seconds)[0]:
-        raise SuperLinkStartError(f"The SuperLink was not ready within {seconds:.0f} s.")
+        raise ResourceError(f"The SuperLink was not ready within {seconds:.0f} s.", code="FW-RESOURCE-211")
     line = pipe.readline()
     if not line:
-        raise SuperLinkStartError("The SuperLink ended while it was started.")
+        raise ResourceError("The SuperLink ended while it was started.", code="FW-RESOURCE-211")
     ports: dict[str, int] = json.loads(line)
     return ports
 
@@ -260,5 +240,5 @@ def end_of(state: RunState) -> RunEnd:
         return RunEnd(0, "")
     found = _JOB_FAILED.search(state.details)
     if found is None:
-        return RunEnd(RunFailedError.exit_code, RunFailedError.code)
+        return RunEnd(RunFailedError.row().exit_code, RunFailedError.code)
     return RunEnd(int(found[2]), found[1])

@@ -11,25 +11,26 @@ import numpy as np
 
 import fedward
 from fedward.client.models.registry import ModelFiles
-from fedward.client.training import predict
-from fedward.metrics import auroc, bootstrap_interval
-from fedward.plan import Plan
+from fedward.measures import Outcomes, bootstrap_interval
 from fedward.planning.scenario import Scenario
-from fedward.simulations.compare import Comparison, EvaluationSet, Probabilities
+from fedward.run import Run
+from fedward.simulations.compare import Comparison, EvaluationSet
 from fedward.simulations.egress import egress
 from fedward.simulations.federation import Outcome
 from fedward.simulations.result import (
     AdapterFacts,
-    Auroc,
     BaseModelFacts,
+    Headline,
     HospitalResult,
     Privacy,
     RunResult,
     ScenarioFacts,
+    Scores,
     Seconds,
 )
 from fedward.simulations.sites import SiteData
-from fedward.simulations.synthetic import bayes_auroc
+from fedward.simulations.synthetic.bayes import BEST_POSSIBLE
+from fedward.tasks import task_named
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Facts:
     """Everything a run knows when it ends."""
 
     scenario: Scenario
-    plan: Plan
+    run: Run
     sites: Sequence[SiteData]
     files: ModelFiles
     outcome: Outcome
@@ -49,7 +50,7 @@ class Facts:
 def non_private_reasons(facts: Facts) -> list[str]:
     """Why the run must not be called private; empty if it may."""
     reasons = []
-    if not facts.plan.privacy.private:
+    if not facts.run.plan.privacy.private:
         reasons.append("Differential privacy was switched off.")
     if facts.seeded:
         reasons.append("The noise came from a known seed (--unsafe-seeded-noise) and can be subtracted.")
@@ -58,7 +59,7 @@ def non_private_reasons(facts: Facts) -> list[str]:
 
 def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mapping[str, float]) -> RunResult:
     """The document behind result.json, the table and the report."""
-    plan, outcome = facts.plan, facts.outcome
+    plan, task, outcome = facts.run.plan, facts.run.task, facts.outcome
     federated, alone = _federated(facts), facts.comparison.alone
     return RunResult(
         fedward_version=fedward.__version__,
@@ -66,14 +67,16 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
         scenario=ScenarioFacts(
             name=plan.name,
             hospitals=len(facts.sites),
-            task=plan.task,
+            task=task.name,
+            outcome=task.outcome,
             model=facts.files.name,
             strategy=plan.strategy,
             seed=facts.scenario.seed,
             personal=bool(outcome.personal),
         ),
         rounds=plan.training.rounds,
-        auroc=_auroc(facts, federated, alone),
+        headline=headline_of(task.name),
+        scores=_scores(facts, federated, alone),
         hospitals=tuple(
             _hospital(facts, index, site, federated, alone.get(site.name), privacy.epsilon_max)
             for index, site in enumerate(facts.sites)
@@ -98,71 +101,83 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
     )
 
 
-def _federated(facts: Facts) -> Probabilities:
-    """Everybody's evaluation patients under the federated model or, where each hospital has its own, under that."""
-    if not facts.outcome.personal:
-        return predict(facts.outcome.model, facts.outcome.adapter, facts.evaluation.records)
-    apart = np.concatenate([facts.outcome.personal[site.name] for site in facts.sites])
-    everyone: Probabilities = apart[facts.evaluation.records.order]
-    return everyone
-
-
-def _auroc(facts: Facts, federated: Probabilities, alone: Mapping[str, Probabilities]) -> Auroc:
-    evaluation, seed = facts.evaluation, facts.scenario.seed
-    pooled = facts.comparison.central
-    own = [_own(facts, index, alone[site.name]) for index, site in enumerate(facts.sites) if site.name in alone]
-    return Auroc(
-        federated=evaluation.auroc(federated),
-        federated_interval=evaluation.interval(federated, seed=seed),
-        local_mean=_mean([evaluation.auroc(p) for p in alone.values()]),
-        local_own_mean=_mean(own),
-        central=None if pooled is None else evaluation.auroc(pooled),
-        central_interval=None if pooled is None else evaluation.interval(pooled, seed=seed),
-        bayes=_bayes(facts),
+def headline_of(task: str) -> Headline:
+    """The measure that the task ``task`` is judged by first."""
+    measure = task_named(task).headline
+    return Headline(
+        name=measure.name,
+        title=measure.title,
+        better=measure.better,
+        about=measure.about,
+        lowest=measure.lowest,
+        highest=measure.highest,
     )
 
 
-def _bayes(facts: Facts) -> float | None:
-    """Expected AUROC of the true risk on the same evaluation patients, pairs within a hospital only."""
-    pairs = total = 0.0
-    for site in facts.sites:
-        if site.eta is None:
-            return None
-        eta = np.array([site.eta[example.patient_id] for example in site.evaluation])
-        weight = float(eta.sum() * (1.0 - eta).sum() - (eta * (1.0 - eta)).sum())
-        pairs += weight * bayes_auroc(eta)
-        total += weight
-    return pairs / total
+def _federated(facts: Facts) -> Outcomes:
+    """Everybody's evaluation records under the federated model or, where each hospital has its own, under that."""
+    if not facts.outcome.personal:
+        return facts.evaluation.outcomes(facts.outcome.model, facts.outcome.adapter)
+    order, own = facts.evaluation.records.order, [facts.outcome.personal[site.name] for site in facts.sites]
+    return Outcomes(
+        facts.evaluation.records.units,
+        facts.evaluation.records.targets,
+        np.concatenate([found.scores for found in own])[order],
+        np.concatenate([found.losses for found in own])[order],
+        facts.evaluation.site,
+    )
+
+
+def _scores(facts: Facts, federated: Outcomes, alone: Mapping[str, Outcomes]) -> Scores:
+    headline, pooled = facts.run.task.headline, facts.comparison.central
+    own = [headline.local(_at(facts, index, alone[s.name])) for index, s in enumerate(facts.sites) if s.name in alone]
+    return Scores(
+        federated=headline.local(federated),
+        federated_interval=_interval(facts, federated),
+        local_mean=_mean([headline.local(found) for found in alone.values()]),
+        local_own_mean=_mean(own),
+        central=None if pooled is None else headline.local(pooled),
+        central_interval=None if pooled is None else _interval(facts, pooled),
+        best_possible=_best_possible(facts),
+        others={measure.name: measure.local(federated) for measure in facts.run.task.measures[1:]},
+    )
+
+
+def _best_possible(facts: Facts) -> float | None:
+    """The score of the true risk on the same evaluation patients, where it is known."""
+    known, best = [site for site in facts.sites if site.eta], BEST_POSSIBLE.get(facts.run.task.headline.name)
+    if best is None or len(known) < len(facts.sites):
+        return None
+    return best([np.array([(site.eta or {})[e.patient_id] for e in site.evaluation]) for site in known])
+
+
+def _interval(facts: Facts, outcomes: Outcomes) -> tuple[float, float] | None:
+    return bootstrap_interval(facts.run.task.headline, outcomes, seed=facts.scenario.seed)
+
+
+def _at(facts: Facts, index: int, outcomes: Outcomes) -> Outcomes:
+    """The outcomes at one hospital."""
+    return outcomes.chosen(np.flatnonzero(facts.evaluation.site == index))
 
 
 def _hospital(
-    facts: Facts, index: int, site: SiteData, federated: Probabilities, alone: Probabilities | None, spent: float | None
+    facts: Facts, index: int, site: SiteData, federated: Outcomes, alone: Outcomes | None, spent: float | None
 ) -> HospitalResult:
-    rows = facts.evaluation.site == index
-    labels = facts.evaluation.records.labels[rows]
-    seed = facts.scenario.seed
-
-    def interval(probabilities: Probabilities) -> tuple[float, float] | None:
-        return bootstrap_interval(auroc, labels, probabilities[rows], seed=seed)
-
+    headline, here = facts.run.task.headline, _at(facts, index, federated)
+    apart = None if alone is None else _at(facts, index, alone)
     return HospitalResult(
         name=site.name,
-        train_patients=len(site.train),
-        evaluation_patients=len(site.evaluation),
-        positives=int(labels.sum()),
-        auroc_alone=None if alone is None else auroc(labels, alone[rows]),
-        auroc_alone_interval=None if alone is None else interval(alone),
-        auroc_alone_everywhere=None if alone is None else facts.evaluation.auroc(alone),
-        auroc_federated=auroc(labels, federated[rows]),
-        auroc_federated_interval=interval(federated),
+        train_units=len({example.patient_id for example in site.train}),
+        evaluation_units=len({example.patient_id for example in site.evaluation}),
+        positives=facts.evaluation.task.positives(here.targets),
+        alone=None if apart is None else headline.local(apart),
+        alone_interval=None if apart is None else _interval(facts, apart),
+        alone_everywhere=None if alone is None else headline.local(alone),
+        federated=headline.local(here),
+        federated_interval=_interval(facts, here),
         epsilon=spent,
         epsilon_lifetime=facts.outcome.lifetime.get(site.name),
     )
-
-
-def _own(facts: Facts, index: int, probabilities: Probabilities) -> float | None:
-    rows = facts.evaluation.site == index
-    return auroc(facts.evaluation.records.labels[rows], probabilities[rows])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -8,13 +8,13 @@ from fedward.client.models.adapter_files import save_adapter
 from fedward.client.models.adapter_model import set_vector
 from fedward.simulations.assemble import Facts, non_private_reasons
 from fedward.simulations.federation import Outcome
-from fedward.simulations.wording import epsilon, task_name
+from fedward.simulations.wording import epsilon
 
 _CARD = """# Adapter of the run {name}
 {banner}
-A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that estimate the risk of {task} from the first
-day of a stay. Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the
-coordinator saw only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
+A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that predict {outcome}.
+Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the coordinator saw
+only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
 {shared}
 **Not for clinical use.** {privacy}
 
@@ -49,7 +49,7 @@ scores in result.json are those of the hospitals' own models, not of this adapte
 def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
     """Saves the final adapter under ``folder/adapter``; returns the SHA-256 over its weight files."""
     set_vector(outcome.model, outcome.adapter)
-    plan = facts.plan
+    plan = facts.run.plan
     reasons = non_private_reasons(facts)
     privacy = (
         f"Patient-level epsilon {epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}; see result.json."
@@ -63,7 +63,7 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
         else "",
         rank=plan.adapter.rank,
         alpha=plan.adapter.alpha,
-        task=task_name(plan.task),
+        outcome=facts.run.task.outcome,
         hospitals=len(facts.sites),
         rounds=plan.training.rounds,
         strategy=plan.strategy,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedward.client.accounting import run_evaluation_events, run_training_events
-from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd.crosscheck import ASSUMPTIONS, NOT_COVERED, Certificate, certify
 from fedward.privacy.events import Event
-from fedward.privacy.segments import noises_evaluation, sums_gradients
+from fedward.run import Schedule
 from fedward.simulations.result import CrossCheck, Privacy, Release, SecureSum
-from fedward.strategies.schedule import private_steps
 
 _SHARES = (
     "Statistics carry shares of the noise: their part of epsilon holds against the coordinator as long as at least "
@@ -35,29 +32,30 @@ _CLIPPING = {
     "adaptive": "; clip norm by a noised count of patients within the same noise multiplier (Andrew et al. 2021)",
     "automatic": "; automatic clipping (Bu et al. 2023)",
 }
-_EXACT_EVALUATION = "Evaluation patients: their score histograms left without noise (unsafe_exact_evaluation)."
+_EXACT_EVALUATION = "Evaluation {units}: their statistics left without noise (unsafe_exact_evaluation)."
 _RESULT = "The scores, intervals and patient counts in this result: exact, and known to the simulator only."
 _COMPARISON = "The local and central models of the comparison, which exist in this simulation only."
 
 
-def certificate(plan: Plan, *, private: bool, secure_sum: SecureSum) -> Privacy:
-    """Prices everything a run of ``plan`` released about a patient.
+def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> Privacy:
+    """Prices everything a run released about a unit.
 
     Args:
-        plan: with its noise.
+        schedule: of the plan with its noise.
         private: whether the noise is secret; if not, the numbers are nominal.
         secure_sum: t and c, from which follows into how many shares noise is split.
 
     Raises:
-        AccountantsDisagreeError: the cross-check fails, so no certificate is issued.
+        IntegrityError: FW-DP-020, the cross-check fails, so no certificate is issued.
     """
+    plan = schedule.plan
     if not plan.privacy.private:
-        return _without_privacy(plan)
-    training, delta = run_training_events(plan), plan.privacy.delta
+        return _without_privacy(schedule)
+    training, delta = schedule.all_training_events, plan.privacy.delta
     certified = certify(training, delta, clip=plan.privacy.clip)
     worst = certified.spent.epsilon
     releases = [event for event in training if event.kind == "release"]
-    evaluation = run_evaluation_events(plan)
+    evaluation = schedule.all_evaluation_events
     if evaluation:
         # Evaluation patients are others than training patients, so the larger of the two counts.
         worst = max(worst, certify(evaluation, delta).spent.epsilon)
@@ -66,36 +64,37 @@ def certificate(plan: Plan, *, private: bool, secure_sum: SecureSum) -> Privacy:
         epsilon_max=worst,
         delta=delta,
         placement=plan.privacy.placement,
-        mechanism=(_SHARED_MECHANISM if sums_gradients(plan) else certified.mechanism)
+        mechanism=(_SHARED_MECHANISM if schedule.sums_gradients else certified.mechanism)
         + _CLIPPING[plan.privacy.clipping],
         sampler=certified.sampler,
         sampling_rate=plan.privacy.sampling_rate,
-        steps=plan.training.rounds * private_steps(plan),
+        steps=plan.training.rounds * schedule.private_steps,
         expected_batch=plan.privacy.expected_batch,
         noise_multiplier=plan.privacy.noise_multiplier,
         clip=plan.privacy.clip,
         accountant=certified.spent.accountant,
         cross_check=_cross_check(certified),
         release=_release(("mean clipped loss", "number of patients"), releases, delta) if releases else None,
-        evaluation=_evaluation(evaluation, delta, plan),
-        assumptions=(*ASSUMPTIONS, *_shares(plan, secure_sum)),
-        not_covered=tuple(_not_covered(plan)),
+        evaluation=_evaluation(evaluation, delta, schedule),
+        assumptions=(*ASSUMPTIONS, *_shares(schedule, secure_sum)),
+        not_covered=tuple(_not_covered(schedule)),
     )
 
 
-def _shares(plan: Plan, secure_sum: SecureSum) -> list[str]:
+def _shares(schedule: Schedule, secure_sum: SecureSum) -> list[str]:
     numbers = {
         "threshold": secure_sum.threshold,
         "colluders": secure_sum.colluders,
         "honest": secure_sum.threshold - secure_sum.colluders,
     }
-    if sums_gradients(plan):
+    if schedule.sums_gradients:
         return [_SHARED_STEPS.format(**numbers), _TWICE_IN_A_SUM]
     return [_SHARES.format(**numbers)]
 
 
-def _not_covered(plan: Plan) -> list[str]:
-    return [*NOT_COVERED, *([] if noises_evaluation(plan) else [_EXACT_EVALUATION]), _RESULT, _COMPARISON]
+def _not_covered(schedule: Schedule) -> list[str]:
+    exact = [] if schedule.noises_evaluation else [_EXACT_EVALUATION.format(units="patients")]
+    return [*NOT_COVERED, *exact, _RESULT, _COMPARISON]
 
 
 def _cross_check(certified: Certificate) -> CrossCheck:
@@ -115,20 +114,23 @@ def _release(statistics: tuple[str, ...], events: Sequence[Event], delta: float)
     )
 
 
-def _evaluation(events: Sequence[Event], delta: float, plan: Plan) -> Release:
-    statistics = ("score histogram by outcome",)
+def _evaluation(events: Sequence[Event], delta: float, schedule: Schedule) -> Release | None:
+    statistics = tuple(f"sums for {measure.title}" for measure in schedule.task.released)
+    if not statistics:
+        return None
     if events:
         return _release(statistics, events, delta)
     return Release(
         statistics=statistics,
-        releases=plan.evaluation_releases,
+        releases=schedule.evaluation_releases,
         noise_multiplier=None,
         epsilon=None,
         delta=None,
     )
 
 
-def _without_privacy(plan: Plan) -> Privacy:
+def _without_privacy(schedule: Schedule) -> Privacy:
+    plan = schedule.plan
     return Privacy(
         private=False,
         epsilon_max=None,
@@ -137,7 +139,7 @@ def _without_privacy(plan: Plan) -> Privacy:
         mechanism="none",
         sampler="Poisson over patients",
         sampling_rate=plan.privacy.sampling_rate,
-        steps=plan.training.rounds * private_steps(plan),
+        steps=plan.training.rounds * schedule.private_steps,
         expected_batch=plan.privacy.expected_batch,
         noise_multiplier=None,
         clip=None,

@@ -8,104 +8,104 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_plan import build_for_plan
+from fedward.adapter import Vector
+from fedward.client.models.adapter_model import AdapterModel, get_vector, set_vector
+from fedward.client.models.for_run import build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
-from fedward.client.training import LocalTrainer, predict
-from fedward.metrics import bootstrap_interval, stratified_auroc
-from fedward.plan import Plan
+from fedward.client.tasks import LocalTask, local_task
+from fedward.client.training import LocalTrainer
+from fedward.measures import Outcomes
 from fedward.planning.scenario import Scenario
 from fedward.privacy.stream import SecureStream
+from fedward.run import Run
 from fedward.simulations.parties import EncodedSite
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.terminal import RunDisplay
-from fedward.strategies.schedule import private_steps
 
-Probabilities = NDArray[np.float64]
 POOLED = "(pooled)"
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Evaluation patients of all hospitals together, for the simulator's eyes only.
+    """Evaluation records of all hospitals together, for the simulator's eyes only.
 
     Attributes:
+        task: how outcomes are found and judged.
         records: encoded, all hospitals together.
         site: int64 ``[N]``, which hospital each record belongs to.
     """
 
+    task: LocalTask
     records: Records
     site: NDArray[np.int64]
 
-    def auroc(self, probabilities: NDArray[np.float64]) -> float | None:
-        """AUROC over pairs of patients of the same hospital."""
-        return stratified_auroc(self.records.labels, probabilities, self.site)
-
-    def interval(self, probabilities: NDArray[np.float64], *, seed: int) -> tuple[float, float] | None:
-        """Its 95 % bootstrap interval."""
-        return bootstrap_interval(stratified_auroc, self.records.labels, probabilities, self.site, seed=seed)
+    def outcomes(self, model: AdapterModel, adapter: Vector) -> Outcomes:
+        """What ``model`` with ``adapter`` makes of everybody's records; groups are the hospitals."""
+        set_vector(model, adapter)
+        return replace(self.task.outcomes(model, self.records), groups=self.site)
 
 
-def evaluation_set(sites: Sequence[EncodedSite]) -> EvaluationSet:
-    """Everybody's evaluation patients."""
+def evaluation_set(run: Run, sites: Sequence[EncodedSite]) -> EvaluationSet:
+    """Everybody's evaluation records."""
     records = Records.pool([site.evaluation for site in sites])
     owner = np.repeat(np.arange(len(sites)), [len(site.evaluation) for site in sites])
-    return EvaluationSet(records, owner[records.order])
+    return EvaluationSet(local_task(run.task.name), records, owner[records.order])
 
 
 def train_apart(
     records: Records,
     evaluation: EvaluationSet,
-    plan: Plan,
+    run: Run,
     files: ModelFiles,
     stream: SecureStream,
     *,
     hospitals: int = 1,
     microbatch: int | None = None,
-) -> Probabilities:
-    """Trains one adapter on ``records`` without any federation and scores everybody's evaluation patients.
+) -> Outcomes:
+    """Trains one adapter on ``records`` without any federation and scores everybody's evaluation records.
 
     Args:
-        records: training patients of one hospital, or of several pooled.
-        evaluation: evaluation patients of all hospitals.
-        plan: steps, noise and sampling rate.
+        records: training records of one hospital, or of several pooled.
+        evaluation: evaluation records of all hospitals.
+        run: steps, noise and sampling rate.
         files: the base model.
         stream: noise and sampling.
         hospitals: how many hospitals were pooled; the denominator grows with it.
         microbatch: records per forward pass.
     """
-    model = build_for_plan(plan, files)
+    plan, model = run.plan, build_model(run, files)
     trainer = LocalTrainer(
         model,
         records,
-        plan,
+        run,
+        evaluation.task,
         stream,
         patients_per_site=plan.privacy.patients_per_site * hospitals,
         microbatch=microbatch,
         federated=False,
     )
     for round_number in range(1, plan.training.rounds + 1):
-        trainer.run(get_vector(model), private_steps(plan), round_number=round_number)
-    return predict(model, get_vector(model), evaluation.records)
+        trainer.run(get_vector(model), run.private_steps, round_number=round_number)
+    return evaluation.outcomes(model, get_vector(model))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Probabilities of everybody's evaluation patients under the models trained beside the federation."""
+    """What the models trained beside the federation make of everybody's evaluation records."""
 
-    alone: Mapping[str, Probabilities]
-    central: Probabilities | None
+    alone: Mapping[str, Outcomes]
+    central: Outcomes | None
 
 
 def compare(
     scenario: Scenario,
-    plan: Plan,
+    run: Run,
     sites: Sequence[EncodedSite],
     files: ModelFiles,
     evaluation: EvaluationSet,
@@ -114,7 +114,7 @@ def compare(
 ) -> Comparison:
     """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time."""
     speed, wanted = scenario.speed, scenario.compare
-    jobs: dict[str, Future[Probabilities]] = {}
+    jobs: dict[str, Future[Outcomes]] = {}
 
     def submit(name: str, purpose: str, records: Records, hospitals: int) -> None:
         stream = randomness.stream(purpose, name)
@@ -122,7 +122,7 @@ def compare(
             train_apart,
             records,
             evaluation,
-            plan,
+            run,
             files,
             stream,
             hospitals=hospitals,
@@ -140,4 +140,4 @@ def compare(
             job.result()
             display.advance()
     done = {name: job.result() for name, job in jobs.items()}
-    return Comparison({name: p for name, p in done.items() if name != POOLED}, done.get(POOLED))
+    return Comparison({name: found for name, found in done.items() if name != POOLED}, done.get(POOLED))

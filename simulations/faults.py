@@ -10,18 +10,6 @@ from fedward.errors import ConfigError, NetworkError
 from fedward.stages import SUM_STAGES, Reply, Request, Stage
 
 
-class VanishedError(NetworkError):
-    """A simulated hospital has dropped out; stands for a connection that is gone."""
-
-    code = "FW-NET-090"
-
-
-class TooManyDropoutsError(ConfigError):
-    """More hospitals are to vanish than a round can lose."""
-
-    code = "FW-CONFIG-030"
-
-
 class Vanishing:
     """A site that stops answering at ``stage`` of round ``at_round``, for good."""
 
@@ -36,7 +24,7 @@ class Vanishing:
         if (self._round, request.stage) == (self.at_round, self.stage):
             self._gone = True
         if self._gone:
-            raise VanishedError("This hospital has dropped out.")
+            raise NetworkError("This hospital has dropped out.", code="FW-NET-090")
         return self._site.answer(request)
 
 
@@ -44,11 +32,12 @@ def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int
     """Replaces ``count`` random sites by vanishing ones.
 
     Raises:
-        TooManyDropoutsError: the threshold rule would stop the run.
+        ConfigError: FW-CONFIG-030, the threshold rule would stop the run.
     """
     if count > tolerated:
-        raise TooManyDropoutsError(
+        raise ConfigError(
             f"{count} dropouts were asked for, but {len(sites)} hospitals tolerate {tolerated}.",
+            code="FW-CONFIG-030",
             fix=f"Ask for at most {tolerated}, or use more hospitals.",
         )
     chance = random.Random(seed)

@@ -7,24 +7,21 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
 from flwr.app import Context, RecordDict
-from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import AdapterModel, get_vector
+from fedward.client.models.for_run import build_model
 from fedward.client.models.registry import ModelFiles
-from fedward.plan import Plan
+from fedward.measures import Outcomes
 from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
-from fedward.privacy.segments import EVALUATION, sums_gradients
+from fedward.run import EVALUATION, Run
 from fedward.server.exchange import Incident
 from fedward.server.flower import GridTransport, make_server_app
-from fedward.server.rounds import Coordinator
-from fedward.server.summary import RoundSummary
+from fedward.server.rounds import Coordinator, RoundSummary
 from fedward.simulations.faults import let_vanish
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import Agreement, EncodedSite, WatchedHospital, agree, make_hospital
@@ -32,8 +29,7 @@ from fedward.simulations.result import CurvePoint, SecureSum
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
 from fedward.simulations.terminal import RunDisplay
-from fedward.strategies.registry import find_strategy
-from fedward.strategies.schedule import step_of
+from fedward.stages import Stage
 
 HELLO_SECONDS = 60
 
@@ -50,10 +46,10 @@ class Outcome:
         curve: what the coordinator saw, adapter by adapter; round 0 is the untrained one.
         secure_sum: whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit.
         lifetime: epsilon that each hospital's ledger composes over every run it holds.
-        bytes_up: mean bytes that left a hospital in a round, by leg.
+        bytes_up: mean bytes that left a hospital in a round, by stage.
         incidents: replies that did not count.
-        personal: probabilities of each hospital's own evaluation patients under its own model, by hospital; empty where
-            one model serves all.
+        personal: what each hospital's own model makes of its own evaluation records, by hospital; empty where one
+            model serves all.
     """
 
     adapter: Vector
@@ -62,17 +58,17 @@ class Outcome:
     sites: tuple[EncodedSite, ...]
     curve: tuple[CurvePoint, ...]
     secure_sum: SecureSum
-    bytes_up: dict[str, float]
+    bytes_up: dict[Stage, float]
     lifetime: dict[str, float]
     incidents: list[Incident]
-    personal: Mapping[str, NDArray[np.float64]]
+    personal: Mapping[str, Outcomes]
 
 
 @dataclass
 class Watcher:
     """The simulator's view of every round: compares sums, keeps the curve, drives the display."""
 
-    plan: Plan
+    run: Run
     hospitals: dict[str, WatchedHospital]
     epsilons: list[float | None]
     display: RunDisplay
@@ -91,25 +87,24 @@ class Watcher:
             plain.add_(encoded)
         self.exact &= plain.tobytes() == done.sum.tobytes()
         # The first sum of training round r scores the adapter that it started from, which is that of round r - 1.
-        number = step_of(self.plan, summary.round).round - 1
+        number = self.run.step(summary.round).round - 1
         if EVALUATION not in done.layout.spans:
             self.display.advance()
             return
         point = CurvePoint(
             round=number,
-            loss=summary.evaluation_loss,
-            auroc=summary.auroc,
+            measures=dict(summary.measures),
             epsilon=self.epsilons[number],
             taken_back=summary.taken_back,
         )
         self.curve.append(point)
         now = time.monotonic()
-        self.display.round_done(number, point.loss, point.auroc, point.epsilon, now - self._since)
+        self.display.round_done(point, now - self._since)
         self._since = now
 
 
 def federate(
-    plan: Plan,
+    run: Run,
     sites: Sequence[SiteData],
     files: ModelFiles,
     randomness: Randomness,
@@ -120,32 +115,32 @@ def federate(
     dropouts: int = 0,
     fault_seed: int = 0,
 ) -> Outcome:
-    """Runs ``plan`` over ``sites``.
+    """Plays ``run`` over ``sites``.
 
     Raises:
         QuorumError: too few hospitals remain.
         BudgetError: a hospital's ledger has no room for the run; before any training.
     """
     ledgers = budget.open(site.name for site in sites)
-    reference = build_for_plan(plan, files)
-    agreement = agree(plan, reference, [site.name for site in sites])
-    encoded = _encode(plan, sites, files, reference, speed, display)
+    plan, reference = run.plan, build_model(run, files)
+    agreement = agree(run, [site.name for site in sites])
+    encoded = _encode(run, sites, files, reference, speed, display)
     hospitals = [
         make_hospital(
-            plan, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
+            run, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
         )
         for site in encoded
     ]
-    n, c = find_strategy(plan.strategy).smallest_sum(plan, len(sites)), agreement.roster.colluders
+    n, c = run.kind.smallest_sum(plan, len(sites)), agreement.roster.colluders
     threshold = minimum_threshold(n, c)
     answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
     budget.charge(ledgers)
     apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
     grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
-    watcher = Watcher(plan, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(plan), display)
+    watcher = Watcher(run, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(run), display)
     display.phase("federated", plan.training.rounds)
     try:
-        coordinator, transport = _serve(plan, budget.run, reference, agreement, grid, watcher)
+        coordinator, transport = _serve(run, budget.run, reference, agreement, grid, watcher)
     finally:
         grid.close()
     return Outcome(
@@ -156,7 +151,7 @@ def federate(
         curve=tuple(watcher.curve),
         secure_sum=SecureSum(
             exact=watcher.exact,
-            ring_bits=32 if sums_gradients(plan) else plan.secure_sum.delta_ring_bits,
+            ring_bits=32 if run.sums_gradients else plan.secure_sum.delta_ring_bits,
             threshold=threshold,
             colluders=c,
             cohort=n,
@@ -164,18 +159,18 @@ def federate(
         bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=len(sites)),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
-        personal=_personal(plan, hospitals),
+        personal=_personal(run, hospitals),
     )
 
 
-def _personal(plan: Plan, hospitals: Sequence[WatchedHospital]) -> dict[str, NDArray[np.float64]]:
-    if not find_strategy(plan.strategy).declaration.personalises:
+def _personal(run: Run, hospitals: Sequence[WatchedHospital]) -> dict[str, Outcomes]:
+    if not run.kind.declaration.personalises:
         return {}
-    return {hospital.name: hospital.predict_evaluation() for hospital in hospitals}
+    return {hospital.name: hospital.evaluate() for hospital in hospitals}
 
 
 def _encode(
-    plan: Plan,
+    run: Run,
     sites: Sequence[SiteData],
     files: ModelFiles,
     model: AdapterModel,
@@ -186,14 +181,14 @@ def _encode(
     display.phase("reading the records", len(sites))
     encoded = []
     with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
-        for site in pool.map(lambda site: EncodedSite.encode(site, plan, files, model), sites):
+        for site in pool.map(lambda site: EncodedSite.encode(site, run, files, model), sites):
             encoded.append(site)
             display.advance()
     return encoded
 
 
 def _serve(
-    plan: Plan, run: str, model: AdapterModel, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
+    run: Run, name: str, model: AdapterModel, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
 ) -> tuple[Coordinator, GridTransport]:
     """Runs the ServerApp on ``grid``, exactly as a deployment's process would."""
     ran: list[tuple[Coordinator, GridTransport]] = []
@@ -201,14 +196,13 @@ def _serve(
     def main(transport: GridTransport) -> None:
         def on_round(summary: RoundSummary, done: RoundSum) -> None:
             watcher(summary, done)
-            if step_of(plan, summary.round).closes:
+            if run.step(summary.round).closes:
                 watcher.adapters.append(coordinator.adapter)
 
         transport.discover(sorted(agreement.members), seconds=HELLO_SECONDS)
         coordinator = Coordinator(
-            plan=plan,
             run=run,
-            layout=layout_of(model),
+            name=name,
             adapter=get_vector(model),
             secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),
             colluders=agreement.roster.colluders,

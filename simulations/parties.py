@@ -6,19 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedward.adapter import Vector
 from fedward.agreements.code import code_hash
 from fedward.agreements.roster_rules import roster_rules
 from fedward.client.approval import base_model_hash, local_policy
 from fedward.client.hospital import Hospital, Streams
-from fedward.client.models.adapter_model import AdapterModel, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.for_run import build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
-from fedward.plan import Plan
+from fedward.client.tasks import local_task
+from fedward.measures import Outcomes
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import (
     AcceptedManifest,
@@ -34,6 +32,7 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
+from fedward.run import Run
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
 from fedward.strategies.registry import check_ranks
@@ -51,11 +50,11 @@ class Agreement:
     roster: Roster
 
 
-def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
+def agree(run: Run, names: Sequence[str]) -> Agreement:
     """Makes fresh identities and a roster of ``names``, approved by all."""
-    coordinator = Identity.from_seed(COORDINATOR, os.urandom(32))
+    plan, coordinator = run.plan, Identity.from_seed(COORDINATOR, os.urandom(32))
     members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
-    colluders, min_cohort = roster_rules(plan, len(members))
+    colluders, min_cohort = roster_rules(run, len(members))
     check_ranks(plan, members)
     roster = Roster(
         federation=plan.name,
@@ -64,7 +63,7 @@ def agree(plan: Plan, model: AdapterModel, names: Sequence[str]) -> Agreement:
         colluders=colluders,
         policy=RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
         base_model_hash=base_model_hash(plan),
-        adapter_layout_hash=layout_of(model).hash(),
+        adapter_layout_hash=run.layout.hash(),
         code_hash=code_hash(),
     )
     signed = publish(roster, coordinator)
@@ -86,11 +85,12 @@ class EncodedSite:
     evaluation: Records
 
     @classmethod
-    def encode(cls, site: SiteData, plan: Plan, files: ModelFiles, model: AdapterModel) -> EncodedSite:
+    def encode(cls, site: SiteData, run: Run, files: ModelFiles, model: AdapterModel) -> EncodedSite:
         """Encodes both populations of ``site``."""
-        length = plan.adapter.max_tokens
+        length, task = run.plan.adapter.max_tokens, local_task(run.task.name)
         train, evaluation = (
-            Records.encode(examples, files, model, max_tokens=length) for examples in (site.train, site.evaluation)
+            Records.encode(examples, task, files, model, max_tokens=length)
+            for examples in (site.train, site.evaluation)
         )
         return cls(site.name, train, evaluation)
 
@@ -103,9 +103,9 @@ class WatchedHospital(Hospital):
 
     last_encoded: RingVector | None = None
 
-    def predict_evaluation(self) -> NDArray[np.float64]:
-        """Probabilities of its own evaluation patients under the model it ends with; the simulator's view."""
-        return self.predict(self._evaluation)
+    def evaluate(self) -> Outcomes:
+        """What the model it ends with makes of its own evaluation records; the simulator's view."""
+        return self.outcomes(self._evaluation)
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, Vector]) -> RingVector:  # type: ignore[override]
         """Encodes and keeps a copy."""
@@ -115,7 +115,7 @@ class WatchedHospital(Hospital):
 
 
 def make_hospital(
-    plan: Plan,
+    run: Run,
     site: EncodedSite,
     files: ModelFiles,
     agreement: Agreement,
@@ -129,11 +129,11 @@ def make_hospital(
 
     It can be made again after its process ended only if it is given a ``journal`` on disk.
     """
-    model = build_for_plan(plan, files, site=site.name)
+    model = build_model(run, files, site=site.name)
     roster = agreement.roster
     policy = local_policy(
-        plan,
-        model,
+        run,
+        model.config,
         hospitals=len(roster.members),
         colluders=roster.colluders,
         min_cohort=roster.policy.min_cohort,
@@ -146,7 +146,8 @@ def make_hospital(
     )
     return WatchedHospital(
         name=site.name,
-        plan=plan,
+        run=run,
+        task=local_task(run.task.name),
         model=model,
         train=site.train,
         evaluation=site.evaluation,

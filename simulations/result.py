@@ -7,38 +7,27 @@ from what it measured, and a value that does not exist (Bayes on real data, epsi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from fedward.config import Section
 from fedward.errors import ConfigError, ResourceError
+from fedward.tasks import TASKS
+from fedward.units import UnitName
 
 RESULT_FILE = "result.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Interval = tuple[Unit, Unit]
-
-
-class ResultFileError(ConfigError):
-    """The folder holds no readable result.json of this schema version."""
-
-    code = "FW-CONFIG-020"
-    default_fix = "Name the --out folder of a finished run made by this version of fedward."
-
-
-class ResultWriteError(ResourceError):
-    """A result or report file could not be written."""
-
-    code = "FW-RESOURCE-020"
-    default_fix = "Check that the --out folder is writable and that its disk has free space."
+Interval = tuple[Finite, Finite]
 
 
 class ScenarioFacts(Section):
@@ -47,44 +36,62 @@ class ScenarioFacts(Section):
     name: str
     hospitals: Annotated[int, Field(ge=1)]
     task: str
+    outcome: str
     model: str
     strategy: str
     seed: Count
     personal: bool = False
 
 
-class Auroc(Section):
-    """AUROC on the evaluation patients of all hospitals, pairs within one hospital only; intervals are 95 % bootstrap.
+class Headline(Section):
+    """The measure that the run is judged by first; every score below is of it unless it names another."""
 
-    ``local_own_mean`` alone is taken over each hospital's own evaluation patients.
+    name: str
+    title: str
+    better: Literal["higher", "lower"] = "higher"
+    about: str = ""
+    lowest: Finite = 0.0
+    highest: Finite | None = 1.0
+
+    def improvement(self, value: float, reference: float) -> float:
+        """How much better ``value`` is than ``reference``."""
+        return value - reference if self.better == "higher" else reference - value
+
+
+class Scores(Section):
+    """The headline measure on the evaluation records of all hospitals; intervals are 95 % bootstrap.
+
+    ``local_own_mean`` alone is taken over each hospital's own evaluation records. ``best_possible`` is the score of the
+    truth, which only synthetic hospitals know. ``others`` are the task's other measures of the federated model.
     """
 
-    federated: Unit | None
+    federated: Finite | None
     federated_interval: Interval | None = None
-    local_mean: Unit | None
-    local_own_mean: Unit | None = None
-    central: Unit | None
+    local_mean: Finite | None
+    local_own_mean: Finite | None = None
+    central: Finite | None
     central_interval: Interval | None = None
-    bayes: Unit | None = None
+    best_possible: Finite | None = None
+    others: dict[str, Finite | None] = Field(default={})
 
 
 class HospitalResult(Section):
     """One row of the simulator's omniscient view; no coordinator ever holds these numbers.
 
-    ``auroc_alone`` and ``auroc_federated`` are measured on this hospital's own evaluation patients,
-    ``auroc_alone_everywhere`` on those of all hospitals. ``epsilon`` is this run's, ``epsilon_lifetime`` what
-    the hospital's ledger composes over every run it holds.
+    ``alone`` and ``federated`` are measured on this hospital's own evaluation records, ``alone_everywhere`` on those of
+    all hospitals. ``positives`` counts evaluation records with the outcome, for tasks with one. ``epsilon`` is this
+    run's, ``epsilon_lifetime`` what the hospital's ledger composes over every run it holds.
     """
 
     name: str
-    train_patients: Count
-    evaluation_patients: Count
-    positives: Count
-    auroc_alone: Unit | None
-    auroc_alone_interval: Interval | None = None
-    auroc_alone_everywhere: Unit | None = None
-    auroc_federated: Unit | None
-    auroc_federated_interval: Interval | None = None
+    train_units: Count
+    evaluation_units: Count
+    positives: Count | None = None
+    alone: Finite | None
+    alone_interval: Interval | None = None
+    alone_everywhere: Finite | None = None
+    federated: Finite | None
+    federated_interval: Interval | None = None
     epsilon: Amount | None
     epsilon_lifetime: Amount | None = None
 
@@ -114,7 +121,7 @@ class Privacy(Section):
     private: bool
     epsilon_max: Amount | None
     delta: Unit | None
-    unit: Literal["patient"] = "patient"
+    unit: UnitName = "patient"
     relation: Literal["add-or-remove-one"] = "add-or-remove-one"
     placement: str
     mechanism: str
@@ -158,8 +165,7 @@ class CurvePoint(Section):
     """
 
     round: Count
-    loss: Finite | None
-    auroc: Unit | None
+    measures: dict[str, Finite | None] = Field(default={})
     epsilon: Amount | None
     taken_back: bool = False
 
@@ -190,12 +196,13 @@ class Seconds(Section):
 class RunResult(Section):
     """Everything a finished run says about itself; the document behind result.json, table and report."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     fedward_version: str
     created: datetime
     scenario: ScenarioFacts
     rounds: Count
-    auroc: Auroc
+    headline: Headline
+    scores: Scores
     hospitals: tuple[HospitalResult, ...]
     privacy: Privacy
     non_private_reasons: tuple[str, ...] = ()
@@ -207,6 +214,13 @@ class RunResult(Section):
     adapter: AdapterFacts
     adapter_sha256: Sha256
     seconds: Seconds
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("schema_version") == 1:
+            return from_version_1(document)
+        return document
 
     @model_validator(mode="after")
     def _must_not_contradict_itself(self) -> RunResult:
@@ -224,11 +238,30 @@ class RunResult(Section):
         return self
 
 
+def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of schema version 1, which knew one outcome and one measure, in the form of version 2."""
+    new = dict(document) | {"schema_version": SCHEMA_VERSION}
+    names = {"bayes": "best_possible", "train_patients": "train_units", "evaluation_patients": "evaluation_units"}
+    new["scores"] = {names.get(key, key): value for key, value in new.pop("auroc").items()}
+    new["headline"] = {"name": "auroc", "title": "AUROC"}
+    task = new["scenario"]["task"]
+    new["scenario"] = {**new["scenario"], "outcome": TASKS[task].outcome if task in TASKS else task}
+    new["hospitals"] = [
+        {names.get(key, key.removeprefix("auroc_")): value for key, value in row.items()} for row in new["hospitals"]
+    ]
+    new["curve"] = [
+        {key: value for key, value in point.items() if key not in ("loss", "auroc")}
+        | {"measures": {"auroc": point["auroc"], "log_loss": point["loss"]}}
+        for point in new["curve"]
+    ]
+    return new
+
+
 def write_result(result: RunResult, folder: Path) -> Path:
     """Writes ``result.json`` into ``folder`` atomically: a reader sees the old file, the new file or none.
 
     Raises:
-        ResultWriteError: the folder or disk refuses.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
     """
     return write_atomically(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
 
@@ -237,24 +270,26 @@ def read_result(folder: Path) -> RunResult:
     """Reads the result of a finished run.
 
     Raises:
-        ResultFileError: no such file, or not a document of this schema version.
+        ConfigError: FW-CONFIG-020, no such file, or not a document of a known schema version.
     """
     path = folder / RESULT_FILE
     try:
         return RunResult.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ResultFileError(f"{path} cannot be read ({error.strerror}).") from error
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).", code="FW-CONFIG-020") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise ResultFileError(f"{path} is not a result of schema version {SCHEMA_VERSION} (at {where}).") from error
+        raise ConfigError(
+            f"{path} is not a result of schema version {SCHEMA_VERSION} (at {where}).", code="FW-CONFIG-020"
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> Path:
     """Writes ``text`` as UTF-8 beside ``path``, flushes it to the disk and renames it into place.
 
     Raises:
-        ResultWriteError: the folder or disk refuses; a partial file is removed.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses; a partial file is removed.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -266,5 +301,5 @@ def write_atomically(path: Path, text: str) -> Path:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ResultWriteError(f"{path} cannot be written ({error.strerror}).") from error
+        raise ResourceError(f"{path} cannot be written ({error.strerror}).", code="FW-RESOURCE-020") from error
     return path

@@ -18,13 +18,14 @@ from typing import Literal
 
 import torch
 
+from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import resolve
-from fedward.errors import OutputExistsError, ResourceError
+from fedward.errors import ConfigError, ResourceError
 from fedward.plan import Plan
-from fedward.planning.budget import LIFETIME_EPSILON, RunBudget, UnaccountableRunError
+from fedward.planning.budget import LIFETIME_EPSILON, RunBudget
 from fedward.planning.calibration import draft_plan, with_noise
 from fedward.planning.scenario import Scenario
-from fedward.privacy.segments import noises_evaluation
+from fedward.run import Run
 from fedward.simulations.assemble import Facts, assemble, non_private_reasons
 from fedward.simulations.card import write_adapter
 from fedward.simulations.certificate import certificate
@@ -39,13 +40,6 @@ from fedward.simulations.terminal import Mode, RunDisplay
 LEDGERS = "ledgers"
 SCENARIO_FILE = "scenario.json"
 """The scenario with the command line's changes, from which `fedward audit` makes the run again."""
-
-
-class OutputFolderError(ResourceError):
-    """The folder that is to hold the result cannot be made or written."""
-
-    code = "FW-RESOURCE-021"
-    default_fix = "Choose an --out in a folder that you may write to."
 
 
 @dataclass(frozen=True)
@@ -122,11 +116,11 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         draft = draft_plan(scenario, files)
         sites = make_sites(scenario, draft)
         display.start(draft.name, hospitals=len(sites), rounds=draft.training.rounds, epsilon=plan_epsilon(draft))
-        plan = with_noise(draft, files)
-        budget = open_budget(plan, options, folder)
+        run = resolve_run(with_noise(draft, files), files.config())
+        budget = open_budget(run, options, folder)
         watch.lap("data")
         outcome = federate(
-            plan,
+            run,
             sites,
             files,
             randomness,
@@ -137,13 +131,13 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
             fault_seed=scenario.seed,
         )
         watch.lap("federated")
-        evaluation = evaluation_set(outcome.sites)
-        comparison = compare(scenario, plan, outcome.sites, files, evaluation, randomness, display)
+        evaluation = evaluation_set(run, outcome.sites)
+        comparison = compare(scenario, run, outcome.sites, files, evaluation, randomness, display)
         watch.lap("comparison")
-        facts = Facts(scenario, plan, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
+        facts = Facts(scenario, run, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(outcome, facts, folder)
         watch.lap("writing")
-        privacy = certificate(plan, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
+        privacy = certificate(run, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
         watch.lap("certificate")
         result = assemble(facts, adapter_sha256, privacy, watch.seconds)
         write_atomically(folder / SCENARIO_FILE, scenario.model_dump_json(indent=2) + "\n")
@@ -153,16 +147,21 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
     return result
 
 
-def open_budget(plan: Plan, options: Options, folder: Path) -> RunBudget:
+def open_budget(run: Run, options: Options, folder: Path) -> RunBudget:
     """Ledgers in ``--state`` under the lifetime cap or, without it, fresh ones beside the result."""
-    if options.state is not None and (not plan.privacy.private or not noises_evaluation(plan)):
-        raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
+    plan = run.plan
+    if options.state is not None and not run.noises_evaluation:
+        raise ConfigError(
+            "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
+        )
     if options.state is not None and options.unsafe_seeded_noise:
-        raise UnaccountableRunError("A run whose noise comes from a known seed cannot be booked in a ledger.")
-    run = f"{plan.name[:40]}-{secrets.token_hex(8)}"
+        raise ConfigError(
+            "A run whose noise comes from a known seed cannot be booked in a ledger.", code="FW-CONFIG-032"
+        )
+    name = f"{plan.name[:40]}-{secrets.token_hex(8)}"
     if options.state is not None:
-        return RunBudget(plan, run, options.state, cap=options.lifetime_epsilon)
-    return RunBudget(plan, run, folder / LEDGERS, cap=plan.privacy.epsilon)
+        return RunBudget(run, name, options.state, cap=options.lifetime_epsilon)
+    return RunBudget(run, name, folder / LEDGERS, cap=plan.privacy.epsilon)
 
 
 def plan_epsilon(plan: Plan) -> float | None:
@@ -176,9 +175,11 @@ def check_output(options: Options) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not (out / RESULT_FILE).is_file():
-        raise OutputExistsError(f"{out} exists and is not an earlier result.", fix="Choose another --out folder.")
+        raise ConfigError(
+            f"{out} exists and is not an earlier result.", code="FW-CONFIG-005", fix="Choose another --out folder."
+        )
     if not options.force:
-        raise OutputExistsError(f"{out} already holds a result.")
+        raise ConfigError(f"{out} already holds a result.", code="FW-CONFIG-005")
 
 
 @contextmanager
@@ -188,7 +189,9 @@ def staged(options: Options) -> Iterator[Path]:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{options.out.name}-", dir=options.out.parent))
     except OSError as error:
-        raise OutputFolderError(f"The folder of --out cannot be written ({error.strerror}).") from error
+        raise ResourceError(
+            f"The folder of --out cannot be written ({error.strerror}).", code="FW-RESOURCE-021"
+        ) from error
     try:
         staging.chmod(0o755)
         yield staging

@@ -10,21 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedward.client.data import Example, load_examples, split_patients
-from fedward.client.data.errors import OneClassError
-from fedward.errors import ConfigError, DataError, TooFewHospitalsError
+from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
 from fedward.simulations.synthetic import HospitalSpec, default_hospitals, draw, write_mimic3
 
 DATA_ROOT = "FEDWARD_DATA"
-
-
-class MissingDataFolderError(DataError):
-    """The folder a scenario reads does not exist on this machine."""
-
-    code = "FW-DATA-050"
-    default_fix = "Set FEDWARD_DATA to the folder that holds the data sets, or write an absolute data.path."
 
 
 @dataclass(frozen=True)
@@ -42,16 +34,19 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
 
     Raises:
         DataError: unreadable or unusable data; a hospital that is empty or has one class only.
-        TooFewHospitalsError: fewer than three hospitals come out.
+        ConfigError: FW-CONFIG-003, fewer than three hospitals come out.
     """
     sites = sorted(_sites_of(scenario, plan), key=lambda site: site.name)
     if len(sites) < MIN_HOSPITALS:
-        raise TooFewHospitalsError(f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.")
+        raise ConfigError(
+            f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.", code="FW-CONFIG-003"
+        )
     for site in sites:
         for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
             if len({example.label for example in examples}) < 2:
-                raise OneClassError(
+                raise DataError(
                     f"The {part} patients of hospital {site.name!r} do not have both outcomes.",
+                    code="FW-DATA-007",
                     fix="Give the hospital more patients, join it with another, or choose another task.",
                 )
     return sites
@@ -84,7 +79,8 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
             try:
                 examples = load_examples(folder, format="mimic-iii", task=scenario.task)
             except DataError as error:
-                raise type(error)(f"Hospital {hospital.spec.name!r}: {error.message}", fix=error.fix) from error
+                words = f"Hospital {hospital.spec.name!r}: {error.message}"
+                raise DataError(words, code=error.code, fix=error.fix) from error
             eta = hospital.eta if scenario.task == "mortality" else None
             sites.append(_split(plan, _slug(hospital.spec.name), examples, eta))
     return sites
@@ -106,7 +102,7 @@ def _folder(data: DataConfig) -> Path:
     if not folder.is_absolute() and (root := os.environ.get(DATA_ROOT)):
         folder = Path(root) / folder
     if not folder.is_dir():
-        raise MissingDataFolderError(f"The data folder {data.path!r} of the scenario was not found.")
+        raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
     return folder
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fedward.simulations import wording
 from fedward.simulations.result import RunResult
+from fedward.units import UNITS
 
 
 def print_result(result: RunResult, console: Console, out: Path | None = None) -> None:
@@ -22,8 +23,8 @@ def print_result(result: RunResult, console: Console, out: Path | None = None) -
         console.print(Text("NON-PRIVATE: this run gives no privacy guarantee.", style="bold red"))
         for reason in result.non_private_reasons:
             console.print(Text(f"  {reason}", style="red"))
-    outcome = wording.task_name(result.scenario.task)
-    console.print(Text(f"Predicting {outcome}, evaluation patients of all hospitals", style="bold"))
+    outcome, units = result.scenario.outcome, UNITS[result.privacy.unit].plural
+    console.print(Text(f"Predicting {outcome}, evaluation {units} of all hospitals", style="bold"))
     console.print(comparison_table(result, framed=console.is_terminal))
     console.print(Text("\nHospital by hospital (simulator's omniscient view: no coordinator sees this)", style="bold"))
     console.print(hospital_table(result, framed=console.is_terminal))
@@ -34,22 +35,22 @@ def print_result(result: RunResult, console: Console, out: Path | None = None) -
 
 def comparison_table(result: RunResult, *, framed: bool) -> Table:
     """Hospitals alone, federated, pooled and best possible, on the same evaluation patients."""
-    auroc = result.auroc
-    patients = sum(hospital.train_patients for hospital in result.hospitals)
+    scores, units = result.scores, UNITS[result.privacy.unit].plural
+    trained = sum(hospital.train_units for hospital in result.hospitals)
     table = _table(framed)
     table.add_column("Model")
-    table.add_column("AUROC", justify="right")
+    table.add_column(result.headline.title, justify="right")
     table.add_column("95 % interval")
     table.add_column("Trained on", style="dim")
     rows = [
-        ("hospitals alone, mean", auroc.local_mean, None, "one hospital each", ""),
-        ("federated", auroc.federated, auroc.federated_interval, f"{result.scenario.hospitals} hospitals", "bold"),
-        ("pooled central", auroc.central, auroc.central_interval, f"{patients:,} patients in one place", ""),
-        ("best possible (Bayes)", auroc.bayes, None, "the true risk", "dim"),
+        ("hospitals alone, mean", scores.local_mean, None, "one hospital each", ""),
+        ("federated", scores.federated, scores.federated_interval, f"{result.scenario.hospitals} hospitals", "bold"),
+        ("pooled central", scores.central, scores.central_interval, f"{trained:,} {units} in one place", ""),
+        ("best possible (Bayes)", scores.best_possible, None, "the true risk", "dim"),
     ]
     for label, value, interval, source, style in rows:
         if value is not None:
-            table.add_row(label, wording.auroc(value), wording.interval(interval), source, style=style)
+            table.add_row(label, wording.score(value), wording.interval(interval), source, style=style)
     return table
 
 
@@ -57,20 +58,22 @@ def hospital_table(result: RunResult, *, framed: bool) -> Table:
     """One row per hospital on its own evaluation patients; exists only because this is a simulation."""
     table = _table(framed)
     table.add_column("Hospital")
-    for heading in ("Patients", "Alone"):
+    for heading in (UNITS[result.privacy.unit].plural.capitalize(), "Alone"):
         table.add_column(heading, justify="right")
     table.add_column("95 % interval")
     for heading in ("Federated", "Gain", "Epsilon"):
         table.add_column(heading, justify="right")
     for row in result.hospitals:
-        known = row.auroc_alone is not None and row.auroc_federated is not None
+        gain = None
+        if row.alone is not None and row.federated is not None:
+            gain = result.headline.improvement(row.federated, row.alone)
         table.add_row(
             Text(row.name),
-            f"{row.train_patients:,}",
-            wording.auroc(row.auroc_alone),
-            wording.interval(row.auroc_alone_interval),
-            wording.auroc(row.auroc_federated),
-            wording.signed((row.auroc_federated or 0.0) - (row.auroc_alone or 0.0) if known else None),
+            f"{row.train_units:,}",
+            wording.score(row.alone),
+            wording.interval(row.alone_interval),
+            wording.score(row.federated),
+            wording.signed(gain),
             wording.epsilon(row.epsilon),
         )
     return table

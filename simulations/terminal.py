@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +20,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
+from fedward.measures import MEASURES
 from fedward.simulations import wording
-from fedward.simulations.result import RunResult
+from fedward.simulations.result import CurvePoint, RunResult
 from fedward.simulations.table import print_result
 
 Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
@@ -55,17 +56,16 @@ class RoundDone:
 
     round: int
     rounds: int
-    loss: float | None
-    auroc: float | None
+    measures: Mapping[str, float | None]
     epsilon: float | None
     seconds: float
     eta_seconds: float | None
 
     def __str__(self) -> str:
-        return (
-            f"round {self.round}/{self.rounds}  loss {wording.auroc(self.loss)}  AUROC {wording.auroc(self.auroc)}  "
-            f"epsilon {wording.epsilon(self.epsilon)}"
+        seen = "".join(
+            f"{MEASURES[n].title if n in MEASURES else n} {wording.score(v)}  " for n, v in self.measures.items()
         )
+        return f"round {self.round}/{self.rounds}  {seen}epsilon {wording.epsilon(self.epsilon)}"
 
 
 class Face(Protocol):
@@ -129,16 +129,14 @@ class RunDisplay:
         self._done = min(self._total, self._done + steps)
         self._face.progress(Progressed(self._phase, self._done, self._total, self._eta()))
 
-    def round_done(
-        self, round: int, loss: float | None, auroc: float | None, epsilon: float | None, seconds: float
-    ) -> None:
+    def round_done(self, point: CurvePoint, seconds: float) -> None:
         """Shows what the coordinator saw of a round, and counts it as one step of the phase.
 
         Round 0, the evaluation before training, is shown but is no step.
         """
-        if round > 0:
+        if point.round > 0:
             self._done = min(self._total, self._done + 1)
-        self._face.round_done(RoundDone(round, self._rounds, loss, auroc, epsilon, seconds, self._eta()))
+        self._face.round_done(RoundDone(point.round, self._rounds, point.measures, point.epsilon, seconds, self._eta()))
 
     def _eta(self) -> float | None:
         if not self._done:

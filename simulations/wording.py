@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import math
 
-TASKS = {"mortality": "in-hospital death", "los3": "an ICU stay longer than three days"}
 MISSING = "\N{EN DASH}"
-
-
-def task_name(task: str) -> str:
-    """The outcome of a task in words; an unknown task reads as itself."""
-    return TASKS.get(task, task)
 
 
 def counted(count: int, noun: str) -> str:
@@ -18,7 +12,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def auroc(value: float | None) -> str:
+def score(value: float | None) -> str:
     """Three decimals, or a dash."""
     return MISSING if value is None else f"{value:.3f}"
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import AdapterLayout
+from fedward.errors import IntegrityError
 from fedward.plan import UpdatePlan
-from fedward.strategies.optimizers import Memory, OptimizerMemoryError, rates_by_tensor
+from fedward.strategies.optimizers import Memory, rates_by_tensor
 
 SecondMoment = Callable[[UpdatePlan, NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
@@ -48,7 +49,7 @@ def server_step(
         ``[2 P]``.
 
     Raises:
-        OptimizerMemoryError: ``memory`` belongs to another adapter or optimizer.
+        IntegrityError: FW-STRATEGY-010, ``memory`` belongs to another adapter or optimizer.
     """
     if mean.shape != (layout.size,):
         raise ValueError("the mean does not fit the adapter layout")
@@ -93,5 +94,5 @@ def _recall(memory: Memory, initial: Memory) -> Memory:
     if memory.size == 0:
         return initial
     if memory.shape != initial.shape or not np.isfinite(memory).all():
-        raise OptimizerMemoryError("The server optimizer's memory does not fit the adapter.")
+        raise IntegrityError("The server optimizer's memory does not fit the adapter.", code="FW-STRATEGY-010")
     return memory

@@ -32,13 +32,6 @@ NEGLIGIBLE = 2.0**-40
 """A row whose part outside the span of the rows before it is smaller than this, relative to the row, adds nothing."""
 
 
-class FactorisationError(RunFailedError):
-    """A factorisation of the global state did not converge, because the state holds numbers that are not finite."""
-
-    code = "FW-STRATEGY-007"
-    default_fix = "Begin a new run with lower learning rates or a smaller delta_bound."
-
-
 def product(left: Matrix, right: Matrix) -> Matrix:
     """``left @ right`` for ``[m, k]`` and ``[k, n]``, added up from the first inner index to the last."""
     total = np.zeros((left.shape[0], right.shape[1]))
@@ -60,10 +53,10 @@ def orthonormal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
         ``lower [r, r]``, lower triangular, and ``basis [r, n]``.
 
     Raises:
-        FactorisationError: an entry is not finite.
+        RunFailedError: FW-STRATEGY-007, an entry is not finite.
     """
     if not np.isfinite(rows).all():
-        raise FactorisationError("A factor of the global state is not finite.")
+        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
     count, width = rows.shape
     lower, basis = np.zeros((count, count)), np.zeros((count, width))
     for i in range(count):
@@ -83,10 +76,10 @@ def spanning_rows(rows: Matrix, count: int) -> Matrix:
     row. Unit vectors fill up what is missing.
 
     Raises:
-        FactorisationError: an entry is not finite.
+        RunFailedError: FW-STRATEGY-007, an entry is not finite.
     """
     if not np.isfinite(rows).all():
-        raise FactorisationError("A factor of the global state is not finite.")
+        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
     basis, longest = np.zeros((0, rows.shape[1])), max(_length(row) for row in rows)
     for row in rows:
         if len(basis) == count:
@@ -113,10 +106,10 @@ def singular(matrix: Matrix) -> tuple[Matrix, Matrix]:
         ``scaled [m, r]`` with columns of falling length, and ``right [r, r]`` orthogonal.
 
     Raises:
-        FactorisationError: an entry is not finite.
+        RunFailedError: FW-STRATEGY-007, an entry is not finite.
     """
     if not np.isfinite(matrix).all():
-        raise FactorisationError("A factor of the global state is not finite.")
+        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
     # Columns are kept as rows, each followed by its row of the rotations so far.
     count, length = matrix.shape[1], matrix.shape[0]
     work = np.concatenate([matrix.T, np.eye(count)], axis=1)
@@ -125,7 +118,9 @@ def singular(matrix: Matrix) -> tuple[Matrix, Matrix]:
         if not _sweep(work, length, nothing):
             break
     else:
-        raise FactorisationError("The singular values of a factor of the global state could not be found.")
+        raise RunFailedError(
+            "The singular values of a factor of the global state could not be found.", code="FW-STRATEGY-007"
+        )
     sizes = [_dot(row[:length], row[:length]) for row in work]
     order = sorted(range(count), key=lambda i: (-sizes[i], i))
     return work[order, :length].T.copy(), work[order, length:].T.copy()

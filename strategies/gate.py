@@ -28,13 +28,6 @@ from fedward.strategies.optimizers import Memory
 _HEADER = 2
 
 
-class GateMemoryError(IntegrityError):
-    """What the holdout gate remembers does not fit the adapter."""
-
-    code = "FW-STRATEGY-011"
-    default_fix = "Begin a new run; the best adapter so far is never guessed."
-
-
 @dataclass(frozen=True)
 class Best:
     """The best candidate so far.
@@ -95,16 +88,16 @@ def unpack(packed: Memory, size: int) -> tuple[Best | None, Memory]:
     """Reverses :func:`pack` for states of ``size`` entries.
 
     Raises:
-        GateMemoryError: the vector was packed for another adapter.
+        IntegrityError: FW-STRATEGY-011, the vector was packed for another adapter.
     """
     if packed.size == 0:
         return None, packed
     if packed.size < _HEADER or not np.isfinite(packed).all():
-        raise GateMemoryError("The holdout gate's memory cannot be read.")
+        raise IntegrityError("The holdout gate's memory cannot be read.", code="FW-STRATEGY-011")
     kept = int(packed[0]) - 1
     if kept < 0:
         return None, packed[_HEADER:]
     start, end = _HEADER + size, _HEADER + size + kept
     if packed.size < end:
-        raise GateMemoryError("The holdout gate's memory does not fit the adapter.")
+        raise IntegrityError("The holdout gate's memory does not fit the adapter.", code="FW-STRATEGY-011")
     return Best(float(packed[1]), packed[_HEADER:start].astype(np.float32), packed[start:end]), packed[end:]

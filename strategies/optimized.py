@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 from fedward.config import Section
+from fedward.errors import ConfigError
 from fedward.plan import Plan, UpdatePlan
 from fedward.strategies.mean import FFALoRA
-from fedward.strategies.strategy import OptionError
 
 DEFAULT_PROXIMAL = 0.1
 
@@ -35,9 +35,11 @@ class _Optimized(FFALoRA):
 
     @classmethod
     def options(cls, plan: Plan) -> Section:
-        """No options, and no other optimizer in ``[update]``; raises OptionError."""
+        """No options, and no other optimizer in ``[update]``; raises FW-STRATEGY-004."""
         if plan.update.optimizer not in ("mean", cls.rule):
-            raise OptionError(f"The strategy {cls.rule!r} was given another optimizer in [update].")
+            raise ConfigError(
+                f"The strategy {cls.rule!r} was given another optimizer in [update].", code="FW-STRATEGY-004"
+            )
         return super().options(plan)
 
     @classmethod

@@ -26,13 +26,6 @@ HEAD = "head."
 Rule = Callable[[ServerPlan, NDArray[np.float64], Memory], tuple[NDArray[np.float64], Memory]]
 
 
-class OptimizerMemoryError(IntegrityError):
-    """What a server optimizer remembers does not fit the adapter."""
-
-    code = "FW-STRATEGY-010"
-    default_fix = "Begin a new run; optimizer memory is never guessed."
-
-
 def gradient_step(
     plan: Plan,
     adapter: Vector,
@@ -54,7 +47,7 @@ def gradient_step(
         layout: where head and LoRA tensors lie.
 
     Raises:
-        OptimizerMemoryError: ``memory`` belongs to another adapter or optimizer.
+        IntegrityError: FW-STRATEGY-010, ``memory`` belongs to another adapter or optimizer.
     """
     if adapter.shape != (layout.size,) or gradient_sum.shape != (layout.size,) or survivors < 1:
         raise ValueError("the sum does not fit the adapter layout")
@@ -99,7 +92,7 @@ def _memory(memory: Memory, size: int) -> Memory:
     if memory.size == 0:
         return np.zeros(size)
     if memory.shape != (size,) or not np.isfinite(memory).all():
-        raise OptimizerMemoryError("The server optimizer's memory does not fit the adapter.")
+        raise IntegrityError("The server optimizer's memory does not fit the adapter.", code="FW-STRATEGY-010")
     return memory
 
 

@@ -11,12 +11,6 @@ from dataclasses import dataclass
 from fedward.errors import ConfigError
 
 
-class NeedsIndividualUpdatesError(ConfigError):
-    """The named strategy reads individual deltas, which secure aggregation never reveals."""
-
-    code = "FW-STRATEGY-002"
-
-
 @dataclass(frozen=True)
 class Refusal:
     """Why a method is refused, as the end of a sentence, and the strategy to use instead."""
@@ -68,12 +62,13 @@ def refuse_individual(name: str) -> None:
     """Refuses a method that needs individual updates, however it is spelt.
 
     Raises:
-        NeedsIndividualUpdatesError: ``name`` is one; the fix names the nearest strategy that works on sums.
+        ConfigError: FW-STRATEGY-002, ``name`` is one; the fix names the nearest strategy that works on sums.
     """
     plain = name.strip().lower().replace("_", "-").replace(" ", "-")
     refusal = REFUSALS.get(_ALSO_CALLED.get(plain, plain))
     if refusal is not None:
-        raise NeedsIndividualUpdatesError(
+        raise ConfigError(
             f"The strategy {refusal.name!r} needs individual updates, which encrypted sums hide: {refusal.reason}.",
+            code="FW-STRATEGY-002",
             fix=f"Use {refusal.instead!r} instead.",
         )

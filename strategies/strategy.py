@@ -64,13 +64,6 @@ def size_of(sums: Sums, name: str) -> int:
     return sums.size(name) if isinstance(sums, InPieces) else sums[name].size
 
 
-class OptionError(ConfigError):
-    """A hyper-parameter of the strategy is out of range."""
-
-    code = "FW-STRATEGY-004"
-    default_fix = "See docs/strategies.md for the options of each strategy and their ranges."
-
-
 @dataclass(frozen=True)
 class Step:
     """Place of a protocol round in a run.
@@ -214,14 +207,14 @@ def read_options(plan: Plan, kind: type[OptionsT], name: str) -> OptionsT:
 
     Raises:
         UnknownKeyError: an option that the strategy does not have.
-        OptionError: a value out of range.
+        ConfigError: FW-STRATEGY-004, a value out of range.
     """
     try:
         return parse(dict(plan.strategy_options), kind, source=f"[strategy_options] of {name!r}")
     except UnknownKeyError:
         raise
     except ConfigError as error:
-        raise OptionError(error.message) from error
+        raise ConfigError(error.message, code="FW-STRATEGY-004") from error
 
 
 class Strategy(ABC):
@@ -232,7 +225,7 @@ class Strategy(ABC):
         layout: of the state, at the plan's full rank.
 
     Raises:
-        UnknownKeyError, OptionError: as for :func:`read_options`.
+        UnknownKeyError, ConfigError (FW-STRATEGY-004): as for :func:`read_options`.
     """
 
     declaration: ClassVar[Declaration]

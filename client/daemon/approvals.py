@@ -26,33 +26,6 @@ from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.schema import Digest, Flag, Message, Site, Text, Uint
 
 
-class NotApprovedError(PolicyError):
-    """A run was asked for whose plan nobody at this hospital has accepted, or whose approval was withdrawn."""
-
-    code = "FW-POLICY-308"
-    default_fix = "Read it with `fedward client approve show` and decide with `approve accept` or `approve deny`."
-
-
-class OtherPlanError(IntegrityError):
-    """Another plan of the same run was decided about before."""
-
-    code = "FW-INTEGRITY-301"
-    default_fix = "Ask the coordinator to sign changed plans under a new run name; names are never used twice."
-
-
-class DecisionDamagedError(IntegrityError):
-    """A stored decision is not this site's own."""
-
-    code = "FW-INTEGRITY-302"
-    default_fix = "Decide again with `fedward client approve`; somebody or something has altered the file."
-
-
-class OtherFederationError(ConfigError):
-    """A plan belongs to another federation than this site has joined."""
-
-    code = "FW-CONFIG-302"
-
-
 @dataclass(frozen=True)
 class Decision(Message):
     """What was decided about one plan.
@@ -113,12 +86,12 @@ class Approvals:
         """Reads a plan file that was sent here.
 
         Raises:
-            ProposalError: not signed by the pinned coordinator.
-            OtherFederationError, PlanVersionError: see the classes.
+            AuthenticationError: FW-AUTH-304, not signed by the pinned coordinator.
+            ConfigError (FW-CONFIG-302), VersionError (FW-VERSION-301): see the table.
         """
         verified = open_proposal(read_limited(plan, MAX_PROPOSAL_BYTES), self._coordinator)
         if verified.proposal.federation != self._federation:
-            raise OtherFederationError("The plan belongs to another federation.")
+            raise ConfigError("The plan belongs to another federation.", code="FW-CONFIG-302")
         return verified
 
     def check(self, verified: VerifiedProposal) -> None:
@@ -130,15 +103,15 @@ class Approvals:
 
         Raises:
             PolicyError, VersionError: an accepted plan must be within the site's policy; see ``policy.check_proposal``.
-            OtherPlanError: this run was decided about with another plan.
-            ProposalError, OtherFederationError: see :meth:`open`.
+            IntegrityError: FW-INTEGRITY-301, this run was decided about with another plan.
+            AuthenticationError (FW-AUTH-304), ConfigError (FW-CONFIG-302): see :meth:`open`.
         """
         verified = self.open(plan)
         run = verified.proposal.run
         if accept:
             self.check(verified)
         if self._plan_file(run).exists() and self.get(run).verified.hash != verified.hash:
-            raise OtherPlanError("This run was decided about with another plan.")
+            raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
         decision = Decision(self._identity.name, run, verified.hash, accept, by, int(self._clock()))
         replace_private(self._plan_file(run), read_limited(plan, MAX_PROPOSAL_BYTES))
         replace_private(self._decision_file(run), self._identity.seal("decision", decision))
@@ -148,28 +121,32 @@ class Approvals:
         """What is known of a run.
 
         Raises:
-            NotApprovedError: nothing.
-            DecisionDamagedError, ProposalError, PlanVersionError: see the classes.
+            PolicyError: FW-POLICY-308, nothing.
+            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301): see the
+                table.
         """
         # A run's name may come from outside; one that is no name never becomes part of a path.
         if RUN_NAME.fullmatch(run) is None or not self._plan_file(run).exists():
-            raise NotApprovedError("Nobody at this hospital has accepted a plan of this run.")
+            raise PolicyError("Nobody at this hospital has accepted a plan of this run.", code="FW-POLICY-308")
         verified = self.open(self._plan_file(run))
         if verified.proposal.run != run:
-            raise DecisionDamagedError("A stored plan is of another run than its name says.")
+            raise IntegrityError("A stored plan is of another run than its name says.", code="FW-INTEGRITY-302")
         return Approval(verified, self._decision(verified))
 
     def require(self, run: str) -> VerifiedProposal:
         """The plan of a run that may be served now.
 
         Raises:
-            NotApprovedError: not accepted, denied or withdrawn.
+            PolicyError: FW-POLICY-308, not accepted, denied or withdrawn.
             ExpiredPlanError: its time is over.
-            DecisionDamagedError, ProposalError, PlanVersionError: see the classes.
+            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301): see the
+                table.
         """
         found = self.get(run)
         if not found.accepted:
-            raise NotApprovedError("Nobody at this hospital has accepted the plan of this run, or it was withdrawn.")
+            raise PolicyError(
+                "Nobody at this hospital has accepted the plan of this run, or it was withdrawn.", code="FW-POLICY-308"
+            )
         check_dates(found.verified, self._config.policy, now=self._clock())
         return found.verified
 
@@ -191,13 +168,13 @@ class Approvals:
             body = open_sealed("decision", read_limited(path, MAX_PROPOSAL_BYTES), self._identity.public)
             decision = Decision.from_bytes(body)
         except (RefusalError, MalformedMessageError) as error:
-            raise DecisionDamagedError("A stored decision is not this site's own.") from error
+            raise IntegrityError("A stored decision is not this site's own.", code="FW-INTEGRITY-302") from error
         if (decision.plan, decision.run, decision.site) != (
             verified.hash,
             verified.proposal.run,
             self._identity.name,
         ):
-            raise DecisionDamagedError("A stored decision is about another plan.")
+            raise IntegrityError("A stored decision is about another plan.", code="FW-INTEGRITY-302")
         return decision
 
     def _plan_file(self, run: str) -> Path:

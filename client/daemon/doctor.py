@@ -22,15 +22,24 @@ from fedward.agreements.code import code_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders, StopFileError
-from fedward.client.daemon.keys import CertificateDamagedError, certificate_days
-from fedward.client.daemon.policy import BaseModelRefusedError, OtherCodeError
+from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.keys import certificate_days
+from fedward.client.daemon.policy import OtherCodeError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.data import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
-from fedward.errors import ConfigError, FedwardError, NetworkError, PreflightError, ResourceError
+from fedward.errors import (
+    AuthenticationError,
+    ConfigError,
+    FedwardError,
+    NetworkError,
+    PolicyError,
+    PreflightError,
+    ResourceError,
+    StoppedError,
+)
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.identity import fingerprint
 
@@ -49,41 +58,6 @@ class Finding:
     words: str
     fix: str = ""
     code: str = ""
-
-
-class DoctorError(PreflightError):
-    """The examination found something that would stop a run."""
-
-    code = "FW-PREFLIGHT-301"
-    default_fix = "Correct what is marked FAIL, then run `fedward client doctor` again."
-
-
-class ClockSkewError(PreflightError):
-    """The clocks of this site and of the coordinator differ."""
-
-    code = "FW-PREFLIGHT-302"
-    default_fix = "Let NTP set the clock of this machine."
-
-
-class DiskError(ResourceError):
-    """The disk of the state folder is full, read-only, or does not sync."""
-
-    code = "FW-RESOURCE-302"
-    default_fix = "Free space on the disk of the state folder; the limit is limits.min_free_disk_mb."
-
-
-class UnreachableError(NetworkError):
-    """The coordinator, its name or the proxy cannot be reached from here."""
-
-    code = "FW-NET-301"
-    default_fix = "Show the network administrators the output of `fedward client ports`."
-
-
-class UncheckedError(PreflightError):
-    """A check of the examination could not be made."""
-
-    code = "FW-PREFLIGHT-303"
-    default_fix = "Look at the rights of the files and folders that client.toml names, then report it."
 
 
 def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]:
@@ -123,7 +97,12 @@ def _run(name: str, check: Callable[[], str | Finding]) -> Finding:
         return _fail(name, error)
     except Exception as error:
         # The text of an unexpected exception may quote a record, so only its kind is shown.
-        return _fail(name, UncheckedError(f"An unexpected {type(error).__name__} kept this from being examined."))
+        return _fail(
+            name,
+            PreflightError(
+                f"An unexpected {type(error).__name__} kept this from being examined.", code="FW-PREFLIGHT-303"
+            ),
+        )
     return found if isinstance(found, Finding) else Finding(name, "ok", found)
 
 
@@ -139,7 +118,7 @@ def _state_folder(folders: SiteFolders) -> str:
 def _disk(config: ClientConfig, folders: SiteFolders) -> str:
     free = shutil.disk_usage(folders.root).free // MEBIBYTE
     if free < config.limits.min_free_disk_mb:
-        raise DiskError(f"The disk of the state folder has {free} MB left.")
+        raise ResourceError(f"The disk of the state folder has {free} MB left.", code="FW-RESOURCE-302")
     started = time.monotonic()
     try:
         with tempfile.TemporaryFile(dir=folders.root) as file:
@@ -147,13 +126,15 @@ def _disk(config: ClientConfig, folders: SiteFolders) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise DiskError(f"The disk of the state folder cannot be written ({error.strerror}).") from error
+        raise ResourceError(
+            f"The disk of the state folder cannot be written ({error.strerror}).", code="FW-RESOURCE-302"
+        ) from error
     return f"{free:,} MB free, fsync in {1000 * (time.monotonic() - started):.0f} ms"
 
 
 def _stop_file(folders: SiteFolders) -> str:
     if folders.stop_file.exists():
-        raise StopFileError("There is a STOP file.", fix=f"Remove {folders.stop_file} to run again.")
+        raise StoppedError("There is a STOP file.", code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again.")
     return "none"
 
 
@@ -168,7 +149,7 @@ def _certificate(folders: SiteFolders) -> str | Finding:
     days = certificate_days(folders.certificate[0], time.time())
     words = f"good for {days:.0f} more days"
     if days <= 0:
-        raise CertificateDamagedError("The certificate of this site has expired.")
+        raise AuthenticationError("The certificate of this site has expired.", code="FW-AUTH-306")
     if days < WARN_CERTIFICATE_DAYS:
         return Finding("certificate", "warn", words, "Run `fedward client renew`.")
     return words
@@ -216,7 +197,7 @@ def _models(config: ClientConfig, folders: SiteFolders) -> str:
     }
     for name in sorted(names):
         if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
-            raise BaseModelRefusedError(f"{name} as it is here is not on this site's list.")
+            raise PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")
     return ", ".join(sorted(names)) or "none needed yet"
 
 
@@ -273,9 +254,9 @@ def _connect(config: ClientConfig) -> str:
         with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
             return f"{config.coordinator.url} reached{via}"
     except socket.gaierror as error:
-        raise UnreachableError(f"The name {host} is not known here.") from error
+        raise NetworkError(f"The name {host} is not known here.", code="FW-NET-301") from error
     except OSError as error:
-        raise UnreachableError(f"{host}:{port} does not answer.") from error
+        raise NetworkError(f"{host}:{port} does not answer.", code="FW-NET-301") from error
 
 
 def _unconnected(config: ClientConfig, folders: SiteFolders) -> Finding:
@@ -295,8 +276,10 @@ def _link(config: ClientConfig, folders: SiteFolders) -> str | Finding:
         with open_http(endpoint, config.link_limits) as http:
             answer = http.get(f"https://{endpoint.address}/")
     except (httpx.HTTPError, ssl.SSLError) as error:
-        raise UnreachableError(
-            "TLS with the coordinator failed.", fix="Compare its fingerprint; it may present another certificate."
+        raise NetworkError(
+            "TLS with the coordinator failed.",
+            code="FW-NET-301",
+            fix="Compare its fingerprint; it may present another certificate.",
         ) from error
     try:
         skew = abs(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time())
@@ -305,7 +288,7 @@ def _link(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             "TLS and clock", "warn", "Both certificates accepted; no clock was shown.", "Compare the clocks."
         )
     if skew > MAX_SKEW_SECONDS:
-        raise ClockSkewError(f"The clocks here and at the coordinator differ by {skew:.0f} s.")
+        raise PreflightError(f"The clocks here and at the coordinator differ by {skew:.0f} s.", code="FW-PREFLIGHT-302")
     return f"both certificates accepted, clocks within {max(1.0, skew):.0f} s"
 
 

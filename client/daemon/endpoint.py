@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from fedward.client.daemon.folders import NotEnrolledError, SiteFolders
+from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.link import Endpoint
+from fedward.errors import AuthenticationError
 
 
 def endpoint_of(config: ClientConfig, folders: SiteFolders) -> Endpoint:
     """Address, pinned CA, this site's certificate and the proxy of this connection.
 
     Raises:
-        NotEnrolledError: there is no CA to pin yet.
+        AuthenticationError: FW-AUTH-302, there is no CA to pin yet.
     """
     if not folders.ca.exists():
-        raise NotEnrolledError("This site has no CA of a coordinator.")
+        raise AuthenticationError("This site has no CA of a coordinator.", code="FW-AUTH-302")
     return Endpoint(
         config.coordinator.address,
         root_certificates=folders.ca.read_bytes(),

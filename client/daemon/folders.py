@@ -8,23 +8,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fedward.errors import AuthenticationError, StoppedError
-from fedward.keyfiles import KeyFileError, private_folder, read_secret
+from fedward.errors import AuthenticationError
+from fedward.keyfiles import private_folder, read_secret
 from fedward.privacy.secagg.identity import Identity
-
-
-class NotEnrolledError(AuthenticationError):
-    """This site has no keys, or no certificate, yet."""
-
-    code = "FW-AUTH-302"
-    default_fix = "Run `fedward client enroll`, and `fedward client join` with the coordinator's answer."
-
-
-class StopFileError(StoppedError):
-    """A STOP file lies in the state folder."""
-
-    code = "FW-STOP-301"
-    default_fix = "Remove the STOP file in the state folder when the reason is settled, and start again."
 
 
 @dataclass(frozen=True)
@@ -93,33 +79,33 @@ class SiteFolders:
         return self.root / "runs" / name
 
     def make(self) -> None:
-        """Makes the folders, each for this user alone; raises :class:`StateFolderError`."""
+        """Makes the folders, each for this user alone; raises FW-RESOURCE-301."""
         for folder in (self.root, self.keys, self.approvals, self.root / "runs"):
             private_folder(folder)
 
     def identity(self, name: str) -> Identity:
-        """This site's signing key; raises :class:`NotEnrolledError`, :class:`IdentityFileError`."""
+        """This site's signing key; raises FW-AUTH-302, FW-SECAGG-131."""
         path = self.keys / "identity.key"
         if not path.exists():
-            raise NotEnrolledError("This site has no signing key.")
+            raise AuthenticationError("This site has no signing key.", code="FW-AUTH-302")
         return Identity.from_file(name, path)
 
     def node_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key of this site's Flower node; raises :class:`NotEnrolledError`, :class:`KeyFileError`."""
+        """The key of this site's Flower node; raises FW-AUTH-302, FW-AUTH-301."""
         path = self.keys / "node.key"
         if not path.exists():
-            raise NotEnrolledError("This site has no node key.")
+            raise AuthenticationError("This site has no node key.", code="FW-AUTH-302")
         try:
             key = load_pem_private_key(read_secret(path), password=None)
         except (ValueError, TypeError) as error:
-            raise KeyFileError("The node key file holds no unencrypted PEM key.") from error
+            raise AuthenticationError("The node key file holds no unencrypted PEM key.", code="FW-AUTH-301") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise KeyFileError("The node key is not an elliptic curve key.")
+            raise AuthenticationError("The node key is not an elliptic curve key.", code="FW-AUTH-301")
         return key
 
     def journal_key(self) -> bytes:
-        """The key that seals the journals; raises :class:`NotEnrolledError`, :class:`KeyFileError`."""
+        """The key that seals the journals; raises FW-AUTH-302, FW-AUTH-301."""
         path = self.keys / "journal.key"
         if not path.exists():
-            raise NotEnrolledError("This site has no journal key.")
+            raise AuthenticationError("This site has no journal key.", code="FW-AUTH-302")
         return read_secret(path)

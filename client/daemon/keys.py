@@ -14,7 +14,6 @@ from cryptography.x509.oid import NameOID
 
 from fedward.agreements.enrolment import (
     EnrolmentAnswer,
-    EnrolmentError,
     EnrolmentRequest,
     open_answer,
     open_request,
@@ -22,9 +21,9 @@ from fedward.agreements.enrolment import (
     same_fingerprint,
     seal_request,
 )
-from fedward.client.daemon.folders import NotEnrolledError, SiteFolders
-from fedward.errors import AuthenticationError
-from fedward.keyfiles import KeyExistsError, read_secret, replace_private, write_new_secret
+from fedward.client.daemon.folders import SiteFolders
+from fedward.errors import AuthenticationError, ConfigError
+from fedward.keyfiles import read_secret, replace_private, write_new_secret
 from fedward.privacy.secagg.identity import Identity, fingerprint
 from fedward.privacy.secagg.kdf import secagg_hash
 
@@ -33,23 +32,20 @@ _CODE_KEY = "enrolment.key"
 _NEW_TLS_KEY = "tls.next"
 
 
-class CertificateDamagedError(AuthenticationError):
-    """This site's certificate has ended, or is none."""
-
-    code = "FW-AUTH-306"
-    default_fix = "Run `fedward client renew`, call the coordinator's operator, and `fedward client join` the answer."
-
-
 def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
     """Makes the keys of a site and returns its request for admission.
 
     Raises:
-        KeyExistsError: the site has keys already; see ``docs/hospital.md`` about lost keys.
-        StateFolderError: they cannot be written.
+        ConfigError: FW-CONFIG-301, the site has keys already; see ``docs/hospital.md`` about lost keys.
+        ResourceError: FW-RESOURCE-301, they cannot be written.
     """
     folders.make()
     if (folders.keys / "identity.key").exists() and not (folders.keys / _CODE_KEY).exists():
-        raise KeyExistsError("This site is enrolled already.", fix="Use `fedward client renew` for a new certificate.")
+        raise ConfigError(
+            "This site is enrolled already.",
+            code="FW-CONFIG-301",
+            fix="Use `fedward client renew` for a new certificate.",
+        )
     for name in ("identity.key", "journal.key"):
         if not (folders.keys / name).exists():
             write_new_secret(folders.keys / name, os.urandom(32))
@@ -63,10 +59,10 @@ def renew(folders: SiteFolders, site: str) -> bytes:
     """Makes a new TLS key and returns a request for its certificate; the old pair serves until the answer is here.
 
     Raises:
-        NotEnrolledError: this site was never admitted.
+        AuthenticationError: FW-AUTH-302, this site was never admitted.
     """
     if not folders.pin.exists():
-        raise NotEnrolledError("This site was never admitted.")
+        raise AuthenticationError("This site was never admitted.", code="FW-AUTH-302")
     return _request(folders, site, b"")
 
 
@@ -80,20 +76,25 @@ def join(folders: SiteFolders, site: str, data: bytes, *, spoken: str) -> Enrolm
         spoken: the coordinator's fingerprint, as its operator read it out.
 
     Raises:
-        EnrolmentError: another site's, altered, from another coordinator, or for keys that are not here.
-        NotEnrolledError: nothing was asked.
+        AuthenticationError: FW-AUTH-303, another site's, altered, from another coordinator, or for keys that are not
+            here.
+        AuthenticationError: FW-AUTH-302, nothing was asked.
     """
     pending = folders.keys / _PENDING
     if not pending.exists():
-        raise NotEnrolledError("This site has not asked to be admitted.")
+        raise AuthenticationError("This site has not asked to be admitted.", code="FW-AUTH-302")
     code_file = folders.keys / _CODE_KEY
     key = read_secret(code_file) if code_file.exists() else b""
     pinned = b"" if key else pinned_coordinator(folders).coordinator
     answer = open_answer(data, key=key, coordinator=pinned)
     if answer.site != site or answer.request != request_hash(pending.read_bytes()):
-        raise EnrolmentError("The answer is to another request.", fix="Send the last request, or enrol again.")
+        raise AuthenticationError(
+            "The answer is to another request.", code="FW-AUTH-303", fix="Send the last request, or enrol again."
+        )
     if not same_fingerprint(fingerprint(answer.coordinator), spoken):
-        raise EnrolmentError("The coordinator has another fingerprint than the one that was read out.")
+        raise AuthenticationError(
+            "The coordinator has another fingerprint than the one that was read out.", code="FW-AUTH-303"
+        )
     _install(folders, answer)
     replace_private(folders.pin, data)
     for path in (pending, code_file):
@@ -102,14 +103,14 @@ def join(folders: SiteFolders, site: str, data: bytes, *, spoken: str) -> Enrolm
 
 
 def pinned_coordinator(folders: SiteFolders) -> EnrolmentAnswer:
-    """Whom this site has joined, from its own file; raises :class:`NotEnrolledError`, :class:`EnrolmentError`."""
+    """Whom this site has joined, from its own file; raises FW-AUTH-302, FW-AUTH-303."""
     if not folders.pin.exists():
-        raise NotEnrolledError("This site has joined no federation.")
+        raise AuthenticationError("This site has joined no federation.", code="FW-AUTH-302")
     return read_answer(read_secret(folders.pin))[0]
 
 
 def request_hash(data: bytes) -> bytes:
-    """What an answer names; raises :class:`EnrolmentError`."""
+    """What an answer names; raises FW-AUTH-303."""
     return secagg_hash("enrolment-request", open_request(data)[1].sealed)
 
 
@@ -142,9 +143,9 @@ def _install(folders: SiteFolders, answer: EnrolmentAnswer) -> None:
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(answer.ca))
         matches = certificate.public_key() == private.public_key()
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise EnrolmentError("The certificate in the answer is not one of its CA.") from error
+        raise AuthenticationError("The certificate in the answer is not one of its CA.", code="FW-AUTH-303") from error
     if not matches:
-        raise EnrolmentError("The certificate in the answer is for another key.")
+        raise AuthenticationError("The certificate in the answer is for another key.", code="FW-AUTH-303")
     replace_private(folders.ca, answer.ca)
     replace_private(folders.certificate[0], answer.certificate)
     replace_private(folders.certificate[1], read_secret(key_file))
@@ -152,13 +153,13 @@ def _install(folders: SiteFolders, answer: EnrolmentAnswer) -> None:
 
 
 def certificate_days(path: Path, now: float) -> float:
-    """Days until a certificate ends; raises :class:`NotEnrolledError`, :class:`CertificateDamagedError`."""
+    """Days until a certificate ends; raises FW-AUTH-302, FW-AUTH-306."""
     if not path.exists():
-        raise NotEnrolledError("This site has no certificate.")
+        raise AuthenticationError("This site has no certificate.", code="FW-AUTH-302")
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError as error:
-        raise CertificateDamagedError("The certificate of this site cannot be read.") from error
+        raise AuthenticationError("The certificate of this site cannot be read.", code="FW-AUTH-306") from error
     return (certificate.not_valid_after_utc.timestamp() - now) / 86_400
 
 

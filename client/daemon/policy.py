@@ -24,71 +24,27 @@ class ExpiredPlanError(PolicyError):
     """A plan has expired, or is valid for longer than this site allows."""
 
     code = "FW-POLICY-301"
-    default_fix = "Ask the coordinator to sign the plan again, for a time within policy.max_plan_days."
-
-
-class BaseModelRefusedError(PolicyError):
-    """A plan trains a base model that is not on this site's list."""
-
-    code = "FW-POLICY-302"
-    default_fix = "Add the model's hash to policy.allowed_base_models if this site has agreed to it."
-
-
-class NonPrivatePlanError(PolicyError):
-    """A plan has no differential privacy, or releases exact statistics."""
-
-    code = "FW-POLICY-303"
-    default_fix = "Ask for a plan with privacy; only synthetic data may set policy.unsafe_non_private."
-
-
-class RunEpsilonError(PolicyError):
-    """A run costs more epsilon than this site allows for one run."""
-
-    code = "FW-POLICY-304"
-    default_fix = "Ask for fewer rounds or more noise; the limit is policy.max_epsilon_per_run."
-
-
-class LaxDeltaError(PolicyError):
-    """A plan's delta is larger than this site's."""
-
-    code = "FW-POLICY-305"
-    default_fix = "Ask for a plan with a delta of at most policy.delta."
-
-
-class TooFewPatientsError(PolicyError):
-    """This site has fewer training patients than its own policy asks for."""
-
-    code = "FW-POLICY-306"
-    default_fix = "Export more patients, or lower policy.min_patients after a decision of this hospital."
-
-
-class SmallCohortError(PolicyError):
-    """The roster lets rounds run with fewer hospitals than this site allows."""
-
-    code = "FW-POLICY-307"
-    default_fix = "Ask for a roster with a larger smallest cohort; the limit is policy.min_cohort."
 
 
 class OtherCodeError(VersionError):
     """A plan was signed for other client code than is installed here."""
 
     code = "FW-VERSION-302"
-    default_fix = "Install the same release of fedward at the coordinator and all hospitals, and sign the plan again."
 
 
 def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
     """Applies every limit that needs no patient data.
 
     Raises:
-        ExpiredPlanError, BaseModelRefusedError, NonPrivatePlanError, RunEpsilonError, LaxDeltaError, OtherCodeError:
-            the first limit that the plan breaks.
+        ExpiredPlanError, PolicyError (FW-POLICY-302, FW-POLICY-303, FW-POLICY-304, FW-POLICY-305), OtherCodeError: the
+            first limit that the plan breaks.
     """
     proposal, plan, policy = verified.proposal, verified.plan, config.policy
     check_dates(verified, policy, now=now)
     if proposal.terms.code_hash != code_hash():
         raise OtherCodeError("The plan was signed for other client code than is installed here.")
     if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
-        raise BaseModelRefusedError("The plan's base model is not on this site's list.")
+        raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
     _check_privacy(plan, policy)
 
 
@@ -102,15 +58,18 @@ def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float
 
 
 def check_patients(count: int, policy: PolicySection) -> None:
-    """Raises :class:`TooFewPatientsError`; the message names no number."""
+    """Raises FW-POLICY-306; the message names no number."""
     if count < policy.min_patients:
-        raise TooFewPatientsError("This site has fewer training patients than its policy asks for.")
+        raise PolicyError("This site has fewer training patients than its policy asks for.", code="FW-POLICY-306")
 
 
 def check_cohort(min_cohort: int, policy: PolicySection) -> None:
-    """Raises :class:`SmallCohortError` for a roster whose smallest cohort is too small."""
+    """Raises FW-POLICY-307 for a roster whose smallest cohort is too small."""
     if min_cohort < policy.min_cohort:
-        raise SmallCohortError(f"The roster allows rounds of {min_cohort} hospitals, this site of {policy.min_cohort}.")
+        raise PolicyError(
+            f"The roster allows rounds of {min_cohort} hospitals, this site of {policy.min_cohort}.",
+            code="FW-POLICY-307",
+        )
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
@@ -133,12 +92,15 @@ def _price(events: tuple[Event, ...], delta: float) -> float:
 def _check_privacy(plan: Plan, policy: PolicySection) -> None:
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         if not policy.unsafe_non_private:
-            raise NonPrivatePlanError("The plan has no differential privacy, or releases exact statistics.")
+            raise PolicyError(
+                "The plan has no differential privacy, or releases exact statistics.", code="FW-POLICY-303"
+            )
         return
     if plan.privacy.delta > policy.delta:
-        raise LaxDeltaError("The plan's delta is larger than this site's.")
+        raise PolicyError("The plan's delta is larger than this site's.", code="FW-POLICY-305")
     spent = run_epsilon(plan, policy.delta)
     if spent > policy.max_epsilon_per_run:
-        raise RunEpsilonError(
-            f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run."
+        raise PolicyError(
+            f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run.",
+            code="FW-POLICY-304",
         )

@@ -14,19 +14,6 @@ from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
 MAX_ROSTER_BYTES = 256 * 1024
 
 
-class NoRosterError(PolicyError):
-    """This site has approved no roster yet."""
-
-    code = "FW-POLICY-310"
-    default_fix = "Compare fingerprints with `fedward roster show`, then run `fedward roster approve`."
-
-
-class OtherCoordinatorError(AuthenticationError):
-    """The approved roster names another coordinator than the one this site has joined."""
-
-    code = "FW-AUTH-305"
-
-
 def put_in_force(signed: bytes, config: ClientConfig) -> None:
     """Stores a roster that this site has approved; raises like :func:`approved_roster`."""
     folders = SiteFolders(config.folder)
@@ -38,11 +25,11 @@ def approved_roster(folders: SiteFolders, config: ClientConfig, identity: Identi
     """The roster in force, as bytes and checked.
 
     Raises:
-        NoRosterError, OtherCoordinatorError, SmallCohortError: see the classes.
+        PolicyError (FW-POLICY-310, FW-POLICY-307), AuthenticationError (FW-AUTH-305): see the table.
         RefusalError: it is not approved here, or a signature does not verify.
     """
     if not folders.roster.exists():
-        raise NoRosterError("This site has approved no roster.")
+        raise PolicyError("This site has approved no roster.", code="FW-POLICY-310")
     signed = read_limited(folders.roster, MAX_ROSTER_BYTES)
     return signed, _check(signed, folders, config, identity)
 
@@ -50,6 +37,6 @@ def approved_roster(folders: SiteFolders, config: ClientConfig, identity: Identi
 def _check(signed: bytes, folders: SiteFolders, config: ClientConfig, identity: Identity) -> VerifiedRoster:
     verified = require_own_approval(signed, identity)
     if verified.roster.coordinator != pinned_coordinator(folders).coordinator:
-        raise OtherCoordinatorError("The roster names another coordinator than the pinned one.")
+        raise AuthenticationError("The roster names another coordinator than the pinned one.", code="FW-AUTH-305")
     check_cohort(verified.roster.policy.min_cohort, config.policy)
     return verified

@@ -29,7 +29,6 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
 from fedward.keyfiles import read_limited, replace_private
-from fedward.stages import Reply, Request, Stage
 from fedward.plan import Plan
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
@@ -38,6 +37,7 @@ from fedward.privacy.secagg.kdf import journal_key
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
+from fedward.stages import Reply, Request, Stage
 
 LOG = logging.getLogger(__name__)
 _CURRENT = "current-run"
@@ -47,7 +47,6 @@ class NoRunError(PolicyError):
     """A leg was asked for before any run was opened at this site."""
 
     code = "FW-POLICY-309"
-    default_fix = "The coordinator has to invite the hospitals first; submit the run again."
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from collections.abc import Callable
 import torch
 
 from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders, StopFileError
+from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.runs import ApprovedSite
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.status import Status
 from fedward.client.flower import make_client_app
 from fedward.client.node import serve
-from fedward.errors import FedwardError
+from fedward.errors import FedwardError, StoppedError
 from fedward.notify import notify
 from fedward.privacy.secagg.folder_lock import FolderLock
 
@@ -60,9 +60,9 @@ class Daemon:
         """Serves until stopped.
 
         Raises:
-            StopFileError: the STOP file was there at the start, or appeared.
+            StoppedError: FW-STOP-301, the STOP file was there at the start, or appeared.
             FolderInUseError: another daemon uses the state folder.
-            NotEnrolledError and others: the site is not set up.
+            AuthenticationError and others: FW-AUTH-302, the site is not set up.
         """
         folders = self._folders
         folders.make()
@@ -133,8 +133,8 @@ class Daemon:
             LOG.warning("ended in the middle of its work")
             Status(self._folders.status_file).state("stopped")
             notify("STOPPING=1")
-            self._leave(StopFileError.exit_code if self._folders.stop_file.exists() else 0)
+            self._leave(StoppedError.row().exit_code if self._folders.stop_file.exists() else 0)
 
     def _refuse_stop_file(self) -> None:
         if self._folders.stop_file.exists():
-            raise StopFileError("This site was stopped by its STOP file.")
+            raise StoppedError("This site was stopped by its STOP file.", code="FW-STOP-301")

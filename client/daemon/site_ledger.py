@@ -23,8 +23,9 @@ def open_site_ledger(
         evaluation: the same of the evaluation patients.
 
     Raises:
-        NamespaceFileError: the key of the namespace cannot be used.
-        LedgerTermsError, LedgerRollbackError, LedgerDamagedError, LedgerStorageError: see the classes.
+        ConfigError: FW-LEDGER-008, the key of the namespace cannot be used.
+        PolicyError (FW-LEDGER-004), IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError (FW-LEDGER-006): see
+            the classes.
     """
     section, namespace, patients = config.ledger, None, None
     if section.namespace is not None and section.namespace_key is not None:

@@ -10,13 +10,9 @@ from fedward.client.daemon.policy import run_epsilon
 from fedward.client.daemon.settings import ClientConfig
 from fedward.privacy.events import RELATION, UNIT
 from fedward.privacy.secagg.identity import fingerprint
+from fedward.tasks import task_named
 
 Section = tuple[str, list[tuple[str, str]]]
-
-_TASKS = {
-    "mortality": "the risk that a patient dies in hospital, from the first day in intensive care",
-    "los3": "whether a patient stays in intensive care for more than three days, from the first day",
-}
 
 
 def describe_plan(
@@ -44,7 +40,7 @@ def describe_plan(
         (
             "What is trained",
             [
-                ("purpose", f"a model that estimates {_TASKS[plan.task]}"),
+                ("purpose", f"a model that estimates {task_named(plan.task).purpose}"),
                 ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256})"),
                 (
                     "what is learned",

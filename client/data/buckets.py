@@ -12,7 +12,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from fedward.client.data.errors import ThresholdTableError
+from fedward.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ def parse_measurement(name: str, row: Mapping[str, Any], position: int) -> Measu
     """Builds one measurement from its TOML table.
 
     Raises:
-        ThresholdTableError: edges not increasing, number of words wrong, or no word ``normal``.
+        DataError: FW-DATA-010, edges not increasing, number of words wrong, or no word ``normal``.
     """
     edges, words = tuple(map(float, row["edges"])), tuple(map(str, row["words"]))
     increasing = all(low < high for low, high in pairwise(edges))
     if not increasing or len(words) != len(edges) + 1 or "normal" not in words:
-        raise ThresholdTableError(f"The thresholds of '{name}' are not usable.")
+        raise DataError(f"The thresholds of '{name}' are not usable.", code="FW-DATA-010")
     low, high = row["range"]
     mimic = tuple(int(item) for item in row.get("mimic", ()))
     return Measurement(

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedward.client.data.buckets import measurements
-from fedward.client.data.errors import DuplicatePatientError, WrongTypeError
 from fedward.client.data.events import Event, Kind, Outcome, Stay
 from fedward.client.data.leakage import PREDICTION_HOURS, prediction_hours
 from fedward.client.data.tables import find_table, number, optional_number, read_rows
+from fedward.errors import DataError
 
 REQUIRED = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
 OPTIONAL = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT")
@@ -67,7 +67,7 @@ def read_stays(folder: Path) -> list[Stay]:
         row = dict(zip(_STAY_COLUMNS, cells, strict=True))
         key = row["patientunitstayid"]
         if key in stays:
-            raise DuplicatePatientError("The table PATIENT lists a PATIENTUNITSTAYID twice.")
+            raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
         if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):
             stays[key] = _stay(row, regions.get(row["hospitalid"]) or "unknown")
     return list(stays.values())
@@ -171,7 +171,7 @@ def _history(folder: Path, chosen: Mapping[str, Stay]) -> Iterator[Event]:
             continue
         for (column, words), cell in zip(_HISTORY.items(), cells, strict=True):
             if cell not in ("", "0", "1", "-1"):
-                raise WrongTypeError(f"A cell of APACHEPREDVAR.{column.upper()} is not 0, 1 or -1.")
+                raise DataError(f"A cell of APACHEPREDVAR.{column.upper()} is not 0, 1 or -1.", code="FW-DATA-004")
             if cell == "1":
                 yield Event(stay.patient, stay.stay, prediction_hours(stay.outcome), Kind.STATE, column, None, words)
 

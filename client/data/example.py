@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +15,10 @@ class Example:
         group: natural sub-population used to build federations from one table set; eICU: the
             region of the hospital in lower case, ``unknown`` where the table is blank; MIMIC: empty.
         text: lower-case phrases joined by `` . ``.
-        label: 1 if the outcome of the task happened, else 0.
+        label: what the task predicts; 1 or 0 for a yes-or-no outcome, a class, a collection of labels or a number.
     """
 
     patient_id: str
     group: str
     text: str
-    label: int
+    label: Any

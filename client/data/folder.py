@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedward.client.data.errors import EmptyHospitalError, OneClassError, UnknownFormatError
 from fedward.client.data.events import Kind, Stay
 from fedward.client.data.leakage import TASKS, Task, known_at_prediction, prediction_hours
 from fedward.client.data.loader import FORMATS, Format, first_eligible
@@ -84,7 +83,7 @@ def check_folder(path: Path) -> FolderReport:
         path: folder with the tables.
 
     Raises:
-        MissingFolderError: no such folder. Every other failure is listed in the report.
+        DataError: FW-DATA-011, no such folder. Every other failure is listed in the report.
     """
     report = FolderReport()
     layout = _detect(path, report)
@@ -115,7 +114,7 @@ def _detect(path: Path, report: FolderReport) -> Format | None:
             return FORMATS[name]
     nearest = min(missing, key=lambda name: len(missing[name]) / len(FORMATS[name].required))
     fix = f"For {nearest}, add {', '.join(missing[nearest])} as CSV or CSV.GZ."
-    _add(report, UnknownFormatError("No layout is complete in this folder.", fix=fix))
+    _add(report, DataError("No layout is complete in this folder.", code="FW-DATA-009", fix=fix))
     return None
 
 
@@ -133,9 +132,12 @@ def _count_task(task: Task, stays: list[Stay], report: FolderReport) -> None:
     labels = [task.label(stay.outcome) for stay in first_eligible(stays, task).values()]
     report.tasks.append(TaskCount(task.name, len(labels), sum(labels)))
     if not labels:
-        _add(report, EmptyHospitalError(f"No patient is eligible for '{task.name}'.", fix=EMPTY_FIX))
+        _add(report, DataError(f"No patient is eligible for '{task.name}'.", code="FW-DATA-006", fix=EMPTY_FIX))
     elif len(set(labels)) < 2:
-        _add(report, OneClassError(f"The {len(labels)} eligible patients of '{task.name}' have one outcome."))
+        _add(
+            report,
+            DataError(f"The {len(labels)} eligible patients of '{task.name}' have one outcome.", code="FW-DATA-007"),
+        )
 
 
 def _add(report: FolderReport, error: DataError) -> None:

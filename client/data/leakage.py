@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedward.client.data.errors import UnknownFormatError
 from fedward.client.data.events import Event, Kind, Outcome, Stay, by_time
+from fedward.errors import DataError
 
 PREDICTION_HOURS = 24.0
 """Hours after intensive-care admission at which tasks predict; earlier if the patient leaves before."""
@@ -56,10 +56,10 @@ def task_named(name: str) -> Task:
     """Returns the task of that name.
 
     Raises:
-        UnknownFormatError: no such task.
+        DataError: FW-DATA-009, no such task.
     """
     if name not in TASKS:
-        raise UnknownFormatError(f"The task '{name}' is not one of {', '.join(TASKS)}.")
+        raise DataError(f"The task '{name}' is not one of {', '.join(TASKS)}.", code="FW-DATA-009")
     return TASKS[name]
 
 

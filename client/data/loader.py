@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from fedward.client.data import eicu, mimic3
-from fedward.client.data.errors import EmptyHospitalError, OneClassError, UnknownFormatError
 from fedward.client.data.events import Event, Stay
 from fedward.client.data.example import Example
 from fedward.client.data.leakage import Task, eligible, known_at_prediction, prediction_hours, task_named
 from fedward.client.data.text import render
+from fedward.errors import DataError
 
 
 class StayReader(Protocol):
@@ -48,10 +48,10 @@ def format_named(name: str) -> Format:
     """Returns the layout of that name.
 
     Raises:
-        UnknownFormatError: no such layout.
+        DataError: FW-DATA-009, no such layout.
     """
     if name not in FORMATS:
-        raise UnknownFormatError(f"The format '{name}' is not one of {', '.join(FORMATS)}.")
+        raise DataError(f"The format '{name}' is not one of {', '.join(FORMATS)}.", code="FW-DATA-009")
     return FORMATS[name]
 
 
@@ -70,14 +70,14 @@ def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
     layout, target = format_named(format), task_named(task)
     chosen = first_eligible(layout.read_stays(path), target)
     if not chosen:
-        raise EmptyHospitalError(f"No stay in the tables is eligible for the task '{task}'.")
+        raise DataError(f"No stay in the tables is eligible for the task '{task}'.", code="FW-DATA-006")
     events = layout.read_events(path, chosen)
     examples = [
         Example(patient, stay.group, stay_text(stay, events[patient]), target.label(stay.outcome))
         for patient, stay in sorted(chosen.items())
     ]
     if len({example.label for example in examples}) < 2:
-        raise OneClassError(f"All eligible patients have the same outcome of the task '{task}'.")
+        raise DataError(f"All eligible patients have the same outcome of the task '{task}'.", code="FW-DATA-007")
     return examples
 
 

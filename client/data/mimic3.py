@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 from fedward.client.data.buckets import measurements
-from fedward.client.data.errors import BrokenReferenceError, DuplicatePatientError
 from fedward.client.data.events import Event, Kind, Outcome, Stay
 from fedward.client.data.leakage import PREDICTION_HOURS
 from fedward.client.data.tables import find_table, flag, moment, optional_moment, optional_number, read_rows
+from fedward.errors import DataError
 
 REQUIRED = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS")
 OPTIONAL = ("NOTEEVENTS",)
@@ -48,11 +48,13 @@ def read_stays(folder: Path) -> list[Stay]:
     for row in read_rows(folder, "icustays", columns):
         subject, hadm, key = row[:3]
         if key in stays:
-            raise DuplicatePatientError("The table ICUSTAYS lists an ICUSTAY_ID twice.")
+            raise DataError("The table ICUSTAYS lists an ICUSTAY_ID twice.", code="FW-DATA-008")
         if subject not in patients:
-            raise BrokenReferenceError("The table ICUSTAYS names a SUBJECT_ID that PATIENTS lacks.")
+            raise DataError("The table ICUSTAYS names a SUBJECT_ID that PATIENTS lacks.", code="FW-DATA-012")
         if hadm not in admissions or admissions[hadm].patient != subject:
-            raise BrokenReferenceError("The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient.")
+            raise DataError(
+                "The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient.", code="FW-DATA-012"
+            )
         if row[-1]:  # without OUTTIME the patient is still in intensive care and the outcome is open
             stays[key] = _stay(row, patients[subject], admissions[hadm])
     return list(stays.values())
@@ -81,7 +83,7 @@ def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
     patients: dict[str, tuple[str, datetime]] = {}
     for subject, gender, dob in read_rows(folder, "patients", ("subject_id", "gender", "dob")):
         if subject in patients:
-            raise DuplicatePatientError("The table PATIENTS lists a SUBJECT_ID twice.")
+            raise DataError("The table PATIENTS lists a SUBJECT_ID twice.", code="FW-DATA-008")
         patients[subject] = (_SEXES.get(gender, ""), moment(dob, "patients", "dob"))
     return patients
 

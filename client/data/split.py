@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from fedward.client.data.errors import DuplicatePatientError
 from fedward.client.data.example import Example
+from fedward.errors import DataError
 
 
 def split_patients(
@@ -26,13 +26,13 @@ def split_patients(
         Training and evaluation examples, each in the order given.
 
     Raises:
-        DuplicatePatientError: a patient has more than one example.
+        DataError: FW-DATA-008, a patient has more than one example.
         ValueError: the fraction is outside (0, 1).
     """
     if not 0.0 < evaluation_fraction < 1.0:
         raise ValueError("evaluation_fraction must lie between 0 and 1")
     if len({example.patient_id for example in examples}) != len(examples):
-        raise DuplicatePatientError("A patient has more than one example, so the two sides could share it.")
+        raise DataError("A patient has more than one example, so the two sides could share it.", code="FW-DATA-008")
     sides: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
         sides[position(example.patient_id, salt) < evaluation_fraction].append(example)

@@ -11,13 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from fedward.client.data.errors import (
-    MissingColumnError,
-    MissingFolderError,
-    MissingTableError,
-    UnreadableTableError,
-    WrongTypeError,
-)
+from fedward.errors import DataError
 
 Row = tuple[str, ...]
 
@@ -31,11 +25,11 @@ def find_table(folder: Path, name: str) -> Path | None:
     """Returns the file of a table, ``NAME.csv`` or ``NAME.csv.gz`` in any case, or ``None``.
 
     Raises:
-        MissingFolderError: the folder does not exist.
+        DataError: FW-DATA-011, the folder does not exist.
     """
     wanted = {f"{name.lower()}.csv", f"{name.lower()}.csv.gz"}
     if not folder.is_dir():
-        raise MissingFolderError(f"The data folder '{folder}' does not exist.")
+        raise DataError(f"The data folder '{folder}' does not exist.", code="FW-DATA-011")
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
 
 
@@ -49,18 +43,18 @@ def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequ
         optional: further names; a missing one yields empty text.
 
     Raises:
-        MissingFolderError: no such folder.
-        MissingTableError: no such file.
-        MissingColumnError: the header lacks a required column.
-        UnreadableTableError: empty, not CSV, not UTF-8, damaged gzip, or a row of another length than the header.
+        DataError: FW-DATA-011, no such folder.
+        DataError: FW-DATA-002, no such file.
+        DataError: FW-DATA-003, the header lacks a required column.
+        DataError: FW-DATA-005, empty, not CSV, not UTF-8, damaged gzip, or a row of another length than the header.
     """
     path = find_table(folder, name)
     if path is None:
-        raise MissingTableError(f"The table {name.upper()} is missing.")
+        raise DataError(f"The table {name.upper()} is missing.", code="FW-DATA-002")
     with _opened(path, name) as reader:
         header = [cell.strip().lower() for cell in next(reader, [])]
         if not header:
-            raise UnreadableTableError(f"The table {name.upper()} is empty: it has no header.")
+            raise DataError(f"The table {name.upper()} is empty: it has no header.", code="FW-DATA-005")
         places = [_place(header, column, name) for column in columns]
         places += [header.index(column) if column in header else -1 for column in optional]
         width = len(header)
@@ -68,7 +62,9 @@ def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequ
             if len(row) != width:
                 if not row:
                     continue
-                raise UnreadableTableError(f"The table {name.upper()} has rows of another length than its header.")
+                raise DataError(
+                    f"The table {name.upper()} has rows of another length than its header.", code="FW-DATA-005"
+                )
             yield tuple(row[place].strip() if place >= 0 else "" for place in places)
 
 
@@ -81,12 +77,12 @@ def _opened(path: Path, name: str) -> Iterator[Iterator[list[str]]]:
             text = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
             yield csv.reader(text, strict=True)
     except _BROKEN as error:
-        raise UnreadableTableError(f"The table {name.upper()} cannot be read as CSV.") from error
+        raise DataError(f"The table {name.upper()} cannot be read as CSV.", code="FW-DATA-005") from error
 
 
 def _place(header: list[str], column: str, name: str) -> int:
     if column not in header:
-        raise MissingColumnError(f"The table {name.upper()} has no column {column.upper()}.")
+        raise DataError(f"The table {name.upper()} has no column {column.upper()}.", code="FW-DATA-003")
     return header.index(column)
 
 
@@ -94,7 +90,7 @@ def number(cell: str, table: str, column: str) -> float:
     """Returns a finite number.
 
     Raises:
-        WrongTypeError: empty, not a number, or not finite.
+        DataError: FW-DATA-004, empty, not a number, or not finite.
     """
     try:
         value = float(cell)
@@ -114,7 +110,7 @@ def moment(cell: str, table: str, column: str) -> datetime:
     """Returns a date or a date with time, without zone.
 
     Raises:
-        WrongTypeError: empty or not ISO 8601.
+        DataError: FW-DATA-004, empty or not ISO 8601.
     """
     try:
         value = datetime.fromisoformat(cell)
@@ -134,12 +130,12 @@ def flag(cell: str, table: str, column: str) -> bool:
     """Returns a 0/1 cell as truth value.
 
     Raises:
-        WrongTypeError: anything but 0 or 1.
+        DataError: FW-DATA-004, anything but 0 or 1.
     """
     if cell not in ("0", "1"):
         raise _wrong(table, column, "0 or 1")
     return cell == "1"
 
 
-def _wrong(table: str, column: str, kind: str) -> WrongTypeError:
-    return WrongTypeError(f"A cell of {table.upper()}.{column.upper()} is not {kind}.")
+def _wrong(table: str, column: str, kind: str) -> DataError:
+    return DataError(f"A cell of {table.upper()}.{column.upper()} is not {kind}.", code="FW-DATA-004")

@@ -32,20 +32,13 @@ from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adap
 from fedward.client.models.core_matrix import with_core_folded
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
-from fedward.errors import IntegrityError, OutputExistsError
+from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 from fedward.tasks.task import Head, HeadKind
 
 FORMAT_VERSION = 1
 PEFT_PREFIX = "base_model.model."
 WEIGHT_FILES = ("adapter_model.safetensors", "head.safetensors")
-
-
-class AdapterFilesError(IntegrityError):
-    """An adapter folder is incomplete, damaged, or belongs to another base model."""
-
-    code = "FW-MODEL-005"
-    default_fix = "Use an adapter folder as fedward wrote it, with the base model that its fedward.json names."
 
 
 class LoraSection(Section):
@@ -100,11 +93,11 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
         Hex SHA-256 over both weight files (:func:`adapter_files_hash`).
 
     Raises:
-        OutputExistsError: ``folder`` holds something.
-        AdapterFilesError: what was written does not read back as the same tensors.
+        ConfigError: FW-CONFIG-005, ``folder`` holds something.
+        IntegrityError: FW-MODEL-005, what was written does not read back as the same tensors.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputExistsError("The adapter folder already holds something.")
+        raise ConfigError("The adapter folder already holds something.", code="FW-CONFIG-005")
     model = plain_lora(model, base)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
@@ -128,20 +121,22 @@ def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterMode
         base: the base model, if it is not to be found by the name that the adapter gives.
 
     Raises:
-        UnknownModelError: the base model is not on this machine.
-        AdapterFilesError: damaged, or the base model has another hash.
+        ConfigError: FW-CONFIG-004, the base model is not on this machine.
+        IntegrityError: FW-MODEL-005, damaged, or the base model has another hash.
     """
     card = read_card(folder)
     files = resolve(card.base_model) if base is None else base
     if files.sha256 != card.base_model_sha256:
-        raise AdapterFilesError("The adapter belongs to another version of the base model.")
+        raise IntegrityError("The adapter belongs to another version of the base model.", code="FW-MODEL-005")
     model = build(files, card.settings(), seed=0)
     if card.pooling != model.config.family.pooling:
-        raise AdapterFilesError("The adapter reads texts in another way than models of its base model's family do.")
+        raise IntegrityError(
+            "The adapter reads texts in another way than models of its base model's family do.", code="FW-MODEL-005"
+        )
     tensors = _read_tensors(folder)
     targets = {tensor_name(n): p for n, p in model.named_parameters() if _stored(tensor_name(n))}
     if {n: p.shape for n, p in targets.items()} != {n: a.shape for n, a in tensors.items()}:
-        raise AdapterFilesError("The adapter's tensors are not those of its LoRA settings.")
+        raise IntegrityError("The adapter's tensors are not those of its LoRA settings.", code="FW-MODEL-005")
     for name, parameter in targets.items():
         parameter.data.copy_(parameter.new_tensor(tensors[name]))
     return model
@@ -161,13 +156,15 @@ def plain_lora(model: AdapterModel, base: ModelFiles) -> AdapterModel:
 
 
 def read_card(folder: Path) -> AdapterCard:
-    """Parses ``fedward.json``; raises :class:`AdapterFilesError`."""
+    """Parses ``fedward.json``; raises FW-MODEL-005."""
     try:
         return AdapterCard.model_validate_json((folder / "fedward.json").read_bytes())
     except OSError as error:
-        raise AdapterFilesError("The adapter folder has no readable fedward.json.") from error
+        raise IntegrityError("The adapter folder has no readable fedward.json.", code="FW-MODEL-005") from error
     except ValidationError as error:
-        raise AdapterFilesError("The adapter's fedward.json does not have the expected form.") from error
+        raise IntegrityError(
+            "The adapter's fedward.json does not have the expected form.", code="FW-MODEL-005"
+        ) from error
 
 
 def adapter_files_hash(folder: Path) -> str:
@@ -212,7 +209,9 @@ def _check_written(model: AdapterModel, folder: Path) -> None:
     written = _read_tensors(folder)
     held = {tensor_name(n): p.detach().cpu().numpy() for n, p in model.named_parameters() if _stored(tensor_name(n))}
     if set(written) != set(held) or any(not np.array_equal(written[name], held[name]) for name in held):
-        raise AdapterFilesError("The adapter that was written does not read back as the one in memory.")
+        raise IntegrityError(
+            "The adapter that was written does not read back as the one in memory.", code="FW-MODEL-005"
+        )
 
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
@@ -220,11 +219,11 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32
         lora = load_file(folder / "adapter_model.safetensors")
         head = load_file(folder / "head.safetensors")
     except (OSError, SafetensorError) as error:
-        raise AdapterFilesError("The adapter's weights cannot be read.") from error
+        raise IntegrityError("The adapter's weights cannot be read.", code="FW-MODEL-005") from error
     named = {name.removeprefix(PEFT_PREFIX): array for name, array in lora.items()}
     named |= {f"head.{name}": array for name, array in head.items()}
     if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in named.values()):
-        raise AdapterFilesError("The adapter's weights are not finite 32-bit floats.")
+        raise IntegrityError("The adapter's weights are not finite 32-bit floats.", code="FW-MODEL-005")
     return named
 
 

@@ -43,15 +43,6 @@ BASE_PREFIX = "base.base_model.model."
 ADAPTER_NAME = ".default"
 
 
-class LoraSettingsError(ConfigError):
-    """The LoRA settings do not fit the base model."""
-
-    code = "FW-MODEL-007"
-    default_fix = (
-        "Choose targets that `fedward models list` shows for the model's family, and no more layers than the model has."
-    )
-
-
 @dataclass(frozen=True)
 class LoraSettings:
     """Where LoRA sits and how large it is.
@@ -98,18 +89,20 @@ class LoraSettings:
         """Input and output units of every adapted map, by module name.
 
         Raises:
-            LoraSettingsError: the settings do not fit the base model.
-            HeadError: its family has no such head.
+            ConfigError: FW-MODEL-007, the settings do not fit the base model.
+            ConfigError: FW-MODEL-010, its family has no such head.
         """
         config.check_head(self.head)
         family = config.family
         if not self.targets or len(set(self.targets)) != len(self.targets):
-            raise LoraSettingsError("The LoRA targets must be distinct, and at least one.")
+            raise ConfigError("The LoRA targets must be distinct, and at least one.", code="FW-MODEL-007")
         for target in self.targets:
             if target not in family.targets:
-                raise LoraSettingsError(f"{target[:40]!r} is not a LoRA target of this base model.")
+                raise ConfigError(f"{target[:40]!r} is not a LoRA target of this base model.", code="FW-MODEL-007")
         if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
-            raise LoraSettingsError(f"top_layers must lie between 1 and {config.layers} for this base model.")
+            raise ConfigError(
+                f"top_layers must lie between 1 and {config.layers} for this base model.", code="FW-MODEL-007"
+            )
         known = linear_maps(config, self.head.kind)
         layers = [f"{family.layers_path}.{number}" for number in range(self.first_layer(config), config.layers)]
         names = [f"{layer}.{family.targets[target]}" for layer in layers for target in self.targets]
@@ -119,7 +112,7 @@ class LoraSettings:
         """Raises like :meth:`maps` unless the settings fit the base model."""
         largest = min(min(features) for features in self.maps(config).values())
         if not 1 <= self.rank <= largest or not self.alpha > 0:
-            raise LoraSettingsError(f"The LoRA rank must lie between 1 and {largest} and alpha above 0.")
+            raise ConfigError(f"The LoRA rank must lie between 1 and {largest} and alpha above 0.", code="FW-MODEL-007")
 
 
 class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
@@ -207,8 +200,8 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
         seed: public seed of the plan.
 
     Raises:
-        LoraSettingsError: the settings do not fit the base model.
-        HeadError: its family has no such head.
+        ConfigError: FW-MODEL-007, the settings do not fit the base model.
+        ConfigError: FW-MODEL-010, its family has no such head.
         LayoutError: the trainable tensors are not exactly those that the settings name.
     """
     config = files.config()
@@ -232,8 +225,8 @@ def expected_layout(config: ModelConfig, lora: LoraSettings) -> AdapterLayout:
     """The layout of the state that a configuration and LoRA settings imply, derived without loading a model.
 
     Raises:
-        LoraSettingsError: the settings do not fit the base model.
-        HeadError: its family has no such head.
+        ConfigError: FW-MODEL-007, the settings do not fit the base model.
+        ConfigError: FW-MODEL-010, its family has no such head.
     """
     lora.check(config)
     outputs, rank = lora.head.outputs, lora.rank

@@ -18,10 +18,10 @@ import transformers
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from fedward.client.models.families.rules import ModelRefusedError
-from fedward.client.models.model_config import ModelConfig, ModelFilesError
+from fedward.client.models.model_config import ModelConfig
 from fedward.client.models.registry import ModelFiles
 from fedward.client.models.weight_files import opened_weights
+from fedward.errors import ConfigError
 from fedward.tasks.task import HeadKind
 
 Features = tuple[int, int]
@@ -35,16 +35,16 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
     """The model of ``files`` under a head of ``kind``, in float32 and evaluation mode, every parameter frozen.
 
     Raises:
-        ModelFilesError: weights unreadable, or not exactly those that the configuration describes.
+        ConfigError: FW-MODEL-001, weights unreadable, or not exactly those that the configuration describes.
     """
     config = files.config()
     expected = {name: tuple(tensor.shape) for name, tensor in skeleton(config, kind).state_dict().items()}
     with opened_weights(files.folder) as tensors:
         where = _placed(config, tensors)
         if {name: tuple(slice_.get_shape()) for name, slice_ in _slices(tensors, where)} != expected:
-            raise ModelFilesError("The model's weights are not those that its config.json describes.")
+            raise ConfigError("The model's weights are not those that its config.json describes.", code="FW-MODEL-001")
         if any(slice_.get_dtype() not in _FLOATS for _, slice_ in _slices(tensors, where)):
-            raise ModelFilesError("The model's weights are not floating-point numbers.")
+            raise ConfigError("The model's weights are not floating-point numbers.", code="FW-MODEL-001")
         model = empty_base(config, kind)
         with torch.no_grad():
             for name, target in model.state_dict().items():
@@ -64,13 +64,15 @@ def skeleton(config: ModelConfig, kind: HeadKind = "sequence") -> nn.Module:
     """The same modules on torch's meta device: names and shapes, no memory.
 
     Raises:
-        ModelRefusedError: the settings pass their rules, but do not go together.
+        ConfigError: FW-MODEL-002, the settings pass their rules, but do not go together.
     """
     try:
         with torch.device("meta"):
             return _construct(config, kind)
     except Exception as error:  # the library checks its configurations with exceptions of many kinds
-        raise ModelRefusedError("The model's config.json describes no model that can be built.") from error
+        raise ConfigError(
+            "The model's config.json describes no model that can be built.", code="FW-MODEL-002"
+        ) from error
 
 
 @lru_cache(maxsize=64)
@@ -114,7 +116,7 @@ def _placed(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
         if config.family.outside.match(renamed):
             continue
         if renamed in where:
-            raise ModelFilesError("The model's weights hold one tensor under two names.")
+            raise ConfigError("The model's weights hold one tensor under two names.", code="FW-MODEL-001")
         where[renamed] = name
     return where
 

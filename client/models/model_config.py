@@ -14,25 +14,11 @@ from typing import Any
 
 from fedward.client.models.families import FAMILIES
 from fedward.client.models.families.family import Family
-from fedward.client.models.families.rules import ModelRefusedError, refuse_unknown
+from fedward.client.models.families.rules import refuse_unknown
 from fedward.errors import ConfigError
 from fedward.tasks.task import Head
 
 MAX_CONFIG_BYTES = 256 * 1024
-
-
-class ModelFilesError(ConfigError):
-    """A model folder lacks a file or holds one that cannot be read."""
-
-    code = "FW-MODEL-001"
-    default_fix = "Give a folder with config.json, tokenizer.json and model.safetensors, or its parts with their index."
-
-
-class HeadError(ConfigError):
-    """The base model's family has no head for the task."""
-
-    code = "FW-MODEL-010"
-    default_fix = "Name another base model, or another task; `fedward models list` shows which heads a family has."
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,31 +54,34 @@ class ModelConfig:
         return json.dumps([self.family.name, self.settings], sort_keys=True)
 
     def check_head(self, head: Head) -> None:
-        """Raises :class:`HeadError` unless the family has a head of that kind."""
+        """Raises FW-MODEL-010 unless the family has a head of that kind."""
         if head.kind not in self.family.heads:
             offered = ", ".join(sorted(self.family.heads))
-            raise HeadError(f"The task needs a {head.kind!r} head, and {self.family.name!r} models have: {offered}.")
+            raise ConfigError(
+                f"The task needs a {head.kind!r} head, and {self.family.name!r} models have: {offered}.",
+                code="FW-MODEL-010",
+            )
 
 
 def read_json_object(path: Path, limit: int) -> dict[str, Any]:
     """The JSON object in ``path``, a file of a model folder of at most ``limit`` bytes.
 
     Raises:
-        ModelFilesError: missing, too large or not a JSON object.
+        ConfigError: FW-MODEL-001, missing, too large or not a JSON object.
     """
     try:
         with path.open("rb") as stream:
             raw = stream.read(limit + 1)
     except OSError as error:
-        raise ModelFilesError(f"The model folder has no readable {path.name}.") from error
+        raise ConfigError(f"The model folder has no readable {path.name}.", code="FW-MODEL-001") from error
     if len(raw) > limit:
-        raise ModelFilesError(f"The model's {path.name} is larger than {limit} bytes.")
+        raise ConfigError(f"The model's {path.name} is larger than {limit} bytes.", code="FW-MODEL-001")
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ModelFilesError(f"The model's {path.name} is not valid JSON.") from error
+        raise ConfigError(f"The model's {path.name} is not valid JSON.", code="FW-MODEL-001") from error
     if not isinstance(document, dict):
-        raise ModelFilesError(f"The model's {path.name} is not a JSON object.")
+        raise ConfigError(f"The model's {path.name} is not a JSON object.", code="FW-MODEL-001")
     return document
 
 
@@ -100,28 +89,30 @@ def read_model_config(path: Path) -> ModelConfig:
     """Parses ``path`` (a ``config.json``).
 
     Raises:
-        ModelFilesError: missing, too large or not a JSON object.
-        ModelRefusedError: an architecture, key or value outside the allow-list.
+        ConfigError: FW-MODEL-001, missing, too large or not a JSON object.
+        ConfigError: FW-MODEL-002, an architecture, key or value outside the allow-list.
     """
     return check_model_config(read_json_object(path, MAX_CONFIG_BYTES))
 
 
 def check_model_config(document: dict[str, Any]) -> ModelConfig:
-    """Checks every key and value of a parsed configuration; raises :class:`ModelRefusedError`."""
+    """Checks every key and value of a parsed configuration; raises FW-MODEL-002."""
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise ModelRefusedError(f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.")
+        raise ConfigError(
+            f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.", code="FW-MODEL-002"
+        )
     family = FAMILIES[model_type]
     known = family.settings.keys() | family.overridden.keys() | family.fixed.keys() | family.ignored
     refuse_unknown(set(document) - known)
     for key in sorted(family.fixed.keys() & document.keys()):
         family.fixed[key].check(key, document[key])
     if missing := sorted(family.required - set(document)):
-        raise ModelRefusedError(f"The model's config.json lacks {missing[0]!r}.")
+        raise ConfigError(f"The model's config.json lacks {missing[0]!r}.", code="FW-MODEL-002")
     checked = {key: rule.check(key, document[key]) for key, rule in family.settings.items() if key in document}
     settings = {**family.defaults, **checked, **family.overridden}
     sizes = family.sizes(settings)
     pad_id = settings.get("pad_token_id") or 0
     if pad_id >= sizes.vocabulary:
-        raise ModelRefusedError("The model's padding token lies outside its vocabulary.")
+        raise ConfigError("The model's padding token lies outside its vocabulary.", code="FW-MODEL-002")
     return ModelConfig(family, sizes.hidden, sizes.layers, sizes.vocabulary, sizes.max_tokens, pad_id, settings)

@@ -12,21 +12,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.client.models.model_config import ModelConfig, ModelFilesError, read_model_config
+from fedward.client.models.model_config import ModelConfig, read_model_config
 from fedward.client.models.weight_files import weight_files
-from fedward.errors import IntegrityError, UnknownModelError
+from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 OPTIONAL_FILES = ("tokenizer_config.json",)
-
-
-class ModelHashError(IntegrityError):
-    """A model's files are not the ones that were pinned."""
-
-    code = "FW-MODEL-003"
-    default_fix = "Delete the model's folder and fetch it again; every hospital must hold identical files."
 
 
 @dataclass(frozen=True)
@@ -108,26 +101,28 @@ def resolve(name: str | Path) -> ModelFiles:
     """Finds ``name`` as a local folder, in the cache or in the package.
 
     Raises:
-        UnknownModelError: found nowhere; names the nearest known model.
-        ModelFilesError, ModelRefusedError: found, but incomplete or outside the allow-list.
-        ModelHashError: a known model whose files are not the pinned ones.
+        ConfigError: FW-CONFIG-004, found nowhere; names the nearest known model.
+        ConfigError: FW-MODEL-001, FW-MODEL-002, found, but incomplete or outside the allow-list.
+        IntegrityError: FW-MODEL-003, a known model whose files are not the pinned ones.
     """
     local = Path(name)
     if isinstance(name, Path) or local.is_dir() or "/" in name or os.sep in name:
         if not local.is_dir():
-            raise UnknownModelError("The base model path is not a folder.")
+            raise ConfigError("The base model path is not a folder.", code="FW-CONFIG-004")
         return read_model_folder(local.resolve(), local.resolve().name)
     known = {model.name: model for model in KNOWN_MODELS}.get(name)
     if known is None:
-        raise UnknownModelError(f"There is no base model called {name[:80]!r}.", fix=_suggestion(name))
+        raise ConfigError(f"There is no base model called {name[:80]!r}.", code="FW-CONFIG-004", fix=_suggestion(name))
     folder = _folder_of(known)
     if folder is None:
-        raise UnknownModelError(
-            f"The base model {name!r} is not on this machine.", fix=f"Run `fedward models fetch {name}`."
+        raise ConfigError(
+            f"The base model {name!r} is not on this machine.",
+            code="FW-CONFIG-004",
+            fix=f"Run `fedward models fetch {name}`.",
         )
     files = read_model_folder(folder, name)
     if known.sha256 is not None and files.sha256 != known.sha256:
-        raise ModelHashError(f"The files of the base model {name!r} are not the pinned ones.")
+        raise IntegrityError(f"The files of the base model {name!r} are not the pinned ones.", code="FW-MODEL-003")
     return files
 
 
@@ -135,7 +130,7 @@ def read_model_folder(folder: Path, name: str) -> ModelFiles:
     """Checks that ``folder`` holds a complete, allowed model and hashes it."""
     for file in REQUIRED_FILES:
         if not (folder / file).is_file():
-            raise ModelFilesError(f"The model folder has no {file}.")
+            raise ConfigError(f"The model folder has no {file}.", code="FW-MODEL-001")
     read_model_config(folder / "config.json")
     optional = [file for file in OPTIONAL_FILES if (folder / file).is_file()]
     parts: list[bytes | str | int] = []
@@ -162,9 +157,9 @@ def _folder_of(model: KnownModel) -> Path | None:
     return PACKAGED_FOLDER / model.packaged if model.packaged else None
 
 
-def _suggestion(name: str) -> str:
+def _suggestion(name: str) -> str | None:
     near = difflib.get_close_matches(name, [model.name for model in KNOWN_MODELS], n=1, cutoff=0.4)
-    return f"Did you mean {near[0]!r}?" if near else UnknownModelError.default_fix
+    return f"Did you mean {near[0]!r}?" if near else None
 
 
 def _file_hash(path: Path) -> bytes:

@@ -9,18 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from fedward.client.models.model_config import ModelFilesError
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 
 LEAST_TOKENS = 8
-
-
-class TokenLengthError(ConfigError):
-    """The requested text length does not fit the base model."""
-
-    code = "FW-MODEL-006"
-    default_fix = "Set max_tokens to at most the base model's number of positions."
 
 
 @dataclass(frozen=True)
@@ -51,17 +43,18 @@ def tokenize(files: ModelFiles, texts: Sequence[str], *, max_tokens: int) -> Tok
     """Tokenizes ``texts``, cutting each after ``max_tokens`` tokens (special tokens included).
 
     Raises:
-        TokenLengthError: ``max_tokens`` below 8 or beyond the base model's positions.
-        ModelFilesError: the tokenizer cannot be read, or makes ids that the model does not have.
+        ConfigError: FW-MODEL-006, ``max_tokens`` below 8 or beyond the base model's positions.
+        ConfigError: FW-MODEL-001, the tokenizer cannot be read, or makes ids that the model does not have.
     """
     config = files.config()
     if not LEAST_TOKENS <= max_tokens <= config.max_tokens:
-        raise TokenLengthError(
-            f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens."
+        raise ConfigError(
+            f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens.",
+            code="FW-MODEL-006",
         )
     tokens = encode(load_tokenizer(files), texts, max_tokens=max_tokens, pad_id=config.pad_id)
     if tokens.input_ids.size and tokens.input_ids.max() >= config.vocabulary:
-        raise ModelFilesError("The tokenizer makes token ids that the base model does not have.")
+        raise ConfigError("The tokenizer makes token ids that the base model does not have.", code="FW-MODEL-001")
     return tokens
 
 
@@ -97,7 +90,7 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
     except Exception as error:  # the library raises bare Exception for a file it cannot parse
-        raise ModelFilesError("The model's tokenizer.json cannot be read.") from error
+        raise ConfigError("The model's tokenizer.json cannot be read.", code="FW-MODEL-001") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -1,7 +1,7 @@
 """Tasks at a hospital, by name: the same names as in :mod:`fedward.tasks`, with what they do to records.
 
-Adding one is one file and one line here. ``task.py`` is the interface, ``prediction.py`` has the kinds with a head on one
-vector per text.
+Adding one is one file and one line here. ``task.py`` is the interface, ``prediction.py`` has the kinds with a head on
+one vector per text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def local_task(name: str) -> LocalTask:
     """The hospital's side of the task ``name``.
 
     Raises:
-        UnknownTaskError: there is no such task.
+        ConfigError: FW-CONFIG-040, there is no such task.
     """
     return LOCAL_TASKS[task_named(name).name]
 

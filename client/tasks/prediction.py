@@ -23,13 +23,6 @@ BATCH = 256
 SMALLEST_PROBABILITY = 1e-12
 
 
-class LabelError(DataError):
-    """A label lies outside the classes of the task."""
-
-    code = "FW-DATA-091"
-    default_fix = "Correct the labels of the named corpus, or choose the task whose classes they are."
-
-
 class Prediction(LocalTask):
     """Base of tasks whose model gives ``head.outputs`` numbers per text."""
 
@@ -48,7 +41,8 @@ class Prediction(LocalTask):
 
     def losses_of(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
         """Losses float64 ``[N]`` of logits, as :meth:`losses` has them."""
-        return self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
+        losses: Floats = self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
+        return losses
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
         """See :meth:`LocalTask.losses`."""
@@ -66,7 +60,7 @@ class Binary(Prediction):
         """See :meth:`LocalTask.targets`; float32 ``[N]``, 0 or 1."""
         labels = np.array([example.label for example in examples], dtype=np.float32)
         if not np.isin(labels, (0, 1)).all():
-            raise LabelError(f"A label of the task {self.declaration.name!r} is neither 0 nor 1.")
+            raise DataError(f"A label of the task {self.declaration.name!r} is neither 0 nor 1.", code="FW-DATA-091")
         return labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -83,6 +77,14 @@ class Binary(Prediction):
         found = -np.where(targets > 0.5, np.log(p), np.log1p(-p))
         return np.asarray(found if found.ndim == 1 else found.mean(axis=1), np.float64)
 
+    def positives(self, targets: NDArray[Any]) -> int | None:
+        """See :meth:`LocalTask.positives`."""
+        return int(targets.sum()) if targets.ndim == 1 else None
+
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`."""
+        return [int(score < 0.5) for score in outcomes.scores]
+
 
 class Multilabel(Binary):
     """Several yes-or-no labels of one record: mean binary cross-entropy over them."""
@@ -92,9 +94,11 @@ class Multilabel(Binary):
         place = {name: k for k, name in enumerate(self.declaration.classes)}
         found = np.zeros((len(examples), len(place)), np.float32)
         for row, example in enumerate(examples):
-            if not set(example.label) <= place.keys():  # type: ignore[arg-type]
-                raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
-            for name in example.label:  # type: ignore[union-attr]
+            if not set(example.label) <= place.keys():
+                raise DataError(
+                    f"A label of the task {self.declaration.name!r} is none of its classes.", code="FW-DATA-091"
+                )
+            for name in example.label:
                 found[row, place[name]] = 1.0
         return found
 
@@ -106,6 +110,11 @@ class Multilabel(Binary):
         """See :meth:`Prediction.loss`."""
         return super().loss(outputs, targets).mean(dim=1)
 
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`."""
+        names = self.declaration.classes
+        return [tuple(n for n, s in zip(names, row, strict=True) if s < 0.5) for row in outcomes.scores]
+
 
 class Multiclass(Prediction):
     """One class of several: cross-entropy on one logit per class."""
@@ -114,7 +123,9 @@ class Multiclass(Prediction):
         """See :meth:`LocalTask.targets`; int64 ``[N]``, the place of the class that the label names."""
         place = {name: k for k, name in enumerate(self.declaration.classes)}
         if any(example.label not in place for example in examples):
-            raise LabelError(f"A label of the task {self.declaration.name!r} is none of its classes.")
+            raise DataError(
+                f"A label of the task {self.declaration.name!r} is none of its classes.", code="FW-DATA-091"
+            )
         return np.array([place[str(example.label)] for example in examples], dtype=np.int64)
 
     def made_up(self, count: int) -> NDArray[Any]:
@@ -130,6 +141,10 @@ class Multiclass(Prediction):
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
 
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`."""
+        return [self.declaration.classes[k] for k in outcomes.scores.argmin(axis=1)]
+
 
 class Regression(Prediction):
     """A number: squared error on one output, which is scaled by the task so that typical targets are near 1."""
@@ -138,12 +153,18 @@ class Regression(Prediction):
         """See :meth:`LocalTask.targets`; float32 ``[N]``, finite."""
         values = np.array([example.label for example in examples], dtype=np.float32)
         if not np.isfinite(values).all():
-            raise LabelError(f"A value of the task {self.declaration.name!r} is not a finite number.")
+            raise DataError(
+                f"A value of the task {self.declaration.name!r} is not a finite number.", code="FW-DATA-091"
+            )
         return values
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See :meth:`Prediction.loss`."""
         return (outputs - targets) ** 2
+
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`; two typical targets away, to the side that is farther from zero."""
+        return [float(score + (2.0 if score >= 0 else -2.0)) for score in outcomes.scores]
 
 
 def logits(model: AdapterModel, records: Records) -> Floats:

@@ -1,7 +1,8 @@
 """Task at a hospital: examples from a corpus, one loss per record, and outcomes to measure.
 
 The engine's rule decides everything here: row i of a loss depends on record i alone. Several views of one record (the
-options of a question, a chosen and a rejected answer) are forward passes added inside the record's loss, never more rows.
+options of a question, a chosen and a rejected answer) are forward passes added inside the record's loss, never more
+rows.
 """
 
 from __future__ import annotations
@@ -42,13 +43,21 @@ class LocalTask(ABC):
             DataError: a label outside the task's classes.
         """
 
+    def positives(self, targets: NDArray[Any]) -> int | None:
+        """How many of ``targets`` have the outcome; None for tasks without a yes-or-no outcome."""
+        return None
+
+    @abstractmethod
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """For each record the label that the model thinks least likely, for made-up records that must be noticed."""
+
     @abstractmethod
     def made_up(self, count: int) -> NDArray[Any]:
         """Targets of ``count`` records that are nobody's, for timing a step."""
 
     @abstractmethod
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
-        """The loss of each record with index ``rows`` ``[b]``, differentiable ``[b]``; row i depends on record i alone."""
+        """The loss of each record in ``rows`` ``[b]``, differentiable ``[b]``; row i depends on record i alone."""
 
     @abstractmethod
     def outcomes(self, model: AdapterModel, records: Records) -> Outcomes:

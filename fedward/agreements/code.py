@@ -12,16 +12,6 @@ from fedward.messages import labelled_hash
 CODE_FOLDERS = ("client", "privacy", "strategies")
 
 
-class OtherReleaseError(VersionError):
-    """A plan or roster was made with another release of fedward than is installed at the coordinator."""
-
-    code = "FW-VERSION-303"
-    default_fix = (
-        "Make plan and roster anew (`fedward plan new`, `plan sign`, `roster publish`), or finish the run with the "
-        "release that it began with: hospitals would find a sum that another release has moved on wrong, and refuse it."
-    )
-
-
 def code_hash() -> bytes:
     """SHA-256 over the source of everything that runs at a hospital, file by file in order of name."""
     root = Path(fedward.__file__).parent
@@ -36,7 +26,9 @@ def check_code(pinned: bytes) -> None:
     """Refuses what was agreed on for other code; called before any hospital is asked, and so before any is charged.
 
     Raises:
-        OtherReleaseError: ``pinned`` is not the hash of the code that is installed here.
+        VersionError: FW-VERSION-303, ``pinned`` is not the hash of the code that is installed here.
     """
     if pinned != code_hash():
-        raise OtherReleaseError("The plan or roster was made with another release of fedward than the one here.")
+        raise VersionError(
+            "The plan or roster was made with another release of fedward than the one here.", code="FW-VERSION-303"
+        )

@@ -27,13 +27,6 @@ Document = TypeVar("Document", bound=Message)
 _TYPE_AGAIN = "Type it again as it was read out."
 
 
-class EnrolmentError(AuthenticationError):
-    """An enrolment document is malformed, altered, or made with another code."""
-
-    code = "FW-AUTH-303"
-    default_fix = "Compare fingerprints by telephone; if they differ, ask for a new code and enrol again."
-
-
 @dataclass(frozen=True)
 class EnrolmentRequest(Message):
     """What a site asks to be admitted with. Only public keys.
@@ -98,15 +91,17 @@ def code_key(code: str) -> bytes:
     """The key made from a code; case, spaces and dashes do not matter. The code has 160 bits, so a hash suffices.
 
     Raises:
-        EnrolmentError: it is no such code.
+        AuthenticationError: FW-AUTH-303, it is no such code.
     """
     compact = "".join(code.upper().replace("-", "").split())
     try:
         raw = base64.b32decode(compact)
     except ValueError as error:
-        raise EnrolmentError("The one-time code has a mistake in it.", fix=_TYPE_AGAIN) from error
+        raise AuthenticationError(
+            "The one-time code has a mistake in it.", code="FW-AUTH-303", fix=_TYPE_AGAIN
+        ) from error
     if len(raw) != CODE_BYTES:
-        raise EnrolmentError("The one-time code is not complete.", fix=_TYPE_AGAIN)
+        raise AuthenticationError("The one-time code is not complete.", code="FW-AUTH-303", fix=_TYPE_AGAIN)
     return secagg_hash("invite-code", raw)
 
 
@@ -119,7 +114,7 @@ def open_request(data: bytes) -> tuple[EnrolmentRequest, Proven]:
     """Reads a request and checks the signature by its own key; whose key that is, the caller has to find out.
 
     Raises:
-        EnrolmentError: malformed, or not signed by the key it names.
+        AuthenticationError: FW-AUTH-303, malformed, or not signed by the key it names.
     """
     outer, request = _read(data, EnrolmentRequest, "an enrolment request")
     _check_signature("enrolment", outer.sealed, request.identity)
@@ -127,7 +122,7 @@ def open_request(data: bytes) -> tuple[EnrolmentRequest, Proven]:
 
 
 def request_fingerprint(data: bytes) -> str:
-    """What people compare by telephone: covers every key in the request. Raises :class:`EnrolmentError`."""
+    """What people compare by telephone: covers every key in the request. Raises FW-AUTH-303."""
     return fingerprint(open_request(data)[1].sealed)
 
 
@@ -140,7 +135,7 @@ def read_answer(data: bytes) -> tuple[EnrolmentAnswer, Proven]:
     """Reads an answer and checks the signature by its own key; whose key that is, :func:`open_answer` finds out.
 
     Raises:
-        EnrolmentError: malformed, or not signed by the key it names.
+        AuthenticationError: FW-AUTH-303, malformed, or not signed by the key it names.
     """
     outer, answer = _read(data, EnrolmentAnswer, "an answer to an enrolment")
     _check_signature("enrolment-answer", outer.sealed, answer.coordinator)
@@ -156,20 +151,20 @@ def open_answer(data: bytes, *, key: bytes = b"", coordinator: bytes = b"") -> E
         coordinator: the pinned key, at a renewal. One of the two is needed.
 
     Raises:
-        EnrolmentError: malformed, or neither the code nor the pinned key stands behind it.
+        AuthenticationError: FW-AUTH-303, malformed, or neither the code nor the pinned key stands behind it.
     """
     answer, outer = read_answer(data)
     if not coordinator:
         check_proof(outer, key)
     elif answer.coordinator != coordinator:
-        raise EnrolmentError("The answer comes from another coordinator than the pinned one.")
+        raise AuthenticationError("The answer comes from another coordinator than the pinned one.", code="FW-AUTH-303")
     return answer
 
 
 def check_proof(outer: Proven, key: bytes) -> None:
-    """Raises :class:`EnrolmentError` unless the document was made with the code of ``key``."""
+    """Raises FW-AUTH-303 unless the document was made with the code of ``key``."""
     if not key or not hmac.compare_digest(_proof(key, outer.sealed), outer.proof):
-        raise EnrolmentError("The document was not made with the one-time code.")
+        raise AuthenticationError("The document was not made with the one-time code.", code="FW-AUTH-303")
 
 
 def same_fingerprint(shown: str, spoken: str) -> bool:
@@ -191,7 +186,7 @@ def _read(data: bytes, kind: type[Document], called: str) -> tuple[Proven, Docum
         outer = Proven.from_bytes(data)
         return outer, kind.from_bytes(Envelope.from_bytes(outer.sealed).body)
     except MalformedMessageError as error:
-        raise EnrolmentError(f"The file is not {called}.") from error
+        raise AuthenticationError(f"The file is not {called}.", code="FW-AUTH-303") from error
 
 
 def _proof(key: bytes, sealed: bytes) -> bytes:
@@ -202,4 +197,6 @@ def _check_signature(kind: str, sealed: bytes, public: bytes) -> None:
     try:
         open_sealed(kind, sealed, public)
     except RefusalError as error:
-        raise EnrolmentError("The signature of an enrolment document does not verify.") from error
+        raise AuthenticationError(
+            "The signature of an enrolment document does not verify.", code="FW-AUTH-303"
+        ) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedward.agreements.proposal import PlanTerms, ProposalError
+from fedward.agreements.proposal import PlanTerms
+from fedward.errors import AuthenticationError
 from fedward.keyfiles import read_limited
 from fedward.messages import MalformedMessageError
 
@@ -21,12 +22,12 @@ def read_terms(folder: Path) -> PlanTerms:
     """Reads them again and checks that the plan is the one they name.
 
     Raises:
-        ProposalError: there are none, or they are malformed.
-        PlanVersionError: the plan was written by another version.
+        AuthenticationError: FW-AUTH-304, there are none, or they are malformed.
+        VersionError: FW-VERSION-301, the plan was written by another version.
     """
     try:
         terms = PlanTerms.from_bytes(read_limited(folder / TERMS_FILE, _MAX_BYTES))
     except MalformedMessageError as error:
-        raise ProposalError("The terms of the plan folder cannot be read.") from error
+        raise AuthenticationError("The terms of the plan folder cannot be read.", code="FW-AUTH-304") from error
     terms.read()
     return terms

@@ -24,19 +24,6 @@ RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROPOSAL_BYTES = 128 * 1024
 
 
-class ProposalError(AuthenticationError):
-    """A plan file is malformed, or not signed by the coordinator that this site has pinned."""
-
-    code = "FW-AUTH-304"
-    default_fix = "Ask the coordinator for the plan file again and compare its fingerprint by telephone."
-
-
-class PlanVersionError(VersionError):
-    """A plan was written by another version of fedward, which prices or trains it differently."""
-
-    code = "FW-VERSION-301"
-
-
 @dataclass(frozen=True)
 class PlanTerms(Message):
     """A plan and the hashes of what it runs on.
@@ -63,14 +50,14 @@ class PlanTerms(Message):
         """The plan.
 
         Raises:
-            PlanVersionError: it has other keys than this version knows, or another hash than it names.
+            VersionError: FW-VERSION-301, it has other keys than this version knows, or another hash than it names.
         """
         try:
             plan = Plan.model_validate_json(self.plan)
         except ValidationError as error:
-            raise PlanVersionError("The plan cannot be read by this version of fedward.") from error
+            raise VersionError("The plan cannot be read by this version of fedward.", code="FW-VERSION-301") from error
         if (plan.hash(), bytes.fromhex(plan.base_model_sha256)) != (self.plan_hash, self.base_model_hash):
-            raise PlanVersionError("The plan means something else to this version of fedward.")
+            raise VersionError("The plan means something else to this version of fedward.", code="FW-VERSION-301")
         return plan
 
 
@@ -118,16 +105,18 @@ def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
     """Checks a plan file against the coordinator's public key.
 
     Raises:
-        ProposalError: not its signature, or not a proposal.
-        PlanVersionError: see :meth:`PlanTerms.read`.
+        AuthenticationError: FW-AUTH-304, not its signature, or not a proposal.
+        VersionError: FW-VERSION-301, see :meth:`PlanTerms.read`.
     """
     if len(sealed) > MAX_PROPOSAL_BYTES:
-        raise ProposalError("The plan file is too large.")
+        raise AuthenticationError("The plan file is too large.", code="FW-AUTH-304")
     try:
         body = open_sealed("plan", sealed, coordinator)
         proposal = Proposal.from_bytes(body)
     except MalformedMessageError as error:
-        raise ProposalError("The file is not a signed plan.") from error
+        raise AuthenticationError("The file is not a signed plan.", code="FW-AUTH-304") from error
     except RefusalError as error:
-        raise ProposalError("The plan is not signed by the coordinator of this site.") from error
+        raise AuthenticationError(
+            "The plan is not signed by the coordinator of this site.", code="FW-AUTH-304"
+        ) from error
     return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body))

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from fedward.errors import IntegrityError
+
 
 def audit(
     run: Annotated[
@@ -52,7 +54,7 @@ def audit(
 
 
 def _run(folder: Path, canaries: int, *, as_json: bool) -> None:
-    from fedward.simulations.audit.run import CertificateRefutedError, audit_run
+    from fedward.simulations.audit.run import audit_run
     from fedward.simulations.audit.show import print_audit
     from fedward.simulations.terminal import RunDisplay
 
@@ -64,9 +66,10 @@ def _run(folder: Path, canaries: int, *, as_json: bool) -> None:
         print_audit(document, console)
         console.print(f"Written    {folder / 'audit.json'}, {folder / 'report.html'}", markup=False, soft_wrap=True)
     if document.refutes:
-        raise CertificateRefutedError(
+        raise IntegrityError(
             f"The run leaked epsilon {document.canaries.epsilon_lower:.2f} at least, "
-            f"and its certificate says {document.epsilon_certified:.2f}."
+            f"and its certificate says {document.epsilon_certified:.2f}.",
+            code="FW-AUDIT-003",
         )
 
 

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedward.errors import ConfigError
+
 if TYPE_CHECKING:
     from fedward.privacy.ledger import Book
 
@@ -106,16 +108,18 @@ def anchor_command(
 
 
 def _folders(state: Path | None, config: Path | None) -> list[Path]:
-    from fedward.privacy.ledger.errors import LedgerMissingError
+
     from fedward.privacy.ledger.files import ledger_folders
 
     if state is None and config is None:
         raise typer.BadParameter("Give --config or --state.")
     found = ledger_folders(_state_of(config) if state is None and config is not None else state or Path())
     if not found and state is None:
-        raise LedgerMissingError("This hospital has no ledger yet.", fix="The first private run begins it.")
+        raise ConfigError(
+            "This hospital has no ledger yet.", code="FW-LEDGER-009", fix="The first private run begins it."
+        )
     if not found:
-        raise LedgerMissingError("The state directory holds no ledger.")
+        raise ConfigError("The state directory holds no ledger.", code="FW-LEDGER-009")
     return found
 
 

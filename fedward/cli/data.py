@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedward.errors import DataError
+from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.data import FolderReport
@@ -38,7 +38,7 @@ def check_command(
     else:
         _print(report, Console())
     if not report.usable:
-        raise typer.Exit(DataError.exit_code)
+        raise typer.Exit(DataError.row().exit_code)
 
 
 @app.command("synthetic")
@@ -52,11 +52,11 @@ def synthetic_command(
 
     Example: fedward data synthetic demo-data --name st-anna --name st-bede --name st-clare
     """
-    from fedward.errors import OutputExistsError
+
     from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
 
     if out.exists() and any(out.iterdir()):
-        raise OutputExistsError(f"{out} holds something already.", fix="Choose another folder.")
+        raise ConfigError(f"{out} holds something already.", code="FW-CONFIG-005", fix="Choose another folder.")
     for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
         write_mimic3(hospital, out / hospital.spec.name)
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")

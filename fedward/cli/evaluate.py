@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,19 +12,9 @@ from rich.table import Table
 
 from fedward.errors import ConfigError
 
-
-class NoAdapterError(ConfigError):
-    """The folder given to evaluate is neither a run nor an adapter."""
-
-    code = "FW-CONFIG-010"
-    default_fix = "Give the --out folder of `fedward simulate`, or an adapter folder with a fedward.json."
-
-
-class OtherTaskError(ConfigError):
-    """An adapter is to be scored on another outcome than it was trained for."""
-
-    code = "FW-CONFIG-033"
-    default_fix = "Leave --task out, or evaluate an adapter that was trained for this outcome."
+if TYPE_CHECKING:
+    from fedward.client.tasks import LocalTask
+    from fedward.measures import Outcomes
 
 
 def evaluate(
@@ -33,11 +23,11 @@ def evaluate(
     format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Outcome that the adapter must have been trained for: mortality or los3."),
+        typer.Option("--task", help="Task that the adapter must have been trained for."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Score an adapter on other data: AUROC, AUPRC, Brier score and calibration.
+    """Score an adapter on other data, by every measure of its task.
 
     Example: fedward evaluate demo-run --data /srv/ehr --format mimic-iii
 
@@ -54,12 +44,12 @@ def adapter_folder(run: Path) -> Path:
     """The adapter of a run, or the folder itself.
 
     Raises:
-        NoAdapterError: there is none.
+        ConfigError: FW-CONFIG-010, there is none.
     """
     for folder in (run / "adapter", run):
         if (folder / "fedward.json").is_file():
             return folder
-    raise NoAdapterError(f"The folder {run} holds no adapter.")
+    raise ConfigError(f"The folder {run} holds no adapter.", code="FW-CONFIG-010")
 
 
 def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dict[str, Any]:
@@ -72,26 +62,52 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dic
         task: outcome to score; None for the one that the adapter was trained for.
 
     Raises:
-        NoAdapterError: no adapter in ``run``.
-        OtherTaskError: the adapter was trained for another outcome.
+        ConfigError: FW-CONFIG-010, no adapter in ``run``.
+        ConfigError: FW-CONFIG-033, the adapter was trained for another outcome.
     """
     folder = adapter_folder(run)
     from fedward.client.data import load_examples
     from fedward.client.models.adapter_files import load_adapter, read_card
-    from fedward.client.models.adapter_model import get_vector
     from fedward.client.models.registry import resolve
     from fedward.client.records import Records
-    from fedward.client.training import predict
-    from fedward.metrics import scorecard
+    from fedward.client.tasks import local_task
 
     card = read_card(folder)
     if task not in (None, card.task):
-        raise OtherTaskError(f"The adapter was trained for {card.task!r}, not for {task!r}.")
+        raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
     model = load_adapter(folder)
     examples = load_examples(data, format=format, task=card.task)
-    records = Records.encode(examples, resolve(card.base_model), model, max_tokens=card.max_tokens)
-    probabilities = predict(model, get_vector(model), records)
-    return {"task": card.task, "format": format, **scorecard(records.labels, probabilities)}
+    local = local_task(card.task)
+    records = Records.encode(examples, local, resolve(card.base_model), model, max_tokens=card.max_tokens)
+    return {"task": card.task, "format": format, **scorecard(local, local.outcomes(model, records))}
+
+
+def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str, Any]:
+    """Every measure of the task on predictions of one machine, as JSON-ready values.
+
+    Args:
+        task: whose measures.
+        outcomes: what a model made of the records.
+        seed: of the bootstrap.
+
+    Returns:
+        Keys ``n``, ``positives`` (counts; None for tasks without); each measure under its own name (None where it is
+        undefined), the headline's 95 % interval as ``NAME_interval``; ``calibration`` of one yes-or-no outcome.
+    """
+    from fedward.measures import bootstrap_interval
+    from fedward.measures.calibration import CalibrationError, calibration_curve
+
+    measures, headline = task.declaration.measures, task.declaration.headline
+    interval = bootstrap_interval(headline, outcomes, seed=seed)
+    return {
+        "n": len(outcomes),
+        "positives": task.positives(outcomes.targets),
+        **{measure.name: measure.local(outcomes) for measure in measures},
+        f"{headline.name}_interval": None if interval is None else list(interval),
+        "calibration": [vars(each) for each in calibration_curve(outcomes)]
+        if any(isinstance(measure, CalibrationError) for measure in measures)
+        else [],
+    }
 
 
 def _print(scores: dict[str, Any], console: Console) -> None:
@@ -106,10 +122,12 @@ def _print(scores: dict[str, Any], console: Console) -> None:
         elif isinstance(value, int | str) or value is None:
             table.add_row(key, "undefined" if value is None else str(value))
     console.print(table)
+    if not scores["calibration"]:
+        return
     bins = Table(title="Calibration: predicted against observed risk", title_justify="left")
     for heading in ("predicted risk", "patients", "mean predicted", "observed"):
         bins.add_column(heading, justify="right")
-    for row in scores.get("calibration") or []:
+    for row in scores["calibration"]:
         bins.add_row(
             f"{row['low']:.2f} to {row['high']:.2f}", str(row["n"]), f"{row['predicted']:.3f}", f"{row['observed']:.3f}"
         )

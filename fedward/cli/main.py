@@ -16,7 +16,7 @@ from rich.console import Console
 
 import fedward
 from fedward.cli.display import plain
-from fedward.errors import FedwardError, NotInstalledError, StoppedError
+from fedward.errors import FedwardError, PreflightError, StoppedError
 
 CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
 
@@ -92,8 +92,9 @@ def run() -> None:
         _print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _print_error(StoppedError("Stopped from the keyboard.", fix="Start the command again when you are ready."))
-        sys.exit(StoppedError.exit_code)
+        stopped = StoppedError("Stopped from the keyboard.", fix="Start the command again when you are ready.")
+        _print_error(stopped)
+        sys.exit(stopped.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -107,7 +108,7 @@ def run() -> None:
 
 def _unexpected(error: Exception) -> FedwardError:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in CLIENT_PACKAGES:
-        return NotInstalledError(f"This command needs {error.name}, which is not installed here.")
+        return PreflightError(f"This command needs {error.name}, which is not installed here.", code="FW-PREFLIGHT-002")
     # The text of an unexpected exception may quote a record, so only its kind is shown.
     return FedwardError(
         f"An unexpected {type(error).__name__} ended the command.",

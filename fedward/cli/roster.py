@@ -108,6 +108,7 @@ def publish_command(
     """
     from fedward.agreements.roster_rules import smallest_sum
     from fedward.privacy.secagg.roster import view
+    from fedward.run import Schedule
     from fedward.server.deployment.folders import ServerFolders
     from fedward.server.deployment.plans import publish_roster, read_signed
     from fedward.server.deployment.settings import load_server_config
@@ -120,7 +121,7 @@ def publish_command(
     _replace(out, signed)
     shown = view(signed)
     _print(shown)
-    size, stay = smallest_sum(proposal.plan, len(shown.members), shown.colluders)
+    size, stay = smallest_sum(Schedule.of(proposal.plan), len(shown.members), shown.colluders)
     if size < len(shown.members):
         typer.echo(f"This plan sums over groups: of the {size} hospitals of the smallest one, {stay} must stay.")
 

@@ -20,7 +20,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:
-    """Settings and state folder of a coordinator; raises :class:`ConfigError`, :class:`StateFolderError`."""
+    """Settings and state folder of a coordinator; raises :class:`ConfigError`, FW-RESOURCE-301."""
     from fedward.server.deployment.folders import ServerFolders
     from fedward.server.deployment.settings import load_server_config
 

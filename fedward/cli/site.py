@@ -16,6 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedward.errors import PolicyError, PreflightError
+
 if TYPE_CHECKING:
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.settings import ClientConfig
@@ -131,7 +133,7 @@ def doctor_command(
     """
     from dataclasses import asdict
 
-    from fedward.client.daemon.doctor import DoctorError, examine
+    from fedward.client.daemon.doctor import examine
 
     settings, _ = _open(config)
     console, findings = Console(highlight=False), []
@@ -144,7 +146,7 @@ def doctor_command(
     if as_json:
         typer.echo(json.dumps({"checks": [asdict(found) for found in findings]}))
     if any(found.level == "FAIL" for found in findings):
-        raise DoctorError("Something would stop a run.")
+        raise PreflightError("Something would stop a run.", code="FW-PREFLIGHT-301")
 
 
 @app.command("run")
@@ -216,7 +218,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
-    from fedward.client.daemon.approvals import Approval, NotApprovedError
+    from fedward.client.daemon.approvals import Approval
     from fedward.client.daemon.policy import ExpiredPlanError, OtherCodeError
     from fedward.client.daemon.runs import ApprovedSite
 
@@ -224,7 +226,7 @@ def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
     known = site.approvals.all()
     runs = [one.verified.proposal.run for one in known if isinstance(one, Approval) and one.accepted]
     if not runs:
-        raise NotApprovedError("No run is accepted here, so there is nothing to rehearse.")
+        raise PolicyError("No run is accepted here, so there is nothing to rehearse.", code="FW-POLICY-308")
     over: FedwardError | None = None
     ready = False
     for run in runs:

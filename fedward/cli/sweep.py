@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, RunFailedError
 
 if TYPE_CHECKING:
     from fedward.planning.scenario import Scenario
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from fedward.simulations.sweep.play import Outcome
 
 LONGEST_RANGE = 1000
-
-
-class ListError(ConfigError):
-    """A list on the command line cannot be read."""
-
-    code = "FW-CONFIG-038"
 
 
 def sweep(
@@ -68,7 +62,7 @@ def sweep(
     from fedward.simulations.result import write_atomically
     from fedward.simulations.sweep import page
     from fedward.simulations.sweep.page import PAGE
-    from fedward.simulations.sweep.play import SweepIncompleteError, run_sweep
+    from fedward.simulations.sweep.play import run_sweep
     from fedward.simulations.sweep.summary import DOCUMENT, TABLE, as_csv, summarise, table
     from fedward.simulations.terminal import open_console
 
@@ -77,7 +71,7 @@ def sweep(
     console = open_console()
     voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
     outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
-    document = summarise(base.name, outcomes)
+    document = summarise(base.name, base.task, outcomes)
     write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
     write_atomically(out / TABLE, as_csv(document))
     write_atomically(out / PAGE, page.render(document))
@@ -88,7 +82,9 @@ def sweep(
         console.print(f"Written    {out / PAGE}, {out / DOCUMENT}, {out / TABLE}", markup=False, soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
-        raise SweepIncompleteError(f"{len(failed)} of {len(outcomes)} runs failed, the first with {failed[0].error}.")
+        raise RunFailedError(
+            f"{len(failed)} of {len(outcomes)} runs failed, the first with {failed[0].error}.", code="FW-RUN-011"
+        )
 
 
 class _Voice:
@@ -104,7 +100,9 @@ class _Voice:
         self._run += outcome.state != "kept"
         spent = time.monotonic() - self._began
         left = spent / self._run * (self._total - self._settled) if self._run else None
-        auroc = None if outcome.result is None else outcome.result.auroc.federated
+        result = outcome.result
+        title = "" if result is None else result.headline.title
+        score = None if result is None else result.scores.federated
         if self._json:
             typer.echo(
                 json.dumps(
@@ -112,7 +110,7 @@ class _Voice:
                         "event": "run",
                         "name": outcome.cell.name,
                         "state": outcome.state,
-                        "auroc": auroc,
+                        **({} if result is None else {result.headline.name: score}),
                         "error": outcome.error or None,
                         "done": self._settled,
                         "total": self._total,
@@ -121,12 +119,12 @@ class _Voice:
                 )
             )
         elif not self._quiet:
-            typer.echo(self._line(outcome, auroc, left))
+            typer.echo(self._line(outcome, title, score, left))
 
-    def _line(self, outcome: Outcome, auroc: float | None, left: float | None) -> str:
+    def _line(self, outcome: Outcome, title: str, score: float | None, left: float | None) -> str:
         from fedward.simulations import wording
 
-        found = f"failed with {outcome.error}" if outcome.state == "failed" else f"AUROC {wording.auroc(auroc)}"
+        found = f"failed with {outcome.error}" if outcome.state == "failed" else f"{title} {wording.score(score)}"
         spent = "kept" if outcome.state == "kept" else wording.duration(outcome.seconds)
         rest = f", {wording.duration(left)} left" if left else ""
         return f"{self._settled}/{self._total}  {outcome.cell.name}  {found}  {spent}{rest}"
@@ -146,22 +144,24 @@ def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: s
     }
     for option, found in values.items():
         if len(set(found)) != len(found):
-            raise ListError(f"--{option} lists a value twice.", fix="List each value once.")
+            raise ConfigError(f"--{option} lists a value twice.", code="FW-CONFIG-038", fix="List each value once.")
     try:
         return parse(values, Grid, source="The sweep")
     except ConfigError as error:
-        raise ListError(error.message, fix="Choose values within range; fedward sweep --help shows some.") from None
+        raise ConfigError(
+            error.message, code="FW-CONFIG-038", fix="Choose values within range; fedward sweep --help shows some."
+        ) from None
 
 
 def _all_of(base: Scenario) -> list[str]:
     """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
     from fedward.planning.scenario import MIN_HOSPITALS, known_hospitals
     from fedward.simulations.sweep.grid import Cell, CellRefusedError
-    from fedward.strategies.registry import STRATEGIES
+    from fedward.strategies.registry import STRATEGIES, find_strategy
 
     hospitals, own = known_hospitals(base.data) or MIN_HOSPITALS, base.privacy.epsilon if base.privacy.private else None
     names = []
-    for name in sorted(name for name, kind in STRATEGIES.items() if kind.declaration.fewest_hospitals <= hospitals):
+    for name in sorted(n for n in STRATEGIES if find_strategy(n).declaration.fewest_hospitals <= hospitals):
         try:
             Cell(name, None, own, base.seed).planned(base, federated_only=True)
         except CellRefusedError as error:
@@ -177,7 +177,11 @@ def _items(text: str | None) -> list[str]:
 
 def _number(text: str, option: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ListError(f"{text!r} in {option} is not a whole number.", fix=f"Write for example {option} 1,2,3.")
+        raise ConfigError(
+            f"{text!r} in {option} is not a whole number.",
+            code="FW-CONFIG-038",
+            fix=f"Write for example {option} 1,2,3.",
+        )
     return int(text)
 
 
@@ -187,8 +191,10 @@ def _epsilon(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise ListError(
-            f"{text!r} in --epsilons is not a number.", fix="Write for example --epsilons none,8,1."
+        raise ConfigError(
+            f"{text!r} in --epsilons is not a number.",
+            code="FW-CONFIG-038",
+            fix="Write for example --epsilons none,8,1.",
         ) from None
 
 
@@ -199,6 +205,8 @@ def _seeds(text: str | None) -> list[int]:
         low = _number(first, "--seeds")
         high = _number(last, "--seeds") if dash else low
         if not low <= high < low + LONGEST_RANGE:
-            raise ListError(f"{item!r} in --seeds is not a range.", fix="Write for example --seeds 1-5.")
+            raise ConfigError(
+                f"{item!r} in --seeds is not a range.", code="FW-CONFIG-038", fix="Write for example --seeds 1-5."
+            )
         found += range(low, high + 1)
     return found

@@ -23,6 +23,10 @@ class Auroc(Measure):
     """
 
     name, title, statistics = "auroc", "AUROC", (HISTOGRAM,)
+    about = (
+        "how often, of two records of one hospital, one with and one without the outcome, the right one is put first; "
+        "0.5 is chance, 1 is perfect"
+    )
 
     def local(self, outcomes: Outcomes) -> float | None:
         """See :meth:`Measure.local`; None if no pair has both outcomes."""

@@ -11,7 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from fedward.measures.measure import Cells, Floats, Measure, MetricInputError, Outcomes, Statistic
+from fedward.errors import DataError
+from fedward.measures.measure import Cells, Floats, Measure, Outcomes, Statistic
 
 UNITS = Statistic("units", 1)
 
@@ -54,13 +55,14 @@ class Accuracy(BoundedMean):
     """Share of records whose class has the highest score (or, with one score, lies on the right side of one half)."""
 
     name, title = "accuracy", "accuracy"
+    about = "share of records whose class is found"
 
     def score(self, outcomes: Outcomes) -> Floats:
         """See :meth:`BoundedMean.score`."""
         scores, targets = outcomes.scores, outcomes.targets
         chosen = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0.5).astype(np.int64)
         if targets.ndim != 1:
-            raise MetricInputError("Accuracy is of one class per record.")
+            raise DataError("Accuracy is of one class per record.", code="FW-DATA-090")
         return np.asarray(chosen == targets, np.float64)
 
 
@@ -68,11 +70,12 @@ class SquaredError(BoundedMean):
     """Mean squared difference between value and prediction, in the square of the task's unit."""
 
     name, title, better, highest = "squared_error", "mean squared error", "lower", None
+    about = "mean squared distance from the true value; 0 is perfect"
 
     def score(self, outcomes: Outcomes) -> Floats:
         """See :meth:`BoundedMean.score`."""
         if outcomes.targets.shape != outcomes.scores.shape or outcomes.targets.ndim != 1:
-            raise MetricInputError("Squared error is of one value per record.")
+            raise DataError("Squared error is of one value per record.", code="FW-DATA-090")
         return np.asarray((outcomes.scores - outcomes.targets) ** 2, np.float64)
 
 

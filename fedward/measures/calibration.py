@@ -32,7 +32,7 @@ def calibration_curve(outcomes: Outcomes, *, bins: int = BINS) -> list[Calibrati
     """Compares predicted with observed risk in ``bins`` equal-width bins; empty bins are left out.
 
     Raises:
-        MetricInputError: labels that are not binary, or a probability outside [0, 1].
+        DataError: FW-DATA-090, labels that are not binary, or a probability outside [0, 1].
     """
     labels, scores = binary(outcomes, probabilities=True)
     edges = np.linspace(0.0, 1.0, bins + 1)

@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from fedward.measures.measure import Cells, Floats, Measure, MetricInputError, Outcomes, Statistic
+from fedward.errors import DataError
+from fedward.measures.measure import Cells, Floats, Measure, Outcomes, Statistic
 
 NAME = "decisions"
 THRESHOLD = 0.5
@@ -24,6 +25,7 @@ class MicroF1(Measure):
     """
 
     name, title = "f1", "F1"
+    about = "harmonic mean of precision and recall; 1 is perfect"
 
     def __init__(self, bound: float = 4.0) -> None:
         self.statistics = (Statistic(NAME, 3, bound=bound),)
@@ -38,7 +40,7 @@ class MicroF1(Measure):
         targets = np.asarray(outcomes.targets).reshape(len(outcomes), -1).astype(bool)
         decided = outcomes.scores.reshape(len(outcomes), -1) > THRESHOLD
         if targets.shape != decided.shape:
-            raise MetricInputError("F1 is of one decision for each label.")
+            raise DataError("F1 is of one decision for each label.", code="FW-DATA-090")
         cells = (targets & decided, ~targets & decided, targets & ~decided)
         return {NAME: np.stack([cell.sum(axis=1) for cell in cells], axis=1).astype(np.float64)}
 

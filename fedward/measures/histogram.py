@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.measures.measure import Cells, Floats, MetricInputError
+from fedward.errors import DataError
+from fedward.measures.measure import Cells, Floats
 
 BINS: Final = 16
 
@@ -40,10 +41,10 @@ def split(cells: Any) -> tuple[Any, Any]:
     """Negatives and positives of a flat histogram ``[2 * bins]``.
 
     Raises:
-        MetricInputError: an odd number of cells.
+        DataError: FW-DATA-090, an odd number of cells.
     """
     if len(cells) % 2:
-        raise MetricInputError("A score histogram must have two rows.")
+        raise DataError("A score histogram must have two rows.", code="FW-DATA-090")
     return cells[: len(cells) // 2], cells[len(cells) // 2 :]
 
 

@@ -7,9 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from fedward.errors import DataError
 from fedward.measures import histogram
 from fedward.measures.auroc import within
-from fedward.measures.measure import Cells, Floats, Measure, MetricInputError, Outcomes, Statistic
+from fedward.measures.measure import Cells, Floats, Measure, Outcomes, Statistic
 
 NAME = "histograms"
 
@@ -24,6 +25,7 @@ class MacroAuroc(Measure):
     """
 
     name, title = "macro_auroc", "macro AUROC"
+    about = "mean over the labels of how often a record with the label is put before one without; 0.5 is chance"
 
     def __init__(self, labels: int) -> None:
         self.labels = labels
@@ -53,7 +55,7 @@ class MacroAuroc(Measure):
     def _checked(self, outcomes: Outcomes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         targets = np.asarray(outcomes.targets)
         if targets.shape != outcomes.scores.shape or targets.shape[1:] != (self.labels,):
-            raise MetricInputError("Macro AUROC is of one score for each of the task's labels.")
+            raise DataError("Macro AUROC is of one score for each of the task's labels.", code="FW-DATA-090")
         if not np.isin(targets, (0, 1)).all():
-            raise MetricInputError("A label is neither 0 nor 1.")
+            raise DataError("A label is neither 0 nor 1.", code="FW-DATA-090")
         return targets.astype(bool)

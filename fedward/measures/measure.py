@@ -23,13 +23,6 @@ Floats = NDArray[np.float64]
 Cells = tuple[Fraction, ...]
 
 
-class MetricInputError(DataError):
-    """Targets and predictions cannot be scored: unequal lengths, a label outside the classes, or a value not finite."""
-
-    code = "FW-DATA-090"
-    default_fix = "Score one finite prediction per record against labels of the task's classes."
-
-
 @dataclass(frozen=True)
 class Statistic:
     """One block of cells that hospitals add up.
@@ -69,9 +62,9 @@ class Outcomes:
     def __post_init__(self) -> None:
         lengths = {len(self.units), len(self.targets), len(self.scores), len(self.losses)}
         if len(lengths) != 1 or (self.groups is not None and len(self.groups) not in lengths):
-            raise MetricInputError("Labels and predictions differ in number.")
+            raise DataError("Labels and predictions differ in number.", code="FW-DATA-090")
         if not np.isfinite(self.scores).all():
-            raise MetricInputError("A prediction is not a finite number.")
+            raise DataError("A prediction is not a finite number.", code="FW-DATA-090")
 
     def __len__(self) -> int:
         return len(self.units)
@@ -99,6 +92,7 @@ class Measure(ABC):
         title: how people call it.
         better: which way it improves.
         lowest, highest: ends of its range, where it has one.
+        about: what its values mean, for a reader who does not know it.
         statistics: the sums it is read from; none if it never leaves the machine that computed it.
     """
 
@@ -107,6 +101,7 @@ class Measure(ABC):
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     lowest: ClassVar[float] = 0.0
     highest: ClassVar[float | None] = 1.0
+    about: ClassVar[str] = ""
     statistics: tuple[Statistic, ...] = ()
 
     @abstractmethod
@@ -114,7 +109,7 @@ class Measure(ABC):
         """The measure on one machine; None where the records do not define it.
 
         Raises:
-            MetricInputError: targets or scores are not of this measure's kind.
+            DataError: FW-DATA-090, targets or scores are not of this measure's kind.
         """
 
     def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
@@ -142,13 +137,15 @@ def binary(outcomes: Outcomes, *, probabilities: bool = False) -> tuple[NDArray[
     """Labels and scores of a binary task, both ``[N]``.
 
     Raises:
-        MetricInputError: labels other than 0 and 1, several per record, or a probability outside [0, 1].
+        DataError: FW-DATA-090, labels other than 0 and 1, several per record, or a probability outside [0, 1].
     """
     labels, scores = np.asarray(outcomes.targets), np.asarray(outcomes.scores, np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise MetricInputError(f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}.")
+        raise DataError(
+            f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}.", code="FW-DATA-090"
+        )
     if not np.isin(labels, (0, 1)).all():
-        raise MetricInputError("A label is neither 0 nor 1.")
+        raise DataError("A label is neither 0 nor 1.", code="FW-DATA-090")
     if probabilities and ((scores < 0) | (scores > 1)).any():
-        raise MetricInputError("A predicted probability lies outside [0, 1].")
+        raise DataError("A predicted probability lies outside [0, 1].", code="FW-DATA-090")
     return labels.astype(bool), scores

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.errors import ConfigError
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
 from fedward.privacy.ledger.files import ledger_folders
@@ -14,13 +13,6 @@ from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
-
-
-class UnaccountableRunError(ConfigError):
-    """A run whose releases have no finite price was asked to use ledgers that outlive it."""
-
-    code = "FW-CONFIG-032"
-    default_fix = "Leave --state out for runs on data that need no protection, or make the run private."
 
 
 class RunBudget:
@@ -45,7 +37,7 @@ class RunBudget:
             Ledger by site; empty if the plan is not private, because then nothing is promised or spent.
 
         Raises:
-            BudgetExhaustedError: some hospital's patients would exceed the cap.
+            BudgetError: FW-BUDGET-010, some hospital's patients would exceed the cap.
         """
         if not self._plan.privacy.private:
             return {}
@@ -62,7 +54,7 @@ class RunBudget:
         A run that is killed has spent all of this: nobody can tell what it had sent.
 
         Raises:
-            BudgetExhaustedError: another run has used the budget up meanwhile.
+            BudgetError: FW-BUDGET-010, another run has used the budget up meanwhile.
         """
         for site, ledger in ledgers.items():
             costs = round_costs(self._schedule, site, self._sites)
@@ -98,8 +90,8 @@ def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> li
         cap: lifetime cap to apply; each ledger's own if None.
 
     Raises:
-        BudgetExhaustedError: the run does not fit into one of them.
-        LedgerTermsError: a ledger was begun with a lower cap or another delta.
+        BudgetError: FW-BUDGET-010, the run does not fit into one of them.
+        PolicyError: FW-LEDGER-004, a ledger was begun with a lower cap or another delta.
     """
     books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
     if not books:

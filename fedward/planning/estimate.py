@@ -9,7 +9,8 @@ from typing import Any
 
 from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import ModelFiles
-from fedward.planning.budget import Room, UnaccountableRunError, room_for
+from fedward.errors import ConfigError
+from fedward.planning.budget import Room, room_for
 from fedward.planning.calibration import make_plan
 from fedward.planning.measured import MeasuredUtility, measured_utility
 from fedward.planning.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
@@ -89,7 +90,7 @@ def estimate(
         measure_time: take a few steps on random tokens with the plan's model.
 
     Raises:
-        BudgetExhaustedError: the run does not fit into a ledger under ``state``.
+        BudgetError: FW-BUDGET-010, the run does not fit into a ledger under ``state``.
         ConfigError: the plan does not hold together, or the ledgers cannot price it.
     """
     count = hospitals or known_hospitals(scenario.data)
@@ -97,7 +98,9 @@ def estimate(
     run = resolve_run(plan, files.config())
     private, steps = plan.privacy.private, plan.training.rounds * run.private_steps
     if state is not None and not (private and run.noises_evaluation):
-        raise UnaccountableRunError("A run without privacy, or with exact evaluation, cannot be booked in a ledger.")
+        raise ConfigError(
+            "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
+        )
     training, evaluation, parameters = run.all_training_events, run.all_evaluation_events, run.layout.size
     releases = [event for event in training if event.kind == "release"]
     return Estimate(

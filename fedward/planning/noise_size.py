@@ -17,20 +17,6 @@ from fedward.privacy.secagg import default_colluders, minimum_threshold
 from fedward.run import Schedule
 
 
-class HospitalsUnknownError(ConfigError):
-    """The noise of a split placement depends on how many hospitals take part, and the scenario does not say it."""
-
-    code = "FW-CONFIG-034"
-    default_fix = "Give their number with --hospitals."
-
-
-class HospitalUnitError(ConfigError):
-    """Privacy for whole hospitals was asked for, which a federation of this size cannot give and still learn."""
-
-    code = "FW-CONFIG-035"
-    default_fix = "Use the unit patient; to hide that a hospital takes part needs thousands of them, or an agreement."
-
-
 @dataclass(frozen=True)
 class StepNoise:
     """The noise in one training step.
@@ -76,14 +62,14 @@ def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> St
     """The noise of one step of a private plan with ``parameters`` trained parameters.
 
     Raises:
-        HospitalsUnknownError: the noise is split between nobody knows how many.
+        ConfigError: FW-CONFIG-034, the noise is split between nobody knows how many.
     """
     privacy, root = schedule.plan.privacy, math.sqrt(parameters)
     noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)
     certain = None
     if schedule.sums_gradients:
         if hospitals is None:
-            raise HospitalsUnknownError("The scenario does not say how many hospitals share the noise.")
+            raise ConfigError("The scenario does not say how many hospitals share the noise.", code="FW-CONFIG-034")
         colluders = default_colluders(hospitals)
         honest = minimum_threshold(hospitals, colluders) - colluders
         spec = schedule.gradient_spec(honest=honest)
@@ -115,13 +101,14 @@ def hospital_unit(plan: Plan, parameters: int, hospitals: int) -> HospitalUnit:
 
 
 def refuse_hospital_unit(scenario: Scenario, files: ModelFiles, hospitals: int | None) -> None:
-    """Raises :class:`HospitalUnitError` with the numbers of this scenario."""
+    """Raises FW-CONFIG-035 with the numbers of this scenario."""
     count = hospitals or known_hospitals(scenario.data)
     if count is None:
-        raise HospitalsUnknownError("The scenario does not say how many hospitals would have to be hidden.")
+        raise ConfigError("The scenario does not say how many hospitals would have to be hidden.", code="FW-CONFIG-034")
     plan = draft_plan(scenario, files)
     unit = hospital_unit(plan, resolve_run(plan, files.config()).layout.size, count)
-    raise HospitalUnitError(
+    raise ConfigError(
         f"With {count} hospitals, {plan.training.rounds} rounds and epsilon {plan.privacy.epsilon:g}, the noise in "
-        f"each round's mean would be {unit.noise_to_clip:.3g} times the longest update that a hospital may send."
+        f"each round's mean would be {unit.noise_to_clip:.3g} times the longest update that a hospital may send.",
+        code="FW-CONFIG-035",
     )

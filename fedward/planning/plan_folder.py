@@ -11,7 +11,7 @@ from fedward.agreements.proposal import PlanTerms
 from fedward.client.models.for_run import resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.config import to_toml
-from fedward.errors import OutputExistsError
+from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario
@@ -23,11 +23,13 @@ def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
     """Writes ``plan.toml``, ``start.safetensors`` and ``terms.cbor`` of ``scenario`` into a new folder.
 
     Raises:
-        OutputExistsError: ``folder`` holds something.
+        ConfigError: FW-CONFIG-005, ``folder`` holds something.
         ConfigError: see :func:`make_plan`.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise OutputExistsError(f"{folder} holds something already.", fix="Choose another --out folder.")
+        raise ConfigError(
+            f"{folder} holds something already.", code="FW-CONFIG-005", fix="Choose another --out folder."
+        )
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
     run = resolve_run(plan, files.config())

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedward.config import Section, load_toml
-from fedward.errors import ConfigError, TooFewHospitalsError
+from fedward.errors import ConfigError
 from fedward.plan import AdapterPlan, GatePlan, Option, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
 from fedward.strategies.registry import find_strategy
 
@@ -85,15 +85,15 @@ class Scenario(Section):
         """Rules across sections; returns itself.
 
         Raises:
-            TooFewHospitalsError: fewer than three hospitals.
-            SharedAdaptiveClippingError: adaptive clipping where the noise is split.
+            ConfigError: FW-CONFIG-003, fewer than three hospitals.
+            ConfigError: FW-DP-019, adaptive clipping where the noise is split.
             ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
                 several steps per round where the noise is split.
         """
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
-            raise TooFewHospitalsError(f"The scenario {self.name!r} has {count} hospitals.")
+            raise ConfigError(f"The scenario {self.name!r} has {count} hospitals.", code="FW-CONFIG-003")
         if sites is not None and self.data.hospitals is not None:
             raise ConfigError(
                 f"The scenario {self.name!r} describes its hospitals and says how many there are.",
@@ -174,7 +174,7 @@ def hospitals_for(data: DataConfig, strategy: str) -> int | None:
     """How many synthetic hospitals to draw for a strategy that needs more than the default six; None to leave it.
 
     Raises:
-        UnknownStrategyError: there is no such strategy.
+        ConfigError: FW-STRATEGY-001, there is no such strategy.
     """
     if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
         return None

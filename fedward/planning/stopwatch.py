@@ -89,7 +89,9 @@ def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: in
     )
     # A rate of one draws every record, so that each timed step has the same size.
     whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
-    trainer = LocalTrainer(model, records, replace(run, plan=whole), task, SecureStream.from_os(), microbatch=speed.microbatch)
+    trainer = LocalTrainer(
+        model, records, replace(run, plan=whole), task, SecureStream.from_os(), microbatch=speed.microbatch
+    )
     start = get_vector(model)
     trainer.run(start, 1)  # the first step pays for what later ones find ready
     seconds = []

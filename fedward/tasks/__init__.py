@@ -14,24 +14,17 @@ from fedward.tasks.task import Head, HeadKind, Task
 TASKS: dict[str, Task] = {module.TASK.name: module.TASK for module in (mortality, los3)}
 
 
-class UnknownTaskError(ConfigError):
-    """The named task does not exist."""
-
-    code = "FW-CONFIG-040"
-    default_fix = "Name one of the tasks that `fedward coverage` lists."
-
-
 def task_named(name: str) -> Task:
     """The task ``name``.
 
     Raises:
-        UnknownTaskError: there is none; names the nearest one.
+        ConfigError: FW-CONFIG-040, there is none; names the nearest one.
     """
     if name in TASKS:
         return TASKS[name]
     near = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known tasks: {', '.join(sorted(TASKS))}."
-    raise UnknownTaskError(f"There is no task {name!r}.", fix=hint)
+    raise ConfigError(f"There is no task {name!r}.", code="FW-CONFIG-040", fix=hint)
 
 
-__all__ = ["TASKS", "Head", "HeadKind", "Task", "UnknownTaskError", "task_named"]
+__all__ = ["TASKS", "Head", "HeadKind", "Task", "task_named"]

@@ -42,13 +42,6 @@ TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps losses per token ``[b, T]`` and a 0/1 mask ``[b, T]`` to one loss per record ``[b]``."""
 
 
-class EngineLeaksError(IntegrityError):
-    """The training engine tells more about a patient than its certificate allows, or the audit lost its sight."""
-
-    code = "FW-AUDIT-001"
-    default_fix = "Do not train with this installation; report the figures, they hold no patient data."
-
-
 class EngineFactory(Protocol):
     """Makes the engine under audit; :class:`PrivateEngine` itself, or a broken variant in a test."""
 
@@ -111,13 +104,19 @@ class MechanismAudit:
         }
 
     def check(self) -> None:
-        """Raises :class:`EngineLeaksError` unless the engine keeps its promise and the audit could have seen if not."""
+        """Raises FW-AUDIT-001 unless the engine keeps its promise and the audit could have seen if not."""
         if self.ratio > 1.0:
-            raise EngineLeaksError(f"A step leaks at least {self.ratio:.2f} times what the certificate allows.")
+            raise IntegrityError(
+                f"A step leaks at least {self.ratio:.2f} times what the certificate allows.", code="FW-AUDIT-001"
+            )
         if self.noise.repeats:
-            raise EngineLeaksError("The noise of successive steps is correlated, so it can be subtracted.")
+            raise IntegrityError(
+                "The noise of successive steps is correlated, so it can be subtracted.", code="FW-AUDIT-001"
+            )
         if self.ratio < LEAST_RATIO:
-            raise EngineLeaksError(f"The audit found only {self.ratio:.2f} times the certified leak: it is blind.")
+            raise IntegrityError(
+                f"The audit found only {self.ratio:.2f} times the certified leak: it is blind.", code="FW-AUDIT-001"
+            )
 
 
 def audit_mechanism(

@@ -32,13 +32,6 @@ SMALLEST_STABILISER = 1e-6
 _LARGEST_STEP = 50.0
 
 
-class CountNoiseError(ConfigError):
-    """The noise of the clipping count is so small that the count alone would cost more than the whole step may."""
-
-    code = "FW-DP-018"
-    default_fix = "Raise privacy.clip_count_noise well above half the noise multiplier, or use clipping = 'fixed'."
-
-
 @dataclass(frozen=True)
 class AdaptiveClipping:
     """Plan constants of adaptive clipping.
@@ -81,13 +74,14 @@ class AdaptiveClipping:
             noise_multiplier: sigma, as certified.
 
         Raises:
-            CountNoiseError: sigma_b is at most sigma / 2.
+            ConfigError: FW-DP-018, sigma_b is at most sigma / 2.
         """
         left = noise_multiplier**-2 - (2.0 * self.count_noise) ** -2
         if left <= 0:
-            raise CountNoiseError(
+            raise ConfigError(
                 f"A count noise of {self.count_noise:g} patients is too small for the noise multiplier "
-                f"{noise_multiplier:.4g}: it must exceed half of it."
+                f"{noise_multiplier:.4g}: it must exceed half of it.",
+                code="FW-DP-018",
             )
         return 1.0 / math.sqrt(left)
 
@@ -124,7 +118,7 @@ def gradient_noise(clipping: Clipping, noise_multiplier: float) -> float:
     """Noise multiplier of the gradients of a step that is certified with ``noise_multiplier``.
 
     Raises:
-        CountNoiseError: see :meth:`AdaptiveClipping.gradient_noise`.
+        ConfigError: FW-DP-018, see :meth:`AdaptiveClipping.gradient_noise`.
     """
     if isinstance(clipping, AdaptiveClipping):
         return clipping.gradient_noise(noise_multiplier)

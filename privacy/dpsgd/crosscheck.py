@@ -29,13 +29,6 @@ ASSUMPTIONS = (
 NOT_COVERED = ("What the base model had seen before this run.",)
 
 
-class AccountantsDisagreeError(IntegrityError):
-    """Two accountants do not give the same epsilon, so at least one of them is wrong."""
-
-    code = "FW-DP-020"
-    default_fix = "Do not publish the run; report the events named in its ledger."
-
-
 @dataclass(frozen=True)
 class CrossCheck:
     """PRV's answer for the same events and delta: its estimate and the interval of its own error."""
@@ -104,7 +97,7 @@ def certify(
 
     Raises:
         PrivacyParameterError: there is nothing to certify, or a parameter is out of range.
-        AccountantsDisagreeError: PRV does not confirm PLD, or RDP lies below it.
+        IntegrityError: FW-DP-020, PRV does not confirm PLD, or RDP lies below it.
     """
     if not events:
         raise PrivacyParameterError("There is no event to certify.")
@@ -131,7 +124,7 @@ def cross_check(events: Sequence[Event], delta: float, *, expected: float) -> Cr
         expected: rough epsilon, which sets PRV's mesh.
 
     Raises:
-        AccountantsDisagreeError: PRV cannot price the events at all.
+        IntegrityError: FW-DP-020, PRV cannot price the events at all.
     """
     return _checked(tuple(events), delta, expected)
 
@@ -149,15 +142,15 @@ def _checked(events: tuple[Event, ...], delta: float, expected: float) -> CrossC
             composed = accountant._get_dprv(eps_error=error, delta_error=usable / 1000)
             lower, estimate, upper = composed.compute_epsilon(usable, usable / 1000, error)
     except (ValueError, RuntimeError, ArithmeticError, MemoryError) as cause:
-        raise AccountantsDisagreeError("The PRV accountant could not price the events of this run.") from cause
+        raise IntegrityError("The PRV accountant could not price the events of this run.", code="FW-DP-020") from cause
     return CrossCheck("PRV", float(lower), float(estimate), float(upper))
 
 
 def _agree(spent: Spent, check: CrossCheck) -> None:
     low, high = check.epsilon_lower * (1 - TOLERANCE), check.epsilon_upper * (1 + TOLERANCE)
     if not math.isfinite(spent.epsilon) or spent.epsilon < low:
-        raise AccountantsDisagreeError("The stated epsilon lies below what the PRV accountant allows.")
+        raise IntegrityError("The stated epsilon lies below what the PRV accountant allows.", code="FW-DP-020")
     if spent.accountant == "PLD" and spent.epsilon > high:
-        raise AccountantsDisagreeError("The PLD epsilon lies above the PRV accountant's upper bound.")
+        raise IntegrityError("The PLD epsilon lies above the PRV accountant's upper bound.", code="FW-DP-020")
     if spent.rdp_epsilon < spent.epsilon * (1 - TOLERANCE / 10):
-        raise AccountantsDisagreeError("The RDP epsilon, an upper bound, lies below the PLD epsilon.")
+        raise IntegrityError("The RDP epsilon, an upper bound, lies below the PLD epsilon.", code="FW-DP-020")

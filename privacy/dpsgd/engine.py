@@ -16,18 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedward.plan import SharedAdaptiveClippingError
+from fedward.errors import ConfigError, PreflightError
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping
 from fedward.privacy.dpsgd.fast import FastRows
 from fedward.privacy.dpsgd.hooks import OpacusHooks
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
-from fedward.privacy.dpsgd.parameters import (
-    DPParameters,
-    LossShapeError,
-    PatientBoundError,
-    UnsupportedParameterError,
-    UnusedParameterError,
-)
+from fedward.privacy.dpsgd.parameters import DPParameters
 from fedward.privacy.dpsgd.rules import trainable_layers
 from fedward.privacy.noise.seeded import UnsafeSeededStream
 from fedward.privacy.stream import SecureStream
@@ -59,7 +53,7 @@ class PrivateEngine:
         backend: how per-record gradients are computed; no choice changes the guarantee.
 
     Raises:
-        UnsupportedParameterError: a trainable parameter has no rule, or the optimizer holds other parameters.
+        PreflightError: FW-DP-010, a trainable parameter has no rule, or the optimizer holds other parameters.
     """
 
     def __init__(
@@ -93,9 +87,9 @@ class PrivateEngine:
             patients: patient number of each record, int64 ``[b]``.
 
         Raises:
-            PatientBoundError: too many records of one patient, or the arrays do not match.
-            LossShapeError: the loss is not one number per record.
-            UnusedParameterError: a trainable parameter took no part in the loss.
+            PreflightError: FW-DP-013, too many records of one patient, or the arrays do not match.
+            PreflightError: FW-DP-012, the loss is not one number per record.
+            PreflightError: FW-DP-011, a trainable parameter took no part in the loss.
         """
         self._begin_step(records, patients)
         for part in _whole_patients(patients, self._microbatch):
@@ -128,11 +122,13 @@ class PrivateEngine:
             Entries in the order of the optimizer's parameters. Patient data: it must not leave without noise.
 
         Raises:
-            PatientBoundError, LossShapeError, UnusedParameterError: as for :meth:`step`.
-            SharedAdaptiveClippingError: clipping adapts, but the count that it would adapt to has no noise here.
+            PreflightError: FW-DP-013, FW-DP-012, FW-DP-011, as for :meth:`step`.
+            ConfigError: FW-DP-019, clipping adapts, but the count that it would adapt to has no noise here.
         """
         if self.params.private and isinstance(self.params.clipping, AdaptiveClipping):
-            raise SharedAdaptiveClippingError("A gradient sum without noise cannot pay for a noised count of patients.")
+            raise ConfigError(
+                "A gradient sum without noise cannot pay for a noised count of patients.", code="FW-DP-019"
+            )
         self._begin_step(records, patients)
         total = np.zeros(sum(p.numel() for p in self._optimizer.params), np.int64)
         for part in _whole_patients(patients, self._microbatch):
@@ -160,10 +156,10 @@ class PrivateEngine:
             training: whether the model is in training mode; in the other mode there is no dropout.
 
         Raises:
-            UnsupportedParameterError: the engine is not private and computes no per-record gradients.
+            PreflightError: FW-DP-010, the engine is not private and computes no per-record gradients.
         """
         if self._backend is None:
-            raise UnsupportedParameterError("An engine without privacy computes no per-record gradients.")
+            raise PreflightError("An engine without privacy computes no per-record gradients.", code="FW-DP-010")
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train(training)
         for layer in self.layers.values():
@@ -253,29 +249,33 @@ class PrivateEngine:
 
     def _check_batch(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
         if records.ndim != 1 or records.shape != patients.shape or len(np.unique(records)) != len(records):
-            raise PatientBoundError("A batch needs distinct record numbers and one patient number for each.")
+            raise PreflightError(
+                "A batch needs distinct record numbers and one patient number for each.", code="FW-DP-013"
+            )
         _, counts = np.unique(patients, return_counts=True)
         if counts.size and counts.max() > self.params.max_records_per_patient:
-            raise PatientBoundError("A batch holds more records of one patient than the plan allows.")
+            raise PreflightError("A batch holds more records of one patient than the plan allows.", code="FW-DP-013")
 
 
 def _backend(
     name: Backend, model: nn.Module, layers: dict[str, nn.Linear], optimizer: PatientOptimizer
 ) -> GradientBackend:
     if hasattr(model, "autograd_grad_sample_hooks") or any("forward" in layer.__dict__ for layer in layers.values()):
-        raise UnsupportedParameterError("Another engine is still attached to the model.", fix="Close it first.")
+        raise PreflightError("Another engine is still attached to the model.", code="FW-DP-010", fix="Close it first.")
     if name == "fast":
         return FastRows(layers, list(optimizer.params))
     if name == "opacus-hooks":
         return OpacusHooks(model)
-    raise UnsupportedParameterError(f"There is no gradient backend named {name!r}.")
+    raise PreflightError(f"There is no gradient backend named {name!r}.", code="FW-DP-010")
 
 
 def _match_optimizer(model: nn.Module, optimizer: PatientOptimizer) -> None:
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     held = [id(p) for p in optimizer.params]
     if trained != set(held) or len(held) != len(trained):
-        raise UnsupportedParameterError("The optimizer does not hold exactly the trainable parameters of the model.")
+        raise PreflightError(
+            "The optimizer does not hold exactly the trainable parameters of the model.", code="FW-DP-010"
+        )
 
 
 def _whole_patients(patients: NDArray[np.int64], limit: int | None) -> Iterator[NDArray[np.int64]]:
@@ -297,12 +297,12 @@ def _whole_patients(patients: NDArray[np.int64], limit: int | None) -> Iterator[
 
 def _one_loss_each(losses: torch.Tensor, rows: int) -> torch.Tensor:
     if not isinstance(losses, torch.Tensor) or losses.shape != (rows,) or not losses.requires_grad:
-        raise LossShapeError("The loss is not a differentiable vector with one number per record.")
+        raise PreflightError("The loss is not a differentiable vector with one number per record.", code="FW-DP-012")
     return losses
 
 
 def _check_rows(name: str, grad_sample: object, rows: int) -> None:
     if grad_sample is None:
-        raise UnusedParameterError(f"The trainable parameter {name} took no part in the loss.")
+        raise PreflightError(f"The trainable parameter {name} took no part in the loss.", code="FW-DP-011")
     if not isinstance(grad_sample, torch.Tensor) or grad_sample.shape[0] != rows:
-        raise UnsupportedParameterError(f"The parameter {name} has no gradient for each record of the batch.")
+        raise PreflightError(f"The parameter {name} has no gradient for each record of the batch.", code="FW-DP-010")

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
+from fedward.errors import PreflightError
 
 
 class FastRows:
@@ -47,7 +47,7 @@ class FastRows:
         """Runs ``compute`` and back-propagates the sum of its losses, row by row; returns the losses ``[rows]``.
 
         Raises:
-            UnsupportedParameterError: a layer's input does not have one entry per record in its first dimension, or a
+            PreflightError: FW-DP-010, a layer's input does not have one entry per record in its first dimension, or a
                 weight has a gradient that did not pass through its layer.
         """
         for parameter in self._parameters:
@@ -58,7 +58,9 @@ class FastRows:
             losses.sum().backward()
             for parameter in self._parameters:
                 if parameter.grad is not None:  # the layers' own functions return none
-                    raise UnsupportedParameterError("A trainable weight is also used outside its layer's forward.")
+                    raise PreflightError(
+                        "A trainable weight is also used outside its layer's forward.", code="FW-DP-010"
+                    )
                 block = self._blocks.get(id(parameter))
                 if block is not None and _is_tall(parameter):
                     block = block.transpose(1, 2)
@@ -76,13 +78,13 @@ class FastRows:
         if self._rows == 0 or not torch.is_grad_enabled():
             return nn.functional.linear(x, layer.weight, layer.bias)
         if x.dim() < 2 or x.shape[0] != self._rows:
-            raise UnsupportedParameterError("A trainable layer does not see one row per record of the batch.")
+            raise PreflightError("A trainable layer does not see one row per record of the batch.", code="FW-DP-010")
         return _RowLinear.apply(x, layer.weight, layer.bias, partial(self._write, layer))
 
     def _write(self, layer: nn.Linear, x: torch.Tensor, grad: torch.Tensor) -> None:
         """Keeps dY_i^T X_i of every row; adds if the layer was already used in this pass."""
         if x.shape[0] != self._rows:
-            raise UnsupportedParameterError("A trainable layer was back-propagated outside the engine's pass.")
+            raise PreflightError("A trainable layer was back-propagated outside the engine's pass.", code="FW-DP-010")
         x = x.reshape(self._rows, -1, layer.in_features).float()
         grad = grad.reshape(self._rows, -1, layer.out_features).float()
         if layer.weight.requires_grad:

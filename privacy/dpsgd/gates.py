@@ -14,29 +14,7 @@ from numpy.typing import NDArray
 
 from fedward.errors import PreflightError
 from fedward.privacy.dpsgd.engine import LossPerRecord, PrivateEngine
-from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
 from fedward.privacy.dpsgd.sampler import PatientSampler
-
-
-class RowsMixedError(PreflightError):
-    """A record's loss or gradient depends on which other records are in the batch, so clipping bounds nothing."""
-
-    code = "FW-DP-015"
-    default_fix = "Compute the loss of each record from that record alone: no mean over the batch, no batch statistics."
-
-
-class NothingTrainedError(PreflightError):
-    """The weights that would be sent did not change in a training step, although it cost privacy budget."""
-
-    code = "FW-DP-016"
-    default_fix = "Check the learning rate and that the exported tensors are those the optimizer holds."
-
-
-class NotPoissonError(PreflightError):
-    """The batches do not look like Poisson samples of patients."""
-
-    code = "FW-DP-017"
-    default_fix = "Draw batches with PatientSampler at the plan's sampling rate."
 
 
 def row_independence_self_test(
@@ -58,18 +36,20 @@ def row_independence_self_test(
         tolerance: largest relative difference; widen it for a bf16 base model.
 
     Raises:
-        RowsMixedError: a row depends on its companions.
-        UnsupportedParameterError: the rows do not add up to the gradient, or the model keeps what it sees.
+        PreflightError: FW-DP-015, a row depends on its companions.
+        PreflightError: FW-DP-010, the rows do not add up to the gradient, or the model keeps what it sees.
     """
     chosen = np.unique(records)[:3]
     if chosen.size < 2:
-        raise RowsMixedError("The row independence test needs at least two records.", fix="Give it two records.")
+        raise PreflightError(
+            "The row independence test needs at least two records.", code="FW-DP-015", fix="Give it two records."
+        )
     with _perturbed(engine) as buffers:
         _compare_rows(engine, loss_per_record, chosen, tolerance, training=False)
         losses, again = (engine.gradients(loss_per_record, chosen, training=True)[0] for _ in range(2))
         if any(not torch.equal(now, before) for now, before in zip(engine.model.buffers(), buffers, strict=True)):
-            raise UnsupportedParameterError(
-                "The model keeps numbers of the patients it sees, to which no noise is added."
+            raise PreflightError(
+                "The model keeps numbers of the patients it sees, to which no noise is added.", code="FW-DP-010"
             )
         if _close(losses, again, 1e-6):
             _compare_rows(engine, loss_per_record, chosen, tolerance, training=True)
@@ -87,9 +67,11 @@ def _compare_rows(
     for row, record in enumerate(chosen):
         alone, single = engine.gradients(loss_per_record, np.array([record]), training=training)
         if not _close(together[row : row + 1], alone, tolerance) or not _close(batch[row], single[0], tolerance):
-            raise RowsMixedError("The loss or gradient of a record changes with the other records of its batch.")
+            raise PreflightError(
+                "The loss or gradient of a record changes with the other records of its batch.", code="FW-DP-015"
+            )
     if not _close(batch.sum(axis=0), engine.plain_gradient(loss_per_record, chosen, training=training), tolerance):
-        raise UnsupportedParameterError("A trainable weight is also used outside its layer's forward.")
+        raise PreflightError("A trainable weight is also used outside its layer's forward.", code="FW-DP-010")
 
 
 def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:
@@ -101,13 +83,15 @@ def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32]
         private: noise reaches every entry, so most entries must have moved; without noise one is enough.
 
     Raises:
-        NothingTrainedError: too few entries moved, or some are not finite.
+        PreflightError: FW-DP-016, too few entries moved, or some are not finite.
     """
     if before.shape != after.shape or not np.isfinite(after).all():
-        raise NothingTrainedError("The exported weights are not finite or changed their shape in the first step.")
+        raise PreflightError(
+            "The exported weights are not finite or changed their shape in the first step.", code="FW-DP-016"
+        )
     moved = float(np.mean(before != after)) if before.size else 0.0
     if moved == 0.0 or (private and moved < 0.5):
-        raise NothingTrainedError("The exported weights did not move in the first step.")
+        raise PreflightError("The exported weights did not move in the first step.", code="FW-DP-016")
 
 
 def sampler_self_test(sampler: PatientSampler, sampling_rate: float, *, draws: int = 400) -> None:
@@ -117,19 +101,22 @@ def sampler_self_test(sampler: PatientSampler, sampling_rate: float, *, draws: i
     probability below 1e-7.
 
     Raises:
-        NotPoissonError: the sampler declares another scheme, or mean or variance of the number of patients is off.
+        PreflightError: FW-DP-017, the sampler declares another scheme, or mean or variance of the number of patients is
+            off.
     """
     if sampler.sampler_name != "poisson":
-        raise NotPoissonError("The sampler does not declare Poisson sampling.")
+        raise PreflightError("The sampler does not declare Poisson sampling.", code="FW-DP-017")
     count = sampler.patient_count
     sizes = np.array([np.unique(sampler.sample()[1]).size for _ in range(draws)], np.float64)
     variance = count * sampling_rate * (1 - sampling_rate)
     if abs(sizes.mean() - count * sampling_rate) > 6 * np.sqrt(variance / draws) + 1e-9:
-        raise NotPoissonError("The sampler does not include patients at the plan's rate.")
+        raise PreflightError("The sampler does not include patients at the plan's rate.", code="FW-DP-017")
     # The kurtosis term keeps the bound valid for very small expected batches, where counts are far from normal.
     spread = 6 * np.sqrt((2 * variance**2 + variance) / draws)
     if abs(sizes.var() - variance) > spread + 1e-9:
-        raise NotPoissonError("The number of sampled patients does not vary as under Poisson sampling.")
+        raise PreflightError(
+            "The number of sampled patients does not vary as under Poisson sampling.", code="FW-DP-017"
+        )
 
 
 def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> bool:

@@ -5,37 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fedward.errors import PreflightError
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, Clipping, gradient_noise
 from fedward.privacy.events import PrivacyParameterError
-
-
-class UnsupportedParameterError(PreflightError):
-    """A trainable parameter has no rule for per-record gradients, so its clipping would be a pretence."""
-
-    code = "FW-DP-010"
-    default_fix = "Train LoRA matrices on linear layers and a linear head only; freeze everything else."
-
-
-class UnusedParameterError(PreflightError):
-    """A trainable parameter took no part in the loss."""
-
-    code = "FW-DP-011"
-    default_fix = "Freeze the parameter or use it in the forward pass."
-
-
-class LossShapeError(PreflightError):
-    """The loss is not one number per record; a mean over the batch mixes patients before they are clipped."""
-
-    code = "FW-DP-012"
-    default_fix = "Return a tensor of shape [records], for example with reduction='none'."
-
-
-class PatientBoundError(PreflightError):
-    """A batch holds more records of one patient than the plan allows, or names records that do not exist."""
-
-    code = "FW-DP-013"
-    default_fix = "Draw batches with PatientSampler and the plan's max_records_per_patient."
 
 
 @dataclass(frozen=True)

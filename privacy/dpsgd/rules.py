@@ -11,7 +11,7 @@ import torch
 from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 
-from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
+from fedward.errors import PreflightError
 
 SUPPORTED_LAYERS: tuple[type, ...] = (nn.Linear,)
 
@@ -20,30 +20,34 @@ def trainable_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """Returns the trainable linear layers by name, after checking that they hold every trainable parameter.
 
     Raises:
-        UnsupportedParameterError: a trainable parameter is not float32, belongs to another kind of module, or is shared
+        PreflightError: FW-DP-010, a trainable parameter is not float32, belongs to another kind of module, or is shared
             between modules; or a layer mixes the rows of a batch.
     """
     layers: dict[str, nn.Linear] = {}
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise UnsupportedParameterError(f"The layer {name} computes statistics across the patients of a batch.")
+            raise PreflightError(
+                f"The layer {name} computes statistics across the patients of a batch.", code="FW-DP-010"
+            )
         own = [(key, value) for key, value in module.named_parameters(recurse=False) if value.requires_grad]
         for key, parameter in own:
             full = f"{name}.{key}" if name else key
             if type(module) not in SUPPORTED_LAYERS:
-                raise UnsupportedParameterError(f"The trainable parameter {full} is not part of a plain linear layer.")
+                raise PreflightError(
+                    f"The trainable parameter {full} is not part of a plain linear layer.", code="FW-DP-010"
+                )
             if parameter.dtype != torch.float32:
-                raise UnsupportedParameterError(
-                    f"The trainable parameter {full} is not float32; its noise would be coarse."
+                raise PreflightError(
+                    f"The trainable parameter {full} is not float32; its noise would be coarse.", code="FW-DP-010"
                 )
             if owners.setdefault(id(parameter), full) != full:
-                raise UnsupportedParameterError(f"The trainable parameter {full} is shared with another module.")
+                raise PreflightError(f"The trainable parameter {full} is shared with another module.", code="FW-DP-010")
         if own:
             layers[name] = module
     _refuse_weight_arithmetic(model)
     if not layers:
-        raise UnsupportedParameterError("The model has no trainable parameter.")
+        raise PreflightError("The model has no trainable parameter.", code="FW-DP-010")
     return layers
 
 
@@ -51,8 +55,14 @@ def _refuse_weight_arithmetic(model: nn.Module) -> None:
     """Refuses adapters that use a LoRA matrix outside its linear layer, where no rule sees the gradient."""
     for name, module in model.named_modules():
         if getattr(module, "lora_magnitude_vector", None):
-            raise UnsupportedParameterError(f"The layer {name} uses DoRA, which has no rule for per-record gradients.")
+            raise PreflightError(
+                f"The layer {name} uses DoRA, which has no rule for per-record gradients.", code="FW-DP-010"
+            )
         if getattr(module, "parametrizations", None):
-            raise UnsupportedParameterError(f"The layer {name} is parametrised, so its weight is computed from others.")
+            raise PreflightError(
+                f"The layer {name} is parametrised, so its weight is computed from others.", code="FW-DP-010"
+            )
         if isinstance(module, ParamWrapper):
-            raise UnsupportedParameterError(f"LoRA on the bare parameter of {name} does not pass through its layers.")
+            raise PreflightError(
+                f"LoRA on the bare parameter of {name} does not pass through its layers.", code="FW-DP-010"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.dpsgd.parameters import PatientBoundError
+from fedward.errors import PreflightError
 from fedward.privacy.noise.gaussian import poisson_sample
 from fedward.privacy.stream import SecureStream
 
@@ -34,7 +34,9 @@ class PatientSampler:
         max_records_per_patient: int = 1,
     ) -> None:
         if patients.ndim != 1 or max_records_per_patient < 1:
-            raise PatientBoundError("The sampler needs one patient number per record and at least one record each.")
+            raise PreflightError(
+                "The sampler needs one patient number per record and at least one record each.", code="FW-DP-013"
+            )
         self._rate = sampling_rate
         self._stream = stream
         self._limit = max_records_per_patient

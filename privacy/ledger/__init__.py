@@ -8,15 +8,6 @@ event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md``
 
 from fedward.privacy.ledger.anchor import AnchorFile
 from fedward.privacy.ledger.book import Book, verify
-from fedward.privacy.ledger.errors import (
-    BudgetExhaustedError,
-    LedgerBusyError,
-    LedgerConflictError,
-    LedgerDamagedError,
-    LedgerRollbackError,
-    LedgerStorageError,
-    LedgerTermsError,
-)
 from fedward.privacy.ledger.files import FileStore, open_ledger
 from fedward.privacy.ledger.ledger import Ledger, RoundCost
 from fedward.privacy.ledger.namespace import Namespace
@@ -27,16 +18,9 @@ from fedward.privacy.ledger.store import LedgerStore, MemoryStore
 __all__ = [
     "AnchorFile",
     "Book",
-    "BudgetExhaustedError",
     "FileStore",
     "Ledger",
-    "LedgerBusyError",
-    "LedgerConflictError",
-    "LedgerDamagedError",
-    "LedgerRollbackError",
-    "LedgerStorageError",
     "LedgerStore",
-    "LedgerTermsError",
     "MemoryStore",
     "Namespace",
     "Patients",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fedward.errors import IntegrityError
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.chain import Link
-from fedward.privacy.ledger.errors import LedgerDamagedError, LedgerRollbackError
 from fedward.privacy.ledger.exposure import Exposure, History
 from fedward.privacy.ledger.records import Genesis, PatientSet, Reservation, Settlement, from_bytes
 from fedward.privacy.ledger.store import LedgerStore
@@ -36,7 +36,7 @@ class Book:
         """Replays a whole chain.
 
         Raises:
-            LedgerDamagedError: a record is not valid in its place.
+            IntegrityError: FW-LEDGER-001, a record is not valid in its place.
         """
         book = cls()
         book.catch_up(links)
@@ -46,12 +46,14 @@ class Book:
         """Applies the records that were added since the last call.
 
         Raises:
-            LedgerRollbackError: the chain no longer holds what was applied before.
-            LedgerDamagedError: a record is not valid in its place.
+            IntegrityError: FW-LEDGER-002, the chain no longer holds what was applied before.
+            IntegrityError: FW-LEDGER-001, a record is not valid in its place.
         """
         known = len(self.heads)
         if len(links) < known or (known and links[known - 1].head != self.heads[-1]):
-            raise LedgerRollbackError("The ledger on disk no longer holds a record that this process has seen in it.")
+            raise IntegrityError(
+                "The ledger on disk no longer holds a record that this process has seen in it.", code="FW-LEDGER-002"
+            )
         for link in links[known:]:
             self.apply(link)
 
@@ -59,40 +61,42 @@ class Book:
         """Applies the next record; see :meth:`replay`."""
         record = from_bytes(link.body)
         if (link.index == 0) != isinstance(record, Genesis) or link.index != len(self.heads):
-            raise LedgerDamagedError("A ledger record is out of place.")
+            raise IntegrityError("A ledger record is out of place.", code="FW-LEDGER-001")
         match record:
             case Genesis():
                 self._genesis = record
                 self.exposure = Exposure(stable=bool(record.namespace))
             case PatientSet():
                 if record.ids in self._sets:
-                    raise LedgerDamagedError("The ledger holds the same set of patients twice.")
+                    raise IntegrityError("The ledger holds the same set of patients twice.", code="FW-LEDGER-001")
                 self._sets[record.ids] = link.index
                 self.exposure.add_set(link.index, record.ids)
             case Reservation():
                 self._reserve(replace(record, index=link.index, head=link.head))
             case Settlement():
                 if record.reservation not in self.reservations:
-                    raise LedgerDamagedError("The ledger settles a round that it never reserved.")
+                    raise IntegrityError("The ledger settles a round that it never reserved.", code="FW-LEDGER-001")
                 reservation = self.reservations[record.reservation]
                 self.reservations[record.reservation] = replace(reservation, settled=True)
         self.heads.append(link.head)
 
     def _reserve(self, record: Reservation) -> None:
         if (record.run, record.round_number) in self._rounds:
-            raise LedgerDamagedError("The ledger reserves one round twice.")
+            raise IntegrityError("The ledger reserves one round twice.", code="FW-LEDGER-001")
         try:
             self.exposure.add(record)
         except KeyError as error:
-            raise LedgerDamagedError("A reservation names a set of patients that the ledger does not hold.") from error
+            raise IntegrityError(
+                "A reservation names a set of patients that the ledger does not hold.", code="FW-LEDGER-001"
+            ) from error
         self._rounds[record.run, record.round_number] = record.index
         self.reservations[record.index] = record
 
     @property
     def genesis(self) -> Genesis:
-        """The terms; raises LedgerDamagedError if the chain is empty."""
+        """The terms; raises FW-LEDGER-001 if the chain is empty."""
         if self._genesis is None:
-            raise LedgerDamagedError("The ledger is empty.")
+            raise IntegrityError("The ledger is empty.", code="FW-LEDGER-001")
         return self._genesis
 
     def reservation(self, run: str, round_number: int) -> Reservation | None:
@@ -128,11 +132,11 @@ class Book:
             head: 32 bytes.
 
         Raises:
-            LedgerRollbackError: the chain does not hold it.
+            IntegrityError: FW-LEDGER-002, the chain does not hold it.
         """
         held = head in self.heads if index is None else 0 <= index < len(self.heads) and self.heads[index] == head
         if not held:
-            raise LedgerRollbackError("The ledger lacks a record whose head a witness holds.")
+            raise IntegrityError("The ledger lacks a record whose head a witness holds.", code="FW-LEDGER-002")
 
 
 def verify(store: LedgerStore) -> Book:
@@ -142,8 +146,8 @@ def verify(store: LedgerStore) -> Book:
         The replayed ledger.
 
     Raises:
-        LedgerDamagedError: the chain is broken, torn beyond repair, empty, or holds an invalid record.
-        LedgerStorageError: it cannot be read.
+        IntegrityError: FW-LEDGER-001, the chain is broken, torn beyond repair, empty, or holds an invalid record.
+        ResourceError: FW-LEDGER-006, it cannot be read.
     """
     book = Book.replay(store.load())
     _ = book.genesis

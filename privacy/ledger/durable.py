@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedward.privacy.ledger.errors import LedgerStorageError
+from fedward.errors import ResourceError
 
 _WORDS = {
     errno.ENOSPC: "the disk is full",
@@ -23,12 +23,12 @@ _WORDS = {
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turns an OSError into a LedgerStorageError."""
+    """Turns an OSError into FW-LEDGER-006."""
     try:
         yield
     except OSError as error:
         reason = _WORDS.get(error.errno or 0, "the operating system refused")
-        raise LedgerStorageError(f"The ledger cannot be written: {reason}.") from error
+        raise ResourceError(f"The ledger cannot be written: {reason}.", code="FW-LEDGER-006") from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -74,11 +74,11 @@ def read_or_none(path: Path) -> bytes | None:
     """The bytes of a file, or None if there is none.
 
     Raises:
-        LedgerStorageError: it exists and cannot be read.
+        ResourceError: FW-LEDGER-006, it exists and cannot be read.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LedgerStorageError("The ledger cannot be read.") from error
+        raise ResourceError("The ledger cannot be read.", code="FW-LEDGER-006") from error

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedward.errors import ConfigError, IntegrityError, ResourceError
 from fedward.privacy.ledger.anchor import AnchorFile
 from fedward.privacy.ledger.chain import HEAD_BYTES, Link, follow, read_frames
 from fedward.privacy.ledger.durable import make_folder, read_or_none, replace_file, sync_folder, write_all, writing
-from fedward.privacy.ledger.errors import LedgerBusyError, LedgerDamagedError, LedgerUseError
 from fedward.privacy.ledger.ledger import Ledger
 from fedward.privacy.ledger.namespace import Namespace
 from fedward.privacy.ledger.populations import Population
@@ -76,15 +76,15 @@ class FileStore:
         written = len(links)
         if last is None:
             if data:
-                raise LedgerDamagedError("The ledger's copy of its last record is missing.")
+                raise IntegrityError("The ledger's copy of its last record is missing.", code="FW-LEDGER-001")
             return links, intact, written
         if links and links[-1].frame == last:
             if intact != len(data):
-                raise LedgerDamagedError("The ledger ends in bytes that are no record of it.")
+                raise IntegrityError("The ledger ends in bytes that are no record of it.", code="FW-LEDGER-001")
             return links, intact, written
         link = follow(links, last[4:-HEAD_BYTES])
         if link.frame != last or len(data) - intact > len(last):
-            raise LedgerDamagedError("The ledger's last record does not continue its chain.")
+            raise IntegrityError("The ledger's last record does not continue its chain.", code="FW-LEDGER-001")
         return [*links, link], intact, written
 
     def _snapshot(self) -> tuple[bytes | None, bytes]:
@@ -128,7 +128,9 @@ class FileStore:
             deadline = time.monotonic() + self._wait_seconds
             while not _try_lock(descriptor):
                 if time.monotonic() >= deadline:
-                    raise LedgerBusyError("Another process is writing to the ledger of this state directory.")
+                    raise ResourceError(
+                        "Another process is writing to the ledger of this state directory.", code="FW-LEDGER-005"
+                    )
                 time.sleep(_POLL_SECONDS)
             yield
         finally:
@@ -171,11 +173,12 @@ def open_ledger(
         anchor_file: where the head is kept as well; on another disk if there is one.
 
     Raises:
-        LedgerUseError: the anchor lies inside the state directory, where one restore would take both back.
+        ConfigError: FW-LEDGER-007, the anchor lies inside the state directory, where one restore would take both back.
     """
     if anchor_file is not None and anchor_file.resolve().is_relative_to(folder.resolve()):
-        raise LedgerUseError(
+        raise ConfigError(
             "The ledger's anchor file lies inside its state directory.",
+            code="FW-LEDGER-007",
             fix="Put anchor_file in another folder, on another disk if possible, that is backed up apart from it.",
         )
     return Ledger(

@@ -9,16 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from fedward.errors import BudgetError, ConfigError, PolicyError
 from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.book import Book
 from fedward.privacy.ledger.chain import HEAD_BYTES
-from fedward.privacy.ledger.errors import (
-    BudgetExhaustedError,
-    LedgerConflictError,
-    LedgerTermsError,
-    LedgerUseError,
-)
 from fedward.privacy.ledger.namespace import Namespace
 from fedward.privacy.ledger.populations import Patients, Population
 from fedward.privacy.ledger.records import Genesis, PatientSet, Record, Reservation, Settlement, to_bytes
@@ -30,7 +25,7 @@ class Anchor(Protocol):
     """Something outside the store that remembers the head."""
 
     def check(self, book: Book) -> None:
-        """Raises LedgerRollbackError if the chain lacks the remembered head."""
+        """Raises FW-LEDGER-002 if the chain lacks the remembered head."""
 
     def write(self, book: Book) -> None:
         """Remembers the head; durable when it returns."""
@@ -62,10 +57,10 @@ class Ledger:
         clock: seconds since 1970, for people; no check depends on it.
 
     Raises:
-        LedgerTermsError: the ledger on disk was begun with other terms.
-        LedgerUseError: cap or delta are out of range.
-        LedgerRollbackError: the anchor holds a head that the chain lacks.
-        LedgerDamagedError, LedgerStorageError, LedgerBusyError: see the classes.
+        PolicyError: FW-LEDGER-004, the ledger on disk was begun with other terms.
+        ConfigError: FW-LEDGER-007, cap or delta are out of range.
+        IntegrityError: FW-LEDGER-002, the anchor holds a head that the chain lacks.
+        IntegrityError (FW-LEDGER-001), ResourceError (FW-LEDGER-006, FW-LEDGER-005): see the table.
     """
 
     def __init__(
@@ -81,7 +76,9 @@ class Ledger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not (math.isfinite(cap_epsilon) and cap_epsilon > 0 and SMALLEST_DELTA <= delta < 1):
-            raise LedgerUseError("A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.")
+            raise ConfigError(
+                "A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.", code="FW-LEDGER-007"
+            )
         self._store, self._population, self._anchor, self._clock = store, population, anchor, clock
         self._book = Book()
         asked = Genesis(site, namespace.identity if namespace else b"", float(delta), float(cap_epsilon))
@@ -118,10 +115,10 @@ class Ledger:
             patients: exact sets, if they differ from those of the population.
 
         Raises:
-            BudgetExhaustedError: some patient would exceed the cap; nothing was recorded.
-            LedgerConflictError: the round is recorded with other content, or its output has already left.
-            LedgerRollbackError, LedgerDamagedError, LedgerStorageError, LedgerBusyError: see the classes; the round
-                may have been recorded, and must not be started.
+            BudgetError: FW-BUDGET-010, some patient would exceed the cap; nothing was recorded.
+            PolicyError: FW-LEDGER-003, the round is recorded with other content, or its output has already left.
+            IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError (FW-LEDGER-006, FW-LEDGER-005): see the
+                table; the round may have been recorded, and must not be started.
         """
         cost = RoundCost(round_number, training, evaluation)
         return self.reserve_run(run=run, plan_hash=plan_hash, rounds=[cost], patients=patients)[0]
@@ -153,7 +150,7 @@ class Ledger:
         Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides.
 
         Raises:
-            BudgetExhaustedError, LedgerConflictError: as :meth:`reserve` would.
+            BudgetError (FW-BUDGET-010), PolicyError (FW-LEDGER-003): as :meth:`reserve` would.
         """
         self._book.catch_up(self._store.load())
         self._affordable(run, plan_hash, rounds, self._sets(patients))
@@ -162,11 +159,11 @@ class Ledger:
         """Notes that the output of a round has left; after this the round cannot be reserved again.
 
         Raises:
-            LedgerConflictError: the ledger holds no such reservation.
+            PolicyError: FW-LEDGER-003, the ledger holds no such reservation.
         """
         with self._exclusive() as appender:
             if self._book.reservation(reservation.run, reservation.round_number) != reservation:
-                raise LedgerConflictError("A round that is not in the ledger cannot be settled.")
+                raise PolicyError("A round that is not in the ledger cannot be settled.", code="FW-LEDGER-003")
             recorded = self._recorded(reservation.run, reservation.round_number)
             if not recorded.settled:
                 self._append(appender, Settlement(recorded.index))
@@ -187,7 +184,7 @@ class Ledger:
         return self._book.spent()
 
     def check_witness(self, index: int | None, head: bytes) -> None:
-        """Raises LedgerRollbackError if the chain lacks a head that somebody else holds."""
+        """Raises FW-LEDGER-002 if the chain lacks a head that somebody else holds."""
         self._book.catch_up(self._store.load())
         self._book.check_witness(index, head)
 
@@ -209,18 +206,21 @@ class Ledger:
     def _check_terms(self, asked: Genesis) -> None:
         begun = self._book.genesis
         if (begun.site, begun.delta) != (asked.site, asked.delta):
-            raise LedgerTermsError("The ledger was begun for another site or another delta.")
+            raise PolicyError("The ledger was begun for another site or another delta.", code="FW-LEDGER-004")
         if asked.cap_epsilon > begun.cap_epsilon:
-            raise LedgerTermsError(
-                f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for."
+            raise PolicyError(
+                f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for.",
+                code="FW-LEDGER-004",
             )
         if asked.namespace and asked.namespace != begun.namespace:
-            raise LedgerTermsError("The ledger was begun without this patient-id namespace, or with another key.")
+            raise PolicyError(
+                "The ledger was begun without this patient-id namespace, or with another key.", code="FW-LEDGER-004"
+            )
 
     def _recorded(self, run: str, round_number: int) -> Reservation:
         recorded = self._book.reservation(run, round_number)
         if recorded is None:
-            raise LedgerConflictError("A round that was just reserved is not in the ledger.")
+            raise PolicyError("A round that was just reserved is not in the ledger.", code="FW-LEDGER-003")
         return recorded
 
     def _affordable(
@@ -228,7 +228,7 @@ class Ledger:
     ) -> list[Reservation]:
         """The charges of ``rounds``, those already recorded with their index; raises if the others do not fit."""
         if len({cost.round_number for cost in rounds}) != len(rounds):
-            raise LedgerUseError("A run cannot reserve one round twice in one call.")
+            raise ConfigError("A run cannot reserve one round twice in one call.", code="FW-LEDGER-007")
         charges = [self._charge(run, plan_hash, cost, sets) for cost in rounds]
         new = [charge for charge in charges if charge.index < 0]
         if not new:
@@ -249,7 +249,9 @@ class Ledger:
 
     def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: ExactSets) -> Reservation:
         if not run or len(plan_hash) != HEAD_BYTES or cost.round_number < 0:
-            raise LedgerUseError("A reservation needs a run, the 32 bytes of a plan's hash and a round number.")
+            raise ConfigError(
+                "A reservation needs a run, the 32 bytes of a plan's hash and a round number.", code="FW-LEDGER-007"
+            )
         charge = Reservation(
             run=run,
             plan_hash=plan_hash,
@@ -264,19 +266,24 @@ class Ledger:
         if recorded is None:
             return charge
         if recorded != charge:
-            raise LedgerConflictError(f"Round {cost.round_number} of this run is recorded with other content.")
+            raise PolicyError(
+                f"Round {cost.round_number} of this run is recorded with other content.", code="FW-LEDGER-003"
+            )
         if recorded.settled:
-            raise LedgerConflictError(f"The output of round {cost.round_number} of this run has already left.")
+            raise PolicyError(
+                f"The output of round {cost.round_number} of this run has already left.", code="FW-LEDGER-003"
+            )
         return recorded
 
     def _sets(self, patients: Patients | None) -> ExactSets:
         return exact_sets(self._book, self._population.patients if patients is None else patients)
 
-    def _exhausted(self, asked: Reservation) -> BudgetExhaustedError:
+    def _exhausted(self, asked: Reservation) -> BudgetError:
         spent = self._book.spent()
         alone = max(self._book.price(asked.training), self._book.price(asked.evaluation))
         words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
-        return BudgetExhaustedError(
+        return BudgetError(
             f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {words} was "
-            f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD)."
+            f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD).",
+            code="FW-BUDGET-010",
         )

@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
-from fedward.privacy.ledger.errors import NamespaceFileError
 from fedward.privacy.ledger.records import PATIENT_BYTES
 
 KEY_BYTES = 32
@@ -29,7 +29,7 @@ class Namespace:
 
     def __init__(self, name: str, key: bytes) -> None:
         if len(key) != KEY_BYTES or not name:
-            raise NamespaceFileError("A patient-id namespace needs a name and a key of 32 bytes.")
+            raise ConfigError("A patient-id namespace needs a name and a key of 32 bytes.", code="FW-LEDGER-008")
         self.name = name
         self._key = key
         self.identity = labelled_hash("ledger-namespace", name, hmac.digest(key, b"fedward/v1/commitment", sha256))
@@ -39,14 +39,18 @@ class Namespace:
         """Reads a key that nobody else can read.
 
         Raises:
-            NamespaceFileError: see the class.
+            ConfigError: FW-LEDGER-008, see the table.
         """
         try:
             mode, key = path.stat().st_mode, path.read_bytes()
         except OSError as error:
-            raise NamespaceFileError("The key file of the patient-id namespace cannot be read.") from error
+            raise ConfigError(
+                "The key file of the patient-id namespace cannot be read.", code="FW-LEDGER-008"
+            ) from error
         if os.name == "posix" and mode & 0o077:
-            raise NamespaceFileError("The key file of the patient-id namespace is readable by other users.")
+            raise ConfigError(
+                "The key file of the patient-id namespace is readable by other users.", code="FW-LEDGER-008"
+            )
         return cls(name, key)
 
     def ids(self, patients: Iterable[str]) -> tuple[bytes, ...]:

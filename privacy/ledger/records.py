@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode, encode
 from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
 from fedward.privacy.ledger.chain import MAX_BODY_BYTES
-from fedward.privacy.ledger.errors import LedgerDamagedError
 
 FORMAT = 1
 PATIENT_BYTES = 16
@@ -126,13 +126,13 @@ def from_bytes(body: bytes) -> Record:
     """Parses a body.
 
     Raises:
-        LedgerDamagedError: not a record that this version writes.
+        IntegrityError: FW-LEDGER-001, not a record that this version writes.
     """
     try:
         value = decode(body, limit=MAX_BODY_BYTES)
         record = _from_value(value)
         if to_bytes(record) != body:
-            raise LedgerDamagedError("A ledger record holds more than this version knows.")
+            raise IntegrityError("A ledger record holds more than this version knows.", code="FW-LEDGER-001")
     except (
         MalformedMessageError,
         PrivacyParameterError,
@@ -143,7 +143,9 @@ def from_bytes(body: bytes) -> Record:
         OverflowError,
         AttributeError,
     ) as error:
-        raise LedgerDamagedError("A ledger record does not have the form this version writes.") from error
+        raise IntegrityError(
+            "A ledger record does not have the form this version writes.", code="FW-LEDGER-001"
+        ) from error
     return record
 
 

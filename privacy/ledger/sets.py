@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedward.errors import ConfigError
 from fedward.privacy.ledger.book import Book
 from fedward.privacy.ledger.chain import MAX_BODY_BYTES
-from fedward.privacy.ledger.errors import LedgerUseError
 from fedward.privacy.ledger.populations import Patients
 from fedward.privacy.ledger.records import PATIENT_BYTES
 
@@ -31,13 +31,15 @@ def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
     """Finds the sets in the chain, or plans where they go.
 
     Raises:
-        LedgerUseError: the ledger has no namespace, or a set is empty, malformed or too large for one record.
+        ConfigError: FW-LEDGER-007, the ledger has no namespace, or a set is empty, malformed or too large for one
+            record.
     """
     if patients is None:
         return ExactSets()
     if not book.genesis.namespace:
-        raise LedgerUseError(
+        raise ConfigError(
             "Exact sets of patients need a ledger that was begun with a patient-id namespace.",
+            code="FW-LEDGER-007",
             fix="Leave the sets out: every event then counts for every patient.",
         )
     unrecorded: list[bytes] = []
@@ -55,8 +57,8 @@ def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
 
 def _joined(members: Sequence[bytes]) -> bytes:
     if not members or any(len(member) != PATIENT_BYTES for member in members):
-        raise LedgerUseError("A set of patients holds at least one identifier, each of 16 bytes.")
+        raise ConfigError("A set of patients holds at least one identifier, each of 16 bytes.", code="FW-LEDGER-007")
     ids = b"".join(sorted(set(members)))
     if len(ids) > MAX_BODY_BYTES // 2:
-        raise LedgerUseError("A set of patients is too large for one record of the ledger.")
+        raise ConfigError("A set of patients is too large for one record of the ledger.", code="FW-LEDGER-007")
     return ids

@@ -28,16 +28,16 @@ class LedgerStore(Protocol):
         """Returns the whole chain, including a record that a crash left half written.
 
         Raises:
-            LedgerDamagedError: the chain is broken, or bytes are left whose record is not known.
-            LedgerStorageError: it cannot be read.
+            IntegrityError: FW-LEDGER-001, the chain is broken, or bytes are left whose record is not known.
+            ResourceError: FW-LEDGER-006, it cannot be read.
         """
 
     def exclusive(self) -> AbstractContextManager[Appender]:
         """Locks the chain against every other process and thread, and repairs what a crash left.
 
         Raises:
-            LedgerBusyError: another process holds the lock.
-            LedgerDamagedError, LedgerStorageError: as in :meth:`load`.
+            ResourceError: FW-LEDGER-005, another process holds the lock.
+            IntegrityError (FW-LEDGER-001), ResourceError (FW-LEDGER-006): as in :meth:`load`.
         """
 
 

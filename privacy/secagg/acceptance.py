@@ -6,29 +6,10 @@ context only after all of this has passed.
 
 from __future__ import annotations
 
-from fedward.privacy.secagg.layout import LayoutError, VectorLayout
+from fedward.privacy.secagg.layout import VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.messages import Manifest
 from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import (
-    AdapterPinRefused,
-    ChainRefused,
-    CodePinRefused,
-    CohortRefused,
-    DeadlineRefused,
-    EpochExpiredRefused,
-    EpochMismatchRefused,
-    EquivocationRefused,
-    LayoutPinRefused,
-    LegOrderRefused,
-    MinCohortRefused,
-    ModelPinRefused,
-    OldEpochRefused,
-    PlanPinRefused,
-    ReplayRefused,
-    RetryRefused,
-    RoundReleasedRefused,
-    ThresholdRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold
 from fedward.privacy.secagg.state import ClientState
 from fedward.privacy.secagg.transcript import genesis
@@ -47,7 +28,7 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
 
     Raises:
         RefusalError: the first rule that does not hold, each with a class of its own.
-        RingOverflowError: the sum over n0 hospitals could overflow a segment.
+        ConfigError: FW-SECAGG-111, the sum over n0 hospitals could overflow a segment.
     """
     _check_epoch(party, state, manifest)
     _check_newness(state, manifest, party.clock())
@@ -62,7 +43,7 @@ def check_terms(party: Party, manifest: Manifest) -> VectorLayout:
     """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards.
 
     Raises:
-        RefusalError, RingOverflowError: see :func:`check_manifest`.
+        RefusalError, ConfigError (FW-SECAGG-111): see :func:`check_manifest`.
     """
     _check_cohort(party, manifest)
     _check_rules(party, manifest)
@@ -72,73 +53,77 @@ def check_terms(party: Party, manifest: Manifest) -> VectorLayout:
 
 def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
     if manifest.epoch < state.keys.epoch:
-        raise OldEpochRefused("The manifest belongs to a key epoch that has ended.")
+        raise RefusalError("The manifest belongs to a key epoch that has ended.", code="FW-SECAGG-020")
     expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
     if (manifest.roster_hash, manifest.roster_hash, manifest.epoch, manifest.run) != expected:
-        raise EpochMismatchRefused("The manifest names another roster, key epoch or run than the live one.")
+        raise RefusalError(
+            "The manifest names another roster, key epoch or run than the live one.", code="FW-SECAGG-022"
+        )
     if state.keys.private:
-        raise LegOrderRefused("The manifest came before this hospital's keys were complete.")
+        raise RefusalError("The manifest came before this hospital's keys were complete.", code="FW-SECAGG-004")
     if party.clock() > state.keys.started + party.roster.roster.policy.epoch_days * DAY_SECONDS:
-        raise EpochExpiredRefused("The key epoch has expired.")
+        raise RefusalError("The key epoch has expired.", code="FW-SECAGG-021")
 
 
 def _check_newness(state: ClientState, manifest: Manifest, now: float) -> None:
     if manifest.seq <= state.seq:
-        raise ReplayRefused("The manifest's sequence number is not newer than the last one.")
+        raise RefusalError("The manifest's sequence number is not newer than the last one.", code="FW-SECAGG-031")
     if (manifest.round, manifest.attempt) <= (state.record.round, state.attempt):
-        raise ReplayRefused("The manifest's round and attempt are not newer than the last ones.")
+        raise RefusalError("The manifest's round and attempt are not newer than the last ones.", code="FW-SECAGG-031")
     if manifest.deadline < now:
-        raise DeadlineRefused("The manifest's deadline has passed.")
+        raise RefusalError("The manifest's deadline has passed.", code="FW-SECAGG-039")
 
 
 def _check_peers(party: Party, state: ClientState, manifest: Manifest) -> None:
     if party.name not in manifest.cohort:
-        raise CohortRefused("The cohort leaves this hospital out.")
+        raise RefusalError("The cohort leaves this hospital out.", code="FW-SECAGG-032")
     if not set(manifest.cohort) <= {party.name, *state.keys.chains}:
-        raise CohortRefused("The cohort names a hospital with which this one shares no key.")
+        raise RefusalError("The cohort names a hospital with which this one shares no key.", code="FW-SECAGG-032")
 
 
 def _check_cohort(party: Party, manifest: Manifest) -> None:
     first, cohort = manifest.first_cohort, manifest.cohort
     for names in (first, cohort):
         if list(names) != sorted(set(names)):
-            raise CohortRefused("The cohort is not sorted, or names a hospital twice.")
+            raise RefusalError("The cohort is not sorted, or names a hospital twice.", code="FW-SECAGG-032")
     if not set(cohort) <= set(first) <= set(party.roster.roster.keys):
-        raise CohortRefused("The cohort names a hospital that is not on the roster or not of the first cohort.")
+        raise RefusalError(
+            "The cohort names a hospital that is not on the roster or not of the first cohort.", code="FW-SECAGG-032"
+        )
     if manifest.attempt == 0 and cohort != first:
-        raise CohortRefused("The cohort of a first attempt is the first cohort.")
+        raise RefusalError("The cohort of a first attempt is the first cohort.", code="FW-SECAGG-032")
 
 
 def _check_rules(party: Party, manifest: Manifest) -> None:
     roster = party.roster.roster
     check_threshold(manifest.n0, manifest.threshold, roster.colluders)
     if manifest.threshold > len(manifest.cohort):
-        raise ThresholdRefused("The threshold exceeds the cohort.")
+        raise RefusalError("The threshold exceeds the cohort.", code="FW-SECAGG-033")
     if manifest.n0 < max(party.policy.min_cohort, roster.policy.min_cohort):
-        raise MinCohortRefused("The cohort is smaller than the smallest one allowed.")
+        raise RefusalError("The cohort is smaller than the smallest one allowed.", code="FW-SECAGG-034")
 
 
 def _check_pins(party: Party, manifest: Manifest) -> None:
     policy = party.policy
     if manifest.base_model_hash != policy.base_model_hash:
-        raise ModelPinRefused("The manifest names another base model.")
+        raise RefusalError("The manifest names another base model.", code="FW-SECAGG-035")
     if manifest.code_hash != policy.code_hash:
-        raise CodePinRefused("The manifest names other client code.")
+        raise RefusalError("The manifest names other client code.", code="FW-SECAGG-038")
     if manifest.plan_hash != policy.plan_hash:
-        raise PlanPinRefused("The manifest names another plan.")
+        raise RefusalError("The manifest names another plan.", code="FW-SECAGG-037")
     if not 1 <= manifest.round <= policy.max_rounds:
-        raise PlanPinRefused("The manifest names a round beyond the plan.")
+        raise RefusalError("The manifest names a round beyond the plan.", code="FW-SECAGG-037")
 
 
 def _check_layout(party: Party, manifest: Manifest) -> VectorLayout:
     if manifest.layout_hash not in party.policy.layout_hashes:
-        raise LayoutPinRefused("The manifest's vector layout is not an approved one.")
+        raise RefusalError("The manifest's vector layout is not an approved one.", code="FW-SECAGG-036")
     try:
         layout = VectorLayout.from_value(manifest.segments)
-    except LayoutError as error:
-        raise LayoutPinRefused("The manifest's segments are not a layout.") from error
+    except VectorLayoutError as error:
+        raise RefusalError("The manifest's segments are not a layout.", code="FW-SECAGG-036") from error
     if layout.hash() != manifest.layout_hash:
-        raise LayoutPinRefused("The manifest's segments are not those of its layout hash.")
+        raise RefusalError("The manifest's segments are not those of its layout hash.", code="FW-SECAGG-036")
     layout.check_capacity(manifest.n0)
     return layout
 
@@ -147,22 +132,24 @@ def _check_retry(state: ClientState, manifest: Manifest, live: Manifest | None) 
     if live is None or live.round != manifest.round:
         return
     if any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND):
-        raise RetryRefused("The retry differs from its round in more than the cohort.")
+        raise RefusalError("The retry differs from its round in more than the cohort.", code="FW-SECAGG-040")
     if state.live[0].unmasked:
-        raise RoundReleasedRefused("The round was unmasked with this hospital's help already.")
+        raise RefusalError("The round was unmasked with this hospital's help already.", code="FW-SECAGG-041")
 
 
 def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
     policy, record = party.policy, state.record
     if record.challenge:
-        raise EquivocationRefused("A result was signed, and a manifest does not continue from it.")
+        raise RefusalError("A result was signed, and a manifest does not continue from it.", code="FW-SECAGG-085")
     if record.head:
         head = record.head[0]
         expected = (head.result_hash, head.adapter_hash)
     else:
         if manifest.adapter_hash != policy.initial_adapter_hash:
-            raise AdapterPinRefused("The run does not start from the adapter of the approved plan.")
+            raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
         start = genesis(manifest.run, policy.plan_hash, policy.initial_adapter_hash)
         expected = (start, policy.initial_adapter_hash)
     if (manifest.previous_result, manifest.adapter_hash) != expected:
-        raise ChainRefused("The manifest does not continue from the last result this hospital has checked.")
+        raise RefusalError(
+            "The manifest does not continue from the last result this hospital has checked.", code="FW-SECAGG-042"
+        )

@@ -23,7 +23,7 @@ from fedward.privacy.secagg.attempt_state import Leg, RoundRecord
 from fedward.privacy.secagg.blame import Blame, Dispute, leave_out, pair_disputes, wrong_shares
 from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.journal import Journal
-from fedward.privacy.secagg.layout import LayoutError, VectorLayout
+from fedward.privacy.secagg.layout import VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.messages import (
     Complaint,
     Confirm,
@@ -35,7 +35,7 @@ from fedward.privacy.secagg.messages import (
 )
 from fedward.privacy.secagg.package import open_head
 from fedward.privacy.secagg.recovery import recover
-from fedward.privacy.secagg.refusals import LegOrderRefused, RefusalError, ReplyRefused, RoundLostError
+from fedward.privacy.secagg.refusals import RefusalError, RoundLostError
 from fedward.privacy.secagg.standing import Standing
 from fedward.privacy.secagg.transcript import envelope_hash, head_list, mail_hash, transcript_hash
 from fedward.privacy.secagg.unmasking import PairSeedMismatchError, SecretMismatchError, removal_seeds
@@ -105,21 +105,23 @@ class Attempt(Standing):
         """Takes a share package.
 
         Raises:
-            ReplyRefused: malformed, unsigned, or its envelope or mail is not the one in its head.
-            BlamedRefused: a second, different head for the same context.
+            RefusalError: FW-SECAGG-090, malformed, unsigned, or its envelope or mail is not the one in its head.
+            RefusalError: FW-SECAGG-091, a second, different head for the same context.
         """
         self._expect(Leg.PACKAGES, site, self.manifest.cohort)
         try:
             package = SharePackage.from_bytes(reply)
             head = open_head(self._keys, self.manifest, self._record.ctx, site, package.head)
         except (MalformedMessageError, RefusalError) as error:
-            raise ReplyRefused("A share package is malformed or not signed by its hospital.") from error
+            raise RefusalError(
+                "A share package is malformed or not signed by its hospital.", code="FW-SECAGG-090"
+            ) from error
         sent = (
             envelope_hash(self._record.ctx, site, package.envelope),
             mail_hash(self._record.ctx, site, package.mail),
         )
         if sent != (head.envelope_hash, head.mail_hash) or package.mail.keys() != head.pairs.keys():
-            raise ReplyRefused("A share package does not match its head.")
+            raise RefusalError("A share package does not match its head.", code="FW-SECAGG-090")
         known = self._packages.get(site)
         if known is not None and known.head != package.head:
             self._blame(site, "two-heads", known.head, package.head)
@@ -154,20 +156,20 @@ class Attempt(Standing):
         """Adds a masked vector to the running sum; the caller may keep the vector for :meth:`evidence`.
 
         Raises:
-            ReplyRefused: unsigned, for other heads, or not the vector its digest names.
+            RefusalError: FW-SECAGG-090, unsigned, for other heads, or not the vector its digest names.
         """
         self._expect(Leg.UPLOADS, site, self._record.heads)
         parsed = self._parse("upload", UploadHeader, site, header)
         if parsed.heads_hash != self._heads_hash:
-            raise ReplyRefused("An upload was made for other packages.")
+            raise RefusalError("An upload was made for other packages.", code="FW-SECAGG-090")
         if self._uploads.get(site, header) != header:
-            raise ReplyRefused("A second, different upload.")
+            raise RefusalError("A second, different upload.", code="FW-SECAGG-090")
         try:
             upload = RingVector(self.layout, np.ascontiguousarray(vector))
-        except LayoutError as error:
-            raise ReplyRefused("An upload does not fit the layout.") from error
+        except VectorLayoutError as error:
+            raise RefusalError("An upload does not fit the layout.", code="FW-SECAGG-090") from error
         if merkle.root(upload.buffer.data) != parsed.digest:
-            raise ReplyRefused("An upload is not the vector its digest names.")
+            raise RefusalError("An upload is not the vector its digest names.", code="FW-SECAGG-090")
         if site not in self._uploads:
             self._uploads[site], self._digests[site] = header, parsed.digest
             self._sum.add_(upload)
@@ -176,12 +178,12 @@ class Attempt(Standing):
         """Takes a complaint in place of an upload; it opens a dispute and blames nobody.
 
         Raises:
-            ReplyRefused: unsigned, for another context, or against a hospital outside U1.
+            RefusalError: FW-SECAGG-090, unsigned, for another context, or against a hospital outside U1.
         """
         self._expect(Leg.UPLOADS, site, self._record.heads)
         complaint = self._parse("complaint", Complaint, site, sealed)
         if complaint.against not in self._record.heads or complaint.against == site:
-            raise ReplyRefused("A complaint is against a hospital outside the round.")
+            raise RefusalError("A complaint is against a hospital outside the round.", code="FW-SECAGG-090")
         dispute = Dispute.between(site, complaint.against, complaint.reason, self.manifest.round)
         if dispute.pair not in {known.pair for known in self._record.disputes}:
             self._commit(disputes=(*self._record.disputes, dispute))
@@ -204,11 +206,11 @@ class Attempt(Standing):
         """Takes a survivor's confirmation.
 
         Raises:
-            ReplyRefused: unsigned, or of another statement than the one sent.
+            RefusalError: FW-SECAGG-090, unsigned, or of another statement than the one sent.
         """
         self._expect(Leg.CONFIRMS, site, self._record.uploads)
         if self._open("confirm", site, sealed) != Confirm(self._record.ctx, site, self._statement).to_bytes():
-            raise ReplyRefused("A confirmation is of another statement.")
+            raise RefusalError("A confirmation is of another statement.", code="FW-SECAGG-090")
         self._confirms[site] = sealed
 
     def close_confirms(self) -> dict[str, bytes]:
@@ -227,16 +229,16 @@ class Attempt(Standing):
         """Takes a survivor's shares; those that contradict their commitment are discarded one by one.
 
         Raises:
-            ReplyRefused: unsigned, or not shares of b for U2 and of R for the others.
-            BlamedRefused: a share is wrong; the right ones of the same message were taken.
+            RefusalError: FW-SECAGG-090, unsigned, or not shares of b for U2 and of R for the others.
+            RefusalError: FW-SECAGG-091, a share is wrong; the right ones of the same message were taken.
         """
         self._expect(Leg.UNMASK, site, self._record.uploads)
         shares = self._parse("unmask", UnmaskShares, site, sealed)
         if shares.heads_hash != self._heads_hash:
-            raise ReplyRefused("An unmask message was made for other packages.")
+            raise RefusalError("An unmask message was made for other packages.", code="FW-SECAGG-090")
         survivors = set(self._record.uploads)
         if set(shares.b) != survivors or set(shares.R) != self._record.heads.keys() - survivors:
-            raise ReplyRefused("An unmask message is for another survivor set.")
+            raise RefusalError("An unmask message is for another survivor set.", code="FW-SECAGG-090")
         wrong = wrong_shares(self._record.ctx, site, shares, self._heads)
         self._unmasks[site] = replace(
             shares,
@@ -276,10 +278,10 @@ class Attempt(Standing):
         """Returns what a hospital needs, besides the survivors' vectors, to recompute the sum.
 
         Raises:
-            LegOrderRefused: the sum is not finished.
+            RefusalError: FW-SECAGG-004, the sum is not finished.
         """
         if self._secrets is None:
-            raise LegOrderRefused("The sum is not finished.")
+            raise RefusalError("The sum is not finished.", code="FW-SECAGG-004")
         record, (b, R) = self._record, self._secrets
         envelopes = {site: record.envelopes[site] for site in R}
         return SumEvidence(record.ctx, record.heads, envelopes, b, R).to_bytes()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fedward.privacy.secagg import merkle
 from fedward.privacy.secagg.kdf import secagg_hash
 from fedward.privacy.secagg.messages import ChunkPaths
-from fedward.privacy.secagg.refusals import EvidenceRefused, LegOrderRefused, ReplyRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import Challenge, RunRecord
 from fedward.privacy.secagg.verify import Chunk, EndedRound
 
@@ -46,10 +46,10 @@ def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
     """Returns the chunks to be checked, in order.
 
     Raises:
-        LegOrderRefused: no challenge was made for this result.
+        RefusalError: FW-SECAGG-004, no challenge was made for this result.
     """
     if not record.challenge or record.challenge[0].result_hash != ended.hash:
-        raise LegOrderRefused("No chunks of this sum were asked for.")
+        raise RefusalError("No chunks of this sum were asked for.", code="FW-SECAGG-004")
     seed, nbytes = record.challenge[0].seed, ended.layout.nbytes
     order = sorted(range(merkle.chunk_count(nbytes)), key=lambda index: secagg_hash("challenge", seed, index))
     return tuple(sorted(order[: chunks_drawn(nbytes, len(ended.digests))]))
@@ -59,11 +59,11 @@ def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
     """Checks at the coordinator what a hospital asks for.
 
     Raises:
-        ReplyRefused: a chunk that does not exist, one twice, or more than a hospital may ask for.
+        RefusalError: FW-SECAGG-090, a chunk that does not exist, one twice, or more than a hospital may ask for.
     """
     known = set(range(merkle.chunk_count(nbytes)))
     if len(indices) > chunks_drawn(nbytes, survivors) or len(set(indices)) != len(indices) or not known >= {*indices}:
-        raise ReplyRefused("A hospital asks for chunks it may not ask for.")
+        raise RefusalError("A hospital asks for chunks it may not ask for.", code="FW-SECAGG-090")
 
 
 def pack_chunks(
@@ -83,7 +83,7 @@ def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: i
     """Cuts what :func:`pack_chunks` made; whether it is genuine is checked by whoever uses it.
 
     Raises:
-        EvidenceRefused: rows and paths do not fit each other.
+        RefusalError: FW-SECAGG-083, rows and paths do not fit each other.
     """
     message = ChunkPaths.from_bytes(paths)
     sizes = [max(0, min(merkle.CHUNK_BYTES, nbytes - index * merkle.CHUNK_BYTES)) for index in message.indices]
@@ -92,7 +92,7 @@ def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: i
     for site, row in rows.items():
         steps = message.paths.get(site, ())
         if len(steps) != len(sizes) or row.nbytes != starts[-1]:
-            raise EvidenceRefused(f"The chunks of {site} do not fit their proofs.")
+            raise RefusalError(f"The chunks of {site} do not fit their proofs.", code="FW-SECAGG-083")
         for place, index in enumerate(message.indices):
             chunks[index][site] = Chunk(row[starts[place] : starts[place + 1]], steps[place])
     return chunks

@@ -25,13 +25,6 @@ from fedward.privacy.secagg.schema import MAX_SITES, SITE, Message, Sequence, Si
 from fedward.privacy.secagg.transcript import head_list_hash, lists_head
 
 
-class UnprovenBlameError(IntegrityError):
-    """The evidence of a blame does not prove it."""
-
-    code = "FW-SECAGG-132"
-    default_fix = "Treat the accused hospital as honest."
-
-
 @dataclass(frozen=True)
 class Blame(Message):
     """A hospital that contradicted its own signature, with the sealed messages that prove it.
@@ -110,14 +103,14 @@ def verify_blame(keys: Mapping[str, bytes], blame: Blame) -> None:
     """Checks what anybody can check about a blame: that the accused signed the contradiction.
 
     Raises:
-        UnprovenBlameError: the evidence proves nothing, or the reason needs the round's secrets too.
+        IntegrityError: FW-SECAGG-132, the evidence proves nothing, or the reason needs the round's secrets too.
     """
     try:
         proven = _PROOFS[blame.reason](keys, blame)
     except (KeyError, ValueError, RefusalError, MalformedMessageError) as error:
-        raise UnprovenBlameError("The evidence of a blame is incomplete.") from error
+        raise IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132") from error
     if not proven:
-        raise UnprovenBlameError("The evidence of a blame shows no contradiction.")
+        raise IntegrityError("The evidence of a blame shows no contradiction.", code="FW-SECAGG-132")
 
 
 def _turn(dispute: Dispute) -> tuple[str, ...]:

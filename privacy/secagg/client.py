@@ -43,13 +43,7 @@ from fedward.privacy.secagg.messages import (
     UploadHeader,
 )
 from fedward.privacy.secagg.policy import LocalPolicy, Party
-from fedward.privacy.secagg.refusals import (
-    LegOrderRefused,
-    ManifestSignatureRefused,
-    SecondConfirmRefused,
-    SecondUnmaskRefused,
-    VectorRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import require_own_approval
 from fedward.privacy.secagg.state import ClientState, LiveRound, recall, remember
 
@@ -84,7 +78,7 @@ class SecAggClient(ResultFollower):
         threads: threads for masking.
 
     Raises:
-        RosterNotApprovedRefused, RosterPinRefused and others: see
+        RefusalError and others: FW-SECAGG-011, FW-SECAGG-015, see
             :func:`~fedward.privacy.secagg.roster.require_own_approval` and :meth:`LocalPolicy.check_roster`.
     """
 
@@ -131,10 +125,10 @@ class SecAggClient(ResultFollower):
         """Checks a manifest against every rule and makes its context the live one.
 
         Raises:
-            ManifestSignatureRefused: not signed by the roster's coordinator.
-            RefusalError, RingOverflowError: see :func:`~fedward.privacy.secagg.acceptance.check_manifest`.
+            RefusalError: FW-SECAGG-030, not signed by the roster's coordinator.
+            RefusalError, ConfigError (FW-SECAGG-111): see :func:`~fedward.privacy.secagg.acceptance.check_manifest`.
         """
-        body = open_sealed("manifest", sealed, self._party.roster.roster.coordinator, ManifestSignatureRefused)
+        body = open_sealed("manifest", sealed, self._party.roster.roster.coordinator, "FW-SECAGG-030")
         manifest = Manifest.from_bytes(body)
         live = self._live_manifest()
         if live is not None and self._state.live[0].manifest == body:
@@ -166,23 +160,23 @@ class SecAggClient(ResultFollower):
             ledger_head: hash of this hospital's ledger after the round's spend, 32 bytes.
 
         Raises:
-            VectorRefused: a vector of another layout, none where one is due, or a second one.
-            LegOrderRefused: no manifest is live.
+            RefusalError: FW-SECAGG-043, a vector of another layout, none where one is due, or a second one.
+            RefusalError: FW-SECAGG-004, no manifest is live.
         """
         if not self._state.live:
-            raise LegOrderRefused("No manifest was accepted.")
+            raise RefusalError("No manifest was accepted.", code="FW-SECAGG-004")
         live = self._state.live[0]
         accepted = self._accepted(self._manifest_of(live))
         if live.package:
             if vector is not None:
-                raise VectorRefused("This attempt has its vector already.")
+                raise RefusalError("This attempt has its vector already.", code="FW-SECAGG-043")
             return live.package
         if (vector is not None) != accepted.needs_training:
-            raise VectorRefused("A vector is given exactly when the manifest needs training.")
+            raise RefusalError("A vector is given exactly when the manifest needs training.", code="FW-SECAGG-043")
         name = self._state.vector
         if vector is not None:
             if vector.layout != accepted.layout:
-                raise VectorRefused("The vector has another layout than the manifest.")
+                raise RefusalError("The vector has another layout than the manifest.", code="FW-SECAGG-043")
             name = f"q-{self._state.keys.epoch}-{accepted.manifest.round}"
             self._journal.put(name, vector.buffer.data)
         packed = package.pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head)
@@ -195,14 +189,14 @@ class SecAggClient(ResultFollower):
         """Checks the heads and mail of U1 and returns the masked vector with its sealed digest.
 
         Raises:
-            OldContextRefused, LegOrderRefused, SecondRequestRefused: as for every leg.
-            TooFewPackagesRefused, HeadSignatureRefused, HeadsRefused: see :func:`package.unpack`.
-            ShareRefused, PairCommitmentRefused: with a sealed complaint to send instead.
+            RefusalError: FW-SECAGG-003, FW-SECAGG-004, FW-SECAGG-005, as for every leg.
+            RefusalError: FW-SECAGG-050, FW-SECAGG-051, FW-SECAGG-052, see :func:`package.unpack`.
+            ShareRefused: FW-SECAGG-054, with a sealed complaint to send instead.
         """
         message = HeadsAndMail.from_bytes(request)
         live = self._live_round(message.ctx)
         if not live.package or live.unmasked:
-            raise LegOrderRefused("The mask leg follows the share package and precedes unmasking.")
+            raise RefusalError("The mask leg follows the share package and precedes unmasking.", code="FW-SECAGG-004")
         answered = recall(live.answers, "mask", request)
         if answered is not None:
             return MaskedUpload(answered, self._masked(live).buffer)
@@ -230,19 +224,19 @@ class SecAggClient(ResultFollower):
         """Checks the survivors and signs the one set this hospital will help to unmask.
 
         Raises:
-            TooFewSurvivorsRefused: |U2| < t.
-            NotASurvivorRefused: this hospital is missing or its digest was altered.
-            SurvivorSignatureRefused: a survivor did not sign its upload for these heads.
-            SecondConfirmRefused: another set was confirmed before.
-            OldContextRefused, LegOrderRefused: as for every leg.
+            RefusalError: FW-SECAGG-060, |U2| < t.
+            RefusalError: FW-SECAGG-061, this hospital is missing or its digest was altered.
+            RefusalError: FW-SECAGG-062, a survivor did not sign its upload for these heads.
+            RefusalError: FW-SECAGG-063, another set was confirmed before.
+            RefusalError: FW-SECAGG-003, FW-SECAGG-004, as for every leg.
         """
         message = Survivors.from_bytes(request)
         live = self._live_round(message.ctx)
-        answered = recall(live.answers, "confirm", request, SecondConfirmRefused)
+        answered = recall(live.answers, "confirm", request, "FW-SECAGG-063")
         if answered is not None:
             return answered
         if not live.digest:
-            raise LegOrderRefused("Survivors came before this hospital's upload.")
+            raise RefusalError("Survivors came before this hospital's upload.", code="FW-SECAGG-004")
         confirmed = release.confirm(self._party, live, self._manifest_of(live).threshold, message)
         reply = self._party.identity.seal("confirm", Confirm(live.ctx, self._party.name, confirmed.statement))
         answers = remember(live.answers, "confirm", request, reply)
@@ -256,17 +250,17 @@ class SecAggClient(ResultFollower):
         """Releases one share per hospital of U1, once t survivors have confirmed what this one confirmed.
 
         Raises:
-            TooFewConfirmsRefused: fewer than t valid confirmations of this hospital's statement.
-            SecondUnmaskRefused: another request was answered before.
-            OldContextRefused, LegOrderRefused: as for every leg.
+            RefusalError: FW-SECAGG-070, fewer than t valid confirmations of this hospital's statement.
+            RefusalError: FW-SECAGG-071, another request was answered before.
+            RefusalError: FW-SECAGG-003, FW-SECAGG-004, as for every leg.
         """
         message = Confirmations.from_bytes(request)
         live = self._live_round(message.ctx)
-        answered = recall(live.answers, "unmask", request, SecondUnmaskRefused)
+        answered = recall(live.answers, "unmask", request, "FW-SECAGG-071")
         if answered is not None:
             return answered
         if not live.statement:
-            raise LegOrderRefused("Confirmations came before this hospital's own.")
+            raise RefusalError("Confirmations came before this hospital's own.", code="FW-SECAGG-004")
         shares = release.shares(self._party, live, self._manifest_of(live).threshold, message)
         reply = self._party.identity.seal("unmask", shares)
         answers = remember(live.answers, "unmask", request, reply)

@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import RunFailedError
-from fedward.privacy.secagg.layout import LayoutError, RingOverflowError, Segment, VectorLayout
+from fedward.privacy.secagg.layout import Segment, VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.prg import add_masks
 
 __all__ = [
-    "BoundExceededError",
-    "LayoutError",
-    "RingOverflowError",
     "RingVector",
     "Segment",
     "VectorLayout",
+    "VectorLayoutError",
     "decode",
     "encode",
 ]
@@ -34,13 +32,6 @@ _CHUNK = 64 * 1024
 _CACHE_LINE = 64
 
 
-class BoundExceededError(RunFailedError):
-    """A value lies beyond its segment's bound, or is not a number."""
-
-    code = "FW-SECAGG-113"
-    default_fix = "Clip values to the bound of their segment before they are encoded."
-
-
 class RingVector:
     """A vector of ring words over a layout, in one contiguous buffer.
 
@@ -49,18 +40,18 @@ class RingVector:
         buffer: ``layout.nbytes`` bytes (one-dimensional, uint8); used as it is, not copied.
 
     Raises:
-        LayoutError: the buffer has another length, or a gap between segments is not zero.
+        VectorLayoutError: the buffer has another length, or a gap between segments is not zero.
     """
 
     def __init__(self, layout: VectorLayout, buffer: NDArray[np.uint8]) -> None:
         if buffer.dtype != np.uint8 or buffer.shape != (layout.nbytes,) or not buffer.flags.c_contiguous:
-            raise LayoutError(f"A vector over this layout has {layout.nbytes} bytes.")
+            raise VectorLayoutError(f"A vector over this layout has {layout.nbytes} bytes.")
         self.layout = layout
         self.buffer = buffer
         end = 0
         for start, stop in layout.spans.values():
             if buffer[end:start].any():
-                raise LayoutError("A vector has bytes between its segments.")
+                raise VectorLayoutError("A vector has bytes between its segments.")
             end = stop
 
     @classmethod
@@ -78,7 +69,7 @@ class RingVector:
         """Returns a view of ``data`` without copying; read-only if ``data`` is.
 
         Raises:
-            LayoutError: see the class.
+            VectorLayoutError: see the class.
         """
         return cls(layout, np.frombuffer(data, np.uint8))
 
@@ -91,10 +82,10 @@ class RingVector:
         """Adds ``other`` in place, each segment modulo 2^w.
 
         Raises:
-            LayoutError: the layouts differ.
+            VectorLayoutError: the layouts differ.
         """
         if other.layout != self.layout:
-            raise LayoutError("Vectors of different layouts cannot be added.")
+            raise VectorLayoutError("Vectors of different layouts cannot be added.")
         for item in self.layout.segments:
             words: NDArray[Any] = self.segment(item.name)
             np.add(words, other.segment(item.name), out=words)
@@ -131,24 +122,24 @@ def encode(layout: VectorLayout, values: Mapping[str, NDArray[Any]], uniform: Un
             grid bounds the bias of one rounding: 2^-23 of a grid unit.
 
     Raises:
-        LayoutError: segments missing or unknown, wrong size or type.
-        BoundExceededError: |x| > bound, a value that is not a number, or a grid integer beyond the
-            bound and the noise the layout declares.
+        VectorLayoutError: segments missing or unknown, wrong size or type.
+        RunFailedError: FW-SECAGG-113, |x| > bound, a value that is not a number, or a grid integer beyond the bound and
+            the noise the layout declares.
     """
     if set(values) != {segment.name for segment in layout.segments}:
-        raise LayoutError("The values do not name the segments of the layout.")
+        raise VectorLayoutError("The values do not name the segments of the layout.")
     vector = RingVector.zeros(layout)
     for segment in layout.segments:
         flat = np.ravel(values[segment.name])
         if flat.size != segment.size:
-            raise LayoutError(f"Segment {segment.name} has {segment.size} values, not {flat.size}.")
+            raise VectorLayoutError(f"Segment {segment.name} has {segment.size} values, not {flat.size}.")
         words = vector.segment(segment.name).view(_SIGNED[segment.ring_bits])
         if flat.dtype == np.int64:
             _take_grid(segment, flat, words)
         elif flat.dtype in (np.float32, np.float64):
             _round(segment, flat, words, uniform)
         else:
-            raise LayoutError(f"Segment {segment.name} is neither float32, float64 nor int64.")
+            raise VectorLayoutError(f"Segment {segment.name} is neither float32, float64 nor int64.")
     return vector
 
 
@@ -191,7 +182,7 @@ def decode(total: RingVector) -> DecodedSum:
 def _take_grid(segment: Segment, values: NDArray[np.int64], words: NDArray[Any]) -> None:
     limit = segment.grid_bound + segment.grid_noise
     if int(values.max()) > limit or int(values.min()) < -limit:
-        raise BoundExceededError(f"A grid value of segment {segment.name} exceeds its bound.")
+        raise RunFailedError(f"A grid value of segment {segment.name} exceeds its bound.", code="FW-SECAGG-113")
     words[...] = values
 
 
@@ -203,7 +194,9 @@ def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform:
         part = values[start : start + _CHUNK]
         # Written so that a NaN, which compares false, is refused too.
         if not (float(part.max()) <= segment.bound and float(part.min()) >= -segment.bound):
-            raise BoundExceededError(f"A value of segment {segment.name} exceeds its bound or is not a number.")
+            raise RunFailedError(
+                f"A value of segment {segment.name} exceeds its bound or is not a number.", code="FW-SECAGG-113"
+            )
         x, low = scaled[: part.size], whole[: part.size]
         np.multiply(part, inverse, out=x)
         # floor(x) + floor(x - floor(x) + u) rather than floor(x + u): adding u to a large x would drop

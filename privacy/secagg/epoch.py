@@ -16,16 +16,7 @@ from fedward.privacy.secagg.hybrid import HybridPrivateKey, HybridPublicKey, Key
 from fedward.privacy.secagg.identity import open_sealed, verify
 from fedward.privacy.secagg.messages import Bundles, Ciphertexts, EpochAck, EpochInvite, KemCiphertext, KeyBundle
 from fedward.privacy.secagg.policy import LocalPolicy, Party
-from fedward.privacy.secagg.refusals import (
-    ApprovalRefused,
-    CiphertextRefused,
-    EpochMismatchRefused,
-    KeyBundleRefused,
-    LegOrderRefused,
-    OldEpochRefused,
-    PeerNotApprovedRefused,
-    RunRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import MAX_RUNS, ClientState, EpochKeys, RunRecord, recall, remember
 
 _X25519_AND_MLKEM_BYTES = (32, 64)
@@ -35,21 +26,21 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
     """Begins an epoch: fresh keys, everything of the epoch before is given up.
 
     Raises:
-        SignatureRefused: not from the roster's coordinator.
-        EpochMismatchRefused: for another roster.
-        OldEpochRefused: not newer than the highest epoch seen.
-        RunRefused: for another run than the approved one.
+        RefusalError: FW-SECAGG-002, not from the roster's coordinator.
+        RefusalError: FW-SECAGG-022, for another roster.
+        RefusalError: FW-SECAGG-020, not newer than the highest epoch seen.
+        RefusalError: FW-SECAGG-025, for another run than the approved one.
     """
     body = open_sealed("epoch-invite", request, party.roster.roster.coordinator)
     invite = EpochInvite.from_bytes(body)
     if invite.roster_hash != party.roster.hash:
-        raise EpochMismatchRefused("The key epoch is for another roster.")
+        raise RefusalError("The key epoch is for another roster.", code="FW-SECAGG-022")
     if invite.epoch == state.keys.epoch:
         answered = recall(state.keys.answers, "invite", request)
         if answered is not None:
             return state, answered
     if invite.epoch <= state.keys.epoch:
-        raise OldEpochRefused("The key epoch is not newer than the last one.")
+        raise RefusalError("The key epoch is not newer than the last one.", code="FW-SECAGG-020")
     record, others = _record_of(party.policy, state, invite.run)
     private = HybridPrivateKey(*(party.random(size) for size in _X25519_AND_MLKEM_BYTES))
     bundle = KeyBundle(
@@ -76,10 +67,10 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
     """Takes the others' public keys and encapsulates to the larger names.
 
     Raises:
-        EpochMismatchRefused: for another epoch.
-        PeerNotApprovedRefused: a peer has not approved this roster.
-        KeyBundleRefused: a bundle is not its hospital's own for this epoch, roster and run.
-        SecondRequestRefused: other bundles were answered before.
+        RefusalError: FW-SECAGG-022, for another epoch.
+        RefusalError: FW-SECAGG-013, a peer has not approved this roster.
+        RefusalError: FW-SECAGG-023, a bundle is not its hospital's own for this epoch, roster and run.
+        RefusalError: FW-SECAGG-005, other bundles were answered before.
     """
     message = Bundles.from_bytes(request)
     keys = _live_keys(state, message.epoch)
@@ -95,7 +86,7 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
         try:
             ciphertext, secret = private.encapsulate(_public(bodies[peer]))
         except KeyAgreementError as error:
-            raise KeyBundleRefused(f"The keys of {peer} are not valid.") from error
+            raise RefusalError(f"The keys of {peer} are not valid.", code="FW-SECAGG-023") from error
         chains[peer] = _chain(party, keys, peer, bodies[peer], ciphertext, secret)
         message_out = KemCiphertext(party.roster.hash, keys.epoch, party.name, peer, ciphertext)
         ciphertexts[peer] = party.identity.seal("kem-ciphertext", message_out)
@@ -109,10 +100,10 @@ def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tupl
     """Takes the smaller names' ciphertexts; erases the private keys.
 
     Raises:
-        EpochMismatchRefused: for another epoch.
-        LegOrderRefused: before the bundles.
-        CiphertextRefused: a ciphertext is not its sender's for this hospital and epoch.
-        SecondRequestRefused: other ciphertexts were answered before.
+        RefusalError: FW-SECAGG-022, for another epoch.
+        RefusalError: FW-SECAGG-004, before the bundles.
+        RefusalError: FW-SECAGG-024, a ciphertext is not its sender's for this hospital and epoch.
+        RefusalError: FW-SECAGG-005, other ciphertexts were answered before.
     """
     message = Ciphertexts.from_bytes(request)
     keys = _live_keys(state, message.epoch)
@@ -120,17 +111,17 @@ def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tupl
     if answered is not None:
         return state, answered
     if "bundles" not in keys.answers:
-        raise LegOrderRefused("Ciphertexts came before the key bundles.")
+        raise RefusalError("Ciphertexts came before the key bundles.", code="FW-SECAGG-004")
     private = HybridPrivateKey.from_bytes(keys.private)
     chains = dict(keys.chains)
     for sender, sealed in message.ciphertexts.items():
         if sender not in keys.bundles:
-            raise CiphertextRefused("A ciphertext comes from a hospital whose keys were not taken.")
+            raise RefusalError("A ciphertext comes from a hospital whose keys were not taken.", code="FW-SECAGG-024")
         ciphertext = _open_ciphertext(party, keys.epoch, sender, sealed)
         try:
             secret = private.decapsulate(_public(keys.bundles[sender]), ciphertext)
         except KeyAgreementError as error:
-            raise CiphertextRefused(f"The keys of {sender} are not valid.") from error
+            raise RefusalError(f"The keys of {sender} are not valid.", code="FW-SECAGG-024") from error
         chains[sender] = _chain(party, keys, sender, keys.bundles[sender], ciphertext, secret)
     ack = EpochAck(party.roster.hash, keys.epoch, party.name, tuple(sorted(chains)))
     reply = party.identity.seal("epoch-ack", ack)
@@ -157,33 +148,35 @@ def _record_of(policy: LocalPolicy, state: ClientState, run: str) -> tuple[RunRe
     others = {name: record for name, record in known.items() if name != run and record.round}
     record = known.get(run, RunRecord())
     if policy.run not in ("", run):
-        raise RunRefused("The key epoch is for another run than the one this hospital has approved by name.")
+        raise RefusalError(
+            "The key epoch is for another run than the one this hospital has approved by name.", code="FW-SECAGG-025"
+        )
     if record.round and record.plan_hash != policy.plan_hash:
-        raise RunRefused("The name of the run belongs to another plan.")
+        raise RefusalError("The name of the run belongs to another plan.", code="FW-SECAGG-025")
     if not policy.run and any(other.plan_hash == policy.plan_hash for other in others.values()):
-        raise RunRefused("The approved plan serves another run already.")
+        raise RefusalError("The approved plan serves another run already.", code="FW-SECAGG-025")
     if len(others) >= MAX_RUNS:
-        raise RunRefused("This journal remembers as many runs as it can hold.")
+        raise RefusalError("This journal remembers as many runs as it can hold.", code="FW-SECAGG-025")
     return replace(record, plan_hash=policy.plan_hash), others
 
 
 def _live_keys(state: ClientState, epoch: int) -> EpochKeys:
     if not state.keys.epoch or epoch != state.keys.epoch:
-        raise EpochMismatchRefused("A message belongs to another key epoch than the live one.")
+        raise RefusalError("A message belongs to another key epoch than the live one.", code="FW-SECAGG-022")
     return state.keys
 
 
 def _open_bundle(party: Party, state: ClientState, peer: str, sealed: bytes) -> bytes:
     if peer == party.name or peer not in party.roster.roster.keys:
-        raise KeyBundleRefused("A key bundle stands for a hospital that is not a peer on the roster.")
-    body = open_sealed("key-bundle", sealed, party.key_of(peer), KeyBundleRefused)
+        raise RefusalError("A key bundle stands for a hospital that is not a peer on the roster.", code="FW-SECAGG-023")
+    body = open_sealed("key-bundle", sealed, party.key_of(peer), "FW-SECAGG-023")
     try:
         bundle = KeyBundle.from_bytes(body)
     except MalformedMessageError as error:
-        raise KeyBundleRefused(f"The key bundle of {peer} is malformed.") from error
+        raise RefusalError(f"The key bundle of {peer} is malformed.", code="FW-SECAGG-023") from error
     expected = (party.roster.hash, state.keys.epoch, state.run, peer)
     if (bundle.roster_hash, bundle.epoch, bundle.run, bundle.site) != expected:
-        raise KeyBundleRefused(f"The key bundle of {peer} is for another roster, epoch, run or site.")
+        raise RefusalError(f"The key bundle of {peer} is for another roster, epoch, run or site.", code="FW-SECAGG-023")
     return body
 
 
@@ -192,22 +185,22 @@ def _require_approval(party: Party, peer: str, approvals: Mapping[str, bytes]) -
     if peer in party.roster.approved:
         return
     if peer not in approvals:
-        raise PeerNotApprovedRefused(f"{peer} has not approved this roster.")
+        raise RefusalError(f"{peer} has not approved this roster.", code="FW-SECAGG-013")
     try:
-        verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), ApprovalRefused)
-    except ApprovalRefused as error:
-        raise PeerNotApprovedRefused(f"{peer} has not approved this roster.") from error
+        verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), "FW-SECAGG-012")
+    except RefusalError as error:
+        raise RefusalError(f"{peer} has not approved this roster.", code="FW-SECAGG-013") from error
 
 
 def _open_ciphertext(party: Party, epoch: int, sender: str, sealed: bytes) -> bytes:
-    body = open_sealed("kem-ciphertext", sealed, party.key_of(sender), CiphertextRefused)
+    body = open_sealed("kem-ciphertext", sealed, party.key_of(sender), "FW-SECAGG-024")
     try:
         message = KemCiphertext.from_bytes(body)
     except MalformedMessageError as error:
-        raise CiphertextRefused(f"The ciphertext of {sender} is malformed.") from error
+        raise RefusalError(f"The ciphertext of {sender} is malformed.", code="FW-SECAGG-024") from error
     expected = (party.roster.hash, epoch, sender, party.name)
     if (message.roster_hash, message.epoch, message.sender, message.receiver) != expected:
-        raise CiphertextRefused(f"The ciphertext of {sender} is for another hospital or epoch.")
+        raise RefusalError(f"The ciphertext of {sender} is for another hospital or epoch.", code="FW-SECAGG-024")
     return message.ciphertext
 
 

@@ -17,7 +17,7 @@ from fedward.privacy.secagg.messages import (
     KemCiphertext,
     KeyBundle,
 )
-from fedward.privacy.secagg.refusals import RefusalError, ReplyRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import SignedRoster, VerifiedRoster, verify_roster
 
 _Reply = TypeVar("_Reply", KemCiphertext, EpochAck)
@@ -28,7 +28,7 @@ class EpochSetup:
 
     Call order: :meth:`invites`, :meth:`add_bundle` for each reply, :meth:`close_bundles`,
     :meth:`add_ciphertexts`, :meth:`close_ciphertexts`, :meth:`add_ack`, :meth:`close`. A reply that
-    raises ReplyRefused leaves the others untouched; a hospital that stays silent is left out of the epoch.
+    raises FW-SECAGG-090 leaves the others untouched; a hospital that stays silent is left out of the epoch.
     """
 
     def __init__(self, identity: Identity, roster: bytes, run: str, epoch: int) -> None:
@@ -48,7 +48,7 @@ class EpochSetup:
         """Takes a hospital's key bundle.
 
         Raises:
-            ReplyRefused: not its own for this epoch, or its keys are not usable.
+            RefusalError: FW-SECAGG-090, not its own for this epoch, or its keys are not usable.
         """
         body = self._open("key-bundle", site, sealed, site in self._verified.approved)
         try:
@@ -57,9 +57,9 @@ class EpochSetup:
             probe = HybridPrivateKey(os.urandom(32), os.urandom(64))
             probe.encapsulate(HybridPublicKey(bundle.x25519, bundle.mlkem))
         except (MalformedMessageError, KeyAgreementError) as error:
-            raise ReplyRefused("A key bundle is not usable.") from error
+            raise RefusalError("A key bundle is not usable.", code="FW-SECAGG-090") from error
         if (bundle.roster_hash, bundle.epoch, bundle.run, bundle.site) != (*self._epoch(), self._invite.run, site):
-            raise ReplyRefused("A key bundle is for another roster, epoch, run or hospital.")
+            raise RefusalError("A key bundle is for another roster, epoch, run or hospital.", code="FW-SECAGG-090")
         self._bundles.setdefault(site, sealed)
 
     def close_bundles(self) -> dict[str, bytes]:
@@ -80,20 +80,20 @@ class EpochSetup:
         """Takes a hospital's ciphertexts for the larger names.
 
         Raises:
-            ReplyRefused: malformed, not its own, or not exactly one for each larger name.
+            RefusalError: FW-SECAGG-090, malformed, not its own, or not exactly one for each larger name.
         """
         if site not in self._bundles:
-            raise ReplyRefused("Ciphertexts come from a hospital without a key bundle.")
+            raise RefusalError("Ciphertexts come from a hospital without a key bundle.", code="FW-SECAGG-090")
         try:
             message = Ciphertexts.from_bytes(reply)
         except MalformedMessageError as error:
-            raise ReplyRefused("A ciphertext message is malformed.") from error
+            raise RefusalError("A ciphertext message is malformed.", code="FW-SECAGG-090") from error
         if message.epoch != self._invite.epoch or set(message.ciphertexts) != {p for p in self._bundles if p > site}:
-            raise ReplyRefused("The ciphertexts are not one for each larger name of this epoch.")
+            raise RefusalError("The ciphertexts are not one for each larger name of this epoch.", code="FW-SECAGG-090")
         for receiver, sealed in message.ciphertexts.items():
             one = _parse(KemCiphertext, self._open("kem-ciphertext", site, sealed, True))
             if (one.roster_hash, one.epoch, one.sender, one.receiver) != (*self._epoch(), site, receiver):
-                raise ReplyRefused("A ciphertext is for another epoch or pair.")
+                raise RefusalError("A ciphertext is for another epoch or pair.", code="FW-SECAGG-090")
         self._ciphertexts.setdefault(site, message.ciphertexts)
 
     def close_ciphertexts(self) -> dict[str, bytes]:
@@ -113,11 +113,11 @@ class EpochSetup:
         """Takes a hospital's word that its keys are complete.
 
         Raises:
-            ReplyRefused: malformed, or not its own for this epoch.
+            RefusalError: FW-SECAGG-090, malformed, or not its own for this epoch.
         """
         ack = _parse(EpochAck, self._open("epoch-ack", site, sealed, site in self._ciphertexts))
         if (ack.roster_hash, ack.epoch, ack.site) != (*self._epoch(), site):
-            raise ReplyRefused("An acknowledgement is for another epoch or hospital.")
+            raise RefusalError("An acknowledgement is for another epoch or hospital.", code="FW-SECAGG-090")
         self._acks[site] = set(ack.peers)
 
     def close(self) -> tuple[int, tuple[str, ...]]:
@@ -139,15 +139,15 @@ class EpochSetup:
 
     def _open(self, kind: str, site: str, sealed: bytes, expected: bool) -> bytes:
         if not expected:
-            raise ReplyRefused(f"A {kind} message comes from a hospital that was not asked.")
+            raise RefusalError(f"A {kind} message comes from a hospital that was not asked.", code="FW-SECAGG-090")
         try:
             return open_sealed(kind, sealed, self._verified.roster.keys[site])
         except RefusalError as error:
-            raise ReplyRefused(f"A {kind} message is not signed by its hospital.") from error
+            raise RefusalError(f"A {kind} message is not signed by its hospital.", code="FW-SECAGG-090") from error
 
 
 def _parse(kind: type[_Reply], body: bytes) -> _Reply:
     try:
         return kind.from_bytes(body)
     except MalformedMessageError as error:
-        raise ReplyRefused("A hospital signed a malformed message.") from error
+        raise RefusalError("A hospital signed a malformed message.", code="FW-SECAGG-090") from error

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedward.privacy.secagg import audit, results, verify
 from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.memory import ClientMemory
-from fedward.privacy.secagg.refusals import EvidenceRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.verify import CheckedSum, EndedRound
 
 
@@ -26,7 +26,7 @@ class ResultFollower(ClientMemory):
         """Returns the round a result speaks of, after checking the coordinator's signature and nothing else.
 
         Raises:
-            ResultSignatureRefused: not signed by the coordinator.
+            RefusalError: FW-SECAGG-080, not signed by the coordinator.
         """
         return results.round_of(self._party, result)
 
@@ -36,7 +36,7 @@ class ResultFollower(ClientMemory):
         A hospital that missed rounds is given their results in order.
 
         Raises:
-            ResultSignatureRefused, ChainRefused, WitnessRefused, ResultRefused, EquivocationRefused and others: see
+            RefusalError and others: FW-SECAGG-080, FW-SECAGG-042, FW-SECAGG-086, FW-SECAGG-081, FW-SECAGG-085, see
                 :func:`~fedward.privacy.secagg.results.open_result`.
         """
         return results.open_result(self._party, self._state, result)
@@ -47,9 +47,9 @@ class ResultFollower(ClientMemory):
         """Recomputes the sum of a round from the survivors' masked vectors.
 
         Raises:
-            EvidenceRefused: evidence or vectors are not what was signed.
-            FalseSumRefused: the sum is another one.
-            ResultRefused: the result names another sum.
+            RefusalError: FW-SECAGG-083, evidence or vectors are not what was signed.
+            RefusalError: FW-SECAGG-082, the sum is another one.
+            RefusalError: FW-SECAGG-081, the result names another sum.
         """
         verify.check_sum(self._party.roster.roster.keys, ended, evidence, vectors, ring_sum)
         return CheckedSum(ended, ring_sum)
@@ -77,13 +77,13 @@ class ResultFollower(ClientMemory):
         """Recomputes the chunks that were chosen; by index, then by survivor.
 
         Raises:
-            LegOrderRefused: no chunks of this sum were chosen.
-            EvidenceRefused: evidence or chunks are not what was signed, or a chosen chunk is missing.
-            FalseSumRefused: the sum is another one.
-            ResultRefused: the result names another sum.
+            RefusalError: FW-SECAGG-004, no chunks of this sum were chosen.
+            RefusalError: FW-SECAGG-083, evidence or chunks are not what was signed, or a chosen chunk is missing.
+            RefusalError: FW-SECAGG-082, the sum is another one.
+            RefusalError: FW-SECAGG-081, the result names another sum.
         """
         if tuple(sorted(chunks)) != audit.chosen(self._state.record, ended):
-            raise EvidenceRefused("The chunks are not those this hospital asked for.")
+            raise RefusalError("The chunks are not those this hospital asked for.", code="FW-SECAGG-083")
         verify.check_chunks(self._party.roster.roster.keys, ended, evidence, chunks, ring_sum)
         return CheckedSum(ended, ring_sum)
 

@@ -26,14 +26,6 @@ class KeyAgreementError(AuthenticationError):
     """A peer's public key or ciphertext is malformed, or leads to no shared secret."""
 
     code = "FW-SECAGG-122"
-    default_fix = "Ask the named hospital for a new key bundle."
-
-
-class MlKemUnavailableError(VersionError):
-    """The installed OpenSSL has no ML-KEM-768."""
-
-    code = "FW-SECAGG-123"
-    default_fix = "Install a wheel of cryptography 50 from PyPI, which brings its own OpenSSL."
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class HybridPrivateKey:
         mlkem_seed: the seed (d, z) of FIPS 203 section 7.1, 64 bytes.
 
     Raises:
-        MlKemUnavailableError: see the class.
+        VersionError: FW-SECAGG-123, see the table.
     """
 
     def __init__(self, x25519: bytes, mlkem_seed: bytes) -> None:
@@ -64,7 +56,7 @@ class HybridPrivateKey:
         try:
             self._mlkem = MLKEM768PrivateKey.from_seed_bytes(mlkem_seed)
         except UnsupportedAlgorithm as error:
-            raise MlKemUnavailableError("This installation has no ML-KEM-768.") from error
+            raise VersionError("This installation has no ML-KEM-768.", code="FW-SECAGG-123") from error
         self._raw = x25519 + mlkem_seed
         self.public = HybridPublicKey(
             self._x25519.public_key().public_bytes_raw(), self._mlkem.public_key().public_bytes_raw()

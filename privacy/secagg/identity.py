@@ -18,17 +18,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fedward.errors import AuthenticationError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError, SignatureRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.schema import Bytes, Message, Signature
 
 _RAW_KEY_BYTES = 32
-
-
-class IdentityFileError(AuthenticationError):
-    """An identity key file is missing, readable by others, or holds no Ed25519 private key."""
-
-    code = "FW-SECAGG-131"
-    default_fix = "Use a file with mode 0600 that holds an Ed25519 private key, raw (32 bytes) or as PEM."
 
 
 @dataclass(frozen=True)
@@ -57,22 +50,24 @@ class Identity:
         """Reads a private key that nobody else can read.
 
         Raises:
-            IdentityFileError: see the class.
+            AuthenticationError: FW-SECAGG-131, see the table.
         """
         try:
             mode, data = path.stat().st_mode, path.read_bytes()
         except OSError as error:
-            raise IdentityFileError("The identity key file cannot be read.") from error
+            raise AuthenticationError("The identity key file cannot be read.", code="FW-SECAGG-131") from error
         if os.name == "posix" and mode & 0o077:
-            raise IdentityFileError("The identity key file is readable by other users.")
+            raise AuthenticationError("The identity key file is readable by other users.", code="FW-SECAGG-131")
         if len(data) == _RAW_KEY_BYTES:
             return cls.from_seed(name, data)
         try:
             key = load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:
-            raise IdentityFileError("The identity key file holds no unencrypted PEM key.") from error
+            raise AuthenticationError(
+                "The identity key file holds no unencrypted PEM key.", code="FW-SECAGG-131"
+            ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise IdentityFileError("The identity key is not an Ed25519 key.")
+            raise AuthenticationError("The identity key is not an Ed25519 key.", code="FW-SECAGG-131")
         return cls(name, key)
 
     def sign(self, kind: str, body: bytes) -> bytes:
@@ -85,31 +80,29 @@ class Identity:
         return Envelope(body, self.sign(kind, body)).to_bytes()
 
 
-def verify(
-    kind: str, body: bytes, signature: bytes, public: bytes, error: type[RefusalError] = SignatureRefused
-) -> None:
+def verify(kind: str, body: bytes, signature: bytes, public: bytes, code: str = "FW-SECAGG-002") -> None:
     """Checks a signature made by :meth:`Identity.sign`.
 
     Raises:
-        error: it does not verify under ``public``.
+        RefusalError: ``code``, it does not verify under ``public``.
     """
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, secagg_hash("signature", kind, body))
     except (InvalidSignature, ValueError) as cause:
-        raise error(f"The signature of a {kind} message does not verify.") from cause
+        raise RefusalError(f"The signature of a {kind} message does not verify.", code=code) from cause
 
 
-def open_sealed(kind: str, sealed: bytes, public: bytes, error: type[RefusalError] = SignatureRefused) -> bytes:
+def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-002") -> bytes:
     """Returns the body of an envelope after checking its signature; the body is not parsed yet.
 
     Raises:
-        error: the envelope is malformed or its signature does not verify.
+        RefusalError: ``code``, the envelope is malformed or its signature does not verify.
     """
     try:
         envelope = Envelope.from_bytes(sealed)
     except MalformedMessageError as cause:
-        raise error(f"A {kind} message is not a signed envelope.") from cause
-    verify(kind, envelope.body, envelope.sig, public, error)
+        raise RefusalError(f"A {kind} message is not a signed envelope.", code=code) from cause
+    verify(kind, envelope.body, envelope.sig, public, code)
     return envelope.body
 
 

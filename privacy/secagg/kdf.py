@@ -36,7 +36,6 @@ class SealError(AuthenticationError):
     """A sealed message does not open: altered, or sealed under another manifest or for another site."""
 
     code = "FW-SECAGG-121"
-    default_fix = "Do not retry with the same data; the round names the sender, who must be asked."
 
 
 def secagg_hash(label: str, *parts: bytes | str | int) -> bytes:

@@ -27,18 +27,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _KEYS = {"name", "size", "ring_bits", "step", "bound", "noise_std"}
 
 
-class RingOverflowError(ConfigError):
-    """A sum over the cohort could leave the ring of a segment."""
-
-    code = "FW-SECAGG-111"
-    default_fix = "Use a 32-bit ring, a coarser step, a smaller bound or fewer hospitals."
-
-
-class LayoutError(IntegrityError):
+class VectorLayoutError(IntegrityError):
     """A vector layout is malformed, or a vector does not have the agreed layout."""
 
     code = "FW-SECAGG-112"
-    default_fix = "Check that every party uses the layout of the same plan."
 
 
 @dataclass(frozen=True)
@@ -55,8 +47,8 @@ class Segment:
             hospitals survive (sigma); 0 without noise, or when noise is added before the bound.
 
     Raises:
-        LayoutError: a field outside these limits.
-        RingOverflowError: not even two hospitals fit the ring.
+        VectorLayoutError: a field outside these limits.
+        ConfigError: FW-SECAGG-111, not even two hospitals fit the ring.
     """
 
     name: str
@@ -68,9 +60,9 @@ class Segment:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise LayoutError("A segment has an invalid name.")
+            raise VectorLayoutError("A segment has an invalid name.")
         if not 0 < self.size <= MAX_SEGMENT_SIZE or self.ring_bits not in (16, 32):
-            raise LayoutError(f"Segment {self.name} has an invalid size or ring.")
+            raise VectorLayoutError(f"Segment {self.name} has an invalid size or ring.")
         if not all(
             map(
                 math.isfinite,
@@ -83,9 +75,9 @@ class Segment:
                 ),
             )
         ):
-            raise LayoutError(f"Segment {self.name} has a number that is not finite.")
+            raise VectorLayoutError(f"Segment {self.name} has a number that is not finite.")
         if not 2.0**-64 <= self.step <= 2.0**64 or self.bound <= 0 or math.copysign(1.0, self.noise_std) < 0:
-            raise LayoutError(f"Segment {self.name} needs a step within 2^-64 to 2^64 and a positive bound.")
+            raise VectorLayoutError(f"Segment {self.name} needs a step within 2^-64 to 2^64 and a positive bound.")
         self.check_capacity(2)
 
     @property
@@ -107,10 +99,12 @@ class Segment:
         """Refuses unless n0 (ceil(B/gamma) + 1) + kappa sigma/gamma < 2^(w-1).
 
         Raises:
-            RingOverflowError: the rule does not hold.
+            ConfigError: FW-SECAGG-111, the rule does not hold.
         """
         if n0 * self.grid_bound + self.grid_noise >= 2 ** (self.ring_bits - 1):
-            raise RingOverflowError(f"Segment {self.name} can overflow its {self.ring_bits}-bit ring with {n0} sites.")
+            raise ConfigError(
+                f"Segment {self.name} can overflow its {self.ring_bits}-bit ring with {n0} sites.", code="FW-SECAGG-111"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class VectorLayout:
     def __post_init__(self) -> None:
         names = [segment.name for segment in self.segments]
         if not 0 < len(names) <= MAX_SEGMENTS or len(set(names)) != len(names):
-            raise LayoutError("A layout needs segments with distinct names.")
+            raise VectorLayoutError("A layout needs segments with distinct names.")
 
     @cached_property
     def spans(self) -> dict[str, tuple[int, int]]:
@@ -142,17 +136,17 @@ class VectorLayout:
         """Returns the byte range of a segment.
 
         Raises:
-            LayoutError: no such segment.
+            VectorLayoutError: no such segment.
         """
         if name not in self.spans:
-            raise LayoutError("The layout has no segment of that name.")
+            raise VectorLayoutError("The layout has no segment of that name.")
         return slice(*self.spans[name])
 
     def check_capacity(self, n0: int) -> None:
         """Refuses a cohort of ``n0`` hospitals whose sum could overflow any segment.
 
         Raises:
-            RingOverflowError: see :meth:`Segment.check_capacity`.
+            ConfigError: FW-SECAGG-111, see :meth:`Segment.check_capacity`.
         """
         for segment in self.segments:
             segment.check_capacity(n0)
@@ -180,20 +174,20 @@ class VectorLayout:
         """Parses :meth:`to_value`.
 
         Raises:
-            LayoutError: anything but the exact form.
-            RingOverflowError: a segment that cannot hold two hospitals.
+            VectorLayoutError: anything but the exact form.
+            ConfigError: FW-SECAGG-111, a segment that cannot hold two hospitals.
         """
         if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
-            raise LayoutError("A layout is not a list of segments.")
+            raise VectorLayoutError("A layout is not a list of segments.")
         return cls(tuple(_segment(item) for item in value))
 
 
 def _segment(item: Value) -> Segment:
     if not isinstance(item, dict) or set(item) != _KEYS:
-        raise LayoutError("A segment has missing or unknown keys.")
+        raise VectorLayoutError("A segment has missing or unknown keys.")
     name, size, ring = item["name"], item["size"], item["ring_bits"]
     if not isinstance(name, str) or type(size) is not int or type(ring) is not int:
-        raise LayoutError("A segment has a field of the wrong type.")
+        raise VectorLayoutError("A segment has a field of the wrong type.")
     return Segment(
         name=name,
         size=size,
@@ -210,5 +204,5 @@ def _hex_float(text: Value) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number.hex() != text:
-        raise LayoutError("A segment has a number that is not in exact hexadecimal form.")
+        raise VectorLayoutError("A segment has a number that is not in exact hexadecimal form.")
     return number

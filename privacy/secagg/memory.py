@@ -7,7 +7,7 @@ from dataclasses import replace
 from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import Manifest
 from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import OldContextRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import ChainHead, ClientState, Confirmed, LiveRound, RunRecord
 
 
@@ -47,7 +47,7 @@ class ClientMemory:
 
     def _live_round(self, ctx: bytes) -> LiveRound:
         if not self._state.live or self._state.live[0].ctx != ctx:
-            raise OldContextRefused("The leg names a context that is not the live one.")
+            raise RefusalError("The leg names a context that is not the live one.", code="FW-SECAGG-003")
         return self._state.live[0]
 
     def _recorded(self, live: LiveRound) -> RunRecord:

@@ -23,13 +23,7 @@ from fedward.privacy.secagg.messages import (
     SharePackage,
 )
 from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import (
-    HeadSignatureRefused,
-    HeadsRefused,
-    PairCommitmentRefused,
-    ShareRefused,
-    TooFewPackagesRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError, ShareRefused
 from fedward.privacy.secagg.state import LiveRound
 from fedward.privacy.secagg.transcript import envelope_hash, heads_hash, mail_hash
 
@@ -76,20 +70,20 @@ def open_head(keys: Mapping[str, bytes], manifest: Manifest, ctx: bytes, site: s
     """Returns a head after checking its signature, its context and that it speaks of the whole cohort.
 
     Raises:
-        HeadsRefused: ``site`` is not in the cohort.
-        HeadSignatureRefused: not signed by ``site`` for this context and cohort.
+        RefusalError: FW-SECAGG-052, ``site`` is not in the cohort.
+        RefusalError: FW-SECAGG-051, not signed by ``site`` for this context and cohort.
     """
     if site not in manifest.cohort:
-        raise HeadsRefused("A head stands for a hospital outside the cohort.")
-    body = open_sealed("head", sealed, keys[site], HeadSignatureRefused)
+        raise RefusalError("A head stands for a hospital outside the cohort.", code="FW-SECAGG-052")
+    body = open_sealed("head", sealed, keys[site], "FW-SECAGG-051")
     try:
         head = PackageHead.from_bytes(body)
     except MalformedMessageError as error:
-        raise HeadSignatureRefused(f"The head of {site} is malformed.") from error
+        raise RefusalError(f"The head of {site} is malformed.", code="FW-SECAGG-051") from error
     cohort = set(manifest.cohort)
     whole = head.b_shares.keys() == head.R_shares.keys() == cohort and head.pairs.keys() == cohort - {site}
     if (head.ctx, head.site) != (ctx, site) or not whole:
-        raise HeadSignatureRefused(f"The head of {site} is for another context or cohort.")
+        raise RefusalError(f"The head of {site} is for another context or cohort.", code="FW-SECAGG-051")
     return head
 
 
@@ -99,19 +93,19 @@ def unpack(
     """Checks the packages of U1 as far as they concern this hospital; returns the live round with its shares.
 
     Raises:
-        TooFewPackagesRefused: |U1| < t.
-        HeadsRefused: this hospital's head is missing or altered, or mail does not belong to the heads.
-        HeadSignatureRefused: see :func:`open_head`.
+        RefusalError: FW-SECAGG-050, |U1| < t.
+        RefusalError: FW-SECAGG-052, this hospital's head is missing or altered, or mail does not belong to the heads.
+        RefusalError: FW-SECAGG-051, see :func:`open_head`.
         ShareRefused: mail is missing, does not open, or does not match the commitments in its head.
-        PairCommitmentRefused: a peer committed to another pair seed.
+        ShareRefused: FW-SECAGG-054, a peer committed to another pair seed.
     """
     me = party.name
     if len(message.heads) < manifest.threshold:
-        raise TooFewPackagesRefused("Fewer share packages than the threshold.")
+        raise RefusalError("Fewer share packages than the threshold.", code="FW-SECAGG-050")
     if message.heads.get(me) != live.head:
-        raise HeadsRefused("The heads leave out or alter this hospital's own.")
+        raise RefusalError("The heads leave out or alter this hospital's own.", code="FW-SECAGG-052")
     if not set(message.mail) <= set(message.heads) - {me}:
-        raise HeadsRefused("There is mail from a hospital without a head.")
+        raise RefusalError("There is mail from a hospital without a head.", code="FW-SECAGG-052")
     heads = {  # the own head is, byte for byte, the one that was sealed here
         site: open_head(party.roster.roster.keys, manifest, live.ctx, site, sealed)
         for site, sealed in message.heads.items()
@@ -134,8 +128,10 @@ def mask_seeds(me: str, chains: Mapping[str, bytes], live: LiveRound) -> list[tu
 def _open_mail(party: Party, chain: bytes, ctx: bytes, head: PackageHead, sealed: bytes) -> bytes:
     me, dealer = party.name, head.site
     if head.pairs[me] != kdf.commit_pair_seed(ctx, kdf.mask_seed(chain, ctx, me, dealer)):
-        raise PairCommitmentRefused(
-            f"{dealer} committed to another pair seed.", complaint=_complain(party, ctx, dealer, "pair-seed")
+        raise ShareRefused(
+            f"{dealer} committed to another pair seed.",
+            code="FW-SECAGG-054",
+            complaint=_complain(party, ctx, dealer, "pair-seed"),
         )
     try:
         both = kdf.open_share(kdf.share_key(chain, ctx, dealer, me), ctx, dealer, me, sealed)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedward.privacy.secagg.identity import Identity
-from fedward.privacy.secagg.refusals import RosterPinRefused, TwoPartyRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import VerifiedRoster
 
 
@@ -42,15 +42,19 @@ class LocalPolicy:
         """Refuses a roster that speaks of another model, adapter or code than runs here.
 
         Raises:
-            RosterPinRefused: a hash differs.
-            TwoPartyRefused: c = 0 without this hospital's own consent.
+            RefusalError: FW-SECAGG-015, a hash differs.
+            RefusalError: FW-SECAGG-016, c = 0 without this hospital's own consent.
         """
         roster = verified.roster
         mine = (self.base_model_hash, self.adapter_layout_hash, self.code_hash)
         if (roster.base_model_hash, roster.adapter_layout_hash, roster.code_hash) != mine:
-            raise RosterPinRefused("The roster names another model, adapter layout or code than this hospital runs.")
+            raise RefusalError(
+                "The roster names another model, adapter layout or code than this hospital runs.", code="FW-SECAGG-015"
+            )
         if (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party:
-            raise TwoPartyRefused("The roster lets two hospitals run alone, which this hospital does not allow.")
+            raise RefusalError(
+                "The roster lets two hospitals run alone, which this hospital does not allow.", code="FW-SECAGG-016"
+            )
 
 
 @dataclass(frozen=True)

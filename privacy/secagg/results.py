@@ -26,22 +26,14 @@ from fedward.privacy.secagg.kdf import confirm_statement, context
 from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import Confirm, Manifest, Result, UploadHeader, WitnessedResult
 from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import (
-    ChainRefused,
-    EquivocationRefused,
-    RefusalError,
-    ReplayedUpdateRefused,
-    ResultRefused,
-    ResultSignatureRefused,
-    WitnessRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import LAST_ATTEMPT, ClientState, LiveRound, RunRecord
 from fedward.privacy.secagg.transcript import genesis, result_hash, transcript_hash
 from fedward.privacy.secagg.verify import CheckedSum, EndedRound, survivor_digests
 
 
 def round_of(party: Party, data: bytes) -> int:
-    """Returns the round of a result whose signature verifies; raises ResultSignatureRefused."""
+    """Returns the round of a result whose signature verifies; raises FW-SECAGG-080."""
     return _signed(party, WitnessedResult.from_bytes(data))[0].round
 
 
@@ -49,12 +41,12 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
     """Checks everything about a result but its sum and its update; see the module.
 
     Raises:
-        ResultSignatureRefused: not signed by the coordinator.
-        ChainRefused: it does not follow the last accepted result.
-        WitnessRefused: manifest, uploads and confirmations do not show that the round took place.
-        RefusalError, RingOverflowError: the manifest breaks a rule of :func:`~.acceptance.check_terms`.
-        ResultRefused: the result says something else than its manifest and its survivors.
-        EquivocationRefused: it contradicts what this hospital confirmed, released or was shown.
+        RefusalError: FW-SECAGG-080, not signed by the coordinator.
+        RefusalError: FW-SECAGG-042, it does not follow the last accepted result.
+        RefusalError: FW-SECAGG-086, manifest, uploads and confirmations do not show that the round took place.
+        RefusalError, ConfigError (FW-SECAGG-111): the manifest breaks a rule of :func:`~.acceptance.check_terms`.
+        RefusalError: FW-SECAGG-081, the result says something else than its manifest and its survivors.
+        RefusalError: FW-SECAGG-085, it contradicts what this hospital confirmed, released or was shown.
     """
     message = WitnessedResult.from_bytes(data)
     result, digest = _signed(party, message)
@@ -71,8 +63,8 @@ def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_h
     """Returns the state in which the result is the head of the chain; its round is closed.
 
     Raises:
-        ReplayedUpdateRefused: the next adapter is not the recomputed one.
-        ChainRefused, EquivocationRefused: since it was opened, another result or manifest came in its way.
+        RefusalError: FW-SECAGG-084, the next adapter is not the recomputed one.
+        RefusalError: FW-SECAGG-042, FW-SECAGG-085, since it was opened, another result or manifest came in its way.
     """
     ended = checked.ended
     if state.record.head and state.record.head[0].result_hash == ended.hash:
@@ -80,7 +72,7 @@ def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_h
     _check_link(party, state, ended.result)
     _check_memory(state.record, ended)
     if ended.result.next_adapter_hash != next_adapter_hash:
-        raise ReplayedUpdateRefused("The next adapter is not what the published sum leads to.")
+        raise RefusalError("The next adapter is not what the published sum leads to.", code="FW-SECAGG-084")
     return _closed(state, ended)
 
 
@@ -102,13 +94,13 @@ def _closed(state: ClientState, ended: EndedRound) -> ClientState:
 
 
 def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:
-    body = open_sealed("result", message.result, party.roster.roster.coordinator, ResultSignatureRefused)
+    body = open_sealed("result", message.result, party.roster.roster.coordinator, "FW-SECAGG-080")
     return Result.from_bytes(body), result_hash(body)
 
 
 def _check_link(party: Party, state: ClientState, result: Result) -> None:
     if result.run != state.run:
-        raise ChainRefused("The result belongs to another run.")
+        raise RefusalError("The result belongs to another run.", code="FW-SECAGG-042")
     if state.record.head:
         head = state.record.head[0]
         follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
@@ -118,7 +110,7 @@ def _check_link(party: Party, state: ClientState, result: Result) -> None:
         follows = (result.previous, result.adapter_hash) == (genesis(state.run, party.policy.plan_hash, start), start)
         newer = result.round >= 1
     if not follows or not newer:
-        raise ChainRefused("The result does not follow the last one this hospital has checked.")
+        raise RefusalError("The result does not follow the last one this hospital has checked.", code="FW-SECAGG-042")
 
 
 def _own_round(live: LiveRound, result: Result, digest: bytes) -> EndedRound:
@@ -129,25 +121,31 @@ def _own_round(live: LiveRound, result: Result, digest: bytes) -> EndedRound:
 
 
 def _shown_round(party: Party, message: WitnessedResult, result: Result, digest: bytes) -> EndedRound:
-    body = open_sealed("manifest", message.manifest, party.roster.roster.coordinator, WitnessRefused)
+    body = open_sealed("manifest", message.manifest, party.roster.roster.coordinator, "FW-SECAGG-086")
     manifest = Manifest.from_bytes(body)
     if context(body) != result.ctx or manifest.roster_hash != party.roster.hash:
-        raise WitnessRefused("The manifest beside the result is of another round or roster.")
+        raise RefusalError("The manifest beside the result is of another round or roster.", code="FW-SECAGG-086")
     layout = check_terms(party, manifest)
     if len(message.uploads) < manifest.threshold or not message.uploads.keys() <= set(manifest.cohort):
-        raise WitnessRefused("The uploads beside the result are too few, or of hospitals outside the cohort.")
+        raise RefusalError(
+            "The uploads beside the result are too few, or of hospitals outside the cohort.", code="FW-SECAGG-086"
+        )
     try:
         heads = UploadHeader.from_bytes(Envelope.from_bytes(next(iter(message.uploads.values()))).body).heads_hash
         digests = survivor_digests(party.roster.roster.keys, result.ctx, heads, message.uploads)
     except FedwardError as error:
-        raise WitnessRefused("The uploads beside the result are not signed for one set of packages.") from error
+        raise RefusalError(
+            "The uploads beside the result are not signed for one set of packages.", code="FW-SECAGG-086"
+        ) from error
     statement = confirm_statement(result.ctx, heads, digests.items())
     confirmed = sum(
         site in digests and confirms(party, site, sealed, result.ctx, statement)
         for site, sealed in message.confirms.items()
     )
     if confirmed < manifest.threshold:
-        raise WitnessRefused("Fewer survivors than the threshold confirmed what the result speaks of.")
+        raise RefusalError(
+            "Fewer survivors than the threshold confirmed what the result speaks of.", code="FW-SECAGG-086"
+        )
     return EndedRound(result, digest, manifest, layout, heads, digests, statement)
 
 
@@ -164,11 +162,11 @@ def _check_agreement(ended: EndedRound) -> None:
     result, manifest = ended.result, ended.manifest
     named = (result.run, result.round, result.attempt, result.previous, result.adapter_hash)
     if named != (manifest.run, manifest.round, manifest.attempt, manifest.previous_result, manifest.adapter_hash):
-        raise ResultRefused("The result names another round, chain or adapter than its manifest.")
+        raise RefusalError("The result names another round, chain or adapter than its manifest.", code="FW-SECAGG-081")
     if list(result.survivors) != sorted(ended.digests):
-        raise ResultRefused("The result names other survivors than were confirmed.")
+        raise RefusalError("The result names other survivors than were confirmed.", code="FW-SECAGG-081")
     if result.transcript != transcript_hash(ended.statement, result.sum_digest):
-        raise ResultRefused("The result's transcript is not the one that was confirmed.")
+        raise RefusalError("The result's transcript is not the one that was confirmed.", code="FW-SECAGG-081")
 
 
 def _check_memory(record: RunRecord, ended: EndedRound) -> None:
@@ -181,6 +179,8 @@ def _check_memory(record: RunRecord, ended: EndedRound) -> None:
         else:
             contradicts = entry.released or result.attempt <= entry.attempt
         if contradicts:
-            raise EquivocationRefused("The result contradicts what this hospital confirmed in its round.")
+            raise RefusalError(
+                "The result contradicts what this hospital confirmed in its round.", code="FW-SECAGG-085"
+            )
     if record.challenge and record.challenge[0].result_hash != ended.hash:
-        raise EquivocationRefused("Another result was signed in the place of this one.")
+        raise RefusalError("Another result was signed in the place of this one.", code="FW-SECAGG-085")

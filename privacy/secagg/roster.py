@@ -22,14 +22,7 @@ from typing import Annotated
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg.identity import Identity, fingerprint, verify
 from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import (
-    ApprovalRefused,
-    FingerprintRefused,
-    NotAMemberRefused,
-    RosterNotApprovedRefused,
-    RosterRefused,
-    ThresholdRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.schema import (
     MAX_SITES,
     SIGNATURE,
@@ -64,10 +57,12 @@ def check_threshold(n0: int, threshold: int, c: int) -> None:
     """Applies the threshold rule.
 
     Raises:
-        ThresholdRefused: the threshold is too small, or larger than the cohort.
+        RefusalError: FW-SECAGG-033, the threshold is too small, or larger than the cohort.
     """
     if not minimum_threshold(n0, c) <= threshold <= n0:
-        raise ThresholdRefused(f"A threshold of {threshold} is not safe for {n0} hospitals of which {c} may collude.")
+        raise RefusalError(
+            f"A threshold of {threshold} is not safe for {n0} hospitals of which {c} may collude.", code="FW-SECAGG-033"
+        )
 
 
 @dataclass(frozen=True)
@@ -115,23 +110,23 @@ class Roster(Message):
         """Refuses a roster that could not be run safely.
 
         Raises:
-            RosterRefused: names not strictly sorted, a key used twice, c or the smallest cohort out of range, or a
-                federation's name that could hide or move what is printed beside it.
+            RefusalError: FW-SECAGG-010, names not strictly sorted, a key used twice, c or the smallest cohort out of
+                range, or a federation's name that could hide or move what is printed beside it.
         """
         if not self.federation.isprintable() or "[" in self.federation:
-            raise RosterRefused("The federation's name holds control characters or brackets.")
+            raise RefusalError("The federation's name holds control characters or brackets.", code="FW-SECAGG-010")
         names = [member.name for member in self.members]
         if names != sorted(set(names)):
-            raise RosterRefused("The names of a roster are not sorted and distinct.")
+            raise RefusalError("The names of a roster are not sorted and distinct.", code="FW-SECAGG-010")
         if len({self.coordinator, *self.keys.values()}) != len(names) + 1:
-            raise RosterRefused("A key stands in the roster twice.")
+            raise RefusalError("A key stands in the roster twice.", code="FW-SECAGG-010")
         least = 0 if self.policy.unsafe_two_party else 1
         if not least <= self.colluders <= len(names) - 2:
-            raise RosterRefused("The number of colluding hospitals does not fit the roster.")
+            raise RefusalError("The number of colluding hospitals does not fit the roster.", code="FW-SECAGG-010")
         if not self.colluders + 2 <= self.policy.min_cohort <= len(names):
-            raise RosterRefused("The smallest cohort does not fit the roster.")
+            raise RefusalError("The smallest cohort does not fit the roster.", code="FW-SECAGG-010")
         if self.policy.epoch_days < 1:
-            raise RosterRefused("A key epoch lasts at least one day.")
+            raise RefusalError("A key epoch lasts at least one day.", code="FW-SECAGG-010")
 
 
 @dataclass(frozen=True)
@@ -180,11 +175,11 @@ def publish(roster: Roster, coordinator: Identity) -> bytes:
     """Returns the signed roster without approvals.
 
     Raises:
-        RosterRefused: see :meth:`Roster.check`, or the coordinator's key is not the roster's.
+        RefusalError: FW-SECAGG-010, see :meth:`Roster.check`, or the coordinator's key is not the roster's.
     """
     roster.check()
     if coordinator.public != roster.coordinator:
-        raise RosterRefused("The roster names another coordinator key.")
+        raise RefusalError("The roster names another coordinator key.", code="FW-SECAGG-010")
     body = roster.to_bytes()
     return SignedRoster(body, coordinator.sign("roster", body), {}).to_bytes()
 
@@ -193,22 +188,22 @@ def verify_roster(signed: bytes) -> VerifiedRoster:
     """Checks a roster and every signature on it; says nothing about who *should* be on it.
 
     Raises:
-        RosterRefused: malformed, or unsafe as :meth:`Roster.check` says.
-        SignatureRefused: the coordinator's signature does not verify.
-        ApprovalRefused: an approval is not its member's signature.
+        RefusalError: FW-SECAGG-010, malformed, or unsafe as :meth:`Roster.check` says.
+        RefusalError: FW-SECAGG-002, the coordinator's signature does not verify.
+        RefusalError: FW-SECAGG-012, an approval is not its member's signature.
     """
     try:
         outer = SignedRoster.from_bytes(signed)
         roster = Roster.from_bytes(outer.roster)
     except MalformedMessageError as error:
-        raise RosterRefused("The roster file is not a roster.") from error
+        raise RefusalError("The roster file is not a roster.", code="FW-SECAGG-010") from error
     verify("roster", outer.roster, outer.coordinator, roster.coordinator)
     roster.check()
     digest = secagg_hash("roster", outer.roster)
     for name, signature in outer.approvals.items():
         if name not in roster.keys:
-            raise ApprovalRefused("An approval names a hospital that is not on the roster.")
-        verify("roster-approval", digest, signature, roster.keys[name], ApprovalRefused)
+            raise RefusalError("An approval names a hospital that is not on the roster.", code="FW-SECAGG-012")
+        verify("roster-approval", digest, signature, roster.keys[name], "FW-SECAGG-012")
     return VerifiedRoster(roster, digest, frozenset(outer.approvals))
 
 
@@ -216,12 +211,12 @@ def approve(signed: bytes, identity: Identity) -> bytes:
     """Adds a hospital's own approval; to be called only after the fingerprints were compared.
 
     Raises:
-        NotAMemberRefused: the identity is not on the roster.
-        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+        RefusalError: FW-SECAGG-014, the identity is not on the roster.
+        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
     """
     verified = verify_roster(signed)
     if verified.roster.keys.get(identity.name) != identity.public:
-        raise NotAMemberRefused("The roster does not name this hospital with this key.")
+        raise RefusalError("The roster does not name this hospital with this key.", code="FW-SECAGG-014")
     outer = SignedRoster.from_bytes(signed)
     approvals = {**outer.approvals, identity.name: identity.sign("roster-approval", verified.hash)}
     return SignedRoster(outer.roster, outer.coordinator, approvals).to_bytes()
@@ -231,14 +226,14 @@ def merge_approvals(copies: Iterable[bytes]) -> bytes:
     """Joins the approvals on several copies of one roster.
 
     Raises:
-        RosterRefused: no copies, or copies of different rosters.
+        RefusalError: FW-SECAGG-010, no copies, or copies of different rosters.
     """
     outers = []
     for copy in copies:
         verify_roster(copy)
         outers.append(SignedRoster.from_bytes(copy))
     if len({outer.roster for outer in outers}) != 1:
-        raise RosterRefused("The copies are not of one roster.")
+        raise RefusalError("The copies are not of one roster.", code="FW-SECAGG-010")
     approvals = {name: signature for outer in outers for name, signature in outer.approvals.items()}
     return SignedRoster(outers[0].roster, outers[0].coordinator, approvals).to_bytes()
 
@@ -247,15 +242,15 @@ def require_own_approval(signed: bytes, identity: Identity) -> VerifiedRoster:
     """Returns the roster if this very hospital has approved it.
 
     Raises:
-        NotAMemberRefused: the identity is not on the roster.
-        RosterNotApprovedRefused: it has not signed this roster's hash.
-        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+        RefusalError: FW-SECAGG-014, the identity is not on the roster.
+        RefusalError: FW-SECAGG-011, it has not signed this roster's hash.
+        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
     """
     verified = verify_roster(signed)
     if verified.roster.keys.get(identity.name) != identity.public:
-        raise NotAMemberRefused("The roster does not name this hospital with this key.")
+        raise RefusalError("The roster does not name this hospital with this key.", code="FW-SECAGG-014")
     if identity.name not in verified.approved:
-        raise RosterNotApprovedRefused("This hospital has not approved this roster.")
+        raise RefusalError("This hospital has not approved this roster.", code="FW-SECAGG-011")
     return verified
 
 
@@ -263,11 +258,11 @@ def require_fingerprint(signed: bytes, spoken: str) -> None:
     """Compares a roster with the fingerprint that others read out; spaces and case do not matter.
 
     Raises:
-        FingerprintRefused: it is another roster than theirs.
-        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+        RefusalError: FW-SECAGG-017, it is another roster than theirs.
+        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
     """
     if "".join(spoken.lower().split()) != fingerprint(verify_roster(signed).hash).replace(" ", ""):
-        raise FingerprintRefused("The roster has another fingerprint than the one that was given.")
+        raise RefusalError("The roster has another fingerprint than the one that was given.", code="FW-SECAGG-017")
 
 
 def view(signed: bytes) -> RosterView:

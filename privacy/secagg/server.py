@@ -20,7 +20,7 @@ from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.kdf import context
 from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import Manifest, Result, WitnessedResult
-from fedward.privacy.secagg.refusals import LegOrderRefused, ResultRefused, RoundLostError
+from fedward.privacy.secagg.refusals import RefusalError, RoundLostError
 from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold, minimum_threshold, verify_roster
 from fedward.privacy.secagg.transcript import genesis, result_hash
 
@@ -61,7 +61,7 @@ class SecAggServer:
         threads: threads for unmasking.
 
     Raises:
-        RosterRefused, SignatureRefused, ApprovalRefused: see :func:`verify_roster`.
+        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
         AuthenticationError: the roster names another coordinator key.
     """
 
@@ -134,7 +134,7 @@ class SecAggServer:
         if not self._state.result:
             return ()
         sealed = WitnessedResult.from_bytes(self._state.result).result
-        body = open_sealed("result", sealed, self._identity.public, ResultRefused)
+        body = open_sealed("result", sealed, self._identity.public, "FW-SECAGG-081")
         return tuple(sorted(Result.from_bytes(body).survivors))
 
     @property
@@ -173,7 +173,7 @@ class SecAggServer:
         """Takes over the members of a finished set-up; raises QuorumError if they are too few."""
         epoch, members = setup.close()
         if epoch != self._state.epoch:
-            raise LegOrderRefused("A newer key epoch was begun.")
+            raise RefusalError("A newer key epoch was begun.", code="FW-SECAGG-004")
         self._save(replace(self._state, members=members))
         return members
 
@@ -184,7 +184,7 @@ class SecAggServer:
 
         Raises:
             QuorumError: the cohort is too small for the threshold rule or the roster's policy.
-            LegOrderRefused: the round is not a new one.
+            RefusalError: FW-SECAGG-004, the round is not a new one.
         """
         state, roster = self._state, self._verified.roster
         blamed = {blame.site for blame in self.blames}
@@ -194,7 +194,7 @@ class SecAggServer:
             raise QuorumError("The cohort is too small, or names a hospital outside the key epoch.")
         check_threshold(len(cohort), threshold, roster.colluders)
         if terms.round <= state.round:
-            raise LegOrderRefused("A round number is used once.")
+            raise RefusalError("A round number is used once.", code="FW-SECAGG-004")
         manifest = Manifest(
             roster_hash=self._verified.hash,
             epoch=state.epoch,
@@ -251,10 +251,10 @@ class SecAggServer:
             next_adapter_hash: of the adapter that the strategy made of the sum.
 
         Raises:
-            LegOrderRefused, QuorumError, RoundLostError: see :meth:`Attempt.finish`.
+            RefusalError (FW-SECAGG-004), QuorumError, RoundLostError: see :meth:`Attempt.finish`.
         """
         if self._live is None:
-            raise LegOrderRefused("No round is live.")
+            raise RefusalError("No round is live.", code="FW-SECAGG-004")
         done, manifest = self._live.finish(), self._live.manifest
         result = Result(
             run=manifest.run,

@@ -35,7 +35,6 @@ class ShareError(IntegrityError):
     """Shares are too few, differ in length, or do not lie on one polynomial."""
 
     code = "FW-SECAGG-101"
-    default_fix = "Discard the shares that do not match their commitment and ask the remaining hospitals."
 
 
 def split(secret: bytes, n: int, t: int, random: Callable[[int], bytes]) -> list[bytes]:

@@ -23,7 +23,7 @@ from fedward.privacy.secagg.messages import (
     UnmaskShares,
     UploadHeader,
 )
-from fedward.privacy.secagg.refusals import BlamedRefused, LegOrderRefused, ReplyRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.transcript import heads_hash
 from fedward.privacy.secagg.verify import survivor_digests
 
@@ -93,25 +93,25 @@ class Standing:
 
     def _expect(self, leg: Leg, site: str | None = None, asked: Container[str] = ()) -> None:
         if self.leg is not leg:
-            raise LegOrderRefused("The round is in another leg.")
+            raise RefusalError("The round is in another leg.", code="FW-SECAGG-004")
         if site is not None and site not in asked:
-            raise ReplyRefused("A reply comes from a hospital that was not asked.")
+            raise RefusalError("A reply comes from a hospital that was not asked.", code="FW-SECAGG-090")
 
     def _require(self, count: int) -> None:
         if count < self.manifest.threshold:
             raise QuorumError("Fewer hospitals answered than the threshold of the round.")
 
     def _open(self, kind: str, site: str, sealed: bytes) -> bytes:
-        return open_sealed(kind, sealed, self._keys[site], ReplyRefused)
+        return open_sealed(kind, sealed, self._keys[site], "FW-SECAGG-090")
 
     def _parse(self, kind: str, message: type[_Reply], site: str, sealed: bytes) -> _Reply:
         """Opens a sealed reply of the live context; every failure is the reply's."""
         try:
             parsed = message.from_bytes(self._open(kind, site, sealed))
         except MalformedMessageError as error:
-            raise ReplyRefused(f"A {kind} message is malformed.") from error
+            raise RefusalError(f"A {kind} message is malformed.", code="FW-SECAGG-090") from error
         if (parsed.ctx, parsed.site) != (self._record.ctx, site):
-            raise ReplyRefused(f"A {kind} message is for another context or hospital.")
+            raise RefusalError(f"A {kind} message is for another context or hospital.", code="FW-SECAGG-090")
         return parsed
 
     def _commit(self, **changes: Any) -> None:
@@ -125,7 +125,7 @@ class Standing:
 
     def _blame(self, site: str, reason: str, *evidence: bytes) -> None:
         self._add_blame(Blame(site, reason, evidence))
-        raise BlamedRefused(f"{site} contradicted its own signature.")
+        raise RefusalError(f"{site} contradicted its own signature.", code="FW-SECAGG-091")
 
     def _add_blame(self, blame: Blame) -> None:
         if blame.site not in {known.site for known in self._record.blames}:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fedward.privacy.secagg.kdf import secagg_hash
 from fedward.privacy.secagg.messages import SEALED, Counter
-from fedward.privacy.secagg.refusals import RefusalError, SecondRequestRefused
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.schema import (
     DIGEST,
     SITE,
@@ -176,19 +176,17 @@ class ClientState(Message):
     other_runs: Annotated[dict[str, RunRecord], Map(Nested(RunRecord), most=MAX_RUNS)] = field(default_factory=dict)
 
 
-def recall(
-    answers: dict[str, Answer], leg: str, request: bytes, error: type[RefusalError] = SecondRequestRefused
-) -> bytes | None:
+def recall(answers: dict[str, Answer], leg: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
     """Returns the reply that was given to these very bytes, or None if the leg was not answered yet.
 
     Raises:
-        error: the leg was answered, but to another request.
+        RefusalError: ``code``, the leg was answered, but to another request.
     """
     answer = answers.get(leg)
     if answer is None:
         return None
     if answer.request != secagg_hash("request", request):
-        raise error(f"Another {leg} request was answered before.")
+        raise RefusalError(f"Another {leg} request was answered before.", code=code)
     return answer.reply
 
 

@@ -21,13 +21,7 @@ from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.secagg.messages import Manifest, Result, SumEvidence, UploadHeader
 from fedward.privacy.secagg.package import open_head
 from fedward.privacy.secagg.prg import add_masks
-from fedward.privacy.secagg.refusals import (
-    EvidenceRefused,
-    FalseSumRefused,
-    RefusalError,
-    ResultRefused,
-    SurvivorSignatureRefused,
-)
+from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import ChainHead
 from fedward.privacy.secagg.transcript import heads_hash
 
@@ -67,7 +61,7 @@ class CheckedSum:
     Made by :meth:`~.following.ResultFollower.check_sum` and ``check_chunks``; whoever makes one has recomputed the sum.
 
     Raises:
-        ResultRefused: ``ring_sum`` is not the sum that the coordinator signed.
+        RefusalError: FW-SECAGG-081, ``ring_sum`` is not the sum that the coordinator signed.
     """
 
     ended: EndedRound
@@ -76,7 +70,7 @@ class CheckedSum:
     def __post_init__(self) -> None:
         named = self.ended.result.sum_digest
         if self.ring_sum.layout != self.ended.layout or merkle.root(self.ring_sum.buffer.data) != named:
-            raise ResultRefused("The published sum is not the one the result names.")
+            raise RefusalError("The published sum is not the one the result names.", code="FW-SECAGG-081")
 
 
 @dataclass(frozen=True)
@@ -93,19 +87,21 @@ def survivor_digests(
     """Returns the digest each survivor signed for this context and these heads.
 
     Raises:
-        SurvivorSignatureRefused: a header is not its hospital's, or for other heads.
+        RefusalError: FW-SECAGG-062, a header is not its hospital's, or for other heads.
     """
     digests = {}
     for site, sealed in uploads.items():
         if site not in keys:
-            raise SurvivorSignatureRefused("A survivor is not on the roster.")
-        body = open_sealed("upload", sealed, keys[site], SurvivorSignatureRefused)
+            raise RefusalError("A survivor is not on the roster.", code="FW-SECAGG-062")
+        body = open_sealed("upload", sealed, keys[site], "FW-SECAGG-062")
         try:
             header = UploadHeader.from_bytes(body)
         except MalformedMessageError as error:
-            raise SurvivorSignatureRefused(f"The upload header of {site} is malformed.") from error
+            raise RefusalError(f"The upload header of {site} is malformed.", code="FW-SECAGG-062") from error
         if (header.ctx, header.site, header.heads_hash) != (ctx, site, heads):
-            raise SurvivorSignatureRefused(f"The upload of {site} was made for another context or other packages.")
+            raise RefusalError(
+                f"The upload of {site} was made for another context or other packages.", code="FW-SECAGG-062"
+            )
         digests[site] = header.digest
     return digests
 
@@ -127,14 +123,16 @@ def check_sum(
         ring_sum: what the coordinator published.
 
     Raises:
-        EvidenceRefused: evidence or vectors do not match what was signed.
-        FalseSumRefused: the published sum differs.
+        RefusalError: FW-SECAGG-083, evidence or vectors do not match what was signed.
+        RefusalError: FW-SECAGG-082, the published sum differs.
     """
     seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
     for site, digest in ended.digests.items():
         vector = vectors.get(site)
         if vector is None or vector.nbytes != ended.layout.nbytes or merkle.root(vector.data) != digest:
-            raise EvidenceRefused(f"The masked vector of {site} is missing or not the one it signed.")
+            raise RefusalError(
+                f"The masked vector of {site} is missing or not the one it signed.", code="FW-SECAGG-083"
+            )
     _check_range(ended, seeds, vectors, 0, ring_sum)
 
 
@@ -151,7 +149,9 @@ def check_chunks(
         for site, digest in ended.digests.items():
             part = parts.get(site)
             if part is None or not merkle.belongs(part.data.data, index, ended.layout.nbytes, list(part.path), digest):
-                raise EvidenceRefused(f"A chunk of {site} is missing or not of the vector it signed.")
+                raise RefusalError(
+                    f"A chunk of {site} is missing or not of the vector it signed.", code="FW-SECAGG-083"
+                )
         data = {site: parts[site].data for site in ended.digests}
         _check_range(ended, seeds, data, index * merkle.CHUNK_BYTES, ring_sum)
 
@@ -174,21 +174,21 @@ def _check_range(
         total = _sum_words(words, segment.ring_bits)
         add_masks(total, seeds, offset_bytes=low)
         if ring_sum.layout != layout or not np.array_equal(total.view(np.uint8), ring_sum.buffer[low:high]):
-            raise FalseSumRefused("The published sum is not the sum of the survivors' vectors.")
+            raise RefusalError("The published sum is not the sum of the survivors' vectors.", code="FW-SECAGG-082")
 
 
 def _seeds(keys: Mapping[str, bytes], ended: EndedRound, evidence: SumEvidence) -> list[tuple[int, bytes]]:
     ctx, manifest = ended.result.ctx, ended.manifest
     dropped = evidence.heads.keys() - ended.digests.keys()
     if evidence.ctx != ctx or heads_hash(ctx, evidence.heads) != ended.heads_hash:
-        raise EvidenceRefused("The evidence is for other packages than the survivors masked for.")
+        raise RefusalError("The evidence is for other packages than the survivors masked for.", code="FW-SECAGG-083")
     if evidence.b.keys() != ended.digests.keys() or not evidence.R.keys() == evidence.envelopes.keys() == dropped:
-        raise EvidenceRefused("The evidence does not cover the survivors and the others.")
+        raise RefusalError("The evidence does not cover the survivors and the others.", code="FW-SECAGG-083")
     try:
         heads = {site: open_head(keys, manifest, ctx, site, sealed) for site, sealed in evidence.heads.items()}
         return unmasking.removal_seeds(ctx, manifest.cohort, heads, evidence.envelopes, evidence.b, evidence.R)
     except (KeyError, RefusalError, unmasking.SecretMismatchError, unmasking.PairSeedMismatchError) as error:
-        raise EvidenceRefused("The evidence does not match what was signed.") from error
+        raise RefusalError("The evidence does not match what was signed.", code="FW-SECAGG-083") from error
 
 
 def _sum_words(parts: list[NDArray[np.uint8]], ring_bits: int) -> NDArray[np.uint16] | NDArray[np.uint32]:

@@ -20,18 +20,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedward.errors import AuthenticationError
-from fedward.keyfiles import KeyFileError, read_secret, replace_private, write_new_secret
+from fedward.keyfiles import read_secret, replace_private, write_new_secret
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
 _SKEW = datetime.timedelta(hours=1)
-
-
-class SigningRequestError(AuthenticationError):
-    """A certificate signing request is not one, is not signed by its key, or asks for another kind of key."""
-
-    code = "FW-AUTH-311"
-    default_fix = "Let the site run `fedward client enroll` of the same fedward version again."
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class Authority:
             days: validity.
 
         Raises:
-            SigningRequestError: see the class.
+            AuthenticationError: FW-AUTH-311, see the table.
         """
         key = _key_of(csr)
         builder = _builder(site, key, self._root(), days)
@@ -87,7 +80,7 @@ class Authority:
     def _sign(self, builder: x509.CertificateBuilder) -> bytes:
         key = load_pem_private_key(read_secret(self.folder / "ca.key"), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise KeyFileError("The CA key is not an elliptic curve key.")
+            raise AuthenticationError("The CA key is not an elliptic curve key.", code="FW-AUTH-301")
         return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
 
 
@@ -95,7 +88,7 @@ def create_authority(folder: Path, federation: str) -> Authority:
     """Makes the CA of a federation; it may sign end certificates only, and no further CA.
 
     Raises:
-        KeyExistsError: there is one.
+        ConfigError: FW-CONFIG-301, there is one.
     """
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedward {federation}"[:64])])
@@ -158,9 +151,11 @@ def _key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
         valid = request.is_signature_valid
         key = request.public_key()
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise SigningRequestError("The certificate signing request cannot be read.") from error
+        raise AuthenticationError("The certificate signing request cannot be read.", code="FW-AUTH-311") from error
     if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        raise SigningRequestError("The certificate signing request is not signed by a P-384 key of its own.")
+        raise AuthenticationError(
+            "The certificate signing request is not signed by a P-384 key of its own.", code="FW-AUTH-311"
+        )
     return key
 
 

@@ -19,11 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from fedward.config import to_toml
-from fedward.keyfiles import KeyExistsError, StateFolderError, private_folder, replace_private, write_new_secret
+from fedward.errors import ConfigError, IntegrityError, ResourceError
+from fedward.keyfiles import private_folder, replace_private, write_new_secret
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.runs import Runs
-from fedward.server.deployment.sealed_stream import SealedReader, SealedStreamError, SealedWriter
+from fedward.server.deployment.sealed_stream import SealedReader, SealedWriter
 from fedward.server.deployment.settings import ServerConfig, load_server_config
 from fedward.server.deployment.setup import CONFIG_FILE
 
@@ -45,9 +46,9 @@ def back_up(config: ServerConfig, target: Path, passphrase: bytes, *, now: float
 
     Raises:
         FolderInUseError: the server runs, or a run's process has not ended yet.
-        KeyExistsError: ``target`` exists.
-        PassphraseError: it is too short.
-        StateFolderError: ``target`` cannot be written.
+        ConfigError: FW-CONFIG-301, ``target`` exists.
+        AuthenticationError: FW-AUTH-315, it is too short.
+        ResourceError: FW-RESOURCE-301, ``target`` cannot be written.
     """
     folders = ServerFolders(config.folder)
     with contextlib.ExitStack() as stack:
@@ -62,7 +63,9 @@ def back_up(config: ServerConfig, target: Path, passphrase: bytes, *, now: float
         except BaseException as error:
             target.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise StateFolderError(f"The backup cannot be written ({error.strerror}).") from error
+                raise ResourceError(
+                    f"The backup cannot be written ({error.strerror}).", code="FW-RESOURCE-301"
+                ) from error
             raise
     return count
 
@@ -71,25 +74,31 @@ def restore(source: Path, folder: Path, passphrase: bytes) -> Restored:
     """Makes the new ``folder`` with the ``server.toml`` and the state of a backup; all of it or nothing.
 
     Raises:
-        KeyExistsError: ``folder`` exists.
-        PassphraseError, SealedStreamError: see the classes.
-        StateFolderError: the backup cannot be read, or the folder not be written.
+        ConfigError: FW-CONFIG-301, ``folder`` exists.
+        AuthenticationError (FW-AUTH-315), IntegrityError (FW-INTEGRITY-314): see the table.
+        ResourceError: FW-RESOURCE-301, the backup cannot be read, or the folder not be written.
     """
     folder = folder.absolute()
     if folder.exists():
-        raise KeyExistsError(f"{folder} exists already.", fix="Name a new folder; a coordinator is never written over.")
+        raise ConfigError(
+            f"{folder} exists already.",
+            code="FW-CONFIG-301",
+            fix="Name a new folder; a coordinator is never written over.",
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise StateFolderError(f"The folder {folder} cannot be made ({error.strerror}).") from error
+        raise ResourceError(
+            f"The folder {folder} cannot be made ({error.strerror}).", code="FW-RESOURCE-301"
+        ) from error
     try:
         with source.open("rb") as file:
             made = _unpack(SealedReader(file, passphrase), draft)
         paused = _settle(draft, folder)
         draft.rename(folder)
     except OSError as error:
-        raise StateFolderError(f"The backup cannot be restored ({error.strerror}).") from error
+        raise ResourceError(f"The backup cannot be restored ({error.strerror}).", code="FW-RESOURCE-301") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Restored(folder / CONFIG_FILE, made, paused)
@@ -127,14 +136,16 @@ def _unpack(sealed: SealedReader, draft: Path) -> int:
             for member in tar:
                 inside = PurePosixPath(member.name)
                 if not member.isreg() or inside.is_absolute() or ".." in inside.parts:
-                    raise SealedStreamError("The backup holds something that is no plain file of a coordinator.")
+                    raise IntegrityError(
+                        "The backup holds something that is no plain file of a coordinator.", code="FW-INTEGRITY-314"
+                    )
                 path, made = draft / inside, int(member.mtime)
                 for parent in reversed(inside.parents):
                     private_folder(draft / parent)
                 content = tar.extractfile(member)
                 write_new_secret(path, b"" if content is None else content.read())
     except tarfile.TarError as error:
-        raise SealedStreamError("The backup is no archive of a coordinator.") from error
+        raise IntegrityError("The backup is no archive of a coordinator.", code="FW-INTEGRITY-314") from error
     while sealed.read(1024 * 1024):
         """The padding of the archive; at its end it is certain that nothing was cut off."""
     return made

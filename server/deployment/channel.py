@@ -30,21 +30,12 @@ class ServerNotRunningError(NetworkError):
     """No coordinator process answers on this machine."""
 
     code = "FW-NET-311"
-    default_fix = "Start it with `fedward server serve`, or look into server.log in its state folder."
 
 
 class CommandRefusedError(AuthenticationError):
     """A command came without the token, or the server does not know it."""
 
     code = "FW-AUTH-314"
-    default_fix = "Run the command as the user that runs the server, with the same fedward version."
-
-
-class RemoteError(FedwardError):
-    """The running server could not carry out a command; the message names its code."""
-
-    code = "FW-SERVER-001"
-    default_fix = "Run `fedward explain` with the code in the message."
 
 
 class CommandServer:
@@ -92,7 +83,7 @@ def command(path: Path, name: str, **arguments: object) -> dict[str, Any]:
     Raises:
         ServerNotRunningError: nobody answers.
         CommandRefusedError: the token was not accepted, or the command is unknown.
-        RemoteError: the command failed there; its exit status is the failure's.
+        FedwardError: FW-SERVER-001, the command failed there; its exit status is the failure's.
     """
     if not path.exists():
         raise ServerNotRunningError("The coordinator is not running.")
@@ -108,7 +99,7 @@ def command(path: Path, name: str, **arguments: object) -> dict[str, Any]:
     if failure := answer.get("error"):
         if failure["code"] == CommandRefusedError.code:
             raise CommandRefusedError(failure["message"])
-        raise RemoteError(f"{failure['code']} {failure['message']}", fix=failure["fix"])
+        raise FedwardError(f"{failure['code']} {failure['message']}", code="FW-SERVER-001", fix=failure["fix"])
     return dict(answer)
 
 

@@ -62,10 +62,10 @@ class ServerFolders:
         return self.root / "server.log"
 
     def identity(self) -> Identity:
-        """The coordinator's signing key; raises :class:`IdentityFileError`."""
+        """The coordinator's signing key; raises FW-SECAGG-131."""
         return Identity.from_file(COORDINATOR, self.identity_file)
 
     def make(self) -> None:
-        """Makes the folders, each for this user alone; raises :class:`StateFolderError`."""
+        """Makes the folders, each for this user alone; raises FW-RESOURCE-301."""
         for folder in (self.root, self.keys, self.sites, self.invites, self.runs):
             private_folder(folder)

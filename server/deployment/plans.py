@@ -24,6 +24,7 @@ from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
+from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
 from fedward.strategies.registry import check_ranks
@@ -38,47 +39,23 @@ DAY_SECONDS = 86_400
 LEAST_SITES = 3
 
 
-class PlanFolderError(IntegrityError):
-    """The files of a plan folder do not belong together."""
-
-    code = "FW-INTEGRITY-312"
-    default_fix = "Make the folder again with `fedward plan new`; do not edit what it wrote."
-
-
-class TooFewSitesError(PolicyError):
-    """Fewer than three hospitals are admitted: with two, each could subtract itself from the sum."""
-
-    code = "FW-POLICY-314"
-    default_fix = "Invite and accept more hospitals, then publish again; see `fedward server status`."
-
-
-class PlanUnsignedError(ConfigError):
-    """A plan folder holds no signed plan yet."""
-
-    code = "FW-CONFIG-311"
-    default_fix = "Sign it with `fedward plan sign` on the coordinator."
-
-
-class RunNameError(ConfigError):
-    """A run's name is not possible, was used before, or no run has it."""
-
-    code = "FW-CONFIG-312"
-    default_fix = "See `fedward server run list`; sign the plan under a name that was never used."
-
-
 def sign_folder(
     folder: Path, *, run: str, federation: str, identity: Identity, days: int, now: float | None = None
 ) -> VerifiedProposal:
     """Signs the plan in ``folder`` for one run and writes ``plan.fedward``, the file hospitals are sent.
 
     Raises:
-        RunNameError: no possible name.
-        PlanFolderError: the adapter to start from is not that of the plan, or the plan was edited.
-        PlanVersionError, ProposalError: the terms are not readable.
-        OtherReleaseError: the plan was made with another release.
+        ConfigError: FW-CONFIG-312, no possible name.
+        IntegrityError: FW-INTEGRITY-312, the adapter to start from is not that of the plan, or the plan was edited.
+        VersionError (FW-VERSION-301), AuthenticationError (FW-AUTH-304): the terms are not readable.
+        VersionError: FW-VERSION-303, the plan was made with another release.
     """
     if RUN_NAME.fullmatch(run) is None:
-        raise RunNameError("The name of a run is lower-case letters, digits and dashes.", fix="Choose another name.")
+        raise ConfigError(
+            "The name of a run is lower-case letters, digits and dashes.",
+            code="FW-CONFIG-312",
+            fix="Choose another name.",
+        )
     terms = _checked(folder)
     made = int(time.time() if now is None else now)
     proposal = Proposal(federation, run, terms, made, made + days * DAY_SECONDS)
@@ -115,7 +92,7 @@ def _checked(folder: Path) -> PlanTerms:
     check_code(terms.code_hash)
     check_start(folder, terms)
     if load_toml(folder / PLAN_FILE, Plan).hash() != terms.plan_hash:
-        raise PlanFolderError("plan.toml is not the plan of the terms; it was edited.")
+        raise IntegrityError("plan.toml is not the plan of the terms; it was edited.", code="FW-INTEGRITY-312")
     return terms
 
 
@@ -123,24 +100,24 @@ def check_start(folder: Path, terms: PlanTerms) -> None:
     """Refuses another adapter to start from than the plan names.
 
     Raises:
-        AdapterFileError: it is no safetensors file.
-        PlanFolderError: its tensors are others.
+        ConfigError: FW-CONFIG-212, it is no safetensors file.
+        IntegrityError: FW-INTEGRITY-312, its tensors are others.
     """
     layout, start = read_vector(folder / START_FILE)
     if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
-        raise PlanFolderError("The adapter to start from is not the one that the plan names.")
+        raise IntegrityError("The adapter to start from is not the one that the plan names.", code="FW-INTEGRITY-312")
 
 
 def read_signed(folder: Path, coordinator: bytes) -> VerifiedProposal:
     """The signed plan of ``folder``.
 
     Raises:
-        PlanUnsignedError: there is none.
-        ProposalError, PlanVersionError: see the classes.
+        ConfigError: FW-CONFIG-311, there is none.
+        AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301): see the table.
     """
     path = folder / SIGNED_FILE
     if not path.exists():
-        raise PlanUnsignedError("The plan folder holds no signed plan.")
+        raise ConfigError("The plan folder holds no signed plan.", code="FW-CONFIG-311")
     return open_proposal(read_limited(path, MAX_FILE_BYTES), coordinator)
 
 
@@ -162,15 +139,17 @@ def publish_roster(
         epoch_days: age at which a key epoch ends.
 
     Raises:
-        TooFewSitesError: fewer than three hospitals are admitted.
-        TooFewForStrategyError, UnknownRankError: the plan does not fit them.
-        RosterRefused: a cohort that does not fit them.
+        PolicyError: FW-POLICY-314, fewer than three hospitals are admitted.
+        ConfigError: FW-STRATEGY-013, FW-STRATEGY-019, the plan does not fit them.
+        RefusalError: FW-SECAGG-010, a cohort that does not fit them.
     """
     members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
     if len(members) < LEAST_SITES:
-        raise TooFewSitesError(f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.")
+        raise PolicyError(
+            f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.", code="FW-POLICY-314"
+        )
     check_ranks(proposal.plan, [member.name for member in members])
-    colluders, smallest = roster_rules(proposal.plan, len(members), min_cohort=min_cohort)
+    colluders, smallest = roster_rules(Schedule.of(proposal.plan), len(members), min_cohort=min_cohort)
     terms = proposal.proposal.terms
     roster = Roster(
         federation=proposal.proposal.federation,

@@ -20,18 +20,12 @@ from fedward.agreements.code import check_code
 from fedward.agreements.proposal import RUN_NAME, PlanTerms
 from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
-from fedward.errors import PolicyError, RunFailedError, StoppedError
+from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
 from fedward.keyfiles import private_folder, replace_private
 from fedward.privacy.secagg.roster import verify_roster
+from fedward.run import Schedule
 from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.plans import (
-    SIGNED_FILE,
-    START_FILE,
-    PlanFolderError,
-    RunNameError,
-    check_start,
-    read_signed,
-)
+from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, check_start, read_signed
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import PROGRESS, FederationJob, RunEnd
 
@@ -39,20 +33,6 @@ State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
 RECORD = "run.json"
 JOB = "job.json"
 RESULT = "adapter.safetensors"
-
-
-class RosterIncompleteError(PolicyError):
-    """A roster does not fit a run: an approval is missing, a member was revoked, or it pins something else."""
-
-    code = "FW-POLICY-312"
-    default_fix = "Gather the approvals with `fedward roster merge`, or publish a new roster for the sites that remain."
-
-
-class RunStateError(PolicyError):
-    """A run cannot be paused or resumed, because it has ended."""
-
-    code = "FW-POLICY-313"
-    default_fix = "See `fedward server run list`; a new run needs a signed plan under a new name."
 
 
 class RunRecord(Section):
@@ -87,17 +67,20 @@ class Runs:
         """Queues the signed plan in ``plan_folder`` with the roster that all its hospitals have approved.
 
         Raises:
-            RunNameError: the run's name was used before.
-            RosterIncompleteError: see the class.
-            PlanUnsignedError, ProposalError, PlanFolderError, AdapterFileError: see the classes.
+            ConfigError: FW-CONFIG-312, the run's name was used before.
+            PolicyError: FW-POLICY-312, see the table.
+            ConfigError (FW-CONFIG-311, FW-CONFIG-212), AuthenticationError (FW-AUTH-304), IntegrityError
+                (FW-INTEGRITY-312): see the table.
         """
         signed = read_signed(plan_folder, coordinator)
         proposal = signed.proposal
         if proposal.expires < self._clock():
-            raise PlanFolderError("The signed plan has expired.", fix="Sign it again under a new name.")
+            raise IntegrityError(
+                "The signed plan has expired.", code="FW-INTEGRITY-312", fix="Sign it again under a new name."
+            )
         folder = self.folder(proposal.run)
         if folder.exists():
-            raise RunNameError(f"A run called {proposal.run} exists already.")
+            raise ConfigError(f"A run called {proposal.run} exists already.", code="FW-CONFIG-312")
         _check_roster(roster, sites, signed.proposal.terms)
         check_start(plan_folder, proposal.terms)
         names = sorted(verify_roster(roster).roster.keys)
@@ -125,10 +108,10 @@ class Runs:
         return self._folders.runs / run
 
     def get(self, run: str) -> RunRecord:
-        """One run; raises :class:`RunNameError`."""
+        """One run; raises FW-CONFIG-312."""
         path = self.folder(run) / RECORD
         if RUN_NAME.fullmatch(run) is None or not path.exists():
-            raise RunNameError(f"There is no run called {run[:64]}.")
+            raise ConfigError(f"There is no run called {run[:64]}.", code="FW-CONFIG-312")
         return parse(json.loads(path.read_bytes()), RunRecord, source=RECORD)
 
     def all(self) -> list[RunRecord]:
@@ -149,7 +132,7 @@ class Runs:
     def interrupted(self, run: RunRecord, *, max_restarts: int) -> RunRecord:
         """Queues a run again whose process was lost, or ends it after too many such losses."""
         if run.restarts >= max_restarts:
-            end = RunEnd(RunFailedError.exit_code, RunFailedError.code)
+            end = RunEnd(RunFailedError.row().exit_code, RunFailedError.code)
             return self.ended(run, end)
         return self._save(run, state="queued", flower_run=None, restarts=run.restarts + 1)
 
@@ -161,7 +144,7 @@ class Runs:
         """Sets a run aside until it is resumed; its journal keeps the leg where it stood.
 
         Raises:
-            RunStateError: it has ended.
+            PolicyError: FW-POLICY-313, it has ended.
         """
         return self._save(_not_ended(run), state="paused", flower_run=None)
 
@@ -169,7 +152,7 @@ class Runs:
         """Queues a paused run again; does nothing to one that is queued or running.
 
         Raises:
-            RunStateError: it has ended.
+            PolicyError: FW-POLICY-313, it has ended.
         """
         return self._save(run, state="queued") if _not_ended(run).state == "paused" else run
 
@@ -180,7 +163,7 @@ class Runs:
 
     def aborted(self, run: RunRecord) -> RunRecord:
         """Notes that the operator ended it."""
-        end = {"ended": int(self._clock()), "exit_status": StoppedError.exit_code, "code": StoppedError.code}
+        end = {"ended": int(self._clock()), "exit_status": StoppedError.row().exit_code, "code": StoppedError.code}
         return self._save(run, state="aborted", **end)
 
     def moved(self, run: RunRecord, home: ServerFolders) -> RunRecord:
@@ -221,7 +204,7 @@ def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
 
 def _not_ended(run: RunRecord) -> RunRecord:
     if not run.open:
-        raise RunStateError(f"The run {run.name} has ended: {run.state}.")
+        raise PolicyError(f"The run {run.name} has ended: {run.state}.", code="FW-POLICY-313")
     return run
 
 
@@ -229,13 +212,15 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
     verified = verify_roster(roster)
     missing = sorted(verified.roster.keys.keys() - verified.approved)
     if missing:
-        raise RosterIncompleteError(f"The roster is not approved by {', '.join(missing)}.")
+        raise PolicyError(f"The roster is not approved by {', '.join(missing)}.", code="FW-POLICY-312")
     admitted = {site.name: site.identity for site in sites if site.state == "admitted"}
     strangers = [name for name, key in verified.roster.keys.items() if admitted.get(name) != key.hex()]
     if strangers:
-        raise RosterIncompleteError(f"The roster names sites that are not admitted: {', '.join(strangers)}.")
+        raise PolicyError(
+            f"The roster names sites that are not admitted: {', '.join(strangers)}.", code="FW-POLICY-312"
+        )
     pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash, verified.roster.code_hash)
     if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
-        raise RosterIncompleteError("The roster pins another model, adapter or code than the plan.")
+        raise PolicyError("The roster pins another model, adapter or code than the plan.", code="FW-POLICY-312")
     check_code(terms.code_hash)
-    check_roster(terms.read(), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)
+    check_roster(Schedule.of(terms.read()), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

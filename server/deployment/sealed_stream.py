@@ -25,20 +25,6 @@ LEAST_PASSPHRASE_BYTES = 16
 SCRYPT_COST = 2**17  # with r = 8: 128 MiB and some tenths of a second for each guess
 
 
-class PassphraseError(AuthenticationError):
-    """A passphrase is too short, or is not the one a stream was sealed with."""
-
-    code = "FW-AUTH-315"
-    default_fix = "Give the file that holds the passphrase of this backup: one line of at least 16 characters."
-
-
-class SealedStreamError(IntegrityError):
-    """A sealed stream was altered or cut off, or is none."""
-
-    code = "FW-INTEGRITY-314"
-    default_fix = "Fetch the file again from where it is kept, or take an older one."
-
-
 class SealedWriter:
     """Writes an encrypted stream; without :meth:`close` it is cut off and will be refused.
 
@@ -47,7 +33,7 @@ class SealedWriter:
         passphrase: at least :data:`LEAST_PASSPHRASE_BYTES` bytes.
 
     Raises:
-        PassphraseError: it is shorter.
+        AuthenticationError: FW-AUTH-315, it is shorter.
     """
 
     def __init__(self, file: BinaryIO, passphrase: bytes) -> None:
@@ -77,14 +63,14 @@ class SealedReader:
         passphrase: that they were sealed with.
 
     Raises:
-        SealedStreamError: it is no such stream, or was altered.
-        PassphraseError: the first piece does not open.
+        IntegrityError: FW-INTEGRITY-314, it is no such stream, or was altered.
+        AuthenticationError: FW-AUTH-315, the first piece does not open.
     """
 
     def __init__(self, file: BinaryIO, passphrase: bytes) -> None:
         head = file.read(len(MAGIC) + SALT_BYTES)
         if len(head) < len(MAGIC) + SALT_BYTES or not head.startswith(MAGIC):
-            raise SealedStreamError("This is no backup that fedward made.")
+            raise IntegrityError("This is no backup that fedward made.", code="FW-INTEGRITY-314")
         self._plain = self._open(file, _Pieces(passphrase, head[len(MAGIC) :]))
         self._waiting = bytearray(next(self._plain))
 
@@ -92,7 +78,7 @@ class SealedReader:
         """At most ``size`` plain bytes; none at the authentic end.
 
         Raises:
-            SealedStreamError: the stream was altered or cut off.
+            IntegrityError: FW-INTEGRITY-314, the stream was altered or cut off.
         """
         while len(self._waiting) < size and (piece := next(self._plain, b"")):
             self._waiting += piece
@@ -109,10 +95,10 @@ class SealedReader:
                 plain = pieces.open(piece, last=not after)
             except InvalidTag as error:
                 if first:
-                    raise PassphraseError(
-                        "The passphrase does not open this file, or its beginning was altered."
+                    raise AuthenticationError(
+                        "The passphrase does not open this file, or its beginning was altered.", code="FW-AUTH-315"
                     ) from (error)
-                raise SealedStreamError("The backup was altered or is cut off.") from error
+                raise IntegrityError("The backup was altered or is cut off.", code="FW-INTEGRITY-314") from error
             yield plain
             if not after:
                 return
@@ -124,7 +110,9 @@ class _Pieces:
 
     def __init__(self, passphrase: bytes, salt: bytes) -> None:
         if len(passphrase) < LEAST_PASSPHRASE_BYTES:
-            raise PassphraseError(f"The passphrase is shorter than {LEAST_PASSPHRASE_BYTES} characters.")
+            raise AuthenticationError(
+                f"The passphrase is shorter than {LEAST_PASSPHRASE_BYTES} characters.", code="FW-AUTH-315"
+            )
         key = Scrypt(salt=salt, length=32, n=SCRYPT_COST, r=8, p=1).derive(passphrase)
         self._aead, self._aad, self._number = AESGCM(key), MAGIC + salt, 0
 

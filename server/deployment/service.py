@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from fedward.errors import FedwardError, IntegrityError
+from fedward.errors import FedwardError, IntegrityError, RunFailedError
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.identity import fingerprint
 from fedward.privacy.secagg.refusals import FolderInUseError
@@ -27,19 +27,12 @@ from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe
 from fedward.server.deployment.settings import ServerConfig
 from fedward.server.deployment.sites import SiteRecord, Sites
-from fedward.server.superlink import ServerTls, SuperLink, SuperLinkDiedError, end_of
+from fedward.server.superlink import ServerTls, SuperLink, end_of
 
 LOG = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-
-
-class NodeKeyError(IntegrityError):
-    """The node key on record for a site is damaged."""
-
-    code = "FW-INTEGRITY-313"
-    default_fix = "Restore the coordinator's state folder from its backup."
 
 
 class Service:
@@ -74,7 +67,7 @@ class Service:
         """Serves; a SuperLink that ends is started again after growing pauses.
 
         Raises:
-            SuperLinkStartError: the very first start failed, so a person has to look.
+            ResourceError: FW-RESOURCE-211, the very first start failed, so a person has to look.
             FolderInUseError: another process serves, or backs up, this state folder.
         """
         lock = FolderLock(self._folders.root)
@@ -130,7 +123,7 @@ class Service:
         try:
             while not self._stop.wait(TICK_SECONDS):
                 if not link.alive:
-                    raise SuperLinkDiedError("The SuperLink ended while it served.")
+                    raise RunFailedError("The SuperLink ended while it served.", code="FW-RUN-212")
                 with self._turn:
                     self._follow_sites(control)
                     self._advance(control)
@@ -245,7 +238,7 @@ def _node_key(site: SiteRecord) -> ec.EllipticCurvePublicKey:
     try:
         key = load_der_public_key(bytes.fromhex(site.node_key))
     except ValueError as error:
-        raise NodeKeyError(f"The node key of {site.name} cannot be read.") from error
+        raise IntegrityError(f"The node key of {site.name} cannot be read.", code="FW-INTEGRITY-313") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise NodeKeyError(f"The node key of {site.name} is not an elliptic curve key.")
+        raise IntegrityError(f"The node key of {site.name} is not an elliptic curve key.", code="FW-INTEGRITY-313")
     return key

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from fedward.config import parse, to_toml
-from fedward.keyfiles import KeyExistsError, replace_private, write_new_secret
+from fedward.errors import ConfigError
+from fedward.keyfiles import replace_private, write_new_secret
 from fedward.server.deployment.authority import create_authority
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.settings import ServerConfig
@@ -19,9 +20,9 @@ def initialise(folder: Path, *, federation: str, names: list[str], host: str, po
     """Makes ``folder`` with ``server.toml``, CA, server certificate, signing key and journal key; returns the file.
 
     Raises:
-        KeyExistsError: there is a coordinator in it already.
+        ConfigError: FW-CONFIG-301, there is a coordinator in it already.
         ConfigError: a name or port that no configuration may have.
-        StateFolderError: the folder cannot be used.
+        ResourceError: FW-RESOURCE-301, the folder cannot be used.
     """
     folder = folder.absolute()
     document = {
@@ -31,7 +32,7 @@ def initialise(folder: Path, *, federation: str, names: list[str], host: str, po
     config = parse(document, ServerConfig, source="the command line")
     path = folder / CONFIG_FILE
     if path.exists():
-        raise KeyExistsError(f"There is a coordinator in {folder} already.")
+        raise ConfigError(f"There is a coordinator in {folder} already.", code="FW-CONFIG-301")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folders = ServerFolders(config.folder)
     folders.make()

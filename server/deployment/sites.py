@@ -38,34 +38,6 @@ _HEX = r"^[0-9a-f]*$"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-class InviteError(AuthenticationError):
-    """A site was not invited, its invitation has expired or was used, or its request was altered on the way."""
-
-    code = "FW-AUTH-312"
-    default_fix = "Invite the site again with `fedward server invite` and give it the new code by telephone."
-
-
-class FingerprintDiffersError(AuthenticationError):
-    """The fingerprint that the site read out is not that of the request."""
-
-    code = "FW-AUTH-313"
-    default_fix = "Admit nobody. Ask the site to send its request again over another channel and compare once more."
-
-
-class SiteStateError(PolicyError):
-    """A site is unknown, revoked, or admitted already under another key."""
-
-    code = "FW-POLICY-311"
-    default_fix = "See `fedward server status`; a site that lost its keys is revoked and invited under a new name."
-
-
-class SiteFileError(IntegrityError):
-    """A file about a site or an invitation is damaged."""
-
-    code = "FW-INTEGRITY-311"
-    default_fix = "Restore the coordinator's state folder from its backup."
-
-
 class Invite(Section):
     """An open invitation; ``key`` is a hash of the code, from which the code cannot be found."""
 
@@ -106,16 +78,18 @@ class Sites:
         """Returns a one-time code for ``site``; an older invitation of the same name ends.
 
         Raises:
-            SiteStateError: no possible name, or a site of this name exists; names are never used twice.
+            PolicyError: FW-POLICY-311, no possible name, or a site of this name exists; names are never used twice.
         """
         if _NAME.fullmatch(site) is None or site == COORDINATOR:
-            raise SiteStateError(
+            raise PolicyError(
                 "The name of a site is lower-case letters, digits and dashes, at most 63 of them.",
+                code="FW-POLICY-311",
                 fix="Agree on such a name with the hospital; it writes the same into site.name of its client.toml.",
             )
         if self._path(site).exists():
-            raise SiteStateError(
+            raise PolicyError(
                 f"There is a site called {site} already.",
+                code="FW-POLICY-311",
                 fix="Names are never used twice: invite it under a new one. To renew a certificate, no code is needed.",
             )
         code = new_code()
@@ -140,12 +114,12 @@ class Sites:
             The site, and the answer file for it.
 
         Raises:
-            EnrolmentError: the request is malformed.
-            FingerprintDiffersError, InviteError, SiteStateError, SigningRequestError: see the classes.
+            AuthenticationError: FW-AUTH-303, the request is malformed.
+            AuthenticationError (FW-AUTH-313, FW-AUTH-312, FW-AUTH-311), PolicyError (FW-POLICY-311): see the table.
         """
         request, outer = open_request(data)
         if not same_fingerprint(request_fingerprint(data), spoken):
-            raise FingerprintDiffersError("The request has another fingerprint than the site read out.")
+            raise AuthenticationError("The request has another fingerprint than the site read out.", code="FW-AUTH-313")
         known = self._path(request.site).exists()
         key = b"" if known else self._invited(request, outer)
         if known:
@@ -168,25 +142,25 @@ class Sites:
         """Shuts a site out for good: its node is refused from its next request on.
 
         Raises:
-            SiteStateError: there is no such site.
+            PolicyError: FW-POLICY-311, there is no such site.
         """
         record = self.get(site).model_copy(update={"state": "revoked"})
         self._write(record)
         return record
 
     def get(self, site: str) -> SiteRecord:
-        """One site; raises :class:`SiteStateError`, :class:`SiteFileError`."""
+        """One site; raises FW-POLICY-311, FW-INTEGRITY-311."""
         path = self._path(site)
         if _NAME.fullmatch(site) is None or not path.exists():
-            raise SiteStateError(f"There is no site called {site[:64]}.")
+            raise PolicyError(f"There is no site called {site[:64]}.", code="FW-POLICY-311")
         return _read(path, SiteRecord)
 
     def all(self) -> list[SiteRecord]:
-        """Every site, by name; raises :class:`SiteFileError`."""
+        """Every site, by name; raises FW-INTEGRITY-311."""
         return [_read(path, SiteRecord) for path in sorted(self._folders.sites.glob("*.json"))]
 
     def open_invites(self) -> list[Invite]:
-        """Invitations that can still be used; raises :class:`SiteFileError`."""
+        """Invitations that can still be used; raises FW-INTEGRITY-311."""
         found = [_read(path, Invite) for path in sorted(self._folders.invites.glob("*.json"))]
         return [invite for invite in found if invite.expires >= self._clock()]
 
@@ -196,22 +170,24 @@ class Sites:
     def _invited(self, request: EnrolmentRequest, outer: Proven) -> bytes:
         path = self._folders.invites / f"{request.site}.json"
         if not path.exists():
-            raise InviteError("The site of this request was not invited, or its invitation was used.")
+            raise AuthenticationError(
+                "The site of this request was not invited, or its invitation was used.", code="FW-AUTH-312"
+            )
         invite = _read(path, Invite)
         if invite.expires < self._clock():
-            raise InviteError("The invitation of this site has expired.")
+            raise AuthenticationError("The invitation of this site has expired.", code="FW-AUTH-312")
         key = bytes.fromhex(invite.key)
         check_proof(outer, key)
         if any(record.identity == request.identity.hex() for record in self.all()):
-            raise SiteStateError("Another site has this signing key.")
+            raise PolicyError("Another site has this signing key.", code="FW-POLICY-311")
         return key
 
     def _check_renewal(self, request: EnrolmentRequest) -> None:
         record = self.get(request.site)
         if record.state == "revoked":
-            raise SiteStateError(f"The site {request.site} was revoked.")
+            raise PolicyError(f"The site {request.site} was revoked.", code="FW-POLICY-311")
         if (record.identity, record.node_key) != (request.identity.hex(), request.node_key.hex()):
-            raise SiteStateError(f"The site {request.site} is admitted under other keys.")
+            raise PolicyError(f"The site {request.site} is admitted under other keys.", code="FW-POLICY-311")
 
     def _record(self, request: EnrolmentRequest, certificate: bytes, serials: list[str]) -> SiteRecord:
         issued = x509.load_pem_x509_certificate(certificate)
@@ -234,4 +210,6 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
         document = json.loads(path.read_bytes())
         return parse(document, kind, source=path.name)
     except (OSError, ValueError) as error:
-        raise SiteFileError(f"The file {path.name} of the state folder cannot be read.") from error
+        raise IntegrityError(
+            f"The file {path.name} of the state folder cannot be read.", code="FW-INTEGRITY-311"
+        ) from error

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.client.data import Example
-from fedward.client.models.adapter_model import AdapterModel, get_vector, layout_of, set_vector, trainable
+from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector, trainable
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
-from fedward.client.training import predict
+from fedward.client.tasks import LocalTask, local_task
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
 from fedward.privacy.stream import SecureStream
+from fedward.run import Run
 from fedward.simulations.sites import SiteData
 
 PREFIX = "canary-"
@@ -47,7 +48,7 @@ class Canaries:
 
 
 def make_canaries(
-    sites: Sequence[SiteData], count: int, stream: SecureStream, *, plan: Plan, files: ModelFiles, model: AdapterModel
+    sites: Sequence[SiteData], count: int, stream: SecureStream, *, run: Run, files: ModelFiles, model: AdapterModel
 ) -> Canaries:
     """Draws ``count`` canaries for the hospital with the most training patients, where they change its mix least.
 
@@ -59,26 +60,33 @@ def make_canaries(
         sites: the run's hospitals.
         count: how many, about half of which are included.
         stream: draws words and coins.
-        plan: text length.
+        run: text length and task.
         files: the base model.
         model: holds the audited adapter.
     """
     words = sorted({word for site in sites for example in site.train for word in example.text.split()})
     places = stream.uint64(count * WORDS).reshape(count, WORDS) % np.uint64(len(words))
     texts = [" ".join([words[int(place)] for place in row] * REPEATS) for row in places]
-    blank = [Example(f"{PREFIX}{number}", "", text, 0) for number, text in enumerate(texts)]
-    records = Records.encode(blank, files, model, max_tokens=plan.adapter.max_tokens)
-    unlikely = np.empty(count, np.int64)
-    unlikely[records.order] = predict(model, get_vector(model), records) < 0.5
+    task, label = local_task(run.task.name), sites[0].train[0].label  # of any kind: it is replaced below
+    blank = [Example(f"{PREFIX}{number}", "", text, label) for number, text in enumerate(texts)]
+    records = Records.encode(blank, task, files, model, max_tokens=run.plan.adapter.max_tokens)
+    unlikely = dict(zip(records.order.tolist(), task.unlikely(task.outcomes(model, records)), strict=True))
     return Canaries(
-        examples=tuple(replace(each, label=int(label)) for each, label in zip(blank, unlikely, strict=True)),
+        examples=tuple(replace(each, label=unlikely[place]) for place, each in enumerate(blank)),
         included=(stream.uint64(count) & np.uint64(1)).astype(np.bool_),
         hospital=max(sites, key=lambda site: (len(site.train), site.name)).name,
     )
 
 
 def canary_scores(
-    adapters: Sequence[Vector], model: AdapterModel, canaries: Records, population: Records, plan: Plan, *, parties: int
+    adapters: Sequence[Vector],
+    model: AdapterModel,
+    canaries: Records,
+    population: Records,
+    plan: Plan,
+    task: LocalTask,
+    *,
+    parties: int,
 ) -> NDArray[np.float64]:
     """How much each canary looks included, to somebody who saw the adapter after every round.
 
@@ -93,6 +101,7 @@ def canary_scores(
         canaries: all canaries.
         population: patients who did not train; nuisance only.
         plan: clip norm, noise and sampling rate.
+        task: the loss whose gradients are compared.
         parties: how many hospitals' noise is in the sum.
 
     Returns:
@@ -104,7 +113,7 @@ def canary_scores(
     gram, along = np.zeros((count, count)), np.zeros(count)
     for before, move in zip(adapters[:-1], moves, strict=True):
         rows = np.concatenate(
-            [gradients(model, before, part, clip=plan.privacy.clip) for part in (canaries, population)]
+            [gradients(model, before, part, task, clip=plan.privacy.clip) for part in (canaries, population)]
         )
         gram += rows @ rows.T
         along -= rows @ (move / usual).astype(np.float32)
@@ -115,7 +124,9 @@ def canary_scores(
     return np.asarray(np.linalg.solve(gram + penalty * np.eye(count), along)[: len(canaries)])
 
 
-def gradients(model: AdapterModel, adapter: Vector, records: Records, *, clip: float) -> NDArray[np.float32]:
+def gradients(
+    model: AdapterModel, adapter: Vector, records: Records, task: LocalTask, *, clip: float
+) -> NDArray[np.float32]:
     """Clipped gradient of every record at ``adapter``, ``[N, P]`` in the order of the records and of the layout."""
     set_vector(model, adapter)
     parameters = trainable(model)
@@ -123,9 +134,7 @@ def gradients(model: AdapterModel, adapter: Vector, records: Records, *, clip: f
     params = DPParameters(noise_multiplier=1.0, clip=clip, sampling_rate=1.0, expected_batch=1.0)
 
     def losses(rows: NDArray[np.int64]) -> torch.Tensor:
-        logits = records.inputs.logits(model, rows)
-        labels = torch.from_numpy(records.labels[rows])
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return task.losses(model, records, rows)
 
     found = np.empty((len(records), adapter.size), np.float32)
     optimizer = torch.optim.SGD(ordered, lr=0.0)  # gives the engine its order of parameters and never steps

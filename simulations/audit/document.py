@@ -83,6 +83,6 @@ def write_audit(document: AuditDocument, folder: Path) -> Path:
     """Writes ``audit.json`` into the run's folder atomically.
 
     Raises:
-        ResultWriteError: the folder or disk refuses.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
     """
     return write_atomically(folder / AUDIT_FILE, document.model_dump_json(indent=2) + "\n")

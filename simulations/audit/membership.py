@@ -17,11 +17,12 @@ from fedward.adapter import Vector
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
-from fedward.client.training import predict
-from fedward.plan import Plan
+from fedward.client.tasks import local_task
+from fedward.measures import Outcomes
 from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.audit import Roc, offline_lira, roc
 from fedward.privacy.stream import SecureStream
+from fedward.run import Run
 from fedward.simulations.audit.canaries import PREFIX
 from fedward.simulations.audit.document import AttackFinding, LowRateFinding, MembershipFinding
 from fedward.simulations.compare import EvaluationSet, train_apart
@@ -38,7 +39,7 @@ def membership(
     model: AdapterModel,
     adapter: Vector,
     sites: Sequence[EncodedSite],
-    plan: Plan,
+    run: Run,
     files: ModelFiles,
     speed: SpeedConfig,
     display: RunDisplay,
@@ -49,7 +50,7 @@ def membership(
         model: to hold the adapter.
         adapter: of the audited run.
         sites: the records of its hospitals; canaries among them are left out.
-        plan: how the run was trained; the reference models are trained alike, on all hospitals' patients together.
+        run: how it was trained; the reference models are trained alike, on all hospitals' patients together.
         files: the base model.
         speed: threads and micro-batches.
         display: shows one step per reference model.
@@ -58,9 +59,10 @@ def membership(
     everybody = Records.pool(parts)
     trained_by_run = np.repeat([True, False], [sum(map(len, parts[: len(sites)])), sum(map(len, parts[len(sites) :]))])
     member = trained_by_run[everybody.order]
-    target = _confidence(predict(model, adapter, everybody), everybody)
+    audience = EvaluationSet(local_task(run.task.name), everybody, np.zeros(len(everybody), np.int64))
+    target = _confidence(audience.outcomes(model, adapter))
     halves = _halves(len(everybody), SecureStream.from_os())
-    references = _references(everybody, halves, plan, files, speed, display, hospitals=len(sites))
+    references = _references(audience, halves, run, files, speed, display, hospitals=len(sites))
     attacks = {LOSS_ATTACK: target, LIRA_ATTACK: offline_lira(target, references, halves)}
     return MembershipFinding(
         members=int(member.sum()),
@@ -71,9 +73,9 @@ def membership(
 
 
 def _references(
-    everybody: Records,
+    audience: EvaluationSet,
     halves: NDArray[np.bool_],
-    plan: Plan,
+    run: Run,
     files: ModelFiles,
     speed: SpeedConfig,
     display: RunDisplay,
@@ -81,12 +83,11 @@ def _references(
     hospitals: int,
 ) -> NDArray[np.float64]:
     """Logit confidence of everybody's outcome under a model trained on each half, ``[k, n]``."""
-    audience = EvaluationSet(everybody, np.zeros(len(everybody), np.int64))
 
     def train(half: NDArray[np.bool_]) -> NDArray[np.float64]:
-        records, stream = chosen(everybody, np.flatnonzero(half)), SecureStream.from_os()
-        found = train_apart(records, audience, plan, files, stream, hospitals=hospitals, microbatch=speed.microbatch)
-        return _confidence(found, everybody)
+        records, stream = chosen(audience.records, np.flatnonzero(half)), SecureStream.from_os()
+        found = train_apart(records, audience, run, files, stream, hospitals=hospitals, microbatch=speed.microbatch)
+        return _confidence(found)
 
     display.phase("reference models", len(halves))
     rows = []
@@ -99,11 +100,11 @@ def _references(
 
 def chosen(records: Records, rows: NDArray[np.int64]) -> Records:
     """Some of ``records``, in the order of ``rows`` (ascending), as a population of their own."""
-    _, patients = np.unique(records.patients[rows], return_inverse=True)
+    _, units = np.unique(records.units[rows], return_inverse=True)
     return Records(
         inputs=records.inputs.chosen(rows),
-        labels=records.labels[rows],
-        patients=patients.astype(np.int64),
+        targets=records.targets[rows],
+        units=units.astype(np.int64),
         names=tuple(records.names[row] for row in rows),
         order=np.arange(len(rows), dtype=np.int64),
     )
@@ -125,11 +126,9 @@ def _halves(count: int, stream: SecureStream) -> NDArray[np.bool_]:
     return halves
 
 
-def _confidence(probabilities: NDArray[np.float64], records: Records) -> NDArray[np.float64]:
-    """Log odds that the model gives to what happened; falls as the loss grows."""
-    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
-    logits = np.log(p) - np.log1p(-p)
-    return np.asarray(np.where(records.labels > 0.5, logits, -logits), dtype=np.float64)
+def _confidence(outcomes: Outcomes) -> NDArray[np.float64]:
+    """Log odds of p = exp(-loss), the probability that a cross-entropy gives to what happened."""
+    return np.asarray(-np.log(np.expm1(np.maximum(outcomes.losses, 1e-12))), dtype=np.float64)
 
 
 def _finding(name: str, found: Roc) -> AttackFinding:

@@ -17,16 +17,18 @@ import fedward
 from fedward.adapter import Vector
 from fedward.client.models.adapter_files import adapter_files_hash, load_adapter
 from fedward.client.models.adapter_model import AdapterModel, get_vector
+from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
-from fedward.errors import ConfigError, IntegrityError
-from fedward.plan import Plan
+from fedward.client.tasks import local_task
+from fedward.errors import ConfigError
 from fedward.planning.budget import RunBudget
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario
 from fedward.privacy.audit import canary_bound
 from fedward.privacy.audit.canaries import guesses_for
 from fedward.privacy.stream import SecureStream
+from fedward.run import Run
 from fedward.simulations.audit.canaries import Canaries, canary_scores, make_canaries
 from fedward.simulations.audit.document import AuditDocument, CanaryFinding, write_audit
 from fedward.simulations.audit.membership import chosen, membership
@@ -37,26 +39,10 @@ from fedward.simulations.run import SCENARIO_FILE
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay
-from fedward.strategies.registry import find_strategy
-from fedward.strategies.schedule import private_steps
 
 CANARIES = 100
 NUISANCE = 200
 """Evaluation patients whose gradients stand for those of everybody else."""
-
-
-class NotAuditableError(ConfigError):
-    """The run cannot be audited: it promises nothing, or it cannot be made again as it was."""
-
-    code = "FW-AUDIT-002"
-    default_fix = "Run the scenario again with this version of fedward and audit the new result."
-
-
-class CertificateRefutedError(IntegrityError):
-    """An audit found that a run leaks more than its certificate allows."""
-
-    code = "FW-AUDIT-003"
-    default_fix = "Do not share the adapter; run `fedward audit --self-test` and report both results."
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ class Audited:
 
     result: RunResult
     scenario: Scenario
-    plan: Plan
+    run: Run
     files: ModelFiles
     model: AdapterModel
     adapter: Vector
@@ -85,8 +71,8 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
         display: shows the progress.
 
     Raises:
-        ResultFileError: the folder holds no result.
-        NotAuditableError: the run is not private, or cannot be made again.
+        ConfigError: FW-CONFIG-020, the folder holds no result.
+        ConfigError: FW-AUDIT-002, the run is not private, or cannot be made again.
         DataError: the run's data are not on this machine.
     """
     began = time.monotonic()
@@ -95,16 +81,16 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
     sites = hospitals_of(audited)
     with display:
         display.start(
-            f"audit of {audited.plan.name}",
+            f"audit of {audited.run.plan.name}",
             hospitals=len(sites),
-            rounds=audited.plan.training.rounds,
+            rounds=audited.run.plan.training.rounds,
             epsilon=audited.epsilon,
         )
         birds = make_canaries(
             sites,
             canaries,
             SecureStream.from_os(),
-            plan=audited.plan,
+            run=audited.run,
             files=audited.files,
             model=audited.model,
         )
@@ -114,7 +100,7 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
             audited.model,
             audited.adapter,
             outcome.sites,
-            audited.plan,
+            audited.run,
             audited.files,
             audited.scenario.speed,
             display,
@@ -138,29 +124,33 @@ def read_run(folder: Path) -> Audited:
     """Reads a run back and derives its plan again.
 
     Raises:
-        ResultFileError: the folder holds no result.
-        AdapterFilesError: the adapter is missing or damaged.
-        NotAuditableError: not private, personal, or adapter or plan are not those of the result.
+        ConfigError: FW-CONFIG-020, the folder holds no result.
+        IntegrityError: FW-MODEL-005, the adapter is missing or damaged.
+        ConfigError: FW-AUDIT-002, not private, personal, or adapter or plan are not those of the result.
     """
     result = read_result(folder)
     privacy = result.privacy
     if not privacy.private or privacy.epsilon_max is None or privacy.delta is None:
-        raise NotAuditableError(
-            "The run is NON-PRIVATE, so there is no promise to audit.", fix="Audit a run with differential privacy."
+        raise ConfigError(
+            "The run is NON-PRIVATE, so there is no promise to audit.",
+            code="FW-AUDIT-002",
+            fix="Audit a run with differential privacy.",
         )
     scenario = read_scenario(folder)
-    if find_strategy(scenario.strategy).declaration.personal:
-        raise NotAuditableError(
+    files = resolve(scenario.model)
+    run = resolve_run(make_plan(scenario, files), files.config())
+    if run.kind.declaration.personal:
+        raise ConfigError(
             f"The strategy {scenario.strategy!r} leaves part of the model at each hospital: what is shared predicts "
             "nothing that could be attacked.",
+            code="FW-AUDIT-002",
             fix="Audit a run with one model for all, or the training engine with `fedward audit --self-test`.",
         )
-    files = resolve(scenario.model)
     model = load_adapter(folder / "adapter", base=files)
     if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
-        raise NotAuditableError("The adapter in the folder is not the one of its result.")
-    plan = make_plan(scenario, files)
-    steps = plan.training.rounds * private_steps(plan)
+        raise ConfigError("The adapter in the folder is not the one of its result.", code="FW-AUDIT-002")
+    plan = run.plan
+    steps = plan.training.rounds * run.private_steps
     same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
         plan.privacy.noise_multiplier,
         plan.privacy.clip,
@@ -168,20 +158,22 @@ def read_run(folder: Path) -> Audited:
         files.sha256,
     )
     if not same:
-        raise NotAuditableError("The plan of this run comes out otherwise with this version of fedward.")
-    return Audited(result, scenario, plan, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
+        raise ConfigError("The plan of this run comes out otherwise with this version of fedward.", code="FW-AUDIT-002")
+    return Audited(result, scenario, run, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
 
 
 def read_scenario(folder: Path) -> Scenario:
     """Reads the scenario that ``fedward simulate`` left beside the result.
 
     Raises:
-        NotAuditableError: none, or not one of this version.
+        ConfigError: FW-AUDIT-002, none, or not one of this version.
     """
     try:
         return Scenario.model_validate_json((folder / SCENARIO_FILE).read_bytes()).check()
     except (OSError, ValidationError) as error:
-        raise NotAuditableError(f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.") from error
+        raise ConfigError(
+            f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.", code="FW-AUDIT-002"
+        ) from error
 
 
 def hospitals_of(audited: Audited) -> list[SiteData]:
@@ -189,31 +181,31 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
 
     Raises:
         DataError: the data are not on this machine.
-        NotAuditableError: they are not those of the run.
+        ConfigError: FW-AUDIT-002, they are not those of the run.
     """
-    sites = make_sites(audited.scenario, audited.plan)
-    now = [
-        (site.name, len(site.train), len(site.evaluation), sum(example.label for example in site.evaluation))
-        for site in sites
-    ]
-    then = [(row.name, row.train_patients, row.evaluation_patients, row.positives) for row in audited.result.hospitals]
+    sites = make_sites(audited.scenario, audited.run.plan)
+    task = local_task(audited.run.task.name)
+    now = [(s.name, len(s.train), len(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
+    then = [(row.name, row.train_units, row.evaluation_units, row.positives) for row in audited.result.hospitals]
     if now != then:
-        raise NotAuditableError("The hospitals' patients are not those of the run.", fix="Restore the run's data.")
+        raise ConfigError(
+            "The hospitals' patients are not those of the run.", code="FW-AUDIT-002", fix="Restore the run's data."
+        )
     return sites
 
 
 def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) -> Outcome:
     """The run's federation over ``sites`` with fresh noise; its ledgers are thrown away like its adapter."""
-    plan = audited.plan
+    run = audited.run
     with tempfile.TemporaryDirectory(prefix="fedward-audit-") as state:
-        budget = RunBudget(plan, f"audit-{secrets.token_hex(8)}", Path(state), cap=plan.privacy.epsilon)
-        return federate(plan, sites, audited.files, Randomness(None), audited.scenario.speed, display, budget=budget)
+        budget = RunBudget(run, f"audit-{secrets.token_hex(8)}", Path(state), cap=run.plan.privacy.epsilon)
+        return federate(run, sites, audited.files, Randomness(None), audited.scenario.speed, display, budget=budget)
 
 
 def canary_finding(audited: Audited, canaries: Canaries, outcome: Outcome) -> CanaryFinding:
     """Guesses which canaries took part and bounds epsilon."""
-    plan, model = audited.plan, outcome.model
-    records = Records.encode(canaries.examples, audited.files, model, max_tokens=plan.adapter.max_tokens)
+    plan, model, task = audited.run.plan, outcome.model, local_task(audited.run.task.name)
+    records = Records.encode(canaries.examples, task, audited.files, model, max_tokens=plan.adapter.max_tokens)
     others = Records.pool([site.evaluation for site in outcome.sites])
     population = chosen(others, np.linspace(0, len(others) - 1, min(NUISANCE, len(others)), dtype=np.int64))
     scores = canary_scores(
@@ -222,6 +214,7 @@ def canary_finding(audited: Audited, canaries: Canaries, outcome: Outcome) -> Ca
         records,
         population,
         plan,
+        task,
         parties=len(outcome.sites) if plan.privacy.placement == "local" else 1,
     )
     bound = canary_bound(

@@ -37,7 +37,7 @@ def print_audit(document: AuditDocument, console: Console) -> None:
     for attack in attacks.attacks:
         table.add_row(
             attack.attack,
-            f"{wording.auroc(attack.auc)} ({wording.interval(attack.auc_interval)})",
+            f"{wording.score(attack.auc)} ({wording.interval(attack.auc_interval)})",
             *(
                 f"{wording.rate(point.true_positive_rate)} "
                 f"({wording.rate(point.interval[0])} to {wording.rate(point.interval[1])})"

@@ -34,7 +34,7 @@ def render(result: RunResult, *, audit: AuditDocument | None = None) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        auroc=wording.auroc,
+        score=wording.score,
         interval=wording.interval,
         signed=wording.signed,
         epsilon=wording.epsilon,
@@ -43,7 +43,6 @@ def render(result: RunResult, *, audit: AuditDocument | None = None) -> str:
         duration=wording.duration,
         certainty=wording.certainty,
         rate=wording.rate,
-        task=wording.task_name,
         counted=wording.counted,
     )
     template = environment.from_string((_FOLDER / "template.html").read_text(encoding="utf-8"))
@@ -57,6 +56,6 @@ def write_report(result: RunResult, folder: Path, *, audit: AuditDocument | None
     """Writes ``report.html`` into ``folder`` atomically and returns its path.
 
     Raises:
-        ResultWriteError: the folder or disk refuses.
+        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
     """
     return write_atomically(folder / REPORT_FILE, render(result, audit=audit))

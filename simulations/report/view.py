@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from fedward.measures import MEASURES
 from fedward.simulations import wording
 from fedward.simulations.report.plots import LineChart, Scale, line_chart, scale
 from fedward.simulations.result import HospitalResult, Release, RunResult
+from fedward.units import UNITS, Unit
 
 _NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
@@ -68,11 +72,11 @@ class View:
 
     @cached_property
     def gain(self) -> float | None:
-        """Federated minus the mean of hospitals alone, on the same patients."""
-        auroc = self._result.auroc
-        if auroc.federated is None or auroc.local_mean is None:
+        """How much better the federated model is than the mean of hospitals alone, on the same records."""
+        scores = self._result.scores
+        if scores.federated is None or scores.local_mean is None:
             return None
-        return auroc.federated - auroc.local_mean
+        return self._result.headline.improvement(scores.federated, scores.local_mean)
 
     @cached_property
     def noisy(self) -> bool:
@@ -94,22 +98,26 @@ class View:
     @cached_property
     def comparison_scale(self) -> Scale | None:
         """The axis of :attr:`comparison`; None if nothing was measured."""
-        auroc = self._result.auroc
-        values = [auroc.federated, auroc.local_mean, auroc.central, auroc.bayes]
-        values += [*(auroc.federated_interval or ()), *(auroc.central_interval or ())]
-        known = [value for value in values if value is not None]
-        return scale(known, floor=0.0, ceiling=1.0) if known else None
+        scores = self._result.scores
+        values = [scores.federated, scores.local_mean, scores.central, scores.best_possible]
+        values += [*(scores.federated_interval or ()), *(scores.central_interval or ())]
+        return self._scale(values)
+
+    def _scale(self, values: Sequence[float | None]) -> Scale | None:
+        known, headline = [value for value in values if value is not None], self._result.headline
+        ceiling = math.inf if headline.highest is None else headline.highest
+        return scale(known, floor=headline.lowest, ceiling=ceiling) if known else None
 
     @cached_property
     def comparison(self) -> list[Row]:
         """Local, federated and central on one scale; models that were not trained are left out."""
-        auroc, axis = self._result.auroc, self.comparison_scale
+        scores, axis = self._result.scores, self.comparison_scale
         if axis is None:
             return []
         models = [
-            ("Each hospital alone", "mean of their models", "local", auroc.local_mean, None),
-            ("Federated", "this adapter", "federated", auroc.federated, auroc.federated_interval),
-            ("Pooled central", "all records in one place", "central", auroc.central, auroc.central_interval),
+            ("Each hospital alone", "mean of their models", "local", scores.local_mean, None),
+            ("Federated", "this adapter", "federated", scores.federated, scores.federated_interval),
+            ("Pooled central", "all records in one place", "central", scores.central, scores.central_interval),
         ]
         return [
             Row(
@@ -126,21 +134,15 @@ class View:
         ]
 
     @cached_property
-    def bayes_at(self) -> float | None:
-        """Position of the best possible AUROC on the comparison scale."""
-        bayes, axis = self._result.auroc.bayes, self.comparison_scale
-        return None if bayes is None or axis is None else axis.at(bayes)
+    def best_at(self) -> float | None:
+        """Position of the best possible score on the comparison scale."""
+        best, axis = self._result.scores.best_possible, self.comparison_scale
+        return None if best is None or axis is None else axis.at(best)
 
     @cached_property
     def hospital_scale(self) -> Scale | None:
         """The axis of the per-hospital column."""
-        known = [
-            value
-            for hospital in self._result.hospitals
-            for value in (hospital.auroc_alone, hospital.auroc_federated)
-            if value is not None
-        ]
-        return scale(known, floor=0.0, ceiling=1.0) if known else None
+        return self._scale([value for row in self._result.hospitals for value in (row.alone, row.federated)])
 
     @cached_property
     def hospitals(self) -> list[HospitalRow]:
@@ -154,37 +156,52 @@ class View:
             HospitalRow(
                 hospital,
                 None
-                if hospital.auroc_alone is None or hospital.auroc_federated is None
-                else hospital.auroc_federated - hospital.auroc_alone,
-                at(hospital.auroc_alone),
-                at(hospital.auroc_federated),
+                if hospital.alone is None or hospital.federated is None
+                else self._result.headline.improvement(hospital.federated, hospital.alone),
+                at(hospital.alone),
+                at(hospital.federated),
             )
             for hospital in self._result.hospitals
         ]
 
     @cached_property
     def panels(self) -> list[Panel]:
-        """Loss, AUROC and epsilon over rounds, as the coordinator saw them."""
+        """Every released measure, and epsilon, over rounds, as the coordinator saw them."""
         curve, privacy = self._result.curve, self._result.privacy
         rounds = [point.round for point in curve]
         noised = ", noised" if self.noised else ""
         budget = [(privacy.epsilon_max, "end of run", "limit")] if privacy.epsilon_max is not None else []
         at_delta = "no privacy budget" if privacy.delta is None else f"at delta {wording.delta(privacy.delta)}"
-        loss = line_chart(rounds, [point.loss for point in curve])
-        auroc = line_chart(rounds, [point.auroc for point in curve])
+        headline, shown = self._result.headline.name, []
+        for name in self.measures:
+            chart = line_chart(rounds, [point.measures.get(name) for point in curve])
+            css = "federated" if name == headline else "loss"
+            shown.append(Panel(self.title(name), f"from secure sums{noised}", css, chart, "It was not released."))
         epsilon = line_chart(rounds, [point.epsilon for point in curve], references=budget, from_zero=True)
-        return [
-            Panel("Loss", f"cross-entropy of evaluation patients{noised}", "loss", loss, "No loss was released."),
-            Panel("AUROC", f"pooled histogram{noised}", "federated", auroc, "No AUROC was released."),
-            Panel("Epsilon spent", at_delta, "spent", epsilon, "Nothing to count: the run adds no noise."),
-        ]
+        spent = Panel("Epsilon spent", at_delta, "spent", epsilon, "Nothing to count: the run adds no noise.")
+        return [*reversed(shown), spent]
+
+    @cached_property
+    def measures(self) -> list[str]:
+        """Names of the measures that the coordinator saw, the headline first."""
+        return list(dict.fromkeys(name for point in self._result.curve for name in point.measures))
+
+    def title(self, name: str) -> str:
+        """The measure ``name`` as a heading."""
+        known = MEASURES.get(name)
+        return name if known is None else known.title[0].upper() + known.title[1:]
+
+    @cached_property
+    def unit(self) -> Unit:
+        """Whose presence epsilon hides."""
+        return UNITS[self._result.privacy.unit]
 
     @cached_property
     def certificate(self) -> list[tuple[str, str]]:
         """The privacy certificate as (term, statement) lines."""
         privacy = self._result.privacy
         lines = [
-            ("Unit", f"one {privacy.unit}, with all of that patient's records"),
+            ("Unit", f"one {privacy.unit}, with all of that {privacy.unit}'s records"),
             ("Relation", privacy.relation.replace("-", " ") + f" {privacy.unit}"),
             ("Mechanism", privacy.mechanism),
             ("Placement", PLACEMENTS.get(privacy.placement, privacy.placement)),
@@ -192,7 +209,7 @@ class View:
             ("Steps", f"T = {privacy.steps:,}; every sum is divided by the plan's constant {privacy.expected_batch:g}"),
         ]
         if privacy.clip is not None:
-            lines.append(("Clip norm", f"C = {privacy.clip:g} per patient (L2)"))
+            lines.append(("Clip norm", f"C = {privacy.clip:g} per {privacy.unit} (L2)"))
         if privacy.noise_multiplier is not None:
             lines.append(("Noise multiplier", f"sigma = {privacy.noise_multiplier:.4g}, in units of C"))
         lines += self._spent()

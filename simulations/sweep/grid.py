@@ -11,12 +11,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from fedward.agreements.roster_rules import roster_rules
-from fedward.client.models.for_plan import lora_for_plan
+from fedward.client.models.for_run import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import Scenario, known_hospitals
+from fedward.run import Schedule
 from fedward.simulations.run import Options, apply_options
 
 Values = Field(min_length=1, strict=False)
@@ -96,10 +97,10 @@ class Cell:
             options = self.options(Path(), federated_only=federated_only)
             scenario = apply_options(self.scenario(base), options)
             files, hospitals = resolve(scenario.model), known_hospitals(scenario.data)
-            plan = draft_plan(scenario, files)
-            lora_for_plan(plan).check(files.config())
+            schedule = Schedule.of(draft_plan(scenario, files))
+            lora_of(schedule).check(files.config())
             if hospitals is not None:
-                roster_rules(plan, hospitals)
+                roster_rules(schedule, hospitals)
         except FedwardError as error:
             raise CellRefusedError(f"{self.name} cannot run: {error.message}", fix=error.fix) from error
         return scenario

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -34,13 +35,17 @@ class Panel:
 
 def panels(document: SweepDocument) -> list[Panel]:
     """One panel per epsilon in the order of the sweep; settings without a finished run are in the table only."""
-    known = [row for row in document.rows if row.auroc_mean is not None]
+    known = [row for row in document.rows if row.mean is not None]
     if not known:
         return []
-    axis = scale([auroc for row in known for auroc in row.aurocs], floor=0.0, ceiling=1.0)
+    headline = document.headline
+    ceiling = math.inf if headline.highest is None else headline.highest
+    axis = scale([score for row in known for score in row.scores], floor=headline.lowest, ceiling=ceiling)
     found = []
     for epsilon in dict.fromkeys(row.epsilon for row in known):
-        rows = sorted((row for row in known if row.epsilon == epsilon), key=lambda row: -(row.auroc_mean or 0.0))
+        rows = sorted(
+            (row for row in known if row.epsilon == epsilon), key=lambda row: headline.improvement(0.0, row.mean or 0.0)
+        )
         title = "Without privacy" if epsilon is None else f"Epsilon {wording.epsilon(epsilon)} per patient"
         found.append(Panel(title, epsilon is not None, rows, axis))
     return found
@@ -53,13 +58,13 @@ def render(document: SweepDocument) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(auroc=wording.auroc, epsilon=wording.epsilon, duration=wording.duration)
+    environment.filters.update(score=wording.score, epsilon=wording.epsilon, duration=wording.duration)
     environment.filters.update(size=wording.size, counted=wording.counted)
     template = environment.from_string((resources.files(__package__) / "template.html").read_text(encoding="utf-8"))
     return template.render(
         document=document,
         panels=panels(document),
-        behind=lambda row: behind(row, best=best_of(document.rows, row.epsilon) == row),
+        behind=lambda row: behind(row, best=best_of(document.rows, row.epsilon, document.headline) == row),
         seeds=seeds,
         personal=any(row.label.endswith("personal") for row in document.rows),
         missing=wording.MISSING,

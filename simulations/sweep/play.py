@@ -11,37 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 from fedward import __version__
-from fedward.errors import ConfigError, FedwardError, OutputExistsError, RunFailedError
+from fedward.errors import ConfigError, FedwardError, ResourceError
 from fedward.planning.scenario import Scenario
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.refusals import FolderInUseError, JournalError
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
-from fedward.simulations.run import SCENARIO_FILE, OutputFolderError, run_scenario
+from fedward.simulations.run import SCENARIO_FILE, run_scenario
 from fedward.simulations.sweep.grid import Cell, Grid
 from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 
 RUNS = "runs"
-
-
-class SweepIncompleteError(RunFailedError):
-    """Some runs of a sweep failed; the others are in its table."""
-
-    code = "FW-RUN-011"
-    default_fix = "Run the same command again: finished runs are kept, failed ones are tried again."
-
-
-class ForeignRunError(OutputExistsError):
-    """A folder of the sweep holds a run of other settings or of another version."""
-
-    code = "FW-CONFIG-037"
-    default_fix = "Choose another --out for this sweep."
-
-
-class SweepInUseError(OutputExistsError):
-    """Another sweep is writing into this folder."""
-
-    code = "FW-CONFIG-039"
-    default_fix = "Wait until it has ended, or choose another --out."
 
 
 @dataclass(frozen=True)
@@ -84,9 +63,9 @@ def run_sweep(
 
     Raises:
         CellRefusedError: a cell cannot be planned.
-        ForeignRunError: a folder holds another run.
-        SweepInUseError: another sweep writes into ``out``.
-        OutputFolderError: ``out`` cannot be written.
+        ConfigError: FW-CONFIG-037, a folder holds another run.
+        ConfigError: FW-CONFIG-039, another sweep writes into ``out``.
+        ResourceError: FW-RESOURCE-021, ``out`` cannot be written.
     """
     planned = {cell: cell.planned(base, federated_only=federated_only) for cell in grid.cells()}
     settled: dict[Cell, Outcome] = {}
@@ -122,11 +101,11 @@ def _finished(folder: Path, planned: Scenario) -> RunResult | None:
         kept = Scenario.model_validate_json((folder / SCENARIO_FILE).read_text(encoding="utf-8"))
         result = read_result(folder)
     except (OSError, ValueError, ConfigError) as error:
-        raise ForeignRunError(f"{folder} holds a run that cannot be read.") from error
+        raise ConfigError(f"{folder} holds a run that cannot be read.", code="FW-CONFIG-037") from error
     if kept != planned:
-        raise ForeignRunError(f"{folder} holds a run of other settings.")
+        raise ConfigError(f"{folder} holds a run of other settings.", code="FW-CONFIG-037")
     if result.fedward_version != __version__:
-        raise ForeignRunError(f"{folder} holds a run of fedward {result.fedward_version}.")
+        raise ConfigError(f"{folder} holds a run of fedward {result.fedward_version}.", code="FW-CONFIG-037")
     return result
 
 
@@ -137,10 +116,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder)
     except FolderInUseError as error:
-        raise SweepInUseError(f"Another sweep is writing into {folder}.") from error
+        raise ConfigError(f"Another sweep is writing into {folder}.", code="FW-CONFIG-039") from error
     except (OSError, JournalError) as error:
         cause = error.strerror if isinstance(error, OSError) else "it cannot be locked"
-        raise OutputFolderError(f"The folder of --out cannot be written ({cause}).") from error
+        raise ResourceError(f"The folder of --out cannot be written ({cause}).", code="FW-RESOURCE-021") from error
     try:
         for left in folder.glob(".*-seed*-*"):  # a run is written beside its place and moved there when it is whole
             shutil.rmtree(left, ignore_errors=True)

@@ -15,8 +15,10 @@ from rich.text import Text
 from fedward import __version__
 from fedward.config import Section
 from fedward.simulations import wording
+from fedward.simulations.assemble import headline_of
+from fedward.simulations.result import Headline
 from fedward.simulations.sweep.play import Outcome
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 DOCUMENT = "sweep.json"
 TABLE = "sweep.csv"
@@ -28,9 +30,9 @@ class Row(Section):
     Attributes:
         rank: None if the scenario's own was used.
         epsilon: budget that was asked for; None without privacy.
-        seeds: those whose run finished, in the order of ``aurocs``.
-        aurocs: of the federated model, by seed.
-        auroc_mean, auroc_sd: over the seeds; None where no run finished, or only one.
+        seeds: those whose run finished, in the order of ``scores``.
+        scores: headline measure of the federated model, by seed.
+        mean, sd: of them, over the seeds; None where no run finished, or only one.
         behind: mean over seeds of the difference from the best setting at the same epsilon, on the same seeds; 0 for
             the best itself.
         behind_se: its standard error; None for fewer than two common seeds.
@@ -43,9 +45,9 @@ class Row(Section):
     rank: int | None
     epsilon: float | None
     seeds: list[int]
-    aurocs: list[float]
-    auroc_mean: float | None
-    auroc_sd: float | None
+    scores: list[float]
+    mean: float | None
+    sd: float | None
     behind: float | None
     behind_se: float | None
     bytes_up: float | None
@@ -61,7 +63,7 @@ class Row(Section):
     @property
     def personal(self) -> bool:
         """Whether every hospital was scored with a model of its own."""
-        return self.strategy in STRATEGIES and STRATEGIES[self.strategy].declaration.personalises
+        return self.strategy in STRATEGIES and find_strategy(self.strategy).declaration.personalises
 
 
 class SweepDocument(Section):
@@ -70,49 +72,52 @@ class SweepDocument(Section):
     fedward_version: str
     created: datetime
     scenario: str
+    headline: Headline
     rows: list[Row]
 
 
-def summarise(scenario: str, outcomes: Sequence[Outcome]) -> SweepDocument:
+def summarise(scenario: str, task: str, outcomes: Sequence[Outcome]) -> SweepDocument:
     """Groups the outcomes of a sweep by setting; settings keep the order in which they were first run."""
     groups: dict[tuple[str, int | None, float | None], list[Outcome]] = {}
     for outcome in outcomes:
         cell = outcome.cell
         groups.setdefault((cell.strategy, cell.rank, cell.epsilon), []).append(outcome)
     rows = [_row(group) for group in groups.values()]
+    headline = headline_of(task)
     return SweepDocument(
         fedward_version=__version__,
         created=datetime.now(UTC).replace(microsecond=0),
         scenario=scenario,
-        rows=[_compared(row, best_of(rows, row.epsilon)) for row in rows],
+        headline=headline,
+        rows=[_compared(row, best_of(rows, row.epsilon, headline), headline) for row in rows],
     )
 
 
-def best_of(rows: Sequence[Row], epsilon: float | None) -> Row | None:
-    """The row with the highest mean AUROC at ``epsilon`` of those with the most seeds; the first of equals.
+def best_of(rows: Sequence[Row], epsilon: float | None, headline: Headline) -> Row | None:
+    """The row with the best mean score at ``epsilon`` of those with the most seeds; the first of equals.
 
     A setting of which a lucky seed is all that has finished is not the measure of the others. Nor are personal models,
     each scored at its own hospital, unless there is nothing else.
     """
-    known = [row for row in rows if row.epsilon == epsilon and row.auroc_mean is not None]
+    known = [row for row in rows if row.epsilon == epsilon and row.mean is not None]
     known = [row for row in known if not row.personal] or known
     known = [row for row in known if len(row.seeds) == max(len(other.seeds) for other in known)]
-    return max(known, key=lambda row: row.auroc_mean or 0.0, default=None)
+    return max(known, key=lambda row: headline.improvement(row.mean or 0.0, 0.0), default=None)
 
 
 def _row(group: Sequence[Outcome]) -> Row:
     first = group[0].cell
-    scored = [(o.cell.seed, o.result, o.result.auroc.federated) for o in group if o.result is not None]
-    known = [(seed, result, auroc) for seed, result, auroc in scored if auroc is not None]
-    aurocs = [auroc for _, _, auroc in known]
+    scored = [(o.cell.seed, o.result, o.result.scores.federated) for o in group if o.result is not None]
+    known = [(seed, result, score) for seed, result, score in scored if score is not None]
+    scores = [score for _, _, score in known]
     return Row(
         strategy=first.strategy,
         rank=first.rank,
         epsilon=first.epsilon,
         seeds=[seed for seed, _, _ in known],
-        aurocs=aurocs,
-        auroc_mean=fmean(aurocs) if aurocs else None,
-        auroc_sd=stdev(aurocs) if len(aurocs) > 1 else None,
+        scores=scores,
+        mean=fmean(scores) if scores else None,
+        sd=stdev(scores) if len(scores) > 1 else None,
         behind=None,
         behind_se=None,
         bytes_up=fmean(result.bytes_per_round_per_hospital for _, result, _ in known) if known else None,
@@ -121,12 +126,16 @@ def _row(group: Sequence[Outcome]) -> Row:
     )
 
 
-def _compared(row: Row, best: Row | None) -> Row:
+def _compared(row: Row, best: Row | None, headline: Headline) -> Row:
     """``row`` with its distance from ``best``, paired by seed: draws differ more than methods do."""
     if best is None:
         return row
-    ahead = dict(zip(best.seeds, best.aurocs, strict=True))
-    gaps = [auroc - ahead[seed] for seed, auroc in zip(row.seeds, row.aurocs, strict=True) if seed in ahead]
+    ahead = dict(zip(best.seeds, best.scores, strict=True))
+    gaps = [
+        headline.improvement(score, ahead[seed])
+        for seed, score in zip(row.seeds, row.scores, strict=True)
+        if seed in ahead
+    ]
     if not gaps:
         return row
     error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else None
@@ -137,10 +146,10 @@ def as_csv(document: SweepDocument) -> str:
     """One line per run that finished, for whatever a reader wants to compute."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["strategy", "rank", "epsilon", "seed", "auroc"])
+    writer.writerow(["strategy", "rank", "epsilon", "seed", document.headline.name])
     for row in document.rows:
-        for seed, auroc in zip(row.seeds, row.aurocs, strict=True):
-            writer.writerow([row.strategy, row.rank, row.epsilon, seed, auroc])
+        for seed, score in zip(row.seeds, row.scores, strict=True):
+            writer.writerow([row.strategy, row.rank, row.epsilon, seed, score])
     return stream.getvalue()
 
 
@@ -148,15 +157,15 @@ def table(document: SweepDocument, *, framed: bool) -> Table:
     """The rows for a terminal; the best of each epsilon in bold, and NON-PRIVATE where there is no epsilon."""
     view = Table(box=box.SIMPLE_HEAD if framed else None, pad_edge=False)
     view.add_column("Strategy")
-    for heading in ("Epsilon", "AUROC", "sd", "Behind best", "Sent", "Time", "Seeds"):
+    for heading in ("Epsilon", document.headline.title, "sd", "Behind best", "Sent", "Time", "Seeds"):
         view.add_column(heading, justify="right", no_wrap=heading != "Seeds")
     for row in document.rows:
-        best = best_of(document.rows, row.epsilon) == row
+        best = best_of(document.rows, row.epsilon, document.headline) == row
         view.add_row(
             Text(row.label, style="bold" if best else ""),
             "NON-PRIVATE" if row.epsilon is None else wording.epsilon(row.epsilon),
-            Text(wording.auroc(row.auroc_mean), style="bold" if best else ""),
-            wording.auroc(row.auroc_sd),
+            Text(wording.score(row.mean), style="bold" if best else ""),
+            wording.score(row.sd),
             behind(row, best=best),
             wording.MISSING if row.bytes_up is None else wording.size(row.bytes_up),
             wording.MISSING if row.seconds is None else wording.duration(row.seconds),

@@ -20,7 +20,6 @@ class WorkerLostError(RunFailedError):
     """A process of a sweep was ended from outside, and with it the runs that were under way."""
 
     code = "FW-RUN-012"
-    default_fix = "Run the same command again, with fewer --jobs if the machine was short of memory."
 
 
 def side_by_side(

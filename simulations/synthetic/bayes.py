@@ -1,9 +1,13 @@
-"""The AUROC of the best possible score on synthetic patients."""
+"""Best possible scores on synthetic patients, whose true risk is known."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from fedward.measures.auroc import Auroc
 
 
 def bayes_auroc(eta: NDArray[np.float64]) -> float:
@@ -34,3 +38,17 @@ def bayes_auroc(eta: NDArray[np.float64]) -> float:
     if pairs <= 0.0:
         raise ValueError("no pair of patients can have different outcomes")
     return ordered / pairs
+
+
+def pairs_within(etas: Sequence[NDArray[np.float64]]) -> float:
+    """:func:`bayes_auroc` over pairs of one hospital, each hospital weighted by its expected discordant pairs."""
+    pairs = total = 0.0
+    for eta in etas:
+        weight = float(eta.sum() * (1.0 - eta).sum() - (eta * (1.0 - eta)).sum())
+        pairs += weight * bayes_auroc(eta)
+        total += weight
+    return pairs / total
+
+
+BEST_POSSIBLE: Mapping[str, Callable[[Sequence[NDArray[np.float64]]], float]] = {Auroc.name: pairs_within}
+"""By measure, where it is known: from the true risks of each hospital's evaluation patients."""

@@ -9,13 +9,13 @@ import typer
 from typer.testing import CliRunner
 
 from fedward.cli.audit import audit
-from fedward.errors import ConfigError, FedwardError
+from fedward.errors import FedwardError, table
 from fedward.planning.scenario import DataConfig, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.audit.document import AuditDocument
-from fedward.simulations.audit.run import CertificateRefutedError, NotAuditableError, hospitals_of, read_run
-from fedward.simulations.result import ResultFileError, read_result
+from fedward.simulations.audit.run import hospitals_of, read_run
+from fedward.simulations.result import read_result
 from fedward.simulations.run import SCENARIO_FILE, Options, run_scenario
-from fedward.simulations.sites import MissingDataFolderError
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_a_refuted_certificate_ends_with_exit_code_11(finished, command, monkeyp
 
     monkeypatch.setattr("fedward.simulations.audit.run.audit_run", lambda *a, **k: Found())
     done = command(str(finished), "--json")
-    assert isinstance(done.exception, CertificateRefutedError)
+    assert done.exception.code == "FW-AUDIT-003"
     assert done.exception.exit_code == 11
 
 
@@ -102,35 +102,35 @@ def change(path, **values):
 def test_a_run_without_privacy_promises_nothing(copy):
     privacy = json.loads((copy / "result.json").read_bytes())["privacy"] | {"private": False}
     change(copy / "result.json", privacy=privacy, non_private_reasons=["seeded noise"])
-    with pytest.raises(NotAuditableError, match="NON-PRIVATE"):
+    with raises("FW-AUDIT-002", match="NON-PRIVATE"):
         read_run(copy)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(ResultFileError):
+    with raises("FW-CONFIG-020"):
         read_run(tmp_path)
 
 
 def test_a_run_that_cannot_be_made_again_is_refused(copy):
     privacy = json.loads((copy / SCENARIO_FILE).read_bytes())["privacy"] | {"epsilon": 4.0}
     change(copy / SCENARIO_FILE, privacy=privacy)
-    with pytest.raises(NotAuditableError, match="comes out otherwise"):
+    with raises("FW-AUDIT-002", match="comes out otherwise"):
         read_run(copy)
     (copy / SCENARIO_FILE).unlink()
-    with pytest.raises(NotAuditableError, match="no readable scenario"):
+    with raises("FW-AUDIT-002", match="no readable scenario"):
         read_run(copy)
 
 
 def test_a_model_of_which_a_part_stayed_at_the_hospitals_is_refused_before_anything_is_trained(copy):
     scenario = load_scenario("default").model_copy(update={"strategy": "fedsa"})
     (copy / SCENARIO_FILE).write_text(scenario.model_dump_json(), encoding="utf-8")
-    with pytest.raises(NotAuditableError, match="part of the model at each hospital"):
+    with raises("FW-AUDIT-002", match="part of the model at each hospital"):
         read_run(copy)
 
 
 def test_another_adapter_than_the_result_names_is_refused(copy):
     change(copy / "result.json", adapter_sha256="0" * 64)
-    with pytest.raises(NotAuditableError, match="not the one of its result"):
+    with raises("FW-AUDIT-002", match="not the one of its result"):
         read_run(copy)
 
 
@@ -144,10 +144,10 @@ def test_other_patients_than_those_of_the_run_are_refused_and_missing_data_are_n
     audited = read_run(finished)
     monkeypatch.delenv("FEDWARD_DATA", raising=False)
     hospitals_of(audited)
-    with pytest.raises(NotAuditableError, match="not those of the run"):
+    with raises("FW-AUDIT-002", match="not those of the run"):
         hospitals_of(replace(audited, scenario=audited.scenario.model_copy(update={"seed": 5})))
     nowhere = DataConfig(source="mimic-iii", path="nowhere", hospitals=3)
-    with pytest.raises(MissingDataFolderError):
+    with raises("FW-DATA-050"):
         hospitals_of(replace(audited, scenario=audited.scenario.model_copy(update={"data": nowhere})))
 
 
@@ -165,5 +165,4 @@ def test_one_thing_is_audited_at_a_time(command, arguments):
 
 
 def test_errors_of_the_audit_are_configuration_or_integrity():
-    assert issubclass(NotAuditableError, ConfigError)
-    assert CertificateRefutedError.exit_code == 11
+    assert [table()[code].exit_code for code in ("FW-AUDIT-002", "FW-AUDIT-003")] == [3, 11]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fedward.plan import SharedAdaptiveClippingError
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.run import Options, run_scenario
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +52,6 @@ def test_a_federation_clips_as_its_scenario_says(simulate, privacy, placement, w
 
 
 def test_adaptive_clipping_with_split_noise_is_refused_before_anything_runs(simulate, tmp_path):
-    with pytest.raises(SharedAdaptiveClippingError):
+    with raises("FW-DP-019"):
         simulate('clipping = "adaptive"', placement="secure-grad")
     assert not (tmp_path / "out").exists()

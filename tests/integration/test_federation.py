@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedward.cli.evaluate import OtherTaskError, score_folder
+from fedward.cli.evaluate import score_folder
 from fedward.client.data import load_examples
-from fedward.errors import BudgetError, ConfigError, OutputExistsError
+from fedward.errors import BudgetError, ConfigError
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +111,7 @@ def test_the_adapter_alone_says_which_outcome_it_scores(finished, tmp_path):
     write_mimic3(hospital, tmp_path)
     scores = score_folder(finished[1] / "adapter", tmp_path, format="mimic-iii", task=None)
     assert scores["task"] == "mortality"
-    with pytest.raises(OtherTaskError, match="los3"):
+    with raises("FW-CONFIG-033", match="los3"):
         score_folder(finished[1] / "adapter", tmp_path, format="mimic-iii", task="los3")
 
 
@@ -173,10 +174,10 @@ def test_the_second_run_finds_the_budget_spent(tmp_path):
 
 
 def test_a_result_is_not_overwritten_without_force(finished, tmp_path):
-    with pytest.raises(OutputExistsError):
+    with raises("FW-CONFIG-005"):
         simulate(finished[1])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(OutputExistsError):
+    with raises("FW-CONFIG-005"):
         simulate(tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"

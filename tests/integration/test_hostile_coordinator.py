@@ -7,18 +7,10 @@ import pytest
 
 from fedward.adapter import adapter_hash
 from fedward.client.flower import make_client_app
-from fedward.client.hospital import (
-    DeltaTooLargeError,
-    Hospital,
-    LedgerRequiredError,
-    SegmentsRefusedError,
-    TrainedAlreadyError,
-    WrongStartError,
-)
+from fedward.client.hospital import Hospital
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.result_verification import SumNotShownError
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Reply, Request
@@ -28,7 +20,6 @@ from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, merkle
 from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.messages import Result, WitnessedResult
-from fedward.privacy.secagg.refusals import FalseSumRefused, ReplayedUpdateRefused, RunRefused, WitnessRefused
 from fedward.privacy.secagg.transcript import result_hash
 from fedward.privacy.segments import round_layout
 from fedward.server.flower import GridTransport
@@ -39,6 +30,7 @@ from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
 from fedward.strategies.schedule import advance
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +119,7 @@ def test_a_sum_of_the_coordinators_choice_is_refused():
     coordinator.play(1)
     with pytest.raises(FedwardError):
         coordinator.play(2)
-    assert FalseSumRefused.code in codes(coordinator)
+    assert "FW-SECAGG-082" in codes(coordinator)
 
 
 class WithholdsEvidence(Coordinator):
@@ -144,7 +136,7 @@ def test_a_sum_without_evidence_is_refused():
     coordinator.play(1)
     with pytest.raises(FedwardError):
         coordinator.play(2)
-    assert SumNotShownError.code in codes(coordinator)
+    assert "FW-INTEGRITY-020" in codes(coordinator)
 
 
 def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
@@ -158,7 +150,7 @@ def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(FedwardError):
         coordinator.play(2)
-    assert ReplayedUpdateRefused.code in codes(coordinator)
+    assert "FW-SECAGG-084" in codes(coordinator)
 
 
 def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has_none():
@@ -171,7 +163,7 @@ def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has
     )
     with pytest.raises(FedwardError):
         coordinator.play(1)
-    assert SegmentsRefusedError.code in codes(coordinator)
+    assert "FW-POLICY-010" in codes(coordinator)
 
 
 def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
@@ -249,7 +241,7 @@ def test_the_result_of_a_round_that_never_happened_is_refused():
     coordinator.invent()
     with pytest.raises(FedwardError):
         coordinator.play(3)
-    assert WitnessRefused.code in codes(coordinator)
+    assert "FW-SECAGG-086" in codes(coordinator)
 
 
 def test_a_training_that_failed_halfway_is_not_repeated_under_the_same_charge(monkeypatch):
@@ -266,7 +258,7 @@ def test_a_training_that_failed_halfway_is_not_repeated_under_the_same_charge(mo
     with pytest.raises(FedwardError):
         coordinator.play(1)
     assert len(trained) == 3, "each hospital began once, although the coordinator asked several times"
-    assert TrainedAlreadyError.code in codes(coordinator)
+    assert "FW-POLICY-013" in codes(coordinator)
 
 
 def test_another_run_cannot_be_slipped_under_an_approval():
@@ -282,7 +274,7 @@ def test_another_run_cannot_be_slipped_under_an_approval():
     again._secagg._state = replace(again._secagg._state, epoch=5)
     with pytest.raises(QuorumError):
         again.join()
-    assert RunRefused.code in codes(again)
+    assert "FW-SECAGG-025" in codes(again)
     assert len(again.incidents) == 3
 
 
@@ -293,12 +285,12 @@ def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
         update={"private": True, "noise_multiplier": 1.0, "evaluation_noise_multiplier": 9.0, "delta": 0.01}
     )
     federation.plan = plan.model_copy(update={"privacy": private})
-    with pytest.raises(LedgerRequiredError):
+    with raises("FW-POLICY-012"):
         federation.hospital(site)
     ledger = Ledger(
         MemoryStore(), site=site.name, cap_epsilon=8.0, delta=0.01, population=Population(plan.split_salt, 0.4)
     )
-    with pytest.raises(DeltaTooLargeError):
+    with raises("FW-POLICY-015"):
         make_hospital(
             federation.plan,
             federation.encoded(site),
@@ -319,4 +311,4 @@ def test_a_hospital_whose_adapter_is_not_that_of_the_chain_trains_nothing():
     federation.hospitals[0]._follower.adapter = federation.hospitals[0].adapter + np.float32(1)
     with pytest.raises(FedwardError):
         coordinator.play(2)
-    assert WrongStartError.code in codes(coordinator)
+    assert "FW-POLICY-014" in codes(coordinator)

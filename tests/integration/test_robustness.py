@@ -5,13 +5,12 @@ import pytest
 
 from fedward.client.hospital import Hospital
 from fedward.client.local_state import OwnSide
-from fedward.errors import QuorumError
+from fedward.errors import NetworkError, QuorumError
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.server.rounds import Coordinator
-from fedward.simulations.faults import VanishedError
 from fedward.simulations.run import Options, run_scenario
-from fedward.strategies.groups import groups
-from fedward.strategies.registry import TooFewForStrategyError
+from fedward.strategies.contrib.group_median import groups
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +92,7 @@ def test_absent_hospitals_of_one_group_cost_a_training_round_and_not_the_run(tmp
         coordinator = coordinators[0]
         group = groups(coordinator.plan, 1, coordinator._secagg.roster_names, 3)[1]
         if coordinator.round == 2 and self.name in group[:2]:
-            raise VanishedError("away while the second group is summed")
+            raise NetworkError("away while the second group is summed", code="FW-NET-090")
         return answer(self, request)
 
     monkeypatch.setattr(Hospital, "answer", absent)
@@ -104,5 +103,5 @@ def test_absent_hospitals_of_one_group_cost_a_training_round_and_not_the_run(tmp
 
 
 def test_a_median_over_few_hospitals_is_refused(tmp_path):
-    with pytest.raises(TooFewForStrategyError):
+    with raises("FW-STRATEGY-013"):
         simulate(tmp_path / "few", "group-median", 12)

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.refusals import ParametersDifferError
 from fedward.errors import ConfigError
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
@@ -18,6 +17,7 @@ from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, apply_options, run_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ def test_a_hospital_refuses_a_plan_priced_for_another_model(tmp_path):
     sites, model = make_sites(scenario, plan), build_for_plan(plan, files)
     agreement = agree(plan, model, [site.name for site in sites])
     encoded = EncodedSite.encode(sites[0], plan, files, model)
-    with pytest.raises(ParametersDifferError):
+    with raises("FW-POLICY-017"):
         make_hospital(plan, encoded, files, agreement, Randomness(), ledger=None, microbatch=None)
 
 

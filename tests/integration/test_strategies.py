@@ -16,21 +16,20 @@ from fedward.client.local_store import Kept
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
 from fedward.client.models.for_plan import build_for_plan
-from fedward.client.models.frozen import FrozenFactorsError
 from fedward.client.models.registry import resolve
-from fedward.client.refusals import NotTrainedError, OtherSurvivorsError
-from fedward.errors import QuorumError
+from fedward.errors import PolicyError, QuorumError
+from fedward.planning import budget, calibration
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations import budget, certificate, planning
+from fedward.simulations import certificate
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +37,8 @@ SAME_PATH = {"fedadagrad", "fedadam"}
 """As fedyogi, but for one line that tests/unit/strategies/test_adaptive.py compares with Flower's."""
 NAMES = sorted(
     name
-    for name, kind in STRATEGIES.items()
-    if name not in SAME_PATH and kind.declaration.fewest_hospitals <= 3
-    if not (kind.declaration.variates or kind.declaration.personalises)
+    for name, declared in ((name, find_strategy(name).declaration) for name in STRATEGIES)
+    if name not in SAME_PATH and declared.fewest_hospitals <= 3 and not (declared.variates or declared.personalises)
 )
 """test_personal_models.py and test_robustness.py have the kinds that are left out."""
 PRICING = [(budget, "epsilon_curve"), (certificate, "certify")]
@@ -65,8 +63,8 @@ def priced_once():
         for module, name in PRICING:
             patch.setattr(module, name, remembered(getattr(module, name)))
         enough = SimpleNamespace(noise_multiplier=1.5, release_noise_multiplier=None)
-        patch.setattr(planning, "calibrate", lambda **_: enough)
-        patch.setattr(planning, "calibrate_releases", lambda **_: 4.0)
+        patch.setattr(calibration, "calibrate", lambda **_: enough)
+        patch.setattr(calibration, "calibrate_releases", lambda **_: 4.0)
         yield
 
 
@@ -88,7 +86,7 @@ def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, t
     out = tmp_path / "run"
     options = Options(out=out, strategy=name, federated_only=True, display="quiet")
     result = run_scenario(
-        small(ranks={"site-0": 3, "site-1": 2} if STRATEGIES[name].declaration.mixed_ranks else {}), options
+        small(ranks={"site-0": 3, "site-1": 2} if find_strategy(name).declaration.mixed_ranks else {}), options
     )
     assert result.scenario.strategy == name
     assert result.secure_sum.exact
@@ -121,7 +119,7 @@ class FourHospitals:
             }
         )
         files = resolve(scenario.model)
-        plan = planning.make_plan(scenario, files)
+        plan = calibration.make_plan(scenario, files)
         model = build_for_plan(plan, files)
         data = make_sites(scenario, plan)
         agreement = agree(plan, model, [site.name for site in data])
@@ -170,7 +168,7 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
         (5, everyone),
     ]
     assert {(i.round, i.site) for i in coordinator.incidents} == {(2, first.name)}
-    assert coordinator.incidents[0].code == NotTrainedError.code
+    assert coordinator.incidents[0].code == "FW-POLICY-018"
     assert not np.array_equal(coordinator.adapter, start)
     assert all(np.array_equal(hospital.adapter, coordinator.adapter) for hospital in federation.hospitals)
 
@@ -181,7 +179,7 @@ def silent(federation, hospital, when):
 
     def sometimes(request):
         if when(coordinator.round, request.leg):
-            raise NotTrainedError("away")
+            raise PolicyError("away", code="FW-POLICY-018")
         return answer(request)
 
     hospital.answer = sometimes
@@ -260,7 +258,7 @@ def test_the_sum_before_is_the_one_directly_before():
     coordinator._cohorts.of_round = lambda number: ([hospital.name for hospital in federation.hospitals], 4)
     with pytest.raises(QuorumError):
         coordinator.play(4)
-    assert {i.code for i in coordinator.incidents if i.round == 4} == {OtherSurvivorsError.code}
+    assert {i.code for i in coordinator.incidents if i.round == 4} == {"FW-POLICY-021"}
 
 
 def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
@@ -274,19 +272,19 @@ def test_hospitals_refuse_a_second_sum_that_would_show_one_of_them():
         with pytest.raises(QuorumError):
             coordinator.play(2)
         asked, _ = cheat
-        assert {(i.site, i.code) for i in coordinator.incidents} == {(n, OtherSurvivorsError.code) for n in asked}
+        assert {(i.site, i.code) for i in coordinator.incidents} == {(n, "FW-POLICY-021") for n in asked}
 
 
 def test_a_hospital_that_missed_the_first_sum_is_not_let_into_the_second():
     federation = FourHospitals()
     coordinator, last = federation.coordinator, federation.hospitals[-1]
-    answer, last.answer = last.answer, lambda request: _raise(NotTrainedError("away"))
+    answer, last.answer = last.answer, lambda request: _raise(PolicyError("away", code="FW-POLICY-018"))
     coordinator.play(1)
     last.answer = answer
     coordinator._cohorts.of_round = lambda number: ([f"site-{i}" for i in range(4)], 4)
     with pytest.raises(QuorumError):
         coordinator.play(2)
-    assert {i.code for i in coordinator.incidents if i.round == 2} == {OtherSurvivorsError.code}
+    assert {i.code for i in coordinator.incidents if i.round == 2} == {"FW-POLICY-021"}
     del coordinator._cohorts.of_round
     coordinator.run()
     assert federation.survivors == [[f"site-{i}" for i in range(n)] for n in (3, 4, 4, 4)]
@@ -319,5 +317,5 @@ def test_a_hospital_whose_frozen_factor_was_initialised_again_sends_nothing(stra
         frozen[0].add_(1e-3)
     federation.coordinator.play(1)
     assert federation.survivors == [sorted(hospital.name for hospital in others)]
-    assert [(i.site, i.code) for i in federation.coordinator.incidents] == [(first.name, FrozenFactorsError.code)]
+    assert [(i.site, i.code) for i in federation.coordinator.incidents] == [(first.name, "FW-STRATEGY-009")]
     assert first._trained == 0

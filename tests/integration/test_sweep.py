@@ -9,6 +9,7 @@ from fedward.errors import RunFailedError
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.sweep import play
 from fedward.simulations.sweep.grid import Grid
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 
@@ -79,5 +80,5 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_tries_failed_runs_again(scenar
     assert rows[0]["aurocs"] == [json.loads(first)["auroc"]["federated"]]
     assert (out / "sweep.html").is_file() and (out / "sweep.csv").is_file()
 
-    with pytest.raises(play.ForeignRunError):
+    with raises("FW-CONFIG-037"):
         play.run_sweep(base.model_copy(update={"task": "los3"}), GRID, out)

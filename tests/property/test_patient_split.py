@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedward.client.data import Example, split_patients
-from fedward.client.data.errors import DuplicatePatientError
 from fedward.client.data.split import position
+from tests.codes import raises
 
 identifiers = st.sets(st.text(min_size=1, max_size=12), min_size=0, max_size=60)
 fractions = st.floats(min_value=0.05, max_value=0.95)
@@ -47,7 +47,7 @@ def test_a_larger_evaluation_side_keeps_the_smaller_one(patient: str, salt: str,
 @given(st.text(min_size=1, max_size=12), salts)
 def test_a_patient_with_two_examples_is_refused(patient: str, salt: str) -> None:
     twice = [Example(patient, "", "a", 0), Example(patient, "", "b", 1)]
-    with pytest.raises(DuplicatePatientError) as caught:
+    with raises("FW-DATA-008") as caught:
         split_patients(twice, evaluation_fraction=0.5, salt=salt)
     assert patient not in caught.value.message or len(patient) < 3
 

@@ -13,7 +13,7 @@ from fedward.privacy.secagg import RingVector, decode, encode
 from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import STRATEGIES, make_strategy
+from fedward.strategies.registry import STRATEGIES, find_strategy, make_strategy
 from fedward.strategies.schedule import advance, cohort, final_round, step_of
 from fedward.strategies.strategy import Trained
 from fedward.strategies.tensors import kind_of, part_of
@@ -26,7 +26,7 @@ GATED = ["fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi"]
 
 
 def layout_of(name):
-    return part_of(WHOLE, frozenset(STRATEGIES[name].declaration.state))
+    return part_of(WHOLE, frozenset(find_strategy(name).declaration.state))
 
 
 def federation(name, seed, *, gate=False):

@@ -9,11 +9,11 @@ import pytest
 
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import RoundLostError, ShareRefused, kdf
-from fedward.privacy.secagg.blame import Blame, Dispute, UnprovenBlameError, leave_out, verify_blame
+from fedward.privacy.secagg.blame import Blame, Dispute, leave_out, verify_blame
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import Complaint, HeadsAndMail, PackageHead, SharePackage, UnmaskShares
-from fedward.privacy.secagg.refusals import BlamedRefused, ReplyRefused
 from fedward.privacy.secagg.transcript import envelope_hash, head_list, mail_hash
+from tests.codes import raises
 
 LIAR = "hospital-1"
 
@@ -54,7 +54,7 @@ def test_a_wrong_share_proves_its_holder_a_liar_and_the_round_goes_on(federation
         if name == LIAR:
             shares = UnmaskShares.from_bytes(Envelope.from_bytes(sealed).body)
             shares.b["hospital-0"] = bytes(32)
-            with pytest.raises(BlamedRefused):
+            with raises("FW-SECAGG-091"):
                 attempt.add_unmask(name, fed.identities[name].seal("unmask", shares))
         else:
             attempt.add_unmask(name, sealed)
@@ -65,7 +65,7 @@ def test_a_wrong_share_proves_its_holder_a_liar_and_the_round_goes_on(federation
     verify_blame(fed.roster.keys, blame)
     head, shares, listed = blame.evidence
     for evidence in ((head, shares), (head, sealed, listed), (head, shares, b""), (head, shares, b"\x80")):
-        with pytest.raises(UnprovenBlameError):
+        with raises("FW-SECAGG-132"):
             verify_blame(fed.roster.keys, replace(blame, evidence=evidence))
     fed.publish(total)
     assert LIAR not in fed.server.begin_round(fed.terms(2)).manifest.cohort
@@ -85,7 +85,7 @@ def test_a_holder_is_not_framed_with_another_head_of_its_dealer(federation):
     other = {**shown.heads, LIAR: SharePackage.from_bytes(second).head}
     for listed in (head_list(shown.ctx, shown.heads), head_list(shown.ctx, other)):
         framed = Blame(victim, "share", (other[LIAR], shares, listed))
-        with pytest.raises(UnprovenBlameError):
+        with raises("FW-SECAGG-132"):
             verify_blame(fed.roster.keys, framed)
     # The same two heads do convict the dealer.
     verify_blame(fed.roster.keys, Blame(LIAR, "two-heads", (shown.heads[LIAR], other[LIAR])))
@@ -97,7 +97,7 @@ def test_shares_for_other_packages_do_not_count(federation):
     confirmations = fed.confirms(attempt, fed.uploads(attempt, fed.packages(attempt)))
     shares = UnmaskShares.from_bytes(Envelope.from_bytes(fed.clients[LIAR].unmask(confirmations[LIAR])).body)
     other = replace(shares, heads_hash=b"x" * 32)
-    with pytest.raises(ReplyRefused, match="other packages"):
+    with raises("FW-SECAGG-090", match="other packages"):
         attempt.add_unmask(LIAR, fed.identities[LIAR].seal("unmask", other))
     assert not attempt.blames
 
@@ -109,15 +109,15 @@ def test_two_heads_for_one_context_prove_a_liar(federation):
     attempt.add_package(LIAR, package)
     attempt.add_package(LIAR, package)
     second = rewrite(fed, package, ledger_head=lambda _: b"x" * 32)
-    with pytest.raises(BlamedRefused):
+    with raises("FW-SECAGG-091"):
         attempt.add_package(LIAR, second)
     (blame,) = attempt.blames
     verify_blame(fed.roster.keys, blame)
-    with pytest.raises(UnprovenBlameError):
+    with raises("FW-SECAGG-132"):
         verify_blame(fed.roster.keys, replace(blame, evidence=blame.evidence[:1] * 2))
-    with pytest.raises(UnprovenBlameError):
+    with raises("FW-SECAGG-132"):
         verify_blame(fed.roster.keys, replace(blame, site="hospital-0"))
-    with pytest.raises(UnprovenBlameError):
+    with raises("FW-SECAGG-132"):
         verify_blame(fed.roster.keys, replace(blame, reason="secret"))
 
 

@@ -37,9 +37,10 @@ from fedward.privacy.secagg.messages import PackageHead, SharePackage
 from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError, ShareRefused
 from fedward.privacy.secagg.transcript import mail_hash
 from fedward.privacy.segments import round_layout
-from fedward.server.archive import Archive, HistoryLostError
+from fedward.server.archive import Archive
 from fedward.server.rounds import Coordinator
 from fedward.strategies.schedule import final_round
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("layer.lora_B.weight", (2, 2))])
 START = np.linspace(-1, 1, LAYOUT.size, dtype=np.float32)
@@ -244,14 +245,14 @@ def test_a_lost_or_altered_history_is_refused(plan, tmp_path):
     coordinator.join()
     coordinator.play(1)
     kept, world.rounds = world.rounds, MemoryJournal()
-    with pytest.raises(HistoryLostError, match="lacks"):
+    with raises("FW-INTEGRITY-024", match="lacks"):
         world.coordinator()
     world.rounds = kept
     assert world.coordinator().round == 1
     for file in (tmp_path / "rounds").iterdir():
         whole = file.read_bytes()
         file.write_bytes(whole[:-1])
-        with pytest.raises(HistoryLostError) as refusal:
+        with raises("FW-INTEGRITY-024") as refusal:
             world.coordinator()
         assert (refusal.value.code, refusal.value.exit_code) == ("FW-INTEGRITY-024", 11)
         file.write_bytes(whole)

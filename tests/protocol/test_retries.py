@@ -8,17 +8,7 @@ import pytest
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import RoundLostError
 from fedward.privacy.secagg.messages import Confirmations, HeadsAndMail, Survivors
-from fedward.privacy.secagg.refusals import (
-    LegOrderRefused,
-    OldContextRefused,
-    ReplayRefused,
-    RetryRefused,
-    RoundReleasedRefused,
-    SecondConfirmRefused,
-    SecondRequestRefused,
-    SecondUnmaskRefused,
-    VectorRefused,
-)
+from tests.codes import raises
 
 SMALLER = ("hospital-0", "hospital-1", "hospital-2")
 
@@ -65,12 +55,12 @@ def test_every_leg_repeats_its_reply_byte_for_byte_and_refuses_another_request(f
     assert client.confirm(survivors[name]) == client.confirm(survivors[name])
     shares = client.unmask(confirmations[name])
     assert client.unmask(confirmations[name]) == shares
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         client.mask(heads[name])  # q and b are gone with the first share
     fewer = survivors_without(survivors[name], fed.names[3])
-    with pytest.raises(SecondConfirmRefused):
+    with raises("FW-SECAGG-063"):
         client.confirm(fewer)
-    with pytest.raises(SecondUnmaskRefused):
+    with raises("FW-SECAGG-071"):
         client.unmask(confirmations_without(confirmations[name], fed.names[3]))
 
 
@@ -80,16 +70,16 @@ def test_a_second_set_of_packages_is_refused(federation):
     heads = fed.packages(attempt)
     client = fed.clients[fed.names[0]]
     client.mask(heads[fed.names[0]])
-    with pytest.raises(SecondRequestRefused):
+    with raises("FW-SECAGG-005"):
         client.mask(heads_without(heads[fed.names[0]], fed.names[3]))
 
 
 def test_legs_out_of_order_are_refused(federation):
     fed = federation(4)
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         fed.clients[fed.names[0]].contribute(None, b"l" * 32)
     attempt = fed.server.begin_round(fed.terms(1))
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         attempt.finish()
 
 
@@ -99,12 +89,12 @@ def test_confirm_before_mask_and_unmask_before_confirm_are_refused(federation):
     slow = fed.names[3]
     heads = fed.packages(attempt)
     survivors = fed.uploads(attempt, heads, lost={slow})
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         fed.clients[slow].confirm(survivors[fed.names[0]])
     confirmations = fed.confirms(attempt, survivors)
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         fed.clients[slow].unmask(confirmations[fed.names[0]])
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         attempt.add_upload(slow, b"", np.zeros(0, np.uint8))
 
 
@@ -118,9 +108,9 @@ def test_an_old_attempt_is_refused_in_every_leg(federation):
     retry = fed.forge(first.manifest, attempt=1, seq=2)
     fed.clients[name].accept_manifest(retry)
     for leg, request in (("mask", heads), ("confirm", survivors), ("unmask", confirmations)):
-        with pytest.raises(OldContextRefused):
+        with raises("FW-SECAGG-003"):
             getattr(fed.clients[name], leg)(request[name])
-    with pytest.raises(ReplayRefused):
+    with raises("FW-SECAGG-031"):
         fed.clients[name].accept_manifest(fed.forge(first.manifest))
 
 
@@ -141,7 +131,7 @@ def test_a_retry_changes_nothing_but_the_cohort(federation, change):
     fed = federation(4)
     first = fed.server.begin_round(fed.terms(1))
     fed.packages(first)
-    with pytest.raises(RetryRefused):
+    with raises("FW-SECAGG-040"):
         fed.clients[fed.names[0]].accept_manifest(fed.forge(first.manifest, attempt=1, seq=2, **change))
 
 
@@ -151,7 +141,7 @@ def test_a_released_round_cannot_be_tried_again(federation):
     fed.run(first)
     with pytest.raises(RoundLostError):
         fed.server.retry(deadline=int(fed.now) + 600)
-    with pytest.raises(RoundReleasedRefused):
+    with raises("FW-SECAGG-041"):
         fed.clients[fed.names[0]].accept_manifest(fed.forge(first.manifest, attempt=1, seq=2))
 
 
@@ -160,10 +150,10 @@ def test_a_vector_is_given_exactly_once(federation, vector_of):
     attempt = fed.server.begin_round(fed.terms(1))
     client = fed.clients[fed.names[0]]
     client.accept_manifest(attempt.requests()[fed.names[0]])
-    with pytest.raises(VectorRefused):
+    with raises("FW-SECAGG-043"):
         client.contribute(None, b"l" * 32)
     client.contribute(vector_of(fed.names[0], 1), b"l" * 32)
-    with pytest.raises(VectorRefused):
+    with raises("FW-SECAGG-043"):
         client.contribute(vector_of(fed.names[0], 2), b"l" * 32)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fedward.privacy.secagg import Chunk, RingVector, merkle, verify
 from fedward.privacy.secagg.messages import SumEvidence
-from fedward.privacy.secagg.refusals import EvidenceRefused, FalseSumRefused, LegOrderRefused
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_false_byte_is_found_in_its_chunk(finished):
     last = merkle.chunk_count(total.layout.nbytes) - 1
     keys, evidence = fed.roster.keys, attempt.evidence()
     verify.check_chunks(keys, ended, evidence, chunks(fed, total, [0]), false)
-    with pytest.raises(FalseSumRefused):
+    with raises("FW-SECAGG-082"):
         verify.check_chunks(keys, ended, evidence, chunks(fed, total, [0, last]), false)
 
 
@@ -68,7 +68,7 @@ def test_chunks_that_were_not_signed_are_refused(finished):
         given | {"hospital-1": given["hospital-2"]},
         {name: chunk for name, chunk in given.items() if name != "hospital-1"},
     ):
-        with pytest.raises(EvidenceRefused):
+        with raises("FW-SECAGG-083"):
             verify.check_chunks(fed.roster.keys, ended, attempt.evidence(), {0: bad}, total.sum)
 
 
@@ -88,20 +88,20 @@ def test_evidence_that_does_not_match_what_was_confirmed_is_refused(finished, ch
     fed, attempt, total, ended = finished
     evidence = SumEvidence.from_bytes(attempt.evidence())
     altered = replace(evidence, **change(evidence)).to_bytes()
-    with pytest.raises(EvidenceRefused):
+    with raises("FW-SECAGG-083"):
         fed.clients["hospital-0"].check_sum(ended, altered, fed.vectors, total.sum)
 
 
 def test_vectors_that_were_not_signed_are_refused(finished):
     fed, attempt, total, ended = finished
     for bad in (fed.vectors["hospital-2"], fed.vectors["hospital-1"][:-64]):
-        with pytest.raises(EvidenceRefused):
+        with raises("FW-SECAGG-083"):
             fed.clients["hospital-0"].check_sum(ended, attempt.evidence(), fed.vectors | {"hospital-1": bad}, total.sum)
 
 
 def test_there_is_no_evidence_before_a_round_has_ended(federation):
     fed = federation(4)
-    with pytest.raises(LegOrderRefused):
+    with raises("FW-SECAGG-004"):
         fed.server.begin_round(fed.terms(1)).evidence()
 
 

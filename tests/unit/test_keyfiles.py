@@ -7,6 +7,7 @@ import pytest
 
 from fedward import keyfiles
 from fedward.notify import notify
+from tests.codes import raises
 
 
 def mode(path):
@@ -27,7 +28,7 @@ def test_secrets_and_folders_are_born_private(tmp_path):
 
 def test_a_key_is_never_written_over(tmp_path):
     keyfiles.write_new_secret(tmp_path / "key", b"one")
-    with pytest.raises(keyfiles.KeyExistsError):
+    with raises("FW-CONFIG-301"):
         keyfiles.write_new_secret(tmp_path / "key", b"two")
     assert (tmp_path / "key").read_bytes() == b"one"
 
@@ -35,26 +36,26 @@ def test_a_key_is_never_written_over(tmp_path):
 def test_a_secret_that_others_may_read_is_refused(tmp_path):
     keyfiles.write_new_secret(tmp_path / "key", b"one")
     (tmp_path / "key").chmod(0o640)
-    with pytest.raises(keyfiles.KeyFileError) as caught:
+    with raises("FW-AUTH-301") as caught:
         keyfiles.read_secret(tmp_path / "key")
     assert caught.value.exit_code == 7
-    with pytest.raises(keyfiles.KeyFileError):
+    with raises("FW-AUTH-301"):
         keyfiles.read_secret(tmp_path / "absent")
 
 
 def test_an_open_folder_and_an_unusable_one_are_refused(tmp_path):
     (tmp_path / "open").mkdir(mode=0o755)
-    with pytest.raises(keyfiles.StateFolderError):
+    with raises("FW-RESOURCE-301"):
         keyfiles.private_folder(tmp_path / "open")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(keyfiles.StateFolderError):
+    with raises("FW-RESOURCE-301"):
         keyfiles.private_folder(tmp_path / "file" / "below")
 
 
 def test_a_link_in_place_of_a_key_is_not_followed(tmp_path):
     (tmp_path / "target").write_bytes(b"mine")
     (tmp_path / "key.part").symlink_to(tmp_path / "target")
-    with pytest.raises(keyfiles.StateFolderError):
+    with raises("FW-RESOURCE-301"):
         keyfiles.replace_private(tmp_path / "key", b"evil")
     assert (tmp_path / "target").read_bytes() == b"mine"
 
@@ -62,7 +63,7 @@ def test_a_link_in_place_of_a_key_is_not_followed(tmp_path):
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     (tmp_path / "big").write_bytes(b"x" * 11)
     assert keyfiles.read_limited(tmp_path / "big", 11) == b"x" * 11
-    with pytest.raises(keyfiles.StateFolderError):
+    with raises("FW-RESOURCE-301"):
         keyfiles.read_limited(tmp_path / "big", 10)
 
 
@@ -83,9 +84,9 @@ def test_what_is_no_plain_file_is_neither_waited_for_nor_read(tmp_path, kind):
     path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
     if kind == "pipe":
         os.mkfifo(path, 0o600)
-    with pytest.raises(keyfiles.StateFolderError):
+    with raises("FW-RESOURCE-301"):
         keyfiles.read_limited(path, 100)
-    with pytest.raises(keyfiles.KeyFileError):
+    with raises("FW-AUTH-301"):
         keyfiles.read_secret(path)
 
 
@@ -118,5 +119,5 @@ def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
     """Somebody who made the folder first could read all that is put into it."""
     folder = keyfiles.private_folder(tmp_path / "state")
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
-    with pytest.raises(keyfiles.StateFolderError):
+    with raises("FW-RESOURCE-301"):
         keyfiles.private_folder(folder)

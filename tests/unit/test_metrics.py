@@ -11,6 +11,7 @@ from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from fedward import metrics
+from tests.codes import raises
 
 
 def draw(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -167,12 +168,12 @@ def test_a_histogram_without_a_class_or_drowned_in_noise_has_no_auroc():
 )
 def test_input_that_cannot_be_scored_is_refused(y, p):
     for metric in (metrics.auroc, metrics.auprc, metrics.brier, metrics.ece, metrics.score_histogram):
-        with pytest.raises(metrics.MetricInputError):
+        with raises("FW-DATA-090"):
             metric(np.array(y), np.array(p))
 
 
 def test_probability_metrics_refuse_scores():
-    with pytest.raises(metrics.MetricInputError, match="outside"):
+    with raises("FW-DATA-090", match="outside"):
         metrics.brier(np.array([0, 1]), np.array([-3.0, 2.0]))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fedward.client.models.families.encoder_layers import EncoderLayers
 from fedward.client.models.families.family import FIXED_KEYS, Family, Settings, Sizes
-from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, ModelRefusedError, Number, Optional, Whole
+from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Whole
+from fedward.errors import ConfigError
 
 
 def sizes(settings: Settings) -> Sizes:
     """See :class:`Family`."""
     if settings["hidden_size"] % settings["num_attention_heads"]:
-        raise ModelRefusedError("The model's hidden size is not a multiple of its attention heads.")
+        raise ConfigError("The model's hidden size is not a multiple of its attention heads.", code="FW-MODEL-002")
     return Sizes(
         hidden=settings["hidden_size"],
         layers=settings["num_hidden_layers"],

@@ -112,7 +112,7 @@ class Family:
             per-unit clipping it only adds noise.
         fixed: keys that must have a certain value if they are present.
         ignored: keys that may be present and are never passed on.
-        sizes: sizes of a model from its checked settings; raises ModelRefusedError if they do not go together.
+        sizes: sizes of a model from its checked settings; raises FW-MODEL-002 if they do not go together.
         layers_path: attribute path of the list of layers, also the prefix of their tensor names.
         targets: generic LoRA target -> module path inside a layer, of any linear (or transposed linear) map.
         layer_by_layer: how to run some layers alone; None if frozen layers are computed again in every step.

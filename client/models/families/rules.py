@@ -15,18 +15,11 @@ from fedward.errors import ConfigError
 MAX_INTEGER = 2**20
 
 
-class ModelRefusedError(ConfigError):
-    """A model's configuration asks for something outside the allow-list."""
-
-    code = "FW-MODEL-002"
-    default_fix = "Use a model of a family that `fedward models list` names; remove other keys from its config.json."
-
-
 class Rule(Protocol):
     """What the value of one key may be."""
 
     def check(self, key: str, value: Any) -> Any:
-        """The value as the model class gets it; raises :class:`ModelRefusedError`. ``key`` is one of the allow-list."""
+        """The value as the model class gets it; raises FW-MODEL-002. ``key`` is one of the allow-list."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,9 @@ class Whole:
     def check(self, key: str, value: Any) -> int:
         """See :class:`Rule`."""
         if type(value) is not int or not self.least <= value <= self.most:
-            raise ModelRefusedError(f"The model's {key!r} is not a whole number between {self.least} and {self.most}.")
+            raise ConfigError(
+                f"The model's {key!r} is not a whole number between {self.least} and {self.most}.", code="FW-MODEL-002"
+            )
         return value
 
 
@@ -53,7 +48,9 @@ class Number:
     def check(self, key: str, value: Any) -> float:
         """See :class:`Rule`."""
         if type(value) not in (int, float) or not self.low < value < self.high:
-            raise ModelRefusedError(f"The model's {key!r} is not a number between {self.low:g} and {self.high:g}.")
+            raise ConfigError(
+                f"The model's {key!r} is not a number between {self.low:g} and {self.high:g}.", code="FW-MODEL-002"
+            )
         return float(value)
 
 
@@ -66,7 +63,9 @@ class Choice:
     def check(self, key: str, value: Any) -> Any:
         """See :class:`Rule`."""
         if not any(type(value) is type(allowed) and value == allowed for allowed in self.values):
-            raise ModelRefusedError(f"The model's config.json sets {key!r} to a value that is not supported.")
+            raise ConfigError(
+                f"The model's config.json sets {key!r} to a value that is not supported.", code="FW-MODEL-002"
+            )
         return value
 
 
@@ -92,7 +91,7 @@ class ListOf:
     def check(self, key: str, value: Any) -> list[Any]:
         """See :class:`Rule`."""
         if type(value) is not list or len(value) > self.most:
-            raise ModelRefusedError(f"The model's {key!r} is not a list of at most {self.most} values.")
+            raise ConfigError(f"The model's {key!r} is not a list of at most {self.most} values.", code="FW-MODEL-002")
         return [self.rule.check(key, each) for each in value]
 
 
@@ -111,10 +110,10 @@ class Section:
     def check(self, key: str, value: Any) -> dict[str, Any]:
         """See :class:`Rule`."""
         if type(value) is not dict:
-            raise ModelRefusedError(f"The model's {key!r} is not an object.")
+            raise ConfigError(f"The model's {key!r} is not an object.", code="FW-MODEL-002")
         refuse_unknown(set(value) - set(self.rules))
         if missing := sorted(self.required - set(value)):
-            raise ModelRefusedError(f"The model's {key!r} lacks {missing[0]!r}.")
+            raise ConfigError(f"The model's {key!r} lacks {missing[0]!r}.", code="FW-MODEL-002")
         return {name: self.rules[name].check(name, each) for name, each in value.items()}
 
 
@@ -126,9 +125,11 @@ LAYERS = Whole(1, 512)
 
 
 def refuse_unknown(keys: set[str]) -> None:
-    """Raises :class:`ModelRefusedError` if there are any; they come from a foreign file."""
+    """Raises FW-MODEL-002 if there are any; they come from a foreign file."""
     if keys:
         first = min(keys)
         # Only a harmless-looking key is repeated on the terminal.
         shown = first if first.isidentifier() and first.isascii() and len(first) < 64 else "a key"
-        raise ModelRefusedError(f"The model's config.json has {shown!r}, which is not on the allow-list.")
+        raise ConfigError(
+            f"The model's config.json has {shown!r}, which is not on the allow-list.", code="FW-MODEL-002"
+        )

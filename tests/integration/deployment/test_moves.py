@@ -7,10 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from fedward.keyfiles import KeyExistsError
 from fedward.privacy.secagg.refusals import FolderInUseError
-from fedward.server.deployment.channel import RemoteError
 from fedward.server.job_files import read_vector
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 ROUNDS = 4
@@ -63,7 +62,7 @@ def test_a_paused_run_goes_on_in_a_coordinator_that_was_restored(federation, com
     for hospital in federation.hospitals:
         (ledger,) = json.loads(command("client", "ledger", "show", "--state", hospital.state, "--json"))["ledgers"]
         assert 3.9 < ledger["spent_epsilon"] < 4.01, "each round was charged once"
-    with pytest.raises(RemoteError, match="FW-POLICY-313"):
+    with raises("FW-SERVER-001", match="FW-POLICY-313"):
         federation.server("run", "resume", "run-1")
-    with pytest.raises(KeyExistsError):
+    with raises("FW-CONFIG-301"):
         command("server", "restore", backup, moved, "--passphrase-file", passphrase)

@@ -17,18 +17,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
-from fedward.agreements.proposal import ProposalError
 from fedward.cli import main as cli
-from fedward.client.daemon.approvals import OtherPlanError
 from fedward.client.daemon.endpoint import endpoint_of
 from fedward.client.daemon.folders import SiteFolders
-from fedward.client.daemon.policy import (
-    BaseModelRefusedError,
-    ExpiredPlanError,
-    LaxDeltaError,
-    RunEpsilonError,
-    SmallCohortError,
-)
 from fedward.client.daemon.runs import ApprovedSite
 from fedward.client.daemon.settings import load_client_config
 from fedward.client.fleet import FleetSession
@@ -37,9 +28,8 @@ from fedward.client.link import Limits, RunOverError
 from fedward.client.node import serve
 from fedward.errors import NetworkError
 from fedward.legs import Reply
-from fedward.privacy.secagg.refusals import FingerprintRefused
-from fedward.server.deployment.plans import RunNameError
 from fedward.server.job_files import read_vector
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 PLANTED = "Zacharias Quintonwell"
@@ -62,18 +52,18 @@ def planted_names(federation):
 
 
 @pytest.mark.parametrize(
-    ("limit", "kind"),
+    ("limit", "code"),
     [
-        ({"max_epsilon_per_run": 1.0}, RunEpsilonError),
-        ({"allowed_base_models": "[]"}, BaseModelRefusedError),
-        ({"delta": 1e-9}, LaxDeltaError),
-        ({"max_plan_days": 1}, ExpiredPlanError),
+        ({"max_epsilon_per_run": 1.0}, "FW-POLICY-304"),
+        ({"allowed_base_models": "[]"}, "FW-POLICY-302"),
+        ({"delta": 1e-9}, "FW-POLICY-305"),
+        ({"max_plan_days": 1}, "FW-POLICY-301"),
     ],
 )
-def test_a_plan_laxer_than_the_hospitals_policy_is_not_accepted(federation, command, limit, kind):
+def test_a_plan_laxer_than_the_hospitals_policy_is_not_accepted(federation, command, limit, code):
     hospital = federation.hospitals[0]
     config = hospital.with_policy(**limit)
-    with pytest.raises(kind) as caught:
+    with raises(code) as caught:
         command("client", "approve", "accept", federation.signed, "--config", config, "--yes")
     assert caught.value.exit_code == 5
     assert "REFUSED" in command("client", "approve", "show", federation.signed, "--config", config)
@@ -84,12 +74,12 @@ def test_a_roster_for_smaller_cohorts_than_the_policy_is_not_put_in_force(federa
     hospital = federation.hospitals[0]
     view = json.loads(command("roster", "show", federation.roster, "--json"))
     config = hospital.with_policy(min_cohort=4)
-    with pytest.raises(SmallCohortError):
+    with raises("FW-POLICY-307"):
         command(
             *("roster", "approve", federation.roster, "--config", config),
             *("--fingerprint", view["roster_fingerprint"]),
         )
-    with pytest.raises(FingerprintRefused):
+    with raises("FW-SECAGG-017"):
         command("roster", "approve", federation.roster, "--config", hospital.config, "--fingerprint", "0" * 64)
 
 
@@ -98,7 +88,7 @@ def test_a_plan_of_another_coordinator_or_altered_on_the_way_is_refused(federati
     data = bytearray(federation.signed.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "altered").write_bytes(data)
-    with pytest.raises(ProposalError) as caught:
+    with raises("FW-AUTH-304") as caught:
         hospital.say("approve", "accept", tmp_path / "altered", "--yes")
     assert caught.value.exit_code == 7
 
@@ -125,7 +115,7 @@ def test_every_hospital_rehearses_and_its_doctor_finds_nothing(federation):
 
 def test_another_plan_of_the_same_run_is_refused(federation):
     changed = federation.sign("run-1", days=20)
-    with pytest.raises(OtherPlanError):
+    with raises("FW-INTEGRITY-301"):
         federation.hospitals[0].say("approve", "accept", changed, "--yes")
 
 
@@ -144,7 +134,7 @@ def test_a_run_that_one_hospital_has_not_accepted_does_not_train(federation, eve
 def test_a_run_survives_the_death_of_the_coordinator(federation, eventually):
     (federation.plan / "plan.fedward").write_bytes(federation.signed.read_bytes())
     federation.server("run", "submit", federation.plan, "--roster", federation.roster)
-    with pytest.raises(RunNameError):
+    with raises("FW-CONFIG-312"):
         federation.server("run", "submit", federation.plan, "--roster", federation.roster)
     eventually(lambda: federation.run("run-1")["round"] >= 1)
     federation.daemon.kill()

@@ -1,10 +1,10 @@
 import os
 
-import pytest
-
 from fedward.agreements import enrolment
-from fedward.agreements.enrolment import EnrolmentAnswer, EnrolmentError, EnrolmentRequest
+from fedward.agreements.enrolment import EnrolmentAnswer, EnrolmentRequest
+from fedward.errors import FedwardError
 from fedward.privacy.secagg.identity import Identity
+from tests.codes import raises
 
 SITE = Identity.from_seed("st-anna", os.urandom(32))
 COORDINATOR = Identity.from_seed("coordinator", os.urandom(32))
@@ -26,7 +26,7 @@ def test_codes_are_read_out_and_typed_again():
     assert enrolment.code_key(code.lower().replace("-", " ")) == enrolment.code_key(code)
     assert enrolment.new_code() != code
     for typed in (code[:-2], code + "AAAA", "0" + code[1:], ""):
-        with pytest.raises(EnrolmentError):
+        with raises("FW-AUTH-303"):
             enrolment.code_key(typed)
 
 
@@ -35,9 +35,9 @@ def test_a_request_comes_back_with_its_proof():
     read, outer = enrolment.open_request(sealed)
     assert read == request()
     enrolment.check_proof(outer, KEY)
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.check_proof(outer, enrolment.code_key(enrolment.new_code()))
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.check_proof(enrolment.open_request(enrolment.seal_request(request(), SITE))[1], KEY)
 
 
@@ -59,12 +59,13 @@ def test_altered_and_foreign_documents_are_refused():
         mutated[index] ^= 1
         try:
             _, outer = enrolment.open_request(bytes(mutated))
-        except EnrolmentError:
+        except FedwardError as error:
+            assert error.code == "FW-AUTH-303"
             continue
-        with pytest.raises(EnrolmentError):
+        with raises("FW-AUTH-303"):
             enrolment.check_proof(outer, KEY)
     stranger = Identity.from_seed("x", os.urandom(32))
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.open_request(enrolment.seal_request(request(), stranger, KEY))
 
 
@@ -72,11 +73,11 @@ def test_an_answer_needs_the_code_or_the_pinned_key():
     sealed = enrolment.seal_answer(answer(), COORDINATOR, KEY)
     assert enrolment.open_answer(sealed, key=KEY) == answer()
     assert enrolment.open_answer(sealed, coordinator=COORDINATOR.public) == answer()
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.open_answer(sealed)
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.open_answer(sealed, coordinator=SITE.public)
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.open_answer(enrolment.seal_answer(answer(), COORDINATOR), key=KEY)
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         enrolment.open_answer(sealed[:-1], key=KEY)

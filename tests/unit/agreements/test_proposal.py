@@ -4,9 +4,10 @@ import pytest
 
 from fedward.agreements import proposal
 from fedward.agreements.plan_terms import read_terms, write_terms
-from fedward.agreements.proposal import PlanTerms, PlanVersionError, Proposal, ProposalError
+from fedward.agreements.proposal import PlanTerms, Proposal
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
+from tests.codes import raises
 
 COORDINATOR = Identity.from_seed("coordinator", os.urandom(32))
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
@@ -41,21 +42,21 @@ def test_a_signed_plan_is_read_as_it_was_made():
 def test_only_the_pinned_coordinator_signs_plans():
     stranger = Identity.from_seed("coordinator", os.urandom(32))
     for data in (signed()[:-1], b"", b"x" * 200_000):
-        with pytest.raises(ProposalError) as caught:
+        with raises("FW-AUTH-304") as caught:
             proposal.open_proposal(data, COORDINATOR.public)
         assert caught.value.exit_code == 7
-    with pytest.raises(ProposalError):
+    with raises("FW-AUTH-304"):
         proposal.open_proposal(signed(), stranger.public)
 
 
 @pytest.mark.parametrize("field", ["plan_hash", "base_model_hash"])
 def test_a_plan_that_means_something_else_here_is_refused(field):
-    with pytest.raises(PlanVersionError):
+    with raises("FW-VERSION-301"):
         proposal.open_proposal(signed(**{field: b"x" * 32}), COORDINATOR.public)
 
 
 def test_a_plan_with_keys_of_another_version_is_refused():
-    with pytest.raises(PlanVersionError):
+    with raises("FW-VERSION-301"):
         proposal.open_proposal(signed(plan=b'{"name": "icu", "noise": 0}'), COORDINATOR.public)
 
 
@@ -63,5 +64,5 @@ def test_terms_lie_in_the_plan_folder(tmp_path):
     write_terms(terms(), tmp_path)
     assert read_terms(tmp_path) == terms()
     (tmp_path / "terms.cbor").write_bytes(b"\xa0")
-    with pytest.raises(ProposalError):
+    with raises("FW-AUTH-304"):
         read_terms(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from fedward.agreements.roster_rules import check_roster, roster_rules, smallest_sum
 from fedward.plan import Plan
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.strategies.registry import TooFewForStrategyError, UnknownRankError
+from tests.codes import raises
 
 
 def plan_of(strategy="ffa", **fields):
@@ -33,13 +33,13 @@ def test_the_smallest_sum_says_how_many_must_stay():
 
 
 def test_a_cohort_that_groups_cannot_reach_is_refused():
-    with pytest.raises(TooFewForStrategyError):
+    with raises("FW-STRATEGY-013"):
         roster_rules(plan_of("group-median"), 15, min_cohort=6)
-    with pytest.raises(TooFewForStrategyError):
+    with raises("FW-STRATEGY-013"):
         roster_rules(plan_of("group-median"), 14)
 
 
 def test_a_rank_for_a_hospital_that_the_roster_lacks_is_refused():
     plan = plan_of(adapter={"ranks": {"st-ana": 2}})
-    with pytest.raises(UnknownRankError, match="st-ana"):
+    with raises("FW-STRATEGY-019", match="st-ana"):
         check_roster(plan, ["st-anna", "st-bede", "st-clare"], min_cohort=3)

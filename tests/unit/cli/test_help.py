@@ -49,7 +49,7 @@ def test_simulate_names_the_scenarios_and_the_exit_statuses(app):
     for scenario in shipped_scenarios():
         assert scenario in text
     for error in (ConfigError, DataError, BudgetError, QuorumError):
-        assert re.search(rf"\b{error.exit_code} ", text), error
+        assert re.search(rf"\b{error.row().exit_code} ", text), error
 
 
 def test_every_group_says_which_commands_it_has(app):

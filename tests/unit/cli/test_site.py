@@ -6,8 +6,10 @@ import pytest
 
 from fedward.cli import site
 from fedward.client.daemon import runs
-from fedward.client.daemon.approvals import Approval, NotApprovedError
-from fedward.client.daemon.policy import OtherCodeError, TooFewPatientsError
+from fedward.client.daemon.approvals import Approval
+from fedward.client.daemon.policy import OtherCodeError
+from fedward.errors import PolicyError
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -38,9 +40,9 @@ def test_a_plan_of_an_earlier_release_does_not_stop_the_rehearsal_of_the_next(re
 
 
 def test_a_rehearsal_of_nothing_or_of_what_would_fail_is_no_success(rehearse):
-    with pytest.raises(NotApprovedError):
+    with raises("FW-POLICY-308"):
         rehearse({})
     with pytest.raises(OtherCodeError):
         rehearse({"icu-1": OtherCodeError("Other code.")})
-    with pytest.raises(TooFewPatientsError):
-        rehearse({"icu-1": (1, 1), "icu-2": TooFewPatientsError("Too few.")})
+    with raises("FW-POLICY-306"):
+        rehearse({"icu-1": (1, 1), "icu-2": PolicyError("Too few.", code="FW-POLICY-306")})

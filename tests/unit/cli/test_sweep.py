@@ -2,10 +2,11 @@
 
 import pytest
 
-from fedward.cli.sweep import ListError, _grid
+from fedward.cli.sweep import _grid
 from fedward.errors import ConfigError
 from fedward.planning.scenario import load_scenario
 from fedward.strategies.registry import STRATEGIES
+from tests.codes import raises
 
 
 def grid(strategies=None, ranks=None, epsilons=None, seeds=None, scenario="default"):
@@ -41,13 +42,13 @@ def test_all_are_those_that_so_many_hospitals_can_run(regions):
 
 @pytest.mark.parametrize("option, text", [("strategies", "ffa,ffa"), ("seeds", "1,1-2"), ("epsilons", "8,8.0")])
 def test_a_value_that_is_listed_twice_is_named_by_its_option(option, text):
-    with pytest.raises(ListError, match=f"--{option}"):
+    with raises("FW-CONFIG-038", match=f"--{option}"):
         grid(**{option: text})
 
 
 @pytest.mark.parametrize("option, text", [("ranks", "0"), ("ranks", "999"), ("epsilons", "-1"), ("epsilons", "inf")])
 def test_a_value_out_of_range_does_not_ask_for_a_file_to_be_corrected(option, text):
-    with pytest.raises(ListError, match=option) as caught:
+    with raises("FW-CONFIG-038", match=option) as caught:
         grid(**{option: text})
     assert "file" not in caught.value.fix
 
@@ -56,7 +57,7 @@ def test_a_value_out_of_range_does_not_ask_for_a_file_to_be_corrected(option, te
     "option, text", [("ranks", "four"), ("epsilons", "8;1"), ("seeds", "3-1"), ("seeds", "1-99999"), ("seeds", "-1")]
 )
 def test_a_list_that_cannot_be_read_says_how_to_write_it(option, text):
-    with pytest.raises(ListError) as caught:
+    with raises("FW-CONFIG-038") as caught:
         grid(**{option: text})
     assert f"--{option}" in (caught.value.fix or "")
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fedward.client.training import TrainingDivergedError, clip_delta, cut_entries
+from fedward.client.training import clip_delta, cut_entries
 from fedward.plan import Plan
+from tests.codes import raises
 
 
 def plan_of(**secure_sum):
@@ -26,7 +27,7 @@ def test_no_entry_exceeds_the_bound_of_the_encoding(caplog):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_delta_that_is_not_finite_is_never_sent(value):
-    with pytest.raises(TrainingDivergedError):
+    with raises("FW-RUN-010"):
         clip_delta(np.array([1.0, value], np.float32), plan_of())
 
 

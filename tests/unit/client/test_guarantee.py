@@ -12,18 +12,17 @@ from fedward.client import gradients, training
 from fedward.client import hospital as hospital_module
 from fedward.client.gradients import GradientSummer
 from fedward.client.models.adapter_model import layout_of
-from fedward.client.models.for_plan import BaseModelMismatchError, build_for_plan
+from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.registry import resolve
-from fedward.client.refusals import PopulationsError, TrainedAlreadyError
 from fedward.client.training import LocalTrainer
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.dpsgd.gates import NothingTrainedError, NotPoissonError, RowsMixedError
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.stream import SecureStream
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from tests.codes import raises
 
 NAMES = ("alder", "birch", "cedar")
 
@@ -68,7 +67,7 @@ def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(
     make, store = found
     plain = training.record_losses
     monkeypatch.setattr(training, "record_losses", lambda *arguments: plain(*arguments) * plain(*arguments).mean())
-    with pytest.raises(RowsMixedError):
+    with raises("FW-DP-015"):
         make()
     assert len(store.links) == 1  # the terms, and no charge
 
@@ -82,7 +81,7 @@ def test_a_sampler_that_is_not_poisson_stops_the_hospital_before_its_ledger_is_c
             return rows, rows
 
     monkeypatch.setattr(training, "PatientSampler", Half)
-    with pytest.raises(NotPoissonError):
+    with raises("FW-DP-017"):
         make()
     assert len(store.links) == 1
 
@@ -100,7 +99,7 @@ def test_a_round_is_charged_before_anything_is_computed_and_its_shares_are_for_t
     manifest = SimpleNamespace(run="run-1", round=1, threshold=3, n0=3)
     hospital._train_round(SimpleNamespace(manifest=manifest))
     assert seen == [(2, 2)]  # c = 1; the terms and the charge
-    with pytest.raises(TrainedAlreadyError):
+    with raises("FW-POLICY-013"):
         hospital._train_round(SimpleNamespace(manifest=manifest))
 
 
@@ -110,14 +109,14 @@ def test_patients_on_both_sides_or_twice_on_one_are_refused(found, parties) -> N
     shared = replace(site.evaluation, names=(site.train.names[0], *site.evaluation.names[1:]))
     twice = replace(site.evaluation, names=(site.evaluation.names[1], *site.evaluation.names[1:]))
     for evaluation in (shared, twice):
-        with pytest.raises(PopulationsError):
+        with raises("FW-POLICY-016"):
             make(evaluation=evaluation)
     make()
 
 
 def test_another_base_model_is_refused_before_anything_is_built(parties) -> None:
     plan, files, _, _ = parties
-    with pytest.raises(BaseModelMismatchError):
+    with raises("FW-MODEL-020"):
         build_for_plan(plan, replace(files, sha256="0" * 64))
 
 
@@ -126,7 +125,7 @@ def test_a_step_that_moves_nothing_stops_the_run(parties, monkeypatch) -> None:
     trainer = LocalTrainer(build_for_plan(plan, files), encoded[0].train, plan, SecureStream.from_os())
     start = training.get_vector(build_for_plan(plan, files))
     monkeypatch.setattr(training, "get_vector", lambda model: start)
-    with pytest.raises(NothingTrainedError):
+    with raises("FW-DP-016"):
         trainer.run(start, 1)
 
 
@@ -139,7 +138,7 @@ def test_a_shared_step_that_moved_nothing_stops_the_second_round_before_its_char
     ledger = Ledger(store, site=NAMES[0], cap_epsilon=8.0, delta=privacy.delta, population=population)
     hospital = make_hospital(plan, encoded[0], files, agreement, Randomness(), ledger=ledger, microbatch=None)
     hospital._follower.round = 1  # the first sum was followed, and the adapter stands where it began
-    with pytest.raises(NothingTrainedError):
+    with raises("FW-DP-016"):
         hospital._train_round(SimpleNamespace(manifest=SimpleNamespace(run="run-1", round=2, threshold=3, n0=3)))
     assert len(store.links) == 1
 

@@ -6,18 +6,17 @@ import httpx
 import pytest
 
 from fedward.client.link import (
-    CertificateFileError,
     Endpoint,
     Limits,
     LinkLostError,
     NodeRefusedError,
     OversizedMessageError,
     Patience,
-    PlainLinkError,
     RunOverError,
     _CappedTransport,
     open_http,
 )
+from tests.codes import raises
 
 
 def proxies(http):
@@ -49,13 +48,13 @@ def test_the_configured_proxy_is_used_for_another_machine_only():
 
 @pytest.mark.parametrize("address", ["fl.example:80", "10.0.0.1:80", "localhost.example:80", "[2001:db8::1]:80"])
 def test_plain_http_to_another_machine_is_refused(address):
-    with pytest.raises(PlainLinkError):
+    with raises("FW-CONFIG-201"):
         Endpoint(address, insecure=True)
 
 
 @pytest.mark.parametrize("pem", [b"", b" \n", b"no certificate", b"\xff"])
 def test_a_ca_file_that_is_none_is_refused(pem):
-    with pytest.raises(CertificateFileError):
+    with raises("FW-CONFIG-202"):
         open_http(Endpoint("fl.example:443", root_certificates=pem), Limits())
 
 

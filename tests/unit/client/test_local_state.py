@@ -5,14 +5,12 @@ import pytest
 
 from fedward.client.accounting import run_training_events
 from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, OwnSide
-from fedward.client.local_store import KeepsakesLostError
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, trainable
 from fedward.client.models.for_plan import build_for_plan
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
-from fedward.client.refusals import NotTrainedError
 from fedward.client.training import LocalTrainer, predict
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.noise.seeded import UnsafeSeededStream
@@ -21,6 +19,7 @@ from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import make_strategy
 from fedward.strategies.schedule import step_of
 from fedward.strategies.tensors import kind_of
+from tests.codes import raises
 
 
 class Site:
@@ -197,7 +196,7 @@ def test_a_hospital_that_began_in_mid_run_says_that_its_moments_are_new(caplog):
 
 @pytest.mark.parametrize("strategy", ["scaffold", "fedsa", "feddpa"])
 def test_a_store_that_was_lost_is_refused(strategy):
-    with pytest.raises(KeepsakesLostError):
+    with raises("FW-INTEGRITY-025"):
         Site(strategy).train(3, followed=2)
 
 
@@ -212,20 +211,20 @@ def test_personal_tensors_of_a_lost_round_are_not_lost():
 def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them():
     site = Site("fedask")
     delta, _ = site.train(1)
-    with pytest.raises(NotTrainedError):
+    with raises("FW-POLICY-018"):
         site.side.trained("run", 1)  # not before it is known who was in the sum
     site.side.follow("run", 1, ("site-0", "other"))
     again = Site("fedask", site.journal)
     assert again.side.summed("run", 1) == {"site-0", "other"}
     assert again.side.trained("run", 1).tobytes() == delta.tobytes()
     for run, number in (("other", 1), ("run", 0), ("run", 2)):
-        with pytest.raises(NotTrainedError):
+        with raises("FW-POLICY-018"):
             again.side.summed(run, number)
-        with pytest.raises(NotTrainedError):
+        with raises("FW-POLICY-018"):
             again.side.trained(run, number)
     again.side.follow("run", 2, ("site-0", "other"))
     assert not again.side._keepsakes.holds(TRAINED)
-    with pytest.raises(NotTrainedError):
+    with raises("FW-POLICY-018"):
         Site("fedask", site.journal).side.trained("run", 2)
 
 
@@ -237,7 +236,7 @@ def test_a_hospital_outside_the_first_sum_has_no_delta_for_the_second(before):
         site.side.follow("run", number, ("site-0", "other"))
     site.side.follow("run", 3, ("other",))
     assert not site.side._keepsakes.holds(TRAINED)
-    with pytest.raises(NotTrainedError):
+    with raises("FW-POLICY-018"):
         site.side.trained("run", 3)
 
 
@@ -254,6 +253,6 @@ def test_losing_a_delta_of_several_sums_costs_no_more_than_its_training_round():
     site = Site("fedask")
     site.train(1)
     site.journal.save(b"damaged")
-    with pytest.raises(KeepsakesLostError):
+    with raises("FW-INTEGRITY-025"):
         Site("fedsa", site.journal)
     Site("fedask", site.journal).train(3, followed=2)

@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from fedward.client.local_store import Keepsakes, KeepsakesLostError
+from fedward.client.local_store import Keepsakes
 from fedward.privacy.secagg import FileJournal, MemoryJournal
+from tests.codes import raises
 
 ONE, TWO, NOTHING = np.float32([1, 2, 3]), np.float32([4, 5, 1e-45]), np.zeros(3, np.float32)
 US, OTHERS = ("others", "me"), ("others", "third")
@@ -102,18 +103,18 @@ def test_it_survives_a_restart_at_every_write(tmp_path):
 
 
 def test_a_store_behind_the_journal_or_of_another_adapter_is_refused(store):
-    with pytest.raises(KeepsakesLostError):
+    with raises("FW-INTEGRITY-025"):
         store.require(1)
     store.propose(1, always={"local": ONE}, if_summed={})
     store.settle(1, survivors=US, site="me")
-    with pytest.raises(KeepsakesLostError):
+    with raises("FW-INTEGRITY-025"):
         store.get("local", 4)
 
 
 def test_a_damaged_store_is_refused():
     journal = MemoryJournal()
     journal.save(b"\x00nonsense")
-    with pytest.raises(KeepsakesLostError):
+    with raises("FW-INTEGRITY-025"):
         Keepsakes(journal)
 
 

@@ -10,10 +10,11 @@ from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.training import LocalTrainer
+from fedward.errors import PreflightError
 from fedward.plan import Plan
-from fedward.privacy.dpsgd.gates import RowsMixedError
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.tensors import kind_of, nested_layout, nested_positions, positions_of
+from tests.codes import raises
 
 STEPS = 2
 
@@ -126,11 +127,11 @@ def test_every_set_of_parts_is_tested_before_any_budget_is_spent(monkeypatch):
     def test(engine, losses, records):
         seen.append(frozenset(kind_of(n) for n, p in adapter_parameters(engine.model).items() if p.requires_grad))
         if "A" in seen[-1]:
-            raise RowsMixedError("not this one")
+            raise PreflightError("not this one", code="FW-DP-015")
 
     monkeypatch.setattr("fedward.client.training.row_independence_self_test", test)
     trainer, _ = trainer_of(plan_of("rolora"))
-    with pytest.raises(RowsMixedError):
+    with raises("FW-DP-015"):
         trainer.preflight()
     assert seen == [{"B", "head"}, {"A", "head"}]
 

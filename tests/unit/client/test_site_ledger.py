@@ -11,7 +11,8 @@ from fedward.config import parse
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import BudgetExhaustedError, FileStore, LedgerRollbackError, LedgerTermsError, MemoryStore
+from fedward.privacy.ledger import FileStore, MemoryStore
+from tests.codes import raises
 
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
 COST = Event("release", 1.5, 1.0, 1)
@@ -58,20 +59,20 @@ def spend(tmp_path):
 
 def test_without_a_namespace_every_run_counts_for_everybody(configure, spend):
     spend(configure(), "one", ["a"])
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(configure(), "two", ["b"])
 
 
 def test_with_a_namespace_other_patients_have_budgets_of_their_own(configure, spend):
     spend(configure(named=True), "one", ["a"])
     spend(configure(named=True), "two", ["b"])
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(configure(named=True), "three", ["c", "b"])
 
 
 def test_a_namespace_is_declared_when_the_ledger_begins(configure, spend):
     spend(configure(), "one", ["a"])
-    with pytest.raises(LedgerTermsError):
+    with raises("FW-LEDGER-004"):
         spend(configure(named=True), "two", ["b"])
 
 
@@ -82,7 +83,7 @@ def test_a_ledger_put_back_is_found_by_the_anchor_of_the_file(configure, spend, 
     spend(config, "two", ["a"])
     for path, content in kept.items():
         path.write_bytes(content)
-    with pytest.raises(LedgerRollbackError):
+    with raises("FW-LEDGER-002"):
         spend(config, "three", ["a"])
 
 

@@ -12,17 +12,12 @@ from fedward.planning.budget import RunBudget, room_for
 from fedward.planning.calibration import draft_plan, with_noise
 from fedward.planning.estimate import estimate
 from fedward.planning.measured import MEASURED, measured_utility
-from fedward.planning.noise_size import (
-    HospitalsUnknownError,
-    HospitalUnitError,
-    refuse_hospital_unit,
-    step_noise,
-)
+from fedward.planning.noise_size import refuse_hospital_unit, step_noise
 from fedward.planning.scenario import known_hospitals, load_scenario
 from fedward.privacy.accounting import epsilon
-from fedward.privacy.dpsgd.clipping import CountNoiseError
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, verify
+from tests.codes import raises
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,7 +71,7 @@ def test_split_noise_is_that_of_all_shares_in_the_sum(files):
     assert shared.noise_to_clip == pytest.approx(math.sqrt(2) * shared.noise_to_clip_certain)
     assert shared.noise_to_clip_certain == pytest.approx(whole.noise_to_clip / 6, rel=0.02)
     assert shared.noise_to_clip < whole.noise_to_clip_all
-    with pytest.raises(HospitalsUnknownError):
+    with raises("FW-CONFIG-034"):
         step_noise(split, 1089, None)
 
 
@@ -85,17 +80,17 @@ def test_adaptive_clipping_costs_noise_on_the_gradients(files):
     assert step.noise_multiplier == 1.5
     assert step.gradient_noise_multiplier == pytest.approx((1.5**-2 - 1 / 16) ** -0.5)
     assert step.noise_to_clip == pytest.approx(step.gradient_noise_multiplier * 10 / 80)
-    with pytest.raises(CountNoiseError):
+    with raises("FW-DP-018"):
         with_noise(draft_plan(scenario(clipping="adaptive", clip_count_noise=0.2), files), files)
 
 
 def test_privacy_for_hospitals_is_refused_with_its_numbers(files):
-    with pytest.raises(HospitalUnitError, match=r"6 hospitals, 2 rounds.*times the longest update") as caught:
+    with raises("FW-CONFIG-035", match=r"6 hospitals, 2 rounds.*times the longest update") as caught:
         refuse_hospital_unit(scenario(), files, None)
     ratio = float(re.search(r"be ([\d.]+) times", caught.value.message).group(1))
     noise = ratio * 6 / math.sqrt(1089)
     assert epsilon([Event("release", noise, 1.0, 2)], 1e-5).epsilon == pytest.approx(8.0, rel=0.01)
-    with pytest.raises(HospitalsUnknownError):
+    with raises("FW-CONFIG-034"):
         refuse_hospital_unit(load_scenario("eicu"), files, None)
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
-from fedward.planning.budget import UnaccountableRunError
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.run import Options, open_budget
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def plan() -> Plan:
 def test_runs_without_a_finite_price_get_no_lasting_ledger(tmp_path, plan, privacy, seeded) -> None:
     plan = plan.model_copy(update={"privacy": plan.privacy.model_copy(update=privacy)})
     options = Options(out=tmp_path / "out", state=tmp_path / "state", unsafe_seeded_noise=seeded)
-    with pytest.raises(UnaccountableRunError):
+    with raises("FW-CONFIG-032"):
         open_budget(plan, options, tmp_path)
     assert not (tmp_path / "state").exists()
 

@@ -6,9 +6,9 @@ from fedward.adapter import AdapterLayout
 from fedward.client.accounting import evaluation_events, run_evaluation_events, run_training_events, training_events
 from fedward.plan import Plan
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.secagg.layout import RingOverflowError
 from fedward.privacy.segments import round_layout
 from fedward.strategies.schedule import final_round
+from tests.codes import raises
 
 STATE = AdapterLayout.of([("head.weight", (1, 100))])
 
@@ -88,7 +88,7 @@ def test_room_for_the_noise_of_every_share_is_part_of_the_segment():
 
 def test_a_ring_that_could_overflow_is_refused():
     plan = plan_of(parameters=10**7)
-    with pytest.raises(RingOverflowError):
+    with raises("FW-SECAGG-111"):
         round_layout(plan, STATE, round_number=2, n0=100, honest=30).check_capacity(100)
 
 

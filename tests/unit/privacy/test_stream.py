@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedward.privacy.stream import SecureStream, StreamForkedError
+from fedward.privacy.stream import SecureStream
+from tests.codes import raises
 
 KEY = bytes(range(32))
 
@@ -57,6 +58,6 @@ def test_a_stream_is_refused_in_another_process(monkeypatch):
     stream = SecureStream(KEY)
     stream.bytes(1)
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    with pytest.raises(StreamForkedError) as caught:
+    with raises("FW-STREAM-001") as caught:
         stream.bytes(1)
     assert caught.value.code == "FW-STREAM-001"

@@ -11,10 +11,10 @@ from fedward.errors import ConfigError
 from fedward.legs import Reply
 from fedward.server import job as jobs
 from fedward.server.control import RunState
-from fedward.server.echo import EchoMismatchError
-from fedward.server.job import JobError, run_job
+from fedward.server.job import run_job
 from fedward.server.job_files import RunEnd
-from fedward.server.superlink import SuperLink, SuperLinkStartError, end_of
+from fedward.server.superlink import SuperLink, end_of
+from tests.codes import raises
 
 
 class Road:
@@ -49,13 +49,13 @@ def test_an_echo_job_reports_who_answered(job):
 
 
 def test_an_echo_job_fails_on_other_bytes(job):
-    with pytest.raises(EchoMismatchError):
+    with raises("FW-INTEGRITY-211"):
         run_job(Road(lambda request: Reply(request.payload, {"noise": np.zeros(10, np.uint8)})), job().path)
 
 
 @pytest.mark.parametrize("kind", ["os.system", "", None, ["echo"]])
 def test_a_job_of_another_kind_is_refused(job, kind):
-    with pytest.raises(JobError):
+    with raises("FW-CONFIG-211"):
         run_job(Road(None), job(kind=kind).path)
 
 
@@ -63,7 +63,7 @@ def test_a_job_of_another_kind_is_refused(job, kind):
 def test_a_file_that_is_no_job_is_refused(tmp_path, text):
     path = tmp_path / "job.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(JobError):
+    with raises("FW-CONFIG-211"):
         run_job(Road(None), path)
 
 
@@ -93,7 +93,7 @@ def test_a_runs_end_becomes_an_exit_status(state, end):
 
 
 def test_a_superlink_without_tls_stays_on_loopback(tmp_path):
-    with pytest.raises(SuperLinkStartError):
+    with raises("FW-RESOURCE-211"):
         SuperLink(tmp_path, host="192.0.2.1")
 
 

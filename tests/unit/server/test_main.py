@@ -7,12 +7,12 @@ import stat
 
 import pytest
 
-from fedward.agreements.code import OtherReleaseError
 from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, publish
 from fedward.server.main import run_federation
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -56,6 +56,6 @@ def test_a_run_is_not_taken_up_by_another_release(job, tmp_path):
     )
     (tmp_path / "plan").write_text(to_toml(Plan(name="p", base_model_sha256="0" * 64).model_dump()), encoding="utf-8")
     (tmp_path / "roster").write_bytes(publish(roster, members[3]))
-    with pytest.raises(OtherReleaseError):
+    with raises("FW-VERSION-303"):
         run_federation(None, job)
     assert not (tmp_path / "state").exists()

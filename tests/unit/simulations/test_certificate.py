@@ -8,9 +8,9 @@ from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd import crosscheck
-from fedward.privacy.dpsgd.crosscheck import AccountantsDisagreeError
 from fedward.simulations.certificate import certificate
 from fedward.simulations.result import SecureSum
+from tests.codes import raises
 
 SUM = SecureSum(exact=True, ring_bits=32, threshold=4, colluders=1, cohort=6)
 
@@ -51,7 +51,7 @@ def test_no_certificate_where_the_second_accountant_disagrees_about_one_populati
         return crosscheck.CrossCheck("PRV", 2 * found.epsilon, 2 * found.epsilon, 2 * found.epsilon)
 
     monkeypatch.setattr(crosscheck, "cross_check", wrong)
-    with pytest.raises(AccountantsDisagreeError):
+    with raises("FW-DP-020"):
         certificate(plan, private=True, secure_sum=SUM)
 
 

@@ -9,14 +9,8 @@ import pytest
 
 from fedward.config import Section
 from fedward.simulations import result as result_module
-from fedward.simulations.result import (
-    ResultFileError,
-    ResultWriteError,
-    RunResult,
-    read_result,
-    write_atomically,
-    write_result,
-)
+from fedward.simulations.result import RunResult, read_result, write_atomically, write_result
+from tests.codes import raises
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "result-schema.md"
 
@@ -71,7 +65,7 @@ def test_numbers_that_are_not_numbers_are_refused(result):
 def test_an_unreadable_result_is_one_sentence(tmp_path, text):
     if text is not None:
         (tmp_path / "result.json").write_text(text)
-    with pytest.raises(ResultFileError) as caught:
+    with raises("FW-CONFIG-020") as caught:
         read_result(tmp_path)
     assert caught.value.message.count("\n") == 0
 
@@ -83,7 +77,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(result_module.os, "fsync", full_disk)
-    with pytest.raises(ResultWriteError, match="No space left"):
+    with raises("FW-RESOURCE-020", match="No space left"):
         write_atomically(path, "new")
     assert [each.name for each in tmp_path.iterdir()] == ["x.txt"]
     assert path.read_text() == "old"

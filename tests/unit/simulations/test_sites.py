@@ -6,14 +6,17 @@ from typer.testing import CliRunner
 from fedward.cli import main
 from fedward.planning.scenario import DEFAULT_HOSPITALS, DataConfig, hospitals_for, load_scenario
 from fedward.simulations import run
-from fedward.strategies.registry import STRATEGIES
+from fedward.strategies.registry import STRATEGIES, find_strategy
 
 
 def test_a_strategy_that_needs_more_hospitals_than_the_default_gets_them():
     data = load_scenario("default").data
     needed = {name: hospitals_for(data, name) for name in STRATEGIES}
     assert {name: count for name, count in needed.items() if count} == {"group-median": 15}
-    assert all(kind.declaration.fewest_hospitals <= (needed[n] or DEFAULT_HOSPITALS) for n, kind in STRATEGIES.items())
+    assert all(
+        find_strategy(name).declaration.fewest_hospitals <= (count or DEFAULT_HOSPITALS)
+        for name, count in needed.items()
+    )
 
 
 @pytest.mark.parametrize("said", [{"hospitals": 6}, {"source": "eicu", "path": "."}])

@@ -12,8 +12,8 @@ from fedward.privacy.secagg import RingVector, decode, encode
 from fedward.privacy.secagg.layout import VectorLayout
 from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
 from fedward.privacy.stream import SecureStream
+from fedward.strategies.contrib.fedask import change_across, change_along, recovered, sketch_basis
 from fedward.strategies.factor import product
-from fedward.strategies.fedask import change_across, change_along, recovered, sketch_basis
 from fedward.strategies.fedsvd import refactored
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import STRATEGIES, find_strategy, make_strategy
@@ -25,13 +25,13 @@ SITES = ["a", "b", "c", "d"]
 RANK = 4
 PLAIN = {
     name: kind.declaration
-    for name, kind in sorted(STRATEGIES.items())
+    for name, kind in ((name, find_strategy(name)) for name in sorted(STRATEGIES))
     if kind.update.__func__ is Strategy.update.__func__ and not kind.declaration.trains_in_every_phase
     if not kind.declaration.personal
 }
 """Those whose update is made of the deltas alone; ``tests/property/test_strategy_sums.py`` has the sums of all."""
 NAMES = sorted(PLAIN)
-EXACT = [name for name, kind in sorted(STRATEGIES.items()) if kind.declaration.exact]
+EXACT = [name for name in sorted(STRATEGIES) if find_strategy(name).declaration.exact]
 MIXED = [name for name in EXACT if find_strategy(name).declaration.mixed_ranks]
 EXACT_TO = 1e-12
 SKETCHED_TO = 1e-10

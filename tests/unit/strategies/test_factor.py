@@ -6,14 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedward.strategies.factor import (
-    FactorisationError,
-    orthonormal_rows,
-    product,
-    public_matrix,
-    singular,
-    spanning_rows,
-)
+from fedward.strategies.factor import orthonormal_rows, product, public_matrix, singular, spanning_rows
+from tests.codes import raises
 
 SHAPES = [(1, 1), (1, 7), (3, 3), (5, 40), (8, 64)]
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: 0.0 if abs(x) < 1e-6 else x)
@@ -82,7 +76,7 @@ def test_numbers_that_are_not_finite_are_refused(bad):
     matrix = random((3, 4))
     matrix[1, 2] = bad
     for factorise in (orthonormal_rows, singular):
-        with pytest.raises(FactorisationError):
+        with raises("FW-STRATEGY-007"):
             factorise(matrix)
 
 
@@ -118,5 +112,5 @@ def test_rows_that_span_are_taken_in_order_and_completed():
     np.testing.assert_allclose(np.abs(basis[0] @ rows[0]), np.linalg.norm(rows[0]), rtol=1e-14)
     alone = spanning_rows(np.zeros((1, 4)), 2)
     np.testing.assert_allclose(alone @ alone.T, np.eye(2), rtol=0, atol=1e-14)
-    with pytest.raises(FactorisationError):
+    with raises("FW-STRATEGY-007"):
         spanning_rows(np.full((1, 4), np.nan), 2)

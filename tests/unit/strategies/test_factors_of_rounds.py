@@ -4,23 +4,12 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout
-from fedward.errors import UnknownKeyError
-from fedward.strategies.factor import FactorisationError
-from fedward.strategies.fedask import SketchMemoryError
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import (
-    STRATEGIES,
-    PlacementError,
-    RanksDifferError,
-    ServerOptimizerError,
-    UnknownRankError,
-    check_ranks,
-    check_strategy,
-    make_strategy,
-)
+from fedward.strategies.registry import STRATEGIES, check_ranks, check_strategy, make_strategy
 from fedward.strategies.schedule import advance, final_round, first_step, follows_up, step_of, trains
-from fedward.strategies.strategy import OptionError, Trained
+from fedward.strategies.strategy import Trained
 from fedward.strategies.tensors import positions_of
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of(
     [("head.bias", (1,)), ("layer.lora_A.weight", (2, 3)), ("layer.lora_B.weight", (3, 2))],
@@ -51,7 +40,7 @@ def test_rolora_can_alternate_inside_a_round(plan_of):
 
 
 def test_alternating_inside_a_round_of_one_step_would_never_train_a(plan_of):
-    with pytest.raises(OptionError, match="local_steps"):
+    with raises("FW-STRATEGY-004", match="local_steps"):
         check_strategy(plan_of("rolora", strategy_options={"alternate": "steps"}, training={"local_steps": 1}))
 
 
@@ -74,7 +63,7 @@ def test_fedsvd_refactors_every_few_rounds_and_only_then_forgets(plan_of):
 def test_a_state_that_is_not_finite_cannot_be_refactored(plan_of):
     plan = plan_of("fedsvd")
     state = np.full(LAYOUT.size, np.inf, np.float32)
-    with pytest.raises(FactorisationError):
+    with raises("FW-STRATEGY-007"):
         advance(plan, state, NOTHING, {"delta": np.zeros(7)}, SITES, LAYOUT, 1)
 
 
@@ -123,7 +112,7 @@ def test_the_sketch_is_public_and_another_one_every_round(plan_of):
 @pytest.mark.parametrize("memory", [NOTHING, np.zeros(8), np.full(9, np.nan)])
 def test_a_second_sum_without_the_basis_of_the_first_is_refused(plan_of, memory):
     state = np.ones(LAYOUT.size, np.float32)
-    with pytest.raises(SketchMemoryError):
+    with raises("FW-STRATEGY-008"):
         advance(plan_of("fedask"), state, memory, {"delta": np.zeros(1), "cosketch": np.zeros(9)}, SITES, LAYOUT, 2)
 
 
@@ -141,41 +130,41 @@ def test_hetlora_weights_are_public_and_divided_out(plan_of):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "error"),
+    ("name", "options", "code"),
     [
-        ("fedsvd", {"every": 0}, OptionError),
-        ("fedsvd", {"every": 1.5}, OptionError),
-        ("fedsvd", {"evrey": 2}, UnknownKeyError),
-        ("rolora", {"alternate": "layers"}, OptionError),
-        ("fedsb", {"rank": 4}, UnknownKeyError),
-        ("fedask", {"oversampling": -1}, OptionError),
-        ("fedask", {"factors": "A"}, OptionError),
-        ("hetlora", {"weights": "norm"}, OptionError),
+        ("fedsvd", {"every": 0}, "FW-STRATEGY-004"),
+        ("fedsvd", {"every": 1.5}, "FW-STRATEGY-004"),
+        ("fedsvd", {"evrey": 2}, "FW-CONFIG-002"),
+        ("rolora", {"alternate": "layers"}, "FW-STRATEGY-004"),
+        ("fedsb", {"rank": 4}, "FW-CONFIG-002"),
+        ("fedask", {"oversampling": -1}, "FW-STRATEGY-004"),
+        ("fedask", {"factors": "A"}, "FW-STRATEGY-004"),
+        ("hetlora", {"weights": "norm"}, "FW-STRATEGY-004"),
     ],
 )
-def test_options_out_of_range_are_refused(plan_of, name, options, error):
-    with pytest.raises(error) as caught:
+def test_options_out_of_range_are_refused(plan_of, name, options, code):
+    with raises(code) as caught:
         check_strategy(plan_of(name, strategy_options=options))
     assert name in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["fedsvd", "rolora", "fedask"])
 def test_momentum_across_a_change_of_basis_and_shared_gradients_are_refused(plan_of, name):
-    with pytest.raises(ServerOptimizerError):
+    with raises("FW-STRATEGY-015"):
         check_strategy(plan_of(name, update={"optimizer": "fedavgm"}))
-    with pytest.raises(PlacementError):
+    with raises("FW-STRATEGY-003"):
         check_strategy(plan_of(name, training={"local_steps": 1}, privacy={"placement": "secure-grad"}))
 
 
 def test_lower_ranks_are_refused_where_they_cannot_be_added(plan_of):
     for name in ("fedit", "rolora", "scaffold"):
-        with pytest.raises(RanksDifferError, match="same rank") as caught:
+        with raises("FW-STRATEGY-005", match="same rank") as caught:
             check_strategy(plan_of(name, adapter={"ranks": {"a": 2}}))
         assert "fedsb" in caught.value.fix
     for name in ("fedsb", "ffa", "fedsvd", "fedask", "hetlora"):
         check_strategy(plan_of(name, adapter={"ranks": {"a": 2}}))
-    with pytest.raises(UnknownRankError, match="st-ana"):
+    with raises("FW-STRATEGY-019", match="st-ana"):
         check_ranks(plan_of("ffa", adapter={"ranks": {"st-ana": 2}}), ["st-anna", "b"])
-    with pytest.raises(RanksDifferError):
+    with raises("FW-STRATEGY-005"):
         shared = {"placement": "secure-grad"}
         check_strategy(plan_of("fedsb", adapter={"ranks": {"a": 2}}, training={"local_steps": 1}, privacy=shared))

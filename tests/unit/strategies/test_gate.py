@@ -8,10 +8,11 @@ from hypothesis.extra import numpy as hnp
 
 from fedward.adapter import AdapterLayout
 from fedward.metrics import auroc_from_histogram
-from fedward.strategies.gate import Best, GateMemoryError, exact_auroc, judge, pack, unpack
+from fedward.strategies.gate import Best, exact_auroc, judge, pack, unpack
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import GateError, check_strategy
+from fedward.strategies.registry import check_strategy
 from fedward.strategies.schedule import advance, takes_back
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
 STATE = np.arange(3, dtype=np.float32)
@@ -63,7 +64,7 @@ def test_packing_keeps_every_bit(memory, remembered):
 
 @pytest.mark.parametrize("packed", [np.ones(1), np.ones(4), np.array([9.0, 0.5, 1, 2, 3]), np.array([np.nan, 0.0])])
 def test_a_memory_of_another_adapter_is_refused(packed):
-    with pytest.raises(GateMemoryError):
+    with raises("FW-STRATEGY-011"):
         unpack(packed, 3)
 
 
@@ -118,13 +119,13 @@ def test_an_optimizers_memory_goes_back_with_the_adapter(plan_of):
 
 @pytest.mark.parametrize("name", ["scaffold", "fedsa", "feddpa", "group-median"])
 def test_a_gate_that_could_not_take_everything_back_is_refused(name, plan_of):
-    with pytest.raises(GateError):
+    with raises("FW-STRATEGY-017"):
         check_strategy(plan_of(name, gate={"enabled": True}))
 
 
 def test_a_gate_that_would_judge_several_rounds_at_once_is_refused(plan_of):
     check_strategy(plan_of(gate={"enabled": True}, privacy={"evaluate_every": 1}))
-    with pytest.raises(GateError):
+    with raises("FW-STRATEGY-017"):
         check_strategy(plan_of(gate={"enabled": True}, privacy={"evaluate_every": 2}))
 
 

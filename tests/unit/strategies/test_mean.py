@@ -7,15 +7,10 @@ from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.strategies import mean
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import (
-    RanksDifferError,
-    UnknownStrategyError,
-    check_strategy,
-    find_strategy,
-    make_strategy,
-)
+from fedward.strategies.registry import check_strategy, find_strategy, make_strategy
 from fedward.strategies.schedule import advance, step_of
 from fedward.strategies.strategy import Trained
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
 SITES = ["a", "b", "c", "d"]
@@ -89,7 +84,7 @@ def test_a_sum_of_another_layout_is_refused(plan_of):
 
 
 def test_an_unknown_strategy_names_the_nearest():
-    with pytest.raises(UnknownStrategyError) as caught:
+    with raises("FW-STRATEGY-001") as caught:
         find_strategy("fedit2")
     assert "fedit" in caught.value.fix
     assert isinstance(caught.value, ConfigError)
@@ -114,7 +109,7 @@ def test_an_unknown_strategy_names_the_nearest():
     ],
 )
 def test_a_published_spelling_leads_to_the_name(published, name):
-    with pytest.raises(UnknownStrategyError) as caught:
+    with raises("FW-STRATEGY-001") as caught:
         find_strategy(published)
     assert f"{name!r}" in caught.value.fix
 
@@ -125,7 +120,7 @@ def test_an_option_that_the_strategy_does_not_have_is_refused(plan_of):
 
 
 def test_ranks_that_cannot_be_added_are_refused(plan_of):
-    with pytest.raises(RanksDifferError):
+    with raises("FW-STRATEGY-005"):
         check_strategy(plan_of("fedit", adapter={"rank": 8, "ranks": {"site-a": 4}}))
     check_strategy(plan_of("fedit", adapter={"rank": 8, "ranks": {"site-a": 8}}))
     with pytest.raises(ValueError, match="lower the rank"):

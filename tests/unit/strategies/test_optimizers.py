@@ -1,6 +1,8 @@
 """Server optimizers: the published rules, the same bits at every replay, and what they refuse."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from fedward.client.models.adapter_model import LoraSettings, expected_layout
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
 from fedward.strategies.mean import FFALoRA
-from fedward.strategies.optimizers import HEAD, NOTHING, OptimizerMemoryError, gradient_step, learning_rates
-from fedward.strategies.registry import STRATEGIES, PlacementError, check_strategy
+from fedward.strategies.optimizers import HEAD, NOTHING, gradient_step, learning_rates
+from fedward.strategies.registry import STRATEGIES, check_strategy
 from fedward.strategies.schedule import advance, final_round
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("encoder.lora_B.weight", (3, 2)), ("head.bias", (1,)), ("head.weight", (1, 4))])
 SITES = ["a", "b", "c"]
@@ -110,7 +113,7 @@ def test_head_and_lora_learn_at_their_own_rates_in_a_real_layout():
 
 @pytest.mark.parametrize("memory", [np.zeros(5), np.full(23, np.nan)])
 def test_a_memory_that_does_not_fit_is_refused(memory):
-    with pytest.raises(OptimizerMemoryError):
+    with raises("FW-STRATEGY-010"):
         gradient_step(plan_of(), np.zeros(11, np.float32), memory, np.zeros(11), 3, LAYOUT)
 
 
@@ -124,13 +127,14 @@ def test_a_strategy_that_needs_deltas_is_refused(monkeypatch):
     class Stacks(FFALoRA):
         declaration = replace(FFALoRA.declaration, name="stacks", placements=("local",))
 
-    monkeypatch.setitem(STRATEGIES, "stacks", Stacks)
+    monkeypatch.setitem(sys.modules, "toy_strategies", SimpleNamespace(Stacks=Stacks))
+    monkeypatch.setitem(STRATEGIES, "stacks", "toy_strategies:Stacks")
     check_strategy(plan_of())
     check_strategy(plan_of(placement="local").model_copy(update={"strategy": "stacks"}))
     summed = plan_of().model_copy(update={"strategy": "stacks"})
-    with pytest.raises(PlacementError, match="gradient sum"):
+    with raises("FW-STRATEGY-003", match="gradient sum"):
         check_strategy(summed)
-    with pytest.raises(PlacementError):
+    with raises("FW-STRATEGY-003"):
         advance(summed, np.zeros(11, np.float32), NOTHING, {"gradient": np.zeros(11)}, SITES, LAYOUT, 1)
 
 

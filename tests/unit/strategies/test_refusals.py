@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fedward.strategies.refusals import REFUSALS, NeedsIndividualUpdatesError
+from fedward.strategies.refusals import REFUSALS
 from fedward.strategies.registry import STRATEGIES, check_strategy, find_strategy
+from tests.codes import raises
 
 DESIGN = ["FLoRA", "FlexLoRA", "FedEx-LoRA", "LoRA-FAIR", "FLoRA-NA", "FLoRIST", "FedPower", "Krum", "median"]
 DESIGN += ["trimmed mean", "clustering"]
@@ -14,7 +15,7 @@ MORE = ["FLTrust", "FoolsGold", "geometric median", "coordinate-wise median"]
 
 @pytest.mark.parametrize("name", [*sorted(REFUSALS), *DESIGN, "fedex", "flex_lora", "MultiKrum", "trimmed_mean", *MORE])
 def test_a_method_that_reads_individual_updates_is_refused(name):
-    with pytest.raises(NeedsIndividualUpdatesError) as caught:
+    with raises("FW-STRATEGY-002") as caught:
         find_strategy(name)
     assert "individual" in caught.value.message
     assert any(f"'{known}'" in caught.value.fix for known in STRATEGIES)
@@ -22,7 +23,7 @@ def test_a_method_that_reads_individual_updates_is_refused(name):
 
 
 def test_a_plan_that_names_one_is_refused_when_it_is_checked(plan_of):
-    with pytest.raises(NeedsIndividualUpdatesError):
+    with raises("FW-STRATEGY-002"):
         check_strategy(plan_of("krum"))
 
 

@@ -3,31 +3,14 @@ import os
 
 import pytest
 
-from fedward.agreements.proposal import ProposalError, open_proposal
-from fedward.client.daemon.approvals import (
-    Approvals,
-    DecisionDamagedError,
-    NotApprovedError,
-    OtherFederationError,
-    OtherPlanError,
-)
-from fedward.client.daemon.policy import (
-    BaseModelRefusedError,
-    ExpiredPlanError,
-    LaxDeltaError,
-    NonPrivatePlanError,
-    OtherCodeError,
-    RunEpsilonError,
-    SmallCohortError,
-    TooFewPatientsError,
-    check_cohort,
-    check_patients,
-    run_epsilon,
-)
+from fedward.agreements.proposal import open_proposal
+from fedward.client.daemon.approvals import Approvals
+from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_patients, run_epsilon
 from fedward.client.daemon.words import describe_plan
 from fedward.errors import FedwardError
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -40,12 +23,12 @@ def approvals(configure, joined, at):
 
 def test_nothing_is_served_that_nobody_accepted(approvals, propose):
     book = approvals()
-    with pytest.raises(NotApprovedError):
+    with raises("FW-POLICY-308"):
         book.require("icu-1")
     book.decide(propose(), accept=True, by="DPO")
     assert book.require("icu-1").proposal.run == "icu-1"
     for name in ("../../x", "", "icu-2", "icu-1\n"):
-        with pytest.raises(NotApprovedError) as caught:
+        with raises("FW-POLICY-308") as caught:
             book.require(name)
         assert caught.value.exit_code == 5
 
@@ -54,7 +37,7 @@ def test_an_approval_can_be_withdrawn_and_given_again(approvals, propose):
     book, plan = approvals(), propose()
     book.decide(plan, accept=True, by="DPO")
     book.decide(plan, accept=False, by="DPO")
-    with pytest.raises(NotApprovedError):
+    with raises("FW-POLICY-308"):
         book.require("icu-1")
     book.decide(plan, accept=True, by="DPO")
     assert book.require("icu-1")
@@ -73,7 +56,7 @@ def test_an_approval_ends_with_the_plan(approvals, propose, at):
 def test_an_approval_holds_for_one_plan_only(approvals, propose):
     book = approvals()
     book.decide(propose(), accept=True, by="DPO")
-    with pytest.raises(OtherPlanError):
+    with raises("FW-INTEGRITY-301"):
         book.decide(propose(days=20, name="other"), accept=True, by="DPO")
 
 
@@ -83,19 +66,19 @@ def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined,
     book.decide(propose(), accept=True, by="DPO")
     book.decide(propose("icu-2", name="two"), accept=True, by="DPO")
     (joined.approvals / file).write_bytes((joined.approvals / file.replace("icu-1", "icu-2")).read_bytes())
-    with pytest.raises(DecisionDamagedError):
+    with raises("FW-INTEGRITY-302"):
         book.require("icu-1")
     (joined.approvals / file).write_bytes(b"\xa0")
-    with pytest.raises((DecisionDamagedError, ProposalError)):
+    with raises("FW-INTEGRITY-302", "FW-AUTH-304"):
         book.require("icu-1")
     assert any(isinstance(known, FedwardError) for known in book.all())
 
 
 def test_only_plans_of_the_pinned_coordinator_and_federation(approvals, propose):
     stranger = Identity.from_seed("coordinator", os.urandom(32))
-    with pytest.raises(ProposalError):
+    with raises("FW-AUTH-304"):
         approvals().decide(propose(signer=stranger), accept=True, by="DPO")
-    with pytest.raises(OtherFederationError):
+    with raises("FW-CONFIG-302"):
         approvals().decide(propose(federation="other"), accept=True, by="DPO")
 
 
@@ -105,22 +88,22 @@ def weaker(**privacy):
 
 
 @pytest.mark.parametrize(
-    ("policy", "proposal", "kind"),
+    ("policy", "proposal", "code"),
     [
-        ({"allowed_base_models": []}, {}, BaseModelRefusedError),
-        ({"max_epsilon_per_run": 0.5}, {}, RunEpsilonError),
-        ({}, {"plan": weaker(noise_multiplier=0.4)}, RunEpsilonError),
-        ({"delta": 1e-9}, {}, LaxDeltaError),
-        ({}, {"plan": weaker(private=False)}, NonPrivatePlanError),
-        ({}, {"plan": weaker(unsafe_exact_evaluation=True)}, NonPrivatePlanError),
-        ({"max_plan_days": 7}, {}, ExpiredPlanError),
-        ({}, {"days": -1}, ExpiredPlanError),
-        ({}, {"code": b"x" * 32}, OtherCodeError),
+        ({"allowed_base_models": []}, {}, "FW-POLICY-302"),
+        ({"max_epsilon_per_run": 0.5}, {}, "FW-POLICY-304"),
+        ({}, {"plan": weaker(noise_multiplier=0.4)}, "FW-POLICY-304"),
+        ({"delta": 1e-9}, {}, "FW-POLICY-305"),
+        ({}, {"plan": weaker(private=False)}, "FW-POLICY-303"),
+        ({}, {"plan": weaker(unsafe_exact_evaluation=True)}, "FW-POLICY-303"),
+        ({"max_plan_days": 7}, {}, "FW-POLICY-301"),
+        ({}, {"days": -1}, "FW-POLICY-301"),
+        ({}, {"code": b"x" * 32}, "FW-VERSION-302"),
     ],
 )
-def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, policy, proposal, kind):
+def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, policy, proposal, code):
     book, plan = approvals(**policy), propose(**proposal)
-    with pytest.raises(kind) as caught:
+    with raises(code) as caught:
         book.decide(plan, accept=True, by="DPO")
     assert caught.value.exit_code in (5, 12)
     assert book.all() == []
@@ -137,10 +120,10 @@ def test_patients_and_cohort_are_the_sites_own_limits(configure):
     policy = configure(min_patients=50, min_cohort=4).policy
     check_patients(50, policy)
     check_cohort(4, policy)
-    with pytest.raises(TooFewPatientsError) as caught:
+    with raises("FW-POLICY-306") as caught:
         check_patients(49, policy)
     assert "49" not in caught.value.message
-    with pytest.raises(SmallCohortError):
+    with raises("FW-POLICY-307"):
         check_cohort(3, policy)
 
 

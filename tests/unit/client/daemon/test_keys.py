@@ -2,11 +2,10 @@ import os
 
 import pytest
 
-from fedward.agreements.enrolment import EnrolmentError, code_key, new_code, open_request
-from fedward.client.daemon.folders import NotEnrolledError
+from fedward.agreements.enrolment import code_key, new_code, open_request
 from fedward.client.daemon.keys import enrol, join, pinned_coordinator, renew
-from fedward.keyfiles import KeyExistsError, KeyFileError
 from fedward.privacy.secagg.identity import Identity, fingerprint
+from tests.codes import raises
 
 KEY = code_key(new_code())
 
@@ -37,7 +36,7 @@ def test_the_answer_pins_the_coordinator(folders, ca):
     assert pinned_coordinator(folders).coordinator == ca.identity.public
     assert all(path.exists() for path in (folders.ca, *folders.certificate))
     assert not (folders.keys / "enrolment.key").exists()
-    with pytest.raises(KeyExistsError):
+    with raises("FW-CONFIG-301"):
         enrol(folders, "st-anna", KEY)
 
 
@@ -53,7 +52,7 @@ def test_an_answer_that_is_not_the_coordinators_changes_nothing(folders, ca, wro
     }.get(wrong, {})
     key = code_key(new_code()) if wrong == "code" else KEY
     said = fingerprint(other.public) if wrong == "fingerprint" else spoken(ca)
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         join(folders, "st-anna", ca.answer(request, key, **changes), spoken=said)
     assert not folders.pin.exists()
     assert not folders.certificate[0].exists()
@@ -70,7 +69,7 @@ def test_a_renewal_replaces_the_certificate_when_the_answer_is_here(joined, ca):
 def test_another_coordinator_cannot_answer_a_renewal(joined, ca):
     request = renew(joined, "st-anna")
     stranger = type(ca)()
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         join(joined, "st-anna", stranger.answer(request), spoken=spoken(stranger))
 
 
@@ -83,11 +82,11 @@ def test_what_needs_keys_says_that_they_are_missing(folders):
         lambda: renew(folders, "st-anna"),
         lambda: join(folders, "st-anna", b"", spoken=""),
     ):
-        with pytest.raises(NotEnrolledError):
+        with raises("FW-AUTH-302"):
             call()
 
 
 def test_a_key_that_others_can_read_is_not_used(joined):
     (joined.keys / "node.key").chmod(0o644)
-    with pytest.raises(KeyFileError):
+    with raises("FW-AUTH-301"):
         joined.node_key()

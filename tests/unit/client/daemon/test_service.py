@@ -5,11 +5,10 @@ import threading
 import pytest
 
 from fedward.client.daemon import service
-from fedward.client.daemon.folders import NotEnrolledError
-from fedward.client.daemon.service import Daemon, StopFileError
+from fedward.client.daemon.service import Daemon
 from fedward.client.daemon.status import Status, read_status
-from fedward.errors import StoppedError
 from fedward.privacy.secagg.folder_lock import FolderLock
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -20,9 +19,9 @@ def quick(monkeypatch):
 
 def test_a_stop_file_keeps_a_daemon_from_starting(configure, folders):
     folders.stop_file.touch()
-    with pytest.raises(StopFileError) as caught:
+    with raises("FW-STOP-301") as caught:
         Daemon(configure(), threading.Event()).run()
-    assert caught.value.exit_code == StoppedError.exit_code == 14
+    assert caught.value.exit_code == 14
 
 
 def test_a_stop_file_ends_a_daemon_that_serves(configure, folders, monkeypatch, quick):
@@ -34,7 +33,7 @@ def test_a_stop_file_ends_a_daemon_that_serves(configure, folders, monkeypatch, 
         assert stop.wait(10)
 
     monkeypatch.setattr(daemon, "_serve", serve)
-    with pytest.raises(StopFileError):
+    with raises("FW-STOP-301"):
         daemon.run()
     assert read_status(folders)["running"] is False
 
@@ -93,7 +92,7 @@ def test_a_daemon_that_makes_no_progress_is_left_to_its_watchdog(configure, fold
 
 
 def test_a_site_without_keys_says_so(configure, quick):
-    with pytest.raises(NotEnrolledError):
+    with raises("FW-AUTH-302"):
         Daemon(configure(), threading.Event()).run()
 
 

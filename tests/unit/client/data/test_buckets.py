@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fedward.client.data.buckets import measurements, parse_measurement
-from fedward.client.data.errors import ThresholdTableError
+from tests.codes import raises
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,5 @@ def test_every_row_names_a_source_of_values() -> None:
     ("edges", "words"), [([2.0, 1.0], ["a", "normal", "b"]), ([1.0], ["normal"]), ([1.0], ["low", "high"])]
 )
 def test_unusable_tables_are_refused(edges: list[float], words: list[str]) -> None:
-    with pytest.raises(ThresholdTableError, match="sugar"):
+    with raises("FW-DATA-010", match="sugar"):
         parse_measurement("sugar", {"edges": edges, "words": words, "unit": "x", "range": [0, 9]}, 0)

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from fedward.cli.data import app
 from fedward.client.data import check_folder
-from fedward.client.data.errors import MissingFolderError
+from tests.codes import raises
 
 Tables = Callable[[str], Path]
 Edit = Callable[[Path, str, str], None]
@@ -56,7 +55,7 @@ def test_an_incomplete_folder_says_what_is_missing(tables: Tables) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(MissingFolderError):
+    with raises("FW-DATA-011"):
         check_folder(tmp_path / "nowhere")
 
 

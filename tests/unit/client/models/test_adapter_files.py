@@ -7,7 +7,6 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedward.client.models.adapter_files import (
-    AdapterFilesError,
     adapter_files_hash,
     load_adapter,
     read_card,
@@ -16,8 +15,8 @@ from fedward.client.models.adapter_files import (
 from fedward.client.models.adapter_model import LoraSettings, build, get_vector, layout_of, mean_pool, set_vector
 from fedward.client.models.inputs import TokenInputs
 from fedward.client.models.tokens import tokenize
-from fedward.errors import OutputExistsError
 from fedward.tasks.task import Head
+from tests.codes import raises
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 SETTINGS = [
@@ -99,7 +98,7 @@ def test_cards_without_a_head_are_those_of_one_output(tiny, saved):
 def test_another_pooling_than_the_family_has_is_refused(tiny, saved):
     path = saved / "fedward.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pooling": "last"}))
-    with pytest.raises(AdapterFilesError, match="reads texts"):
+    with raises("FW-MODEL-005", match="reads texts"):
         load_adapter(saved, base=tiny)
 
 
@@ -116,7 +115,7 @@ def test_no_path_of_this_machine_is_written(tiny, saved):
 
 
 def test_an_existing_folder_is_not_overwritten(tiny, saved):
-    with pytest.raises(OutputExistsError):
+    with raises("FW-CONFIG-005"):
         save_adapter(trained(tiny), saved, base=tiny, card="other", task="los3", max_tokens=16)
     assert (saved / "README.md").read_text() == "card"
 
@@ -126,13 +125,13 @@ def test_a_failed_save_leaves_nothing(tiny, tmp_path):
     vector = get_vector(model)
     vector[0] = np.nan
     set_vector(model, vector)
-    with pytest.raises(AdapterFilesError):
+    with raises("FW-MODEL-005"):
         save_adapter(model, tmp_path / "adapter", base=tiny, card="card", task="los3", max_tokens=16)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_base_model_is_refused(make_model, saved):
-    with pytest.raises(AdapterFilesError, match="another version"):
+    with raises("FW-MODEL-005", match="another version"):
         load_adapter(saved, base=make_model("roberta"))
 
 
@@ -147,7 +146,7 @@ def test_wrong_tensors_are_refused(tiny, saved, change):
     elif change == "shape":
         tensors[name] = value[:-1].copy()
     save_file(tensors, path)
-    with pytest.raises(AdapterFilesError):
+    with raises("FW-MODEL-005"):
         load_adapter(saved, base=tiny)
 
 
@@ -164,5 +163,5 @@ def test_damaged_folders_are_refused(tiny, saved, tmp_path, damage):
         card.unlink()
     else:
         (copy / "head.safetensors").write_bytes(b"12345678")
-    with pytest.raises(AdapterFilesError):
+    with raises("FW-MODEL-005"):
         load_adapter(copy, base=tiny)

@@ -7,7 +7,6 @@ import torch
 from fedward.adapter import LayoutError
 from fedward.client.models.adapter_model import (
     LoraSettings,
-    LoraSettingsError,
     build,
     expected_layout,
     frozen_hash,
@@ -20,6 +19,7 @@ from fedward.client.models.adapter_model import (
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
 from fedward.client.models.tokens import tokenize
 from fedward.tasks.task import Head
+from tests.codes import raises
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 RECORDS = np.arange(3)
@@ -172,5 +172,5 @@ def test_cache_is_used_only_when_it_saves_layers(tiny):
     ],
 )
 def test_unfit_settings_are_refused(tiny, lora):
-    with pytest.raises(LoraSettingsError):
+    with raises("FW-MODEL-007"):
         build(tiny, lora, seed=0)

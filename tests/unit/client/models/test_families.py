@@ -10,9 +10,10 @@ from fedward.client.models import families
 from fedward.client.models.base_model import linear_maps, load_base, skeleton, transformer_layers
 from fedward.client.models.families import FAMILIES
 from fedward.client.models.families.rules import ListOf, Optional, Section, Whole
-from fedward.client.models.model_config import HeadError, ModelFilesError, ModelRefusedError, check_model_config
+from fedward.client.models.model_config import check_model_config
 from fedward.client.models.registry import read_model_folder
 from fedward.tasks.task import Head
+from tests.codes import raises
 
 FOREIGN = {
     "auto_map": {"AutoModel": "evil.Model"},
@@ -38,7 +39,7 @@ WRONG = (True, False, "12", 1.5, -1, 2**40, float("nan"), float("inf"), [], {}, 
 @pytest.mark.parametrize("key", FOREIGN)
 def test_configurations_outside_the_allow_list_are_refused(document, key):
     assert check_model_config(document).hidden == 16
-    with pytest.raises(ModelRefusedError) as caught:
+    with raises("FW-MODEL-002") as caught:
         check_model_config(document | {key: FOREIGN[key]})
     assert "\x1b" not in caught.value.message
 
@@ -50,7 +51,7 @@ def test_every_allowed_key_refuses_values_of_other_types_and_sizes(document):
                 continue
             if value is False and False in getattr(rule, "values", ()):
                 continue
-            with pytest.raises(ModelRefusedError):
+            with raises("FW-MODEL-002"):
                 check_model_config(document | {key: value})
 
 
@@ -58,13 +59,13 @@ def test_every_size_must_be_there(document):
     family = FAMILIES[document["model_type"]]
     for key in family.required:
         assert key in family.settings
-        with pytest.raises(ModelRefusedError, match="lacks"):
+        with raises("FW-MODEL-002", match="lacks"):
             check_model_config({name: value for name, value in document.items() if name != key})
 
 
 def test_a_width_that_its_heads_do_not_divide_is_refused(document):
     key = "dim" if "dim" in document else "hidden_size"
-    with pytest.raises(ModelRefusedError, match="multiple"):
+    with raises("FW-MODEL-002", match="multiple"):
         check_model_config(document | {key: 15})
 
 
@@ -87,7 +88,7 @@ def test_nested_sections_have_allow_lists_of_their_own():
         {"kind": 1, "list": [1, 2, 3]},
         {"kind": 1, "list": ["1"]},
     ):
-        with pytest.raises(ModelRefusedError):
+        with raises("FW-MODEL-002"):
             rule.check("rope", value)
 
 
@@ -105,7 +106,7 @@ def test_a_head_that_the_family_lacks_is_refused_with_a_way_out(document):
     config = check_model_config(document)
     for kind in config.family.heads:
         config.check_head(Head(kind))
-    with pytest.raises(HeadError) as caught:
+    with raises("FW-MODEL-010") as caught:
         config.check_head(Head("seq2seq"))
     assert caught.value.code == "FW-MODEL-010"
     assert "sequence" in caught.value.message
@@ -123,7 +124,7 @@ def test_huge_sizes_cost_no_memory(make_model, tmp_path):
     document = json.loads((tmp_path / "config.json").read_text())
     large = {"vocab_size": 2**20, "hidden_size": 2**20, "intermediate_size": 2**20}
     (tmp_path / "config.json").write_text(json.dumps(document | large))
-    with pytest.raises(ModelFilesError, match="describes"):
+    with raises("FW-MODEL-001", match="describes"):
         load_base(read_model_folder(tmp_path, "large"))
 
 

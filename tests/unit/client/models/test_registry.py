@@ -6,9 +6,8 @@ import pytest
 
 from fedward.client.models import registry
 from fedward.client.models.base_model import load_base
-from fedward.client.models.model_config import ModelFilesError
-from fedward.client.models.registry import KnownModel, ModelHashError, list_models, read_model_folder, resolve
-from fedward.errors import UnknownModelError
+from fedward.client.models.registry import KnownModel, list_models, read_model_folder, resolve
+from tests.codes import raises
 
 
 @pytest.fixture
@@ -29,14 +28,14 @@ def test_the_cache_comes_before_the_package(tiny, cache):
 
 @pytest.mark.parametrize(("name", "fix"), [("minlm", "minilm"), ("minilm", "fetch minilm"), ("zzz", "models list")])
 def test_unknown_models_come_with_a_way_out(cache, name, fix):
-    with pytest.raises(UnknownModelError) as caught:
+    with raises("FW-CONFIG-004") as caught:
         resolve(name)
     assert fix in caught.value.fix
 
 
 def test_a_missing_path_is_an_unknown_model(tmp_path, cache):
     for name in (tmp_path / "nothing", str(tmp_path / "nothing")):
-        with pytest.raises(UnknownModelError):
+        with raises("FW-CONFIG-004"):
             resolve(name)
 
 
@@ -49,7 +48,7 @@ def test_every_hashed_file_counts(tiny, tmp_path, file):
     (copy / file).write_bytes(content + b"\n")
     assert read_model_folder(copy, "copy").sha256 != tiny.sha256
     (copy / file).unlink()
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         read_model_folder(copy, "copy")
 
 
@@ -60,7 +59,7 @@ def test_a_pinned_model_with_other_files_is_refused(tiny, cache, monkeypatch):
         if sha256 == tiny.sha256:
             assert resolve("pinned").sha256 == sha256
         else:
-            with pytest.raises(ModelHashError):
+            with raises("FW-MODEL-003"):
                 resolve("pinned")
 
 
@@ -73,7 +72,7 @@ def test_the_list_says_where_models_are(tiny, cache):
 
 def test_a_cached_folder_does_not_pass_for_a_pinned_model(tiny, cache):
     shutil.copytree(tiny.folder, cache / "minilm")
-    with pytest.raises(ModelHashError):
+    with raises("FW-MODEL-003"):
         resolve("minilm")
 
 
@@ -86,7 +85,7 @@ def test_the_list_says_what_is_missing(cache):
 def test_malformed_configurations_are_refused(tiny, tmp_path, content):
     shutil.copytree(tiny.folder, tmp_path / "copy")
     (tmp_path / "copy" / "config.json").write_bytes(content)
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         resolve(tmp_path / "copy")
 
 
@@ -94,8 +93,8 @@ def test_weights_must_be_those_of_the_configuration(tiny, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / "copy")
     document = json.loads((tmp_path / "copy" / "config.json").read_text())
     (tmp_path / "copy" / "config.json").write_text(json.dumps(document | {"num_hidden_layers": 2}))
-    with pytest.raises(ModelFilesError, match="weights"):
+    with raises("FW-MODEL-001", match="weights"):
         load_base(resolve(tmp_path / "copy"))
     (tmp_path / "copy" / "model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         load_base(resolve(tmp_path / "copy"))

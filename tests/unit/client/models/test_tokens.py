@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from fedward.client.models.model_config import ModelFilesError
 from fedward.client.models.registry import resolve
-from fedward.client.models.tokens import TokenLengthError, tokenize
+from fedward.client.models.tokens import tokenize
+from tests.codes import raises
 
 
 def test_shapes_padding_and_truncation(tiny):
@@ -25,7 +25,7 @@ def test_no_texts(tiny):
 
 @pytest.mark.parametrize("max_tokens", [7, 35])
 def test_lengths_the_model_cannot_take(tiny, max_tokens):
-    with pytest.raises(TokenLengthError):
+    with raises("FW-MODEL-006"):
         tokenize(tiny, ["age"], max_tokens=max_tokens)
 
 
@@ -39,8 +39,8 @@ def test_a_foreign_tokenizer_is_refused(tiny, tmp_path):
     document = json.loads(path.read_text())
     document["model"]["vocab"]["beyond"] = 999
     path.write_text(json.dumps(document))
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         tokenize(resolve(tmp_path / "copy"), ["beyond"], max_tokens=8)
     path.write_text("{}")
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         tokenize(resolve(tmp_path / "copy"), ["age"], max_tokens=8)

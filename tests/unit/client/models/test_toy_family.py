@@ -13,7 +13,6 @@ from torch.nn import functional
 from fedward.client.models.adapter_files import load_adapter, read_card, save_adapter
 from fedward.client.models.adapter_model import (
     LoraSettings,
-    LoraSettingsError,
     build,
     expected_layout,
     get_vector,
@@ -25,12 +24,13 @@ from fedward.client.models.families import FAMILIES
 from fedward.client.models.families.family import Family, Sizes
 from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Section, Whole
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
-from fedward.client.models.model_config import HeadError, ModelRefusedError, check_model_config
+from fedward.client.models.model_config import check_model_config
 from fedward.client.models.tokens import tokenize
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
 from fedward.privacy.dpsgd.gates import row_independence_self_test
 from fedward.privacy.stream import SecureStream
 from fedward.tasks.task import Head
+from tests.codes import raises
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 RECORDS = np.arange(3)
@@ -125,7 +125,7 @@ def test_shapes_come_from_the_modules(files):
     assert np.array_equal(start, get_vector(build(files, lora, seed=4)))
     wide = start[: 3 * 24]  # the tensor that comes first by name: A of mlp.down_proj
     assert 0.8 * 24**-0.5 < np.abs(wide).max() <= 24**-0.5
-    with pytest.raises(LoraSettingsError, match="between 1 and 8"):
+    with raises("FW-MODEL-007", match="between 1 and 8"):
         expected_layout(files.config(), LoraSettings(rank=9, targets=TARGETS))
 
 
@@ -197,14 +197,14 @@ def test_the_adapter_round_trips_with_its_head_and_pooling(files, tmp_path):
 
 
 def test_what_it_does_not_offer_is_refused(files):
-    with pytest.raises(HeadError, match="'token' head"):
+    with raises("FW-MODEL-010", match="'token' head"):
         expected_layout(files.config(), LoraSettings(rank=3, head=Head("token", 4)))
     document = {"model_type": "llama", "vocab_size": 30, "max_position_embeddings": 34, **DOCUMENT}
     assert check_model_config(document).hidden == 16
     for rope in ({"rope_type": "yarn"}, {"rope_theta": True}, {"rope_theta": 1e12}, {"kernel": "someone/kernel"}, []):
-        with pytest.raises(ModelRefusedError):
+        with raises("FW-MODEL-002"):
             check_model_config(document | {"rope_parameters": rope})
-    with pytest.raises(ModelRefusedError, match="built"):
+    with raises("FW-MODEL-002", match="built"):
         expected_layout(check_model_config(document | {"num_attention_heads": 3}), LoraSettings(rank=3))
 
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from fedward.client.models.adapter_model import LoraSettings, build, get_vector
 from fedward.client.models.base_model import load_base
-from fedward.client.models.model_config import ModelFilesError
 from fedward.client.models.registry import read_model_folder
 from fedward.client.models.weight_files import INDEX, WEIGHTS
+from tests.codes import raises
 
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
@@ -68,7 +68,7 @@ def test_an_index_names_nothing_but_safetensors_of_its_folder(sharded, part):
     save_file(load_file(sharded / PARTS[0]), sharded.parent / "x.safetensors")
     named = weight_map(sharded)
     write_index(sharded, {name: part if file == PARTS[0] else file for name, file in named.items()})
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         read_model_folder(sharded, "copy")
 
 
@@ -76,19 +76,19 @@ def test_a_link_out_of_the_folder_is_no_part(sharded):
     outside = sharded.parent / "outside.safetensors"
     shutil.move(sharded / PARTS[0], outside)
     (sharded / PARTS[0]).symlink_to(outside)
-    with pytest.raises(ModelFilesError, match="lacks a part"):
+    with raises("FW-MODEL-001", match="lacks a part"):
         read_model_folder(sharded, "copy")
 
 
 def test_a_missing_part_is_refused(sharded):
     (sharded / PARTS[1]).unlink()
-    with pytest.raises(ModelFilesError, match="lacks a part"):
+    with raises("FW-MODEL-001", match="lacks a part"):
         read_model_folder(sharded, "copy")
 
 
 def test_a_part_that_the_index_does_not_name_is_refused(sharded):
     save_file({"more": torch.zeros(2)}, sharded / "model-00003-of-00002.safetensors")
-    with pytest.raises(ModelFilesError, match="does not name"):
+    with raises("FW-MODEL-001", match="does not name"):
         read_model_folder(sharded, "copy")
 
 
@@ -104,7 +104,7 @@ def test_each_tensor_lies_once_and_where_the_index_says(sharded, change):
         write_index(sharded, named | {name: PARTS[1]})
     else:
         write_index(sharded, named | {"more": PARTS[1]})
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         load(sharded)
 
 
@@ -113,7 +113,7 @@ def test_each_tensor_lies_once_and_where_the_index_says(sharded, change):
 )
 def test_malformed_indices_are_refused(sharded, document):
     (sharded / INDEX).write_text(document)
-    with pytest.raises(ModelFilesError):
+    with raises("FW-MODEL-001"):
         read_model_folder(sharded, "copy")
 
 
@@ -131,7 +131,7 @@ def test_integer_weights_are_refused(tiny, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / "integers")
     tensors = {name: tensor.to(torch.int8) for name, tensor in load_file(tiny.folder / WEIGHTS).items()}
     save_file(tensors, tmp_path / "integers" / WEIGHTS)
-    with pytest.raises(ModelFilesError, match="floating-point"):
+    with raises("FW-MODEL-001", match="floating-point"):
         load(tmp_path / "integers")
 
 
@@ -140,12 +140,12 @@ def test_one_tensor_under_two_names_is_refused(tiny, tmp_path):
     tensors = load_file(tiny.folder / WEIGHTS)
     name = "embeddings.LayerNorm.weight"
     save_file(tensors | {f"bert.{name}": tensors[name] + 1}, tmp_path / "twice" / WEIGHTS)
-    with pytest.raises(ModelFilesError, match="two names"):
+    with raises("FW-MODEL-001", match="two names"):
         load(tmp_path / "twice")
 
 
 def test_nothing_but_safetensors_is_opened(tiny, tmp_path, monkeypatch):
     shutil.copytree(tiny.folder, tmp_path / "copy")
     (tmp_path / "copy" / WEIGHTS).rename(tmp_path / "copy" / "pytorch_model.bin")
-    with pytest.raises(ModelFilesError, match="has no model"):
+    with raises("FW-MODEL-001", match="has no model"):
         read_model_folder(tmp_path / "copy", "copy")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from fedward.privacy.audit import Errors, Repetition
-from fedward.privacy.dpsgd.audit import EngineLeaksError, MechanismAudit, audit_mechanism
+from fedward.privacy.dpsgd.audit import MechanismAudit, audit_mechanism
 from fedward.privacy.stream import SecureStream
+from tests.codes import raises
 
 BROKEN_FILE = Path(__file__).parents[4] / "benchmarks" / "broken_engines.py"
 SPEC = importlib.util.spec_from_file_location("broken_engines", BROKEN_FILE)
@@ -33,7 +34,7 @@ def test_every_broken_engine_is_caught(name):
         steps=500, stream=SecureStream(bytes(32)), make_engine=broken.make_engine, token_loss=broken.token_loss
     )
     assert found.leaks
-    with pytest.raises(EngineLeaksError):
+    with raises("FW-AUDIT-001"):
         found.check()
     if name == "reused noise":
         assert found.noise.correlation == pytest.approx(1.0)
@@ -43,12 +44,12 @@ def test_every_broken_engine_is_caught(name):
 
 def test_reused_noise_is_found_by_its_correlation_alone():
     found = MechanismAudit("fast", 10, 1.0, 0.9, 0.999, Errors(1, 5, 1, 5), Repetition(0.5, 0.1))
-    with pytest.raises(EngineLeaksError, match="correlated"):
+    with raises("FW-AUDIT-001", match="correlated"):
         found.check()
 
 
 def test_an_audit_that_sees_nothing_does_not_pass():
     blind = MechanismAudit("fast", 10, 1.0, 0.2, 0.999, Errors(1, 5, 1, 5), Repetition(0.0, 0.1))
     assert not blind.leaks
-    with pytest.raises(EngineLeaksError, match="blind"):
+    with raises("FW-AUDIT-001", match="blind"):
         blind.check()

@@ -11,20 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedward.plan import PrivacyPlan, SharedAdaptiveClippingError
+from fedward.plan import PrivacyPlan
 from fedward.privacy.dpsgd import DPParameters, clipping
 from fedward.privacy.dpsgd.clipping import (
     AdaptiveClipping,
     AdaptiveRule,
     AutomaticClipping,
     AutomaticRule,
-    CountNoiseError,
     planned_clipping,
 )
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
 from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.gaussian import gaussian
 from fedward.privacy.stream import SecureStream
+from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]
 NOBODY = np.empty(0, np.int64)
@@ -128,7 +128,7 @@ def test_a_plan_without_noise_on_the_count_is_refused(change) -> None:
 
 def test_a_count_that_costs_more_than_the_step_is_refused() -> None:
     for count_noise in (0.5, 0.3):
-        with pytest.raises(CountNoiseError, match="half of it"):
+        with raises("FW-DP-018", match="half of it"):
             DPParameters(1.0, 1.0, 0.2, BATCH, clipping=adaptive(count_noise=count_noise))
     with pytest.raises(ValueError, match="half the noise multiplier"):
         PrivacyPlan(clipping="adaptive", noise_multiplier=16.0, clip_count_noise=8.0)
@@ -153,7 +153,7 @@ def test_nothing_public_moves_the_clip_norm_or_tells_the_count(task) -> None:
 
 
 def test_a_sum_without_noise_refuses_to_adapt(task) -> None:
-    with pytest.raises(SharedAdaptiveClippingError):
+    with raises("FW-DP-019"):
         task.engine(clipping=adaptive()).gradient_sum(task.loss, NOBODY, NOBODY, grid_step=2.0**-12)
 
 
@@ -279,7 +279,7 @@ def test_quantiles_outside_the_open_unit_interval_are_refused(quantile: float) -
 
 
 def test_adaptive_clipping_is_refused_where_noise_is_split() -> None:
-    with pytest.raises(SharedAdaptiveClippingError) as caught:
+    with raises("FW-DP-019") as caught:
         PrivacyPlan(clipping="adaptive", placement="secure-grad")
     assert caught.value.code == "FW-DP-019"
     PrivacyPlan(clipping="automatic", placement="secure-grad")

@@ -8,8 +8,9 @@ import pytest
 
 from fedward.privacy.accounting import Spent, calibrate
 from fedward.privacy.dpsgd import crosscheck
-from fedward.privacy.dpsgd.crosscheck import AccountantsDisagreeError, certify
+from fedward.privacy.dpsgd.crosscheck import certify
 from fedward.privacy.events import Event, PrivacyParameterError
+from tests.codes import raises
 
 STEPS = Event("dpsgd", 1.0, 0.01, 1000)
 DELTA = 1e-5
@@ -54,7 +55,7 @@ def test_an_accountant_that_is_ten_per_cent_off_is_caught(monkeypatch: pytest.Mo
         return Spent(spent.epsilon * factor, delta, spent.accountant, spent.rdp_epsilon)
 
     monkeypatch.setattr(crosscheck, "epsilon", wrong)
-    with pytest.raises(AccountantsDisagreeError) as caught:
+    with raises("FW-DP-020") as caught:
         certify([STEPS], DELTA)
     assert caught.value.exit_code == 11
 
@@ -63,7 +64,7 @@ def test_an_accountant_that_is_ten_per_cent_off_is_caught(monkeypatch: pytest.Mo
 def test_renyi_below_the_tight_value_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     real = crosscheck.epsilon
     monkeypatch.setattr(crosscheck, "epsilon", lambda e, d: Spent(real(e, d).epsilon, d, "PLD", 1.5))
-    with pytest.raises(AccountantsDisagreeError, match="RDP"):
+    with raises("FW-DP-020", match="RDP"):
         certify([STEPS], DELTA)
 
 
@@ -74,7 +75,7 @@ def test_a_failing_second_accountant_gives_no_certificate(monkeypatch: pytest.Mo
             raise RuntimeError
 
     monkeypatch.setattr(crosscheck, "PRVAccountant", Broken)
-    with pytest.raises(AccountantsDisagreeError, match="could not price"):
+    with raises("FW-DP-020", match="could not price"):
         certify([STEPS], DELTA)
 
 

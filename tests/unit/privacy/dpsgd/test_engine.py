@@ -8,15 +8,10 @@ import torch
 from torch import nn
 
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
-from fedward.privacy.dpsgd.parameters import (
-    LossShapeError,
-    PatientBoundError,
-    UnsupportedParameterError,
-    UnusedParameterError,
-)
 from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise.seeded import unsafe_seeded_stream
 from fedward.privacy.stream import SecureStream
+from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]
 
@@ -82,14 +77,14 @@ def test_two_engines_on_one_model_are_refused(task) -> None:
     engine = task.engine()
     for backend in ("fast", "opacus-hooks"):
         task.open = None
-        with pytest.raises(UnsupportedParameterError, match="still attached"):
+        with raises("FW-DP-010", match="still attached"):
             task.engine(backend=backend)
     engine.close()
     task.engine()
 
 
 def test_unknown_backends_are_refused(task) -> None:
-    with pytest.raises(UnsupportedParameterError, match="no gradient backend"):
+    with raises("FW-DP-010", match="no gradient backend"):
         task.engine(backend="ghost")
 
 
@@ -104,23 +99,23 @@ def test_adam_moves_on_an_empty_batch_too(task) -> None:
 
 def test_losses_that_are_not_one_per_record_are_refused(task) -> None:
     for bad in (lambda r: task.loss(r).mean(), lambda r: task.loss(r)[:1], lambda r: task.loss(r)[:, None]):
-        with task.engine() as engine, pytest.raises(LossShapeError):
+        with task.engine() as engine, raises("FW-DP-012"):
             engine.step(bad, np.array([1, 2]), np.array([1, 2]))
 
 
 def test_batches_outside_the_plan_are_refused(task) -> None:
     engine = task.engine()
-    with pytest.raises(PatientBoundError, match="more records"):
+    with raises("FW-DP-013", match="more records"):
         task.update(engine, [1, 2], [5, 5])
-    with pytest.raises(PatientBoundError):
+    with raises("FW-DP-013"):
         task.update(engine, [1, 1], [5, 6])
-    with pytest.raises(PatientBoundError):
+    with raises("FW-DP-013"):
         task.update(engine, [1, 2], [5])
 
 
 def test_parameters_that_the_loss_does_not_use_are_refused(task) -> None:
     task.model.idle = nn.Linear(2, 2)
-    with pytest.raises(UnusedParameterError):
+    with raises("FW-DP-011"):
         task.update(task.engine(), RECORDS)
 
 
@@ -128,7 +123,7 @@ def test_optimizers_over_other_parameters_are_refused(task) -> None:
     other = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
     part = torch.optim.SGD(task.trained()[:-1], lr=1.0)
     for optimizer in (other, part):
-        with pytest.raises(UnsupportedParameterError):
+        with raises("FW-DP-010"):
             PrivateEngine(task.model, optimizer, DPParameters(1.0, 1.0, 0.25, 10.0), SecureStream(bytes(32)))
 
 

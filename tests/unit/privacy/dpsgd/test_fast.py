@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.dpsgd.parameters import UnsupportedParameterError
 from fedward.privacy.stream import SecureStream
+from tests.codes import raises
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -179,7 +179,7 @@ def test_a_trained_weight_that_is_embedding_and_output_layer_at_once_is_refused(
     model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
     model.lm_head.weight.requires_grad_()
     assert model.model.embed_tokens.weight is model.lm_head.weight
-    with pytest.raises(UnsupportedParameterError, match="plain linear layer"):
+    with raises("FW-DP-010", match="plain linear layer"):
         rows_of(model, losses_of(model))
 
 
@@ -226,7 +226,7 @@ def test_a_layer_used_twice_adds_up() -> None:
 
 def test_a_layer_that_does_not_see_records_is_refused() -> None:
     model = Twice(flat=True)
-    with pytest.raises(UnsupportedParameterError, match="one row per record"):
+    with raises("FW-DP-010", match="one row per record"):
         rows_of(model, losses_of(model))
 
 

@@ -11,17 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import (
-    BudgetExhaustedError,
-    FileStore,
-    LedgerDamagedError,
-    LedgerStorageError,
-    RoundCost,
-    durable,
-    files,
-    verify,
-)
+from fedward.privacy.ledger import FileStore, RoundCost, durable, files, verify
+from tests.codes import raises
 
 PLAN = bytes(range(32))
 
@@ -91,8 +84,8 @@ def test_disk_error_at_every_system_call_is_told_and_loses_nothing(tmp_path, ope
             Fuse(patch, calls, 0.5, OSError(number, "simulated"))
             try:
                 spend(ledger, 2)
-            except LedgerStorageError as error:
-                assert error.exit_code == 13
+            except FedwardError as error:
+                assert (error.code, error.exit_code) == ("FW-LEDGER-006", 13)
                 assert "simulated" not in error.message
             else:
                 assert recorded(store) == [1, 2]
@@ -107,7 +100,7 @@ def test_disk_error_at_every_system_call_is_told_and_loses_nothing(tmp_path, ope
 def test_read_only_directory(tmp_path, open_it):
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(LedgerStorageError):
+        with raises("FW-LEDGER-006"):
             open_it(FileStore(tmp_path / "state"))
     finally:
         tmp_path.chmod(0o700)
@@ -139,7 +132,7 @@ def test_chain_shorter_than_one_record_below_its_end_is_damage(store, open_it, s
     whole = chain.read_bytes()
     for torn in (b"", whole[: sizes[0]], whole[: sizes[1]], whole[: sizes[2] - 1], whole + b"\0", whole + whole):
         chain.write_bytes(torn)
-        with pytest.raises(LedgerDamagedError) as refusal:
+        with raises("FW-LEDGER-001") as refusal:
             open_it(store)
         assert refusal.value.exit_code == 11
         assert chain.read_bytes() == torn
@@ -154,7 +147,7 @@ def test_every_altered_byte_is_found(store, open_it, spend):
         altered = bytearray(whole)
         altered[position] ^= 1
         path.write_bytes(altered)
-        with pytest.raises(LedgerDamagedError):
+        with raises("FW-LEDGER-001"):
             verify(store)
 
 
@@ -162,7 +155,7 @@ def test_every_altered_byte_is_found(store, open_it, spend):
 def test_missing_file_is_damage_not_a_new_ledger(store, open_it, spend, name):
     spend(open_it(store), 1)
     (store.folder / name).unlink()
-    with pytest.raises(LedgerDamagedError):
+    with raises("FW-LEDGER-001"):
         open_it(store)
 
 
@@ -199,5 +192,5 @@ def test_kill_9_of_a_real_process(store, open_it, mode):
     rounds = [RoundCost(r, [Event("release", 3.5, 1.0, 1)]) for r in range(1, 21)]
     assert recorded(store) == list(range(1, 21))
     assert 5.0 < ledger.spent() < 8.0
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         ledger.preflight(run="run-2", plan_hash=PLAN, rounds=rounds)

@@ -6,9 +6,9 @@ import pytest
 
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import BudgetExhaustedError, LedgerTermsError, MemoryStore, Namespace, Patients, Population
-from fedward.privacy.ledger.errors import LedgerUseError, NamespaceFileError
+from fedward.privacy.ledger import MemoryStore, Namespace, Patients, Population
 from fedward.privacy.ledger.exposure import MOST_PLACEMENTS, Exposure
+from tests.codes import raises
 
 TRAIN = Event("release", 4.0, 1.0, 1)
 SCORE = Event("release", 5.0, 1.0, 1)
@@ -44,7 +44,7 @@ def test_a_patient_may_have_been_on_the_other_side_in_another_run(open_it, spend
     ledger = open_it(store, cap_epsilon=price(TRAIN, SCORE), **({"population": other} if other else {}))
     spend(ledger, 1, run="run-2", training=[], evaluation=[SCORE])
     assert ledger.spent() == near(price(TRAIN, SCORE))
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(ledger, 1, run="run-3", training=[], evaluation=[SCORE])
 
 
@@ -91,9 +91,9 @@ def test_cap_concerns_the_patients_of_the_round(open_it, spend, namespace):
     ledger = open_it(namespace=namespace, cap_epsilon=price(TRAIN))
     spend(ledger, 1, training=[TRAIN], patients=Patients(namespace.ids(["a", "b"]), None))
     spend(ledger, 2, training=[TRAIN], patients=Patients(namespace.ids(["c"]), None))
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["c", "d"]), None))
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(ledger, 3, training=[SCORE])
     spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["d"]), None))
 
@@ -102,14 +102,14 @@ def test_event_without_a_set_counts_for_everyone_known_or_new(open_it, spend, na
     ledger = open_it(namespace=namespace, cap_epsilon=price(TRAIN, SCORE))
     spend(ledger, 1, training=[SCORE])
     spend(ledger, 2, training=[TRAIN], patients=Patients(namespace.ids(["new"]), None))
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(ledger, 3, training=[SCORE], patients=Patients(namespace.ids(["new"]), None))
 
 
 def test_side_without_a_set_is_checked_for_everyone_even_if_the_other_has_one(open_it, spend, namespace):
     ledger = open_it(namespace=namespace, cap_epsilon=price(TRAIN, TRAIN))
     spend(ledger, 1, training=[TRAIN, TRAIN], patients=Patients(namespace.ids(["b"]), None))
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(ledger, 2, training=[SCORE], evaluation=[SCORE], patients=Patients(namespace.ids(["a"]), None))
 
 
@@ -131,24 +131,24 @@ def test_another_key_or_an_undeclared_namespace_is_refused(open_it, namespace):
     store = MemoryStore()
     open_it(store, namespace=namespace)
     open_it(store)
-    with pytest.raises(LedgerTermsError):
+    with raises("FW-LEDGER-004"):
         open_it(store, namespace=Namespace("mrn", bytes(32)))
-    with pytest.raises(LedgerTermsError):
+    with raises("FW-LEDGER-004"):
         open_it(store, namespace=Namespace("other", KEY))
     bare = MemoryStore()
     open_it(bare)
-    with pytest.raises(LedgerTermsError):
+    with raises("FW-LEDGER-004"):
         open_it(bare, namespace=namespace)
 
 
 @pytest.mark.parametrize("members", [[], [b"short"]])
 def test_unusable_sets_are_refused(open_it, spend, namespace, members):
-    with pytest.raises(LedgerUseError):
+    with raises("FW-LEDGER-007"):
         spend(open_it(namespace=namespace), patients=Patients(members, None))
 
 
 def test_exact_sets_need_a_namespace(open_it, spend, namespace):
-    with pytest.raises(LedgerUseError):
+    with raises("FW-LEDGER-007"):
         spend(open_it(), patients=Patients(namespace.ids(["a"]), None))
 
 
@@ -185,5 +185,5 @@ def test_key_file_of_the_namespace(tmp_path, namespace):
         if (content, mode) == (KEY, 0o600):
             assert Namespace.from_file("mrn", path).identity == namespace.identity
         else:
-            with pytest.raises(NamespaceFileError):
+            with raises("FW-LEDGER-008"):
                 Namespace.from_file("mrn", path)

@@ -8,23 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import (
-    AnchorFile,
-    BudgetExhaustedError,
-    FileStore,
-    LedgerBusyError,
-    LedgerDamagedError,
-    LedgerRollbackError,
-    LedgerStorageError,
-    Population,
-    files,
-    open_ledger,
-    verify,
-)
+from fedward.privacy.ledger import AnchorFile, FileStore, Population, files, open_ledger, verify
 from fedward.privacy.ledger.chain import BEFORE_FIRST, follow, read_frames
-from fedward.privacy.ledger.errors import LedgerUseError
 from fedward.privacy.ledger.records import Genesis, PatientSet, Reservation, Settlement, from_bytes, to_bytes
+from tests.codes import raises
 
 PLAN = bytes(range(32))
 
@@ -65,7 +54,7 @@ def test_record_is_synced_before_reserve_returns(store, open_it, spend, monkeypa
 
 def test_second_writer_is_told_to_wait(store, open_it):
     open_it(store)
-    with store.exclusive(), pytest.raises(LedgerBusyError), FileStore(store.folder, wait_seconds=0).exclusive():
+    with store.exclusive(), raises("FW-LEDGER-005"), FileStore(store.folder, wait_seconds=0).exclusive():
         pass
 
 
@@ -79,7 +68,8 @@ def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open
         for number in range(3):
             try:
                 taken.append(spend(ledger, number, run=f"run-{run}").head)
-            except BudgetExhaustedError:
+            except FedwardError as error:
+                assert error.code == "FW-BUDGET-010"
                 refused.append(run)
 
     threads = [threading.Thread(target=work, args=(run,)) for run in range(4)]
@@ -97,7 +87,7 @@ def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open
 def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
     store.folder.mkdir()
     (store.folder / files.LOCK).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(LedgerStorageError):
+    with raises("FW-LEDGER-006"):
         open_it(store)
 
 
@@ -110,10 +100,10 @@ def test_restored_backup_is_found_by_the_anchor(store, open_it, spend, tmp_path)
     newest = {path: path.read_bytes() for path in store.folder.iterdir()}
     for path, data in backup.items():
         path.write_bytes(data)
-    with pytest.raises(LedgerRollbackError) as refusal:
+    with raises("FW-LEDGER-002") as refusal:
         open_it(store, anchor=anchor)
     assert refusal.value.exit_code == 11
-    with pytest.raises(LedgerRollbackError):
+    with raises("FW-LEDGER-002"):
         spend(ledger, 3)
     for path, data in newest.items():
         path.write_bytes(data)
@@ -125,7 +115,7 @@ def test_emptied_state_directory_is_found_by_the_anchor(store, open_it, spend, t
     spend(open_it(store, anchor=anchor))
     for path in store.folder.iterdir():
         path.unlink()
-    with pytest.raises(LedgerRollbackError):
+    with raises("FW-LEDGER-002"):
         open_it(store, anchor=anchor)
     assert store.load() == []
 
@@ -137,12 +127,12 @@ def test_anchor_that_is_gone_is_not_begun_anew(store, open_it, spend, tmp_path):
     spend(ledger)
     shutil.rmtree(tmp_path / "other")
     for use in (lambda: spend(ledger, 2), lambda: open_it(store, anchor=anchor)):
-        with pytest.raises(LedgerRollbackError, match="missing"):
+        with raises("FW-LEDGER-002", match="missing"):
             use()
     assert not (tmp_path / "other").exists()
     anchor.begin(verify(store))
     spend(open_it(store, anchor=anchor), 2)
-    with pytest.raises(LedgerUseError, match="already"):
+    with raises("FW-LEDGER-007", match="already"):
         anchor.begin(verify(store))
 
 
@@ -167,13 +157,13 @@ def test_anchor_behind_the_chain_is_what_a_crash_leaves(store, open_it, spend, t
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"index": 0, "head": "zz"}', b"[1]"])
 def test_unreadable_anchor_stops_the_ledger(store, open_it, tmp_path, content):
     (tmp_path / "anchor").write_bytes(content)
-    with pytest.raises(LedgerRollbackError):
+    with raises("FW-LEDGER-002"):
         open_it(store, anchor=AnchorFile(tmp_path / "anchor"))
 
 
 def test_anchor_inside_the_state_directory_is_refused(tmp_path):
     terms = {"site": "st-anna", "cap_epsilon": 8.0, "delta": 1e-5, "population": Population("salt", 0.4)}
-    with pytest.raises(LedgerUseError):
+    with raises("FW-LEDGER-007"):
         open_ledger(tmp_path / "state", anchor_file=tmp_path / "state" / "sub" / "anchor", **terms)
     open_ledger(tmp_path / "state", anchor_file=tmp_path / "anchor", **terms)
     assert (tmp_path / "anchor").exists()
@@ -200,7 +190,8 @@ def test_mutated_records_are_damage_or_another_record_and_never_crash(record):
             mutated = body[:position] + bytes([value]) + body[position + 1 :]
             try:
                 again = from_bytes(mutated)
-            except LedgerDamagedError:
+            except FedwardError as error:
+                assert error.code == "FW-LEDGER-001"
                 continue
             assert to_bytes(again) == mutated
 
@@ -221,9 +212,9 @@ def test_records_out_of_place_are_damage(open_it, spend):
         store = MemoryStore()
         for body in bodies:
             store.append(body)
-        with pytest.raises(LedgerDamagedError):
+        with raises("FW-LEDGER-001"):
             Book.replay(store.links)
-    with pytest.raises(LedgerDamagedError):
+    with raises("FW-LEDGER-001"):
         verify(MemoryStore())
 
 

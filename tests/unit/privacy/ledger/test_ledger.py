@@ -7,16 +7,8 @@ import pytest
 
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import (
-    BudgetExhaustedError,
-    LedgerConflictError,
-    LedgerRollbackError,
-    LedgerTermsError,
-    MemoryStore,
-    Population,
-    RoundCost,
-)
-from fedward.privacy.ledger.errors import LedgerUseError
+from fedward.privacy.ledger import MemoryStore, Population, RoundCost
+from tests.codes import raises
 
 PLAN = bytes(range(32))
 DPSGD = Event("dpsgd", 2.0, 0.05, 10)
@@ -36,7 +28,7 @@ def test_round_that_costs_the_cap_is_taken_and_one_above_it_refused(open_it, spe
     events = [DPSGD, Event("release", 12.0, 1.0, 3)]
     exact = epsilon(events, 1e-5).epsilon
     spend(open_it(cap_epsilon=exact), training=events)
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(open_it(cap_epsilon=exact * (1 - 1e-3)), training=events)
 
 
@@ -45,7 +37,7 @@ def test_refusal_records_nothing_and_names_cap_spent_and_asked(open_it, spend, r
     ledger = open_it(store, cap_epsilon=1.5)
     spend(ledger, 1, training=[release(5.0)])
     before = ledger.head()
-    with pytest.raises(BudgetExhaustedError) as refusal:
+    with raises("FW-BUDGET-010") as refusal:
         spend(ledger, 2, training=[release(5.0)] * 3)
     assert ledger.head() == before == store.links[-1].head
     assert refusal.value.exit_code == 6
@@ -61,12 +53,12 @@ def test_refusal_records_nothing_and_names_cap_spent_and_asked(open_it, spend, r
 @pytest.mark.parametrize("noise", [1e-6, 0.01, 0.2])
 def test_absurdly_little_noise_is_refused_without_filling_the_memory(open_it, spend, noise):
     for rate in (1.0, 0.2):
-        with pytest.raises(BudgetExhaustedError):
+        with raises("FW-BUDGET-010"):
             spend(open_it(), training=[Event("dpsgd", noise, rate, 50)])
 
 
 def test_noise_whose_sampler_uses_delta_up_is_refused(open_it, spend):
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(open_it(), training=[Event("release", 50.0, 1.0, 1, sampler_distance=1e-5)])
     spend(open_it(), training=[Event("release", 50.0, 1.0, 1, sampler_distance=1e-9)])
 
@@ -90,14 +82,14 @@ def test_repeat_of_the_same_reservation_spends_once(open_it, spend):
 def test_other_content_for_a_recorded_round_is_refused(open_it, spend, change):
     ledger = open_it()
     spend(ledger)
-    with pytest.raises(LedgerConflictError):
+    with raises("FW-LEDGER-003"):
         spend(ledger, **change)
 
 
 def test_other_split_for_a_recorded_round_is_refused(open_it, spend):
     store = MemoryStore()
     spend(open_it(store))
-    with pytest.raises(LedgerConflictError):
+    with raises("FW-LEDGER-003"):
         spend(open_it(store, population=Population("other", 0.4)))
 
 
@@ -109,20 +101,20 @@ def test_settled_round_cannot_be_reserved_again_and_stays_spent(open_it, spend):
     ledger.settle(reservation)
     assert ledger.spent() == spent
     assert len(ledger.book.heads) == 3
-    with pytest.raises(LedgerConflictError):
+    with raises("FW-LEDGER-003"):
         spend(ledger)
 
 
 def test_only_a_recorded_reservation_can_be_settled(open_it, spend):
     reservation = spend(open_it())
-    with pytest.raises(LedgerConflictError):
+    with raises("FW-LEDGER-003"):
         open_it().settle(reservation)
 
 
 def test_run_is_reserved_as_a_whole_or_not_at_all(open_it, release):
     ledger = open_it(cap_epsilon=2.0)
     rounds = [RoundCost(r, [release(8.0)]) for r in range(1, 41)]
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         ledger.reserve_run(run="run-1", plan_hash=PLAN, rounds=rounds)
     assert len(ledger.book.heads) == 1
     ledger.reserve_run(run="run-1", plan_hash=PLAN, rounds=rounds[:4])
@@ -136,7 +128,7 @@ def test_preflight_counts_recorded_rounds_of_the_run_once_and_records_nothing(op
     ledger = open_it(cap_epsilon=exact)
     ledger.reserve_run(run="run-1", plan_hash=PLAN, rounds=rounds[:5])
     ledger.preflight(run="run-1", plan_hash=PLAN, rounds=rounds)
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         ledger.preflight(run="run-2", plan_hash=PLAN, rounds=rounds)
     assert len(ledger.book.heads) == 6
 
@@ -145,7 +137,7 @@ def test_two_ledgers_on_one_store_see_each_other(open_it, spend, release):
     store = MemoryStore()
     one, other = open_it(store, cap_epsilon=1.6), open_it(store, cap_epsilon=1.6)
     spend(one, 1, training=[release(3.0)])
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(other, 1, run="run-2", training=[release(3.0)])
 
 
@@ -153,26 +145,26 @@ def test_two_ledgers_on_one_store_see_each_other(open_it, spend, release):
 def test_terms_of_the_genesis_are_kept(open_it, change):
     store = MemoryStore()
     open_it(store)
-    with pytest.raises(LedgerTermsError):
+    with raises("FW-LEDGER-004"):
         open_it(store, **change)
 
 
 def test_cap_can_be_lowered(open_it, spend, release):
     store = MemoryStore()
     open_it(store)
-    with pytest.raises(BudgetExhaustedError):
+    with raises("FW-BUDGET-010"):
         spend(open_it(store, cap_epsilon=0.5), training=[release(3.0)])
 
 
 @pytest.mark.parametrize("terms", [{"cap_epsilon": math.inf}, {"cap_epsilon": 0.0}, {"delta": 0.0}, {"delta": 1.0}])
 def test_terms_out_of_range_are_refused(open_it, terms):
-    with pytest.raises(LedgerUseError):
+    with raises("FW-LEDGER-007"):
         open_it(**terms)
 
 
 @pytest.mark.parametrize("change", [{"run": ""}, {"plan_hash": b"short"}, {"round_number": -1}])
 def test_reservations_that_cannot_be_told_apart_are_refused(open_it, spend, change):
-    with pytest.raises(LedgerUseError):
+    with raises("FW-LEDGER-007"):
         spend(open_it(), **change)
 
 
@@ -183,7 +175,7 @@ def test_witness_of_every_head_is_found_and_a_strange_one_is_not(open_it, spend)
         ledger.check_witness(index, head)
         ledger.check_witness(None, head)
     for index, head in ((0, heads[1]), (4, heads[3]), (-1, heads[3]), (None, bytes(32))):
-        with pytest.raises(LedgerRollbackError) as refusal:
+        with raises("FW-LEDGER-002") as refusal:
             ledger.check_witness(index, head)
         assert refusal.value.exit_code == 11
 
@@ -194,5 +186,5 @@ def test_chain_that_loses_a_record_while_the_process_runs_is_a_rollback(open_it,
     spend(ledger, 1)
     spend(ledger, 2)
     del store.links[-1]
-    with pytest.raises(LedgerRollbackError):
+    with raises("FW-LEDGER-002"):
         spend(ledger, 3)

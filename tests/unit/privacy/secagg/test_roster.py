@@ -5,14 +5,6 @@ from dataclasses import replace
 import pytest
 
 from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, default_colluders
-from fedward.privacy.secagg.refusals import (
-    ApprovalRefused,
-    NotAMemberRefused,
-    RosterNotApprovedRefused,
-    RosterRefused,
-    SignatureRefused,
-    ThresholdRefused,
-)
 from fedward.privacy.secagg.roster import (
     SignedRoster,
     approve,
@@ -24,6 +16,7 @@ from fedward.privacy.secagg.roster import (
     verify_roster,
     view,
 )
+from tests.codes import raises
 
 COORDINATOR = Identity.from_seed("coordinator", b"c" * 32)
 ANNA, BERTA, DORA = (Identity.from_seed(name, name[0].encode() * 32) for name in ("anna", "berta", "dora"))
@@ -65,41 +58,41 @@ def roster(**changes):
     ],
 )
 def test_an_unsafe_roster_is_not_published(changes):
-    with pytest.raises(RosterRefused):
+    with raises("FW-SECAGG-010"):
         publish(roster(**changes), COORDINATOR)
 
 
 def test_only_the_coordinator_publishes_and_only_members_approve():
     stranger = Identity.from_seed("stranger", b"s" * 32)
-    with pytest.raises(RosterRefused):
+    with raises("FW-SECAGG-010"):
         publish(roster(), stranger)
     for outsider in (stranger, Identity.from_seed("anna", b"s" * 32)):
-        with pytest.raises(NotAMemberRefused):
+        with raises("FW-SECAGG-014"):
             approve(publish(roster(), COORDINATOR), outsider)
 
 
 def test_a_roster_counts_only_where_it_was_approved():
     signed = publish(roster(), COORDINATOR)
-    with pytest.raises(RosterNotApprovedRefused):
+    with raises("FW-SECAGG-011"):
         require_own_approval(signed, ANNA)
     signed = approve(signed, ANNA)
     assert require_own_approval(signed, ANNA).approved == {"anna"}
-    with pytest.raises(RosterNotApprovedRefused):
+    with raises("FW-SECAGG-011"):
         require_own_approval(signed, BERTA)
-    with pytest.raises(NotAMemberRefused):
+    with raises("FW-SECAGG-014"):
         require_own_approval(signed, Identity.from_seed("anna", b"x" * 32))
 
 
 def test_signatures_are_checked():
     signed = SignedRoster.from_bytes(approve(publish(roster(), COORDINATOR), ANNA))
-    with pytest.raises(SignatureRefused):
+    with raises("FW-SECAGG-002"):
         verify_roster(replace(signed, coordinator=signed.approvals["anna"]).to_bytes())
-    with pytest.raises(SignatureRefused):
+    with raises("FW-SECAGG-002"):
         verify_roster(replace(signed, roster=roster(federation="other").to_bytes()).to_bytes())
     for approvals in ({"berta": signed.approvals["anna"]}, {"zoe": signed.approvals["anna"]}):
-        with pytest.raises(ApprovalRefused):
+        with raises("FW-SECAGG-012"):
             verify_roster(replace(signed, approvals=approvals).to_bytes())
-    with pytest.raises(RosterRefused):
+    with raises("FW-SECAGG-010"):
         verify_roster(b"not a roster")
 
 
@@ -108,9 +101,9 @@ def test_approvals_of_one_roster_merge_and_of_two_do_not():
     merged = merge_approvals([approve(signed, ANNA), approve(signed, BERTA)])
     assert verify_roster(merged).approved == {"anna", "berta"}
     other = publish(roster(federation="other"), COORDINATOR)
-    with pytest.raises(RosterRefused):
+    with raises("FW-SECAGG-010"):
         merge_approvals([signed, other])
-    with pytest.raises(RosterRefused):
+    with raises("FW-SECAGG-010"):
         merge_approvals([])
 
 
@@ -131,5 +124,5 @@ def test_the_threshold_rule_keeps_what_it_promises(n0):
     if t <= n0:
         check_threshold(n0, t, c)
     for wrong in (t - 1, n0 + 1, 1):
-        with pytest.raises(ThresholdRefused):
+        with raises("FW-SECAGG-033"):
             check_threshold(n0, wrong, c)

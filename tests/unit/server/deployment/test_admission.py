@@ -2,13 +2,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedward.agreements.enrolment import EnrolmentError, code_key, open_answer
+from fedward.agreements.enrolment import code_key, open_answer
 from fedward.errors import ConfigError, UnknownKeyError
-from fedward.keyfiles import KeyExistsError
-from fedward.server.deployment.authority import SigningRequestError
 from fedward.server.deployment.settings import load_server_config
 from fedward.server.deployment.setup import initialise
-from fedward.server.deployment.sites import FingerprintDiffersError, InviteError, SiteFileError, SiteStateError
+from tests.codes import raises
 
 
 def admit(coordinator, name):
@@ -20,7 +18,7 @@ def test_a_coordinator_is_made_once_and_its_keys_are_private(coordinator):
     secrets = [path for path in coordinator.folders.keys.iterdir() if path.suffix == ".key"]
     assert len(secrets) == 4
     assert all(path.stat().st_mode & 0o077 == 0 for path in secrets)
-    with pytest.raises(KeyExistsError):
+    with raises("FW-CONFIG-301"):
         initialise(coordinator.path.parent, federation="x", names=["a"], host="127.0.0.1", port=9, health=None)
 
 
@@ -51,12 +49,12 @@ def test_an_invited_site_is_admitted_and_the_code_is_not_kept(coordinator):
 def test_nobody_is_admitted_without_an_open_invitation(coordinator):
     applicant = coordinator.applicant("st-anna")
     code = coordinator.sites.invite("st-anna", hours=1)
-    with pytest.raises(InviteError):
+    with raises("FW-AUTH-312"):
         coordinator.accept(applicant.request(code, name="st-bede"))
-    with pytest.raises(EnrolmentError):
+    with raises("FW-AUTH-303"):
         coordinator.accept(applicant.request(coordinator.sites.invite("st-clare", hours=1)))
     coordinator.clock.now += 3601
-    with pytest.raises(InviteError):
+    with raises("FW-AUTH-312"):
         coordinator.accept(applicant.request(code))
     assert coordinator.sites.all() == []
 
@@ -64,13 +62,13 @@ def test_nobody_is_admitted_without_an_open_invitation(coordinator):
 def test_a_code_is_good_for_one_site_only(coordinator):
     code = coordinator.sites.invite("st-anna", hours=1)
     coordinator.accept(coordinator.applicant("st-anna").request(code))
-    with pytest.raises(SiteStateError):
+    with raises("FW-POLICY-311"):
         coordinator.accept(coordinator.applicant("st-anna").request(code))
 
 
 def test_another_fingerprint_admits_nobody(coordinator):
     request = coordinator.applicant("st-anna").request(coordinator.sites.invite("st-anna", hours=1))
-    with pytest.raises(FingerprintDiffersError) as caught:
+    with raises("FW-AUTH-313") as caught:
         coordinator.accept(request, spoken="0" * 64)
     assert caught.value.exit_code == 7
     assert coordinator.sites.all() == []
@@ -78,7 +76,7 @@ def test_another_fingerprint_admits_nobody(coordinator):
 
 def test_a_weak_key_gets_no_certificate(coordinator):
     code = coordinator.sites.invite("st-anna", hours=1)
-    with pytest.raises(SigningRequestError):
+    with raises("FW-AUTH-311"):
         coordinator.accept(coordinator.applicant("st-anna").request(code, curve=ec.SECP256R1))
 
 
@@ -93,7 +91,7 @@ def test_a_renewal_keeps_the_keys_and_adds_a_certificate(coordinator):
 def test_nobody_renews_for_another_hospital(coordinator):
     admit(coordinator, "st-anna")
     applicant, before, _ = admit(coordinator, "st-bede")
-    with pytest.raises(SiteStateError):
+    with raises("FW-POLICY-311"):
         coordinator.accept(applicant.request(name="st-anna"))
     assert coordinator.sites.get("st-bede") == before
 
@@ -101,22 +99,22 @@ def test_nobody_renews_for_another_hospital(coordinator):
 def test_a_revoked_site_cannot_renew_or_come_back_under_its_name(coordinator):
     applicant, *_ = admit(coordinator, "st-anna")
     assert coordinator.sites.revoke("st-anna").state == "revoked"
-    with pytest.raises(SiteStateError):
+    with raises("FW-POLICY-311"):
         coordinator.accept(applicant.request())
-    with pytest.raises(SiteStateError):
+    with raises("FW-POLICY-311"):
         coordinator.sites.invite("st-anna", hours=1)
 
 
 @pytest.mark.parametrize("name", ["../x", "coordinator", "", "St-Anna", "a/b", "a" * 64])
 def test_impossible_names_are_refused(coordinator, name):
-    with pytest.raises(SiteStateError):
+    with raises("FW-POLICY-311"):
         coordinator.sites.invite(name, hours=1)
 
 
 def test_a_damaged_site_file_is_an_error_with_a_code(coordinator):
     admit(coordinator, "st-anna")
     (coordinator.folders.sites / "st-anna.json").write_text("{", encoding="utf-8")
-    with pytest.raises(SiteFileError):
+    with raises("FW-INTEGRITY-311"):
         coordinator.sites.all()
 
 

@@ -5,23 +5,17 @@ import tarfile
 import pytest
 
 from fedward.config import parse
-from fedward.keyfiles import KeyExistsError, StateFolderError, replace_private
+from fedward.keyfiles import replace_private
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.deployment import sealed_stream
 from fedward.server.deployment.backup import back_up, restore
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.runs import RunRecord, Runs
-from fedward.server.deployment.sealed_stream import (
-    PIECE_BYTES,
-    SCRYPT_COST,
-    PassphraseError,
-    SealedReader,
-    SealedStreamError,
-    SealedWriter,
-)
+from fedward.server.deployment.sealed_stream import PIECE_BYTES, SCRYPT_COST, SealedReader, SealedWriter
 from fedward.server.deployment.settings import load_server_config
 from fedward.server.job_files import FederationJob
+from tests.codes import raises
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -105,11 +99,11 @@ def test_no_backup_while_somebody_writes(kept, tmp_path):
 
 
 def test_nothing_is_written_over(kept, backup, tmp_path):
-    with pytest.raises(KeyExistsError):
+    with raises("FW-CONFIG-301"):
         back_up(kept.config, backup, PASSPHRASE, now=1.0)
-    with pytest.raises(KeyExistsError):
+    with raises("FW-CONFIG-301"):
         restore(backup, kept.path.parent, PASSPHRASE)
-    with pytest.raises(StateFolderError):
+    with raises("FW-RESOURCE-301"):
         restore(tmp_path / "none", tmp_path / "new", PASSPHRASE)
 
 
@@ -127,7 +121,7 @@ def test_nothing_is_written_over(kept, backup, tmp_path):
 )
 def test_an_altered_backup_leaves_nothing_behind(backup, tmp_path, harm):
     backup.write_bytes(harm(backup.read_bytes()))
-    with pytest.raises(SealedStreamError) as caught:
+    with raises("FW-INTEGRITY-314") as caught:
         restore(backup, tmp_path / "new", PASSPHRASE)
     assert caught.value.exit_code == 11
     assert [path.name for path in tmp_path.iterdir() if "new" in path.name] == []
@@ -135,10 +129,10 @@ def test_an_altered_backup_leaves_nothing_behind(backup, tmp_path, harm):
 
 def test_another_or_a_short_passphrase_opens_nothing(kept, backup, tmp_path):
     for wrong in (b"correct horse battery stapler", b""):
-        with pytest.raises(PassphraseError) as caught:
+        with raises("FW-AUTH-315") as caught:
             restore(backup, tmp_path / "new", wrong)
         assert caught.value.exit_code == 7
-    with pytest.raises(PassphraseError):
+    with raises("FW-AUTH-315"):
         back_up(kept.config, tmp_path / "b", b"too short", now=1.0)
     assert not (tmp_path / "b").exists()
 
@@ -152,7 +146,7 @@ def test_only_plain_files_below_the_folder_are_unpacked(tmp_path, name):
             member.type = tarfile.SYMTYPE if name == "link" else tarfile.REGTYPE
             tar.addfile(member, io.BytesIO())
         sealed.close()
-    with pytest.raises(SealedStreamError):
+    with raises("FW-INTEGRITY-314"):
         restore(tmp_path / "b", tmp_path / "new", PASSPHRASE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
 
@@ -178,7 +172,7 @@ def test_a_stream_cut_between_two_pieces_is_not_a_shorter_one():
     sealed.close()
     cut = file.getvalue()[: len(sealed_stream.MAGIC) + 16 + 2 * (PIECE_BYTES + 16)]
     reader = SealedReader(io.BytesIO(cut), PASSPHRASE)
-    with pytest.raises(SealedStreamError):
+    with raises("FW-INTEGRITY-314"):
         reader.read(4 * PIECE_BYTES)
 
 
@@ -192,7 +186,7 @@ def test_pieces_cannot_be_swapped():
     pieces = [data[start : start + step] for start in range(head, len(data), step)]
     pieces[1], pieces[2] = pieces[2], pieces[1]
     reader = SealedReader(io.BytesIO(data[:head] + b"".join(pieces)), PASSPHRASE)
-    with pytest.raises(SealedStreamError):
+    with raises("FW-INTEGRITY-314"):
         reader.read(4 * PIECE_BYTES)
 
 

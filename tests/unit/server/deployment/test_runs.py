@@ -5,28 +5,18 @@ import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.agreements import code
-from fedward.agreements.code import OtherReleaseError, code_hash
+from fedward.agreements.code import code_hash
 from fedward.agreements.plan_terms import write_terms
 from fedward.agreements.proposal import PlanTerms
 from fedward.config import load_toml, parse, to_toml
-from fedward.errors import AuthenticationError
+from fedward.errors import AuthenticationError, ConfigError
 from fedward.plan import AdapterPlan, Plan
 from fedward.privacy.secagg.roster import approve, verify_roster
-from fedward.server.deployment.channel import CommandRefusedError, CommandServer, RemoteError, command
-from fedward.server.deployment.plans import (
-    PlanFolderError,
-    PlanUnsignedError,
-    RunNameError,
-    TooFewSitesError,
-    check_folder,
-    publish_roster,
-    read_signed,
-    sign_folder,
-)
-from fedward.server.deployment.runs import RosterIncompleteError, Runs, RunStateError
-from fedward.server.deployment.sites import SiteStateError
-from fedward.server.job_files import AdapterFileError, FederationJob, RunEnd, write_vector
-from fedward.strategies.registry import UnknownRankError
+from fedward.server.deployment.channel import CommandRefusedError, CommandServer, command
+from fedward.server.deployment.plans import check_folder, publish_roster, read_signed, sign_folder
+from fedward.server.deployment.runs import Runs
+from fedward.server.job_files import FederationJob, RunEnd, write_vector
+from tests.codes import raises
 
 PLAN = Plan(name="icu", base_model_sha256="ab" * 32)
 
@@ -89,24 +79,24 @@ def read(coordinator, plan):
 
 
 def test_a_plan_is_signed_as_it_lies_in_its_folder(coordinator, plan):
-    with pytest.raises(PlanUnsignedError):
+    with raises("FW-CONFIG-311"):
         read(coordinator, plan)
     assert sign(coordinator, plan).hash == read(coordinator, plan).hash
     assert check_folder(plan)["parameters"] == 4
     for run in ("", "../x", "A"):
-        with pytest.raises(RunNameError):
+        with raises("FW-CONFIG-312"):
             sign(coordinator, plan, run)
 
 
 def test_an_edited_plan_folder_is_not_signed(coordinator, plan):
     text = (plan / "plan.toml").read_text()
     (plan / "plan.toml").write_text(text.replace('name = "icu"', 'name = "ico"'))
-    with pytest.raises(PlanFolderError):
+    with raises("FW-INTEGRITY-312"):
         sign(coordinator, plan)
     (plan / "plan.toml").write_text(text)
     layout = AdapterLayout.of([("head.weight", (1, 4))])
     write_vector(np.zeros(4, np.float32), layout, plan / "start.safetensors")
-    with pytest.raises(PlanFolderError) as caught:
+    with raises("FW-INTEGRITY-312") as caught:
         check_folder(plan)
     assert caught.value.exit_code == 11
 
@@ -119,19 +109,19 @@ def test_a_submitted_run_holds_all_its_job_needs(coordinator, plan, members, run
     assert load_toml(runs.folder("icu-1") / "plan.toml", Plan).hash() == PLAN.hash()
     assert verify_roster((runs.folder("icu-1") / "roster.cbor").read_bytes()).approved == set(run.sites)
     assert job.run == "icu-1"
-    with pytest.raises(RunNameError):
+    with raises("FW-CONFIG-312"):
         submit(coordinator, runs, plan, members)
 
 
-@pytest.mark.parametrize("kind", [AdapterFileError, PlanFolderError])
-def test_a_run_does_not_start_from_another_adapter_or_another_kind_of_file(coordinator, plan, members, runs, kind):
+@pytest.mark.parametrize("code", ["FW-CONFIG-212", "FW-INTEGRITY-312"])
+def test_a_run_does_not_start_from_another_adapter_or_another_kind_of_file(coordinator, plan, members, runs, code):
     sign(coordinator, plan)
     start = plan / "start.safetensors"
-    if kind is AdapterFileError:
+    if code == "FW-CONFIG-212":
         start.write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.")  # how a pickle begins
     else:
         write_vector(np.ones(4, np.float32), AdapterLayout.of([("head.weight", (1, 4))]), start)
-    with pytest.raises(kind):
+    with raises(code):
         submit(coordinator, runs, plan, members)
     assert runs.all() == []
 
@@ -141,7 +131,7 @@ def test_a_roster_counts_only_when_all_have_approved_it(coordinator, plan, membe
     roster = publish_roster(coordinator.sites.all(), signed, coordinator.identity)
     for member in members[:2]:
         roster = approve(roster, member)
-    with pytest.raises(RosterIncompleteError, match="st-clare") as caught:
+    with raises("FW-POLICY-312", match="st-clare") as caught:
         submit(coordinator, runs, plan, members, roster)
     assert caught.value.exit_code == 5
     assert runs.all() == []
@@ -154,9 +144,9 @@ def test_a_plan_for_hospitals_that_are_not_there_gets_no_roster_and_no_run(coord
         roster = approve(roster, member)
     other = write_plan(tmp_path / "other", PLAN.model_copy(update={"adapter": AdapterPlan(ranks={"st-ana": 4})}))
     misspelt = sign(coordinator, other, "icu-2")
-    with pytest.raises(UnknownRankError, match="st-ana"):
+    with raises("FW-STRATEGY-019", match="st-ana"):
         publish_roster(coordinator.sites.all(), misspelt, coordinator.identity)
-    with pytest.raises(UnknownRankError, match="st-ana"):
+    with raises("FW-STRATEGY-019", match="st-ana"):
         submit(coordinator, runs, other, members, roster)
     assert runs.all() == []
 
@@ -165,11 +155,11 @@ def test_a_plan_of_another_release_is_neither_signed_nor_run(coordinator, plan, 
     """Hospitals would be charged for a first round and then find the coordinator's update wrong."""
     sign(coordinator, plan)
     monkeypatch.setattr(code, "code_hash", lambda: b"c" * 32)
-    with pytest.raises(OtherReleaseError) as caught:
+    with raises("FW-VERSION-303") as caught:
         submit(coordinator, runs, plan, members)
     assert caught.value.exit_code == 12
     assert runs.all() == []
-    with pytest.raises(OtherReleaseError):
+    with raises("FW-VERSION-303"):
         sign(coordinator, plan, "icu-2")
 
 
@@ -179,9 +169,9 @@ def test_a_revoked_member_and_other_pins_need_a_new_roster(coordinator, plan, me
     for member in members:
         roster = approve(roster, member)
     coordinator.sites.revoke("st-bede")
-    with pytest.raises(RosterIncompleteError, match="st-bede"):
+    with raises("FW-POLICY-312", match="st-bede"):
         submit(coordinator, runs, plan, members, roster)
-    with pytest.raises(TooFewSitesError, match="there are 2"):
+    with raises("FW-POLICY-314", match="there are 2"):
         publish_roster(coordinator.sites.all(), signed, coordinator.identity)
 
 
@@ -221,7 +211,7 @@ def test_a_paused_run_keeps_its_place_until_it_is_resumed_or_aborted(coordinator
     assert runs.resumed(runs.started(runs.get("icu-1"), 8)).state == "running"
     ended = runs.ended(runs.get("icu-1"), RunEnd(0, ""))
     for change in (runs.paused, runs.resumed):
-        with pytest.raises(RunStateError, match="completed") as caught:
+        with raises("FW-POLICY-313", match="completed") as caught:
             change(ended)
         assert caught.value.exit_code == 5
     assert runs.next_open().name == "icu-2"
@@ -229,15 +219,15 @@ def test_a_paused_run_keeps_its_place_until_it_is_resumed_or_aborted(coordinator
 
 @pytest.mark.parametrize("name", ["../sites", "..", "", "icu-1/../icu-1", "ICU"])
 def test_a_name_that_is_a_path_is_no_run_and_no_site(coordinator, runs, name):
-    with pytest.raises(RunNameError):
+    with raises("FW-CONFIG-312"):
         runs.get(name)
-    with pytest.raises(SiteStateError):
+    with raises("FW-POLICY-311"):
         coordinator.sites.get(name)
 
 
 def test_commands_need_the_token_of_the_running_server(tmp_path):
     def fail(request):
-        raise RunNameError("There is no such run.")
+        raise ConfigError("There is no such run.", code="FW-CONFIG-312")
 
     path = tmp_path / "control.json"
     with CommandServer(path, {"echo": lambda request: {"said": request["word"]}, "fail": fail}):
@@ -247,7 +237,7 @@ def test_commands_need_the_token_of_the_running_server(tmp_path):
             command(path, "echo")
         with pytest.raises(CommandRefusedError):
             command(path, "shutdown")
-        with pytest.raises(RemoteError, match="FW-CONFIG-312"):
+        with raises("FW-SERVER-001", match="FW-CONFIG-312"):
             command(path, "fail")
         door = json.loads(path.read_bytes())
         path.write_text(json.dumps({**door, "token": "0" * 64}), encoding="utf-8")

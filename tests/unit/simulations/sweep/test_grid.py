@@ -11,7 +11,8 @@ from fedward.planning.scenario import SyntheticHospitalConfig, known_hospitals, 
 from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.simulations.run import Options, apply_options
 from fedward.simulations.sweep.grid import Cell, CellRefusedError, Grid
-from fedward.simulations.sweep.play import ForeignRunError, SweepInUseError, run_sweep
+from fedward.simulations.sweep.play import run_sweep
+from tests.codes import raises
 
 
 def make(**changes):
@@ -100,7 +101,7 @@ def test_a_folder_with_something_else_in_it_is_not_taken_for_a_finished_run(tmp_
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{}", encoding="utf-8")
     (folder / "scenario.json").write_text(load_scenario("default").model_dump_json(), encoding="utf-8")
-    with pytest.raises(ForeignRunError):
+    with raises("FW-CONFIG-037"):
         run_sweep(load_scenario("default"), grid, tmp_path)
 
 
@@ -117,7 +118,7 @@ def finished(folder, result, version):
 
 def test_a_run_of_another_version_is_not_mixed_in(tmp_path, result):
     grid = finished(tmp_path, result, "0.0.0")
-    with pytest.raises(ForeignRunError, match=r"fedward 0\.0\.0"):
+    with raises("FW-CONFIG-037", match=r"fedward 0\.0\.0"):
         run_sweep(load_scenario("default"), grid, tmp_path)
 
 
@@ -135,7 +136,7 @@ def test_what_killed_runs_have_left_is_cleared_away_and_nothing_else(tmp_path, r
 def test_two_sweeps_at_once_are_kept_out_of_one_folder(tmp_path, result):
     grid = finished(tmp_path, result, __version__)
     lock = FolderLock(tmp_path / "runs")
-    with pytest.raises(SweepInUseError):
+    with raises("FW-CONFIG-039"):
         run_sweep(load_scenario("default"), grid, tmp_path)
     lock.release()
     run_sweep(load_scenario("default"), grid, tmp_path)

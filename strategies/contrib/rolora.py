@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from fedward.config import Section
+from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.strategies.mean import MeanOfDeltas
-from fedward.strategies.strategy import Declaration, OptionError, read_options
+from fedward.strategies.strategy import Declaration, read_options
 from fedward.strategies.tensors import Kind
 
 
@@ -40,10 +41,13 @@ class RoLoRA(MeanOfDeltas):
 
     @classmethod
     def options(cls, plan: Plan) -> RoLoRAOptions:
-        """See :meth:`Strategy.options`; raises OptionError also where a round has no second step for A."""
+        """See :meth:`Strategy.options`; raises FW-STRATEGY-004 also where a round has no second step for A."""
         options = read_options(plan, RoLoRAOptions, cls.declaration.name)
         if options.alternate == "steps" and plan.training.local_steps < 2:
-            raise OptionError("alternate = 'steps' needs training.local_steps of at least 2, or A never moves.")
+            raise ConfigError(
+                "alternate = 'steps' needs training.local_steps of at least 2, or A never moves.",
+                code="FW-STRATEGY-004",
+            )
         return options
 
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:

@@ -35,13 +35,6 @@ COSKETCH = "cosketch"
 HEAD: frozenset[Kind] = frozenset({"head"})
 
 
-class SketchMemoryError(IntegrityError):
-    """The basis that phase 1 of a round has led to is missing or does not fit the adapter."""
-
-    code = "FW-STRATEGY-008"
-    default_fix = "Begin a new run; the basis of a sketch is never guessed."
-
-
 class FedASKOptions(Section):
     """``oversampling``: columns of the sketch beyond the rank. ``factors``: what hospitals train, ``B`` or ``both``.
 
@@ -149,7 +142,9 @@ class FedASK(Strategy):
     def _bases(self, memory: Memory) -> dict[str, Matrix]:
         layout = self._sketches("lora_B", rows=0)
         if memory.shape != (layout.size,) or not np.isfinite(memory).all():
-            raise SketchMemoryError("A second sum was asked for without the basis that the first one leads to.")
+            raise IntegrityError(
+                "A second sum was asked for without the basis that the first one leads to.", code="FW-STRATEGY-008"
+            )
         return self._split(memory, layout)
 
     def _factors(self, whole: NDArray[np.float64], stem: str) -> tuple[Matrix, Matrix]:

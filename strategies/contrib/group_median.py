@@ -31,13 +31,6 @@ from fedward.strategies.optimizers import Memory
 from fedward.strategies.strategy import Declaration, Step, Sums, read_options
 
 
-class GroupMemoryError(IntegrityError):
-    """The group means that a training round has led to so far do not fit the adapter."""
-
-    code = "FW-STRATEGY-014"
-    default_fix = "Begin a new run; group means are never guessed."
-
-
 class GroupOptions(Section):
     """``groups`` is g, odd, so that a median is one of the means."""
 
@@ -94,7 +87,7 @@ class MedianOfGroups(FFALoRA):
             memory = np.empty(0)
         before = step.phase - 1
         if memory.size != before * self.layout.size or not np.isfinite(memory).all():
-            raise GroupMemoryError("The means of the round's groups do not fit the adapter.")
+            raise IntegrityError("The means of the round's groups do not fit the adapter.", code="FW-STRATEGY-014")
         means = np.concatenate([memory, self.mean(step, sums, survivors)])
         if not step.closes:
             return state, means

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
-from fedward.strategies.groups import GroupMemoryError, MedianOfGroups, groups, median
+from fedward.strategies.contrib.group_median import MedianOfGroups, groups, median
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import TooFewForStrategyError, check_sites
+from fedward.strategies.registry import check_sites
 from fedward.strategies.schedule import cohort, final_round, step_of, trains
-from fedward.strategies.strategy import DELTA, OptionError
+from fedward.strategies.strategy import DELTA
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
 SITES = [f"site-{number:02d}" for number in range(16)]
@@ -85,21 +86,21 @@ def test_the_median_is_one_of_the_rows():
 
 @pytest.mark.parametrize(("sites", "cohort"), [(14, 3), (15, 6), (16, 6)])
 def test_too_few_hospitals_are_refused(sites, cohort):
-    with pytest.raises(TooFewForStrategyError):
+    with raises("FW-STRATEGY-013"):
         check_sites(plan_of(), hospitals=sites, min_cohort=cohort)
     check_sites(plan_of(), hospitals=15, min_cohort=5)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 101, "many"])
 def test_an_even_or_absurd_number_of_groups_is_refused(groups):
-    with pytest.raises(OptionError):
+    with raises("FW-STRATEGY-004"):
         MedianOfGroups(plan_of(groups=groups), LAYOUT)
 
 
 def test_a_memory_of_another_phase_is_refused():
     plan, sums = plan_of(), {DELTA: np.zeros(5)}
     for number, memory in ((2, NOTHING), (2, np.full(5, np.nan)), (3, np.zeros(5))):
-        with pytest.raises(GroupMemoryError):
+        with raises("FW-STRATEGY-014"):
             MedianOfGroups(plan, LAYOUT).advance(step_of(plan, number), np.zeros(5, np.float32), memory, sums, ["a"])
 
 

@@ -32,13 +32,6 @@ VARIATE = "variate"
 _LABEL_BYTES = 6
 
 
-class VariateMemoryError(IntegrityError):
-    """The coordinator's control variates do not fit the adapter."""
-
-    code = "FW-STRATEGY-012"
-    default_fix = "Begin a new run; control variates are never guessed."
-
-
 class Scaffold(FFALoRA):
     """FFA-LoRA whose local steps are corrected by control variates.
 
@@ -92,7 +85,7 @@ class Scaffold(FFALoRA):
             return frozenset(), np.zeros(size)
         count = memory.size - 1 - size
         if count < 1 or memory[0] != count or not np.isfinite(memory).all():
-            raise VariateMemoryError("The control variates do not fit the adapter.")
+            raise IntegrityError("The control variates do not fit the adapter.", code="FW-STRATEGY-012")
         return frozenset(memory[1 : 1 + count].tolist()), memory[1 + count :]
 
 

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
+from fedward.strategies.contrib.scaffold import VARIATE, Scaffold
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.scaffold import VARIATE, Scaffold, VariateMemoryError
 from fedward.strategies.schedule import step_of
 from fedward.strategies.strategy import DELTA, Trained
+from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
 PLAN = Plan(name="run", base_model_sha256="0" * 64, strategy="scaffold", training={"rounds": 9})
@@ -56,5 +57,5 @@ def test_both_vectors_leave_in_one_message():
 
 @pytest.mark.parametrize("memory", [np.ones(3), np.ones(6), np.array([2.0, 1, 1, 1, 1, 1, 1]), np.full(7, np.nan)])
 def test_a_memory_that_does_not_fit_is_refused(memory):
-    with pytest.raises(VariateMemoryError):
+    with raises("FW-STRATEGY-012"):
         Scaffold(PLAN, LAYOUT).shift(memory, np.zeros(5, np.float32), "a")
