@@ -13,6 +13,7 @@ from fedward.client.models.adapter_files import (
     save_adapter,
 )
 from fedward.client.models.adapter_model import LoraSettings, build, get_vector, layout_of, mean_pool, set_vector
+from fedward.client.models.families import FAMILIES
 from fedward.client.models.inputs import TokenInputs
 from fedward.client.models.tokens import tokenize
 from fedward.tasks.task import Head
@@ -38,7 +39,7 @@ def saved(tiny, tmp_path):
     return tmp_path / "adapter"
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("lora", SETTINGS)
 def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, family, lora):
     from peft import PeftModel

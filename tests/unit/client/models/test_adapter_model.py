@@ -16,6 +16,7 @@ from fedward.client.models.adapter_model import (
     start_vector,
     trainable,
 )
+from fedward.client.models.families import FAMILIES
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
 from fedward.client.models.tokens import tokenize
 from fedward.tasks.task import Head
@@ -32,7 +33,7 @@ def randomised(files, lora, seed=0):
     return model
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize(
     "lora",
     [
@@ -129,7 +130,7 @@ def test_padding_does_not_change_a_logit(tiny):
     assert together.std() > 1e-3
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("top_layers", [1, 2])
 def test_cached_prefix_gives_the_logits_and_gradients_of_the_whole_model(make_model, family, top_layers):
     files = make_model(family)
