@@ -303,5 +303,8 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
         raise PolicyError("A private plan needs a ledger to charge.", code="FW-POLICY-012")
     if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
         raise PolicyError("The plan's delta exceeds 1 / (10 x training units of this hospital).", code="FW-POLICY-015")
-    if names & set(evaluation.names):
+    one_to_one = all(
+        len(set(zip(r.names, r.units.tolist(), strict=True))) == len(set(r.names)) for r in (train, evaluation)
+    )
+    if names & set(evaluation.names) or not one_to_one:
         raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")

@@ -6,6 +6,7 @@ from what it measured, and a value that does not exist (Bayes on real data, epsi
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -215,13 +216,6 @@ class RunResult(Section):
     adapter_sha256: Sha256
     seconds: Seconds
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_earlier_version(cls, document: Any) -> Any:
-        if isinstance(document, dict) and document.get("schema_version") == 1:
-            return from_version_1(document)
-        return document
-
     @model_validator(mode="after")
     def _must_not_contradict_itself(self) -> RunResult:
         if self.privacy.private and (self.non_private_reasons or self.privacy.epsilon_max is None):
@@ -274,9 +268,15 @@ def read_result(folder: Path) -> RunResult:
     """
     path = folder / RESULT_FILE
     try:
-        return RunResult.model_validate_json(path.read_bytes())
+        raw = path.read_bytes()
+        document = json.loads(raw)
+        if isinstance(document, dict) and document.get("schema_version") == 1:
+            raw = json.dumps(from_version_1(document)).encode()
+        return RunResult.model_validate_json(raw)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).", code="FW-CONFIG-020") from error
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not a result.", code="FW-CONFIG-020") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import resources
 from pathlib import Path
 
 import fedward
@@ -14,11 +15,14 @@ CODE_FOLDERS = ("client", "privacy", "strategies")
 
 def code_hash() -> bytes:
     """SHA-256 over the source of everything that runs at a hospital, file by file in order of name."""
-    root = Path(fedward.__file__).parent
-    files = [*root.glob("*.py"), *(path for folder in CODE_FOLDERS for path in (root / folder).rglob("*.py"))]
+    sources = {path.name: path for path in Path(fedward.__file__).parent.glob("*.py")}
+    for folder in CODE_FOLDERS:
+        # Asked for by name, for it is not below fedward/ where a checkout has no links.
+        top = Path(str(resources.files(f"fedward.{folder}")))
+        sources |= {f"{folder}/{path.relative_to(top).as_posix()}": path for path in top.rglob("*.py")}
     parts: list[bytes | str | int] = []
-    for path in sorted(files, key=lambda path: path.relative_to(root).as_posix()):
-        parts += [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest()]
+    for name in sorted(sources):
+        parts += [name, hashlib.sha256(sources[name].read_bytes()).digest()]
     return labelled_hash("client-code", *parts)
 
 

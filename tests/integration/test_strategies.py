@@ -29,15 +29,17 @@ from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.strategies.aliases import base_of
+from fedward.strategies.registry import NAMES as KNOWN
+from fedward.strategies.registry import find_strategy
 
 pytestmark = pytest.mark.slow
 
 SAME_PATH = {"fedadagrad", "fedadam"}
-"""As fedyogi, but for one line that tests/unit/strategies/test_adaptive.py compares with Flower's."""
+"""As fedyogi, but for one line that tests/unit/strategies/test_delta_optimizers.py compares with Flower's."""
 NAMES = sorted(
     name
-    for name, declared in ((name, find_strategy(name).declaration) for name in STRATEGIES)
+    for name, declared in ((name, find_strategy(base_of(name)).declaration) for name in KNOWN)
     if name not in SAME_PATH and declared.fewest_hospitals <= 3 and not (declared.variates or declared.personalises)
 )
 """test_personal_models.py and test_robustness.py have the kinds that are left out."""
@@ -86,7 +88,7 @@ def test_a_private_federation_of_the_strategy_runs_to_a_loadable_adapter(name, t
     out = tmp_path / "run"
     options = Options(out=out, strategy=name, federated_only=True, display="quiet")
     result = run_scenario(
-        small(ranks={"site-0": 3, "site-1": 2} if find_strategy(name).declaration.mixed_ranks else {}), options
+        small(ranks={"site-0": 3, "site-1": 2} if find_strategy(base_of(name)).declaration.mixed_ranks else {}), options
     )
     assert result.scenario.strategy == name
     assert result.secure_sum.exact

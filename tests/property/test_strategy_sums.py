@@ -12,8 +12,10 @@ from fedward.plan import Plan
 from fedward.privacy.secagg import RingVector, decode, encode
 from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
 from fedward.privacy.stream import SecureStream
+from fedward.strategies.aliases import ALIASES, base_of, spelt_out
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import STRATEGIES, find_strategy, make_strategy
+from fedward.strategies.registry import NAMES as KNOWN
+from fedward.strategies.registry import find_strategy, make_strategy
 from fedward.strategies.schedule import advance, cohort, final_round, step_of
 from fedward.strategies.strategy import Trained
 from fedward.strategies.tensors import kind_of, part_of
@@ -21,23 +23,25 @@ from fedward.strategies.tensors import kind_of, part_of
 TENSORS = {"head.bias": (1,), "x.lora_A.weight": (2, 3), "x.lora_B.weight": (4, 2), "x.lora_R.weight": (2, 2)}
 WHOLE = AdapterLayout.of(TENSORS.items())
 SITES = [f"site-{number:02d}" for number in range(15)]
-NAMES = sorted(STRATEGIES)
-GATED = ["fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi"]
+NAMES = sorted(KNOWN)
+GATED = sorted(ALIASES)
 
 
 def layout_of(name):
-    return part_of(WHOLE, frozenset(find_strategy(name).declaration.state))
+    return part_of(WHOLE, frozenset(find_strategy(base_of(name)).declaration.state))
 
 
 def federation(name, seed, *, gate=False):
     """Yields, protocol round by protocol round, what each hospital sends and the layout of the vector."""
-    plan = Plan(
-        name="run",
-        base_model_sha256="0" * 64,
-        strategy=name,
-        training={"rounds": 2, "local_steps": 2},
-        privacy={"private": False, "evaluate_every": 1, "release_every": 2},
-        gate={"enabled": gate, "tolerance": 0.01},
+    plan = spelt_out(
+        Plan(
+            name="run",
+            base_model_sha256="0" * 64,
+            strategy=name,
+            training={"rounds": 2, "local_steps": 2},
+            privacy={"private": False, "evaluate_every": 1, "release_every": 2},
+            gate={"enabled": gate, "tolerance": 0.01},
+        )
     )
     layout, random = layout_of(name), np.random.default_rng(seed)
     strategy = make_strategy(plan, layout)

@@ -151,7 +151,7 @@ def test_options_out_of_range_are_refused(plan_of, name, options, code):
 @pytest.mark.parametrize("name", ["fedsvd", "rolora", "fedask"])
 def test_momentum_across_a_change_of_basis_and_shared_gradients_are_refused(plan_of, name):
     with raises("FW-STRATEGY-015"):
-        check_strategy(plan_of(name, update={"optimizer": "fedavgm"}))
+        check_strategy(plan_of(name, optimizer={"rule": "fedavgm"}))
     with raises("FW-STRATEGY-003"):
         check_strategy(plan_of(name, training={"local_steps": 1}, privacy={"placement": "secure-grad"}))
 

@@ -106,7 +106,7 @@ def test_a_gate_changes_nothing_while_scores_hold(plan_of):
 
 
 def test_an_optimizers_memory_goes_back_with_the_adapter(plan_of):
-    plan, sums = plan_of("fedavgm", **GATE), {"delta": np.ones(5)}
+    plan, sums = plan_of(optimizer={"rule": "fedavgm"}, **GATE), {"delta": np.ones(5)}
     first, memory = advance(
         plan, np.zeros(5, np.float32), NOTHING, sums | {"evaluation": histogram(0.8)}, ["a"], LAYOUT, 1
     )
