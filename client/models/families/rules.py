@@ -82,20 +82,6 @@ class Optional:
 
 
 @dataclass(frozen=True)
-class ListOf:
-    """A list of at most ``most`` values of one rule."""
-
-    rule: Rule
-    most: int = 512
-
-    def check(self, key: str, value: Any) -> list[Any]:
-        """See :class:`Rule`."""
-        if type(value) is not list or len(value) > self.most:
-            raise ConfigError(f"The model's {key!r} is not a list of at most {self.most} values.", code="FW-MODEL-002")
-        return [self.rule.check(key, each) for each in value]
-
-
-@dataclass(frozen=True)
 class Section:
     """An object with an allow-list of its own.
 
