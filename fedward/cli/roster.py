@@ -191,6 +191,7 @@ def _print(shown: RosterView) -> None:
     console = Console()
     console.print(table)
     console.print(f"Roster fingerprint: {shown.roster_fingerprint}", soft_wrap=True)
+    console.print(f"Core of the code: {shown.core}", soft_wrap=True)
     console.print(
         f"At most {shown.colluders} may collude with the coordinator; with all {len(shown.members)} invited, "
         f"{shown.threshold} must stay and {shown.dropouts} may drop out; no round with fewer than {shown.min_cohort}.",

@@ -1,0 +1,74 @@
+"""Import graph of the package's source: which files a file reaches by import. It parses them and runs nothing.
+
+Imports inside functions count; those for type checkers do not, and neither does what is looked up by name at run time.
+A name that a package re-exports counts as the file that defines it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+PACKAGE = "fedward"
+
+
+def reach(root: Path, files: Collection[str], *, stop: Collection[str]) -> frozenset[str]:
+    """``files`` and all that they reach by import.
+
+    Args:
+        root: the folder of the package.
+        files: where to begin, relative to ``root``.
+        stop: files that are neither followed nor in the answer.
+    """
+    found: set[str] = set()
+    waiting = set(files) - set(stop)
+    while waiting:
+        found |= waiting
+        waiting = {other for file in waiting for other in imported(root, file)} - found - set(stop)
+    return frozenset(found)
+
+
+def imported(root: Path, file: str) -> frozenset[str]:
+    """The files of the package that ``file`` imports from, relative to ``root``."""
+    return frozenset(
+        target
+        for module, name in _imports(ast.parse((root / file).read_bytes()))
+        if module.split(".")[0] == PACKAGE
+        for target in _defining(root, module, name)
+    )
+
+
+def _imports(node: ast.AST) -> Iterator[tuple[str, str | None]]:
+    """Module and name of each import under ``node``; no name where the module itself is imported."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, None) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield from ((child.module, alias.name) for alias in child.names)
+        yield from _imports(child)
+
+
+def _defining(root: Path, module: str, name: str | None) -> Iterator[str]:
+    """The file that defines ``name`` of ``module``, through re-exports; the module's own where it has no such name."""
+    if name is not None and (inner := _file(root, f"{module}.{name}")):
+        yield inner
+        return
+    file = _file(root, module)
+    if file is None:
+        return
+    if file.endswith("__init__.py") and name is not None:
+        for source, exported in _imports(ast.parse((root / file).read_bytes())):
+            if exported == name and source.split(".")[0] == PACKAGE:
+                yield from _defining(root, source, name)
+                return
+    yield file
+
+
+def _file(root: Path, module: str) -> str | None:
+    """The file of a module of the package, relative to ``root``."""
+    path = "/".join(module.split(".")[1:])
+    candidates = (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
+    return next((each for each in candidates if (root / each).is_file()), None)
