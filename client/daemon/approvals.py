@@ -114,7 +114,7 @@ class Approvals:
         run = verified.proposal.run
         if accept:
             self.check(verified)
-        if self._plan_file(run).exists() and self.get(run).verified.hash != verified.hash:
+        if self._plan_file(run).exists() and self._plan(run).hash != verified.hash:
             raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
         decision = Decision(self._identity.name, run, verified.hash, self._reader, accept, by, int(self._clock()))
         replace_private(self._plan_file(run), read_limited(plan, MAX_PROPOSAL_BYTES))
@@ -129,13 +129,17 @@ class Approvals:
             IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301,
                 FW-VERSION-306): see the table.
         """
+        verified = self._plan(run)
+        return Approval(verified, self._decision(verified))
+
+    def _plan(self, run: str) -> VerifiedProposal:
         # A run's name may come from outside; one that is no name never becomes part of a path.
         if RUN_NAME.fullmatch(run) is None or not self._plan_file(run).exists():
             raise PolicyError("Nobody at this hospital has accepted a plan of this run.", code="FW-POLICY-308")
         verified = self.open(self._plan_file(run))
         if verified.proposal.run != run:
             raise IntegrityError("A stored plan is of another run than its name says.", code="FW-INTEGRITY-302")
-        return Approval(verified, self._decision(verified))
+        return verified
 
     def require(self, run: str) -> VerifiedProposal:
         """The plan of a run that may be served now.

@@ -24,7 +24,6 @@ from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import certificate_days
-from fedward.client.daemon.policy import OtherCodeError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.data import check_folder
@@ -160,7 +159,7 @@ def _roster(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     _, verified = approved_roster(folders, config, folders.identity(config.site.name))
     if verified.roster.code_hash != core_hash():
         words = "It was published for another core than is installed here."
-        return Finding("roster", "warn", words, "After an upgrade, approve the next roster.", OtherCodeError.code)
+        return Finding("roster", "warn", words, "After an upgrade, approve the next roster.", "FW-SECAGG-015")
     return f"approved here, {len(verified.roster.members)} hospitals, {len(verified.approved)} have approved it"
 
 

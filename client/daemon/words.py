@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from fedward.agreements.code import core_hash, reader_hash
+from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.policy import run_epsilon
 from fedward.client.daemon.settings import ClientConfig
@@ -84,11 +84,6 @@ def _code(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, s
             "tables",
         ),
     ]
-
-
-def short(digest: bytes) -> str:
-    """The first 64 bits of a hash that is pinned in full, to be compared at a glance."""
-    return " ".join(digest[i : i + 2].hex() for i in range(0, 8, 2))
 
 
 def _data(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedward.agreements.imports import reach
+from fedward.agreements.imports import locate, reach
 from fedward.errors import VersionError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
@@ -40,7 +40,7 @@ CORE = {
     "privacy/secagg": "acceptance audit client encoding epoch folder_lock following hybrid identity journal kdf layout "
     "memory merkle messages package policy prg refusals release results roster schema shamir state transcript "
     "unmasking verify",
-    "strategies": "combinations factor gate optimizers strategy tensors",
+    "strategies": "factor gate optimizers strategy tensors",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""
@@ -118,6 +118,11 @@ def check_plan_code(plan: Plan, family: str, pinned: bytes) -> None:
         )
 
 
+def short(digest: bytes) -> str:
+    """The first 64 bits of a hash that is pinned in full, for people to compare at a glance."""
+    return " ".join(digest[i : i + 2].hex() for i in range(0, 8, 2))
+
+
 def _file(registry: str, name: str) -> str:
     """The file of an entry. A name may come from outside, so one that names no module becomes no path."""
     module = name.replace("-", "_")
@@ -125,10 +130,12 @@ def _file(registry: str, name: str) -> str:
 
 
 def _with_imports(files: Iterable[str], root: Path) -> frozenset[str]:
-    present = {file for file in files if (root / file).is_file()}
+    present = {file for file in files if file and locate(root, file).is_file()}
     return reach(root, present, stop=REGISTRIES | core_files())
 
 
 def _hash(part: str, files: Iterable[str], root: Path, *names: str) -> bytes:
-    digests = [item for file in sorted(files) for item in (file, hashlib.sha256((root / file).read_bytes()).digest())]
+    digests = [
+        item for file in sorted(files) for item in (file, hashlib.sha256(locate(root, file).read_bytes()).digest())
+    ]
     return labelled_hash(f"code-{part}", *names, *digests)

@@ -13,6 +13,12 @@ from pathlib import Path
 PACKAGE = "fedward"
 
 
+def locate(root: Path, file: str) -> Path:
+    """Where ``file`` of the package lies; beside ``root`` in a checkout whose links to the role folders are missing."""
+    inside = root / file
+    return inside if inside.exists() else root.parent / file
+
+
 def reach(root: Path, files: Collection[str], *, stop: Collection[str]) -> frozenset[str]:
     """``files`` and all that they reach by import.
 
@@ -33,7 +39,7 @@ def imported(root: Path, file: str) -> frozenset[str]:
     """The files of the package that ``file`` imports from, relative to ``root``."""
     return frozenset(
         target
-        for module, name in _imports(ast.parse((root / file).read_bytes()))
+        for module, name in _imports(ast.parse(locate(root, file).read_bytes()))
         if module.split(".")[0] == PACKAGE
         for target in _defining(root, module, name)
     )
@@ -43,6 +49,8 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, str | None]]:
     """Module and name of each import under ``node``; no name where the module itself is imported."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from _imports(other)
             continue
         if isinstance(child, ast.Import):
             yield from ((alias.name, None) for alias in child.names)
@@ -60,7 +68,7 @@ def _defining(root: Path, module: str, name: str | None) -> Iterator[str]:
     if file is None:
         return
     if file.endswith("__init__.py") and name is not None:
-        for source, exported in _imports(ast.parse((root / file).read_bytes())):
+        for source, exported in _imports(ast.parse(locate(root, file).read_bytes())):
             if exported == name and source.split(".")[0] == PACKAGE:
                 yield from _defining(root, source, name)
                 return
@@ -71,4 +79,4 @@ def _file(root: Path, module: str) -> str | None:
     """The file of a module of the package, relative to ``root``."""
     path = "/".join(module.split(".")[1:])
     candidates = (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
-    return next((each for each in candidates if (root / each).is_file()), None)
+    return next((each for each in candidates if locate(root, each).is_file()), None)

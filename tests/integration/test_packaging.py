@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import core_hash
 
 ROOT = Path(__file__).parents[2]
 LINKED = ("server", "client", "strategies", "privacy", "simulations")
@@ -51,7 +51,7 @@ def test_the_wheel_holds_exactly_the_tree_and_pins_the_same_code(tmp_path):
     assert names == package_files()
     installed = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
-    program = "import fedward, fedward.agreements.code as c; print(fedward.__file__, c.code_hash().hex())"
+    program = "import fedward, fedward.agreements.code as c; print(fedward.__file__, c.core_hash().hex())"
     told = subprocess.run(
         [sys.executable, "-c", program],
         check=True,
@@ -61,7 +61,7 @@ def test_the_wheel_holds_exactly_the_tree_and_pins_the_same_code(tmp_path):
         env={**os.environ, "PYTHONPATH": str(installed)},
     ).stdout
     here = str(installed / "fedward" / "__init__.py")
-    assert told.split() == [here, code_hash().hex()], "or a coordinator from the tree refuses a hospital from the wheel"
+    assert told.split() == [here, core_hash().hex()], "or a coordinator from the tree refuses a hospital from the wheel"
 
 
 @pytest.mark.slow
