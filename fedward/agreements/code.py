@@ -135,7 +135,5 @@ def _with_imports(files: Iterable[str], root: Path) -> frozenset[str]:
 
 
 def _hash(part: str, files: Iterable[str], root: Path, *names: str) -> bytes:
-    digests = [
-        item for file in sorted(files) for item in (file, hashlib.sha256(locate(root, file).read_bytes()).digest())
-    ]
-    return labelled_hash(f"code-{part}", *names, *digests)
+    digests = ((file, hashlib.sha256(locate(root, file).read_bytes()).digest()) for file in sorted(files))
+    return labelled_hash(f"code-{part}", *names, *(item for pair in digests for item in pair))

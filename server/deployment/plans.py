@@ -130,7 +130,7 @@ def publish_roster(
     min_cohort: int | None = None,
     epoch_days: int = 30,
 ) -> bytes:
-    """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here; no approvals.
+    """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here.
 
     Args:
         sites: hospitals; revoked ones are left out.
