@@ -3,16 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COORDINATOR ?= .venv-coordinator
 
-.PHONY: install demo federation test fast lint types bench clean
+.PHONY: install demo federation test fast covered coordinator lint types bench clean
+
+define new-environment
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fedward needs Python 3.11 to 3.13; run: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+endef
 
 install: $(STAMP)
 
 # torch first and alone: any other torch than the pinned CPU build pulls gigabytes of GPU packages.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] in ((3, 11), (3, 12)) else "fedward needs Python 3.11 or 3.12; run: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(call new-environment,$(VENV))
 	$(BIN)/pip install --quiet -c constraints.txt torch
 	$(BIN)/pip install --quiet -c constraints.txt --group dev -e '.[client]'
 	touch $(STAMP)
@@ -28,6 +33,20 @@ test: lint types fast
 
 fast: install
 	$(BIN)/pytest -n auto --dist worksteal
+
+# The floor stands in pyproject.toml, under [tool.coverage.report].
+covered: install
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
+
+# What a coordinator installs, and the tests of that: without the client extra, on any Python of pyproject.toml.
+coordinator: $(COORDINATOR)/.installed
+	$(COORDINATOR)/bin/pytest -n auto --dist worksteal
+
+$(COORDINATOR)/.installed: pyproject.toml constraints.txt
+	$(call new-environment,$(COORDINATOR))
+	$(COORDINATOR)/bin/pip install --quiet -c constraints.txt --group dev -e .
+	$(COORDINATOR)/bin/python -c 'import importlib.util, sys; sys.exit("torch is there" if importlib.util.find_spec("torch") else 0)'
+	touch $@
 
 lint: install
 	$(BIN)/ruff check .
@@ -45,4 +64,4 @@ bench: install
 	$(BIN)/python -m benchmarks.strategies --only sums --json runs/strategies.json
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-run demo-federation runs
+	rm -rf $(VENV) $(COORDINATOR) build dist *.egg-info demo-run demo-federation runs

@@ -168,8 +168,8 @@ def quiet_plan(seed: int) -> Plan:
     )
     training = plan.training.model_copy(update={"rounds": ROUNDS})
     # The divisor shrinks with the sampling rate; so do the steps, lest the adapter leave the numbers.
-    server = plan.server.model_copy(update={"learning_rate_head": RARELY, "learning_rate_lora": RARELY})
-    return plan.model_copy(update={"privacy": privacy, "training": training, "server": server})
+    optimizer = plan.optimizer.model_copy(update={"learning_rate_head": RARELY, "learning_rate_lora": RARELY})
+    return plan.model_copy(update={"privacy": privacy, "training": training, "optimizer": optimizer})
 
 
 def federation(plan: Plan, seed: int, folder: Path, on_round: Any) -> int:

@@ -23,7 +23,7 @@ from fedward.privacy.secagg.encoding import RingVector, decode, encode
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.registry import STRATEGIES, make_strategy
+from fedward.strategies.registry import NAMES, make_strategy
 from fedward.strategies.schedule import final_round, step_of
 from fedward.strategies.strategy import Step, Strategy, Trained
 from fedward.strategies.tensors import nested_positions
@@ -50,7 +50,7 @@ class Summing(Federation):
         return attempt.finish().sum
 
 
-def equivalence(names: Iterable[str] = tuple(sorted(STRATEGIES))) -> dict[str, dict[str, Any]]:
+def equivalence(names: Iterable[str] = tuple(sorted(NAMES))) -> dict[str, dict[str, Any]]:
     """For each strategy: whether ring and secure sum lead to the same bits, and the error of the decoded sum.
 
     ``worst_gamma`` is the largest ``|decoded - exact|`` of any entry over n gamma, with the exact sum in float64.

@@ -11,7 +11,7 @@ from benchmarks.strategies_equivalence import plan_of
 from fedward.adapter import AdapterLayout, flatten, unflatten
 from fedward.strategies.factor import Matrix
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import STRATEGIES, make_strategy
+from fedward.strategies.registry import NAMES, make_strategy
 from fedward.strategies.schedule import final_round, step_of
 
 Product = Callable[[Mapping[str, Matrix]], Matrix]
@@ -73,7 +73,7 @@ def _moved_by_noise(name: str, factors: Mapping[str, Matrix], product: Product, 
 def bytes_up() -> dict[str, float]:
     """Bytes of masked adapter segments that a hospital sends a training round, mean over two rounds, default model."""
     found = {}
-    for name in sorted(STRATEGIES):
+    for name in sorted(NAMES):
         plan, layout, _ = plan_of(name)
         strategy = make_strategy(plan, layout)
         steps = [step_of(plan, number) for number in range(1, final_round(plan))]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.strategies_noise import DEVIATION, NOISE_RANK, WIDTH
 from fedward.simulations import wording
-from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.strategies.aliases import ALIASES, base_of
+from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.strategy import Declaration
 
 HEADER = """# Strategies, measured
 
@@ -30,16 +33,16 @@ def _sums(document: Mapping[str, Any]) -> Sequence[str]:
     rows = [
         [
             f"`{name}`",
-            find_strategy(name).declaration.sends,
+            _declaration(name).sends,
             str(played[name]["hospitals"]),
             wording.size(document["bytes_up"][name]),
             "yes" if played[name]["same_bits"] else "NO",
             f"{played[name]['worst_gamma']:.2f}",
-            "yes" if find_strategy(name).declaration.exact else "no",
+            "yes" if _declaration(name).exact else "no",
             f"{noise[name]:.2f}" if name in noise else "",
             f"{unit[name]:.2f}" if name in unit else "",
         ]
-        for name in sorted(STRATEGIES)
+        for name in sorted(NAMES)
         if name in played
     ]
     about = (
@@ -63,6 +66,13 @@ def _sums(document: Mapping[str, Any]) -> Sequence[str]:
     return [about, _table(head, rows)]
 
 
+def _declaration(name: str) -> Declaration:
+    """What the strategy behind ``name`` declares; an optimizer's step is not the mean, so no product is exact."""
+    declared = find_strategy(base_of(name)).declaration
+    optimizes = name in ALIASES and ALIASES[name].section == "optimizer"
+    return replace(declared, exact=declared.exact and not optimizes)
+
+
 def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
     epsilons = list(dict.fromkeys(row["epsilon"] for row in rows))
     found = {(row["strategy"], row["epsilon"]): row for row in rows}
@@ -70,7 +80,7 @@ def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
     head = ["strategy", *("no privacy" if epsilon is None else f"epsilon {epsilon:g}" for epsilon in epsilons), "seeds"]
     body = [
         [
-            f"`{name}`" + (" (personal)" if find_strategy(name).declaration.personalises else ""),
+            f"`{name}`" + (" (personal)" if _declaration(name).personalises else ""),
             *(_cell(found[name, epsilon]) for epsilon in epsilons),
             str(len(found[name, epsilons[0]]["seeds"])),
         ]

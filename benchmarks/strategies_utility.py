@@ -14,7 +14,8 @@ from fedward.simulations.sweep.grid import Grid
 from fedward.simulations.sweep.play import Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise
 from fedward.simulations.synthetic import default_hospitals
-from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.strategies.aliases import base_of
+from fedward.strategies.registry import NAMES, find_strategy
 
 DEFAULT = "ffa"
 EICU_STRATEGIES = ("ffa", "fedsvd", "fedit", "fedsb", "rolora")
@@ -62,8 +63,8 @@ KINDS = ("label-shift", "concept-shift")
 def by_hospitals() -> dict[int, tuple[str, ...]]:
     """Strategies by how many hospitals they are compared on: six, or as many as they need, beside the default."""
     found: dict[int, tuple[str, ...]] = {}
-    for name in sorted(STRATEGIES):
-        hospitals = max(len(default_hospitals()), find_strategy(name).declaration.fewest_hospitals)
+    for name in sorted(NAMES):
+        hospitals = max(len(default_hospitals()), find_strategy(base_of(name)).declaration.fewest_hospitals)
         found[hospitals] = (*found.get(hospitals, ()), name)
     return {n: names if DEFAULT in names else (DEFAULT, *names) for n, names in sorted(found.items())}
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.client.data import Example
+from fedward.client.data.languages import check_represented
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.inputs import Inputs, prepare
 from fedward.client.models.registry import ModelFiles
-from fedward.client.models.tokens import tokenize
+from fedward.client.models.tokens import load_tokenizer, tokenize, unrepresented
 
 if TYPE_CHECKING:
     from fedward.client.tasks.task import LocalTask
@@ -47,7 +48,13 @@ class Records:
     def encode(
         cls, examples: Sequence[Example], task: LocalTask, files: ModelFiles, model: AdapterModel, *, max_tokens: int
     ) -> Records:
-        """Tokenises ``examples`` and computes once what no training step changes."""
+        """Tokenises ``examples`` and computes once what no training step changes.
+
+        Raises:
+            DataError: FW-DATA-021, the base model does not know the characters of a language of the texts; FW-DATA-091,
+                a label outside the task's classes.
+        """
+        check_represented(unrepresented(load_tokenizer(files), [example.text for example in examples]))
         order = np.array(sorted(range(len(examples)), key=lambda i: len(examples[i].text)), dtype=np.int64)
         examples = [examples[i] for i in order]
         tokens = tokenize(files, [example.text for example in examples], max_tokens=max_tokens)

@@ -92,7 +92,7 @@ class LocalTrainer:
         self._kinds, self._purpose = self._strategy.trained(1, 0), "global"
         optimizer = self._optimizer()
         self._terms = LocalTerms(
-            optimizer, trainable(model), layout_of(model), proximal=self._strategy.proximal(plan) if federated else 0.0
+            optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal if federated else 0.0
         )
         self._sampler = PatientSampler(records.units, privacy.sampling_rate, stream)
         self._engine = self._open(optimizer)

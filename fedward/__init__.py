@@ -6,7 +6,7 @@ Start reading at ``fedward.simulations`` (a whole federation in one process), th
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Flower reads these when it is imported; both are on by default and would call home.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"

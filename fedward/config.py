@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +24,9 @@ class Section(BaseModel):
     """Base of every configuration section: immutable, no unknown keys, no silent type conversion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier releases, and what they are called now."""
 
 
 Parsed = TypeVar("Parsed", bound=Section)
@@ -98,19 +101,21 @@ def _toml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    section: type[BaseModel] = model
+def _suggestion(model: type[Section], location: tuple[int | str, ...]) -> str:
+    section = model
     for part in location[:-1]:
         if isinstance(part, str) and part in section.model_fields:
             section = _section_of(section.model_fields[part].annotation) or section
     key = str(location[-1])
-    near = difflib.get_close_matches(key, section.model_fields, n=1)
+    near = (
+        [section.renamed[key]] if key in section.renamed else difflib.get_close_matches(key, section.model_fields, n=1)
+    )
     known = ", ".join(sorted(section.model_fields))
     return f"Did you mean {near[0]!r}?" if near else f"Known keys here: {known}."
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _section_of(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     if get_origin(annotation) in (Union, list, tuple, dict) or get_args(annotation):
         for inner in get_args(annotation):

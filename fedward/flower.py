@@ -30,7 +30,7 @@ Field = TypeVar("Field", bytes, str)
 
 def message_type(stage: Stage) -> str:
     """Flower's action name of ``stage``."""
-    return f"train.{stage.value}"
+    return f"train.{stage}"
 
 
 def pack_request(request: Request) -> RecordDict:

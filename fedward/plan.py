@@ -7,7 +7,8 @@ expected batch and the noise come from the plan, never from a hospital's data.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -18,6 +19,9 @@ from fedward.messages import labelled_hash
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+
+RENAMED_SECTIONS = {"server": "optimizer", "update": "optimizer"}
+"""Sections of plans and scenarios before release 0.2.0, and what they are called now."""
 
 Option = bool | int | float | str
 """A hyper-parameter of a strategy; the strategy says which there are and checks them."""
@@ -152,40 +156,24 @@ class SecureSumPlan(PlanSection):
     leg_seconds: Annotated[int, Field(ge=1)] = 600
 
 
-class ServerPlan(PlanSection):
-    """The server's optimizer under ``secure-grad``: one step per round, on the noised gradient sum of all hospitals.
+class OptimizerPlan(PlanSection):
+    """What the coordinator makes of a round's averaged sum, of deltas (``local``) or of gradients (``secure-grad``).
 
-    The noise has the same deviation in every coordinate, so gradient descent with momentum is the default: Adam divides
-    by it and then moves coordinates without a signal as far as the others. ``momentum`` is beta 1 of Adam or the
-    momentum of ``sgd``, ``second_moment`` is beta 2 of Adam.
+    Rules for deltas are ``mean``, which adds the mean itself and has no numbers, and those of Reddi et al. 2021 with
+    the averaged delta as pseudo-gradient; for gradients ``sgd``, descent with momentum, and ``adam``. ``momentum`` is
+    beta 1, ``second_moment`` beta 2, ``stabiliser`` what is added to the root of the second moment (tau, or Adam's
+    epsilon). ``None`` is the rule's own value, in :mod:`fedward.strategies.optimizers`, or the placement's own rule,
+    ``mean`` or ``sgd``.
     """
 
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    learning_rate_head: Positive = 0.2
-    learning_rate_lora: Positive = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    stabiliser: Positive = 1e-8
+    renamed: ClassVar[Mapping[str, str]] = {"optimizer": "rule", "adaptivity": "stabiliser"}
 
-
-class UpdatePlan(PlanSection):
-    """What the coordinator makes of the averaged delta of training: the mean itself, or a server optimizer's step.
-
-    The rules are those of Reddi et al. 2021, with the averaged delta as pseudo-gradient. ``momentum`` is beta 1,
-    ``second_moment`` beta 2 and ``adaptivity`` tau, which bounds how much a small coordinate is enlarged.
-    ``learning_rate`` is that of ``fedavgm``, which keeps the scale that deltas have from local training; the adaptive
-    rules divide it away, so that head and LoRA need rates of their own again. ``None`` is the rule's own
-    value, in :mod:`fedward.strategies.adaptive`: FedAvgM moves as far as the mean would, with less momentum; Adagrad
-    has no momentum, and longer steps.
-    """
-
-    optimizer: Literal["mean", "fedavgm", "fedadagrad", "fedadam", "fedyogi"] = "mean"
-    learning_rate: Positive | None = None
+    rule: Literal["mean", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "sgd", "adam"] | None = None
     learning_rate_head: Positive | None = None
     learning_rate_lora: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    adaptivity: Annotated[float, Field(ge=1e-8)] = 1e-3
+    second_moment: Annotated[float, Field(ge=0, lt=1)] | None = None
+    stabiliser: Annotated[float, Field(ge=1e-8)] | None = None
 
 
 class GatePlan(PlanSection):
@@ -203,6 +191,8 @@ class GatePlan(PlanSection):
 class Plan(PlanSection):
     """One federated run."""
 
+    renamed: ClassVar[Mapping[str, str]] = RENAMED_SECTIONS
+
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "mortality"
     strategy: str = "ffa"
@@ -215,8 +205,7 @@ class Plan(PlanSection):
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()
     secure_sum: SecureSumPlan = SecureSumPlan()
-    server: ServerPlan = ServerPlan()
-    update: UpdatePlan = UpdatePlan()
+    optimizer: OptimizerPlan = OptimizerPlan()
     gate: GatePlan = GatePlan()
 
     @model_validator(mode="after")

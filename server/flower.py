@@ -130,7 +130,7 @@ class GridTransport:
         for batch in _batches(requests):
             messages = [
                 self._grid.create_message(
-                    pack_request(request), message_type(request.stage), node, group_id=request.stage.value
+                    pack_request(request), message_type(request.stage), node, group_id=request.stage
                 )
                 for node, request in batch
             ]

@@ -133,10 +133,9 @@ def _doors(app: App, settings: GatewaySettings) -> tuple[App, App]:
 def _superlink_app(settings: GatewaySettings, port: int) -> App:
     """flwr's SuperLink as an ASGI application. Its own command line cannot serve what is needed here: node
     authentication without TLS on the inner door, and two doors to one state."""
-    from flwr.common.constant import ISOLATION_MODE_PROCESS, TRANSPORT_TYPE_GRPC_RERE
+    from flwr.common.constant import ISOLATION_MODE_PROCESS
     from flwr.supercore.auth import load_superexec_auth_secret
     from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
-    from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
     from flwr.superlink.config_loader import SuperLinkLifespanConfig
     from flwr.superlink.main import create_app
 
@@ -160,7 +159,7 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
         enable_event_log=False,
         artifact_provider=None,
         enable_supernode_auth=settings.node_auth,
-        fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
+        fleet_api_type="http",
         fleet_api_address=None,
         simulation=False,
         ssl_ca_certfile=None,
@@ -170,7 +169,31 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
         isolation=ISOLATION_MODE_PROCESS,
         runtime_dependency_install=False,
     )
-    return DirectRoutes(create_app(config, SuperLinkLifespan))
+    return DirectRoutes(create_app(config, _Lifespan))
+
+
+class _Lifespan:
+    """What starts and ends with flwr's application: the health service alone.
+
+    flwr's own class for this also opens the deprecated gRPC ports, past both doors, when variables of the
+    environment ask for them.
+    """
+
+    def __init__(self, config: Any, _: object) -> None:
+        self._address: str | None = config.health_server_address
+        self._server: Any = None
+
+    def startup(self) -> None:
+        """Called by the application when it starts."""
+        from flwr.supercore.grpc_health import run_health_server_grpc_no_tls
+
+        if self._address is not None:
+            self._server = run_health_server_grpc_no_tls(self._address)
+
+    def shutdown(self) -> None:
+        """Called by the application when it ends."""
+        if self._server is not None:
+            self._server.stop(grace=1)
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             task=task.name,
             outcome=task.outcome,
             model=facts.files.name,
-            strategy=plan.strategy,
+            strategy=facts.scenario.strategy,
             seed=facts.scenario.seed,
             personal=bool(outcome.personal),
         ),

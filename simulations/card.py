@@ -9,6 +9,7 @@ from fedward.client.models.adapter_model import set_vector
 from fedward.simulations.assemble import Facts, non_private_reasons
 from fedward.simulations.federation import Outcome
 from fedward.simulations.wording import epsilon
+from fedward.strategies.aliases import in_words
 
 _CARD = """# Adapter of the run {name}
 {banner}
@@ -66,7 +67,7 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
         outcome=facts.run.task.outcome,
         hospitals=len(facts.sites),
         rounds=plan.training.rounds,
-        strategy=plan.strategy,
+        strategy=in_words(plan, facts.scenario.strategy),
         base=facts.files.name,
         base_sha=facts.files.sha256,
         shared=_SHARED if outcome.personal else "",

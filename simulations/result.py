@@ -6,6 +6,7 @@ from what it measured, and a value that does not exist (Bayes on real data, epsi
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import datetime
@@ -215,13 +216,6 @@ class RunResult(Section):
     adapter_sha256: Sha256
     seconds: Seconds
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_earlier_version(cls, document: Any) -> Any:
-        if isinstance(document, dict) and document.get("schema_version") == 1:
-            return from_version_1(document)
-        return document
-
     @model_validator(mode="after")
     def _must_not_contradict_itself(self) -> RunResult:
         if self.privacy.private and (self.non_private_reasons or self.privacy.epsilon_max is None):
@@ -236,6 +230,15 @@ class RunResult(Section):
         if self.created.tzinfo is None:
             raise ValueError("the time of creation has no time zone")
         return self
+
+
+def _of_this_version(written: bytes) -> bytes | str:
+    """The JSON of a document, brought up to this version if it is of an earlier one; JSON, as dates are text in it."""
+    try:
+        document = json.loads(written)
+        return json.dumps(from_version_1(document)) if document["schema_version"] == 1 else written
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return written  # validation says what is wrong with it
 
 
 def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,7 +277,7 @@ def read_result(folder: Path) -> RunResult:
     """
     path = folder / RESULT_FILE
     try:
-        return RunResult.model_validate_json(path.read_bytes())
+        return RunResult.model_validate_json(_of_this_version(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).", code="FW-CONFIG-020") from error
     except ValidationError as error:

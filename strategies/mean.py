@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
-from fedward.strategies.adaptive import server_step
-from fedward.strategies.optimizers import Memory
+from fedward.strategies.optimizers import Memory, rule_of, server_step
 from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained, piece_of, size_of
 from fedward.strategies.tensors import Kind, spans_of
 
@@ -42,10 +41,9 @@ class MeanOfDeltas(Strategy):
         self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
     ) -> tuple[Vector, Memory]:
         """See :meth:`Strategy.advance`; a server optimizer of the plan comes between the mean and the state."""
-        update = self.update(self.plan)
-        if update.optimizer == "mean":
+        if rule_of(self.plan) == "mean":
             return self._moved_by_mean(step, state, sums, survivors), memory
-        mean, memory = server_step(update, self.mean(step, sums, survivors), memory, self.layout)
+        mean, memory = server_step(self.plan, self.mean(step, sums, survivors), memory, self.layout)
         return self.moved(step, state, mean), memory
 
     def _moved_by_mean(self, step: Step, state: Vector, sums: Sums, survivors: Sequence[str]) -> Vector:

@@ -1,97 +1,192 @@
-"""Server optimizers: from one averaged noisy gradient to the next adapter, the same bits on every machine.
+"""Server optimizers: from the averaged sum of a round to a step of the state, the same bits on every machine.
 
-Every step is a sequence of elementwise float64 operations that IEEE 754 rounds exactly (+, -, *, /, sqrt), one ufunc at
-a time, so coordinator and hospitals compute identical bytes and hospitals can check the coordinator by repeating it.
-The gradient is noised before it is seen: whatever an optimizer remembers is post-processing and costs no privacy.
+What is averaged is the deltas of local training (Reddi et al. 2021, https://arxiv.org/abs/2003.00295, algorithm 2, and
+Hsu et al. 2019, https://arxiv.org/abs/1909.06335, for FedAvgM) or, under ``secure-grad``, one clipped gradient sum of
+each hospital. Every step is a sequence of elementwise float64 operations that IEEE 754 rounds exactly (+, -, *, /,
+sqrt), one ufunc at a time, so coordinator and hospitals compute identical bytes and hospitals can check the coordinator
+by repeating it.
+
+In a private run the sum is noised before it is seen: whatever a rule remembers is post-processing and costs no privacy.
+The noise has the same deviation in every coordinate of a tensor, though, and the adaptive rules divide by the size of a
+coordinate's movement, noise included: they move one without a signal about as far as one with a weak signal. The
+stabiliser limits that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import AdapterLayout, Vector
 from fedward.errors import IntegrityError
-from fedward.plan import Plan, ServerPlan
+from fedward.plan import OptimizerPlan, Plan
 
-Memory = NDArray[np.float64]
+Values = NDArray[np.float64]
+Memory = Values
 """What an optimizer carries from round to round, flat; empty before the first step."""
 
 NOTHING: Memory = np.empty(0, np.float64)
 HEAD = "head."
 """Tensors of the linear head; they learn at their own rate."""
 
-Rule = Callable[[ServerPlan, NDArray[np.float64], Memory], tuple[NDArray[np.float64], Memory]]
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a step: ``rates`` of every entry, float64 ``[P]``, beta 1, beta 2, and tau or Adam's epsilon."""
+
+    rates: Values
+    momentum: float
+    second_moment: float
+    stabiliser: float
+
+
+Step = Callable[[Settings, Values, Memory], tuple[Values, Memory]]
+
+
+def pass_on(settings: Settings, mean: Values, memory: Memory) -> tuple[Values, Memory]:
+    """The mean as it is (McMahan et al. 2017); nothing is remembered."""
+    return mean, _recall(memory, NOTHING)
+
+
+def heavy_ball(settings: Settings, mean: Values, memory: Memory) -> tuple[Values, Memory]:
+    """Momentum (Polyak 1964), on deltas FedAvgM; the memory is the velocity ``[P]``."""
+    velocity = _recall(memory, np.zeros(mean.size)) * settings.momentum + mean
+    return settings.rates * velocity, velocity
+
+
+def adam(settings: Settings, mean: Values, memory: Memory) -> tuple[Values, Memory]:
+    """Adam (Kingma and Ba 2015, algorithm 1); the memory is step count, first and second moment ``[1 + 2 P]``."""
+    size, beta, beta2 = mean.size, settings.momentum, settings.second_moment
+    memory = _recall(memory, np.zeros(1 + 2 * size))
+    steps = int(memory[0]) + 1
+    first = memory[1 : 1 + size] * beta + mean * (1.0 - beta)
+    second = memory[1 + size :] * beta2 + mean * mean * (1.0 - beta2)
+    scale = np.sqrt(second / (1.0 - _power(beta2, steps))) + settings.stabiliser
+    direction = first / (1.0 - _power(beta, steps)) / scale
+    return settings.rates * direction, np.concatenate([[float(steps)], first, second])
+
+
+def adaptive(grown: Callable[[float, Values, Values], Values]) -> Step:
+    """A rule of Reddi et al.: ``grown(beta2, v, d^2)`` is its second moment; the memory is both moments ``[2 P]``."""
+
+    def step(settings: Settings, mean: Values, memory: Memory) -> tuple[Values, Memory]:
+        beta, tau = settings.momentum, settings.stabiliser
+        initial = np.concatenate([np.zeros(mean.size), np.full(mean.size, tau * tau)])
+        first, second = np.split(_recall(memory, initial), 2)
+        first = first * beta + mean * (1.0 - beta)
+        second = grown(settings.second_moment, second, mean * mean)
+        return settings.rates * first / (np.sqrt(second) + tau), np.concatenate([first, second])
+
+    return step
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One optimizer, and the numbers that it has unless the plan names others.
+
+    Attributes:
+        placement: value of ``privacy.placement`` whose sums it is for: deltas under ``local``, else gradients.
+        step: from settings, averaged sum and memory to the step along the sum and the memory after it.
+        head, lora: learning rates; None is 1 - momentum, with which the state moves in the long run as far as the mean.
+        momentum: beta 1. That of the adaptive rules is Flower's: Adagrad without. FedAvgM's is smaller: a run has about
+            ten rounds, which 0.9 would spend on getting under way and then overshoot.
+    """
+
+    placement: Literal["local", "secure-grad"]
+    step: Step
+    head: float | None = None
+    lora: float | None = None
+    momentum: float = 0.9
+    second_moment: float = 0.99
+    stabiliser: float = 1e-3
+
+
+# The adaptive rules take the rates that local training has by default; Adagrad, whose steps only get shorter, three
+# times as much. FedAdam has no bias correction: v starts at tau^2 instead. Yogi's v grows like that of Adam and shrinks
+# by an amount that d bounds. Gradients get descent with momentum unless the plan says otherwise: noise misleads Adam.
+RULES: dict[str, Rule] = {
+    "mean": Rule("local", pass_on),
+    "fedavgm": Rule("local", heavy_ball, momentum=0.5),
+    "fedadagrad": Rule("local", adaptive(lambda beta2, v, d2: v + d2), 0.3, 0.03, momentum=0.0),
+    "fedadam": Rule("local", adaptive(lambda beta2, v, d2: v * beta2 + d2 * (1.0 - beta2)), 0.1, 0.01),
+    "fedyogi": Rule("local", adaptive(lambda beta2, v, d2: v - d2 * (1.0 - beta2) * np.sign(v - d2)), 0.1, 0.01),
+    "sgd": Rule("secure-grad", heavy_ball, 0.2, 0.1),
+    "adam": Rule("secure-grad", adam, 0.2, 0.1, second_moment=0.999, stabiliser=1e-8),
+}
+
+
+def rule_of(plan: Plan) -> str:
+    """Name of the plan's rule: the one it names, or that of its placement."""
+    return plan.optimizer.rule or ("mean" if plan.privacy.placement == "local" else "sgd")
+
+
+def server_step(plan: Plan, mean: Values, memory: Memory, layout: AdapterLayout) -> tuple[Values, Memory]:
+    """The step that the plan's optimizer makes of an averaged sum: added for a delta, subtracted for a gradient.
+
+    Args:
+        plan: rule and numbers.
+        mean: averaged sum over the survivors, float64 ``[P]``.
+        memory: of the step before; empty at the first.
+        layout: which entries belong to the head, which has its own rate.
+
+    Returns:
+        The step, float64 ``[P]``, and the memory after it.
+
+    Raises:
+        IntegrityError: FW-STRATEGY-010, ``memory`` belongs to another adapter or optimizer.
+    """
+    if mean.shape != (layout.size,):
+        raise ValueError("the sum does not fit the adapter layout")
+    rule = RULES[rule_of(plan)]
+    return rule.step(_settings(plan.optimizer, rule, layout), mean, memory)
 
 
 def gradient_step(
     plan: Plan,
     adapter: Vector,
     memory: Memory,
-    gradient_sum: NDArray[np.float64],
+    gradient_sum: Values,
     survivors: int,
     layout: AdapterLayout,
 ) -> tuple[Vector, Memory]:
-    """One step of the plan's server optimizer on a summed gradient.
+    """The next adapter, float32 ``[P]``, and memory from a decoded noisy gradient sum over ``survivors`` hospitals.
 
-    The divisor is the number of survivors times the plan's expected batch: public numbers, whoever was sampled.
-
-    Args:
-        plan: optimizer, learning rates and expected batch.
-        adapter: float32 ``[P]``.
-        memory: of the step before; empty at the first.
-        gradient_sum: decoded noisy sum over the survivors, float64 ``[P]``.
-        survivors: hospitals in the sum, at least 1.
-        layout: where head and LoRA tensors lie.
-
-    Raises:
-        IntegrityError: FW-STRATEGY-010, ``memory`` belongs to another adapter or optimizer.
+    The divisor is their number times the plan's expected batch: public numbers, whoever was sampled. Other arguments
+    and errors are those of :func:`server_step`.
     """
-    if adapter.shape != (layout.size,) or gradient_sum.shape != (layout.size,) or survivors < 1:
+    if adapter.shape != (layout.size,) or survivors < 1:
         raise ValueError("the sum does not fit the adapter layout")
-    gradient = gradient_sum / (survivors * plan.privacy.expected_batch)
-    direction, memory = RULES[plan.server.optimizer](plan.server, gradient, memory)
-    moved = adapter.astype(np.float64) - learning_rates(plan, layout) * direction
-    return moved.astype(np.float32), memory
+    step, memory = server_step(plan, gradient_sum / (survivors * plan.privacy.expected_batch), memory, layout)
+    return (adapter.astype(np.float64) - step).astype(np.float32), memory
 
 
-def learning_rates(plan: Plan, layout: AdapterLayout) -> NDArray[np.float64]:
-    """The rate of every entry, float64 ``[P]``: one for the head, one for LoRA."""
-    return rates_by_tensor(layout, head=plan.server.learning_rate_head, lora=plan.server.learning_rate_lora)
-
-
-def rates_by_tensor(layout: AdapterLayout, *, head: float, lora: float) -> NDArray[np.float64]:
+def rates_by_tensor(layout: AdapterLayout, *, head: float, lora: float) -> Values:
     """``head`` for every entry of the linear head and ``lora`` for all others, float64 ``[P]``."""
     return np.concatenate([np.full(t.size, head if t.name.startswith(HEAD) else lora) for t in layout.tensors])
 
 
-def adam(plan: ServerPlan, gradient: NDArray[np.float64], memory: Memory) -> tuple[NDArray[np.float64], Memory]:
-    """Direction of Adam (Kingma and Ba 2015, algorithm 1); memory is step count, first and second moment."""
-    size = gradient.size
-    memory = _memory(memory, 1 + 2 * size)
-    steps = int(memory[0]) + 1
-    first = memory[1 : 1 + size] * plan.momentum + gradient * (1.0 - plan.momentum)
-    second = memory[1 + size :] * plan.second_moment + gradient * gradient * (1.0 - plan.second_moment)
-    mean = first / (1.0 - _power(plan.momentum, steps))
-    scale = np.sqrt(second / (1.0 - _power(plan.second_moment, steps))) + plan.stabiliser
-    return mean / scale, np.concatenate([[float(steps)], first, second])
+def _settings(given: OptimizerPlan, rule: Rule, layout: AdapterLayout) -> Settings:
+    momentum = rule.momentum if given.momentum is None else given.momentum
+    return Settings(
+        rates=rates_by_tensor(
+            layout,
+            head=given.learning_rate_head or rule.head or 1.0 - momentum,
+            lora=given.learning_rate_lora or rule.lora or 1.0 - momentum,
+        ),
+        momentum=momentum,
+        second_moment=rule.second_moment if given.second_moment is None else given.second_moment,
+        stabiliser=given.stabiliser or rule.stabiliser,
+    )
 
 
-def momentum(plan: ServerPlan, gradient: NDArray[np.float64], memory: Memory) -> tuple[NDArray[np.float64], Memory]:
-    """Direction of gradient descent with heavy-ball momentum (Polyak 1964); memory is the velocity."""
-    velocity = _memory(memory, gradient.size) * plan.momentum + gradient
-    return velocity, velocity
-
-
-RULES: dict[str, Rule] = {"adam": adam, "sgd": momentum}
-
-
-def _memory(memory: Memory, size: int) -> Memory:
+def _recall(memory: Memory, initial: Memory) -> Memory:
     if memory.size == 0:
-        return np.zeros(size)
-    if memory.shape != (size,) or not np.isfinite(memory).all():
+        return initial
+    if memory.shape != initial.shape or not np.isfinite(memory).all():
         raise IntegrityError("The server optimizer's memory does not fit the adapter.", code="FW-STRATEGY-010")
     return memory
 

@@ -10,6 +10,8 @@ from importlib import import_module
 from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError
 from fedward.plan import Plan
+from fedward.strategies.aliases import ALIASES, STRATEGY
+from fedward.strategies.optimizers import RULES, rule_of
 from fedward.strategies.refusals import refuse_individual
 from fedward.strategies.strategy import Strategy
 
@@ -18,11 +20,6 @@ STRATEGIES: dict[str, str] = {
     "fedit": "fedward.strategies.mean:FedIT",
     "fedsvd": "fedward.strategies.fedsvd:FedSVD",
     "fedsb": "fedward.strategies.fedsb:FedSB",
-    "fedprox": "fedward.strategies.optimized:FedProx",
-    "fedavgm": "fedward.strategies.optimized:FedAvgM",
-    "fedadagrad": "fedward.strategies.optimized:FedAdagrad",
-    "fedadam": "fedward.strategies.optimized:FedAdam",
-    "fedyogi": "fedward.strategies.optimized:FedYogi",
     "fedask": "fedward.strategies.contrib.fedask:FedASK",
     "feddpa": "fedward.strategies.contrib.feddpa:FedDPA",
     "fedsa": "fedward.strategies.contrib.fedsa:FedSA",
@@ -32,6 +29,9 @@ STRATEGIES: dict[str, str] = {
     "scaffold": "fedward.strategies.contrib.scaffold:Scaffold",
 }
 """Module and class of each strategy, imported when a plan names it: code that no plan names does not run."""
+
+NAMES = (*STRATEGIES, *ALIASES)
+"""What a scenario may name; a plan holds no alias."""
 
 ALSO_CALLED = {
     "fedavg": "ffa",
@@ -54,8 +54,13 @@ def find_strategy(name: str) -> type[Strategy]:
     if name in STRATEGIES:
         return _imported(STRATEGIES[name])
     refuse_individual(name)
+    if name in ALIASES:
+        hint = f"Write strategy = {STRATEGY!r} and {ALIASES[name].setting} in the plan."
+        raise ConfigError(
+            f"{name!r} is short for a setting, which a plan spells out.", code="FW-STRATEGY-001", fix=hint
+        )
     near = _nearest(name)
-    hint = f"Did you mean {near!r}?" if near else f"Known strategies: {', '.join(sorted(STRATEGIES))}."
+    hint = f"Did you mean {near!r}?" if near else f"Known strategies: {', '.join(sorted(NAMES))}."
     raise ConfigError(f"There is no strategy {name!r}.", code="FW-STRATEGY-001", fix=hint)
 
 
@@ -69,7 +74,7 @@ def _imported(path: str) -> type[Strategy]:
 def _nearest(name: str) -> str | None:
     """The strategy that a published or mistyped ``name`` probably means."""
     plain = _plain(name)
-    names = {_plain(known): known for known in STRATEGIES} | ALSO_CALLED
+    names = {_plain(known): known for known in NAMES} | ALSO_CALLED
     near = difflib.get_close_matches(plain, names, n=1)
     return names[near[0]] if near else None
 
@@ -89,8 +94,7 @@ def check_strategy(plan: Plan) -> type[Strategy]:
             sent.
         ConfigError: FW-STRATEGY-005, ``adapter.ranks`` lowers ranks, but the strategy, or the placement, needs one rank
             for all.
-        ConfigError: FW-STRATEGY-015, ``update.optimizer`` on a strategy or placement without averaged deltas of one
-            meaning.
+        ConfigError: FW-STRATEGY-015, ``optimizer.rule`` for another placement, or on a strategy that changes its basis.
         ConfigError: FW-STRATEGY-016, ``training.proximal`` where a round is one step.
         ConfigError: FW-STRATEGY-017, ``gate.enabled`` where hospitals or earlier phases hold what the gate could not
             take back.
@@ -136,10 +140,15 @@ def check_sites(plan: Plan, kind: type[Strategy], *, hospitals: int, min_cohort:
 
 
 def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
-    shared = plan.privacy.placement == "secure-grad"
-    if plan.update.optimizer != "mean" and shared:
-        raise ConfigError("Gradient sums have a server optimizer of their own, in [server].", code="FW-STRATEGY-015")
-    if plan.update.optimizer != "mean" and not kind.declaration.server_optimizers:
+    placement, rule = plan.privacy.placement, rule_of(plan)
+    if RULES[rule].placement != placement:
+        able = ", ".join(name for name, other in RULES.items() if other.placement == placement)
+        raise ConfigError(
+            f"The optimizer {rule!r} is not for what hospitals send under {placement}.",
+            code="FW-STRATEGY-015",
+            fix=f"Remove optimizer.rule or set it to one of: {able}.",
+        )
+    if placement == "local" and rule != "mean" and not kind.declaration.server_optimizers:
         raise ConfigError(
             f"No server optimizer follows the strategy {plan.strategy!r}: what its sums mean changes between rounds.",
             code="FW-STRATEGY-015",
@@ -154,11 +163,11 @@ def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
             "The holdout gate needs a score after every round, or it takes back rounds it never judged.",
             code="FW-STRATEGY-017",
         )
-    if plan.training.proximal and shared:
+    if plan.training.proximal and placement == "secure-grad":
         raise ConfigError(
             "Under secure-grad a hospital takes no step of its own that could be held back.", code="FW-STRATEGY-016"
         )
-    if kind.proximal(plan) and plan.training.local_steps == 1:
+    if plan.training.proximal and plan.training.local_steps == 1:
         raise ConfigError(
             "The first local step starts at the round's adapter, so a single one is not held back.",
             code="FW-STRATEGY-016",

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from fedward.adapter import AdapterLayout, Vector
 from fedward.config import Section, parse
 from fedward.errors import ConfigError, UnknownKeyError
-from fedward.plan import Plan, UpdatePlan
+from fedward.plan import Plan
 from fedward.strategies.optimizers import Memory
 from fedward.strategies.tensors import Kind, part_of, positions_of
 
@@ -154,7 +154,7 @@ class Declaration:
         mixed_ranks: whether ``adapter.ranks`` may give hospitals lower ranks.
         variates: whether hospitals keep control variates, whose changes are a part of what they send.
         local_adapter: whether hospitals train an offset to the state that they keep (:meth:`Strategy.personal_steps`).
-        server_optimizers: whether ``[update]`` may put an optimizer between the mean delta and the state; not where
+        server_optimizers: whether ``[optimizer]`` may put a rule between the mean delta and the state; not where
             coordinates of the state change their meaning or stand still for a round.
         placements: values of ``privacy.placement`` it works with. ``secure-grad`` needs a state that moves by the
             mean of gradients alone.
@@ -167,7 +167,7 @@ class Declaration:
     trains: tuple[Kind, ...]
     sends: str
     exact: bool
-    noise_in_product: Literal["linear", "quadratic", "normalised"]
+    noise_in_product: Literal["linear", "quadratic"]
     personal: tuple[Kind, ...] = ()
     fewest_hospitals: int = 3
     sums: int = 1
@@ -248,16 +248,6 @@ class Strategy(ABC):
     def cohort(cls, plan: Plan, step: Step, sites: Collection[str]) -> frozenset[str]:
         """Hospitals of the roster ``sites`` that a phase may ask; every hospital refuses a sum it has no part in."""
         return frozenset(sites)
-
-    @classmethod
-    def update(cls, plan: Plan) -> UpdatePlan:
-        """The server optimizer on averaged deltas, for strategies that declare ``server_optimizers``."""
-        return plan.update
-
-    @classmethod
-    def proximal(cls, plan: Plan) -> float:
-        """mu of FedProx, which holds local steps near the state that the round began with; 0 is off."""
-        return plan.training.proximal
 
     @classmethod
     def personal_steps(cls, plan: Plan) -> int:

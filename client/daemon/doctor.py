@@ -219,7 +219,7 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
 
 
 def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
-    report = check_folder(config.data_folder)
+    report = check_folder(config.data_folder, leave_out=config.tables.leave_out)
     if report.format != config.tables.format or not report.usable:
         first = report.problems[0] if report.problems else None
         words = first.message if first else f"The folder holds {report.format or 'no known format'}."

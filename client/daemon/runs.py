@@ -213,7 +213,9 @@ class ApprovedSite:
             files = resolve(plan.base_model)
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
-            examples = load_examples(self._config.data_folder, format=tables.format, task=plan.task)
+            examples = load_examples(
+                self._config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
+            )
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_patients(len(parts[0]), self._config.policy)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)

@@ -66,10 +66,23 @@ class CoordinatorSection(Section):
 
 
 class DataSection(Section):
-    """One folder of clinical tables, which is only read."""
+    """One folder of clinical tables, which is only read.
+
+    Attributes:
+        path: the folder.
+        format: layout of its tables.
+        notes_without_rules: what happens to free texts in a language without de-identification rules: training stops
+            and says how many there are, or it goes on without them.
+    """
 
     path: AbsolutePath
     format: Literal["mimic-iii", "eicu"]
+    notes_without_rules: Literal["refuse", "leave-out"] = "refuse"
+
+    @property
+    def leave_out(self) -> bool:
+        """Whether such texts are left out."""
+        return self.notes_without_rules == "leave-out"
 
 
 class PolicySection(Section):

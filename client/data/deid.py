@@ -1,15 +1,22 @@
-"""Rule-based de-identification of free text: Safe Harbor classes that occur in clinical notes.
+"""Rule-based de-identification of free text, by language: Safe Harbor classes that occur in clinical notes.
 
-Covers names after titles, labels and family words, telephone numbers, e-mail addresses, web and IP
+The rules for English cover names after titles, labels and family words, telephone numbers, e-mail addresses, web and IP
 addresses, record and account numbers, social security numbers, dates, postal addresses and ages over
-89 (45 CFR 164.514(b)(2)). Rules miss what they were not written for: this is designed to lower risk
-and is no certificate of anonymity. Every note passes here before any other code sees its words.
+89 (45 CFR 164.514(b)(2)). They read the text's shadow, in which letters have no accents and digits are
+0 to 9, so that ``Müller`` and ``５５５-０１４２`` are found like ``Muller`` and ``555-0142``; capitalised words with
+letters that English lacks are names too, and letters of other scripts go. Rules miss what they were not
+written for: this is designed to lower risk and is no certificate of anonymity. Every note passes here
+before any other code sees its words. A further language is one file with its rules and one line in ``RULES``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from fedward.client.data.characters import normal, shadow
+from fedward.errors import DataError
 
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Doctor|Professor|Nurse|Rev|Sr)"
 _WORD = rf"(?!{_TITLE}\b)[A-Z][a-zA-Z'’\-]+"
@@ -87,12 +94,31 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 _NEED_DIGIT = frozenset({"IP", "SSN", "MRN", "DATE", "PHONE", "ADDRESS", "AGE", "ID"})
 _DIGIT = re.compile(r"\d")
-_TAG = re.compile(rf"(?:\b{_TITLE}\b\.?[ \t]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID)\]")
+_TAG = re.compile(
+    rf"(?:\b{_TITLE}\b\.?[ \t\u00a0]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID|SCRIPT)\]"
+)
+
+_LETTERS = r"[^\W\d_][\w'’\-\u0300-\u036f]*"
+_BLANK = r"[ \t\u00a0]"
+_FOREIGN_WORD = re.compile(_LETTERS)
+_FOLLOWING = re.compile(rf"(?:{_BLANK}+(?!{_TITLE}\b)(?=[A-Z]){_LETTERS}){{1,2}}")
+_PRECEDING = re.compile(rf"\b{_WORD},{_BLANK}*$")
+_ACCENT = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u036f\u1e00-\u1eff\u2c60-\u2c7f\ua722-\ua7ff]")
+_LONGEST_NAME = 40
+_LATIN = "A-Za-z\u00aa\u00ba\u00c0-\u02ff\u1e00-\u1eff\u2c60-\u2c7f\ua722-\ua7ff\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a"
+_OTHER_SCRIPT = re.compile(rf"(?:(?![{_LATIN}])[^\W\d_])+")
+_SYMBOL = re.compile(r"[µΩ\u0370-\u03ff]")
+_NOT_NAME = re.compile(
+    r"(?:(?:guillain-)?barré|behçet|brown-séquard|déjérine|hürthle|lasègue|löfgren|ménière|ménétrier|mönckeberg|"
+    r"müllerian|naïve|naïveté|(?:henoch-)?schönlein(?:-henoch)?|sézary|sjögren|waldenström)(?:['’]s)?",
+    re.IGNORECASE,
+)
+"""Words with accents that medical English writes with a capital and that are no patient's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A removed identifier: class and half-open character range in the original text."""
+    """A removed identifier: class and half-open character range in the text's normal form C."""
 
     kind: str
     start: int
@@ -108,26 +134,78 @@ class Scrubbed:
 
 
 def scrub(text: str) -> Scrubbed:
-    """Replaces identifiers by their class.
+    """Replaces identifiers of English text by their class.
 
-    A name found once is removed wherever its words occur in the same text.
+    A name found once is removed wherever its words occur in the same text. The result is in normal form C.
     """
+    text = normal(text)
+    plain, places = shadow(text)
     spans: list[Span] = []
-    has_digit = _DIGIT.search(text) is not None
+
+    def add(kind: str, start: int, end: int) -> None:
+        _add(spans, Span(kind, places[start], places[end]))
+
+    has_digit = _DIGIT.search(plain) is not None
     for kind, pattern in _RULES:
         if kind in _NEED_DIGIT and not has_digit:
             continue
-        for match in pattern.finditer(text):
-            _add(spans, Span(kind, *_identifier_range(match)))
+        for match in pattern.finditer(plain):
+            add(kind, *_identifier_range(match))
+    if not text.isascii():
+        _add_foreign_names(text, spans)
     for word in _name_words(text, spans):
-        for match in re.finditer(rf"\b{re.escape(word)}\b", text, re.IGNORECASE):
-            _add(spans, Span("NAME", *match.span()))
+        for match in re.finditer(rf"\b{re.escape(word)}\b", plain, re.IGNORECASE):
+            add("NAME", *match.span())
+    if not text.isascii():
+        _add_other_scripts(text, spans)
     spans.sort(key=lambda span: span.start)
     pieces, position = [], 0
     for span in spans:
         pieces += [text[position : span.start], f"[{span.kind}]"]
         position = span.end
     return Scrubbed("".join([*pieces, text[position:]]), tuple(spans))
+
+
+Rules = Callable[[str], Scrubbed]
+"""De-identification of one language's free text."""
+
+RULES: dict[str, Rules] = {"en": scrub}
+"""By primary language subtag (BCP 47)."""
+
+
+def has_rules(language: str) -> bool:
+    """Whether free text of persons in that language can be de-identified."""
+    return _primary(language) in RULES
+
+
+def rules_for(language: str) -> Rules:
+    """Returns the rules for a language, given as a BCP 47 tag such as ``en`` or ``en-GB``.
+
+    Raises:
+        DataError: FW-DATA-020, there are none yet.
+    """
+    if not has_rules(language):
+        words = f"There are no de-identification rules for the language '{_primary(language)}'."
+        raise DataError(words, code="FW-DATA-020")
+    return RULES[_primary(language)]
+
+
+def check_rules(languages: Mapping[str, int]) -> None:
+    """Refuses free texts, counted by language, of which some are in a language without rules.
+
+    Raises:
+        DataError: FW-DATA-020, names these languages and how many texts each has.
+    """
+    without = {language: count for language, count in sorted(languages.items()) if not has_rules(language)}
+    if without:
+        named = ", ".join(f"{language} ({count:,})" for language, count in without.items())
+        texts = f"{sum(without.values()):,} of {sum(languages.values()):,} free texts"
+        words = f"{texts} are in a language without de-identification rules: {named}."
+        raise DataError(words, code="FW-DATA-020")
+
+
+def _primary(language: str) -> str:
+    return language.split("-", 1)[0].lower()
 
 
 def without_tags(text: str) -> str:
@@ -147,6 +225,35 @@ def _add(spans: list[Span], new: Span) -> None:
         spans.append(new)
 
 
+def _add_foreign_names(text: str, spans: list[Span]) -> None:
+    """Adds capitalised words with Latin letters beyond a to z, and the capitalised words that go with them."""
+    rest, last = _without(text, spans), 0
+    for match in _FOREIGN_WORD.finditer(rest):
+        word, (start, end) = match.group(), match.span()
+        if not _ACCENT.search(word) or not word[0].isupper() or _NOT_NAME.fullmatch(word) or _OTHER_SCRIPT.match(word):
+            continue
+        before, after = _PRECEDING.search(rest, max(0, start - _LONGEST_NAME), start), _FOLLOWING.match(rest, end)
+        start = max(last, before.start() if before and before.start() >= last else start)
+        end = after.end() if after else end
+        if start < end:
+            _add(spans, Span("NAME", start, end))
+            last = end
+
+
+def _add_other_scripts(text: str, spans: list[Span]) -> None:
+    """Adds every run of letters of another script but single Greek letters: no rule here knows a name in it."""
+    for match in _OTHER_SCRIPT.finditer(_without(text, spans)):
+        if any(map(str.isalpha, match.group())) and not _SYMBOL.fullmatch(match.group()):
+            _add(spans, Span("SCRIPT", *match.span()))
+
+
+def _without(text: str, spans: list[Span]) -> str:
+    """The text, of the same length, with blanks where something was found."""
+    for span in spans:
+        text = text[: span.start] + " " * (span.end - span.start) + text[span.end :]
+    return text
+
+
 def _name_words(text: str, spans: list[Span]) -> list[str]:
-    names = [text[span.start : span.end] for span in spans if span.kind == "NAME"]
+    names = [shadow(text[span.start : span.end])[0] for span in spans if span.kind == "NAME"]
     return sorted({word for name in names for word in re.findall(r"[A-Za-z'’\-]{3,}", name)})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fedward.client.data import eicu, mimic3
+from fedward.client.data.deid import check_rules
 from fedward.client.data.events import Event, Stay
 from fedward.client.data.example import Example
 from fedward.client.data.leakage import Task, eligible, known_at_prediction, prediction_hours, task_named
@@ -55,7 +57,7 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
+def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
     """Returns one example per patient, from the first eligible intensive-care stay, sorted by patient.
 
     Args:
@@ -63,19 +65,24 @@ def load_examples(path: Path, *, format: str, task: str) -> list[Example]:
         format: ``mimic-iii`` or ``eicu``.
         task: ``mortality`` or ``los3``, both predicted 24 hours after intensive-care admission
             or, for mortality, on leaving intensive care if that is earlier.
+        leave_out: train without the free texts whose language has no de-identification rules, instead of refusing.
 
     Raises:
-        DataError: unknown format or task, unusable tables, no eligible patient, or one outcome only.
+        DataError: unknown format or task, unusable tables, no eligible patient, one outcome only, or free text in a
+            language without de-identification rules.
     """
     layout, target = format_named(format), task_named(task)
     chosen = first_eligible(layout.read_stays(path), target)
     if not chosen:
         raise DataError(f"No stay in the tables is eligible for the task '{task}'.", code="FW-DATA-006")
     events = layout.read_events(path, chosen)
+    languages: Counter[str] = Counter()
     examples = [
-        Example(patient, stay.group, stay_text(stay, events[patient]), target.label(stay.outcome))
+        Example(patient, stay.group, stay_text(stay, events[patient], languages), target.label(stay.outcome))
         for patient, stay in sorted(chosen.items())
     ]
+    if not leave_out:
+        check_rules(languages)
     if len({example.label for example in examples}) < 2:
         raise DataError(f"All eligible patients have the same outcome of the task '{task}'.", code="FW-DATA-007")
     return examples
@@ -90,6 +97,9 @@ def first_eligible(stays: Iterable[Stay], task: Task) -> dict[str, Stay]:
     return chosen
 
 
-def stay_text(stay: Stay, events: Iterable[Event]) -> str:
-    """Returns the text of a stay: admission facts and events, through the leakage guard."""
-    return render(known_at_prediction([*stay.events, *events], prediction_hours(stay.outcome)))
+def stay_text(stay: Stay, events: Iterable[Event], languages: Counter[str]) -> str:
+    """Returns the text of a stay: admission facts and events, through the leakage guard.
+
+    Its free texts are added to ``languages``; those in a language without de-identification rules are left out.
+    """
+    return render(known_at_prediction([*stay.events, *events], prediction_hours(stay.outcome)), languages)

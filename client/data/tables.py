@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import IO, cast
 
 from fedward.errors import DataError
 
@@ -18,7 +19,7 @@ Row = tuple[str, ...]
 _FIELD_LIMIT = 4 * 1024 * 1024
 """Longest cell: the csv module stops at 128 KiB by default, below the longest clinical notes."""
 
-_BROKEN = (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error, OSError)
+_BROKEN = (csv.Error, gzip.BadGzipFile, EOFError, zlib.error, OSError)
 
 
 def find_table(folder: Path, name: str) -> Path | None:
@@ -72,12 +73,33 @@ def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequ
 def _opened(path: Path, name: str) -> Iterator[Iterator[list[str]]]:
     csv.field_size_limit(_FIELD_LIMIT)
     try:
-        with path.open("rb") as raw:
-            unpacked = gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw
-            text = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
+        with _unpacked(path) as unpacked, io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
             yield csv.reader(text, strict=True)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The table {name.upper()} is not encoded as UTF-8: line {_line_of_another_encoding(path)} of the file.",
+            code="FW-DATA-005",
+            fix="Export the table again as UTF-8, or convert it, for example `iconv -f LATIN1 -t UTF-8`.",
+        ) from error
     except _BROKEN as error:
         raise DataError(f"The table {name.upper()} cannot be read as CSV.", code="FW-DATA-005") from error
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as raw:
+        yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.name.lower().endswith(".gz") else raw
+
+
+def _line_of_another_encoding(path: Path) -> int:
+    """The first line, from 1, that is not UTF-8; the reader has decoded blocks, and knows it only roughly."""
+    with _unpacked(path) as unpacked:
+        for number, line in enumerate(unpacked, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _place(header: list[str], column: str, name: str) -> int:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from fedward.client.data.languages import language_of
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 
 LEAST_TOKENS = 8
+
+_BATCH = 1024
+"""Texts encoded at a time where only shares are asked for."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,49 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, pad_i
     ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64).reshape(len(encodings), width)
     mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64).reshape(ids.shape)
     return Tokens(ids, mask, sum(bool(encoding.overflowing) for encoding in encodings))
+
+
+def unrepresented(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float]:
+    """The share of letters, marks and numbers that a tokenizer cannot represent, by language of the text.
+
+    A character is represented if it stands in a token that is not the unknown one; bytes that stand for it count, so
+    tokenizers with byte fallback lose nothing. One unknown letter costs the whole word where the tokenizer says so.
+
+    Args:
+        tokenizer: of the base model, without truncation.
+        texts: as the model would read them.
+    """
+    unknown = _unknown_id(tokenizer)
+    lost: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for start in range(0, len(texts), _BATCH):
+        part = texts[start : start + _BATCH]
+        for text, encoding in zip(part, tokenizer.encode_batch(list(part), add_special_tokens=False), strict=True):
+            language = language_of(text)
+            total[language] += sum(map(_counts, text))
+            if unknown is None or unknown in encoding.ids or not text.isascii():
+                lost[language] += _lost(text, encoding, unknown)
+    return {language: lost[language] / count for language, count in sorted(total.items()) if count}
+
+
+def _lost(text: str, encoding: Encoding, unknown: int | None) -> int:
+    represented = bytearray(len(text))
+    for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        if token != unknown:
+            represented[start:end] = b"\x01" * (end - start)
+    return sum(not kept and _counts(character) for character, kept in zip(text, represented, strict=True))
+
+
+def _counts(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """The id that stands for what the vocabulary lacks; None for a tokenizer that drops it or spells it in bytes."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if "unk_id" in model:
+        return None if model["unk_id"] is None else int(model["unk_id"])
+    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else None
 
 
 def load_tokenizer(files: ModelFiles) -> Tokenizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.data import FolderReport
+    from fedward.client.data.folder import Texts
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -22,17 +24,24 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("check")
 def check_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the clinical tables.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Base model whose tokenizer must know the texts' characters.")
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which layout a folder has, how many patients each task can use, and what is wrong with it.
 
     Example: fedward data check /srv/ehr
 
-    Reads every table as a run would. The exit status is 4 if no task can use the folder.
+    Reads every table as a run would, counts free texts by language and, with --model, the share of their characters
+    that the model's tokenizer cannot represent. The exit status is 4 if no task can use the folder.
     """
     from fedward.client.data import check_folder
 
-    report = check_folder(folder)
+    report = check_folder(folder, leave_out=leave_out, texts=_reader(model) if model else None)
     if as_json:
         typer.echo(json.dumps(report.to_value(), sort_keys=True))
     else:
@@ -62,7 +71,16 @@ def synthetic_command(
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
 
 
+def _reader(model: str) -> Texts:
+    from fedward.client.models.registry import resolve
+    from fedward.client.models.tokens import load_tokenizer, unrepresented
+
+    return partial(unrepresented, load_tokenizer(resolve(model)))
+
+
 def _print(report: FolderReport, console: Console) -> None:
+    from fedward.client.data.deid import has_rules
+
     console.print(f"Format: {report.format or 'not recognised'}", markup=False)
     if report.rows:
         console.print(_table("Tables", ("table", "rows"), [(name, f"{n:,}") for name, n in report.rows.items()]))
@@ -75,6 +93,15 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.groups:
         groups = [(name, f"{count:,}") for name, count in sorted(report.groups.items())]
         console.print(_table("Groups", ("group", "eligible patients"), groups))
+    if report.languages:
+        texts = [
+            (language, f"{count:,}", "yes" if has_rules(language) else "none")
+            for language, count in sorted(report.languages.items())
+        ]
+        console.print(_table("Free texts", ("language", "texts", "de-identification rules"), texts))
+    if report.unrepresented:
+        shares = [(language, f"{share:.2%}") for language, share in report.unrepresented.items()]
+        console.print(_table("Characters that the model cannot read", ("language", "share"), shares))
     for problem in report.problems:
         console.print(f"{problem.code} {problem.message}", markup=False, soft_wrap=True)
         console.print(f"Fix: {problem.fix}", markup=False, soft_wrap=True)

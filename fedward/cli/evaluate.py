@@ -25,6 +25,9 @@ def evaluate(
         str | None,
         typer.Option("--task", help="Task that the adapter must have been trained for."),
     ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter on other data, by every measure of its task.
@@ -33,7 +36,7 @@ def evaluate(
 
     Predictions stay in this process; only the scores are printed.
     """
-    scores = score_folder(run, data, format=format, task=task)
+    scores = score_folder(run, data, format=format, task=task, leave_out=leave_out)
     if as_json:
         typer.echo(json.dumps(scores, sort_keys=True))
     else:
@@ -52,7 +55,7 @@ def adapter_folder(run: Path) -> Path:
     raise ConfigError(f"The folder {run} holds no adapter.", code="FW-CONFIG-010")
 
 
-def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dict[str, Any]:
+def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_out: bool = False) -> dict[str, Any]:
     """The scorecard of the adapter in ``run`` on all eligible patients of ``data``.
 
     Args:
@@ -60,6 +63,7 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dic
         data: folder with the tables.
         format: their layout.
         task: outcome to score; None for the one that the adapter was trained for.
+        leave_out: score without free texts whose language has no de-identification rules.
 
     Raises:
         ConfigError: FW-CONFIG-010, no adapter in ``run``.
@@ -76,7 +80,7 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None) -> dic
     if task not in (None, card.task):
         raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
     model = load_adapter(folder)
-    examples = load_examples(data, format=format, task=card.task)
+    examples = load_examples(data, format=format, task=card.task, leave_out=leave_out)
     local = local_task(card.task)
     records = Records.encode(examples, local, resolve(card.base_model), model, max_tokens=card.max_tokens)
     return {"task": card.task, "format": format, **scorecard(local, local.outcomes(model, records))}

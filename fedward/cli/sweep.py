@@ -157,11 +157,12 @@ def _all_of(base: Scenario) -> list[str]:
     """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
     from fedward.planning.scenario import MIN_HOSPITALS, known_hospitals
     from fedward.simulations.sweep.grid import Cell, CellRefusedError
-    from fedward.strategies.registry import STRATEGIES, find_strategy
+    from fedward.strategies.aliases import base_of
+    from fedward.strategies.registry import NAMES, find_strategy
 
     hospitals, own = known_hospitals(base.data) or MIN_HOSPITALS, base.privacy.epsilon if base.privacy.private else None
     names = []
-    for name in sorted(n for n in STRATEGIES if find_strategy(n).declaration.fewest_hospitals <= hospitals):
+    for name in sorted(n for n in NAMES if find_strategy(base_of(n)).declaration.fewest_hospitals <= hospitals):
         try:
             Cell(name, None, own, base.seed).planned(base, federated_only=True)
         except CellRefusedError as error:

@@ -11,6 +11,7 @@ from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise.gradient import gradient_distance
 from fedward.run import Schedule
+from fedward.strategies.aliases import spelt_out
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
@@ -37,10 +38,10 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         training=scenario.training,
         privacy=scenario.privacy,
         secure_sum=scenario.secure_sum,
-        server=scenario.server,
-        update=scenario.update,
+        optimizer=scenario.optimizer,
         gate=scenario.gate,
     )
+    draft = spelt_out(draft)
     options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
-from fedward.plan import AdapterPlan, GatePlan, Option, PrivacyPlan, SecureSumPlan, ServerPlan, TrainingPlan, UpdatePlan
+from fedward.plan import (
+    RENAMED_SECTIONS,
+    AdapterPlan,
+    GatePlan,
+    OptimizerPlan,
+    Option,
+    PrivacyPlan,
+    SecureSumPlan,
+    TrainingPlan,
+)
+from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import find_strategy
 
 MIN_HOSPITALS = 3
@@ -60,7 +71,9 @@ class CompareConfig(Section):
 
 
 class Scenario(Section):
-    """A whole simulated federation."""
+    """A whole simulated federation; ``strategy`` may be an alias, which the plan spells out."""
+
+    renamed: ClassVar[Mapping[str, str]] = RENAMED_SECTIONS
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     description: str = ""
@@ -75,8 +88,7 @@ class Scenario(Section):
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()
     secure_sum: SecureSumPlan = SecureSumPlan()
-    server: ServerPlan = ServerPlan()
-    update: UpdatePlan = UpdatePlan()
+    optimizer: OptimizerPlan = OptimizerPlan()
     gate: GatePlan = GatePlan()
     speed: SpeedConfig = SpeedConfig()
     compare: CompareConfig = CompareConfig()
@@ -178,5 +190,5 @@ def hospitals_for(data: DataConfig, strategy: str) -> int | None:
     """
     if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
         return None
-    fewest = find_strategy(strategy).declaration.fewest_hospitals
+    fewest = find_strategy(base_of(strategy)).declaration.fewest_hospitals
     return fewest if fewest > DEFAULT_HOSPITALS else None

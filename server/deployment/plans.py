@@ -27,6 +27,7 @@ from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
 from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
+from fedward.strategies.aliases import in_words
 from fedward.strategies.registry import check_ranks
 
 PLAN_FILE = "plan.toml"
@@ -71,7 +72,7 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
     return {
         "name": plan.name,
         "task": plan.task,
-        "strategy": plan.strategy,
+        "strategy": in_words(plan),
         "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
         "rounds": plan.training.rounds,
         "parameters": terms.parameters,

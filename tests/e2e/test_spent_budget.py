@@ -10,7 +10,7 @@ import pytest
 from fedward.cli import main
 from fedward.privacy.ledger import FileStore, verify
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 SITES = ("alder", "birch", "cedar", "elm")
 SCENARIO = """

@@ -33,6 +33,11 @@ def _certificate(name, key, issuer, signer, *, ca, sans=()):
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
+    if ca:  # Python 3.13 verifies strictly: an authority must say what its key is for
+        names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+        others = dict.fromkeys((*names, "encipher_only", "decipher_only"), False)
+        usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **others)
+        builder = builder.add_extension(usage, critical=True)
     if sans:
         builder = builder.add_extension(x509.SubjectAlternativeName(list(sans)), critical=False)
     return builder.sign(signer, hashes.SHA256())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedward.client.hospital import Hospital
-from fedward.client.local_state import OwnSide
+from fedward.client.local_state import LocalState
 from fedward.errors import NetworkError, QuorumError
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.server.rounds import Coordinator
@@ -34,7 +34,7 @@ def simulate(out, strategy, hospitals, *, rounds=3, gate=False):
 @pytest.fixture
 def saboteur(monkeypatch):
     """One hospital sends the opposite of what it has learnt, as large as the bound allows, from round 2 on."""
-    train, first = OwnSide.train, []
+    train, first = LocalState.train, []
 
     def spoil(self, trainer, step, state, memory, **rest):
         delta, change = train(self, trainer, step, state, memory, **rest)
@@ -43,7 +43,7 @@ def saboteur(monkeypatch):
             delta = np.clip(-1e3 * (state + delta), -4, 4).astype(np.float32)
         return delta, change
 
-    monkeypatch.setattr(OwnSide, "train", spoil)
+    monkeypatch.setattr(LocalState, "train", spoil)
 
 
 @pytest.fixture

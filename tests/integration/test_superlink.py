@@ -4,6 +4,7 @@ import json
 import os
 import ssl
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -142,3 +143,21 @@ def test_self_registration_works_without_node_authentication_and_nothing_is_left
         raise KeyError("an error in the middle of the work")
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)
+
+
+def test_flowers_grpc_ports_stay_closed_whatever_the_environment_asks_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLWR_INTERNAL_GRPC_FLEET_API", "1")
+    with SuperLink(tmp_path) as link:
+        assert len(listening(link.process_id)) == 2, "the inner and the outer door"
+
+
+def listening(process):
+    """Sockets of a process and its threads that wait for connections, by their inode."""
+    held = {str(file.readlink()) for file in Path(f"/proc/{process}/fd").iterdir() if file.is_symlink()}
+    waiting = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process}/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            state, inode = line.split()[3], line.split()[9]
+            if state == "0A":  # TCP_LISTEN
+                waiting.add(f"socket:[{inode}]")
+    return held & waiting

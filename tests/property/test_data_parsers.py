@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.client.data import check_folder, load_examples
+from fedward.client.data.characters import normal, plain, shadow
 from fedward.client.data.deid import scrub
+from fedward.client.data.languages import language_of
 from fedward.client.data.text import clean
 from fedward.errors import DataError
 
@@ -40,7 +44,7 @@ def test_damaged_tables_raise_data_errors_only(table: str, place: int, junk: byt
 
 @given(st.text(max_size=300))
 def test_scrubbing_keeps_everything_outside_its_spans(text: str) -> None:
-    cleaned = scrub(text)
+    text, cleaned = normal(text), scrub(text)
     rebuilt, position = "", 0
     for span in cleaned.spans:
         assert position <= span.start < span.end <= len(text)
@@ -51,5 +55,42 @@ def test_scrubbing_keeps_everything_outside_its_spans(text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_clean_text_has_one_form(text: str) -> None:
-    assert clean(clean(text)) == clean(text)
+    assert clean(clean(text)) == clean(text) == unicodedata.normalize("NFC", clean(text))
     assert "  " not in clean(text)
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=200))
+def test_ascii_text_is_cleaned_as_in_the_first_release(text: str) -> None:
+    first = re.sub(r"\s+", " ", re.sub(r"[^a-z0-9.+/ -]+", " ", text.lower())).strip(" .-/")
+    assert clean(text) == first
+
+
+@given(st.text(max_size=200))
+def test_no_letter_is_lost(text: str) -> None:
+    def letters(text: str) -> str:
+        return "".join(filter(str.isalpha, plain(normal(text)).lower()))
+
+    assert letters(clean(text)) == letters(text)
+
+
+@given(st.text(max_size=300), st.text(st.characters(codec="latin-1"), max_size=300))
+def test_a_language_is_told_of_any_text(text: str, other: str) -> None:
+    assert language_of(text).isascii()
+    assert language_of(other).isascii()
+
+
+UNSEEN = st.sampled_from(["", "\u200b", "\u00ad", "\u0301", "\u0336", "\u2060", "\ufe0f", "\u202e"])
+SPELLINGS = (lambda c: c, lambda c: chr(ord(c) + 0xFEE0), lambda c: unicodedata.normalize("NFC", c + "\u0308"))
+
+
+def disguised(word: str) -> st.SearchStrategy[str]:
+    """The word with letters of other width or with marks, and what nobody sees between them."""
+    return st.tuples(*(st.tuples(st.sampled_from(SPELLINGS), UNSEEN) for _ in word)).map(
+        lambda chosen: "".join(spell(c) + unseen for c, (spell, unseen) in zip(word, chosen, strict=True))
+    )
+
+
+@given(disguised("Okafor"), disguised("okafor"), disguised("5550142"))
+def test_a_disguised_identifier_goes(name: str, again: str, number: str) -> None:
+    text = scrub(f"Mr. {name} seen, later {again} slept. MRN: {number} then").text
+    assert not re.search("okaf|afor|555|142", shadow(text)[0], re.IGNORECASE)

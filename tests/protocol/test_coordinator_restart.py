@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
-from fedward.client.adapter_store import Snapshots
 from fedward.client.models.registry import resolve
-from fedward.client.result_verification import Follower, Published
+from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.errors import FedwardError, QuorumError
 from fedward.legs import Reply, Request
 from fedward.plan import Plan

@@ -11,7 +11,7 @@ from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.job_files import read_vector
 from tests.codes import raises
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 ROUNDS = 4
 RESTING_SECONDS = 3.0
 """Longer than a round of this run takes."""

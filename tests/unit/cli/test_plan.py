@@ -10,6 +10,8 @@ from fedward.privacy.accounting import calibrate_releases
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, Ledger, Population
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture
 def estimate(monkeypatch, capsys):

@@ -11,9 +11,10 @@ import pytest
 from fedward.client import gradients, training
 from fedward.client import hospital as hospital_module
 from fedward.client.gradients import GradientSummer
-from fedward.client.models.adapter_model import layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
+from fedward.client.tasks import local_task
+from fedward.client.tasks.prediction import Binary
 from fedward.client.training import LocalTrainer
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
@@ -43,30 +44,32 @@ def parties():
     draft = draft_plan(scenario, files)
     noise = {"noise_multiplier": 1.0, "release_noise_multiplier": 9.0, "evaluation_noise_multiplier": 9.0}
     plan = draft.model_copy(update={"privacy": draft.privacy.model_copy(update=noise)})
-    model = build_for_plan(plan, files)
-    encoded = [EncodedSite.encode(site, plan, files, model) for site in make_sites(scenario, plan)]
-    return plan, files, encoded, agree(plan, model, NAMES)
+    run = resolve_run(plan, files.config())
+    model = build_model(run, files)
+    encoded = [EncodedSite.encode(site, run, files, model) for site in make_sites(scenario, plan)]
+    return run, files, encoded, agree(run, NAMES)
 
 
 @pytest.fixture
 def found(parties):
     """Opens the first hospital with its ledger, with other records if they are given."""
-    plan, files, encoded, agreement = parties
+    run, files, encoded, agreement = parties
+    plan = run.plan
     store = MemoryStore()
     terms = {"site": NAMES[0], "cap_epsilon": 8.0, "delta": plan.privacy.delta}
     ledger = Ledger(store, population=Population(plan.split_salt, plan.evaluation_fraction), **terms)
 
     def make(**records):
         site = replace(encoded[0], **records)
-        return make_hospital(plan, site, files, agreement, Randomness(), ledger=ledger, microbatch=None)
+        return make_hospital(run, site, files, agreement, Randomness(), ledger=ledger, microbatch=None)
 
     return make, store
 
 
 def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
     make, store = found
-    plain = training.record_losses
-    monkeypatch.setattr(training, "record_losses", lambda *arguments: plain(*arguments) * plain(*arguments).mean())
+    plain = Binary.losses
+    monkeypatch.setattr(Binary, "losses", lambda *arguments: plain(*arguments) * plain(*arguments).mean())
     with raises("FW-DP-015"):
         make()
     assert len(store.links) == 1  # the terms, and no charge
@@ -115,28 +118,30 @@ def test_patients_on_both_sides_or_twice_on_one_are_refused(found, parties) -> N
 
 
 def test_another_base_model_is_refused_before_anything_is_built(parties) -> None:
-    plan, files, _, _ = parties
+    run, files, _, _ = parties
     with raises("FW-MODEL-020"):
-        build_for_plan(plan, replace(files, sha256="0" * 64))
+        build_model(run, replace(files, sha256="0" * 64))
 
 
 def test_a_step_that_moves_nothing_stops_the_run(parties, monkeypatch) -> None:
-    plan, files, encoded, _ = parties
-    trainer = LocalTrainer(build_for_plan(plan, files), encoded[0].train, plan, SecureStream.from_os())
-    start = training.get_vector(build_for_plan(plan, files))
+    run, files, encoded, _ = parties
+    trainer = LocalTrainer(
+        build_model(run, files), encoded[0].train, run, local_task("mortality"), SecureStream.from_os()
+    )
+    start = training.get_vector(build_model(run, files))
     monkeypatch.setattr(training, "get_vector", lambda model: start)
     with raises("FW-DP-016"):
         trainer.run(start, 1)
 
 
 def test_a_shared_step_that_moved_nothing_stops_the_second_round_before_its_charge(parties) -> None:
-    plan, files, encoded, agreement = parties
-    size = layout_of(build_for_plan(plan, files)).size
+    run, files, encoded, agreement = parties
+    plan, size = run.plan, run.layout.size
     privacy = plan.privacy.model_copy(update={"placement": "secure-grad", "parameters": size})
-    plan, store = plan.model_copy(update={"privacy": privacy}), MemoryStore()
+    run, store = resolve_run(plan.model_copy(update={"privacy": privacy}), files.config()), MemoryStore()
     population = Population(plan.split_salt, plan.evaluation_fraction)
     ledger = Ledger(store, site=NAMES[0], cap_epsilon=8.0, delta=privacy.delta, population=population)
-    hospital = make_hospital(plan, encoded[0], files, agreement, Randomness(), ledger=ledger, microbatch=None)
+    hospital = make_hospital(run, encoded[0], files, agreement, Randomness(), ledger=ledger, microbatch=None)
     hospital._follower.round = 1  # the first sum was followed, and the adapter stands where it began
     with raises("FW-DP-016"):
         hospital._train_round(SimpleNamespace(manifest=SimpleNamespace(run="run-1", round=2, threshold=3, n0=3)))
@@ -146,9 +151,10 @@ def test_a_shared_step_that_moved_nothing_stops_the_second_round_before_its_char
 @pytest.mark.parametrize("placement", ["local", "secure-grad"])
 def test_no_constant_of_a_step_depends_on_how_many_patients_there_are(parties, monkeypatch, placement) -> None:
     """Broken: a denominator from the hospital's own numbers, which tells them to whoever sees the step."""
-    plan, files, encoded, _ = parties
+    run, files, encoded, _ = parties
+    plan = run.plan
     privacy = plan.privacy.model_copy(update={"placement": placement})
-    plan, seen = plan.model_copy(update={"privacy": privacy}), []
+    run, seen = resolve_run(plan.model_copy(update={"privacy": privacy}), files.config()), []
     module = training if placement == "local" else gradients
     real = module.PrivateEngine
 
@@ -160,15 +166,15 @@ def test_no_constant_of_a_step_depends_on_how_many_patients_there_are(parties, m
     train = encoded[0].train
     few = replace(
         train,
-        labels=train.labels[:7],
-        patients=np.arange(7, dtype=np.int64),
+        targets=train.targets[:7],
+        units=np.arange(7, dtype=np.int64),
         names=train.names[:7],
         order=train.order[:7],
         inputs=train.inputs.chosen(np.arange(7)),
     )
     kind = LocalTrainer if placement == "local" else GradientSummer
     for records in (train, few):
-        kind(build_for_plan(plan, files), records, plan, SecureStream.from_os())
+        kind(build_model(run, files), records, run, local_task("mortality"), SecureStream.from_os())
     assert seen[0] == seen[1]
     assert seen[0].expected_batch == privacy.sampling_rate * privacy.patients_per_site
     assert (seen[0].noise_multiplier, seen[0].clip) == (privacy.noise_multiplier, privacy.clip)

@@ -3,21 +3,19 @@
 import numpy as np
 import pytest
 
-from fedward.client.accounting import run_training_events
-from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, OwnSide
-from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, trainable
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState
+from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, set_vector, trainable
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
-from fedward.client.training import LocalTrainer, predict
+from fedward.client.tasks import local_task
+from fedward.client.training import LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.noise.seeded import UnsafeSeededStream
 from fedward.privacy.secagg import MemoryJournal
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import make_strategy
-from fedward.strategies.schedule import step_of
 from fedward.strategies.tensors import kind_of
 from tests.codes import raises
 
@@ -26,7 +24,7 @@ class Site:
     """One hospital between two starts of its process, if it is given the journal of another one."""
 
     def __init__(self, strategy, journal=None, secure_sum=None, **options):
-        self.plan = Plan(
+        plan = Plan(
             name="own",
             base_model_sha256=resolve("tiny-clinical").sha256,
             strategy=strategy,
@@ -37,19 +35,20 @@ class Site:
             secure_sum=SecureSumPlan(**(secure_sum or {})),
         )
         self.journal = MemoryJournal() if journal is None else journal
-        self.model = build_for_plan(self.plan, resolve("tiny-clinical"))
+        self.run = resolve_run(plan, resolve("tiny-clinical").config())
+        self.model = build_model(self.run, resolve("tiny-clinical"))
         ids = np.random.default_rng(0).integers(0, self.model.config.vocabulary, size=(12, 10))
         numbers = np.arange(12, dtype=np.int64)
         inputs = prepare(self.model, Tokens(ids, np.ones_like(ids)))
         self.records = Records(inputs, (numbers % 2).astype(np.float32), numbers, tuple(map(str, numbers)), numbers)
-        self.strategy = make_strategy(self.plan, layout_of(self.model))
+        self.strategy, self.task = self.run.strategy, local_task("mortality")
         self.state = get_vector(self.model)
-        self.trainer = LocalTrainer(self.model, self.records, self.plan, UnsafeSeededStream(bytes(32)))
-        self.side = OwnSide("site-0", self.plan, self.strategy, self.model, self.state.size, self.journal)
+        self.trainer = LocalTrainer(self.model, self.records, self.run, self.task, UnsafeSeededStream(bytes(32)))
+        self.side = LocalState("site-0", self.run, self.model, self.state.size, self.journal)
 
     def train(self, number, followed=0, memory=NOTHING):
         self.side.ready("run", followed)
-        return self.side.train(self.trainer, step_of(self.plan, number), self.state, memory)
+        return self.side.train(self.trainer, self.run.step(number), self.state, memory)
 
     def personal(self):
         kinds = self.strategy.declaration.personal
@@ -64,10 +63,11 @@ class Site:
         return found
 
     def scores(self):
-        return predict(self.model, self.side.scored(self.state), self.records)
+        set_vector(self.model, self.side.scored(self.state))
+        return self.task.outcomes(self.model, self.records).scores
 
     def kept(self, name, size):
-        return self.side._keepsakes.get(name, size)
+        return self.side._store.get(name, size)
 
 
 def test_a_strategy_that_keeps_nothing_stores_nothing():
@@ -120,9 +120,9 @@ def test_a_smaller_weight_scores_with_less_of_the_local_adapter():
 
 
 def test_personal_steps_are_charged_like_all_others():
-    (event, *_), (plain, *_) = (run_training_events(Site(*of).plan) for of in (("feddpa",), ("ffa",)))
+    (event, *_), (plain, *_) = (Site(*of).run.all_training_events for of in (("feddpa",), ("ffa",)))
     assert (event.steps, plain.steps) == (4, 2)
-    assert run_training_events(Site("fedsa").plan) == run_training_events(Site("ffa").plan)
+    assert Site("fedsa").run.all_training_events == Site("ffa").run.all_training_events
 
 
 def test_a_variate_is_the_mean_noised_gradient_and_moves_only_with_the_sum():
@@ -174,7 +174,7 @@ def test_the_local_adapter_goes_on_from_where_it_stood_with_moments_of_its_own()
 
 def test_the_correction_reaches_the_local_steps():
     moved, plain = Site("scaffold"), Site("scaffold")
-    step, size = step_of(moved.plan, 1), moved.state.size
+    step, size = moved.run.step(1), moved.state.size
     sums = {"delta": np.zeros(size), VARIATE: np.full(size, 0.5)}
     _, memory = moved.strategy.advance(step, moved.state, NOTHING, sums, ["other", "site-0"])
     assert (moved.train(1, memory=memory)[0] != plain.train(1)[0]).any()
@@ -223,7 +223,7 @@ def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them()
         with raises("FW-POLICY-018"):
             again.side.trained(run, number)
     again.side.follow("run", 2, ("site-0", "other"))
-    assert not again.side._keepsakes.holds(TRAINED)
+    assert not again.side._store.holds(TRAINED)
     with raises("FW-POLICY-018"):
         Site("fedask", site.journal).side.trained("run", 2)
 
@@ -235,7 +235,7 @@ def test_a_hospital_outside_the_first_sum_has_no_delta_for_the_second(before):
     for number in before:
         site.side.follow("run", number, ("site-0", "other"))
     site.side.follow("run", 3, ("other",))
-    assert not site.side._keepsakes.holds(TRAINED)
+    assert not site.side._store.holds(TRAINED)
     with raises("FW-POLICY-018"):
         site.side.trained("run", 3)
 
@@ -245,7 +245,7 @@ def test_a_delta_is_gone_once_another_training_has_begun():
     site.train(1)
     site.side.follow("run", 1, ("site-0", "other"))
     site.train(3, followed=1)  # round 2 was lost
-    assert not site.side._keepsakes.holds(TRAINED)
+    assert not site.side._store.holds(TRAINED)
 
 
 def test_losing_a_delta_of_several_sums_costs_no_more_than_its_training_round():

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan, start_for_plan, state_layout
+from fedward.client.models.for_run import build_model, resolve_run, start_of
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
+from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
 from fedward.errors import PreflightError
 from fedward.plan import Plan
@@ -35,12 +36,14 @@ def plan_of(strategy, **fields):
 
 def trainer_of(plan, *, site=None):
     """A trainer on a dozen random texts of as many patients, and its model."""
-    model = build_for_plan(plan, resolve("tiny-clinical"), site=site)
+    files = resolve("tiny-clinical")
+    run = resolve_run(plan, files.config())
+    model = build_model(run, files, site=site)
     ids = np.random.default_rng(0).integers(0, model.config.vocabulary, size=(12, 10))
     inputs = prepare(model, Tokens(ids, np.ones_like(ids)))
     numbers = np.arange(12, dtype=np.int64)
     records = Records(inputs, (numbers % 2).astype(np.float32), numbers, tuple(map(str, numbers)), numbers)
-    return LocalTrainer(model, records, plan, SecureStream(bytes(32))), model
+    return LocalTrainer(model, records, run, local_task("mortality"), SecureStream(bytes(32))), model
 
 
 def moved_parts(delta, model):
@@ -149,9 +152,10 @@ def test_an_adapted_clip_norm_goes_on_where_it_stood_when_the_parts_change():
 def test_a_hospital_of_lower_rank_trains_the_leading_block_of_the_same_function():
     plan = plan_of("fedsb", adapter={"ranks": {"small": 2}})
     trainer, model = trainer_of(plan, site="small")
-    whole = state_layout(plan, model.config)
+    run = resolve_run(plan, model.config)
+    whole = run.layout
     places = nested_positions(whole, 2)
     assert layout_of(model) == nested_layout(whole, 2)
     assert model.lora.alpha / model.lora.rank == plan.adapter.alpha / plan.adapter.rank
-    delta = trainer.run(start_for_plan(plan, model.config)[places], STEPS)
+    delta = trainer.run(start_of(run, model.config)[places], STEPS)
     assert np.count_nonzero(delta) == delta.size == places.size

@@ -6,17 +6,29 @@ import numpy as np
 import pytest
 
 from fedward.client.statistics import evaluation_statistics, training_statistics
+from fedward.measures import Outcomes, histogram
 from fedward.plan import Plan
 from fedward.privacy.noise.discrete import share_sigma, total_sigma
-from fedward.privacy.segments import BINS, EVALUATION_SPEC, LOSS_CAP, SITE_CAP_FACTOR, TRAINING_SPEC
 from fedward.privacy.stream import SecureStream
+from fedward.run import SITE_CAP_FACTOR, Schedule
 
 NOISE, HONEST, DRAWS = 3.0, 4, 300
 
 
-def plan_of(**privacy) -> Plan:
+def schedule_of(**privacy) -> Schedule:
     settings = {"release_noise_multiplier": NOISE, "evaluation_noise_multiplier": NOISE, "patients_per_site": 50}
-    return Plan.model_validate({"name": "run", "base_model_sha256": "0" * 64, "privacy": {**settings, **privacy}})
+    plan = Plan.model_validate({"name": "run", "base_model_sha256": "0" * 64, "privacy": {**settings, **privacy}})
+    return Schedule.of(plan)
+
+
+TRAINING_SPEC, EVALUATION_SPEC = schedule_of().training_release, schedule_of().evaluation_release
+BINS, LOSS_CAP = histogram.BINS, 4.0
+
+
+def outcomes(labels, scores, losses=None, units=None) -> Outcomes:
+    labels, scores = np.asarray(labels, np.float32), np.asarray(scores, np.float64)
+    losses = np.zeros(len(labels)) if losses is None else np.asarray(losses, np.float64)
+    return Outcomes(np.arange(len(labels)) if units is None else np.asarray(units), labels, scores, losses)
 
 
 @pytest.fixture
@@ -24,22 +36,27 @@ def stream() -> SecureStream:
     return SecureStream(bytes(32))
 
 
-def evaluate(plan: Plan, patients: int, stream: SecureStream) -> np.ndarray:
-    labels, scores = np.zeros(patients, np.float32), np.full(patients, 0.2)
-    return evaluation_statistics(labels, scores, plan, honest=HONEST, stream=stream)
+def losses_of(losses) -> Outcomes:
+    return outcomes(np.zeros(len(losses)), np.full(len(losses), 0.5), losses)
 
 
-def train(plan: Plan, patients: int, stream: SecureStream) -> np.ndarray:
-    return training_statistics(np.full(patients, 0.5), plan, honest=HONEST, stream=stream)
+def evaluate(plan: Schedule, patients: int, stream: SecureStream) -> np.ndarray:
+    return evaluation_statistics(
+        outcomes(np.zeros(patients), np.full(patients, 0.2)), plan, honest=HONEST, stream=stream
+    )
+
+
+def train(plan: Schedule, patients: int, stream: SecureStream) -> np.ndarray:
+    return training_statistics(losses_of(np.full(patients, 0.5)), plan, honest=HONEST, stream=stream)
 
 
 @pytest.mark.parametrize("release, spec", [(train, TRAINING_SPEC), (evaluate, EVALUATION_SPEC)])
 def test_a_private_release_carries_a_share_of_the_noise_that_is_priced(stream, release, spec) -> None:
     """Broken: the exact loss or count leaves, and an epsilon that knows nothing of it is printed."""
-    draws = np.stack([release(plan_of(), 30, stream) for _ in range(DRAWS)]) / spec.resolution
+    draws = np.stack([release(schedule_of(), 30, stream) for _ in range(DRAWS)]) / spec.resolution
     planned = share_sigma(total_sigma(NOISE, spec.l2_sensitivity_grid), HONEST) / spec.resolution
     assert draws.std(axis=0) == pytest.approx(planned, rel=0.2)
-    exact = release(plan_of(private=False), 30, stream) / spec.resolution
+    exact = release(schedule_of(private=False), 30, stream) / spec.resolution
     assert np.abs(draws.mean(axis=0) - exact).max() < 6 * planned / np.sqrt(DRAWS)
 
 
@@ -48,36 +65,58 @@ def test_a_private_release_without_planned_noise_is_refused(stream, release) -> 
     from fedward.privacy.events import PrivacyParameterError
 
     with pytest.raises(PrivacyParameterError):
-        release(plan_of(release_noise_multiplier=0.0, evaluation_noise_multiplier=0.0), 30, stream)
+        release(schedule_of(release_noise_multiplier=0.0, evaluation_noise_multiplier=0.0), 30, stream)
 
 
 def test_one_training_patient_moves_the_exact_statistics_by_at_most_the_sensitivity(stream) -> None:
-    plan = plan_of(private=False)
+    plan = schedule_of(private=False)
     for loss in (0.0, 1.3, LOSS_CAP, 1e9, np.inf, np.nan):
-        without = training_statistics(np.full(9, 0.7), plan, honest=HONEST, stream=stream)
-        with_one = training_statistics(np.array([*[0.7] * 9, loss]), plan, honest=HONEST, stream=stream)
+        without = training_statistics(losses_of(np.full(9, 0.7)), plan, honest=HONEST, stream=stream)
+        with_one = training_statistics(losses_of([*[0.7] * 9, loss]), plan, honest=HONEST, stream=stream)
         assert 0 < np.linalg.norm(with_one - without) <= TRAINING_SPEC.l2_sensitivity_grid
 
 
 @pytest.mark.parametrize("score", [0.0, 0.31, 1.0])
 def test_one_evaluation_patient_moves_one_cell_by_one(stream, score) -> None:
-    plan, labels, scores = plan_of(private=False), np.zeros(9, np.float32), np.full(9, 0.2)
-    without = evaluation_statistics(labels, scores, plan, honest=HONEST, stream=stream)
-    moved = evaluation_statistics(np.append(labels, 1), np.append(scores, score), plan, honest=HONEST, stream=stream)
+    plan, labels, scores = schedule_of(private=False), np.zeros(9, np.float32), np.full(9, 0.2)
+    without = evaluation_statistics(outcomes(labels, scores), plan, honest=HONEST, stream=stream)
+    moved = evaluation_statistics(
+        outcomes(np.append(labels, 1), np.append(scores, score)), plan, honest=HONEST, stream=stream
+    )
     assert np.linalg.norm(moved - without) == EVALUATION_SPEC.l2_sensitivity_grid
 
 
 def test_exact_evaluation_drops_small_cells_and_noised_evaluation_keeps_them(stream) -> None:
-    exact = plan_of(unsafe_exact_evaluation=True)
+    exact = schedule_of(unsafe_exact_evaluation=True)
     assert not evaluate(exact, 9, stream).any()
     assert evaluate(exact, 10, stream).sum() == 10 * EVALUATION_SPEC.resolution
-    noised = np.stack([evaluate(plan_of(), 9, stream) for _ in range(DRAWS)]).mean(axis=0) / EVALUATION_SPEC.resolution
+    noised = (
+        np.stack([evaluate(schedule_of(), 9, stream) for _ in range(DRAWS)]).mean(axis=0) / EVALUATION_SPEC.resolution
+    )
     assert noised.max() == pytest.approx(9, abs=1)
     assert noised.size == 2 * BINS
 
 
 def test_counts_saturate_where_the_ring_was_planned_to_end(stream) -> None:
-    plan = plan_of(private=False)
+    plan = schedule_of(private=False)
     limit = SITE_CAP_FACTOR * 50 * EVALUATION_SPEC.resolution
     assert evaluate(plan, 10_000, stream).max() == limit
     assert train(plan, 10_000, stream).max() == limit
+
+
+@pytest.mark.parametrize("records", [2, 5, 40])
+def test_a_unit_with_many_records_moves_no_more_than_one_with_a_single_one(stream, records) -> None:
+    """Broken: each record counts, and a patient with forty stays has forty times the weight that is priced."""
+    plan = schedule_of(private=False)
+    labels, scores, losses = np.zeros(9), np.full(9, 0.2), np.full(9, 0.7)
+    without = outcomes(labels, scores, losses)
+    rng = np.random.default_rng(records)
+    with_one = outcomes(
+        [*labels, *rng.integers(0, 2, records)],
+        [*scores, *rng.random(records)],
+        [*losses, *rng.random(records) * 100],
+        [*range(9), *[9] * records],
+    )
+    for release, spec in ((evaluation_statistics, EVALUATION_SPEC), (training_statistics, TRAINING_SPEC)):
+        one, other = (release(found, plan, honest=HONEST, stream=stream) for found in (without, with_one))
+        assert 0 < np.linalg.norm(other - one) <= spec.l2_sensitivity_grid

@@ -7,8 +7,7 @@ import pytest
 
 from fedward.plan import Plan, TrainingPlan
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.server.backoff import MOST_IN_A_ROW
-from fedward.server.cohorts import Cohorts
+from fedward.server.cohorts import MOST_IN_A_ROW, Cohorts
 
 SITES = ("a", "b", "c", "d", "e", "f")
 

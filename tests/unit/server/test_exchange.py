@@ -6,8 +6,8 @@ import numpy as np
 
 from fedward.errors import PolicyError
 from fedward.legs import Reply
-from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import History
+from fedward.server.secure_sum import Exchange, Incident
 
 MESSAGES = {"a": b"1", "b": b"2", "c": b"3"}
 

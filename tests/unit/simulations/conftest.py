@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fedward.simulations.assemble import headline_of
 from fedward.simulations.result import RunResult
 
 PATIENTS = {"alder": 204, "birch": 252, "cedar": 300, "elm": 396, "hazel": 552, "willow": 792}
@@ -15,8 +16,10 @@ def document() -> dict:
     curve = [
         {
             "round": turn,
-            "loss": round(0.47 + 0.23 * 0.68**turn + 0.004 * (-1) ** turn, 4),
-            "auroc": round(0.842 - 0.31 * 0.6**turn + 0.007 * (-1) ** turn, 4),
+            "measures": {
+                "auroc": round(0.842 - 0.31 * 0.6**turn + 0.007 * (-1) ** turn, 4),
+                "log_loss": round(0.47 + 0.23 * 0.68**turn + 0.004 * (-1) ** turn, 4),
+            },
             "epsilon": round(8.0 * (turn / 10) ** 0.62, 3) if turn else 0.0,
         }
         for turn in range(11)
@@ -24,14 +27,14 @@ def document() -> dict:
     hospitals = [
         {
             "name": name,
-            "train_patients": patients,
-            "evaluation_patients": round(patients / 1.5),
+            "train_units": patients,
+            "evaluation_units": round(patients / 1.5),
             "positives": round(patients * 0.13),
-            "auroc_alone": alone,
-            "auroc_alone_interval": (alone - 0.06, alone + 0.055),
-            "auroc_alone_everywhere": alone - 0.01,
-            "auroc_federated": federated,
-            "auroc_federated_interval": (federated - 0.05, federated + 0.045),
+            "alone": alone,
+            "alone_interval": (alone - 0.06, alone + 0.055),
+            "alone_everywhere": alone - 0.01,
+            "federated": federated,
+            "federated_interval": (federated - 0.05, federated + 0.045),
             "epsilon": 7.998,
         }
         for (name, patients), alone, federated in zip(PATIENTS.items(), ALONE, FEDERATED, strict=True)
@@ -43,19 +46,21 @@ def document() -> dict:
             "name": "default",
             "hospitals": 6,
             "task": "mortality",
+            "outcome": "in-hospital death",
             "model": "tiny-clinical",
             "strategy": "ffa",
             "seed": 1,
         },
         "rounds": 10,
-        "auroc": {
+        "headline": headline_of("mortality").model_dump(),
+        "scores": {
             "federated": 0.8376,
             "federated_interval": (0.812, 0.861),
             "local_mean": 0.7712,
             "local_own_mean": sum(ALONE) / 6,
             "central": 0.8491,
             "central_interval": (0.825, 0.872),
-            "bayes": 0.8702,
+            "best_possible": 0.8702,
         },
         "hospitals": tuple(hospitals),
         "privacy": {
@@ -150,7 +155,7 @@ def public_result() -> RunResult:
     }
     raw["privacy"]["evaluation"] = None
     raw["non_private_reasons"] = ("The scenario trains without differential privacy.",)
-    raw["auroc"] |= {"bayes": None, "central": None, "central_interval": None}
+    raw["scores"] |= {"best_possible": None, "central": None, "central_interval": None}
     raw["hospitals"] = tuple(row | {"epsilon": None} for row in raw["hospitals"])
     raw["curve"] = tuple(point | {"epsilon": None} for point in raw["curve"])
     return RunResult.model_validate(raw)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fedward.client.accounting import run_evaluation_events, run_training_events
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd import crosscheck
+from fedward.run import Schedule
 from fedward.simulations.certificate import certificate
 from fedward.simulations.result import SecureSum
 from tests.codes import raises
@@ -15,9 +15,9 @@ from tests.codes import raises
 SUM = SecureSum(exact=True, ring_bits=32, threshold=4, colluders=1, cohort=6)
 
 
-def plan_of(**privacy) -> Plan:
+def schedule_of(**privacy) -> Schedule:
     noise = {"noise_multiplier": 3.0, "release_noise_multiplier": 9.0, "evaluation_noise_multiplier": 4.0}
-    return Plan.model_validate(
+    plan = Plan.model_validate(
         {
             "name": "run",
             "base_model_sha256": "0" * 64,
@@ -25,14 +25,15 @@ def plan_of(**privacy) -> Plan:
             "privacy": {**noise, "sampling_rate": 1.0, "release_every": 1, **privacy},
         }
     )
+    return Schedule.of(plan)
 
 
 @pytest.mark.parametrize("evaluation_noise", [4.0, 40.0])
 def test_epsilon_is_that_of_the_patients_who_were_exposed_most(evaluation_noise) -> None:
-    plan = plan_of(evaluation_noise_multiplier=evaluation_noise)
-    trained = epsilon(run_training_events(plan), plan.privacy.delta).epsilon
-    scored = epsilon(run_evaluation_events(plan), plan.privacy.delta).epsilon
-    privacy = certificate(plan, private=True, secure_sum=SUM)
+    schedule = schedule_of(evaluation_noise_multiplier=evaluation_noise)
+    trained = epsilon(schedule.all_training_events, schedule.plan.privacy.delta).epsilon
+    scored = epsilon(schedule.all_evaluation_events, schedule.plan.privacy.delta).epsilon
+    privacy = certificate(schedule, private=True, secure_sum=SUM)
     assert privacy.epsilon_max == pytest.approx(max(trained, scored))
     assert (privacy.release.releases, privacy.evaluation.epsilon) == (1, pytest.approx(scored))
     assert privacy.cross_check.agrees and privacy.cross_check.epsilon == pytest.approx(trained, rel=0.01)
@@ -41,8 +42,8 @@ def test_epsilon_is_that_of_the_patients_who_were_exposed_most(evaluation_noise)
 
 @pytest.mark.parametrize("population", ["training", "evaluation"])
 def test_no_certificate_where_the_second_accountant_disagrees_about_one_population(monkeypatch, population) -> None:
-    plan, real = plan_of(), crosscheck.cross_check
-    priced = {"training": run_training_events, "evaluation": run_evaluation_events}[population](plan)
+    schedule, real = schedule_of(), crosscheck.cross_check
+    priced = {"training": schedule.all_training_events, "evaluation": schedule.all_evaluation_events}[population]
 
     def wrong(events, delta, *, expected):
         found = real(events, delta, expected=expected)
@@ -52,13 +53,13 @@ def test_no_certificate_where_the_second_accountant_disagrees_about_one_populati
 
     monkeypatch.setattr(crosscheck, "cross_check", wrong)
     with raises("FW-DP-020"):
-        certificate(plan, private=True, secure_sum=SUM)
+        certificate(schedule, private=True, secure_sum=SUM)
 
 
 def test_it_names_the_shares_it_rests_on_and_what_it_does_not_cover() -> None:
-    local = certificate(plan_of(), private=True, secure_sum=SUM)
+    local = certificate(schedule_of(), private=True, secure_sum=SUM)
     assert "at least 3 hospitals" in local.assumptions[-1]
-    shared = plan_of(placement="secure-grad", parameters=100, unsafe_exact_evaluation=True)
+    shared = schedule_of(placement="secure-grad", parameters=100, unsafe_exact_evaluation=True)
     found = certificate(shared, private=True, secure_sum=SUM)
     assert any("(c = 1)" in text and "at least 3 (t - c)" in text for text in found.assumptions)
     assert found.evaluation.epsilon is None
@@ -66,5 +67,5 @@ def test_it_names_the_shares_it_rests_on_and_what_it_does_not_cover() -> None:
 
 
 def test_without_privacy_it_promises_nothing() -> None:
-    found = certificate(plan_of(private=False), private=False, secure_sum=SUM)
+    found = certificate(schedule_of(private=False), private=False, secure_sum=SUM)
     assert (found.private, found.epsilon_max, found.accountant, found.cross_check) == (False, None, None, None)

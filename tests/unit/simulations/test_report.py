@@ -67,9 +67,9 @@ def test_the_policy_allows_exactly_the_style_of_the_page(result):
 def test_the_headline_says_what_was_measured(result):
     text = words(render(result))
     assert "Six hospitals trained one model" in text
-    assert "83.8 times out of 100" in text
-    assert "77.1 on average" in text
-    assert "84.9" in text
+    assert "It reaches AUROC 0.838; the hospitals training alone reach 0.771 on average" in text
+    assert "pooling all records in one place 0.849" in text
+    assert "the right one is put first" in text
     assert "+0.066" in text
     assert "8.00 at delta 1e-5" in text
     assert "11.9 kB" in text
@@ -146,16 +146,15 @@ def test_names_from_a_scenario_cannot_inject_markup(result):
     assert "<img" not in page
 
 
-def test_a_run_without_any_defined_auroc_still_reports(result):
+def test_a_run_without_any_defined_score_still_reports(result):
     raw = result.model_dump()
-    raw["auroc"] = dict.fromkeys(raw["auroc"])
+    raw["scores"] = dict.fromkeys(raw["scores"]) | {"others": {}}
     raw["curve"] = ()
     for hospital in raw["hospitals"]:
-        for key in [key for key in hospital if key.startswith("auroc")]:
+        for key in [key for key in hospital if key.startswith(("alone", "federated"))]:
             hospital[key] = None
     text = words(render(RunResult.model_validate(raw)))
-    assert "No AUROC is defined" in text
-    assert "No loss was released." in text
+    assert "AUROC is not defined on these evaluation patients." in text
 
 
 def test_write_report_is_reproducible(result, tmp_path):

@@ -23,13 +23,40 @@ def test_a_result_survives_the_file(result, public_result, tmp_path):
 
 def test_the_file_has_the_keys_other_programs_rely_on(result, tmp_path):
     raw = json.loads(write_result(result, tmp_path).read_text())
-    assert raw["auroc"]["federated"] == result.auroc.federated
-    assert {"federated", "local_mean", "central", "bayes"} <= raw["auroc"].keys()
+    assert raw["scores"]["federated"] == result.scores.federated
+    assert raw["headline"]["name"] == "auroc"
+    assert {"federated", "local_mean", "central", "best_possible"} <= raw["scores"].keys()
     assert {"private", "epsilon_max", "delta", "unit", "relation", "accountant"} <= raw["privacy"].keys()
     assert raw["secure_sum"]["exact"] is True
     assert {"bytes_per_round_per_hospital", "rounds", "adapter_sha256"} <= raw.keys()
     assert raw["seconds"]["total"] == result.seconds.total
     assert raw["created"] == "2026-11-23T14:05:00Z"
+
+
+def test_a_document_of_the_first_version_is_still_read(result, tmp_path):
+    """As fedward 0.1 wrote it: one outcome, one measure."""
+    raw = json.loads(result.model_dump_json())
+    old = {key: value for key, value in raw.items() if key not in ("headline", "scores", "schema_version")}
+    old |= {"schema_version": 1, "fedward_version": "0.1.0"}
+    old["auroc"] = {k: v for k, v in raw["scores"].items() if k not in ("best_possible", "others")}
+    old["auroc"]["bayes"] = raw["scores"]["best_possible"]
+    del old["scenario"]["outcome"]
+    names = {"train_units": "train_patients", "evaluation_units": "evaluation_patients"}
+    for row in old["hospitals"]:
+        for key in list(row):
+            if key.startswith(("alone", "federated")):
+                row[f"auroc_{key}"] = row.pop(key)
+            elif key in names:
+                row[names[key]] = row.pop(key)
+    for point in old["curve"]:
+        measures = point.pop("measures")
+        point |= {"auroc": measures["auroc"], "loss": measures["log_loss"]}
+    (tmp_path / "result.json").write_text(json.dumps(old))
+    found = read_result(tmp_path)
+    assert found.scores == result.scores
+    assert found.hospitals == result.hospitals
+    assert found.curve == result.curve
+    assert (found.headline.name, found.scenario.outcome) == ("auroc", "in-hospital death")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +85,7 @@ def test_private_without_epsilon_and_public_without_reason_are_refused(result):
 def test_numbers_that_are_not_numbers_are_refused(result):
     raw = result.model_dump()
     with pytest.raises(pydantic.ValidationError):
-        RunResult.model_validate(raw | {"auroc": raw["auroc"] | {"federated": float("nan")}})
+        RunResult.model_validate(raw | {"scores": raw["scores"] | {"federated": float("nan")}})
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"schema_version": 2}', "[]"])

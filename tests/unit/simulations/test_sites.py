@@ -6,15 +6,16 @@ from typer.testing import CliRunner
 from fedward.cli import main
 from fedward.planning.scenario import DEFAULT_HOSPITALS, DataConfig, hospitals_for, load_scenario
 from fedward.simulations import run
-from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.strategies.aliases import base_of
+from fedward.strategies.registry import NAMES, find_strategy
 
 
 def test_a_strategy_that_needs_more_hospitals_than_the_default_gets_them():
     data = load_scenario("default").data
-    needed = {name: hospitals_for(data, name) for name in STRATEGIES}
+    needed = {name: hospitals_for(data, name) for name in NAMES}
     assert {name: count for name, count in needed.items() if count} == {"group-median": 15}
     assert all(
-        find_strategy(name).declaration.fewest_hospitals <= (count or DEFAULT_HOSPITALS)
+        find_strategy(base_of(name)).declaration.fewest_hospitals <= (count or DEFAULT_HOSPITALS)
         for name, count in needed.items()
     )
 

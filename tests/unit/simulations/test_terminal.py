@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fedward.simulations.result import RunResult
+from fedward.simulations.result import CurvePoint, RunResult
 from fedward.simulations.terminal import RunDisplay
 
 
@@ -19,14 +19,18 @@ class Clock:
         return self.now
 
 
+def point(turn, auroc, loss, epsilon):
+    return CurvePoint(round=turn, measures={"auroc": auroc, "log_loss": loss}, epsilon=epsilon)
+
+
 def drive(display: RunDisplay, clock: Clock, result: RunResult) -> None:
     with display:
         display.start("default", hospitals=6, rounds=4, epsilon=8.0)
         display.phase("federated", 4)
-        display.round_done(0, 0.70, 0.52, 0.0, 0.5)
+        display.round_done(point(0, 0.52, 0.70, 0.0), 0.5)
         for turn in range(1, 5):
             clock.now += 3.0
-            display.round_done(turn, 0.7 - 0.05 * turn, None if turn == 2 else 0.8, 2.0 * turn, 3.0)
+            display.round_done(point(turn, None if turn == 2 else 0.8, 0.7 - 0.05 * turn, 2.0 * turn), 3.0)
         display.phase("each hospital alone", 100)
         for _ in range(100):
             clock.now += 1.0
@@ -47,8 +51,8 @@ def test_without_a_terminal_there_are_plain_lines(result):
     assert "\x1b" not in text
     lines = text.splitlines()
     assert lines[0] == "default: 6 hospitals, 4 rounds, epsilon 8.00 per patient"
-    assert "  round 1/4  loss 0.650  AUROC 0.800  epsilon 2.00  3.0 s, 9.0 s left" in lines
-    assert "  round 2/4  loss 0.600  AUROC \N{EN DASH}  epsilon 4.00  3.0 s, 6.0 s left" in lines
+    assert "  round 1/4  AUROC 0.800  cross-entropy 0.650  epsilon 2.00  3.0 s, 9.0 s left" in lines
+    assert "  round 2/4  AUROC \N{EN DASH}  cross-entropy 0.600  epsilon 4.00  3.0 s, 6.0 s left" in lines
     assert "  10/100, 1 min 30 s left" in lines
     assert sum("/100" in line for line in lines) == 10
 
@@ -104,7 +108,7 @@ def test_json_lines_can_be_parsed_and_end_with_the_whole_result(result, capsys):
     assert events[0] == {"event": "start", "name": "default", "hospitals": 6, "rounds": 4, "epsilon": 8.0}
     rounds = [each for each in events if each["event"] == "round"]
     assert [each["round"] for each in rounds] == [0, 1, 2, 3, 4]
-    assert rounds[2]["auroc"] is None
+    assert rounds[2]["measures"]["auroc"] is None
     assert rounds[1]["eta_seconds"] == 9.0
     assert events[-1]["event"] == "result"
     assert RunResult.model_validate_json(json.dumps(events[-1]["result"])) == result

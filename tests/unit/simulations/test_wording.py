@@ -22,9 +22,8 @@ def test_other_numbers():
     assert wording.duration(74.2) == "1 min 14 s"
     assert wording.duration(7800) == "2 h 10 min"
     assert wording.signed(-0.0123) == "\N{MINUS SIGN}0.012"
-    assert wording.auroc(None) == "\N{EN DASH}"
+    assert wording.score(None) == "\N{EN DASH}"
     assert wording.delta(1e-5) == "1e-5"
-    assert wording.task_name("los3") == "an ICU stay longer than three days"
 
 
 def test_certainty_is_bayes_rule_from_a_coin_flip():

@@ -1,8 +1,9 @@
-"""The table of docs/strategies.md says what the declarations say."""
+"""The tables of docs/strategies.md say what declarations and aliases say."""
 
 from pathlib import Path
 
-from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.strategies.aliases import ALIASES
+from fedward.strategies.registry import NAMES, STRATEGIES, find_strategy
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "strategies.md"
 
@@ -13,19 +14,24 @@ def rows():
     for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `"):
-            names = cells[0].replace("(default)", "").split(",")
-            found.update({name.strip().strip("`"): cells[1:] for name in names})
+            found[cells[0].replace("(default)", "").strip(" `")] = cells[1:]
     return found
 
 
 def test_every_strategy_has_a_row_and_no_other_has():
-    assert set(rows()) == set(STRATEGIES)
+    assert set(rows()) == set(NAMES)
 
 
 def test_the_rows_are_the_declarations():
-    for name, (_, exact, noise, ranks, sums) in rows().items():
+    for name in STRATEGIES:
+        _, exact, noise, ranks, sums = rows()[name]
         declared = find_strategy(name).declaration
         assert exact == ("yes" if declared.exact else "no"), name
         assert noise == declared.noise_in_product, name
         assert ranks == ("mixed" if declared.mixed_ranks else "one"), name
         assert sums == ("one per group" if name == "group-median" else str(declared.sums)), name
+
+
+def test_the_aliases_are_settings():
+    for name, alias in ALIASES.items():
+        assert rows()[name] == [f"`{alias.setting}`", alias.source]

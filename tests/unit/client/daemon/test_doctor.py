@@ -37,7 +37,7 @@ def with_section(config, section, **changes):
 def sound(joined, configure, ca, monkeypatch):
     """A site with nothing wrong but its data, which other tests are about."""
     report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[])
-    monkeypatch.setattr(doctor, "check_folder", lambda path: report)
+    monkeypatch.setattr(doctor, "check_folder", lambda path, **options: report)
     config = configure()
     identity = joined.identity("st-anna")
     others = [Identity.from_seed(name, name.encode().ljust(32)) for name in ("st-bede", "st-clare")]

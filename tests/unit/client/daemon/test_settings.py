@@ -10,6 +10,15 @@ def test_a_complete_file_is_read(configure):
     assert (config.coordinator.host, config.coordinator.port) == ("127.0.0.1", 9)
     assert config.tables.format == "mimic-iii"
     assert config.policy.approval == "manual"
+    assert not config.tables.leave_out
+
+
+def test_notes_without_rules_are_refused_unless_the_hospital_says_otherwise(raw):
+    raw["data"]["icu"]["notes_without_rules"] = "leave-out"
+    assert parse(raw, ClientConfig, source="client.toml").tables.leave_out
+    raw["data"]["icu"]["notes_without_rules"] = "keep"
+    with pytest.raises(ConfigError, match="notes_without_rules"):
+        parse(raw, ClientConfig, source="client.toml")
 
 
 def test_a_misspelt_limit_is_an_error_and_not_a_missing_limit(raw):

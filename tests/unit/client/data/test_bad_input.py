@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,15 @@ def test_one_outcome_only(tables: Tables, edit: Edit) -> None:
 def test_unknown_names(tables: Tables, format: str, task: str) -> None:
     with raises("FW-DATA-009"):
         load_examples(tables("mimic3"), format=format, task=task)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_another_encoding_is_named_with_its_line(tables: Tables, packed: bool) -> None:
+    folder = tables("mimic3")
+    path = folder / "NOTEEVENTS.csv"
+    content = path.read_bytes().replace(b"intubated", "intub\u00e9".encode("latin-1"))
+    line = content[: content.index(b"\xe9")].count(b"\n") + 1
+    path.unlink()
+    (folder / "NOTEEVENTS.csv.gz" if packed else path).write_bytes(gzip.compress(content) if packed else content)
+    with raises("FW-DATA-005", match=f"NOTEEVENTS is not encoded as UTF-8: line {line} "):
+        load_examples(folder, format="mimic-iii", task="mortality")

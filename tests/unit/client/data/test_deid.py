@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedward.client.data.deid import scrub, without_tags
+from fedward.client.data.deid import check_rules, has_rules, rules_for, scrub, without_tags
+from tests.codes import raises
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,69 @@ def test_spans_do_not_overlap_and_rebuild_the_text() -> None:
 
 def test_tags_and_their_titles_leave_the_text() -> None:
     assert without_tags("Mr. [NAME] seen by Dr [NAME] on [DATE]").split() == ["seen", "by", "on"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Mr. José Müller seen. MÜLLER asleep, muller awake", "Mr. [NAME] seen. [NAME] asleep, [NAME] awake"),
+        ("Mrs. Mu\u0308ller awake. Müller asleep", "Mrs. [NAME] awake. [NAME] asleep"),
+        ("Mr. José Okafor, ok", "Mr. [NAME], ok"),
+        ("Name: Okafor, José", "Name: [NAME], [NAME]"),
+        ("José Okafor called. okafor ok", "[NAME] called. [NAME] ok"),
+        ("Okafor, José-María Pérez López ok", "[NAME] ok"),
+        ("José Okafor, María ok", "[NAME], [NAME] ok"),
+        ("José García López Smith Jones ok", "[NAME][NAME][NAME] ok"),
+        ("Daughter Zoë called", "Daughter [NAME] called"),
+        ("with Řehoř at night", "with [NAME] at night"),
+        ("Mrs. O’Brien ok. o'brien", "Mrs. [NAME] ok. [NAME]"),
+        ("seen by Dr.\u00a0Smith ok", "seen by Dr.\u00a0[NAME] ok"),
+        ("Patient name：Smith ok", "Patient name：[NAME] ok"),
+        ("call ５５５-０１４２", "call [PHONE]"),
+        ("call （５５５）　５５５－０１４２", "call [PHONE]"),
+        ("call ٥٥٥-٠١٤٣ or ५५५-०१४४", "call [PHONE] or [PHONE]"),
+        ("call 555–0142 or 555‑0143", "call [PHONE] or [PHONE]"),
+        ("on ２１４３-０５-０２ and ٢١٤٣-٠٥-٠٢", "on [DATE] and [DATE]"),
+        ("MRN：４４７１９０２", "MRN：[MRN]"),
+        ("mail ａ.b@ward.example", "mail [EMAIL]"),
+        ("from 192．168．0．10", "from [IP]"),
+        ("SSN ①②③-④⑤-⑥⑦⑧⑨", "SSN [SSN]"),
+        ("94\u00a0year old", "[AGE]\u00a0year old"),
+        ("Mr. S\u200bm\u00adith ok. Smith", "Mr. [NAME] ok. [NAME]"),
+        ("Mr. \u202eSmith\u202c ok", "Mr. [NAME] ok"),
+        ("Mr. S\u0336m\u0336ith\u0336 ok", "Mr. [NAME] ok"),
+        ("Mr. 𝐒𝐦𝐢𝐭𝐡 ok", "Mr. [NAME] ok"),
+        ("Mr. Ѕmith ok", "Mr. [NAME] ok"),
+        ("pt 王伟 seen, son Иван called", "pt [SCRIPT] seen, son [SCRIPT] called"),
+        ("Mr. \ud800Smith ok", "Mr.  [NAME] ok"),
+    ],
+)
+def test_identifiers_go_in_every_spelling(text: str, expected: str) -> None:
+    assert scrub(text).text == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sjögren’s syndrome",
+        "Patient’s family. Don’t wake",
+        "Guillain-Barré after influenza",
+        "naïve fiancé at bedside",
+        "β-blocker, 5 μg, T½ 3–4 h, 10⁹/l, ④",
+    ],
+)
+def test_accents_and_symbols_of_medicine_stay(text: str) -> None:
+    assert scrub(text).text == text
+
+
+def test_rules_by_language() -> None:
+    assert rules_for("en") is rules_for("en-GB") is scrub
+    assert not has_rules("fr")
+    with raises("FW-DATA-020", match="'zh'"):
+        rules_for("zh-Hans-CN")
+
+
+def test_a_refusal_counts_by_language() -> None:
+    check_rules({"en": 4})
+    with raises("FW-DATA-020", match=r"^3 of 1,203 free texts .*: de \(1\), fr \(2\)\.$"):
+        check_rules({"en": 1200, "fr": 2, "de": 1})

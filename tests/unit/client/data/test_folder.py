@@ -7,7 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from fedward.cli.data import app
-from fedward.client.data import check_folder
+from fedward.client.data import check_folder, load_examples
 from tests.codes import raises
 
 Tables = Callable[[str], Path]
@@ -27,6 +27,8 @@ def test_mimic_folder(tables: Tables) -> None:
             {"task": "los3", "eligible": 3, "positives": 1},
         ],
         "notes": 2,
+        "languages": {"en": 6},
+        "unrepresented": {},
         "problems": [],
     }
 
@@ -76,3 +78,48 @@ def test_command_exits_4_when_no_task_can_use_the_folder(tables: Tables) -> None
     result = CliRunner().invoke(app, ["check", str(folder)])
     assert result.exit_code == 4
     assert "FW-DATA-009" in result.stdout
+
+
+FIRST_NOTE = "Mrs. Carver, MRN 4471902, confused."
+
+
+def test_notes_without_rules_are_counted_by_language_and_refused(tables: Tables, edit: Edit) -> None:
+    folder = tables("mimic3")
+    edit(folder / "NOTEEVENTS.csv", FIRST_NOTE, "Patiente confuse et fébrile, avec une toux depuis trois jours.")
+    edit(
+        folder / "NOTEEVENTS.csv",
+        'No fever. Daughter Anna said ""worse since Friday"", call 555-0142.',
+        "Pas de dyspnée.",
+    )
+    report = check_folder(folder)
+    assert report.languages == {"en": 5, "fr": 1}
+    assert [problem.code for problem in report.problems] == ["FW-DATA-020"]
+    assert "fr (1)" in report.problems[0].message
+    assert not report.usable
+    assert [task.eligible for task in report.tasks] == [4, 3]
+    assert check_folder(folder, leave_out=True).usable
+    with raises("FW-DATA-020", match=r"fr \(1\)"):
+        load_examples(folder, format="mimic-iii", task="mortality")
+    left = load_examples(folder, format="mimic-iii", task="mortality", leave_out=True)
+    assert not any("fébrile" in example.text for example in left)
+
+
+def test_command_says_what_a_model_cannot_read(tables: Tables, edit: Edit) -> None:
+    folder = tables("mimic3")
+    edit(
+        folder / "NOTEEVENTS.csv",
+        FIRST_NOTE,
+        "患者男，56岁，糖尿病史10年，近期胸闷，咳嗽咳痰，伴发热，无胸痛，双肺呼吸音粗。",
+    )
+    command = ["check", str(folder), "--model", "tiny-clinical"]
+    result = CliRunner().invoke(app, [*command, "--json"])
+    assert result.exit_code == 4
+    found = json.loads(result.stdout)
+    assert found["unrepresented"]["en"] == 0
+    assert 0.3 < found["unrepresented"]["zh"] < 0.9
+    assert [problem["code"] for problem in found["problems"]] == ["FW-DATA-021", "FW-DATA-020"]
+    assert "患" not in result.stdout
+    as_text = CliRunner().invoke(app, command).stdout
+    assert "FW-DATA-021" in as_text
+    assert "患" not in as_text
+    assert CliRunner().invoke(app, [*command, "--leave-out"]).exit_code == 0

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
+
 from fedward.client.data.events import Event, Kind
-from fedward.client.data.text import NOTE_WORDS, clean, measurement_phrases, note_phrases, render
+from fedward.client.data.text import NOTE_WORDS, clean, first_words, measurement_phrases, note_phrases, render
+from tests.codes import raises
 
 
 def measured(name: str, value: float, time: float = 1.0) -> Event:
@@ -42,3 +47,46 @@ def test_clean_keeps_decimals_and_ratios() -> None:
 
 def test_nothing_known_is_empty_text() -> None:
     assert render([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("患者男，56岁，糖尿病史10年，近期胸闷 BP 160/95", "患者男 56岁 糖尿病史10年 近期胸闷 bp 160/95"),
+        ("Dyspnée À L'EFFORT, œdème", "dyspnée à l effort œdème"),
+        ("De\u0301s", "dés"),
+        ("रोगी स्थिर है।", "रोगी स्थिर है"),
+        ("ＢＰ １６０／９５, Ｎａ １３５", "bp 160/95 na 135"),
+        ("٣٫٥ mg ۱۲", "3.5 mg 12"),
+        ("10⁹/L, T½ 3½ h, H₂O", "10⁹/l t½ 3½ h h₂o"),
+        ("5 µg, ﬁbrin ﬂow, 20 ㎎", "5 ug fibrin flow 20 mg"),
+        ("3–5 and −2", "3-5 and -2"),
+        ("ok…then — so", "ok then so"),
+        ("pre\u00advent s\u200bepsis \u202efever\u202c \ufefflow", "prevent sepsis fever low"),
+        ("a\ud800b\x00c\x85d \ue000", "a b c d"),
+        (" \u0301fever /\u093a", "fever"),
+        ("İSTANBUL", "i̇stanbul"),
+    ],
+)
+def test_clean_keeps_letters_and_numbers_of_every_script(text: str, expected: str) -> None:
+    assert clean(text) == expected
+
+
+def test_sentences_of_other_punctuation() -> None:
+    assert note_phrases("Afebrile。Stable！Awake") == ["afebrile", "stable", "awake"]
+
+
+def test_free_text_without_rules_is_refused_or_left_out_and_counted() -> None:
+    french = Event(
+        "p", "s", 1.0, Kind.NOTE, "nursing", None, "Patient fébrile, pas de toux, avec une dyspnée. M. Dupont"
+    )
+    events = [Event("p", "s", 0.0, Kind.UNIT, "unit", None, "MICU"), french]
+    with raises("FW-DATA-020", match="'fr'"):
+        render(events)
+    languages: Counter[str] = Counter()
+    assert render(events, languages) == "micu"
+    assert languages == {"fr": 1}
+
+
+def test_a_script_without_spaces_is_cut_by_letters() -> None:
+    assert first_words("患者男 56岁 bp 160/95 low", 6) == "患者男 56岁 bp"

@@ -3,9 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from fedward.client.models.registry import resolve
-from fedward.client.models.tokens import tokenize
+from fedward.client.models.tokens import load_tokenizer, tokenize, unrepresented
 from tests.codes import raises
 
 
@@ -44,3 +45,52 @@ def test_a_foreign_tokenizer_is_refused(tiny, tmp_path):
     path.write_text("{}")
     with raises("FW-MODEL-001"):
         tokenize(resolve(tmp_path / "copy"), ["age"], max_tokens=8)
+
+
+def byte_level():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({sign: number for number, sign in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def byte_fallback():
+    vocabulary = {"<unk>": 0, "a": 1, "b": 2} | {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
+    return Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, unk_token="<unk>"))
+
+
+def without_unknown_token():
+    return Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+
+
+def unigram():
+    return Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("b", -1.0)], unk_id=0))
+
+
+def stripping():
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "र": 1, "ab": 2, "e": 3}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("build", "text", "shares"),
+    [
+        (byte_level, "ab 患者", {"zh": 0.0}),
+        (byte_fallback, "ab患者", {"zh": 0.0}),
+        (without_unknown_token, "ab患者", {"zh": 0.5}),
+        (without_unknown_token, "abcd", {"en": 0.5}),
+        (unigram, "ab患者, . !", {"zh": 0.5}),
+        (stripping, "é ab", {"en": 0.0}),
+        (stripping, "रो", {"hi": 0.5}),
+        (byte_level, "... !", {}),
+    ],
+)
+def test_the_share_of_characters_that_a_tokenizer_loses(build, text, shares):
+    assert unrepresented(build(), [text]) == pytest.approx(shares)
+
+
+def test_shares_are_those_of_each_language(tiny):
+    texts = ["no fever . cough", "患者 fever", "发热", ""]
+    assert unrepresented(load_tokenizer(tiny), texts) == pytest.approx({"en": 0.0, "zh": 4 / 9})

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from fedward.client.data import Example
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import get_vector, set_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
+from fedward.client.tasks import local_task
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
@@ -15,6 +16,7 @@ from fedward.privacy.stream import SecureStream
 from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
 from fedward.simulations.sites import SiteData
 
+TASK = local_task("mortality")
 WORDS = """
 lactate high low creatinine sepsis pneumonia stable micu age male female fever intubated heart failure sodium glucose
 potassium platelets bilirubin hemoglobin stroke trauma surgery elective emergency normal ventilated urgent bleeding
@@ -33,14 +35,13 @@ def files():
 
 
 @pytest.fixture(scope="module")
-def plan(files):
-    scenario = load_scenario("no-dp")
-    return make_plan(scenario, files)
+def run(files):
+    return resolve_run(make_plan(load_scenario("no-dp"), files), files.config())
 
 
 @pytest.fixture(scope="module")
-def model(plan, files):
-    return build_for_plan(plan, files)
+def model(run, files):
+    return build_model(run, files)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,11 @@ def sites():
 
 
 @pytest.fixture(scope="module")
-def canaries(sites, plan, files, model):
-    return make_canaries(sites, 16, SecureStream(bytes(32)), plan=plan, files=files, model=model)
+def canaries(sites, run, files, model):
+    return make_canaries(sites, 16, SecureStream(bytes(32)), run=run, files=files, model=model)
 
 
-def test_coins_decide_who_takes_part_and_nothing_else(canaries, sites, plan, files, model):
+def test_coins_decide_who_takes_part_and_nothing_else(canaries, sites, run, files, model):
     inserted = {site.name: site.train for site in canaries.insert(sites)}
     taken = {example.patient_id for example in inserted["b"]} - {example.patient_id for example in sites[1].train}
     expected = {e.patient_id for e, coin in zip(canaries.examples, canaries.included, strict=True) if coin}
@@ -61,7 +62,7 @@ def test_coins_decide_who_takes_part_and_nothing_else(canaries, sites, plan, fil
     assert taken == expected
     assert 0 < len(taken) < 16
     assert inserted["a"] == sites[0].train
-    again = make_canaries(sites, 16, SecureStream.from_os(), plan=plan, files=files, model=model)
+    again = make_canaries(sites, 16, SecureStream.from_os(), run=run, files=files, model=model)
     assert again.included.tolist() != canaries.included.tolist() or again.examples != canaries.examples
 
 
@@ -71,35 +72,33 @@ def test_canaries_are_made_of_known_words_and_of_no_patient(canaries, sites):
     assert not texts & {example.text for example in canaries.examples}
 
 
-def test_gradients_are_clipped_and_in_the_order_of_the_records(canaries, plan, files, model):
-    records = Records.encode(canaries.examples, files, model, max_tokens=plan.adapter.max_tokens)
+def test_gradients_are_clipped_and_in_the_order_of_the_records(canaries, run, files, model):
+    records = Records.encode(canaries.examples, TASK, files, model, max_tokens=run.plan.adapter.max_tokens)
     start = get_vector(model)
-    rows = gradients(model, start, records, clip=0.5)
+    rows = gradients(model, start, records, TASK, clip=0.5)
     assert np.linalg.norm(rows, axis=1).max() <= 0.5 * (1 + 1e-6)
-    raw = gradients(model, start, records, clip=1e9)
+    raw = gradients(model, start, records, TASK, clip=1e9)
     step = start - 1e-5 * raw[3]
     before, after = (loss_of(model, weights, records, 3) for weights in (start, step))
     assert (before - after) / 1e-5 == pytest.approx(float(raw[3] @ raw[3]), rel=0.05)
 
 
 def loss_of(model, weights, records, row):
-    from fedward.client.training import predict
-
-    p = float(predict(model, weights.astype(np.float32), records)[row])
-    return -np.log(p if records.labels[row] > 0.5 else 1 - p)
+    set_vector(model, weights.astype(np.float32))
+    return float(TASK.outcomes(model, records).losses[row])
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_moves_that_hold_a_canary_give_it_a_high_score(turned, canaries, sites, plan, files, model):
-    tokens = plan.adapter.max_tokens
-    records = Records.encode(canaries.examples, files, model, max_tokens=tokens)
-    others = Records.encode(sites[0].evaluation, files, model, max_tokens=tokens)
+def test_moves_that_hold_a_canary_give_it_a_high_score(turned, canaries, sites, run, files, model):
+    tokens = run.plan.adapter.max_tokens
+    records = Records.encode(canaries.examples, TASK, files, model, max_tokens=tokens)
+    others = Records.encode(sites[0].evaluation, TASK, files, model, max_tokens=tokens)
     included = canaries.included[records.order] ^ turned
     random, adapters = np.random.Generator(np.random.Philox(9)), [get_vector(model)]
     for _ in range(6):
-        rows = gradients(model, adapters[-1], records, clip=plan.privacy.clip)
-        people = gradients(model, adapters[-1], others, clip=plan.privacy.clip).sum(axis=0)
+        rows = gradients(model, adapters[-1], records, TASK, clip=run.plan.privacy.clip)
+        people = gradients(model, adapters[-1], others, TASK, clip=run.plan.privacy.clip).sum(axis=0)
         noise = random.normal(0, 0.005, adapters[-1].size)
         adapters.append((adapters[-1] - 0.05 * (rows[included].sum(axis=0) + people) + noise).astype(np.float32))
-    scores = canary_scores(adapters, model, records, others, plan, parties=3)
+    scores = canary_scores(adapters, model, records, others, run.plan, TASK, parties=3)
     assert roc(scores[included], scores[~included]).auc > 0.8

@@ -10,8 +10,34 @@ from hypothesis.extra import numpy as arrays
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from fedward import metrics
+from fedward.cli.evaluate import scorecard
+from fedward.client.tasks import local_task
+from fedward.measures import Outcomes, bootstrap_interval, histogram
+from fedward.measures.auroc import Auroc
+from fedward.measures.calibration import Brier, CalibrationError, calibration_curve
+from fedward.measures.log_loss import LogLoss
+from fedward.measures.precision_recall import Auprc
 from tests.codes import raises
+
+AUROC = Auroc()
+
+
+def of(y, p, groups=None, units=None) -> Outcomes:
+    y, p = np.asarray(y), np.asarray(p, np.float64)
+    return Outcomes(np.arange(len(y)) if units is None else np.asarray(units), y, p, np.zeros(len(y)), groups)
+
+
+def auroc(y, p, groups=None):
+    return AUROC.local(of(y, p, groups))
+
+
+def summed(y, p):
+    """The flat histogram that hospitals would add up."""
+    return AUROC.contributions(of(y, p))["histogram"].sum(axis=0)
+
+
+def auroc_of(cells):
+    return AUROC.of_sum({"histogram": np.asarray(cells, np.float64).ravel()})
 
 
 def draw(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,17 +63,17 @@ def pairwise_auroc(y, p):
 def test_auroc_is_the_fraction_of_ordered_pairs(case):
     y, p = case
     if len(set(y)) < 2:
-        assert metrics.auroc(y, p) is None
+        assert auroc(y, p) is None
     else:
-        assert metrics.auroc(y, p) == pytest.approx(pairwise_auroc(y, p), abs=1e-12)
+        assert auroc(y, p) == pytest.approx(pairwise_auroc(y, p), abs=1e-12)
 
 
 def test_probability_metrics_equal_sklearn():
     y, p = draw(700)
-    assert metrics.auroc(y, p) == pytest.approx(roc_auc_score(y, p), abs=1e-12)
-    assert metrics.auprc(y, p) == pytest.approx(average_precision_score(y, p), abs=1e-12)
-    assert metrics.brier(y, p) == pytest.approx(brier_score_loss(y, p), abs=1e-12)
-    ours = metrics.calibration_curve(y, p + 1e-9, bins=10)  # sklearn closes bins on the other side
+    assert auroc(y, p) == pytest.approx(roc_auc_score(y, p), abs=1e-12)
+    assert Auprc().local(of(y, p)) == pytest.approx(average_precision_score(y, p), abs=1e-12)
+    assert Brier().local(of(y, p)) == pytest.approx(brier_score_loss(y, p), abs=1e-12)
+    ours = calibration_curve(of(y, np.minimum(1.0, p + 1e-9)), bins=10)  # sklearn closes bins on the other side
     theirs = sklearn_calibration_curve(y, p + 1e-9, n_bins=10)
     assert [each.observed for each in ours] == pytest.approx(list(theirs[0]))
     assert [each.predicted for each in ours] == pytest.approx(list(theirs[1]))
@@ -56,37 +82,39 @@ def test_probability_metrics_equal_sklearn():
 def test_calibration_by_hand():
     y = np.array([0, 0, 1, 1, 1])
     p = np.array([0.05, 0.15, 0.15, 0.95, 1.0])
-    first, second, last = metrics.calibration_curve(y, p, bins=10)
+    first, second, last = calibration_curve(of(y, p), bins=10)
     assert (first.low, first.n, first.observed) == (0.0, 1, 0.0)
     assert (second.n, second.predicted, second.observed) == (2, pytest.approx(0.15), 0.5)
     assert (last.high, last.n, last.predicted) == (1.0, 2, pytest.approx(0.975))
-    assert metrics.ece(y, p, bins=10) == pytest.approx((1 * 0.05 + 2 * 0.35 + 2 * 0.025) / 5)
+    assert sum(b.n * abs(b.observed - b.predicted) for b in calibration_curve(of(y, p), bins=10)) / 5 == pytest.approx(
+        (1 * 0.05 + 2 * 0.35 + 2 * 0.025) / 5
+    )
 
 
 def test_a_calibrated_model_has_small_ece_and_a_shifted_one_does_not():
     y, p = draw(20_000)
-    assert metrics.ece(y, p) < 0.02
-    assert metrics.ece(y, np.minimum(1.0, p + 0.2)) > 0.15
+    assert CalibrationError().local(of(y, p)) < 0.02
+    assert CalibrationError().local(of(y, np.minimum(1.0, p + 0.2))) > 0.15
 
 
 def test_stratified_auroc_ignores_which_hospital_has_sicker_patients():
     y, p = draw(400, seed=1)
     hospital = np.repeat(["a", "b"], 200)
     shifted = p + (hospital == "b") * 10.0  # one hospital's scores all above the other's
-    assert metrics.stratified_auroc(y, shifted, hospital) == pytest.approx(metrics.stratified_auroc(y, p, hospital))
+    assert auroc(y, shifted, hospital) == pytest.approx(auroc(y, p, hospital))
     right = pairs = 0.0
     for name in "ab":
         rows = hospital == name
         count = (y[rows] == 1).sum() * (y[rows] == 0).sum()
         right, pairs = right + pairwise_auroc(y[rows], p[rows]) * count, pairs + count
-    assert metrics.stratified_auroc(y, p, hospital) == pytest.approx(right / pairs)
+    assert auroc(y, p, hospital) == pytest.approx(right / pairs)
 
 
 def test_a_hospital_with_one_class_adds_no_pairs():
     y = np.array([0, 1, 1, 1])
     p = np.array([0.1, 0.9, 0.0, 0.0])
-    assert metrics.stratified_auroc(y, p, np.array(["a", "a", "b", "b"])) == 1.0
-    assert metrics.stratified_auroc(y, p, np.array(["a", "b", "b", "b"])) is None
+    assert auroc(y, p, np.array(["a", "a", "b", "b"])) == 1.0
+    assert auroc(y, p, np.array(["a", "b", "b", "b"])) is None
 
 
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
@@ -95,7 +123,7 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     for seed in range(60):
         generator = np.random.default_rng(seed)
         y = np.arange(200) % 2
-        low, high = metrics.bootstrap_interval(metrics.auroc, y, generator.normal(size=200) + y, n=200, seed=seed)
+        low, high = bootstrap_interval(AUROC, of(y, generator.normal(size=200) + y), n=200, seed=seed)
         hits += low <= truth <= high
     assert 51 <= hits <= 60
 
@@ -103,58 +131,61 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
 def test_bootstrap_is_reproducible_and_passes_groups_to_the_metric():
     y, p = draw(200)
     groups = np.arange(200) % 3
-    first = metrics.bootstrap_interval(metrics.stratified_auroc, y, p, groups, n=50, seed=3)
-    assert first == metrics.bootstrap_interval(metrics.stratified_auroc, y, p, groups, n=50, seed=3)
-    assert first != metrics.bootstrap_interval(metrics.stratified_auroc, y, p, groups, n=50, seed=4)
-    assert first[0] < metrics.stratified_auroc(y, p, groups) < first[1]
+    first = bootstrap_interval(AUROC, of(y, p, groups), n=50, seed=3)
+    assert first == bootstrap_interval(AUROC, of(y, p, groups), n=50, seed=3)
+    assert first != bootstrap_interval(AUROC, of(y, p, groups), n=50, seed=4)
+    assert first[0] < auroc(y, p, groups) < first[1]
 
 
 def test_bootstrap_refuses_to_describe_a_lucky_minority():
     y = np.zeros(40, dtype=int)
-    assert metrics.bootstrap_interval(metrics.auroc, y, np.linspace(0, 1, 40)) is None
+    assert bootstrap_interval(AUROC, of(y, np.linspace(0, 1, 40))) is None
     # Only the pair (0, 1) counts, and 57 % of the resamples miss one of the two.
     y, p, groups = np.array([1, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3]), np.array(["a", "a", "b", "b"])
-    assert metrics.stratified_auroc(y, p, groups) == 1.0
-    assert metrics.bootstrap_interval(metrics.stratified_auroc, y, p, groups) is None
+    assert auroc(y, p, groups) == 1.0
+    assert bootstrap_interval(AUROC, of(y, p, groups)) is None
 
 
-def test_one_patient_changes_one_cell_of_the_histogram_by_one():
+def test_one_record_changes_one_cell_of_the_histogram_by_one():
     y, p = draw(300)
-    with_all = metrics.score_histogram(y, p)
-    without_last = metrics.score_histogram(y[:-1], p[:-1])
-    change = with_all - without_last
-    assert change.sum() == 1
-    assert np.abs(change).sum() == 1
-    assert with_all.shape == (2, metrics.HISTOGRAM_BINS)
-    assert with_all[1].sum() == y.sum()
+    change = summed(y, p) - summed(y[:-1], p[:-1])
+    assert change.sum() == np.abs(change).sum() == 1
+    assert change.shape == (2 * histogram.BINS,)
+    assert summed(y, p)[histogram.BINS :].sum() == y.sum()
 
 
 def test_probabilities_of_zero_and_one_have_a_bin():
-    histogram = metrics.score_histogram(np.array([0, 1]), np.array([0.0, 1.0]), bins=5)
-    assert histogram[0].tolist() == [1, 0, 0, 0, 0]
-    assert histogram[1].tolist() == [0, 0, 0, 0, 1]
+    cells = histogram.rows(np.array([False, True]), np.array([0.0, 1.0]), bins=5)
+    assert cells.tolist() == [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]
 
 
 def test_histograms_add_up_and_give_the_pooled_auroc():
     y, p = draw(3000)
-    parts = sum(metrics.score_histogram(y[k::3], p[k::3]) for k in range(3))
-    assert np.array_equal(parts, metrics.score_histogram(y, p))
-    assert metrics.auroc_from_histogram(parts) == pytest.approx(metrics.auroc(y, p), abs=0.01)
+    parts = sum(summed(y[k::3], p[k::3]) for k in range(3))
+    assert np.array_equal(parts, summed(y, p))
+    assert auroc_of(parts) == pytest.approx(auroc(y, p), abs=0.01)
+
+
+def test_the_loss_is_read_from_the_same_histogram():
+    y, p = draw(3000)
+    p = np.clip(p, 0.03, 0.97)
+    exact = float(-np.where(y == 1, np.log(p), np.log1p(-p)).mean())
+    assert LogLoss().of_sum({"histogram": summed(y, p)}) == pytest.approx(exact, abs=0.02)
 
 
 def test_noise_does_not_pull_the_histogram_auroc_towards_one_half():
     y, p = draw(3000)
-    histogram = metrics.score_histogram(y, p)
-    exact = metrics.auroc_from_histogram(histogram)
+    cells = summed(y, p)
+    exact = auroc_of(cells)
     generator = np.random.default_rng(5)
-    noised = [metrics.auroc_from_histogram(histogram + generator.normal(size=histogram.shape) * 6) for _ in range(400)]
+    noised = [auroc_of(cells + generator.normal(size=cells.shape) * 6) for _ in range(400)]
     assert np.mean(noised) == pytest.approx(exact, abs=0.004)
 
 
 def test_a_histogram_without_a_class_or_drowned_in_noise_has_no_auroc():
-    assert metrics.auroc_from_histogram(np.array([[3, 4], [0, 0]])) is None
-    assert metrics.auroc_from_histogram(np.array([[3.0, 4.0], [1.0, -2.0]])) is None
-    assert metrics.auroc_from_histogram(np.array([[5.0, -1.0], [-9.0, 90.0]])) == 1.0
+    assert auroc_of(np.array([[3, 4], [0, 0]])) is None
+    assert auroc_of(np.array([[3.0, 4.0], [1.0, -2.0]])) is None
+    assert auroc_of(np.array([[5.0, -1.0], [-9.0, 90.0]])) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -167,26 +198,32 @@ def test_a_histogram_without_a_class_or_drowned_in_noise_has_no_auroc():
     ],
 )
 def test_input_that_cannot_be_scored_is_refused(y, p):
-    for metric in (metrics.auroc, metrics.auprc, metrics.brier, metrics.ece, metrics.score_histogram):
+    for kind in (Auroc, Auprc, Brier, CalibrationError):
         with raises("FW-DATA-090"):
-            metric(np.array(y), np.array(p))
+            kind().local(of(y, p))
+    with raises("FW-DATA-090"):
+        Auroc().contributions(of(y, p))
 
 
-def test_probability_metrics_refuse_scores():
+def test_probability_measures_refuse_scores():
     with raises("FW-DATA-090", match="outside"):
-        metrics.brier(np.array([0, 1]), np.array([-3.0, 2.0]))
+        Brier().local(of([0, 1], [-3.0, 2.0]))
+
+
+def card_of(y, p):
+    return scorecard(local_task("mortality"), of(y, p))
 
 
 def test_scorecard_is_json_ready_and_honest_about_what_is_undefined():
     y, p = draw(300)
-    card = metrics.scorecard(y, p)
+    card = card_of(y, p)
     assert json.loads(json.dumps(card)) == card
     assert card["auroc_interval"][0] < card["auroc"] < card["auroc_interval"][1]
     assert sum(each["n"] for each in card["calibration"]) == card["n"] == 300
-    empty = metrics.scorecard(np.array([], dtype=int), np.array([]))
+    empty = card_of(np.array([], dtype=int), np.array([]))
     assert empty["n"] == 0
     assert [empty[key] for key in ("auroc", "auroc_interval", "auprc", "brier", "ece")] == [None] * 5
-    one_class = metrics.scorecard(np.zeros(5, dtype=int), np.linspace(0, 1, 5))
+    one_class = card_of(np.zeros(5, dtype=int), np.linspace(0, 1, 5))
     assert one_class["auroc"] is None
     assert one_class["auprc"] is None
     assert one_class["brier"] is not None

@@ -3,22 +3,20 @@
 import pytest
 
 from fedward.adapter import AdapterLayout
-from fedward.client.accounting import evaluation_events, run_evaluation_events, run_training_events, training_events
 from fedward.plan import Plan
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.segments import round_layout
-from fedward.strategies.schedule import final_round
+from fedward.run import Run
 from tests.codes import raises
 
 STATE = AdapterLayout.of([("head.weight", (1, 100))])
 
 
-def plan_of(placement="secure-grad", **privacy):
-    return Plan.model_validate(
+def run_of(placement="secure-grad", rounds=6, **privacy):
+    plan = Plan.model_validate(
         {
             "name": "run",
             "base_model_sha256": "0" * 64,
-            "training": {"rounds": 6, "local_steps": 1},
+            "training": {"rounds": rounds, "local_steps": 1},
             "privacy": {
                 "placement": placement,
                 "noise_multiplier": 1.1,
@@ -31,16 +29,16 @@ def plan_of(placement="secure-grad", **privacy):
             },
         }
     )
+    return Run.resolve(plan, STATE)
 
 
-def names(plan, number):
-    layout = round_layout(plan, STATE, round_number=number, n0=6, honest=3)
-    return {segment.name for segment in layout.segments}
+def names(run, number):
+    return {segment.name for segment in run.vector_layout(number, n0=6, honest=3).segments}
 
 
 def test_a_round_carries_gradients_and_the_statistics_that_are_due():
-    plan = plan_of()
-    assert [names(plan, number) for number in range(1, final_round(plan) + 1)] == [
+    run = run_of()
+    assert [names(run, number) for number in range(1, run.final_round + 1)] == [
         {"gradient", "evaluation"},
         {"gradient"},
         {"gradient", "training", "evaluation"},
@@ -49,36 +47,35 @@ def test_a_round_carries_gradients_and_the_statistics_that_are_due():
         {"gradient", "training"},
         {"evaluation"},
     ]
-    assert "delta" in names(plan_of("local"), 1)
+    assert "delta" in names(run_of("local"), 1)
 
 
 def test_events_are_those_of_the_segments():
-    plan = plan_of()
-    for number in range(1, final_round(plan) + 1):
-        kinds = [event.kind for event in training_events(plan, number)]
-        assert ("dpsgd" in kinds) == ("gradient" in names(plan, number))
-        assert ("release" in kinds) == ("training" in names(plan, number))
-        assert bool(evaluation_events(plan, number)) == ("evaluation" in names(plan, number))
-    assert len(run_evaluation_events(plan)) == plan.evaluation_releases == 4
-    assert sum(event.steps for event in run_training_events(plan) if event.kind == "dpsgd") == 6
+    run = run_of()
+    for number in range(1, run.final_round + 1):
+        kinds = [event.kind for event in run.training_events(number)]
+        assert ("dpsgd" in kinds) == ("gradient" in names(run, number))
+        assert ("release" in kinds) == ("training" in names(run, number))
+        assert bool(run.evaluation_events(number)) == ("evaluation" in names(run, number))
+    assert len(run.all_evaluation_events) == run.evaluation_releases == 4
+    assert sum(event.steps for event in run.all_training_events if event.kind == "dpsgd") == 6
 
 
 @pytest.mark.parametrize(("rounds", "every"), [(6, 1), (6, 4), (7, 3), (1, 5), (40, 4)])
 def test_the_plan_counts_the_evaluations_that_will_be(rounds, every):
-    plan = plan_of(evaluate_every=every)
-    plan = plan.model_copy(update={"training": plan.training.model_copy(update={"rounds": rounds})})
-    assert len(run_evaluation_events(plan)) == plan.evaluation_releases
+    run = run_of(rounds=rounds, evaluate_every=every)
+    assert len(run.all_evaluation_events) == run.evaluation_releases
 
 
 def test_a_gradient_step_is_priced_with_the_distance_of_its_sampler():
-    (step, *_) = training_events(plan_of(), 1)
+    (step, *_) = run_of().training_events(1)
     assert step.sampler_distance == 100 * 2.0**-60
-    (step, *_) = training_events(plan_of("local"), 1)
+    (step, *_) = run_of("local").training_events(1)
     assert step.sampler_distance == 0.0
 
 
 def test_room_for_the_noise_of_every_share_is_part_of_the_segment():
-    layout = round_layout(plan_of(), STATE, round_number=2, n0=6, honest=3)
+    layout = run_of().vector_layout(2, n0=6, honest=3)
     (segment,) = layout.segments
     priced = 1.1 * 2.0 * 2**0.5  # noise multiplier, clip, sqrt(6 / 3)
     assert segment.ring_bits == 32
@@ -87,11 +84,11 @@ def test_room_for_the_noise_of_every_share_is_part_of_the_segment():
 
 
 def test_a_ring_that_could_overflow_is_refused():
-    plan = plan_of(parameters=10**7)
+    run = run_of(parameters=10**7)
     with raises("FW-SECAGG-111"):
-        round_layout(plan, STATE, round_number=2, n0=100, honest=30).check_capacity(100)
+        run.vector_layout(2, n0=100, honest=30).check_capacity(100)
 
 
 def test_without_an_honest_share_there_is_no_round():
     with pytest.raises(PrivacyParameterError):
-        round_layout(plan_of(), STATE, round_number=2, n0=6, honest=0)
+        run_of().vector_layout(2, n0=6, honest=0)
