@@ -22,8 +22,9 @@ from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg.encoding import RingVector, decode, encode
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.privacy.stream import SecureStream
+from fedward.strategies.combinations import make_strategy
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.registry import NAMES, make_strategy
+from fedward.strategies.registry import NAMES
 from fedward.strategies.schedule import final_round, step_of
 from fedward.strategies.strategy import Step, Strategy, Trained
 from fedward.strategies.tensors import nested_positions

@@ -9,9 +9,10 @@ import numpy as np
 from benchmarks.secagg_rounds import upload_bytes
 from benchmarks.strategies_equivalence import plan_of
 from fedward.adapter import AdapterLayout, flatten, unflatten
+from fedward.strategies.combinations import make_strategy
 from fedward.strategies.factor import Matrix
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import NAMES, make_strategy
+from fedward.strategies.registry import NAMES
 from fedward.strategies.schedule import final_round, step_of
 
 Product = Callable[[Mapping[str, Matrix]], Matrix]

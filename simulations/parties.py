@@ -35,7 +35,7 @@ from fedward.privacy.secagg import (
 from fedward.run import Run
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
-from fedward.strategies.registry import check_ranks
+from fedward.strategies.combinations import check_ranks
 
 COORDINATOR = "coordinator"
 

@@ -40,7 +40,7 @@ CORE = {
     "privacy/secagg": "acceptance audit client encoding epoch folder_lock following hybrid identity journal kdf layout "
     "memory merkle messages package policy prg refusals release results roster schema shamir state transcript "
     "unmasking verify",
-    "strategies": "factor gate optimizers strategy tensors",
+    "strategies": "combinations factor gate optimizers strategy tensors",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""

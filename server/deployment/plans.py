@@ -28,7 +28,7 @@ from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
 from fedward.strategies.aliases import in_words
-from fedward.strategies.registry import check_ranks
+from fedward.strategies.combinations import check_ranks
 
 PLAN_FILE = "plan.toml"
 START_FILE = "start.safetensors"
