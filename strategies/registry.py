@@ -1,6 +1,6 @@
 """Strategies by name. Adding one is one file and one line here.
 
-Look-ups only: what a strategy goes together with is decided in ``combinations.py``, a file of the core that all agree on.
+Look-ups only: what a strategy goes together with is decided in ``combinations.py``.
 """
 
 from __future__ import annotations
