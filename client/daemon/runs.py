@@ -22,8 +22,8 @@ from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital
-from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.model_config import ModelConfig
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -176,7 +176,7 @@ class ApprovedSite:
     ) -> Hospital:
         signed, roster = approved_roster(self._folders, self._config, self._identity)
         prepared = self._prepare(verified.plan)
-        if prepared.files.config().model_type != verified.proposal.terms.family:
+        if prepared.files.config().family.name != verified.proposal.terms.family:
             raise OtherCodeError("The plan names another model family than that of its base model.")
         run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
         policy = self._pins(run, model.config, roster, verified.proposal.run)
@@ -196,7 +196,7 @@ class ApprovedSite:
             between_steps=self._between_steps,
         )
 
-    def _pins(self, run: Run, config: EncoderConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
+    def _pins(self, run: Run, config: ModelConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
         roster = verified.roster
         return local_policy(
             run,

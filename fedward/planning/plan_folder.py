@@ -33,7 +33,7 @@ def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
     config = files.config()
-    run, family = resolve_run(plan, config), config.model_type
+    run, family = resolve_run(plan, config), config.family.name
     layout, start = run.layout, start_of(run, config)
     terms = PlanTerms(
         plan=plan.model_dump_json().encode(),
