@@ -25,13 +25,16 @@ from fedward.strategies.registry import STRATEGIES
 ROOT = Path(__file__).parents[1]
 
 CORE = {
-    "": "adapter config errors messages plan run stages",
+    "": "adapter config errors messages plan run stages units",
     "agreements": "code imports roster_rules",
-    "client": "adapter_store approval gradient_correction gradients hospital local_state local_store records "
-    "result_verification statistics training",
-    "client/data": "buckets deid events example leakage loader split tables text thresholds.toml",
-    "client/models": "adapter_model core encoder encoder_config for_run frozen inputs registry tokens",
-    "client/tasks": "task",
+    "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
+    "statistics training",
+    "client/corpora": "corpus",
+    "client/data": "buckets characters deid events example languages leakage split text thresholds.toml",
+    "client/models": "adapter_model base_model core_matrix for_run frozen inputs model_config registry tokens "
+    "weight_files",
+    "client/models/families": "family rules",
+    "client/tasks": "source stays task",
     "measures": "measure",
     "privacy": "accounting events stream",
     "privacy/dpsgd": "clipping engine fast gates hooks optimizer parameters rules sampler",

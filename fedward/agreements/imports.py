@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = "fedward"
@@ -39,24 +40,29 @@ def imported(root: Path, file: str) -> frozenset[str]:
     """The files of the package that ``file`` imports from, relative to ``root``."""
     return frozenset(
         target
-        for module, name in _imports(ast.parse(locate(root, file).read_bytes()))
+        for module, name in _imports(locate(root, file).read_bytes())
         if module.split(".")[0] == PACKAGE
         for target in _defining(root, module, name)
     )
 
 
-def _imports(node: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """Module and name of each import under ``node``; no name where the module itself is imported."""
+@lru_cache(maxsize=512)
+def _imports(source: bytes) -> tuple[tuple[str, str | None], ...]:
+    """Module and name of each import in ``source``; no name where the module itself is imported."""
+    return tuple(_under(ast.parse(source)))
+
+
+def _under(node: ast.AST) -> Iterator[tuple[str, str | None]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
             for other in child.orelse:
-                yield from _imports(other)
+                yield from _under(other)
             continue
         if isinstance(child, ast.Import):
             yield from ((alias.name, None) for alias in child.names)
         elif isinstance(child, ast.ImportFrom) and child.module:
             yield from ((child.module, alias.name) for alias in child.names)
-        yield from _imports(child)
+        yield from _under(child)
 
 
 def _defining(root: Path, module: str, name: str | None) -> Iterator[str]:
@@ -68,7 +74,7 @@ def _defining(root: Path, module: str, name: str | None) -> Iterator[str]:
     if file is None:
         return
     if file.endswith("__init__.py") and name is not None:
-        for source, exported in _imports(ast.parse(locate(root, file).read_bytes())):
+        for source, exported in _imports(locate(root, file).read_bytes()):
             if exported == name and source.split(".")[0] == PACKAGE:
                 yield from _defining(root, source, name)
                 return
