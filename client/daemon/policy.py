@@ -50,6 +50,17 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
     _check_privacy(plan, policy)
 
 
+def check_family(verified: VerifiedProposal, family: str) -> None:
+    """Refuses a plan that pins the code of another model family than the ``family`` of its base model.
+
+    Raises:
+        OtherCodeError: it does, so that what would run here is not what was approved.
+    """
+    named = verified.proposal.terms.family
+    if named != family:
+        raise OtherCodeError(f"The plan was signed for models of the family {named}, and its base model is a {family}.")
+
+
 def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float) -> None:
     """Raises :class:`ExpiredPlanError`."""
     proposal = verified.proposal

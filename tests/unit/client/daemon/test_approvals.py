@@ -6,7 +6,7 @@ import pytest
 from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import open_proposal
 from fedward.client.daemon.approvals import Approvals
-from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_patients, run_epsilon
+from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_family, check_patients, run_epsilon
 from fedward.client.daemon.words import describe_plan
 from fedward.errors import FedwardError
 from fedward.messages import encode
@@ -107,6 +107,13 @@ def test_only_plans_of_the_pinned_coordinator_and_federation(approvals, propose)
         approvals().decide(propose(signer=stranger), accept=True, by="DPO")
     with raises("FW-CONFIG-302"):
         approvals().decide(propose(federation="other"), accept=True, by="DPO")
+
+
+def test_a_plan_pins_the_code_of_its_own_models_family(approvals, propose):
+    verified = approvals().open(propose())
+    check_family(verified, "bert")
+    with raises("FW-VERSION-302", match="bert.*roberta"):
+        check_family(verified, "roberta")
 
 
 def weaker(**privacy):
