@@ -20,7 +20,7 @@ def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False
         leave_out: see :meth:`LocalTask.examples`.
 
     Raises:
-        UnknownTaskError: there is no such task.
+        ConfigError: FW-CONFIG-040, there is no such task.
         DataError: unknown format, unusable files, a corpus that does not hold what the task predicts, no eligible
             record, or one label only.
     """

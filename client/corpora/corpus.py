@@ -67,6 +67,7 @@ class Corpus(ABC):
         licence: short name of the terms it is published under; ``own`` for a hospital's own tables.
         free_text_of_persons: whether people wrote about persons in it, so that de-identification has to see it first.
         gives: what tasks can ask of it: roles of texts, or ``stay`` and the outcomes beyond its length and survival.
+        grouped: whether every record names a group, by which a simulation deals records to hospitals.
         required: files or tables without which the folder is not one of this corpus.
     """
 
@@ -77,6 +78,7 @@ class Corpus(ABC):
     licence: ClassVar[str]
     free_text_of_persons: ClassVar[bool]
     gives: ClassVar[frozenset[str]]
+    grouped: ClassVar[bool] = False
     required: ClassVar[tuple[str, ...]]
 
     @abstractmethod

@@ -65,6 +65,7 @@ class Eicu(StayCorpus):
     licence: ClassVar[str] = "PhysioNet Credentialed Health Data License 1.5.0"
     free_text_of_persons: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination"})
+    grouped: ClassVar[bool] = True
     required: ClassVar[tuple[str, ...]] = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
     optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
 

@@ -28,7 +28,7 @@ def local_task(name: str) -> LocalTask:
     """The hospital's side of the task ``name``.
 
     Raises:
-        UnknownTaskError: there is no such task.
+        ConfigError: FW-CONFIG-040, there is no such task.
     """
     return LOCAL_TASKS[task_named(name).name]
 

@@ -24,6 +24,7 @@ def test_a_corpus_is_detected_and_reads_its_fixture(tables: Tables, name: str) -
     assert all(item.unit and item.language in corpus.languages for item in items)
     assert all((item.stay is not None) is isinstance(corpus, StayCorpus) for item in items)
     assert all(set(item.texts) <= corpus.gives for item in items)
+    assert all(item.group for item in items) is corpus.grouped
     assert corpus.unit in UNITS
     assert corpus.title
     assert corpus.licence
