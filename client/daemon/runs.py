@@ -16,7 +16,7 @@ from fedward.client.approval import local_policy
 from fedward.client.daemon.approvals import Approvals
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import check_patients, check_proposal
+from fedward.client.daemon.policy import check_family, check_patients, check_proposal
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
@@ -176,6 +176,7 @@ class ApprovedSite:
     ) -> Hospital:
         signed, roster = approved_roster(self._folders, self._config, self._identity)
         prepared = self._prepare(verified.plan)
+        check_family(verified, prepared.files.config().family.name)
         run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
         policy = self._pins(run, model.config, roster, verified.proposal.run)
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
