@@ -19,8 +19,7 @@ from fedward.client.models.registry import resolve
 from fedward.plan import Plan
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario
-from fedward.privacy.secagg.encoding import RingVector, decode, encode
-from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
 from fedward.privacy.stream import SecureStream
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import NAMES, make_strategy

@@ -16,10 +16,9 @@ from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, un
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
-from fedward.privacy.secagg.messages import Counter
-from fedward.privacy.secagg.refusals import JournalError
-from fedward.privacy.secagg.schema import Bytes, Digest, Message
+from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message
 from fedward.privacy.secagg.state import ChainHead
+from fedward.storage import JournalError
 from fedward.strategies.optimizers import Memory
 
 MAX_ADAPTER_BYTES = 2 * 1024**3

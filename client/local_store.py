@@ -23,9 +23,8 @@ from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
-from fedward.privacy.secagg.messages import Counter
-from fedward.privacy.secagg.refusals import JournalError
-from fedward.privacy.secagg.schema import SITE, Bytes, Map, Message, Sequence, Site
+from fedward.privacy.secagg.messages import SITE, Bytes, Counter, Map, Message, Sequence, Site
+from fedward.storage import JournalError
 
 LOG = logging.getLogger(__name__)
 MAX_VECTOR_BYTES = 2 * 1024**3

@@ -17,7 +17,7 @@ from fedward.adapter import Vector, adapter_hash
 from fedward.client.adapter_store import Snapshots
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode
-from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, audit
+from fedward.privacy.secagg import CheckedSum, EndedRound, RingVector, SecAggClient, results
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
@@ -146,10 +146,10 @@ class Follower:
         evidence, vectors = published.evidence.get(str(number)), published.vectors(number)
         if evidence is None or vectors.keys() != ended.digests.keys():
             raise IntegrityError("A sum came without the evidence to recompute it.", code="FW-INTEGRITY-020")
-        if audit.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
+        if results.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
             return self.secagg.check_sum(ended, evidence, vectors, ring_sum)
         paths = published.paths.get(str(number))
         if paths is None:
             raise IntegrityError("A large sum came without the chunks that were asked for.", code="FW-INTEGRITY-020")
-        chunks = audit.unpack_chunks(paths, vectors, ended.layout.nbytes)
+        chunks = results.unpack_chunks(paths, vectors, ended.layout.nbytes)
         return self.secagg.check_chunks(ended, evidence, chunks, ring_sum)

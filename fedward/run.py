@@ -31,7 +31,7 @@ from fedward.privacy.events import Event
 from fedward.privacy.noise.discrete import total_sigma
 from fedward.privacy.noise.gradient import GradientSpec, gradient_distance
 from fedward.privacy.noise.release import ReleaseSpec
-from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.privacy.secagg.encoding import Segment, VectorLayout
 from fedward.strategies import gate
 from fedward.strategies.optimizers import Memory, gradient_step
 from fedward.strategies.registry import check_strategy

@@ -22,11 +22,10 @@ from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
-from fedward.privacy.secagg.messages import Counter
-from fedward.privacy.secagg.refusals import JournalError
-from fedward.privacy.secagg.schema import SITE, Digest, Map, Message, Nested, Sequence, Text, Uint
+from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.server.history import Ended
 from fedward.stages import Blob
+from fedward.storage import JournalError
 
 MAX_ROUNDS = 2**16
 

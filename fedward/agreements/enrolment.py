@@ -15,10 +15,9 @@ from typing import Annotated, TypeVar
 
 from fedward.errors import AuthenticationError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.identity import Envelope, Identity, fingerprint, open_sealed
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Bytes, Digest, Message, Site, Text, Uint
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import Envelope, Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.messages import Bytes, Digest, Message, Site, Text, Uint
 
 CODE_BYTES = 20
 _GROUP = 4

@@ -15,10 +15,9 @@ from pydantic import ValidationError
 from fedward.errors import AuthenticationError, VersionError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity, fingerprint, open_sealed
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Bytes, Digest, Message, Nested, Text, Uint
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.messages import Bytes, Digest, Message, Nested, Text, Uint
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROPOSAL_BYTES = 128 * 1024

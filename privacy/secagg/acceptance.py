@@ -1,4 +1,4 @@
-"""What a manifest must satisfy before a hospital trains for it: every check of leg 1, in order.
+"""Manifest checks: what one must satisfy before a hospital trains for it, every check of the stage, in order.
 
 Nothing here changes state; :class:`~fedward.privacy.secagg.client.SecAggClient` gives up the earlier
 context only after all of this has passed.
@@ -6,19 +6,18 @@ context only after all of this has passed.
 
 from __future__ import annotations
 
-from fedward.privacy.secagg.layout import VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.crypto import genesis
+from fedward.privacy.secagg.encoding import VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.identity import RefusalError
 from fedward.privacy.secagg.messages import Manifest
-from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold
+from fedward.privacy.secagg.roster import DAY_SECONDS, Party, check_threshold
 from fedward.privacy.secagg.state import ClientState
-from fedward.privacy.secagg.transcript import genesis
 
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 
 
 def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: Manifest | None) -> VectorLayout:
-    """Applies every rule of leg 1 and returns the layout of the round's vector.
+    """Applies every rule and returns the layout of the round's vector.
 
     Args:
         party: this hospital.

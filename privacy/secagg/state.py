@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.messages import SEALED, Counter
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import (
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import RefusalError
+from fedward.privacy.secagg.messages import (
     DIGEST,
+    SEALED,
     SITE,
     Bytes,
+    Counter,
     Digest,
     Flag,
     Map,
@@ -73,7 +74,7 @@ class LiveRound(Message):
 
     Attributes:
         manifest: the sealed manifest as received.
-        b: own self-mask seed; R: own envelope key (both erased at the unmask leg).
+        b: own self-mask seed; R: own envelope key (both erased when unmasking).
         head: own sealed head.
         heads_hash: hash of the sealed heads of U1.
         u1: hospitals whose packages were taken; u2: hospitals in the confirmed survivor set.
@@ -176,20 +177,20 @@ class ClientState(Message):
     other_runs: Annotated[dict[str, RunRecord], Map(Nested(RunRecord), most=MAX_RUNS)] = field(default_factory=dict)
 
 
-def recall(answers: dict[str, Answer], leg: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
-    """Returns the reply that was given to these very bytes, or None if the leg was not answered yet.
+def recall(answers: dict[str, Answer], kind: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
+    """Returns the reply that was given to these very bytes, or None if such a request was not answered yet.
 
     Raises:
-        RefusalError: ``code``, the leg was answered, but to another request.
+        RefusalError: ``code``, another request of the kind was answered.
     """
-    answer = answers.get(leg)
+    answer = answers.get(kind)
     if answer is None:
         return None
     if answer.request != secagg_hash("request", request):
-        raise RefusalError(f"Another {leg} request was answered before.", code=code)
+        raise RefusalError(f"Another {kind} request was answered before.", code=code)
     return answer.reply
 
 
-def remember(answers: dict[str, Answer], leg: str, request: bytes, reply: bytes) -> dict[str, Answer]:
+def remember(answers: dict[str, Answer], kind: str, request: bytes, reply: bytes) -> dict[str, Answer]:
     """Returns the answers with one more."""
-    return {**answers, leg: Answer(secagg_hash("request", request), reply)}
+    return {**answers, kind: Answer(secagg_hash("request", request), reply)}
