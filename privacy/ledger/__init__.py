@@ -6,14 +6,11 @@ first noisy step; a reservation counts as spent whatever happens next. May impor
 event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md`` what all this means for a hospital.
 """
 
-from fedward.privacy.ledger.anchor import AnchorFile
-from fedward.privacy.ledger.book import Book, verify
-from fedward.privacy.ledger.files import FileStore, open_ledger
-from fedward.privacy.ledger.ledger import Ledger, RoundCost
-from fedward.privacy.ledger.namespace import Namespace
-from fedward.privacy.ledger.populations import Patients, Population
+from fedward.privacy.ledger.book import Book
+from fedward.privacy.ledger.files import AnchorFile, FileStore, LedgerStore, MemoryStore, verify
+from fedward.privacy.ledger.ledger import Ledger, RoundCost, open_ledger
+from fedward.privacy.ledger.patients import Namespace, Patients, Population
 from fedward.privacy.ledger.records import Reservation
-from fedward.privacy.ledger.store import LedgerStore, MemoryStore
 
 __all__ = [
     "AnchorFile",

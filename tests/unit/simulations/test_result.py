@@ -1,6 +1,7 @@
 """result.json: written whole or not at all, read back equal, never contradicting itself."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pydantic
 import pytest
 
 from fedward.config import Section
-from fedward.simulations import result as result_module
 from fedward.simulations.result import RunResult, read_result, write_atomically, write_result
 from tests.codes import raises
 

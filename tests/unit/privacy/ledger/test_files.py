@@ -11,8 +11,17 @@ import pytest
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import AnchorFile, FileStore, Population, files, open_ledger, verify
-from fedward.privacy.ledger.chain import BEFORE_FIRST, follow, read_frames
-from fedward.privacy.ledger.records import Genesis, PatientSet, Reservation, Settlement, from_bytes, to_bytes
+from fedward.privacy.ledger.records import (
+    BEFORE_FIRST,
+    Genesis,
+    PatientSet,
+    Reservation,
+    Settlement,
+    follow,
+    from_bytes,
+    read_frames,
+    to_bytes,
+)
 from tests.codes import raises
 
 PLAN = bytes(range(32))
