@@ -21,8 +21,8 @@ from torch import nn
 
 from fedward.errors import IntegrityError
 from fedward.privacy.audit import Errors, Repetition, choose_threshold, mu_lower_bound, repetition
+from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import Backend, PrivateEngine
-from fedward.privacy.dpsgd.parameters import DPParameters
 from fedward.privacy.dpsgd.sampler import PatientSampler
 from fedward.privacy.stream import SecureStream
 

@@ -2,7 +2,7 @@
 
 Append-only and hash-chained. A round is reserved, composed with everything ever recorded, and on disk *before* its
 first noisy step; a reservation counts as spent whatever happens next. May import the kernel and
-``fedward.privacy.accounting``; runs without torch. Start with ``ledger.py``; ``exposure.py`` says which patients an
+``fedward.privacy.accounting``; runs without torch. Start with ``ledger.py``; ``book.py`` says which patients an
 event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md`` what all this means for a hospital.
 """
 
