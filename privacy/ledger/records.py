@@ -1,9 +1,8 @@
 """Records of the ledger: the four kinds, their canonical bytes, and the hash chain that holds them in order.
 
-Frame = length (4 bytes, big-endian) || body || head (32 bytes), with
-head = H("ledger-record", previous head, index, body). A head therefore binds its index and everything before it, and
-is what an anchor, a SharePackage and a witness hold. Floats are stored as their exact hexadecimal text, because the
-canonical encoding has none.
+Frame = length (4 bytes, big-endian) || body || head (32 bytes), with head = H("ledger-record", previous head, index,
+body). A head therefore binds its index and everything before it, and is what an anchor, a SharePackage and a witness
+hold. Floats are stored as their exact hexadecimal text, because the canonical encoding has none.
 """
 
 from __future__ import annotations

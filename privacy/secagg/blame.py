@@ -1,11 +1,10 @@
 """Blame: who is at fault when a round fails, certain where signatures prove it, otherwise a dispute of two.
 
-A revealed share is checked against the commitment that its dealer signed and its holder accepted
-before masking, so a wrong share proves its holder a liar. The holder signs its shares together with
-the hash of the heads it accepted, so honest shares cannot be held against another head of a dealer
-that signed two. Two hospitals that commit to different pair seeds, or of which one complains about
-the other's mail, are a *dispute*: one of them lies, and nobody else can tell which. The coordinator
-goes on without one, then without the other; who waits first alternates from round to round.
+A revealed share is checked against the commitment that its dealer signed and its holder accepted before masking, so a
+wrong share proves its holder a liar. The holder signs its shares together with the hash of the heads it accepted, so
+honest shares cannot be held against another head of a dealer that signed two. Two hospitals that commit to different
+pair seeds, or of which one complains about the other's mail, are a *dispute*: one of them lies, and nobody else can
+tell which. The coordinator goes on without one, then without the other; who waits first alternates from round to round.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Share packages: what a hospital commits to before masking, how the others check it, and what unmasking opens of it.
 
-A package holds, for one context: an envelope with this hospital's pair seeds under R (opened only if
-it drops out after this stage), one share of b and of R for every member as encrypted mail, and a signed
-head that commits to all of it, so that later a wrong share and its author are certain. What is recovered from revealed
-shares is checked against the same commitments before it is used, at the coordinator and at a hospital that recomputes
-the sum.
+A package holds, for one context: an envelope with this hospital's pair seeds under R (opened only if it drops out after
+this stage), one share of b and of R for every member as encrypted mail, and a signed head that commits to all of it, so
+that later a wrong share and its author are certain. What is recovered from revealed shares is checked against the same
+commitments before it is used, at the coordinator and at a hospital that recomputes the sum.
 """
 
 from __future__ import annotations

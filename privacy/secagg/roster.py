@@ -1,12 +1,11 @@
 """Rosters: who takes part, under which keys and which rules, and who has approved exactly that.
 
-A roster is valid at a hospital only once *that hospital* has signed its hash, after people compared
-the fingerprints by another channel. That comparison is the only thing that stops a coordinator from
-inventing hospitals; no message of the protocol can replace it. What a hospital has approved besides the roster is
-its :class:`LocalPolicy`.
+A roster is valid at a hospital only once *that hospital* has signed its hash, after people compared the fingerprints by
+another channel. That comparison is the only thing that stops a coordinator from inventing hospitals; no message of the
+protocol can replace it. What a hospital has approved besides the roster is its :class:`LocalPolicy`.
 
-The threshold rule stands here, too. With n0 the size of a round's first cohort and c the number of
-hospitals that may collude with the coordinator::
+The threshold rule stands here, too. With n0 the size of a round's first cohort and c the number of hospitals that may
+collude with the coordinator::
 
     t >= floor((n0 + c) / 2) + 1        no secret has both of its shares revealed, and at most one
                                         survivor set gathers t confirmations
