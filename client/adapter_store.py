@@ -7,7 +7,6 @@ next one. So after a crash at any write the adapter that the journal names is th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -24,7 +23,6 @@ from fedward.strategies.optimizers import Memory
 MAX_ADAPTER_BYTES = 2 * 1024**3
 
 
-@dataclass(frozen=True)
 class Snapshot(Message):
     """One adapter: the result that led to it, its float32 bits, and the server optimizer's float64 bits.
 

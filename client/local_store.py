@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated
 
 import numpy as np
@@ -31,7 +31,6 @@ MAX_VECTOR_BYTES = 2 * 1024**3
 Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
 
 
-@dataclass(frozen=True)
 class Kept(Message):
     """The store's state.
 

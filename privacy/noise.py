@@ -230,19 +230,6 @@ class ReleaseSpec:
         sigma = noise_multiplier * self.l2_sensitivity_grid
         return {s.name: sigma / self._scale(s) for s in self.statistics}
 
-    def largest_magnitude(self, *, patients: int, noise_multiplier: float, hospitals: int, honest: int) -> int:
-        """Bound on any cell of the sum over all hospitals, for choosing a ring; exceeded with probability below 1e-22.
-
-        Args:
-            patients: public bound on the patients of all hospitals together.
-            noise_multiplier: as priced.
-            hospitals: shares that may be in the sum.
-            honest: shares that each hospital's share was sized for.
-        """
-        noise = total_sigma(noise_multiplier, self.l2_sensitivity_grid) * math.sqrt(hospitals / honest)
-        largest = max(s.weight for s in self.statistics) * self.resolution
-        return math.ceil(patients * largest + 10 * noise)
-
     def _scale(self, statistic: Statistic) -> float:
         return self.resolution * statistic.weight / statistic.bound
 

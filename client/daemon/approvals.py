@@ -25,7 +25,6 @@ from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, U
 from fedward.storage import read_limited, replace_private
 
 
-@dataclass(frozen=True)
 class Decision(Message):
     """What was decided about one plan.
 

@@ -23,7 +23,6 @@ RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_PROPOSAL_BYTES = 128 * 1024
 
 
-@dataclass(frozen=True)
 class PlanTerms(Message):
     """A plan and the hashes of what it runs on.
 
@@ -60,7 +59,6 @@ class PlanTerms(Message):
         return plan
 
 
-@dataclass(frozen=True)
 class Proposal(Message):
     """One run that hospitals are asked to approve.
 

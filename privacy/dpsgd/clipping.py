@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 
@@ -124,15 +124,20 @@ def gradient_noise(clipping: Clipping, noise_multiplier: float) -> float:
     return noise_multiplier
 
 
-class ClipRule(Protocol):
-    """What an engine asks of its clipping, one batch after the other."""
+class ClipRule:
+    """What an engine asks of its clipping, one batch after the other. As it is: g min(1, C / |g|), with a fixed C."""
+
+    def __init__(self, clip: float) -> None:
+        self._clip = clip
 
     @property
     def bound(self) -> float:
         """C of the coming step; public as long as the noise is secret."""
+        return self._clip
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
         """Factor of each patient's gradient from its L2 norm, ``[n]`` each; may remember that it saw the patients."""
+        return (self._clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
 
     def close_step(self, stream: SecureStream) -> None:
         """Ends a step after its gradient noise was added, with patients or without."""
@@ -141,29 +146,7 @@ class ClipRule(Protocol):
         """Drops what a step that was not ended has left."""
 
 
-class FixedRule:
-    """g min(1, C / |g|)."""
-
-    def __init__(self, clip: float) -> None:
-        self._clip = clip
-
-    @property
-    def bound(self) -> float:
-        """The plan's C."""
-        return self._clip
-
-    def factors(self, norms: torch.Tensor) -> torch.Tensor:
-        """See :class:`ClipRule`."""
-        return (self._clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
-
-    def close_step(self, stream: SecureStream) -> None:
-        """Nothing to learn."""
-
-    def forget(self) -> None:
-        """Nothing to drop."""
-
-
-class AutomaticRule(FixedRule):
+class AutomaticRule(ClipRule):
     """g C / (|g| + gamma)."""
 
     def __init__(self, clip: float, plan: AutomaticClipping) -> None:
@@ -175,7 +158,7 @@ class AutomaticRule(FixedRule):
         return self._clip * ROUNDING_SLACK / (norms + self._plan.stabiliser)
 
 
-class AdaptiveRule(FixedRule):
+class AdaptiveRule(ClipRule):
     """Fixed clipping in each step, and a C that moves between steps by the noised count alone.
 
     There is no way to set C, and none to read the count: it is noised where it is used and then dropped.
@@ -210,7 +193,7 @@ def make_rule(clipping: Clipping, *, clip: float, expected_batch: float) -> Clip
     """The rule for one engine; an adaptive one starts at ``clip``."""
     if isinstance(clipping, AdaptiveClipping):
         return AdaptiveRule(clip, expected_batch, clipping)
-    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else FixedRule(clip)
+    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else ClipRule(clip)
 
 
 @dataclass(frozen=True)

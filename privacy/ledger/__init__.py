@@ -8,7 +8,7 @@ event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md``
 
 from fedward.privacy.ledger.book import Book
 from fedward.privacy.ledger.files import AnchorFile, FileStore, LedgerStore, MemoryStore, verify
-from fedward.privacy.ledger.ledger import Ledger, RoundCost, open_ledger
+from fedward.privacy.ledger.ledger import Ledger, RoundCost
 from fedward.privacy.ledger.patients import Namespace, Patients, Population
 from fedward.privacy.ledger.records import Reservation
 
@@ -24,6 +24,5 @@ __all__ = [
     "Population",
     "Reservation",
     "RoundCost",
-    "open_ledger",
     "verify",
 ]

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from fedward.errors import BudgetError, ConfigError, PolicyError
 from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.book import Book
-from fedward.privacy.ledger.files import AnchorFile, Appender, FileStore, LedgerStore
+from fedward.privacy.ledger.files import Appender, LedgerStore
 from fedward.privacy.ledger.patients import Namespace, Patients, Population
 from fedward.privacy.ledger.records import (
     HEAD_BYTES,
@@ -347,38 +346,3 @@ class Ledger:
             f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD).",
             code="FW-BUDGET-010",
         )
-
-
-def open_ledger(
-    folder: Path,
-    *,
-    site: str,
-    cap_epsilon: float,
-    delta: float,
-    population: Population,
-    namespace: Namespace | None = None,
-    anchor_file: Path | None = None,
-) -> Ledger:
-    """Opens the ledger in a state directory, or begins one; see :class:`Ledger`.
-
-    Args:
-        anchor_file: where the head is kept as well; on another disk if there is one.
-
-    Raises:
-        ConfigError: FW-LEDGER-007, the anchor lies inside the state directory, where one restore would take both back.
-    """
-    if anchor_file is not None and anchor_file.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(
-            "The ledger's anchor file lies inside its state directory.",
-            code="FW-LEDGER-007",
-            fix="Put anchor_file in another folder, on another disk if possible, that is backed up apart from it.",
-        )
-    return Ledger(
-        FileStore(folder),
-        site=site,
-        cap_epsilon=cap_epsilon,
-        delta=delta,
-        population=population,
-        namespace=namespace,
-        anchor=None if anchor_file is None else AnchorFile(anchor_file),
-    )

@@ -6,7 +6,6 @@ context only after all of this has passed.
 
 from __future__ import annotations
 
-from fedward.privacy.secagg.crypto import genesis
 from fedward.privacy.secagg.encoding import VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.identity import RefusalError
 from fedward.privacy.secagg.messages import Manifest
@@ -140,15 +139,10 @@ def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
     policy, record = party.policy, state.record
     if record.challenge:
         raise RefusalError("A result was signed, and a manifest does not continue from it.", code="FW-SECAGG-085")
-    if record.head:
-        head = record.head[0]
-        expected = (head.result_hash, head.adapter_hash)
-    else:
-        if manifest.adapter_hash != policy.initial_adapter_hash:
-            raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
-        start = genesis(manifest.run, policy.plan_hash, policy.initial_adapter_hash)
-        expected = (start, policy.initial_adapter_hash)
-    if (manifest.previous_result, manifest.adapter_hash) != expected:
+    if not record.head and manifest.adapter_hash != policy.initial_adapter_hash:
+        raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
+    head = record.chain(manifest.run, policy)
+    if (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash):
         raise RefusalError(
             "The manifest does not continue from the last result this hospital has checked.", code="FW-SECAGG-042"
         )

@@ -87,7 +87,6 @@ class RoundSum:
     transcript: bytes
 
 
-@dataclass(frozen=True)
 class RoundRecord(Message):
     """One attempt, as far as its stages are closed.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 
 from fedward.errors import IntegrityError
@@ -33,7 +33,6 @@ from fedward.privacy.secagg.messages import (
 )
 
 
-@dataclass(frozen=True)
 class Blame(Message):
     """A hospital that contradicted its own signature, with the sealed messages that prove it.
 
@@ -47,7 +46,6 @@ class Blame(Message):
     evidence: Annotated[tuple[bytes, ...], Sequence(SEALED)]
 
 
-@dataclass(frozen=True)
 class Dispute(Message):
     """Two hospitals that contradict each other, in the order in which they wait; ``turn`` counts the attempts since."""
 

@@ -250,7 +250,6 @@ def result_hash(body: bytes) -> bytes:
 X25519_BYTES = 32
 MLKEM_PUBLIC_BYTES = 1184
 MLKEM_CIPHERTEXT_BYTES = 1088
-MLKEM_SEED_BYTES = 64
 SECRET_BYTES = 64
 """Length of the agreed secret: X25519's 32 bytes, then ML-KEM's 32."""
 

@@ -17,15 +17,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 from fedward.errors import ConfigError, IntegrityError, RunFailedError
-from fedward.messages import Value, labelled_hash
+from fedward.messages import MalformedMessageError, Value, labelled_hash
 from fedward.messages import encode as canonical
+from fedward.privacy.secagg.messages import HexFloat, Message, Text, Uint
 
 ALIGNMENT = 16
 """Segments start at AES block boundaries, so each can be masked alone."""
@@ -36,7 +37,6 @@ NOISE_DEVIATIONS = 9
 MAX_SEGMENTS = 256
 MAX_SEGMENT_SIZE = 2**31
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_KEYS = {"name", "size", "ring_bits", "step", "bound", "noise_std"}
 
 Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
@@ -65,8 +65,7 @@ class VectorLayoutError(IntegrityError):
     code = "FW-SECAGG-112"
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Message):
     """One named part of the vector.
 
     Attributes:
@@ -83,12 +82,12 @@ class Segment:
         ConfigError: FW-SECAGG-111, not even two hospitals fit the ring.
     """
 
-    name: str
-    size: int
-    ring_bits: Literal[16, 32]
-    step: float
-    bound: float
-    noise_std: float = 0.0
+    name: Annotated[str, Text(64)]
+    size: Annotated[int, Uint()]
+    ring_bits: Annotated[Literal[16, 32], Uint()]
+    step: Annotated[float, HexFloat()]
+    bound: Annotated[float, HexFloat()]
+    noise_std: Annotated[float, HexFloat()] = 0.0
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -189,17 +188,7 @@ class VectorLayout:
 
     def to_value(self) -> Value:
         """Returns the layout for canonical CBOR; floats stand as C99 hexadecimal text, which is exact."""
-        return [
-            {
-                "name": segment.name,
-                "size": segment.size,
-                "ring_bits": segment.ring_bits,
-                "step": float(segment.step).hex(),
-                "bound": float(segment.bound).hex(),
-                "noise_std": float(segment.noise_std).hex(),
-            }
-            for segment in self.segments
-        ]
+        return [segment.to_value() for segment in self.segments]
 
     @classmethod
     def from_value(cls, value: Value) -> VectorLayout:
@@ -211,33 +200,10 @@ class VectorLayout:
         """
         if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
             raise VectorLayoutError("A layout is not a list of segments.")
-        return cls(tuple(_segment(item) for item in value))
-
-
-def _segment(item: Value) -> Segment:
-    if not isinstance(item, dict) or set(item) != _KEYS:
-        raise VectorLayoutError("A segment has missing or unknown keys.")
-    name, size, ring = item["name"], item["size"], item["ring_bits"]
-    if not isinstance(name, str) or type(size) is not int or type(ring) is not int:
-        raise VectorLayoutError("A segment has a field of the wrong type.")
-    return Segment(
-        name=name,
-        size=size,
-        ring_bits=cast(Literal[16, 32], ring),
-        step=_hex_float(item["step"]),
-        bound=_hex_float(item["bound"]),
-        noise_std=_hex_float(item["noise_std"]),
-    )
-
-
-def _hex_float(text: Value) -> float:
-    try:
-        number = float.fromhex(text) if isinstance(text, str) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or number.hex() != text:
-        raise VectorLayoutError("A segment has a number that is not in exact hexadecimal form.")
-    return number
+        try:
+            return cls(tuple(Segment.from_value(item) for item in value))
+        except MalformedMessageError as error:
+            raise VectorLayoutError("A layout holds something that is no segment.") from error
 
 
 class RingVector:

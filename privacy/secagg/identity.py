@@ -13,7 +13,6 @@ confirmations, 070-079 unmasking, 080-089 results and 090-099 replies at the coo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
@@ -56,7 +55,6 @@ class RoundLostError(RunFailedError):
     code = "FW-SECAGG-092"
 
 
-@dataclass(frozen=True)
 class Envelope(Message):
     """A body as its author encoded it, and the author's signature over it."""
 

@@ -13,11 +13,12 @@ they carry nothing but what hospitals signed or encrypted for each other.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Protocol, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, Self, dataclass_transform, get_type_hints
 
 from fedward.messages import MAX_CONTROL_BYTES, MalformedMessageError, Value, decode, encode
 from fedward.privacy.secagg.crypto import MLKEM_CIPHERTEXT_BYTES, MLKEM_PUBLIC_BYTES, X25519_BYTES
@@ -110,6 +111,25 @@ class Flag(_AsItIs):
         if not isinstance(value, bool):
             raise MalformedMessageError("A field is neither true nor false.")
         return value
+
+
+@dataclass(frozen=True)
+class HexFloat:
+    """A finite number as C99 hexadecimal text, which is exact."""
+
+    def load(self, value: Value) -> float:
+        """Checks that it is text in the exact form."""
+        try:
+            number = float.fromhex(value) if isinstance(value, str) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number) or number.hex() != value:
+            raise MalformedMessageError("A number is not in exact hexadecimal form.")
+        return number
+
+    def dump(self, item: float) -> Value:
+        """Returns the text."""
+        return float(item).hex()
 
 
 @dataclass(frozen=True)
@@ -208,15 +228,21 @@ def _checks(kind: type[Message]) -> dict[str, Check]:
     """Returns the checker of each field, which stands in its annotation."""
     if kind not in _CHECKS:
         hints = get_type_hints(kind, include_extras=True)
-        _CHECKS[kind] = {one.name: hints[one.name].__metadata__[0] for one in fields(kind)}
+        _CHECKS[kind] = {
+            one.name: hints[one.name].__metadata__[0]
+            for one in fields(kind)  # type: ignore[arg-type]  # every subclass is a dataclass
+        }
     return _CHECKS[kind]
 
 
-@dataclass(frozen=True)
+@dataclass_transform(frozen_default=True)
 class Message:
-    """Base of every message: canonical bytes out, checked bytes in."""
+    """Base of every message, which is a frozen dataclass: canonical bytes out, checked bytes in."""
 
     LIMIT: ClassVar[int] = MAX_CONTROL_BYTES
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
     def to_value(self) -> dict[str, Value]:
         """Returns the map of this message."""
@@ -265,7 +291,6 @@ Counter = Annotated[int, Uint(2**32 - 1)]
 # --- once per key epoch ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class EpochInvite(Message):
     """Coordinator to all, sealed: start key epoch ``epoch`` of run ``run`` under this roster."""
 
@@ -274,7 +299,6 @@ class EpochInvite(Message):
     run: Site
 
 
-@dataclass(frozen=True)
 class KeyBundle(Message):
     """Hospital to all, sealed: its public keys for one epoch."""
 
@@ -286,7 +310,6 @@ class KeyBundle(Message):
     mlkem: Annotated[bytes, Bytes(MLKEM_PUBLIC_BYTES, MLKEM_PUBLIC_BYTES)]
 
 
-@dataclass(frozen=True)
 class Bundles(Message):
     """Coordinator to one: the sealed bundles of all others, with the sealed approvals of the roster."""
 
@@ -295,7 +318,6 @@ class Bundles(Message):
     approvals: Annotated[dict[str, bytes], Map(Bytes(64, 64))]
 
 
-@dataclass(frozen=True)
 class KemCiphertext(Message):
     """Smaller name to larger name, sealed: the ML-KEM ciphertext of their pair."""
 
@@ -306,7 +328,6 @@ class KemCiphertext(Message):
     ciphertext: Annotated[bytes, Bytes(MLKEM_CIPHERTEXT_BYTES, MLKEM_CIPHERTEXT_BYTES)]
 
 
-@dataclass(frozen=True)
 class Ciphertexts(Message):
     """Sealed ciphertexts: by receiver from a hospital, by sender to a hospital."""
 
@@ -314,7 +335,6 @@ class Ciphertexts(Message):
     ciphertexts: Annotated[dict[str, bytes], Map(SEALED)]
 
 
-@dataclass(frozen=True)
 class EpochAck(Message):
     """Hospital to coordinator, sealed: the peers with which it now shares a key."""
 
@@ -327,7 +347,6 @@ class EpochAck(Message):
 # --- stage MANIFEST -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Manifest(Message):
     """Coordinator to the cohort, sealed: everything a round is about. Its hash is the round's context ctx.
 
@@ -364,7 +383,6 @@ class Manifest(Message):
         return len(self.first_cohort)
 
 
-@dataclass(frozen=True)
 class PackageHead(Message):
     """Hospital to all, sealed: commitments to everything secret in its package.
 
@@ -391,7 +409,6 @@ class PackageHead(Message):
     mail_hash: Digest
 
 
-@dataclass(frozen=True)
 class SharePackage(Message):
     """Hospital to coordinator: sealed head, envelope, and share mail for every member of the cohort."""
 
@@ -403,7 +420,6 @@ class SharePackage(Message):
 # --- stage MASK -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class HeadsAndMail(Message):
     """Coordinator to one: the sealed heads of U1, and the mail from each of them to this hospital."""
 
@@ -412,7 +428,6 @@ class HeadsAndMail(Message):
     mail: Annotated[dict[str, bytes], Map(MAIL)]
 
 
-@dataclass(frozen=True)
 class UploadHeader(Message):
     """Hospital to all, sealed: the Merkle root of its masked vector, made for these heads."""
 
@@ -422,7 +437,6 @@ class UploadHeader(Message):
     digest: Digest
 
 
-@dataclass(frozen=True)
 class Complaint(Message):
     """Hospital to coordinator, sealed, in place of an upload: mail or pair commitment of ``against`` is wrong."""
 
@@ -435,7 +449,6 @@ class Complaint(Message):
 # --- stage CONFIRM --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Survivors(Message):
     """Coordinator to all survivors: the sealed upload headers of U2."""
 
@@ -443,7 +456,6 @@ class Survivors(Message):
     uploads: Annotated[dict[str, bytes], Map(SHORT)]
 
 
-@dataclass(frozen=True)
 class Confirm(Message):
     """Survivor to all, sealed: the one survivor set that it will help to unmask."""
 
@@ -455,7 +467,6 @@ class Confirm(Message):
 # --- stage UNMASK ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Confirmations(Message):
     """Coordinator to all survivors: the sealed confirmations."""
 
@@ -463,7 +474,6 @@ class Confirmations(Message):
     confirms: Annotated[dict[str, bytes], Map(SHORT)]
 
 
-@dataclass(frozen=True)
 class UnmaskShares(Message):
     """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one.
 
@@ -480,7 +490,6 @@ class UnmaskShares(Message):
 # --- stage RESULT ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Result(Message):
     """Coordinator to all, sealed: what a round gave. ``previous`` links it to the result before.
 
@@ -502,7 +511,6 @@ class Result(Message):
     next_adapter_hash: Digest
 
 
-@dataclass(frozen=True)
 class WitnessedResult(Message):
     """Coordinator to all: a sealed result with the words of the hospitals that confirmed the round.
 
@@ -519,7 +527,6 @@ class WitnessedResult(Message):
     confirms: Annotated[dict[str, bytes], Map(SHORT)]
 
 
-@dataclass(frozen=True)
 class ChunkPaths(Message):
     """Coordinator to one: which chunks of a large round it shows, and their Merkle paths by survivor, in that order.
 
@@ -530,7 +537,6 @@ class ChunkPaths(Message):
     paths: Annotated[dict[str, tuple[tuple[bytes, ...], ...]], Map(Sequence(Sequence(Bytes(0, 32), 64), MAX_SHOWN))]
 
 
-@dataclass(frozen=True)
 class SumEvidence(Message):
     """Coordinator to all, beside a result: what turns the survivors' masked vectors into the ring sum.
 

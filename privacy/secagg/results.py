@@ -37,7 +37,6 @@ from fedward.privacy.secagg.acceptance import check_terms
 from fedward.privacy.secagg.crypto import (
     confirm_statement,
     context,
-    genesis,
     heads_hash,
     result_hash,
     secagg_hash,
@@ -204,15 +203,9 @@ def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:
 def _check_link(party: Party, state: ClientState, result: Result) -> None:
     if result.run != state.run:
         raise RefusalError("The result belongs to another run.", code="FW-SECAGG-042")
-    if state.record.head:
-        head = state.record.head[0]
-        follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
-        newer = result.round > head.round
-    else:
-        start = party.policy.initial_adapter_hash
-        follows = (result.previous, result.adapter_hash) == (genesis(state.run, party.policy.plan_hash, start), start)
-        newer = result.round >= 1
-    if not follows or not newer:
+    head = state.record.chain(state.run, party.policy)
+    follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
+    if not follows or result.round <= head.round:
         raise RefusalError("The result does not follow the last one this hospital has checked.", code="FW-SECAGG-042")
 
 

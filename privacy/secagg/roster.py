@@ -64,7 +64,6 @@ def check_threshold(n0: int, threshold: int, c: int) -> None:
         )
 
 
-@dataclass(frozen=True)
 class Member(Message):
     """One hospital."""
 
@@ -72,7 +71,6 @@ class Member(Message):
     key: Annotated[bytes, Bytes(32, 32)]
 
 
-@dataclass(frozen=True)
 class RunPolicy(Message):
     """What every hospital on the roster enforces in every run.
 
@@ -87,7 +85,6 @@ class RunPolicy(Message):
     unsafe_two_party: Annotated[bool, Flag()]
 
 
-@dataclass(frozen=True)
 class Roster(Message):
     """The agreement of a federation: one change in it is a new roster, new approvals and a new key epoch."""
 
@@ -128,7 +125,6 @@ class Roster(Message):
             raise RefusalError("A key epoch lasts at least one day.", code="FW-SECAGG-010")
 
 
-@dataclass(frozen=True)
 class SignedRoster(Message):
     """A roster's bytes with the coordinator's signature and the approvals gathered so far."""
 

@@ -36,7 +36,6 @@ from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold, minimum_
 from fedward.stages import Stage
 
 
-@dataclass(frozen=True)
 class ServerState(Message):
     """Everything the coordinator persists, besides the running sum.
 

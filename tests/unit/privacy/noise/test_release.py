@@ -89,22 +89,6 @@ def test_noise_deviation_is_in_the_units_of_each_block() -> None:
     assert draws.std() == pytest.approx(spread["loss"], rel=0.15)
 
 
-def test_largest_magnitude_bounds_the_sum() -> None:
-    bound = SPEC.largest_magnitude(patients=600, noise_multiplier=5.0, hospitals=6, honest=4)
-    exact = SPEC.encode(contributions(600))
-    noise = sum(
-        noisy_release(
-            np.zeros(SPEC.size, np.int64),
-            l2_sensitivity_grid=SPEC.l2_sensitivity_grid,
-            noise_multiplier=5.0,
-            honest=4,
-            stream=SecureStream(bytes([i]) * 32),
-        )
-        for i in range(6)
-    )
-    assert np.abs(exact + noise).max() <= bound
-
-
 def test_small_cells_are_zeroed_in_exact_releases() -> None:
     np.testing.assert_array_equal(suppress_small_cells([0, 1, 9, 10, 250]), [0, 0, 0, 10, 250])
 
