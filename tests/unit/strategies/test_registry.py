@@ -23,6 +23,7 @@ def test_a_strategy_is_found_under_the_name_it_declares(name):
     assert find_strategy(name).declaration.name == name
 
 
+@pytest.mark.torch
 def test_a_round_of_another_strategy_imports_nothing_of_the_contributors():
     done = subprocess.run([sys.executable, "-c", DEFAULT_ROUND], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

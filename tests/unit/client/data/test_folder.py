@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from fedward.cli.data import app
@@ -104,6 +105,7 @@ def test_notes_without_rules_are_counted_by_language_and_refused(tables: Tables,
     assert not any("fébrile" in example.text for example in left)
 
 
+@pytest.mark.torch
 def test_command_says_what_a_model_cannot_read(tables: Tables, edit: Edit) -> None:
     folder = tables("mimic3")
     edit(
