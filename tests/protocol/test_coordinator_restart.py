@@ -29,15 +29,15 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.attempt_state import ServerState
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.crypto import mail_hash
+from fedward.privacy.secagg.identity import Envelope, RoundLostError, ShareRefused
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
-from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError, ShareRefused
-from fedward.privacy.secagg.transcript import mail_hash
+from fedward.privacy.secagg.server import ServerState
 from fedward.run import Run, Schedule
 from fedward.server.archive import Archive
 from fedward.server.rounds import Coordinator
 from fedward.stages import Reply, Request, Stage
+from fedward.storage import FolderInUseError
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("layer.lora_B.weight", (2, 2))])
