@@ -27,7 +27,7 @@ from fedward.client.daemon.keys import certificate_days
 from fedward.client.daemon.policy import OtherCodeError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
-from fedward.client.data import check_folder
+from fedward.client.folder import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
 from fedward.errors import (
@@ -223,8 +223,8 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             first.fix if first else "Correct data.*.format.",
             first.code if first else ConfigError.code,
         )
-    words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
-    if any(task.eligible < config.policy.min_patients for task in report.tasks):
+    words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
+    if report.tasks and all(task.eligible < config.policy.min_patients for task in report.tasks):
         return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
     eligible = {task.task: task.eligible for task in report.tasks}
     for plan in (found.plan for found in _plans(config, folders)):

@@ -35,7 +35,7 @@ def with_section(config, section, **changes):
 @pytest.fixture
 def sound(joined, configure, ca, monkeypatch):
     """A site with nothing wrong but its data, which other tests are about."""
-    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[])
+    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[], plural="patients")
     monkeypatch.setattr(doctor, "check_folder", lambda path, **options: report)
     config = configure()
     identity = joined.identity("st-anna")
@@ -172,7 +172,7 @@ def test_data_of_another_format_or_none(sound, changes):
 
 
 def test_too_few_patients_are_a_warning(sound):
-    sound.report.tasks.append(SimpleNamespace(task="mortality", eligible=19))
+    sound.report.tasks[:] = [SimpleNamespace(task="mortality", eligible=19)]
     assert findings(sound.config)["data"].level == "warn"
 
 
