@@ -344,7 +344,8 @@ def test_a_hospital_that_spoils_a_round_costs_the_run_that_round_and_no_more(lon
         package = SharePackage.from_bytes(answer().payload)
         head = PackageHead.from_bytes(Envelope.from_bytes(package.head).body)
         sealed = liar.identity.seal("head", replace(head, b=b"x" * 32))
-        liar.secagg._save_live(replace(liar.secagg._state.live[0], head=sealed))
+        live = replace(liar.secagg._state.live[0], head=sealed)
+        liar.secagg._save(replace(liar.secagg._state, live=(live,)))
         return Reply(replace(package, head=sealed).to_bytes())
 
     stage_of(world, "site-3", Stage.MANIFEST, useless)
