@@ -59,7 +59,7 @@ class AdapterCard(Section):
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     lora: LoraSection
     pooling: Literal["mean"]
-    task: Literal["mortality", "los3"]
+    task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     max_tokens: Annotated[int, Field(ge=1)]
 
     def settings(self) -> LoraSettings:
