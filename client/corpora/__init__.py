@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
+from fedward.client.corpora.corpus import Corpus, Item, StayCorpus, check_unit
 from fedward.client.corpora.eicu import Eicu
 from fedward.client.corpora.mimic_iii import MimicIII
 from fedward.client.corpora.pubmedqa import PubMedQA
 from fedward.errors import DataError
-from fedward.units import UNITS
 
 CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (MimicIII(), Eicu(), PubMedQA())}
 
@@ -42,25 +41,6 @@ def detect(folder: Path) -> Corpus:
     nearest = min(missing, key=lambda name: len(missing[name]) / len(CORPORA[name].required))
     fix = f"For {nearest}, add {', '.join(missing[nearest])}; tables are CSV or CSV.GZ."
     raise DataError("No layout is complete in this folder.", fix=fix, code="FW-DATA-009")
-
-
-def check_unit(corpus: Corpus, unit: str) -> None:
-    """Refuses a plan whose unit of privacy is not that of the records.
-
-    Args:
-        corpus: what is to be trained on.
-        unit: the plan's, a key of :data:`fedward.units.UNITS`.
-
-    Raises:
-        DataError: FW-DATA-031, the records are of other units.
-    """
-    if corpus.unit != unit:
-        plural = UNITS[corpus.unit].plural
-        raise DataError(
-            f"The plan protects each {unit}, but the records of {corpus.name!r} are of {plural}.",
-            fix=f'Plan with privacy.unit = "{corpus.unit}", or choose a data set of {UNITS[unit].plural}.',
-            code="FW-DATA-031",
-        )
 
 
 __all__ = ["CORPORA", "Corpus", "Item", "StayCorpus", "check_unit", "corpus_named", "detect"]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from fedward.client.data.events import Chosen, Event, Stay
-from fedward.units import UnitName
+from fedward.errors import DataError
+from fedward.units import UNITS, UnitName
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,22 @@ class StayCorpus(Corpus):
     def item(self, stay: Stay) -> Item:
         """The record of one stay."""
         return Item(stay.patient, stay.group, self.languages[0], stay=stay)
+
+
+def check_unit(corpus: Corpus, unit: str) -> None:
+    """Refuses a plan whose unit of privacy is not that of the records.
+
+    Args:
+        corpus: what is to be trained on.
+        unit: the plan's, a key of :data:`fedward.units.UNITS`.
+
+    Raises:
+        DataError: FW-DATA-031, the records are of other units.
+    """
+    if corpus.unit != unit:
+        plural = UNITS[corpus.unit].plural
+        raise DataError(
+            f"The plan protects each {unit}, but the records of {corpus.name!r} are of {plural}.",
+            fix=f'Plan with privacy.unit = "{corpus.unit}", or choose a data set of {UNITS[unit].plural}.',
+            code="FW-DATA-031",
+        )
