@@ -54,7 +54,7 @@ class LocalTrainer:
         run: the resolved plan: steps, rates, clip, noise; nothing is taken from the data.
         task: the loss of each record.
         stream: noise and sampling; from the operating system except in marked non-private runs.
-        patients_per_site: the public patient number behind the denominator; the plan's unless this
+        units_per_site: the public number of units behind the denominator; the plan's unless this
             trainer stands for several hospitals (pooled comparison).
         microbatch: records per forward pass; speed and memory only.
         backend: how per-record gradients are computed; speed only.
@@ -69,7 +69,7 @@ class LocalTrainer:
         task: LocalTask,
         stream: SecureStream,
         *,
-        patients_per_site: int | None = None,
+        units_per_site: int | None = None,
         microbatch: int | None = None,
         backend: Backend = "fast",
         federated: bool = True,
@@ -83,7 +83,7 @@ class LocalTrainer:
             noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
             clip=privacy.clip,
             sampling_rate=privacy.sampling_rate,
-            expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
+            expected_batch=privacy.sampling_rate * (units_per_site or privacy.units_per_site),
             private=privacy.private,
             clipping=planned_clipping(privacy),
         )

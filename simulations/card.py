@@ -53,7 +53,8 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
     plan = facts.run.plan
     reasons = non_private_reasons(facts)
     privacy = (
-        f"Patient-level epsilon {epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}; see result.json."
+        f"{plan.privacy.unit.capitalize()}-level epsilon {epsilon(plan.privacy.epsilon)}, delta "
+        f"{plan.privacy.delta:g}; see result.json."
         if not reasons
         else " ".join(reasons)
     )

@@ -1,4 +1,4 @@
-"""Makes the hospitals of a scenario: draws or reads their records and splits each one's patients."""
+"""Makes the hospitals of a scenario: draws or reads their records and splits each one's by their unit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA_ROOT = "FEDWARD_DATA"
 
 @dataclass(frozen=True)
 class SiteData:
-    """One hospital's patients, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
+    """One hospital's records, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
 
     name: str
     train: Sequence[Example]
@@ -45,9 +45,9 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
         for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
             if len({example.label for example in examples}) < 2:
                 raise DataError(
-                    f"The {part} patients of hospital {site.name!r} do not have both outcomes.",
+                    f"The {part} records of hospital {site.name!r} do not have both outcomes.",
                     code="FW-DATA-007",
-                    fix="Give the hospital more patients, join it with another, or choose another task.",
+                    fix="Give the hospital more records, join it with another, or choose another task.",
                 )
     return sites
 

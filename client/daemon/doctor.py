@@ -224,14 +224,14 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             first.code if first else ConfigError.code,
         )
     words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
-    if any(task.eligible < config.policy.min_patients for task in report.tasks):
-        return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
+    if any(task.eligible < config.policy.min_units for task in report.tasks):
+        return Finding("data", "warn", f"{words}, fewer than policy.min_units", "Export more records.")
     eligible = {task.task: task.eligible for task in report.tasks}
     for plan in (found.plan for found in _plans(config, folders)):
         training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
-        if training < config.policy.min_patients:
-            words = f"{words}; about {training:,} would train, fewer than policy.min_patients"
-            return Finding("data", "warn", words, "Export more patients.")
+        if training < config.policy.min_units:
+            words = f"{words}; about {training:,} would train, fewer than policy.min_units"
+            return Finding("data", "warn", words, "Export more records.")
     if os.access(config.data_folder, os.W_OK):
         return Finding("data", "warn", f"{words}; this user could write there", "Mount or grant the folder read-only.")
     return words

@@ -16,6 +16,7 @@ from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.run import Schedule
+from fedward.units import UNITS, UnitName
 
 DAY_SECONDS = 86_400
 
@@ -33,7 +34,7 @@ class OtherCodeError(VersionError):
 
 
 def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
-    """Applies every limit that needs no patient data.
+    """Applies every limit that needs no records.
 
     Raises:
         ExpiredPlanError, PolicyError (FW-POLICY-302, FW-POLICY-303, FW-POLICY-304, FW-POLICY-305), OtherCodeError: the
@@ -57,10 +58,11 @@ def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float
         raise ExpiredPlanError("The plan is valid for longer than this site allows.")
 
 
-def check_patients(count: int, policy: PolicySection) -> None:
+def check_units(count: int, policy: PolicySection, unit: UnitName) -> None:
     """Raises FW-POLICY-306; the message names no number."""
-    if count < policy.min_patients:
-        raise PolicyError("This site has fewer training patients than its policy asks for.", code="FW-POLICY-306")
+    if count < policy.min_units:
+        words = f"This site has fewer training {UNITS[unit].plural} than its policy asks for."
+        raise PolicyError(words, code="FW-POLICY-306")
 
 
 def check_cohort(min_cohort: int, policy: PolicySection) -> None:
@@ -73,7 +75,7 @@ def check_cohort(min_cohort: int, policy: PolicySection) -> None:
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
-    """What the run costs its most exposed patient at ``delta``; infinite without privacy."""
+    """What the run costs its most exposed unit at ``delta``; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return float("inf")
     schedule = Schedule.of(plan)

@@ -52,7 +52,7 @@ def list_command(config: Config, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> None:
-    """Say what a plan asks of this hospital: who, what, which data, epsilon, what leaves. Reads no patient data.
+    """Say what a plan asks of this hospital: who, what, which data, epsilon, what leaves. Reads no record.
 
     Example: fedward client approve show icu-1.fedward --config client.toml
     """

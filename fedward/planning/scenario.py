@@ -23,6 +23,7 @@ from fedward.plan import (
 )
 from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import find_strategy
+from fedward.units import UNITS, UnitName
 
 MIN_HOSPITALS = 3
 DEFAULT_HOSPITALS = 6
@@ -53,6 +54,11 @@ class DataConfig(Section):
     path: str | None = None
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
+
+    @property
+    def unit(self) -> UnitName:
+        """Unit of privacy of the records."""
+        return "patient"
 
 
 class SpeedConfig(Section):
@@ -98,6 +104,7 @@ class Scenario(Section):
 
         Raises:
             ConfigError: FW-CONFIG-003, fewer than three hospitals.
+            ConfigError: FW-CONFIG-042, a unit of privacy that is not that of the data.
             ConfigError: FW-DP-019, adaptive clipping where the noise is split.
             ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
                 several steps per round where the noise is split.
@@ -115,7 +122,12 @@ class Scenario(Section):
             raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:
             raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
-        noise = self.privacy
+        noise, unit = self.privacy, self.data.unit
+        if "unit" in noise.model_fields_set and noise.unit != unit:
+            raise ConfigError(
+                f"The scenario {self.name!r} protects each {noise.unit}, but its data are of {UNITS[unit].plural}.",
+                code="FW-CONFIG-042",
+            )
         noise.check_placement()
         if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
             raise ConfigError(

@@ -79,7 +79,7 @@ class AdaptiveClipping:
         left = noise_multiplier**-2 - (2.0 * self.count_noise) ** -2
         if left <= 0:
             raise ConfigError(
-                f"A count noise of {self.count_noise:g} patients is too small for the noise multiplier "
+                f"A count noise of {self.count_noise:g} units is too small for the noise multiplier "
                 f"{noise_multiplier:.4g}: it must exceed half of it.",
                 code="FW-DP-018",
             )

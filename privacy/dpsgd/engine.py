@@ -254,7 +254,7 @@ class PrivateEngine:
             )
         _, counts = np.unique(patients, return_counts=True)
         if counts.size and counts.max() > self.params.max_records_per_patient:
-            raise PreflightError("A batch holds more records of one patient than the plan allows.", code="FW-DP-013")
+            raise PreflightError("A batch holds more records of one unit than the plan allows.", code="FW-DP-013")
 
 
 def _backend(

@@ -110,7 +110,7 @@ def sampler_self_test(sampler: PatientSampler, sampling_rate: float, *, draws: i
     sizes = np.array([np.unique(sampler.sample()[1]).size for _ in range(draws)], np.float64)
     variance = count * sampling_rate * (1 - sampling_rate)
     if abs(sizes.mean() - count * sampling_rate) > 6 * np.sqrt(variance / draws) + 1e-9:
-        raise PreflightError("The sampler does not include patients at the plan's rate.", code="FW-DP-017")
+        raise PreflightError("The sampler does not include units at the plan's rate.", code="FW-DP-017")
     # The kurtosis term keeps the bound valid for very small expected batches, where counts are far from normal.
     spread = 6 * np.sqrt((2 * variance**2 + variance) / draws)
     if abs(sizes.var() - variance) > spread + 1e-9:

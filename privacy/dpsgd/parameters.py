@@ -36,7 +36,7 @@ class DPParameters:
         if not all(math.isfinite(value) and value > 0 for value in positive):
             raise PrivacyParameterError("Noise multiplier, clip norm and expected batch must be positive and finite.")
         if not 0 < self.sampling_rate <= 1 or self.max_records_per_patient < 1:
-            raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a patient needs at least one record.")
+            raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a unit needs at least one record.")
         if isinstance(self.clipping, AdaptiveClipping):
             self.clipping.check_start(self.clip)
         _ = self.gradient_noise  # refuses a count that would cost more than the whole step may

@@ -68,7 +68,7 @@ class Book:
                 self.exposure = Exposure(stable=bool(record.namespace))
             case PatientSet():
                 if record.ids in self._sets:
-                    raise IntegrityError("The ledger holds the same set of patients twice.", code="FW-LEDGER-001")
+                    raise IntegrityError("The ledger holds the same set of units twice.", code="FW-LEDGER-001")
                 self._sets[record.ids] = link.index
                 self.exposure.add_set(link.index, record.ids)
             case Reservation():

@@ -24,6 +24,7 @@ from fedward.privacy.ledger.ledger import Ledger
 from fedward.privacy.ledger.namespace import Namespace
 from fedward.privacy.ledger.populations import Population
 from fedward.privacy.ledger.store import Appender
+from fedward.units import UnitName
 
 CHAIN = "ledger.chain"
 LAST = "ledger.last"
@@ -164,6 +165,7 @@ def open_ledger(
     cap_epsilon: float,
     delta: float,
     population: Population,
+    unit: UnitName = "patient",
     namespace: Namespace | None = None,
     anchor_file: Path | None = None,
 ) -> Ledger:
@@ -187,6 +189,7 @@ def open_ledger(
         cap_epsilon=cap_epsilon,
         delta=delta,
         population=population,
+        unit=unit,
         namespace=namespace,
         anchor=None if anchor_file is None else AnchorFile(anchor_file),
     )

@@ -13,8 +13,9 @@ from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode, encode
 from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
 from fedward.privacy.ledger.chain import MAX_BODY_BYTES
+from fedward.units import UNITS, UnitName
 
-FORMAT = 1
+FORMAT = 2
 PATIENT_BYTES = 16
 
 T = TypeVar("T")
@@ -28,13 +29,17 @@ class Genesis:
         site: whose ledger it is.
         namespace: identity of the patient-id namespace and its key, or empty: then every event counts for everyone.
         delta: at which every epsilon is stated.
-        cap_epsilon: what no patient may exceed over the lifetime of the ledger.
+        cap_epsilon: what no unit may exceed over the lifetime of the ledger.
+        unit: whose exposure the ledger prices.
+        format: 1 for a ledger of fedward 0.1, whose first record names no unit: it is of patients.
     """
 
     site: str
     namespace: bytes
     delta: float
     cap_epsilon: float
+    unit: UnitName = "patient"
+    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,15 @@ def to_bytes(record: Record) -> bytes:
     """Returns the canonical body of a record."""
     match record:
         case Genesis():
-            return encode(
-                {
-                    "kind": "genesis",
-                    "format": FORMAT,
-                    "site": record.site,
-                    "namespace": record.namespace,
-                    "delta": record.delta.hex(),
-                    "cap": record.cap_epsilon.hex(),
-                }
-            )
+            terms: dict[str, Value] = {
+                "kind": "genesis",
+                "format": record.format,
+                "site": record.site,
+                "namespace": record.namespace,
+                "delta": record.delta.hex(),
+                "cap": record.cap_epsilon.hex(),
+            }
+            return encode(terms if record.format == 1 else terms | {"unit": record.unit})
         case PatientSet():
             return encode({"kind": "patients", "ids": record.ids})
         case Settlement():
@@ -152,11 +156,16 @@ def from_bytes(body: bytes) -> Record:
 def _from_value(value: Any) -> Record:
     match value["kind"]:
         case "genesis":
+            form = _typed(value["format"], int)
+            if form not in (1, FORMAT):
+                raise ValueError("unknown format of a ledger")
             return Genesis(
                 _typed(value["site"], str),
                 _typed(value["namespace"], bytes),
                 float.fromhex(value["delta"]),
                 float.fromhex(value["cap"]),
+                "patient" if form == 1 else UNITS[_typed(value["unit"], str)].name,
+                form,
             )
         case "patients":
             ids = _typed(value["ids"], bytes)

@@ -176,5 +176,5 @@ def test_no_constant_of_a_step_depends_on_how_many_patients_there_are(parties, m
     for records in (train, few):
         kind(build_model(run, files), records, run, local_task("mortality"), SecureStream.from_os())
     assert seen[0] == seen[1]
-    assert seen[0].expected_batch == privacy.sampling_rate * privacy.patients_per_site
+    assert seen[0].expected_batch == privacy.sampling_rate * privacy.units_per_site
     assert (seen[0].noise_multiplier, seen[0].clip) == (privacy.noise_multiplier, privacy.clip)

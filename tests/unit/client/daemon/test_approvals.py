@@ -117,7 +117,7 @@ def test_the_epsilon_a_plan_claims_is_not_believed():
 
 
 def test_patients_and_cohort_are_the_sites_own_limits(configure):
-    policy = configure(min_patients=50, min_cohort=4).policy
+    policy = configure(min_units=50, min_cohort=4).policy
     check_patients(50, policy)
     check_cohort(4, policy)
     with raises("FW-POLICY-306") as caught:

@@ -180,7 +180,7 @@ def test_what_an_accepted_plan_would_train_on_is_compared_with_the_policy(sound,
     plan = SimpleNamespace(task="mortality", evaluation_fraction=0.4, base_model="x")
     ready = [SimpleNamespace(plan=plan, proposal=SimpleNamespace(run="icu-1"))]
     monkeypatch.setattr(doctor, "_ready", lambda config, folders: ready)
-    least = sound.config.policy.min_patients
+    least = sound.config.policy.min_units
     for eligible, level in ((2 * least, "ok"), (least, "warn")):
         sound.report.tasks[:] = [SimpleNamespace(task="mortality", eligible=eligible)]
         monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)

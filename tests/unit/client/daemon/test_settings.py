@@ -58,7 +58,7 @@ def test_what_would_be_unsafe_or_useless_is_refused(raw, section, key, value):
 
 
 def test_no_limit_has_a_silent_default(raw):
-    for key in ("min_patients", "max_epsilon_per_run", "max_epsilon_lifetime", "allowed_base_models"):
+    for key in ("min_units", "max_epsilon_per_run", "max_epsilon_lifetime", "allowed_base_models"):
         policy = {name: value for name, value in raw["policy"].items() if name != key}
         with pytest.raises(ConfigError, match=key):
             parse({**raw, "policy": policy}, ClientConfig, source="client.toml")
