@@ -232,8 +232,7 @@ def _remarks(found: Estimate) -> Iterator[str]:
     if found.hospital_unit is not None:
         yield (
             f"Privacy for hospitals instead of {UNITS[found.unit].plural} is not offered: at the same epsilon the noise "
-            f"in each round's mean would be {found.hospital_unit.noise_to_clip:.3g} times the longest update of a "
-            "hospital."
+            f"in each round's mean would be {found.hospital_unit.noise_to_clip:.3g} times the longest update of one."
         )
     if found.time is not None:
         yield f"Time: {found.time.basis}"
