@@ -21,25 +21,25 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.targets import Target
-from benchmarks.utility import FIRST_SEED, run
+from benchmarks.utility import FIRST_SEED, simulated
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg import MemoryJournal, RoundSum, SecAggServer, decode, minimum_threshold
-from fedward.privacy.segments import GRADIENT, gradient_spec
+from fedward.run import GRADIENT, Schedule
 from fedward.server.flower import GridTransport
-from fedward.server.rounds import Coordinator
-from fedward.server.summary import RoundSummary
+from fedward.server.rounds import Coordinator, RoundSummary
 from fedward.simulations.faults import Vanishing
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from fedward.stages import Stage
 
 LEAST_GAIN = {1.0: 0.02, 3.0: -0.005, 8.0: -0.005}
 """Least mean gain in AUROC over local noise, by epsilon."""
@@ -78,13 +78,13 @@ def secure_grad(seeds: list[int], *, epsilons: tuple[float, ...] = tuple(LEAST_G
         epsilons: budgets to compare at.
 
     Returns:
-        ``runs``: AUROCs by placement and epsilon, and the noise by number of survivors; ``checks``: each figure beside
+        ``runs``: scores by placement and epsilon, and the noise by number of survivors; ``checks``: each figure beside
         its target.
     """
     runs: dict[str, Any] = {}
     checks: dict[str, Any] = {}
     for epsilon in epsilons:
-        pair = {placement: aurocs(placement, epsilon, seeds) for placement in ("secure-grad", "local")}
+        pair = {placement: scores(placement, epsilon, seeds) for placement in ("secure-grad", "local")}
         gains = [shared - whole for shared, whole in zip(pair["secure-grad"], pair["local"], strict=True)]
         runs[f"epsilon-{epsilon:g}"] = {
             **pair,
@@ -107,15 +107,17 @@ def secure_grad(seeds: list[int], *, epsilons: tuple[float, ...] = tuple(LEAST_G
     return {"runs": runs, "checks": checks}
 
 
-def aurocs(placement: str, epsilon: float, seeds: list[int]) -> list[float]:
-    """AUROC of the federated adapter over the evaluation patients of all hospitals, draw by draw."""
+def scores(placement: str, epsilon: float, seeds: list[int]) -> list[float]:
+    """AUROC, the headline, of the federated adapter over the evaluation patients of all hospitals, draw by draw."""
     values = []
     for seed in seeds:
-        result = run("default", seed, epsilon=epsilon, placement=placement, federated_only=True)
-        assert result.privacy.private and result.secure_sum.exact and result.auroc.federated is not None
+        result = simulated("default", seed, epsilon=epsilon, placement=placement, federated_only=True)
+        score = result.scores.federated
+        assert result.headline.name == "auroc" and result.privacy.private and result.secure_sum.exact
         assert result.privacy.placement == placement and result.privacy.steps == 40
-        values.append(result.auroc.federated)
-        print(f"epsilon {epsilon:g}  {placement}  draw {seed}: {result.auroc.federated:.4f}", flush=True)
+        assert score is not None
+        values.append(score)
+        print(f"epsilon {epsilon:g}  {placement}  draw {seed}: {score:.4f}", flush=True)
     return values
 
 
@@ -135,7 +137,7 @@ def noise_in_sums(seed: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         honest = federation(plan, seed, Path(folder), keep)
-    spec = gradient_spec(plan, honest=honest)
+    spec = Schedule.of(plan).gradient_spec(honest=honest)
     accounted = (spec.noise_multiplier * spec.sensitivity_grid * spec.step) ** 2
     by_survivors = {
         survivors: float(np.mean([np.mean(total**2) for count, total in sums if count == survivors]))
@@ -176,13 +178,14 @@ def federation(plan: Plan, seed: int, folder: Path, on_round: Any) -> int:
     """Plays ``plan`` over the default hospitals, two of which vanish on the way; returns t - c."""
     scenario = load_scenario("default").model_copy(update={"seed": seed})
     files = resolve(scenario.model)
-    sites, model = make_sites(scenario, plan), build_for_plan(plan, files)
-    agreement = agree(plan, model, [site.name for site in sites])
-    ledgers = RunBudget(plan, "noise-1", folder, cap=8.0).open([site.name for site in sites])
+    run = resolve_run(plan, files.config())
+    sites, model = make_sites(scenario, plan), build_model(run, files)
+    agreement = agree(run, [site.name for site in sites])
+    ledgers = RunBudget(run, "noise-1", folder, cap=8.0).open([site.name for site in sites])
     hospitals = [
         make_hospital(
-            plan,
-            EncodedSite.encode(site, plan, files, model),
+            run,
+            EncodedSite.encode(site, run, files, model),
             files,
             agreement,
             Randomness(),
@@ -194,7 +197,9 @@ def federation(plan: Plan, seed: int, folder: Path, on_round: Any) -> int:
     colluders = agreement.roster.colluders
     threshold = minimum_threshold(len(sites), colluders)
     # A third of the rounds each with all hospitals, with one missing and with two.
-    gone = [Vanishing(hospital, 1 + ROUNDS * part // 3, "mask") for part, hospital in enumerate(hospitals[:2], start=1)]
+    gone = [
+        Vanishing(hospital, 1 + ROUNDS * part // 3, Stage.MASK) for part, hospital in enumerate(hospitals[:2], start=1)
+    ]
     answering = [*gone, *hospitals[2:]]
     grid = InProcessGrid({node: make_client_app(site) for node, site in enumerate(answering, start=2)})
     transport = GridTransport(grid)
@@ -202,9 +207,8 @@ def federation(plan: Plan, seed: int, folder: Path, on_round: Any) -> int:
     server = SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal())
     try:
         Coordinator(
-            plan=plan,
-            run="noise-1",
-            layout=layout_of(model),
+            run=run,
+            name="noise-1",
             adapter=get_vector(model),
             secagg=server,
             colluders=colluders,

@@ -1,10 +1,10 @@
-"""Figures of the strategies: equality on encrypted sums, noise, bytes and AUROC.
+"""Figures of the strategies: equality on encrypted sums, noise, bytes and scores.
 
     python -m benchmarks.strategies --json strategies.json --out strategies-runs --jobs 2
     python -m benchmarks.strategies --only sums
     python -m benchmarks.strategies --markdown docs/strategies-measured.md --read strategies.json
 
-The runs behind the AUROCs take hours; they stay in ``--out`` and are taken up again after an interruption.
+The runs behind the scores take hours; they stay in ``--out`` and are taken up again after an interruption.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ TARGETS = (
     Target("equiv_ring_all", "secure sum and plain ring sum lead to the same bits: smallest", at_least=1.0),
     Target("equiv_float_max_gamma", "decoded sum against float64: largest error over n gamma", at_most=1.0),
     Target("ffa16_over_fedit32", "adapter bytes, FFA at w = 16 over FedIT in float32", at_most=0.26),
-    Target("default_gap_eps8", "AUROC of the best over the default at epsilon 8, beyond the allowance", at_most=0.0),
+    Target("default_gap_eps8", "score of the best over the default at epsilon 8, beyond the allowance", at_most=0.0),
 )
-GROUPS = ("sums", "auroc")
+GROUPS = ("sums", "scores")
 
 
 def sums() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def main() -> None:
         groups = arguments.only or GROUPS
         if "sums" in groups:
             document |= sums()
-        if "auroc" in groups:
+        if "scores" in groups:
             document |= strategies_utility.measure(
                 arguments.out,
                 seeds=arguments.seeds,

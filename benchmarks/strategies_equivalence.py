@@ -13,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.secagg_rounds import Federation
-from fedward.adapter import AdapterLayout, Vector
-from fedward.client.models.for_plan import start_for_plan, state_layout
+from fedward.adapter import Vector
+from fedward.client.models.for_run import resolve_run, start_of
 from fedward.client.models.registry import resolve
-from fedward.plan import Plan
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg.encoding import RingVector, decode, encode
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.privacy.stream import SecureStream
+from fedward.run import Run
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.registry import NAMES, make_strategy
-from fedward.strategies.schedule import final_round, step_of
-from fedward.strategies.strategy import Step, Strategy, Trained
+from fedward.strategies.registry import NAMES
+from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_positions
 
 ROUNDS, FEWEST, SPREAD = 4, 6, 0.05
@@ -58,29 +57,29 @@ def equivalence(names: Iterable[str] = tuple(sorted(NAMES))) -> dict[str, dict[s
     return {name: _play(name, np.random.default_rng(7)) for name in names}
 
 
-def plan_of(name: str) -> tuple[Plan, AdapterLayout, Vector]:
-    """A short plan for strategy ``name`` on the packaged model, the layout of its state, and its start."""
+def run_of(name: str) -> tuple[Run, Vector]:
+    """A short run of strategy ``name`` on the packaged model, and the state it starts from."""
     scenario = load_scenario("default")
     training = scenario.training.model_copy(update={"rounds": ROUNDS})
     files = resolve(scenario.model)
     plan = draft_plan(scenario.model_copy(update={"strategy": name, "training": training}).check(), files)
     config = files.config()
-    return plan, state_layout(plan, config), start_for_plan(plan, config)
+    run = resolve_run(plan, config)
+    return run, start_of(run, config)
 
 
 def _play(name: str, random: np.random.Generator) -> dict[str, Any]:
-    plan, layout, state = plan_of(name)
-    strategy, memory = make_strategy(plan, layout), NOTHING
+    run, state = run_of(name)
+    strategy, memory = run.strategy, NOTHING
     sites = [f"hospital-{i:03}" for i in range(max(FEWEST, strategy.declaration.fewest_hospitals))]
     kept: dict[str, Trained] = {}
     same, worst, sums = True, 0.0, 0
-    for number in range(1, final_round(plan)):
-        step = step_of(plan, number)
-        asked = sorted(strategy.cohort(plan, step, sites))
+    for number in range(1, run.final_round):
+        step, asked = run.step(number), sorted(run.cohort(number, sites))
         if step.opens:
-            kept = {site: _trained(strategy, plan, step, state, site, random) for site in sites}
+            kept = {site: _trained(run, step, state, site, random) for site in sites}
         sent = {site: strategy.messages(step, kept[site], memory, site) for site in asked}
-        vectors, exact = _encoded(plan, strategy, step, sent)
+        vectors, exact = _encoded(run, step, sent)
         ring = RingVector.zeros(next(iter(vectors.values())).layout)
         for vector in vectors.values():
             ring.add_(vector)
@@ -97,14 +96,13 @@ def _play(name: str, random: np.random.Generator) -> dict[str, Any]:
     return {"same_bits": same, "worst_gamma": worst, "sums": sums, "hospitals": len(sites)}
 
 
-def _trained(
-    strategy: Strategy, plan: Plan, step: Step, state: Vector, site: str, random: np.random.Generator
-) -> Trained:
+def _trained(run: Run, step: Step, state: Vector, site: str, random: np.random.Generator) -> Trained:
     """A random delta of what the round trains, within the rank of the site."""
-    size, kinds = strategy.layout.size, frozenset.union(*(strategy.trained(step.round, s) for s in range(2)))
+    strategy, size = run.strategy, run.layout.size
+    kinds = frozenset.union(*(strategy.trained(step.round, s) for s in range(2)))
     places = np.intersect1d(
         strategy.positions(kinds & frozenset(strategy.declaration.state)),
-        nested_positions(strategy.layout, plan.adapter.rank_of(site)),
+        nested_positions(run.layout, run.plan.adapter.rank_of(site)),
     )
     delta, variate = np.zeros(size, np.float32), np.zeros(size, np.float32)
     delta[places] = random.normal(scale=SPREAD, size=places.size)
@@ -113,10 +111,10 @@ def _trained(
 
 
 def _encoded(
-    plan: Plan, strategy: Strategy, step: Step, sent: Mapping[str, Mapping[str, Vector]]
+    run: Run, step: Step, sent: Mapping[str, Mapping[str, Vector]]
 ) -> tuple[dict[str, RingVector], dict[str, NDArray[np.float64]]]:
     """What each hospital puts into the ring, and the exact sum of what it meant."""
-    sums, parts = plan.secure_sum, strategy.sends(step)
+    sums, parts = run.plan.secure_sum, run.strategy.sends(step)
     layout = VectorLayout(
         tuple(Segment(p.name, p.layout.size, 32, p.step or sums.delta_step, p.bound or sums.delta_bound) for p in parts)
     )

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from benchmarks.secagg_rounds import upload_bytes
-from benchmarks.strategies_equivalence import plan_of
+from benchmarks.strategies_equivalence import run_of
 from fedward.adapter import AdapterLayout, flatten, unflatten
+from fedward.run import Run
 from fedward.strategies.factor import Matrix
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import NAMES, make_strategy
-from fedward.strategies.schedule import final_round, step_of
+from fedward.strategies.registry import NAMES
 
 Product = Callable[[Mapping[str, Matrix]], Matrix]
 
@@ -56,8 +56,8 @@ def _moved_by_noise(name: str, factors: Mapping[str, Matrix], product: Product, 
     """Mean norm of the change of the product over draws of a sum that is noise alone."""
     names = {kind: f"layer.lora_{kind}.weight" for kind in factors}
     layout = AdapterLayout.of((names[kind], factor.shape) for kind, factor in factors.items())
-    plan, _, _ = plan_of(name)
-    strategy, step = make_strategy(plan, layout), step_of(plan, 1)
+    run = Run.resolve(run_of(name)[0].plan, layout)
+    strategy, step = run.strategy, run.step(1)
     state = flatten({names[kind]: factor.astype(np.float32) for kind, factor in factors.items()}, layout)
     (part,) = strategy.sends(step)
     errors = []
@@ -74,11 +74,10 @@ def bytes_up() -> dict[str, float]:
     """Bytes of masked adapter segments that a hospital sends a training round, mean over two rounds, default model."""
     found = {}
     for name in sorted(NAMES):
-        plan, layout, _ = plan_of(name)
-        strategy = make_strategy(plan, layout)
-        steps = [step_of(plan, number) for number in range(1, final_round(plan))]
+        run, _ = run_of(name)
+        strategy, steps = run.strategy, [run.step(number) for number in range(1, run.final_round)]
         first = [step for step in steps if step.round <= 2]
-        asked = 1 / strategy.sums(plan) if strategy.declaration.trains_in_every_phase else 1
+        asked = 1 / run.sums if strategy.declaration.trains_in_every_phase else 1
         found[name] = asked * sum(4 * part.layout.size for step in first for part in strategy.sends(step)) / 2
     return found
 

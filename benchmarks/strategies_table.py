@@ -14,15 +14,15 @@ from fedward.strategies.strategy import Declaration
 
 HEADER = """# Strategies, measured
 
-Made by `python -m benchmarks.strategies --markdown docs/strategies-measured.md` (`--only sums`: no AUROCs); generated.
+Made by `python -m benchmarks.strategies --markdown docs/strategies-measured.md` (`--only sums`: no scores); generated.
 """
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The page: what every strategy sends and how noise enters it, then AUROCs by scenario and epsilon."""
+    """The page: what every strategy sends and how noise enters it, then scores by scenario and epsilon."""
     parts = [HEADER, "## On encrypted sums", *_sums(document)] if "bytes_up" in document else [HEADER]
-    for scenario, rows in document.get("auroc", {}).items():
-        parts += [f"## AUROC: {scenario}", _aurocs(rows)]
+    for scenario, rows in document.get("scores", {}).items():
+        parts += [f"## {document['headline']['title']}: {scenario}", _scores(rows, document["headline"])]
     if "default_gaps" in document:
         parts += ["## The default at epsilon 8", _gaps(document["default_gaps"])]
     return "\n".join(parts) + "\n"
@@ -73,10 +73,12 @@ def _declaration(name: str) -> Declaration:
     return replace(declared, exact=declared.exact and not optimizes)
 
 
-def _aurocs(rows: Sequence[Mapping[str, Any]]) -> str:
+def _scores(rows: Sequence[Mapping[str, Any]], headline: Mapping[str, Any]) -> str:
     epsilons = list(dict.fromkeys(row["epsilon"] for row in rows))
     found = {(row["strategy"], row["epsilon"]): row for row in rows}
-    names = sorted({row["strategy"] for row in rows}, key=lambda name: -(found[name, epsilons[0]]["auroc_mean"] or 0))
+    sign = -1 if headline["better"] == "higher" else 1
+    first = {name: found[name, epsilons[0]]["mean"] for name in dict.fromkeys(row["strategy"] for row in rows)}
+    names = sorted(first, key=lambda name: (first[name] is None, sign * (first[name] or 0.0), name))
     head = ["strategy", *("no privacy" if epsilon is None else f"epsilon {epsilon:g}" for epsilon in epsilons), "seeds"]
     body = [
         [
@@ -99,9 +101,9 @@ def _gaps(gaps: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    if row["auroc_mean"] is None:
+    if row["mean"] is None:
         return "failed: " + ", ".join(sorted(set(row["failed"].values())))
-    return f"{row['auroc_mean']:.3f}" + ("" if row["auroc_sd"] is None else f" ({row['auroc_sd']:.3f})")
+    return f"{row['mean']:.3f}" + ("" if row["sd"] is None else f" ({row['sd']:.3f})")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""AUROC of all strategies: synthetic hospitals with shifted labels or concepts, and regions of the eICU demo."""
+"""Scores of all strategies: synthetic hospitals with shifted labels or concepts, and regions of the eICU demo."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.utility import FIRST_SEED
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations import wording
+from fedward.simulations.assemble import headline_of
 from fedward.simulations.sweep.grid import Grid
 from fedward.simulations.sweep.play import Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise
@@ -18,6 +19,8 @@ from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import NAMES, find_strategy
 
 DEFAULT = "ffa"
+HEADLINE = headline_of("mortality")
+"""The measure of all scenarios here."""
 EICU_STRATEGIES = ("ffa", "fedsvd", "fedit", "fedsb", "rolora")
 SYNTHETIC_EPSILONS, EICU_EPSILONS = (8.0, None, 1.0), (8.0, None)
 """None: without privacy. The comparison with the default is made at the first."""
@@ -51,7 +54,8 @@ def measure(folder: Path, *, seeds: int, jobs: int, with_eicu: bool, most_epsilo
     rows = {scenario.name: _rows(scenario, grid, folder, jobs) for scenario, grid in sweeps}
     gaps = {name: gap(found, epsilon=8.0) for name, found in rows.items()}
     return {
-        "auroc": {name: [row.model_dump() for row in found] for name, found in rows.items()},
+        "headline": HEADLINE.model_dump(),
+        "scores": {name: [row.model_dump() for row in found] for name, found in rows.items()},
         "default_gap_eps8": max(gap["beyond_allowance"] for gap in gaps.values()),
         "default_gaps": gaps,
     }
@@ -89,7 +93,7 @@ def shifted(kind: str, hospitals: int | None = None) -> Scenario:
 
 def gap(rows: Sequence[Row], *, epsilon: float) -> dict[str, Any]:
     """How far the default is behind the best, beyond max(0.005, two standard errors of the paired difference)."""
-    best = best_of(rows, epsilon)
+    best = best_of(rows, epsilon, HEADLINE)
     default = next((row for row in rows if row.epsilon == epsilon and row.strategy == DEFAULT), None)
     if best is None or default is None or default.behind is None:
         raise RuntimeError("the default strategy has no finished run at this epsilon")
@@ -103,9 +107,9 @@ def _rows(scenario: Scenario, grid: Grid, folder: Path, jobs: int) -> list[Row]:
     def say(outcome: Outcome) -> None:
         nonlocal settled
         settled += 1
-        auroc = None if outcome.result is None else outcome.result.auroc.federated
-        words = outcome.error or wording.auroc(auroc)
+        score = None if outcome.result is None else outcome.result.scores.federated
+        words = outcome.error or wording.score(score)
         print(f"{scenario.name} {settled}/{len(grid)}  {outcome.cell.name}  {outcome.state}  {words}", flush=True)
 
     outcomes = run_sweep(scenario, grid, folder / scenario.name, jobs=jobs, on_outcome=say)
-    return summarise(scenario.name, outcomes).rows
+    return summarise(scenario.name, scenario.task, outcomes).rows

@@ -7,7 +7,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from fedward.client.models.registry import resolve
-from fedward.metrics import stratified_auroc
+from fedward.measures.auroc import within
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.sites import make_sites
@@ -24,8 +24,8 @@ def logistic_regression(scenario: str, seed: int) -> float:
     features = words.fit_transform([example.text for example in train])
     model = LogisticRegression(C=0.03, max_iter=2000).fit(features, [example.label for example in train])
     scores = model.predict_proba(words.transform([example.text for _, example in evaluation]))[:, 1]
-    labels = np.array([example.label for _, example in evaluation])
-    value = stratified_auroc(labels, scores, np.array([index for index, _ in evaluation]))
+    labels = np.array([bool(example.label) for _, example in evaluation])
+    value = within(labels, scores, np.array([index for index, _ in evaluation]))
     if value is None:
         raise ValueError("the split has one class only")
     return value

@@ -1,4 +1,4 @@
-"""What privacy and federation cost and gain in AUROC: `python -m benchmarks.utility --json FILE`.
+"""What privacy and federation cost and gain in the headline measure: `python -m benchmarks.utility --json FILE`.
 
 Runs the shipped scenarios over several draws of the hospitals (and, with ``--eicu``, several splits of the
 eICU demo) through the same code as ``fedward simulate``, and compares means. Every number comes from the
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedward.planning.scenario import load_scenario
+from fedward.simulations.assemble import headline_of
 from fedward.simulations.result import RunResult
 from fedward.simulations.run import Options, run_scenario
 
@@ -27,7 +28,7 @@ FIRST_SEED = 11
 """Draws below this were used while the defaults were chosen; the benchmark looks at none of them."""
 
 
-def run(scenario: str, seed: int, **options: Any) -> RunResult:
+def simulated(scenario: str, seed: int, **options: Any) -> RunResult:
     """One run with noise from the operating system; nothing is kept but its result."""
     with tempfile.TemporaryDirectory() as folder:
         return run_scenario(
@@ -36,10 +37,10 @@ def run(scenario: str, seed: int, **options: Any) -> RunResult:
 
 
 def collect(results: Iterable[RunResult]) -> dict[str, Column]:
-    """The AUROCs of several runs, by model."""
+    """The headline scores of several runs, by model."""
     rows = list(results)
-    names = ("federated", "local_mean", "local_own_mean", "central", "bayes")
-    columns = {name: [getattr(row.auroc, name) for row in rows] for name in names}
+    names = ("federated", "local_mean", "local_own_mean", "central", "best_possible")
+    columns = {name: [getattr(row.scores, name) for row in rows] for name in names}
     return {name: column for name, column in columns.items() if None not in column}
 
 
@@ -50,11 +51,12 @@ def summary(column: Column) -> dict[str, Any]:
 
 def synthetic(seeds: list[int]) -> dict[str, Any]:
     """The default federation without privacy, at epsilon 8 and at epsilon 0.01."""
-    plain = collect(run("no-dp", seed) for seed in seeds)
-    eight = collect(run("default", seed) for seed in seeds)
-    chance = collect(run("default", seed, epsilon=0.01, federated_only=True) for seed in seeds)
+    plain = collect(simulated("no-dp", seed) for seed in seeds)
+    eight = collect(simulated("default", seed) for seed in seeds)
+    chance = collect(simulated("default", seed, epsilon=0.01, federated_only=True) for seed in seeds)
     fed, fed8, fed001 = fmean(plain["federated"]), fmean(eight["federated"]), fmean(chance["federated"])
     return {
+        "measure": title_of("default"),
         "runs": {
             name: {model: summary(column) for model, column in columns.items()}
             for name, columns in (("no-dp", plain), ("epsilon-8", eight), ("epsilon-0.01", chance))
@@ -73,9 +75,10 @@ def eicu(seeds: list[int]) -> dict[str, Any]:
     """Five regions of the eICU demo, several splits by patient, with logistic regression on the same text beside."""
     from benchmarks.text_baseline import logistic_regression
 
-    plain = collect(run("eicu", seed, no_dp=True) for seed in seeds)
-    eight = collect(run("eicu", seed) for seed in seeds)
+    plain = collect(simulated("eicu", seed, no_dp=True) for seed in seeds)
+    eight = collect(simulated("eicu", seed) for seed in seeds)
     return {
+        "measure": title_of("eicu"),
         "runs": {
             name: {model: summary(column) for model, column in columns.items()}
             for name, columns in (("no-dp", plain), ("epsilon-8", eight))
@@ -90,6 +93,11 @@ def eicu(seeds: list[int]) -> dict[str, Any]:
     }
 
 
+def title_of(scenario: str) -> str:
+    """What the measure is called that the scenario's task is judged by first."""
+    return headline_of(load_scenario(scenario).task).title
+
+
 def check(value: float, least: float) -> dict[str, Any]:
     """A measured difference beside its target."""
     return {"value": value, "least": least, "reached": value >= least}
@@ -97,7 +105,7 @@ def check(value: float, least: float) -> dict[str, Any]:
 
 def show(name: str, part: dict[str, Any], console: Console) -> None:
     """Prints one part as tables."""
-    table = Table(title=f"{name}: mean AUROC (standard deviation over draws)", title_justify="left")
+    table = Table(title=f"{name}: mean {part['measure']} (standard deviation over draws)", title_justify="left")
     models = sorted({model for columns in part["runs"].values() for model in columns})
     for heading in ("run", *models):
         table.add_column(heading)

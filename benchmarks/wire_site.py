@@ -13,11 +13,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fedward.adapter import adapter_hash
-from fedward.client.adapter_store import Snapshots
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint
 from fedward.client.node import serve
-from fedward.client.result_verification import Follower, Published
+from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.config import load_toml
 from fedward.messages import encode
 from fedward.plan import Plan
@@ -30,33 +29,31 @@ from fedward.privacy.secagg import (
     minimum_threshold,
     verify_roster,
 )
-from fedward.privacy.segments import round_layout
+from fedward.run import Run
 from fedward.server.job_files import read_vector
-from fedward.stages import Reply, Request
-from fedward.strategies.schedule import final_round
+from fedward.stages import Reply, Request, Stage
 
 
 class WireSite:
-    """Answers every leg; see :class:`fedward.client.flower.Site`."""
+    """Answers every stage; see :class:`fedward.client.flower.Site`."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         plan = load_toml(folder / "plan.toml", Plan)
         layout, start = read_vector(folder / "start.safetensors")
+        run = Run.resolve(plan, layout)
         signed = (folder / "roster.cbor").read_bytes()
         verified = verify_roster(signed)
         roster = verified.roster
         n0 = len(roster.members)
         honest = minimum_threshold(n0, roster.colluders) - roster.colluders
-        rounds = range(1, final_round(plan) + 1)
+        rounds = range(1, run.final_round + 1)
         policy = LocalPolicy(
             base_model_hash=roster.base_model_hash,
             adapter_layout_hash=layout.hash(),
             code_hash=roster.code_hash,
             plan_hash=plan.hash(),
-            layout_hashes=frozenset(
-                round_layout(plan, layout, round_number=r, n0=n0, honest=honest).hash() for r in rounds
-            ),
+            layout_hashes=frozenset(run.vector_layout(number, n0=n0, honest=honest).hash() for number in rounds),
             max_rounds=rounds[-1],
             min_cohort=roster.policy.min_cohort,
             initial_adapter_hash=adapter_hash(start, layout),
@@ -65,33 +62,33 @@ class WireSite:
         self._secagg = SecAggClient(identity=identity, roster=signed, policy=policy, journal=MemoryJournal())
         self._layout = layout
         snapshots = Snapshots(MemoryJournal(), layout)
-        self._follower = Follower(plan, layout, verified, self._secagg, snapshots, start)
+        self._follower = Follower(run, verified, self._secagg, snapshots, start)
 
     def answer(self, request: Request) -> Reply:
-        """Handles one leg as :class:`fedward.client.hospital.Hospital` does."""
-        secagg, leg = self._secagg, request.leg
-        if leg == "manifest":
+        """Handles one stage as :class:`fedward.client.hospital.Hospital` does."""
+        secagg, stage = self._secagg, request.stage
+        if stage is Stage.MANIFEST:
             manifest, published = Published.of(request)
             self._follower.follow(published)
             accepted = secagg.accept_manifest(manifest)
             vector = RingVector.zeros(accepted.layout) if accepted.needs_training else None
             return Reply(secagg.contribute(vector, bytes(32)))
-        if leg == "mask":
+        if stage is Stage.MASK:
             upload = secagg.mask(request.payload)
             return Reply(upload.header, {"vector": upload.vector})
-        if leg == "result":
+        if stage is Stage.RESULT:
             self._follower.follow(Published.of(request)[1])
             return Reply(adapter_hash(self._follower.adapter, self._layout))
-        if leg == "challenge":
+        if stage is Stage.CHALLENGE:
             return Reply(encode(list(self._follower.challenge(Published.of(request)[1]))))
         plain = {
-            "join": secagg.key_bundle,
-            "bundles": secagg.accept_bundles,
-            "seal": secagg.accept_ciphertexts,
-            "confirm": secagg.confirm,
-            "unmask": secagg.unmask,
+            Stage.JOIN: secagg.key_bundle,
+            Stage.BUNDLES: secagg.accept_bundles,
+            Stage.SEAL: secagg.accept_ciphertexts,
+            Stage.CONFIRM: secagg.confirm,
+            Stage.UNMASK: secagg.unmask,
         }
-        return Reply(plain[leg](request.payload))
+        return Reply(plain[stage](request.payload))
 
 
 def main() -> None:

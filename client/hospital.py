@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.roster_rules import check_roster
-from fedward.client.adapter_store import Snapshots
 from fedward.client.gradients import GradientSummer
-from fedward.client.local_state import OwnSide
+from fedward.client.local_state import LocalState
 from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
 from fedward.client.models.for_run import start_of
 from fedward.client.models.frozen import FrozenFactors
 from fedward.client.records import Records
-from fedward.client.result_verification import Follower, Published
+from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.tasks.task import LocalTask
 from fedward.client.training import LocalTrainer, cut_entries
@@ -107,7 +106,7 @@ class Hospital:
         self._places = nested_positions(run.layout, rank)
         journal = MemoryJournal() if adapters is None else adapters
         snapshots = Snapshots(journal, run.layout)
-        self._side = OwnSide(name, run, model, self._places.size, journal)
+        self._side = LocalState(name, run, model, self._places.size, journal)
         self._start = start_of(run, model.config)
         self._follower = Follower(run, roster, secagg, snapshots, self._start, on_checked=self._note)
         if run.sums_gradients and plan.privacy.parameters != run.layout.size:

@@ -238,13 +238,20 @@ class Schedule:
         """The measure that the holdout gate decides by.
 
         Raises:
-            ConfigError: FW-CONFIG-041, it never leaves the hospitals, or all cannot come to the same bits of it.
+            ConfigError: FW-CONFIG-041, it never leaves the hospitals, or all cannot come to the same bits of it, or no
+                fall of it is as large as the plan tolerates.
         """
         name = self.plan.gate.measure
         measure = self.task.headline if name is None else self.task.measure(name)
         if measure is None or not measure.statistics or type(measure).exact is Measure.exact:
             raise ConfigError(
                 f"The holdout gate cannot judge by {name or self.task.headline.name!r}.", code="FW-CONFIG-041"
+            )
+        if measure.highest is not None and 2 * self.plan.gate.tolerance >= measure.highest - measure.lowest:
+            raise ConfigError(
+                f"The holdout gate would tolerate any fall of the {measure.title}.",
+                code="FW-CONFIG-041",
+                fix="Lower gate.tolerance below half of the measure's range.",
             )
         return measure
 

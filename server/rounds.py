@@ -20,9 +20,8 @@ from fedward.privacy.secagg.refusals import RoundLostError
 from fedward.run import Run
 from fedward.server.archive import Archive
 from fedward.server.cohorts import Cohorts
-from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import Ended, History
-from fedward.server.secure_sum import SecureSums
+from fedward.server.secure_sum import Exchange, Incident, SecureSums
 from fedward.stages import Blob, Stage, Transport
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.strategy import Sums

@@ -19,9 +19,9 @@ from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.run import EVALUATION, Run
-from fedward.server.exchange import Incident
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator, RoundSummary
+from fedward.server.secure_sum import Incident
 from fedward.simulations.faults import let_vanish
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import Agreement, EncodedSite, WatchedHospital, agree, make_hospital

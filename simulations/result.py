@@ -232,6 +232,15 @@ class RunResult(Section):
         return self
 
 
+def _of_this_version(written: bytes) -> bytes | str:
+    """The JSON of a document, brought up to this version if it is of an earlier one; JSON, as dates are text in it."""
+    try:
+        document = json.loads(written)
+        return json.dumps(from_version_1(document)) if document["schema_version"] == 1 else written
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return written  # validation says what is wrong with it
+
+
 def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document of schema version 1, which knew one outcome and one measure, in the form of version 2."""
     new = dict(document) | {"schema_version": SCHEMA_VERSION}
@@ -268,15 +277,9 @@ def read_result(folder: Path) -> RunResult:
     """
     path = folder / RESULT_FILE
     try:
-        raw = path.read_bytes()
-        document = json.loads(raw)
-        if isinstance(document, dict) and document.get("schema_version") == 1:
-            raw = json.dumps(from_version_1(document)).encode()
-        return RunResult.model_validate_json(raw)
+        return RunResult.model_validate_json(_of_this_version(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).", code="FW-CONFIG-020") from error
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is not a result.", code="FW-CONFIG-020") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "document"

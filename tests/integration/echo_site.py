@@ -1,4 +1,4 @@
-"""A hospital process for the integration tests: serves nothing but the edge's own legs. Settings are JSON in argv."""
+"""A hospital process for the integration tests: serves nothing but the edge's own stages. Settings are JSON in argv."""
 
 import json
 import sys

@@ -1,15 +1,14 @@
-"""Hospitals that miss rounds, and sums too large to be recomputed whole, over the legs of a real run."""
+"""Hospitals that miss rounds, and sums too large to be recomputed whole, over the stages of a real run."""
 
 import numpy as np
 import pytest
 
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, NetworkError
-from fedward.legs import Reply, Request
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer, audit, merkle
@@ -20,12 +19,13 @@ from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from fedward.stages import Reply, Request, Stage
 
 pytestmark = pytest.mark.slow
 
 
 class Away:
-    """A site that does not hear the legs named in ``misses``: (round, leg)."""
+    """A site that does not hear the stages named in ``misses``: (round, stage)."""
 
     def __init__(self, site, misses, round_number):
         self.name, self._site, self._misses, self._round_number = site.name, site, misses, round_number
@@ -33,8 +33,8 @@ class Away:
 
     def answer(self, request):
         number = self._round_number()
-        self.heard.append(request.leg)
-        if (number, request.leg) in self._misses or (number, "all") in self._misses:
+        self.heard.append(request.stage)
+        if (number, request.stage) in self._misses or (number, "all") in self._misses:
             raise NetworkError("Nobody answered.", code="FW-NET-090")
         return self._site.answer(request)
 
@@ -56,14 +56,14 @@ class Federation:
             }
         )
         files = resolve(scenario.model)
-        self.plan = make_plan(scenario, files)
-        self.model = build_for_plan(self.plan, files)
-        sites = make_sites(scenario, self.plan)
-        self.agreement = agree(self.plan, self.model, [site.name for site in sites])
+        self.terms = resolve_run(make_plan(scenario, files), files.config())
+        self.model = build_model(self.terms, files)
+        sites = make_sites(scenario, self.terms.plan)
+        self.agreement = agree(self.terms, [site.name for site in sites])
         self.hospitals = {
             site.name: make_hospital(
-                self.plan,
-                EncodedSite.encode(site, self.plan, files, self.model),
+                self.terms,
+                EncodedSite.encode(site, self.terms, files, self.model),
                 files,
                 self.agreement,
                 Randomness(),
@@ -85,9 +85,8 @@ class Federation:
         transport.discover(list(self.hospitals), seconds=5)
         self.survivors = {}
         self.coordinator = kind(
-            plan=self.plan,
-            run="run-1",
-            layout=layout_of(self.model),
+            run=self.terms,
+            name="run-1",
             adapter=get_vector(self.model),
             secagg=SecAggServer(
                 identity=self.agreement.coordinator, roster=self.agreement.signed, journal=MemoryJournal()
@@ -106,14 +105,14 @@ class Federation:
         return all(np.array_equal(hospital.adapter, final) for hospital in self.hospitals.values())
 
 
-def test_hospitals_that_miss_a_round_at_any_leg_stay_in_the_run(monkeypatch):
+def test_hospitals_that_miss_a_round_at_any_stage_stay_in_the_run(monkeypatch):
     federation = Federation(monkeypatch)
     federation.run(
         {
-            "site-0": {(1, "manifest")},
-            "site-1": {(2, "mask")},
-            "site-2": {(3, "confirm"), (3, "unmask")},
-            "site-3": {(4, "unmask")},
+            "site-0": {(1, Stage.MANIFEST)},
+            "site-1": {(2, Stage.MASK)},
+            "site-2": {(3, Stage.CONFIRM), (3, Stage.UNMASK)},
+            "site-3": {(4, Stage.UNMASK)},
         }
     )
     everyone = set(federation.hospitals)
@@ -134,7 +133,7 @@ def test_a_hospital_that_was_away_for_long_catches_up_in_steps_and_joins_again(m
     federation = Federation(monkeypatch)
     federation.run({"site-0": {(1, "all"), (2, "all")}})
     everyone = set(federation.hospitals)
-    heard = [leg for leg in federation.sites["site-0"].heard if leg in ("manifest", "result")]
+    heard = [stage for stage in federation.sites["site-0"].heard if stage in (Stage.MANIFEST, Stage.RESULT)]
     assert heard == ["manifest", "manifest", "result", "manifest", "manifest", "manifest", "result"]
     assert federation.codes() == {"FW-NET-090"}
     assert federation.survivors == {n: everyone - {"site-0"} if n < 3 else everyone for n in range(1, 6)}
@@ -156,16 +155,18 @@ def sampled(monkeypatch):
     """Rounds count as large: each hospital checks about a third of the chunks."""
     monkeypatch.setattr(merkle, "CHUNK_BYTES", 256)
     made = Federation(monkeypatch, rounds=2)
-    monkeypatch.setattr(audit, "AUDIT_BYTES", 5 * 4 * layout_of(made.model).size // 3)
+    monkeypatch.setattr(audit, "AUDIT_BYTES", 5 * 4 * made.terms.layout.size // 3)
     return made
 
 
 def test_large_sums_are_sampled_by_every_hospital_also_by_one_that_was_away(sampled):
-    sampled.run({"site-0": {(2, "manifest")}})
+    sampled.run({"site-0": {(2, Stage.MANIFEST)}})
     assert sampled.codes() == {"FW-NET-090"}
     assert sampled.all_follow()
-    asked = {name: site.heard.count("challenge") for name, site in sampled.sites.items()}
-    assert set(asked.values()) == {sampled.plan.training.rounds}, "once for each large round, whenever it was heard of"
+    asked = {name: site.heard.count(Stage.CHALLENGE) for name, site in sampled.sites.items()}
+    assert set(asked.values()) == {sampled.terms.plan.training.rounds}, (
+        "once for each large round, whenever it was heard of"
+    )
 
 
 class ChoosesTheSum(Coordinator):
@@ -193,15 +194,15 @@ class OtherChunks:
         self._transport = transport
 
     def exchange(self, requests, *, seconds):
-        legs = {}
+        stages = {}
 
         def noted():
             for site, request in requests:
-                legs[site] = request.leg
+                stages[site] = request.stage
                 yield site, request
 
         for site, reply in self._transport.exchange(noted(), seconds=seconds):
-            yield site, Reply(b"\x82\x00\x01") if legs[site] == "challenge" else reply
+            yield site, Reply(b"\x82\x00\x01") if stages[site] is Stage.CHALLENGE else reply
 
 
 class ShowsOtherChunks(Coordinator):
@@ -224,7 +225,7 @@ class AsksForNonsense:
         self.name, self._site, self._payload = site.name, site, payload
 
     def answer(self, request: Request):
-        return Reply(self._payload) if request.leg == "challenge" else self._site.answer(request)
+        return Reply(self._payload) if request.stage is Stage.CHALLENGE else self._site.answer(request)
 
 
 @pytest.mark.parametrize("payload", [b"\x81\x61a", b"\x82\x00\x00"])

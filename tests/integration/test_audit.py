@@ -63,8 +63,8 @@ def test_an_audit_writes_its_findings_beside_the_result(copy, command):
     assert (found.canaries.canaries, found.canaries.guesses, found.canaries.hospital) == (20, 20, "site-2")
     assert found.canaries.epsilon_lower < found.canaries.epsilon_reach < 2.0
     assert not found.refutes
-    assert found.membership.members == sum(row.train_patients for row in result.hospitals)
-    assert found.membership.others == sum(row.evaluation_patients for row in result.hospitals)
+    assert found.membership.members == sum(row.train_units for row in result.hospitals)
+    assert found.membership.others == sum(row.evaluation_units for row in result.hospitals)
     assert [attack.low[0].at_most for attack in found.membership.attacks] == [0.001, 0.001]
     assert "<h2>Audit" in (copy / "report.html").read_text(encoding="utf-8")
     assert "<h2>Audit" not in report

@@ -12,8 +12,8 @@ import pytest
 import tomli_w
 from safetensors.numpy import load_file
 
-from fedward.client.models.adapter_model import get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
@@ -48,13 +48,13 @@ def folder(tmp_path):
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
     (tmp_path / "plan.toml").write_bytes(tomli_w.dumps(plain(plan.model_dump())).encode())
-    model = build_for_plan(plan, files)
-    agreement = agree(plan, model, [site["name"] for site in SCENARIO["data"]["site"]])
+    run = resolve_run(plan, files.config())
+    agreement = agree(run, [site["name"] for site in SCENARIO["data"]["site"]])
     (tmp_path / "roster.cbor").write_bytes(agreement.signed)
     for identity in (agreement.coordinator, *agreement.members.values()):
         write_secret(tmp_path / f"{identity.name}.key", identity._key.private_bytes_raw())
     write_secret(tmp_path / "journal.key", secrets.token_bytes(32))
-    write_vector(get_vector(model), layout_of(model), tmp_path / "start.safetensors")
+    write_vector(get_vector(build_model(run, files)), run.layout, tmp_path / "start.safetensors")
     job = {
         "kind": "federation",
         "run": "deployed-1",

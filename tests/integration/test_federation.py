@@ -19,9 +19,9 @@ from tests.codes import raises
 pytestmark = pytest.mark.slow
 
 PROMISED = """
-auroc.federated auroc.local_mean auroc.central auroc.bayes privacy.private privacy.epsilon_max privacy.delta
-privacy.unit privacy.relation privacy.accountant secure_sum.exact bytes_per_round_per_hospital rounds
-adapter_sha256 seconds.total
+headline.name scores.federated scores.local_mean scores.central scores.best_possible
+privacy.private privacy.epsilon_max privacy.delta privacy.unit privacy.relation privacy.accountant
+secure_sum.exact bytes_per_round_per_hospital rounds adapter_sha256 seconds.total
 """
 
 
@@ -60,8 +60,8 @@ def test_a_private_federation_runs_from_files_to_report(finished):
     assert result.secure_sum.exact
     assert result.secure_sum.threshold == 3
     assert [point.round for point in result.curve] == [0, 1, 2]
-    assert 0 < result.auroc.federated < 1
-    assert result.auroc.bayes > 0.8
+    assert 0 < result.scores.federated < 1
+    assert result.scores.best_possible > 0.8
     assert result.bytes_per_round_per_hospital > 4 * result.adapter.parameters
     assert "NON-PRIVATE" not in (out / "report.html").read_text(encoding="utf-8")
     assert sorted(path.name for path in (out / "ledgers").iterdir()) == ["site-0", "site-1", "site-2", "site-3"]
@@ -142,7 +142,7 @@ def test_without_the_seed_the_noise_differs(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_dropout_at_a_random_leg_leaves_an_exact_sum(tmp_path, seed):
+def test_a_dropout_at_a_random_stage_leaves_an_exact_sum(tmp_path, seed):
     scenario = small(seed=seed)
     scenario = scenario.model_copy(
         update={

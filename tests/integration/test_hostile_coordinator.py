@@ -8,12 +8,11 @@ import pytest
 from fedward.adapter import adapter_hash
 from fedward.client.flower import make_client_app
 from fedward.client.hospital import Hospital
-from fedward.client.models.adapter_model import get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, QuorumError
-from fedward.legs import Reply, Request
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
@@ -21,7 +20,7 @@ from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, deco
 from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.messages import Result, WitnessedResult
 from fedward.privacy.secagg.transcript import result_hash
-from fedward.privacy.segments import round_layout
+from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
@@ -29,7 +28,7 @@ from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.strategies.schedule import advance
+from fedward.stages import Reply, Request, Stage
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow
@@ -49,27 +48,26 @@ class Federation:
             }
         )
         self.files = resolve(scenario.model)
-        self.plan = make_plan(scenario, self.files)
-        self.sites = make_sites(scenario, self.plan)
-        self.model = build_for_plan(self.plan, self.files)
-        self.agreement = agree(self.plan, self.model, [site.name for site in self.sites])
+        self.run = resolve_run(make_plan(scenario, self.files), self.files.config())
+        self.sites = make_sites(scenario, self.run.plan)
+        self.model = build_model(self.run, self.files)
+        self.agreement = agree(self.run, [site.name for site in self.sites])
         self.hospitals = [self.hospital(site) for site in self.sites]
 
     def hospital(self, site):
         encoded = self.encoded(site)
-        return make_hospital(self.plan, encoded, self.files, self.agreement, Randomness(), ledger=None, microbatch=None)
+        return make_hospital(self.run, encoded, self.files, self.agreement, Randomness(), ledger=None, microbatch=None)
 
     def encoded(self, site):
-        return EncodedSite.encode(site, self.plan, self.files, self.model)
+        return EncodedSite.encode(site, self.run, self.files, self.model)
 
     def coordinator(self, kind=Coordinator):
         apps = {node: make_client_app(site) for node, site in enumerate(self.hospitals, start=2)}
         transport = GridTransport(InProcessGrid(apps))
         transport.discover([hospital.name for hospital in self.hospitals], seconds=5)
         return kind(
-            plan=self.plan,
-            run="run-1",
-            layout=layout_of(self.model),
+            run=self.run,
+            name="run-1",
             adapter=get_vector(self.model),
             secagg=SecAggServer(
                 identity=self.agreement.coordinator, roster=self.agreement.signed, journal=MemoryJournal()
@@ -143,10 +141,8 @@ def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
     federation = Federation()
     coordinator = federation.coordinator()
     coordinator.join()
-    monkeypatch.setattr(
-        "fedward.server.rounds.advance", lambda plan, adapter, *rest: (adapter + np.float32(0.5), rest[0])
-    )
-    coordinator.play(1)
+    monkeypatch.setattr(Run, "advance", lambda run, number, adapter, memory, *rest: (adapter + np.float32(0.5), memory))
+    coordinator.play(1)  # no hospital updates its adapter before it is told the result, in the next round
     monkeypatch.undo()
     with pytest.raises(FedwardError):
         coordinator.play(2)
@@ -157,7 +153,7 @@ def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has
     federation = Federation(release_every=3)
     coordinator = federation.coordinator()
     coordinator.join()
-    greedy = round_layout(federation.plan, coordinator.layout, round_number=3, n0=3, honest=2)
+    greedy = federation.run.vector_layout(3, n0=3, honest=2)
     coordinator._terms = lambda number: type(terms := Coordinator._terms(coordinator, number))(
         **{**terms.__dict__, "layout": greedy}
     )
@@ -190,13 +186,14 @@ def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
     assert all(reply == Reply(refusal="FW-000") for reply in seen)
 
 
-def test_an_unknown_leg_and_a_malformed_request_are_refused():
+def test_an_unknown_stage_and_a_malformed_request_are_refused():
     (hospital, *_) = Federation().hospitals
     for request in (
         Request("dump", b""),
-        Request("manifest", b"\x00"),
-        Request("manifest", b"\xa0"),
-        Request("mask", b""),
+        Request(Stage.HELLO, b""),
+        Request(Stage.MANIFEST, b"\x00"),
+        Request(Stage.MANIFEST, b"\xa0"),
+        Request(Stage.MASK, b""),
     ):
         with pytest.raises(FedwardError):
             hospital.answer(request)
@@ -209,11 +206,11 @@ class InventsARound(Coordinator):
         secagg = self._secagg
         witnessed = WitnessedResult.from_bytes(self._history._ended[-1].result)
         genuine = Result.from_bytes(open_sealed("result", witnessed.result, secagg._identity.public))
-        layout = round_layout(self.plan, self.layout, round_number=2, n0=3, honest=2)
+        layout = self._run.vector_layout(2, n0=3, honest=2)
         chosen = RingVector.zeros(layout)
         chosen.segment("delta")[:] = 1 << 20
         names = sorted(secagg.members)
-        self.adapter, _ = advance(self.plan, self.adapter, self._memory, decode(chosen), names, self.layout, 2)
+        self.adapter, _ = self._run.advance(2, self.adapter, self._memory, decode(chosen), names)
         invented = replace(
             genuine,
             round=2,
@@ -222,7 +219,7 @@ class InventsARound(Coordinator):
             sum_digest=merkle.root(chosen.buffer.data),
             transcript=bytes(32),
             adapter_hash=genuine.next_adapter_hash,
-            next_adapter_hash=adapter_hash(self.adapter, self.layout),
+            next_adapter_hash=adapter_hash(self.adapter, self._run.layout),
         )
         sealed = replace(witnessed, result=secagg._identity.seal("result", invented)).to_bytes()
         self._history.add(Ended(2, sealed, b"", {}, lambda: chosen.buffer), secagg.members)
@@ -267,7 +264,7 @@ def test_another_run_cannot_be_slipped_under_an_approval():
     coordinator.join()
     coordinator.play(1)
     again = federation.coordinator()
-    again.run_name = "run-2"
+    again._name = "run-2"
     again._secagg = SecAggServer(
         identity=federation.agreement.coordinator, roster=federation.agreement.signed, journal=MemoryJournal()
     )
@@ -280,11 +277,11 @@ def test_another_run_cannot_be_slipped_under_an_approval():
 
 def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
     federation = Federation()
-    site, plan = federation.sites[0], federation.plan
+    site, plan = federation.sites[0], federation.run.plan
     private = plan.privacy.model_copy(
         update={"private": True, "noise_multiplier": 1.0, "evaluation_noise_multiplier": 9.0, "delta": 0.01}
     )
-    federation.plan = plan.model_copy(update={"privacy": private})
+    federation.run = Run.resolve(plan.model_copy(update={"privacy": private}), federation.run.layout)
     with raises("FW-POLICY-012"):
         federation.hospital(site)
     ledger = Ledger(
@@ -292,10 +289,10 @@ def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
     )
     with raises("FW-POLICY-015"):
         make_hospital(
-            federation.plan,
+            federation.run,
             federation.encoded(site),
             federation.files,
-            agree(federation.plan, federation.model, [s.name for s in federation.sites]),
+            agree(federation.run, [s.name for s in federation.sites]),
             Randomness(),
             ledger=ledger,
             microbatch=None,

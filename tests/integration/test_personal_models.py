@@ -61,7 +61,7 @@ def test_personal_steps_are_in_the_calibrated_noise_and_in_every_ledger(finished
 def test_no_personal_tensor_is_written(finished):
     for result, out in finished.values():
         assert not list(out.rglob("*personal*"))
-        assert len({hospital.auroc_federated for hospital in result.hospitals}) > 1
+        assert len({hospital.federated for hospital in result.hospitals}) > 1
 
 
 def test_the_second_vector_doubles_what_is_sent_and_a_factor_alone_is_less(finished):

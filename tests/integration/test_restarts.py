@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from fedward.adapter import adapter_hash
-from fedward.client.models.adapter_model import get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import get_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import FedwardError
-from fedward.legs import Reply
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import FileJournal, Leg, MemoryJournal, SecAggServer
@@ -20,6 +19,7 @@ from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
+from fedward.stages import Reply
 
 pytestmark = pytest.mark.slow
 FORK = multiprocessing.get_context("fork")
@@ -40,16 +40,16 @@ class Federation:
             }
         )
         self.folder, self.files = folder, resolve(scenario.model)
-        self.plan = make_plan(scenario, self.files)
-        self.model = build_for_plan(self.plan, self.files)
-        sites = make_sites(scenario, self.plan)
-        self.sites = {s.name: EncodedSite.encode(s, self.plan, self.files, self.model) for s in sites}
-        self.agreement = agree(self.plan, self.model, list(self.sites))
+        self.run = resolve_run(make_plan(scenario, self.files), self.files.config())
+        self.model = build_model(self.run, self.files)
+        sites = make_sites(scenario, self.run.plan)
+        self.sites = {s.name: EncodedSite.encode(s, self.run, self.files, self.model) for s in sites}
+        self.agreement = agree(self.run, list(self.sites))
 
     def hospital(self, name):
         journal = FileJournal(self.folder / name, KEY)
         return make_hospital(
-            self.plan,
+            self.run,
             self.sites[name],
             self.files,
             self.agreement,
@@ -61,9 +61,8 @@ class Federation:
 
     def coordinator(self, transport):
         return Coordinator(
-            plan=self.plan,
-            run="run-1",
-            layout=layout_of(self.model),
+            run=self.run,
+            name="run-1",
             adapter=get_vector(self.model),
             secagg=SecAggServer(
                 identity=self.agreement.coordinator, roster=self.agreement.signed, journal=MemoryJournal()
@@ -159,7 +158,7 @@ def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation
     restarted._follower.resume()
     restarted._side.ready("run-1", restarted._follower.round)  # raises if what it kept for itself were lost
     assert restarted.adapter.tobytes() == coordinator.adapter.tobytes()
-    assert adapter_hash(restarted.adapter, coordinator.layout) == restarted._secagg.head.adapter_hash
+    assert adapter_hash(restarted.adapter, federation.run.layout) == restarted._secagg.head.adapter_hash
     assert not np.array_equal(coordinator.adapter, get_vector(federation.model))
 
 

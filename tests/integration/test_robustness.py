@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from fedward.client.hospital import Hospital
-from fedward.client.local_state import OwnSide
+from fedward.client.local_state import LocalState
 from fedward.errors import NetworkError, QuorumError
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.run import Run
+from fedward.server.cohorts import Cohorts
 from fedward.server.rounds import Coordinator
 from fedward.simulations.run import Options, run_scenario
 from fedward.strategies.contrib.group_median import groups
@@ -34,7 +36,7 @@ def simulate(out, strategy, hospitals, *, rounds=3, gate=False):
 @pytest.fixture
 def saboteur(monkeypatch):
     """One hospital sends the opposite of what it has learnt, as large as the bound allows, from round 2 on."""
-    train, first = OwnSide.train, []
+    train, first = LocalState.train, []
 
     def spoil(self, trainer, step, state, memory, **rest):
         delta, change = train(self, trainer, step, state, memory, **rest)
@@ -43,7 +45,7 @@ def saboteur(monkeypatch):
             delta = np.clip(-1e3 * (state + delta), -4, 4).astype(np.float32)
         return delta, change
 
-    monkeypatch.setattr(OwnSide, "train", spoil)
+    monkeypatch.setattr(LocalState, "train", spoil)
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_the_gate_takes_a_spoilt_adapter_back_and_every_hospital_agrees(tmp_path
     result = simulate(tmp_path / "gate", "ffa", 4, gate=True)
     taken = [point.round for point in result.curve if point.taken_back]
     assert taken == [2]
-    assert result.auroc.federated > 0.6
+    assert result.scores.federated > 0.6
     (coordinator,) = coordinators
     assert not coordinator.incidents  # every hospital confirmed the same bits to the end
     assert [summary.taken_back for summary in coordinator.summaries] == [False, False, True, False]
@@ -66,7 +68,7 @@ def test_the_gate_takes_a_spoilt_adapter_back_and_every_hospital_agrees(tmp_path
 
 def test_without_the_gate_the_same_hospital_spoils_the_run(tmp_path, saboteur):
     result = simulate(tmp_path / "open", "ffa", 4, rounds=2)
-    assert result.auroc.federated < 0.6  # the gate and the median stay above it
+    assert result.scores.federated < 0.6  # the gate and the median stay above it
     assert not any(point.taken_back for point in result.curve)
 
 
@@ -74,12 +76,22 @@ def test_the_median_of_groups_learns_beside_the_saboteur(tmp_path, saboteur, coo
     result = simulate(tmp_path / "median", "group-median", 15, rounds=2)
     assert result.secure_sum.exact
     assert result.secure_sum.cohort == 5
-    assert result.auroc.federated > 0.6
+    assert result.scores.federated > 0.6
     assert not coordinators[0].incidents
 
 
+class AsksEverybody(Run):
+    """A run whose groups nobody keeps to."""
+
+    def cohort(self, number, sites):
+        return frozenset(sites)
+
+
 def test_a_hospital_refuses_the_sum_of_another_group(tmp_path, monkeypatch, coordinators):
-    monkeypatch.setattr("fedward.server.cohorts.cohort", lambda plan, number, sites: frozenset(sites))
+    def greedy(run, *rest):
+        return Cohorts(AsksEverybody.resolve(run.plan, run.layout), *rest)
+
+    monkeypatch.setattr("fedward.server.rounds.Cohorts", greedy)
     with pytest.raises(QuorumError):
         simulate(tmp_path / "cheat", "group-median", 15, rounds=1)
     assert {incident.code for incident in coordinators[0].incidents} == {"FW-POLICY-020"}
@@ -90,7 +102,7 @@ def test_absent_hospitals_of_one_group_cost_a_training_round_and_not_the_run(tmp
 
     def absent(self, request):
         coordinator = coordinators[0]
-        group = groups(coordinator.plan, 1, coordinator._secagg.roster_names, 3)[1]
+        group = groups(coordinator._run.plan, 1, coordinator._secagg.roster_names, 3)[1]
         if coordinator.round == 2 and self.name in group[:2]:
             raise NetworkError("away while the second group is summed", code="FW-NET-090")
         return answer(self, request)

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import Attempt, RoundLostError
+from fedward.run import Schedule
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.report.view import PLACEMENTS
 from fedward.simulations.result import read_result
@@ -74,8 +75,8 @@ def test_the_certificate_names_the_placement_and_what_it_rests_on(finished):
 
 def test_the_comparison_beside_it_has_the_noise_of_local_training(finished):
     result, _ = finished
-    assert result.auroc.local_mean is not None
-    assert result.auroc.central is not None
+    assert result.scores.local_mean is not None
+    assert result.scores.central is not None
 
 
 def test_every_ledger_holds_every_step(finished):
@@ -115,8 +116,9 @@ def test_a_placement_keeps_steps_and_releases():
     plans = [make_plan(scenario.model_copy(update={"seed": 3}), files) for scenario in (shared, whole)]
     steps = [plan.training.rounds * plan.training.local_steps for plan in plans]
     assert steps == [40, 40]
-    assert [plan.train_releases for plan in plans] == [2, 2]
-    assert [plan.evaluation_releases for plan in plans] == [11, 11]
+    schedules = [Schedule.of(plan) for plan in plans]
+    assert [schedule.training_releases for schedule in schedules] == [2, 2]
+    assert [schedule.evaluation_releases for schedule in schedules] == [11, 11]
     noise = [plan.privacy.noise_multiplier for plan in plans]
     assert noise[0] == pytest.approx(noise[1], rel=1e-3)
     back = apply_options(shared, Options(out=Path("x"), placement="local"))
@@ -128,11 +130,11 @@ def test_a_hospital_refuses_a_plan_priced_for_another_model(tmp_path):
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
     plan = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"parameters": 7})})
-    sites, model = make_sites(scenario, plan), build_for_plan(plan, files)
-    agreement = agree(plan, model, [site.name for site in sites])
-    encoded = EncodedSite.encode(sites[0], plan, files, model)
+    sites, run = make_sites(scenario, plan), resolve_run(plan, files.config())
+    agreement = agree(run, [site.name for site in sites])
+    encoded = EncodedSite.encode(sites[0], run, files, build_model(run, files))
     with raises("FW-POLICY-017"):
-        make_hospital(plan, encoded, files, agreement, Randomness(), ledger=None, microbatch=None)
+        make_hospital(run, encoded, files, agreement, Randomness(), ledger=None, microbatch=None)
 
 
 def test_the_command_line_names_the_choices():

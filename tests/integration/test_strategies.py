@@ -10,17 +10,17 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoModel
 
-from fedward.client.accounting import evaluation_events, training_events
 from fedward.client.flower import make_client_app
-from fedward.client.local_store import Kept
+from fedward.client.local_state import Kept
 from fedward.client.models.adapter_files import read_card
-from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.adapter_model import adapter_parameters, get_vector
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import PolicyError, QuorumError
 from fedward.planning import budget, calibration
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.run import Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
 from fedward.simulations import certificate
@@ -122,13 +122,14 @@ class FourHospitals:
         )
         files = resolve(scenario.model)
         plan = calibration.make_plan(scenario, files)
-        model = build_for_plan(plan, files)
+        self.run = resolve_run(plan, files.config())
+        model = build_model(self.run, files)
         data = make_sites(scenario, plan)
-        agreement = agree(plan, model, [site.name for site in data])
+        agreement = agree(self.run, [site.name for site in data])
         self.hospitals = [
             make_hospital(
-                plan,
-                EncodedSite.encode(site, plan, files, model),
+                self.run,
+                EncodedSite.encode(site, self.run, files, model),
                 files,
                 agreement,
                 Randomness(),
@@ -141,9 +142,8 @@ class FourHospitals:
         transport.discover([hospital.name for hospital in self.hospitals], seconds=5)
         self.survivors = []
         self.coordinator = Coordinator(
-            plan=plan,
-            run="run-1",
-            layout=layout_of(model),
+            run=self.run,
+            name="run-1",
             adapter=get_vector(model),
             secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),
             colluders=agreement.roster.colluders,
@@ -176,11 +176,11 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
 
 
 def silent(federation, hospital, when):
-    """``hospital`` does not answer requests for which ``when(protocol round, leg)`` holds."""
+    """``hospital`` does not answer requests for which ``when(protocol round, stage)`` holds."""
     answer, coordinator = hospital.answer, federation.coordinator
 
     def sometimes(request):
-        if when(coordinator.round, request.leg):
+        if when(coordinator.round, request.stage):
             raise PolicyError("away", code="FW-POLICY-018")
         return answer(request)
 
@@ -193,7 +193,7 @@ def rounds_of(federation):
 
 def test_a_hospital_that_is_never_there_for_the_second_sum_does_not_take_the_others_budget():
     federation = FourHospitals(rounds=8)
-    silent(federation, federation.hospitals[0], lambda number, leg: number % 2 == 0 and leg != "result")
+    silent(federation, federation.hospitals[0], lambda number, stage: number % 2 == 0 and stage != "result")
     federation.coordinator.run()
     # lost: 2, 6 and 14, no two in a row, with one and three training rounds without it, and the scoring round
     assert rounds_of(federation) == [1, 3, 4, 5, *range(7, 14), 15, 16, 17]
@@ -203,7 +203,9 @@ def test_a_hospital_that_is_never_there_for_the_second_sum_does_not_take_the_oth
 def test_losses_in_a_row_stop_the_run_which_goes_on_later():
     federation = FourHospitals(rounds=6)
     for index, hospital in enumerate(federation.hospitals[:3]):
-        silent(federation, hospital, lambda number, leg, second=2 * index + 2: number == second and leg == "manifest")
+        silent(
+            federation, hospital, lambda number, stage, second=2 * index + 2: number == second and stage == "manifest"
+        )
     with pytest.raises(QuorumError):
         federation.coordinator.run()
     assert rounds_of(federation) == [1, 3, 5]
@@ -212,11 +214,11 @@ def test_losses_in_a_row_stop_the_run_which_goes_on_later():
     assert rounds_of(federation) == [1, 3, *range(5, 14)]
 
 
-@pytest.mark.parametrize("leg", ["confirm", "unmask"])
-def test_a_single_missed_reply_to_the_second_sum_costs_nothing(leg):
+@pytest.mark.parametrize("stage", ["confirm", "unmask"])
+def test_a_single_missed_reply_to_the_second_sum_costs_nothing(stage):
     federation, missed = FourHospitals(), []
     first = federation.hospitals[0]
-    silent(federation, first, lambda n, asked: (n, asked) == (2, leg) and not missed and not missed.append(n))
+    silent(federation, first, lambda n, asked: (n, asked) == (2, stage) and not missed and not missed.append(n))
     federation.coordinator.run()
     assert missed == [2]
     assert rounds_of(federation) == [1, 2, 3, 4, 5]
@@ -228,7 +230,7 @@ def test_a_first_sum_too_small_for_the_roster_to_be_followed_is_not_closed():
     coordinator, last, missed = federation.coordinator, federation.hospitals[-1], []
     type(coordinator._secagg).min_cohort, kept = property(lambda self: 4), type(coordinator._secagg).min_cohort
     try:
-        silent(federation, last, lambda n, leg: (n, leg) == (1, "mask") and not missed and not missed.append(n))
+        silent(federation, last, lambda n, stage: (n, stage) == (1, "mask") and not missed and not missed.append(n))
         coordinator.run()
     finally:
         type(coordinator._secagg).min_cohort = kept
@@ -241,7 +243,7 @@ def test_an_epoch_that_a_survivor_does_not_join_costs_the_training_round():
     federation = FourHospitals()
     coordinator = federation.coordinator
     coordinator.play(1)
-    silent(federation, federation.hospitals[0], lambda number, leg: leg == "join")
+    silent(federation, federation.hospitals[0], lambda number, stage: stage == "join")
     coordinator.join()
     coordinator.run()
     assert rounds_of(federation) == [1, 3, 4, 5]
@@ -299,15 +301,17 @@ def _raise(error):
 def test_the_second_sum_touches_no_record_and_costs_nothing():
     federation = FourHospitals()
     federation.coordinator.play(1)
-    plan = federation.coordinator.plan
+    plan = federation.run.plan
     for hospital in federation.hospitals:
         hospital._trainer = hospital._train = hospital._evaluation = None
     federation.coordinator.play(2)
     assert federation.coordinator.incidents == []
     noise = dict.fromkeys(("noise_multiplier", "release_noise_multiplier", "evaluation_noise_multiplier"), 1.0)
-    private = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"private": True, **noise})})
-    assert [len(training_events(private, number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 0]
-    assert [len(evaluation_events(private, number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 1]
+    private = Schedule.of(
+        plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"private": True, **noise})})
+    )
+    assert [len(private.training_events(number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 0]
+    assert [len(private.evaluation_events(number)) for number in (1, 2, 3, 4, 5)] == [1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("strategy", ["ffa", "fedsb"])

@@ -77,7 +77,7 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_tries_failed_runs_again(scenar
     )  # fmt: skip
     rows = json.loads((out / "sweep.json").read_text(encoding="utf-8"))["rows"]
     assert [row["strategy"] for row in rows] == ["ffa", "fedit"]
-    assert rows[0]["aurocs"] == [json.loads(first)["auroc"]["federated"]]
+    assert rows[0]["scores"] == [json.loads(first)["scores"]["federated"]]
     assert (out / "sweep.html").is_file() and (out / "sweep.csv").is_file()
 
     with raises("FW-CONFIG-037"):

@@ -12,7 +12,7 @@ import torch
 
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint
-from fedward.client.models.for_plan import build_for_plan
+from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.node import serve
 from fedward.config import load_toml
@@ -35,11 +35,12 @@ def main():
     signed = (folder / "roster.cbor").read_bytes()
     identity = Identity.from_file(name, folder / f"{name}.key")
     agreement = Agreement(identity, {name: identity}, signed, verify_roster(signed).roster)
-    ledgers = RunBudget(plan, settings["run"], folder / "ledgers", cap=8.0).open([name])  # charged round by round
     files = resolve(scenario.model)
+    run = resolve_run(plan, files.config())
+    ledgers = RunBudget(run, settings["run"], folder / "ledgers", cap=8.0).open([name])  # charged round by round
     hospital = make_hospital(
-        plan,
-        EncodedSite.encode(site, plan, files, build_for_plan(plan, files)),
+        run,
+        EncodedSite.encode(site, run, files, build_model(run, files)),
         files,
         agreement,
         Randomness(settings["seed"]),

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
 from fedward.privacy.secagg import RingVector, decode, encode
-from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
 from fedward.privacy.stream import SecureStream
+from fedward.run import EVALUATION, TRAINING, Run
 from fedward.strategies.aliases import ALIASES, base_of, spelt_out
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import NAMES as KNOWN
-from fedward.strategies.registry import find_strategy, make_strategy
-from fedward.strategies.schedule import advance, cohort, final_round, step_of
+from fedward.strategies.registry import find_strategy
 from fedward.strategies.strategy import Trained
 from fedward.strategies.tensors import kind_of, part_of
 
@@ -43,16 +42,16 @@ def federation(name, seed, *, gate=False):
             gate={"enabled": gate, "tolerance": 0.01},
         )
     )
-    layout, random = layout_of(name), np.random.default_rng(seed)
-    strategy = make_strategy(plan, layout)
+    run, random = Run.resolve(plan, layout_of(name)), np.random.default_rng(seed)
+    layout, strategy = run.layout, run.strategy
     assert {kind_of(tensor.name) for tensor in layout.tensors} == set(strategy.declaration.state)
 
     def vector():
         return random.normal(scale=0.2, size=layout.size).astype(np.float32)
 
     def messages(number, state, memory):
-        step, members = step_of(plan, number), sorted(cohort(plan, number, SITES))
-        segments = round_layout(plan, layout, round_number=number, n0=len(members), honest=2)
+        step, members = run.step(number), sorted(run.cohort(number, SITES))
+        segments = run.vector_layout(number, n0=len(members), honest=2)
         values = {site: {} for site in members}
         for site in members:
             if not step.scores_only:
@@ -63,7 +62,7 @@ def federation(name, seed, *, gate=False):
             }
         return members, segments, values
 
-    return plan, layout, messages
+    return run, messages
 
 
 def masked(vectors):
@@ -89,13 +88,13 @@ def added(vectors):
 def test_the_masked_sum_leads_to_the_bits_of_the_plain_sum(name, gate):
     ends = []
     for hide in (masked, list):
-        plan, layout, messages = federation(name, 3, gate=gate)
-        state, memory = np.zeros(layout.size, np.float32), NOTHING
+        run, messages = federation(name, 3, gate=gate)
+        state, memory = np.zeros(run.layout.size, np.float32), NOTHING
         uniform = partial(np.random.default_rng(0).random, dtype=np.float32)
-        for number in range(1, final_round(plan) + 1):
+        for number in range(1, run.final_round + 1):
             members, segments, values = messages(number, state, memory)
             vectors = [encode(segments, values[site], uniform) for site in members]
-            state, memory = advance(plan, state, memory, decode(added(hide(vectors))), members, layout, number)
+            state, memory = run.advance(number, state, memory, decode(added(hide(vectors))), members)
         ends.append((state.tobytes(), memory.tobytes()))
     assert ends[0] == ends[1]
     assert np.frombuffer(ends[0][0], np.float32).any() or gate  # random scores may take everything back
@@ -104,8 +103,8 @@ def test_the_masked_sum_leads_to_the_bits_of_the_plain_sum(name, gate):
 @settings(max_examples=5, deadline=None)
 @given(st.sampled_from(NAMES), st.integers(0, 999))
 def test_the_decoded_sum_lies_within_one_grid_unit_for_each_hospital(name, seed):
-    plan, layout, messages = federation(name, seed)
-    members, segments, values = messages(1, np.zeros(layout.size, np.float32), NOTHING)
+    run, messages = federation(name, seed)
+    members, segments, values = messages(1, np.zeros(run.layout.size, np.float32), NOTHING)
     stream = SecureStream.from_os()
     total = decode(added([encode(segments, values[site], stream.uniform32) for site in members]))
     for segment in segments.segments:
@@ -113,4 +112,4 @@ def test_the_decoded_sum_lies_within_one_grid_unit_for_each_hospital(name, seed)
         if segment.name in (TRAINING, EVALUATION):
             exact = exact * segment.step
         assert np.abs(total[segment.name] - exact).max() < len(members) * segment.step
-    assert step_of(plan, 1).opens
+    assert run.step(1).opens

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
-from fedward.client.adapter_store import Snapshots
 from fedward.client.models.registry import resolve
-from fedward.client.result_verification import Follower, Published
+from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.errors import FedwardError, QuorumError
-from fedward.legs import Reply, Request
 from fedward.plan import Plan
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
@@ -36,10 +34,10 @@ from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
 from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError, ShareRefused
 from fedward.privacy.secagg.transcript import mail_hash
-from fedward.privacy.segments import round_layout
+from fedward.run import Run, Schedule
 from fedward.server.archive import Archive
 from fedward.server.rounds import Coordinator
-from fedward.strategies.schedule import final_round
+from fedward.stages import Reply, Request, Stage
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("layer.lora_B.weight", (2, 2))])
@@ -80,39 +78,39 @@ class Disk(MemoryJournal):
 class Hospital:
     """A hospital whose training is arithmetic: everything else is real."""
 
-    def __init__(self, name, plan, identity, signed, policy, clock):
-        self.name, self.plan, self.identity = name, plan, identity
+    def __init__(self, name, run, identity, signed, policy, clock):
+        self.name, self.run, self.identity = name, run, identity
         self.secagg = SecAggClient(
             identity=identity, roster=signed, policy=policy, journal=MemoryJournal(), clock=clock
         )
         snapshots = Snapshots(MemoryJournal(), LAYOUT)
-        self.follower = Follower(plan, LAYOUT, verify_roster(signed), self.secagg, snapshots, START)
+        self.follower = Follower(run, verify_roster(signed), self.secagg, snapshots, START)
         self.trained = []
 
     def answer(self, request: Request) -> Reply:
         secagg, payload = self.secagg, request.payload
-        match request.leg:
-            case "join":
+        match request.stage:
+            case Stage.JOIN:
                 return Reply(secagg.key_bundle(payload))
-            case "bundles":
+            case Stage.BUNDLES:
                 return Reply(secagg.accept_bundles(payload))
-            case "seal":
+            case Stage.SEAL:
                 return Reply(secagg.accept_ciphertexts(payload))
-            case "manifest":
+            case Stage.MANIFEST:
                 manifest, published = Published.of(request)
                 self.follower.follow(published)
                 accepted = secagg.accept_manifest(manifest)
                 vector = self.train(accepted) if accepted.needs_training else None
                 return Reply(secagg.contribute(vector, bytes(32)))
-            case "mask":
+            case Stage.MASK:
                 try:
                     upload = secagg.mask(payload)
                 except ShareRefused as error:
                     return Reply(error.complaint, refusal=error.code)
                 return Reply(upload.header, {"vector": upload.vector})
-            case "confirm":
+            case Stage.CONFIRM:
                 return Reply(secagg.confirm(payload))
-            case "unmask":
+            case Stage.UNMASK:
                 return Reply(secagg.unmask(payload))
         self.follower.follow(Published.of(request)[1])
         return Reply(adapter_hash(self.follower.adapter, LAYOUT))
@@ -122,7 +120,7 @@ class Hospital:
         self.trained.append(number)
         values = {segment.name: np.zeros(segment.size, np.int64) for segment in accepted.layout.segments}
         if "delta" in values:
-            step = self.plan.secure_sum.delta_step
+            step = self.run.plan.secure_sum.delta_step
             values["delta"] = np.full(LAYOUT.size, step * (number + int(self.name[-1])), np.float64)
         return encode(accepted.layout, values, np.zeros)
 
@@ -133,7 +131,7 @@ class World:
     now = 1_000_000.0
 
     def __init__(self, plan: Plan, make_journal=Disk, names=NAMES):
-        self.plan = plan
+        self.run = run = Run.resolve(plan, LAYOUT)
         self.identity = Identity.from_seed("coordinator", b"c" * 32)
         members = {name: Identity.from_seed(name, name.encode().ljust(32)) for name in names}
         pins = {"base_model_hash": b"m" * 32, "adapter_layout_hash": LAYOUT.hash(), "code_hash": b"k" * 32}
@@ -151,17 +149,17 @@ class World:
         policy = LocalPolicy(
             plan_hash=plan.hash(),
             layout_hashes=frozenset(
-                round_layout(plan, LAYOUT, round_number=number, n0=n0, honest=2).hash()
-                for number in range(1, final_round(plan) + 1)
+                run.vector_layout(number, n0=n0, honest=2).hash()
+                for number in range(1, run.final_round + 1)
                 for n0 in range(3, len(names) + 1)
             ),
-            max_rounds=final_round(plan),
+            max_rounds=run.final_round,
             min_cohort=3,
             initial_adapter_hash=adapter_hash(START, LAYOUT),
             **pins,
         )
         self.hospitals = {
-            name: Hospital(name, plan, identity, self.signed, policy, lambda: self.now)
+            name: Hospital(name, run, identity, self.signed, policy, lambda: self.now)
             for name, identity in members.items()
         }
         self.journal, self.rounds = make_journal(), make_journal()
@@ -178,9 +176,8 @@ class World:
     def coordinator(self):
         """A fresh process: all it knows is on its disks."""
         return Coordinator(
-            plan=self.plan,
-            run="run-1",
-            layout=LAYOUT,
+            run=self.run,
+            name="run-1",
             adapter=START,
             secagg=SecAggServer(
                 identity=self.identity, roster=self.signed, journal=self.journal, clock=lambda: self.now
@@ -288,10 +285,10 @@ def longer(plan):
     return make_plan(scenario.model_copy(update={"training": training}), resolve(scenario.model))
 
 
-def leg_of(world, name, leg, act):
-    """Lets ``act`` answer in the place of a hospital whenever it is asked for ``leg``; ``act`` gets its real answer."""
+def stage_of(world, name, stage, act):
+    """Lets ``act`` answer in a hospital's place whenever it is asked for ``stage``; ``act`` gets its real answer."""
     hospital, answer = world.hospitals[name], world.hospitals[name].answer
-    hospital.answer = lambda request: act(lambda: answer(request)) if request.leg == leg else answer(request)
+    hospital.answer = lambda request: act(lambda: answer(request)) if request.stage is stage else answer(request)
 
 
 def test_a_key_epoch_that_ends_during_a_run_is_renewed_before_the_next_round(longer):
@@ -313,8 +310,8 @@ def test_a_key_epoch_that_ends_during_a_run_is_renewed_before_the_next_round(lon
         assert hospital.follower.adapter.tobytes() == final.tobytes()
 
 
-@pytest.mark.parametrize(("leg", "rounds"), [("manifest", [1, 3, 4]), ("mask", [1, 2, 3, 4])])
-def test_a_run_that_rests_until_its_keys_have_ended_goes_on_with_new_ones(longer, leg, rounds):
+@pytest.mark.parametrize(("stage", "rounds"), [(Stage.MANIFEST, [1, 3, 4]), (Stage.MASK, [1, 2, 3, 4])])
+def test_a_run_that_rests_until_its_keys_have_ended_goes_on_with_new_ones(longer, stage, rounds):
     """A round that still waits for packages is given up, as no hospital accepts its manifest any more; others end."""
     world = World(longer)
 
@@ -324,7 +321,7 @@ def test_a_run_that_rests_until_its_keys_have_ended_goes_on_with_new_ones(longer
             raise PowerCutError
         return reply
 
-    leg_of(world, NAMES[2], leg, stop)
+    stage_of(world, NAMES[2], stage, stop)
     with pytest.raises(PowerCutError):
         world.coordinator().run()
     del world.hospitals[NAMES[2]].answer
@@ -350,7 +347,7 @@ def test_a_hospital_that_spoils_a_round_costs_the_run_that_round_and_no_more(lon
         liar.secagg._save_live(replace(liar.secagg._state.live[0], head=sealed))
         return Reply(replace(package, head=sealed).to_bytes())
 
-    leg_of(world, "site-3", "manifest", useless)
+    stage_of(world, "site-3", Stage.MANIFEST, useless)
     coordinator = world.coordinator()
     if restart:
         coordinator._give_up = lambda error: (_ for _ in ()).throw(PowerCutError)
@@ -378,7 +375,7 @@ def test_a_hospital_that_others_complain_of_is_left_out_of_the_retry(longer):
         sealed = liar.identity.seal("head", replace(head, mail_hash=mail_hash(head.ctx, head.site, mail)))
         return Reply(SharePackage(sealed, package.envelope, mail).to_bytes())
 
-    leg_of(world, "site-3", "manifest", garbled)
+    stage_of(world, "site-3", Stage.MANIFEST, garbled)
     coordinator = world.coordinator()
     coordinator.join()
     coordinator.play(1)
@@ -394,7 +391,7 @@ def test_a_round_that_lacks_shares_waits_for_their_holders(plan):
     def silent(answer):
         raise FolderInUseError("The hospital is away.")
 
-    leg_of(world, NAMES[2], "unmask", silent)
+    stage_of(world, NAMES[2], Stage.UNMASK, silent)
     with pytest.raises(QuorumError):
         world.coordinator().run()
     del world.hospitals[NAMES[2]].answer
@@ -406,8 +403,8 @@ def test_a_round_that_lacks_shares_waits_for_their_holders(plan):
 def test_a_lost_sum_takes_the_rest_of_its_training_round_with_it(longer, lost, following):
     """The second sum of a training round means nothing without the first. Here the whole run has seven sums."""
     coordinator = World(longer).coordinator()
-    coordinator.plan = longer.model_copy(update={"strategy": "fedask"})
-    assert final_round(coordinator.plan) == 7
+    coordinator._run = Schedule.of(longer.model_copy(update={"strategy": "fedask"}))
+    assert coordinator._run.final_round == 7
     coordinator._finished = lost - 1
     coordinator._secagg._state = ServerState(run="run-1", round=lost)
     assert coordinator._next() == following

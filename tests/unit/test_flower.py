@@ -12,15 +12,17 @@ from fedward.flower import (
     unpack_reply,
     unpack_request,
 )
-from fedward.legs import Reply, Request
 from fedward.messages import MalformedMessageError
+from fedward.stages import Reply, Request, Stage
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1])
 def test_requests_and_replies_survive_both_ways_of_carrying_arrays(size):
     blob = np.arange(size, dtype=np.uint8)
-    request = unpack_request("mask", pack_request(Request("mask", b"payload", {"vector": blob, "other": blob[:1]})))
-    assert (request.leg, request.payload) == ("mask", b"payload")
+    request = unpack_request(
+        Stage.MASK, pack_request(Request(Stage.MASK, b"payload", {"vector": blob, "other": blob[:1]}))
+    )
+    assert (request.stage, request.payload) == (Stage.MASK, b"payload")
     assert np.array_equal(request.blobs["vector"], blob)
     reply = unpack_reply(pack_reply(Reply(b"x", {"vector": blob}, "FW-000")))
     assert (reply.payload, reply.refusal) == (b"x", "FW-000")

@@ -29,7 +29,7 @@ from fedward.privacy.secagg.epoch_setup import EpochSetup
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import publish, verify_roster
 from fedward.privacy.secagg.transcript import genesis
-from fedward.privacy.segments import round_layout
+from fedward.run import Run
 from fedward.server import control
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.folders import ServerFolders
@@ -94,7 +94,7 @@ class HostileCoordinator:
         return (identity or self.identity).seal("epoch-invite", message)
 
 
-class Run:
+class Epoch:
     """A key epoch of one real hospital and two that the test plays, and manifests for it."""
 
     def __init__(self, federation, coordinator, site):
@@ -103,7 +103,8 @@ class Run:
         folders = SiteFolders(self.real.state)
         settings = load_client_config(self.real.config)
         self.plan = Approvals(settings, folders, folders.identity(site)).get(RUN).verified.plan
-        self.layout, self.start = read_vector(federation.plan / "start.safetensors")
+        layout, self.start = read_vector(federation.plan / "start.safetensors")
+        self.resolved = Run.resolve(self.plan, layout)
         self.epoch = next(EPOCHS)
         self.puppets = {h.name: self._puppet(h) for h in federation.hospitals if h.name != site}
 
@@ -111,10 +112,10 @@ class Run:
         members = self.coordinator.roster.roster
         n0 = len(members.members)
         honest = minimum_threshold(n0, members.colluders) - members.colluders
-        return round_layout(self.plan, self.layout, round_number=1, n0=n0, honest=honest)
+        return self.resolved.vector_layout(1, n0=n0, honest=honest)
 
     def _initial(self):
-        return adapter_hash(self.start, self.layout)
+        return adapter_hash(self.start, self.resolved.layout)
 
     def _puppet(self, hospital):
         roster = self.coordinator.roster.roster
@@ -357,7 +358,7 @@ def test_a_daemon_does_not_start_with_a_roster_that_was_not_approved_here_or_is_
 
 @pytest.fixture(scope="module")
 def run(federation, hostile, anna):
-    made = Run(federation, hostile, "st-anna")
+    made = Epoch(federation, hostile, "st-anna")
     made.join()
     return made
 

@@ -27,8 +27,8 @@ from fedward.client.flower import make_client_app
 from fedward.client.link import Limits, RunOverError
 from fedward.client.node import serve
 from fedward.errors import NetworkError
-from fedward.legs import Reply
 from fedward.server.job_files import read_vector
+from fedward.stages import Reply, Stage
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,7 @@ class Liar:
         self._site.close()
 
     def answer(self, request):
-        self.asked.append(request.leg)
+        self.asked.append(request.stage)
         return self._script(self, request, self._site.answer)
 
     def session(self):
@@ -207,14 +207,14 @@ class Liar:
 def lies(site, request, honest):
     """An altered package, then the one of an attempt before, then a vector that is too long; honest at last."""
     reply = honest(request)
-    attempt = site.asked.count("manifest")
-    if request.leg == "manifest":
+    attempt = site.asked.count(Stage.MANIFEST)
+    if request.stage is Stage.MANIFEST:
         site.packages.append(reply.payload)
         if attempt == 1:
             return Reply(reply.payload[:-1] + bytes([reply.payload[-1] ^ 1]))
         if attempt == 2:
             return Reply(site.packages[0])
-    if request.leg == "mask" and attempt == 3:
+    if request.stage is Stage.MASK and attempt == 3:
         return Reply(reply.payload, {"vector": np.append(reply.blobs["vector"], np.zeros(4096, np.uint8))})
     return reply
 
@@ -229,9 +229,9 @@ def test_mutated_replayed_oversized_and_late_answers_cost_their_sender_and_nobod
         federation.server("run", "submit", federation.plan, "--roster", federation.roster)
         eventually(lambda: federation.run("run-2")["state"] not in ("queued", "running"))
     assert federation.run("run-2")["state"] == "completed"
-    assert liar.asked.count("manifest") == 5, "four attempts at the first round, one at the last"
+    assert liar.asked.count(Stage.MANIFEST) == 5, "four attempts at the first round, one at the last"
     log = (federation.state / "runs" / "run-2" / "run.log").read_text(encoding="utf-8")
-    told = re.findall(r"round (\d+), leg (\w+): (\S+) answered (\S+)", log)
+    told = re.findall(r"round (\d+), stage (\w+): (\S+) answered (\S+)", log)
     assert told == [
         ("1", "manifest", "st-clare", "FW-SECAGG-090"),
         ("1", "manifest", "st-clare", "FW-SECAGG-090"),
@@ -263,7 +263,7 @@ def test_revoking_a_hospital_closes_the_leg_that_waits_for_it(federation, eventu
             go_on.set()
     assert federation.run("run-3")["exit_status"] == 10
     log = (federation.state / "runs" / "run-3" / "run.log").read_text(encoding="utf-8")
-    assert "leg join: st-clare answered FW-NET-212" in log
+    assert "stage join: st-clare answered FW-NET-212" in log
 
 
 def test_nothing_that_leaves_the_tables_shows_a_patient(federation):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
-from fedward.client.adapter_store import Snapshot, Snapshots
+from fedward.client.result_verification import Snapshot, Snapshots
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.state import ChainHead

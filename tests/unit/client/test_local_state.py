@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, OwnSide
+from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, set_vector, trainable
 from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.inputs import prepare
@@ -44,7 +44,7 @@ class Site:
         self.strategy, self.task = self.run.strategy, local_task("mortality")
         self.state = get_vector(self.model)
         self.trainer = LocalTrainer(self.model, self.records, self.run, self.task, UnsafeSeededStream(bytes(32)))
-        self.side = OwnSide("site-0", self.run, self.model, self.state.size, self.journal)
+        self.side = LocalState("site-0", self.run, self.model, self.state.size, self.journal)
 
     def train(self, number, followed=0, memory=NOTHING):
         self.side.ready("run", followed)
@@ -67,7 +67,7 @@ class Site:
         return self.task.outcomes(self.model, self.records).scores
 
     def kept(self, name, size):
-        return self.side._keepsakes.get(name, size)
+        return self.side._store.get(name, size)
 
 
 def test_a_strategy_that_keeps_nothing_stores_nothing():
@@ -223,7 +223,7 @@ def test_a_delta_of_several_sums_is_kept_over_a_restart_until_the_last_of_them()
         with raises("FW-POLICY-018"):
             again.side.trained(run, number)
     again.side.follow("run", 2, ("site-0", "other"))
-    assert not again.side._keepsakes.holds(TRAINED)
+    assert not again.side._store.holds(TRAINED)
     with raises("FW-POLICY-018"):
         Site("fedask", site.journal).side.trained("run", 2)
 
@@ -235,7 +235,7 @@ def test_a_hospital_outside_the_first_sum_has_no_delta_for_the_second(before):
     for number in before:
         site.side.follow("run", number, ("site-0", "other"))
     site.side.follow("run", 3, ("other",))
-    assert not site.side._keepsakes.holds(TRAINED)
+    assert not site.side._store.holds(TRAINED)
     with raises("FW-POLICY-018"):
         site.side.trained("run", 3)
 
@@ -245,7 +245,7 @@ def test_a_delta_is_gone_once_another_training_has_begun():
     site.train(1)
     site.side.follow("run", 1, ("site-0", "other"))
     site.train(3, followed=1)  # round 2 was lost
-    assert not site.side._keepsakes.holds(TRAINED)
+    assert not site.side._store.holds(TRAINED)
 
 
 def test_losing_a_delta_of_several_sums_costs_no_more_than_its_training_round():

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fedward.client.local_store import Keepsakes
+from fedward.client.local_state import LocalStore
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 from tests.codes import raises
 
@@ -15,7 +15,7 @@ US, OTHERS = ("others", "me"), ("others", "third")
 
 @pytest.fixture
 def store():
-    kept = Keepsakes(MemoryJournal())
+    kept = LocalStore(MemoryJournal())
     kept.begin("run")
     return kept
 
@@ -83,7 +83,7 @@ def test_it_survives_a_restart_at_every_write(tmp_path):
 
     def opened():
         journal = FileJournal(tmp_path / "kept", key)
-        return Keepsakes(journal), journal
+        return LocalStore(journal), journal
 
     kept, journal = opened()
     kept.begin("run")
@@ -115,14 +115,14 @@ def test_a_damaged_store_is_refused():
     journal = MemoryJournal()
     journal.save(b"\x00nonsense")
     with raises("FW-INTEGRITY-025"):
-        Keepsakes(journal)
+        LocalStore(journal)
 
 
 def test_a_damaged_store_that_can_be_done_without_is_begun_anew(caplog):
     journal = MemoryJournal()
     journal.save(b"\x00nonsense")
-    store = Keepsakes(journal, needed=False)
+    store = LocalStore(journal, needed=False)
     assert "cannot be read" in caplog.text
     store.begin("run")
     assert store.survivors("run", 0) == set()
-    assert Keepsakes(journal).survivors("run", 0) == set()
+    assert LocalStore(journal).survivors("run", 0) == set()

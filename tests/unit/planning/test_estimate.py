@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import BudgetError
 from fedward.planning.budget import RunBudget, room_for
@@ -17,6 +18,7 @@ from fedward.planning.scenario import known_hospitals, load_scenario
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, verify
+from fedward.run import Schedule
 from tests.codes import raises
 
 ROOT = Path(__file__).parents[3]
@@ -59,9 +61,10 @@ def test_an_estimate_prices_the_plan_that_would_run(files, plan):
 
 
 def noised(loaded, files, **privacy):
-    """A plan with noise that nobody calibrated: quick, and good enough for arithmetic."""
+    """A resolved plan with noise that nobody calibrated: quick, and good enough for arithmetic."""
     draft = draft_plan(loaded, files)
-    return draft.model_copy(update={"privacy": draft.privacy.model_copy(update={"noise_multiplier": 1.5, **privacy})})
+    privacy = draft.privacy.model_copy(update={"noise_multiplier": 1.5, **privacy})
+    return Schedule.of(draft.model_copy(update={"privacy": privacy}))
 
 
 def test_split_noise_is_that_of_all_shares_in_the_sum(files):
@@ -95,21 +98,22 @@ def test_privacy_for_hospitals_is_refused_with_its_numbers(files):
 
 
 def test_ledgers_are_asked_and_not_charged(plan, tmp_path):
-    (fresh,) = room_for(plan, tmp_path / "none")
+    schedule = Schedule.of(plan)
+    (fresh,) = room_for(schedule, tmp_path / "none")
     assert (fresh.site, fresh.cap, fresh.spent) == (None, 8.0, 0.0)
     assert 5.9 < fresh.spent_after <= 6.01
     assert not (tmp_path / "none").exists()
 
-    budget = RunBudget(plan, "first", tmp_path, cap=20.0)
+    budget = RunBudget(schedule, "first", tmp_path, cap=20.0)
     ledgers = budget.open(["alder", "birch"])
     budget.charge({"alder": ledgers["alder"]})
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
-    rooms = {room.site: room for room in room_for(plan, tmp_path)}
+    rooms = {room.site: room for room in room_for(schedule, tmp_path)}
     assert rooms["alder"].spent == pytest.approx(6.0, abs=0.05)
     assert 6.0 < rooms["alder"].spent_after < 12.0  # composed, not added
     assert rooms["birch"].spent == 0.0
     with pytest.raises(BudgetError) as caught:
-        room_for(plan, tmp_path, cap=8.0)
+        room_for(schedule, tmp_path, cap=8.0)
     assert caught.value.exit_code == 6
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
     assert len(verify(FileStore(tmp_path / "birch")).heads) == 1
@@ -118,9 +122,9 @@ def test_ledgers_are_asked_and_not_charged(plan, tmp_path):
 def test_time_is_measured_with_the_plans_own_model(files):
     from fedward.planning.stopwatch import time_training
 
-    plan = draft_plan(scenario(private=False), files)
+    run = resolve_run(draft_plan(scenario(private=False), files), files.config())
     speed = load_scenario("default").speed
-    time = time_training(plan, files, speed, hospitals=6)
+    time = time_training(run, files, speed, hospitals=6)
     assert time.step_seconds > 0
     assert time.timed_records == 16
     assert time.training_seconds == pytest.approx(time.step_seconds * 8 * 6 / time.at_once)

@@ -8,6 +8,7 @@ from fedward.client.models.registry import resolve
 from fedward.plan import Plan
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario
+from fedward.run import Schedule
 from fedward.simulations.run import Options, open_budget
 from tests.codes import raises
 
@@ -25,17 +26,17 @@ def test_runs_without_a_finite_price_get_no_lasting_ledger(tmp_path, plan, priva
     plan = plan.model_copy(update={"privacy": plan.privacy.model_copy(update=privacy)})
     options = Options(out=tmp_path / "out", state=tmp_path / "state", unsafe_seeded_noise=seeded)
     with raises("FW-CONFIG-032"):
-        open_budget(plan, options, tmp_path)
+        open_budget(Schedule.of(plan), options, tmp_path)
     assert not (tmp_path / "state").exists()
 
 
 def test_a_run_with_a_price_gets_one_and_a_seeded_one_keeps_its_own_beside_the_result(tmp_path, plan) -> None:
     noise = {f"{kind}noise_multiplier": 20.0 for kind in ("", "release_", "evaluation_")}
     plan = plan.model_copy(update={"privacy": plan.privacy.model_copy(update=noise)})
-    budget = open_budget(plan, Options(out=tmp_path / "out", state=tmp_path / "state"), tmp_path)
+    budget = open_budget(Schedule.of(plan), Options(out=tmp_path / "out", state=tmp_path / "state"), tmp_path)
     assert not (tmp_path / "state").exists()
     budget.open(["alder", "birch", "cedar"])
     assert {path.name for path in (tmp_path / "state").iterdir()} == {"alder", "birch", "cedar"}
-    seeded = open_budget(plan, Options(out=tmp_path / "out", unsafe_seeded_noise=True), tmp_path)
+    seeded = open_budget(Schedule.of(plan), Options(out=tmp_path / "out", unsafe_seeded_noise=True), tmp_path)
     seeded.open(["alder", "birch", "cedar"])
     assert {path.name for path in (tmp_path / "ledgers").iterdir()} == {"alder", "birch", "cedar"}

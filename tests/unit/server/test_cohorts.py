@@ -7,8 +7,8 @@ import pytest
 
 from fedward.plan import Plan, TrainingPlan
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.server.backoff import MOST_IN_A_ROW
-from fedward.server.cohorts import Cohorts
+from fedward.run import Schedule
+from fedward.server.cohorts import MOST_IN_A_ROW, Cohorts
 
 SITES = ("a", "b", "c", "d", "e", "f")
 
@@ -27,7 +27,7 @@ class Standing:
 
 def cohorts(strategy="ffa", rounds=4, **standing):
     plan = Plan(name="p", base_model_sha256="0" * 64, strategy=strategy, training=TrainingPlan(rounds=rounds))
-    return Cohorts(plan, Standing(**standing), colluders=1)
+    return Cohorts(Schedule.of(plan), Standing(**standing), colluders=1)
 
 
 def test_everyone_of_the_epoch_is_asked_but_who_was_blamed():

@@ -1,13 +1,13 @@
-"""Legs between coordinator and hospitals: what counts, what is noted, and what memory they hold."""
+"""Requests between coordinator and hospitals: what counts, what is noted, and what memory they hold."""
 
 import weakref
 
 import numpy as np
 
 from fedward.errors import PolicyError
-from fedward.legs import Reply
-from fedward.server.exchange import Exchange, Incident
 from fedward.server.history import History
+from fedward.server.secure_sum import Exchange, Incident
+from fedward.stages import Reply, Stage
 
 MESSAGES = {"a": b"1", "b": b"2", "c": b"3"}
 
@@ -28,9 +28,9 @@ def exchange(answer):
     return Exchange(Wire(answer), History(members=MESSAGES), seconds=7)
 
 
-def test_each_site_gets_its_message_and_the_seconds_of_a_leg():
-    asked = exchange(lambda site, request: Reply(request.payload + request.leg.encode()))
-    replies = {site: reply.payload for site, reply in asked.leg("mask", MESSAGES)}
+def test_each_site_gets_its_message_and_the_seconds_of_a_stage():
+    asked = exchange(lambda site, request: Reply(request.payload + request.stage.encode()))
+    replies = {site: reply.payload for site, reply in asked.ask(Stage.MASK, MESSAGES)}
     assert replies == {"a": b"1mask", "b": b"2mask", "c": b"3mask"}
     assert asked._transport.seconds == [7]
     assert asked.incidents == []
@@ -39,10 +39,10 @@ def test_each_site_gets_its_message_and_the_seconds_of_a_leg():
 def test_a_refusal_is_an_incident_and_what_came_with_it_a_complaint():
     asked, complaints = exchange(lambda site, request: Reply(b"why", refusal="FW-X") if site == "b" else Reply(b"")), []
     asked.round = 3
-    heard = [s for s, _ in asked.leg("mask", MESSAGES, complain=lambda site, text: complaints.append((site, text)))]
+    heard = [s for s, _ in asked.ask(Stage.MASK, MESSAGES, complain=lambda site, text: complaints.append((site, text)))]
     assert heard == ["a", "c"]
     assert complaints == [("b", b"why")]
-    assert asked.incidents == [Incident(3, "mask", "b", "FW-X")]
+    assert asked.incidents == [Incident(3, Stage.MASK, "b", "FW-X")]
 
 
 def test_a_reply_that_the_protocol_refuses_does_not_count():
@@ -51,9 +51,9 @@ def test_a_reply_that_the_protocol_refuses_does_not_count():
     def add(site, payload):
         raise PolicyError("no")
 
-    assert not asked.take("mask", "a", add, b"")
-    assert asked.take("mask", "a", lambda site, payload: None, b"")
-    assert asked.incidents == [Incident(0, "mask", "a", PolicyError.code)]
+    assert not asked.take(Stage.MASK, "a", add, b"")
+    assert asked.take(Stage.MASK, "a", lambda site, payload: None, b"")
+    assert asked.incidents == [Incident(0, Stage.MASK, "a", PolicyError.code)]
 
 
 def test_a_reply_is_gone_when_the_next_one_arrives():
@@ -66,6 +66,6 @@ def test_a_reply_is_gone_when_the_next_one_arrives():
         alive.append(weakref.ref(vector))
         return Reply(b"", {"vector": vector})
 
-    for _, reply in exchange(answer).leg("mask", MESSAGES):
+    for _, reply in exchange(answer).ask(Stage.MASK, MESSAGES):
         del reply
     assert len(alive) == 3

@@ -11,9 +11,9 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower_batch import join
-from fedward.legs import Request
 from fedward.server.flower import PUSH_BYTES, GridTransport
 from fedward.server.grid import StreamingGrid
+from fedward.stages import Request, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_an_error_in_the_name_of_an_offline_node_counts_for_the_node_that_was_as
 
     transport = GridTransport(Grid())
     transport._node_of = {"st-anna": 5}
-    answers = list(transport.exchange([("st-anna", Request("join", b""))], seconds=60.0))
+    answers = list(transport.exchange([("st-anna", Request(Stage.JOIN, b""))], seconds=60.0))
     assert [(site, reply.refusal) for site, reply in answers] == [("st-anna", code)]
 
 
@@ -149,7 +149,7 @@ def test_a_large_request_is_on_its_way_before_the_next_one_is_made():
     def requests(size):
         for site in ("a", "b", "c"):
             order.append(site)
-            yield site, Request("result", bytes(size))
+            yield site, Request(Stage.RESULT, bytes(size))
 
     transport = GridTransport(Grid(), sleep=lambda seconds: None)
     transport._node_of = {"a": 1, "b": 2, "c": 3}

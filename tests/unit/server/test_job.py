@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fedward.errors import ConfigError
-from fedward.legs import Reply
 from fedward.server import job as jobs
 from fedward.server.control import RunState
 from fedward.server.job import run_job
 from fedward.server.job_files import RunEnd
 from fedward.server.superlink import SuperLink, end_of
+from fedward.stages import Reply
 from tests.codes import raises
 
 

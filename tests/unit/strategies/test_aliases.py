@@ -9,6 +9,7 @@ from fedward.config import load_toml
 from fedward.errors import UnknownKeyError
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
+from fedward.run import Run
 from fedward.strategies.aliases import ALIASES, in_words, spelt_out
 from fedward.strategies.optimizers import NOTHING, RULES, server_step
 from fedward.strategies.registry import (
@@ -17,7 +18,6 @@ from fedward.strategies.registry import (
     find_strategy,
     make_strategy,
 )
-from fedward.strategies.schedule import advance
 from fedward.strategies.strategy import DELTA
 from tests.codes import raises
 
@@ -29,7 +29,7 @@ SHARED = {"privacy": {"placement": "secure-grad"}, "training": {"local_steps": 1
 def run(plan, sums):
     state, memory = np.zeros(5, np.float32), NOTHING
     for number, total in enumerate(sums, start=1):
-        state, memory = advance(plan, state, memory, {DELTA: total}, ["a", "b", "c"], LAYOUT, number)
+        state, memory = Run.resolve(plan, LAYOUT).advance(number, state, memory, {DELTA: total}, ["a", "b", "c"])
     return state, memory
 
 
@@ -178,4 +178,4 @@ def test_an_option_that_is_not_finite_is_refused(value, plan_of):
 def test_an_update_that_leaves_the_numbers_is_no_update(rule, plan_of):
     plan, sums = plan_of(optimizer={"rule": rule, "learning_rate_head": 1e300}), {DELTA: np.full(5, 1e40)}
     with raises("FW-STRATEGY-018"):
-        advance(plan, np.zeros(5, np.float32), NOTHING, sums, ["a", "b", "c"], LAYOUT, 1)
+        Run.resolve(plan, LAYOUT).advance(1, np.zeros(5, np.float32), NOTHING, sums, ["a", "b", "c"])

@@ -10,14 +10,13 @@ from fedward.client.models.adapter_model import LoraSettings, expected_layout
 from fedward.client.models.registry import resolve
 from fedward.privacy.secagg import RingVector, decode, encode
 from fedward.privacy.secagg.layout import VectorLayout
-from fedward.privacy.segments import EVALUATION, TRAINING, round_layout
 from fedward.privacy.stream import SecureStream
+from fedward.run import EVALUATION, TRAINING, Run
 from fedward.strategies.contrib.fedask import change_across, change_along, recovered, sketch_basis
 from fedward.strategies.factor import product
 from fedward.strategies.fedsvd import refactored
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.registry import STRATEGIES, find_strategy, make_strategy
-from fedward.strategies.schedule import advance, step_of
+from fedward.strategies.registry import STRATEGIES, find_strategy
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import kind_of, nested_positions, positions_of, stems
 
@@ -49,13 +48,14 @@ class Federation:
         adapter = {"rank": RANK, "ranks": ranks or {}, "top_layers": 1}
         self.plan = plan_of(name, adapter=adapter, training={"rounds": rounds, "local_steps": 2}, **fields)
         self.layout = state_layout(name)
-        self.strategy = make_strategy(self.plan, self.layout)
+        self.run = Run.resolve(self.plan, self.layout)
+        self.strategy = self.run.strategy
         self.random = np.random.default_rng(seed)
         self.state = self.random.normal(scale=0.3, size=self.layout.size).astype(np.float32)
         self.trained = {}
 
     def messages(self, number, memory):
-        step = step_of(self.plan, number)
+        step = self.run.step(number)
         if step.opens:
             self.trained = {site: self.train(site, step) for site in SITES}
         return {site: self.strategy.messages(step, self.trained[site], memory, site) for site in SITES}
@@ -71,11 +71,11 @@ class Federation:
         return Trained(step.round, self.state, np.where(held & moving, delta, np.float32(0.0)), variate)
 
     def vector_layout(self, number):
-        layout = round_layout(self.plan, self.layout, round_number=number, n0=len(SITES), honest=2)
+        layout = self.run.vector_layout(number, n0=len(SITES), honest=2)
         return VectorLayout(tuple(s for s in layout.segments if s.name not in (TRAINING, EVALUATION)))
 
     def step(self, number, memory, sums):
-        return advance(self.plan, self.state, memory, sums, SITES, self.layout, number)
+        return self.run.advance(number, self.state, memory, sums, SITES)
 
 
 def masks(layout: VectorLayout):
@@ -136,7 +136,7 @@ def run(federation, *, secure):
         exact = {name: sum(messages[site][name].astype(np.float64) for site in SITES) for name in sums}
         before = federation.state
         federation.state, memory = federation.step(number, memory, sums)
-        step = step_of(federation.plan, number)
+        step = federation.run.step(number)
         history.append(Turn(step, before, federation.state, memory, sums, exact, federation.trained))
     return history
 
@@ -207,12 +207,12 @@ def test_a_refactorisation_keeps_the_product_to_working_precision():
 def test_the_mean_is_exact_in_float64_maths(plan_of, name):
     """The strategy's own float64 mean, without grid and without the rounding of the state."""
     federation = Federation(plan_of, name)
-    deltas = {site: federation.train(site, step_of(federation.plan, 1)).delta.astype(np.float64) for site in SITES}
-    (part,) = federation.strategy.sends(step_of(federation.plan, 1))
+    deltas = {site: federation.train(site, federation.run.step(1)).delta.astype(np.float64) for site in SITES}
+    (part,) = federation.strategy.sends(federation.run.step(1))
     places = federation.strategy.positions(federation.strategy.sent(1))
     assert places.size == part.layout.size
     sums = {part.name: sum(deltas[site][places] for site in SITES)}
-    mean = federation.strategy.mean(step_of(federation.plan, 1), sums, SITES)
+    mean = federation.strategy.mean(federation.run.step(1), sums, SITES)
     start = federation.state.astype(np.float64)
     tensors = unflatten64(start + mean, federation.layout)
     for stem in stems(federation.layout):

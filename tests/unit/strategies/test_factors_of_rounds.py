@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout
+from fedward.run import Run, Schedule
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import STRATEGIES, check_ranks, check_strategy, make_strategy
-from fedward.strategies.schedule import advance, final_round, first_step, follows_up, step_of, trains
 from fedward.strategies.strategy import Trained
 from fedward.strategies.tensors import positions_of
 from tests.codes import raises
@@ -18,14 +18,12 @@ SITES = ["a", "b", "c"]
 
 
 def test_rolora_sends_one_factor_per_round_and_leaves_the_other_alone(plan_of):
-    plan = plan_of("rolora")
-    strategy = make_strategy(plan, LAYOUT)
+    run = Run.resolve(plan_of("rolora"), LAYOUT)
     for number, kind, still in ((1, "B", "A"), (2, "A", "B"), (3, "B", "A")):
-        step = step_of(plan, number)
-        (part,) = strategy.sends(step)
+        (part,) = run.strategy.sends(run.step(number))
         assert {tensor.name[-8] for tensor in part.layout.tensors if "lora" in tensor.name} == {kind}
         state = np.arange(LAYOUT.size, dtype=np.float32)
-        after, _ = advance(plan, state, NOTHING, {"delta": np.ones(part.layout.size)}, SITES, LAYOUT, number)
+        after, _ = run.advance(number, state, NOTHING, {"delta": np.ones(part.layout.size)}, SITES)
         frozen = positions_of(LAYOUT, [still])
         assert after[frozen].tobytes() == state[frozen].tobytes()
         moved = positions_of(LAYOUT, [kind, "head"])
@@ -35,7 +33,7 @@ def test_rolora_sends_one_factor_per_round_and_leaves_the_other_alone(plan_of):
 def test_rolora_can_alternate_inside_a_round(plan_of):
     strategy = make_strategy(plan_of("rolora", strategy_options={"alternate": "steps"}), LAYOUT)
     assert [sorted(strategy.trained(1, step)) for step in range(3)] == [["B", "head"], ["A", "head"], ["B", "head"]]
-    (part,) = strategy.sends(step_of(strategy.plan, 1))
+    (part,) = strategy.sends(Schedule.of(strategy.plan).step(1))
     assert part.layout.size == LAYOUT.size
 
 
@@ -45,14 +43,14 @@ def test_alternating_inside_a_round_of_one_step_would_never_train_a(plan_of):
 
 
 def test_fedsvd_refactors_every_few_rounds_and_only_then_forgets(plan_of):
-    plan = plan_of("fedsvd", strategy_options={"every": 2})
-    strategy = make_strategy(plan, LAYOUT)
+    run = Run.resolve(plan_of("fedsvd", strategy_options={"every": 2}), LAYOUT)
+    strategy = run.strategy
     state = np.random.default_rng(0).normal(size=LAYOUT.size).astype(np.float32)
-    (part,) = strategy.sends(step_of(plan, 1))
+    (part,) = strategy.sends(run.step(1))
     a = positions_of(LAYOUT, ["A"])
     sums = {"delta": np.full(part.layout.size, 0.3)}
-    first, _ = advance(plan, state, NOTHING, sums, SITES, LAYOUT, 1)
-    second, _ = advance(plan, first, NOTHING, sums, SITES, LAYOUT, 2)
+    first, _ = run.advance(1, state, NOTHING, sums, SITES)
+    second, _ = run.advance(2, first, NOTHING, sums, SITES)
     assert first[a].tobytes() == state[a].tobytes()
     rows = second[a].reshape(2, 3).astype(np.float64)
     np.testing.assert_allclose(rows @ rows.T, np.eye(2), rtol=0, atol=1e-6)
@@ -64,29 +62,28 @@ def test_a_state_that_is_not_finite_cannot_be_refactored(plan_of):
     plan = plan_of("fedsvd")
     state = np.full(LAYOUT.size, np.inf, np.float32)
     with raises("FW-STRATEGY-007"):
-        advance(plan, state, NOTHING, {"delta": np.zeros(7)}, SITES, LAYOUT, 1)
+        Run.resolve(plan, LAYOUT).advance(1, state, NOTHING, {"delta": np.zeros(7)}, SITES)
 
 
 def test_fedask_maps_two_sums_to_a_training_round(plan_of):
-    plan = plan_of("fedask", training={"rounds": 2})
-    steps = [step_of(plan, number) for number in range(1, final_round(plan) + 1)]
+    run = Run.resolve(plan_of("fedask", training={"rounds": 2}), LAYOUT)
+    strategy, steps = run.strategy, [run.step(number) for number in range(1, run.final_round + 1)]
     assert [(step.round, step.phase) for step in steps] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)]
-    assert [trains(plan, step) for step in steps] == [True, False, True, False, False]
+    assert [run.trains(step) for step in steps] == [True, False, True, False, False]
     assert [step.closes for step in steps] == [False, True, False, True, True]
-    assert first_step(plan, 2) == steps[2]
-    strategy = make_strategy(plan, LAYOUT)
+    assert run.opening(2) == steps[2]
     assert [[part.name for part in strategy.sends(step)] for step in steps[:2]] == [["sketch"], ["delta", "cosketch"]]
     assert [part.layout.size for step in steps[:2] for part in strategy.sends(step)] == [9, 1, 9]
 
 
 def test_nothing_moves_before_both_sums_of_fedask_are_there(plan_of):
-    plan = plan_of("fedask")
+    run = Run.resolve(plan_of("fedask"), LAYOUT)
     random = np.random.default_rng(0)
     state = random.normal(size=LAYOUT.size).astype(np.float32)
-    first, memory = advance(plan, state, NOTHING, {"sketch": random.normal(size=9)}, SITES, LAYOUT, 1)
+    first, memory = run.advance(1, state, NOTHING, {"sketch": random.normal(size=9)}, SITES)
     assert first.tobytes() == state.tobytes()
     second = {"delta": np.full(1, 3.0), "cosketch": random.normal(size=9)}
-    after, memory = advance(plan, first, memory, second, SITES, LAYOUT, 2)
+    after, memory = run.advance(2, first, memory, second, SITES)
     assert memory.size == 0
     assert (after != state).all()
     assert after[0] == np.float32(np.float64(state[0]) + 1.0)
@@ -94,8 +91,8 @@ def test_nothing_moves_before_both_sums_of_fedask_are_there(plan_of):
 
 def test_a_sum_of_what_was_summed_before_follows_up(plan_of):
     def following(name):
-        plan = plan_of(name, training={"rounds": 2, "local_steps": 2})
-        return [n for n in range(1, final_round(plan) + 1) if follows_up(plan, step_of(plan, n))]
+        schedule = Schedule.of(plan_of(name, training={"rounds": 2, "local_steps": 2}))
+        return [n for n in range(1, schedule.final_round + 1) if schedule.follows_up(schedule.step(n))]
 
     assert following("fedask") == [2, 4]
     assert {name: following(name) for name in STRATEGIES if name != "fedask" and following(name)} == {}
@@ -111,19 +108,19 @@ def test_the_sketch_is_public_and_another_one_every_round(plan_of):
 
 @pytest.mark.parametrize("memory", [NOTHING, np.zeros(8), np.full(9, np.nan)])
 def test_a_second_sum_without_the_basis_of_the_first_is_refused(plan_of, memory):
-    state = np.ones(LAYOUT.size, np.float32)
+    run, state = Run.resolve(plan_of("fedask"), LAYOUT), np.ones(LAYOUT.size, np.float32)
     with raises("FW-STRATEGY-008"):
-        advance(plan_of("fedask"), state, memory, {"delta": np.zeros(1), "cosketch": np.zeros(9)}, SITES, LAYOUT, 2)
+        run.advance(2, state, memory, {"delta": np.zeros(1), "cosketch": np.zeros(9)}, SITES)
 
 
 def test_hetlora_weights_are_public_and_divided_out(plan_of):
     plan = plan_of("hetlora", adapter={"rank": 2, "ranks": {"a": 1}})
     strategy = make_strategy(plan, LAYOUT)
     assert [strategy.weight(site) for site in SITES] == [0.5, 1.0, 1.0]
-    state, step = np.zeros(LAYOUT.size, np.float32), step_of(plan, 1)
+    state, step = np.zeros(LAYOUT.size, np.float32), Schedule.of(plan).step(1)
     deltas = {site: np.full(LAYOUT.size, float(i), np.float32) for i, site in enumerate(SITES, start=1)}
     sent = {s: strategy.messages(step, Trained(1, state, d), NOTHING, s)["delta"] for s, d in deltas.items()}
-    after, _ = advance(plan, state, NOTHING, {"delta": sum(sent.values())}, SITES, LAYOUT, 1)
+    after, _ = Run.resolve(plan, LAYOUT).advance(1, state, NOTHING, {"delta": sum(sent.values())}, SITES)
     np.testing.assert_allclose(after, (0.5 * 1 + 2 + 3) / 2.5, rtol=1e-6)
     alike = make_strategy(plan.model_copy(update={"strategy_options": {"weights": "uniform"}}), LAYOUT)
     assert {alike.weight(site) for site in SITES} == {1.0}

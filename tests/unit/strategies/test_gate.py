@@ -1,5 +1,7 @@
 """The holdout gate: exact scores, the decision, and a memory that survives as bits."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedward.adapter import AdapterLayout
-from fedward.metrics import auroc_from_histogram
-from fedward.strategies.gate import Best, exact_auroc, judge, pack, unpack
+from fedward.measures.auroc import HISTOGRAM, Auroc
+from fedward.plan import GatePlan, Plan
+from fedward.run import Run, Schedule
+from fedward.strategies import gate
+from fedward.strategies.gate import Best, pack, unpack
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import check_strategy
-from fedward.strategies.schedule import advance, takes_back
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
@@ -19,33 +23,66 @@ STATE = np.arange(3, dtype=np.float32)
 
 
 def histogram(auroc):
-    """100 negatives in the lower cell; of 100 positives, so many in the upper one that the AUROC is ``auroc``."""
-    high = 100 * (2 * auroc - 1)
-    return np.array([100.0, 0.0, 100.0 - high, high])
+    """100 negatives in the lowest cell; of 100 positives, so many in the highest that the AUROC is ``auroc``."""
+    cells, high = np.zeros(HISTOGRAM.cells), 100 * (2 * auroc - 1)
+    cells[0], cells[HISTOGRAM.cells // 2], cells[-1] = 100.0, 100.0 - high, high
+    return cells
 
 
-@given(hnp.arrays(np.float64, 32, elements=st.integers(-(2**20), 2**24).map(lambda n: n * 2.0**-12)))
+def judge(cells, candidate, memory, best, tolerance=0.05):
+    """The gate's decision on a released histogram."""
+    score = Auroc().exact({HISTOGRAM.name: tuple(map(Fraction, cells.tolist()))})
+    return gate.judge(score, candidate, memory, best, gate=GatePlan(tolerance=tolerance), measure=Auroc())
+
+
+def auroc_of(cells):
+    """In float64, as its definition says; None where a class is not there."""
+    negatives, positives = np.split(cells, 2)
+    if negatives.sum() <= 0 or positives.sum() <= 0:
+        return None
+    right = np.triu(np.outer(negatives, positives), 1).sum() + 0.5 * (negatives * positives).sum()
+    return min(1.0, max(0.0, right / (negatives.sum() * positives.sum())))
+
+
+@given(
+    hnp.arrays(np.float64, HISTOGRAM.cells, elements=st.integers(-(2**20), 2**24).map(lambda n: n * 2.0**-12)),
+)
 def test_the_exact_score_is_the_one_that_everybody_reads(cells):
-    expected, exact = auroc_from_histogram(cells.reshape(2, 16)), exact_auroc(cells)
-    assert (expected is None) == (exact is None)
+    schedule, sums = Schedule.of(Plan(name="run", base_model_sha256="0" * 64)), {"evaluation": cells}
+    expected, exact, read = auroc_of(cells), schedule._score(sums), schedule.quality(sums)["auroc"]
+    assert (expected is None) == (exact is None) == (read is None)
     if exact is not None:
-        assert float(exact) == pytest.approx(expected, abs=1e-9)
+        assert float(exact) == read == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_clear_fall_is_taken_back_and_a_small_one_is_not():
-    best = judge(histogram(0.80), STATE, NOTHING, None, tolerance=0.05)
-    assert best.auroc == 0.8
-    assert judge(histogram(0.76), STATE + 1, NOTHING, best, tolerance=0.05) is best
-    assert judge(histogram(0.74), STATE + 1, NOTHING, best, tolerance=0.05) is None
-    assert judge(histogram(0.81), STATE + 1, NOTHING, best, tolerance=0.05).state[0] == 1
+    best = judge(histogram(0.80), STATE, NOTHING, None)
+    assert best.score == 0.8
+    assert judge(histogram(0.76), STATE + 1, NOTHING, best) is best
+    assert judge(histogram(0.74), STATE + 1, NOTHING, best) is None
+    assert judge(histogram(0.81), STATE + 1, NOTHING, best).state[0] == 1
+
+
+def test_a_measure_that_improves_downwards_is_taken_back_when_it_rises():
+    class Mistakes(Auroc):
+        better, highest = "lower", None
+
+    def judge(score, candidate, best):
+        return gate.judge(score, candidate, NOTHING, best, gate=GatePlan(tolerance=0.05), measure=Mistakes())
+
+    best = judge(Fraction(1, 5), STATE, judge(None, STATE - 1, None))
+    assert best.score == 0.2
+    assert judge(Fraction(24, 100), STATE + 1, best) is best
+    assert judge(Fraction(26, 100), STATE + 1, best) is None
+    assert judge(Fraction(19, 100), STATE + 1, best).state[0] == 1
 
 
 def test_a_histogram_without_a_score_decides_nothing():
     empty = np.zeros(4)
     best = Best(0.7, STATE, NOTHING)
-    assert judge(empty, STATE, NOTHING, best, tolerance=0.05) is best
-    first = judge(empty, STATE, NOTHING, None, tolerance=0.05)
-    assert judge(histogram(0.5), STATE + 1, NOTHING, first, tolerance=0.05).auroc == 0.5
+    assert judge(empty, STATE, NOTHING, best) is best
+    first = judge(empty, STATE, NOTHING, None)
+    assert judge(histogram(0.5), STATE + 1, NOTHING, first).score == 0.5
 
 
 @pytest.mark.parametrize("memory", [NOTHING, np.array([0.1, -2.0])])
@@ -53,7 +90,7 @@ def test_a_histogram_without_a_score_decides_nothing():
 def test_packing_keeps_every_bit(memory, remembered):
     best = Best(1 / 3, np.array([1e-45, -0.0, 3.3], np.float32), remembered)
     again, rest = unpack(np.frombuffer(pack(best, memory).tobytes()), 3)
-    assert again.auroc == best.auroc
+    assert again.score == best.score
     assert again.state.tobytes() == best.state.tobytes()
     assert again.memory.tobytes() == remembered.tobytes()
     assert rest.tobytes() == memory.tobytes()
@@ -70,11 +107,11 @@ def test_a_memory_of_another_adapter_is_refused(packed):
 
 def advanced(plan, aurocs):
     """States after each of a run's rounds, whose sums add 1 to each entry and bring these scores."""
-    state, memory, states = np.zeros(5, np.float32), NOTHING, []
+    run, state, memory, states = Run.resolve(plan, LAYOUT), np.zeros(5, np.float32), NOTHING, []
     for number, score in enumerate(aurocs, start=1):
         sums = {"delta": np.ones(5), "evaluation": histogram(score)}
-        dropped = takes_back(plan, state, memory, sums)
-        state, memory = advance(plan, state, memory, sums, ["a"], LAYOUT, number)
+        dropped = run.takes_back(state, memory, sums)
+        state, memory = run.advance(number, state, memory, sums, ["a"])
         states.append((float(state[0]), dropped))
         memory = np.frombuffer(memory.tobytes())  # a restart at every round
     return states
@@ -94,9 +131,9 @@ def test_the_best_adapter_does_not_fail_by_a_score_it_owes_to_luck(plan_of):
     plan = plan_of(gate={"enabled": True, "tolerance": 0.05}, training={"rounds": 6})
     found = advanced(plan, [0.70, 0.80, 0.74, 0.74, 0.74, 0.74])
     assert found == [(1, False), (2, False), (1, True), (2, False), (3, False), (4, False)]
-    best = judge(histogram(0.80), STATE, NOTHING, None, tolerance=0.05)
-    assert judge(histogram(0.70), STATE.copy(), NOTHING, best, tolerance=0.05).auroc == 0.7
-    assert judge(np.zeros(4), STATE.copy(), NOTHING, best, tolerance=0.05) is best
+    best = judge(histogram(0.80), STATE, NOTHING, None)
+    assert judge(histogram(0.70), STATE.copy(), NOTHING, best).score == 0.7
+    assert judge(np.zeros(4), STATE.copy(), NOTHING, best) is best
 
 
 def test_a_gate_changes_nothing_while_scores_hold(plan_of):
@@ -107,13 +144,12 @@ def test_a_gate_changes_nothing_while_scores_hold(plan_of):
 
 def test_an_optimizers_memory_goes_back_with_the_adapter(plan_of):
     plan, sums = plan_of(optimizer={"rule": "fedavgm"}, **GATE), {"delta": np.ones(5)}
-    first, memory = advance(
-        plan, np.zeros(5, np.float32), NOTHING, sums | {"evaluation": histogram(0.8)}, ["a"], LAYOUT, 1
-    )
-    back, after = advance(plan, first, memory, sums | {"evaluation": histogram(0.6)}, ["a"], LAYOUT, 2)
+    run = Run.resolve(plan, LAYOUT)
+    first, memory = run.advance(1, np.zeros(5, np.float32), NOTHING, sums | {"evaluation": histogram(0.8)}, ["a"])
+    back, after = run.advance(2, first, memory, sums | {"evaluation": histogram(0.6)}, ["a"])
     assert not back.any()
     assert unpack(after, 5)[1].size == 0
-    again, _ = advance(plan, back, after, sums, ["a"], LAYOUT, 3)
+    again, _ = run.advance(3, back, after, sums, ["a"])
     assert again.tobytes() == first.tobytes()
 
 
@@ -129,7 +165,20 @@ def test_a_gate_that_would_judge_several_rounds_at_once_is_refused(plan_of):
         check_strategy(plan_of(gate={"enabled": True}, privacy={"evaluate_every": 2}))
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.5, -1])
+@pytest.mark.parametrize("tolerance", [0.0, -1])
 def test_a_tolerance_out_of_range_is_refused(tolerance, plan_of):
     with pytest.raises(ValueError, match="tolerance"):
         plan_of(gate={"tolerance": tolerance})
+
+
+def test_a_tolerance_that_hardly_any_fall_exceeds_is_refused(plan_of):
+    Schedule.of(plan_of(gate={"enabled": True, "tolerance": 0.49}))
+    with raises("FW-CONFIG-041", match="AUROC"):
+        Schedule.of(plan_of(gate={"enabled": True, "tolerance": 0.5}))
+
+
+@pytest.mark.parametrize("measure", ["auprc", "log_loss", "auroc2"])
+def test_a_measure_that_is_not_released_exactly_cannot_judge(measure, plan_of):
+    assert Schedule.of(plan_of(gate={"enabled": True, "measure": "auroc"})).judge.name == "auroc"
+    with raises("FW-CONFIG-041", match=measure):
+        Schedule.of(plan_of(gate={"enabled": True, "measure": measure}))

@@ -12,10 +12,10 @@ from fedward.adapter import AdapterLayout
 from fedward.client.models.adapter_model import LoraSettings, expected_layout
 from fedward.client.models.registry import resolve
 from fedward.plan import OptimizerPlan, Plan
+from fedward.run import Run
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import HEAD, NOTHING, gradient_step, rates_by_tensor
 from fedward.strategies.registry import STRATEGIES, check_strategy
-from fedward.strategies.schedule import advance, final_round
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("encoder.lora_B.weight", (3, 2)), ("head.bias", (1,)), ("head.weight", (1, 4))])
@@ -69,28 +69,28 @@ def test_a_rule_is_the_published_one(optimizer):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_replay_gives_the_same_bits_from_any_round(optimizer):
-    plan, sums = plan_of(optimizer), np.random.default_rng(1).normal(size=(5, 11))
+    run, sums = Run.resolve(plan_of(optimizer), LAYOUT), np.random.default_rng(1).normal(size=(5, 11))
     first, memory, kept = np.zeros(11, np.float32), NOTHING, None
     for number, total in enumerate(sums):
-        first, memory = advance(plan, first, memory, {"gradient": total}, SITES, LAYOUT, number + 1)
+        first, memory = run.advance(number + 1, first, memory, {"gradient": total}, SITES)
         if number == 1:  # what a hospital stores and reads back after a restart
             kept = (first.copy(), np.frombuffer(memory.tobytes()).copy())
     again, remembered = kept
     for number, total in enumerate(sums[2:], start=3):
-        again, remembered = advance(plan, again, remembered, {"gradient": total}, SITES, LAYOUT, number)
+        again, remembered = run.advance(number, again, remembered, {"gradient": total}, SITES)
     assert again.tobytes() == first.tobytes()
     assert remembered.tobytes() == memory.tobytes()
 
 
 def test_a_round_that_only_scores_moves_nothing():
     adapter, memory = np.ones(11, np.float32), np.arange(11.0)
-    plan = plan_of("sgd")
-    assert advance(plan, adapter, memory, {}, SITES, LAYOUT, final_round(plan)) == (adapter, memory)
+    run = Run.resolve(plan_of("sgd"), LAYOUT)
+    assert run.advance(run.final_round, adapter, memory, {}, SITES) == (adapter, memory)
 
 
 def test_local_deltas_leave_the_memory_empty():
     plan, sums = plan_of("mean", placement="local"), {"delta": np.full(11, 3.0)}
-    adapter, memory = advance(plan, np.ones(11, np.float32), NOTHING, sums, SITES, LAYOUT, 1)
+    adapter, memory = Run.resolve(plan, LAYOUT).advance(1, np.ones(11, np.float32), NOTHING, sums, SITES)
     assert memory.size == 0
     np.testing.assert_array_equal(adapter, np.full(11, 2.0))
 
@@ -146,7 +146,7 @@ def test_a_strategy_that_needs_deltas_is_refused(monkeypatch):
     with raises("FW-STRATEGY-003", match="gradient sum"):
         check_strategy(summed)
     with raises("FW-STRATEGY-003"):
-        advance(summed, np.zeros(11, np.float32), NOTHING, {"gradient": np.zeros(11)}, SITES, LAYOUT, 1)
+        Run.resolve(summed, LAYOUT)
 
 
 def test_several_steps_per_round_are_refused_where_the_noise_is_split():

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
+from fedward.run import Schedule
 from fedward.strategies.contrib.group_median import MedianOfGroups, groups, median
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import check_sites
-from fedward.strategies.schedule import cohort, final_round, step_of, trains
 from fedward.strategies.strategy import DELTA
 from tests.codes import raises
 
@@ -26,11 +26,11 @@ def plan_of(name="run", **options):
 
 def play(plan, deltas, state=None):
     """One training round over ``deltas`` by site; returns the state after it."""
-    strategy = MedianOfGroups(plan, LAYOUT)
+    strategy, schedule = MedianOfGroups(plan, LAYOUT), Schedule.of(plan)
     state, memory = np.zeros(LAYOUT.size, np.float32) if state is None else state, NOTHING
     for number in range(1, strategy.sums(plan) + 1):
-        step = step_of(plan, number)
-        members = sorted(cohort(plan, number, deltas))
+        step = schedule.step(number)
+        members = sorted(schedule.cohort(number, deltas))
         total = np.sum([deltas[site] for site in members], axis=0)
         state, memory = strategy.advance(step, state, memory, {DELTA: total}, members)
     assert memory.size == 0
@@ -51,13 +51,17 @@ def test_groups_are_drawn_again_in_every_round_and_run():
     plan = plan_of()
     assert groups(plan, 1, SITES, 3) != groups(plan, 2, SITES, 3)
     assert groups(plan, 1, SITES, 3) != groups(plan_of("other"), 1, SITES, 3)
-    assert cohort(plan, final_round(plan), SITES) == frozenset(SITES)
-    assert [cohort(plan, 4 + phase, SITES) for phase in range(3)] == [frozenset(g) for g in groups(plan, 2, SITES, 3)]
+    schedule = Schedule.of(plan)
+    assert schedule.cohort(schedule.final_round, SITES) == frozenset(SITES)
+    assert [schedule.cohort(4 + phase, SITES) for phase in range(3)] == [
+        frozenset(g) for g in groups(plan, 2, SITES, 3)
+    ]
 
 
 def test_every_group_trains_in_its_own_sum_and_nobody_in_the_last_round():
-    plan = plan_of()
-    assert [trains(plan, step_of(plan, number)) for number in range(1, final_round(plan) + 1)] == [True] * 9 + [False]
+    schedule = Schedule.of(plan_of())
+    steps = [schedule.step(number) for number in range(1, schedule.final_round + 1)]
+    assert [schedule.trains(step) for step in steps] == [True] * 9 + [False]
 
 
 def test_the_state_moves_by_the_median_of_the_group_means():
@@ -87,8 +91,8 @@ def test_the_median_is_one_of_the_rows():
 @pytest.mark.parametrize(("sites", "cohort"), [(14, 3), (15, 6), (16, 6)])
 def test_too_few_hospitals_are_refused(sites, cohort):
     with raises("FW-STRATEGY-013"):
-        check_sites(plan_of(), hospitals=sites, min_cohort=cohort)
-    check_sites(plan_of(), hospitals=15, min_cohort=5)
+        check_sites(plan_of(), MedianOfGroups, hospitals=sites, min_cohort=cohort)
+    check_sites(plan_of(), MedianOfGroups, hospitals=15, min_cohort=5)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 101, "many"])
@@ -99,14 +103,15 @@ def test_an_even_or_absurd_number_of_groups_is_refused(groups):
 
 def test_a_memory_of_another_phase_is_refused():
     plan, sums = plan_of(), {DELTA: np.zeros(5)}
+    schedule = Schedule.of(plan)
     for number, memory in ((2, NOTHING), (2, np.full(5, np.nan)), (3, np.zeros(5))):
         with raises("FW-STRATEGY-014"):
-            MedianOfGroups(plan, LAYOUT).advance(step_of(plan, number), np.zeros(5, np.float32), memory, sums, ["a"])
+            MedianOfGroups(plan, LAYOUT).advance(schedule.step(number), np.zeros(5, np.float32), memory, sums, ["a"])
 
 
 def test_a_round_that_lost_a_phase_leaves_no_means_behind():
     plan, sums = plan_of(), {DELTA: np.ones(5)}
     _, memory = MedianOfGroups(plan, LAYOUT).advance(
-        step_of(plan, 4), np.zeros(5, np.float32), np.zeros(10), sums, ["a"]
+        Schedule.of(plan).step(4), np.zeros(5, np.float32), np.zeros(10), sums, ["a"]
     )
     np.testing.assert_array_equal(memory, np.ones(5))

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
+from fedward.run import Schedule
 from fedward.strategies.contrib.scaffold import VARIATE, Scaffold
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.schedule import step_of
 from fedward.strategies.strategy import DELTA, Trained
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
 PLAN = Plan(name="run", base_model_sha256="0" * 64, strategy="scaffold", training={"rounds": 9})
+SCHEDULE = Schedule.of(PLAN)
 SITES = ("a", "b", "c", "d")
 
 
@@ -26,7 +27,7 @@ def test_c_is_the_mean_of_the_variates_over_any_dropouts(survivors, seed):
     for number, names in enumerate(survivors, start=1):
         changes = {name: generator.normal(size=5) for name in sorted(names)}
         sums = {DELTA: np.zeros(5), VARIATE: np.sum(list(changes.values()), axis=0)}
-        state, memory = strategy.advance(step_of(PLAN, number), state, memory, sums, sorted(names))
+        state, memory = strategy.advance(SCHEDULE.step(number), state, memory, sums, sorted(names))
         variates |= {name: variates.get(name, 0) + change for name, change in changes.items()}
     mean = np.mean(list(variates.values()), axis=0)
     seen = sorted(variates)[0]
@@ -40,12 +41,12 @@ def test_the_first_round_has_no_correction_and_moves_by_the_mean():
     strategy = Scaffold(PLAN, LAYOUT)
     assert not strategy.shift(NOTHING, np.zeros(5, np.float32), "a").any()
     sums = {DELTA: np.arange(5.0), VARIATE: np.ones(5)}
-    state, _ = strategy.advance(step_of(PLAN, 1), np.ones(5, np.float32), NOTHING, sums, ["a", "b"])
+    state, _ = strategy.advance(SCHEDULE.step(1), np.ones(5, np.float32), NOTHING, sums, ["a", "b"])
     np.testing.assert_array_equal(state, 1 + np.arange(5, dtype=np.float32) / 2)
 
 
 def test_both_vectors_leave_in_one_message():
-    strategy, step = Scaffold(PLAN, LAYOUT), step_of(PLAN, 1)
+    strategy, step = Scaffold(PLAN, LAYOUT), SCHEDULE.step(1)
     zeros = np.zeros(5, np.float32)
     trained = Trained(1, zeros, np.arange(5, dtype=np.float32), variate=np.full(5, 0.5, np.float32))
     sent = strategy.messages(step, trained, NOTHING, "a")

@@ -1,10 +1,10 @@
 """Who sits out after a training round was given up, and when the run stops giving up."""
 
-from fedward.server.backoff import MOST_IN_A_ROW, Losses
+from fedward.server.cohorts import MOST_IN_A_ROW, BackOff
 
 
 def test_a_hospital_that_costs_rounds_sits_out_more_of_them_each_time():
-    losses = Losses()
+    losses = BackOff()
     losses.add(1, {"a"})
     assert [sorted(losses.left_out(number)) for number in (2, 3)] == [["a"], []]
     losses.add(3, {"a", "b"})
@@ -14,7 +14,7 @@ def test_a_hospital_that_costs_rounds_sits_out_more_of_them_each_time():
 
 
 def test_losses_in_a_row_end_and_a_complete_round_forgives_them():
-    losses = Losses()
+    losses = BackOff()
     for number in range(MOST_IN_A_ROW):
         assert losses.may_grow
         losses.add(number, ())
