@@ -229,10 +229,10 @@ def _remarks(found: Estimate) -> Iterator[str]:
         )
     else:
         yield "AUROC: no measured sweep exists for these settings, so none is quoted."
-    if found.hospital_unit is not None:
+    if (whole := found.hospital_unit) is not None:
         yield (
-            f"Privacy for hospitals instead of {UNITS[found.unit].plural} is not offered: at the same epsilon the noise "
-            f"in each round's mean would be {found.hospital_unit.noise_to_clip:.3g} times the longest update of one."
+            f"Privacy for hospitals instead of {UNITS[found.unit].plural} is not offered: at the same epsilon the "
+            f"noise in each round's mean would be {whole.noise_to_clip:.3g} times the longest update of a hospital."
         )
     if found.time is not None:
         yield f"Time: {found.time.basis}"

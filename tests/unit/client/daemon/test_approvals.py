@@ -5,7 +5,7 @@ import pytest
 
 from fedward.agreements.proposal import open_proposal
 from fedward.client.daemon.approvals import Approvals
-from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_patients, run_epsilon
+from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_units, run_epsilon
 from fedward.client.daemon.words import describe_plan
 from fedward.errors import FedwardError
 from fedward.plan import Plan
@@ -118,10 +118,10 @@ def test_the_epsilon_a_plan_claims_is_not_believed():
 
 def test_patients_and_cohort_are_the_sites_own_limits(configure):
     policy = configure(min_units=50, min_cohort=4).policy
-    check_patients(50, policy)
+    check_units(50, policy, "patient")
     check_cohort(4, policy)
     with raises("FW-POLICY-306") as caught:
-        check_patients(49, policy)
+        check_units(49, policy, "patient")
     assert "49" not in caught.value.message
     with raises("FW-POLICY-307"):
         check_cohort(3, policy)
