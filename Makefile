@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COORDINATOR ?= .venv-coordinator
 
-.PHONY: install demo federation test fast covered coordinator lint types bench clean
+.PHONY: install demo federation test fast covered whole coordinator lint types bench clean
 
 define new-environment
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fedward needs Python 3.11 to 3.13; run: make PYTHON=python3.11")'
@@ -29,14 +29,18 @@ demo: install
 federation: install
 	PATH="$(abspath $(BIN)):$$PATH" scripts/federation
 
-test: lint types fast
+test: lint types covered whole
 
 fast: install
 	$(BIN)/pytest -n auto --dist worksteal
 
-# The floor stands in pyproject.toml, under [tool.coverage.report].
+# Tests of single parts, with a floor under what they cover: in pyproject.toml, under [tool.coverage.report].
 covered: install
-	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n auto --dist worksteal --ignore tests/integration --ignore tests/e2e --cov --cov-report term:skip-covered
+
+# Whole federations. Their coverage would cost more time than it tells.
+whole: install
+	$(BIN)/pytest -n auto --dist worksteal tests/integration tests/e2e
 
 # What a coordinator installs, and the tests of that: without the client extra, on any Python of pyproject.toml.
 coordinator: $(COORDINATOR)/.installed

@@ -33,8 +33,8 @@ from fedward.privacy.noise.gradient import GradientSpec, gradient_distance
 from fedward.privacy.noise.release import ReleaseSpec
 from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.strategies import gate
+from fedward.strategies.combinations import check_strategy
 from fedward.strategies.optimizers import Memory, gradient_step
-from fedward.strategies.registry import check_strategy
 from fedward.strategies.strategy import Part, Step, Strategy, Sums
 from fedward.tasks import Task, task_named
 

@@ -34,6 +34,7 @@ class FederationJob(Section):
     Attributes:
         run: identifier of the run; never used twice in a federation.
         plan: the plan as TOML.
+        signed: the plan as it was signed, whose code must be what is installed; None where nobody signed one.
         roster: the signed roster with its approvals.
         identity: the coordinator's Ed25519 key file, mode 0600.
         start: adapter to start from, safetensors.
@@ -46,6 +47,7 @@ class FederationJob(Section):
     kind: Literal["federation"]
     run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     plan: str
+    signed: str | None = None
     roster: str
     identity: str
     start: str

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from fedward.agreements.code import check_code
+from fedward.agreements.code import check_core, check_plan_code
+from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import load_toml, parse
 from fedward.errors import FedwardError
+from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.run import Run
@@ -50,7 +52,9 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
     plan = load_toml(Path(job.plan), Plan)
     roster = Path(job.roster).read_bytes()
     verified = verify_roster(roster)
-    check_code(verified.roster.code_hash)
+    check_core(verified.roster.code_hash)
+    identity = Identity.from_file(COORDINATOR, Path(job.identity))
+    _check_signed(job, identity)
     layout, adapter = read_vector(Path(job.start))
     journal = FileJournal(Path(job.state), Path(job.journal_key).read_bytes())
     coordinator = Coordinator(
@@ -58,7 +62,7 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
         name=job.run,
         adapter=adapter,
         secagg=SecAggServer(
-            identity=Identity.from_file(COORDINATOR, Path(job.identity)),
+            identity=identity,
             roster=roster,
             journal=journal,
         ),
@@ -70,6 +74,12 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
     del adapter  # or the start would stay in memory beside what becomes of it
     transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
     write_vector(coordinator.run(), layout, Path(job.result))
+
+
+def _check_signed(job: FederationJob, identity: Identity) -> None:
+    if job.signed is not None:
+        terms = open_proposal(read_limited(Path(job.signed), MAX_PROPOSAL_BYTES), identity.public).proposal.terms
+        check_plan_code(terms.read(), terms.family, terms.code_hash)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedward.client.corpora import check_unit
 from fedward.client.data import Example, load_examples, split_patients
 from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
@@ -33,9 +34,10 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
     """All hospitals of ``scenario``, in order of name.
 
     Raises:
-        DataError: unreadable or unusable data; a hospital that is empty or has one class only.
+        DataError: unreadable or unusable data, or not of the plan's unit; a hospital that is empty or has one label.
         ConfigError: FW-CONFIG-003, fewer than three hospitals come out.
     """
+    check_unit(scenario.data.corpus, plan.privacy.unit)
     sites = sorted(_sites_of(scenario, plan), key=lambda site: site.name)
     if len(sites) < MIN_HOSPITALS:
         raise ConfigError(
@@ -58,7 +60,7 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
         return _synthetic(scenario, plan)
     folder = _folder(scenario.data)
     examples = load_examples(folder, format=source, task=scenario.task)
-    if source == "eicu" and scenario.data.hospitals is None:
+    if scenario.data.corpus.grouped and scenario.data.hospitals is None:
         deal = {example.patient_id: _slug(example.group) for example in examples}
         names = sorted(set(deal.values()))
     else:

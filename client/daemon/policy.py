@@ -6,11 +6,14 @@ ledger; the epsilon that the plan was calibrated for plays no part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import plan_code_hash
 from fedward.agreements.proposal import VerifiedProposal
+from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.daemon.settings import ClientConfig, PolicySection
+from fedward.client.data import Example
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
@@ -28,7 +31,7 @@ class ExpiredPlanError(PolicyError):
 
 
 class OtherCodeError(VersionError):
-    """A plan was signed for other client code than is installed here."""
+    """A plan, or its approval, is of other code than is installed here."""
 
     code = "FW-VERSION-302"
 
@@ -39,14 +42,29 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
     Raises:
         ExpiredPlanError, PolicyError (FW-POLICY-302, FW-POLICY-303, FW-POLICY-304, FW-POLICY-305), OtherCodeError: the
             first limit that the plan breaks.
+        DataError: FW-DATA-031, it protects other units than this site's records are of.
     """
     proposal, plan, policy = verified.proposal, verified.plan, config.policy
     check_dates(verified, policy, now=now)
-    if proposal.terms.code_hash != code_hash():
-        raise OtherCodeError("The plan was signed for other client code than is installed here.")
+    if proposal.terms.code_hash != plan_code_hash(plan, proposal.terms.family):
+        raise OtherCodeError(
+            "The plan was signed for other code of its task, strategy, measures or model family than is installed here."
+        )
     if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
         raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
+    check_unit(corpus_named(config.tables.format), plan.privacy.unit)
     _check_privacy(plan, policy)
+
+
+def check_family(verified: VerifiedProposal, family: str) -> None:
+    """Refuses a plan that pins the code of another model family than the ``family`` of its base model.
+
+    Raises:
+        OtherCodeError: it does, so that what would run here is not what was approved.
+    """
+    named = verified.proposal.terms.family
+    if named != family:
+        raise OtherCodeError(f"The plan was signed for models of the family {named}, and its base model is a {family}.")
 
 
 def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float) -> None:
@@ -58,9 +76,9 @@ def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float
         raise ExpiredPlanError("The plan is valid for longer than this site allows.")
 
 
-def check_units(count: int, policy: PolicySection, unit: UnitName) -> None:
-    """Raises FW-POLICY-306; the message names no number."""
-    if count < policy.min_units:
+def check_size(training: Sequence[Example], policy: PolicySection, unit: UnitName) -> None:
+    """Raises FW-POLICY-306 for records of too few units; the message names no number."""
+    if len({example.unit for example in training}) < policy.min_units:
         words = f"This site has fewer training {UNITS[unit].plural} than its policy asks for."
         raise PolicyError(words, code="FW-POLICY-306")
 

@@ -16,14 +16,14 @@ from fedward.client.approval import local_policy
 from fedward.client.daemon.approvals import Approvals
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import check_proposal, check_units
+from fedward.client.daemon.policy import check_family, check_proposal, check_size
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital
-from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.model_config import ModelConfig
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -179,6 +179,7 @@ class ApprovedSite:
     ) -> Hospital:
         signed, roster = approved_roster(self._folders, self._config, self._identity)
         prepared = self._prepare(verified.plan)
+        check_family(verified, prepared.files.config().family.name)
         run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
         policy = self._pins(run, model.config, roster, verified.proposal.run)
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
@@ -197,7 +198,7 @@ class ApprovedSite:
             between_steps=self._between_steps,
         )
 
-    def _pins(self, run: Run, config: EncoderConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
+    def _pins(self, run: Run, config: ModelConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
         roster = verified.roster
         return local_policy(
             run,
@@ -218,7 +219,7 @@ class ApprovedSite:
                 self._config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
             )
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
-            check_units(len(parts[0]), self._config.policy, plan.privacy.unit)
+            check_size(parts[0], self._config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
             self._prepared = {plan.hash(): Prepared(run, files, train, evaluation)}
         return self._prepared[plan.hash()]

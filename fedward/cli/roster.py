@@ -182,6 +182,8 @@ def _identity(name: str | None, key: Path | None, config: Path | None) -> Identi
 
 
 def _print(shown: RosterView) -> None:
+    from fedward.agreements.code import core_hash, short
+
     table = Table(title=escape(plain(f"Roster of {shown.federation}")), title_justify="left")
     for heading in ("hospital", "approved", "fingerprint"):
         table.add_column(heading, overflow="fold")
@@ -191,6 +193,9 @@ def _print(shown: RosterView) -> None:
     console = Console()
     console.print(table)
     console.print(f"Roster fingerprint: {shown.roster_fingerprint}", soft_wrap=True)
+    core = bytes.fromhex(shown.core)
+    here = "the one installed here" if core == core_hash() else "another than is installed here"
+    console.print(f"Core of the code: {short(core)}, {here}", soft_wrap=True)
     console.print(
         f"At most {shown.colluders} may collude with the coordinator; with all {len(shown.members)} invited, "
         f"{shown.threshold} must stay and {shown.dropouts} may drop out; no round with fewer than {shown.min_cohort}.",

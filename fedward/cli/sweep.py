@@ -71,7 +71,7 @@ def sweep(
     console = open_console()
     voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
     outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
-    document = summarise(base.name, base.task, outcomes, unit=base.data.unit)
+    document = summarise(base.name, base.task, outcomes, unit=base.privacy.unit)
     write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
     write_atomically(out / TABLE, as_csv(document))
     write_atomically(out / PAGE, page.render(document))

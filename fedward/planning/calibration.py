@@ -36,7 +36,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
         split_salt=f"{scenario.name}/{scenario.seed}",
         adapter=scenario.adapter,
         training=scenario.training,
-        privacy=scenario.privacy.model_copy(update={"unit": scenario.data.unit}),
+        privacy=scenario.privacy,
         secure_sum=scenario.secure_sum,
         optimizer=scenario.optimizer,
         gate=scenario.gate,

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from fedward.client.corpora import Corpus, check_unit, corpus_named
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
 from fedward.plan import (
@@ -23,7 +24,7 @@ from fedward.plan import (
 )
 from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import find_strategy
-from fedward.units import UNITS, UnitName
+from fedward.tasks import task_named
 
 MIN_HOSPITALS = 3
 DEFAULT_HOSPITALS = 6
@@ -44,21 +45,21 @@ class SyntheticHospitalConfig(Section):
 class DataConfig(Section):
     """Where the hospitals' records come from.
 
-    ``synthetic`` draws hospitals; ``eicu`` and ``mimic-iii`` read ``path`` (relative to
-    ``FEDWARD_DATA`` when that is set) and split its patients: by region for eICU, otherwise into
-    ``hospitals`` parts by a keyed hash of the patient. ``hospitals`` of synthetic data are so many of the default
-    ones; ``site`` describes each by itself.
+    ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to
+    ``FEDWARD_DATA`` when that is set) and splits its units: by group if the corpus has groups (the regions of eICU),
+    otherwise into ``hospitals`` parts by a keyed hash of the unit. ``hospitals`` of synthetic data are so many of the
+    default ones; ``site`` describes each by itself.
     """
 
-    source: Literal["synthetic", "eicu", "mimic-iii"] = "synthetic"
+    source: str = "synthetic"
     path: str | None = None
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
 
     @property
-    def unit(self) -> UnitName:
-        """Unit of privacy of the records."""
-        return "patient"
+    def corpus(self) -> Corpus:
+        """What is read; synthetic hospitals write tables of MIMIC-III. Raises FW-DATA-009, there is no such source."""
+        return corpus_named("mimic-iii" if self.source == "synthetic" else self.source)
 
 
 class SpeedConfig(Section):
@@ -83,7 +84,7 @@ class Scenario(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     description: str = ""
-    task: Literal["mortality", "los3"] = "mortality"
+    task: str = "mortality"
     model: str = "tiny-clinical"
     strategy: str = "ffa"
     strategy_options: dict[str, Option] = Field(default={})
@@ -100,15 +101,20 @@ class Scenario(Section):
     compare: CompareConfig = CompareConfig()
 
     def check(self) -> Scenario:
-        """Rules across sections; returns itself.
+        """Rules across sections; returns itself with the unit of privacy of its data.
 
         Raises:
+            ConfigError: FW-CONFIG-040, there is no such task.
+            DataError: FW-DATA-009, there is no such data source; FW-DATA-031, its units are not those of the scenario.
             ConfigError: FW-CONFIG-003, fewer than three hospitals.
-            ConfigError: FW-CONFIG-042, a unit of privacy that is not that of the data.
             ConfigError: FW-DP-019, adaptive clipping where the noise is split.
             ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
                 several steps per round where the noise is split.
         """
+        task_named(self.task)
+        corpus, noise = self.data.corpus, self.privacy
+        if "unit" in noise.model_fields_set:
+            check_unit(corpus, noise.unit)
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
@@ -122,12 +128,6 @@ class Scenario(Section):
             raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:
             raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
-        noise, unit = self.privacy, self.data.unit
-        if "unit" in noise.model_fields_set and noise.unit != unit:
-            raise ConfigError(
-                f"The scenario {self.name!r} protects each {noise.unit}, but its data are of {UNITS[unit].plural}.",
-                code="FW-CONFIG-042",
-            )
         noise.check_placement()
         if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
             raise ConfigError(
@@ -139,7 +139,7 @@ class Scenario(Section):
                 f"The scenario {self.name!r} splits the noise between hospitals, but trains several steps per round.",
                 fix="Set training.local_steps = 1 and raise training.rounds, or use privacy.placement = 'local'.",
             )
-        return self
+        return self.model_copy(update={"privacy": noise.model_copy(update={"unit": corpus.unit})})
 
     def placed(self, placement: Literal["local", "secure-grad"]) -> Scenario:
         """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.
@@ -186,10 +186,10 @@ def load_scenario(name_or_path: str) -> Scenario:
 
 
 def known_hospitals(data: DataConfig) -> int | None:
-    """How many hospitals ``data`` yield, where that is known before they are read: eICU's regions are not."""
+    """How many hospitals ``data`` yield, where that is known before they are read: a corpus' groups are not."""
     if data.source == "synthetic":
         return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
-    if data.source == "eicu" and data.hospitals is None:
+    if data.hospitals is None and data.corpus.grouped:
         return None
     return data.hospitals or MIN_HOSPITALS
 

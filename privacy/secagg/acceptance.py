@@ -108,7 +108,7 @@ def _check_pins(party: Party, manifest: Manifest) -> None:
     if manifest.base_model_hash != policy.base_model_hash:
         raise RefusalError("The manifest names another base model.", code="FW-SECAGG-035")
     if manifest.code_hash != policy.code_hash:
-        raise RefusalError("The manifest names other client code.", code="FW-SECAGG-038")
+        raise RefusalError("The manifest names another core than runs here.", code="FW-SECAGG-038")
     if manifest.plan_hash != policy.plan_hash:
         raise RefusalError("The manifest names another plan.", code="FW-SECAGG-037")
     if not 1 <= manifest.round <= policy.max_rounds:

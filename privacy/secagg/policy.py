@@ -17,7 +17,7 @@ class LocalPolicy:
     Attributes:
         base_model_hash: of the base model that is loaded here.
         adapter_layout_hash: of the adapter that the loaded model takes.
-        code_hash: of the client code that runs here.
+        code_hash: of the core of the code that runs here.
         plan_hash: of the approved plan.
         layout_hashes: of the vector layouts that the approved plan leads to.
         max_rounds: last round of the approved plan.
@@ -39,17 +39,22 @@ class LocalPolicy:
     run: str = ""
 
     def check_roster(self, verified: VerifiedRoster) -> None:
-        """Refuses a roster that speaks of another model, adapter or code than runs here.
+        """Refuses a roster that speaks of another model, adapter or core than runs here, and says which.
 
         Raises:
             RefusalError: FW-SECAGG-015, a hash differs.
             RefusalError: FW-SECAGG-016, c = 0 without this hospital's own consent.
         """
         roster = verified.roster
-        mine = (self.base_model_hash, self.adapter_layout_hash, self.code_hash)
-        if (roster.base_model_hash, roster.adapter_layout_hash, roster.code_hash) != mine:
+        pins = {
+            "base model": (roster.base_model_hash, self.base_model_hash),
+            "adapter layout": (roster.adapter_layout_hash, self.adapter_layout_hash),
+            "core": (roster.code_hash, self.code_hash),
+        }
+        others = [name for name, (named, own) in pins.items() if named != own]
+        if others:
             raise RefusalError(
-                "The roster names another model, adapter layout or code than this hospital runs.", code="FW-SECAGG-015"
+                f"The roster names another {' and '.join(others)} than this hospital runs.", code="FW-SECAGG-015"
             )
         if (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party:
             raise RefusalError(

@@ -162,6 +162,7 @@ class RosterView:
 
     federation: str
     roster_fingerprint: str
+    core: str
     coordinator_fingerprint: str
     members: tuple[MemberView, ...]
     colluders: int
@@ -274,6 +275,7 @@ def view(signed: bytes) -> RosterView:
     return RosterView(
         federation=roster.federation,
         roster_fingerprint=fingerprint(verified.hash),
+        core=roster.code_hash.hex(),
         coordinator_fingerprint=fingerprint(roster.coordinator),
         members=lines,
         colluders=roster.colluders,

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedward.agreements.code import check_code
+from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import RUN_NAME, PlanTerms
 from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
@@ -184,6 +184,7 @@ class Runs:
             kind="federation",
             run=run,
             plan=str(folder / "plan.toml"),
+            signed=str(folder / SIGNED_FILE),
             roster=str(folder / "roster.cbor"),
             identity=str(self._folders.identity_file),
             start=str(folder / START_FILE),
@@ -219,8 +220,10 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
         raise PolicyError(
             f"The roster names sites that are not admitted: {', '.join(strangers)}.", code="FW-POLICY-312"
         )
-    pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash, verified.roster.code_hash)
-    if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
-        raise PolicyError("The roster pins another model, adapter or code than the plan.", code="FW-POLICY-312")
-    check_code(terms.code_hash)
-    check_roster(Schedule.of(terms.read()), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)
+    pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash)
+    if pins != (terms.base_model_hash, terms.adapter_layout_hash):
+        raise PolicyError("The roster pins another model or adapter than the plan.", code="FW-POLICY-312")
+    check_core(verified.roster.code_hash)
+    plan = terms.read()
+    check_plan_code(plan, terms.family, terms.code_hash)
+    check_roster(Schedule.of(plan), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

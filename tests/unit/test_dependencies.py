@@ -94,3 +94,12 @@ def test_what_is_declared_is_imported():
 def test_an_import_is_seen_wherever_it_stands(tmp_path, line, name):
     (tmp_path / "file.py").write_text(line, encoding="utf-8")
     assert set(imported([tmp_path / "file.py"])) == ({name} if name else set())
+
+
+def test_the_hosted_workflow_runs_every_python_that_the_metadata_names():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    matrix = re.search(r"python: \[(.*)\]", workflow)[1]
+    assert re.findall(r"3\.\d+", matrix) == named
+    assert project["requires-python"] == f">={named[0]},<3.{int(named[-1][2:]) + 1}"

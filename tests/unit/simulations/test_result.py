@@ -88,7 +88,7 @@ def test_numbers_that_are_not_numbers_are_refused(result):
         RunResult.model_validate(raw | {"scores": raw["scores"] | {"federated": float("nan")}})
 
 
-@pytest.mark.parametrize("text", [None, "{", '{"schema_version": 2}', "[]"])
+@pytest.mark.parametrize("text", [None, "{", '{"schema_version": 2}', '{"schema_version": 1}', "[]"])
 def test_an_unreadable_result_is_one_sentence(tmp_path, text):
     if text is not None:
         (tmp_path / "result.json").write_text(text)

@@ -105,7 +105,8 @@ def test_json_lines_can_be_parsed_and_end_with_the_whole_result(result, capsys):
     clock = Clock()
     drive(RunDisplay("json", clock=clock), clock, result)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[0] == {"event": "start", "name": "default", "hospitals": 6, "rounds": 4, "epsilon": 8.0}
+    start = {"event": "start", "name": "default", "hospitals": 6, "rounds": 4, "epsilon": 8.0, "unit": "patient"}
+    assert events[0] == start
     rounds = [each for each in events if each["event"] == "round"]
     assert [each["round"] for each in rounds] == [0, 1, 2, 3, 4]
     assert rounds[2]["measures"]["auroc"] is None

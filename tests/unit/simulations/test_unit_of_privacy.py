@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +17,6 @@ from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.config import parse
 from fedward.plan import Plan
-from fedward.planning.calibration import draft_plan
-from fedward.planning.scenario import DataConfig, load_scenario
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import Population, open_ledger
 from fedward.run import Schedule
@@ -34,8 +31,6 @@ from fedward.simulations.sweep.play import Outcome
 from fedward.simulations.sweep.summary import summarise
 from fedward.simulations.table import print_result
 from fedward.simulations.terminal import RunDisplay
-from fedward.tasks import TASKS
-from fedward.tasks.mortality import TASK as MORTALITY
 from fedward.units import UNITS
 from tests.unit.simulations.audit.test_document import document as audit_document
 from tests.unit.simulations.conftest import document
@@ -51,19 +46,12 @@ KINDS_OF_PLAN = {
 SUM = SecureSum(exact=True, ring_bits=32, threshold=4, colluders=1, cohort=6)
 
 
-@pytest.fixture(autouse=True)
-def exam(monkeypatch):
-    """A task of questions, whose own words hold no patient either."""
-    words = {"name": "exam", "outcome": "the right answer", "purpose": "which answer to a question is right"}
-    monkeypatch.setitem(TASKS, "exam", replace(MORTALITY, **words))
-
-
 def plan_of(unit: str, kind: str = "local") -> Plan:
     noise = {"noise_multiplier": 3.0, "release_noise_multiplier": 9.0, "evaluation_noise_multiplier": 4.0}
     return Plan.model_validate(
         {
             "name": "run",
-            "task": "exam",
+            "task": "pubmedqa" if unit == "question" else "mortality",
             "base_model_sha256": "0" * 64,
             "training": {"rounds": 1, "local_steps": 1},
             "privacy": {**noise, "unit": unit, "release_every": 1, **KINDS_OF_PLAN[kind]},
@@ -73,7 +61,7 @@ def plan_of(unit: str, kind: str = "local") -> Plan:
 
 def result_of(unit: str, kind: str = "local") -> RunResult:
     schedule, raw = Schedule.of(plan_of(unit, kind)), document()
-    raw["scenario"] |= {"task": "exam", "outcome": "the right answer"}
+    raw["scenario"] |= {"task": schedule.task.name, "outcome": schedule.task.outcome}
     raw["privacy"] = certificate(schedule, private=kind != "without", secure_sum=SUM).model_dump()
     if kind == "without":
         raw["non_private_reasons"] = ("Differential privacy was switched off.",)
@@ -109,16 +97,17 @@ def of_card(unit, kind):
 
 def of_sweep(unit, kind):
     outcomes = [Outcome(Cell("ffa", None, 8.0, 1), "done", result_of(unit, kind))]
-    return page.render(summarise("run", "exam", outcomes, unit=unit))
+    return page.render(summarise("run", plan_of(unit).task, outcomes, unit=unit))
 
 
 def of_approval(unit, kind):
-    plan, terms = plan_of(unit, kind), SimpleNamespace(parameters=1000, code_hash=b"c", initial_adapter_hash=b"i")
+    plan = plan_of(unit, kind)
+    terms = SimpleNamespace(parameters=1000, code_hash=b"c", initial_adapter_hash=b"i", family="bert")
     proposal = SimpleNamespace(federation="demo", run="run-1", made=0, expires=86_400, terms=terms)
     config = {
         "site": {"name": "st-anna", "state_dir": "/state"},
         "coordinator": {"url": "https://127.0.0.1:9"},
-        "data": {"icu": {"path": "/data", "format": "mimic-iii"}},
+        "data": {"icu": {"path": "/data", "format": "pubmedqa" if unit == "question" else "mimic-iii"}},
         "policy": {"min_units": 20, "max_epsilon_per_run": 8.0, "max_epsilon_lifetime": 9.0, "allowed_base_models": []},
     }
     verified = SimpleNamespace(plan=plan, proposal=proposal, fingerprint="words")
@@ -170,21 +159,14 @@ def test_the_ledger_is_shown_with_the_unit_that_it_prices(tmp_path, unit):
     assert ("patient" in document) == (unit == "patient")
 
 
-def test_the_estimate_speaks_of_the_unit_of_the_data(monkeypatch, capsys):
-    monkeypatch.setattr(DataConfig, "unit", "question")
-    monkeypatch.setattr(sys, "argv", ["fedward", "plan", "estimate", "--rounds", "1", "--no-time"])
+def test_the_estimate_speaks_of_the_unit_of_the_data(tmp_path, monkeypatch, capsys):
+    (tmp_path / "exam.toml").write_text(
+        'name = "exam"\ntask = "pubmedqa"\n[data]\nsource = "pubmedqa"\npath = "/exam"\n[training]\nrounds = 1\n'
+    )
+    monkeypatch.setattr(sys, "argv", ["fedward", "plan", "estimate", str(tmp_path / "exam.toml"), "--no-time"])
     with pytest.raises(SystemExit) as ended:
         main.run()
     text = capsys.readouterr().out
     assert ended.value.code == 0
     assert "question, add-or-remove-one" in text
     assert "patient" not in text
-
-
-def test_a_plan_is_drafted_for_the_unit_of_its_data(monkeypatch):
-    scenario, files = load_scenario("default"), resolve("tiny-clinical")
-    assert draft_plan(scenario, files).privacy.unit == "patient"
-    monkeypatch.setattr(DataConfig, "unit", "question")
-    drafted = draft_plan(scenario, files)
-    assert drafted.privacy.unit == "question"
-    assert drafted.hash() != draft_plan(scenario, files).model_copy(update={"privacy": scenario.privacy}).hash()

@@ -11,7 +11,7 @@ DEFAULT_ROUND = """
 import sys
 import fedward.client.hospital, fedward.planning.calibration, fedward.server.rounds, fedward.simulations.federation
 from fedward.plan import Plan
-from fedward.strategies.registry import check_strategy
+from fedward.strategies.combinations import check_strategy
 for name in ("ffa", "fedit", "fedsvd", "fedsb"):
     check_strategy(Plan(name="run", base_model_sha256="0" * 64, strategy=name))
 print(*(module for module in sys.modules if module.startswith("fedward.strategies.contrib")))
@@ -23,6 +23,7 @@ def test_a_strategy_is_found_under_the_name_it_declares(name):
     assert find_strategy(name).declaration.name == name
 
 
+@pytest.mark.torch
 def test_a_round_of_another_strategy_imports_nothing_of_the_contributors():
     done = subprocess.run([sys.executable, "-c", DEFAULT_ROUND], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,5 +1,6 @@
 import pytest
 
+from fedward.client.corpora import CORPORA
 from fedward.client.daemon.settings import ClientConfig
 from fedward.config import parse
 from fedward.errors import ConfigError, UnknownKeyError
@@ -26,6 +27,13 @@ def test_a_misspelt_limit_is_an_error_and_not_a_missing_limit(raw):
     with pytest.raises(UnknownKeyError) as caught:
         parse(raw, ClientConfig, source="client.toml")
     assert caught.value.fix == "Did you mean 'max_epsilon_per_run'?"
+
+
+def test_a_limit_of_the_first_release_is_an_error_with_its_new_name(raw):
+    raw["policy"]["min_patients"] = raw["policy"].pop("min_units")
+    with pytest.raises(UnknownKeyError) as caught:
+        parse(raw, ClientConfig, source="client.toml")
+    assert caught.value.fix == "Did you mean 'min_units'?"
 
 
 def test_a_misspelt_key_of_a_data_set_names_the_right_one(raw):
@@ -67,4 +75,13 @@ def test_no_limit_has_a_silent_default(raw):
 def test_one_data_set_and_not_two(raw):
     raw["data"]["ward"] = dict(raw["data"]["icu"])
     with pytest.raises(ConfigError):
+        parse(raw, ClientConfig, source="client.toml")
+
+
+def test_a_data_set_has_a_format_that_fedward_reads(raw):
+    for name in CORPORA:
+        raw["data"]["icu"]["format"] = name
+        assert parse(raw, ClientConfig, source="client.toml").tables.format == name
+    raw["data"]["icu"]["format"] = "csv"
+    with pytest.raises(ConfigError, match="mimic-iii"):
         parse(raw, ClientConfig, source="client.toml")

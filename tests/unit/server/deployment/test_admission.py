@@ -1,3 +1,5 @@
+import ssl
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +31,24 @@ def test_the_server_certificate_names_where_hospitals_reach_it(coordinator):
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["fl.example"]
     assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def test_the_server_certificate_passes_the_strict_check_of_python_313(coordinator):
+    authority = coordinator.authority
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=authority.certificate)
+    server.load_cert_chain(authority.server_certificate, authority.server_key)
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(down, up, server_hostname="fl.example"),
+        server.wrap_bio(up, down, server_side=True),
+    ]
+    while ends:
+        try:
+            ends[0].do_handshake()
+            ends.pop(0)
+        except ssl.SSLWantReadError:
+            ends.reverse()
 
 
 def test_an_invited_site_is_admitted_and_the_code_is_not_kept(coordinator):

@@ -105,9 +105,11 @@ def test_one_outcome_only(tables: Tables, edit: Edit) -> None:
         load_examples(folder, format="mimic-iii", task="mortality")
 
 
-@pytest.mark.parametrize(("format", "task"), [("csv", "mortality"), ("mimic-iii", "fall")])
-def test_unknown_names(tables: Tables, format: str, task: str) -> None:
-    with raises("FW-DATA-009"):
+@pytest.mark.parametrize(
+    ("format", "task", "code"), [("csv", "mortality", "FW-DATA-009"), ("mimic-iii", "fall", "FW-CONFIG-040")]
+)
+def test_unknown_names(tables: Tables, format: str, task: str, code: str) -> None:
+    with raises(code):
         load_examples(tables("mimic3"), format=format, task=task)
 
 
