@@ -34,7 +34,7 @@ from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
 from fedward.errors import RunFailedError
 from fedward.plan import Plan
-from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
@@ -94,7 +94,7 @@ class LocalTrainer:
         self._terms = LocalTerms(
             optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal if federated else 0.0
         )
-        self._sampler = PatientSampler(records.units, privacy.sampling_rate, stream)
+        self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream)
         self._engine = self._open(optimizer)
 
     def run(

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.config import Section
 from fedward.errors import ConfigError
+from fedward.storage import place_file
 
 COORDINATOR = "coordinator"
 PROGRESS, RUN_LOG = "progress.json", "run.log"
@@ -71,4 +72,4 @@ def write_vector(vector: Vector, layout: AdapterLayout, path: Path) -> None:
     """Writes an adapter's tensors; the file appears whole or not at all."""
     draft = path.with_name(path.name + ".part")
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in unflatten(vector, layout).items()}, draft)
-    draft.replace(path)
+    place_file(draft, path)

@@ -19,7 +19,6 @@ from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import load_toml, parse
 from fedward.errors import FedwardError
-from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.run import Run
@@ -27,6 +26,7 @@ from fedward.server.archive import Archive
 from fedward.server.flower import GridTransport
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary
+from fedward.storage import read_limited, replace_file
 
 LOG = logging.getLogger(__name__)
 RUN_LOG_BYTES = 10 * 1024**2
@@ -109,8 +109,6 @@ def _progress(path: Path, rounds: int) -> Callable[[RoundSummary, RoundSum], Non
     def note(summary: RoundSummary, done: RoundSum) -> None:
         LOG.info("round %d: %d hospitals in the sum", summary.round, len(done.survivors))
         state = {"round": summary.round, "rounds": rounds, "survivors": sorted(done.survivors)}
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(json.dumps(state), encoding="utf-8")
-        draft.replace(path)
+        replace_file(path, json.dumps(state).encode())
 
     return note

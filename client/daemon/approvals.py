@@ -21,14 +21,12 @@ from fedward.client.daemon.keys import pinned_coordinator
 from fedward.client.daemon.policy import OtherCodeError, check_dates, check_proposal
 from fedward.client.daemon.settings import ClientConfig
 from fedward.errors import ConfigError, FedwardError, IntegrityError, PolicyError, VersionError
-from fedward.keyfiles import read_limited, replace_private
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.identity import Identity, open_sealed
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Digest, Flag, Message, Site, Text, Uint
+from fedward.privacy.secagg.identity import Identity, RefusalError, open_sealed
+from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
+from fedward.storage import read_limited, replace_private
 
 
-@dataclass(frozen=True)
 class Decision(Message):
     """What was decided about one plan.
 

@@ -28,16 +28,16 @@ from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
-from fedward.keyfiles import read_limited, replace_private
 from fedward.plan import Plan
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
+from fedward.privacy.secagg.crypto import journal_key
 from fedward.privacy.secagg.identity import open_sealed
-from fedward.privacy.secagg.kdf import journal_key
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
 from fedward.stages import Reply, Request, Stage
+from fedward.storage import read_limited, replace_private
 
 LOG = logging.getLogger(__name__)
 _CURRENT = "current-run"

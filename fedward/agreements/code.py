@@ -25,7 +25,7 @@ from fedward.strategies.registry import STRATEGIES
 ROOT = Path(__file__).parents[1]
 
 CORE = {
-    "": "adapter config errors messages plan run stages units",
+    "": "adapter config errors messages plan run stages storage units",
     "agreements": "code imports roster_rules",
     "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
     "statistics training",
@@ -36,13 +36,11 @@ CORE = {
     "client/models/families": "family rules",
     "client/tasks": "source stays task",
     "measures": "measure",
-    "privacy": "accounting events stream",
-    "privacy/dpsgd": "clipping engine fast gates hooks optimizer parameters rules sampler",
-    "privacy/ledger": "book chain exposure ledger namespace populations pricing records sets store",
-    "privacy/noise": "discrete gaussian gradient release seeded",
-    "privacy/secagg": "acceptance audit client encoding epoch folder_lock following hybrid identity journal kdf layout "
-    "memory merkle messages package policy prg refusals release results roster schema shamir state transcript "
-    "unmasking verify",
+    "privacy": "accounting events noise stream",
+    "privacy/dpsgd": "backends clipping engine gates optimizer sampler",
+    "privacy/ledger": "book files ledger patients pricing records",
+    "privacy/secagg": "acceptance client crypto encoding epoch identity journal merkle messages package results roster "
+    "state",
     "strategies": "combinations factor gate optimizers strategy tensors",
     "tasks": "task",
 }

@@ -15,17 +15,15 @@ from pydantic import ValidationError
 from fedward.errors import AuthenticationError, VersionError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity, fingerprint, open_sealed
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Bytes, Digest, Message, Nested, Text, Uint
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.messages import Bytes, Digest, Message, Nested, Text, Uint
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 MAX_PROPOSAL_BYTES = 128 * 1024
 
 
-@dataclass(frozen=True)
 class PlanTerms(Message):
     """A plan and the hashes of what it runs on.
 
@@ -64,7 +62,6 @@ class PlanTerms(Message):
         return plan
 
 
-@dataclass(frozen=True)
 class Proposal(Message):
     """One run that hospitals are asked to approve.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -206,7 +205,7 @@ def _print(shown: RosterView) -> None:
 
 
 def _read(path: Path) -> bytes:
-    from fedward.keyfiles import read_limited
+    from fedward.storage import read_limited
 
     return read_limited(path, MAX_ROSTER_BYTES)
 
@@ -216,7 +215,6 @@ def _replace(path: Path, data: bytes) -> None:
 
     In a folder that others may write to, nobody's link leads the bytes elsewhere.
     """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-        part.write(data)
-    Path(part.name).chmod(0o644)
-    Path(part.name).replace(path)
+    from fedward.storage import PUBLIC, replace_file
+
+    replace_file(path, data, mode=PUBLIC)

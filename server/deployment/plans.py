@@ -20,13 +20,13 @@ from fedward.agreements.proposal import (
 from fedward.agreements.roster_rules import roster_rules
 from fedward.config import load_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError
-from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
 from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
+from fedward.storage import PUBLIC, read_limited, replace_file
 from fedward.strategies.aliases import in_words
 from fedward.strategies.combinations import check_ranks
 
@@ -61,7 +61,7 @@ def sign_folder(
     made = int(time.time() if now is None else now)
     proposal = Proposal(federation, run, terms, made, made + days * DAY_SECONDS)
     sealed = sign_proposal(proposal, identity)
-    (folder / SIGNED_FILE).write_bytes(sealed)
+    replace_file(folder / SIGNED_FILE, sealed, mode=PUBLIC)
     return open_proposal(sealed, identity.public)
 
 

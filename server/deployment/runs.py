@@ -21,13 +21,13 @@ from fedward.agreements.proposal import RUN_NAME, PlanTerms
 from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
-from fedward.keyfiles import private_folder, replace_private
 from fedward.privacy.secagg.roster import verify_roster
 from fedward.run import Schedule
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, check_start, read_signed
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import PROGRESS, FederationJob, RunEnd
+from fedward.storage import private_folder, replace_private, sync_folder
 
 State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
 RECORD = "run.json"
@@ -88,10 +88,10 @@ class Runs:
         shutil.copyfile(plan_folder / SIGNED_FILE, draft / SIGNED_FILE)
         shutil.copyfile(plan_folder / START_FILE, draft / START_FILE)
         plan = json.loads(proposal.terms.plan)
-        (draft / "plan.toml").write_text(to_toml(plan), encoding="utf-8")
-        (draft / "roster.cbor").write_bytes(roster)
+        replace_private(draft / "plan.toml", to_toml(plan).encode())
+        replace_private(draft / "roster.cbor", roster)
         job = self._job(proposal.run, discover_seconds)
-        (draft / JOB).write_text(job.model_dump_json(indent=2), encoding="utf-8")
+        replace_private(draft / JOB, job.model_dump_json(indent=2).encode())
         record = RunRecord(
             name=proposal.run,
             state="queued",
@@ -101,6 +101,7 @@ class Runs:
         )
         replace_private(draft / RECORD, record.model_dump_json(indent=2).encode())
         draft.replace(folder)
+        sync_folder(folder.parent)
         return record
 
     def folder(self, run: str) -> Path:

@@ -78,12 +78,12 @@ def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(
 def test_a_sampler_that_is_not_poisson_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
     make, store = found
 
-    class Half(training.PatientSampler):
+    class Half(training.UnitSampler):
         def sample(self):
             rows = np.arange(self.patient_count // 2)
             return rows, rows
 
-    monkeypatch.setattr(training, "PatientSampler", Half)
+    monkeypatch.setattr(training, "UnitSampler", Half)
     with raises("FW-DP-017"):
         make()
     assert len(store.links) == 1

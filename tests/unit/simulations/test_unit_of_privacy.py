@@ -18,7 +18,7 @@ from fedward.client.models.registry import resolve
 from fedward.config import parse
 from fedward.plan import Plan
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import Population, open_ledger
+from fedward.privacy.ledger import FileStore, Ledger, Population
 from fedward.run import Schedule
 from fedward.simulations.audit.show import print_audit
 from fedward.simulations.card import card
@@ -148,7 +148,7 @@ def test_a_question_is_not_treated():
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_ledger_is_shown_with_the_unit_that_it_prices(tmp_path, unit):
     terms = {"site": "anna", "cap_epsilon": 8.0, "delta": 1e-5, "population": Population("salt", 0.4)}
-    ledger = open_ledger(tmp_path / "state", unit=unit, **terms)
+    ledger = Ledger(FileStore(tmp_path / "state"), unit=unit, **terms)
     ledger.reserve(run="run-1", plan_hash=bytes(32), round_number=1, training=[Event("release", 5.0, 1.0, 1)])
     text = CliRunner().invoke(client.app, ["ledger", "show", "--state", str(tmp_path / "state")]).stdout
     who = "who" if unit == "patient" else "that"

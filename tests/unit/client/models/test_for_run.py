@@ -10,10 +10,7 @@ from fedward.client.models.adapter_model import LoraSettings, build, layout_of, 
 from fedward.client.models.for_run import build_model, lora_of, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
-from fedward.client.tasks import LOCAL_TASKS, local_task
-from fedward.client.tasks.prediction import Multiclass
-from fedward.measures.bounded_mean import Accuracy
-from fedward.measures.log_loss import LogLoss
+from fedward.client.tasks import local_task
 from fedward.plan import Plan
 from fedward.run import Schedule
 from fedward.tasks import TASKS
@@ -48,19 +45,15 @@ def test_the_head_of_a_task_reaches_the_model(monkeypatch, head):
 
 
 def test_an_adapter_with_one_output_per_class_is_stored_and_evaluated(monkeypatch, tmp_path):
-    classes = ("home", "ward", "death")
-    files, measures = resolve("tiny-clinical"), (Accuracy(), LogLoss())
-    task = Task("toy", 1, "where a stay ends", "where a stay ends", Head(outputs=3), measures, classes)
-    monkeypatch.setitem(TASKS, "toy", task)
-    monkeypatch.setitem(LOCAL_TASKS, "toy", Multiclass(task))
-    examples = [Example(f"p{n}", "", f"age {n}0s . lactate high", classes[n % 3]) for n in range(9)]
+    task, files = local_task("discharge"), resolve("tiny-clinical")
+    classes = task.declaration.classes
+    examples = [Example(f"p{n}", "", f"age {n}0s . lactate high", classes[n % len(classes)]) for n in range(9)]
     monkeypatch.setattr("fedward.client.data.load_examples", lambda *_, **__: examples)
-    model = build(files, LoraSettings(rank=2, head=task.head), seed=0)
+    model = build(files, LoraSettings(rank=2, head=task.declaration.head), seed=0)
     set_vector(model, np.random.default_rng(0).normal(0, 0.3, layout_of(model).size).astype(np.float32))
-    save_adapter(model, tmp_path / "adapter", base=files, card="card", task="toy", max_tokens=16)
+    save_adapter(model, tmp_path / "adapter", base=files, card="card", task="discharge", max_tokens=16)
     scores = score_folder(tmp_path, tmp_path, format="synthetic", task=None)
-    assert (scores["task"], scores["n"]) == ("toy", 9)
-    predicted = local_task("toy").outcomes(
-        model, Records.encode(examples, local_task("toy"), files, model, max_tokens=16)
-    )
-    assert scores["accuracy"] == Accuracy().local(predicted)
+    predicted = task.outcomes(model, Records.encode(examples, task, files, model, max_tokens=16))
+    headline = task.declaration.headline
+    assert (scores["task"], scores["n"]) == ("discharge", 9)
+    assert scores[headline.name] == headline.local(predicted)

@@ -22,8 +22,7 @@ from fedward.privacy.dpsgd.clipping import (
 )
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.gaussian import gaussian
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, gaussian
 from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]
@@ -185,7 +184,7 @@ def test_patients_are_counted_not_records_and_micro_batches_add_up(task) -> None
     clip = float(np.sort(norms)[1]) * 1.001  # two patients within, one not
     for microbatch in (None, 1, 4):
         engine = task.engine(
-            clip=clip, clipping=plan, max_records_per_patient=3, microbatch=microbatch, expected_batch=BATCH
+            clip=clip, clipping=plan, max_records_per_unit=3, microbatch=microbatch, expected_batch=BATCH
         )
         task.update(engine, RECORDS, patients)
         assert released_count(clip, engine.clip, plan) == pytest.approx(0.5, abs=1e-4)
