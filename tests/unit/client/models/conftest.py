@@ -67,13 +67,15 @@ def document(request) -> dict:
     return config_document(request.param)
 
 
-def write_model(folder: Path, document: dict) -> None:
+def write_model(folder: Path, document: dict, words: tuple[str, ...] = ()) -> None:
+    """Writes a random model; ``words`` are known to its tokenizer beside :data:`WORDS`."""
+    document = {**document, "vocab_size": document["vocab_size"] + len(words)}
     (folder / "config.json").write_text(json.dumps(document))
     encoder = empty_base(check_model_config(document), seed=3)
     save_file(
         {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, folder / "model.safetensors"
     )
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *WORDS, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
