@@ -90,12 +90,16 @@ def test_noise_deviation_is_in_the_units_of_each_block() -> None:
 
 
 def test_small_cells_are_zeroed_in_exact_releases() -> None:
-    np.testing.assert_array_equal(suppress_small_cells([0, 1, 9, 10, 250]), [0, 0, 0, 10, 250])
+    counts = np.array([0, 1, 9, 10, 250])
+    np.testing.assert_array_equal(suppress_small_cells(counts, counts), [0, 0, 0, 10, 250])
+    sums = np.array([500, 500])
+    np.testing.assert_array_equal(suppress_small_cells(sums, np.array([9, 10])), [0, 500])
 
 
 def test_zeroing_small_cells_is_ten_times_as_sensitive_as_counting() -> None:
     """Why noised releases keep their small cells: one more patient would move a zeroed count by ten."""
-    assert suppress_small_cells([10])[0] - suppress_small_cells([9])[0] == 10
+    nine, ten = np.array([9]), np.array([10])
+    assert suppress_small_cells(ten, ten)[0] - suppress_small_cells(nine, nine)[0] == 10
 
 
 def test_releases_that_do_not_fit_their_plan_are_refused() -> None:
