@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from fedward.privacy.dpsgd.audit import EngineFactory, TokenLoss, mean_over_own_tokens
+from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import LossPerRecord, PrivateEngine
-from fedward.privacy.dpsgd.parameters import DPParameters
 from fedward.privacy.stream import SecureStream
 
 Numbers = NDArray[np.int64]

@@ -19,7 +19,7 @@ from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 from numpy.typing import NDArray
 
 from benchmarks.timing import interleave
-from fedward.privacy.secagg import prg, shamir
+from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
 from fedward.privacy.stream import SecureStream
 
@@ -33,7 +33,7 @@ THRESHOLD = 6
 
 CONFIGURATION = {
     "fedward": {
-        "prg": f"AES-256-CTR, {prg.CHUNK_BYTES // 1024} KiB chunks, one thread",
+        "prg": f"AES-256-CTR, {encoding.CHUNK_BYTES // 1024} KiB chunks, one thread",
         "ring_bits": 32,
         "bound": CLIP,
         "step": 2 * CLIP / LEVELS,
@@ -99,13 +99,13 @@ def measure_unmask(size: int, repeats: int) -> dict[str, float]:
     """CPU seconds of the server's last step when all clients survive: shares to secrets to decoded sum."""
     layout = layout_of(size)
     secrets = [os.urandom(32) for _ in range(CLIENTS)]
-    ours = [dict(enumerate(shamir.split(s, CLIENTS, THRESHOLD, os.urandom), start=1)) for s in secrets]
+    ours = [dict(enumerate(crypto.split_secret(s, CLIENTS, THRESHOLD, os.urandom), start=1)) for s in secrets]
     theirs = [create_shares(s, THRESHOLD, CLIENTS) for s in secrets]
     total = RingVector.zeros(layout)
     flower_total = [np.zeros(size, np.int64)]
 
     def unmask() -> dict[str, NDArray[np.float64]]:
-        total.add_masks_([(-1, shamir.combine(shares, THRESHOLD)) for shares in ours])
+        total.add_masks_([(-1, crypto.combine_shares(shares, THRESHOLD)) for shares in ours])
         return decode(total)
 
     def flower_unmask() -> object:
@@ -126,13 +126,13 @@ def _flower_mask(quantized: list[NDArray[Any]], seeds: list[tuple[int, bytes]]) 
 
 
 def _bare_keystream(nbytes: int, seeds: list[tuple[int, bytes]]) -> Callable[[], None]:
-    zeros = memoryview(bytes(prg.CHUNK_BYTES))
-    target = np.empty(prg.CHUNK_BYTES, np.uint8)
+    zeros = memoryview(bytes(encoding.CHUNK_BYTES))
+    target = np.empty(encoding.CHUNK_BYTES, np.uint8)
 
     def run() -> None:
         streams = [Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor() for _, seed in seeds]
-        for start in range(0, nbytes, prg.CHUNK_BYTES):
-            count = min(prg.CHUNK_BYTES, nbytes - start)
+        for start in range(0, nbytes, encoding.CHUNK_BYTES):
+            count = min(encoding.CHUNK_BYTES, nbytes - start)
             for stream in streams:
                 stream.update_into(zeros[:count], target[:count].data)
 

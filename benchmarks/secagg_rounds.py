@@ -28,13 +28,12 @@ from fedward.privacy.secagg import (
     SecAggClient,
     SecAggServer,
     approve,
-    audit,
     default_colluders,
     merkle,
     publish,
+    results,
 )
-from fedward.privacy.secagg.encoding import RingVector, decode, encode
-from fedward.privacy.secagg.layout import VectorLayout
+from fedward.privacy.secagg.encoding import RingVector, VectorLayout, decode, encode
 from fedward.privacy.stream import SecureStream
 
 CKKS: dict[str, Any] = {"poly_modulus_degree": 8192, "coeff_mod_bit_sizes": [60, 40, 40], "global_scale_bits": 40}
@@ -242,19 +241,19 @@ def measure_check_sum(n: int, size: int, repeats: int, *, dropouts: int = 0) -> 
     def whole() -> None:
         client.check_sum(client.open_result(played.result), played.evidence, vectors, played.total)
 
-    if audit.recomputed_whole(nbytes, len(vectors)):
+    if results.recomputed_whole(nbytes, len(vectors)):
         seconds = interleave({"whole": whole}, repeats)
         return {**seconds, "hospital": seconds["whole"], "coordinator": 0.0}
     indices = client.challenge(played.result)
     trees = {name: merkle.Tree(vector.data) for name, vector in vectors.items()}  # once for all hospitals
-    paths, rows = audit.pack_chunks(indices, vectors, trees)
+    paths, rows = results.pack_chunks(indices, vectors, trees)
 
     def sampled() -> None:
         ended = client.open_result(played.result)
-        client.check_chunks(ended, played.evidence, audit.unpack_chunks(paths, rows, nbytes), played.total)
+        client.check_chunks(ended, played.evidence, results.unpack_chunks(paths, rows, nbytes), played.total)
 
     return interleave(
-        {"whole": whole, "hospital": sampled, "coordinator": lambda: audit.pack_chunks(indices, vectors, trees)},
+        {"whole": whole, "hospital": sampled, "coordinator": lambda: results.pack_chunks(indices, vectors, trees)},
         repeats,
     )
 

@@ -18,8 +18,7 @@ from fedward.client.models.for_run import resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario
-from fedward.privacy.secagg.encoding import RingVector, decode, encode
-from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
 from fedward.privacy.stream import SecureStream
 from fedward.run import Run
 from fedward.strategies.optimizers import NOTHING, Memory

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fedward.adapter import AdapterLayout
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import core_hash
 from fedward.config import to_toml
 from fedward.plan import Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, approve, default_colluders, publish
@@ -62,7 +62,7 @@ def prepare(folder: Path, *, hospitals: int, parameters: int, rounds: int) -> li
         policy=RunPolicy(min_cohort=max(3, colluders + 2), epoch_days=1, unsafe_two_party=False),
         base_model_hash=bytes(32),
         adapter_layout_hash=layout.hash(),
-        code_hash=code_hash(),
+        code_hash=core_hash(),
     )
     signed = publish(roster, coordinator)
     for member in members:

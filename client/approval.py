@@ -1,11 +1,11 @@
-"""From an approved plan to the hashes a hospital pins: model, adapter layout, code, plan and vector layouts."""
+"""From an approved plan to the hashes a hospital pins: model, adapter layout, core, plan and vector layouts."""
 
 from __future__ import annotations
 
 from fedward.adapter import adapter_hash
-from fedward.agreements.code import code_hash
-from fedward.client.models.encoder_config import EncoderConfig
+from fedward.agreements.code import core_hash
 from fedward.client.models.for_run import start_of
+from fedward.client.models.model_config import ModelConfig
 from fedward.plan import Plan
 from fedward.privacy.secagg import LocalPolicy, minimum_threshold
 from fedward.run import Run
@@ -17,7 +17,7 @@ def base_model_hash(plan: Plan) -> bytes:
 
 
 def local_policy(
-    run: Run, config: EncoderConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
+    run: Run, config: ModelConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
 ) -> LocalPolicy:
     """What a hospital enforces once it has approved ``plan``.
 
@@ -38,7 +38,7 @@ def local_policy(
     return LocalPolicy(
         base_model_hash=base_model_hash(plan),
         adapter_layout_hash=run.layout.hash(),
-        code_hash=code_hash(),
+        code_hash=core_hash(),
         plan_hash=plan.hash(),
         layout_hashes=frozenset(vector_layouts),
         max_rounds=run.final_round,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Annotated
 
@@ -27,10 +27,9 @@ from fedward.client.training import LocalTrainer, clip_delta
 from fedward.errors import IntegrityError, PolicyError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
-from fedward.privacy.secagg.messages import Counter
-from fedward.privacy.secagg.refusals import JournalError
-from fedward.privacy.secagg.schema import SITE, Bytes, Map, Message, Sequence, Site
+from fedward.privacy.secagg.messages import SITE, Bytes, Counter, Map, Message, Sequence, Site
 from fedward.run import Run
+from fedward.storage import JournalError
 from fedward.strategies.optimizers import Memory
 from fedward.strategies.strategy import Step
 from fedward.strategies.tensors import kind_of
@@ -178,7 +177,6 @@ MAX_VECTOR_BYTES = 2 * 1024**3
 Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
 
 
-@dataclass(frozen=True)
 class Kept(Message):
     """The store's state.
 

@@ -21,15 +21,14 @@ import numpy as np
 from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode
-from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, audit
+from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, results
 from fedward.privacy.secagg import decode as decode_sum
-from fedward.privacy.secagg.messages import Counter, Result
-from fedward.privacy.secagg.refusals import JournalError
+from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message, Result
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.secagg.schema import Bytes, Digest, Message
 from fedward.privacy.secagg.state import ChainHead
 from fedward.run import Run
 from fedward.stages import Blob, Request
+from fedward.storage import JournalError
 from fedward.strategies.optimizers import NOTHING, Memory
 
 
@@ -153,19 +152,18 @@ class Follower:
         evidence, vectors = published.evidence.get(str(number)), published.vectors(number)
         if evidence is None or vectors.keys() != ended.digests.keys():
             raise IntegrityError("A sum came without the evidence to recompute it.", code="FW-INTEGRITY-020")
-        if audit.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
+        if results.recomputed_whole(ended.layout.nbytes, len(ended.digests)):
             return self.secagg.check_sum(ended, evidence, vectors, ring_sum)
         paths = published.paths.get(str(number))
         if paths is None:
             raise IntegrityError("A large sum came without the chunks that were asked for.", code="FW-INTEGRITY-020")
-        chunks = audit.unpack_chunks(paths, vectors, ended.layout.nbytes)
+        chunks = results.unpack_chunks(paths, vectors, ended.layout.nbytes)
         return self.secagg.check_chunks(ended, evidence, chunks, ring_sum)
 
 
 MAX_ADAPTER_BYTES = 2 * 1024**3
 
 
-@dataclass(frozen=True)
 class Snapshot(Message):
     """One adapter: the result that led to it, its float32 bits, and the server optimizer's float64 bits.
 

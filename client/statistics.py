@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedward.measures import Outcomes
 from fedward.measures.measure import Floats
-from fedward.privacy.noise.release import ReleaseSpec, noisy_release, suppress_small_cells
+from fedward.privacy.noise import ReleaseSpec, noisy_release, suppress_small_cells
 from fedward.privacy.stream import SecureStream
 from fedward.run import LOSS, UNITS, Schedule
 

@@ -28,13 +28,11 @@ from fedward.measures import Measure, Statistic
 from fedward.measures.measure import Floats
 from fedward.plan import Plan
 from fedward.privacy.events import Event
-from fedward.privacy.noise.discrete import total_sigma
-from fedward.privacy.noise.gradient import GradientSpec, gradient_distance
-from fedward.privacy.noise.release import ReleaseSpec
-from fedward.privacy.secagg.layout import Segment, VectorLayout
+from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
+from fedward.privacy.secagg.encoding import Segment, VectorLayout
 from fedward.strategies import gate
+from fedward.strategies.combinations import check_strategy
 from fedward.strategies.optimizers import Memory, gradient_step
-from fedward.strategies.registry import check_strategy
 from fedward.strategies.strategy import Part, Step, Strategy, Sums
 from fedward.tasks import Task, task_named
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated
 
 import numpy as np
@@ -22,16 +22,14 @@ from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import Journal
-from fedward.privacy.secagg.messages import Counter
-from fedward.privacy.secagg.refusals import JournalError
-from fedward.privacy.secagg.schema import SITE, Digest, Map, Message, Nested, Sequence, Text, Uint
+from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.server.history import Ended
 from fedward.stages import Blob
+from fedward.storage import JournalError
 
 MAX_ROUNDS = 2**16
 
 
-@dataclass(frozen=True)
 class Stored(Message):
     """A finished round and its survivors, whose masked vectors are kept with it."""
 
@@ -39,7 +37,6 @@ class Stored(Message):
     sites: Annotated[tuple[str, ...], Sequence(SITE)]
 
 
-@dataclass(frozen=True)
 class Staged(Message):
     """A round whose sum is known and whose result may or may not have been signed.
 
@@ -50,7 +47,6 @@ class Staged(Message):
     before: Digest
 
 
-@dataclass(frozen=True)
 class ArchiveState(Message):
     """Everything but the large parts.
 

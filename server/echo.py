@@ -18,6 +18,7 @@ from fedward.config import Section, parse
 from fedward.errors import IntegrityError
 from fedward.server.flower import GridTransport
 from fedward.stages import Blob, Reply, Request, Stage
+from fedward.storage import replace_file
 
 
 class EchoJob(Section):
@@ -46,9 +47,7 @@ def run_echo(transport: GridTransport, path: Path) -> None:
     report, rounds = Path(job.report), []
     for number in range(job.rounds):
         rounds.append(_round(transport, job, number))
-        draft = report.with_name(report.name + ".part")
-        draft.write_text(json.dumps(rounds), encoding="utf-8")
-        draft.replace(report)
+        replace_file(report, json.dumps(rounds).encode())
 
 
 def _round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fedward.messages import MalformedMessageError, Value, decode, encode
-from fedward.privacy.secagg import audit, merkle
+from fedward.privacy.secagg import merkle, results
 from fedward.stages import Blob, Request, Stage
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Ended:
     @property
     def sampled(self) -> bool:
         """Whether hospitals check chunks of the sum instead of all of it."""
-        return not audit.recomputed_whole(self.width, len(self.vectors))
+        return not results.recomputed_whole(self.width, len(self.vectors))
 
     @cached_property
     def trees(self) -> dict[str, merkle.Tree]:
@@ -136,7 +136,7 @@ class History:
         indices = _indices(payload) if step.challenge else ()
         if indices:
             (ended,) = [ended for ended in self._ended if ended.round == step.round]
-            audit.check_indices(indices, ended.width, len(ended.vectors))
+            results.check_indices(indices, ended.width, len(ended.vectors))
             self._chosen[site] = (step.round, indices)
             return
         self._known[site] = max(step.round, self._known.get(site, 0))
@@ -164,7 +164,7 @@ class History:
                 break
             rows = ended.vectors
             if chosen is not None:
-                paths[str(ended.round)], rows = audit.pack_chunks(chosen, ended.vectors, ended.trees)
+                paths[str(ended.round)], rows = results.pack_chunks(chosen, ended.vectors, ended.trees)
             blobs |= {f"sum.{ended.round}": ended.ring_sum}
             blobs |= {f"vector.{ended.round}.{name}": row for name, row in rows.items()}
             batch.append(ended)

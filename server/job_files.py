@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.config import Section
 from fedward.errors import ConfigError
+from fedward.storage import place_file
 
 COORDINATOR = "coordinator"
 PROGRESS, RUN_LOG = "progress.json", "run.log"
@@ -34,6 +35,7 @@ class FederationJob(Section):
     Attributes:
         run: identifier of the run; never used twice in a federation.
         plan: the plan as TOML.
+        signed: the plan as it was signed, whose code must be what is installed; None where nobody signed one.
         roster: the signed roster with its approvals.
         identity: the coordinator's Ed25519 key file, mode 0600.
         start: adapter to start from, safetensors.
@@ -46,6 +48,7 @@ class FederationJob(Section):
     kind: Literal["federation"]
     run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     plan: str
+    signed: str | None = None
     roster: str
     identity: str
     start: str
@@ -69,4 +72,4 @@ def write_vector(vector: Vector, layout: AdapterLayout, path: Path) -> None:
     """Writes an adapter's tensors; the file appears whole or not at all."""
     draft = path.with_name(path.name + ".part")
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in unflatten(vector, layout).items()}, draft)
-    draft.replace(path)
+    place_file(draft, path)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from fedward.agreements.code import check_code
+from fedward.agreements.code import check_core, check_plan_code
+from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import load_toml, parse
 from fedward.errors import FedwardError
 from fedward.plan import Plan
@@ -25,6 +26,7 @@ from fedward.server.archive import Archive
 from fedward.server.flower import GridTransport
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary
+from fedward.storage import read_limited, replace_file
 
 LOG = logging.getLogger(__name__)
 RUN_LOG_BYTES = 10 * 1024**2
@@ -50,7 +52,9 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
     plan = load_toml(Path(job.plan), Plan)
     roster = Path(job.roster).read_bytes()
     verified = verify_roster(roster)
-    check_code(verified.roster.code_hash)
+    check_core(verified.roster.code_hash)
+    identity = Identity.from_file(COORDINATOR, Path(job.identity))
+    _check_signed(job, identity)
     layout, adapter = read_vector(Path(job.start))
     journal = FileJournal(Path(job.state), Path(job.journal_key).read_bytes())
     coordinator = Coordinator(
@@ -58,7 +62,7 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
         name=job.run,
         adapter=adapter,
         secagg=SecAggServer(
-            identity=Identity.from_file(COORDINATOR, Path(job.identity)),
+            identity=identity,
             roster=roster,
             journal=journal,
         ),
@@ -70,6 +74,12 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
     del adapter  # or the start would stay in memory beside what becomes of it
     transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
     write_vector(coordinator.run(), layout, Path(job.result))
+
+
+def _check_signed(job: FederationJob, identity: Identity) -> None:
+    if job.signed is not None:
+        terms = open_proposal(read_limited(Path(job.signed), MAX_PROPOSAL_BYTES), identity.public).proposal.terms
+        check_plan_code(terms.read(), terms.family, terms.code_hash)
 
 
 @contextlib.contextmanager
@@ -99,8 +109,6 @@ def _progress(path: Path, rounds: int) -> Callable[[RoundSummary, RoundSum], Non
     def note(summary: RoundSummary, done: RoundSum) -> None:
         LOG.info("round %d: %d hospitals in the sum", summary.round, len(done.survivors))
         state = {"round": summary.round, "rounds": rounds, "survivors": sorted(done.survivors)}
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(json.dumps(state), encoding="utf-8")
-        draft.replace(path)
+        replace_file(path, json.dumps(state).encode())
 
     return note

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.errors import IntegrityError, QuorumError
-from fedward.privacy.secagg import Leg, RoundSum, RoundTerms, SecAggServer, decode
-from fedward.privacy.secagg.refusals import RoundLostError
+from fedward.privacy.secagg import RoundSum, RoundTerms, SecAggServer, decode
+from fedward.privacy.secagg.identity import RoundLostError
 from fedward.run import Run
 from fedward.server.archive import Archive
 from fedward.server.cohorts import Cohorts
@@ -151,7 +151,7 @@ class Coordinator:
         if secagg.run == self._name and secagg.members:
             live = secagg.live
             until = self._deadline() if live is None else self._clock()
-            if until <= secagg.epoch_ends or (live is not None and live.leg is not Leg.PACKAGES):
+            if until <= secagg.epoch_ends or (live is not None and live.stage is not Stage.MANIFEST):
                 return
         self.join()
 
@@ -178,7 +178,7 @@ class Coordinator:
         return History(archive, secagg.members if known else ()), 0 if archive is None else archive.round
 
     def join(self) -> None:
-        """Leg 0: a fresh key epoch with every hospital that answers."""
+        """A fresh key epoch with every hospital that answers."""
         exchange, setup = self._exchange, self._secagg.begin_epoch(self._name)
         for site, reply in exchange.ask(Stage.JOIN, setup.invites()):
             exchange.take(Stage.JOIN, site, setup.add_bundle, reply.payload)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedward.errors import FedwardError, QuorumError
-from fedward.privacy.secagg import Attempt, Leg, RoundSum, RoundTerms, SecAggServer
+from fedward.privacy.secagg import Attempt, RoundSum, RoundTerms, SecAggServer
 from fedward.server.archive import Archive
 from fedward.server.history import History
 from fedward.stages import Blob, Reply, Request, Stage, Transport
@@ -63,7 +63,7 @@ class SecureSums:
             try:
                 return self._attempt(attempt, at_least)
             except QuorumError:
-                if attempt.leg is Leg.UNMASK:
+                if attempt.stage is Stage.UNMASK:
                     raise  # vectors are erased by now, so there is no other attempt
                 LOG.warning("round %d: attempt %d lacks hospitals, trying again", number, attempt.manifest.attempt)
                 attempt = self._secagg.retry(deadline=self._deadline())
@@ -72,12 +72,12 @@ class SecureSums:
     def _attempt(self, attempt: Attempt, at_least: int) -> tuple[RoundSum, Mapping[str, Blob], bytes]:
         """Plays an attempt from the leg it is in; after a restart, hospitals repeat what they had answered."""
         exchange = self._exchange
-        if attempt.leg is Leg.PACKAGES:
+        if attempt.stage is Stage.MANIFEST:
             for site, reply in exchange.tell(Stage.MANIFEST, attempt.requests()):
                 exchange.take(Stage.MANIFEST, site, attempt.add_package, reply.payload)
             attempt.close_packages()
         vectors = self._uploads(attempt, at_least)
-        if attempt.leg is Leg.CONFIRMS:
+        if attempt.stage is Stage.CONFIRM:
             for site, reply in exchange.ask(Stage.CONFIRM, attempt.requests()):
                 exchange.take(Stage.CONFIRM, site, attempt.add_confirm, reply.payload)
             attempt.close_confirms()
@@ -87,7 +87,7 @@ class SecureSums:
         """Masked vector by survivor: from the hospitals, or from disk if their leg had ended before a restart."""
         vectors: dict[str, Blob] = {}
         archive, exchange, number = self._archive, self._exchange, attempt.manifest.round
-        if attempt.leg is not Leg.UPLOADS:
+        if attempt.stage is not Stage.MASK:
             return vectors if archive is None else archive.uploads(number, attempt.requests())
         for site, reply in exchange.ask(Stage.MASK, attempt.requests(), complain=attempt.add_complaint):
             vector = reply.blobs.get("vector", np.empty(0, np.uint8))
@@ -103,7 +103,7 @@ class SecureSums:
         return vectors if archive is None else archive.uploads(number, survivors)
 
     def _unmask(self, attempt: Attempt) -> RoundSum:
-        """Leg 4. Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
+        """Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
         for _ in range(MAX_ATTEMPTS - 1):
             self._ask_to_unmask(attempt)
             try:

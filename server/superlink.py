@@ -26,6 +26,7 @@ from fedward.errors import DeadlineError, FedwardError, ResourceError, RunFailed
 from fedward.server.control import Control, RunState
 from fedward.server.gateway import GatewaySettings
 from fedward.server.job_files import RunEnd
+from fedward.storage import write_new_secret
 
 POLL_SECONDS = 0.5
 _JOB_FAILED = re.compile(r"(FW(?:-[A-Z]+)?-\d{3}) and exit status (\d+)")
@@ -173,8 +174,7 @@ class SuperLink:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret_file = self._state_dir / "task-secret"
         secret_file.unlink(missing_ok=True)
-        with os.fdopen(os.open(secret_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
+        write_new_secret(secret_file, secrets.token_bytes(32))
         with self.log_file.open("ab") as log:
             # -P keeps the working folder out of the module path.
             command = [sys.executable, "-P", "-m", "fedward.server.gateway"]

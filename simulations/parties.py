@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedward.adapter import Vector
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import core_hash
 from fedward.agreements.roster_rules import roster_rules
 from fedward.client.approval import base_model_hash, local_policy
 from fedward.client.hospital import Hospital, Streams
@@ -35,7 +35,7 @@ from fedward.privacy.secagg import (
 from fedward.run import Run
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
-from fedward.strategies.registry import check_ranks
+from fedward.strategies.combinations import check_ranks
 
 COORDINATOR = "coordinator"
 
@@ -64,7 +64,7 @@ def agree(run: Run, names: Sequence[str]) -> Agreement:
         policy=RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
         base_model_hash=base_model_hash(plan),
         adapter_layout_hash=run.layout.hash(),
-        code_hash=code_hash(),
+        code_hash=core_hash(),
     )
     signed = publish(roster, coordinator)
     for identity in members.values():

@@ -7,7 +7,6 @@ from what it measured, and a value that does not exist (Bayes on real data, epsi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fedward.config import Section
 from fedward.errors import ConfigError, ResourceError
+from fedward.storage import PUBLIC, replace_file
 from fedward.tasks import TASKS
 from fedward.units import UnitName
 
@@ -289,20 +289,14 @@ def read_result(folder: Path) -> RunResult:
 
 
 def write_atomically(path: Path, text: str) -> Path:
-    """Writes ``text`` as UTF-8 beside ``path``, flushes it to the disk and renames it into place.
+    """Replaces ``path`` by ``text`` in UTF-8, as a whole; its folder is made if it is missing.
 
     Raises:
         ResourceError: FW-RESOURCE-020, the folder or disk refuses; a partial file is removed.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        replace_file(path, text.encode(), mode=PUBLIC)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ResourceError(f"{path} cannot be written ({error.strerror}).", code="FW-RESOURCE-020") from error
     return path

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedward.privacy.noise.seeded import unsafe_seeded_stream
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, unsafe_seeded_stream
 
 
 @dataclass(frozen=True)

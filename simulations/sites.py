@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedward.client.corpora import corpus_named
 from fedward.client.data import Example, load_examples, split_patients
 from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
@@ -58,7 +59,7 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
         return _synthetic(scenario, plan)
     folder = _folder(scenario.data)
     examples = load_examples(folder, format=source, task=scenario.task)
-    if source == "eicu" and scenario.data.hospitals is None:
+    if corpus_named(source).grouped and scenario.data.hospitals is None:
         deal = {example.patient_id: _slug(example.group) for example in examples}
         names = sorted(set(deal.values()))
     else:

@@ -1,8 +1,8 @@
 """What a person at the hospital has decided about plans; the daemon serves what was accepted and nothing else.
 
-A decision is signed by the site's own key and names the hash of the signed plan, which covers the plan, its
-base model, code and privacy settings, run and expiry. It is checked again at every leg, so that a
-withdrawn approval ends a run.
+A decision is signed by the site's own key. It names the hash of the signed plan, which covers the plan, its base model,
+code and privacy settings, run and expiry, and the hash of the code that reads this site's tables. It is checked again
+at every leg, so that a withdrawn approval ends a run.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+from fedward.agreements.code import reader_hash
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import check_dates, check_proposal
+from fedward.client.daemon.policy import OtherCodeError, check_dates, check_proposal
 from fedward.client.daemon.settings import ClientConfig
-from fedward.errors import ConfigError, FedwardError, IntegrityError, PolicyError
-from fedward.keyfiles import read_limited, replace_private
+from fedward.errors import ConfigError, FedwardError, IntegrityError, PolicyError, VersionError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.identity import Identity, open_sealed
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Digest, Flag, Message, Site, Text, Uint
+from fedward.privacy.secagg.identity import Identity, RefusalError, open_sealed
+from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
+from fedward.storage import read_limited, replace_private
 
 
-@dataclass(frozen=True)
 class Decision(Message):
     """What was decided about one plan.
 
@@ -34,6 +34,7 @@ class Decision(Message):
         site: the hospital.
         run: the run.
         plan: hash of the signed plan.
+        reader: hash of the code that reads this site's tables.
         accepted: yes or no.
         by: who decided, as this person wishes to be named in this hospital's records.
         at: seconds since 1970.
@@ -42,6 +43,7 @@ class Decision(Message):
     site: Site
     run: Annotated[str, Text(63)]
     plan: Digest
+    reader: Digest
     accepted: Annotated[bool, Flag()]
     by: Annotated[str, Text(200)]
     at: Annotated[int, Uint()]
@@ -110,9 +112,9 @@ class Approvals:
         run = verified.proposal.run
         if accept:
             self.check(verified)
-        if self._plan_file(run).exists() and self.get(run).verified.hash != verified.hash:
+        if self._plan_file(run).exists() and self._plan(run).hash != verified.hash:
             raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
-        decision = Decision(self._identity.name, run, verified.hash, accept, by, int(self._clock()))
+        decision = Decision(self._identity.name, run, verified.hash, self._reader, accept, by, int(self._clock()))
         replace_private(self._plan_file(run), read_limited(plan, MAX_PROPOSAL_BYTES))
         replace_private(self._decision_file(run), self._identity.seal("decision", decision))
         return Approval(verified, decision)
@@ -122,16 +124,20 @@ class Approvals:
 
         Raises:
             PolicyError: FW-POLICY-308, nothing.
-            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301): see the
-                table.
+            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301,
+                FW-VERSION-306): see the table.
         """
+        verified = self._plan(run)
+        return Approval(verified, self._decision(verified))
+
+    def _plan(self, run: str) -> VerifiedProposal:
         # A run's name may come from outside; one that is no name never becomes part of a path.
         if RUN_NAME.fullmatch(run) is None or not self._plan_file(run).exists():
             raise PolicyError("Nobody at this hospital has accepted a plan of this run.", code="FW-POLICY-308")
         verified = self.open(self._plan_file(run))
         if verified.proposal.run != run:
             raise IntegrityError("A stored plan is of another run than its name says.", code="FW-INTEGRITY-302")
-        return Approval(verified, self._decision(verified))
+        return verified
 
     def require(self, run: str) -> VerifiedProposal:
         """The plan of a run that may be served now.
@@ -139,8 +145,9 @@ class Approvals:
         Raises:
             PolicyError: FW-POLICY-308, not accepted, denied or withdrawn.
             ExpiredPlanError: its time is over.
-            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301): see the
-                table.
+            OtherCodeError: FW-VERSION-305, another reader of this site's tables was installed since.
+            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301,
+                FW-VERSION-306): see the table.
         """
         found = self.get(run)
         if not found.accepted:
@@ -148,7 +155,16 @@ class Approvals:
                 "Nobody at this hospital has accepted the plan of this run, or it was withdrawn.", code="FW-POLICY-308"
             )
         check_dates(found.verified, self._config.policy, now=self._clock())
+        self.check_reader(found)
         return found.verified
+
+    def check_reader(self, approval: Approval) -> None:
+        """Refuses an approval that was given with another reader installed than now; raises FW-VERSION-305."""
+        if approval.decision is not None and approval.decision.reader != self._reader:
+            raise OtherCodeError(
+                f"The code that reads {self._config.tables.format} tables is not that of when the plan was accepted.",
+                code="FW-VERSION-305",
+            )
 
     def all(self) -> list[Approval | FedwardError]:
         """Every plan this site has decided about, by run; the error where one cannot be read."""
@@ -167,8 +183,12 @@ class Approvals:
         try:
             body = open_sealed("decision", read_limited(path, MAX_PROPOSAL_BYTES), self._identity.public)
             decision = Decision.from_bytes(body)
-        except (RefusalError, MalformedMessageError) as error:
+        except RefusalError as error:
             raise IntegrityError("A stored decision is not this site's own.", code="FW-INTEGRITY-302") from error
+        except MalformedMessageError as error:  # this site has signed it, in the form of another release
+            raise VersionError(
+                "A stored decision was made with another release of fedward.", code="FW-VERSION-306"
+            ) from error
         if (decision.plan, decision.run, decision.site) != (
             verified.hash,
             verified.proposal.run,
@@ -176,6 +196,10 @@ class Approvals:
         ):
             raise IntegrityError("A stored decision is about another plan.", code="FW-INTEGRITY-302")
         return decision
+
+    @cached_property
+    def _reader(self) -> bytes:
+        return reader_hash(self._config.tables.format)
 
     def _plan_file(self, run: str) -> Path:
         return self._folders.approvals / f"{run}.plan"

@@ -18,16 +18,15 @@ from typing import Literal
 import httpx
 
 import fedward
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import certificate_days
-from fedward.client.daemon.policy import OtherCodeError
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
-from fedward.client.data import check_folder
+from fedward.client.folder import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
 from fedward.errors import (
@@ -39,6 +38,7 @@ from fedward.errors import (
     PreflightError,
     ResourceError,
     StoppedError,
+    VersionError,
 )
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.identity import fingerprint
@@ -157,37 +157,44 @@ def _certificate(folders: SiteFolders) -> str | Finding:
 
 def _roster(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     _, verified = approved_roster(folders, config, folders.identity(config.site.name))
-    if verified.roster.code_hash != code_hash():
-        words = "It was published for other code than is installed here."
-        return Finding("roster", "warn", words, "After an upgrade, approve the next roster.", OtherCodeError.code)
+    if verified.roster.code_hash != core_hash():
+        words = "It was published for another core than is installed here."
+        return Finding("roster", "warn", words, "After an upgrade, approve the next roster.", "FW-SECAGG-015")
     return f"approved here, {len(verified.roster.members)} hospitals, {len(verified.approved)} have approved it"
 
 
 def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Finding:
-    known = Approvals(config, folders, folders.identity(config.site.name)).all()
-    for found in known:
-        if isinstance(found, FedwardError):
+    approvals = Approvals(config, folders, folders.identity(config.site.name))
+    refused: list[FedwardError] = []
+    for found in approvals.all():
+        if isinstance(found, Approval):
+            refused += [error] if found.accepted and (error := _obstacle(approvals, found)) else []
+        elif isinstance(found, VersionError):
+            refused.append(found)  # another release wrote it, which is no fault of this site's files
+        else:
             raise found
-    accepted = [found for found in known if isinstance(found, Approval) and found.accepted]
-    if not accepted:
-        return Finding("approvals", "warn", "No plan is accepted.", "See `fedward client approve list`.")
-    ready = _ready(config, folders)
-    if not ready:
-        words = "What was accepted has expired, or no longer fits this site's policy or code."
-        return Finding("approvals", "warn", words, "Ask the coordinator's operator for a new plan.")
-    return "ready for " + ", ".join(found.proposal.run for found in ready)
+    if ready := _ready(config, folders):
+        return "ready for " + ", ".join(found.proposal.run for found in ready)
+    if refused:
+        return Finding("approvals", "warn", refused[-1].message, refused[-1].fix, refused[-1].code)
+    return Finding("approvals", "warn", "No plan is accepted.", "See `fedward client approve list`.")
+
+
+def _obstacle(approvals: Approvals, found: Approval) -> FedwardError | None:
+    """Why the daemon would not serve an accepted plan now."""
+    try:
+        approvals.check(found.verified)
+        approvals.check_reader(found)
+    except FedwardError as error:
+        return error
+    return None
 
 
 def _ready(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]:
     """The accepted plans that the daemon would serve now."""
     approvals = Approvals(config, folders, folders.identity(config.site.name))
-    ready = []
-    for found in approvals.all():
-        if isinstance(found, Approval) and found.accepted:
-            with contextlib.suppress(FedwardError):
-                approvals.check(found.verified)
-                ready.append(found.verified)
-    return ready
+    accepted = (found for found in approvals.all() if isinstance(found, Approval) and found.accepted)
+    return [found.verified for found in accepted if _obstacle(approvals, found) is None]
 
 
 def _models(config: ClientConfig, folders: SiteFolders) -> str:
@@ -223,8 +230,8 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             first.fix if first else "Correct data.*.format.",
             first.code if first else ConfigError.code,
         )
-    words = "; ".join(f"{task.task}: {task.eligible:,} patients" for task in report.tasks)
-    if any(task.eligible < config.policy.min_patients for task in report.tasks):
+    words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
+    if report.tasks and all(task.eligible < config.policy.min_patients for task in report.tasks):
         return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
     eligible = {task.task: task.eligible for task in report.tasks}
     for plan in (found.plan for found in _plans(config, folders)):

@@ -23,9 +23,9 @@ from fedward.agreements.enrolment import (
 )
 from fedward.client.daemon.folders import SiteFolders
 from fedward.errors import AuthenticationError, ConfigError
-from fedward.keyfiles import read_secret, replace_private, write_new_secret
+from fedward.privacy.secagg.crypto import secagg_hash
 from fedward.privacy.secagg.identity import Identity, fingerprint
-from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.storage import read_secret, replace_private, write_new_secret
 
 _PENDING = "enrolment.cbor"
 _CODE_KEY = "enrolment.key"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import plan_code_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.errors import PolicyError, VersionError
@@ -27,7 +27,7 @@ class ExpiredPlanError(PolicyError):
 
 
 class OtherCodeError(VersionError):
-    """A plan was signed for other client code than is installed here."""
+    """A plan, or its approval, is of other code than is installed here."""
 
     code = "FW-VERSION-302"
 
@@ -41,11 +41,24 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
     """
     proposal, plan, policy = verified.proposal, verified.plan, config.policy
     check_dates(verified, policy, now=now)
-    if proposal.terms.code_hash != code_hash():
-        raise OtherCodeError("The plan was signed for other client code than is installed here.")
+    if proposal.terms.code_hash != plan_code_hash(plan, proposal.terms.family):
+        raise OtherCodeError(
+            "The plan was signed for other code of its task, strategy, measures or model family than is installed here."
+        )
     if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
         raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
     _check_privacy(plan, policy)
+
+
+def check_family(verified: VerifiedProposal, family: str) -> None:
+    """Refuses a plan that pins the code of another model family than the ``family`` of its base model.
+
+    Raises:
+        OtherCodeError: it does, so that what would run here is not what was approved.
+    """
+    named = verified.proposal.terms.family
+    if named != family:
+        raise OtherCodeError(f"The plan was signed for models of the family {named}, and its base model is a {family}.")
 
 
 def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float) -> None:

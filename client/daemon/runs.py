@@ -16,28 +16,28 @@ from fedward.client.approval import local_policy
 from fedward.client.daemon.approvals import Approvals
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import check_patients, check_proposal
+from fedward.client.daemon.policy import check_family, check_patients, check_proposal
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital
-from fedward.client.models.encoder_config import EncoderConfig
 from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.model_config import ModelConfig
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
-from fedward.keyfiles import read_limited, replace_private
 from fedward.plan import Plan
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
+from fedward.privacy.secagg.crypto import journal_key
 from fedward.privacy.secagg.identity import open_sealed
-from fedward.privacy.secagg.kdf import journal_key
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
 from fedward.stages import Reply, Request, Stage
+from fedward.storage import read_limited, replace_private
 
 LOG = logging.getLogger(__name__)
 _CURRENT = "current-run"
@@ -176,6 +176,7 @@ class ApprovedSite:
     ) -> Hospital:
         signed, roster = approved_roster(self._folders, self._config, self._identity)
         prepared = self._prepare(verified.plan)
+        check_family(verified, prepared.files.config().family.name)
         run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
         policy = self._pins(run, model.config, roster, verified.proposal.run)
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
@@ -194,7 +195,7 @@ class ApprovedSite:
             between_steps=self._between_steps,
         )
 
-    def _pins(self, run: Run, config: EncoderConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
+    def _pins(self, run: Run, config: ModelConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
         roster = verified.roster
         return local_policy(
             run,

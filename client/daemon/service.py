@@ -25,7 +25,7 @@ from fedward.client.flower import make_client_app
 from fedward.client.node import serve
 from fedward.errors import FedwardError, StoppedError
 from fedward.notify import notify
-from fedward.privacy.secagg.folder_lock import FolderLock
+from fedward.storage import FolderLock
 
 LOG = logging.getLogger(__name__)
 WATCH_SECONDS = 0.2

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from fedward.client.corpora import CORPORA
 from fedward.client.link import Limits
 from fedward.config import Section, load_toml
 
@@ -66,18 +67,25 @@ class CoordinatorSection(Section):
 
 
 class DataSection(Section):
-    """One folder of clinical tables, which is only read.
+    """One folder of records, which is only read.
 
     Attributes:
         path: the folder.
-        format: layout of its tables.
+        format: its corpus, a key of :data:`fedward.client.corpora.CORPORA`.
         notes_without_rules: what happens to free texts in a language without de-identification rules: training stops
             and says how many there are, or it goes on without them.
     """
 
     path: AbsolutePath
-    format: Literal["mimic-iii", "eicu"]
+    format: str
     notes_without_rules: Literal["refuse", "leave-out"] = "refuse"
+
+    @field_validator("format")
+    @classmethod
+    def _is_read(cls, name: str) -> str:
+        if name not in CORPORA:
+            raise ValueError(f"is not one of {', '.join(CORPORA)}")
+        return name
 
     @property
     def leave_out(self) -> bool:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedward.client.daemon.folders import SiteFolders
-from fedward.keyfiles import replace_private
-from fedward.privacy.secagg.folder_lock import FolderLock
-from fedward.privacy.secagg.refusals import FolderInUseError
+from fedward.storage import FolderInUseError, FolderLock, replace_private
 
 WRITE_SECONDS = 1.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.policy import run_epsilon
 from fedward.client.daemon.settings import ClientConfig
@@ -56,9 +57,31 @@ def describe_plan(
             "Bound to",
             [
                 ("plan file", verified.fingerprint),
-                ("code", proposal.terms.code_hash.hex()),
+                *_code(verified, config),
                 ("starting adapter", proposal.terms.initial_adapter_hash.hex()),
             ],
+        ),
+    ]
+
+
+def _code(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:
+    """The three parts of the code, as they are pinned or installed here, and what each covers."""
+    terms, plan, tables = verified.proposal.terms, verified.plan, config.tables
+    return [
+        (
+            "core",
+            f"{short(core_hash())}, pinned by the roster: protocol, noise, accounting, ledger, the round at this "
+            "hospital, de-identification and leakage guard",
+        ),
+        (
+            "plan's code",
+            f"{short(terms.code_hash)}, pinned by the plan: the task {plan.task} and its measures, the strategy "
+            f"{plan.strategy}, base models of the family {terms.family}",
+        ),
+        (
+            "reader",
+            f"{short(reader_hash(tables.format))}, pinned by this hospital's approval: what reads {tables.format} "
+            "tables",
         ),
     ]
 

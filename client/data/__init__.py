@@ -1,12 +1,23 @@
-"""Clinical tables to text: readers, leakage guard, de-identification, buckets and the split by patient.
+"""Building blocks of every reader: tables, events, the leakage guard, de-identification, text and the split by unit.
 
-May import the kernel only. Start at ``loader.py``: tables -> events (``mimic3.py``, ``eicu.py``) -> what
-was known at prediction time (``leakage.py``) -> text (``text.py``).
+May import the kernel only. Data sets and layouts are in :mod:`fedward.client.corpora`, what tasks take from them in
+:mod:`fedward.client.tasks`; the way from a folder to examples is :mod:`fedward.client.examples`.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
 from fedward.client.data.example import Example
-from fedward.client.data.folder import FolderReport, check_folder
-from fedward.client.data.loader import load_examples
 from fedward.client.data.split import split_patients
 
-__all__ = ["Example", "FolderReport", "check_folder", "load_examples", "split_patients"]
+
+def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
+    """The function of that name in :mod:`fedward.client.examples`, which imports this package, for scripts."""
+    load = import_module("fedward.client.examples").load_examples
+    found: list[Example] = load(path, format=format, task=task, leave_out=leave_out)
+    return found
+
+
+__all__ = ["Example", "load_examples", "split_patients"]

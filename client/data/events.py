@@ -57,11 +57,21 @@ class Outcome:
         died: death before hospital discharge.
         unit_hours: length of the intensive-care stay in hours.
         death_hours: hours from intensive-care admission to death, ``None`` if unknown or alive.
+        hospital_hours: hours from intensive-care admission to hospital discharge.
+        destination: where the patient went from hospital: ``home``, ``facility``, ``died`` or ``other``.
+        readmitted: whether the patient was admitted to hospital again within 30 days of discharge.
+        codes: ICD codes of the stay without dots, versions 9 and 10 mixed.
+
+    The last four are read only where a task asks for them; ``None`` where the source does not say.
     """
 
     died: bool
     unit_hours: float
     death_hours: float | None = None
+    hospital_hours: float | None = None
+    destination: str | None = None
+    readmitted: bool | None = None
+    codes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +81,30 @@ class Stay:
     Attributes:
         patient: patient identifier of the source.
         stay: stay identifier of the source.
+        admission: hospital stay identifier of the source.
         group: see :class:`fedward.client.data.example.Example`.
         order: sort key that puts the stays of a patient in order of time.
         age: whole years at admission; 90 stands for every age over 89.
         outcome: what happened.
-        events: everything recorded, unfiltered.
+        events: what is known at admission, unfiltered.
     """
 
     patient: str
     stay: str
+    admission: str
     group: str
     order: tuple[float, ...]
     age: int | None
     outcome: Outcome
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A stay that a task has chosen, and its prediction time in hours since admission to intensive care."""
+
+    stay: Stay
+    hours: float
 
 
 def by_time(events: Iterable[Event]) -> list[Event]:

@@ -1,4 +1,4 @@
-"""One training example: what the rest of the client knows about a patient."""
+"""One training example: what the rest of the client knows about one record of a patient or of a question."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The text and the label of one patient.
+    """The text and the label of one record; a unit of privacy may have several.
 
     Attributes:
-        patient_id: identifier inside the source tables; never leaves the hospital.
-        group: natural sub-population used to build federations from one table set; eICU: the
-            region of the hospital in lower case, ``unknown`` where the table is blank; MIMIC: empty.
-        text: lower-case phrases joined by `` . ``.
-        label: what the task predicts; 1 or 0 for a yes-or-no outcome, a class, a collection of labels or a number.
+        unit: identifier of the unit of privacy (a patient, a question) inside the source; never leaves the hospital.
+        group: natural sub-population used to build federations from one folder; eICU: the region of the hospital in
+            lower case, ``unknown`` where the table is blank; MIMIC-III: empty.
+        text: phrases joined by `` . ``.
+        label: what is to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number.
+        language: BCP 47 tag of the text; ``und`` where nobody said.
+        held_out: whether the publisher of the data set keeps the record for evaluation; its unit never trains.
     """
 
-    patient_id: str
+    unit: str
     group: str
     text: str
     label: Any
+    language: str = "und"
+    held_out: bool = False
+
+    @property
+    def patient_id(self) -> str:
+        """The unit, under the name that scripts know."""
+        return self.unit

@@ -34,6 +34,17 @@ def find_table(folder: Path, name: str) -> Path | None:
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
 
 
+def absent(folder: Path, names: Sequence[str]) -> list[str]:
+    """Returns those of the tables that the folder lacks."""
+    return [name for name in names if find_table(folder, name) is None]
+
+
+def table_sizes(folder: Path, names: Sequence[str]) -> dict[str, int]:
+    """Returns the number of rows of each of the tables that the folder holds."""
+    present = [name for name in names if find_table(folder, name) is not None]
+    return {name: sum(1 for _ in read_rows(folder, name, ())) for name in present}
+
+
 def read_rows(folder: Path, name: str, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[Row]:
     """Yields the asked columns of each row, in the asked order, as stripped text.
 

@@ -1,11 +1,11 @@
-"""The adapter on disk: what peft wrote, the head beside it, and what both belong to.
+"""Adapter on disk: what peft wrote, the head beside it, and what both belong to.
 
 ::
 
     adapter/
       adapter_config.json, adapter_model.safetensors   loadable by ``peft.PeftModel.from_pretrained``
-      head.safetensors                                 weight [1, d], bias [1] on the mean-pooled last hidden state
-      fedward.json                                     base model and its hash, LoRA settings, pooling, task, text
+      head.safetensors                                 weight [outputs, d], bias [outputs] on the last hidden state
+      fedward.json                                     base model and its hash, LoRA settings, head, pooling, task, text
       README.md                                        the card
 
 Everything is written beside the target, read back, compared and only then moved into place. Reading never goes
@@ -29,11 +29,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, tensor_name
-from fedward.client.models.core import with_core_folded
+from fedward.client.models.core_matrix import with_core_folded
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
+from fedward.tasks.task import Head, HeadKind
 
 FORMAT_VERSION = 1
 PEFT_PREFIX = "base_model.model."
@@ -51,20 +52,28 @@ class LoraSection(Section):
     train_a: bool
 
 
+class HeadSection(Section):
+    """The head as stored; see :class:`~fedward.tasks.task.Head`."""
+
+    kind: HeadKind = "sequence"
+    outputs: Annotated[int, Field(ge=1, le=4096)] = 1
+
+
 class AdapterCard(Section):
-    """``fedward.json``: what an adapter needs to be used again."""
+    """``fedward.json``: what an adapter needs to be used again. A card without a head means one output per text."""
 
     format: Literal[1]
     base_model: str
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     lora: LoraSection
-    pooling: Literal["mean"]
-    task: Literal["mortality", "los3"]
+    pooling: Literal["mean", "last"]
+    head: HeadSection = HeadSection()
+    task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     max_tokens: Annotated[int, Field(ge=1)]
 
     def settings(self) -> LoraSettings:
         """The LoRA settings to build the model with."""
-        return LoraSettings(**self.lora.model_dump())
+        return LoraSettings(**self.lora.model_dump(), head=Head(**self.head.model_dump()))
 
 
 def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, task: str, max_tokens: int) -> str:
@@ -120,6 +129,10 @@ def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterMode
     if files.sha256 != card.base_model_sha256:
         raise IntegrityError("The adapter belongs to another version of the base model.", code="FW-MODEL-005")
     model = build(files, card.settings(), seed=0)
+    if card.pooling != model.config.family.pooling:
+        raise IntegrityError(
+            "The adapter reads texts in another way than models of its base model's family do.", code="FW-MODEL-005"
+        )
     tensors = _read_tensors(folder)
     targets = {tensor_name(n): p for n, p in model.named_parameters() if _stored(tensor_name(n))}
     if {n: p.shape for n, p in targets.items()} != {n: a.shape for n, a in tensors.items()}:
@@ -163,7 +176,7 @@ def adapter_files_hash(folder: Path) -> str:
 
 
 def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task: str, max_tokens: int) -> None:
-    model.encoder.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    model.base.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # peft keeps targets in a set, whose order changes from process to process.
     config["target_modules"] = sorted(config["target_modules"])
@@ -178,7 +191,8 @@ def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task:
         "base_model": base.name,
         "base_model_sha256": base.sha256,
         "lora": lora,
-        "pooling": "mean",
+        "pooling": model.config.family.pooling,
+        "head": asdict(model.lora.head),
         "task": task,
         "max_tokens": max_tokens,
     }

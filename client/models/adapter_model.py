@@ -1,4 +1,4 @@
-"""The trainable model: a frozen encoder, LoRA on its attention, mean pooling and a linear head.
+"""Adapter model: a frozen base model, LoRA on some of its linear maps, and a linear head.
 
 LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685, equation 3): W = W0 + (alpha / rank) B A, with B = 0 at the
 start. With ``train_a=False`` only B is trained (FFA-LoRA, Sun et al. 2024, https://arxiv.org/abs/2403.12313): then a
@@ -12,25 +12,34 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.pytorch_utils import Conv1D
 
 from fedward.adapter import AdapterLayout, LayoutError, flatten, unflatten
-from fedward.client.models.core import CORED_NAMES, insert_cores, public_factor
-from fedward.client.models.encoder import isolated_randomness, load_encoder, transformer_layers
-from fedward.client.models.encoder_config import EncoderConfig
+from fedward.client.models.base_model import (
+    Features,
+    isolated_randomness,
+    linear_maps,
+    load_base,
+    transformer_layers,
+)
+from fedward.client.models.core_matrix import CORED_NAMES, insert_cores, public_factor
+from fedward.client.models.families.family import LayerByLayer
+from fedward.client.models.model_config import ModelConfig
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
 from fedward.strategies.tensors import Kind, kind_of
+from fedward.tasks.task import Head
 
-ENCODER_PREFIX = "encoder.base_model.model."
+BASE_PREFIX = "base.base_model.model."
 ADAPTER_NAME = ".default"
 
 
@@ -41,13 +50,13 @@ class LoraSettings:
     Attributes:
         rank: inner dimension r.
         alpha: scale; the update is multiplied by alpha / rank (or alpha / sqrt(rank) with ``rank_stabilised``).
-        targets: which maps of each attention block are adapted: query, key, value, attention_output.
+        targets: which maps of each layer are adapted, by the generic names of the model's family.
         top_layers: adapt only this many layers, counted from the output; ``None`` for all.
         rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         train_a: whether A is trained; if not, it stays at its seeded initial value.
         personal: trained parts that are no part of the state vector.
-        outputs: numbers that the head gives for each text.
-        core: train a small R between frozen orthonormal factors instead (:mod:`fedward.client.models.core`).
+        core: train a small R between frozen orthonormal factors instead (:mod:`fedward.client.models.core_matrix`).
+        head: what the task needs on top.
     """
 
     rank: int = 8
@@ -58,7 +67,7 @@ class LoraSettings:
     train_a: bool = True
     personal: tuple[Kind, ...] = ()
     core: bool = False
-    outputs: int = 1
+    head: Head = field(default_factory=Head)
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
@@ -72,69 +81,98 @@ class LoraSettings:
         """Of these, the parts that the state vector holds."""
         return tuple(kind for kind in self.trained_kinds if kind not in self.personal)
 
-    def first_layer(self, config: EncoderConfig) -> int:
+    def first_layer(self, config: ModelConfig) -> int:
         """Index of the lowest adapted layer; all below never change."""
         return 0 if self.top_layers is None else config.layers - self.top_layers
 
-    def check(self, config: EncoderConfig) -> None:
-        """Raises FW-MODEL-007 unless the settings fit the encoder."""
-        if not 1 <= self.rank <= config.hidden or not self.alpha > 0:
-            raise ConfigError(
-                f"The LoRA rank must lie between 1 and {config.hidden} and alpha above 0.", code="FW-MODEL-007"
-            )
+    def maps(self, config: ModelConfig) -> dict[str, Features]:
+        """Input and output units of every adapted map, by module name.
+
+        Raises:
+            ConfigError: FW-MODEL-007, the settings do not fit the base model.
+            ConfigError: FW-MODEL-010, its family has no such head.
+        """
+        config.check_head(self.head)
+        family = config.family
         if not self.targets or len(set(self.targets)) != len(self.targets):
             raise ConfigError("The LoRA targets must be distinct, and at least one.", code="FW-MODEL-007")
         for target in self.targets:
-            if target not in config.family.targets:
+            if target not in family.targets:
                 raise ConfigError(f"{target[:40]!r} is not a LoRA target of this base model.", code="FW-MODEL-007")
         if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
             raise ConfigError(
                 f"top_layers must lie between 1 and {config.layers} for this base model.", code="FW-MODEL-007"
             )
+        known = linear_maps(config, self.head.kind)
+        layers = [f"{family.layers_path}.{number}" for number in range(self.first_layer(config), config.layers)]
+        names = [f"{layer}.{family.targets[target]}" for layer in layers for target in self.targets]
+        return {name: known[name] for name in names}
+
+    def check(self, config: ModelConfig) -> None:
+        """Raises like :meth:`maps` unless the settings fit the base model."""
+        largest = min(min(features) for features in self.maps(config).values())
+        if not 1 <= self.rank <= largest or not self.alpha > 0:
+            raise ConfigError(f"The LoRA rank must lie between 1 and {largest} and alpha above 0.", code="FW-MODEL-007")
 
 
 class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
-    """One score, or several, per text: ``head(mean over tokens of encoder(text))``.
+    """Scores of texts: the base model with its adapter, then a linear head on its last hidden state.
 
     Attributes:
-        encoder: the peft model around the frozen encoder.
+        base: the peft model around the frozen base model.
         head: ``nn.Linear(hidden, outputs)``.
         config, lora: what it was built from.
     """
 
-    def __init__(self, encoder: PeftModel, config: EncoderConfig, lora: LoraSettings) -> None:
+    def __init__(self, base: PeftModel, config: ModelConfig, lora: LoraSettings) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.base = base
         self.config = config
         self.lora = lora
-        self.head = nn.Linear(config.hidden, lora.outputs)
+        self.head = nn.Linear(config.hidden, lora.head.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits ``[B]`` (``[B, outputs]`` if there are several) of token ids int64 ``[B, T]`` under a 0/1 mask ``[B,
-        T]``.
-        """
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        """Logits of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``; see :meth:`score` for their form."""
+        hidden = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 
     def forward_from(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits ``[B]`` from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
-        return self.score(self.run_layers(layer, self.config.layers, hidden, attention_mask), attention_mask)
+        """Logits from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
+        hidden = self.run_layers(layer, self.config.layers, hidden, attention_mask)
+        return self.score(self._steps.finish(self.bare_base(), hidden), attention_mask)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Input of the first layer, ``[B, T, hidden]``."""
+        return self._steps.embed(self.bare_base(), input_ids)
 
     def run_layers(self, first: int, end: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Output of layers ``first`` to ``end - 1`` on their input ``[B, T, hidden]``."""
-        bare = self.bare_encoder()
-        mask = create_bidirectional_mask(config=bare.config, inputs_embeds=hidden, attention_mask=attention_mask)
-        for module in transformer_layers(bare, self.config)[first:end]:
-            hidden = module(hidden, mask)
-        return hidden
+        bare = self.bare_base()
+        return self._steps.run(bare, transformer_layers(bare, self.config)[first:end], hidden, attention_mask)
 
     def score(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Mean pooling over real tokens, then the head: ``[B, T, hidden]`` -> logits ``[B]``."""
-        return self.head(mean_pool(hidden, attention_mask)).squeeze(-1)
+        """The head on the last hidden state ``[B, T, hidden]``.
 
-    def bare_encoder(self) -> nn.Module:
+        A ``sequence`` head gives ``[B]``, or ``[B, outputs]`` for several; ``token`` gives ``[B, T, outputs]``.
+        """
+        scores: Tensor
+        if self.lora.head.kind == "token":
+            scores = self.head(hidden)
+            return scores
+        pool = mean_pool if self.config.family.pooling == "mean" else last_token
+        scores = self.head(pool(hidden, attention_mask)).squeeze(-1)
+        return scores
+
+    def bare_base(self) -> nn.Module:
         """The transformers model inside the peft wrapper (its LoRA layers included)."""
-        return self.encoder.get_base_model()
+        return self.base.get_base_model()
+
+    @property
+    def _steps(self) -> LayerByLayer:
+        steps = self.config.family.layer_by_layer
+        if steps is None:
+            raise LayoutError("The layers of this model cannot be computed one by one.")
+        return steps
 
 
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -143,11 +181,18 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
 
 
+def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """``hidden`` ``[B, T, d]`` at the last token that ``attention_mask`` ``[B, T]`` keeps -> ``[B, d]``."""
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    last = (places * attention_mask).argmax(dim=1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
 def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     """The model at its starting point, bit for bit the same at every hospital.
 
-    B and the head start at zero, A uniform in +-1/sqrt(hidden) from a Philox stream per tensor. A core R starts at zero
-    too, between orthonormal factors. There is no dropout: under per-patient clipping it would only add noise.
+    B and the head start at zero, A uniform in +-1/sqrt(inputs) from a Philox stream per tensor. A core R starts at zero
+    too, between orthonormal factors. There is no dropout: under per-unit clipping it would only add noise.
 
     Args:
         files: the base model.
@@ -156,47 +201,52 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
 
     Raises:
         ConfigError: FW-MODEL-007, the settings do not fit the base model.
+        ConfigError: FW-MODEL-010, its family has no such head.
         LayoutError: the trainable tensors are not exactly those that the settings name.
     """
     config = files.config()
-    lora.check(config)
+    expected = expected_layout(config, lora)
     with isolated_randomness(seed):
-        encoder = get_peft_model(load_encoder(files), _peft_config(files, config, lora))
+        bare = load_base(files, lora.head.kind)
+        base = get_peft_model(bare, _peft_config(bare, config, lora))
         if lora.core:
-            insert_cores(encoder)
-        model = AdapterModel(encoder, config, lora)
+            insert_cores(base)
+        model = AdapterModel(base, config, lora)
     _initialise(model, seed)
     train_only(model, lora.trained_kinds)
-    if layout_of(model) != expected_layout(config, lora):
+    if layout_of(model) != expected:
         raise LayoutError("The model's trainable tensors are not those that the LoRA settings name.")
     model.eval()
     return model
 
 
-def expected_layout(config: EncoderConfig, lora: LoraSettings) -> AdapterLayout:
-    """The layout of the state that a configuration and LoRA settings imply, derived without building a model."""
-    shapes: list[tuple[str, tuple[int, ...]]] = [
-        ("head.weight", (lora.outputs, config.hidden)),
-        ("head.bias", (lora.outputs,)),
-    ]
-    for layer in range(lora.first_layer(config), config.layers):
-        for target in lora.targets:
-            stem = f"{config.family.layers_path}.{layer}.{config.family.targets[target]}"
-            shapes.append((f"{stem}.lora_B.weight", (config.hidden, lora.rank)))
-            shapes.append((f"{stem}.lora_A.weight", (lora.rank, config.hidden)))
-            shapes.append((f"{stem}.lora_R.weight", (lora.rank, lora.rank)))
+@lru_cache(maxsize=256)
+def expected_layout(config: ModelConfig, lora: LoraSettings) -> AdapterLayout:
+    """The layout of the state that a configuration and LoRA settings imply, derived without loading a model.
+
+    Raises:
+        ConfigError: FW-MODEL-007, the settings do not fit the base model.
+        ConfigError: FW-MODEL-010, its family has no such head.
+    """
+    lora.check(config)
+    outputs, rank = lora.head.outputs, lora.rank
+    shapes: list[tuple[str, tuple[int, ...]]] = [("head.weight", (outputs, config.hidden)), ("head.bias", (outputs,))]
+    for name, (inputs, units) in lora.maps(config).items():
+        shapes.append((f"{name}.lora_B.weight", (units, rank)))
+        shapes.append((f"{name}.lora_A.weight", (rank, inputs)))
+        shapes.append((f"{name}.lora_R.weight", (rank, rank)))
     return AdapterLayout.of((name, shape) for name, shape in shapes if kind_of(name) in lora.state_kinds)
 
 
-def start_vector(config: EncoderConfig, lora: LoraSettings, *, seed: int) -> NDArray[np.float32]:
+def start_vector(config: ModelConfig, lora: LoraSettings, *, seed: int) -> NDArray[np.float32]:
     """The state of a model that :func:`build` has just built, float32, derived without building it."""
     layout = expected_layout(config, lora)
-    return flatten({t.name: initial_tensor(config, lora, t.name, t.shape, seed) for t in layout.tensors}, layout)
+    return flatten({t.name: initial_tensor(lora, t.name, t.shape, seed) for t in layout.tensors}, layout)
 
 
 def tensor_name(parameter_name: str) -> str:
     """Layout name of a parameter of :class:`AdapterModel`."""
-    name = parameter_name.removeprefix(ENCODER_PREFIX)
+    name = parameter_name.removeprefix(BASE_PREFIX)
     for ending, layout_ending in CORED_NAMES.items():
         if name.endswith(ending):
             return name.removesuffix(ending) + layout_ending
@@ -259,38 +309,41 @@ def frozen_hash(model: AdapterModel) -> str:
     return labelled_hash("frozen-weights", *parts).hex()
 
 
-def _peft_config(files: ModelFiles, config: EncoderConfig, lora: LoraSettings) -> LoraConfig:
-    first = lora.first_layer(config)
+def _peft_config(bare: nn.Module, config: ModelConfig, lora: LoraSettings) -> LoraConfig:
+    first, maps = lora.first_layer(config), lora.maps(config)
+    paths = [config.family.targets[target] for target in lora.targets]
+    # peft looks for names that end in a path, of layers with a number behind two dots; else it needs the full names.
+    clear = not any(other.endswith(f".{path}") for other in config.family.targets.values() for path in paths)
+    clear = clear and (not first or "." in config.family.layers_path)
     return LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
-        base_model_name_or_path=files.name,
+        base_model_name_or_path=bare.name_or_path,
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=0.0,
-        target_modules=[config.family.targets[target] for target in lora.targets],
-        layers_to_transform=list(range(first, config.layers)) if first else None,
+        target_modules=paths if clear else list(maps),
+        layers_to_transform=list(range(first, config.layers)) if first and clear else None,
         use_rslora=lora.rank_stabilised,
+        fan_in_fan_out=any(isinstance(bare.get_submodule(name), Conv1D) for name in maps),
     )
 
 
 def _initialise(model: AdapterModel, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in adapter_parameters(model).items():
-            parameter.copy_(torch.tensor(initial_tensor(model.config, model.lora, name, tuple(parameter.shape), seed)))
+            parameter.copy_(torch.tensor(initial_tensor(model.lora, name, tuple(parameter.shape), seed)))
 
 
-def initial_tensor(
-    config: EncoderConfig, lora: LoraSettings, name: str, shape: tuple[int, ...], seed: int
-) -> NDArray[np.float32]:
+def initial_tensor(lora: LoraSettings, name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """The tensor ``name`` of LoRA or head as :func:`build` leaves it, derived from the plan's public seed alone."""
     kind = kind_of(name)
     if lora.core and kind in ("A", "B"):
         return public_factor(name, shape, seed)
-    return _initial_a(config, name, shape, seed) if kind == "A" else np.zeros(shape, np.float32)
+    return _initial_a(name, shape, seed) if kind == "A" else np.zeros(shape, np.float32)
 
 
-def _initial_a(config: EncoderConfig, name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+def _initial_a(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """One stream per tensor: its values depend on its name alone, and its first rows not on how many follow."""
     key = int.from_bytes(labelled_hash("adapter-initialisation", seed, name)[:16], "big")
-    bound = config.hidden**-0.5
+    bound = shape[1] ** -0.5
     return np.random.Generator(np.random.Philox(key=key)).uniform(-bound, bound, shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Frozen factors must be the plan's own: with another A, a mean of B says nothing about a mean of products.
+"""Check of frozen factors: with another A than the plan's, a mean of B says nothing about a mean of products.
 
 The frozen factors are in no message and in no hash of the state, so nobody else would notice. A hospital therefore
 compares them bit for bit with what the plan's public seed leads to, when it starts and before every round.
@@ -23,7 +23,7 @@ class FrozenFactors:
 
     def __init__(self, model: AdapterModel, seed: int) -> None:
         self._expected = {
-            name: initial_tensor(model.config, model.lora, name, tuple(parameter.shape), seed)
+            name: initial_tensor(model.lora, name, tuple(parameter.shape), seed)
             for name, parameter in adapter_parameters(model).items()
             if kind_of(name) not in model.lora.trained_kinds
         }

@@ -1,4 +1,4 @@
-"""What training and scoring feed to the model: token ids, or the cached output of the layers that never change.
+"""Inputs of the model: token ids, or the cached output of the layers that never change.
 
 With LoRA on the top layers only, everything below is a fixed function of the text. Computing it once per hospital
 and run, instead of once per step, is the largest saving there is for a real encoder on a CPU.
@@ -32,7 +32,11 @@ class Inputs(Protocol):
         """Tokens of each record, int64 ``[N]``."""
 
     def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
-        """Logits ``[B]`` of the records with indices int64 ``[B]``, padded to the longest of them."""
+        """Logits of the records with indices int64 ``[B]``, padded to the longest of them.
+
+        A ``sequence`` head gives ``[B]`` or ``[B, outputs]``, others ``[B, T, ...]`` for T tokens, where a text's own
+        tokens begin at the left or end at the right, as the model's family pads.
+        """
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -95,8 +99,8 @@ class PrefixInputs:
     def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
         lengths = self.lengths[records]
-        positions = np.arange(lengths.max())[None, :]
-        mask = positions < lengths[:, None]
+        positions = _places(lengths, model)
+        mask = (positions >= 0) & (positions < lengths[:, None])
         # Padding rows repeat row 0; the mask keeps them out of attention and pooling.
         rows = np.where(mask, self.starts[records][:, None] + positions, 0)
         hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)]
@@ -119,8 +123,9 @@ class PrefixInputs:
 
 
 def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
-    """The fastest form of ``tokens`` for ``model``: cached when lower layers are frozen."""
-    return cache_frozen_prefix(model, tokens) if model.lora.first_layer(model.config) else TokenInputs(tokens)
+    """The fastest form of ``tokens`` for ``model``: cached when lower layers are frozen and can be run alone."""
+    steps = model.config.family.layer_by_layer is not None
+    return cache_frozen_prefix(model, tokens) if steps and model.lora.first_layer(model.config) else TokenInputs(tokens)
 
 
 def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
@@ -138,16 +143,26 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
         for begin in range(0, len(order), CACHE_BATCH):
             records = order[begin : begin + CACHE_BATCH]
             ids, mask = _batch(tokens, records, model)
-            embedded = model.bare_encoder().embeddings(ids)
-            output = model.run_layers(0, layer, embedded, mask)
+            output = model.run_layers(0, layer, model.embed(ids), mask)
             for row, record in enumerate(records):
-                hidden[starts[record] : starts[record] + lengths[record]] = output[row, : lengths[record]]
+                hidden[starts[record] : starts[record] + lengths[record]] = output[row, mask[row].bool()]
     return PrefixInputs(layer, hidden, starts, lengths)
 
 
 def _batch(tokens: Tokens, records: NDArray[np.int64], model: AdapterModel) -> tuple[Tensor, Tensor]:
-    mask = tokens.attention_mask[records]
-    width = int(mask.sum(axis=1).max())
+    places = _places(tokens.lengths[records], model)
+    # Tokens are kept padded on the right; a place outside a text is a place where the padding is.
+    places = places % tokens.input_ids.shape[1]
     device = next(model.parameters()).device
-    ids = torch.from_numpy(tokens.input_ids[records, :width]).to(device)
-    return ids, torch.from_numpy(mask[:, :width]).to(device)
+    parts = (np.take_along_axis(part[records], places, axis=1) for part in (tokens.input_ids, tokens.attention_mask))
+    ids, mask = (torch.from_numpy(part).to(device) for part in parts)
+    return ids, mask
+
+
+def _places(lengths: NDArray[np.int64], model: AdapterModel) -> NDArray[np.int64]:
+    """Which token of its text stands where in a batch, int64 ``[B, T]``; where a text has no such token is padding."""
+    width = lengths.max()
+    places = np.broadcast_to(np.arange(width), (len(lengths), width))
+    if model.config.family.padding == "left":
+        places = places - (width - lengths)[:, None]
+    return places

@@ -27,8 +27,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from fedward.client.models.adapter_model import mean_pool
-from fedward.client.models.encoder import empty_encoder, isolated_randomness
-from fedward.client.models.encoder_config import EncoderConfig, check_encoder_config
+from fedward.client.models.base_model import empty_base, isolated_randomness
+from fedward.client.models.model_config import ModelConfig, check_model_config
 from fedward.client.models.tokens import Tokens, encode
 from fedward.client.models.vocabulary import LETTERS, MASK_ID, PAD_ID, SPECIAL_TOKENS
 
@@ -98,9 +98,9 @@ def pretrain(
         The encoder, and the ``config.json`` document that describes it.
     """
     document = config_document(tokenizer.get_vocab_size(), settings)
-    config = check_encoder_config(document)
+    config = check_model_config(document)
     tokens = encode(tokenizer, texts, max_tokens=settings.positions, pad_id=PAD_ID)
-    encoder = empty_encoder(config, seed=settings.seed)
+    encoder = empty_base(config, seed=settings.seed)
     with isolated_randomness(settings.seed), _one_thread():
         heads = _Heads(settings.hidden, config.vocabulary, concepts.shape[1])
         _train(encoder, heads, tokens, torch.from_numpy(concepts), settings, progress)
@@ -158,7 +158,7 @@ def pooled_features(encoder: nn.Module, tokens: Tokens, *, batch: int = 256) -> 
     return features
 
 
-def standardise_features(encoder: nn.Module, config: EncoderConfig, tokens: Tokens) -> None:
+def standardise_features(encoder: nn.Module, config: ModelConfig, tokens: Tokens) -> None:
     """Gives every pooled feature mean 0 and variance 1 over ``tokens``, by changing the last layer norm alone.
 
     Pooling is linear and the norm ends in ``weight * x + bias``, so the change is exact.

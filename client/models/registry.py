@@ -12,13 +12,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.client.models.encoder_config import EncoderConfig, read_encoder_config
+from fedward.client.models.model_config import ModelConfig, read_model_config
+from fedward.client.models.weight_files import weight_files
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
-REQUIRED_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-HASHED_FILES = (*REQUIRED_FILES, "tokenizer_config.json")
+REQUIRED_FILES = ("config.json", "tokenizer.json")
+OPTIONAL_FILES = ("tokenizer_config.json",)
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class KnownModel:
 
     Attributes:
         name: what scenarios and plans call it.
+        family: its architecture, a name in ``families.FAMILIES``.
         summary: one line for ``fedward models list``.
         packaged: folder under ``packaged/``, or ``None`` for a model that is fetched.
         sha256: expected :attr:`ModelFiles.sha256`, or ``None`` where the release itself is the reference.
     """
 
     name: str
+    family: str
     summary: str
     packaged: str | None = None
     sha256: str | None = None
@@ -41,11 +44,13 @@ class KnownModel:
 KNOWN_MODELS = (
     KnownModel(
         name="tiny-clinical",
+        family="bert",
         summary="0.1 M parameters, pre-trained on synthetic notes; for demonstrations and tests",
         packaged="tiny_clinical",
     ),
     KnownModel(
         name="minilm",
+        family="bert",
         summary="all-MiniLM-L6-v2, 22.7 M parameters, Apache-2.0",
         sha256="9d863375134301b7035e055bbeb63c8bc13e7b34e148c12249307e451efc7bc6",
     ),
@@ -66,9 +71,9 @@ class ModelFiles:
     folder: Path
     sha256: str
 
-    def config(self) -> EncoderConfig:
-        """The checked configuration; raises like :func:`read_encoder_config`."""
-        return read_encoder_config(self.folder / "config.json")
+    def config(self) -> ModelConfig:
+        """The checked configuration; raises like :func:`read_model_config`."""
+        return read_model_config(self.folder / "config.json")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class ListedModel:
     """
 
     name: str
+    family: str
     summary: str
     source: str
     folder: Path | None
@@ -125,10 +131,10 @@ def read_model_folder(folder: Path, name: str) -> ModelFiles:
     for file in REQUIRED_FILES:
         if not (folder / file).is_file():
             raise ConfigError(f"The model folder has no {file}.", code="FW-MODEL-001")
-    read_encoder_config(folder / "config.json")
-    present = [file for file in sorted(HASHED_FILES) if (folder / file).is_file()]
+    read_model_config(folder / "config.json")
+    optional = [file for file in OPTIONAL_FILES if (folder / file).is_file()]
     parts: list[bytes | str | int] = []
-    for file in present:
+    for file in sorted([*REQUIRED_FILES, *optional, *weight_files(folder)]):
         parts += [file, _file_hash(folder / file)]
     return ModelFiles(name, folder, labelled_hash("base-model", *parts).hex())
 
@@ -140,7 +146,7 @@ def list_models() -> list[ListedModel]:
         folder = _folder_of(model)
         source = "not fetched" if folder is None else "packaged" if PACKAGED_FOLDER in folder.parents else "cached"
         sha256 = model.sha256 or (read_model_folder(folder, model.name).sha256 if folder else None)
-        listed.append(ListedModel(model.name, model.summary, source, folder, sha256))
+        listed.append(ListedModel(model.name, model.family, model.summary, source, folder, sha256))
     return listed
 
 

@@ -1,18 +1,27 @@
 """Tasks at a hospital, by name: the same names as in :mod:`fedward.tasks`, with what they do to records.
 
 Adding one is one file and one line here. ``task.py`` is the interface, ``prediction.py`` has the kinds with a head on
-one vector per text.
+one vector per text; ``source.py`` and ``stays.py`` make examples of corpora.
 """
 
 from __future__ import annotations
 
-from fedward.client.tasks.prediction import Binary
+from fedward.client.tasks import discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission
 from fedward.client.tasks.task import LocalTask
 from fedward.tasks import task_named
-from fedward.tasks.los3 import TASK as LOS3
-from fedward.tasks.mortality import TASK as MORTALITY
 
-LOCAL_TASKS: dict[str, LocalTask] = {task.declaration.name: task for task in (Binary(MORTALITY), Binary(LOS3))}
+LOCAL_TASKS: dict[str, LocalTask] = {
+    module.LOCAL.declaration.name: module.LOCAL
+    for module in (
+        mortality,
+        los3,
+        los_days,
+        readmission,
+        discharge,
+        phenotypes,
+        pubmedqa,
+    )
+}
 
 
 def local_task(name: str) -> LocalTask:

@@ -8,12 +8,17 @@ rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from fedward.client.corpora.corpus import Corpus
+from fedward.client.data.deid import check_rules
 from fedward.client.data.example import Example
+from fedward.client.tasks.source import Labelled, Source
 from fedward.measures import Outcomes
 from fedward.tasks import Task
 
@@ -30,10 +35,39 @@ class LocalTask(ABC):
 
     Args:
         declaration: what the coordinator knows of it.
+        source: where its examples come from.
     """
 
-    def __init__(self, declaration: Task) -> None:
-        self.declaration = declaration
+    def __init__(self, declaration: Task, source: Source) -> None:
+        self.declaration, self.source = declaration, source
+
+    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+        """The records of ``folder`` that the task takes, with their labels; no text is read.
+
+        Raises:
+            DataError: FW-DATA-030, the corpus does not hold what the task predicts.
+            DataError: the folder cannot be read.
+        """
+        self.source.check(corpus, self.declaration.name)
+        return self.source.labelled(corpus, folder)
+
+    def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False) -> list[Example]:
+        """The records of ``folder`` as a model reads them.
+
+        Args:
+            corpus: what the folder holds.
+            folder: the data set.
+            leave_out: go on without the free texts whose language has no de-identification rules, instead of refusing.
+
+        Raises:
+            DataError: as :meth:`labelled`; FW-DATA-020, free text of persons in a language without such rules.
+        """
+        self.source.check(corpus, self.declaration.name)
+        languages: Counter[str] = Counter()
+        examples = self.source.examples(corpus, folder, languages)
+        if not leave_out:
+            check_rules(languages)
+        return examples
 
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:

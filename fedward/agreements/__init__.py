@@ -1,4 +1,4 @@
 """Documents that coordinator and hospitals hand to each other as files: enrolment and signed plans.
 
-Canonical CBOR with caps and signatures, like everything of the protocol (``privacy/secagg/schema.py``).
+Canonical CBOR with caps and signatures, like everything of the protocol (``privacy/secagg/messages.py``).
 """

@@ -10,15 +10,13 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fedward.errors import AuthenticationError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.identity import Envelope, Identity, fingerprint, open_sealed
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Bytes, Digest, Message, Site, Text, Uint
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import Envelope, Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.messages import Bytes, Digest, Message, Site, Text, Uint
 
 CODE_BYTES = 20
 _GROUP = 4
@@ -27,7 +25,6 @@ Document = TypeVar("Document", bound=Message)
 _TYPE_AGAIN = "Type it again as it was read out."
 
 
-@dataclass(frozen=True)
 class EnrolmentRequest(Message):
     """What a site asks to be admitted with. Only public keys.
 
@@ -48,7 +45,6 @@ class EnrolmentRequest(Message):
     made: Annotated[int, Uint()]
 
 
-@dataclass(frozen=True)
 class EnrolmentAnswer(Message):
     """What the coordinator answers: whom the site has to do with, and its certificate.
 
@@ -71,7 +67,6 @@ class EnrolmentAnswer(Message):
     ca: Annotated[bytes, Bytes(1, 16 * 1024)]
 
 
-@dataclass(frozen=True)
 class Proven(Message):
     """A sealed document and the HMAC of its bytes under the code's key; empty where no code was used."""
 

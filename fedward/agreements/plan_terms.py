@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fedward.agreements.proposal import PlanTerms
 from fedward.errors import AuthenticationError
-from fedward.keyfiles import read_limited
 from fedward.messages import MalformedMessageError
+from fedward.storage import PUBLIC, read_limited, replace_file
 
 TERMS_FILE = "terms.cbor"
 _MAX_BYTES = 128 * 1024
@@ -15,7 +15,7 @@ _MAX_BYTES = 128 * 1024
 
 def write_terms(terms: PlanTerms, folder: Path) -> None:
     """Writes the terms into ``folder``."""
-    (folder / TERMS_FILE).write_bytes(terms.to_bytes())
+    replace_file(folder / TERMS_FILE, terms.to_bytes(), mode=PUBLIC)
 
 
 def read_terms(folder: Path) -> PlanTerms:

@@ -15,16 +15,15 @@ from pydantic import ValidationError
 from fedward.errors import AuthenticationError, VersionError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity, fingerprint, open_sealed
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Bytes, Digest, Message, Nested, Text, Uint
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.messages import Bytes, Digest, Message, Nested, Text, Uint
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 MAX_PROPOSAL_BYTES = 128 * 1024
 
 
-@dataclass(frozen=True)
 class PlanTerms(Message):
     """A plan and the hashes of what it runs on.
 
@@ -34,7 +33,8 @@ class PlanTerms(Message):
         base_model_hash: of the base model's files.
         adapter_layout_hash: of the trained tensors.
         initial_adapter_hash: of the adapter it starts from.
-        code_hash: of the code that runs at a hospital.
+        family: architecture of the base model.
+        code_hash: of the plan's code: its task, strategy, measures and model family.
         parameters: number of trained parameters.
     """
 
@@ -43,6 +43,7 @@ class PlanTerms(Message):
     base_model_hash: Digest
     adapter_layout_hash: Digest
     initial_adapter_hash: Digest
+    family: Annotated[str, Text(64, FAMILY_NAME)]
     code_hash: Digest
     parameters: Annotated[int, Uint(2**40)]
 
@@ -61,7 +62,6 @@ class PlanTerms(Message):
         return plan
 
 
-@dataclass(frozen=True)
 class Proposal(Message):
     """One run that hospitals are asked to approve.
 
@@ -106,15 +106,15 @@ def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
 
     Raises:
         AuthenticationError: FW-AUTH-304, not its signature, or not a proposal.
-        VersionError: FW-VERSION-301, see :meth:`PlanTerms.read`.
+        VersionError: FW-VERSION-301, another release has signed it; see also :meth:`PlanTerms.read`.
     """
     if len(sealed) > MAX_PROPOSAL_BYTES:
         raise AuthenticationError("The plan file is too large.", code="FW-AUTH-304")
     try:
         body = open_sealed("plan", sealed, coordinator)
         proposal = Proposal.from_bytes(body)
-    except MalformedMessageError as error:
-        raise AuthenticationError("The file is not a signed plan.", code="FW-AUTH-304") from error
+    except MalformedMessageError as error:  # the coordinator has signed it, in the form of another release
+        raise VersionError("The plan cannot be read by this version of fedward.", code="FW-VERSION-301") from error
     except RefusalError as error:
         raise AuthenticationError(
             "The plan is not signed by the coordinator of this site.", code="FW-AUTH-304"

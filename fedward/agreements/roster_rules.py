@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.run import Schedule
-from fedward.strategies.registry import check_ranks, check_sites
+from fedward.strategies.combinations import check_ranks, check_sites
 
 
 def roster_rules(schedule: Schedule, hospitals: int, *, min_cohort: int | None = None) -> tuple[int, int]:

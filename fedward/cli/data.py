@@ -1,4 +1,4 @@
-"""`fedward data`: what a folder of clinical tables holds, before anything trains on it."""
+"""`fedward data`: what a folder holds, before anything trains on it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from rich.table import Table
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fedward.client.data import FolderReport
-    from fedward.client.data.folder import Texts
+    from fedward.client.folder import FolderReport, Texts
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the clinical tables.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the tables or files of one data set.")],
     model: Annotated[
         str | None, typer.Option("--model", help="Base model whose tokenizer must know the texts' characters.")
     ] = None,
@@ -32,14 +31,14 @@ def check_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Say which layout a folder has, how many patients each task can use, and what is wrong with it.
+    """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
 
     Example: fedward data check /srv/ehr
 
-    Reads every table as a run would, counts free texts by language and, with --model, the share of their characters
+    Reads everything as a run would, counts free texts by language and, with --model, the share of their characters
     that the model's tokenizer cannot represent. The exit status is 4 if no task can use the folder.
     """
-    from fedward.client.data import check_folder
+    from fedward.client.folder import check_folder
 
     report = check_folder(folder, leave_out=leave_out, texts=_reader(model) if model else None)
     if as_json:
@@ -84,15 +83,17 @@ def _print(report: FolderReport, console: Console) -> None:
     console.print(f"Format: {report.format or 'not recognised'}", markup=False)
     if report.rows:
         console.print(_table("Tables", ("table", "rows"), [(name, f"{n:,}") for name, n in report.rows.items()]))
-        console.print(
-            f"{report.patients:,} patients, {report.stays:,} stays, {report.notes:,} first-day notes", markup=False
-        )
+        counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
+        notes = f", {report.notes:,} first-day notes" if report.stays else ""
+        console.print(counted + notes, markup=False)
     if report.tasks:
-        rows = [(task.task, f"{task.eligible:,}", f"{task.positives:,}") for task in report.tasks]
-        console.print(_table("Tasks", ("task", "eligible patients", "with the outcome"), rows))
+        rows = [(task.task, f"{task.eligible:,}", f"{task.records:,}", task.words) for task in report.tasks]
+        console.print(_table("Tasks", ("task", f"eligible {report.plural}", "records", "labels"), rows))
+    if report.unserved:
+        console.print(_table("Not served", ("task", "why"), list(report.unserved.items())))
     if report.groups:
         groups = [(name, f"{count:,}") for name, count in sorted(report.groups.items())]
-        console.print(_table("Groups", ("group", "eligible patients"), groups))
+        console.print(_table("Groups", ("group", f"eligible {report.plural}"), groups))
     if report.languages:
         texts = [
             (language, f"{count:,}", "yes" if has_rules(language) else "none")

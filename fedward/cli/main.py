@@ -45,6 +45,7 @@ def _mount() -> None:
         approve,
         audit,
         client,
+        coverage,
         data,
         evaluate,
         explain,
@@ -65,6 +66,7 @@ def _mount() -> None:
     app.command("evaluate")(evaluate.evaluate)
     app.command("audit")(audit.audit)
     app.command("explain")(explain.explain)
+    app.command("coverage")(coverage.coverage)
     plan.app.command("new")(plan_files.new_command)
     plan.app.command("check")(plan_files.check_command)
     plan.app.command("sign")(plan_files.sign_command)

@@ -18,10 +18,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def list_command(as_json: AsJson = False) -> None:
     """Show the base models that can be named in a scenario, which of them are on this machine, and their hashes.
 
+    Then every family of models that fedward can train: the heads it has for tasks, and what an adapter can sit on.
+
     The hashes are what a hospital writes into policy.allowed_base_models of its client.toml.
 
     Example: fedward models list
     """
+    from fedward.client.models.families import FAMILIES
     from fedward.client.models.registry import list_models
 
     models = list_models()
@@ -29,6 +32,8 @@ def list_command(as_json: AsJson = False) -> None:
         rows = [
             {
                 "name": m.name,
+                "family": m.family,
+                "heads": sorted(FAMILIES[m.family].heads),
                 "summary": m.summary,
                 "source": m.source,
                 "folder": str(m.folder) if m.folder else None,
@@ -36,15 +41,24 @@ def list_command(as_json: AsJson = False) -> None:
             }
             for m in models
         ]
-        typer.echo(json.dumps({"models": rows}, sort_keys=True))
+        known = {name: {"heads": sorted(each.heads), "targets": list(each.targets)} for name, each in FAMILIES.items()}
+        typer.echo(json.dumps({"models": rows, "families": known}, sort_keys=True))
         return
     table = Table(title="Base models", title_justify="left")
-    for heading in ("name", "where", "what"):
+    for heading in ("name", "family", "heads", "where", "what"):
         table.add_column(heading)
     for model in models:
-        table.add_row(model.name, model.source, model.summary)
+        table.add_row(
+            model.name, model.family, ", ".join(sorted(FAMILIES[model.family].heads)), model.source, model.summary
+        )
+    families = Table(title="Families of base models", title_justify="left")
+    for heading in ("family", "heads", "adapter.targets"):
+        families.add_column(heading)
+    for name, family in FAMILIES.items():
+        families.add_row(name, ", ".join(sorted(family.heads)), ", ".join(family.targets))
     console = Console()
     console.print(table)
+    console.print(families)
     for model in models:
         if model.sha256:
             console.print(f'{model.name}: "sha256:{model.sha256}"', markup=False, soft_wrap=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -182,6 +181,8 @@ def _identity(name: str | None, key: Path | None, config: Path | None) -> Identi
 
 
 def _print(shown: RosterView) -> None:
+    from fedward.agreements.code import core_hash, short
+
     table = Table(title=escape(plain(f"Roster of {shown.federation}")), title_justify="left")
     for heading in ("hospital", "approved", "fingerprint"):
         table.add_column(heading, overflow="fold")
@@ -191,6 +192,9 @@ def _print(shown: RosterView) -> None:
     console = Console()
     console.print(table)
     console.print(f"Roster fingerprint: {shown.roster_fingerprint}", soft_wrap=True)
+    core = bytes.fromhex(shown.core)
+    here = "the one installed here" if core == core_hash() else "another than is installed here"
+    console.print(f"Core of the code: {short(core)}, {here}", soft_wrap=True)
     console.print(
         f"At most {shown.colluders} may collude with the coordinator; with all {len(shown.members)} invited, "
         f"{shown.threshold} must stay and {shown.dropouts} may drop out; no round with fewer than {shown.min_cohort}.",
@@ -201,7 +205,7 @@ def _print(shown: RosterView) -> None:
 
 
 def _read(path: Path) -> bytes:
-    from fedward.keyfiles import read_limited
+    from fedward.storage import read_limited
 
     return read_limited(path, MAX_ROSTER_BYTES)
 
@@ -211,7 +215,6 @@ def _replace(path: Path, data: bytes) -> None:
 
     In a folder that others may write to, nobody's link leads the bytes elsewhere.
     """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as part:
-        part.write(data)
-    Path(part.name).chmod(0o644)
-    Path(part.name).replace(path)
+    from fedward.storage import PUBLIC, replace_file
+
+    replace_file(path, data, mode=PUBLIC)

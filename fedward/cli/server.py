@@ -62,8 +62,8 @@ def invite_command(
 
     Example: fedward server invite st-anna --config /var/lib/fedward/server.toml
     """
-    from fedward.keyfiles import write_new_secret
     from fedward.server.deployment.sites import Sites
+    from fedward.storage import write_new_secret
 
     settings, folders = open_server(config)
     hours = settings.certificates.invite_hours
@@ -91,10 +91,10 @@ def accept_command(
 
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
-    from fedward.keyfiles import read_limited
     from fedward.privacy.secagg.identity import fingerprint as in_words
     from fedward.server.deployment.authority import Authority
     from fedward.server.deployment.sites import Sites
+    from fedward.storage import read_limited
 
     settings, folders = open_server(config)
     site, answer = Sites(folders).accept(

@@ -31,8 +31,8 @@ def backup_command(
 
     Example: fedward server backup --config server.toml --out icu.backup --passphrase-file backup.pass
     """
-    from fedward.keyfiles import read_secret
     from fedward.server.deployment.backup import back_up
+    from fedward.storage import read_secret
 
     settings, _ = open_server(config)
     count = back_up(settings, out, read_secret(passphrase_file).strip(), now=time.time())
@@ -51,9 +51,9 @@ def restore_command(
 
     Example: fedward server restore icu.backup /var/lib/fedward-restored --passphrase-file backup.pass
     """
-    from fedward.keyfiles import read_secret
     from fedward.privacy.secagg.identity import fingerprint
     from fedward.server.deployment.backup import restore
+    from fedward.storage import read_secret
 
     restored = restore(backup, folder, read_secret(passphrase_file).strip())
     _, folders = open_server(restored.config)

@@ -26,9 +26,9 @@ def submit_command(
 
     Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
     """
-    from fedward.keyfiles import read_limited
     from fedward.server.deployment.runs import Runs, describe
     from fedward.server.deployment.sites import Sites
+    from fedward.storage import read_limited
 
     settings, folders = open_server(config)
     runs = Runs(folders)

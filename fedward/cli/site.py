@@ -68,7 +68,7 @@ def enroll_command(
     """
     from fedward.agreements.enrolment import code_key, request_fingerprint
     from fedward.client.daemon.keys import enrol
-    from fedward.keyfiles import read_secret
+    from fedward.storage import read_secret
 
     settings, folders = _open(config)
     if code_file is not None:
@@ -110,8 +110,8 @@ def join_command(
     Example: fedward client join st-anna.answer --config client.toml --fingerprint "9f3c ..."
     """
     from fedward.client.daemon.keys import join
-    from fedward.keyfiles import read_limited
     from fedward.privacy.secagg.identity import fingerprint as words_of
+    from fedward.storage import read_limited
 
     settings, folders = _open(config)
     joined = join(folders, settings.site.name, read_limited(answer, 256 * 1024), spoken=fingerprint)

@@ -9,7 +9,7 @@ from fedward.plan import Plan, PrivacyPlan
 from fedward.planning.scenario import Scenario
 from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
-from fedward.privacy.noise.gradient import gradient_distance
+from fedward.privacy.noise import gradient_distance
 from fedward.run import Schedule
 from fedward.strategies.aliases import spelt_out
 

@@ -18,7 +18,7 @@ from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.planning.stopwatch import TimeEstimate, time_training
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import RELATION, UNIT, Event
-from fedward.privacy.noise.release import ReleaseSpec
+from fedward.privacy.noise import ReleaseSpec
 
 
 @dataclass(frozen=True)

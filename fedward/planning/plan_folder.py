@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedward.adapter import adapter_hash
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import plan_code_hash
 from fedward.agreements.plan_terms import write_terms
 from fedward.agreements.proposal import PlanTerms
 from fedward.client.models.for_run import resolve_run, start_of
@@ -32,15 +32,17 @@ def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
         )
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
-    run = resolve_run(plan, files.config())
-    layout, start = run.layout, start_of(run, files.config())
+    config = files.config()
+    run, family = resolve_run(plan, config), config.family.name
+    layout, start = run.layout, start_of(run, config)
     terms = PlanTerms(
         plan=plan.model_dump_json().encode(),
         plan_hash=plan.hash(),
         base_model_hash=bytes.fromhex(plan.base_model_sha256),
         adapter_layout_hash=layout.hash(),
         initial_adapter_hash=adapter_hash(start, layout),
-        code_hash=code_hash(),
+        family=family,
+        code_hash=plan_code_hash(plan, family),
         parameters=layout.size,
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from fedward.client.corpora import corpus_named
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
 from fedward.plan import (
@@ -23,6 +24,7 @@ from fedward.plan import (
 )
 from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import find_strategy
+from fedward.tasks import task_named
 
 MIN_HOSPITALS = 3
 DEFAULT_HOSPITALS = 6
@@ -43,13 +45,13 @@ class SyntheticHospitalConfig(Section):
 class DataConfig(Section):
     """Where the hospitals' records come from.
 
-    ``synthetic`` draws hospitals; ``eicu`` and ``mimic-iii`` read ``path`` (relative to
-    ``FEDWARD_DATA`` when that is set) and split its patients: by region for eICU, otherwise into
-    ``hospitals`` parts by a keyed hash of the patient. ``hospitals`` of synthetic data are so many of the default
-    ones; ``site`` describes each by itself.
+    ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to
+    ``FEDWARD_DATA`` when that is set) and splits its units: by group if the corpus has groups (the regions of eICU),
+    otherwise into ``hospitals`` parts by a keyed hash of the unit. ``hospitals`` of synthetic data are so many of the
+    default ones; ``site`` describes each by itself.
     """
 
-    source: Literal["synthetic", "eicu", "mimic-iii"] = "synthetic"
+    source: str = "synthetic"
     path: str | None = None
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
@@ -77,7 +79,7 @@ class Scenario(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     description: str = ""
-    task: Literal["mortality", "los3"] = "mortality"
+    task: str = "mortality"
     model: str = "tiny-clinical"
     strategy: str = "ffa"
     strategy_options: dict[str, Option] = Field(default={})
@@ -97,11 +99,16 @@ class Scenario(Section):
         """Rules across sections; returns itself.
 
         Raises:
+            ConfigError: FW-CONFIG-040, there is no such task.
+            DataError: FW-DATA-009, there is no such data source.
             ConfigError: FW-CONFIG-003, fewer than three hospitals.
             ConfigError: FW-DP-019, adaptive clipping where the noise is split.
             ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
                 several steps per round where the noise is split.
         """
+        task_named(self.task)
+        if self.data.source != "synthetic":
+            corpus_named(self.data.source)
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
@@ -174,10 +181,10 @@ def load_scenario(name_or_path: str) -> Scenario:
 
 
 def known_hospitals(data: DataConfig) -> int | None:
-    """How many hospitals ``data`` yield, where that is known before they are read: eICU's regions are not."""
+    """How many hospitals ``data`` yield, where that is known before they are read: a corpus' groups are not."""
     if data.source == "synthetic":
         return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
-    if data.source == "eicu" and data.hospitals is None:
+    if data.hospitals is None and corpus_named(data.source).grouped:
         return None
     return data.hospitals or MIN_HOSPITALS
 

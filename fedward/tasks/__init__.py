@@ -8,10 +8,21 @@ from __future__ import annotations
 import difflib
 
 from fedward.errors import ConfigError
-from fedward.tasks import los3, mortality
+from fedward.tasks import discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission
 from fedward.tasks.task import Head, HeadKind, Task
 
-TASKS: dict[str, Task] = {module.TASK.name: module.TASK for module in (mortality, los3)}
+TASKS: dict[str, Task] = {
+    module.TASK.name: module.TASK
+    for module in (
+        mortality,
+        los3,
+        los_days,
+        readmission,
+        discharge,
+        phenotypes,
+        pubmedqa,
+    )
+}
 
 
 def task_named(name: str) -> Task:

@@ -3,8 +3,8 @@
 Start with :class:`PrivateEngine`. This is the only place in ``privacy/`` that imports torch and Opacus.
 """
 
+from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import PrivateEngine
-from fedward.privacy.dpsgd.parameters import DPParameters
 from fedward.privacy.dpsgd.sampler import PatientSampler
 
 __all__ = ["DPParameters", "PatientSampler", "PrivateEngine"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from torch import nn
 
 from fedward.errors import IntegrityError
 from fedward.privacy.audit import Errors, Repetition, choose_threshold, mu_lower_bound, repetition
+from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import Backend, PrivateEngine
-from fedward.privacy.dpsgd.parameters import DPParameters
 from fedward.privacy.dpsgd.sampler import PatientSampler
 from fedward.privacy.stream import SecureStream
 
@@ -42,19 +41,8 @@ TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps losses per token ``[b, T]`` and a 0/1 mask ``[b, T]`` to one loss per record ``[b]``."""
 
 
-class EngineFactory(Protocol):
-    """Makes the engine under audit; :class:`PrivateEngine` itself, or a broken variant in a test."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        params: DPParameters,
-        stream: SecureStream,
-        *,
-        backend: Backend,
-    ) -> PrivateEngine:
-        """See :class:`PrivateEngine`."""
+EngineFactory = Callable[..., PrivateEngine]
+"""Makes the engine under audit: :class:`PrivateEngine` itself, or a broken variant in a test."""
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from fedward.errors import ConfigError
 from fedward.plan import PrivacyPlan
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.gaussian import gaussian
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, gaussian
 
 ROUNDING_SLACK = 1.0 - 2.0**-20
 """Clip factors are lowered by this much, so that float32 rounding cannot lift a clipped row above C."""
@@ -125,15 +124,20 @@ def gradient_noise(clipping: Clipping, noise_multiplier: float) -> float:
     return noise_multiplier
 
 
-class ClipRule(Protocol):
-    """What an engine asks of its clipping, one batch after the other."""
+class ClipRule:
+    """What an engine asks of its clipping, one batch after the other. As it is: g min(1, C / |g|), with a fixed C."""
+
+    def __init__(self, clip: float) -> None:
+        self._clip = clip
 
     @property
     def bound(self) -> float:
         """C of the coming step; public as long as the noise is secret."""
+        return self._clip
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
         """Factor of each patient's gradient from its L2 norm, ``[n]`` each; may remember that it saw the patients."""
+        return (self._clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
 
     def close_step(self, stream: SecureStream) -> None:
         """Ends a step after its gradient noise was added, with patients or without."""
@@ -142,29 +146,7 @@ class ClipRule(Protocol):
         """Drops what a step that was not ended has left."""
 
 
-class FixedRule:
-    """g min(1, C / |g|)."""
-
-    def __init__(self, clip: float) -> None:
-        self._clip = clip
-
-    @property
-    def bound(self) -> float:
-        """The plan's C."""
-        return self._clip
-
-    def factors(self, norms: torch.Tensor) -> torch.Tensor:
-        """See :class:`ClipRule`."""
-        return (self._clip * ROUNDING_SLACK / norms).clamp(max=ROUNDING_SLACK)
-
-    def close_step(self, stream: SecureStream) -> None:
-        """Nothing to learn."""
-
-    def forget(self) -> None:
-        """Nothing to drop."""
-
-
-class AutomaticRule(FixedRule):
+class AutomaticRule(ClipRule):
     """g C / (|g| + gamma)."""
 
     def __init__(self, clip: float, plan: AutomaticClipping) -> None:
@@ -176,7 +158,7 @@ class AutomaticRule(FixedRule):
         return self._clip * ROUNDING_SLACK / (norms + self._plan.stabiliser)
 
 
-class AdaptiveRule(FixedRule):
+class AdaptiveRule(ClipRule):
     """Fixed clipping in each step, and a C that moves between steps by the noised count alone.
 
     There is no way to set C, and none to read the count: it is noised where it is used and then dropped.
@@ -211,4 +193,42 @@ def make_rule(clipping: Clipping, *, clip: float, expected_batch: float) -> Clip
     """The rule for one engine; an adaptive one starts at ``clip``."""
     if isinstance(clipping, AdaptiveClipping):
         return AdaptiveRule(clip, expected_batch, clipping)
-    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else FixedRule(clip)
+    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else ClipRule(clip)
+
+
+@dataclass(frozen=True)
+class DPParameters:
+    """Plan constants. None of them may be computed from the patients at hand.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise over ``clip``, as certified for the whole step.
+        clip: bound C on the L2 norm of one patient's summed gradient; where clipping adapts, in the first step.
+        sampling_rate: Poisson rate q, the same at every site.
+        expected_batch: q times the plan's public site size; the denominator of every step.
+        max_records_per_patient: records of one patient in a batch.
+        private: ``False`` keeps sampler and denominator and drops clipping and noise.
+        clipping: how C bounds a gradient; fixed by default.
+    """
+
+    noise_multiplier: float
+    clip: float
+    sampling_rate: float
+    expected_batch: float
+    max_records_per_patient: int = 1
+    private: bool = True
+    clipping: Clipping = None
+
+    def __post_init__(self) -> None:
+        positive = (self.clip, self.expected_batch, *([self.noise_multiplier] if self.private else []))
+        if not all(math.isfinite(value) and value > 0 for value in positive):
+            raise PrivacyParameterError("Noise multiplier, clip norm and expected batch must be positive and finite.")
+        if not 0 < self.sampling_rate <= 1 or self.max_records_per_patient < 1:
+            raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a patient needs at least one record.")
+        if isinstance(self.clipping, AdaptiveClipping):
+            self.clipping.check_start(self.clip)
+        _ = self.gradient_noise  # refuses a count that would cost more than the whole step may
+
+    @property
+    def gradient_noise(self) -> float:
+        """Standard deviation of the gradients' noise over C; above ``noise_multiplier`` where clipping adapts."""
+        return gradient_noise(self.clipping, self.noise_multiplier) if self.private else self.noise_multiplier

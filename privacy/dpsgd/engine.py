@@ -17,14 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedward.errors import ConfigError, PreflightError
-from fedward.privacy.dpsgd.clipping import AdaptiveClipping
-from fedward.privacy.dpsgd.fast import FastRows
-from fedward.privacy.dpsgd.hooks import OpacusHooks
+from fedward.privacy.dpsgd.backends import FastRows, OpacusHooks, trainable_layers
+from fedward.privacy.dpsgd.clipping import AdaptiveClipping, DPParameters
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
-from fedward.privacy.dpsgd.parameters import DPParameters
-from fedward.privacy.dpsgd.rules import trainable_layers
-from fedward.privacy.noise.seeded import UnsafeSeededStream
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, UnsafeSeededStream
 
 Backend = Literal["fast", "opacus-hooks"]
 LossPerRecord = Callable[[NDArray[np.int64]], torch.Tensor]

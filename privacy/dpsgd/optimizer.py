@@ -7,10 +7,8 @@ import torch
 from numpy.typing import NDArray
 from opacus.optimizers import DPOptimizer
 
-from fedward.privacy.dpsgd.clipping import ClipRule, make_rule
-from fedward.privacy.dpsgd.parameters import DPParameters
-from fedward.privacy.noise.gaussian import gaussian
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.dpsgd.clipping import ClipRule, DPParameters, make_rule
+from fedward.privacy.stream import SecureStream, gaussian
 
 
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import PreflightError
-from fedward.privacy.noise.gaussian import poisson_sample
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, poisson_sample
 
 
 class PatientSampler:

@@ -2,18 +2,15 @@
 
 Append-only and hash-chained. A round is reserved, composed with everything ever recorded, and on disk *before* its
 first noisy step; a reservation counts as spent whatever happens next. May import the kernel and
-``fedward.privacy.accounting``; runs without torch. Start with ``ledger.py``; ``exposure.py`` says which patients an
+``fedward.privacy.accounting``; runs without torch. Start with ``ledger.py``; ``book.py`` says which patients an
 event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md`` what all this means for a hospital.
 """
 
-from fedward.privacy.ledger.anchor import AnchorFile
-from fedward.privacy.ledger.book import Book, verify
-from fedward.privacy.ledger.files import FileStore, open_ledger
+from fedward.privacy.ledger.book import Book
+from fedward.privacy.ledger.files import AnchorFile, FileStore, LedgerStore, MemoryStore, verify
 from fedward.privacy.ledger.ledger import Ledger, RoundCost
-from fedward.privacy.ledger.namespace import Namespace
-from fedward.privacy.ledger.populations import Patients, Population
+from fedward.privacy.ledger.patients import Namespace, Patients, Population
 from fedward.privacy.ledger.records import Reservation
-from fedward.privacy.ledger.store import LedgerStore, MemoryStore
 
 __all__ = [
     "AnchorFile",
@@ -27,6 +24,5 @@ __all__ = [
     "Population",
     "Reservation",
     "RoundCost",
-    "open_ledger",
     "verify",
 ]

@@ -1,4 +1,4 @@
-"""The chain in a state directory, and what a crash can leave there.
+"""Files of the ledger: where the chain is kept, and what a crash can leave there.
 
 ``ledger.last`` holds a copy of the last record, replaced as a whole *before* the record is appended to
 ``ledger.chain``. After a crash, either the copy was not replaced, and nothing was reserved; or it was, and the record
@@ -9,27 +9,112 @@ damage and stops the ledger.
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import json
 import os
-import time
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from fedward.errors import ConfigError, IntegrityError, ResourceError
-from fedward.privacy.ledger.anchor import AnchorFile
-from fedward.privacy.ledger.chain import HEAD_BYTES, Link, follow, read_frames
-from fedward.privacy.ledger.durable import make_folder, read_or_none, replace_file, sync_folder, write_all, writing
-from fedward.privacy.ledger.ledger import Ledger
-from fedward.privacy.ledger.namespace import Namespace
-from fedward.privacy.ledger.populations import Population
-from fedward.privacy.ledger.store import Appender
+from fedward.privacy.ledger.book import Book
+from fedward.privacy.ledger.records import HEAD_BYTES, Link, follow, read_frames
+from fedward.storage import append_file, locked_file, make_folder, read_or_none, replace_file
+
+
+class Appender(Protocol):
+    """The right to append, held by one at a time."""
+
+    @property
+    def links(self) -> list[Link]:
+        """The whole chain, with everything appended so far."""
+
+    def append(self, body: bytes) -> Link:
+        """Adds a record; it is durable when this returns, and may be in the chain even if this raises."""
+
+
+class LedgerStore(Protocol):
+    """An append-only chain of records."""
+
+    def load(self) -> list[Link]:
+        """Returns the whole chain, including a record that a crash left half written.
+
+        Raises:
+            IntegrityError: FW-LEDGER-001, the chain is broken, or bytes are left whose record is not known.
+            ResourceError: FW-LEDGER-006, it cannot be read.
+        """
+
+    def exclusive(self) -> AbstractContextManager[Appender]:
+        """Locks the chain against every other process and thread, and repairs what a crash left.
+
+        Raises:
+            ResourceError: FW-LEDGER-005, another process holds the lock.
+            IntegrityError (FW-LEDGER-001), ResourceError (FW-LEDGER-006): as in :meth:`load`.
+        """
+
+
+class MemoryStore:
+    """A chain for tests and for simulations that keep nothing."""
+
+    def __init__(self) -> None:
+        self.links: list[Link] = []
+        self._lock = threading.Lock()
+
+    def load(self) -> list[Link]:
+        """See :class:`LedgerStore`."""
+        return list(self.links)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Appender]:
+        """See :class:`LedgerStore`."""
+        with self._lock:
+            yield self
+
+    def append(self, body: bytes) -> Link:
+        """See :class:`Appender`."""
+        link = follow(self.links, body)
+        self.links.append(link)
+        return link
+
 
 CHAIN = "ledger.chain"
 LAST = "ledger.last"
 LOCK = "ledger.lock"
 
-_POLL_SECONDS = 0.05
+
+_WORDS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.ELOOP: "a file of it is a symbolic link",
+    errno.EIO: "the disk reports an error",
+}
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turns an OSError into FW-LEDGER-006, with the system's reason in words; a held lock is FW-LEDGER-005."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise ResourceError(
+            "Another process is writing to the ledger of this state directory.", code="FW-LEDGER-005"
+        ) from error
+    except OSError as error:
+        reason = _WORDS.get(error.errno or 0, "the operating system refused")
+        raise ResourceError(f"The ledger cannot be written: {reason}.", code="FW-LEDGER-006") from error
+
+
+def _read(path: Path) -> bytes | None:
+    """The bytes of a file, or None if there is none; raises FW-LEDGER-006 if it cannot be read."""
+    try:
+        return read_or_none(path)
+    except OSError as error:
+        raise ResourceError("The ledger cannot be read.", code="FW-LEDGER-006") from error
 
 
 def ledger_folders(state: Path) -> list[Path]:
@@ -51,14 +136,16 @@ class FileStore:
         self._chain, self._last = folder / CHAIN, folder / LAST
 
     def load(self) -> list[Link]:
-        """See :class:`~fedward.privacy.ledger.store.LedgerStore`."""
+        """See :class:`~fedward.privacy.ledger.files.LedgerStore`."""
         return self._read()[0]
 
     @contextmanager
     def exclusive(self) -> Iterator[Appender]:
-        """See :class:`~fedward.privacy.ledger.store.LedgerStore`."""
-        make_folder(self.folder)
-        with self._locked():
+        """See :class:`~fedward.privacy.ledger.files.LedgerStore`."""
+        with ExitStack() as held:
+            with _writing():
+                make_folder(self.folder)
+                held.enter_context(locked_file(self.folder / LOCK, seconds=self._wait_seconds))
             links, intact, written = self._read()
             if len(links) != written or intact != self._size():
                 self._repair(links[written:], intact)
@@ -66,8 +153,9 @@ class FileStore:
 
     def write(self, link: Link) -> None:
         """Makes one more link durable; the caller holds the lock."""
-        replace_file(self._last, link.frame)
-        self._extend(link.frame)
+        with _writing():
+            replace_file(self._last, link.frame)
+            append_file(self._chain, link.frame)
 
     def _read(self) -> tuple[list[Link], int, int]:
         """Returns all links, the bytes of the intact ones in the chain file, and how many those are."""
@@ -89,9 +177,9 @@ class FileStore:
 
     def _snapshot(self) -> tuple[bytes | None, bytes]:
         """Both files as they belong together, also for a reader without the lock while another process appends."""
-        last = read_or_none(self._last)
+        last = _read(self._last)
         while True:
-            data, again = read_or_none(self._chain) or b"", read_or_none(self._last)
+            data, again = _read(self._chain) or b"", _read(self._last)
             if again == last:
                 return last, data
             last = again
@@ -101,40 +189,13 @@ class FileStore:
 
     def _repair(self, missing: list[Link], intact: int) -> None:
         """Writes again what a crash tore; it was reserved, so it counts."""
-        if self._chain.exists():
-            with writing(), self._chain.open("r+b") as file:
-                file.truncate(intact)
-                os.fsync(file.fileno())
-        for link in missing:
-            self._extend(link.frame)
-
-    def _extend(self, frame: bytes) -> None:
-        with writing():
-            new = not self._chain.exists()
-            descriptor = os.open(self._chain, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                write_all(descriptor, frame)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        if new:
-            sync_folder(self.folder)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with writing():
-            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            deadline = time.monotonic() + self._wait_seconds
-            while not _try_lock(descriptor):
-                if time.monotonic() >= deadline:
-                    raise ResourceError(
-                        "Another process is writing to the ledger of this state directory.", code="FW-LEDGER-005"
-                    )
-                time.sleep(_POLL_SECONDS)
-            yield
-        finally:
-            os.close(descriptor)
+        with _writing():
+            if self._chain.exists():
+                with self._chain.open("r+b") as file:
+                    file.truncate(intact)
+                    os.fsync(file.fileno())
+            for link in missing:
+                append_file(self._chain, link.frame)
 
 
 class _FileAppender:
@@ -149,44 +210,78 @@ class _FileAppender:
         return link
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+class AnchorFile:
+    """The head (index, hash) in a file outside the state directory.
+
+    It is written after every append and checked before every one. An anchor that is *behind* the chain is normal
+    after a crash; one that the chain lacks means that an older ledger was put back. One that is missing although
+    rounds were charged may have been taken away with them, or its disk is not mounted: the ledger stops.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self, book: Book, *, required: bool = False) -> None:
+        """Compares the anchor with the chain.
+
+        Args:
+            book: the replayed chain.
+            required: refuse a missing anchor even if nothing was ever charged.
+
+        Raises:
+            IntegrityError: FW-LEDGER-002, the chain does not hold the anchored head, or the anchor is missing or cannot
+                be understood.
+            ResourceError: FW-LEDGER-006, the anchor exists and cannot be read.
+        """
+        data = _read(self._path)
+        if data is None:
+            if required or len(book.heads) > 1:
+                raise IntegrityError(
+                    "The ledger's anchor file is missing.",
+                    code="FW-LEDGER-002",
+                    fix="Mount or restore it; if this ledger never had one, use `fedward client ledger anchor`.",
+                )
+            return
+        try:
+            value = json.loads(data)
+            index, head = int(value["index"]), bytes.fromhex(value["head"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError("The ledger's anchor file does not hold a head.", code="FW-LEDGER-002") from error
+        book.check_witness(index, head)
+
+    def begin(self, book: Book) -> None:
+        """Writes the first anchor of a ledger that has had none.
+
+        Raises:
+            ConfigError: FW-LEDGER-007, there is one already.
+            ResourceError: FW-LEDGER-006, it cannot be made durable.
+        """
+        if _read(self._path) is not None:
+            raise ConfigError(
+                "The anchor file exists already.",
+                code="FW-LEDGER-007",
+                fix="Check it with `fedward client ledger verify`.",
+            )
+        self.write(book)
+
+    def write(self, book: Book) -> None:
+        """Remembers the head of ``book``; raises FW-LEDGER-006 if it cannot be made durable."""
+        line = json.dumps({"index": len(book.heads) - 1, "head": book.heads[-1].hex()})
+        with _writing():
+            make_folder(self._path.parent)
+            replace_file(self._path, line.encode() + b"\n")
 
 
-def open_ledger(
-    folder: Path,
-    *,
-    site: str,
-    cap_epsilon: float,
-    delta: float,
-    population: Population,
-    namespace: Namespace | None = None,
-    anchor_file: Path | None = None,
-) -> Ledger:
-    """Opens the ledger in a state directory, or begins one; see :class:`~fedward.privacy.ledger.ledger.Ledger`.
+def verify(store: LedgerStore) -> Book:
+    """Checks the whole chain: every hash, every record, every reference.
 
-    Args:
-        anchor_file: where the head is kept as well; on another disk if there is one.
+    Returns:
+        The replayed ledger.
 
     Raises:
-        ConfigError: FW-LEDGER-007, the anchor lies inside the state directory, where one restore would take both back.
+        IntegrityError: FW-LEDGER-001, the chain is broken, torn beyond repair, empty, or holds an invalid record.
+        ResourceError: FW-LEDGER-006, it cannot be read.
     """
-    if anchor_file is not None and anchor_file.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(
-            "The ledger's anchor file lies inside its state directory.",
-            code="FW-LEDGER-007",
-            fix="Put anchor_file in another folder, on another disk if possible, that is backed up apart from it.",
-        )
-    return Ledger(
-        FileStore(folder),
-        site=site,
-        cap_epsilon=cap_epsilon,
-        delta=delta,
-        population=population,
-        namespace=namespace,
-        anchor=None if anchor_file is None else AnchorFile(anchor_file),
-    )
+    book = Book.replay(store.load())
+    _ = book.genesis
+    return book

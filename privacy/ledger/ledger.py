@@ -13,12 +13,71 @@ from fedward.errors import BudgetError, ConfigError, PolicyError
 from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.book import Book
-from fedward.privacy.ledger.chain import HEAD_BYTES
-from fedward.privacy.ledger.namespace import Namespace
-from fedward.privacy.ledger.populations import Patients, Population
-from fedward.privacy.ledger.records import Genesis, PatientSet, Record, Reservation, Settlement, to_bytes
-from fedward.privacy.ledger.sets import ExactSets, exact_sets
-from fedward.privacy.ledger.store import Appender, LedgerStore
+from fedward.privacy.ledger.files import Appender, LedgerStore
+from fedward.privacy.ledger.patients import Namespace, Patients, Population
+from fedward.privacy.ledger.records import (
+    HEAD_BYTES,
+    MAX_BODY_BYTES,
+    PATIENT_BYTES,
+    Genesis,
+    PatientSet,
+    Record,
+    Reservation,
+    Settlement,
+    to_bytes,
+)
+
+
+@dataclass(frozen=True)
+class ExactSets:
+    """Where the sets of a charge are, or will be, in the chain.
+
+    Attributes:
+        training: index of the set of training patients; None counts for everyone.
+        evaluation: the same for evaluation patients.
+        unrecorded: the sets that must be appended first, in the order of their indices.
+    """
+
+    training: int | None = None
+    evaluation: int | None = None
+    unrecorded: tuple[bytes, ...] = ()
+
+
+def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
+    """Finds the sets in the chain, or plans where they go.
+
+    Raises:
+        ConfigError: FW-LEDGER-007, the ledger has no namespace, or a set is empty, malformed or too large for one
+            record.
+    """
+    if patients is None:
+        return ExactSets()
+    if not book.genesis.namespace:
+        raise ConfigError(
+            "Exact sets of patients need a ledger that was begun with a patient-id namespace.",
+            code="FW-LEDGER-007",
+            fix="Leave the sets out: every event then counts for every patient.",
+        )
+    unrecorded: list[bytes] = []
+    indices: list[int | None] = []
+    for members in (patients.training, patients.evaluation):
+        ids = None if members is None else _joined(members)
+        index = None if ids is None else book.set_index(ids)
+        if ids is not None and index is None:
+            if ids not in unrecorded:
+                unrecorded.append(ids)
+            index = len(book.heads) + unrecorded.index(ids)
+        indices.append(index)
+    return ExactSets(indices[0], indices[1], tuple(unrecorded))
+
+
+def _joined(members: Sequence[bytes]) -> bytes:
+    if not members or any(len(member) != PATIENT_BYTES for member in members):
+        raise ConfigError("A set of patients holds at least one identifier, each of 16 bytes.", code="FW-LEDGER-007")
+    ids = b"".join(sorted(set(members)))
+    if len(ids) > MAX_BODY_BYTES // 2:
+        raise ConfigError("A set of patients is too large for one record of the ledger.", code="FW-LEDGER-007")
+    return ids
 
 
 class Anchor(Protocol):

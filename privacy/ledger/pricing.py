@@ -13,14 +13,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.stats import norm
 
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event, PrivacyParameterError
-from fedward.privacy.ledger.exposure import History
+
+History: TypeAlias = tuple[Event, ...]
+"""What one patient was exposed to."""
 
 GRIDS_PER_CAP = (1_000, 5_000)
 """The privacy loss is rounded up to this part of the cap."""

@@ -1,6 +1,8 @@
-"""The four kinds of record, and their canonical bytes.
+"""Records of the ledger: the four kinds, their canonical bytes, and the hash chain that holds them in order.
 
-Floats are stored as their exact hexadecimal text, because the canonical encoding has none.
+Frame = length (4 bytes, big-endian) || body || head (32 bytes), with head = H("ledger-record", previous head, index,
+body). A head therefore binds its index and everything before it, and is what an anchor, a SharePackage and a witness
+hold. Floats are stored as their exact hexadecimal text, because the canonical encoding has none.
 """
 
 from __future__ import annotations
@@ -10,9 +12,57 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, Value, decode, encode
+from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
 from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
-from fedward.privacy.ledger.chain import MAX_BODY_BYTES
+
+HEAD_BYTES = 32
+BEFORE_FIRST = bytes(HEAD_BYTES)
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Room for an exact set of two million patients, with as much again to spare."""
+
+_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Link:
+    """One record in its place in the chain."""
+
+    index: int
+    head: bytes
+    body: bytes
+
+    @property
+    def frame(self) -> bytes:
+        """The bytes on disk."""
+        return len(self.body).to_bytes(_LENGTH_BYTES, "big") + self.body + self.head
+
+
+def follow(links: Sequence[Link], body: bytes) -> Link:
+    """The link that puts ``body`` after ``links``."""
+    previous = links[-1].head if links else BEFORE_FIRST
+    return Link(len(links), labelled_hash("ledger-record", previous, len(links), body), body)
+
+
+def read_frames(data: bytes) -> tuple[list[Link], int]:
+    """Parses the longest intact beginning of a chain.
+
+    Returns:
+        The links, and how many bytes they take; whatever follows is torn or altered.
+    """
+    links: list[Link] = []
+    position = 0
+    while True:
+        start = position + _LENGTH_BYTES
+        size = int.from_bytes(data[position:start], "big")
+        end = start + size + HEAD_BYTES
+        if size > MAX_BODY_BYTES or end > len(data):
+            return links, position
+        link = follow(links, data[start : start + size])
+        if link.head != data[start + size : end]:
+            return links, position
+        links.append(link)
+        position = end
+
 
 FORMAT = 1
 PATIENT_BYTES = 16

@@ -33,18 +33,16 @@ it raises ShareRefused, ``error.complaint`` goes to ``attempt.add_complaint``. `
 """
 
 from fedward.privacy.secagg.attempt import Attempt, RoundSum
-from fedward.privacy.secagg.attempt_state import Leg
 from fedward.privacy.secagg.blame import Blame, Dispute
 from fedward.privacy.secagg.client import AcceptedManifest, MaskedUpload, SecAggClient
-from fedward.privacy.secagg.encoding import RingVector, decode, encode
-from fedward.privacy.secagg.epoch_setup import EpochSetup
-from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
+from fedward.privacy.secagg.epoch import EpochSetup
+from fedward.privacy.secagg.identity import Identity, RefusalError, RoundLostError, ShareRefused, fingerprint
 from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
-from fedward.privacy.secagg.layout import Segment, VectorLayout
 from fedward.privacy.secagg.messages import Manifest
-from fedward.privacy.secagg.policy import LocalPolicy
-from fedward.privacy.secagg.refusals import RefusalError, RoundLostError, ShareRefused
+from fedward.privacy.secagg.results import CheckedSum, Chunk, EndedRound
 from fedward.privacy.secagg.roster import (
+    LocalPolicy,
     Member,
     Roster,
     RunPolicy,
@@ -56,7 +54,6 @@ from fedward.privacy.secagg.roster import (
     verify_roster,
 )
 from fedward.privacy.secagg.server import RoundTerms, SecAggServer
-from fedward.privacy.secagg.verify import CheckedSum, Chunk, EndedRound
 
 __all__ = [
     "AcceptedManifest",
@@ -70,7 +67,6 @@ __all__ = [
     "FileJournal",
     "Identity",
     "Journal",
-    "Leg",
     "LocalPolicy",
     "Manifest",
     "MaskedUpload",

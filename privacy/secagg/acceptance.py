@@ -1,4 +1,4 @@
-"""What a manifest must satisfy before a hospital trains for it: every check of leg 1, in order.
+"""Manifest checks: what one must satisfy before a hospital trains for it, every check of the stage, in order.
 
 Nothing here changes state; :class:`~fedward.privacy.secagg.client.SecAggClient` gives up the earlier
 context only after all of this has passed.
@@ -6,19 +6,17 @@ context only after all of this has passed.
 
 from __future__ import annotations
 
-from fedward.privacy.secagg.layout import VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.encoding import VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.identity import RefusalError
 from fedward.privacy.secagg.messages import Manifest
-from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold
+from fedward.privacy.secagg.roster import DAY_SECONDS, Party, check_threshold
 from fedward.privacy.secagg.state import ClientState
-from fedward.privacy.secagg.transcript import genesis
 
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 
 
 def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: Manifest | None) -> VectorLayout:
-    """Applies every rule of leg 1 and returns the layout of the round's vector.
+    """Applies every rule and returns the layout of the round's vector.
 
     Args:
         party: this hospital.
@@ -108,7 +106,7 @@ def _check_pins(party: Party, manifest: Manifest) -> None:
     if manifest.base_model_hash != policy.base_model_hash:
         raise RefusalError("The manifest names another base model.", code="FW-SECAGG-035")
     if manifest.code_hash != policy.code_hash:
-        raise RefusalError("The manifest names other client code.", code="FW-SECAGG-038")
+        raise RefusalError("The manifest names another core than runs here.", code="FW-SECAGG-038")
     if manifest.plan_hash != policy.plan_hash:
         raise RefusalError("The manifest names another plan.", code="FW-SECAGG-037")
     if not 1 <= manifest.round <= policy.max_rounds:
@@ -141,15 +139,10 @@ def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
     policy, record = party.policy, state.record
     if record.challenge:
         raise RefusalError("A result was signed, and a manifest does not continue from it.", code="FW-SECAGG-085")
-    if record.head:
-        head = record.head[0]
-        expected = (head.result_hash, head.adapter_hash)
-    else:
-        if manifest.adapter_hash != policy.initial_adapter_hash:
-            raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
-        start = genesis(manifest.run, policy.plan_hash, policy.initial_adapter_hash)
-        expected = (start, policy.initial_adapter_hash)
-    if (manifest.previous_result, manifest.adapter_hash) != expected:
+    if not record.head and manifest.adapter_hash != policy.initial_adapter_hash:
+        raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
+    head = record.chain(manifest.run, policy)
+    if (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash):
         raise RefusalError(
             "The manifest does not continue from the last result this hospital has checked.", code="FW-SECAGG-042"
         )

@@ -1,31 +1,38 @@
-"""Who is at fault when a round fails: certain where signatures prove it, otherwise a dispute of two.
+"""Blame: who is at fault when a round fails, certain where signatures prove it, otherwise a dispute of two.
 
-A revealed share is checked against the commitment that its dealer signed and its holder accepted
-before masking, so a wrong share proves its holder a liar. The holder signs its shares together with
-the hash of the heads it accepted, so honest shares cannot be held against another head of a dealer
-that signed two. Two hospitals that commit to different pair seeds, or of which one complains about
-the other's mail, are a *dispute*: one of them lies, and nobody else can tell which. The coordinator
-goes on without one, then without the other; who waits first alternates from round to round.
+A revealed share is checked against the commitment that its dealer signed and its holder accepted before masking, so a
+wrong share proves its holder a liar. The holder signs its shares together with the hash of the heads it accepted, so
+honest shares cannot be held against another head of a dealer that signed two. Two hospitals that commit to different
+pair seeds, or of which one complains about the other's mail, are a *dispute*: one of them lies, and nobody else can
+tell which. The coordinator goes on without one, then without the other; who waits first alternates from round to round.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated
 
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg import kdf
-from fedward.privacy.secagg.identity import open_sealed
-from fedward.privacy.secagg.messages import SEALED, PackageHead, UnmaskShares
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import MAX_SITES, SITE, Message, Sequence, Site, Text, Uint
-from fedward.privacy.secagg.transcript import head_list_hash, lists_head
+from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg.crypto import head_list_hash, lists_head
+from fedward.privacy.secagg.identity import RefusalError, open_sealed
+from fedward.privacy.secagg.messages import (
+    MAX_SITES,
+    SEALED,
+    SITE,
+    Message,
+    PackageHead,
+    Sequence,
+    Site,
+    Text,
+    Uint,
+    UnmaskShares,
+)
 
 
-@dataclass(frozen=True)
 class Blame(Message):
     """A hospital that contradicted its own signature, with the sealed messages that prove it.
 
@@ -39,7 +46,6 @@ class Blame(Message):
     evidence: Annotated[tuple[bytes, ...], Sequence(SEALED)]
 
 
-@dataclass(frozen=True)
 class Dispute(Message):
     """Two hospitals that contradict each other, in the order in which they wait; ``turn`` counts the attempts since."""
 
@@ -87,14 +93,14 @@ def leave_out(disputes: Iterable[Dispute]) -> set[str]:
 
 def wrong_shares(
     ctx: bytes, holder: str, shares: UnmaskShares, heads: Mapping[str, PackageHead]
-) -> list[tuple[kdf.ShareKind, str]]:
+) -> list[tuple[crypto.ShareKind, str]]:
     """Returns (kind, dealer) of each revealed share that is not the one its dealer committed to."""
-    wrong: list[tuple[kdf.ShareKind, str]] = []
+    wrong: list[tuple[crypto.ShareKind, str]] = []
     for dealer, share in shares.b.items():
-        if kdf.commit_share(ctx, dealer, holder, "b", share) != heads[dealer].b_shares[holder]:
+        if crypto.commit_share(ctx, dealer, holder, "b", share) != heads[dealer].b_shares[holder]:
             wrong.append(("b", dealer))
     for dealer, share in shares.R.items():
-        if kdf.commit_share(ctx, dealer, holder, "R", share) != heads[dealer].R_shares[holder]:
+        if crypto.commit_share(ctx, dealer, holder, "R", share) != heads[dealer].R_shares[holder]:
             wrong.append(("R", dealer))
     return wrong
 

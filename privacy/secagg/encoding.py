@@ -1,35 +1,209 @@
-"""Between real values and ring words: stochastic rounding, sums modulo 2^w, two's complement."""
+"""Vectors of a round: their layout, real values as ring words, sums modulo 2^w, and the masks that hide them.
+
+A layout is a list of named segments, each with its own ring, step and bound. It is agreed before a round (its hash
+stands in the manifest), so that adding uploads is adding words, and so that nobody's values can wrap around unseen.
+
+Masks are keystreams that cancel in the sum. ``PRG(seed)`` is AES-256-CTR with a zero counter block at byte 0 (NIST SP
+800-38A section 6.5), read as little-endian words. The IV may be constant because every seed is used for one vector
+only. The stream is seekable, so any byte range of a vector can be masked alone: by another thread, or as the next part
+of an upload.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-from fedward.errors import RunFailedError
-from fedward.privacy.secagg.layout import Segment, VectorLayout, VectorLayoutError
-from fedward.privacy.secagg.prg import add_masks
+from fedward.errors import ConfigError, IntegrityError, RunFailedError
+from fedward.messages import MalformedMessageError, Value, labelled_hash
+from fedward.messages import encode as canonical
+from fedward.privacy.secagg.messages import HexFloat, Message, Text, Uint
 
-__all__ = [
-    "RingVector",
-    "Segment",
-    "VectorLayout",
-    "VectorLayoutError",
-    "decode",
-    "encode",
-]
+ALIGNMENT = 16
+"""Segments start at AES block boundaries, so each can be masked alone."""
+
+NOISE_DEVIATIONS = 9
+"""Standard deviations of noise that must fit the ring: beyond them lies less than 1e-18 of its mass."""
+
+MAX_SEGMENTS = 256
+MAX_SEGMENT_SIZE = 2**31
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
 
 _UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
 _SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
-_CHUNK = 64 * 1024
+_PART = 64 * 1024
 """Values rounded together: temporaries stay in the cache, and calls into numpy are few."""
 
 _CACHE_LINE = 64
+
+SEED_BYTES = 32
+BLOCK_BYTES = 16
+"""A stream can be entered at multiples of the AES block."""
+
+CHUNK_BYTES = 512 * 1024
+"""All streams advance together over one chunk, so the vector crosses memory once for any number of
+seeds. Measured from 16 KiB to 768 KiB: smaller chunks lose time to calls, larger ones gain nothing."""
+
+_ZEROS = bytes(CHUNK_BYTES)
+
+
+class VectorLayoutError(IntegrityError):
+    """A vector layout is malformed, or a vector does not have the agreed layout."""
+
+    code = "FW-SECAGG-112"
+
+
+class Segment(Message):
+    """One named part of the vector.
+
+    Attributes:
+        name: lower-case letters, digits, dot, underscore, hyphen; at most 64 characters.
+        size: number of values.
+        ring_bits: word width w; sums are taken modulo 2^w.
+        step: value of one grid unit (gamma), between 2^-64 and 2^64.
+        bound: largest absolute value of one hospital's entries, after any weighting (B).
+        noise_std: standard deviation, in the unit of the values, of the noise in the sum if all
+            hospitals survive (sigma); 0 without noise, or when noise is added before the bound.
+
+    Raises:
+        VectorLayoutError: a field outside these limits.
+        ConfigError: FW-SECAGG-111, not even two hospitals fit the ring.
+    """
+
+    name: Annotated[str, Text(64)]
+    size: Annotated[int, Uint()]
+    ring_bits: Annotated[Literal[16, 32], Uint()]
+    step: Annotated[float, HexFloat()]
+    bound: Annotated[float, HexFloat()]
+    noise_std: Annotated[float, HexFloat()] = 0.0
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise VectorLayoutError("A segment has an invalid name.")
+        if not 0 < self.size <= MAX_SEGMENT_SIZE or self.ring_bits not in (16, 32):
+            raise VectorLayoutError(f"Segment {self.name} has an invalid size or ring.")
+        if not all(
+            map(
+                math.isfinite,
+                (
+                    self.step,
+                    self.bound,
+                    self.noise_std,
+                    self.bound / (self.step or 1),
+                    self.noise_std / (self.step or 1) * NOISE_DEVIATIONS,
+                ),
+            )
+        ):
+            raise VectorLayoutError(f"Segment {self.name} has a number that is not finite.")
+        if not 2.0**-64 <= self.step <= 2.0**64 or self.bound <= 0 or math.copysign(1.0, self.noise_std) < 0:
+            raise VectorLayoutError(f"Segment {self.name} needs a step within 2^-64 to 2^64 and a positive bound.")
+        self.check_capacity(2)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the segment's words."""
+        return self.size * self.ring_bits // 8
+
+    @property
+    def grid_bound(self) -> int:
+        """Largest absolute grid integer of one hospital before noise: ceil(B / gamma) + 1."""
+        return math.ceil(self.bound / self.step) + 1
+
+    @property
+    def grid_noise(self) -> int:
+        """Room for noise in grid units: kappa sigma / gamma, rounded up."""
+        return math.ceil(NOISE_DEVIATIONS * self.noise_std / self.step)
+
+    def check_capacity(self, n0: int) -> None:
+        """Refuses unless n0 (ceil(B/gamma) + 1) + kappa sigma/gamma < 2^(w-1).
+
+        Raises:
+            ConfigError: FW-SECAGG-111, the rule does not hold.
+        """
+        if n0 * self.grid_bound + self.grid_noise >= 2 ** (self.ring_bits - 1):
+            raise ConfigError(
+                f"Segment {self.name} can overflow its {self.ring_bits}-bit ring with {n0} sites.", code="FW-SECAGG-111"
+            )
+
+
+@dataclass(frozen=True)
+class VectorLayout:
+    """All segments of a vector, in order. Equal layouts have equal hashes, and only they do."""
+
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        names = [segment.name for segment in self.segments]
+        if not 0 < len(names) <= MAX_SEGMENTS or len(set(names)) != len(names):
+            raise VectorLayoutError("A layout needs segments with distinct names.")
+
+    @cached_property
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """First and past-the-end byte of each segment."""
+        spans, start = {}, 0
+        for segment in self.segments:
+            spans[segment.name] = (start, start + segment.nbytes)
+            start += -(-segment.nbytes // ALIGNMENT) * ALIGNMENT
+        return spans
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a vector: up to the end of the last segment, including the gaps for alignment."""
+        return self.spans[self.segments[-1].name][1]
+
+    def slice_of(self, name: str) -> slice:
+        """Returns the byte range of a segment.
+
+        Raises:
+            VectorLayoutError: no such segment.
+        """
+        if name not in self.spans:
+            raise VectorLayoutError("The layout has no segment of that name.")
+        return slice(*self.spans[name])
+
+    def check_capacity(self, n0: int) -> None:
+        """Refuses a cohort of ``n0`` hospitals whose sum could overflow any segment.
+
+        Raises:
+            ConfigError: FW-SECAGG-111, see :meth:`Segment.check_capacity`.
+        """
+        for segment in self.segments:
+            segment.check_capacity(n0)
+
+    def hash(self) -> bytes:
+        """SHA-256 of the canonical form."""
+        return labelled_hash("secagg/layout", canonical(self.to_value()))
+
+    def to_value(self) -> Value:
+        """Returns the layout for canonical CBOR; floats stand as C99 hexadecimal text, which is exact."""
+        return [segment.to_value() for segment in self.segments]
+
+    @classmethod
+    def from_value(cls, value: Value) -> VectorLayout:
+        """Parses :meth:`to_value`.
+
+        Raises:
+            VectorLayoutError: anything but the exact form.
+            ConfigError: FW-SECAGG-111, a segment that cannot hold two hospitals.
+        """
+        if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
+            raise VectorLayoutError("A layout is not a list of segments.")
+        try:
+            return cls(tuple(Segment.from_value(item) for item in value))
+        except MalformedMessageError as error:
+            raise VectorLayoutError("A layout holds something that is no segment.") from error
 
 
 class RingVector:
@@ -91,7 +265,7 @@ class RingVector:
             np.add(words, other.segment(item.name), out=words)
 
     def add_masks_(self, signed_seeds: Sequence[tuple[int, bytes]], *, threads: int = 1) -> None:
-        """Adds masks in place: one stream over the whole vector, see :func:`~fedward.privacy.secagg.prg.add_masks`."""
+        """Adds masks in place: one stream over the whole vector, see :func:`add_masks`."""
         for item in self.layout.segments:
             start = self.layout.slice_of(item.name).start
             add_masks(self.segment(item.name), signed_seeds, offset_bytes=start, threads=threads)
@@ -189,9 +363,9 @@ def _take_grid(segment: Segment, values: NDArray[np.int64], words: NDArray[Any])
 def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform: Uniform) -> None:
     kind = np.result_type(values, uniform(0)).type  # the wider: rounding u to float32 could make it 1
     inverse = kind(1.0 / segment.step)
-    scaled, whole = np.empty(_CHUNK, kind), np.empty(_CHUNK, kind)
-    for start in range(0, values.size, _CHUNK):
-        part = values[start : start + _CHUNK]
+    scaled, whole = np.empty(_PART, kind), np.empty(_PART, kind)
+    for start in range(0, values.size, _PART):
+        part = values[start : start + _PART]
         # Written so that a NaN, which compares false, is refused too.
         if not (float(part.max()) <= segment.bound and float(part.min()) >= -segment.bound):
             raise RunFailedError(
@@ -207,4 +381,68 @@ def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform:
         np.add(x, uniform(part.size), out=x)
         np.floor(x, out=x)
         np.add(low, x, out=low)
-        np.copyto(words[start : start + _CHUNK], low, casting="unsafe")
+        np.copyto(words[start : start + _PART], low, casting="unsafe")
+
+
+def add_masks(
+    acc: NDArray[np.uint32] | NDArray[np.uint16],
+    signed_seeds: Sequence[tuple[int, bytes]],
+    *,
+    offset_bytes: int = 0,
+    threads: int = 1,
+) -> None:
+    """Adds ``sum(sign * PRG(seed))`` to ``acc`` in place, modulo 2^w of its word width w.
+
+    The result does not depend on ``threads`` nor on how a vector is cut into calls.
+
+    Args:
+        acc: contiguous words of w = 16 or 32 bits, any length.
+        signed_seeds: pairs (+1 or -1, seed of 32 bytes).
+        offset_bytes: position of ``acc`` in the masked vector, a multiple of 16.
+        threads: disjoint ranges masked at the same time; the cipher releases the interpreter lock.
+
+    Raises:
+        ValueError: a sign, seed, offset or array that does not fit the above. These are errors of the
+            caller; nothing that a peer sends reaches this function unchecked.
+    """
+    if acc.dtype.kind != "u" or acc.dtype.itemsize not in (2, 4) or acc.ndim != 1 or not acc.flags.c_contiguous:
+        raise ValueError("Masks are added to a contiguous array of 16-bit or 32-bit words.")
+    if offset_bytes < 0 or offset_bytes % BLOCK_BYTES:
+        raise ValueError(f"The offset into a mask is a multiple of {BLOCK_BYTES} bytes.")
+    for sign, seed in signed_seeds:
+        if sign not in (1, -1) or len(seed) != SEED_BYTES:
+            raise ValueError(f"A signed seed is +1 or -1 with {SEED_BYTES} bytes.")
+    chunks = -(-acc.nbytes // CHUNK_BYTES)
+    workers = max(1, min(threads, chunks))
+    if workers == 1:
+        _add_range(acc, signed_seeds, offset_bytes)
+        return
+    words = -(-chunks // workers) * (CHUNK_BYTES // acc.itemsize)
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [
+            pool.submit(_add_range, acc[start : start + words], signed_seeds, offset_bytes + start * acc.itemsize)
+            for start in range(0, acc.size, words)
+        ]
+        for job in jobs:
+            job.result()
+
+
+def _add_range(
+    acc: NDArray[np.uint32] | NDArray[np.uint16], signed_seeds: Sequence[tuple[int, bytes]], offset_bytes: int
+) -> None:
+    streams = [(np.add if sign > 0 else np.subtract, _open(seed, offset_bytes)) for sign, seed in signed_seeds]
+    keystream = np.empty(min(CHUNK_BYTES, acc.nbytes), np.uint8)
+    words = keystream.view(acc.dtype.newbyteorder("<"))
+    zeros = memoryview(_ZEROS)
+    step = CHUNK_BYTES // acc.itemsize
+    for start in range(0, acc.size, step):
+        part = acc[start : start + step]
+        source, target, mask = zeros[: part.nbytes], keystream[: part.nbytes].data, words[: part.size]
+        for apply, stream in streams:
+            stream.update_into(source, target)
+            apply(part, mask, out=part)
+
+
+def _open(seed: bytes, offset_bytes: int) -> CipherContext:
+    counter = (offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big")
+    return Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor()

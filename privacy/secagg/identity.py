@@ -1,30 +1,60 @@
-"""Long-term Ed25519 identities (RFC 8032) and the signed envelope around every message.
+"""Identities: long-term Ed25519 keys (RFC 8032), the signed envelope around every message, and refusals.
 
 A signature covers the bytes as they were received, under the name of the message's kind; whoever
 verifies does so first and parses afterwards.
+
+Every reason for a refusal has a code of its own in ``errors.toml``. Only the code travels: a refusal's text stays in
+the log of the party that refused, and no text here contains a value from the data. Codes 002-009 concern any signed
+message, 010-019 the roster, 020-029 the key epoch, 030-049 the manifest, 050-059 packages, 060-069 survivors and
+confirmations, 070-079 unmasking, 080-089 results and 090-099 replies at the coordinator.
 """
+
+# ruff: noqa: N818 - a class says what was refused; "RefusedError" would say no more.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fedward.errors import AuthenticationError
+from fedward.errors import AuthenticationError, IntegrityError, RunFailedError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import Bytes, Message, Signature
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.messages import Bytes, Message, Signature
+from fedward.storage import read_secret
 
+Signed = TypeVar("Signed", bound=Message)
 _RAW_KEY_BYTES = 32
 
 
-@dataclass(frozen=True)
+class RefusalError(IntegrityError):
+    """Base of all refusals of the protocol; raised with the code of the reason."""
+
+    code = "FW-SECAGG-001"
+
+
+class ShareRefused(RefusalError):
+    """A hospital's share mail is missing, does not open, or does not match its commitment.
+
+    ``complaint`` holds this hospital's signed complaint, to be sent in place of the masked vector.
+    """
+
+    code = "FW-SECAGG-053"
+
+    def __init__(self, message: str, *, complaint: bytes, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.complaint = complaint
+
+
+class RoundLostError(RunFailedError):
+    """A round cannot be unmasked any more, and its vectors are erased; the next round starts without the liars."""
+
+    code = "FW-SECAGG-092"
+
+
 class Envelope(Message):
     """A body as its author encoded it, and the author's signature over it."""
 
@@ -52,12 +82,7 @@ class Identity:
         Raises:
             AuthenticationError: FW-SECAGG-131, see the table.
         """
-        try:
-            mode, data = path.stat().st_mode, path.read_bytes()
-        except OSError as error:
-            raise AuthenticationError("The identity key file cannot be read.", code="FW-SECAGG-131") from error
-        if os.name == "posix" and mode & 0o077:
-            raise AuthenticationError("The identity key file is readable by other users.", code="FW-SECAGG-131")
+        data = read_secret(path, code="FW-SECAGG-131")
         if len(data) == _RAW_KEY_BYTES:
             return cls.from_seed(name, data)
         try:
@@ -104,6 +129,26 @@ def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-
         raise RefusalError(f"A {kind} message is not a signed envelope.", code=code) from cause
     verify(kind, envelope.body, envelope.sig, public, code)
     return envelope.body
+
+
+def open_message(
+    kind: str, message: type[Signed], sealed: bytes, public: bytes, code: str = "FW-SECAGG-002", **expected: object
+) -> Signed:
+    """Opens an envelope, parses the message in it, and compares the fields whose values are known beforehand.
+
+    Raises:
+        RefusalError: ``code``, not a signed message of this kind, or a field has another value than ``expected``.
+    """
+    body = open_sealed(kind, sealed, public, code)
+    author = expected.get("site") or expected.get("sender")
+    which = f"The {kind} message of {author}" if author else f"A {kind} message"
+    try:
+        parsed = message.from_bytes(body)
+    except MalformedMessageError as error:
+        raise RefusalError(f"{which} is malformed.", code=code) from error
+    if any(getattr(parsed, name) != value for name, value in expected.items()):
+        raise RefusalError(f"{which} is for another roster, epoch, context or hospital.", code=code)
+    return parsed
 
 
 def fingerprint(public: bytes) -> str:

@@ -10,16 +10,15 @@ that lost its journal asks for a new key epoch.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedward.privacy.secagg.folder_lock import FolderLock
-from fedward.privacy.secagg.kdf import journal_key, secagg_hash
-from fedward.privacy.secagg.refusals import JournalError
+from fedward.privacy.secagg.crypto import journal_key, secagg_hash
+from fedward.storage import FolderLock, JournalError, replace_file, sync_folder
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -79,9 +78,8 @@ class MemoryJournal:
 class FileJournal:
     """A journal in a folder, each file sealed with AES-256-GCM under the keystore's key.
 
-    Each write goes to a temporary file, is synced, and renamed over the old one; then the folder is
-    synced. Erasure removes the file; whether the medium forgets its blocks is up to the medium, which
-    is why the files are encrypted.
+    Each write replaces its file as a whole and durably. Erasure removes the file; whether the medium forgets its
+    blocks is up to the medium, which is why the files are encrypted.
 
     The folder is locked for as long as the journal is open (:class:`FolderLock`): a second process, or a second
     journal in this one, would use one-time keys twice.
@@ -141,7 +139,7 @@ class FileJournal:
         for path in [*self._folder.glob("vector-*"), *self._folder.glob("*.part")]:
             if path not in keep:
                 path.unlink()
-        self._sync_folder()
+        sync_folder(self._folder)
 
     def _require_open(self) -> None:
         if not self._lock.held:
@@ -155,18 +153,15 @@ class FileJournal:
         nonce = os.urandom(_NONCE_BYTES)
         encryptor = Cipher(algorithms.AES256(self._key), modes.GCM(nonce)).encryptor()
         encryptor.authenticate_additional_data(secagg_hash("journal", path.name))
-        part = path.with_name(path.name + ".part")
         view = memoryview(data).cast("B") if len(data) else memoryview(b"")  # an empty view cannot be cast
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(nonce)
+
+        def sealed() -> Iterator[bytes]:
+            yield nonce
             for start in range(0, len(view), _PIECE_BYTES):
-                file.write(encryptor.update(view[start : start + _PIECE_BYTES]))
-            file.write(encryptor.finalize() + encryptor.tag)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        self._sync_folder()
+                yield encryptor.update(view[start : start + _PIECE_BYTES])
+            yield encryptor.finalize() + encryptor.tag
+
+        replace_file(path, sealed())
 
     def _open(self, path: Path) -> bytearray:
         with path.open("rb") as file:
@@ -187,10 +182,3 @@ class FileJournal:
         except (InvalidTag, ValueError) as error:
             raise JournalError("A journal file does not open under the keystore's key.") from error
         return data
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

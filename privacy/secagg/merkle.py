@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from fedward.privacy.secagg.kdf import secagg_hash
+from fedward.privacy.secagg.crypto import secagg_hash
 
 CHUNK_BYTES = 64 * 1024
 """Small, so that a false sum of few words still has many chunks in which it can be found."""

@@ -1,4 +1,9 @@
-"""Every message of the protocol, leg by leg, with its caps. ``docs/protocol.md`` explains them.
+"""Messages of the protocol, stage by stage, with hard caps. ``docs/protocol.md`` explains them.
+
+A message is a frozen dataclass with one checker in each field's annotation, and travels as a CBOR map whose keys are
+exactly the field names. Unknown or missing keys, a value of another type and anything beyond a cap raise
+:class:`~fedward.messages.MalformedMessageError` before the value is used. Decoding an encoded message gives an equal
+message, and the encoding is canonical (RFC 8949 section 4.2.1), so equal messages have equal bytes.
 
 What is signed travels as a sealed :class:`~fedward.privacy.secagg.identity.Envelope`, kept as bytes
 inside other messages (type ``Sealed`` here), so that a signature is always checked over the bytes its
@@ -8,25 +13,258 @@ they carry nothing but what hospitals signed or encrypted for each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Protocol, Self, dataclass_transform, get_type_hints
 
-from fedward.messages import Value
-from fedward.privacy.secagg.hybrid import MLKEM_CIPHERTEXT_BYTES, MLKEM_PUBLIC_BYTES, X25519_BYTES
-from fedward.privacy.secagg.schema import (
-    DIGEST,
-    MAX_SITES,
-    SITE,
-    Bytes,
-    Digest,
-    Map,
-    Message,
-    Opaque,
-    Sequence,
-    Site,
-    Text,
-    Uint,
-)
+from fedward.messages import MAX_CONTROL_BYTES, MalformedMessageError, Value, decode, encode
+from fedward.privacy.secagg.crypto import MLKEM_CIPHERTEXT_BYTES, MLKEM_PUBLIC_BYTES, X25519_BYTES
+
+MAX_SITES = 128
+"""Largest roster: the complete graph is meant for about a hundred hospitals."""
+
+_SITE = re.compile(r"[a-z0-9-]{1,64}")
+_BYTES = frozenset({bytes})
+
+
+class Check(Protocol):
+    """Turns a decoded CBOR value into a field and back, or refuses it."""
+
+    def load(self, value: Value) -> Any:
+        """Returns the field for ``value``, or raises MalformedMessageError."""
+
+    def dump(self, item: Any) -> Value:
+        """Returns the CBOR value of a field."""
+
+
+class _AsItIs:
+    """A field that stands in a message as it is; what is about to be sent is checked, too."""
+
+    def load(self, value: Value) -> Any:
+        """See :class:`Check`."""
+        return value
+
+    def dump(self, item: Any) -> Value:
+        """See :class:`Check`."""
+        return self.load(item)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Bytes(_AsItIs):
+    """A byte string of ``least`` to ``most`` bytes."""
+
+    least: int
+    most: int
+
+    def load(self, value: Value) -> bytes:
+        """Checks type and length."""
+        if not isinstance(value, bytes) or not self.least <= len(value) <= self.most:
+            raise MalformedMessageError(f"A field is not a byte string of {self.least} to {self.most} bytes.")
+        return value
+
+    def fits_all(self, values: Collection[object]) -> bool:
+        """Says whether :meth:`load` would accept each of several values, without a call for each."""
+        if not _BYTES.issuperset(map(type, values)):
+            return False
+        lengths = set(map(len, values))  # type: ignore[arg-type]  # all are bytes here
+        return not lengths or (self.least <= min(lengths) and max(lengths) <= self.most)
+
+
+@dataclass(frozen=True)
+class Text(_AsItIs):
+    """Text of at most ``most`` characters that matches ``pattern``."""
+
+    most: int
+    pattern: re.Pattern[str] | None = None
+
+    def load(self, value: Value) -> str:
+        """Checks type, length and alphabet."""
+        if not isinstance(value, str) or len(value) > self.most:
+            raise MalformedMessageError(f"A field is not text of at most {self.most} characters.")
+        if self.pattern is not None and self.pattern.fullmatch(value) is None:
+            raise MalformedMessageError("A name holds a character outside the allowed alphabet.")
+        return value
+
+
+@dataclass(frozen=True)
+class Uint(_AsItIs):
+    """An integer from 0 to ``most``."""
+
+    most: int = 2**63 - 1
+
+    def load(self, value: Value) -> int:
+        """Checks type (a boolean is no integer here) and range."""
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= self.most:
+            raise MalformedMessageError(f"A field is not an integer from 0 to {self.most}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Flag(_AsItIs):
+    """True or false."""
+
+    def load(self, value: Value) -> bool:
+        """Checks the type."""
+        if not isinstance(value, bool):
+            raise MalformedMessageError("A field is neither true nor false.")
+        return value
+
+
+@dataclass(frozen=True)
+class HexFloat:
+    """A finite number as C99 hexadecimal text, which is exact."""
+
+    def load(self, value: Value) -> float:
+        """Checks that it is text in the exact form."""
+        try:
+            number = float.fromhex(value) if isinstance(value, str) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number) or number.hex() != value:
+            raise MalformedMessageError("A number is not in exact hexadecimal form.")
+        return number
+
+    def dump(self, item: float) -> Value:
+        """Returns the text."""
+        return float(item).hex()
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """At most ``most`` items of one kind; a tuple inside, a list on the wire."""
+
+    item: Check
+    most: int = MAX_SITES
+
+    def load(self, value: Value) -> tuple[Any, ...]:
+        """Checks the count, then every item."""
+        if not isinstance(value, list) or len(value) > self.most:
+            raise MalformedMessageError(f"A field is not a list of at most {self.most} items.")
+        return tuple(self.item.load(one) for one in value)
+
+    def dump(self, item: tuple[Any, ...]) -> Value:
+        """Returns a list."""
+        if len(item) > self.most:
+            raise MalformedMessageError(f"A field is not a list of at most {self.most} items.")
+        return [self.item.dump(one) for one in item]
+
+
+@dataclass(frozen=True)
+class Map:
+    """At most ``most`` entries from a name to items of one kind."""
+
+    item: Check
+    key: Text = field(default_factory=lambda: Text(64, _SITE))
+    most: int = MAX_SITES
+
+    def load(self, value: Value) -> dict[str, Any]:
+        """Checks the count, then every key and item; iteration order is by name."""
+        if not isinstance(value, dict) or len(value) > self.most:
+            raise MalformedMessageError(f"A field is not a map of at most {self.most} entries.")
+        if self._fits(value):
+            return {name: value[name] for name in sorted(value)}
+        return {self.key.load(name): self.item.load(value[name]) for name in sorted(value)}
+
+    def dump(self, item: Mapping[str, Any]) -> Value:
+        """Returns a map."""
+        if len(item) > self.most:
+            raise MalformedMessageError(f"A field is not a map of at most {self.most} entries.")
+        if self._fits(item):
+            return dict(item)
+        return {str(self.key.dump(name)): self.item.dump(one) for name, one in item.items()}
+
+    def _fits(self, entries: Mapping[str, Any]) -> bool:
+        """The same checks for a whole map of byte strings; names and hashes are most of what a round parses."""
+        return (
+            isinstance(self.item, Bytes)
+            and self.item.fits_all(entries.values())
+            and _names_fit(self.key, tuple(entries))
+        )
+
+
+@lru_cache(maxsize=64)
+def _names_fit(key: Text, names: tuple[str, ...]) -> bool:
+    """Whether all names pass; remembered, because a round repeats the names of its cohort in every message."""
+    try:
+        return all(key.load(name) is name for name in names)
+    except MalformedMessageError:
+        return False
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Another message inside this one."""
+
+    kind: type[Message]
+
+    def load(self, value: Value) -> Message:
+        """Checks the inner message field by field."""
+        return self.kind.from_value(value)
+
+    def dump(self, item: Message) -> Value:
+        """Returns the map of the inner message."""
+        return item.to_value()
+
+
+class Opaque(_AsItIs):
+    """Any CBOR value; whoever uses it checks it (the vector layout does)."""
+
+
+SITE = Text(64, _SITE)
+DIGEST = Bytes(32, 32)
+SIGNATURE = Bytes(64, 64)
+
+Site = Annotated[str, SITE]
+Digest = Annotated[bytes, DIGEST]
+Signature = Annotated[bytes, SIGNATURE]
+
+_CHECKS: dict[type[Message], dict[str, Check]] = {}
+
+
+def _checks(kind: type[Message]) -> dict[str, Check]:
+    """Returns the checker of each field, which stands in its annotation."""
+    if kind not in _CHECKS:
+        hints = get_type_hints(kind, include_extras=True)
+        _CHECKS[kind] = {
+            one.name: hints[one.name].__metadata__[0]
+            for one in fields(kind)  # type: ignore[arg-type]  # every subclass is a dataclass
+        }
+    return _CHECKS[kind]
+
+
+@dataclass_transform(frozen_default=True)
+class Message:
+    """Base of every message, which is a frozen dataclass: canonical bytes out, checked bytes in."""
+
+    LIMIT: ClassVar[int] = MAX_CONTROL_BYTES
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+
+    def to_value(self) -> dict[str, Value]:
+        """Returns the map of this message."""
+        return {name: check.dump(getattr(self, name)) for name, check in _checks(type(self)).items()}
+
+    def to_bytes(self) -> bytes:
+        """Returns the canonical encoding."""
+        return encode(self.to_value())
+
+    @classmethod
+    def from_value(cls, value: Value) -> Self:
+        """Builds the message from a decoded map; raises MalformedMessageError."""
+        checks = _checks(cls)
+        if not isinstance(value, dict) or value.keys() != checks.keys():
+            raise MalformedMessageError(f"A {cls.__name__} message has missing or unknown keys.")
+        return cls(**{name: check.load(value[name]) for name, check in checks.items()})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Parses canonical bytes; raises MalformedMessageError."""
+        return cls.from_value(decode(data, limit=cls.LIMIT))
+
 
 SHARE_BYTES = 32
 SEED_BYTES = 32
@@ -50,10 +288,9 @@ MAX_SHOWN = 1024
 
 Counter = Annotated[int, Uint(2**32 - 1)]
 
-# --- leg 0: once per key epoch --------------------------------------------------------------------
+# --- once per key epoch ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class EpochInvite(Message):
     """Coordinator to all, sealed: start key epoch ``epoch`` of run ``run`` under this roster."""
 
@@ -62,7 +299,6 @@ class EpochInvite(Message):
     run: Site
 
 
-@dataclass(frozen=True)
 class KeyBundle(Message):
     """Hospital to all, sealed: its public keys for one epoch."""
 
@@ -74,7 +310,6 @@ class KeyBundle(Message):
     mlkem: Annotated[bytes, Bytes(MLKEM_PUBLIC_BYTES, MLKEM_PUBLIC_BYTES)]
 
 
-@dataclass(frozen=True)
 class Bundles(Message):
     """Coordinator to one: the sealed bundles of all others, with the sealed approvals of the roster."""
 
@@ -83,7 +318,6 @@ class Bundles(Message):
     approvals: Annotated[dict[str, bytes], Map(Bytes(64, 64))]
 
 
-@dataclass(frozen=True)
 class KemCiphertext(Message):
     """Smaller name to larger name, sealed: the ML-KEM ciphertext of their pair."""
 
@@ -94,7 +328,6 @@ class KemCiphertext(Message):
     ciphertext: Annotated[bytes, Bytes(MLKEM_CIPHERTEXT_BYTES, MLKEM_CIPHERTEXT_BYTES)]
 
 
-@dataclass(frozen=True)
 class Ciphertexts(Message):
     """Sealed ciphertexts: by receiver from a hospital, by sender to a hospital."""
 
@@ -102,7 +335,6 @@ class Ciphertexts(Message):
     ciphertexts: Annotated[dict[str, bytes], Map(SEALED)]
 
 
-@dataclass(frozen=True)
 class EpochAck(Message):
     """Hospital to coordinator, sealed: the peers with which it now shares a key."""
 
@@ -112,10 +344,9 @@ class EpochAck(Message):
     peers: Annotated[tuple[str, ...], Sequence(SITE)]
 
 
-# --- leg 1: manifest and share package ------------------------------------------------------------
+# --- stage MANIFEST -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Manifest(Message):
     """Coordinator to the cohort, sealed: everything a round is about. Its hash is the round's context ctx.
 
@@ -152,7 +383,6 @@ class Manifest(Message):
         return len(self.first_cohort)
 
 
-@dataclass(frozen=True)
 class PackageHead(Message):
     """Hospital to all, sealed: commitments to everything secret in its package.
 
@@ -179,7 +409,6 @@ class PackageHead(Message):
     mail_hash: Digest
 
 
-@dataclass(frozen=True)
 class SharePackage(Message):
     """Hospital to coordinator: sealed head, envelope, and share mail for every member of the cohort."""
 
@@ -188,10 +417,9 @@ class SharePackage(Message):
     mail: Annotated[dict[str, bytes], Map(MAIL)]
 
 
-# --- leg 2: heads and mail, masked upload ---------------------------------------------------------
+# --- stage MASK -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class HeadsAndMail(Message):
     """Coordinator to one: the sealed heads of U1, and the mail from each of them to this hospital."""
 
@@ -200,7 +428,6 @@ class HeadsAndMail(Message):
     mail: Annotated[dict[str, bytes], Map(MAIL)]
 
 
-@dataclass(frozen=True)
 class UploadHeader(Message):
     """Hospital to all, sealed: the Merkle root of its masked vector, made for these heads."""
 
@@ -210,7 +437,6 @@ class UploadHeader(Message):
     digest: Digest
 
 
-@dataclass(frozen=True)
 class Complaint(Message):
     """Hospital to coordinator, sealed, in place of an upload: mail or pair commitment of ``against`` is wrong."""
 
@@ -220,10 +446,9 @@ class Complaint(Message):
     reason: Annotated[str, Text(32)]
 
 
-# --- leg 3: survivors, confirmation ---------------------------------------------------------------
+# --- stage CONFIRM --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Survivors(Message):
     """Coordinator to all survivors: the sealed upload headers of U2."""
 
@@ -231,7 +456,6 @@ class Survivors(Message):
     uploads: Annotated[dict[str, bytes], Map(SHORT)]
 
 
-@dataclass(frozen=True)
 class Confirm(Message):
     """Survivor to all, sealed: the one survivor set that it will help to unmask."""
 
@@ -240,10 +464,9 @@ class Confirm(Message):
     statement: Digest
 
 
-# --- leg 4: confirmations, unmasking --------------------------------------------------------------
+# --- stage UNMASK ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Confirmations(Message):
     """Coordinator to all survivors: the sealed confirmations."""
 
@@ -251,7 +474,6 @@ class Confirmations(Message):
     confirms: Annotated[dict[str, bytes], Map(SHORT)]
 
 
-@dataclass(frozen=True)
 class UnmaskShares(Message):
     """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one.
 
@@ -265,10 +487,9 @@ class UnmaskShares(Message):
     R: Annotated[dict[str, bytes], SHARES]
 
 
-# --- leg 5: result --------------------------------------------------------------------------------
+# --- stage RESULT ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Result(Message):
     """Coordinator to all, sealed: what a round gave. ``previous`` links it to the result before.
 
@@ -290,7 +511,6 @@ class Result(Message):
     next_adapter_hash: Digest
 
 
-@dataclass(frozen=True)
 class WitnessedResult(Message):
     """Coordinator to all: a sealed result with the words of the hospitals that confirmed the round.
 
@@ -307,7 +527,6 @@ class WitnessedResult(Message):
     confirms: Annotated[dict[str, bytes], Map(SHORT)]
 
 
-@dataclass(frozen=True)
 class ChunkPaths(Message):
     """Coordinator to one: which chunks of a large round it shows, and their Merkle paths by survivor, in that order.
 
@@ -318,7 +537,6 @@ class ChunkPaths(Message):
     paths: Annotated[dict[str, tuple[tuple[bytes, ...], ...]], Map(Sequence(Sequence(Bytes(0, 32), 64), MAX_SHOWN))]
 
 
-@dataclass(frozen=True)
 class SumEvidence(Message):
     """Coordinator to all, beside a result: what turns the survivors' masked vectors into the ring sum.
 

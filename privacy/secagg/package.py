@@ -1,18 +1,20 @@
-"""Share packages: what a hospital commits to before masking, and how it checks the others' commitments.
+"""Share packages: what a hospital commits to before masking, how the others check it, and what unmasking opens of it.
 
-A package holds, for one context: an envelope with this hospital's pair seeds under R (opened only if
-it drops out after this leg), one share of b and of R for every member as encrypted mail, and a signed
-head that commits to all of it, so that later a wrong share and its author are certain.
+A package holds, for one context: an envelope with this hospital's pair seeds under R (opened only if it drops out after
+this stage), one share of b and of R for every member as encrypted mail, and a signed head that commits to all of it, so
+that later a wrong share and its author are certain. What is recovered from revealed shares is checked against the same
+commitments before it is used, at the coordinator and at a hospital that recomputes the sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg import kdf, shamir
-from fedward.privacy.secagg.identity import open_sealed
+from fedward.errors import QuorumError
+from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg.crypto import envelope_hash, heads_hash, mail_hash
+from fedward.privacy.secagg.identity import RefusalError, ShareRefused, open_message
 from fedward.privacy.secagg.messages import (
     SEED_BYTES,
     SHARE_BYTES,
@@ -21,11 +23,10 @@ from fedward.privacy.secagg.messages import (
     Manifest,
     PackageHead,
     SharePackage,
+    UnmaskShares,
 )
-from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import RefusalError, ShareRefused
+from fedward.privacy.secagg.roster import Party
 from fedward.privacy.secagg.state import LiveRound
-from fedward.privacy.secagg.transcript import envelope_hash, heads_hash, mail_hash
 
 
 def pack(
@@ -35,23 +36,25 @@ def pack(
     me, ctx, cohort = party.name, live.ctx, manifest.cohort
     peers = [name for name in cohort if name != me]
     b, R = party.random(SEED_BYTES), party.random(SEED_BYTES)
-    b_shares = dict(zip(cohort, shamir.split(b, len(cohort), manifest.threshold, party.random), strict=True))
-    R_shares = dict(zip(cohort, shamir.split(R, len(cohort), manifest.threshold, party.random), strict=True))
-    seeds = {peer: kdf.mask_seed(chains[peer], ctx, me, peer) for peer in peers}
-    envelope = kdf.seal_envelope(R, ctx, me, b"".join(seeds[peer] for peer in peers))
+    b_shares = dict(zip(cohort, crypto.split_secret(b, len(cohort), manifest.threshold, party.random), strict=True))
+    R_shares = dict(zip(cohort, crypto.split_secret(R, len(cohort), manifest.threshold, party.random), strict=True))
+    seeds = {peer: crypto.mask_seed(chains[peer], ctx, me, peer) for peer in peers}
+    envelope = crypto.seal_envelope(R, ctx, me, b"".join(seeds[peer] for peer in peers))
     mail = {
-        peer: kdf.seal_share(kdf.share_key(chains[peer], ctx, me, peer), ctx, me, peer, b_shares[peer] + R_shares[peer])
+        peer: crypto.seal_share(
+            crypto.share_key(chains[peer], ctx, me, peer), ctx, me, peer, b_shares[peer] + R_shares[peer]
+        )
         for peer in peers
     }
     head = PackageHead(
         ctx=ctx,
         site=me,
         ledger_head=ledger_head,
-        b=kdf.commit_self_seed(ctx, b),
-        R=kdf.commit_envelope_secret(ctx, R),
-        b_shares={name: kdf.commit_share(ctx, me, name, "b", share) for name, share in b_shares.items()},
-        R_shares={name: kdf.commit_share(ctx, me, name, "R", share) for name, share in R_shares.items()},
-        pairs={peer: kdf.commit_pair_seed(ctx, seed) for peer, seed in seeds.items()},
+        b=crypto.commit_self_seed(ctx, b),
+        R=crypto.commit_envelope_secret(ctx, R),
+        b_shares={name: crypto.commit_share(ctx, me, name, "b", share) for name, share in b_shares.items()},
+        R_shares={name: crypto.commit_share(ctx, me, name, "R", share) for name, share in R_shares.items()},
+        pairs={peer: crypto.commit_pair_seed(ctx, seed) for peer, seed in seeds.items()},
         envelope_hash=envelope_hash(ctx, me, envelope),
         mail_hash=mail_hash(ctx, me, mail),
     )
@@ -75,15 +78,11 @@ def open_head(keys: Mapping[str, bytes], manifest: Manifest, ctx: bytes, site: s
     """
     if site not in manifest.cohort:
         raise RefusalError("A head stands for a hospital outside the cohort.", code="FW-SECAGG-052")
-    body = open_sealed("head", sealed, keys[site], "FW-SECAGG-051")
-    try:
-        head = PackageHead.from_bytes(body)
-    except MalformedMessageError as error:
-        raise RefusalError(f"The head of {site} is malformed.", code="FW-SECAGG-051") from error
+    head = open_message("head", PackageHead, sealed, keys[site], "FW-SECAGG-051", ctx=ctx, site=site)
     cohort = set(manifest.cohort)
     whole = head.b_shares.keys() == head.R_shares.keys() == cohort and head.pairs.keys() == cohort - {site}
-    if (head.ctx, head.site) != (ctx, site) or not whole:
-        raise RefusalError(f"The head of {site} is for another context or cohort.", code="FW-SECAGG-051")
+    if not whole:
+        raise RefusalError(f"The head of {site} is for another cohort.", code="FW-SECAGG-051")
     return head
 
 
@@ -120,29 +119,29 @@ def unpack(
 def mask_seeds(me: str, chains: Mapping[str, bytes], live: LiveRound) -> list[tuple[int, bytes]]:
     """Returns the signed seeds of this hospital's mask: b, and each pair seed with the sign of the order."""
     pairs = [
-        (1 if peer > me else -1, kdf.mask_seed(chains[peer], live.ctx, me, peer)) for peer in live.u1 if peer != me
+        (1 if peer > me else -1, crypto.mask_seed(chains[peer], live.ctx, me, peer)) for peer in live.u1 if peer != me
     ]
     return [(1, live.b), *pairs]
 
 
 def _open_mail(party: Party, chain: bytes, ctx: bytes, head: PackageHead, sealed: bytes) -> bytes:
     me, dealer = party.name, head.site
-    if head.pairs[me] != kdf.commit_pair_seed(ctx, kdf.mask_seed(chain, ctx, me, dealer)):
+    if head.pairs[me] != crypto.commit_pair_seed(ctx, crypto.mask_seed(chain, ctx, me, dealer)):
         raise ShareRefused(
             f"{dealer} committed to another pair seed.",
             code="FW-SECAGG-054",
             complaint=_complain(party, ctx, dealer, "pair-seed"),
         )
     try:
-        both = kdf.open_share(kdf.share_key(chain, ctx, dealer, me), ctx, dealer, me, sealed)
-    except kdf.SealError as error:
+        both = crypto.open_share(crypto.share_key(chain, ctx, dealer, me), ctx, dealer, me, sealed)
+    except crypto.SealError as error:
         raise ShareRefused(
             f"The share mail of {dealer} does not open.", complaint=_complain(party, ctx, dealer, "mail")
         ) from error
     committed = (head.b_shares[me], head.R_shares[me])
     opened = (
-        kdf.commit_share(ctx, dealer, me, "b", both[:SHARE_BYTES]),
-        kdf.commit_share(ctx, dealer, me, "R", both[SHARE_BYTES:]),
+        crypto.commit_share(ctx, dealer, me, "b", both[:SHARE_BYTES]),
+        crypto.commit_share(ctx, dealer, me, "R", both[SHARE_BYTES:]),
     )
     if opened != committed:
         raise ShareRefused(
@@ -153,3 +152,103 @@ def _open_mail(party: Party, chain: bytes, ctx: bytes, head: PackageHead, sealed
 
 def _complain(party: Party, ctx: bytes, against: str, reason: str) -> bytes:
     return party.identity.seal("complaint", Complaint(ctx, party.name, against, reason))
+
+
+class SecretMismatchError(Exception):
+    """A recovered secret or an envelope is not what its owner committed to; the callers name the consequence."""
+
+    def __init__(self, site: str) -> None:
+        super().__init__(site)
+        self.site = site
+
+
+class PairSeedMismatchError(Exception):
+    """The pair seed in an envelope is not the one both hospitals committed to."""
+
+
+def removal_seeds(
+    ctx: bytes,
+    cohort: Iterable[str],
+    heads: Mapping[str, PackageHead],
+    envelopes: Mapping[str, bytes],
+    b: Mapping[str, bytes],
+    R: Mapping[str, bytes],
+) -> list[tuple[int, bytes]]:
+    """Returns the signed seeds that turn the sum of the uploads into the sum of the vectors.
+
+    Args:
+        ctx: the round's context.
+        cohort: all members, sorted; the order of seeds in an envelope.
+        heads: head of every hospital in U1.
+        envelopes: envelope of every hospital in U1 without U2.
+        b: self-mask seed of every survivor.
+        R: envelope key of every hospital in U1 without U2.
+
+    Raises:
+        SecretMismatchError: a secret or envelope is not the committed one.
+        PairSeedMismatchError: an envelope holds another seed than the survivor committed to.
+    """
+    seeds = []
+    for survivor, seed in b.items():
+        if crypto.commit_self_seed(ctx, seed) != heads[survivor].b:
+            raise SecretMismatchError(survivor)
+        seeds.append((-1, seed))
+    order = sorted(cohort)
+    for dropped, secret in R.items():
+        head = heads[dropped]
+        pair_seeds = _open_envelope(ctx, head, order, envelopes[dropped], secret)
+        for survivor in b:
+            seed = pair_seeds[survivor]
+            if crypto.commit_pair_seed(ctx, seed) != head.pairs[survivor]:
+                raise SecretMismatchError(dropped)
+            if head.pairs[survivor] != heads[survivor].pairs[dropped]:
+                raise PairSeedMismatchError(dropped, survivor)
+            # The survivor added this stream if the dropped hospital has the larger name, else subtracted it.
+            seeds.append((-1 if dropped > survivor else 1, seed))
+    return seeds
+
+
+def _open_envelope(ctx: bytes, head: PackageHead, order: list[str], envelope: bytes, secret: bytes) -> dict[str, bytes]:
+    opened = (crypto.commit_envelope_secret(ctx, secret), envelope_hash(ctx, head.site, envelope))
+    if opened != (head.R, head.envelope_hash):
+        raise SecretMismatchError(head.site)
+    try:
+        plain = crypto.open_envelope(secret, ctx, head.site, envelope)
+    except crypto.SealError as error:
+        raise SecretMismatchError(head.site) from error
+    peers = [name for name in order if name != head.site]
+    if len(plain) != SEED_BYTES * len(peers):
+        raise SecretMismatchError(head.site)
+    return {peer: plain[i * SEED_BYTES : (i + 1) * SEED_BYTES] for i, peer in enumerate(peers)}
+
+
+def recover(
+    cohort: tuple[str, ...], threshold: int, dealers: tuple[set[str], set[str]], replies: Mapping[str, UnmaskShares]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Returns b and R by dealer.
+
+    Args:
+        cohort: sorted; a hospital's place, counted from one, is the coordinate of its shares.
+        threshold: shares needed for each secret.
+        dealers: whose b, and whose R, to recover.
+        replies: revealed shares by holder, those that failed their commitment already taken out.
+
+    Raises:
+        QuorumError: fewer than ``threshold`` good shares of some secret.
+        SecretMismatchError: committed shares do not lie on one polynomial, which is their dealer's fault.
+    """
+    places = {name: x for x, name in enumerate(cohort, start=1)}
+
+    def combine(kind: str, dealer: str) -> bytes:
+        held = {holder: getattr(reply, kind).get(dealer) for holder, reply in replies.items()}
+        shares = {places[holder]: share for holder, share in held.items() if share is not None}
+        if len(shares) < threshold:
+            raise QuorumError("Fewer shares than the threshold were revealed.")
+        try:
+            return crypto.combine_shares(shares, threshold)
+        except crypto.ShareError as error:
+            raise SecretMismatchError(dealer) from error
+
+    survivors, dropped = dealers
+    b = {name: combine("b", name) for name in sorted(survivors)}
+    return b, {name: combine("R", name) for name in sorted(dropped)}

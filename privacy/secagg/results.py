@@ -1,9 +1,8 @@
-"""What a hospital checks before it believes a result: who confirmed the round, and whether it fits its own memory.
+"""Results of rounds: what a hospital checks before it believes one, down to the sum of the uploads.
 
 A result travels with the round's manifest, the survivors' signed uploads and at least t signed confirmations of
 them, so a hospital that was absent can tell a round that took place from an invented one: among t confirmations
-at least t - c are honest, and honest hospitals confirm one survivor set per context. Whether the *sum* is that of
-the uploads is checked in ``verify.py``.
+at least t - c are honest, and honest hospitals confirm one survivor set per context.
 
 A hospital remembers by round what it confirmed. By the threshold rule at most one attempt of a round can gather
 t released shares, so a result is refused
@@ -13,23 +12,126 @@ t released shares, so a result is refused
 - if it names an attempt before the one it confirmed: t uploads of that one show that the earlier were given up.
 
 It may name a *later* attempt than the confirmed one: the round was tried again and this hospital did not hear of it.
+
+The sum is recomputed from the survivors' masked vectors and the secrets that unmasking revealed. A hospital learns
+nothing by it that the coordinator did not see; without it, a coordinator could publish any sum it liked and so choose
+the next adapter. A round whose masked vectors take at most :data:`AUDIT_BYTES` together is recomputed whole. Of a
+larger one each hospital draws as many chunks as fit into that, after the result was signed, and each chunk comes with
+Merkle proofs against the uploads' signed digests. If the coordinator altered m of M chunks, one hospital that draws k
+of them finds it with probability ``1 - C(M - m, k) / C(M, k)``, which is at least ``1 - (1 - m / M) ** k``, and
+hospitals draw independently. The coordinator cannot try again: the draw belongs to one result, and another result
+in its place is refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedward.errors import FedwardError
+from fedward.privacy.secagg import merkle, package
 from fedward.privacy.secagg.acceptance import check_terms
-from fedward.privacy.secagg.identity import Envelope, open_sealed
-from fedward.privacy.secagg.kdf import confirm_statement, context
-from fedward.privacy.secagg.layout import VectorLayout
-from fedward.privacy.secagg.messages import Confirm, Manifest, Result, UploadHeader, WitnessedResult
-from fedward.privacy.secagg.policy import Party
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.state import LAST_ATTEMPT, ClientState, LiveRound, RunRecord
-from fedward.privacy.secagg.transcript import genesis, result_hash, transcript_hash
-from fedward.privacy.secagg.verify import CheckedSum, EndedRound, survivor_digests
+from fedward.privacy.secagg.crypto import (
+    confirm_statement,
+    context,
+    heads_hash,
+    result_hash,
+    secagg_hash,
+    transcript_hash,
+)
+from fedward.privacy.secagg.encoding import RingVector, VectorLayout, Words, add_masks
+from fedward.privacy.secagg.identity import Envelope, RefusalError, open_message, open_sealed
+from fedward.privacy.secagg.messages import (
+    ChunkPaths,
+    Confirm,
+    Manifest,
+    Result,
+    SumEvidence,
+    UploadHeader,
+    WitnessedResult,
+)
+from fedward.privacy.secagg.package import open_head
+from fedward.privacy.secagg.roster import Party
+from fedward.privacy.secagg.state import LAST_ATTEMPT, ChainHead, Challenge, ClientState, LiveRound, RunRecord
+
+AUDIT_BYTES = 64 * 1024 * 1024
+"""Masked vectors that a hospital fetches to check one sum."""
+
+
+@dataclass(frozen=True)
+class EndedRound:
+    """A finished round as its result and the words of the hospitals that confirmed it show it.
+
+    Attributes:
+        result: as the coordinator signed it.
+        hash: its hash, by which the chain names it.
+        manifest: of the attempt that was unmasked.
+        layout: of the sum.
+        heads_hash: hash of the heads of U1.
+        digests: Merkle root of the masked vector, by survivor.
+        statement: what the survivors confirmed.
+    """
+
+    result: Result
+    hash: bytes
+    manifest: Manifest
+    layout: VectorLayout
+    heads_hash: bytes
+    digests: Mapping[str, bytes]
+    statement: bytes
+
+    @property
+    def head(self) -> ChainHead:
+        """The chain's head once this result is accepted."""
+        return ChainHead(self.result.round, self.hash, self.result.next_adapter_hash)
+
+
+@dataclass(frozen=True)
+class CheckedSum:
+    """A round whose sum a hospital has recomputed; nothing else can be accepted into the chain of results.
+
+    Whoever makes one has recomputed the sum with :func:`check_sum` or :func:`check_chunks`.
+
+    Raises:
+        RefusalError: FW-SECAGG-081, ``ring_sum`` is not the sum that the coordinator signed.
+    """
+
+    ended: EndedRound
+    ring_sum: RingVector
+
+    def __post_init__(self) -> None:
+        named = self.ended.result.sum_digest
+        if self.ring_sum.layout != self.ended.layout or merkle.root(self.ring_sum.buffer.data) != named:
+            raise RefusalError("The published sum is not the one the result names.", code="FW-SECAGG-081")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of a survivor's masked vector, with the path to the root that the survivor signed."""
+
+    data: NDArray[np.uint8]
+    path: tuple[bytes, ...]
+
+
+def survivor_digests(
+    keys: Mapping[str, bytes], ctx: bytes, heads: bytes, uploads: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Returns the digest each survivor signed for this context and these heads.
+
+    Raises:
+        RefusalError: FW-SECAGG-062, a header is not its hospital's, or for other heads.
+    """
+    digests = {}
+    for site, sealed in uploads.items():
+        if site not in keys:
+            raise RefusalError("A survivor is not on the roster.", code="FW-SECAGG-062")
+        digests[site] = open_message(
+            "upload", UploadHeader, sealed, keys[site], "FW-SECAGG-062", ctx=ctx, site=site, heads_hash=heads
+        ).digest
+    return digests
 
 
 def round_of(party: Party, data: bytes) -> int:
@@ -101,15 +203,9 @@ def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:
 def _check_link(party: Party, state: ClientState, result: Result) -> None:
     if result.run != state.run:
         raise RefusalError("The result belongs to another run.", code="FW-SECAGG-042")
-    if state.record.head:
-        head = state.record.head[0]
-        follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
-        newer = result.round > head.round
-    else:
-        start = party.policy.initial_adapter_hash
-        follows = (result.previous, result.adapter_hash) == (genesis(state.run, party.policy.plan_hash, start), start)
-        newer = result.round >= 1
-    if not follows or not newer:
+    head = state.record.chain(state.run, party.policy)
+    follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
+    if not follows or result.round <= head.round:
         raise RefusalError("The result does not follow the last one this hospital has checked.", code="FW-SECAGG-042")
 
 
@@ -184,3 +280,167 @@ def _check_memory(record: RunRecord, ended: EndedRound) -> None:
             )
     if record.challenge and record.challenge[0].result_hash != ended.hash:
         raise RefusalError("Another result was signed in the place of this one.", code="FW-SECAGG-085")
+
+
+def check_sum(
+    keys: Mapping[str, bytes],
+    ended: EndedRound,
+    evidence: bytes,
+    vectors: Mapping[str, NDArray[np.uint8]],
+    ring_sum: RingVector,
+) -> None:
+    """Recomputes a whole sum.
+
+    Args:
+        keys: identity key of every member of the roster.
+        ended: the round, as t confirmations show it.
+        evidence: a :class:`SumEvidence`.
+        vectors: masked vector by survivor, ``layout.nbytes`` bytes each.
+        ring_sum: what the coordinator published.
+
+    Raises:
+        RefusalError: FW-SECAGG-083, evidence or vectors do not match what was signed.
+        RefusalError: FW-SECAGG-082, the published sum differs.
+    """
+    seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
+    for site, digest in ended.digests.items():
+        vector = vectors.get(site)
+        if vector is None or vector.nbytes != ended.layout.nbytes or merkle.root(vector.data) != digest:
+            raise RefusalError(
+                f"The masked vector of {site} is missing or not the one it signed.", code="FW-SECAGG-083"
+            )
+    _check_range(ended, seeds, vectors, 0, ring_sum)
+
+
+def check_chunks(
+    keys: Mapping[str, bytes],
+    ended: EndedRound,
+    evidence: bytes,
+    chunks: Mapping[int, Mapping[str, Chunk]],
+    ring_sum: RingVector,
+) -> None:
+    """Recomputes some chunks of a sum: by index, then by survivor; raises what :func:`check_sum` raises."""
+    seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
+    for index, parts in chunks.items():
+        for site, digest in ended.digests.items():
+            part = parts.get(site)
+            if part is None or not merkle.belongs(part.data.data, index, ended.layout.nbytes, list(part.path), digest):
+                raise RefusalError(
+                    f"A chunk of {site} is missing or not of the vector it signed.", code="FW-SECAGG-083"
+                )
+        data = {site: parts[site].data for site in ended.digests}
+        _check_range(ended, seeds, data, index * merkle.CHUNK_BYTES, ring_sum)
+
+
+def _check_range(
+    ended: EndedRound,
+    seeds: list[tuple[int, bytes]],
+    parts: Mapping[str, NDArray[np.uint8]],
+    start: int,
+    ring_sum: RingVector,
+) -> None:
+    """Adds the survivors' bytes from offset ``start`` on, takes the masks away and compares with the published sum."""
+    layout, stop = ended.layout, start + next(iter(parts.values())).nbytes
+    for segment in layout.segments:
+        first, last = layout.spans[segment.name]
+        low, high = max(start, first), min(stop, last)
+        if low >= high:
+            continue
+        words = [np.ascontiguousarray(parts[site][low - start : high - start]) for site in ended.digests]
+        total = _sum_words(words, segment.ring_bits)
+        add_masks(total, seeds, offset_bytes=low)
+        if ring_sum.layout != layout or not np.array_equal(total.view(np.uint8), ring_sum.buffer[low:high]):
+            raise RefusalError("The published sum is not the sum of the survivors' vectors.", code="FW-SECAGG-082")
+
+
+def _seeds(keys: Mapping[str, bytes], ended: EndedRound, evidence: SumEvidence) -> list[tuple[int, bytes]]:
+    ctx, manifest = ended.result.ctx, ended.manifest
+    dropped = evidence.heads.keys() - ended.digests.keys()
+    if evidence.ctx != ctx or heads_hash(ctx, evidence.heads) != ended.heads_hash:
+        raise RefusalError("The evidence is for other packages than the survivors masked for.", code="FW-SECAGG-083")
+    if evidence.b.keys() != ended.digests.keys() or not evidence.R.keys() == evidence.envelopes.keys() == dropped:
+        raise RefusalError("The evidence does not cover the survivors and the others.", code="FW-SECAGG-083")
+    try:
+        heads = {site: open_head(keys, manifest, ctx, site, sealed) for site, sealed in evidence.heads.items()}
+        return package.removal_seeds(ctx, manifest.cohort, heads, evidence.envelopes, evidence.b, evidence.R)
+    except (KeyError, RefusalError, package.SecretMismatchError, package.PairSeedMismatchError) as error:
+        raise RefusalError("The evidence does not match what was signed.", code="FW-SECAGG-083") from error
+
+
+def _sum_words(parts: list[NDArray[np.uint8]], ring_bits: int) -> Words:
+    kind = np.dtype(f"<u{ring_bits // 8}")
+    total = np.zeros(parts[0].size // kind.itemsize, kind)
+    for part in parts:
+        total += part.view(kind)
+    return total
+
+
+def recomputed_whole(nbytes: int, survivors: int) -> bool:
+    """Says whether a round of ``survivors`` vectors of ``nbytes`` bytes is recomputed whole; the same on both sides."""
+    return nbytes * survivors <= AUDIT_BYTES
+
+
+def chunks_drawn(nbytes: int, survivors: int) -> int:
+    """Returns k, the number of chunks that are checked where a round is not recomputed whole."""
+    return min(merkle.chunk_count(nbytes), max(1, AUDIT_BYTES // (survivors * merkle.CHUNK_BYTES)))
+
+
+def challenge(record: RunRecord, ended: EndedRound, random: Callable[[int], bytes]) -> RunRecord:
+    """Returns the record with a seed for this result, drawn once; a repeat or a restart gives the same chunks."""
+    return record if record.challenge else replace(record, challenge=(Challenge(ended.hash, random(32)),))
+
+
+def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
+    """Returns the chunks to be checked, in order.
+
+    Raises:
+        RefusalError: FW-SECAGG-004, no challenge was made for this result.
+    """
+    if not record.challenge or record.challenge[0].result_hash != ended.hash:
+        raise RefusalError("No chunks of this sum were asked for.", code="FW-SECAGG-004")
+    seed, nbytes = record.challenge[0].seed, ended.layout.nbytes
+    order = sorted(range(merkle.chunk_count(nbytes)), key=lambda index: secagg_hash("challenge", seed, index))
+    return tuple(sorted(order[: chunks_drawn(nbytes, len(ended.digests))]))
+
+
+def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
+    """Checks at the coordinator what a hospital asks for.
+
+    Raises:
+        RefusalError: FW-SECAGG-090, a chunk that does not exist, one twice, or more than a hospital may ask for.
+    """
+    known = set(range(merkle.chunk_count(nbytes)))
+    if len(indices) > chunks_drawn(nbytes, survivors) or len(set(indices)) != len(indices) or not known >= {*indices}:
+        raise RefusalError("A hospital asks for chunks it may not ask for.", code="FW-SECAGG-090")
+
+
+def pack_chunks(
+    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]], trees: Mapping[str, merkle.Tree]
+) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
+    """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
+    paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
+    rows = {site: _row(vectors[site], indices) for site in vectors}  # one vector at a time: they may be read from disk
+    return ChunkPaths(tuple(indices), paths).to_bytes(), rows
+
+
+def _row(vector: NDArray[np.uint8], indices: Sequence[int]) -> NDArray[np.uint8]:
+    return np.concatenate([vector[index * merkle.CHUNK_BYTES : (index + 1) * merkle.CHUNK_BYTES] for index in indices])
+
+
+def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: int) -> dict[int, dict[str, Chunk]]:
+    """Cuts what :func:`pack_chunks` made; whether it is genuine is checked by whoever uses it.
+
+    Raises:
+        RefusalError: FW-SECAGG-083, rows and paths do not fit each other.
+    """
+    message = ChunkPaths.from_bytes(paths)
+    sizes = [max(0, min(merkle.CHUNK_BYTES, nbytes - index * merkle.CHUNK_BYTES)) for index in message.indices]
+    starts = np.cumsum([0, *sizes])
+    chunks: dict[int, dict[str, Chunk]] = {index: {} for index in message.indices}
+    for site, row in rows.items():
+        steps = message.paths.get(site, ())
+        if len(steps) != len(sizes) or row.nbytes != starts[-1]:
+            raise RefusalError(f"The chunks of {site} do not fit their proofs.", code="FW-SECAGG-083")
+        for place, index in enumerate(message.indices):
+            chunks[index][site] = Chunk(row[starts[place] : starts[place + 1]], steps[place])
+    return chunks

@@ -1,11 +1,11 @@
-"""The roster: who takes part, under which keys and which rules, and who has approved exactly that.
+"""Rosters: who takes part, under which keys and which rules, and who has approved exactly that.
 
-A roster is valid at a hospital only once *that hospital* has signed its hash, after people compared
-the fingerprints by another channel. That comparison is the only thing that stops a coordinator from
-inventing hospitals; no message of the protocol can replace it.
+A roster is valid at a hospital only once *that hospital* has signed its hash, after people compared the fingerprints by
+another channel. That comparison is the only thing that stops a coordinator from inventing hospitals; no message of the
+protocol can replace it. What a hospital has approved besides the roster is its :class:`LocalPolicy`.
 
-The threshold rule stands here, too. With n0 the size of a round's first cohort and c the number of
-hospitals that may collude with the coordinator::
+The threshold rule stands here, too. With n0 the size of a round's first cohort and c the number of hospitals that may
+collude with the coordinator::
 
     t >= floor((n0 + c) / 2) + 1        no secret has both of its shares revealed, and at most one
                                         survivor set gathers t confirmations
@@ -14,16 +14,15 @@ hospitals that may collude with the coordinator::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.identity import Identity, fingerprint, verify
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import (
+from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, verify
+from fedward.privacy.secagg.messages import (
     MAX_SITES,
     SIGNATURE,
     Bytes,
@@ -65,7 +64,6 @@ def check_threshold(n0: int, threshold: int, c: int) -> None:
         )
 
 
-@dataclass(frozen=True)
 class Member(Message):
     """One hospital."""
 
@@ -73,7 +71,6 @@ class Member(Message):
     key: Annotated[bytes, Bytes(32, 32)]
 
 
-@dataclass(frozen=True)
 class RunPolicy(Message):
     """What every hospital on the roster enforces in every run.
 
@@ -88,7 +85,6 @@ class RunPolicy(Message):
     unsafe_two_party: Annotated[bool, Flag()]
 
 
-@dataclass(frozen=True)
 class Roster(Message):
     """The agreement of a federation: one change in it is a new roster, new approvals and a new key epoch."""
 
@@ -129,7 +125,6 @@ class Roster(Message):
             raise RefusalError("A key epoch lasts at least one day.", code="FW-SECAGG-010")
 
 
-@dataclass(frozen=True)
 class SignedRoster(Message):
     """A roster's bytes with the coordinator's signature and the approvals gathered so far."""
 
@@ -162,6 +157,7 @@ class RosterView:
 
     federation: str
     roster_fingerprint: str
+    core: str
     coordinator_fingerprint: str
     members: tuple[MemberView, ...]
     colluders: int
@@ -274,6 +270,7 @@ def view(signed: bytes) -> RosterView:
     return RosterView(
         federation=roster.federation,
         roster_fingerprint=fingerprint(verified.hash),
+        core=roster.code_hash.hex(),
         coordinator_fingerprint=fingerprint(roster.coordinator),
         members=lines,
         colluders=roster.colluders,
@@ -282,3 +279,75 @@ def view(signed: bytes) -> RosterView:
         min_cohort=roster.policy.min_cohort,
         unsafe_two_party=roster.policy.unsafe_two_party,
     )
+
+
+@dataclass(frozen=True)
+class LocalPolicy:
+    """A hospital's own approvals; a manifest that differs from any of them is refused.
+
+    Attributes:
+        base_model_hash: of the base model that is loaded here.
+        adapter_layout_hash: of the adapter that the loaded model takes.
+        code_hash: of the core of the code that runs here.
+        plan_hash: of the approved plan.
+        layout_hashes: of the vector layouts that the approved plan leads to.
+        max_rounds: last round of the approved plan.
+        min_cohort: smallest first cohort; the larger of this and the roster's counts.
+        initial_adapter_hash: of the adapter that the plan starts from.
+        unsafe_two_party: lets a roster with c = 0 pass.
+        run: name of the approved run; if empty, the first run under the plan is the only one.
+    """
+
+    base_model_hash: bytes
+    adapter_layout_hash: bytes
+    code_hash: bytes
+    plan_hash: bytes
+    layout_hashes: frozenset[bytes]
+    max_rounds: int
+    min_cohort: int
+    initial_adapter_hash: bytes
+    unsafe_two_party: bool = False
+    run: str = ""
+
+    def check_roster(self, verified: VerifiedRoster) -> None:
+        """Refuses a roster that speaks of another model, adapter or core than runs here, and says which.
+
+        Raises:
+            RefusalError: FW-SECAGG-015, a hash differs.
+            RefusalError: FW-SECAGG-016, c = 0 without this hospital's own consent.
+        """
+        roster = verified.roster
+        pins = {
+            "base model": (roster.base_model_hash, self.base_model_hash),
+            "adapter layout": (roster.adapter_layout_hash, self.adapter_layout_hash),
+            "core": (roster.code_hash, self.code_hash),
+        }
+        others = [name for name, (named, own) in pins.items() if named != own]
+        if others:
+            raise RefusalError(
+                f"The roster names another {' and '.join(others)} than this hospital runs.", code="FW-SECAGG-015"
+            )
+        if (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party:
+            raise RefusalError(
+                "The roster lets two hospitals run alone, which this hospital does not allow.", code="FW-SECAGG-016"
+            )
+
+
+@dataclass(frozen=True)
+class Party:
+    """A hospital as the rules see it: who it is, what it has approved, its random bytes and its clock."""
+
+    identity: Identity
+    roster: VerifiedRoster
+    policy: LocalPolicy
+    random: Callable[[int], bytes]
+    clock: Callable[[], float]
+
+    @property
+    def name(self) -> str:
+        """The hospital's name on the roster."""
+        return self.identity.name
+
+    def key_of(self, site: str) -> bytes:
+        """Returns the identity key of a member; the caller has checked that it is one."""
+        return self.roster.roster.keys[site]

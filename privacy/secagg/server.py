@@ -9,20 +9,59 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
 
 from fedward.errors import AuthenticationError, QuorumError
-from fedward.privacy.secagg.attempt import Attempt
-from fedward.privacy.secagg.attempt_state import Leg, RoundRecord, ServerState
+from fedward.privacy.secagg.attempt import Attempt, RoundRecord
 from fedward.privacy.secagg.blame import Blame, Dispute, leave_out
-from fedward.privacy.secagg.epoch_setup import EpochSetup
-from fedward.privacy.secagg.identity import Identity, open_sealed
+from fedward.privacy.secagg.crypto import context, genesis, result_hash
+from fedward.privacy.secagg.encoding import VectorLayout
+from fedward.privacy.secagg.epoch import EpochSetup
+from fedward.privacy.secagg.identity import Identity, RefusalError, RoundLostError, open_sealed
 from fedward.privacy.secagg.journal import Journal
-from fedward.privacy.secagg.kdf import context
-from fedward.privacy.secagg.layout import VectorLayout
-from fedward.privacy.secagg.messages import Manifest, Result, WitnessedResult
-from fedward.privacy.secagg.refusals import RefusalError, RoundLostError
+from fedward.privacy.secagg.messages import (
+    SITE,
+    Bytes,
+    Counter,
+    Manifest,
+    Message,
+    Nested,
+    Result,
+    Sequence,
+    Text,
+    Uint,
+    WitnessedResult,
+)
 from fedward.privacy.secagg.roster import DAY_SECONDS, check_threshold, minimum_threshold, verify_roster
-from fedward.privacy.secagg.transcript import genesis, result_hash
+from fedward.stages import Stage
+
+
+class ServerState(Message):
+    """Everything the coordinator persists, besides the running sum.
+
+    Attributes:
+        epoch, run, members: the live key epoch; ``started`` in seconds since 1970.
+        round, attempt, seq: of the last manifest sent; ``seq`` counts within the epoch.
+        head, adapter_hash: the last result's hash and the adapter after it; empty before the first.
+        blames: hospitals proven to have lied in earlier rounds of this run; they are left out of later cohorts.
+        result: the last result with its confirmations; empty before the first.
+        live: the live attempt, none or one.
+    """
+
+    LIMIT: ClassVar[int] = 64 * 1024 * 1024
+
+    epoch: Counter = 0
+    run: Annotated[str, Text(64)] = ""
+    members: Annotated[tuple[str, ...], Sequence(SITE)] = ()
+    started: Annotated[int, Uint()] = 0
+    round: Counter = 0
+    attempt: Annotated[int, Uint(1000)] = 0
+    seq: Annotated[int, Uint()] = 0
+    head: Annotated[bytes, Bytes(0, 32)] = b""
+    adapter_hash: Annotated[bytes, Bytes(0, 32)] = b""
+    blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()
+    result: Annotated[bytes, Bytes(0, Message.LIMIT)] = b""
+    live: Annotated[tuple[RoundRecord, ...], Sequence(Nested(RoundRecord), 1)] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +183,7 @@ class SecAggServer:
         known = {blame.site for blame in self._state.blames}
         return (*self._state.blames, *(blame for blame in fresh if blame.site not in known))
 
-    # --- leg 0 ------------------------------------------------------------------------------------
+    # --- key epochs -------------------------------------------------------------------------------
 
     def begin_epoch(self, run: str, *, at_least: int = 1) -> EpochSetup:
         """Starts a new key epoch; whatever round was live is given up.
@@ -226,7 +265,7 @@ class SecAggServer:
             QuorumError: fewer than the threshold would remain.
             RoundLostError: the attempt is being unmasked, and hospitals have erased their vectors.
         """
-        if self._live is None or self._live.leg is Leg.UNMASK:
+        if self._live is None or self._live.stage is Stage.UNMASK:
             raise RoundLostError("An attempt that is being unmasked cannot be repeated.")
         before = self._live.manifest
         out = {blame.site for blame in self.blames} | leave_out(self._live.disputes) | set(without)
@@ -287,7 +326,7 @@ class SecAggServer:
         record = RoundRecord(
             manifest=self._identity.seal("manifest", manifest),
             ctx=context(manifest.to_bytes()),
-            leg=Leg.PACKAGES.value,
+            stage=Stage.MANIFEST.value,
             disputes=disputes,
         )
         self._save(

@@ -5,16 +5,17 @@ The state is immutable; a rule returns a new one, which is saved before any repl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated
 
-from fedward.privacy.secagg.kdf import secagg_hash
-from fedward.privacy.secagg.messages import SEALED, Counter
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.schema import (
+from fedward.privacy.secagg.crypto import genesis, secagg_hash
+from fedward.privacy.secagg.identity import RefusalError
+from fedward.privacy.secagg.messages import (
     DIGEST,
+    SEALED,
     SITE,
     Bytes,
+    Counter,
     Digest,
     Flag,
     Map,
@@ -24,6 +25,7 @@ from fedward.privacy.secagg.schema import (
     Text,
     Uint,
 )
+from fedward.privacy.secagg.roster import LocalPolicy
 
 _KEPT = Bytes(0, Message.LIMIT)
 _OPTIONAL_DIGEST = Bytes(0, 32)
@@ -38,7 +40,6 @@ MAX_UNSETTLED = 64
 """Rounds without a result that are remembered; the oldest is forgotten first."""
 
 
-@dataclass(frozen=True)
 class Answer(Message):
     """A reply that was given, and the hash of the request it answers."""
 
@@ -46,7 +47,6 @@ class Answer(Message):
     reply: Annotated[bytes, _KEPT]
 
 
-@dataclass(frozen=True)
 class EpochKeys(Message):
     """Key material of the live epoch.
 
@@ -67,13 +67,12 @@ class EpochKeys(Message):
     answers: Annotated[dict[str, Answer], Map(Nested(Answer))] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class LiveRound(Message):
     """The one live context, and what this hospital did in it.
 
     Attributes:
         manifest: the sealed manifest as received.
-        b: own self-mask seed; R: own envelope key (both erased at the unmask leg).
+        b: own self-mask seed; R: own envelope key (both erased when unmasking).
         head: own sealed head.
         heads_hash: hash of the sealed heads of U1.
         u1: hospitals whose packages were taken; u2: hospitals in the confirmed survivor set.
@@ -98,7 +97,6 @@ class LiveRound(Message):
     answers: Annotated[dict[str, Answer], Map(Nested(Answer))] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class ChainHead(Message):
     """The last result this hospital has accepted in the run."""
 
@@ -107,7 +105,6 @@ class ChainHead(Message):
     adapter_hash: Digest
 
 
-@dataclass(frozen=True)
 class Confirmed(Message):
     """The last attempt of a round in which this hospital confirmed survivors; kept until a result settles the round.
 
@@ -121,7 +118,6 @@ class Confirmed(Message):
     released: Annotated[bool, Flag()] = False
 
 
-@dataclass(frozen=True)
 class Challenge(Message):
     """The one result whose sum this hospital samples, and the seed of the chunks it asked for."""
 
@@ -129,7 +125,6 @@ class Challenge(Message):
     seed: Annotated[bytes, Bytes(32, 32)]
 
 
-@dataclass(frozen=True)
 class RunRecord(Message):
     """What a hospital remembers of a run, whatever key epochs and other runs come between.
 
@@ -147,13 +142,17 @@ class RunRecord(Message):
     confirmed: Annotated[tuple[Confirmed, ...], Sequence(Nested(Confirmed), MAX_UNSETTLED)] = ()
     challenge: Annotated[tuple[Challenge, ...], Sequence(Nested(Challenge), 1)] = ()
 
+    def chain(self, run: str, policy: LocalPolicy) -> ChainHead:
+        """Returns the head of the chain of results; before the first, what the run and the approved plan start from."""
+        start = policy.initial_adapter_hash
+        return self.head[0] if self.head else ChainHead(0, genesis(run, policy.plan_hash, start), start)
+
     def confirms(self, entry: Confirmed) -> RunRecord:
         """Returns the record with ``entry`` as the last attempt of its round."""
         others = tuple(known for known in self.confirmed if known.round != entry.round)
         return replace(self, confirmed=(*others[1 - MAX_UNSETTLED :], entry))
 
 
-@dataclass(frozen=True)
 class ClientState(Message):
     """Everything a hospital persists.
 
@@ -176,20 +175,20 @@ class ClientState(Message):
     other_runs: Annotated[dict[str, RunRecord], Map(Nested(RunRecord), most=MAX_RUNS)] = field(default_factory=dict)
 
 
-def recall(answers: dict[str, Answer], leg: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
-    """Returns the reply that was given to these very bytes, or None if the leg was not answered yet.
+def recall(answers: dict[str, Answer], kind: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
+    """Returns the reply that was given to these very bytes, or None if such a request was not answered yet.
 
     Raises:
-        RefusalError: ``code``, the leg was answered, but to another request.
+        RefusalError: ``code``, another request of the kind was answered.
     """
-    answer = answers.get(leg)
+    answer = answers.get(kind)
     if answer is None:
         return None
     if answer.request != secagg_hash("request", request):
-        raise RefusalError(f"Another {leg} request was answered before.", code=code)
+        raise RefusalError(f"Another {kind} request was answered before.", code=code)
     return answer.reply
 
 
-def remember(answers: dict[str, Answer], leg: str, request: bytes, reply: bytes) -> dict[str, Answer]:
+def remember(answers: dict[str, Answer], kind: str, request: bytes, reply: bytes) -> dict[str, Answer]:
     """Returns the answers with one more."""
-    return {**answers, leg: Answer(secagg_hash("request", request), reply)}
+    return {**answers, kind: Answer(secagg_hash("request", request), reply)}

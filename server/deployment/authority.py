@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedward.errors import AuthenticationError
-from fedward.keyfiles import read_secret, replace_private, write_new_secret
+from fedward.storage import read_secret, replace_private, write_new_secret
 
 CA_DAYS = 3650
 SERVER_DAYS = 397

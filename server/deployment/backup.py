@@ -20,13 +20,12 @@ from typing import IO, cast
 
 from fedward.config import to_toml
 from fedward.errors import ConfigError, IntegrityError, ResourceError
-from fedward.keyfiles import private_folder, replace_private, write_new_secret
-from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.runs import Runs
 from fedward.server.deployment.sealed_stream import SealedReader, SealedWriter
 from fedward.server.deployment.settings import ServerConfig, load_server_config
 from fedward.server.deployment.setup import CONFIG_FILE
+from fedward.storage import FolderLock, private_folder, replace_private, write_new_secret
 
 STATE = "state"
 _LEFT_OUT = ("invites", "superlink", "control.json")

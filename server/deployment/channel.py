@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fedward.errors import AuthenticationError, FedwardError, NetworkError
-from fedward.keyfiles import read_secret, replace_private
+from fedward.storage import read_secret, replace_private
 
 MAX_LINE = 64 * 1024
 TIMEOUT_SECONDS = 30.0

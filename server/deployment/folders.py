@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.keyfiles import private_folder
 from fedward.privacy.secagg.identity import Identity
 from fedward.server.job_files import COORDINATOR
+from fedward.storage import private_folder
 
 
 @dataclass(frozen=True)

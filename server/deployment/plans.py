@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedward.adapter import adapter_hash
-from fedward.agreements.code import check_code
+from fedward.agreements.code import check_plan_code, core_hash
 from fedward.agreements.plan_terms import read_terms
 from fedward.agreements.proposal import (
     RUN_NAME,
@@ -20,15 +20,15 @@ from fedward.agreements.proposal import (
 from fedward.agreements.roster_rules import roster_rules
 from fedward.config import load_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError
-from fedward.keyfiles import read_limited
 from fedward.plan import Plan
 from fedward.privacy.secagg.identity import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
 from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
+from fedward.storage import PUBLIC, read_limited, replace_file
 from fedward.strategies.aliases import in_words
-from fedward.strategies.registry import check_ranks
+from fedward.strategies.combinations import check_ranks
 
 PLAN_FILE = "plan.toml"
 START_FILE = "start.safetensors"
@@ -49,7 +49,7 @@ def sign_folder(
         ConfigError: FW-CONFIG-312, no possible name.
         IntegrityError: FW-INTEGRITY-312, the adapter to start from is not that of the plan, or the plan was edited.
         VersionError (FW-VERSION-301), AuthenticationError (FW-AUTH-304): the terms are not readable.
-        VersionError: FW-VERSION-303, the plan was made with another release.
+        VersionError: FW-VERSION-304, the plan was made with other code.
     """
     if RUN_NAME.fullmatch(run) is None:
         raise ConfigError(
@@ -61,7 +61,7 @@ def sign_folder(
     made = int(time.time() if now is None else now)
     proposal = Proposal(federation, run, terms, made, made + days * DAY_SECONDS)
     sealed = sign_proposal(proposal, identity)
-    (folder / SIGNED_FILE).write_bytes(sealed)
+    replace_file(folder / SIGNED_FILE, sealed, mode=PUBLIC)
     return open_proposal(sealed, identity.public)
 
 
@@ -78,6 +78,7 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
         "parameters": terms.parameters,
         "privacy": _promise(plan),
         "noise": plan.privacy.placement,
+        "core": core_hash().hex(),
         "code": terms.code_hash.hex(),
         "signed": "yes" if (folder / SIGNED_FILE).exists() else "no",
     }
@@ -90,7 +91,7 @@ def _promise(plan: Plan) -> str:
 
 def _checked(folder: Path) -> PlanTerms:
     terms = read_terms(folder)
-    check_code(terms.code_hash)
+    check_plan_code(terms.read(), terms.family, terms.code_hash)
     check_start(folder, terms)
     if load_toml(folder / PLAN_FILE, Plan).hash() != terms.plan_hash:
         raise IntegrityError("plan.toml is not the plan of the terms; it was edited.", code="FW-INTEGRITY-312")
@@ -130,7 +131,7 @@ def publish_roster(
     min_cohort: int | None = None,
     epoch_days: int = 30,
 ) -> bytes:
-    """The next roster: every admitted site, pinned to the model, adapter and code of a signed plan; no approvals yet.
+    """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here.
 
     Args:
         sites: hospitals; revoked ones are left out.
@@ -164,6 +165,6 @@ def publish_roster(
         ),
         base_model_hash=terms.base_model_hash,
         adapter_layout_hash=terms.adapter_layout_hash,
-        code_hash=terms.code_hash,
+        code_hash=core_hash(),
     )
     return publish(roster, identity)

@@ -16,18 +16,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedward.agreements.code import check_code
+from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import RUN_NAME, PlanTerms
 from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
-from fedward.keyfiles import private_folder, replace_private
 from fedward.privacy.secagg.roster import verify_roster
 from fedward.run import Schedule
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, check_start, read_signed
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import PROGRESS, FederationJob, RunEnd
+from fedward.storage import private_folder, replace_private, sync_folder
 
 State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
 RECORD = "run.json"
@@ -88,10 +88,10 @@ class Runs:
         shutil.copyfile(plan_folder / SIGNED_FILE, draft / SIGNED_FILE)
         shutil.copyfile(plan_folder / START_FILE, draft / START_FILE)
         plan = json.loads(proposal.terms.plan)
-        (draft / "plan.toml").write_text(to_toml(plan), encoding="utf-8")
-        (draft / "roster.cbor").write_bytes(roster)
+        replace_private(draft / "plan.toml", to_toml(plan).encode())
+        replace_private(draft / "roster.cbor", roster)
         job = self._job(proposal.run, discover_seconds)
-        (draft / JOB).write_text(job.model_dump_json(indent=2), encoding="utf-8")
+        replace_private(draft / JOB, job.model_dump_json(indent=2).encode())
         record = RunRecord(
             name=proposal.run,
             state="queued",
@@ -101,6 +101,7 @@ class Runs:
         )
         replace_private(draft / RECORD, record.model_dump_json(indent=2).encode())
         draft.replace(folder)
+        sync_folder(folder.parent)
         return record
 
     def folder(self, run: str) -> Path:
@@ -184,6 +185,7 @@ class Runs:
             kind="federation",
             run=run,
             plan=str(folder / "plan.toml"),
+            signed=str(folder / SIGNED_FILE),
             roster=str(folder / "roster.cbor"),
             identity=str(self._folders.identity_file),
             start=str(folder / START_FILE),
@@ -219,8 +221,10 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
         raise PolicyError(
             f"The roster names sites that are not admitted: {', '.join(strangers)}.", code="FW-POLICY-312"
         )
-    pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash, verified.roster.code_hash)
-    if pins != (terms.base_model_hash, terms.adapter_layout_hash, terms.code_hash):
-        raise PolicyError("The roster pins another model, adapter or code than the plan.", code="FW-POLICY-312")
-    check_code(terms.code_hash)
-    check_roster(Schedule.of(terms.read()), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)
+    pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash)
+    if pins != (terms.base_model_hash, terms.adapter_layout_hash):
+        raise PolicyError("The roster pins another model or adapter than the plan.", code="FW-POLICY-312")
+    check_core(verified.roster.code_hash)
+    plan = terms.read()
+    check_plan_code(plan, terms.family, terms.code_hash)
+    check_roster(Schedule.of(plan), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

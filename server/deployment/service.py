@@ -17,9 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import FedwardError, IntegrityError, RunFailedError
-from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.identity import fingerprint
-from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.control import Control
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.channel import CommandServer, Handler
@@ -28,6 +26,7 @@ from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe
 from fedward.server.deployment.settings import ServerConfig
 from fedward.server.deployment.sites import SiteRecord, Sites
 from fedward.server.superlink import ServerTls, SuperLink, end_of
+from fedward.storage import FolderInUseError, FolderLock
 
 LOG = logging.getLogger(__name__)
 TICK_SECONDS = 0.5

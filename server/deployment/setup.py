@@ -7,10 +7,10 @@ from pathlib import Path
 
 from fedward.config import parse, to_toml
 from fedward.errors import ConfigError
-from fedward.keyfiles import replace_private, write_new_secret
 from fedward.server.deployment.authority import create_authority
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.settings import ServerConfig
+from fedward.storage import replace_private, write_new_secret
 
 CONFIG_FILE = "server.toml"
 KEY_BYTES = 32

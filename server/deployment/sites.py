@@ -26,12 +26,12 @@ from fedward.agreements.enrolment import (
 )
 from fedward.config import Section, parse
 from fedward.errors import AuthenticationError, IntegrityError, PolicyError
-from fedward.keyfiles import replace_private
+from fedward.privacy.secagg.crypto import secagg_hash
 from fedward.privacy.secagg.identity import Identity, fingerprint
-from fedward.privacy.secagg.kdf import secagg_hash
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.job_files import COORDINATOR
+from fedward.storage import replace_private
 
 Kind = TypeVar("Kind", bound=Section)
 _HEX = r"^[0-9a-f]*$"

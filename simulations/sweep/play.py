@@ -13,12 +13,11 @@ from typing import Literal
 from fedward import __version__
 from fedward.errors import ConfigError, FedwardError, ResourceError
 from fedward.planning.scenario import Scenario
-from fedward.privacy.secagg.folder_lock import FolderLock
-from fedward.privacy.secagg.refusals import FolderInUseError, JournalError
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE, run_scenario
 from fedward.simulations.sweep.grid import Cell, Grid
 from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
+from fedward.storage import FolderInUseError, FolderLock, JournalError
 
 RUNS = "runs"
 

@@ -17,9 +17,9 @@ from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, merkle
+from fedward.privacy.secagg.crypto import result_hash
 from fedward.privacy.secagg.identity import open_sealed
 from fedward.privacy.secagg.messages import Result, WitnessedResult
-from fedward.privacy.secagg.transcript import result_hash
 from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Ended

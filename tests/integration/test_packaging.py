@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import core_hash
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("server", "client", "strategies", "privacy", "simulations")
@@ -88,10 +88,10 @@ def test_the_wheel_from_the_sdist_holds_exactly_the_tree_and_pins_the_same_code(
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
     installed = tmp_path / "installed"
     shutil.unpack_archive(archives[1], installed, "zip")
-    program = "import fedward, fedward.agreements.code as c; print(fedward.__file__, c.code_hash().hex())"
+    program = "import fedward, fedward.agreements.code as c; print(fedward.__file__, c.core_hash().hex())"
     told = run_python(program, PYTHONPATH=str(installed), cwd=tmp_path)
     here = str(installed / "fedward" / "__init__.py")
-    assert told.stdout.split() == [here, code_hash().hex()], "or a coordinator from the tree refuses a hospital from it"
+    assert told.stdout.split() == [here, core_hash().hex()], "or a coordinator from the tree refuses a hospital from it"
 
 
 @pytest.mark.slow
@@ -114,11 +114,11 @@ def test_an_editable_install_works_without_links(tmp_path):
     program = (
         f"import site, sys; site.addsitedir({str(site)!r}); sys.path += {needed!r}\n"
         "import fedward.client, fedward.server.rounds as rounds, fedward.planning.scenario as scenario\n"
-        "from fedward.agreements.code import code_hash\n"
-        "print(rounds.__file__, scenario._SHIPPED.is_dir(), code_hash().hex())"
+        "from fedward.agreements.code import core_hash\n"
+        "print(rounds.__file__, scenario._SHIPPED.is_dir(), core_hash().hex())"
     )
     told = run_python(program, "-I", "-S", cwd=tmp_path)
-    expected = [str(source / "server" / "rounds.py"), "True", code_hash().hex()]
+    expected = [str(source / "server" / "rounds.py"), "True", core_hash().hex()]
     assert told.stdout.split() == expected, told.stderr[-2000:]
 
 

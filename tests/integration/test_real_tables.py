@@ -11,7 +11,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from fedward.client.data import Example, check_folder, load_examples, split_patients
+from fedward.client.data import Example, load_examples, split_patients
+from fedward.client.folder import check_folder
 
 pytestmark = pytest.mark.data
 
@@ -52,7 +53,7 @@ def test_mimic3_demo_has_the_published_layout() -> None:
     assert report.format == "mimic-iii"
     assert report.rows["PATIENTS"] == 100
     assert report.rows["LABEVENTS"] == 76_074
-    assert (report.patients, report.stays) == (100, 136)
+    assert (report.units, report.records) == (100, 136)
     assert not report.problems
     for task in ("mortality", "los3"):
         examples = load_examples(folder("mimic3-demo"), format="mimic-iii", task=task)

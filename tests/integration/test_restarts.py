@@ -13,13 +13,13 @@ from fedward.client.models.registry import resolve
 from fedward.errors import FedwardError
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import FileJournal, Leg, MemoryJournal, SecAggServer
-from fedward.privacy.secagg.refusals import FolderInUseError
+from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.stages import Reply
+from fedward.stages import Reply, Stage
+from fedward.storage import FolderInUseError
 
 pytestmark = pytest.mark.slow
 FORK = multiprocessing.get_context("fork")
@@ -170,12 +170,12 @@ def test_a_hospital_killed_with_its_second_vector_stored_takes_part_in_the_retry
     def disturbed(requests, *, seconds):
         for name, reply in exchange(requests, seconds=seconds):
             live = coordinator._secagg.live
-            at = None if live is None else (live.manifest.round, live.manifest.attempt, live.leg)
-            if at == (2, 0, Leg.PACKAGES) and name == VICTIM:
+            at = None if live is None else (live.manifest.round, live.manifest.attempt, live.stage)
+            if at == (2, 0, Stage.MANIFEST) and name == VICTIM:
                 wires.sites[VICTIM].kill()
                 wires.sites[VICTIM] = Process(federation, VICTIM)
                 happened.append("killed")
-            if at == (2, 0, Leg.UPLOADS) and name != VICTIM and "silent" not in happened:
+            if at == (2, 0, Stage.MASK) and name != VICTIM and "silent" not in happened:
                 happened.append("silent")
                 continue
             yield name, reply

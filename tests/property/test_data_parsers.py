@@ -10,36 +10,61 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedward.client.data import check_folder, load_examples
+from fedward.client.corpora import corpus_named
 from fedward.client.data.characters import normal, plain, shadow
 from fedward.client.data.deid import scrub
 from fedward.client.data.languages import language_of
 from fedward.client.data.text import clean
+from fedward.client.examples import load_examples
+from fedward.client.folder import check_folder
 from fedward.errors import DataError
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "mimic3"
-TABLES = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS", "NOTEEVENTS")
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+TABLES = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS", "NOTEEVENTS", "DIAGNOSES_ICD")
+TASKS = ("mortality", "readmission", "discharge", "phenotypes")
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(TABLES), st.integers(0, 4000), st.binary(max_size=40), st.sampled_from(["csv", "csv.gz"]))
-def test_damaged_tables_raise_data_errors_only(table: str, place: int, junk: bytes, ending: str) -> None:
+@given(
+    st.sampled_from(TABLES),
+    st.integers(0, 4000),
+    st.binary(max_size=40),
+    st.sampled_from(["csv", "csv.gz"]),
+    st.sampled_from(TASKS),
+)
+def test_damaged_tables_raise_data_errors_only(table: str, place: int, junk: bytes, ending: str, task: str) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         for other in TABLES:
-            content = (FIXTURES / f"{other}.csv").read_bytes()
+            content = (FIXTURES / "mimic3-several" / f"{other}.csv").read_bytes()
             if other == table:
                 cut = place % (len(content) + 1)
                 (folder / f"{other}.{ending}").write_bytes(content[:cut] + junk + content[cut:])
             else:
                 (folder / f"{other}.csv").write_bytes(content)
         try:
-            examples = load_examples(folder, format="mimic-iii", task="mortality")
+            examples = load_examples(folder, format="mimic-iii", task=task)
         except DataError as error:
             assert "\n" not in error.message
         else:
             assert examples
         check_folder(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 4000), st.binary(max_size=40))
+def test_damaged_questions_raise_data_errors_only(place: int, junk: bytes) -> None:
+    content = (FIXTURES / "pubmedqa" / "ori_pqal.json").read_bytes()
+    cut = place % (len(content) + 1)
+    with TemporaryDirectory() as name:
+        (Path(name) / "ori_pqal.json").write_bytes(content[:cut] + junk + content[cut:])
+        try:
+            items = list(corpus_named("pubmedqa").items(Path(name)))
+        except DataError as error:
+            assert "\n" not in error.message
+        else:
+            assert len(items) == 4
+        check_folder(Path(name))
 
 
 @given(st.text(max_size=300))

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
-from fedward.privacy.noise.discrete import _table, discrete_gaussian, share_sigma, total_sigma
-from fedward.privacy.noise.gaussian import poisson_sample
-from fedward.privacy.noise.release import ReleaseSpec, Statistic
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import ReleaseSpec, Statistic, _table, discrete_gaussian, share_sigma, total_sigma
+from fedward.privacy.stream import SecureStream, poisson_sample
 
 
 @given(st.floats(0.5, 300.0))

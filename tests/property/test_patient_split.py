@@ -1,4 +1,4 @@
-"""The split by patient: disjoint, complete, and a function of the patient alone."""
+"""The split by unit: disjoint, complete, and a function of the unit alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from fedward.client.data import Example, split_patients
 from fedward.client.data.split import position
-from tests.codes import raises
 
 identifiers = st.sets(st.text(min_size=1, max_size=12), min_size=0, max_size=60)
 fractions = st.floats(min_value=0.05, max_value=0.95)
@@ -44,12 +43,13 @@ def test_a_larger_evaluation_side_keeps_the_smaller_one(patient: str, salt: str,
     assert 0.0 <= position(patient, salt) < 1.0
 
 
-@given(st.text(min_size=1, max_size=12), salts)
-def test_a_patient_with_two_examples_is_refused(patient: str, salt: str) -> None:
-    twice = [Example(patient, "", "a", 0), Example(patient, "", "b", 1)]
-    with raises("FW-DATA-008") as caught:
-        split_patients(twice, evaluation_fraction=0.5, salt=salt)
-    assert patient not in caught.value.message or len(patient) < 3
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=2), st.booleans()), max_size=40), fractions, salts)
+def test_all_records_of_a_unit_fall_on_one_side(records: list[tuple[str, bool]], fraction: float, salt: str) -> None:
+    examples = [Example(unit, "", str(i), 0, held_out=held_out) for i, (unit, held_out) in enumerate(records)]
+    train, evaluation = split_patients(examples, evaluation_fraction=fraction, salt=salt)
+    assert not {e.unit for e in train} & {e.unit for e in evaluation}
+    assert sorted(int(e.text) for e in (*train, *evaluation)) == list(range(len(records)))
+    assert not any(e.unit in {unit for unit, held_out in records if held_out} for e in train)
 
 
 def test_share_and_independence_of_salts() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
-from fedward.privacy.secagg import kdf, prg, shamir
+from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
 from fedward.privacy.stream import SecureStream
 
@@ -66,12 +66,12 @@ def test_encode_sum_decode_stays_within_its_bound(layout, sites, seed, kind):
 def test_masks_cancel_for_any_survivor_set(layout, sites, data):
     names = [f"site-{i}" for i in range(sites)]
     survivors = data.draw(st.sets(st.sampled_from(names), min_size=1))
-    ctx = kdf.context(b"manifest")
+    ctx = crypto.context(b"manifest")
     pair = {
-        frozenset(two): kdf.mask_seed(bytes([i]) * 32, ctx, *two)
+        frozenset(two): crypto.mask_seed(bytes([i]) * 32, ctx, *two)
         for i, two in enumerate(itertools.combinations(names, 2))
     }
-    own = {name: kdf.secagg_hash("test", name) for name in names}
+    own = {name: crypto.secagg_hash("test", name) for name in names}
     grid = np.random.default_rng(len(survivors))
     inputs = {
         name: {s.name: grid.integers(-s.grid_bound, s.grid_bound, s.size, endpoint=True) for s in layout.segments}
@@ -106,10 +106,10 @@ def test_masks_cancel_for_any_survivor_set(layout, sites, data):
 def test_any_cut_and_any_threads_give_the_same_masks(size, cut, threads, kind):
     seeds = [(1, bytes([1]) * 32), (-1, bytes([2]) * 32)]
     whole, pieces = np.zeros(size, kind), np.zeros(size, kind)
-    prg.add_masks(whole, seeds)
+    encoding.add_masks(whole, seeds)
     at = min(cut, pieces.nbytes // 16) * 16 // pieces.itemsize
-    prg.add_masks(pieces[:at], seeds, threads=threads)
-    prg.add_masks(pieces[at:], seeds, offset_bytes=at * pieces.itemsize, threads=threads)
+    encoding.add_masks(pieces[:at], seeds, threads=threads)
+    encoding.add_masks(pieces[at:], seeds, offset_bytes=at * pieces.itemsize, threads=threads)
     assert np.array_equal(whole, pieces)
 
 
@@ -117,7 +117,7 @@ def test_any_cut_and_any_threads_give_the_same_masks(size, cut, threads, kind):
 def small_chunks():
     """Chunks of 64 bytes, so that short vectors have many borders."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prg, "CHUNK_BYTES", 64)
+        patch.setattr(encoding, "CHUNK_BYTES", 64)
         yield
 
 
@@ -126,14 +126,14 @@ def small_chunks():
 def test_any_threshold_set_of_shares_recovers(secret, n, data):
     t = data.draw(st.integers(1, n))
     stream = SecureStream(bytes(32))
-    shares = dict(enumerate(shamir.split(secret, n, t, stream.bytes), start=1))
+    shares = dict(enumerate(crypto.split_secret(secret, n, t, stream.bytes), start=1))
     chosen = data.draw(st.sets(st.sampled_from(sorted(shares)), min_size=t))
-    assert shamir.combine({x: shares[x] for x in chosen}, t) == secret
+    assert crypto.combine_shares({x: shares[x] for x in chosen}, t) == secret
     if len(chosen) > t:
         bad = data.draw(st.sampled_from(sorted(chosen)))
         altered = {**{x: shares[x] for x in chosen}, bad: bytes([shares[bad][0] ^ 0x40]) + shares[bad][1:]}
-        with pytest.raises(shamir.ShareError):
-            shamir.combine(altered, t)
+        with pytest.raises(crypto.ShareError):
+            crypto.combine_shares(altered, t)
 
 
 @given(values_of_messages)

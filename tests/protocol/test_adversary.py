@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 
 from fedward.errors import FedwardError, QuorumError
 from fedward.privacy.secagg import EpochSetup, MemoryJournal, RingVector, RunPolicy, merkle, minimum_threshold
+from fedward.privacy.secagg.crypto import context, genesis, heads_hash, result_hash, transcript_hash
 from fedward.privacy.secagg.identity import Envelope
-from fedward.privacy.secagg.kdf import context
 from fedward.privacy.secagg.messages import (
     Confirm,
     Confirmations,
@@ -42,10 +42,8 @@ from fedward.privacy.secagg.messages import (
     UploadHeader,
     WitnessedResult,
 )
-from fedward.privacy.secagg.recovery import recover
+from fedward.privacy.secagg.package import SecretMismatchError, recover
 from fedward.privacy.secagg.state import ChainHead, ClientState, RunRecord
-from fedward.privacy.secagg.transcript import genesis, heads_hash, result_hash, transcript_hash
-from fedward.privacy.secagg.unmasking import SecretMismatchError
 
 N, C = 6, 1
 

@@ -17,9 +17,8 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.hybrid import HybridPrivateKey
-from fedward.privacy.secagg.identity import Envelope
-from fedward.privacy.secagg.kdf import context
+from fedward.privacy.secagg.crypto import HybridPrivateKey, context, transcript_hash
+from fedward.privacy.secagg.identity import Envelope, RefusalError
 from fedward.privacy.secagg.messages import (
     Bundles,
     Ciphertexts,
@@ -32,9 +31,7 @@ from fedward.privacy.secagg.messages import (
     Survivors,
     WitnessedResult,
 )
-from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.roster import SignedRoster
-from fedward.privacy.secagg.transcript import transcript_hash
 
 
 def with_bundles(fed):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import RoundLostError, ShareRefused, kdf
+from fedward.privacy.secagg import RoundLostError, ShareRefused, crypto
 from fedward.privacy.secagg.blame import Blame, Dispute, leave_out, verify_blame
+from fedward.privacy.secagg.crypto import envelope_hash, head_list, mail_hash
 from fedward.privacy.secagg.identity import Envelope
 from fedward.privacy.secagg.messages import Complaint, HeadsAndMail, PackageHead, SharePackage, UnmaskShares
-from fedward.privacy.secagg.transcript import envelope_hash, head_list, mail_hash
 from tests.codes import raises
 
 LIAR = "hospital-1"
@@ -40,7 +40,8 @@ def collect(fed, attempt, **changes):
             package = rewrite(fed, package, **changes)
             client = fed.clients[name]
             live = client._state.live[0]
-            client._save_live(replace(live, head=SharePackage.from_bytes(package).head))
+            live = replace(live, head=SharePackage.from_bytes(package).head)
+            client._save(replace(client._state, live=(live,)))
         attempt.add_package(name, package)
     return attempt.close_packages()
 
@@ -219,7 +220,7 @@ def test_a_hospital_that_seals_other_seeds_than_it_committed_to_is_named_when_it
         package = fed.contribute(name, manifest)
         if name == LIAR:
             live = fed.clients[name]._state.live[0]
-            package = rewrite(fed, package, envelope=kdf.seal_envelope(live.R, live.ctx, name, bytes(sealed_bytes)))
+            package = rewrite(fed, package, envelope=crypto.seal_envelope(live.R, live.ctx, name, bytes(sealed_bytes)))
         attempt.add_package(name, package)
     survivors = fed.uploads(attempt, attempt.close_packages(), lost={LIAR})
     with pytest.raises(RoundLostError):

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedward.privacy.secagg import RingVector, Segment, VectorLayout, audit, merkle
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg import RingVector, Segment, VectorLayout, merkle, results
+from fedward.privacy.secagg.crypto import transcript_hash
+from fedward.privacy.secagg.identity import Envelope, RefusalError
 from fedward.privacy.secagg.messages import ChunkPaths, Result, WitnessedResult
-from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import Challenge, RunRecord
-from fedward.privacy.secagg.transcript import transcript_hash
 
 NEXT = b"n" * 32
 LAYOUT = VectorLayout((Segment("adapter", 320, 32, 2.0**-10, 4.0), Segment("metrics", 30, 16, 2.0**-4, 4.0)))
@@ -31,7 +30,7 @@ def refused(code, call, *arguments, **options):
 def large(federation, monkeypatch):
     """A round of five that hospital-4 missed, whose vectors have 21 chunks of 64 bytes, of which five are checked."""
     monkeypatch.setattr(merkle, "CHUNK_BYTES", 64)
-    monkeypatch.setattr(audit, "AUDIT_BYTES", 4 * 5 * 64)
+    monkeypatch.setattr(results, "AUDIT_BYTES", 4 * 5 * 64)
     fed = federation(5, layout=LAYOUT)
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt, {1: {"hospital-4"}})
@@ -44,7 +43,7 @@ def trees_of(vectors):
 
 
 def shown(indices, vectors):
-    return audit.unpack_chunks(*audit.pack_chunks(indices, vectors, trees_of(vectors)), LAYOUT.nbytes)
+    return results.unpack_chunks(*results.pack_chunks(indices, vectors, trees_of(vectors)), LAYOUT.nbytes)
 
 
 def falsified(fed, client, genuine, total, offset):
@@ -129,7 +128,7 @@ def test_chunks_that_nobody_asked_for_prove_nothing(large):
 
 def test_rows_that_do_not_fit_their_proofs_are_refused(large):
     *_, vectors, _ = large
-    paths, rows = audit.pack_chunks([1, 20], vectors, trees_of(vectors))
+    paths, rows = results.pack_chunks([1, 20], vectors, trees_of(vectors))
     message = ChunkPaths.from_bytes(paths)
     for bad in (
         replace(message, indices=(1,)),
@@ -137,30 +136,30 @@ def test_rows_that_do_not_fit_their_proofs_are_refused(large):
         replace(message, paths={name: steps[:1] for name, steps in message.paths.items()}),
         replace(message, paths={}),
     ):
-        refused("FW-SECAGG-083", audit.unpack_chunks, bad.to_bytes(), rows, LAYOUT.nbytes)
-    refused("FW-SECAGG-083", audit.unpack_chunks, paths, {n: row[:-1] for n, row in rows.items()}, LAYOUT.nbytes)
+        refused("FW-SECAGG-083", results.unpack_chunks, bad.to_bytes(), rows, LAYOUT.nbytes)
+    refused("FW-SECAGG-083", results.unpack_chunks, paths, {n: row[:-1] for n, row in rows.items()}, LAYOUT.nbytes)
 
 
 @pytest.mark.parametrize("indices", [(0, 0), (21,), (0, 1, 2, 3, 4, 5)])
 def test_the_coordinator_shows_no_more_than_the_rule(large, indices):
-    refused("FW-SECAGG-090", audit.check_indices, indices, LAYOUT.nbytes, 4)
+    refused("FW-SECAGG-090", results.check_indices, indices, LAYOUT.nbytes, 4)
 
 
 def test_both_sides_have_one_rule_for_what_is_recomputed_whole():
     mebibyte = 1024 * 1024
-    assert audit.recomputed_whole(8 * mebibyte, 8)
-    assert not audit.recomputed_whole(8 * mebibyte + 1, 8)
+    assert results.recomputed_whole(8 * mebibyte, 8)
+    assert not results.recomputed_whole(8 * mebibyte + 1, 8)
     for survivors in (1, 8, 50, 128):
-        k = audit.chunks_drawn(10_000 * mebibyte, survivors)
+        k = results.chunks_drawn(10_000 * mebibyte, survivors)
         assert 8 <= k <= 1024
-        assert k * survivors * merkle.CHUNK_BYTES <= audit.AUDIT_BYTES
+        assert k * survivors * merkle.CHUNK_BYTES <= results.AUDIT_BYTES
 
 
 @given(seed=st.binary(min_size=32, max_size=32), survivors=st.integers(3, 20), chunks=st.integers(1, 3000))
 def test_the_draw_is_without_repetition_and_in_range(seed, survivors, chunks):
     ended = _Ended(chunks * merkle.CHUNK_BYTES, survivors)
-    indices = audit.chosen(RunRecord(challenge=(Challenge(b"r" * 32, seed),)), ended)
-    assert len(indices) == min(chunks, audit.AUDIT_BYTES // (survivors * merkle.CHUNK_BYTES))
+    indices = results.chosen(RunRecord(challenge=(Challenge(b"r" * 32, seed),)), ended)
+    assert len(indices) == min(chunks, results.AUDIT_BYTES // (survivors * merkle.CHUNK_BYTES))
     assert list(indices) == sorted(set(indices))
     assert 0 <= indices[0] <= indices[-1] < chunks
 
@@ -171,7 +170,7 @@ def test_every_chunk_is_drawn_with_the_probability_that_is_documented():
     counts = np.zeros(977, int)
     for number in range(60):
         seed = number.to_bytes(32, "big")
-        counts[list(audit.chosen(RunRecord(challenge=(Challenge(b"r" * 32, seed),)), ended))] += 1
+        counts[list(results.chosen(RunRecord(challenge=(Challenge(b"r" * 32, seed),)), ended))] += 1
     assert counts.sum() == 60 * 128
     assert np.abs(counts - 60 * 128 / 977).max() < 14
     missed = comb(977 - 10, 128) / comb(977, 128)

@@ -29,15 +29,15 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.attempt_state import ServerState
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.crypto import mail_hash
+from fedward.privacy.secagg.identity import Envelope, RoundLostError, ShareRefused
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
-from fedward.privacy.secagg.refusals import FolderInUseError, RoundLostError, ShareRefused
-from fedward.privacy.secagg.transcript import mail_hash
+from fedward.privacy.secagg.server import ServerState
 from fedward.run import Run, Schedule
 from fedward.server.archive import Archive
 from fedward.server.rounds import Coordinator
 from fedward.stages import Reply, Request, Stage
+from fedward.storage import FolderInUseError
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.weight", (2, 3)), ("layer.lora_B.weight", (2, 2))])
@@ -344,7 +344,8 @@ def test_a_hospital_that_spoils_a_round_costs_the_run_that_round_and_no_more(lon
         package = SharePackage.from_bytes(answer().payload)
         head = PackageHead.from_bytes(Envelope.from_bytes(package.head).body)
         sealed = liar.identity.seal("head", replace(head, b=b"x" * 32))
-        liar.secagg._save_live(replace(liar.secagg._state.live[0], head=sealed))
+        live = replace(liar.secagg._state.live[0], head=sealed)
+        liar.secagg._save(replace(liar.secagg._state, live=(live,)))
         return Reply(replace(package, head=sealed).to_bytes())
 
     stage_of(world, "site-3", Stage.MANIFEST, useless)

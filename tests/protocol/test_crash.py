@@ -181,23 +181,23 @@ def test_a_reply_given_before_a_restart_is_given_again_after_it(federation):
     assert fed.start_client(name).unmask(confirmations[name]) == shares
 
 
-@pytest.mark.parametrize("leg", ["packages", "uploads", "confirms", "unmask"])
+@pytest.mark.parametrize("leg", ["manifest", "mask", "confirm", "unmask"])
 def test_a_coordinator_that_restarts_in_any_leg_asks_again_and_finishes(federation, sum_of, leg):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))
-    for step in ("packages", "uploads", "confirms", "unmask"):
+    for step in ("manifest", "mask", "confirm", "unmask"):
         requests = attempt.requests()
         if step == leg:
             fed.server = fed.start_server()
             attempt = fed.server.live
-            assert attempt.leg == leg
+            assert attempt.stage == leg
             assert attempt.requests() == requests
-        if step == "packages":
+        if step == "manifest":
             fed.packages(attempt)
         elif step == "unmask":
             total = fed.unmask(attempt, requests)
         else:
-            getattr(fed, step)(attempt, requests)
+            {"mask": fed.uploads, "confirm": fed.confirms}[step](attempt, requests)
     np.testing.assert_array_equal(total.sum.buffer, sum_of(fed.names, 1).buffer)
 
 

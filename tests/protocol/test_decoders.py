@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
 from fedward.messages import MalformedMessageError, decode, encode
-from fedward.privacy.secagg import messages, schema
-from fedward.privacy.secagg.attempt_state import ServerState
+from fedward.privacy.secagg import messages
 from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.messages import Message
 from fedward.privacy.secagg.roster import Roster, SignedRoster, verify_roster
-from fedward.privacy.secagg.schema import Message
+from fedward.privacy.secagg.server import ServerState
 from fedward.privacy.secagg.state import ClientState
 
 KINDS = [
@@ -98,7 +98,7 @@ def test_caps_hold_on_both_sides():
     [{"a": b"x" * 31}, {"a": b"x" * 33}, {"a": "x" * 32}, {"a": 1}, {"A": b"x" * 32}, {"": b"x" * 32}],
 )
 def test_a_map_is_refused_for_one_bad_entry_whatever_was_accepted_before(bad):
-    check = schema.Map(schema.DIGEST)
+    check = messages.Map(messages.DIGEST)
     good = {"b": b"y" * 32, "c": b"z" * 32}
     for _ in range(2):
         assert check.load(good) == check.dump(good) == good

@@ -9,8 +9,8 @@ import pytest
 
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import RingVector, merkle
-from fedward.privacy.secagg.identity import Envelope
-from fedward.privacy.secagg.kdf import confirm_statement, context
+from fedward.privacy.secagg.crypto import confirm_statement, context, transcript_hash
+from fedward.privacy.secagg.identity import Envelope, RefusalError
 from fedward.privacy.secagg.messages import (
     Confirm,
     Confirmations,
@@ -20,8 +20,6 @@ from fedward.privacy.secagg.messages import (
     UploadHeader,
     WitnessedResult,
 )
-from fedward.privacy.secagg.refusals import RefusalError
-from fedward.privacy.secagg.transcript import transcript_hash
 
 NEXT = b"n" * 32
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fedward.privacy.secagg import verify_roster
+from fedward.privacy.secagg.identity import RefusalError
 from fedward.privacy.secagg.messages import Ciphertexts, EpochAck, EpochInvite, KemCiphertext
-from fedward.privacy.secagg.refusals import RefusalError
 from fedward.privacy.secagg.state import MAX_RUNS, ClientState, RunRecord
 
 

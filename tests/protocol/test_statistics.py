@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from fedward.privacy.secagg import RingVector, Segment, VectorLayout, kdf
+from fedward.privacy.secagg import RingVector, Segment, VectorLayout, crypto
 from fedward.privacy.secagg.package import mask_seeds
 
 WIDE = VectorLayout((Segment("adapter", 200_000, 32, 2.0**-10, 4.0),))
@@ -67,8 +67,8 @@ def test_no_seed_and_no_key_is_used_twice(federation, monkeypatch):
     """Over retries and rounds every hospital pair, direction and secret has keys of its own, of 32 bytes."""
     fed = federation(4)
     seen, keys = [], []
-    original = kdf.share_key
-    monkeypatch.setattr(kdf, "share_key", lambda *given: keys.append(key := original(*given)) or key)
+    original = crypto.share_key
+    monkeypatch.setattr(crypto, "share_key", lambda *given: keys.append(key := original(*given)) or key)
     for round_number in (1, 2):
         attempt = fed.server.begin_round(fed.terms(round_number))
         for again in (False, True):

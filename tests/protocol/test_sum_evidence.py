@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import Chunk, RingVector, merkle, verify
+from fedward.privacy.secagg import Chunk, RingVector, merkle, results
 from fedward.privacy.secagg.messages import SumEvidence
 from tests.codes import raises
 
@@ -44,7 +44,7 @@ def test_every_chunk_of_the_sum(finished):
     fed, attempt, total, ended = finished
     count = merkle.chunk_count(total.layout.nbytes)
     assert count > 2
-    verify.check_chunks(fed.roster.keys, ended, attempt.evidence(), chunks(fed, total, range(count)), total.sum)
+    results.check_chunks(fed.roster.keys, ended, attempt.evidence(), chunks(fed, total, range(count)), total.sum)
 
 
 def test_a_false_byte_is_found_in_its_chunk(finished):
@@ -53,9 +53,9 @@ def test_a_false_byte_is_found_in_its_chunk(finished):
     false.segment("metrics")[0] ^= 1
     last = merkle.chunk_count(total.layout.nbytes) - 1
     keys, evidence = fed.roster.keys, attempt.evidence()
-    verify.check_chunks(keys, ended, evidence, chunks(fed, total, [0]), false)
+    results.check_chunks(keys, ended, evidence, chunks(fed, total, [0]), false)
     with raises("FW-SECAGG-082"):
-        verify.check_chunks(keys, ended, evidence, chunks(fed, total, [0, last]), false)
+        results.check_chunks(keys, ended, evidence, chunks(fed, total, [0, last]), false)
 
 
 def test_chunks_that_were_not_signed_are_refused(finished):
@@ -69,7 +69,7 @@ def test_chunks_that_were_not_signed_are_refused(finished):
         {name: chunk for name, chunk in given.items() if name != "hospital-1"},
     ):
         with raises("FW-SECAGG-083"):
-            verify.check_chunks(fed.roster.keys, ended, attempt.evidence(), {0: bad}, total.sum)
+            results.check_chunks(fed.roster.keys, ended, attempt.evidence(), {0: bad}, total.sum)
 
 
 @pytest.mark.parametrize(

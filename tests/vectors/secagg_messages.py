@@ -35,16 +35,15 @@ from fedward.privacy.secagg import (
     Segment,
     VectorLayout,
     approve,
-    audit,
     merkle,
     messages,
     publish,
+    results,
     verify_roster,
 )
-from fedward.privacy.secagg.hybrid import HybridPrivateKey
+from fedward.privacy.secagg.crypto import HybridPrivateKey, genesis, head_list, heads_hash, result_hash
 from fedward.privacy.secagg.identity import Envelope
-from fedward.privacy.secagg.schema import Message
-from fedward.privacy.secagg.transcript import genesis, head_list, heads_hash, result_hash
+from fedward.privacy.secagg.messages import Message
 
 FILE = Path(__file__).with_name("secagg_messages.json")
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -218,7 +217,7 @@ def play_round(scribe, identities, server, clients):
     result = scribe.note("Result", messages.WitnessedResult.from_bytes(published).result)
     long = {"a-site": long_vector()}
     trees = {"a-site": merkle.Tree(long["a-site"].data)}
-    scribe.note("ChunkPaths", audit.pack_chunks((0, 2), long, trees)[0])
+    scribe.note("ChunkPaths", results.pack_chunks((0, 2), long, trees)[0])
     listed = head_list(ctx, heads)
     blame = Blame("b-site", "share", (heads["a-site"], scribe.messages["UnmaskShares of b-site"], listed))
     scribe.note("Blame", blame.to_bytes())

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from fedward import messages
-from fedward.privacy.secagg import kdf
-from fedward.privacy.secagg.hybrid import HybridPrivateKey, HybridPublicKey
-from fedward.privacy.secagg.prg import add_masks
+from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg.crypto import HybridPrivateKey, HybridPublicKey
+from fedward.privacy.secagg.encoding import add_masks
 
 h = bytes.fromhex
 KAT = json.loads((Path(__file__).parent / "mlkem768_kat.json").read_text())["vectors"]
@@ -67,15 +67,15 @@ def test_hkdf_rfc_5869_appendix_a_1():
     prk = h("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5")
     okm = h("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865")
     info = h("f0f1f2f3f4f5f6f7f8f9")
-    assert kdf.hkdf(h("0b" * 22), salt=h("000102030405060708090a0b0c"), info=info, length=42) == okm
-    assert kdf.hkdf_expand(prk, info, 42) == okm
+    assert crypto.hkdf(h("0b" * 22), salt=h("000102030405060708090a0b0c"), info=info, length=42) == okm
+    assert crypto.hkdf_expand(prk, info, 42) == okm
 
 
 def test_hkdf_rfc_5869_appendix_a_3_without_salt_and_info():
     prk = h("19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04")
     okm = h("8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8")
-    assert kdf.hkdf(h("0b" * 22), salt=b"", info=b"", length=42) == okm
-    assert kdf.hkdf_expand(prk, b"", 42) == okm
+    assert crypto.hkdf(h("0b" * 22), salt=b"", info=b"", length=42) == okm
+    assert crypto.hkdf_expand(prk, b"", 42) == okm
 
 
 def test_masks_are_the_ctr_keystream_of_sp_800_38a_appendix_f_5_5():

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import kdf, shamir
+from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg.crypto import HybridPrivateKey
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, encode
-from fedward.privacy.secagg.hybrid import HybridPrivateKey
 
 HERE = Path(__file__).parent
 LO, HI = "a-site", "b-site"
@@ -41,7 +41,7 @@ def test_pair_root_and_ratchet(given, expected):
     lo = HybridPrivateKey(given["lo_x25519"], bytes(64))
     hi = HybridPrivateKey(given["hi_x25519"], given["hi_mlkem_seed"])
     ikm = hi.decapsulate(lo.public, given["ciphertext"])
-    root = kdf.pair_root(
+    root = crypto.pair_root(
         ikm,
         roster_hash=given["roster_hash"],
         epoch=given["epoch"],
@@ -53,41 +53,41 @@ def test_pair_root_and_ratchet(given, expected):
     )
     assert ikm == expected["ikm"]
     assert root == expected["pair_root"]
-    assert kdf.chain_start(root) == expected["ck_0"]
-    assert kdf.chain_next(expected["ck_0"]) == expected["ck_1"]
+    assert crypto.chain_start(root) == expected["ck_0"]
+    assert crypto.chain_next(expected["ck_0"]) == expected["ck_1"]
 
 
 def test_keys_of_a_round(given, expected):
-    ctx, chain = kdf.context(given["manifest"]), expected["ck_1"]
+    ctx, chain = crypto.context(given["manifest"]), expected["ck_1"]
     assert ctx == expected["ctx"]
-    assert kdf.mask_seed(chain, ctx, LO, HI) == kdf.mask_seed(chain, ctx, HI, LO) == expected["mask_seed"]
-    assert kdf.share_key(chain, ctx, LO, HI) == expected["share_key_lo_hi"]
-    assert kdf.share_key(chain, ctx, HI, LO) == expected["share_key_hi_lo"]
-    assert kdf.envelope_key(given["R"], ctx) == expected["envelope_key"]
+    assert crypto.mask_seed(chain, ctx, LO, HI) == crypto.mask_seed(chain, ctx, HI, LO) == expected["mask_seed"]
+    assert crypto.share_key(chain, ctx, LO, HI) == expected["share_key_lo_hi"]
+    assert crypto.share_key(chain, ctx, HI, LO) == expected["share_key_hi_lo"]
+    assert crypto.envelope_key(given["R"], ctx) == expected["envelope_key"]
 
 
 def test_sealed_messages(given, expected):
     ctx, key = expected["ctx"], expected["share_key_lo_hi"]
     mail = expected["share_2"] + expected["share_3"]
-    assert kdf.seal_share(key, ctx, LO, HI, mail) == expected["sealed_share"]
-    assert kdf.open_share(key, ctx, LO, HI, expected["sealed_share"]) == mail
-    assert kdf.seal_envelope(given["R"], ctx, LO, expected["mask_seed"]) == expected["sealed_envelope"]
-    assert kdf.open_envelope(given["R"], ctx, LO, expected["sealed_envelope"]) == expected["mask_seed"]
+    assert crypto.seal_share(key, ctx, LO, HI, mail) == expected["sealed_share"]
+    assert crypto.open_share(key, ctx, LO, HI, expected["sealed_share"]) == mail
+    assert crypto.seal_envelope(given["R"], ctx, LO, expected["mask_seed"]) == expected["sealed_envelope"]
+    assert crypto.open_envelope(given["R"], ctx, LO, expected["sealed_envelope"]) == expected["mask_seed"]
 
 
 def test_commitments(given, expected):
     ctx, share = expected["ctx"], expected["share_2"]
-    assert kdf.commit_self_seed(ctx, given["b"]) == expected["commit_b"]
-    assert kdf.commit_envelope_secret(ctx, given["R"]) == expected["commit_R"]
-    assert kdf.commit_share(ctx, LO, HI, "b", share) == expected["commit_share_b"]
-    assert kdf.commit_share(ctx, LO, HI, "R", share) == expected["commit_share_R"]
-    assert kdf.commit_pair_seed(ctx, expected["mask_seed"]) == expected["commit_pair_seed"]
+    assert crypto.commit_self_seed(ctx, given["b"]) == expected["commit_b"]
+    assert crypto.commit_envelope_secret(ctx, given["R"]) == expected["commit_R"]
+    assert crypto.commit_share(ctx, LO, HI, "b", share) == expected["commit_share_b"]
+    assert crypto.commit_share(ctx, LO, HI, "R", share) == expected["commit_share_R"]
+    assert crypto.commit_pair_seed(ctx, expected["mask_seed"]) == expected["commit_pair_seed"]
     survivors = [(HI, given["digest"]), (LO, given["digest"])]
-    assert kdf.confirm_statement(ctx, given["heads_hash"], survivors) == expected["confirm"]
+    assert crypto.confirm_statement(ctx, given["heads_hash"], survivors) == expected["confirm"]
 
 
 def test_shares(given, expected):
-    shares = shamir.split(given["b"], 5, 3, lambda count: given["coefficients"][:count])
+    shares = crypto.split_secret(given["b"], 5, 3, lambda count: given["coefficients"][:count])
     assert shares == [expected[f"share_{x}"] for x in range(1, 6)]
 
 

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.job_files import read_vector
+from fedward.storage import FolderInUseError
 from tests.codes import raises
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]

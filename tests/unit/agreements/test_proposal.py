@@ -5,8 +5,9 @@ import pytest
 from fedward.agreements import proposal
 from fedward.agreements.plan_terms import read_terms, write_terms
 from fedward.agreements.proposal import PlanTerms, Proposal
+from fedward.messages import encode
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.identity import Envelope, Identity
 from tests.codes import raises
 
 COORDINATOR = Identity.from_seed("coordinator", os.urandom(32))
@@ -21,6 +22,7 @@ def terms(**changes):
         "base_model_hash": bytes.fromhex(plan.base_model_sha256),
         "adapter_layout_hash": b"l" * 32,
         "initial_adapter_hash": b"i" * 32,
+        "family": "bert",
         "code_hash": b"c" * 32,
         "parameters": 1000,
     }
@@ -58,6 +60,16 @@ def test_a_plan_that_means_something_else_here_is_refused(field):
 def test_a_plan_with_keys_of_another_version_is_refused():
     with raises("FW-VERSION-301"):
         proposal.open_proposal(signed(plan=b'{"name": "icu", "noise": 0}'), COORDINATOR.public)
+
+
+def test_a_plan_that_another_release_has_signed_is_not_called_a_forgery():
+    """Terms had no model family before version 0.2."""
+    fields = Proposal("demo", "icu-1", terms(), 100, 200).to_value()
+    del fields["terms"]["family"]
+    body = encode(fields)
+    envelope = Envelope(body, COORDINATOR.sign("plan", body)).to_bytes()
+    with raises("FW-VERSION-301"):
+        proposal.open_proposal(envelope, COORDINATOR.public)
 
 
 def test_terms_lie_in_the_plan_folder(tmp_path):

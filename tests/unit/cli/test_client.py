@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fedward.cli.client import _upwards, app
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import Population, files, open_ledger
+from fedward.privacy.ledger import AnchorFile, FileStore, Ledger, Population, files
 
 PLAN = bytes(range(32))
 
@@ -18,13 +18,13 @@ PLAN = bytes(range(32))
 @pytest.fixture
 def state(tmp_path):
     for site in ("anna", "berta"):
-        ledger = open_ledger(
-            tmp_path / "state" / site,
+        ledger = Ledger(
+            FileStore(tmp_path / "state" / site),
             site=site,
             cap_epsilon=8.0,
             delta=1e-5,
             population=Population("salt", 0.4),
-            anchor_file=tmp_path / f"{site}.anchor",
+            anchor=AnchorFile(tmp_path / f"{site}.anchor"),
         )
         for number in (1, 2):
             cost = Event("release", 5.0, 1.0, 1)

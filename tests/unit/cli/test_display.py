@@ -23,6 +23,7 @@ def test_a_roster_cannot_write_over_its_own_lines(capsys):
         members=[],
         coordinator_fingerprint="1a2b",
         roster_fingerprint="3c4d",
+        core="00" * 32,
         colluders=1,
         threshold=3,
         dropouts=0,

@@ -55,6 +55,8 @@ def test_show_lists_members_approvals_and_the_threshold(federation):
     assert (shown["colluders"], shown["threshold"], shown["dropouts"]) == (1, 3, 0)
     text = " ".join(call("show", federation).stdout.split())
     assert f"Roster fingerprint: {spoken(federation)}" in text
+    assert shown["core"] == "63" * 32
+    assert "Core of the code: 6363 6363 6363 6363, another than is installed here" in text
 
 
 def test_approve_then_verify(federation, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.client.result_verification import Snapshot, Snapshots
 from fedward.privacy.secagg import FileJournal, MemoryJournal
-from fedward.privacy.secagg.refusals import JournalError
 from fedward.privacy.secagg.state import ChainHead
+from fedward.storage import JournalError
 from fedward.strategies.optimizers import NOTHING
 from tests.codes import raises
 

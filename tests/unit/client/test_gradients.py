@@ -15,7 +15,7 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.plan import Plan
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.gradient import GradientSpec
+from fedward.privacy.noise import GradientSpec
 from fedward.privacy.stream import SecureStream
 
 WORDS = ("lactate high", "male", "age 70s", "creatinine normal", "micu")
@@ -48,9 +48,7 @@ TASK = local_task("mortality")
 def hospital():
     files = resolve("tiny-clinical")
     model = build_model(run_of(files), files)
-    examples = [
-        Example(patient_id=f"p{i}", group="g", text=" . ".join(WORDS[: 1 + i % 5]), label=i % 2) for i in range(12)
-    ]
+    examples = [Example(unit=f"p{i}", group="g", text=" . ".join(WORDS[: 1 + i % 5]), label=i % 2) for i in range(12)]
     run = run_of(files, parameters=layout_of(model).size)
     adapter = np.random.default_rng(0).normal(scale=0.1, size=layout_of(model).size).astype(np.float32)
     return model, Records.encode(examples, TASK, files, model, max_tokens=16), run, adapter

@@ -17,7 +17,7 @@ WORDS = ("lactate high", "male", "age 70s", "creatinine normal", "micu")
 
 def examples(prefix, count):
     return [
-        Example(patient_id=f"{prefix}{i // 2}", group=prefix, text=" . ".join(WORDS[: 1 + i % 5]), label=i % 2)
+        Example(unit=f"{prefix}{i // 2}", group=prefix, text=" . ".join(WORDS[: 1 + i % 5]), label=i % 2)
         for i in range(count)
     ]
 

@@ -10,7 +10,7 @@ from fedward.measures.auroc import Auroc
 from fedward.measures.bounded_mean import Accuracy, MeanLoss, SquaredError
 from fedward.measures.f1 import MicroF1
 from fedward.measures.macro_auroc import MacroAuroc
-from fedward.privacy.noise.release import ReleaseSpec
+from fedward.privacy.noise import ReleaseSpec
 from fedward.tasks import TASKS
 from tests.codes import raises
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fedward.client.models.encoder import load_encoder
+from fedward.client.models.base_model import load_base
 from fedward.client.models.pretraining import pooled_features
 from fedward.client.models.registry import PACKAGED_FOLDER, read_model_folder
 from fedward.client.models.tokens import load_tokenizer, tokenize
@@ -32,7 +32,7 @@ def scenario():
 
 @pytest.fixture(scope="module")
 def features(tiny, scenario):
-    return pooled_features(load_encoder(tiny), tokenize(tiny, scenario[1], max_tokens=128))
+    return pooled_features(load_base(tiny), tokenize(tiny, scenario[1], max_tokens=128))
 
 
 def probe(features, target):

@@ -1,6 +1,7 @@
 """result.json: written whole or not at all, read back equal, never contradicting itself."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pydantic
 import pytest
 
 from fedward.config import Section
-from fedward.simulations import result as result_module
 from fedward.simulations.result import RunResult, read_result, write_atomically, write_result
 from tests.codes import raises
 
@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path, monkeyp
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(result_module.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with raises("FW-RESOURCE-020", match="No space left"):
         write_atomically(path, "new")
     assert [each.name for each in tmp_path.iterdir()] == ["x.txt"]

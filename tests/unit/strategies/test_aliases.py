@@ -11,13 +11,9 @@ from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
 from fedward.run import Run
 from fedward.strategies.aliases import ALIASES, in_words, spelt_out
+from fedward.strategies.combinations import check_strategy, make_strategy
 from fedward.strategies.optimizers import NOTHING, RULES, server_step
-from fedward.strategies.registry import (
-    STRATEGIES,
-    check_strategy,
-    find_strategy,
-    make_strategy,
-)
+from fedward.strategies.registry import STRATEGIES, find_strategy
 from fedward.strategies.strategy import DELTA
 from tests.codes import raises
 

@@ -5,8 +5,9 @@ import pytest
 
 from fedward.adapter import AdapterLayout
 from fedward.run import Run, Schedule
+from fedward.strategies.combinations import check_ranks, check_strategy, make_strategy
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import STRATEGIES, check_ranks, check_strategy, make_strategy
+from fedward.strategies.registry import STRATEGIES
 from fedward.strategies.strategy import Trained
 from fedward.strategies.tensors import positions_of
 from tests.codes import raises

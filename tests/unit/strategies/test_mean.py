@@ -7,8 +7,9 @@ from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.run import Run, Schedule
 from fedward.strategies import mean
+from fedward.strategies.combinations import check_strategy, make_strategy
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import check_strategy, find_strategy, make_strategy
+from fedward.strategies.registry import find_strategy
 from fedward.strategies.strategy import Trained
 from tests.codes import raises
 

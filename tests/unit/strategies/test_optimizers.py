@@ -13,9 +13,10 @@ from fedward.client.models.adapter_model import LoraSettings, expected_layout
 from fedward.client.models.registry import resolve
 from fedward.plan import OptimizerPlan, Plan
 from fedward.run import Run
+from fedward.strategies.combinations import check_strategy
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import HEAD, NOTHING, gradient_step, rates_by_tensor
-from fedward.strategies.registry import STRATEGIES, check_strategy
+from fedward.strategies.registry import STRATEGIES
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("encoder.lora_B.weight", (3, 2)), ("head.bias", (1,)), ("head.weight", (1, 4))])

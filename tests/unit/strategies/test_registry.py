@@ -11,7 +11,7 @@ DEFAULT_ROUND = """
 import sys
 import fedward.client.hospital, fedward.planning.calibration, fedward.server.rounds, fedward.simulations.federation
 from fedward.plan import Plan
-from fedward.strategies.registry import check_strategy
+from fedward.strategies.combinations import check_strategy
 for name in ("ffa", "fedit", "fedsvd", "fedsb"):
     check_strategy(Plan(name="run", base_model_sha256="0" * 64, strategy=name))
 print(*(module for module in sys.modules if module.startswith("fedward.strategies.contrib")))

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import plan_code_hash
 from fedward.agreements.enrolment import EnrolmentAnswer, code_key, new_code, open_request, seal_answer
 from fedward.agreements.proposal import PlanTerms, Proposal, sign_proposal
 from fedward.client.daemon.folders import SiteFolders
@@ -126,7 +126,8 @@ def propose(ca, tmp_path):
             base_model_hash=bytes.fromhex(plan.base_model_sha256),
             adapter_layout_hash=b"l" * 32,
             initial_adapter_hash=b"i" * 32,
-            code_hash=code or code_hash(),
+            family="bert",
+            code_hash=code or plan_code_hash(plan, "bert"),
             parameters=1000,
         )
         path = tmp_path / name

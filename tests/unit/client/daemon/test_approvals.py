@@ -3,13 +3,15 @@ import os
 
 import pytest
 
+from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import open_proposal
 from fedward.client.daemon.approvals import Approvals
-from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_patients, run_epsilon
+from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_family, check_patients, run_epsilon
 from fedward.client.daemon.words import describe_plan
 from fedward.errors import FedwardError
+from fedward.messages import encode
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.identity import Envelope, Identity
 from tests.codes import raises
 
 
@@ -60,6 +62,31 @@ def test_an_approval_holds_for_one_plan_only(approvals, propose):
         book.decide(propose(days=20, name="other"), accept=True, by="DPO")
 
 
+def test_an_approval_is_of_the_reader_that_was_installed(approvals, propose, monkeypatch):
+    book = approvals()
+    book.decide(propose(), accept=True, by="DPO")
+    monkeypatch.setattr("fedward.client.daemon.approvals.reader_hash", lambda format: b"r" * 32)
+    upgraded = approvals()
+    with raises("FW-VERSION-305", match="mimic-iii"):
+        upgraded.require("icu-1")
+    upgraded.decide(propose(), accept=True, by="DPO")
+    assert upgraded.require("icu-1")
+
+
+def test_an_approval_in_the_form_of_another_release_is_given_again(approvals, propose, joined):
+    """It had no reader before version 0.2. Its signature is this site's own, so nobody has altered it."""
+    book, identity = approvals(), joined.identity("st-anna")
+    decision = book.decide(propose(), accept=True, by="DPO").decision.to_value()
+    del decision["reader"]
+    body = encode(decision)
+    (joined.approvals / "icu-1.decision").write_bytes(Envelope(body, identity.sign("decision", body)).to_bytes())
+    with raises("FW-VERSION-306") as caught:
+        book.require("icu-1")
+    assert caught.value.exit_code == 12
+    book.decide(propose(), accept=True, by="DPO")
+    assert book.require("icu-1")
+
+
 @pytest.mark.parametrize("file", ["icu-1.decision", "icu-1.plan"])
 def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined, file):
     book = approvals()
@@ -80,6 +107,13 @@ def test_only_plans_of_the_pinned_coordinator_and_federation(approvals, propose)
         approvals().decide(propose(signer=stranger), accept=True, by="DPO")
     with raises("FW-CONFIG-302"):
         approvals().decide(propose(federation="other"), accept=True, by="DPO")
+
+
+def test_a_plan_pins_the_code_of_its_own_models_family(approvals, propose):
+    verified = approvals().open(propose())
+    check_family(verified, "bert")
+    with raises("FW-VERSION-302", match="bert.*roberta"):
+        check_family(verified, "roberta")
 
 
 def weaker(**privacy):
@@ -138,6 +172,9 @@ def test_a_plan_is_described_for_people(configure, propose, ca):
         f"epsilon {epsilon:.3f}",
         "epsilon 1.250 of 9",
         "add-or-remove-one",
+        f"core: {short(core_hash())}, pinned by the roster",
+        f"plan's code: {short(verified.proposal.terms.code_hash)}, pinned by the plan",
+        f"reader: {short(reader_hash('mimic-iii'))}, pinned by this hospital's approval",
     ):
         assert words in text
     open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)

@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from fedward.client.daemon import doctor
-from fedward.client.daemon.approvals import Approvals
+from fedward.client.daemon.approvals import Approvals, Decision
 from fedward.client.daemon.doctor import examine
-from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.messages import encode
+from fedward.privacy.secagg.identity import Envelope, Identity, fingerprint
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish
 
 
@@ -35,7 +36,7 @@ def with_section(config, section, **changes):
 @pytest.fixture
 def sound(joined, configure, ca, monkeypatch):
     """A site with nothing wrong but its data, which other tests are about."""
-    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[])
+    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[], plural="patients")
     monkeypatch.setattr(doctor, "check_folder", lambda path, **options: report)
     config = configure()
     identity = joined.identity("st-anna")
@@ -172,7 +173,7 @@ def test_data_of_another_format_or_none(sound, changes):
 
 
 def test_too_few_patients_are_a_warning(sound):
-    sound.report.tasks.append(SimpleNamespace(task="mortality", eligible=19))
+    sound.report.tasks[:] = [SimpleNamespace(task="mortality", eligible=19)]
     assert findings(sound.config)["data"].level == "warn"
 
 
@@ -188,13 +189,26 @@ def test_what_an_accepted_plan_would_train_on_is_compared_with_the_policy(sound,
 
 
 def test_after_an_upgrade_the_doctor_asks_for_new_agreements(sound, propose, at, monkeypatch):
-    assert findings(sound.config)["roster"].code == "FW-VERSION-302", "the roster of this test pins no real code"
-    monkeypatch.setattr(doctor, "code_hash", lambda: bytes(32))
+    monkeypatch.setitem(Approvals.__init__.__kwdefaults__, "clock", lambda: at.now)
+    assert findings(sound.config)["roster"].code == "FW-SECAGG-015", "the roster of this test pins no real core"
+    monkeypatch.setattr(doctor, "core_hash", lambda: bytes(32))
     assert findings(sound.config)["roster"].level == "ok"
-    approvals = Approvals(sound.config, sound.folders, sound.folders.identity("st-anna"), clock=lambda: at.now)
+    approvals = Approvals(sound.config, sound.folders, sound.folders.identity("st-anna"))
     approvals.decide(propose(), accept=True, by="DPO")
-    monkeypatch.setattr("fedward.client.daemon.policy.code_hash", lambda: b"new release".ljust(32))
-    assert "no longer fits" in findings(sound.config)["approvals"].words
+    for part, code in (("approvals.reader_hash", "FW-VERSION-305"), ("policy.plan_code_hash", "FW-VERSION-302")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"fedward.client.daemon.{part}", lambda *names: b"new release".ljust(32))
+            found = findings(sound.config)["approvals"]
+        assert (found.level, found.code) == ("warn", code)
+    decided = Decision("st-anna", "icu-1", bytes(32), bytes(32), True, "DPO", 1).to_value()
+    del decided["reader"]
+    body = encode(decided)
+    envelope = Envelope(body, sound.folders.identity("st-anna").sign("decision", body)).to_bytes()
+    (sound.folders.approvals / "icu-1.decision").write_bytes(envelope)
+    assert (findings(sound.config)["approvals"].level, findings(sound.config)["approvals"].code) == (
+        "warn",
+        "FW-VERSION-306",
+    )
 
 
 def test_the_doctor_says_which_fingerprint_is_this_sites_own(sound):

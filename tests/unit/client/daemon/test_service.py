@@ -7,7 +7,7 @@ import pytest
 from fedward.client.daemon import service
 from fedward.client.daemon.service import Daemon
 from fedward.client.daemon.status import Status, read_status
-from fedward.privacy.secagg.folder_lock import FolderLock
+from fedward.storage import FolderLock
 from tests.codes import raises
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from fedward.client.corpora import CORPORA
 from fedward.client.daemon.settings import ClientConfig
 from fedward.config import parse
 from fedward.errors import ConfigError, UnknownKeyError
@@ -67,4 +68,13 @@ def test_no_limit_has_a_silent_default(raw):
 def test_one_data_set_and_not_two(raw):
     raw["data"]["ward"] = dict(raw["data"]["icu"])
     with pytest.raises(ConfigError):
+        parse(raw, ClientConfig, source="client.toml")
+
+
+def test_a_data_set_has_a_format_that_fedward_reads(raw):
+    for name in CORPORA:
+        raw["data"]["icu"]["format"] = name
+        assert parse(raw, ClientConfig, source="client.toml").tables.format == name
+    raw["data"]["icu"]["format"] = "csv"
+    with pytest.raises(ConfigError, match="mimic-iii"):
         parse(raw, ClientConfig, source="client.toml")

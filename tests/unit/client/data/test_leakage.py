@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from fedward.client.data.events import Event, Kind, Outcome, Stay
-from fedward.client.data.leakage import TASKS, eligible, known_at_prediction, prediction_hours
+from fedward.client.data.leakage import discharge_hours, eligible, known_at_prediction, prediction_hours
+from fedward.client.tasks import los3, mortality
 
 
 def event(kind: Kind, time: float = 0.0, code: str = "") -> Event:
@@ -11,7 +12,7 @@ def event(kind: Kind, time: float = 0.0, code: str = "") -> Event:
 
 
 def stay(outcome: Outcome, age: int | None = 60) -> Stay:
-    return Stay("p", "s", "", (0.0,), age, outcome, ())
+    return Stay("p", "s", "h", "", (0.0,), age, outcome, ())
 
 
 @pytest.mark.parametrize("kind", [Kind.DISCHARGE, Kind.BILLING])
@@ -36,7 +37,7 @@ def test_short_stays_are_predicted_when_the_patient_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "age", "mortality", "los3"),
+    ("outcome", "age", "predicts_mortality", "predicts_los3"),
     [
         (Outcome(False, 30.0), 60, True, True),
         (Outcome(True, 30.0, 40.0), 60, True, True),
@@ -50,12 +51,19 @@ def test_short_stays_are_predicted_when_the_patient_leaves() -> None:
         (Outcome(False, 30.0), None, False, False),
     ],
 )
-def test_eligibility(outcome: Outcome, age: int | None, mortality: bool, los3: bool) -> None:
-    assert eligible(stay(outcome, age), TASKS["mortality"]) is mortality
-    assert eligible(stay(outcome, age), TASKS["los3"]) is los3
+def test_eligibility(outcome: Outcome, age: int | None, predicts_mortality: bool, predicts_los3: bool) -> None:
+    assert eligible(stay(outcome, age), 4.0, prediction_hours(outcome)) is predicts_mortality
+    assert eligible(stay(outcome, age), 24.0, prediction_hours(outcome)) is predicts_los3
 
 
 def test_labels() -> None:
-    assert TASKS["mortality"].label(Outcome(True, 30.0, 40.0)) == 1
-    assert TASKS["los3"].label(Outcome(False, 72.0)) == 0
-    assert TASKS["los3"].label(Outcome(False, 72.1)) == 1
+    assert mortality.label(Outcome(True, 30.0, 40.0)) == 1
+    assert los3.label(Outcome(False, 72.0)) == 0
+    assert los3.label(Outcome(False, 72.1)) == 1
+
+
+def test_discharge_is_predicted_for_who_left_alive() -> None:
+    assert discharge_hours(Outcome(False, 30.0, hospital_hours=100.0)) == 100.0
+    assert discharge_hours(Outcome(True, 30.0, 40.0, hospital_hours=40.0)) is None
+    assert discharge_hours(Outcome(False, 30.0)) is None
+    assert discharge_hours(Outcome(False, 30.0, hospital_hours=-1.0)) is None

@@ -1,4 +1,4 @@
-"""A small random BERT, RoBERTa or DistilBERT folder with its own word tokenizer, written once per session."""
+"""A small random model folder of each family with its own word tokenizer, written once per session."""
 
 import json
 from collections.abc import Callable
@@ -8,8 +8,9 @@ import pytest
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from fedward.client.models.encoder import empty_encoder
-from fedward.client.models.encoder_config import check_encoder_config
+from fedward.client.models.base_model import empty_base
+from fedward.client.models.families import FAMILIES
+from fedward.client.models.model_config import check_model_config
 from fedward.client.models.registry import ModelFiles, read_model_folder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -29,26 +30,26 @@ CONFIGS = {
 CONFIGS["roberta"] = CONFIGS["bert"]
 
 
-def config_document(family: str) -> dict:
+def config_document(family: str, config: dict | None = None) -> dict:
     return {
         "model_type": family,
         "architectures": ["Any"],
         "vocab_size": len(SPECIAL) + len(WORDS),
         "max_position_embeddings": 34,
         "pad_token_id": 0,
-        **CONFIGS[family],
+        **(config or CONFIGS[family]),
     }
 
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory) -> Callable[[str], ModelFiles]:
-    """Returns a builder: family -> files of a random tiny model."""
+    """Returns a builder: family -> files of a random tiny model; ``config`` gives the sizes of a toy family."""
     built: dict[str, ModelFiles] = {}
 
-    def make(family: str = "bert") -> ModelFiles:
+    def make(family: str = "bert", config: dict | None = None) -> ModelFiles:
         if family not in built:
             folder = tmp_path_factory.mktemp(f"tiny-{family}")
-            write_model(folder, family)
+            write_model(folder, config_document(family, config))
             built[family] = read_model_folder(folder, folder.name)
         return built[family]
 
@@ -60,15 +61,15 @@ def tiny(make_model) -> ModelFiles:
     return make_model("bert")
 
 
-@pytest.fixture
-def bert_document() -> dict:
-    return config_document("bert")
+@pytest.fixture(params=sorted(FAMILIES))
+def document(request) -> dict:
+    """The configuration of a tiny model, of each family in turn."""
+    return config_document(request.param)
 
 
-def write_model(folder: Path, family: str) -> None:
-    document = config_document(family)
+def write_model(folder: Path, document: dict) -> None:
     (folder / "config.json").write_text(json.dumps(document))
-    encoder = empty_encoder(check_encoder_config(document), seed=3)
+    encoder = empty_base(check_model_config(document), seed=3)
     save_file(
         {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, folder / "model.safetensors"
     )

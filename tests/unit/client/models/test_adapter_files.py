@@ -6,14 +6,25 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fedward.client.models.adapter_files import adapter_files_hash, load_adapter, save_adapter
+from fedward.client.models.adapter_files import (
+    adapter_files_hash,
+    load_adapter,
+    read_card,
+    save_adapter,
+)
 from fedward.client.models.adapter_model import LoraSettings, build, get_vector, layout_of, mean_pool, set_vector
+from fedward.client.models.families import FAMILIES
 from fedward.client.models.inputs import TokenInputs
 from fedward.client.models.tokens import tokenize
+from fedward.tasks.task import Head
 from tests.codes import raises
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
-SETTINGS = [LoraSettings(), LoraSettings(rank=3, top_layers=2, train_a=False, rank_stabilised=True)]
+SETTINGS = [
+    LoraSettings(),
+    LoraSettings(rank=3, top_layers=2, train_a=False, rank_stabilised=True),
+    LoraSettings(rank=3, top_layers=2, targets=("feed_forward_up", "feed_forward_down")),
+]
 
 
 def trained(files, lora=SETTINGS[0]):
@@ -28,7 +39,7 @@ def saved(tiny, tmp_path):
     return tmp_path / "adapter"
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("lora", SETTINGS)
 def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, family, lora):
     from peft import PeftModel
@@ -60,6 +71,36 @@ def test_round_trip(tiny, tmp_path, lora):
     assert torch.equal(inputs.logits(loaded, np.arange(3)), inputs.logits(model, np.arange(3)))
     assert digest == adapter_files_hash(tmp_path / "adapter")
     assert (tmp_path / "adapter" / "README.md").read_text() == "card"
+
+
+@pytest.mark.parametrize("head", [Head(outputs=3), Head("token", 4)])
+def test_a_head_of_several_outputs_round_trips(tiny, tmp_path, head):
+    model = trained(tiny, LoraSettings(rank=2, head=head))
+    save_adapter(model, tmp_path / "adapter", base=tiny, card="card", task="los3", max_tokens=16)
+    card, loaded = read_card(tmp_path / "adapter"), load_adapter(tmp_path / "adapter", base=tiny)
+    assert card.settings().head == loaded.lora.head == head
+    assert load_file(tmp_path / "adapter" / "head.safetensors")["weight"].shape == (head.outputs, 16)
+    inputs = TokenInputs(tokenize(tiny, TEXTS, max_tokens=16))
+    logits = inputs.logits(loaded, np.arange(3))
+    tokens = int(inputs.lengths.max())
+    assert logits.shape == ((3, tokens, 4) if head.kind == "token" else (3, 3))
+    assert torch.equal(logits, inputs.logits(model, np.arange(3)))
+
+
+def test_cards_without_a_head_are_those_of_one_output(tiny, saved):
+    path = saved / "fedward.json"
+    document = json.loads(path.read_text())
+    del document["head"]
+    path.write_text(json.dumps(document))
+    assert read_card(saved).settings().head == Head()
+    assert np.array_equal(get_vector(load_adapter(saved, base=tiny)), get_vector(trained(tiny)))
+
+
+def test_another_pooling_than_the_family_has_is_refused(tiny, saved):
+    path = saved / "fedward.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pooling": "last"}))
+    with raises("FW-MODEL-005", match="reads texts"):
+        load_adapter(saved, base=tiny)
 
 
 def test_saving_twice_writes_the_same_bytes(tiny, tmp_path):

@@ -1,3 +1,5 @@
+from hashlib import sha256
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,13 @@ from fedward.client.models.adapter_model import (
     get_vector,
     layout_of,
     set_vector,
+    start_vector,
     trainable,
 )
+from fedward.client.models.families import FAMILIES
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
 from fedward.client.models.tokens import tokenize
+from fedward.tasks.task import Head
 from tests.codes import raises
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
@@ -28,8 +33,17 @@ def randomised(files, lora, seed=0):
     return model
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-@pytest.mark.parametrize("lora", [LoraSettings(), LoraSettings(rank=2, targets=("key",), top_layers=1, train_a=False)])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    "lora",
+    [
+        LoraSettings(),
+        LoraSettings(rank=2, targets=("key",), top_layers=1, train_a=False),
+        LoraSettings(
+            rank=2, targets=("attention_output", "feed_forward_down", "feed_forward_up"), head=Head("token", 5)
+        ),
+    ],
+)
 def test_only_the_planned_tensors_are_trainable(make_model, family, lora):
     files = make_model(family)
     model = build(files, lora, seed=1)
@@ -54,6 +68,13 @@ def test_start_is_the_same_for_a_seed_and_leaves_global_randomness_alone(tiny):
     torch.manual_seed(6)
     assert np.array_equal(first, get_vector(build(tiny, LoraSettings(), seed=7)))
     assert not np.array_equal(first, get_vector(build(tiny, LoraSettings(), seed=8)))
+
+
+def test_start_vectors_keep_their_bits(tiny):
+    """The numbers come from names, shapes and the seed, and stay what they were when every map was hidden x hidden."""
+    vector = start_vector(tiny.config(), LoraSettings(rank=2, top_layers=1), seed=7)
+    assert np.array_equal(vector, get_vector(build(tiny, LoraSettings(rank=2, top_layers=1), seed=7)))
+    assert sha256(vector.tobytes()).hexdigest()[:16] == "e50b50e41ceb5159"
 
 
 def test_adapter_starts_as_the_base_model(tiny):
@@ -109,7 +130,7 @@ def test_padding_does_not_change_a_logit(tiny):
     assert together.std() > 1e-3
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("top_layers", [1, 2])
 def test_cached_prefix_gives_the_logits_and_gradients_of_the_whole_model(make_model, family, top_layers):
     files = make_model(family)

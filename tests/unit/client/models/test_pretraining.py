@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedward.client.models.encoder import load_encoder
+from fedward.client.models.base_model import load_base
 from fedward.client.models.pretraining import PretrainingSettings, pooled_features, pretrain, write_base_model
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import tokenize
@@ -52,7 +52,7 @@ def test_concepts_are_learnt(trained):
 def test_what_is_written_is_what_was_trained(trained, corpus):
     files, encoder, _ = trained
     tokens = tokenize(files, corpus[0][:8], max_tokens=32)
-    assert np.array_equal(pooled_features(encoder, tokens), pooled_features(load_encoder(files), tokens))
+    assert np.array_equal(pooled_features(encoder, tokens), pooled_features(load_base(files), tokens))
 
 
 def test_pooled_features_are_standardised(trained, corpus):

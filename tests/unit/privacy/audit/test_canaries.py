@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fedward.privacy.audit import canary_bound
-from fedward.privacy.audit.canaries import epsilon_lower_bound, guess, guesses_for, p_value
+from fedward.privacy.audit import canary_bound, epsilon_lower_bound, guess, guesses_for, p_value
 
 
 def brute_force(m: int, r: int, v: int, epsilon: float, delta: float) -> float:

@@ -22,8 +22,7 @@ from fedward.privacy.dpsgd.clipping import (
 )
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.gaussian import gaussian
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, gaussian
 from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]

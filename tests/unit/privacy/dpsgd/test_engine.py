@@ -9,8 +9,7 @@ from torch import nn
 
 from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.seeded import unsafe_seeded_stream
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, unsafe_seeded_stream
 from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]

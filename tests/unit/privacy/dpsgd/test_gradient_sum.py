@@ -11,7 +11,7 @@ from torch import nn
 
 from fedward.privacy.dpsgd import DPParameters
 from fedward.privacy.dpsgd.optimizer import PatientOptimizer
-from fedward.privacy.noise.discrete import rounded_sensitivity
+from fedward.privacy.noise import rounded_sensitivity
 from fedward.privacy.stream import SecureStream
 
 RECORDS = np.array([3, 9, 17, 4, 30, 22, 8])

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from fedward import storage
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import FileStore, RoundCost, durable, files, verify
+from fedward.privacy.ledger import FileStore, RoundCost, files, verify
 from tests.codes import raises
 
 PLAN = bytes(range(32))
@@ -29,9 +30,9 @@ class Fuse:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, calls: int, part: float, failure: BaseException) -> None:
         self.left, self.part, self.failure = calls, part, failure
         real = {"write": os.write, "fsync": os.fsync, "replace": Path.replace, "open": os.open}
-        monkeypatch.setattr(durable.os, "write", lambda fd, data: self.write(real["write"], fd, data))
-        monkeypatch.setattr(durable.os, "fsync", lambda fd: self.step(real["fsync"], fd))
-        monkeypatch.setattr(durable.os, "open", lambda *a, **k: self.step(real["open"], *a, **k))
+        monkeypatch.setattr(storage.os, "write", lambda fd, data: self.write(real["write"], fd, data))
+        monkeypatch.setattr(storage.os, "fsync", lambda fd: self.step(real["fsync"], fd))
+        monkeypatch.setattr(storage.os, "open", lambda *a, **k: self.step(real["open"], *a, **k))
         monkeypatch.setattr(Path, "replace", lambda one, other: self.step(real["replace"], one, other))
 
     def step(self, real, *arguments, **more):

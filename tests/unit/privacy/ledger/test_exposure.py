@@ -7,7 +7,7 @@ import pytest
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import MemoryStore, Namespace, Patients, Population
-from fedward.privacy.ledger.exposure import MOST_PLACEMENTS, Exposure
+from fedward.privacy.ledger.book import MOST_PLACEMENTS, Exposure
 from tests.codes import raises
 
 TRAIN = Event("release", 4.0, 1.0, 1)

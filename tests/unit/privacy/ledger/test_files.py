@@ -10,9 +10,18 @@ import pytest
 
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import AnchorFile, FileStore, Population, files, open_ledger, verify
-from fedward.privacy.ledger.chain import BEFORE_FIRST, follow, read_frames
-from fedward.privacy.ledger.records import Genesis, PatientSet, Reservation, Settlement, from_bytes, to_bytes
+from fedward.privacy.ledger import AnchorFile, FileStore, files, verify
+from fedward.privacy.ledger.records import (
+    BEFORE_FIRST,
+    Genesis,
+    PatientSet,
+    Reservation,
+    Settlement,
+    follow,
+    from_bytes,
+    read_frames,
+    to_bytes,
+)
 from tests.codes import raises
 
 PLAN = bytes(range(32))
@@ -159,14 +168,6 @@ def test_unreadable_anchor_stops_the_ledger(store, open_it, tmp_path, content):
     (tmp_path / "anchor").write_bytes(content)
     with raises("FW-LEDGER-002"):
         open_it(store, anchor=AnchorFile(tmp_path / "anchor"))
-
-
-def test_anchor_inside_the_state_directory_is_refused(tmp_path):
-    terms = {"site": "st-anna", "cap_epsilon": 8.0, "delta": 1e-5, "population": Population("salt", 0.4)}
-    with raises("FW-LEDGER-007"):
-        open_ledger(tmp_path / "state", anchor_file=tmp_path / "state" / "sub" / "anchor", **terms)
-    open_ledger(tmp_path / "state", anchor_file=tmp_path / "anchor", **terms)
-    assert (tmp_path / "anchor").exists()
 
 
 RECORDS = [

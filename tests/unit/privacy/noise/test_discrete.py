@@ -10,14 +10,9 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from numpy.typing import NDArray
 from scipy.stats import chisquare, kstest
 
+from fedward.privacy import noise
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise import discrete
-from fedward.privacy.noise.discrete import (
-    discrete_gaussian,
-    rounded_sensitivity,
-    share_sigma,
-    total_sigma,
-)
+from fedward.privacy.noise import discrete_gaussian, rounded_sensitivity, share_sigma, total_sigma
 from fedward.privacy.stream import SecureStream
 
 
@@ -66,7 +61,7 @@ def test_two_level_draws_reach_every_residue() -> None:
 
 
 def test_table_agrees_with_exact_probabilities_beyond_64_bits() -> None:
-    high, low = discrete._table(3.0)
+    high, low = noise._table(3.0)
     values = [(int(h) << 64) | int(w) for h, w in zip(high, low, strict=True)]
     assert values == sorted(values)
     # Independent recomputation with plain rationals from decimal exponentials.
@@ -81,7 +76,7 @@ def test_table_agrees_with_exact_probabilities_beyond_64_bits() -> None:
 
 
 def test_second_word_decides_where_the_first_equals_a_table_entry() -> None:
-    high, low = discrete._table(3.0)
+    high, low = noise._table(3.0)
     below, at = np.array([low[2] - 1], np.uint64), np.array([low[2]], np.uint64)
     assert discrete_gaussian(Words(high[2:3], below), 3.0, 1)[0] == 2
     assert discrete_gaussian(Words(high[2:3], at), 3.0, 1)[0] == 3
@@ -91,7 +86,7 @@ def test_second_word_decides_where_the_first_equals_a_table_entry() -> None:
 
 def test_sum_of_shares_is_the_priced_gaussian_seen_through_a_rounding() -> None:
     """Lemma 1 of the ADR, exactly in one dimension: D(sigma^2) equals N(0, sigma^2 - 4) after a random rounding."""
-    sigma, r = 6.0, discrete.ROUNDING_WIDTH
+    sigma, r = 6.0, noise.ROUNDING_WIDTH
     k = np.arange(-60, 61)
     fine = np.linspace(-60, 60, 240_001)
     density = np.exp(-(fine**2) / (2 * (sigma**2 - r**2))) * (fine[1] - fine[0])

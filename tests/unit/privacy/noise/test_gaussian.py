@@ -7,9 +7,7 @@ import pytest
 from scipy.stats import binomtest, kstest
 
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.gaussian import gaussian, poisson_sample
-from fedward.privacy.noise.seeded import UnsafeSeededStream, unsafe_seeded_stream
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.stream import SecureStream, UnsafeSeededStream, gaussian, poisson_sample, unsafe_seeded_stream
 
 
 @pytest.fixture

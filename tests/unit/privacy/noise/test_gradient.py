@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fedward.privacy import noise
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise import discrete
-from fedward.privacy.noise.discrete import rounded_sensitivity, share_sigma, total_sigma
-from fedward.privacy.noise.gradient import ROUNDING_PART, GradientSpec
+from fedward.privacy.noise import ROUNDING_PART, GradientSpec, rounded_sensitivity, share_sigma, total_sigma
 from fedward.privacy.stream import SecureStream
 
 
@@ -38,10 +37,10 @@ def test_the_grid_is_fine_enough_for_price_and_share(parameters, clip, noise_mul
     made = spec(parameters=parameters, clip=clip, noise_multiplier=noise_multiplier, honest=honest)
     assert math.frexp(made.step)[0] == 0.5
     assert made.step * math.sqrt(parameters) <= clip / ROUNDING_PART
-    assert made.share_deviation >= discrete.SMALLEST_SHARE * made.step
+    assert made.share_deviation >= noise.SMALLEST_SHARE * made.step
     assert made.sensitivity_grid * made.step <= clip * (1 + 1 / ROUNDING_PART) * (1 + 1e-12)
     # The honest shares alone carry the priced noise, with what rounding takes from it.
-    honest_variance = honest * made.share_deviation**2 - (discrete.ROUNDING_WIDTH * made.step) ** 2
+    honest_variance = honest * made.share_deviation**2 - (noise.ROUNDING_WIDTH * made.step) ** 2
     assert honest_variance == pytest.approx((noise_multiplier * made.sensitivity_grid * made.step) ** 2)
 
 

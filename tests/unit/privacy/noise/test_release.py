@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise.discrete import total_sigma
-from fedward.privacy.noise.release import ReleaseSpec, Statistic, noisy_release, suppress_small_cells
+from fedward.privacy.noise import ReleaseSpec, Statistic, noisy_release, suppress_small_cells, total_sigma
 from fedward.privacy.stream import SecureStream
 
 SPEC = ReleaseSpec((Statistic("loss", 1, bound=4.0), Statistic("histogram", 8), Statistic("count", 1, weight=0.5)))
@@ -88,22 +87,6 @@ def test_noise_deviation_is_in_the_units_of_each_block() -> None:
         ]
     )
     assert draws.std() == pytest.approx(spread["loss"], rel=0.15)
-
-
-def test_largest_magnitude_bounds_the_sum() -> None:
-    bound = SPEC.largest_magnitude(patients=600, noise_multiplier=5.0, hospitals=6, honest=4)
-    exact = SPEC.encode(contributions(600))
-    noise = sum(
-        noisy_release(
-            np.zeros(SPEC.size, np.int64),
-            l2_sensitivity_grid=SPEC.l2_sensitivity_grid,
-            noise_multiplier=5.0,
-            honest=4,
-            stream=SecureStream(bytes([i]) * 32),
-        )
-        for i in range(6)
-    )
-    assert np.abs(exact + noise).max() <= bound
 
 
 def test_small_cells_are_zeroed_in_exact_releases() -> None:

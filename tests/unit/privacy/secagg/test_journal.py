@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fedward.privacy.secagg import FileJournal, MemoryJournal
-from fedward.privacy.secagg.refusals import FolderInUseError, JournalError
+from fedward.storage import FolderInUseError, JournalError
 
 KEY = b"k" * 32
 

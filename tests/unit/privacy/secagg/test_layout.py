@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fedward import messages
-from fedward.privacy.secagg.layout import Segment, VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.encoding import Segment, VectorLayout, VectorLayoutError
 from tests.codes import raises
 
 ADAPTER = Segment("adapter", 5, 32, 2**-10, 3.0, 0.25)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedward.privacy.secagg.prg import CHUNK_BYTES, add_masks
+from fedward.privacy.secagg.encoding import CHUNK_BYTES, add_masks
 
 SEEDS = [(1, bytes([1]) * 32), (-1, bytes([2]) * 32), (1, bytes([3]) * 32)]
 CHUNK_WORDS = CHUNK_BYTES // 4

@@ -5,9 +5,6 @@ import tarfile
 import pytest
 
 from fedward.config import parse
-from fedward.keyfiles import replace_private
-from fedward.privacy.secagg.folder_lock import FolderLock
-from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.deployment import sealed_stream
 from fedward.server.deployment.backup import back_up, restore
 from fedward.server.deployment.folders import ServerFolders
@@ -15,6 +12,7 @@ from fedward.server.deployment.runs import RunRecord, Runs
 from fedward.server.deployment.sealed_stream import PIECE_BYTES, SCRYPT_COST, SealedReader, SealedWriter
 from fedward.server.deployment.settings import load_server_config
 from fedward.server.job_files import FederationJob
+from fedward.storage import FolderInUseError, FolderLock, replace_private
 from tests.codes import raises
 
 PASSPHRASE = b"correct horse battery staple"

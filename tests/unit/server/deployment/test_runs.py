@@ -5,7 +5,7 @@ import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.agreements import code
-from fedward.agreements.code import code_hash
+from fedward.agreements.code import plan_code_hash
 from fedward.agreements.plan_terms import write_terms
 from fedward.agreements.proposal import PlanTerms
 from fedward.config import load_toml, parse, to_toml
@@ -38,7 +38,8 @@ def write_plan(folder, plan):
         base_model_hash=b"\xab" * 32,
         adapter_layout_hash=layout.hash(),
         initial_adapter_hash=adapter_hash(start, layout),
-        code_hash=code_hash(),
+        family="bert",
+        code_hash=plan_code_hash(plan, "bert"),
         parameters=4,
     )
     write_terms(terms, folder)
@@ -153,13 +154,19 @@ def test_a_plan_for_hospitals_that_are_not_there_gets_no_roster_and_no_run(coord
 
 def test_a_plan_of_another_release_is_neither_signed_nor_run(coordinator, plan, members, runs, monkeypatch):
     """Hospitals would be charged for a first round and then find the coordinator's update wrong."""
-    sign(coordinator, plan)
-    monkeypatch.setattr(code, "code_hash", lambda: b"c" * 32)
-    with raises("FW-VERSION-303") as caught:
-        submit(coordinator, runs, plan, members)
-    assert caught.value.exit_code == 12
+    signed = sign(coordinator, plan)
+    roster = publish_roster(coordinator.sites.all(), signed, coordinator.identity)
+    for member in members:
+        roster = approve(roster, member)
+    for part, refusal in (("core_hash", "FW-VERSION-303"), ("plan_code_hash", "FW-VERSION-304")):
+        with monkeypatch.context() as patch:
+            patch.setattr(code, part, lambda *names: b"c" * 32)
+            with raises(refusal) as caught:
+                submit(coordinator, runs, plan, members, roster)
+            assert caught.value.exit_code == 12
     assert runs.all() == []
-    with raises("FW-VERSION-303"):
+    monkeypatch.setattr(code, "plan_code_hash", lambda *names: b"c" * 32)
+    with raises("FW-VERSION-304"):
         sign(coordinator, plan, "icu-2")
 
 

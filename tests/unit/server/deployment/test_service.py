@@ -3,13 +3,11 @@ import threading
 
 import pytest
 
-from fedward.keyfiles import replace_private
-from fedward.privacy.secagg.folder_lock import FolderLock
 from fedward.privacy.secagg.identity import fingerprint
-from fedward.privacy.secagg.refusals import FolderInUseError
 from fedward.server.control import RunState
 from fedward.server.deployment.runs import RunRecord, Runs
 from fedward.server.deployment.service import Service
+from fedward.storage import FolderInUseError, FolderLock, replace_private
 
 
 class Control:

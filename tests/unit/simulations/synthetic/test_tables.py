@@ -4,8 +4,9 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from fedward.client.data import check_folder, load_examples
+from fedward.client.data import load_examples
 from fedward.client.data.deid import scrub
+from fedward.client.folder import check_folder
 from fedward.simulations.synthetic import SyntheticHospital, write_mimic3
 from fedward.simulations.synthetic import findings as known
 from fedward.simulations.synthetic.chart import chart_of

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
 from fedward.run import Schedule
+from fedward.strategies.combinations import check_sites
 from fedward.strategies.contrib.group_median import MedianOfGroups, groups, median
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.registry import check_sites
 from fedward.strategies.strategy import DELTA
 from tests.codes import raises
 

@@ -1,0 +1,155 @@
+"""Corpus: one published data set or table layout, how to recognise it and how to read it. No torch.
+
+A corpus yields :class:`Item` objects, one for each record, and says whose records they are. Tables of stays are a
+:class:`StayCorpus`: they give the stays first and then the events of chosen ones, so that nobody holds a hospital's
+whole laboratory in memory.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from fedward.client.data.events import Chosen, Event, Stay
+from fedward.errors import DataError
+from fedward.units import UNITS, UnitName
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A marked part of a text: half-open range of characters, and what it is."""
+
+    role: str
+    start: int
+    end: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record of a corpus.
+
+    Attributes:
+        unit: identifier of its unit of privacy; never leaves the hospital.
+        group: site, department or region, where the corpus names one.
+        language: BCP 47 tag.
+        texts: texts by role, for example ``question``, ``context``, ``answer``.
+        spans: marked parts of these texts.
+        images: files of its images.
+        time: when it was written, where that is known.
+        stay: the stay with its outcome, for records of stays; their texts are made from events.
+        held_out: whether the publisher keeps the record for evaluation.
+    """
+
+    unit: str
+    group: str = ""
+    language: str = "und"
+    texts: Mapping[str, str] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    images: tuple[Path, ...] = ()
+    time: datetime | None = None
+    stay: Stay | None = None
+    held_out: bool = False
+
+
+class Corpus(ABC):
+    """One data set or layout. Instances hold nothing: folders are arguments.
+
+    Attributes:
+        name: as in ``format = "..."``.
+        title: what reports call it, with its source.
+        unit: whose presence in the data is protected.
+        languages: BCP 47 tags of its texts.
+        licence: short name of the terms it is published under; ``own`` for a hospital's own tables.
+        free_text_of_persons: whether people wrote about persons in it, so that de-identification has to see it first.
+        gives: what tasks can ask of it: roles of texts, or ``stay`` and the outcomes beyond its length and survival.
+        grouped: whether every record names a group, by which a simulation deals records to hospitals.
+        required: files or tables without which the folder is not one of this corpus.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    unit: ClassVar[UnitName]
+    languages: ClassVar[tuple[str, ...]] = ("en",)
+    licence: ClassVar[str]
+    free_text_of_persons: ClassVar[bool]
+    gives: ClassVar[frozenset[str]]
+    grouped: ClassVar[bool] = False
+    required: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def missing(self, folder: Path) -> list[str]:
+        """Which of :attr:`required` the folder lacks; none if it is complete.
+
+        Raises:
+            DataError: FW-DATA-011, no such folder.
+        """
+
+    @abstractmethod
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Number of rows or records by file or table that is read."""
+
+    @abstractmethod
+    def items(self, folder: Path) -> Iterator[Item]:
+        """Every record.
+
+        Raises:
+            DataError: the folder cannot be read in the published form.
+        """
+
+
+class StayCorpus(Corpus):
+    """Tables of hospital stays of patients."""
+
+    unit: ClassVar[UnitName] = "patient"
+
+    @abstractmethod
+    def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
+        """Every stay in intensive care, with what is known at admission.
+
+        Args:
+            folder: holds the tables.
+            outcomes: those of :attr:`gives` that are wanted beyond length and survival: ``diagnosis codes``,
+                ``destination``, ``readmission``. Others are not read.
+
+        Raises:
+            DataError: a table or column is missing, a cell has the wrong type, a stay occurs twice.
+        """
+
+    @abstractmethod
+    def events(self, folder: Path, chosen: Sequence[Chosen]) -> dict[str, list[Event]]:
+        """What was recorded about chosen stays until their prediction times, by identifier of the stay.
+
+        Rows of other stays, items and times are skipped while reading.
+        """
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        """See :meth:`Corpus.items`; without outcomes beyond length and survival."""
+        return map(self.item, self.stays(folder))
+
+    def item(self, stay: Stay) -> Item:
+        """The record of one stay."""
+        return Item(stay.patient, stay.group, self.languages[0], stay=stay)
+
+
+def check_unit(corpus: Corpus, unit: str) -> None:
+    """Refuses a plan whose unit of privacy is not that of the records.
+
+    Args:
+        corpus: what is to be trained on.
+        unit: the plan's, a key of :data:`fedward.units.UNITS`.
+
+    Raises:
+        DataError: FW-DATA-031, the records are of other units.
+    """
+    if corpus.unit != unit:
+        plural = UNITS[corpus.unit].plural
+        raise DataError(
+            f"The plan protects each {unit}, but the records of {corpus.name!r} are of {plural}.",
+            fix=f'Plan with privacy.unit = "{corpus.unit}", or choose a data set of {UNITS[unit].plural}.',
+            code="FW-DATA-031",
+        )

@@ -1,0 +1,216 @@
+"""Reader of the eICU layout (Pollard et al., Sci Data 2018): one table per topic, minutes since unit admission.
+
+First-day physiology comes from the APACHE tables, which hold the worst value up to 24 hours or unit
+discharge. Predicted mortality and the outcome columns of APACHEPREDVAR are not read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.data.buckets import measurements
+from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
+from fedward.client.data.leakage import prediction_hours
+from fedward.client.data.tables import absent, find_table, number, optional_number, read_rows, table_sizes
+from fedward.errors import DataError
+
+_OLDEST = 90
+_NOT_TAKEN = -1.0
+_MINUTES = 60.0
+_ALIVE, _DEAD = "alive", "expired"
+_DESTINATIONS = {
+    "death": "died",
+    "home": "home",
+    **dict.fromkeys(("skilled nursing facility", "rehabilitation", "nursing home", "other hospital"), "facility"),
+}
+
+_STAY_COLUMNS = (
+    "patientunitstayid", "uniquepid", "hospitalid", "patienthealthsystemstayid", "unitvisitnumber",
+    "hospitaldischargeyear", "gender", "age", "apacheadmissiondx", "unittype", "unitadmitsource",
+    "unitdischargeoffset", "unitdischargestatus", "hospitaldischargeoffset", "hospitaldischargestatus",
+)  # fmt: skip
+
+_COMA_COLUMNS = ("eyes", "motor", "verbal")
+_SUPPORT = {"vent": "ventilated", "intubated": "intubated", "dialysis": "dialysis"}
+_HISTORY = {
+    "electivesurgery": "elective surgery",
+    "readmit": "readmitted",
+    "activetx": "active treatment",
+    "diabetes": "diabetes",
+    "cirrhosis": "cirrhosis",
+    "hepaticfailure": "liver failure",
+    "metastaticcancer": "metastatic cancer",
+    "leukemia": "leukemia",
+    "lymphoma": "lymphoma",
+    "immunosuppression": "immune suppression",
+    "aids": "aids",
+    "thrombolytics": "thrombolysis",
+    "oobintubday1": "intubated on arrival",
+}
+_VASOPRESSOR = re.compile(r"norepi|levophed|vasopressin|epinephrine|phenylephrine|neosyneph|dopamine", re.IGNORECASE)
+_REMARK = re.compile(r"\((?:[^()]*\s){3,}[^()]*\)")
+"""APACHE names carry long remarks for the coder in brackets, such as where else to look."""
+
+
+class Eicu(StayCorpus):
+    """Stays in the intensive care units of many hospitals. It does not tell when a patient came back to hospital."""
+
+    name: ClassVar[str] = "eicu"
+    title: ClassVar[str] = "eICU Collaborative Research Database (Pollard et al. 2018)"
+    licence: ClassVar[str] = "PhysioNet Credentialed Health Data License 1.5.0"
+    free_text_of_persons: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination"})
+    grouped: ClassVar[bool] = True
+    required: ClassVar[tuple[str, ...]] = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
+    optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
+
+    def missing(self, folder: Path) -> list[str]:
+        """See :meth:`Corpus.missing`."""
+        return absent(folder, self.required)
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """See :meth:`Corpus.sizes`."""
+        return table_sizes(folder, (*self.required, *self.optional))
+
+    def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
+        """See :meth:`StayCorpus.stays`; from PATIENT, HOSPITAL and, where asked for, DIAGNOSIS.
+
+        Stays without first-day physiology or without a known hospital outcome are left out.
+        """
+        regions = {key: region.lower() for key, region in read_rows(folder, "hospital", ("hospitalid", "region"))}
+        measured = {stay for (stay,) in read_rows(folder, "apacheapsvar", ("patientunitstayid",))}
+        codes = _codes(folder) if "diagnosis codes" in outcomes else None
+        more = ("hospitaldischargelocation",) if "destination" in outcomes else ()
+        stays: dict[str, Stay] = {}
+        for cells in read_rows(folder, "patient", (*_STAY_COLUMNS, *more)):
+            row = dict(zip((*_STAY_COLUMNS, *more), cells, strict=True))
+            key = row["patientunitstayid"]
+            if key in stays:
+                raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
+            if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):
+                stay = _stay(row, regions.get(row["hospitalid"]) or "unknown")
+                stays[key] = stay if codes is None else _with_codes(stay, codes.get(key, ()))
+        return list(stays.values())
+
+    def events(self, folder: Path, chosen: Sequence[Chosen]) -> dict[str, list[Event]]:
+        """See :meth:`StayCorpus.events`; first-day physiology, history and vasopressors."""
+        by_stay = {each.stay.stay: each for each in chosen}
+        found: dict[str, list[Event]] = {stay: [] for stay in by_stay}
+        sources = [_physiology(folder, by_stay)]
+        if find_table(folder, "apachepredvar") is not None:
+            sources.append(_history(folder, by_stay))
+        for table, offset, drug in (
+            ("infusiondrug", "infusionoffset", "drugname"),
+            ("treatment", "treatmentoffset", "treatmentstring"),
+        ):
+            if find_table(folder, table) is not None:
+                sources.append(_vasopressors(folder, by_stay, table, offset, drug))
+        for source in sources:
+            for event in source:
+                found[event.stay].append(event)
+        return found
+
+
+def _codes(folder: Path) -> dict[str, list[str]]:
+    """ICD codes by stay; a cell holds several, of both versions, between commas."""
+    found: dict[str, list[str]] = {}
+    for key, cell in read_rows(folder, "diagnosis", ("patientunitstayid", "icd9code")):
+        found.setdefault(key, []).extend(
+            filter(None, (code.strip().upper() for code in cell.replace(".", "").split(",")))
+        )
+    return found
+
+
+def _with_codes(stay: Stay, codes: Collection[str]) -> Stay:
+    return replace(stay, outcome=replace(stay.outcome, codes=tuple(dict.fromkeys(codes))))
+
+
+def _stay(row: Mapping[str, str], region: str) -> Stay:
+    patient, key = row["uniquepid"], row["patientunitstayid"]
+
+    def at_admission(kind: Kind, text: str, value: float | None = None) -> Event:
+        return Event(patient, key, 0.0, kind, kind.value, value, text)
+
+    age = _age(row["age"])
+    source = row["unitadmitsource"]
+    events = [
+        at_admission(Kind.SEX, row["gender"] if row["gender"].lower() in ("male", "female") else ""),
+        at_admission(Kind.UNIT, row["unittype"]),
+        at_admission(Kind.ADMISSION, f"from {source}" if source else ""),
+        at_admission(Kind.DIAGNOSIS, _REMARK.sub("", row["apacheadmissiondx"])),
+    ]
+    if age is not None:
+        events.append(at_admission(Kind.AGE, "", float(age)))
+    order = tuple(
+        optional_number(row[column], "patient", column) or 0.0
+        for column in ("hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber")
+    )
+    return Stay(patient, key, row["patienthealthsystemstayid"], region, order, age, _outcome(row), tuple(events))
+
+
+def _outcome(row: Mapping[str, str]) -> Outcome:
+    unit_hours = number(row["unitdischargeoffset"], "patient", "unitdischargeoffset") / _MINUTES
+    location = row.get("hospitaldischargelocation", "").lower()
+    destination = _DESTINATIONS.get(location, "other") if location else None
+    if row["hospitaldischargestatus"].lower() != _DEAD:
+        return Outcome(False, unit_hours, destination=destination)
+    death_hours = unit_hours
+    if row["unitdischargestatus"].lower() != _DEAD:
+        death_hours = number(row["hospitaldischargeoffset"], "patient", "hospitaldischargeoffset") / _MINUTES
+    return Outcome(True, unit_hours, death_hours, destination=destination)
+
+
+def _age(cell: str) -> int | None:
+    if cell.startswith(">"):
+        return _OLDEST
+    age = optional_number(cell, "patient", "age")
+    return None if age is None else min(int(age), _OLDEST)
+
+
+def _physiology(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
+    values = {item.eicu: item.name for item in measurements().values() if item.eicu}
+    columns = ("patientunitstayid", *_COMA_COLUMNS, *_SUPPORT, *values)
+    for cells in read_rows(folder, "apacheapsvar", columns):
+        if cells[0] not in chosen:
+            continue
+        stay = chosen[cells[0]].stay
+        row = {
+            column: number(cell, "apacheapsvar", column) for column, cell in zip(columns[1:], cells[1:], strict=True)
+        }
+        time = prediction_hours(stay.outcome)
+        points = [row[column] for column in _COMA_COLUMNS]
+        if _NOT_TAKEN not in points:
+            yield Event(stay.patient, stay.stay, time, Kind.MEASUREMENT, "coma scale", sum(points))
+        for column, name in values.items():
+            if row[column] != _NOT_TAKEN:
+                yield Event(stay.patient, stay.stay, time, Kind.MEASUREMENT, name, row[column])
+        for column, words in _SUPPORT.items():
+            if row[column] == 1.0:
+                yield Event(stay.patient, stay.stay, time, Kind.STATE, column, None, words)
+
+
+def _history(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
+    columns = ("patientunitstayid", *_HISTORY)
+    for key, *cells in read_rows(folder, "apachepredvar", columns):
+        if key not in chosen:
+            continue
+        stay = chosen[key].stay
+        for (column, words), cell in zip(_HISTORY.items(), cells, strict=True):
+            if cell not in ("", "0", "1", "-1"):
+                raise DataError(f"A cell of APACHEPREDVAR.{column.upper()} is not 0, 1 or -1.", code="FW-DATA-004")
+            if cell == "1":
+                yield Event(stay.patient, stay.stay, prediction_hours(stay.outcome), Kind.STATE, column, None, words)
+
+
+def _vasopressors(folder: Path, chosen: Mapping[str, Chosen], table: str, offset: str, drug: str) -> Iterator[Event]:
+    for key, minutes, name in read_rows(folder, table, ("patientunitstayid", offset, drug)):
+        if key not in chosen or not _VASOPRESSOR.search(name):
+            continue
+        stay, hours = chosen[key].stay, number(minutes, table, offset) / _MINUTES
+        if hours <= chosen[key].hours:
+            yield Event(stay.patient, stay.stay, hours, Kind.STATE, "vasopressors", None, "vasopressors")

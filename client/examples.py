@@ -1,0 +1,32 @@
+"""Examples of a folder: what a task takes from it, as a model reads it. Start of every use of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedward.client.corpora import corpus_named
+from fedward.client.data.example import Example
+from fedward.client.tasks import local_task
+from fedward.errors import DataError
+
+
+def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
+    """Returns the records that a task takes from a folder, in the order of their units.
+
+    Args:
+        path: folder of the corpus, for example of tables (csv or csv.gz).
+        format: name of the corpus, a key of :data:`fedward.client.corpora.CORPORA`.
+        task: name of the task, a key of :data:`fedward.tasks.TASKS`.
+        leave_out: see :meth:`LocalTask.examples`.
+
+    Raises:
+        ConfigError: FW-CONFIG-040, there is no such task.
+        DataError: unknown format, unusable files, a corpus that does not hold what the task predicts, no eligible
+            record, or one label only.
+    """
+    examples = local_task(task).examples(corpus_named(format), path, leave_out=leave_out)
+    if not examples:
+        raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
+    if len({example.label for example in examples}) < 2:
+        raise DataError(f"All eligible records have the same label of the task {task!r}.", code="FW-DATA-007")
+    return examples

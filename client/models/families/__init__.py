@@ -1,0 +1,12 @@
+"""Model families by the name that ``model_type`` gives in a model's ``config.json``.
+
+Adding one is one file and one line here; :mod:`fedward.client.models.families.family` says what the file holds. Nothing
+here imports torch.
+"""
+
+from __future__ import annotations
+
+from fedward.client.models.families import bert, distilbert, roberta
+from fedward.client.models.families.family import Family
+
+FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in (bert, distilbert, roberta)}

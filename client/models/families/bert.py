@@ -1,0 +1,58 @@
+"""BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the encoder of most clinical models."""
+
+from __future__ import annotations
+
+from fedward.client.models.families.encoder_layers import EncoderLayers
+from fedward.client.models.families.family import FIXED_KEYS, Family, Settings, Sizes
+from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Whole
+from fedward.errors import ConfigError
+
+
+def sizes(settings: Settings) -> Sizes:
+    """See :class:`Family`."""
+    if settings["hidden_size"] % settings["num_attention_heads"]:
+        raise ConfigError("The model's hidden size is not a multiple of its attention heads.", code="FW-MODEL-002")
+    return Sizes(
+        hidden=settings["hidden_size"],
+        layers=settings["num_hidden_layers"],
+        vocabulary=settings["vocab_size"],
+        max_tokens=settings["max_position_embeddings"],
+    )
+
+
+FAMILY = Family(
+    name="bert",
+    heads={"sequence": "BertModel", "token": "BertModel"},
+    settings={
+        "hidden_act": ACTIVATION,
+        "hidden_size": Whole(),
+        "initializer_range": Number(),
+        "intermediate_size": Whole(),
+        "layer_norm_eps": Number(),
+        "max_position_embeddings": Whole(),
+        "num_attention_heads": Whole(),
+        "num_hidden_layers": LAYERS,
+        "pad_token_id": Optional(Whole(least=0), 0),
+        "type_vocab_size": Whole(),
+        "vocab_size": Whole(),
+    },
+    required=frozenset(
+        {"hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "vocab_size"}
+    ),
+    defaults={"hidden_act": "gelu", "pad_token_id": 0},
+    overridden={"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
+    fixed={**FIXED_KEYS, "position_embedding_type": Choice(("absolute", None))},
+    sizes=sizes,
+    layers_path="encoder.layer",
+    targets={
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "attention_output": "attention.output.dense",
+        "feed_forward_up": "intermediate.dense",
+        "feed_forward_down": "output.dense",
+    },
+    layer_by_layer=EncoderLayers(),
+    options={"add_pooling_layer": False},
+    prefix="bert.",
+)

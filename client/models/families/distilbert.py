@@ -1,0 +1,57 @@
+"""DistilBERT (Sanh et al. 2019, https://arxiv.org/abs/1910.01108): half of BERT's layers, with names of their own."""
+
+from __future__ import annotations
+
+from fedward.client.models.families.encoder_layers import EncoderLayers
+from fedward.client.models.families.family import FIXED_KEYS, Family, Settings, Sizes
+from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Whole
+from fedward.errors import ConfigError
+
+
+def sizes(settings: Settings) -> Sizes:
+    """See :class:`Family`."""
+    if settings["dim"] % settings["n_heads"]:
+        raise ConfigError("The model's hidden size is not a multiple of its attention heads.", code="FW-MODEL-002")
+    return Sizes(
+        hidden=settings["dim"],
+        layers=settings["n_layers"],
+        vocabulary=settings["vocab_size"],
+        max_tokens=settings["max_position_embeddings"],
+    )
+
+
+FAMILY = Family(
+    name="distilbert",
+    heads={"sequence": "DistilBertModel", "token": "DistilBertModel"},
+    settings={
+        "activation": ACTIVATION,
+        "dim": Whole(),
+        "hidden_dim": Whole(),
+        "initializer_range": Number(),
+        "max_position_embeddings": Whole(),
+        "n_heads": Whole(),
+        "n_layers": LAYERS,
+        "pad_token_id": Optional(Whole(least=0), 0),
+        "vocab_size": Whole(),
+    },
+    required=frozenset({"dim", "max_position_embeddings", "n_heads", "n_layers", "vocab_size"}),
+    defaults={"activation": "gelu", "pad_token_id": 0},
+    overridden=dict.fromkeys(("attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout"), 0.0),
+    fixed={
+        **FIXED_KEYS,
+        "position_embedding_type": Choice(("absolute", None)),
+        "sinusoidal_pos_embds": Choice((False,)),
+    },
+    sizes=sizes,
+    layers_path="transformer.layer",
+    targets={
+        "query": "attention.q_lin",
+        "key": "attention.k_lin",
+        "value": "attention.v_lin",
+        "attention_output": "attention.out_lin",
+        "feed_forward_up": "ffn.lin1",
+        "feed_forward_down": "ffn.lin2",
+    },
+    layer_by_layer=EncoderLayers(),
+    prefix="distilbert.",
+)

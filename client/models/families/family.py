@@ -1,0 +1,144 @@
+"""Model family: what a model folder of one architecture may contain, and where the parts of its models lie.
+
+A family is data and a few functions, in one file. What its ``config.json`` may ask for is security code: a key is
+passed on only if ``settings`` has a rule for it.
+
+How outputs look, by the kind of head (:class:`~fedward.tasks.task.Head`), for token ids ``[B, T]``:
+
+* ``sequence``: ``[B]``, or ``[B, outputs]`` if there are several; a linear layer on one vector per text.
+* ``token``: ``[B, T, outputs]``; the same on every token.
+* ``causal``, ``masked``, ``seq2seq``: ``[B, T, vocabulary]``, the language model's own output. No linear layer is
+  trained, and ``heads`` names the model class that has this output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from fedward.client.models.families.rules import Choice, Rule
+from fedward.tasks.task import HeadKind
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Settings = Mapping[str, Any]
+
+IGNORED_KEYS = frozenset(
+    {
+        "_name_or_path",
+        "_num_labels",
+        "architectures",
+        "bos_token_id",
+        "classifier_dropout",
+        "directionality",
+        "dtype",
+        "eos_token_id",
+        "finetuning_task",
+        "gradient_checkpointing",
+        "id2label",
+        "label2id",
+        "model_type",
+        "num_labels",
+        "output_past",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "pooler_type",
+        "problem_type",
+        "tie_word_embeddings",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""Keys that published configurations carry and that a forward pass does not need: read, never passed on."""
+
+FIXED_KEYS: Mapping[str, Choice] = {
+    "add_cross_attention": Choice((False,)),
+    "is_decoder": Choice((False,)),
+    "is_encoder_decoder": Choice((False,)),
+}
+"""Keys that change the computation: accepted only with the value fedward computes with, never passed on."""
+
+OUTSIDE = r"(cls|classifier|pre_classifier|lm_head|vocab_\w+|qa_outputs|pooler|embeddings\.position_ids)\b"
+"""Parts of published checkpoints beside the model without a head: task heads, the pooler, and position indices."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a model that others need to know; derived from its settings by the family.
+
+    Attributes:
+        hidden: width of the last hidden state.
+        layers: number of transformer layers.
+        vocabulary: rows of the word embedding.
+        max_tokens: longest sequence, special tokens included.
+    """
+
+    hidden: int
+    layers: int
+    vocabulary: int
+    max_tokens: int
+
+
+class LayerByLayer(Protocol):
+    """A model's forward pass in steps, so that layers that are never trained are computed once and kept."""
+
+    def embed(self, base: nn.Module, ids: Tensor) -> Tensor:
+        """Input of the first layer, ``[B, T, hidden]``, of token ids int64 ``[B, T]``."""
+
+    def run(self, base: nn.Module, layers: Sequence[nn.Module], hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Output of ``layers``, some successive layers of ``base``, on their input ``[B, T, hidden]``."""
+
+    def finish(self, base: nn.Module, hidden: Tensor) -> Tensor:
+        """The last hidden state, from the output of the last layer."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture.
+
+    Attributes:
+        name: ``model_type`` in ``config.json``.
+        heads: kind of head -> class in transformers that it stands on. A task that needs another kind is refused.
+        settings: allowed key of ``config.json`` -> what its value may be. These are passed on.
+        required: keys among them that must be present.
+        defaults: values for keys that are absent, where those of transformers will not do.
+        overridden: keys that may be present, and the value that is passed on whatever they say. Dropout is zero: under
+            per-unit clipping it only adds noise.
+        fixed: keys that must have a certain value if they are present.
+        ignored: keys that may be present and are never passed on.
+        sizes: sizes of a model from its checked settings; raises FW-MODEL-002 if they do not go together.
+        layers_path: attribute path of the list of layers, also the prefix of their tensor names.
+        targets: generic LoRA target -> module path inside a layer, of any linear (or transposed linear) map.
+        layer_by_layer: how to run some layers alone; None if frozen layers are computed again in every step.
+        pooling: how a ``sequence`` head reads a text: the mean over its tokens, or its last token.
+        padding: side on which shorter texts of a batch are padded. With ``left``, positions must be relative.
+        template: text of a conversation, turns of (role, text), as the family's models were taught to read it.
+        options: keyword arguments of the model class.
+        prefix: prefix of the model's tensors in checkpoints that also hold a task head.
+        outside: pattern of tensors in a checkpoint that are no part of the model without a head, after the prefix.
+    """
+
+    name: str
+    heads: Mapping[HeadKind, str]
+    settings: Mapping[str, Rule]
+    required: frozenset[str]
+    sizes: Callable[[Settings], Sizes]
+    layers_path: str
+    targets: Mapping[str, str]
+    layer_by_layer: LayerByLayer | None = None
+    pooling: Literal["mean", "last"] = "mean"
+    padding: Literal["right", "left"] = "right"
+    template: Callable[[Sequence[tuple[str, str]]], str] | None = None
+    defaults: Settings = field(default_factory=dict)
+    overridden: Settings = field(default_factory=dict)
+    fixed: Mapping[str, Choice] = field(default_factory=lambda: FIXED_KEYS)
+    ignored: frozenset[str] = IGNORED_KEYS
+    options: Settings = field(default_factory=dict)
+    prefix: str = ""
+    outside: re.Pattern[str] = field(default_factory=lambda: re.compile(OUTSIDE))

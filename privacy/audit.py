@@ -1,0 +1,369 @@
+"""Statistics of privacy audits: what observed guesses say about the epsilon or mu that was promised.
+
+An audit gives *lower* bounds: a bound above the certificate shows a broken mechanism, a bound below it shows only that
+this attack found nothing. There are four: :func:`mu_lower_bound` (one mechanism, many runs), :func:`repetition` (noise
+that repeats itself), :func:`canary_bound` (one run, many canaries) and :func:`roc` (membership inference). Numbers in,
+numbers out: no torch, no model and no patient data; the engine is driven by ``fedward.privacy.dpsgd.audit`` and whole
+runs by ``fedward.simulations.audit``.
+
+A mechanism is mu-Gaussian private (Dong, Roth and Su 2022, definition 2.6) if telling its outputs on two neighbouring
+inputs apart is at least as hard as telling N(0, 1) from N(mu, 1): every test with false positive rate a and false
+negative rate b has Phi^-1(1 - a) - Phi^-1(b) <= mu. Measured error rates thus bound mu from below (Nasr et al. 2023,
+"Tight auditing", section 4). The (epsilon, delta) form of the same errors is looser: it does not notice half the noise.
+A bound on mu cannot see reused noise, because every single step looks as it should; two steps together reveal the sum
+without any noise.
+
+Canaries (Steinke, Nasr and Jagielski 2023, https://arxiv.org/abs/2305.08846): each was included by a fair coin of its
+own; an attacker who sees what the run released says of some of them whether they were in. Under
+(epsilon, delta)-privacy of the inclusion of one canary, the number of right guesses is hardly larger than the sum of as
+many coins that are right with probability e^epsilon / (1 + e^epsilon). Too many right guesses refute that epsilon.
+
+Membership inference: an attack that is right on average says little; one that is sure about a few people is a breach.
+So the true positive rate is reported at low false positive rates, with intervals (Carlini et al. 2022, section IV).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtri
+from scipy.stats import beta, binom, rankdata
+
+
+def clopper_pearson(events: int, trials: int, *, confidence: float) -> tuple[float, float]:
+    """The interval of Clopper and Pearson 1934: it covers the true rate with at least this probability.
+
+    Each side errs with probability at most ``(1 - confidence) / 2``.
+
+    Args:
+        events: how often it happened, 0 to ``trials``.
+        trials: independent trials; with none the interval is [0, 1].
+        confidence: in (0, 1).
+
+    Raises:
+        ValueError: the counts or the confidence contradict themselves.
+    """
+    if not 0 <= events <= trials or not 0 < confidence < 1:
+        raise ValueError("an interval needs 0 <= events <= trials and a confidence between 0 and 1")
+    side = (1 - confidence) / 2
+    low = 0.0 if events == 0 else float(beta.ppf(side, events, trials - events + 1))
+    high = 1.0 if events == trials else float(beta.ppf(1 - side, events + 1, trials - events))
+    return low, high
+
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one fixed test.
+
+    Attributes:
+        false_positives: outputs without the patient that were taken for outputs with.
+        without: outputs without the patient.
+        false_negatives: outputs with the patient that were taken for outputs without.
+        with_patient: outputs with the patient.
+    """
+
+    false_positives: int
+    without: int
+    false_negatives: int
+    with_patient: int
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The test "the patient took part if ``sign * score > at``"."""
+
+    at: float
+    sign: float
+
+    def errors(self, without: Scores, with_patient: Scores) -> Errors:
+        """Applies the test to scores ``[n]`` of outputs without and ``[m]`` with the patient."""
+        accused = self.sign * without > self.at
+        missed = self.sign * with_patient <= self.at
+        return Errors(int(accused.sum()), len(without), int(missed.sum()), len(with_patient))
+
+
+def mu_lower_bound(errors: Errors, *, confidence: float) -> float:
+    """A mu that the mechanism's true mu exceeds with at least this confidence; 0 if nothing was found.
+
+    Both error rates are replaced by their Clopper-Pearson upper limits, each at ``(1 - confidence) / 2``.
+
+    Args:
+        errors: of a test that was fixed before these outputs were drawn.
+        confidence: in (0, 1).
+    """
+    _, false_positive = clopper_pearson(errors.false_positives, errors.without, confidence=confidence)
+    _, false_negative = clopper_pearson(errors.false_negatives, errors.with_patient, confidence=confidence)
+    if false_positive + false_negative >= 1:
+        return 0.0
+    return float(-ndtri(false_positive) - ndtri(false_negative))
+
+
+def choose_threshold(without: Scores, with_patient: Scores) -> Threshold:
+    """The test halfway between the means of pilot scores, which must not be used for the bound itself.
+
+    It is the best one for two Gaussians of equal width, and separates scores that carry no noise. Choosing among
+    several thresholds by their pilot errors was tried and did worse: the pilot often happens to like a poor one.
+
+    Args:
+        without: pilot scores ``[n]`` of outputs without the patient.
+        with_patient: pilot scores ``[m]`` of outputs with the patient.
+    """
+    low, high = float(without.mean()), float(with_patient.mean())
+    sign = 1.0 if high >= low else -1.0
+    return Threshold(sign * (low + high) / 2, sign)
+
+
+LAGS = 8
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """The largest correlation found and the largest that independent noise shows at this confidence.
+
+    Attributes:
+        correlation: in [-1, 1], the one of largest magnitude over all lags.
+        limit: exceeded by independent noise with probability at most 1 - confidence, over all lags together.
+    """
+
+    correlation: float
+    limit: float
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the noise of different steps is too alike to be independent."""
+        return abs(self.correlation) > self.limit
+
+
+def repetition(noise: NDArray[np.float64], *, confidence: float, lags: int = LAGS) -> Repetition:
+    """Correlates the noise vector of every step with those of the next ``lags`` steps.
+
+    Args:
+        noise: the noise of successive steps, mean zero by construction, ``[steps, entries]``.
+        confidence: in (0, 1); Bonferroni over the lags and both signs.
+        lags: how many successors are looked at, fewer than ``steps``.
+
+    Returns:
+        The strongest correlation; noise that is zero everywhere counts as perfectly repeated.
+    """
+    steps, entries = noise.shape
+    if not 1 <= lags < steps or entries < 1:
+        raise ValueError("a correlation needs more steps than lags and at least one entry")
+    power = float((noise**2).mean())
+    quantile = float(-ndtri((1 - confidence) / (2 * lags)))
+    limit = quantile / math.sqrt((steps - lags) * entries)
+    if power == 0.0:
+        return Repetition(1.0, limit)
+    found = [float((noise[lag:] * noise[:-lag]).mean()) / power for lag in range(1, lags + 1)]
+    return Repetition(max(found, key=abs), limit)
+
+
+LARGEST_EPSILON = 60.0
+
+
+@dataclass(frozen=True)
+class CanaryBound:
+    """What guesses about canaries say.
+
+    Attributes:
+        canaries: m, each included with probability 1/2.
+        guesses: r, how many of them were guessed about.
+        correct: v, how many guesses were right.
+        epsilon_lower: the run is not (epsilon, delta)-private for any smaller epsilon, at this confidence.
+        epsilon_reach: what ``epsilon_lower`` would have been had every guess been right: the audit is blind above.
+        delta: of the claim that is audited.
+        confidence: of the bound.
+    """
+
+    canaries: int
+    guesses: int
+    correct: int
+    epsilon_lower: float
+    epsilon_reach: float
+    delta: float
+    confidence: float
+
+
+def guesses_for(canaries: int) -> int:
+    """How many canaries to guess about, fixed before the attack: all of few, the quarter that stands out of many.
+
+    Abstaining from unclear canaries raises the accuracy, but fewer guesses also lower the largest epsilon that can be
+    shown.
+    """
+    return canaries if canaries <= 100 else max(100, canaries // 4)
+
+
+def guess(scores: NDArray[np.float64], guesses: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Guesses "in" for the highest half of ``guesses`` scores and "out" for the lowest; abstains between.
+
+    Args:
+        scores: how much each canary looks included, ``[m]``.
+        guesses: r, at most m; fixed without looking at the scores.
+
+    Returns:
+        Canaries guessed about, int64 ``[r]``, and for each whether it is said to be in, bool ``[r]``.
+    """
+    order = np.argsort(scores, kind="stable").astype(np.int64)
+    low, high = guesses // 2, guesses - guesses // 2
+    chosen = np.concatenate([order[:low], order[len(order) - high :]])
+    return chosen, np.arange(guesses) >= low
+
+
+def canary_bound(
+    included: NDArray[np.bool_], scores: NDArray[np.float64], *, delta: float, guesses: int, confidence: float = 0.95
+) -> CanaryBound:
+    """Guesses from ``scores`` which canaries were in, and bounds epsilon.
+
+    Args:
+        included: the coins, bool ``[m]``.
+        scores: how much each canary looks included, ``[m]``; computed without ``included``.
+        delta: at which epsilon is bounded.
+        guesses: r, fixed without looking at the scores.
+        confidence: probability with which the bound holds.
+    """
+    if included.shape != scores.shape or not 1 <= guesses <= len(scores) or not np.isfinite(scores).all():
+        raise ValueError("an audit needs one finite score for each canary, and at most as many guesses")
+    chosen, said_in = guess(scores, guesses)
+    m, r, v = len(included), guesses, int((included[chosen] == said_in).sum())
+    limit = 1 - confidence
+    return CanaryBound(
+        canaries=m,
+        guesses=r,
+        correct=v,
+        epsilon_lower=epsilon_lower_bound(m, r, v, delta=delta, limit=limit),
+        epsilon_reach=epsilon_lower_bound(m, r, r, delta=delta, limit=limit),
+        delta=delta,
+        confidence=confidence,
+    )
+
+
+def epsilon_lower_bound(canaries: int, guesses: int, correct: int, *, delta: float, limit: float) -> float:
+    """The largest epsilon that the guesses refute at significance ``limit``; 0 if they refute none."""
+
+    def excess(epsilon: float) -> float:
+        return p_value(canaries, guesses, correct, epsilon=epsilon, delta=delta) - limit
+
+    if excess(0.0) >= 0:
+        return 0.0
+    if excess(LARGEST_EPSILON) < 0:
+        return LARGEST_EPSILON
+    root = float(brentq(excess, 0.0, LARGEST_EPSILON, xtol=1e-9))
+    return root if excess(root) <= 0 else max(0.0, root - 2e-9)
+
+
+def p_value(canaries: int, guesses: int, correct: int, *, epsilon: float, delta: float) -> float:
+    """Upper bound on the probability of at least ``correct`` right guesses under (epsilon, delta)-privacy.
+
+    The main theorem of Steinke et al. 2023, for coins: with W binomial(r, e^epsilon / (1 + e^epsilon)),
+    P[V >= v] <= P[W >= v] + 2 m delta max_{1 <= i <= v} P[v > W >= v - i] / i.
+    """
+    right = 1 / (1 + math.exp(-epsilon))
+    tail = float(binom.sf(correct - 1, guesses, right))
+    if delta == 0 or correct == 0:
+        return min(1.0, tail)
+    below = np.cumsum(binom.pmf(np.arange(correct - 1, -1, -1), guesses, right))
+    slope = float((below / np.arange(1, correct + 1)).max())
+    return min(1.0, tail + 2 * canaries * delta * slope)
+
+
+LOW_RATES = (0.001, 0.01)
+
+
+@dataclass(frozen=True)
+class LowRate:
+    """How many training patients an attack finds while it wrongly accuses at most a small share of the others.
+
+    Attributes:
+        at_most: the false positive rate that was asked for.
+        false_positive_rate: the one reached on these scores, at most ``at_most``.
+        true_positive_rate: share of training patients above the same threshold.
+        interval: Clopper-Pearson interval of ``true_positive_rate``.
+    """
+
+    at_most: float
+    false_positive_rate: float
+    true_positive_rate: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Roc:
+    """An attack's whole curve in one number, and its left end.
+
+    Attributes:
+        auc: probability that a training patient scores above another; 0.5 is guessing.
+        interval: of ``auc``, from DeLong's variance.
+        low: the curve at small false positive rates.
+    """
+
+    auc: float
+    interval: tuple[float, float]
+    low: tuple[LowRate, ...]
+
+
+def roc(members: Scores, others: Scores, *, rates: Sequence[float] = LOW_RATES, confidence: float = 0.95) -> Roc:
+    """Scores an attack.
+
+    Args:
+        members: scores ``[m]`` of training patients, higher for "was trained on".
+        others: scores ``[n]`` of patients who were not trained on.
+        rates: false positive rates of interest; below 1 / n the attack may accuse nobody wrongly at all.
+        confidence: of all intervals.
+    """
+    if len(members) < 2 or len(others) < 2 or not (np.isfinite(members).all() and np.isfinite(others).all()):
+        raise ValueError("an attack is scored on at least two members and two others with finite scores")
+    auc, interval = _auc(members, others, confidence)
+    return Roc(auc, interval, tuple(_low_rate(members, others, rate, confidence) for rate in rates))
+
+
+def offline_lira(target: Scores, references: Scores, trained: NDArray[np.bool_]) -> Scores:
+    """The likelihood ratio attack with reference models that were not trained on the record (Carlini et al. 2022, VI).
+
+    With few reference models one variance for all records is better than an estimate each, and does not change the
+    order of the scores; what remains is the distance from the mean of the models that never saw the record.
+
+    Args:
+        target: logit confidence ``[n]`` of the true outcome under the attacked model.
+        references: the same under each reference model, ``[k, n]``.
+        trained: whether the reference model was trained on the record, bool ``[k, n]``.
+
+    Returns:
+        Scores ``[n]``, higher for "was trained on".
+    """
+    if references.shape != trained.shape or references.shape[1:] != target.shape or trained.all(axis=0).any():
+        raise ValueError("every record needs a reference model that was not trained on it")
+    seen_by = (~trained).sum(axis=0)
+    expected = np.where(trained, 0.0, references).sum(axis=0) / seen_by
+    return np.asarray(target - expected, dtype=np.float64)
+
+
+def _low_rate(members: Scores, others: Scores, rate: float, confidence: float) -> LowRate:
+    allowed = math.floor(rate * len(others) + 1e-9)
+    # Everything strictly above the (allowed + 1)-th highest score of the others is accused.
+    threshold = np.sort(others)[len(others) - 1 - min(allowed, len(others) - 1)]
+    found = int((members > threshold).sum())
+    return LowRate(
+        at_most=rate,
+        false_positive_rate=float((others > threshold).mean()),
+        true_positive_rate=found / len(members),
+        interval=clopper_pearson(found, len(members), confidence=confidence),
+    )
+
+
+def _auc(members: Scores, others: Scores, confidence: float) -> tuple[float, tuple[float, float]]:
+    """DeLong et al. 1988, by ranks (Sun and Xu 2014)."""
+    m, n = len(members), len(others)
+    joint = rankdata(np.concatenate([members, others]))
+    beaten = (joint[:m] - rankdata(members)) / n
+    beating = 1.0 - (joint[m:] - rankdata(others)) / m
+    auc = float(beaten.mean())
+    spread = math.sqrt(beaten.var(ddof=1) / m + beating.var(ddof=1) / n)
+    reach = float(-ndtri((1 - confidence) / 2)) * spread
+    return auc, (max(0.0, auc - reach), min(1.0, auc + reach))

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedward.client.corpora import CORPORA, StayCorpus, check_unit, corpus_named, detect
+from fedward.client.tasks import LOCAL_TASKS, local_task
+from fedward.units import UNITS
+from tests.codes import raises
+
+Tables = Callable[[str], Path]
+FOLDERS = {"mimic-iii": "mimic3-several", "eicu": "eicu", "pubmedqa": "pubmedqa"}
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_corpus_is_detected_and_reads_its_fixture(tables: Tables, name: str) -> None:
+    folder, corpus = tables(FOLDERS[name]), CORPORA[name]
+    assert detect(folder) is corpus
+    assert corpus.missing(folder) == []
+    items = list(corpus.items(folder))
+    assert items
+    assert all(item.unit and item.language in corpus.languages for item in items)
+    assert all((item.stay is not None) is isinstance(corpus, StayCorpus) for item in items)
+    assert all(set(item.texts) <= corpus.gives for item in items)
+    assert all(item.group for item in items) is corpus.grouped
+    assert corpus.unit in UNITS
+    assert corpus.title
+    assert corpus.licence
+    assert min(corpus.sizes(folder).values()) > 0
+
+
+def test_what_people_wrote_about_people_is_marked() -> None:
+    assert all(corpus.free_text_of_persons is UNITS[corpus.unit].persons for corpus in CORPORA.values())
+
+
+def test_what_is_missing_is_named(tables: Tables, tmp_path: Path) -> None:
+    folder = tables("mimic3")
+    (folder / "ICUSTAYS.csv").unlink()
+    assert corpus_named("mimic-iii").missing(folder) == ["ICUSTAYS"]
+    with raises("FW-DATA-009") as caught:
+        detect(folder)
+    assert "ICUSTAYS" in caught.value.fix
+    for corpus in CORPORA.values():
+        with raises("FW-DATA-011"):
+            corpus.missing(tmp_path / "nowhere")
+
+
+def test_unknown_corpus() -> None:
+    with raises("FW-DATA-009", match="pubmedqa"):
+        corpus_named("csv")
+
+
+@pytest.mark.parametrize(("name", "unit"), [("pubmedqa", "patient"), ("mimic-iii", "question")])
+def test_records_of_other_units_than_the_plan_protects_are_refused(name: str, unit: str) -> None:
+    with raises("FW-DATA-031", match=f"protects each {unit}") as caught:
+        check_unit(corpus_named(name), unit)
+    assert f'"{corpus_named(name).unit}"' in caught.value.fix
+    check_unit(corpus_named(name), corpus_named(name).unit)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "named"),
+    [
+        ("mortality", "pubmedqa", "no stay"),
+        ("readmission", "eicu", "no readmission"),
+        ("pubmedqa", "mimic-iii", "no context, no decision, no question"),
+    ],
+)
+def test_a_corpus_that_cannot_serve_a_task_is_refused(tables: Tables, task: str, name: str, named: str) -> None:
+    folder = tables(FOLDERS[name])
+    for ask in (local_task(task).labelled, local_task(task).examples):
+        with raises("FW-DATA-030", match=named) as caught:
+            ask(corpus_named(name), folder)
+        assert repr(name) in caught.value.message
+
+
+def test_every_task_is_served_by_some_corpus() -> None:
+    for task in LOCAL_TASKS.values():
+        assert any(task.source.needs <= corpus.gives for corpus in CORPORA.values())

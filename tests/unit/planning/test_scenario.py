@@ -1,0 +1,32 @@
+"""Names in a scenario file: tasks and data sets come from the registries."""
+
+import pytest
+
+from fedward.client.corpora import CORPORA
+from fedward.planning.scenario import DataConfig, Scenario, known_hospitals
+from fedward.tasks import TASKS
+from tests.codes import raises
+
+
+def scenario(**changes):
+    return Scenario.model_validate({"name": "test", **changes}).check()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_can_be_named(task):
+    assert scenario(task=task).task == task
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with raises("FW-CONFIG-040") as caught:
+        scenario(task="mortalty")
+    assert "'mortality'" in caught.value.fix
+    with raises("FW-DATA-009", match="mimic-iii"):
+        scenario(data={"source": "csv", "path": "ehr"})
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_groups_of_a_corpus_are_not_known_before_they_are_read(name):
+    data = scenario(data={"source": name, "path": "x"}).data
+    assert (known_hospitals(data) is None) is CORPORA[name].grouped
+    assert known_hospitals(DataConfig(source=name, path="x", hospitals=7)) == 7
