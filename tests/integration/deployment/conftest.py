@@ -64,7 +64,8 @@ def labelled(text, label):
     return next(line.partition(label)[2].strip() for line in text.splitlines() if line.startswith(label))
 
 
-def eventually(condition, seconds=120.0):
+def eventually(condition, seconds=300.0):
+    """Gives up only where something is broken: three daemons and a job may start on a machine that is busy."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition was never met"
