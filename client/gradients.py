@@ -16,7 +16,7 @@ from fedward.adapter import Vector
 from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector, trainable
 from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
-from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test
@@ -53,7 +53,7 @@ class GradientSummer:
         # The engine sums in the order of the optimizer's parameters, which is made that of the adapter's layout. The
         # optimizer itself never steps.
         ordered = [parameters[tensor.name] for tensor in layout_of(model).tensors]
-        self._sampler = PatientSampler(records.units, privacy.sampling_rate, stream)
+        self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream)
         self._engine = PrivateEngine(
             model,
             torch.optim.SGD(ordered, lr=0.0),

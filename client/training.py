@@ -34,7 +34,7 @@ from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
 from fedward.errors import RunFailedError
 from fedward.plan import Plan
-from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.dpsgd.clipping import planned_clipping
 from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
@@ -54,7 +54,7 @@ class LocalTrainer:
         run: the resolved plan: steps, rates, clip, noise; nothing is taken from the data.
         task: the loss of each record.
         stream: noise and sampling; from the operating system except in marked non-private runs.
-        patients_per_site: the public patient number behind the denominator; the plan's unless this
+        units_per_site: the public number of units behind the denominator; the plan's unless this
             trainer stands for several hospitals (pooled comparison).
         microbatch: records per forward pass; speed and memory only.
         backend: how per-record gradients are computed; speed only.
@@ -69,7 +69,7 @@ class LocalTrainer:
         task: LocalTask,
         stream: SecureStream,
         *,
-        patients_per_site: int | None = None,
+        units_per_site: int | None = None,
         microbatch: int | None = None,
         backend: Backend = "fast",
         federated: bool = True,
@@ -83,7 +83,7 @@ class LocalTrainer:
             noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
             clip=privacy.clip,
             sampling_rate=privacy.sampling_rate,
-            expected_batch=privacy.sampling_rate * (patients_per_site or privacy.patients_per_site),
+            expected_batch=privacy.sampling_rate * (units_per_site or privacy.units_per_site),
             private=privacy.private,
             clipping=planned_clipping(privacy),
         )
@@ -94,7 +94,7 @@ class LocalTrainer:
         self._terms = LocalTerms(
             optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal if federated else 0.0
         )
-        self._sampler = PatientSampler(records.units, privacy.sampling_rate, stream)
+        self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream)
         self._engine = self._open(optimizer)
 
     def run(

@@ -59,7 +59,9 @@ def parse(document: dict[str, Any], model: type[Parsed], *, source: str) -> Pars
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        found = error.errors(include_url=False, include_context=False)
+        # A key that is unknown explains one that is missing.
+        first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UnknownKeyError(

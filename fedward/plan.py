@@ -1,6 +1,6 @@
 """The plan: everything about a run that every hospital must know, agree to and pin by its hash.
 
-A plan holds public constants only. Nothing in it is computed from patients: the sampling rate, the
+A plan holds public constants only. Nothing in it is computed from records: the sampling rate, the
 expected batch and the noise come from the plan, never from a hospital's data.
 """
 
@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from fedward.config import Section
 from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
+from fedward.units import UnitName
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -37,7 +38,7 @@ class AdapterPlan(PlanSection):
     """The LoRA adapter (Hu et al. 2021): W = W0 + (alpha / rank) B A on the target modules.
 
     Under differential privacy alpha divides the clip norm between the factors and the head, because a
-    patient's gradient is clipped as a whole and that of B grows with alpha / rank. With the usual
+    unit's gradient is clipped as a whole and that of B grows with alpha / rank. With the usual
     alpha = 2 rank the head gets almost nothing; a small alpha with a higher learning rate for LoRA trains
     the same function with less noise.
 
@@ -79,6 +80,8 @@ class TrainingPlan(PlanSection):
 class PrivacyPlan(PlanSection):
     """What determines the guarantee; apart from every speed setting on purpose.
 
+    ``unit`` names whose presence in the data epsilon hides; ``units_per_site`` is a public, rounded number of them.
+
     ``placement`` says who adds the noise. ``local``: every hospital, all of it, at each of its steps.
     ``secure-grad``: every hospital a share, inside the secure sum of one clipped gradient sum per round.
 
@@ -86,13 +89,16 @@ class PrivacyPlan(PlanSection):
     sensitivity; they are calibrated from ``epsilon`` when the plan is made and then fixed. So is
     ``parameters``, the number of trained parameters, on which the price of a noise share depends; 0 in ``local``.
 
-    ``clipping`` says how ``clip``, the bound C on a patient's gradient, is used. ``fixed``: longer gradients are
+    ``clipping`` says how ``clip``, the bound C on a unit's gradient, is used. ``fixed``: longer gradients are
     shortened to C. ``adaptive``: C starts at ``clip`` and follows ``clip_quantile`` of the gradients' norms, each
-    hospital by its own noised count of patients, whose noise has a standard deviation of ``clip_count_noise``
-    patients. ``automatic``: every gradient g becomes g C / (|g| + ``clip_stabiliser``). No choice alters epsilon.
+    hospital by its own noised count of units, whose noise has a standard deviation of ``clip_count_noise`` units.
+    ``automatic``: every gradient g becomes g C / (|g| + ``clip_stabiliser``). No choice alters epsilon.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"patients_per_site": "units_per_site"}
+
     private: bool = True
+    unit: UnitName = "patient"
     placement: Literal["local", "secure-grad"] = "local"
     epsilon: Positive = 8.0
     delta: Fraction = 1e-5
@@ -105,7 +111,7 @@ class PrivacyPlan(PlanSection):
     clip_max: Positive = 100.0
     clip_stabiliser: Annotated[float, Field(ge=1e-6)] = 0.01
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
-    patients_per_site: Annotated[int, Field(ge=1)] = 400
+    units_per_site: Annotated[int, Field(ge=1)] = 400
     noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
     parameters: Annotated[int, Field(ge=0)] = 0
     evaluate_every: Annotated[int, Field(ge=1)] = 1
@@ -117,8 +123,8 @@ class PrivacyPlan(PlanSection):
 
     @model_validator(mode="after")
     def _delta_protects_everybody(self) -> Self:
-        if self.private and self.delta * 10 * self.patients_per_site > 1:
-            raise ValueError("delta exceeds 1 / (10 x patients_per_site): it would let whole records through")
+        if self.private and self.delta * 10 * self.units_per_site > 1:
+            raise ValueError("delta exceeds 1 / (10 x units_per_site): it would let whole records through")
         return self
 
     @model_validator(mode="after")
@@ -142,8 +148,8 @@ class PrivacyPlan(PlanSection):
 
     @property
     def expected_batch(self) -> float:
-        """The denominator of every step: sampling rate times the public patient count of the plan."""
-        return self.sampling_rate * self.patients_per_site
+        """The denominator of every step: sampling rate times the plan's public number of units."""
+        return self.sampling_rate * self.units_per_site
 
 
 class SecureSumPlan(PlanSection):

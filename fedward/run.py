@@ -173,7 +173,7 @@ class Schedule:
 
     def saturation(self, release: ReleaseSpec) -> int:
         """Largest grid integer of one hospital's exact statistics; larger ones are cut."""
-        return SITE_CAP_FACTOR * self.plan.privacy.patients_per_site * release.resolution
+        return SITE_CAP_FACTOR * self.plan.privacy.units_per_site * release.resolution
 
     def gradient_spec(self, *, honest: int) -> GradientSpec:
         """Grid, sensitivity and noise share of a round's gradient sum, under ``secure-grad``.

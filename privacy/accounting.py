@@ -25,7 +25,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event, PrivacyParameterError
+from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event, PrivacyParameterError
 
 FINEST_INTERVAL = 1e-7
 USUAL_INTERVAL = 2e-4
@@ -42,7 +42,6 @@ class Spent:
     delta: float
     accountant: Literal["PLD", "RDP"]
     rdp_epsilon: float
-    unit: str = UNIT
     relation: str = RELATION
 
 

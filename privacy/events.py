@@ -1,4 +1,4 @@
-"""What was released about patients: the events that the accountant prices and the ledger remembers."""
+"""What was released about units of privacy: the events that the accountant prices and the ledger remembers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Literal
 
 from fedward.errors import ConfigError
 
-UNIT = "patient"
 RELATION = "add-or-remove-one"
 SMALLEST_DELTA = 1e-12
 
@@ -27,14 +26,14 @@ class SamplerMismatchError(ConfigError):
 
 @dataclass(frozen=True)
 class Event:
-    """Some equal applications of one Gaussian mechanism to the patients of a site.
+    """Some equal applications of one Gaussian mechanism to the units of privacy of a site.
 
     Attributes:
         kind: ``dpsgd`` for training steps, ``release`` for noised statistics.
-        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one patient.
-        sampling_rate: probability with which each patient is included; 1.0 for a release.
+        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one unit.
+        sampling_rate: probability with which each unit is included; 1.0 for a release.
         steps: how many applications.
-        sampler: how patients were chosen; only ``poisson`` can be priced.
+        sampler: how units were chosen; only ``poisson`` can be priced.
         sampler_distance: statistical distance of one noise draw from the ideal distribution; 0 for exact analysis.
     """
 

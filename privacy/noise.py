@@ -214,7 +214,7 @@ class ReleaseSpec:
         if set(contributions) != {s.name for s in self.statistics}:
             raise PrivacyParameterError("A release was given other statistics than its plan names.")
         if len({len(rows) for rows in contributions.values()}) != 1:
-            raise PrivacyParameterError("The blocks of a release describe different numbers of patients.")
+            raise PrivacyParameterError("The blocks of a release describe different numbers of units.")
         return np.concatenate([self._encode_block(s, contributions[s.name]) for s in self.statistics])
 
     def decode(self, total: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

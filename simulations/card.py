@@ -51,13 +51,27 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
     """Saves the final adapter under ``folder/adapter``; returns the SHA-256 over its weight files."""
     set_vector(outcome.model, outcome.adapter)
     plan = facts.run.plan
+    return save_adapter(
+        outcome.model,
+        folder / "adapter",
+        base=facts.files,
+        card=card(facts, personal=bool(outcome.personal)),
+        task=plan.task,
+        max_tokens=plan.adapter.max_tokens,
+    )
+
+
+def card(facts: Facts, *, personal: bool) -> str:
+    """The card of the adapter; ``personal`` where every hospital keeps a part of its own."""
+    plan = facts.run.plan
     reasons = non_private_reasons(facts)
     privacy = (
-        f"Patient-level epsilon {epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}; see result.json."
+        f"{plan.privacy.unit.capitalize()}-level epsilon {epsilon(plan.privacy.epsilon)}, delta "
+        f"{plan.privacy.delta:g}; see result.json."
         if not reasons
         else " ".join(reasons)
     )
-    card = _CARD.format(
+    return _CARD.format(
         name=plan.name,
         banner="\n**NON-PRIVATE: share this adapter only where the training data themselves may be shared.**\n"
         if reasons
@@ -70,15 +84,7 @@ def write_adapter(outcome: Outcome, facts: Facts, folder: Path) -> str:
         strategy=in_words(plan, facts.scenario.strategy),
         base=facts.files.name,
         base_sha=facts.files.sha256,
-        shared=_SHARED if outcome.personal else "",
+        shared=_SHARED if personal else "",
         privacy=privacy,
-        max_tokens=plan.adapter.max_tokens,
-    )
-    return save_adapter(
-        outcome.model,
-        folder / "adapter",
-        base=facts.files,
-        card=card,
-        task=plan.task,
         max_tokens=plan.adapter.max_tokens,
     )

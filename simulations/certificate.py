@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedward.privacy.accounting import epsilon
-from fedward.privacy.dpsgd.crosscheck import ASSUMPTIONS, NOT_COVERED, Certificate, certify
+from fedward.privacy.dpsgd.crosscheck import NOT_COVERED, Certificate, certify
 from fedward.privacy.events import Event
 from fedward.run import Schedule
 from fedward.simulations.result import CrossCheck, Privacy, Release, SecureSum
+from fedward.units import UNITS
 
 _SHARES = (
     "Statistics carry shares of the noise: their part of epsilon holds against the coordinator as long as at least "
@@ -20,7 +21,7 @@ _SHARED_STEPS = (
     "every sum of at least {threshold} (t), and the secure sum hides each vector."
 )
 _TWICE_IN_A_SUM = (
-    "A patient of two hospitals is in each sum twice: for such a patient epsilon doubles and delta is multiplied by "
+    "A {unit} of two hospitals is in each sum twice: for such a {unit} epsilon doubles and delta is multiplied by "
     "1 + exp(epsilon)."
 )
 _SHARED_MECHANISM = (
@@ -29,11 +30,11 @@ _SHARED_MECHANISM = (
 )
 _CLIPPING = {
     "fixed": "",
-    "adaptive": "; clip norm by a noised count of patients within the same noise multiplier (Andrew et al. 2021)",
+    "adaptive": "; clip norm by a noised count of {units} within the same noise multiplier (Andrew et al. 2021)",
     "automatic": "; automatic clipping (Bu et al. 2023)",
 }
 _EXACT_EVALUATION = "Evaluation {units}: their statistics left without noise (unsafe_exact_evaluation)."
-_RESULT = "The scores, intervals and patient counts in this result: exact, and known to the simulator only."
+_RESULT = "The scores, intervals and {unit} counts in this result: exact, and known to the simulator only."
 _COMPARISON = "The local and central models of the comparison, which exist in this simulation only."
 
 
@@ -51,21 +52,22 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
     plan = schedule.plan
     if not plan.privacy.private:
         return _without_privacy(schedule)
-    training, delta = schedule.all_training_events, plan.privacy.delta
-    certified = certify(training, delta, clip=plan.privacy.clip)
+    training, delta, unit = schedule.all_training_events, plan.privacy.delta, UNITS[plan.privacy.unit]
+    certified = certify(training, delta, unit=unit.name, clip=plan.privacy.clip)
     worst = certified.spent.epsilon
     releases = [event for event in training if event.kind == "release"]
     evaluation = schedule.all_evaluation_events
     if evaluation:
-        # Evaluation patients are others than training patients, so the larger of the two counts.
+        # Evaluation units are others than training units, so the larger of the two counts.
         worst = max(worst, certify(evaluation, delta).spent.epsilon)
     return Privacy(
         private=private,
         epsilon_max=worst,
         delta=delta,
+        unit=unit.name,
         placement=plan.privacy.placement,
         mechanism=(_SHARED_MECHANISM if schedule.sums_gradients else certified.mechanism)
-        + _CLIPPING[plan.privacy.clipping],
+        + _CLIPPING[plan.privacy.clipping].format(units=unit.plural),
         sampler=certified.sampler,
         sampling_rate=plan.privacy.sampling_rate,
         steps=plan.training.rounds * schedule.private_steps,
@@ -74,9 +76,9 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
         clip=plan.privacy.clip,
         accountant=certified.spent.accountant,
         cross_check=_cross_check(certified),
-        release=_release(("mean clipped loss", "number of patients"), releases, delta) if releases else None,
+        release=_release(("mean clipped loss", f"number of {unit.plural}"), releases, delta) if releases else None,
         evaluation=_evaluation(evaluation, delta, schedule),
-        assumptions=(*ASSUMPTIONS, *_shares(schedule, secure_sum)),
+        assumptions=(*certified.assumptions, *_shares(schedule, secure_sum)),
         not_covered=tuple(_not_covered(schedule)),
     )
 
@@ -88,13 +90,14 @@ def _shares(schedule: Schedule, secure_sum: SecureSum) -> list[str]:
         "honest": secure_sum.threshold - secure_sum.colluders,
     }
     if schedule.sums_gradients:
-        return [_SHARED_STEPS.format(**numbers), _TWICE_IN_A_SUM]
+        return [_SHARED_STEPS.format(**numbers), _TWICE_IN_A_SUM.format(unit=schedule.plan.privacy.unit)]
     return [_SHARES.format(**numbers)]
 
 
 def _not_covered(schedule: Schedule) -> list[str]:
-    exact = [] if schedule.noises_evaluation else [_EXACT_EVALUATION.format(units="patients")]
-    return [*NOT_COVERED, *exact, _RESULT, _COMPARISON]
+    unit = UNITS[schedule.plan.privacy.unit]
+    exact = [] if schedule.noises_evaluation else [_EXACT_EVALUATION.format(units=unit.plural)]
+    return [*NOT_COVERED, *exact, _RESULT.format(unit=unit.name), _COMPARISON]
 
 
 def _cross_check(certified: Certificate) -> CrossCheck:
@@ -135,9 +138,10 @@ def _without_privacy(schedule: Schedule) -> Privacy:
         private=False,
         epsilon_max=None,
         delta=None,
+        unit=plan.privacy.unit,
         placement="none",
         mechanism="none",
-        sampler="Poisson over patients",
+        sampler=f"Poisson over {UNITS[plan.privacy.unit].plural}",
         sampling_rate=plan.privacy.sampling_rate,
         steps=plan.training.rounds * schedule.private_steps,
         expected_batch=plan.privacy.expected_batch,

@@ -86,7 +86,7 @@ def train_apart(
         run,
         evaluation.task,
         stream,
-        patients_per_site=plan.privacy.patients_per_site * hospitals,
+        units_per_site=plan.privacy.units_per_site * hospitals,
         microbatch=microbatch,
         federated=False,
     )

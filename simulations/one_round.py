@@ -54,7 +54,7 @@ def main() -> Coordinator:
         base_model_sha256=files.sha256,
         adapter=AdapterPlan(rank=2, top_layers=1),
         training=TrainingPlan(rounds=1, local_steps=2),
-        privacy=PrivacyPlan(noise_multiplier=1.0, evaluation_noise_multiplier=4.0, patients_per_site=20),
+        privacy=PrivacyPlan(noise_multiplier=1.0, evaluation_noise_multiplier=4.0, units_per_site=20),
     )
     run = resolve_run(plan, files.config())  # names become objects, here and nowhere else
     agreement, task, model = agree(run, HOSPITALS), local_task(plan.task), build_model(run, files)

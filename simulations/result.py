@@ -32,7 +32,7 @@ Interval = tuple[Finite, Finite]
 
 
 class ScenarioFacts(Section):
-    """What was run; with ``personal``, federated scores are those of each hospital's own model on its own patients."""
+    """What was run; with ``personal``, federated scores are those of each hospital's own model on its own records."""
 
     name: str
     hospitals: Annotated[int, Field(ge=1)]

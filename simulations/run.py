@@ -115,7 +115,13 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
     with display, staged(options) as folder:
         draft = draft_plan(scenario, files)
         sites = make_sites(scenario, draft)
-        display.start(draft.name, hospitals=len(sites), rounds=draft.training.rounds, epsilon=plan_epsilon(draft))
+        display.start(
+            draft.name,
+            hospitals=len(sites),
+            rounds=draft.training.rounds,
+            epsilon=plan_epsilon(draft),
+            unit=draft.privacy.unit,
+        )
         run = resolve_run(with_noise(draft, files), files.config())
         budget = open_budget(run, options, folder)
         watch.lap("data")

@@ -1,4 +1,4 @@
-"""Makes the hospitals of a scenario: draws or reads their records and splits each one's patients."""
+"""Makes the hospitals of a scenario: draws or reads their records and splits each one's by their unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedward.client.corpora import corpus_named
+from fedward.client.corpora import check_unit
 from fedward.client.data import Example, load_examples, split_patients
 from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
@@ -22,7 +22,7 @@ DATA_ROOT = "FEDWARD_DATA"
 
 @dataclass(frozen=True)
 class SiteData:
-    """One hospital's patients, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
+    """One hospital's records, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
 
     name: str
     train: Sequence[Example]
@@ -34,9 +34,10 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
     """All hospitals of ``scenario``, in order of name.
 
     Raises:
-        DataError: unreadable or unusable data; a hospital that is empty or has one class only.
+        DataError: unreadable or unusable data, or not of the plan's unit; a hospital that is empty or has one label.
         ConfigError: FW-CONFIG-003, fewer than three hospitals come out.
     """
+    check_unit(scenario.data.corpus, plan.privacy.unit)
     sites = sorted(_sites_of(scenario, plan), key=lambda site: site.name)
     if len(sites) < MIN_HOSPITALS:
         raise ConfigError(
@@ -46,9 +47,9 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
         for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
             if len({example.label for example in examples}) < 2:
                 raise DataError(
-                    f"The {part} patients of hospital {site.name!r} do not have both outcomes.",
+                    f"The {part} records of hospital {site.name!r} do not have both outcomes.",
                     code="FW-DATA-007",
-                    fix="Give the hospital more patients, join it with another, or choose another task.",
+                    fix="Give the hospital more records, join it with another, or choose another task.",
                 )
     return sites
 
@@ -59,7 +60,7 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
         return _synthetic(scenario, plan)
     folder = _folder(scenario.data)
     examples = load_examples(folder, format=source, task=scenario.task)
-    if corpus_named(source).grouped and scenario.data.hospitals is None:
+    if scenario.data.corpus.grouped and scenario.data.hospitals is None:
         deal = {example.patient_id: _slug(example.group) for example in examples}
         names = sorted(set(deal.values()))
     else:

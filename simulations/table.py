@@ -34,7 +34,7 @@ def print_result(result: RunResult, console: Console, out: Path | None = None) -
 
 
 def comparison_table(result: RunResult, *, framed: bool) -> Table:
-    """Hospitals alone, federated, pooled and best possible, on the same evaluation patients."""
+    """Hospitals alone, federated, pooled and best possible, on the same evaluation units."""
     scores, units = result.scores, UNITS[result.privacy.unit].plural
     trained = sum(hospital.train_units for hospital in result.hospitals)
     table = _table(framed)
@@ -55,7 +55,7 @@ def comparison_table(result: RunResult, *, framed: bool) -> Table:
 
 
 def hospital_table(result: RunResult, *, framed: bool) -> Table:
-    """One row per hospital on its own evaluation patients; exists only because this is a simulation."""
+    """One row per hospital on its own evaluation units; exists only because this is a simulation."""
     table = _table(framed)
     table.add_column("Hospital")
     for heading in (UNITS[result.privacy.unit].plural.capitalize(), "Alone"):

@@ -24,6 +24,7 @@ from fedward.measures import MEASURES
 from fedward.simulations import wording
 from fedward.simulations.result import CurvePoint, RunResult
 from fedward.simulations.table import print_result
+from fedward.units import UnitName
 
 Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
 LOG_WIDTH = 100
@@ -38,6 +39,7 @@ class Plan:
     hospitals: int
     rounds: int
     epsilon: float | None
+    unit: UnitName
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ class RunDisplay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._face.close()
 
-    def start(self, name: str, *, hospitals: int, rounds: int, epsilon: float | None) -> None:
-        """Announces the run; ``epsilon`` is the budget per patient, None without differential privacy."""
+    def start(self, name: str, *, hospitals: int, rounds: int, epsilon: float | None, unit: UnitName) -> None:
+        """Announces the run; ``epsilon`` is the budget per ``unit``, None without differential privacy."""
         self._rounds = rounds
-        self._face.start(Plan(name, hospitals, rounds, epsilon))
+        self._face.start(Plan(name, hospitals, rounds, epsilon, unit))
 
     def phase(self, name: str, total: int) -> None:
         """Begins a phase of ``total`` steps; the phase before it counts as over."""
@@ -289,9 +291,8 @@ class JsonLines:
 
 
 def _headline(plan: Plan) -> str:
-    budget = (
-        "NON-PRIVATE, no epsilon" if plan.epsilon is None else f"epsilon {wording.epsilon(plan.epsilon)} per patient"
-    )
+    spent = f"epsilon {wording.epsilon(plan.epsilon)} per {plan.unit}"
+    budget = "NON-PRIVATE, no epsilon" if plan.epsilon is None else spent
     hospitals, rounds = wording.counted(plan.hospitals, "hospital"), wording.counted(plan.rounds, "round")
     return f"{plan.name}: {hospitals}, {rounds}, {budget}"
 

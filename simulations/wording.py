@@ -67,7 +67,7 @@ def rate(value: float) -> str:
 
 
 def certainty(epsilon_spent: float) -> str:
-    """How sure an observer can become that a patient took part, starting from a coin flip.
+    """How sure an observer can become that somebody took part, starting from a coin flip.
 
     Bayes' rule with the likelihood ratio bounded by exp(epsilon), rounded up; delta comes on top.
     """

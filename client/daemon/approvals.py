@@ -104,7 +104,8 @@ class Approvals:
         """Records a decision about the plan file; an earlier one about the same plan is replaced.
 
         Raises:
-            PolicyError, VersionError: an accepted plan must be within the site's policy; see ``policy.check_proposal``.
+            PolicyError, VersionError, DataError: an accepted plan must be within the site's policy; see
+                ``policy.check_proposal``.
             IntegrityError: FW-INTEGRITY-301, this run was decided about with another plan.
             AuthenticationError (FW-AUTH-304), ConfigError (FW-CONFIG-302): see :meth:`open`.
         """

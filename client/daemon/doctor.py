@@ -20,6 +20,7 @@ import httpx
 import fedward
 from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
+from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.daemon.approvals import Approval, Approvals
 from fedward.client.daemon.endpoint import endpoint_of
 from fedward.client.daemon.folders import SiteFolders
@@ -215,7 +216,7 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
     book = verify(store)
     if config.ledger.anchor_file is not None:
         AnchorFile(Path(config.ledger.anchor_file)).check(book)
-    return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} spent"
+    return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} per {book.genesis.unit} spent"
 
 
 def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
@@ -231,14 +232,15 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
             first.code if first else ConfigError.code,
         )
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
-    if report.tasks and all(task.eligible < config.policy.min_patients for task in report.tasks):
-        return Finding("data", "warn", f"{words}, fewer than policy.min_patients", "Export more patients.")
+    if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
+        return Finding("data", "warn", f"{words}, fewer than policy.min_units", "Export more records.")
     eligible = {task.task: task.eligible for task in report.tasks}
     for plan in (found.plan for found in _plans(config, folders)):
+        check_unit(corpus_named(config.tables.format), plan.privacy.unit)
         training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
-        if training < config.policy.min_patients:
-            words = f"{words}; about {training:,} would train, fewer than policy.min_patients"
-            return Finding("data", "warn", words, "Export more patients.")
+        if training < config.policy.min_units:
+            words = f"{words}; about {training:,} would train, fewer than policy.min_units"
+            return Finding("data", "warn", words, "Export more records.")
     if os.access(config.data_folder, os.W_OK):
         return Finding("data", "warn", f"{words}; this user could write there", "Mount or grant the folder read-only.")
     return words

@@ -6,16 +6,20 @@ ledger; the epsilon that the plan was calibrated for plays no part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from fedward.agreements.code import plan_code_hash
 from fedward.agreements.proposal import VerifiedProposal
+from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.daemon.settings import ClientConfig, PolicySection
+from fedward.client.data import Example
 from fedward.errors import PolicyError, VersionError
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.run import Schedule
+from fedward.units import UNITS, UnitName
 
 DAY_SECONDS = 86_400
 
@@ -33,11 +37,12 @@ class OtherCodeError(VersionError):
 
 
 def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
-    """Applies every limit that needs no patient data.
+    """Applies every limit that needs no records.
 
     Raises:
         ExpiredPlanError, PolicyError (FW-POLICY-302, FW-POLICY-303, FW-POLICY-304, FW-POLICY-305), OtherCodeError: the
             first limit that the plan breaks.
+        DataError: FW-DATA-031, it protects other units than this site's records are of.
     """
     proposal, plan, policy = verified.proposal, verified.plan, config.policy
     check_dates(verified, policy, now=now)
@@ -47,6 +52,7 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
         )
     if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
         raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
+    check_unit(corpus_named(config.tables.format), plan.privacy.unit)
     _check_privacy(plan, policy)
 
 
@@ -70,10 +76,11 @@ def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float
         raise ExpiredPlanError("The plan is valid for longer than this site allows.")
 
 
-def check_patients(count: int, policy: PolicySection) -> None:
-    """Raises FW-POLICY-306; the message names no number."""
-    if count < policy.min_patients:
-        raise PolicyError("This site has fewer training patients than its policy asks for.", code="FW-POLICY-306")
+def check_size(training: Sequence[Example], policy: PolicySection, unit: UnitName) -> None:
+    """Raises FW-POLICY-306 for records of too few units; the message names no number."""
+    if len({example.unit for example in training}) < policy.min_units:
+        words = f"This site has fewer training {UNITS[unit].plural} than its policy asks for."
+        raise PolicyError(words, code="FW-POLICY-306")
 
 
 def check_cohort(min_cohort: int, policy: PolicySection) -> None:
@@ -86,7 +93,7 @@ def check_cohort(min_cohort: int, policy: PolicySection) -> None:
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
-    """What the run costs its most exposed patient at ``delta``; infinite without privacy."""
+    """What the run costs its most exposed unit at ``delta``; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return float("inf")
     schedule = Schedule.of(plan)

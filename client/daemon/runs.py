@@ -16,7 +16,7 @@ from fedward.client.approval import local_policy
 from fedward.client.daemon.approvals import Approvals
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import check_family, check_patients, check_proposal
+from fedward.client.daemon.policy import check_family, check_proposal, check_size
 from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
@@ -128,7 +128,10 @@ class ApprovedSite:
             self._open = None
 
     def rehearse(self, run: str) -> tuple[int, int]:
-        """Does all that precedes the first training step of an approved run, on copies; returns the patient counts.
+        """Does all that precedes the first training step of an approved run, on copies; returns how many units it has.
+
+        Returns:
+            Training and evaluation units.
 
         Raises:
             FedwardError: what would stop the run.
@@ -216,7 +219,7 @@ class ApprovedSite:
                 self._config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
             )
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
-            check_patients(len(parts[0]), self._config.policy)
+            check_size(parts[0], self._config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
             self._prepared = {plan.hash(): Prepared(run, files, train, evaluation)}
         return self._prepared[plan.hash()]

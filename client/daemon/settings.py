@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -97,7 +98,7 @@ class PolicySection(Section):
     """The hospital's own limits. A plan can only be stricter; nothing a coordinator sends changes them.
 
     Attributes:
-        min_patients: fewest training patients with which this site takes part.
+        min_units: fewest training units (patients, or questions) with which this site takes part.
         max_epsilon_per_run: largest epsilon of one run, as this site's accountant computes it at ``delta``.
         max_epsilon_lifetime: cap of the ledger, over all runs.
         delta: at which every epsilon of this site is stated; fixed once the ledger exists.
@@ -108,7 +109,9 @@ class PolicySection(Section):
         unsafe_non_private: lets plans without differential privacy pass. For synthetic data only.
     """
 
-    min_patients: Annotated[int, Field(ge=1)]
+    renamed: ClassVar[Mapping[str, str]] = {"min_patients": "min_units"}
+
+    min_units: Annotated[int, Field(ge=1)]
     max_epsilon_per_run: Annotated[float, Field(gt=0)]
     max_epsilon_lifetime: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5

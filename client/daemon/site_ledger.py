@@ -1,4 +1,4 @@
-"""The site's ledger as its file describes it: cap, delta, anchor, and exact sets of patients where identifiers last."""
+"""The site's ledger as its file describes it: cap, delta, anchor, and exact sets of units where identifiers last."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def open_site_ledger(
     Args:
         config: of the site.
         store: the site's own; on a copy in memory the anchor is left alone.
-        plan: says how patients are split.
-        train: identifiers of the training patients who can be sampled; hashed only where a namespace is declared.
-        evaluation: the same of the evaluation patients.
+        plan: says which units it prices, and how they are split.
+        train: identifiers of the training units that can be sampled; hashed only where a namespace is declared.
+        evaluation: the same of the evaluation units.
 
     Raises:
         ConfigError: FW-LEDGER-008, the key of the namespace cannot be used.
-        PolicyError (FW-LEDGER-004), IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError (FW-LEDGER-006): see
-            the classes.
+        PolicyError (FW-LEDGER-004, FW-LEDGER-010), IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError
+            (FW-LEDGER-006): see the classes.
     """
     section, namespace, patients = config.ledger, None, None
     if section.namespace is not None and section.namespace_key is not None:
@@ -40,6 +40,7 @@ def open_site_ledger(
         cap_epsilon=config.policy.max_epsilon_lifetime,
         delta=config.policy.delta,
         population=Population(plan.split_salt, plan.evaluation_fraction, patients),
+        unit=plan.privacy.unit,
         namespace=namespace,
         anchor=anchor,
     )

@@ -9,9 +9,10 @@ from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.policy import run_epsilon
 from fedward.client.daemon.settings import ClientConfig
-from fedward.privacy.events import RELATION, UNIT
+from fedward.privacy.events import RELATION
 from fedward.privacy.secagg.identity import fingerprint
 from fedward.tasks import task_named
+from fedward.units import UNITS
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -88,22 +89,24 @@ def _code(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, s
 
 def _data(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:
     tables, plan = config.tables, verified.plan
+    unit, words = UNITS[plan.privacy.unit], f"at most {plan.adapter.max_tokens} word pieces"
     share = round(100 * plan.evaluation_fraction)
     return [
         ("tables", f"{tables.path} ({tables.format}), only read"),
-        ("patients", f"{100 - share} of 100 train the adapter, {share} of 100 measure it; each has one example"),
-        ("fewest patients", f"{config.policy.min_patients} for training, by this hospital's policy"),
-        ("text", f"events of the first day as at most {plan.adapter.max_tokens} word pieces, without names"),
+        (unit.plural, f"{100 - share} of 100 train the adapter, {share} of 100 measure it; none does both"),
+        (f"fewest {unit.plural}", f"{config.policy.min_units} for training, by this hospital's policy"),
+        ("text", f"events of the first day as {words}, without names" if unit.persons else words),
     ]
 
 
 def _leaving(verified: VerifiedProposal) -> list[tuple[str, str]]:
     plan, parameters = verified.plan, verified.proposal.terms.parameters
+    unit = plan.privacy.unit
     size = parameters * plan.secure_sum.delta_ring_bits // 8
     return [
         ("each round", f"one masked vector of about {size:,} bytes, which only the sum over all hospitals can undo"),
         ("with it", "noised counts and losses inside the same vector; keys, hashes and signatures beside it"),
-        ("never", "records, texts, names, numbers of one patient, this hospital's own adapter, or error texts"),
+        ("never", f"records, texts, names, numbers of one {unit}, this hospital's own adapter, or error texts"),
         ("result", "the adapter of all hospitals together, which every hospital and the coordinator receive"),
     ]
 
@@ -123,8 +126,8 @@ def _privacy(verified: VerifiedProposal, config: ClientConfig, spent: float) -> 
             f"epsilon {whole:.3f} at delta {policy.delta:g}; this hospital allows {policy.max_epsilon_per_run:g}",
         ),
         ("so far", f"epsilon {_upwards(spent)} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
-        ("meaning", _meaning(whole)),
-        ("per", f"{UNIT}; {RELATION}"),
+        ("meaning", _meaning(whole, plan.privacy.unit)),
+        ("per", f"{plan.privacy.unit}; {RELATION}"),
         ("noise", noise),
     ]
 
@@ -133,10 +136,10 @@ def _upwards(epsilon: float) -> str:
     return f"{math.ceil(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else "without bound"
 
 
-def _meaning(epsilon: float) -> str:
+def _meaning(epsilon: float, unit: str) -> str:
     times = math.exp(min(epsilon, 700.0))
     return (
-        "whoever sees all results can multiply the odds that one given patient took part "
+        f"whoever sees all results can multiply the odds that one given {unit} took part "
         f"by at most {times:,.1f} (but for a chance of delta)"
     )
 

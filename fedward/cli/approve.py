@@ -52,7 +52,7 @@ def list_command(config: Config, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> None:
-    """Say what a plan asks of this hospital: who, what, which data, epsilon, what leaves. Reads no patient data.
+    """Say what a plan asks of this hospital: who, what, which data, epsilon, what leaves. Reads no record.
 
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
@@ -86,7 +86,7 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
 def accept_command(plan: PlanFile, config: Config, by: By = None, yes: Yes = False) -> None:
     """Accept a plan: from now on the daemon answers for this run, for exactly this plan, until it expires.
 
-    Exit status 5 or 12 if the plan is not within this hospital's policy.
+    Exit status 4 if the data are of another unit of privacy, 5 or 12 if the plan is not within this hospital's policy.
 
     Example: fedward client approve accept icu-1.fedward --config client.toml --by "A. Example, DPO"
     """

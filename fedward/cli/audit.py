@@ -18,7 +18,7 @@ def audit(
         Path | None, typer.Argument(metavar="[RUN]", help="Folder of a private run that `fedward simulate` wrote.")
     ] = None,
     canaries: Annotated[
-        int, typer.Option("--canaries", min=10, max=10_000, help="Made-up patients; more can show a larger epsilon.")
+        int, typer.Option("--canaries", min=10, max=10_000, help="Made-up records; more can show a larger epsilon.")
     ] = 100,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Audit the training engine of this installation instead of a run.")
@@ -28,11 +28,11 @@ def audit(
 ) -> None:
     """Try to find out from a run who took part, and compare with what it promised.
 
-    RUN: trains the same federation again with canaries, made-up patients of whom a coin decides who takes part, guesses
-    which did, and bounds epsilon from the right guesses. Then attacks the run's adapter for its patients. Writes
-    audit.json into RUN and adds a section to report.html. About as long as two runs.
+    RUN: trains the same federation again with canaries, made-up records for each of which a coin decides whether it
+    takes part, guesses which did, and bounds epsilon from the right guesses. Then attacks the run's adapter for those
+    it was trained on. Writes audit.json into RUN and adds a section to report.html. About as long as two runs.
 
-    --self-test: takes 20,000 single steps of the training engine with and without one patient and bounds what a step
+    --self-test: takes 20,000 single steps of the training engine with and without one record and bounds what a step
     leaks. Less than a minute or two.
 
     Examples:
@@ -89,7 +89,7 @@ def _self_test(steps: int, *, as_json: bool) -> None:
         pairs = found.errors
         console.print(
             f"Mechanism audit: {found.steps:,} steps of the {found.backend} engine, "
-            f"{pairs.with_patient:,} of them with one patient more",
+            f"{pairs.with_patient:,} of them with one record more",
             style="bold",
         )
         console.print(

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from fedward.errors import ConfigError
+from fedward.units import UNITS
 
 if TYPE_CHECKING:
     from fedward.privacy.ledger import Book
 
 app = typer.Typer(no_args_is_help=True)
 ledger_app = typer.Typer(no_args_is_help=True)
-app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site's patients: show, verify, anchor.")
+app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site: show, verify, anchor.")
 
 State = Annotated[
     Path | None, typer.Option("--state", help="State directory of a site, or of `fedward simulate --state`.")
@@ -33,7 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 @ledger_app.command("show")
 def show_command(state: State = None, config: Config = None, as_json: AsJson = False) -> None:
-    """Show what was released about this site's patients, what it cost and what is left.
+    """Show what was released about this site's patients (or questions), what it cost and what is left.
 
     Reads only; safe while a run is going on. A reserved round counts as spent, whether it ended or not.
 
@@ -140,18 +141,19 @@ def _head_bytes(text: str) -> bytes:
 
 
 def _statement(book: Book) -> dict[str, Any]:
-    from fedward.privacy.events import RELATION, UNIT
+    from fedward.privacy.events import RELATION
 
     terms = book.genesis
+    unit = UNITS[terms.unit]
     return {
         "site": terms.site,
         "cap_epsilon": terms.cap_epsilon,
         "delta": terms.delta,
         "spent_epsilon": book.spent(),
-        "unit": UNIT,
+        "unit": unit.name,
         "relation": RELATION,
         "accountant": "PLD",
-        "counts": "exact sets of patients" if terms.namespace else "every event for every patient",
+        "counts": f"exact sets of {unit.plural}" if terms.namespace else f"every event for every {unit.name}",
         "records": len(book.heads),
         "head": book.heads[-1].hex(),
         "runs": [_run(book, run) for run in dict.fromkeys(r.run for r in book.reservations.values())],
@@ -186,9 +188,11 @@ def _print(statement: dict[str, Any]) -> None:
             _upwards(run["evaluation_epsilon"]),
         )
     console.print(table)
+    who = "who" if UNITS[statement["unit"]].persons else "that"
     console.print(
         f"Spent: epsilon {_upwards(statement['spent_epsilon'])} of {statement['cap_epsilon']:g} at delta "
-        f"{statement['delta']:g}, by the patient who has spent most ({statement['relation']}; {statement['counts']})."
+        f"{statement['delta']:g}, by the {statement['unit']} {who} has spent most ({statement['relation']}; "
+        f"{statement['counts']})."
     )
     console.print(f"{statement['records']} records, head {statement['head']}", soft_wrap=True)
 

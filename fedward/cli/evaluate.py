@@ -56,7 +56,7 @@ def adapter_folder(run: Path) -> Path:
 
 
 def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_out: bool = False) -> dict[str, Any]:
-    """The scorecard of the adapter in ``run`` on all eligible patients of ``data``.
+    """The scorecard of the adapter in ``run`` on all eligible records of ``data``.
 
     Args:
         run: folder of a run or of an adapter.
@@ -129,7 +129,7 @@ def _print(scores: dict[str, Any], console: Console) -> None:
     if not scores["calibration"]:
         return
     bins = Table(title="Calibration: predicted against observed risk", title_justify="left")
-    for heading in ("predicted risk", "patients", "mean predicted", "observed"):
+    for heading in ("predicted risk", "records", "mean predicted", "observed"):
         bins.add_column(heading, justify="right")
     for row in scores["calibration"]:
         bins.add_row(

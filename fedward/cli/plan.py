@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedward.cli.simulate import Placement
+from fedward.units import UNITS
 
 if TYPE_CHECKING:
     from fedward.planning.estimate import Estimate, Statistics
@@ -25,6 +26,8 @@ class Unit(StrEnum):
     """Whose participation is to be hidden."""
 
     patient = "patient"
+    question = "question"
+    document = "document"
     hospital = "hospital"
 
 
@@ -39,7 +42,7 @@ def estimate_command(
         str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
     ] = "default",
     epsilon: Annotated[
-        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget per patient instead of the scenario's.")
+        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget instead of the scenario's.")
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
     privacy: Annotated[
@@ -50,22 +53,23 @@ def estimate_command(
         int | None, typer.Option("--hospitals", min=3, help="Number of hospitals, where only the data would say it.")
     ] = None,
     unit: Annotated[
-        Unit, typer.Option("--unit", help="Whom privacy is for; hospital is refused, with the numbers that say why.")
-    ] = Unit.patient,
+        Unit | None,
+        typer.Option("--unit", help="Whom privacy is for: the data say it; hospital is refused, with the numbers why."),
+    ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="Folder of ledgers that the run must fit into; they are only read.")
     ] = None,
     lifetime_epsilon: Annotated[
         float | None,
-        typer.Option("--lifetime-epsilon", min=1e-6, help="Cap per patient instead of the one each ledger began with."),
+        typer.Option("--lifetime-epsilon", min=1e-6, help="Lifetime cap instead of the one each ledger began with."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of the run: another split of the patients, for --state.")
+        int | None, typer.Option("--seed", min=0, help="Of the run: another split of the records, for --state.")
     ] = None,
     no_time: Annotated[bool, typer.Option("--no-time", help="Take no steps to see how long it would run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Say what a run would cost: epsilon, noise, steps, ledgers and time. Reads no patient and charges nothing.
+    """Say what a run would cost: epsilon, noise, steps, ledgers and time. Reads no record and charges nothing.
 
     Examples:
 
@@ -96,6 +100,9 @@ def estimate_command(
     files = resolve(changed.model)
     if unit is Unit.hospital:
         refuse_hospital_unit(changed, files, hospitals)
+    if unit is not None:
+        asked = changed.privacy.model_copy(update={"unit": unit.value})
+        changed.model_copy(update={"privacy": asked}).check()
     found = estimate(
         changed,
         files,
@@ -130,10 +137,11 @@ def _print(found: Estimate, console: Console) -> None:
 def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
     from fedward.simulations.wording import delta, epsilon
 
+    units = UNITS[found.unit].plural
     for price, whose in ((found.training, "training"), (found.evaluation, "evaluation")):
         if price is not None:
             yield (
-                f"Privacy of {whose} patients, whole run",
+                f"Privacy of {whose} {units}, whole run",
                 (
                     ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
                     ("unit, relation", f"{price.unit}, {price.relation}"),
@@ -170,11 +178,12 @@ def _steps(found: Estimate) -> Rows:
         ("rounds, steps", f"{found.rounds}, {found.steps}"),
     ]
     if (step := found.step) is not None:
+        units = UNITS[found.unit].plural
         rows += [
             ("sigma", f"{step.noise_multiplier:.4g}" + _gradients_alone(found)),
             ("clipping", f"{found.clipping}, C = {step.clip:g}"),
             ("trained parameters d", f"{step.parameters:,}"),
-            ("expected batch q N", f"{step.expected_batch:g} patients a hospital (q = {step.sampling_rate:g})"),
+            ("expected batch q N", f"{step.expected_batch:g} {units} a hospital (q = {step.sampling_rate:g})"),
             ("noise / clip, one step", f"{step.noise_to_clip:.3g} times C" + _whose(found)),
         ]
         if step.noise_to_clip_all is not None and step.noise_to_clip_certain is None:
@@ -220,10 +229,10 @@ def _remarks(found: Estimate) -> Iterator[str]:
         )
     else:
         yield "AUROC: no measured sweep exists for these settings, so none is quoted."
-    if found.hospital_unit is not None:
+    if (whole := found.hospital_unit) is not None:
         yield (
-            "Privacy for hospitals instead of patients is not offered: at the same epsilon the noise in each round's "
-            f"mean would be {found.hospital_unit.noise_to_clip:.3g} times the longest update of a hospital."
+            f"Privacy for hospitals instead of {UNITS[found.unit].plural} is not offered: at the same epsilon the "
+            f"noise in each round's mean would be {whole.noise_to_clip:.3g} times the longest update of a hospital."
         )
     if found.time is not None:
         yield f"Time: {found.time.basis}"

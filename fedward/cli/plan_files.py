@@ -16,7 +16,7 @@ def new_command(
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A shipped scenario or a TOML file.")],
     out: Annotated[Path, typer.Option("--out", help="New plan folder.", file_okay=False)],
 ) -> None:
-    """Make a plan from a scenario: noise calibrated, starting adapter, hashes. Needs fedward[client]; reads no patient.
+    """Make a plan from a scenario: noise calibrated, starting adapter, hashes. Needs fedward[client]; reads no record.
 
     Example: fedward plan new icu.toml --out icu-plan
     """
@@ -28,7 +28,7 @@ def new_command(
 
 
 def check_command(folder: Folder, as_json: AsJson = False) -> None:
-    """Check that a plan folder holds together, and say what it would cost a patient.
+    """Check that a plan folder holds together, and say what it promises.
 
     Exit status 11 if its files do not belong together.
 

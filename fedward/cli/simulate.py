@@ -23,7 +23,7 @@ def simulate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the result; must not hold one yet.")] = Path("run"),
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another draw of the hospitals.")] = None,
     epsilon: Annotated[
-        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget per patient instead of the scenario's.")
+        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget instead of the scenario's.")
     ] = None,
     no_dp: Annotated[bool, typer.Option("--no-dp", help="Without differential privacy; marked NON-PRIVATE.")] = False,
     privacy: Annotated[
@@ -55,7 +55,7 @@ def simulate(
         Path | None, typer.Option("--state", help="Folder of the hospitals' privacy ledgers; outlives runs.")
     ] = None,
     lifetime_epsilon: Annotated[
-        float, typer.Option("--lifetime-epsilon", min=1e-6, help="Cap per patient over all runs in --state.")
+        float, typer.Option("--lifetime-epsilon", min=1e-6, help="Lifetime cap over all runs in --state.")
     ] = 8.0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in --out.")] = False,
     unsafe_seeded_noise: Annotated[

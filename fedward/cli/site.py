@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedward.errors import PolicyError, PreflightError
+from fedward.units import UNITS
 
 if TYPE_CHECKING:
     from fedward.client.daemon.folders import SiteFolders
@@ -224,12 +225,13 @@ def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
 
     site = ApprovedSite(settings, folders, threading.Event())
     known = site.approvals.all()
-    runs = [one.verified.proposal.run for one in known if isinstance(one, Approval) and one.accepted]
-    if not runs:
+    accepted = [one.verified for one in known if isinstance(one, Approval) and one.accepted]
+    if not accepted:
         raise PolicyError("No run is accepted here, so there is nothing to rehearse.", code="FW-POLICY-308")
     over: FedwardError | None = None
     ready = False
-    for run in runs:
+    for verified in accepted:
+        run, units = verified.proposal.run, UNITS[verified.plan.privacy.unit].plural
         try:
             train, evaluation = site.rehearse(run)
         except (ExpiredPlanError, OtherCodeError) as error:
@@ -237,7 +239,7 @@ def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
             typer.echo(f"{run}: over ({error.code}).")
             over = error
             continue
-        typer.echo(f"{run}: ready, {train} patients train, {evaluation} measure; nothing was charged, nothing left.")
+        typer.echo(f"{run}: ready, {train} {units} train, {evaluation} measure; nothing was charged, nothing left.")
         ready = True
     if over is not None and not ready:
         raise over

@@ -32,7 +32,7 @@ def sweep(
     ] = None,
     ranks: Annotated[str | None, typer.Option("--ranks", help="LoRA ranks with commas, such as 4,8.")] = None,
     epsilons: Annotated[
-        str | None, typer.Option("--epsilons", help="Budgets per patient with commas; none is a run without privacy.")
+        str | None, typer.Option("--epsilons", help="Epsilons with commas; none is a run without privacy.")
     ] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds with commas or a range, such as 1-5.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the sweep; finished runs are kept.")] = Path("sweep"),
@@ -71,7 +71,7 @@ def sweep(
     console = open_console()
     voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
     outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
-    document = summarise(base.name, base.task, outcomes)
+    document = summarise(base.name, base.task, outcomes, unit=base.privacy.unit)
     write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
     write_atomically(out / TABLE, as_csv(document))
     write_atomically(out / PAGE, page.render(document))

@@ -12,7 +12,7 @@ from fedward.privacy.ledger.files import ledger_folders
 from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0
-"""Lifetime cap per patient of a simulated hospital whose ledger outlives the run."""
+"""Lifetime cap per unit of a simulated hospital whose ledger outlives the run."""
 
 
 class RunBudget:
@@ -22,7 +22,7 @@ class RunBudget:
         schedule: the run's plan, resolved.
         run: identifier that no other run ever had.
         state: where the ledgers are kept.
-        cap: lifetime cap per patient.
+        cap: lifetime cap per unit.
     """
 
     def __init__(self, schedule: Schedule, run: str, state: Path, *, cap: float) -> None:
@@ -37,7 +37,7 @@ class RunBudget:
             Ledger by site; empty if the plan is not private, because then nothing is promised or spent.
 
         Raises:
-            BudgetError: FW-BUDGET-010, some hospital's patients would exceed the cap.
+            BudgetError: FW-BUDGET-010, some hospital's units would exceed the cap.
         """
         if not self._plan.privacy.private:
             return {}
@@ -68,6 +68,7 @@ class RunBudget:
             cap_epsilon=self._cap,
             delta=plan.privacy.delta,
             population=Population(plan.split_salt, plan.evaluation_fraction),
+            unit=plan.privacy.unit,
         )
 
 
@@ -91,7 +92,7 @@ def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> li
 
     Raises:
         BudgetError: FW-BUDGET-010, the run does not fit into one of them.
-        PolicyError: FW-LEDGER-004, a ledger was begun with a lower cap or another delta.
+        PolicyError: FW-LEDGER-004, FW-LEDGER-010, a ledger was begun with a lower cap, another delta or another unit.
     """
     books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
     if not books:
@@ -112,6 +113,7 @@ def _try(schedule: Schedule, copy: MemoryStore, site: str | None, cap: float) ->
         cap_epsilon=cap,
         delta=plan.privacy.delta,
         population=Population(plan.split_salt, plan.evaluation_fraction),
+        unit=plan.privacy.unit,
     )
     spent = ledger.spent()
     ledger.reserve_run(run="estimate", plan_hash=plan.hash(), rounds=round_costs(schedule))
@@ -133,7 +135,7 @@ def round_costs(schedule: Schedule, site: str | None = None, sites: Collection[s
 
 
 def planned_epsilons(schedule: Schedule) -> list[float | None]:
-    """Epsilon of the most exposed patient once adapter r has been scored, for r = 0 to the last training round."""
+    """Epsilon of the most exposed unit once adapter r has been scored, for r = 0 to the last training round."""
     plan = schedule.plan
     rounds = plan.training.rounds
     if not plan.privacy.private:

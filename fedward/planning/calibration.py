@@ -73,8 +73,8 @@ def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
         step_distance=gradient_distance(parameters),
     )
     gradient_noise(planned_clipping(privacy), training.noise_multiplier)  # raises if the count would cost too much
-    # Evaluation patients are other people than training patients (the split depends on the patient
-    # alone), so their statistics have a budget of their own of the same size.
+    # Evaluation units are others than training units (the split depends on the unit alone), so their statistics have
+    # a budget of their own of the same size.
     evaluation = 0.0
     if release is not None:
         evaluation = calibrate_releases(

@@ -10,6 +10,7 @@ from typing import Any
 from fedward.client.models.for_run import resolve_run
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
+from fedward.plan import PrivacyPlan
 from fedward.planning.budget import Room, room_for
 from fedward.planning.calibration import make_plan
 from fedward.planning.measured import MeasuredUtility, measured_utility
@@ -17,19 +18,20 @@ from fedward.planning.noise_size import HospitalUnit, StepNoise, hospital_unit, 
 from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.planning.stopwatch import TimeEstimate, time_training
 from fedward.privacy.accounting import epsilon
-from fedward.privacy.events import RELATION, UNIT, Event
+from fedward.privacy.events import RELATION, Event
 from fedward.privacy.noise import ReleaseSpec
+from fedward.units import UnitName
 
 
 @dataclass(frozen=True)
 class Price:
-    """Epsilon of one population of patients over the whole run, with all that it depends on."""
+    """Epsilon of one population of units over the whole run, with all that it depends on."""
 
     epsilon: float
     delta: float
     accountant: str
     rdp_epsilon: float
-    unit: str = UNIT
+    unit: UnitName
     relation: str = RELATION
     sampler: str = "poisson"
 
@@ -51,6 +53,7 @@ class Estimate:
     name: str
     placement: str
     clipping: str
+    unit: UnitName
     private: bool
     hospitals: int | None
     rounds: int
@@ -79,7 +82,7 @@ def estimate(
     lifetime_epsilon: float | None = None,
     measure_time: bool = True,
 ) -> Estimate:
-    """Prices the run that ``scenario`` describes; reads no patient and charges no ledger.
+    """Prices the run that ``scenario`` describes; reads no record and charges no ledger.
 
     Args:
         scenario: checked, with the command line's changes.
@@ -107,12 +110,13 @@ def estimate(
         name=plan.name,
         placement=plan.privacy.placement,
         clipping=plan.privacy.clipping,
+        unit=plan.privacy.unit,
         private=private,
         hospitals=count,
         rounds=plan.training.rounds,
         steps=steps,
-        training=_price(training, plan.privacy.delta),
-        evaluation=_price(evaluation, plan.privacy.delta),
+        training=_price(training, plan.privacy),
+        evaluation=_price(evaluation, plan.privacy),
         step=step_noise(run, parameters, count) if private else None,
         training_statistics=_statistics(releases, run.training_release, plan.privacy.delta),
         evaluation_statistics=_statistics(evaluation, run.evaluation_release, plan.privacy.delta),
@@ -123,11 +127,11 @@ def estimate(
     )
 
 
-def _price(events: Sequence[Event], delta: float) -> Price | None:
+def _price(events: Sequence[Event], privacy: PrivacyPlan) -> Price | None:
     if not events:
         return None
-    spent = epsilon(events, delta)
-    return Price(spent.epsilon, spent.delta, spent.accountant, spent.rdp_epsilon)
+    spent = epsilon(events, privacy.delta)
+    return Price(spent.epsilon, spent.delta, spent.accountant, spent.rdp_epsilon, privacy.unit)
 
 
 def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float) -> Statistics | None:

@@ -1,4 +1,4 @@
-"""How loud the noise of a plan is beside the gradients: by patient, and by hospital for those who ask for that."""
+"""How loud the noise of a plan is beside the gradients: by unit, and by hospital for those who ask for that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepNoise:
         clip: C, where clipping adapts in the first step.
         parameters: trained parameters, d.
         sampling_rate: q.
-        expected_batch: patients that a hospital is expected to sample, q N.
+        expected_batch: units that a hospital is expected to sample, q N.
         noise_to_clip: length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for
             the sum of all hospitals over all their expected batches where the noise is split. Above 1 the noise is
             longer than the longest mean gradient can be.
@@ -49,7 +49,7 @@ class StepNoise:
 
 @dataclass(frozen=True)
 class HospitalUnit:
-    """Privacy for hospitals instead of patients, at the same epsilon and delta: every hospital is in every round.
+    """Privacy for hospitals instead of single units, at the same epsilon and delta: every hospital is in every round.
 
     ``noise_to_clip`` is the length of the noise in the mean of all updates over the longest update of one hospital.
     """

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from fedward.client.corpora import corpus_named
+from fedward.client.corpora import Corpus, check_unit, corpus_named
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
 from fedward.plan import (
@@ -56,6 +56,11 @@ class DataConfig(Section):
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
 
+    @property
+    def corpus(self) -> Corpus:
+        """What is read; synthetic hospitals write tables of MIMIC-III. Raises FW-DATA-009, there is no such source."""
+        return corpus_named("mimic-iii" if self.source == "synthetic" else self.source)
+
 
 class SpeedConfig(Section):
     """Settings that change how fast a run is and nothing else."""
@@ -96,19 +101,20 @@ class Scenario(Section):
     compare: CompareConfig = CompareConfig()
 
     def check(self) -> Scenario:
-        """Rules across sections; returns itself.
+        """Rules across sections; returns itself with the unit of privacy of its data.
 
         Raises:
             ConfigError: FW-CONFIG-040, there is no such task.
-            DataError: FW-DATA-009, there is no such data source.
+            DataError: FW-DATA-009, there is no such data source; FW-DATA-031, its units are not those of the scenario.
             ConfigError: FW-CONFIG-003, fewer than three hospitals.
             ConfigError: FW-DP-019, adaptive clipping where the noise is split.
             ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
                 several steps per round where the noise is split.
         """
         task_named(self.task)
-        if self.data.source != "synthetic":
-            corpus_named(self.data.source)
+        corpus, noise = self.data.corpus, self.privacy
+        if "unit" in noise.model_fields_set:
+            check_unit(corpus, noise.unit)
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
@@ -122,7 +128,6 @@ class Scenario(Section):
             raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:
             raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
-        noise = self.privacy
         noise.check_placement()
         if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
             raise ConfigError(
@@ -134,7 +139,7 @@ class Scenario(Section):
                 f"The scenario {self.name!r} splits the noise between hospitals, but trains several steps per round.",
                 fix="Set training.local_steps = 1 and raise training.rounds, or use privacy.placement = 'local'.",
             )
-        return self
+        return self.model_copy(update={"privacy": noise.model_copy(update={"unit": corpus.unit})})
 
     def placed(self, placement: Literal["local", "secure-grad"]) -> Scenario:
         """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.
@@ -184,7 +189,7 @@ def known_hospitals(data: DataConfig) -> int | None:
     """How many hospitals ``data`` yield, where that is known before they are read: a corpus' groups are not."""
     if data.source == "synthetic":
         return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
-    if data.hospitals is None and corpus_named(data.source).grouped:
+    if data.hospitals is None and data.corpus.grouped:
         return None
     return data.hospitals or MIN_HOSPITALS
 

@@ -52,7 +52,7 @@ class TimeEstimate:
 
 
 def time_training(run: Run, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
-    """Times steps of a plan on random tokens; no patient is read and the weights are thrown away.
+    """Times steps of a plan on random tokens; no record is read and the weights are thrown away.
 
     Args:
         run: the plan with its noise, resolved.

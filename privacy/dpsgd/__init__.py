@@ -5,6 +5,6 @@ Start with :class:`PrivateEngine`. This is the only place in ``privacy/`` that i
 
 from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import PrivateEngine
-from fedward.privacy.dpsgd.sampler import PatientSampler
+from fedward.privacy.dpsgd.sampler import UnitSampler
 
-__all__ = ["DPParameters", "PatientSampler", "PrivateEngine"]
+__all__ = ["DPParameters", "PrivateEngine", "UnitSampler"]

@@ -22,7 +22,7 @@ from fedward.errors import IntegrityError
 from fedward.privacy.audit import Errors, Repetition, choose_threshold, mu_lower_bound, repetition
 from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import Backend, PrivateEngine
-from fedward.privacy.dpsgd.sampler import PatientSampler
+from fedward.privacy.dpsgd.sampler import UnitSampler
 from fedward.privacy.stream import SecureStream
 
 STEPS = 20_000
@@ -199,15 +199,15 @@ class _Bench:
             clip=1.0,
             sampling_rate=1.0,
             expected_batch=float(COMPANIONS),
-            max_records_per_patient=TARGET_RECORDS,
+            max_records_per_unit=TARGET_RECORDS,
         )
         self.direction = self._place_records(params)
         self._samplers = {
-            present: PatientSampler(
+            present: UnitSampler(
                 self._patients if present else self._patients[:COMPANIONS],
                 params.sampling_rate,
                 stream,
-                max_records_per_patient=TARGET_RECORDS,
+                max_records_per_unit=TARGET_RECORDS,
             )
             for present in (False, True)
         }

@@ -49,7 +49,7 @@ def trainable_layers(model: nn.Module) -> dict[str, nn.Linear]:
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise PreflightError(
-                f"The layer {name} computes statistics across the patients of a batch.", code="FW-DP-010"
+                f"The layer {name} computes statistics across the records of a batch.", code="FW-DP-010"
             )
         own = [(key, value) for key, value in module.named_parameters(recurse=False) if value.requires_grad]
         for key, parameter in own:

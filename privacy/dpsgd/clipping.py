@@ -78,7 +78,7 @@ class AdaptiveClipping:
         left = noise_multiplier**-2 - (2.0 * self.count_noise) ** -2
         if left <= 0:
             raise ConfigError(
-                f"A count noise of {self.count_noise:g} patients is too small for the noise multiplier "
+                f"A count noise of {self.count_noise:g} units is too small for the noise multiplier "
                 f"{noise_multiplier:.4g}: it must exceed half of it.",
                 code="FW-DP-018",
             )
@@ -205,7 +205,7 @@ class DPParameters:
         clip: bound C on the L2 norm of one patient's summed gradient; where clipping adapts, in the first step.
         sampling_rate: Poisson rate q, the same at every site.
         expected_batch: q times the plan's public site size; the denominator of every step.
-        max_records_per_patient: records of one patient in a batch.
+        max_records_per_unit: records of one patient in a batch.
         private: ``False`` keeps sampler and denominator and drops clipping and noise.
         clipping: how C bounds a gradient; fixed by default.
     """
@@ -214,7 +214,7 @@ class DPParameters:
     clip: float
     sampling_rate: float
     expected_batch: float
-    max_records_per_patient: int = 1
+    max_records_per_unit: int = 1
     private: bool = True
     clipping: Clipping = None
 
@@ -222,8 +222,8 @@ class DPParameters:
         positive = (self.clip, self.expected_batch, *([self.noise_multiplier] if self.private else []))
         if not all(math.isfinite(value) and value > 0 for value in positive):
             raise PrivacyParameterError("Noise multiplier, clip norm and expected batch must be positive and finite.")
-        if not 0 < self.sampling_rate <= 1 or self.max_records_per_patient < 1:
-            raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a patient needs at least one record.")
+        if not 0 < self.sampling_rate <= 1 or self.max_records_per_unit < 1:
+            raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a unit needs at least one record.")
         if isinstance(self.clipping, AdaptiveClipping):
             self.clipping.check_start(self.clip)
         _ = self.gradient_noise  # refuses a count that would cost more than the whole step may

@@ -19,13 +19,12 @@ from opacus.accountants import PRVAccountant
 from fedward.errors import IntegrityError
 from fedward.privacy.accounting import REMEMBERED, Spent, epsilon, usable_delta
 from fedward.privacy.events import Event, PrivacyParameterError
+from fedward.units import UNITS, UnitName
 
 TOLERANCE = 0.01
 MECHANISM = "Poisson-subsampled Gaussian (DP-SGD) and Gaussian releases of statistics"
-ASSUMPTIONS = (
-    "Each hospital's noise and sampling keys come from its operating system and are not disclosed.",
-    "A patient is treated at one participating hospital; for a patient of two hospitals the epsilons add.",
-)
+OWN_KEYS = "Each hospital's noise and sampling keys come from its operating system and are not disclosed."
+AT_ONE_HOSPITAL = "A {unit} is {present} at one participating hospital; for a {unit} of two hospitals the epsilons add."
 NOT_COVERED = ("What the base model had seen before this run.",)
 
 
@@ -42,18 +41,19 @@ class CrossCheck:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a run guarantees to each patient, with everything needed to check it again.
+    """What a run guarantees to each unit of privacy, with everything needed to check it again.
 
     Attributes:
-        spent: epsilon, delta, accountant, unit and relation.
+        spent: epsilon, delta, accountant and relation.
         cross_check: the second accountant's result.
         events: the priced mechanisms.
-        mechanism: what was applied to the patients' data.
-        sampler: how patients were chosen for a step.
-        clip: L2 bound on one patient's gradient in a step; ``None`` if no step was taken.
+        mechanism: what was applied to the records.
+        sampler: how units were chosen for a step.
+        clip: L2 bound on one unit's gradient in a step; ``None`` if no step was taken.
         assumptions: what must hold outside the software.
         not_covered: what the epsilon says nothing about.
         non_private_reasons: why the numbers do not protect anybody; empty for a private run.
+        unit: whose presence epsilon hides.
     """
 
     spent: Spent
@@ -63,8 +63,9 @@ class Certificate:
     assumptions: tuple[str, ...]
     not_covered: tuple[str, ...]
     non_private_reasons: tuple[str, ...]
+    sampler: str
+    unit: UnitName
     mechanism: str = MECHANISM
-    sampler: str = "Poisson over patients"
 
     @property
     def private(self) -> bool:
@@ -80,6 +81,7 @@ def certify(
     events: Sequence[Event],
     delta: float,
     *,
+    unit: UnitName = "patient",
     clip: float | None = None,
     assumptions: Sequence[str] = (),
     not_covered: Sequence[str] = (),
@@ -88,8 +90,9 @@ def certify(
     """Prices events with two accountants and issues a certificate if they agree.
 
     Args:
-        events: everything released about one population of patients.
+        events: everything released about one population of units.
         delta: at which epsilon is stated.
+        unit: whose presence it hides.
         clip: the plan's clip norm.
         assumptions: additional assumptions, such as how many hospitals' noise shares are honest.
         not_covered: additional releases without noise, such as exact evaluation.
@@ -109,10 +112,17 @@ def certify(
         cross_check=check,
         events=tuple(events),
         clip=clip,
-        assumptions=(*ASSUMPTIONS, *assumptions),
+        assumptions=(*_assumptions(unit), *assumptions),
         not_covered=(*NOT_COVERED, *not_covered),
         non_private_reasons=tuple(non_private_reasons),
+        sampler=f"Poisson over {UNITS[unit].plural}",
+        unit=unit,
     )
+
+
+def _assumptions(unit: UnitName) -> tuple[str, str]:
+    present = "treated" if UNITS[unit].persons else "held"
+    return OWN_KEYS, AT_ONE_HOSPITAL.format(unit=unit, present=present)
 
 
 def cross_check(events: Sequence[Event], delta: float, *, expected: float) -> CrossCheck:

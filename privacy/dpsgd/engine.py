@@ -122,9 +122,7 @@ class PrivateEngine:
             ConfigError: FW-DP-019, clipping adapts, but the count that it would adapt to has no noise here.
         """
         if self.params.private and isinstance(self.params.clipping, AdaptiveClipping):
-            raise ConfigError(
-                "A gradient sum without noise cannot pay for a noised count of patients.", code="FW-DP-019"
-            )
+            raise ConfigError("A gradient sum without noise cannot pay for a noised count of units.", code="FW-DP-019")
         self._begin_step(records, patients)
         total = np.zeros(sum(p.numel() for p in self._optimizer.params), np.int64)
         for part in _whole_patients(patients, self._microbatch):
@@ -246,11 +244,11 @@ class PrivateEngine:
     def _check_batch(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
         if records.ndim != 1 or records.shape != patients.shape or len(np.unique(records)) != len(records):
             raise PreflightError(
-                "A batch needs distinct record numbers and one patient number for each.", code="FW-DP-013"
+                "A batch needs distinct record numbers and one unit number for each.", code="FW-DP-013"
             )
         _, counts = np.unique(patients, return_counts=True)
-        if counts.size and counts.max() > self.params.max_records_per_patient:
-            raise PreflightError("A batch holds more records of one patient than the plan allows.", code="FW-DP-013")
+        if counts.size and counts.max() > self.params.max_records_per_unit:
+            raise PreflightError("A batch holds more records of one unit than the plan allows.", code="FW-DP-013")
 
 
 def _backend(

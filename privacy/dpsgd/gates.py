@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedward.errors import PreflightError
 from fedward.privacy.dpsgd.engine import LossPerRecord, PrivateEngine
-from fedward.privacy.dpsgd.sampler import PatientSampler
+from fedward.privacy.dpsgd.sampler import UnitSampler
 
 
 def row_independence_self_test(
@@ -49,7 +49,7 @@ def row_independence_self_test(
         losses, again = (engine.gradients(loss_per_record, chosen, training=True)[0] for _ in range(2))
         if any(not torch.equal(now, before) for now, before in zip(engine.model.buffers(), buffers, strict=True)):
             raise PreflightError(
-                "The model keeps numbers of the patients it sees, to which no noise is added.", code="FW-DP-010"
+                "The model keeps numbers of the records it sees, to which no noise is added.", code="FW-DP-010"
             )
         if _close(losses, again, 1e-6):
             _compare_rows(engine, loss_per_record, chosen, tolerance, training=True)
@@ -94,7 +94,7 @@ def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32]
         raise PreflightError("The exported weights did not move in the first step.", code="FW-DP-016")
 
 
-def sampler_self_test(sampler: PatientSampler, sampling_rate: float, *, draws: int = 400) -> None:
+def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int = 400) -> None:
     """Draws trial batches and checks that their sizes vary as Poisson sampling makes them vary.
 
     Shuffled batches of fixed size have no variance; a wrong rate shifts the mean. A sound sampler fails with
@@ -110,13 +110,11 @@ def sampler_self_test(sampler: PatientSampler, sampling_rate: float, *, draws: i
     sizes = np.array([np.unique(sampler.sample()[1]).size for _ in range(draws)], np.float64)
     variance = count * sampling_rate * (1 - sampling_rate)
     if abs(sizes.mean() - count * sampling_rate) > 6 * np.sqrt(variance / draws) + 1e-9:
-        raise PreflightError("The sampler does not include patients at the plan's rate.", code="FW-DP-017")
+        raise PreflightError("The sampler does not include units at the plan's rate.", code="FW-DP-017")
     # The kurtosis term keeps the bound valid for very small expected batches, where counts are far from normal.
     spread = 6 * np.sqrt((2 * variance**2 + variance) / draws)
     if abs(sizes.var() - variance) > spread + 1e-9:
-        raise PreflightError(
-            "The number of sampled patients does not vary as under Poisson sampling.", code="FW-DP-017"
-        )
+        raise PreflightError("The number of sampled units does not vary as under Poisson sampling.", code="FW-DP-017")
 
 
 def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> bool:

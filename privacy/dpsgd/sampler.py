@@ -9,7 +9,7 @@ from fedward.errors import PreflightError
 from fedward.privacy.stream import SecureStream, poisson_sample
 
 
-class PatientSampler:
+class UnitSampler:
     """Draws batches by including each patient independently; the batch size is random and may be zero.
 
     Clipping bounds a patient's whole contribution, so the guarantee is the patient's. Sampling notes instead of
@@ -19,7 +19,7 @@ class PatientSampler:
         patients: integer patient number of each record, int64 ``[records]``.
         sampling_rate: the plan's q in (0, 1].
         stream: randomness.
-        max_records_per_patient: at most this many records of a sampled patient, chosen uniformly anew each time.
+        max_records_per_unit: at most this many records of a sampled patient, chosen uniformly anew each time.
     """
 
     sampler_name = "poisson"
@@ -30,15 +30,15 @@ class PatientSampler:
         sampling_rate: float,
         stream: SecureStream,
         *,
-        max_records_per_patient: int = 1,
+        max_records_per_unit: int = 1,
     ) -> None:
-        if patients.ndim != 1 or max_records_per_patient < 1:
+        if patients.ndim != 1 or max_records_per_unit < 1:
             raise PreflightError(
-                "The sampler needs one patient number per record and at least one record each.", code="FW-DP-013"
+                "The sampler needs one unit number per record and at least one record each.", code="FW-DP-013"
             )
         self._rate = sampling_rate
         self._stream = stream
-        self._limit = max_records_per_patient
+        self._limit = max_records_per_unit
         self._order = np.argsort(patients, kind="stable").astype(np.int64)
         self._ids, first, self._counts = np.unique(patients[self._order], return_index=True, return_counts=True)
         self._first = first.astype(np.int64)

@@ -193,7 +193,7 @@ class Book:
                 self.exposure = Exposure(stable=bool(record.namespace))
             case PatientSet():
                 if record.ids in self._sets:
-                    raise IntegrityError("The ledger holds the same set of patients twice.", code="FW-LEDGER-001")
+                    raise IntegrityError("The ledger holds the same set of units twice.", code="FW-LEDGER-001")
                 self._sets[record.ids] = link.index
                 self.exposure.add_set(link.index, record.ids)
             case Reservation():
@@ -212,7 +212,7 @@ class Book:
             self.exposure.add(record)
         except KeyError as error:
             raise IntegrityError(
-                "A reservation names a set of patients that the ledger does not hold.", code="FW-LEDGER-001"
+                "A reservation names a set of units that the ledger does not hold.", code="FW-LEDGER-001"
             ) from error
         self._rounds[record.run, record.round_number] = record.index
         self.reservations[record.index] = record

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fedward.errors import BudgetError, ConfigError, PolicyError
-from fedward.privacy.events import RELATION, SMALLEST_DELTA, UNIT, Event
+from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event
 from fedward.privacy.ledger import pricing
 from fedward.privacy.ledger.book import Book
 from fedward.privacy.ledger.files import Appender, LedgerStore
@@ -26,6 +26,7 @@ from fedward.privacy.ledger.records import (
     Settlement,
     to_bytes,
 )
+from fedward.units import UnitName
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
         return ExactSets()
     if not book.genesis.namespace:
         raise ConfigError(
-            "Exact sets of patients need a ledger that was begun with a patient-id namespace.",
+            "Exact sets need a ledger that was begun with a namespace of identifiers.",
             code="FW-LEDGER-007",
-            fix="Leave the sets out: every event then counts for every patient.",
+            fix="Leave the sets out: every event then counts for everybody.",
         )
     unrecorded: list[bytes] = []
     indices: list[int | None] = []
@@ -73,10 +74,10 @@ def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
 
 def _joined(members: Sequence[bytes]) -> bytes:
     if not members or any(len(member) != PATIENT_BYTES for member in members):
-        raise ConfigError("A set of patients holds at least one identifier, each of 16 bytes.", code="FW-LEDGER-007")
+        raise ConfigError("An exact set holds at least one identifier, each of 16 bytes.", code="FW-LEDGER-007")
     ids = b"".join(sorted(set(members)))
     if len(ids) > MAX_BODY_BYTES // 2:
-        raise ConfigError("A set of patients is too large for one record of the ledger.", code="FW-LEDGER-007")
+        raise ConfigError("An exact set is too large for one record of the ledger.", code="FW-LEDGER-007")
     return ids
 
 
@@ -100,7 +101,7 @@ class RoundCost:
 
 
 class Ledger:
-    """Append-only account of everything released about a site's patients.
+    """Append-only account of everything released about a site's patients, or about units of another kind.
 
     The rule of use: :meth:`reserve` returns before the first noisy step of a round; from then on the round is spent,
     crash or not. :meth:`settle` notes that the output has left and changes no price.
@@ -108,15 +109,16 @@ class Ledger:
     Args:
         store: where the chain is kept.
         site: whose ledger it is.
-        cap_epsilon: lifetime cap per patient; may be below the cap the ledger began with, never above.
+        cap_epsilon: lifetime cap per unit; may be below the cap the ledger began with, never above.
         delta: at which every epsilon is stated; fixed for the lifetime of the ledger.
         population: how this run divides the site's patients.
+        unit: whose exposure it prices; fixed for the lifetime of the ledger.
         namespace: declared if patients keep one identifier for ever; needed for exact sets.
         anchor: second place for the head.
         clock: seconds since 1970, for people; no check depends on it.
 
     Raises:
-        PolicyError: FW-LEDGER-004, the ledger on disk was begun with other terms.
+        PolicyError: FW-LEDGER-004, the ledger on disk was begun with other terms; FW-LEDGER-010, for another unit.
         ConfigError: FW-LEDGER-007, cap or delta are out of range.
         IntegrityError: FW-LEDGER-002, the anchor holds a head that the chain lacks.
         IntegrityError (FW-LEDGER-001), ResourceError (FW-LEDGER-006, FW-LEDGER-005): see the table.
@@ -130,6 +132,7 @@ class Ledger:
         cap_epsilon: float,
         delta: float,
         population: Population,
+        unit: UnitName = "patient",
         namespace: Namespace | None = None,
         anchor: Anchor | None = None,
         clock: Callable[[], float] = time.time,
@@ -140,7 +143,7 @@ class Ledger:
             )
         self._store, self._population, self._anchor, self._clock = store, population, anchor, clock
         self._book = Book()
-        asked = Genesis(site, namespace.identity if namespace else b"", float(delta), float(cap_epsilon))
+        asked = Genesis(site, namespace.identity if namespace else b"", float(delta), float(cap_epsilon), unit)
         with self._exclusive() as appender:
             if not self._book.heads:
                 self._append(appender, asked)
@@ -264,6 +267,10 @@ class Ledger:
 
     def _check_terms(self, asked: Genesis) -> None:
         begun = self._book.genesis
+        if begun.unit != asked.unit:
+            raise PolicyError(
+                f"The ledger prices each {begun.unit}, and the run protects each {asked.unit}.", code="FW-LEDGER-010"
+            )
         if (begun.site, begun.delta) != (asked.site, asked.delta):
             raise PolicyError("The ledger was begun for another site or another delta.", code="FW-LEDGER-004")
         if asked.cap_epsilon > begun.cap_epsilon:
@@ -273,7 +280,7 @@ class Ledger:
             )
         if asked.namespace and asked.namespace != begun.namespace:
             raise PolicyError(
-                "The ledger was begun without this patient-id namespace, or with another key.", code="FW-LEDGER-004"
+                "The ledger was begun without this namespace of identifiers, or with another key.", code="FW-LEDGER-004"
             )
 
     def _recorded(self, run: str, round_number: int) -> Reservation:
@@ -341,8 +348,9 @@ class Ledger:
         spent = self._book.spent()
         alone = max(self._book.price(asked.training), self._book.price(asked.evaluation))
         words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
+        terms = self._book.genesis
         return BudgetError(
             f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {words} was "
-            f"asked (delta {self._book.genesis.delta:g}, unit {UNIT}, relation {RELATION}, composed by PLD).",
+            f"asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",
             code="FW-BUDGET-010",
         )

@@ -66,7 +66,7 @@ class Namespace:
 
     def __init__(self, name: str, key: bytes) -> None:
         if len(key) != KEY_BYTES or not name:
-            raise ConfigError("A patient-id namespace needs a name and a key of 32 bytes.", code="FW-LEDGER-008")
+            raise ConfigError("A namespace of identifiers needs a name and a key of 32 bytes.", code="FW-LEDGER-008")
         self.name = name
         self._key = key
         self.identity = labelled_hash("ledger-namespace", name, hmac.digest(key, b"fedward/v1/commitment", sha256))

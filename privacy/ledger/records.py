@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
 from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
+from fedward.units import UNITS, UnitName
 
 HEAD_BYTES = 32
 BEFORE_FIRST = bytes(HEAD_BYTES)
@@ -64,7 +65,7 @@ def read_frames(data: bytes) -> tuple[list[Link], int]:
         position = end
 
 
-FORMAT = 1
+FORMAT = 2
 PATIENT_BYTES = 16
 
 T = TypeVar("T")
@@ -78,13 +79,17 @@ class Genesis:
         site: whose ledger it is.
         namespace: identity of the patient-id namespace and its key, or empty: then every event counts for everyone.
         delta: at which every epsilon is stated.
-        cap_epsilon: what no patient may exceed over the lifetime of the ledger.
+        cap_epsilon: what no unit may exceed over the lifetime of the ledger.
+        unit: whose exposure the ledger prices.
+        format: 1 for a ledger of fedward 0.1, whose first record names no unit: it is of patients.
     """
 
     site: str
     namespace: bytes
     delta: float
     cap_epsilon: float
+    unit: UnitName = "patient"
+    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -141,16 +146,15 @@ def to_bytes(record: Record) -> bytes:
     """Returns the canonical body of a record."""
     match record:
         case Genesis():
-            return encode(
-                {
-                    "kind": "genesis",
-                    "format": FORMAT,
-                    "site": record.site,
-                    "namespace": record.namespace,
-                    "delta": record.delta.hex(),
-                    "cap": record.cap_epsilon.hex(),
-                }
-            )
+            terms: dict[str, Value] = {
+                "kind": "genesis",
+                "format": record.format,
+                "site": record.site,
+                "namespace": record.namespace,
+                "delta": record.delta.hex(),
+                "cap": record.cap_epsilon.hex(),
+            }
+            return encode(terms if record.format == 1 else terms | {"unit": record.unit})
         case PatientSet():
             return encode({"kind": "patients", "ids": record.ids})
         case Settlement():
@@ -202,11 +206,16 @@ def from_bytes(body: bytes) -> Record:
 def _from_value(value: Any) -> Record:
     match value["kind"]:
         case "genesis":
+            form = _typed(value["format"], int)
+            if form not in (1, FORMAT):
+                raise ValueError("unknown format of a ledger")
             return Genesis(
                 _typed(value["site"], str),
                 _typed(value["namespace"], bytes),
                 float.fromhex(value["delta"]),
                 float.fromhex(value["cap"]),
+                "patient" if form == 1 else UNITS[_typed(value["unit"], str)].name,
+                form,
             )
         case "patients":
             ids = _typed(value["ids"], bytes)

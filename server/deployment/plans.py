@@ -86,7 +86,8 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
 
 def _promise(plan: Plan) -> str:
     privacy = plan.privacy
-    return f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g}" if privacy.private else "NONE"
+    promised = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}"
+    return promised if privacy.private else "NONE"
 
 
 def _checked(folder: Path) -> PlanTerms:

@@ -84,6 +84,7 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
             hospitals=len(sites),
             rounds=audited.run.plan.training.rounds,
             epsilon=audited.epsilon,
+            unit=audited.run.plan.privacy.unit,
         )
         birds = make_canaries(
             sites,
@@ -188,7 +189,7 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
     then = [(row.name, row.train_units, row.evaluation_units, row.positives) for row in audited.result.hospitals]
     if now != then:
         raise ConfigError(
-            "The hospitals' patients are not those of the run.", code="FW-AUDIT-002", fix="Restore the run's data."
+            "The hospitals' records are not those of the run.", code="FW-AUDIT-002", fix="Restore the run's data."
         )
     return sites
 

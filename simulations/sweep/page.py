@@ -46,7 +46,7 @@ def panels(document: SweepDocument) -> list[Panel]:
         rows = sorted(
             (row for row in known if row.epsilon == epsilon), key=lambda row: headline.improvement(0.0, row.mean or 0.0)
         )
-        title = "Without privacy" if epsilon is None else f"Epsilon {wording.epsilon(epsilon)} per patient"
+        title = "Without privacy" if epsilon is None else f"Epsilon {wording.epsilon(epsilon)} per {document.unit}"
         found.append(Panel(title, epsilon is not None, rows, axis))
     return found
 

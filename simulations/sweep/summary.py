@@ -19,6 +19,7 @@ from fedward.simulations.assemble import headline_of
 from fedward.simulations.result import Headline
 from fedward.simulations.sweep.play import Outcome
 from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.units import UnitName
 
 DOCUMENT = "sweep.json"
 TABLE = "sweep.csv"
@@ -73,10 +74,11 @@ class SweepDocument(Section):
     created: datetime
     scenario: str
     headline: Headline
+    unit: UnitName = "patient"
     rows: list[Row]
 
 
-def summarise(scenario: str, task: str, outcomes: Sequence[Outcome]) -> SweepDocument:
+def summarise(scenario: str, task: str, outcomes: Sequence[Outcome], *, unit: UnitName = "patient") -> SweepDocument:
     """Groups the outcomes of a sweep by setting; settings keep the order in which they were first run."""
     groups: dict[tuple[str, int | None, float | None], list[Outcome]] = {}
     for outcome in outcomes:
@@ -89,6 +91,7 @@ def summarise(scenario: str, task: str, outcomes: Sequence[Outcome]) -> SweepDoc
         created=datetime.now(UTC).replace(microsecond=0),
         scenario=scenario,
         headline=headline,
+        unit=unit,
         rows=[_compared(row, best_of(rows, row.epsilon, headline), headline) for row in rows],
     )
 

@@ -23,7 +23,7 @@ top_layers = 1
 rounds = 3
 local_steps = 2
 [privacy]
-patients_per_site = 60
+units_per_site = 60
 release_every = 3
 [compare]
 local = false

@@ -27,7 +27,7 @@ def simulate(out, **options):
         update={
             "data": scenario.data.model_copy(update={"site": sites}),
             "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 80, "release_every": 2}),
+            "privacy": scenario.privacy.model_copy(update={"units_per_site": 80, "release_every": 2}),
         }
     )
     run_scenario(scenario, Options(out=out, display="quiet", federated_only=True, seed=4, **options))

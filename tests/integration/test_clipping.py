@@ -18,7 +18,7 @@ top_layers = 1
 rounds = 1
 local_steps = 2
 [privacy]
-patients_per_site = 60
+units_per_site = 60
 {privacy}
 [compare]
 local = false

@@ -29,7 +29,7 @@ SCENARIO = {
     "seed": SEED,
     "data": {"site": [{"name": f"site-{i}", "patients": 90} for i in range(3)]},
     "training": {"rounds": 2, "local_steps": 2},
-    "privacy": {"patients_per_site": 60, "release_every": 2},
+    "privacy": {"units_per_site": 60, "release_every": 2},
     "compare": {"local": False, "central": False},
 }
 

@@ -33,7 +33,7 @@ def small(**changes) -> Scenario:
         update={
             "data": scenario.data.model_copy(update={"site": sites}),
             "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 80, "release_every": 2}),
+            "privacy": scenario.privacy.model_copy(update={"units_per_site": 80, "release_every": 2}),
             **changes,
         }
     )

@@ -18,7 +18,7 @@ def simulate(out, strategy, *, no_dp=True):
             "data": scenario.data.model_copy(update={"site": sites}),
             "adapter": scenario.adapter.model_copy(update={"top_layers": 1}),
             "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 60, "release_every": 2}),
+            "privacy": scenario.privacy.model_copy(update={"units_per_site": 60, "release_every": 2}),
             "secure_sum": scenario.secure_sum.model_copy(update={"leg_seconds": 30}),
         }
     )

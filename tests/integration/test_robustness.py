@@ -25,7 +25,7 @@ def simulate(out, strategy, hospitals, *, rounds=3, gate=False):
             "data": scenario.data.model_copy(update={"site": sites}),
             "adapter": scenario.adapter.model_copy(update={"top_layers": 1}),
             "training": scenario.training.model_copy(update={"local_steps": 2}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 40}),
+            "privacy": scenario.privacy.model_copy(update={"units_per_site": 40}),
             "gate": scenario.gate.model_copy(update={"enabled": gate}),
         }
     )

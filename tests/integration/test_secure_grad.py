@@ -30,7 +30,7 @@ def small(hospitals=4, **training) -> Scenario:
         update={
             "data": scenario.data.model_copy(update={"site": sites}),
             "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2, **training}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 60, "release_every": 2}),
+            "privacy": scenario.privacy.model_copy(update={"units_per_site": 60, "release_every": 2}),
             "secure_sum": scenario.secure_sum.model_copy(update={"leg_seconds": 30}),
         }
     )

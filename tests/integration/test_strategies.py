@@ -78,7 +78,7 @@ def small(**adapter):
             "data": scenario.data.model_copy(update={"site": sites}),
             "adapter": scenario.adapter.model_copy(update={"rank": 4, **adapter}),
             "training": scenario.training.model_copy(update={"rounds": 2, "local_steps": 2}),
-            "privacy": scenario.privacy.model_copy(update={"patients_per_site": 50, "release_every": 3}),
+            "privacy": scenario.privacy.model_copy(update={"units_per_site": 50, "release_every": 3}),
         }
     )
 

@@ -21,7 +21,7 @@ top_layers = 1
 rounds = 1
 local_steps = 1
 [privacy]
-patients_per_site = 60
+units_per_site = 60
 [data]
 source = "synthetic"
 """ + "".join(f'[[data.site]]\nname = "{name}"\npatients = 70\n' for name in ("alder", "birch", "cedar"))

@@ -2,10 +2,11 @@ import tomllib
 
 import pytest
 
-from fedward.config import load_toml, to_toml
+from fedward.config import load_toml, parse, to_toml
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.plan import Plan
 from fedward.planning.scenario import Scenario, load_scenario, shipped_scenarios
+from tests.codes import raises
 
 
 def write(tmp_path, text):
@@ -59,6 +60,14 @@ def test_the_plan_hash_pins_every_number():
     louder = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"clip": 2.0000000001})})
     assert plan.hash() != louder.hash()
     assert plan.hash() == Plan.model_validate(plan.model_dump()).hash()
+
+
+def test_a_key_of_the_first_release_is_an_error_with_its_new_name():
+    for document in ({"name": "x", "privacy": {"patients_per_site": 60}}, {"name": "x", "server": {}}):
+        for model in (Plan, Scenario):
+            with raises("FW-CONFIG-002") as caught:
+                parse(document, model, source="x.toml")
+            assert caught.value.fix in ("Did you mean 'units_per_site'?", "Did you mean 'optimizer'?")
 
 
 def test_what_is_written_as_toml_is_read_again(tmp_path):

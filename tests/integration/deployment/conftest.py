@@ -24,7 +24,7 @@ local_steps = 1
 top_layers = 1
 [privacy]
 epsilon = 4.0
-patients_per_site = 60
+units_per_site = 60
 release_every = 1
 evaluate_every = 1
 [secure_sum]
@@ -40,7 +40,7 @@ url = "https://127.0.0.1:{port}"
 path = "{data}"
 format = "mimic-iii"
 [policy]
-min_patients = 20
+min_units = 20
 max_epsilon_per_run = 8.0
 max_epsilon_lifetime = 9.0
 allowed_base_models = ["sha256:{model}"]

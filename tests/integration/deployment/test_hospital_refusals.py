@@ -46,7 +46,7 @@ local_steps = 2000
 top_layers = 1
 [privacy]
 epsilon = 4.0
-patients_per_site = 60
+units_per_site = 60
 sampling_rate = 0.1
 release_every = 1
 evaluate_every = 1
@@ -319,7 +319,7 @@ def test_a_plan_that_writes_on_the_terminal_of_whoever_decides(federation, hosti
         ({"allowed_base_models": "[]"}, "FW-POLICY-302"),
         ({"delta": 1e-9}, "FW-POLICY-305"),
         ({"max_plan_days": 1}, "FW-POLICY-301"),
-        ({"min_patients": 5000}, "FW-POLICY-306"),
+        ({"min_units": 5000}, "FW-POLICY-306"),
     ],
 )
 def test_an_accepted_plan_that_is_laxer_than_the_policy_of_today(federation, hostile, bede, limit, code):

@@ -20,8 +20,9 @@ def rehearse(monkeypatch):
                 raise outcomes[run]
             return outcomes[run]
 
+        plan = SimpleNamespace(privacy=SimpleNamespace(unit="patient"))
         known = [
-            Approval(SimpleNamespace(proposal=SimpleNamespace(run=run)), SimpleNamespace(accepted=True))
+            Approval(SimpleNamespace(proposal=SimpleNamespace(run=run), plan=plan), SimpleNamespace(accepted=True))
             for run in outcomes
         ]
         fake = SimpleNamespace(approvals=SimpleNamespace(all=lambda: known), rehearse=one)

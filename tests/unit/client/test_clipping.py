@@ -19,7 +19,7 @@ CLIPPINGS = ("fixed", "adaptive", "automatic")
 
 
 def make_run(clipping, **privacy):
-    settings = {"noise_multiplier": 1.0, "patients_per_site": 20, "clip_count_noise": 1.0, **privacy}
+    settings = {"noise_multiplier": 1.0, "units_per_site": 20, "clip_count_noise": 1.0, **privacy}
     files = resolve("tiny-clinical")
     plan = Plan(
         name="clip",

@@ -21,7 +21,7 @@ def run_of(proximal):
         base_model_sha256=resolve("tiny-clinical").sha256,
         adapter=AdapterPlan(top_layers=1),
         training=TrainingPlan(rounds=2, local_steps=8, proximal=proximal),
-        privacy=PrivacyPlan(noise_multiplier=1.0, patients_per_site=20, sampling_rate=0.5),
+        privacy=PrivacyPlan(noise_multiplier=1.0, units_per_site=20, sampling_rate=0.5),
     )
     return resolve_run(plan, resolve("tiny-clinical").config())
 

@@ -33,7 +33,7 @@ def run_of(files, **privacy):
                 "noise_multiplier": 1.5,
                 "clip": 0.5,
                 "sampling_rate": 1.0,
-                "patients_per_site": 20,
+                "units_per_site": 20,
                 **privacy,
             },
         }

@@ -78,12 +78,12 @@ def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(
 def test_a_sampler_that_is_not_poisson_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
     make, store = found
 
-    class Half(training.PatientSampler):
+    class Half(training.UnitSampler):
         def sample(self):
             rows = np.arange(self.patient_count // 2)
             return rows, rows
 
-    monkeypatch.setattr(training, "PatientSampler", Half)
+    monkeypatch.setattr(training, "UnitSampler", Half)
     with raises("FW-DP-017"):
         make()
     assert len(store.links) == 1
@@ -176,5 +176,5 @@ def test_no_constant_of_a_step_depends_on_how_many_patients_there_are(parties, m
     for records in (train, few):
         kind(build_model(run, files), records, run, local_task("mortality"), SecureStream.from_os())
     assert seen[0] == seen[1]
-    assert seen[0].expected_batch == privacy.sampling_rate * privacy.patients_per_site
+    assert seen[0].expected_batch == privacy.sampling_rate * privacy.units_per_site
     assert (seen[0].noise_multiplier, seen[0].clip) == (privacy.noise_multiplier, privacy.clip)

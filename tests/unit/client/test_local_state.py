@@ -31,7 +31,7 @@ class Site:
             strategy_options=options,
             adapter=AdapterPlan(top_layers=1),
             training=TrainingPlan(rounds=3, local_steps=2),
-            privacy=PrivacyPlan(noise_multiplier=1.0, patients_per_site=20, sampling_rate=0.5),
+            privacy=PrivacyPlan(noise_multiplier=1.0, units_per_site=20, sampling_rate=0.5),
             secure_sum=SecureSumPlan(**(secure_sum or {})),
         )
         self.journal = MemoryJournal() if journal is None else journal

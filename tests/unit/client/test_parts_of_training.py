@@ -28,7 +28,7 @@ def plan_of(strategy, **fields):
             "strategy": strategy,
             "adapter": {"top_layers": 1, "rank": 4, **fields.pop("adapter", {})},
             "training": {"rounds": 4, "local_steps": STEPS},
-            "privacy": {"noise_multiplier": 1.0, "patients_per_site": 20},
+            "privacy": {"noise_multiplier": 1.0, "units_per_site": 20},
             **fields,
         }
     )
@@ -140,7 +140,7 @@ def test_every_set_of_parts_is_tested_before_any_budget_is_spent(monkeypatch):
 
 
 def test_an_adapted_clip_norm_goes_on_where_it_stood_when_the_parts_change():
-    privacy = {"noise_multiplier": 1.0, "patients_per_site": 20, "clipping": "adaptive", "clip_count_noise": 1.0}
+    privacy = {"noise_multiplier": 1.0, "units_per_site": 20, "clipping": "adaptive", "clip_count_noise": 1.0}
     trainer, model = trainer_of(plan_of("rolora", privacy=privacy))
     trainer.run(get_vector(model), STEPS, round_number=1)
     adapted = trainer._engine.clip

@@ -32,7 +32,7 @@ def configure(tmp_path):
             "coordinator": {"url": "https://127.0.0.1:9"},
             "data": {"icu": {"path": "/srv", "format": "mimic-iii"}},
             "policy": {
-                "min_patients": 20,
+                "min_units": 20,
                 "max_epsilon_per_run": 4.0,
                 "max_epsilon_lifetime": 4.0,
                 "allowed_base_models": [],

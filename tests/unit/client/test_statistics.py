@@ -16,7 +16,7 @@ NOISE, HONEST, DRAWS = 3.0, 4, 300
 
 
 def schedule_of(**privacy) -> Schedule:
-    settings = {"release_noise_multiplier": NOISE, "evaluation_noise_multiplier": NOISE, "patients_per_site": 50}
+    settings = {"release_noise_multiplier": NOISE, "evaluation_noise_multiplier": NOISE, "units_per_site": 50}
     plan = Plan.model_validate({"name": "run", "base_model_sha256": "0" * 64, "privacy": {**settings, **privacy}})
     return Schedule.of(plan)
 

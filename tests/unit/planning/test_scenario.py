@@ -5,6 +5,7 @@ import pytest
 from fedward.client.corpora import CORPORA
 from fedward.planning.scenario import DataConfig, Scenario, known_hospitals
 from fedward.tasks import TASKS
+from fedward.units import UNITS
 from tests.codes import raises
 
 
@@ -23,6 +24,24 @@ def test_unknown_names_are_refused_with_the_known_ones():
     assert "'mortality'" in caught.value.fix
     with raises("FW-DATA-009", match="mimic-iii"):
         scenario(data={"source": "csv", "path": "ehr"})
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_the_unit_of_privacy_is_that_of_the_data(name):
+    data, unit = {"source": name, "path": "x"}, CORPORA[name].unit
+    found = scenario(data=data)
+    assert found.privacy.unit == unit
+    assert Scenario.model_validate_json(found.model_dump_json()).check() == found
+    for other in UNITS:
+        if other != unit:
+            with raises("FW-DATA-031", match=f"protects each {other}"):
+                scenario(data=data, privacy={"unit": other})
+
+
+def test_synthetic_hospitals_have_patients():
+    assert scenario().privacy.unit == "patient"
+    with raises("FW-DATA-031"):
+        scenario(privacy={"unit": "question"})
 
 
 @pytest.mark.parametrize("name", CORPORA)

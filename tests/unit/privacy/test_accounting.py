@@ -21,7 +21,7 @@ def test_known_price_of_a_training_run() -> None:
     spent = epsilon([Event("dpsgd", 1.0, 0.01, 1000)], 1e-5)
     assert spent.epsilon == pytest.approx(1.828, abs=1e-3)
     assert spent.rdp_epsilon == pytest.approx(2.101, abs=1e-3)
-    assert (spent.accountant, spent.unit, spent.relation) == ("PLD", "patient", "add-or-remove-one")
+    assert (spent.accountant, spent.relation) == ("PLD", "add-or-remove-one")
 
 
 @pytest.mark.parametrize("target, sigma", [(1.0, 1.29), (3.0, 0.80), (8.0, 0.57)])

@@ -25,7 +25,7 @@ def point(turn, auroc, loss, epsilon):
 
 def drive(display: RunDisplay, clock: Clock, result: RunResult) -> None:
     with display:
-        display.start("default", hospitals=6, rounds=4, epsilon=8.0)
+        display.start("default", hospitals=6, rounds=4, epsilon=8.0, unit="patient")
         display.phase("federated", 4)
         display.round_done(point(0, 0.52, 0.70, 0.0), 0.5)
         for turn in range(1, 5):
@@ -94,7 +94,7 @@ def test_a_failing_run_closes_the_live_area():
     stream = io.StringIO()
     display = RunDisplay(console=Console(file=stream, force_terminal=True, width=100))
     with pytest.raises(ValueError, match="broken"), display:
-        display.start("default", hospitals=3, rounds=1, epsilon=None)
+        display.start("default", hospitals=3, rounds=1, epsilon=None, unit="patient")
         display.phase("federated", 1)
         raise ValueError("broken")
     assert stream.getvalue().rstrip().endswith("\x1b[?25h"), "the cursor is shown again"
@@ -105,7 +105,8 @@ def test_json_lines_can_be_parsed_and_end_with_the_whole_result(result, capsys):
     clock = Clock()
     drive(RunDisplay("json", clock=clock), clock, result)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[0] == {"event": "start", "name": "default", "hospitals": 6, "rounds": 4, "epsilon": 8.0}
+    start = {"event": "start", "name": "default", "hospitals": 6, "rounds": 4, "epsilon": 8.0, "unit": "patient"}
+    assert events[0] == start
     rounds = [each for each in events if each["event"] == "round"]
     assert [each["round"] for each in rounds] == [0, 1, 2, 3, 4]
     assert rounds[2]["measures"]["auroc"] is None

@@ -30,7 +30,7 @@ def plan_of(rule="adam", placement="secure-grad", **optimizer):
             "name": "run",
             "base_model_sha256": "0" * 64,
             "training": {"local_steps": 1},
-            "privacy": {"placement": placement, "sampling_rate": 0.5, "patients_per_site": 20},
+            "privacy": {"placement": placement, "sampling_rate": 0.5, "units_per_site": 20},
             "optimizer": {
                 "rule": rule,
                 "learning_rate_head": RATES["head"],

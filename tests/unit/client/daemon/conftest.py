@@ -28,7 +28,7 @@ def document(folder, **policy):
         "coordinator": {"url": "https://127.0.0.1:9"},
         "data": {"icu": {"path": str(folder / "data"), "format": "mimic-iii"}},
         "policy": {
-            "min_patients": 20,
+            "min_units": 20,
             "max_epsilon_per_run": 8.0,
             "max_epsilon_lifetime": 9.0,
             "allowed_base_models": [f"sha256:{MODEL}"],

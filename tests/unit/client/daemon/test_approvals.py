@@ -6,8 +6,9 @@ import pytest
 from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import open_proposal
 from fedward.client.daemon.approvals import Approvals
-from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_family, check_patients, run_epsilon
+from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_family, check_size, run_epsilon
 from fedward.client.daemon.words import describe_plan
+from fedward.client.data import Example
 from fedward.errors import FedwardError
 from fedward.messages import encode
 from fedward.plan import Plan
@@ -133,13 +134,14 @@ def weaker(**privacy):
         ({"max_plan_days": 7}, {}, "FW-POLICY-301"),
         ({}, {"days": -1}, "FW-POLICY-301"),
         ({}, {"code": b"x" * 32}, "FW-VERSION-302"),
+        ({}, {"plan": weaker(unit="question")}, "FW-DATA-031"),
     ],
 )
 def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, policy, proposal, code):
     book, plan = approvals(**policy), propose(**proposal)
     with raises(code) as caught:
         book.decide(plan, accept=True, by="DPO")
-    assert caught.value.exit_code in (5, 12)
+    assert caught.value.exit_code in (4, 5, 12)
     assert book.all() == []
     assert not book.decide(plan, accept=False, by="DPO").accepted, "to deny it is always possible"
 
@@ -150,12 +152,13 @@ def test_the_epsilon_a_plan_claims_is_not_believed():
     assert run_epsilon(weaker(private=False), 1e-5) == float("inf")
 
 
-def test_patients_and_cohort_are_the_sites_own_limits(configure):
-    policy = configure(min_patients=50, min_cohort=4).policy
-    check_patients(50, policy)
+def test_units_and_cohort_are_the_sites_own_limits(configure):
+    policy = configure(min_units=50, min_cohort=4).policy
+    train = [Example(f"p{number % 50}", "", "age 70s", number % 2) for number in range(60)]
+    check_size(train, policy, "patient")
     check_cohort(4, policy)
     with raises("FW-POLICY-306") as caught:
-        check_patients(49, policy)
+        check_size([example for example in train if example.unit != "p7"], policy, "patient")
     assert "49" not in caught.value.message
     with raises("FW-POLICY-307"):
         check_cohort(3, policy)

@@ -178,14 +178,17 @@ def test_too_few_patients_are_a_warning(sound):
 
 
 def test_what_an_accepted_plan_would_train_on_is_compared_with_the_policy(sound, monkeypatch):
-    plan = SimpleNamespace(task="mortality", evaluation_fraction=0.4, base_model="x")
+    privacy = SimpleNamespace(unit="patient")
+    plan = SimpleNamespace(task="mortality", evaluation_fraction=0.4, base_model="x", privacy=privacy)
     ready = [SimpleNamespace(plan=plan, proposal=SimpleNamespace(run="icu-1"))]
     monkeypatch.setattr(doctor, "_ready", lambda config, folders: ready)
-    least = sound.config.policy.min_patients
+    least = sound.config.policy.min_units
     for eligible, level in ((2 * least, "ok"), (least, "warn")):
         sound.report.tasks[:] = [SimpleNamespace(task="mortality", eligible=eligible)]
         monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
         assert findings(sound.config)["data"].level == level
+    privacy.unit = "question"
+    assert findings(sound.config)["data"].code == "FW-DATA-031"
 
 
 def test_after_an_upgrade_the_doctor_asks_for_new_agreements(sound, propose, at, monkeypatch):

@@ -29,6 +29,13 @@ def test_a_misspelt_limit_is_an_error_and_not_a_missing_limit(raw):
     assert caught.value.fix == "Did you mean 'max_epsilon_per_run'?"
 
 
+def test_a_limit_of_the_first_release_is_an_error_with_its_new_name(raw):
+    raw["policy"]["min_patients"] = raw["policy"].pop("min_units")
+    with pytest.raises(UnknownKeyError) as caught:
+        parse(raw, ClientConfig, source="client.toml")
+    assert caught.value.fix == "Did you mean 'min_units'?"
+
+
 def test_a_misspelt_key_of_a_data_set_names_the_right_one(raw):
     raw["data"]["icu"]["fromat"] = "eicu"
     with pytest.raises(UnknownKeyError) as caught:
@@ -59,7 +66,7 @@ def test_what_would_be_unsafe_or_useless_is_refused(raw, section, key, value):
 
 
 def test_no_limit_has_a_silent_default(raw):
-    for key in ("min_patients", "max_epsilon_per_run", "max_epsilon_lifetime", "allowed_base_models"):
+    for key in ("min_units", "max_epsilon_per_run", "max_epsilon_lifetime", "allowed_base_models"):
         policy = {name: value for name, value in raw["policy"].items() if name != key}
         with pytest.raises(ConfigError, match=key):
             parse({**raw, "policy": policy}, ClientConfig, source="client.toml")

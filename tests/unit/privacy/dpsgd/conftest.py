@@ -72,7 +72,7 @@ class Task:
             self.open.close()
         names = {"noise_multiplier": 1e-12, "clip": 1.0, "sampling_rate": 0.25, "expected_batch": 10.0}
         plan = {name: changes.pop(name, value) for name, value in names.items()}
-        for name in ("max_records_per_patient", "private", "clipping"):
+        for name in ("max_records_per_unit", "private", "clipping"):
             if name in changes:
                 plan[name] = changes.pop(name)
         changes.setdefault("backend", self.backend)

@@ -184,7 +184,7 @@ def test_patients_are_counted_not_records_and_micro_batches_add_up(task) -> None
     clip = float(np.sort(norms)[1]) * 1.001  # two patients within, one not
     for microbatch in (None, 1, 4):
         engine = task.engine(
-            clip=clip, clipping=plan, max_records_per_patient=3, microbatch=microbatch, expected_batch=BATCH
+            clip=clip, clipping=plan, max_records_per_unit=3, microbatch=microbatch, expected_batch=BATCH
         )
         task.update(engine, RECORDS, patients)
         assert released_count(clip, engine.clip, plan) == pytest.approx(0.5, abs=1e-4)

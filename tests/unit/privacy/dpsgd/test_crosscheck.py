@@ -37,7 +37,7 @@ def test_certificate_says_everything_in_json() -> None:
         [STEPS], DELTA, assumptions=["a"], not_covered=["exact evaluation"], non_private_reasons=["seeded noise"]
     )
     value = json.loads(json.dumps(certificate.to_value()))
-    assert value["spent"]["unit"] == "patient"
+    assert value["unit"] == "patient"
     assert value["spent"]["relation"] == "add-or-remove-one"
     assert value["spent"]["delta"] == DELTA
     assert value["events"][0]["sampler"] == "poisson"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.stream import SecureStream, unsafe_seeded_stream
 from tests.codes import raises
@@ -34,7 +34,7 @@ def test_step_is_the_clipped_sum(task, clip_rows, scale: float, microbatch: int 
 def test_records_of_a_patient_are_summed_before_clipping(task, clip_rows, microbatch: int | None) -> None:
     task.scale = 5.0
     patients = [1, 2, 1, 2, 2, 7, 1]
-    moved = task.update(task.engine(max_records_per_patient=3, microbatch=microbatch), RECORDS, patients)
+    moved = task.update(task.engine(max_records_per_unit=3, microbatch=microbatch), RECORDS, patients)
     rows = task.loop(np.array(RECORDS))
     sums = np.stack([rows[np.array(patients) == p].sum(axis=0) for p in (1, 2, 7)])
     np.testing.assert_allclose(moved, clip_rows(sums, 1.0).sum(axis=0), atol=5e-6)
@@ -143,7 +143,7 @@ def test_plan_constants_out_of_range_are_refused(changes: dict[str, float]) -> N
 
 def test_sampler_takes_whole_patients_and_bounds_their_records() -> None:
     patients = np.repeat(np.arange(30), [1, 5, 2] * 10)
-    sampler = PatientSampler(patients, 0.5, SecureStream(bytes(32)), max_records_per_patient=2)
+    sampler = UnitSampler(patients, 0.5, SecureStream(bytes(32)), max_records_per_unit=2)
     seen: set[int] = set()
     for _ in range(200):
         records, chosen = sampler.sample()
@@ -156,6 +156,6 @@ def test_sampler_takes_whole_patients_and_bounds_their_records() -> None:
 
 
 def test_sampler_without_patients_gives_empty_batches() -> None:
-    records, patients = PatientSampler(np.empty(0, np.int64), 0.5, SecureStream(bytes(32))).sample()
+    records, patients = UnitSampler(np.empty(0, np.int64), 0.5, SecureStream(bytes(32))).sample()
     assert records.size == patients.size == 0
     assert records.dtype == patients.dtype == np.int64

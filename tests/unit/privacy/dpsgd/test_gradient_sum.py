@@ -22,7 +22,7 @@ STEP = 2.0**-12
 def test_the_sum_is_that_of_each_patients_clipped_and_rounded_gradient(task, clip_rows, microbatch) -> None:
     task.scale = 5.0
     patients = np.array([1, 2, 1, 2, 2, 7, 1])
-    engine = task.engine(clip=0.8, max_records_per_patient=3, microbatch=microbatch)
+    engine = task.engine(clip=0.8, max_records_per_unit=3, microbatch=microbatch)
     total = engine.gradient_sum(task.loss, RECORDS, patients, grid_step=STEP)
     rows = task.loop(RECORDS)
     exact = clip_rows(np.stack([rows[patients == p].sum(axis=0) for p in (1, 2, 7)]), 0.8)

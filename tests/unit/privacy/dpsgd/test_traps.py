@@ -35,7 +35,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import fedward
 from fedward.privacy.accounting import epsilon, epsilon_curve
-from fedward.privacy.dpsgd import DPParameters, PatientSampler, PrivateEngine
+from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.events import Event, SamplerMismatchError
 from fedward.privacy.stream import SecureStream
@@ -358,7 +358,7 @@ def test_shuffled_batches_cost_more_than_their_poisson_price(task) -> None:
     with pytest.raises(SamplerMismatchError):
         Event("dpsgd", 1.0, 0.01, 1000, sampler="shuffle")
 
-    class Shuffled(PatientSampler):
+    class Shuffled(UnitSampler):
         def sample(self) -> tuple[np.ndarray, np.ndarray]:
             chosen = np.random.default_rng().permutation(200)[:20]
             return chosen, chosen
@@ -367,9 +367,9 @@ def test_shuffled_batches_cost_more_than_their_poisson_price(task) -> None:
     with raises("FW-DP-017", match="vary"):
         sampler_self_test(Shuffled(patients, 0.1, SecureStream.from_os()), 0.1)
     with raises("FW-DP-017", match="rate"):
-        sampler_self_test(PatientSampler(patients, 0.2, SecureStream.from_os()), 0.1)
+        sampler_self_test(UnitSampler(patients, 0.2, SecureStream.from_os()), 0.1)
     for rate in (0.002, 0.1, 1.0):
-        sampler_self_test(PatientSampler(patients, rate, SecureStream(bytes(32))), rate)
+        sampler_self_test(UnitSampler(patients, rate, SecureStream(bytes(32))), rate)
 
 
 def test_the_price_of_one_round_is_not_the_price_of_the_run() -> None:
@@ -408,7 +408,7 @@ def test_k_notes_per_patient_cost_more_than_k_times_epsilon(task) -> None:
     assert naive == pytest.approx(36.6, abs=0.1)
     # The engine bounds the patient: three notes of one patient move the sum by C; as three rows they move it further.
     task.scale = 100.0
-    moved = task.update(task.engine(max_records_per_patient=3), [1, 2, 3], [0, 0, 0])
+    moved = task.update(task.engine(max_records_per_unit=3), [1, 2, 3], [0, 0, 0])
     assert np.linalg.norm(moved) <= 1.0
     with task.engine() as engine:
         assert np.linalg.norm(task.update(engine, [1, 2, 3])) > 1.3
