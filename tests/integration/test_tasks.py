@@ -85,3 +85,7 @@ def test_questions_without_persons(simulate, tmp_path):
     folder.mkdir()
     (folder / "ori_pqal.json").write_text(json.dumps(questions), encoding="utf-8")
     check(simulate("pubmedqa", f'source = "pubmedqa"\npath = "{folder}"\nhospitals = 3'), "pubmedqa")
+    written = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".html", ".json", ".md")]
+    assert len(written) >= 4
+    for path in written:
+        assert "patient" not in path.read_text(encoding="utf-8").lower(), path.name
