@@ -41,7 +41,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class AdapterLayout:
-    """Trainable tensors sorted by name, concatenated in that order."""
+    """Trainable tensors sorted by name, concatenated in that order.
+
+    >>> layout = AdapterLayout.of([("head.weight", (1, 8)), ("0.query.lora_B.weight", (8, 2))])
+    >>> layout.size, [tensor.name for tensor in layout.tensors]
+    (24, ['0.query.lora_B.weight', 'head.weight'])
+    """
 
     tensors: tuple[TensorSpec, ...]
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from fedward.config import Section
 from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
+from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.units import UnitName
 
 Positive = Annotated[float, Field(gt=0)]
@@ -200,7 +201,7 @@ class Plan(PlanSection):
     renamed: ClassVar[Mapping[str, str]] = RENAMED_SECTIONS
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "mortality"
+    task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = DEFAULT_TASK
     strategy: str = "ffa"
     strategy_options: dict[str, Option] = Field(default={})
     base_model: str = "tiny-clinical"

@@ -21,6 +21,9 @@ Blob = NDArray[np.uint8]
 class Stage(StrEnum):
     """One kind of request. Flower's edges, the fault injector, the protocol and the table of what left all use it.
 
+    >>> Stage.named("confirm").content
+    'confirmation of the survivor set'
+
     Attributes:
         content: what a hospital's answer holds.
         protection: how that is protected.

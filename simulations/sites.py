@@ -15,7 +15,7 @@ from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
-from fedward.simulations.synthetic import HospitalSpec, default_hospitals, draw, write_mimic3
+from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 
 DATA_ROOT = "FEDWARD_DATA"
 
@@ -83,7 +83,7 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
-            eta = hospital.eta if scenario.task == "mortality" else None
+            eta = hospital.eta if scenario.task == KNOWN_TRUTH else None
             sites.append(_split(plan, _slug(hospital.spec.name), examples, eta))
     return sites
 

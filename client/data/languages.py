@@ -82,6 +82,9 @@ _LANGUAGES_OF = _by_word()
 def language_of(text: str, declared: str = "en") -> str:
     """The language of a text as a BCP 47 tag.
 
+    >>> language_of("患者男，56岁，近期胸闷"), language_of("The patient was given fluids and is better.")
+    ('zh', 'en')
+
     Args:
         text: any text; only its letters count.
         declared: language of the corpus, which a text without evidence is taken to be in.

@@ -132,12 +132,12 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.head = nn.Linear(config.hidden, lora.head.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``; see :meth:`score` for their form."""
+        """Outputs of the head, as in :meth:`score`, on token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
         hidden = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 
     def forward_from(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
+        """Outputs from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
         hidden = self.run_layers(layer, self.config.layers, hidden, attention_mask)
         return self.score(self._steps.finish(self.bare_base(), hidden), attention_mask)
 

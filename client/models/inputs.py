@@ -31,8 +31,8 @@ class Inputs(Protocol):
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each record, int64 ``[N]``."""
 
-    def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
-        """Logits of the records with indices int64 ``[B]``, padded to the longest of them.
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+        """Outputs of the model's head on the records with indices int64 ``[B]``, padded to the longest of them.
 
         A ``sequence`` head gives ``[B]`` or ``[B, outputs]``, others ``[B, T, ...]`` for T tokens, where a text's own
         tokens begin at the left or end at the right, as the model's family pads.
@@ -60,11 +60,11 @@ class TokenInputs:
         """See :class:`Inputs`."""
         return self.tokens.lengths
 
-    def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
         ids, mask = _batch(self.tokens, records, model)
-        logits: Tensor = model(ids, mask)
-        return logits
+        found: Tensor = model(ids, mask)
+        return found
 
     @classmethod
     def joined(cls, parts: Sequence[TokenInputs]) -> TokenInputs:
@@ -96,7 +96,7 @@ class PrefixInputs:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def logits(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
         lengths = self.lengths[records]
         positions = _places(lengths, model)

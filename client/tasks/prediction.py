@@ -46,7 +46,7 @@ class Prediction(LocalTask):
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
         """See :meth:`LocalTask.losses`."""
-        return self.loss(records.inputs.logits(model, rows), torch.from_numpy(records.targets[rows]))
+        return self.loss(records.inputs.outputs(model, rows), torch.from_numpy(records.targets[rows]))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss ``[b]`` of logits ``[b]`` or ``[b, K]`` on targets of :meth:`targets`."""
@@ -174,5 +174,5 @@ def logits(model: AdapterModel, records: Records) -> Floats:
     with torch.no_grad():
         for start in range(0, len(records), BATCH):
             rows = np.arange(start, min(start + BATCH, len(records)))
-            parts.append(records.inputs.logits(model, rows).double().numpy())
+            parts.append(records.inputs.outputs(model, rows).double().numpy())
     return np.concatenate(parts) if parts else np.empty(0)

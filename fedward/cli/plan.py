@@ -79,7 +79,7 @@ def estimate_command(
 
       fedward plan estimate my-scenario.toml --state ledgers --json
 
-    Time is measured with a few steps on random tokens. An AUROC is printed only for settings that were measured.
+    Time is measured with a few steps on random tokens. A score is printed only for settings that were measured.
 
     Exit status: 0 the run is possible, 3 a setting is wrong, 6 it does not fit into a ledger of --state.
     """
@@ -224,11 +224,12 @@ def _remarks(found: Estimate) -> Iterator[str]:
         yield "Noise / clip: above 1 the noise of a step is longer than the mean of clipped gradients can ever be."
     if (utility := found.utility) is not None:
         yield (
-            f"Measured AUROC at these settings: {utility.federated:.3f} federated, {utility.alone:.3f} hospitals "
-            f"alone, {utility.pooled:.3f} pooled (mean of {utility.draws} draws, {utility.sweep})."
+            f"Measured {utility.measure} at these settings: {utility.federated:.3f} federated, "
+            f"{utility.alone:.3f} hospitals alone, {utility.pooled:.3f} pooled "
+            f"(mean of {utility.draws} draws, {utility.sweep})."
         )
     else:
-        yield "AUROC: no measured sweep exists for these settings, so none is quoted."
+        yield "Utility: no measured sweep exists for these settings, so none is quoted."
     if (whole := found.hospital_unit) is not None:
         yield (
             f"Privacy for hospitals instead of {UNITS[found.unit].plural} is not offered: at the same epsilon the "

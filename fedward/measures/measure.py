@@ -87,6 +87,11 @@ class Outcomes:
 class Measure(ABC):
     """One measure of quality. Instances are constants; a task lists those that judge it, the headline first.
 
+    >>> from fedward.measures.auroc import Auroc
+    >>> outcomes = Outcomes(np.arange(4), np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.8]), np.zeros(4))
+    >>> Auroc().local(outcomes), [statistic.name for statistic in Auroc().statistics]
+    (0.75, ['histogram'])
+
     Attributes:
         name: key in documents and on the command line.
         title: how people call it.

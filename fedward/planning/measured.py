@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedward.measures.auroc import Auroc
 from fedward.planning.scenario import Scenario, load_scenario
 
 
 @dataclass(frozen=True)
 class MeasuredUtility:
-    """Mean AUROC within hospitals over several draws of a shipped scenario.
+    """Mean of a measure within hospitals over several draws of a shipped scenario.
 
     Attributes:
         scenario: name of the shipped scenario, with its settings as they are.
@@ -17,6 +18,7 @@ class MeasuredUtility:
         alone: of the hospitals alone.
         federated: of the federation.
         pooled: with all data in one place.
+        measure: what people call it.
         sweep: the command that measures it.
         draws: over how many draws of the hospitals.
     """
@@ -26,6 +28,7 @@ class MeasuredUtility:
     alone: float
     federated: float
     pooled: float
+    measure: str = Auroc.title
     sweep: str = "python -m benchmarks.utility"
     draws: int = 5
 

@@ -24,6 +24,7 @@ from fedward.plan import (
 )
 from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import find_strategy
+from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.tasks import task_named
 
 MIN_HOSPITALS = 3
@@ -84,7 +85,7 @@ class Scenario(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     description: str = ""
-    task: str = "mortality"
+    task: str = DEFAULT_TASK
     model: str = "tiny-clinical"
     strategy: str = "ffa"
     strategy_options: dict[str, Option] = Field(default={})

@@ -11,6 +11,9 @@ from fedward.errors import ConfigError
 from fedward.tasks import discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission
 from fedward.tasks.task import Head, HeadKind, Task
 
+DEFAULT = mortality.TASK.name
+"""The task of a plan or scenario that names none."""
+
 TASKS: dict[str, Task] = {
     module.TASK.name: module.TASK
     for module in (
@@ -38,4 +41,4 @@ def task_named(name: str) -> Task:
     raise ConfigError(f"There is no task {name!r}.", code="FW-CONFIG-040", fix=hint)
 
 
-__all__ = ["TASKS", "Head", "HeadKind", "Task", "task_named"]
+__all__ = ["DEFAULT", "TASKS", "Head", "HeadKind", "Task", "task_named"]

@@ -106,6 +106,14 @@ class Ledger:
     The rule of use: :meth:`reserve` returns before the first noisy step of a round; from then on the round is spent,
     crash or not. :meth:`settle` notes that the output has left and changes no price.
 
+    >>> from fedward.privacy.events import Event
+    >>> from fedward.privacy.ledger import MemoryStore, Population
+    >>> ledger = Ledger(MemoryStore(), site="st-anna", cap_epsilon=8.0, delta=1e-5, population=Population("salt", 0.4))
+    >>> steps = [Event("dpsgd", noise_multiplier=1.0, sampling_rate=0.2, steps=4)]
+    >>> _ = ledger.reserve(run="r1", plan_hash=bytes(32), round_number=1, training=steps, evaluation=[])
+    >>> round(ledger.spent(), 1)
+    3.6
+
     Args:
         store: where the chain is kept.
         site: whose ledger it is.

@@ -7,6 +7,7 @@ patients), ``tables.py`` (CSV) and ``bayes.py`` (the best AUROC anyone could rea
 from fedward.simulations.synthetic.bayes import bayes_auroc
 from fedward.simulations.synthetic.corpus import corpus
 from fedward.simulations.synthetic.hospital import (
+    KNOWN_TRUTH,
     HospitalSpec,
     SyntheticHospital,
     default_hospitals,
@@ -15,6 +16,7 @@ from fedward.simulations.synthetic.hospital import (
 from fedward.simulations.synthetic.tables import write_mimic3
 
 __all__ = [
+    "KNOWN_TRUTH",
     "HospitalSpec",
     "SyntheticHospital",
     "bayes_auroc",

@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 from fedward.planning.scenario import DEFAULT_HOSPITALS
 from fedward.simulations.synthetic import findings as known
+from fedward.tasks.mortality import TASK
 
 SCENARIO_DOMAIN = 0x5CE7A210
 """First word of every scenario's seed; the pre-training corpus uses another, so the draws never meet."""
 
 _FIRST_DAY_HOURS = 24.0
+
+KNOWN_TRUTH = TASK.name
+"""The task whose true risk is known of every patient."""
 
 
 @dataclass(frozen=True, slots=True)

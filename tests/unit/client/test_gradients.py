@@ -60,7 +60,7 @@ def exact(model, records, adapter, clip):
     parameters = trainable(model)
     total = np.zeros(adapter.size)
     for row in range(len(records)):
-        logits = records.inputs.logits(model, np.array([row]))
+        logits = records.inputs.outputs(model, np.array([row]))
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(records.targets[[row]]))
         names = [tensor.name for tensor in layout_of(model).tensors]
         grads = torch.autograd.grad(loss, [parameters[name] for name in names])

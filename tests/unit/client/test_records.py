@@ -34,8 +34,8 @@ def test_a_pool_scores_every_record_as_its_hospital_does(top_layers):
     assert list(zip(pool.names, pool.targets.tolist(), strict=True)) == [laid[i] for i in pool.order]
     assert pool.inputs.lengths.tolist() == sorted(pool.inputs.lengths.tolist())
     model.head.weight.data.uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
-    apart = np.concatenate([part.inputs.logits(model, np.arange(len(part))).detach().numpy() for part in parts])
-    together = pool.inputs.logits(model, np.arange(len(pool))).detach().numpy()
+    apart = np.concatenate([part.inputs.outputs(model, np.arange(len(part))).detach().numpy() for part in parts])
+    together = pool.inputs.outputs(model, np.arange(len(pool))).detach().numpy()
     np.testing.assert_allclose(together, apart[pool.order], rtol=0, atol=1e-5)
 
 

@@ -68,7 +68,7 @@ def test_round_trip(tiny, tmp_path, lora):
     assert loaded.lora == lora
     assert np.array_equal(get_vector(loaded), get_vector(model))
     inputs = TokenInputs(tokenize(tiny, TEXTS, max_tokens=16))
-    assert torch.equal(inputs.logits(loaded, np.arange(3)), inputs.logits(model, np.arange(3)))
+    assert torch.equal(inputs.outputs(loaded, np.arange(3)), inputs.outputs(model, np.arange(3)))
     assert digest == adapter_files_hash(tmp_path / "adapter")
     assert (tmp_path / "adapter" / "README.md").read_text() == "card"
 
@@ -81,10 +81,10 @@ def test_a_head_of_several_outputs_round_trips(tiny, tmp_path, head):
     assert card.settings().head == loaded.lora.head == head
     assert load_file(tmp_path / "adapter" / "head.safetensors")["weight"].shape == (head.outputs, 16)
     inputs = TokenInputs(tokenize(tiny, TEXTS, max_tokens=16))
-    logits = inputs.logits(loaded, np.arange(3))
+    logits = inputs.outputs(loaded, np.arange(3))
     tokens = int(inputs.lengths.max())
     assert logits.shape == ((3, tokens, 4) if head.kind == "token" else (3, 3))
-    assert torch.equal(logits, inputs.logits(model, np.arange(3)))
+    assert torch.equal(logits, inputs.outputs(model, np.arange(3)))
 
 
 def test_cards_without_a_head_are_those_of_one_output(tiny, saved):

@@ -118,14 +118,14 @@ def test_frozen_hash_covers_a_when_only_b_is_trained(tiny):
 def test_no_dropout_even_in_training_mode(tiny):
     model = randomised(tiny, LoraSettings()).train()
     inputs = TokenInputs(tokenize(tiny, TEXTS, max_tokens=16))
-    assert torch.equal(inputs.logits(model, RECORDS), inputs.logits(model, RECORDS))
+    assert torch.equal(inputs.outputs(model, RECORDS), inputs.outputs(model, RECORDS))
 
 
 def test_padding_does_not_change_a_logit(tiny):
     model = randomised(tiny, LoraSettings())
     inputs = TokenInputs(tokenize(tiny, TEXTS, max_tokens=16))
-    together = inputs.logits(model, RECORDS)
-    alone = torch.cat([inputs.logits(model, RECORDS[i : i + 1]) for i in range(3)])
+    together = inputs.outputs(model, RECORDS)
+    alone = torch.cat([inputs.outputs(model, RECORDS[i : i + 1]) for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-5)
     assert together.std() > 1e-3
 
@@ -143,7 +143,7 @@ def test_cached_prefix_gives_the_logits_and_gradients_of_the_whole_model(make_mo
     gradients = []
     for inputs in (whole, cached):
         model.zero_grad()
-        logits = inputs.logits(model, order)
+        logits = inputs.outputs(model, order)
         logits.square().sum().backward()
         gradients.append([logits.detach(), *(p.grad.clone() for p in trainable(model).values())])
     for one, other in zip(*gradients, strict=True):

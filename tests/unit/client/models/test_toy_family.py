@@ -69,7 +69,7 @@ def check_privately(model, files, backend):
     inputs = prepare(model, tokenize(files, TEXTS, max_tokens=16))
 
     def losses(rows):
-        outputs = inputs.logits(model, rows).reshape(len(rows), -1)
+        outputs = inputs.outputs(model, rows).reshape(len(rows), -1)
         return functional.softplus(outputs).sum(dim=1)
 
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
@@ -94,8 +94,8 @@ def test_it_trains_privately(files, backend, core):
 def test_padding_changes_no_logit_and_the_last_token_is_read(files):
     model = randomised(files, LoraSettings(rank=3, targets=TARGETS))
     inputs = TokenInputs(tokenize(files, TEXTS, max_tokens=16))
-    together = inputs.logits(model, RECORDS)
-    alone = torch.cat([inputs.logits(model, RECORDS[i : i + 1]) for i in range(3)])
+    together = inputs.outputs(model, RECORDS)
+    alone = torch.cat([inputs.outputs(model, RECORDS[i : i + 1]) for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-5)
     tokens = inputs.tokens
     ids = torch.from_numpy(tokens.input_ids[1:2, : tokens.lengths[1]])
@@ -108,10 +108,10 @@ def test_a_cached_prefix_gives_the_same_logits(files):
     tokens = tokenize(files, TEXTS, max_tokens=16)
     cached = prepare(model, tokens)
     assert isinstance(cached, PrefixInputs)
-    whole = TokenInputs(tokens).logits(model, RECORDS)
-    assert torch.allclose(cached.logits(model, RECORDS), whole, atol=1e-5)
+    whole = TokenInputs(tokens).outputs(model, RECORDS)
+    assert torch.allclose(cached.outputs(model, RECORDS), whole, atol=1e-5)
     assert torch.allclose(
-        cache_frozen_prefix(model, tokens).logits(model, RECORDS[::-1].copy()), whole.flip(0), atol=1e-5
+        cache_frozen_prefix(model, tokens).outputs(model, RECORDS[::-1].copy()), whole.flip(0), atol=1e-5
     )
 
 
@@ -128,7 +128,7 @@ def test_the_adapter_round_trips_with_its_head_and_pooling(files, tmp_path):
     assert read_card(tmp_path / "adapter").pooling == "last"
     inputs = TokenInputs(tokenize(files, TEXTS, max_tokens=16))
     loaded = load_adapter(tmp_path / "adapter", base=files)
-    assert torch.equal(inputs.logits(loaded, RECORDS), inputs.logits(model, RECORDS))
+    assert torch.equal(inputs.outputs(loaded, RECORDS), inputs.outputs(model, RECORDS))
 
 
 def test_what_it_does_not_offer_is_refused(files):
