@@ -302,8 +302,15 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
         raise PolicyError("A private plan needs a ledger to charge.", code="FW-POLICY-012")
     if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
         raise PolicyError("The plan's delta exceeds 1 / (10 x training units of this hospital).", code="FW-POLICY-015")
-    one_to_one = all(
-        len(set(zip(r.names, r.units.tolist(), strict=True))) == len(set(r.names)) for r in (train, evaluation)
-    )
-    if names & set(evaluation.names) or not one_to_one:
+    if ledger is not None and ledger.book.genesis.unit != plan.privacy.unit:
+        raise PolicyError("The plan protects other units than this hospital's ledger counts.", code="FW-LEDGER-010")
+    if names & set(evaluation.names) or not (_one_to_one(train) and _one_to_one(evaluation)):
         raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")
+    if run.evaluation_release is not None and not len(evaluation):
+        raise PolicyError("The plan asks for statistics of evaluation records; there are none.", code="FW-POLICY-016")
+
+
+def _one_to_one(records: Records) -> bool:
+    """Whether each name has one number and each number one name."""
+    pairs = set(zip(records.names, records.units.tolist(), strict=True))
+    return len(pairs) == len(set(records.names)) == len(set(records.units.tolist()))

@@ -27,7 +27,7 @@ from fedward.errors import ConfigError, RunFailedError
 from fedward.measures import Measure, Statistic
 from fedward.measures.measure import Floats
 from fedward.plan import Plan
-from fedward.privacy.events import Event
+from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
 from fedward.strategies import gate
@@ -182,9 +182,11 @@ class Schedule:
             honest: t - c, the number of noise shares that is certain to be in the sum.
 
         Raises:
-            PrivacyParameterError: no share is certain, or the plan does not name its parameters.
+            PrivacyParameterError: no share is certain, or the plan lacks its noise or its number of parameters.
         """
         privacy = self.plan.privacy
+        if privacy.private and not privacy.noise_multiplier > 0:
+            raise PrivacyParameterError("A private plan has no noise for its gradient sums.")
         return GradientSpec(
             parameters=privacy.parameters,
             clip=privacy.clip,

@@ -12,8 +12,11 @@ from fedward.client.corpora.eicu import Eicu
 from fedward.client.corpora.mimic_iii import MimicIII
 from fedward.client.corpora.pubmedqa import PubMedQA
 from fedward.errors import DataError
+from fedward.registry import by_name
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (MimicIII(), Eicu(), PubMedQA())}
+CORPORA: dict[str, Corpus] = by_name(
+    (corpus.name, type(corpus).__module__, corpus) for corpus in (MimicIII(), Eicu(), PubMedQA())
+)
 
 
 def corpus_named(name: str) -> Corpus:

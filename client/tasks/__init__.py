@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from fedward.client.tasks import discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission
 from fedward.client.tasks.task import LocalTask
+from fedward.registry import by_name
 from fedward.tasks import task_named
 
-LOCAL_TASKS: dict[str, LocalTask] = {
-    module.LOCAL.declaration.name: module.LOCAL
+LOCAL_TASKS: dict[str, LocalTask] = by_name(
+    (module.LOCAL.declaration.name, module.__name__, module.LOCAL)
     for module in (
         mortality,
         los3,
@@ -21,7 +22,7 @@ LOCAL_TASKS: dict[str, LocalTask] = {
         phenotypes,
         pubmedqa,
     )
-}
+)
 
 
 def local_task(name: str) -> LocalTask:

@@ -175,4 +175,5 @@ def logits(model: AdapterModel, records: Records) -> Floats:
         for start in range(0, len(records), BATCH):
             rows = np.arange(start, min(start + BATCH, len(records)))
             parts.append(records.inputs.outputs(model, rows).double().numpy())
-    return np.concatenate(parts) if parts else np.empty(0)
+    outputs = model.lora.head.outputs
+    return np.concatenate(parts) if parts else np.empty((0, outputs) if outputs > 1 else 0)

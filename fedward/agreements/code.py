@@ -13,11 +13,11 @@ registries, in which every task, model family and corpus has a file of its own n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fedward.agreements.imports import locate, reach
-from fedward.errors import VersionError
+from fedward.errors import DataError, VersionError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.strategies.registry import STRATEGIES
@@ -25,7 +25,7 @@ from fedward.strategies.registry import STRATEGIES
 ROOT = Path(__file__).parents[1]
 
 CORE = {
-    "": "adapter config errors messages plan run stages storage units",
+    "": "adapter config errors messages plan registry run stages storage units",
     "agreements": "code imports roster_rules",
     "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
     "statistics training",
@@ -70,10 +70,15 @@ def core_files() -> frozenset[str]:
 
 def plan_files(plan: Plan, family: str, *, root: Path = ROOT) -> frozenset[str]:
     """The files that ``plan`` adds to the core for base models of ``family``; none for a name that is unknown here."""
+    return _with_imports(_named(plan, family), root)
+
+
+def _named(plan: Plan, family: str) -> tuple[str, ...]:
+    """The files of what ``plan`` names; empty for a name that is none."""
     module = STRATEGIES.get(plan.strategy, "").partition(":")[0]
     strategy = module.removeprefix("fedward.").replace(".", "/")
-    named = (_file("tasks", plan.task), _file("client/tasks", plan.task), _file("client/models/families", family))
-    return _with_imports((*named, f"{strategy}.py"), root)
+    entries = (_file("tasks", plan.task), _file("client/tasks", plan.task), _file("client/models/families", family))
+    return (*entries, f"{strategy}.py" if strategy else "")
 
 
 def reader_files(format: str, *, root: Path = ROOT) -> frozenset[str]:
@@ -87,13 +92,27 @@ def core_hash(*, root: Path = ROOT) -> bytes:
 
 
 def plan_code_hash(plan: Plan, family: str, *, root: Path = ROOT) -> bytes:
-    """SHA-256 over what ``plan`` adds to the core; what a signed plan calls its code hash."""
-    return _hash("plan", plan_files(plan, family, root=root), root, STRATEGIES.get(plan.strategy, ""))
+    """SHA-256 over what ``plan`` adds to the core; what a signed plan calls its code hash.
+
+    Raises:
+        VersionError: FW-VERSION-304, it names something that has no file here.
+    """
+    named = _named(plan, family)
+    if not all(file and locate(root, file).is_file() for file in named):
+        raise VersionError("The plan names a task, strategy or model family without a file.", code="FW-VERSION-304")
+    return _hash("plan", _with_imports(named, root), root, STRATEGIES.get(plan.strategy, ""))
 
 
 def reader_hash(format: str, *, root: Path = ROOT) -> bytes:
-    """SHA-256 over the reader of ``format``; stands in each approval of a hospital with such tables."""
-    return _hash("reader", reader_files(format, root=root), root)
+    """SHA-256 over the reader of ``format``; stands in each approval of a hospital with such tables.
+
+    Raises:
+        DataError: FW-DATA-009, there is no such reader here.
+    """
+    files = reader_files(format, root=root)
+    if not files:
+        raise DataError("There is no reader of that format here.", code="FW-DATA-009")
+    return _hash("reader", files, root)
 
 
 def check_core(pinned: bytes) -> None:
@@ -135,6 +154,13 @@ def _with_imports(files: Iterable[str], root: Path) -> frozenset[str]:
     return reach(root, present, stop=REGISTRIES | core_files())
 
 
-def _hash(part: str, files: Iterable[str], root: Path, *names: str) -> bytes:
-    digests = ((file, hashlib.sha256(locate(root, file).read_bytes()).digest()) for file in sorted(files))
+def packages(files: Iterable[str]) -> frozenset[str]:
+    """The ``__init__.py`` of every folder above ``files``, which run with them; not those of the registries."""
+    folders = {"/".join(file.split("/")[:depth]) for file in files for depth in range(1, file.count("/") + 1)}
+    return frozenset(f"{folder}/__init__.py" for folder in folders) - REGISTRIES
+
+
+def _hash(part: str, files: Collection[str], root: Path, *names: str) -> bytes:
+    hashed = sorted({*files, *packages(files)})
+    digests = ((file, hashlib.sha256(locate(root, file).read_bytes()).digest()) for file in hashed)
     return labelled_hash(f"code-{part}", *names, *(item for pair in digests for item in pair))

@@ -25,7 +25,7 @@ class BoundedMean(Measure):
     """
 
     def __init__(self, bound: float = 1.0) -> None:
-        self.bound = bound
+        self.bound = self.highest = bound
         self.statistics = (Statistic(self.name, 1, bound=bound), UNITS)
 
     @abstractmethod
@@ -69,7 +69,7 @@ class Accuracy(BoundedMean):
 class SquaredError(BoundedMean):
     """Mean squared difference between value and prediction, in the square of the task's unit."""
 
-    name, title, better, highest = "squared_error", "mean squared error", "lower", None
+    name, title, better = "squared_error", "mean squared error", "lower"
     about = "mean squared distance from the true value; 0 is perfect"
 
     def score(self, outcomes: Outcomes) -> Floats:
@@ -82,7 +82,7 @@ class SquaredError(BoundedMean):
 class MeanLoss(BoundedMean):
     """Mean of the task's own loss per record."""
 
-    name, title, better, highest = "loss", "loss", "lower", None
+    name, title, better = "loss", "loss", "lower"
 
     def score(self, outcomes: Outcomes) -> Floats:
         """See :meth:`BoundedMean.score`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import sqrt
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class MacroAuroc(Measure):
 
     def __init__(self, labels: int) -> None:
         self.labels = labels
-        self.statistics = (Statistic(NAME, 2 * histogram.BINS * labels, bound=labels**0.5),)
+        self.statistics = (Statistic(NAME, 2 * histogram.BINS * labels, bound=sqrt(labels)),)
 
     def local(self, outcomes: Outcomes) -> float | None:
         """See :meth:`Measure.local`."""

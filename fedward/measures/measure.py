@@ -105,7 +105,7 @@ class Measure(ABC):
     title: ClassVar[str]
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     lowest: ClassVar[float] = 0.0
-    highest: ClassVar[float | None] = 1.0
+    highest: float | None = 1.0
     about: ClassVar[str] = ""
     statistics: tuple[Statistic, ...] = ()
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import difflib
 
 from fedward.errors import ConfigError
+from fedward.registry import by_name
 from fedward.tasks import discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission
 from fedward.tasks.task import Head, HeadKind, Task
 
 DEFAULT = mortality.TASK.name
 """The task of a plan or scenario that names none."""
 
-TASKS: dict[str, Task] = {
-    module.TASK.name: module.TASK
+TASKS: dict[str, Task] = by_name(
+    (module.TASK.name, module.__name__, module.TASK)
     for module in (
         mortality,
         los3,
@@ -25,7 +26,7 @@ TASKS: dict[str, Task] = {
         phenotypes,
         pubmedqa,
     )
-}
+)
 
 
 def task_named(name: str) -> Task:

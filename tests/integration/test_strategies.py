@@ -158,7 +158,7 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
     coordinator, first = federation.coordinator, federation.hospitals[0]
     start = coordinator.adapter.copy()
     coordinator.play(1)
-    first._side._keepsakes._kept = Kept("run-1")  # as if its state folder had lost them
+    first._side._store._kept = Kept("run-1")  # as if its state folder had lost them
     assert np.array_equal(coordinator.adapter, start)
     everyone = sorted(hospital.name for hospital in federation.hospitals)
     others = everyone[1:]  # who cost a training round sits the next one out

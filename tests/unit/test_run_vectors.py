@@ -92,3 +92,10 @@ def test_a_ring_that_could_overflow_is_refused():
 def test_without_an_honest_share_there_is_no_round():
     with pytest.raises(PrivacyParameterError):
         run_of().vector_layout(2, n0=6, honest=0)
+
+
+def test_a_private_plan_without_noise_sums_no_gradients():
+    """Broken: the exact sum leaves, under a plan that calls itself private."""
+    with pytest.raises(PrivacyParameterError):
+        run_of(noise_multiplier=0.0).gradient_spec(honest=3)
+    assert run_of(private=False, noise_multiplier=0.0).gradient_spec(honest=3).noise_multiplier == 0.0

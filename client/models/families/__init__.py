@@ -8,5 +8,8 @@ from __future__ import annotations
 
 from fedward.client.models.families import bert, distilbert, roberta
 from fedward.client.models.families.family import Family
+from fedward.registry import by_name
 
-FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in (bert, distilbert, roberta)}
+FAMILIES: dict[str, Family] = by_name(
+    (module.FAMILY.name, module.__name__, module.FAMILY) for module in (bert, distilbert, roberta)
+)

@@ -117,6 +117,40 @@ def test_patients_on_both_sides_or_twice_on_one_are_refused(found, parties) -> N
     make()
 
 
+def test_no_evaluation_records_are_refused_before_a_charge(found, parties) -> None:
+    make, store = found
+    nobody = parties[2][0].evaluation
+    with raises("FW-POLICY-016", match="there are none"):
+        make(
+            evaluation=replace(
+                nobody,
+                targets=nobody.targets[:0],
+                units=nobody.units[:0],
+                names=(),
+                order=nobody.order[:0],
+                inputs=nobody.inputs.chosen(np.arange(0)),
+            )
+        )
+    assert len(store.links) == 1
+
+
+def test_two_patients_under_one_number_are_refused(found, parties) -> None:
+    """Broken: one of them could move a step by twice the clip norm, as both would be drawn as one unit."""
+    make, _ = found
+    train = parties[2][0].train
+    with raises("FW-POLICY-016"):
+        make(train=replace(train, units=np.zeros_like(train.units)))
+
+
+def test_a_ledger_of_another_unit_is_refused(parties) -> None:
+    run, files, encoded, agreement = parties
+    population = Population(run.plan.split_salt, run.plan.evaluation_fraction)
+    terms = {"site": NAMES[0], "cap_epsilon": 8.0, "delta": run.plan.privacy.delta, "unit": "question"}
+    ledger = Ledger(MemoryStore(), population=population, **terms)
+    with raises("FW-LEDGER-010"):
+        make_hospital(run, encoded[0], files, agreement, Randomness(), ledger=ledger, microbatch=None)
+
+
 def test_another_base_model_is_refused_before_anything_is_built(parties) -> None:
     run, files, _, _ = parties
     with raises("FW-MODEL-020"):
