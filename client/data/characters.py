@@ -6,6 +6,7 @@ change what a chart says: 10⁹ would become 109 and 3½ would become 31/2.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -27,6 +28,15 @@ _BARE |= dict(zip("ØøŁłĐđÐðı", "OoLlDdDdi", strict=True))
 _BARE |= dict.fromkeys("‘’‚‛ʼ′´", "'") | dict.fromkeys("“”„″", '"') | {"٫": ".", "：": ": ", "，": ", "}
 _BARE |= dict(zip("АВЕКМНОРСТУХІЈЅаеорсухіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXIJSaeopcyxijsABEZHIKMNOPTYXo", strict=True))
 """Letters without a canonical base, quotation marks, and Cyrillic and Greek letters that look like Latin ones."""
+
+_SIGNS = dict.fromkeys("⁄∕⧸", "/")
+"""Slashes that stand in a text by themselves: the one that spells ½ is not a date's."""
+
+_DOT = re.compile(r"(?<=\d)[·•‧∙⋅・･](?=\d)")
+_RAISED = "²³¹⁰⁴-⁹₀-₉①-⒛⓪-⓿❶-➓"
+_LETTERS = rf"[^\W\d_{_RAISED}]{{3}}"
+_FOOTNOTE = re.compile(rf"(?<={_LETTERS})[{_RAISED}]{{1,2}}(?!-?[\d{_RAISED}]|\w)|(?<!\w)[{_RAISED}](?={_LETTERS})")
+"""Dots between digits, and small numbers at a word, which are none of its letters. Longer ones may be identifiers."""
 
 _WORD_MARKS = ".+/ -"
 _SYMBOL_NAMES = frozenset({"MODIFIER", "MICRO", "OHM", "FEMININE", "MASCULINE", "SCRIPT", "PLANCK", "EULER"})
@@ -86,6 +96,9 @@ class _Shadow(dict[str, str]):
         else:
             value = unicodedata.normalize("NFKD", character.translate(_SEEN))
             value = "".join(self._base(part) for part in value if unicodedata.category(part)[0] != "M")
+            # № and ㎏ end a word: spelled No and kg, they would hide where the next one begins
+            if not character.isalnum() and re.search(r"\w", value):
+                value = "+" if kind == "Pc" else " "  # full-width low lines join an e-mail address
         self[character] = value
         return value
 
@@ -103,7 +116,7 @@ class _Scripts(dict[str, str]):
         return self[character]
 
 
-_SEEN, _PLAINLY, _WORDS, _SHADOWS, SCRIPTS = _Seen(), _Plain(_PLAIN), _Words(), _Shadow(_BARE), _Scripts()
+_SEEN, _PLAINLY, _WORDS, _SHADOWS, SCRIPTS = _Seen(), _Plain(_PLAIN), _Words(), _Shadow(_BARE | _SIGNS), _Scripts()
 
 
 def normal(text: str) -> str:
@@ -138,11 +151,13 @@ def shadow(text: str) -> tuple[str, Sequence[int]]:
     """The text as rules written for ASCII read it, and where each of its characters stands in ``text``.
 
     Letters lose accents and marks, digits are 0 to 9, quotes, dashes and spaces are those of ASCII, invisible
-    characters are gone, and Cyrillic and Greek letters that look like Latin ones are Latin. Only for finding: nothing
-    of it reaches a model. The places have one entry more, the length of ``text``.
+    characters are gone, Cyrillic and Greek letters that look like Latin ones are Latin, and signs that are spelled with
+    letters, such as №, are blanks. Only for finding: nothing of it reaches a model. The places have one entry more,
+    the length of ``text``.
     """
     if text.isascii():
         return text, range(len(text) + 1)
+    text = _FOOTNOTE.sub(lambda found: " " * len(found.group()), _DOT.sub(".", text))
     pieces = [character if character.isascii() else _SHADOWS[character] for character in text]
     places = [place for place, piece in enumerate(pieces) for _ in piece]
     return "".join(pieces), [*places, len(text)]

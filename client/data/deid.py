@@ -25,6 +25,11 @@ _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec)[a-z]*\.?"
 _DAY = r"(?:[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
 _YEAR = r"(?:1[89]|2\d)\d\d"
 _STREET = r"(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Boulevard|Blvd|Way|Place|Pl|Terrace|Square)"
+_LABEL = (
+    r"\b(?:patient|pt|last|first|full)?[ ]?name|attending|provider|signed(?: by)?|dictated by|seen by|"
+    r"next of kin|emergency contact|pcp|contact"
+)
+_FAMILY = r"wife|husband|daughter|son|mother|father|brother|sister|niece|nephew|partner|friend"
 _YEARS_OLD = r"[ \-]?(?:years?|yrs?|y)?[ \-/.]?(?:old|of age|o)\b"
 
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -83,10 +88,8 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
         "NAME",
         re.compile(
             rf"\b{_TITLE}\b\.?[ \t]+(?P<id>{_NAME})"
-            r"|(?:(?i:\b(?:patient|pt|last|first|full)?[ ]?name|attending|provider|signed(?: by)?|dictated by|seen by|"
-            r"next of kin|emergency contact|pcp|contact))[ \t]*[:,]?[ \t]+" + rf"(?P<id2>{_NAME})"
-            r"|\b(?i:wife|husband|daughter|son|mother|father|brother|sister|niece|nephew|partner|friend)"
-            r"[ \t]*[,:]?[ \t]+" + rf"(?P<id3>{_NAME})",
+            rf"|(?i:{_LABEL})[ \t]*[:,]?[ \t]+(?P<id2>{_NAME})"
+            rf"|\b(?i:{_FAMILY})[ \t]*[,:]?[ \t]+(?P<id3>{_NAME})",
         ),
     ),
     ("ID", re.compile(r"\b[A-Z]{0,3}\d{7,}\b")),
@@ -105,15 +108,20 @@ _FOLLOWING = re.compile(rf"(?:{_BLANK}+(?!{_TITLE}\b)(?=[A-Z]){_LETTERS}){{1,2}}
 _PRECEDING = re.compile(rf"\b{_WORD},{_BLANK}*$")
 _ACCENT = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u036f\u1e00-\u1eff\u2c60-\u2c7f\ua722-\ua7ff]")
 _LONGEST_NAME = 40
+_NAME_PLACE = re.compile(
+    rf"(?:\b{_TITLE}\b\.?|(?:{_LABEL})[ \t]*[:,]?|\b(?:{_FAMILY}|nee?)[ \t]*[,:]?)[ \t]+"
+    r"(?:(?:da|de|del|der|dos|la|le|van|von)[ \t]+){0,3}$",
+    re.IGNORECASE,
+)
 _LATIN = "A-Za-z\u00aa\u00ba\u00c0-\u02ff\u1e00-\u1eff\u2c60-\u2c7f\ua722-\ua7ff\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a"
 _OTHER_SCRIPT = re.compile(rf"(?:(?![{_LATIN}])[^\W\d_])+")
 _SYMBOL = re.compile(r"[µΩ\u0370-\u03ff]")
 _NOT_NAME = re.compile(
-    r"(?:(?:guillain-)?barré|behçet|brown-séquard|déjérine|hürthle|lasègue|löfgren|ménière|ménétrier|mönckeberg|"
-    r"müllerian|naïve|naïveté|(?:henoch-)?schönlein(?:-henoch)?|sézary|sjögren|waldenström)(?:['’]s)?",
+    r"(?:(?:guillain-)?barré|behçet|brown-séquard|déjérine|fiancée?|née?|protégée?|hürthle|lasègue|löfgren|"
+    r"ménière|ménétrier|mönckeberg|müllerian|naïve|naïveté|(?:henoch-)?schönlein(?:-henoch)?|sézary|sjögren|waldenström)(?:['’]s)?",
     re.IGNORECASE,
 )
-"""Words with accents that medical English writes with a capital and that are no patient's name."""
+"""Words with accents that medical English writes with a capital or beside a name and that are no patient's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +234,16 @@ def _add(spans: list[Span], new: Span) -> None:
 
 
 def _add_foreign_names(text: str, spans: list[Span]) -> None:
-    """Adds capitalised words with Latin letters beyond a to z, and the capitalised words that go with them."""
+    """Adds capitalised words with Latin letters beyond a to z, and the capitalised words that go with them.
+
+    Where a name is expected, and after such a word, small letters will do.
+    """
     rest, last = _without(text, spans), 0
     for match in _FOREIGN_WORD.finditer(rest):
         word, (start, end) = match.group(), match.span()
-        if not _ACCENT.search(word) or not word[0].isupper() or _NOT_NAME.fullmatch(word) or _OTHER_SCRIPT.match(word):
+        if not _ACCENT.search(word) or _NOT_NAME.fullmatch(word) or _OTHER_SCRIPT.match(word):
+            continue
+        if not word[0].isupper() and not _in_name_place(rest, last, start):
             continue
         before, after = _PRECEDING.search(rest, max(0, start - _LONGEST_NAME), start), _FOLLOWING.match(rest, end)
         start = max(last, before.start() if before and before.start() >= last else start)
@@ -238,6 +251,13 @@ def _add_foreign_names(text: str, spans: list[Span]) -> None:
         if start < end:
             _add(spans, Span("NAME", start, end))
             last = end
+
+
+def _in_name_place(rest: str, last: int, start: int) -> bool:
+    """Whether a name is expected at ``start``: after a title, label, family word, or a name that ended at ``last``."""
+    if last and re.fullmatch(f"{_BLANK}+", rest[last:start]):
+        return True
+    return _NAME_PLACE.search(shadow(rest[max(0, start - _LONGEST_NAME) : start])[0]) is not None
 
 
 def _add_other_scripts(text: str, spans: list[Span]) -> None:

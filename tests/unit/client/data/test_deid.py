@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import unicodedata
+from functools import partial
+
 import pytest
 
 from fedward.client.data.deid import check_rules, has_rules, rules_for, scrub, without_tags
@@ -125,6 +130,54 @@ def test_identifiers_go_in_every_spelling(text: str, expected: str) -> None:
     ],
 )
 def test_accents_and_symbols_of_medicine_stay(text: str) -> None:
+    assert scrub(text).text == text
+
+
+def _symbols_spelled_with_letters() -> list[str]:
+    every = map(chr, range(0x80, sys.maxunicode + 1))
+    spelled = partial(unicodedata.normalize, "NFKD")
+    return [sign for sign in every if not re.match(r"\w", sign) and re.search(r"\w", spelled(sign))]
+
+
+def test_a_symbol_spelled_with_letters_does_not_hide_what_it_touches() -> None:
+    signs = [sign for sign in _symbols_spelled_with_letters() if unicodedata.category(sign)[0] != "M"]
+    assert {"№", "℡", "℀", "㎏", "™", "₨", "＿"} <= set(signs)
+    for sign in signs:
+        found = scrub(f"{sign}12345678{sign} {sign}555-0142 {sign}Mr. Smith; {sign}smith, smith{sign}").text
+        assert not re.search("1234|0142|smith", found, re.IGNORECASE), (sign, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("acct №AB12345678", "acct №[MRN]"),
+        ("Smith™ ; Mr. Smith", "[NAME]™ ; Mr. [NAME]"),
+        ("Mr. Smith; smith² ³smith smith①", "Mr. [NAME]; [NAME]² ³[NAME] [NAME]①"),
+        ("specimen①②③④⑤⑥⑦⑧ MRN AB①②③④⑤", "specimen①②③④⑤⑥⑦⑧ MRN [MRN]"),
+        ("mail kim＿lee@ward.example", "mail [EMAIL]"),
+        ("born 12⁄05⁄1950, seen 12∕05∕1951", "born [DATE], seen [DATE]"),
+        ("call 555·867·5309 or 555•867•5309", "call [PHONE] or [PHONE]"),
+        ("Mr. josé garcía is here", "Mr. [NAME] [NAME] is here"),
+        ("wife müller said, wife née müller", "wife [NAME] said, wife née [NAME]"),
+        ("patient name: šimon", "patient name: [NAME]"),
+        ("Mrs. de la peña sleeps; Dr. José garcía", "Mrs. de la [NAME] sleeps; Dr. [NAME] [NAME]"),
+        ("García müller; müller", "[NAME] [NAME]; [NAME]"),
+    ],
+)
+def test_identifiers_go_next_to_symbols_and_in_small_letters(text: str, expected: str) -> None:
+    assert scrub(text).text == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "put on ½ tablet, WBC 5·10⁹/l, pH 7·35, 1234·10²",
+        "her fiancé is here, mother naïve to opioids, friend fiancée",
+        "risus sardonicus, déjà vu and grand mal",
+        "5㎏ 30㎎/㎏ 2㎖, 24㎡",
+    ],
+)
+def test_symbols_and_small_accented_words_of_medicine_stay(text: str) -> None:
     assert scrub(text).text == text
 
 
