@@ -236,12 +236,8 @@ class ReleaseSpec:
     def _encode_block(self, statistic: Statistic, rows: NDArray[np.float64]) -> NDArray[np.int64]:
         if rows.ndim != 2 or rows.shape[1] != statistic.cells:
             raise PrivacyParameterError(f"The statistic {statistic.name} does not have its planned number of cells.")
-        finite = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0.0)
-        with np.errstate(over="ignore"):  # an infinite norm clips the row to zero
-            norms = np.sqrt((finite**2).sum(axis=1, keepdims=True))
-        bounded = finite * (statistic.bound / np.maximum(norms, statistic.bound))
         # Towards zero: rounding to nearest could lift a row above its bound.
-        whole = np.trunc(bounded * self._scale(statistic)).astype(np.int64)
+        whole = np.trunc(statistic.bounded(rows) * self._scale(statistic)).astype(np.int64)
         return np.asarray(whole.sum(axis=0), np.int64)
 
 

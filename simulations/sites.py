@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     folder = _folder(scenario.data)
     examples = load_examples(folder, format=source, task=scenario.task)
     if scenario.data.corpus.grouped and scenario.data.hospitals is None:
-        deal = {example.patient_id: _slug(example.group) for example in examples}
+        called = _names([example.group for example in examples])
+        deal = {example.patient_id: called[example.group] for example in examples}
         names = sorted(set(deal.values()))
     else:
         count = scenario.data.hospitals or MIN_HOSPITALS
@@ -73,10 +74,10 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
     configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
     specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
-    sites = []
+    called, sites = _names([spec.name for spec in specs]), []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):
-            folder = Path(root) / _slug(hospital.spec.name)
+            folder = Path(root) / called[hospital.spec.name]
             write_mimic3(hospital, folder)
             try:
                 examples = load_examples(folder, format="mimic-iii", task=scenario.task)
@@ -84,13 +85,25 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
             eta = hospital.eta if scenario.task == KNOWN_TRUTH else None
-            sites.append(_split(plan, _slug(hospital.spec.name), examples, eta))
+            sites.append(_split(plan, called[hospital.spec.name], examples, eta))
     return sites
 
 
 def _split(plan: Plan, name: str, examples: Sequence[Example], eta: Mapping[str, float] | None) -> SiteData:
     train, evaluation = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
     return SiteData(name, train, evaluation, eta)
+
+
+def _names(groups: Iterable[str]) -> dict[str, str]:
+    """A hospital's name for each group; those that come out alike are numbered, in order of the groups' own names."""
+    names: dict[str, str] = {}
+    for group in sorted(set(groups)):
+        name, number = _slug(group), 1
+        while name in names.values():
+            number += 1
+            name = f"{_slug(group)}-{number}"
+        names[group] = name
+    return names
 
 
 def _slug(name: str) -> str:

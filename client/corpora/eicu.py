@@ -16,7 +16,7 @@ from fedward.client.corpora.corpus import StayCorpus
 from fedward.client.data.buckets import measurements
 from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
 from fedward.client.data.leakage import prediction_hours
-from fedward.client.data.tables import absent, find_table, number, optional_number, read_rows, table_sizes
+from fedward.client.data.tables import absent, find_table, identifier, number, optional_number, read_rows, table_sizes
 from fedward.errors import DataError
 
 _OLDEST = 90
@@ -90,6 +90,7 @@ class Eicu(StayCorpus):
         for cells in read_rows(folder, "patient", (*_STAY_COLUMNS, *more)):
             row = dict(zip((*_STAY_COLUMNS, *more), cells, strict=True))
             key = row["patientunitstayid"]
+            identifier(row["uniquepid"], "patient", "uniquepid")
             if key in stays:
                 raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
             if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):

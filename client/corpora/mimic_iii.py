@@ -15,6 +15,7 @@ from fedward.client.data.tables import (
     absent,
     find_table,
     flag,
+    identifier,
     moment,
     optional_moment,
     optional_number,
@@ -121,6 +122,7 @@ def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
     for subject, gender, dob in read_rows(folder, "patients", ("subject_id", "gender", "dob")):
         if subject in patients:
             raise DataError("The table PATIENTS lists a SUBJECT_ID twice.", code="FW-DATA-008")
+        identifier(subject, "patients", "subject_id")
         patients[subject] = (_SEXES.get(gender, ""), moment(dob, "patients", "dob"))
     return patients
 

@@ -119,6 +119,16 @@ def _place(header: list[str], column: str, name: str) -> int:
     return header.index(column)
 
 
+def identifier(cell: str, table: str, column: str) -> None:
+    """Refuses an empty identifier of a patient, which would make one unit of different persons.
+
+    Raises:
+        DataError: FW-DATA-004, empty.
+    """
+    if not cell:
+        raise _wrong(table, column, "an identifier")
+
+
 def number(cell: str, table: str, column: str) -> float:
     """Returns a finite number.
 

@@ -19,7 +19,8 @@ class Auroc(Measure):
 
     Where records of several hospitals are scored together, only pairs *of the same hospital* count: pooling scores
     would also reward a model for knowing which hospital has the sicker patients, and no clinician ever compares such a
-    pair. The AUROC of a secure sum cannot make that difference and is the pooled one.
+    pair. The AUROC of a secure sum cannot make that difference and is the pooled one. One machine counts every
+    record; the sum counts every unit once, with the mean of its records' cells.
     """
 
     name, title, statistics = "auroc", "AUROC", (HISTOGRAM,)

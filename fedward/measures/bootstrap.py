@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -31,12 +32,15 @@ def bootstrap_interval(
         return None
     order = np.argsort(outcomes.units, kind="stable")
     records = np.split(order, np.flatnonzero(np.diff(outcomes.units[order])) + 1)
+    sizes = np.array([len(rows) for rows in records])
     single = len(records) == len(outcomes)
     generator, values = np.random.default_rng(seed), []
     for _ in range(n):
         pick = generator.integers(0, len(records), len(records))
         rows = order[pick] if single else np.concatenate([records[i] for i in pick])
-        if (value := measure.local(outcomes.chosen(rows))) is not None:
+        # A unit that was drawn twice is two units of the resample, or measures by unit would count it once.
+        units = np.repeat(np.arange(len(pick)), 1 if single else sizes[pick])
+        if (value := measure.local(replace(outcomes.chosen(rows), units=units))) is not None:
             values.append(value)
     if 2 * len(values) < n:
         return None

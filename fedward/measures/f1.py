@@ -15,10 +15,10 @@ THRESHOLD = 0.5
 
 
 class MicroF1(Measure):
-    """F1 of the decisions score > one half: 2 tp / (2 tp + fp + fn), over labels and records.
+    """F1 of the decisions score > one half: 2 tp / (2 tp + fp + fn), over labels and units.
 
-    One unit's true positives, false positives and false negatives are cut to an L2 norm, so that a patient with very
-    many of them moves the sum by a known amount.
+    A unit counts the mean of its records' true positives, false positives and false negatives, cut to an L2 norm, also
+    on one machine: a patient with very many of them moves the sum by a known amount.
 
     Args:
         bound: that norm.
@@ -32,7 +32,8 @@ class MicroF1(Measure):
 
     def local(self, outcomes: Outcomes) -> float | None:
         """See :meth:`Measure.local`."""
-        tp, fp, fn = self.contributions(outcomes)[NAME].sum(axis=0)
+        (statistic,) = self.statistics
+        tp, fp, fn = statistic.bounded(outcomes.per_unit(self.contributions(outcomes)[NAME])).sum(axis=0)
         return float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else None
 
     def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:

@@ -10,7 +10,10 @@ from fedward.measures.measure import Floats, Measure, Outcomes, binary
 
 
 class LogLoss(Measure):
-    """Mean binary cross-entropy in nats."""
+    """Mean binary cross-entropy in nats.
+
+    One machine counts every record; the sum counts every unit once, with the mean of its records' cells.
+    """
 
     name, title, better, highest, statistics = "log_loss", "cross-entropy", "lower", None, (HISTOGRAM,)
 

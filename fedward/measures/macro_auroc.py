@@ -19,7 +19,8 @@ NAME = "histograms"
 class MacroAuroc(Measure):
     """Mean AUROC over the labels that have both outcomes; targets and scores are ``[N, K]``.
 
-    One unit adds 1 to one cell of each label's histogram: an L2 norm of sqrt(K).
+    One unit adds 1 to each label's histogram: an L2 norm of at most sqrt(K). One machine counts every record; the sum
+    counts every unit once, with the mean of its records' cells.
 
     Args:
         labels: K.

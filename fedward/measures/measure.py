@@ -39,6 +39,13 @@ class Statistic:
     bound: float = 1.0
     weight: float = 1.0
 
+    def bounded(self, rows: Floats) -> Floats:
+        """Each unit's row of ``[units, cells]`` cut to the L2 norm :attr:`bound`; one that is not finite is zero."""
+        finite = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0.0)
+        with np.errstate(over="ignore"):  # an infinite norm clips the row to zero
+            norms = np.sqrt((finite**2).sum(axis=1, keepdims=True))
+        return np.asarray(finite * (self.bound / np.maximum(norms, self.bound)), np.float64)
+
 
 @dataclass(frozen=True)
 class Outcomes:

@@ -58,10 +58,11 @@ def membership(
     parts = [_without_canaries(site.train) for site in sites] + [site.evaluation for site in sites]
     everybody = Records.pool(parts)
     trained_by_run = np.repeat([True, False], [sum(map(len, parts[: len(sites)])), sum(map(len, parts[len(sites) :]))])
-    member = trained_by_run[everybody.order]
+    member = np.zeros(int(everybody.units.max()) + 1, np.bool_)
+    member[everybody.units] = trained_by_run[everybody.order]
     audience = EvaluationSet(local_task(run.task.name), everybody, np.zeros(len(everybody), np.int64))
     target = _confidence(audience.outcomes(model, adapter))
-    halves = _halves(len(everybody), SecureStream.from_os())
+    halves = _halves(len(member), SecureStream.from_os())
     references = _references(audience, halves, run, files, speed, display, hospitals=len(sites))
     attacks = {LOSS_ATTACK: target, LIRA_ATTACK: offline_lira(target, references, halves)}
     return MembershipFinding(
@@ -82,10 +83,10 @@ def _references(
     *,
     hospitals: int,
 ) -> NDArray[np.float64]:
-    """Logit confidence of everybody's outcome under a model trained on each half, ``[k, n]``."""
+    """Logit confidence in everybody's outcomes under a model trained on each half, ``[k, n]`` for n units."""
 
     def train(half: NDArray[np.bool_]) -> NDArray[np.float64]:
-        records, stream = chosen(audience.records, np.flatnonzero(half)), SecureStream.from_os()
+        records, stream = chosen(audience.records, np.flatnonzero(half[audience.records.units])), SecureStream.from_os()
         found = train_apart(records, audience, run, files, stream, hospitals=hospitals, microbatch=speed.microbatch)
         return _confidence(found)
 
@@ -117,7 +118,7 @@ def _without_canaries(records: Records) -> Records:
 
 
 def _halves(count: int, stream: SecureStream) -> NDArray[np.bool_]:
-    """Who trains each reference model, bool ``[2 PAIRS, count]``; everybody is left out of half of the models."""
+    """Which of ``count`` units train each reference model, bool ``[2 PAIRS, count]``; each is left out of half."""
     halves = np.zeros((2 * PAIRS, count), np.bool_)
     for pair in range(PAIRS):
         first = np.argsort(stream.uint64(count), kind="stable")[: count // 2]
@@ -127,8 +128,9 @@ def _halves(count: int, stream: SecureStream) -> NDArray[np.bool_]:
 
 
 def _confidence(outcomes: Outcomes) -> NDArray[np.float64]:
-    """Log odds of p = exp(-loss), the probability that a cross-entropy gives to what happened."""
-    return np.asarray(-np.log(np.expm1(np.maximum(outcomes.losses, 1e-12))), dtype=np.float64)
+    """Log odds of p = exp(-loss), the probability that a cross-entropy gives to what happened; mean by unit."""
+    odds = np.asarray(-np.log(np.expm1(np.maximum(outcomes.losses, 1e-12))), dtype=np.float64)
+    return outcomes.per_unit(odds[:, None])[:, 0]
 
 
 def _finding(name: str, found: Roc) -> AttackFinding:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedward.measures import MEASURES, Outcomes
+from fedward.measures import MEASURES, Outcomes, bootstrap_interval
 from fedward.measures.auroc import Auroc
-from fedward.measures.bounded_mean import Accuracy, MeanLoss, SquaredError
+from fedward.measures.bounded_mean import Accuracy, BoundedMean, MeanLoss, SquaredError
 from fedward.measures.f1 import MicroF1
 from fedward.measures.macro_auroc import MacroAuroc
 from fedward.privacy.noise import ReleaseSpec
@@ -21,7 +21,8 @@ def labels(n: int, seed: int, units: int | None = None) -> Outcomes:
     rng = np.random.default_rng(seed)
     scores = rng.random((n, K))
     targets = (rng.random((n, K)) < scores).astype(np.float32)
-    owner = np.arange(n) if units is None else rng.integers(0, units, n)
+    # Whoever has many records has low scores, so that counting records and counting units differ.
+    owner = np.arange(n) if units is None else (units * scores[:, 0] ** 3).astype(np.int64)
     return Outcomes(np.unique(owner, return_inverse=True)[1], targets, scores, rng.random(n))
 
 
@@ -51,8 +52,9 @@ def sums_of(measure, outcomes):
 
 @pytest.mark.parametrize(("measure", "form"), RELEASED, ids=lambda each: getattr(each, "name", ""))
 def test_a_sum_over_hospitals_says_what_one_machine_would(measure, form):
-    outcomes = form(labels(4000, 1))
-    parts = [sums_of(measure, outcomes.chosen(np.arange(start, 4000, 3))) for start in range(3)]
+    per_unit = isinstance(measure, BoundedMean | MicroF1)  # the others count records on one machine
+    outcomes = form(labels(4000, 1, units=900 if per_unit else None))
+    parts = [sums_of(measure, outcomes.chosen(outcomes.units % 3 == start)) for start in range(3)]
     total = {name: sum(part[name] for part in parts) for name in parts[0]}
     tolerance = 0.01 if "auroc" in measure.name else 1e-3  # a histogram has ties
     assert measure.of_sum(total) == pytest.approx(measure.local(outcomes), abs=tolerance)
@@ -76,6 +78,32 @@ def test_macro_auroc_and_f1_equal_sklearn():
     assert MacroAuroc(K).local(outcomes) == pytest.approx(roc_auc_score(outcomes.targets, outcomes.scores))
     decided = (outcomes.scores > 0.5).astype(int)
     assert MicroF1().local(outcomes) == pytest.approx(f1_score(outcomes.targets, decided, average="micro"))
+
+
+def test_f1_counts_units_and_not_records():
+    """Nine right records of one patient weigh as much as the one wrong record of another; so they do in a sum."""
+    outcomes = Outcomes(np.repeat([0, 1], [9, 1]), np.ones(10), np.repeat([1.0, 0.0], [9, 1]), np.zeros(10))
+    assert MicroF1().local(outcomes) == MicroF1().of_sum(sums_of(MicroF1(), outcomes)) == pytest.approx(2 / 3)
+
+
+def test_f1_cuts_a_unit_on_one_machine_as_in_a_sum():
+    targets, scores = np.ones((2, 20)), np.repeat([[1.0], [0.0]], 20, axis=1)
+    targets[1, 4:] = 0  # twenty right labels count four, and four missed ones four
+    outcomes = Outcomes(np.arange(2), targets, scores, np.zeros(2))
+    assert MicroF1().local(outcomes) == MicroF1().of_sum(sums_of(MicroF1(), outcomes)) == pytest.approx(2 / 3)
+
+
+def test_a_unit_drawn_twice_by_the_bootstrap_counts_twice():
+    drawn = []
+
+    class Seen(Accuracy):
+        def local(self, outcomes):
+            drawn.append(super().local(outcomes))
+            return drawn[-1]
+
+    scores = np.array([0.0, 0.0, 1.0, 0.0])
+    bootstrap_interval(Seen(), Outcomes(np.array([0, 0, 1, 2]), np.zeros(4, np.int64), scores, np.zeros(4)), n=100)
+    assert {round(6 * value) for value in drawn} == {0, 2, 4, 6}  # of three units, whole ones are right
 
 
 def test_a_label_without_both_outcomes_is_left_out_of_the_mean():

@@ -63,6 +63,22 @@ def test_eicu_tables(tables: Tables, edit: Edit, table: str, old: str, new: str,
         load_examples(folder, format="eicu", task="mortality")
 
 
+@pytest.mark.parametrize(
+    ("format", "folder", "table", "old", "new", "column"),
+    [
+        ("eicu", "eicu", "patient", "Alive,001-4", "Alive,", "PATIENT.UNIQUEPID"),
+        ("mimic-iii", "mimic3", "PATIENTS", "2,12,M", "2, ,M", "PATIENTS.SUBJECT_ID"),
+    ],
+)
+def test_persons_without_identifier_are_not_one_unit(
+    tables: Tables, edit: Edit, format: str, folder: str, table: str, old: str, new: str, column: str
+) -> None:
+    root = tables(folder)
+    edit(root / f"{table}.csv", old, new)
+    with raises("FW-DATA-004", match=f"A cell of {column} is not an identifier"):
+        load_examples(root, format=format, task="mortality")
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00broken", b'ROW_ID,SUBJECT_ID\n1,"2'])
 def test_not_csv(tables: Tables, content: bytes) -> None:
     folder = tables("mimic3")
