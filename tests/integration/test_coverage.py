@@ -14,7 +14,7 @@ from fedward.cli.coverage import markdown, registries, rows
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted({row.command for row in rows(registries()) if row.command})
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 
 def run(monkeypatch, command: str) -> None:

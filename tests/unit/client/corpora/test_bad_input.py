@@ -12,6 +12,8 @@ from fedward.client.data import load_examples
 from fedward.errors import DataError
 from tests.codes import raises
 
+pytestmark = pytest.mark.torch  # reading examples asks the tasks, which need it
+
 Tables = Callable[[str], Path]
 Edit = Callable[[Path, str, str], None]
 

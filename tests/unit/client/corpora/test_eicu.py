@@ -3,7 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fedward.client.data import load_examples
+
+pytestmark = pytest.mark.torch  # reading examples asks the tasks, which need it
 
 Tables = Callable[[str], Path]
 

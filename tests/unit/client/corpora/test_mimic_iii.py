@@ -4,7 +4,11 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from fedward.client.data import load_examples
+
+pytestmark = pytest.mark.torch  # reading examples asks the tasks, which need it
 
 Tables = Callable[[str], Path]
 

@@ -10,6 +10,8 @@ from fedward.client.corpora import corpus_named
 from fedward.client.data import load_examples, split_patients
 from tests.codes import raises
 
+pytestmark = pytest.mark.torch  # reading examples asks the tasks, which need it
+
 Tables = Callable[[str], Path]
 
 
