@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from fedward.client.data.events import Chosen, Event, Stay
 from fedward.errors import DataError
@@ -21,12 +21,40 @@ from fedward.units import UNITS, UnitName
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A marked part of a text: half-open range of characters, and what it is."""
+    """A marked part of a text: half-open range of characters, and what it is.
+
+    Attributes:
+        role: which of the record's texts.
+        start: its first character; of a part that is not contiguous, the first of the first piece.
+        end: the character after its last.
+        kind: what it is, for example ``Chemical``.
+        key: how relations name it, where they do.
+        pieces: ranges of a part that is not contiguous, in order.
+    """
 
     role: str
     start: int
     end: int
     kind: str
+    key: str = ""
+    pieces: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Something between two entities: keys of spans or concepts, or names where the set marks no spans."""
+
+    kind: str
+    head: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance of a dialogue."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +66,34 @@ class Item:
         group: site, department or region, where the corpus names one.
         language: BCP 47 tag.
         texts: texts by role, for example ``question``, ``context``, ``answer``.
+        turns: utterances of a dialogue, in order.
+        options: answers of a multiple-choice question by letter, in order.
+        right: letter of the right one; empty where nobody tells.
+        labels: what the set says of the whole record, by name.
         spans: marked parts of these texts.
+        relations: what holds between them.
         images: files of its images.
         time: when it was written, where that is known.
         stay: the stay with its outcome, for records of stays; their texts are made from events.
         held_out: whether the publisher keeps the record for evaluation.
+        licence: terms of this record, where they differ from record to record.
     """
 
     unit: str
     group: str = ""
     language: str = "und"
     texts: Mapping[str, str] = field(default_factory=dict)
+    turns: tuple[Turn, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    right: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
+    relations: tuple[Relation, ...] = ()
     images: tuple[Path, ...] = ()
     time: datetime | None = None
     stay: Stay | None = None
     held_out: bool = False
+    licence: str = ""
 
 
 class Corpus(ABC):

@@ -1,0 +1,496 @@
+"""Tables of a hospital in columns: found under any common file name, read in batches, cells checked by row and column.
+
+A table is a file of CSV (comma or TAB), plain or packed with gzip or zstandard whatever its name ends with, or parquet.
+Batches hold text; :class:`Batch` turns a column into identifiers, numbers, times or flags. A cell that is none is an
+error that names file, row and column, or is counted in :class:`Drops`, as the reader asks. Rows are numbered as a
+spreadsheet does: the header is row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fedward.errors import DataError
+
+CHUNK = 8 << 20
+"""Bytes that are parsed at once; memory stays a small multiple of it however large the table."""
+
+LONGEST_ROW = 64 << 20
+"""Bytes of one row above which a quotation mark was left open, or the file is no table."""
+
+EMPTY = frozenset(
+    ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NaT", "NULL", "Null", "null", "None", "\\N", "<NA>", ".")
+)
+"""Ways in which tools write an empty cell: R, pandas, PostgreSQL, SQL Server, SAS."""
+
+_NONE = pa.scalar(None, pa.string())
+_TRUE, _FALSE = ("1", "1.0", "true", "t", "y", "yes"), ("0", "0.0", "false", "f", "n", "no")
+_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"PK\x03\x04": "zip"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BROKEN = (csv.Error, gzip.BadGzipFile, zlib.error, pa.ArrowException, OSError)
+_YEARS = range(1850, 2350)
+"""Years that a record may tell; published sets move dates up to 2 centuries ahead."""
+
+_FIRST, _LAST = (pa.scalar(datetime(year, 1, 1), pa.timestamp("us")) for year in (_YEARS.start, _YEARS.stop))
+
+
+@dataclass
+class Drops:
+    """What was read and left out: cells and rows by table and reason; stays on the machine that holds the data."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, table: str, reason: str, count: int = 1, row: int | None = None) -> None:
+        """Counts ``count`` more of ``table`` for ``reason``; ``row`` is where the first of them stands."""
+        if count:
+            self.counts[table, reason] += count
+            if row is not None:
+                self.first.setdefault((table, reason), row)
+
+    def to_value(self) -> list[dict[str, Any]]:
+        """Returns the counts as JSON-ready values, sorted."""
+        return [
+            {"table": table, "reason": reason, "count": count, "first_row": self.first.get((table, reason))}
+            for (table, reason), count in sorted(self.counts.items())
+        ]
+
+
+class Table:
+    """One table of a folder.
+
+    Args:
+        path: its file.
+        name: what messages call it.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name.upper()
+
+    @classmethod
+    def find(cls, folder: Path, name: str) -> Table | None:
+        """The table ``name`` of ``folder``, in any case and under any of the usual endings, or None.
+
+        Raises:
+            DataError: FW-DATA-011 (no such folder), FW-DATA-013 (several files for the table).
+        """
+        if not folder.is_dir():
+            raise DataError(f"The data folder '{folder}' does not exist.", code="FW-DATA-011")
+        wanted = {name.lower() + ending for ending in _ENDINGS}
+        found = sorted(path for path in folder.iterdir() if path.name.lower() in wanted)
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise DataError(f"The table {name.upper()} stands in several files: {names}.", code="FW-DATA-013")
+        return cls(found[0], name) if found else None
+
+    @classmethod
+    def need(cls, folder: Path, name: str) -> Table:
+        """The same; raises FW-DATA-002 where it is missing."""
+        table = cls.find(folder, name)
+        if table is None:
+            raise DataError(f"The table {name.upper()} is missing.", code="FW-DATA-002")
+        return table
+
+    @cached_property
+    def header(self) -> tuple[str, ...]:
+        """Names of the columns in lower case; empty for an empty file."""
+        with self._readable():
+            if self._kind == "parquet":
+                return tuple(name.lower() for name in pq.read_schema(self.path).names)
+            with self._unpacked() as stream:
+                first = self._decoded(stream.readline(LONGEST_ROW), 1)
+            cells = next(csv.reader([first], delimiter=self._separator_of(first)), [])
+            return tuple(cell.strip().lower() for cell in cells)
+
+    def has(self, *columns: str) -> bool:
+        """Whether the header names all of ``columns``."""
+        return set(columns) <= set(self.header)
+
+    def rows(self) -> int:
+        """Number of records."""
+        if self._kind == "parquet":
+            with self._readable():
+                return int(pq.read_metadata(self.path).num_rows)
+        return sum(len(batch) for batch in self.read(self.header[:1]))
+
+    def read(self, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[Batch]:
+        """Yields the asked columns in batches.
+
+        Args:
+            columns: names that must be in the header, in lower case.
+            optional: further names; a missing one has empty cells.
+
+        Raises:
+            DataError: FW-DATA-003 (a required column is missing), FW-DATA-005 (not a table, not UTF-8, cut off, a row
+                of another length than the header, an open quotation mark), FW-DATA-014 (may not be read).
+        """
+        self._check_header(columns)
+        asked = [*columns, *(name for name in optional if name in self.header)]
+        absent = [name for name in optional if name not in self.header]
+        places = {name: self.header.index(name) for name in asked}
+        with self._readable():
+            parts = self._of_parquet(places) if self._kind == "parquet" else self._of_csv(places)
+            row = 2
+            for part in parts:
+                size = len(next(iter(part.values()))) if part else 0
+                empty = pa.nulls(size, pa.string())
+                yield Batch(self.path.name, np.arange(row, row + size), {**part, **dict.fromkeys(absent, empty)})
+                row += size
+
+    def _check_header(self, columns: Sequence[str]) -> None:
+        if not self.header:
+            raise DataError(f"The file {self.path.name} is empty: it has no header.", code="FW-DATA-005")
+        lacking = [name.upper() for name in columns if name not in self.header]
+        if not lacking:
+            return
+        if len(self.header) == 1 and any(mark in self.header[0] for mark in ";|"):
+            raise DataError(
+                f"The header of {self.path.name} was read as one column: it has another separator than the comma.",
+                code="FW-DATA-005",
+                fix="Export the table again with commas between the columns; Excel writes the local list separator.",
+            )
+        raise DataError(f"The table {self.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
+
+    @cached_property
+    def _kind(self) -> str:
+        """How the file is packed, by its first bytes: names lie after downloads and renaming."""
+        with self._readable(), self.path.open("rb") as raw:
+            begin = raw.read(4)
+        if begin[:2] in _UTF16:
+            raise self._not_utf8(1, "UTF-16")
+        kind = next((kind for magic, kind in _MAGIC.items() if begin.startswith(magic)), "plain")
+        if kind == "zip":
+            raise DataError(f"The file {self.path.name} is a zip archive.", code="FW-DATA-005", fix="Unpack it first.")
+        return kind
+
+    def _separator_of(self, line: str) -> str:
+        return "\t" if line.count("\t") > line.count(",") else ","
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            fix = "Give the user that runs fedward permission to read it."
+            words = f"The file {self.path.name} is not readable: permission denied."
+            raise DataError(words, code="FW-DATA-014", fix=fix) from error
+        except EOFError as error:
+            fix = "Copy or download the file again, and compare its size or checksum."
+            words = f"The file {self.path.name} ends early: it was cut off."
+            raise DataError(words, code="FW-DATA-005", fix=fix) from error
+        except _BROKEN as error:
+            raise DataError(f"The file {self.path.name} cannot be read: it is damaged.", code="FW-DATA-005") from error
+
+    @contextmanager
+    def _unpacked(self) -> Iterator[IO[bytes]]:
+        with self.path.open("rb") as raw:
+            if self._kind == "gzip":
+                yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
+            elif self._kind == "zstd":
+                yield cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(raw, "zstd")))
+            else:
+                yield raw
+
+    def _of_parquet(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
+        file = pq.ParquetFile(self.path)
+        names = {name: file.schema_arrow.names[place] for name, place in places.items()}
+        for batch in file.iter_batches(columns=list(names.values())):
+            yield {name: _as_text(batch.column(own)) for name, own in names.items()}
+
+    def _of_csv(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
+        """Blocks without a quotation mark go through Arrow; others through a strict reader, which finds open ones."""
+        with self._unpacked() as stream:
+            lines = _Lines(stream)
+            separator = self._separator_of(self._decoded(lines.take_line(), 1))
+            row = 2
+            for block in lines.blocks():
+                fast = None if b'"' in block or b"\0" in block else self._by_arrow(block, places, separator)
+                part, count = fast or self._by_csv(block, lines, places, separator, row)
+                yield part
+                row += count
+
+    def _by_arrow(self, block: bytes, places: dict[str, int], separator: str) -> tuple[dict[str, pa.Array], int] | None:
+        """None where a row is not of the header's length, for the other way to say which."""
+        names = [str(place) for place in range(len(self.header))]
+        asked = {str(place): pa.string() for place in places.values()}
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(block),
+                read_options=arrow_csv.ReadOptions(column_names=names, block_size=1 << 20),
+                parse_options=arrow_csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=True),
+                convert_options=arrow_csv.ConvertOptions(
+                    include_columns=list(asked), column_types=asked, null_values=sorted(EMPTY), strings_can_be_null=True
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        return {name: _whole(table.column(str(place))) for name, place in places.items()}, table.num_rows
+
+    def _by_csv(
+        self, block: bytes, lines: _Lines, places: dict[str, int], separator: str, row: int
+    ) -> tuple[dict[str, pa.Array], int]:
+        reader, pending = csv.reader(lines.continued(block), strict=True, delimiter=separator), lines.pending
+        csv.field_size_limit(LONGEST_ROW)
+        found: dict[str, list[str | None]] = {name: [] for name in places}
+        count = 0
+        try:
+            while pending():
+                cells = next(reader, None)
+                if cells is None:
+                    break
+                if not cells:
+                    continue
+                if len(cells) != len(self.header):
+                    words = f"Row {row + count:,} of {self.path.name} has {len(cells)} cells, the header"
+                    raise DataError(f"{words} {len(self.header)}.", code="FW-DATA-005")
+                for name, place in places.items():
+                    found[name].append(None if cells[place] in EMPTY else cells[place])
+                count += 1
+        except csv.Error as error:
+            words = f"Row {row + count:,} of {self.path.name} is not CSV: a quotation mark stands inside a cell, or is "
+            fix = "Export the table again; a quotation mark in a text is written twice (RFC 4180)."
+            raise DataError(words + "left open.", code="FW-DATA-005", fix=fix) from error
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(row + count) from error
+        return {name: pa.array(cells, pa.string()) for name, cells in found.items()}, count
+
+    def _decoded(self, block: bytes, row: int) -> str:
+        try:
+            return block.decode("utf-8-sig" if row == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(row + block[: error.start].count(b"\n"), _encoding_of(block)) from error
+
+    def _not_utf8(self, row: int, encoding: str = "") -> DataError:
+        name = encoding or "LATIN1"
+        likely = f"; it looks like {encoding}" if encoding else ""
+        return DataError(
+            f"The file {self.path.name} is not encoded as UTF-8: row {row:,}{likely}.",
+            code="FW-DATA-005",
+            fix=f"Export the table again as UTF-8, or convert it, for example `iconv -f {name} -t UTF-8`.",
+        )
+
+
+class _Lines:
+    """A stream in blocks of whole lines, of which a reader may take more than one block where a cell goes on."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._rest = stream, b""
+        self._left = 0
+
+    def take_line(self) -> bytes:
+        return self._stream.readline(LONGEST_ROW)
+
+    def blocks(self) -> Iterator[bytes]:
+        while True:
+            block = self._rest + self._stream.read(CHUNK)
+            self._rest = b""
+            if not block:
+                return
+            end = block.rfind(b"\n") + 1
+            if not end or not block.endswith(b"\n"):
+                tail = self._stream.readline(LONGEST_ROW)
+                block, end = block + tail, len(block) + len(tail)
+            yield block[:end]
+
+    def continued(self, block: bytes) -> Iterator[str]:
+        """Lines of ``block``, then lines of the stream for a record that does not end in it."""
+        lines = block.splitlines(keepends=True) if b"\r" not in block else _lines_of(block)
+        self._left = len(lines)
+        for line in lines:
+            self._left -= 1
+            yield line.decode()
+        while line := self._stream.readline(LONGEST_ROW):
+            yield line.decode()
+
+    def pending(self) -> bool:
+        """Whether lines of the block are left."""
+        return self._left > 0
+
+
+def _lines_of(block: bytes) -> list[bytes]:
+    """Lines that end in a line feed; a lone carriage return inside a cell ends none."""
+    return list(io.BytesIO(block))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of a table.
+
+    Attributes:
+        file: name of the file, for messages.
+        rows: their numbers, ``[n]``.
+        columns: cells as text, ``[n]`` each; null where empty, see :data:`EMPTY`.
+    """
+
+    file: str
+    rows: NDArray[np.int64]
+    columns: dict[str, pa.Array]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, mask: pa.Array | NDArray[np.bool_]) -> Batch:
+        """The rows for which ``mask`` is true."""
+        chosen = np.asarray(mask.fill_null(False)) if isinstance(mask, pa.Array) else mask
+        if chosen.all():
+            return self
+        picked = pa.array(chosen)
+        return Batch(self.file, self.rows[chosen], {name: cells.filter(picked) for name, cells in self.columns.items()})
+
+    def text(self, column: str) -> pa.Array:
+        """Cells without outer blanks; null where empty."""
+        cells = pc.utf8_trim_whitespace(self.columns[column])
+        blank = pc.equal(pc.binary_length(cells), 0)
+        return pc.if_else(blank, _NONE, cells) if pc.any(blank).as_py() else cells
+
+    def prose(self, column: str) -> pa.Array:
+        """Cells as written, for free text."""
+        return pc.fill_null(self.columns[column], "")
+
+    def identifiers(self, column: str) -> pa.Array:
+        """Identifiers in one spelling: ``100000.0``, which pandas writes beside empty cells, is ``100000``."""
+        cells = self.text(column)
+        floats = pc.any(pc.ends_with(cells, ".0")).as_py()
+        return pc.replace_substring_regex(cells, r"^(-?\d+)\.0+$", r"\1") if floats else cells
+
+    def required(self, column: str) -> pa.Array:
+        """The same; raises FW-DATA-004 for an empty one, which would make one unit of different persons."""
+        found = self.identifiers(column)
+        if found.null_count:
+            raise self.wrong(column, "an identifier", self._first(pc.is_null(found)))
+        return found
+
+    def numbers(self, column: str, drops: Drops | None = None) -> pa.Array:
+        """Finite numbers; null where empty. What is none raises FW-DATA-004, or is counted and null."""
+        cells = self.text(column)
+        try:
+            values = pc.cast(cells, pa.float64())
+        except pa.ArrowInvalid:
+            values = self._one_by_one(cells, float, pa.float64(), column, "a number", drops)
+        odd = pc.invert(pc.is_finite(values))
+        return self._without(values, odd, column, "a number", drops)
+
+    def flags(self, column: str, drops: Drops | None = None) -> pa.Array:
+        """Truth values: 0 and 1, with a point or as words; null where empty."""
+        cells = pc.utf8_lower(self.text(column))
+        yes, no = (pc.is_in(cells, value_set=pa.array(words)) for words in (_TRUE, _FALSE))
+        values = pc.if_else(yes, True, pc.if_else(no, False, pa.scalar(None, pa.bool_())))
+        odd = pc.and_(pc.is_valid(cells), pc.is_null(values))
+        return self._without(values, odd, column, "0 or 1", drops)
+
+    def moments(self, column: str, drops: Drops | None = None) -> Moments:
+        """Times; with a zone they are turned to UTC. What is none raises FW-DATA-004, or is counted and null."""
+        cells = self.text(column)
+        try:
+            values = pc.cast(cells, pa.timestamp("us"))
+        except pa.ArrowInvalid:
+            values = self._one_by_one(cells, _moment, pa.timestamp("us"), column, "a time", drops)
+        years = pc.year(values)
+        odd = pc.or_(pc.less(years, _YEARS.start), pc.greater_equal(years, _YEARS.stop))
+        values = self._without(
+            values, pc.fill_null(odd, False), column, f"a time of {_YEARS[0]} to {_YEARS[-1]}", drops
+        )
+        return Moments(values, np.asarray(pc.fill_null(pc.less_equal(pc.binary_length(cells), 10), False)))
+
+    def wrong(self, column: str, kind: str, row: int) -> DataError:
+        """The error for a cell that is not ``kind``."""
+        return DataError(f"{self.file}, row {row:,}, column {column.upper()}: not {kind}.", code="FW-DATA-004")
+
+    def _first(self, mask: pa.Array) -> int:
+        return int(self.rows[np.asarray(mask.fill_null(False))][0])
+
+    def _without(self, values: pa.Array, odd: pa.Array, column: str, kind: str, drops: Drops | None) -> pa.Array:
+        count = int(pc.sum(odd).as_py() or 0)
+        if not count:
+            return values
+        if drops is None:
+            raise self.wrong(column, kind, self._first(odd))
+        drops.add(self.file, f"{column.upper()} is not {kind}", count, self._first(odd))
+        return pc.if_else(pc.fill_null(odd, False), pa.scalar(None, values.type), values)
+
+    def _one_by_one(
+        self, cells: pa.Array, parse: Callable[[str], Any], type: pa.DataType, column: str, kind: str,
+        drops: Drops | None,
+    ) -> pa.Array:  # fmt: skip
+        parsed: list[Any] = []
+        for row, cell in zip(self.rows, cells.to_pylist(), strict=True):
+            try:
+                parsed.append(None if cell is None else parse(cell))
+            except ValueError:
+                if drops is None:
+                    raise self.wrong(column, kind, int(row)) from None
+                drops.add(self.file, f"{column.upper()} is not {kind}", 1, int(row))
+                parsed.append(None)
+        return pa.array(parsed, type)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Times of some rows.
+
+    Attributes:
+        values: ``[n]`` timestamps in microseconds; null where the cell is empty.
+        dated: ``[n]``, true where the cell is a date: its time in the day is not known and is not midnight.
+    """
+
+    values: pa.Array
+    dated: NDArray[np.bool_]
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Seconds since 1970, ``[n]``; not a number where there is no time."""
+        micros = pc.cast(pc.cast(self.values, pa.int64()), pa.float64(), safe=False)
+        return np.asarray(pc.fill_null(micros, np.nan)) / 1e6
+
+    def to_list(self) -> list[datetime | None]:
+        """The times as objects without zone."""
+        return cast("list[datetime | None]", self.values.to_pylist())
+
+
+def _moment(cell: str) -> datetime:
+    value = datetime.fromisoformat(cell)
+    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """A parquet column as the text a CSV would hold."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_timestamp(column.type):
+        column = pc.cast(column, pa.timestamp("us"), safe=False)
+    cells = pc.cast(column, pa.string())
+    return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(EMPTY))), _NONE, cells)
+
+
+def _encoding_of(block: bytes) -> str:
+    """The name of an encoding in which the block reads as Chinese, if it does."""
+    try:
+        text = block.decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    han = sum("\u4e00" <= letter <= "\u9fff" for letter in text)
+    return "GB18030" if han > 1 and 10 * han > sum(letter > "\x7f" for letter in text) else ""

@@ -1,0 +1,363 @@
+"""Files of records: found in a folder or in its archives, unpacked while read, decoded, parsed record by record.
+
+Every reader of texts starts here. Archives are read in place, within limits; nothing is written to disk, no entity of
+an XML file is resolved, no literal is evaluated. A file that is not UTF-8 is refused by name with the encoding that it
+seems to be in: letters that are guessed wrong would be learnt.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+from fedward.errors import DataError
+
+Opened = AbstractContextManager[IO[bytes]]
+
+LONGEST_RECORD = 64 << 20
+"""Bytes of one record above which a file is not in its published form."""
+
+MOST_MEMBERS = 200_000
+"""Members of an archive above which it is refused."""
+
+MOST_BYTES = 32 << 30
+"""Bytes that one file may unpack to."""
+
+_CHUNK = 1 << 20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_PACKED = (".gz", ".zst")
+_WRAPPERS = ("data", "records", "items", "examples", "rows", "train", "questions")
+_DAMAGED = (gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, csv.Error)
+
+
+class File:
+    """One file of a data set, perhaps a member of an archive.
+
+    Args:
+        name: path below the data set's folder, with ``/`` on every system and without an ending that says how it is
+            packed; for messages and for telling files apart.
+        source: opens its bytes, packed or not.
+    """
+
+    def __init__(self, name: str, source: Callable[[], Opened]) -> None:
+        self.name, self._source = name, source
+
+    @property
+    def base(self) -> str:
+        """Its last part in lower case."""
+        return self.name.rpartition("/")[2].lower()
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Its bytes, unpacked, at most :data:`MOST_BYTES`.
+
+        Raises:
+            DataError: FW-DATA-005 (damaged, cut off or too large), FW-DATA-014 (may not be read).
+        """
+        try:
+            with self._source() as raw:
+                yield cast("IO[bytes]", io.BufferedReader(_Limited(_unpacked(raw), self.name), _CHUNK))
+        except PermissionError as error:
+            fix = "Give the user that runs fedward permission to read it."
+            words = f"The file {self.name} is not readable: permission denied."
+            raise DataError(words, code="FW-DATA-014", fix=fix) from error
+        except _DAMAGED as error:
+            fix = "Copy or download the file again, and compare its size or checksum."
+            words = f"The file {self.name} is damaged or cut off."
+            raise DataError(words, code="FW-DATA-005", fix=fix) from error
+
+    def head(self, size: int = 65_536) -> bytes:
+        """Its first bytes; empty where it cannot be read."""
+        try:
+            with self.open() as stream:
+                return stream.read(size)
+        except DataError:
+            return b""
+
+    def text(self) -> str:
+        """All of it; raises FW-DATA-005 where it is not UTF-8 or longer than :data:`LONGEST_RECORD`."""
+        with self.open() as stream:
+            found = stream.read(LONGEST_RECORD + 1)
+        if len(found) > LONGEST_RECORD:
+            raise DataError(f"The file {self.name} is too long for one record.", code="FW-DATA-005")
+        return self._decoded(found, 1).removeprefix("\ufeff")
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Its lines with their numbers from 1, without line ends and byte order mark."""
+        with self.open() as stream:
+            number = 0
+            while line := stream.readline(LONGEST_RECORD):
+                number += 1
+                text = self._decoded(line, number).rstrip("\r\n")
+                yield number, text.removeprefix("\ufeff") if number == 1 else text
+
+    def rows(self, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+        """Cells of each record of a CSV file, with the line on which it ends; empty lines are none."""
+        csv.field_size_limit(LONGEST_RECORD)
+        reader = csv.reader((text + "\n" for _, text in self.lines()), strict=True, delimiter=delimiter)
+        try:
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            words = f"Line {reader.line_num:,} of {self.name} is not CSV: a quotation mark is left open."
+            raise DataError(words, code="FW-DATA-005") from error
+
+    def json(self) -> Iterator[tuple[int, Any]]:
+        """Records of JSON with their numbers from 1: an array, one value a line, or an object that wraps an array.
+
+        An object by identifier comes as one record. Raises FW-DATA-005 where a record is not JSON.
+        """
+        with self.open() as stream:
+            yield from _JsonReader(self, stream).records()
+
+    def _decoded(self, part: bytes, line: int) -> str:
+        try:
+            return part.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise not_utf8(self.name, line + part[: error.start].count(b"\n"), part) from error
+
+
+class _Limited(io.RawIOBase):
+    """A stream that refuses to give more than :data:`MOST_BYTES`."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream, self._name, self._left = stream, name, MOST_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._stream.read(len(buffer))
+        self._left -= len(part)
+        if self._left < 0:
+            raise DataError(f"The file {self._name} unpacks to more than fedward reads.", code="FW-DATA-005")
+        buffer[: len(part)] = part
+        return len(part)
+
+
+class _JsonReader:
+    """Values of a stream of JSON, one after another, without holding more than one of them and a chunk."""
+
+    def __init__(self, file: File, stream: IO[bytes]) -> None:
+        self._file, self._stream, self._decoder = file, stream, json.JSONDecoder()
+        self._text, self._at = "", 0
+        self._undecoded, self._ended, self._count = b"", False, 0
+
+    def records(self) -> Iterator[tuple[int, Any]]:
+        """See :meth:`File.json`."""
+        for value in self._array() if self._next() == "[" else self._values():
+            self._count += 1
+            yield self._count, value
+
+    def _array(self) -> Iterator[Any]:
+        self._at += 1
+        while (mark := self._next()) != "]":
+            if not mark:
+                raise self._wrong("is cut off")
+            yield self._value()
+            if self._next() == ",":
+                self._at += 1
+            elif self._next() != "]":
+                raise self._wrong("is not JSON")
+
+    def _values(self) -> Iterator[Any]:
+        """Values one after another; those of its array for a single object that wraps one."""
+        if not self._next():
+            return
+        first = self._value()
+        array = (
+            next((first[key] for key in _WRAPPERS if isinstance(first.get(key), list)), None) if _alone(first) else None
+        )
+        if array is not None and not self._next():
+            yield from array
+            return
+        yield first
+        while self._next():
+            yield self._value()
+
+    def _value(self) -> Any:
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                too_long = len(self._text) - self._at > LONGEST_RECORD
+                if self._ended or too_long or isinstance(error, RecursionError):
+                    raise self._wrong("is not JSON") from error
+            else:
+                if end < len(self._text) or self._ended:  # a number at the end of a chunk may go on
+                    self._at = end
+                    return value
+            self._more()
+
+    def _next(self) -> str:
+        """The next letter that is no blank; empty at the end."""
+        while True:
+            while self._at < len(self._text):
+                if not self._text[self._at].isspace():
+                    return self._text[self._at]
+                self._at += 1
+            if self._ended:
+                return ""
+            self._more()
+
+    def _more(self) -> None:
+        part = self._stream.read(max(_CHUNK, len(self._text) - self._at))
+        start, self._ended = not self._text, not part
+        self._undecoded += part
+        try:
+            text, rest = self._undecoded.decode("utf-8"), b""
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data" or self._ended:
+                raise not_utf8(self._file.name, self._count + 1, self._undecoded, what="record") from error
+            text, rest = self._undecoded[: error.start].decode("utf-8"), self._undecoded[error.start :]
+        self._text, self._at, self._undecoded = self._text[self._at :] + text, 0, rest
+        if start:
+            self._text = self._text.removeprefix("\ufeff")
+
+    def _wrong(self, what: str) -> DataError:
+        return DataError(f"Record {self._count + 1:,} of {self._file.name} {what}.", code="FW-DATA-005")
+
+
+def _alone(value: Any) -> bool:
+    """Whether ``value`` may be an object that wraps the records."""
+    return isinstance(value, dict) and len(value) <= 3
+
+
+def files(path: Path) -> list[File]:
+    """Every file of a data set, sorted by name: of a folder, its subfolders and the archives in them, or one file.
+
+    Raises:
+        DataError: FW-DATA-011 (there is nothing at ``path``), FW-DATA-005 (an archive that is damaged, has too many
+            members, or names that climb out of it).
+    """
+    if path.is_file():
+        return _of_file(path, path.name)
+    if not path.is_dir():
+        raise DataError(f"The data folder '{path}' does not exist.", code="FW-DATA-011")
+    found = sorted(each for each in path.rglob("*") if each.is_file() and not _hidden(each.relative_to(path)))
+    return [file for each in found for file in _of_file(each, each.relative_to(path).as_posix())]
+
+
+def not_utf8(name: str, line: int, part: bytes, *, what: str = "line") -> DataError:
+    """The error for text in another encoding, with the one that it seems to be in."""
+    encoding = _encoding_of(part)
+    likely = f"; its encoding looks like {encoding}" if encoding else ""
+    return DataError(
+        f"The file {name} is not encoded as UTF-8: {what} {line:,}{likely}.",
+        code="FW-DATA-005",
+        fix=f"Convert it, for example `iconv -f {encoding or 'LATIN1'} -t UTF-8 OLD > NEW`.",
+    )
+
+
+def encoded_twice(text: str) -> bool:
+    """Whether UTF-8 was read as Latin-1 or Windows-1252 and written as UTF-8 again: every letter became several."""
+    if text.isascii():
+        return False
+    for wrong in ("latin-1", "cp1252"):
+        try:
+            again = text.encode(wrong).decode("utf-8")
+        except (UnicodeEncodeError, UnicodeDecodeError):
+            continue
+        return len(again) < len(text)
+    return False
+
+
+def _encoding_of(part: bytes) -> str:
+    if part[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    for cut in range(4):  # the part may end inside a letter
+        try:
+            text = part[: len(part) - cut].decode("gb18030")
+        except UnicodeDecodeError:
+            continue
+        han = sum("\u4e00" <= letter <= "\u9fff" for letter in text)
+        return "GB18030" if han > 1 and 2 * han > sum(letter > "\x7f" for letter in text) else ""
+    return ""
+
+
+def _unpacked(raw: IO[bytes]) -> IO[bytes]:
+    stream = io.BufferedReader(cast("Any", raw)) if not hasattr(raw, "peek") else raw
+    begin = cast("io.BufferedReader", stream).peek(4)[:4]
+    if begin.startswith(_GZIP):
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
+    if begin.startswith(_ZSTD):
+        import pyarrow as pa
+
+        return cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(stream, "zstd")))
+    return stream
+
+
+def _of_file(path: Path, name: str) -> list[File]:
+    lower = path.name.lower()
+    if lower.endswith(".zip"):
+        return _of_zip(path, name)
+    if lower.endswith((".tar", ".tar.gz", ".tgz")):
+        return _of_tar(path, name)
+    return [File(_without_ending(name), lambda: path.open("rb"))]
+
+
+def _of_zip(path: Path, name: str) -> list[File]:
+    with _archive(name), zipfile.ZipFile(path) as archive:
+        members = [each.filename for each in archive.infolist() if not each.is_dir()]
+    return _members(name, members, partial(_zip_member, path))
+
+
+def _of_tar(path: Path, name: str) -> list[File]:
+    with _archive(name), tarfile.open(path) as archive:
+        members = [each.name for each in archive if each.isfile()]
+    return _members(name, members, partial(_tar_member, path))
+
+
+@contextmanager
+def _zip_member(path: Path, member: str) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+        yield stream
+
+
+@contextmanager
+def _tar_member(path: Path, member: str) -> Iterator[IO[bytes]]:
+    with tarfile.open(path) as archive:
+        stream = archive.extractfile(member)
+        if stream is None:
+            raise tarfile.TarError
+        with stream:
+            yield stream
+
+
+def _members(name: str, members: list[str], opened: Callable[[str], Opened]) -> list[File]:
+    if len(members) > MOST_MEMBERS:
+        raise DataError(f"The archive {name} has more members than fedward reads.", code="FW-DATA-005")
+    if any(member.startswith(("/", "\\")) or ".." in Path(member).parts for member in members):
+        raise DataError(f"The archive {name} names files outside of itself.", code="FW-DATA-005")
+    shown = (member for member in sorted(members) if not _hidden(Path(member)))
+    return [File(_without_ending(f"{name}/{member}"), partial(opened, member)) for member in shown]
+
+
+@contextmanager
+def _archive(name: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGED as error:
+        raise DataError(f"The archive {name} is damaged or cut off.", code="FW-DATA-005") from error
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _without_ending(name: str) -> str:
+    for ending in _PACKED:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
