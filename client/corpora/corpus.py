@@ -30,6 +30,7 @@ class Span:
         kind: what it is, for example ``Chemical``.
         key: how relations name it, where they do.
         pieces: ranges of a part that is not contiguous, in order.
+        note: what else the set says of it, for example that a problem is absent.
     """
 
     role: str
@@ -38,6 +39,7 @@ class Span:
     kind: str
     key: str = ""
     pieces: tuple[tuple[int, int], ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ import csv
 import gzip
 import io
 import json
+import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,15 +49,30 @@ class File:
         name: path below the data set's folder, with ``/`` on every system and without an ending that says how it is
             packed; for messages and for telling files apart.
         source: opens its bytes, packed or not.
+        path: where it lies, unless in an archive.
     """
 
-    def __init__(self, name: str, source: Callable[[], Opened]) -> None:
-        self.name, self._source = name, source
+    def __init__(self, name: str, source: Callable[[], Opened], path: Path | None = None) -> None:
+        self.name, self._source, self.path = name, source, path
+        self._places: Mapping[str, Sequence[File]] = {}
 
     @property
     def base(self) -> str:
         """Its last part in lower case."""
-        return self.name.rpartition("/")[2].lower()
+        return _last(self.name)
+
+    def near(self, name: str) -> File | None:
+        """The file of the same data set whose path ends with ``name``, in any case; of several, the nearest to this one.
+
+        Sets keep texts, annotations and images in folders of their own, each set in its own way.
+        """
+        ending = f"/{name.lower()}"
+        found = [each for each in self._places.get(_last(name), ()) if f"/{each.name.lower()}".endswith(ending)]
+        return max(found, key=lambda each: len(os.path.commonprefix((each.name, self.name))), default=None)
+
+    def found_with(self, others: Mapping[str, Sequence[File]]) -> None:
+        """Tells the file which ones were found with it, by their last part in lower case."""
+        self._places = others
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -242,11 +259,23 @@ def files(path: Path) -> list[File]:
             members, or names that climb out of it).
     """
     if path.is_file():
-        return _of_file(path, path.name)
+        return _together(_of_file(path, path.name))
     if not path.is_dir():
         raise DataError(f"The data folder '{path}' does not exist.", code="FW-DATA-011")
     found = sorted(each for each in path.rglob("*") if each.is_file() and not _hidden(each.relative_to(path)))
-    return [file for each in found for file in _of_file(each, each.relative_to(path).as_posix())]
+    return _together([file for each in found for file in _of_file(each, each.relative_to(path).as_posix())])
+
+
+def _together(found: list[File]) -> list[File]:
+    places: dict[str, list[File]] = defaultdict(list)
+    for file in found:
+        places[file.base].append(file)
+        file.found_with(places)
+    return found
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2].lower()
 
 
 def not_utf8(name: str, line: int, part: bytes, *, what: str = "line") -> DataError:
@@ -304,7 +333,7 @@ def _of_file(path: Path, name: str) -> list[File]:
         return _of_zip(path, name)
     if lower.endswith((".tar", ".tar.gz", ".tgz")):
         return _of_tar(path, name)
-    return [File(_without_ending(name), lambda: path.open("rb"))]
+    return [File(_without_ending(name), lambda: path.open("rb"), path)]
 
 
 def _of_zip(path: Path, name: str) -> list[File]:

@@ -1,0 +1,88 @@
+"""MedQuAD: questions and answers from sites of the National Institutes of Health (Ben Abacha et al. 2019).
+
+XML in folders ``N_Name_QA`` as published, or JSON of the same fields. The answers of three folders were removed by
+the publisher; such questions are counted and left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from lxml import etree
+
+from fedward.client.corpora.corpus import Item
+from fedward.client.corpora.parts import labels_of, of_test_part, question_and_answer
+from fedward.client.corpora.text_corpus import TextCorpus, all_text, first_record, has_keys, parse_xml, text_of
+from fedward.client.data.columns import Drops
+from fedward.client.data.documents import File
+from fedward.errors import DataError
+from fedward.units import UnitName
+
+_DOCUMENT = re.compile(rb"<Document\s[^>]*\bsource\s*=")
+_FOLDER = re.compile(r"\d+_\w+_QA")
+_KEYS = ("collection", "focus", "qtype", "question", "answer")
+
+
+class MedQuad(TextCorpus):
+    """The unit is the question; groups are the sites that the questions are of."""
+
+    name: ClassVar[str] = "medquad"
+    title: ClassVar[str] = "MedQuAD, questions of NIH sites (Ben Abacha et al. 2019)"
+    unit: ClassVar[UnitName] = "question"
+    licence: ClassVar[str] = "CC BY 4.0"
+    free_text_of_persons: ClassVar[bool] = False
+    gives: ClassVar[frozenset[str]] = frozenset({"question", "answer", "labels"})
+    grouped: ClassVar[bool] = True
+    required: ClassVar[tuple[str, ...]] = ("N_Name_QA/*.xml with <Document source=...>, or JSON of the same fields",)
+
+    def owns(self, file: File) -> bool:
+        """See :meth:`TextCorpus.owns`."""
+        if file.base.endswith(".xml"):
+            return _DOCUMENT.search(file.head(1024)) is not None
+        return file.base.endswith((".json", ".jsonl")) and has_keys(first_record(file), *_KEYS)
+
+    def read(self, file: File, drops: Drops) -> Iterator[Item]:
+        """See :meth:`TextCorpus.read`."""
+        return _of_xml(file, drops) if file.base.endswith(".xml") else _of_json(file, drops)
+
+
+def _of_xml(file: File, drops: Drops) -> Iterator[Item]:
+    root = parse_xml(file)
+    if root.tag != "Document":
+        raise DataError(f"The file {file.name} is not a document of MedQuAD.", code="FW-DATA-032")
+    folders = [part for part in file.name.split("/") if _FOLDER.fullmatch(part)]
+    record = {"collection": folders[-1] if folders else root.get("source"), "focus": all_text(root.find("Focus"))}
+    pairs = root.findall("QAPairs/QAPair")
+    if not pairs:
+        drops.add(file.name, "document without questions")
+    for row, pair in enumerate(pairs, 1):
+        question = pair.find("Question")
+        if question is None:
+            raise DataError(f"Question {row:,} of {file.name} is missing.", code="FW-DATA-032")
+        own = {"id": question.get("qid"), "qtype": question.get("qtype"), "question": all_text(question)}
+        yield from _item({**record, **own, "answer": _paragraphs(pair.find("Answer"))}, file, drops, row)
+
+
+def _of_json(file: File, drops: Drops) -> Iterator[Item]:
+    for row, record in file.json():
+        if not has_keys(record, *_KEYS):
+            raise DataError(f"Record {row:,} of {file.name} is not a question of MedQuAD.", code="FW-DATA-032")
+        yield from _item(record, file, drops, row)
+
+
+def _item(record: Mapping[str, Any], file: File, drops: Drops, row: int) -> Iterator[Item]:
+    where = f"Record {row:,} of {file.name}"
+    group = text_of(record, "collection", where, empty=False)
+    key = text_of(record, "id", where) or text_of(record, "question", where)
+    texts = {role: text_of(record, role, where) for role in ("question", "answer")}
+    if question_and_answer(texts, file, drops, row):
+        labels = labels_of(record, ("focus", "qtype"))
+        yield Item(f"{group}/{key}", group, "en", texts, labels=labels, held_out=of_test_part(file))
+
+
+def _paragraphs(answer: etree._Element | None) -> str:
+    """Lines of an answer without the indentation of the page that they were taken from."""
+    text = "" if answer is None else "".join(answer.itertext())
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())

@@ -1,0 +1,147 @@
+"""Parts of records that several sets share: checked spans, images, test files and labels. No torch.
+
+Offsets are believed only where they agree with the text that the annotators copied beside them: tools count
+characters, UTF-16 units or bytes, and a model that learns from shifted marks learns letters beside the word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedward.client.corpora.corpus import Item, Relation, Span
+from fedward.client.data.columns import Drops
+from fedward.client.data.documents import File
+from fedward.errors import DataError
+
+Pieces = Sequence[tuple[int, int]]
+
+_TEST = re.compile(r"(?:^|[^a-z])test(?:ing)?(?:[ _-]?(?:set|data|part))?(?:[^a-z]|$)")
+_OTHER_UNITS: tuple[tuple[str, Callable[[str, int, int], str]], ...] = (
+    ("UTF-16 units", lambda text, start, end: _cut(text, "utf-16-le", 2 * start, 2 * end)),
+    ("bytes", lambda text, start, end: _cut(text, "utf-8", start, end)),
+    ("line ends as one character", lambda text, start, end: text.replace("\r\n", "\n")[start:end]),
+    ("line ends as two characters", lambda text, start, end: re.sub(r"\r?\n", "\r\n", text)[start:end]),
+)
+
+
+@dataclass
+class Marks:
+    """Spans and relations of one text, as they are read.
+
+    Args:
+        text: what is marked.
+        role: of it.
+        file: where the marks stand, for messages.
+        drops: counts marks that are left out.
+    """
+
+    text: str
+    role: str
+    file: File
+    drops: Drops
+    spans: dict[str, Span] = field(default_factory=dict)
+    relations: list[Relation] = field(default_factory=list)
+    wrong: int = 0
+
+    def add(
+        self, line: int, span: str, kind: str, pieces: Pieces, words: str, *, key: str | None = None, note: str = ""
+    ) -> None:  # fmt: skip
+        """Keeps a span if ``words`` stand there; counts it if others do.
+
+        Args:
+            line: where in the file.
+            span: its identifier in the file; relations that name others are left out.
+            kind: see :class:`Span`.
+            pieces: half-open ranges of characters.
+            words: the marked text as the annotators copied it.
+            key: see :class:`Span`; ``span`` where None.
+            note: see :class:`Span`.
+
+        Raises:
+            DataError: FW-DATA-038, the offsets count something other than characters.
+        """
+        if _same(words, (self.text[start:end] for start, end in pieces)):
+            parts = tuple(pieces) if len(pieces) > 1 else ()
+            self.spans[span] = Span(
+                self.role, pieces[0][0], pieces[-1][1], kind, span if key is None else key, parts, note
+            )
+            return
+        for units, cut in _OTHER_UNITS:
+            if _same(words, (cut(self.text, start, end) for start, end in pieces)):
+                raise _shifted(f"Line {line:,} of {self.file.name} counts {units}, not characters of the text.")
+        self.wrong += 1
+        self.drops.add(self.file.name, "entity does not agree with its text", row=line)
+
+    def relate(self, line: int, kind: str, head: str, tail: str) -> None:
+        """Keeps a relation between spans that were kept."""
+        if head in self.spans and tail in self.spans:
+            self.relations.append(Relation(kind, head, tail))
+        else:
+            self.drops.add(self.file.name, "relation names an entity that is left out", row=line)
+
+    def check(self) -> None:
+        """Refuses a file most of whose marks do not agree: its text is of another version.
+
+        Raises:
+            DataError: FW-DATA-038.
+        """
+        if self.wrong > len(self.spans):
+            count = self.wrong + len(self.spans)
+            raise _shifted(f"{self.wrong:,} of {count:,} marks in {self.file.name} do not agree with the text.")
+
+
+def _shifted(words: str) -> DataError:
+    return DataError(words, code="FW-DATA-038")
+
+
+def _same(words: str, pieces: Any) -> bool:
+    return " ".join(words.split()) == " ".join(" ".join(pieces).split()) != ""
+
+
+def _cut(text: str, encoding: str, start: int, end: int) -> str:
+    return text.encode(encoding)[start:end].decode(encoding, errors="ignore")
+
+
+def of_test_part(file: File) -> bool:
+    """Whether a file's name or folder says that the publisher keeps it for evaluation."""
+    return _TEST.search(file.name.lower()) is not None
+
+
+def image_of(file: File, names: Sequence[str], drops: Drops, row: int) -> tuple[Path, ...]:
+    """The image that a record calls by one of ``names``; none, and counted, where it is not at hand as a file."""
+    found = next((found for name in names if (found := file.near(name)) is not None), None)
+    if found is None or found.path is None:
+        reason = "image is not in the folder" if found is None else "image lies in an archive: unpack it"
+        drops.add(file.name, reason, row=row)
+        return ()
+    return (found.path,)
+
+
+def labels_of(record: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+    """What a record says under ``keys``, without outer blanks; without empty ones."""
+    found = {key: "" if record.get(key) is None else str(record[key]).strip() for key in keys}
+    return {key: value for key, value in found.items() if value and value.lower() not in ("n/a", "null", "none")}
+
+
+def question_and_answer(texts: Mapping[str, str], file: File, drops: Drops, row: int) -> bool:
+    """Whether both are there; a record without one is counted."""
+    lacking = next((role for role in ("question", "answer") if not texts.get(role)), None)
+    if lacking is not None:
+        drops.add(file.name, f"{lacking} is empty", row=row)
+    return lacking is None
+
+
+def marked_item(unit: str, marks: Marks, *, held_out: bool) -> Item:
+    """A record of an English text with its marks."""
+    return Item(
+        unit,
+        language="en",
+        texts={marks.role: marks.text},
+        spans=tuple(marks.spans.values()),
+        relations=tuple(marks.relations),
+        held_out=held_out,
+    )
