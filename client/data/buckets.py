@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from fedward.errors import DataError
+
+VOCABULARIES = ("chart", "loinc", "omop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Measurement:
         mimic: item ids of MIMIC-III LABEVENTS; none if the measurement is not a laboratory one.
         eicu: column of eICU APACHEAPSVAR, empty if it has none.
         position: order in the text.
+        codes: codes in other vocabularies, by ``chart`` (MIMIC-IV CHARTEVENTS), ``loinc`` and ``omop``.
+        other_units: factor and offset to ``unit``, by unit in lower case.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Measurement:
     mimic: tuple[int, ...]
     eicu: str
     position: int
+    codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    other_units: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def word(self, value: float) -> str | None:
         """Returns the word for a value, ``None`` for an implausible one."""
@@ -77,5 +83,17 @@ def parse_measurement(name: str, row: Mapping[str, Any], position: int) -> Measu
     low, high = row["range"]
     mimic = tuple(int(item) for item in row.get("mimic", ()))
     return Measurement(
-        name, str(row["unit"]), edges, words, (float(low), float(high)), mimic, str(row.get("eicu", "")), position
-    )
+        name, str(row["unit"]), edges, words, (float(low), float(high)), mimic, str(row.get("eicu", "")), position,
+        codes={kind: tuple(map(str, row.get(kind, ()))) for kind in VOCABULARIES},
+        other_units={unit: (float(pair[0]), float(pair[1])) for unit, pair in row.get("other_units", {}).items()},
+    )  # fmt: skip
+
+
+@cache
+def names_by_code(vocabulary: str) -> Mapping[str, str]:
+    """Names of measurements by their codes in ``vocabulary``: ``mimic`` or one of :data:`VOCABULARIES`."""
+    codes = {
+        name: map(str, row.mimic) if vocabulary == "mimic" else row.codes[vocabulary]
+        for name, row in measurements().items()
+    }
+    return MappingProxyType({code: name for name, each in codes.items() for code in each})
