@@ -6,9 +6,10 @@ the rest is the same for all, so that one patient gives one text whatever layout
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -179,39 +180,71 @@ class Measured:
         value: column of the number.
         vocabulary: of the codes, see :func:`names_by_code`.
         unit: column of the unit, where there is one.
+        comparator: column that says that a value lies below the number, where there is one.
+        below: what it says then.
+        more: further columns that ``named`` looks at.
+        lenient: whether a value that is no number is counted instead of refused.
     """
 
     person: str
     code: str
     times: tuple[str, ...]
     value: str
-    vocabulary: str
+    vocabulary: str = ""
     unit: str = ""
+    comparator: str = ""
+    below: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    lenient: bool = False
 
 
-def add_measurements(table: Table, measured: Measured, timeline: Timeline, drops: Drops) -> None:
+def add_measurements(
+    table: Table,
+    measured: Measured,
+    timeline: Timeline,
+    drops: Drops,
+    *,
+    named: Callable[[Batch], pa.Array] | None = None,
+) -> None:
     """Adds the measurements of a table to a timeline.
+
+    Args:
+        table: the table.
+        measured: its columns.
+        timeline: of the stays.
+        drops: counts rows and cells that cannot be used.
+        named: finds the name of the measurement in each row, null where it is unknown; by the vocabulary if not given.
 
     Raises:
         DataError: FW-DATA-015 (no row has a code that is known), FW-DATA-016 (no row is of a person of the stays).
     """
-    names, total, known, matched = names_by_code(measured.vocabulary), 0, 0, 0
-    codes, optional = pa.array(list(names), pa.string()), (*measured.times[1:], *filter(None, [measured.unit]))
-    needed = (measured.person, measured.code, measured.times[0], measured.value)
+    named, total, known, matched = named or partial(names_of, measured.code, measured.vocabulary), 0, 0, 0
+    needed = (measured.person, measured.code, measured.value)
+    optional = [*measured.times, *measured.more, *filter(None, [measured.unit, measured.comparator])]
     for every in table.read(needed, optional=optional):
-        batch = every.where(pc.is_in(every.identifiers(measured.code), value_set=codes))
-        total, known = total + len(every), known + len(batch)
-        batch = batch.where(pc.is_in(batch.identifiers(measured.person), value_set=timeline.patients))
-        matched += len(batch)
+        called = named(every)
+        there = np.asarray(pc.is_valid(called))
+        ours = np.asarray(pc.is_in(every.identifiers(measured.person), value_set=timeline.patients))
+        total, known, matched = total + len(every), known + int(there.sum()), matched + int((there & ours).sum())
+        batch, names = every.where(there & ours), called.filter(pa.array(there & ours))
         if not len(batch):
             continue
         seconds = known_seconds(batch, measured.times, drops)
-        match = timeline.of_patients(batch.identifiers(measured.person), seconds)
-        called = pa.array([names[code] for code in batch.identifiers(measured.code).to_pylist()], pa.string())
-        values = batch.numbers(measured.value)
-        units = batch.text(measured.unit) if measured.unit else None
-        timeline.add(match, called, values if units is None else in_own_units(called, values, units))
+        values = batch.numbers(measured.value, drops if measured.lenient else None)
+        if measured.comparator:
+            below = np.asarray(pc.is_in(batch.text(measured.comparator), value_set=pa.array(measured.below)))
+            values = pc.if_else(pa.array(below), np.nextafter(np.asarray(values.fill_null(np.nan)), -np.inf), values)
+        if measured.unit:
+            values = in_own_units(names, values, batch.text(measured.unit))
+        timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
     check_known(table, total, known, matched, timeline)
+
+
+def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
+    """Names of measurements by the codes in a column, ``[n]``; null where the code is not known."""
+    names = names_by_code(vocabulary)
+    places = pc.index_in(batch.identifiers(column), value_set=pa.array(list(names), pa.string()))
+    return pa.array(list(names.values()), pa.string()).take(places)
 
 
 def check_known(table: Table, total: int, known: int, matched: int, timeline: Timeline) -> None:
@@ -228,9 +261,9 @@ def known_seconds(batch: Batch, times: Sequence[str], drops: Drops) -> np.ndarra
     """When each row was known, in seconds since 1970, ``[n]``: the latest of its times; NaN where only a day is."""
     first = batch.moments(times[0])
     seconds = np.where(first.dated, np.nan, first.seconds)
-    if count := int(first.dated.sum()):
-        row = int(batch.rows[first.dated][0])
-        drops.add(batch.file, f"{times[0].upper()} has no time of day", count, row)
+    absent = np.isnan(seconds)
+    if count := int(absent.sum()):
+        drops.add(batch.file, f"{times[0].upper()} has no time of day", count, int(batch.rows[absent][0]))
     for column in times[1:]:
         later = batch.moments(column)
         seconds = np.where(later.dated, seconds, np.fmax(seconds, np.where(np.isnan(seconds), np.nan, later.seconds)))
