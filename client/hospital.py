@@ -16,9 +16,7 @@ from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.roster_rules import check_roster
 from fedward.client.gradients import GradientSummer
 from fedward.client.local_state import LocalState
-from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
-from fedward.client.models.for_run import start_of
-from fedward.client.models.frozen import FrozenFactors
+from fedward.client.models.adapter_model import AdapterModel, FrozenFactors, layout_of, set_vector, start_of
 from fedward.client.records import Records
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.client.statistics import evaluation_statistics, training_statistics

@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.tables import (
+    absent,
+    find_table,
+    identifier,
+    number,
+    optional_number,
+    read_rows,
+    table_sizes,
+)
 from fedward.client.data.buckets import measurements
-from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
-from fedward.client.data.leakage import prediction_hours
-from fedward.client.data.tables import absent, find_table, identifier, number, optional_number, read_rows, table_sizes
+from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay, prediction_hours
 from fedward.errors import DataError
 
 _OLDEST = 90

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fedward.client.corpora.corpus import StayCorpus
-from fedward.client.data.buckets import measurements
-from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
-from fedward.client.data.tables import (
+from fedward.client.corpora.tables import (
     absent,
     find_table,
     flag,
@@ -22,6 +20,8 @@ from fedward.client.data.tables import (
     read_rows,
     table_sizes,
 )
+from fedward.client.data.buckets import measurements
+from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
 from fedward.errors import DataError
 
 _LOOK_BACK_HOURS = 24.0

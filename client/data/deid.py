@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fedward.client.data.characters import normal, shadow
+from fedward.client.data.text import normal, shadow
 from fedward.errors import DataError
 
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Doctor|Professor|Nurse|Rev|Sr)"

@@ -30,11 +30,10 @@ CORE = {
     "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
     "statistics training",
     "client/corpora": "corpus",
-    "client/data": "buckets characters deid events example languages leakage split text thresholds.toml",
-    "client/models": "adapter_model base_model core_matrix for_run frozen inputs model_config registry tokens "
-    "weight_files",
-    "client/models/families": "family rules",
-    "client/tasks": "source stays task",
+    "client/data": "buckets deid events example text thresholds.toml",
+    "client/models": "adapter_model inputs registry tokens",
+    "client/models/families": "family",
+    "client/tasks": "task",
     "measures": "measure",
     "privacy": "accounting events noise stream",
     "privacy/dpsgd": "backends clipping engine gates optimizer sampler",

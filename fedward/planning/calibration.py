@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fedward.client.models.adapter_model import expected_layout
-from fedward.client.models.for_run import lora_of
+from fedward.client.models.adapter_model import expected_layout, lora_of
 from fedward.client.models.registry import ModelFiles
 from fedward.plan import Plan, PrivacyPlan
 from fedward.planning.scenario import Scenario

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 from fedward.plan import PrivacyPlan

@@ -8,7 +8,7 @@ from fedward.adapter import adapter_hash
 from fedward.agreements.code import plan_code_hash
 from fedward.agreements.plan_terms import write_terms
 from fedward.agreements.proposal import PlanTerms
-from fedward.client.models.for_run import resolve_run, start_of
+from fedward.client.models.adapter_model import resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.config import to_toml
 from fedward.errors import ConfigError

@@ -10,8 +10,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model
+from fedward.client.models.adapter_model import build_model, get_vector
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import ModelFiles
 from fedward.client.models.tokens import Tokens

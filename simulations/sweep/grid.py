@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from fedward.agreements.roster_rules import roster_rules
-from fedward.client.models.for_run import lora_of
+from fedward.client.models.adapter_model import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError

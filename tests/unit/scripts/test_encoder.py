@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedward.client.models.base_model import load_base
+from fedward.client.models.adapter_model import load_base
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import tokenize
 from scripts.pretrain.encoder import PretrainingSettings, pooled_features, pretrain, write_base_model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fedward.client.models.base_model import load_base
+from fedward.client.models.adapter_model import load_base
 from fedward.client.models.registry import PACKAGED_FOLDER, read_model_folder
 from fedward.client.models.tokens import load_tokenizer, tokenize
 from fedward.measures.auroc import within
