@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.errors import DataError
-from fedward.units import UnitName
 
 QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
 
@@ -21,13 +20,13 @@ QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
 class PubMedQA(Corpus):
     """The published JSON files. A record without decision is read and has no label."""
 
-    name: ClassVar[str] = "pubmedqa"
-    title: ClassVar[str] = "PubMedQA, expert-labelled (Jin et al. 2019)"
-    unit: ClassVar[UnitName] = "question"
-    licence: ClassVar[str] = "MIT"
-    free_text_of_persons: ClassVar[bool] = False
-    gives: ClassVar[frozenset[str]] = frozenset({"question", "context", "decision", "answer"})
-    required: ClassVar[tuple[str, ...]] = (QUESTIONS,)
+    name = "pubmedqa"
+    title = "PubMedQA, expert-labelled (Jin et al. 2019)"
+    unit = "question"
+    licence = "MIT"
+    free_text_of_persons = False
+    gives = frozenset({"question", "context", "decision", "answer"})
+    required = (QUESTIONS,)
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`."""
