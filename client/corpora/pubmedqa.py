@@ -62,12 +62,7 @@ def _texts(record: Any) -> dict[str, str]:
 
 
 def _objects(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        DataError: FW-DATA-005, not UTF-8, or not JSON.
-        DataError: FW-DATA-032, not one object.
-    """
+    """The object in a JSON file; raises FW-DATA-005 (not UTF-8, or not JSON), FW-DATA-032 (not one object)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
