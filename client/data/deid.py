@@ -3,10 +3,10 @@
 The rules for English cover names after titles, labels and family words, telephone numbers, e-mail addresses, web and IP
 addresses, record and account numbers, social security numbers, dates, postal addresses and ages over 89 (45 CFR
 164.514(b)(2)). They read the text's shadow, in which letters have no accents and digits are 0 to 9, so that ``Müller``
-and ``５５５-０１４２`` are found like ``Muller`` and ``555-0142``; capitalised words with letters that English lacks are
-names too, and letters of other scripts go. Rules miss what they were not written for: this is designed to lower risk
-and is no certificate of anonymity. Every note passes here before any other code sees its words. A further language is
-one file with its rules and one line in ``RULES``.
+and ``５５５-０１４２`` are found like ``Muller`` and ``555-0142``; capitalised words with letters that English lacks
+are names too, and letters of other scripts go. Rules miss what they were not written for: this is designed to lower
+risk and is no certificate of anonymity. Every note passes here before any other code sees its words. A further language
+is one file with its rules and one line in ``RULES``.
 """
 
 from __future__ import annotations
