@@ -35,9 +35,8 @@ Parsed = TypeVar("Parsed", bound=Section)
 def load_toml(path: Path, model: type[Parsed]) -> Parsed:
     """Reads ``path`` as TOML into ``model``.
 
-    Raises:
-        ConfigError: unreadable, not TOML, or a value out of range.
-        UnknownKeyError: a key that ``model`` does not have; names the nearest one.
+    Raises ConfigError (unreadable, not TOML, or a value out of range), UnknownKeyError (a key that ``model`` does not
+    have; names the nearest one).
     """
     try:
         raw = path.read_bytes()

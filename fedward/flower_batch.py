@@ -32,8 +32,7 @@ def join(calls: Iterable[Message]) -> bytes:
 def split(body: bytes, kind: type[Message]) -> list[Any]:
     """Inverse of :func:`join`.
 
-    Raises:
-        MalformedMessageError: not one to ``MAX_CALLS`` messages of ``kind``, and nothing else.
+    Raises MalformedMessageError (not one to ``MAX_CALLS`` messages of ``kind``, and nothing else).
     """
     calls: list[Any] = []
     at = 0

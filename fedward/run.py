@@ -48,24 +48,17 @@ SITE_CAP_FACTOR = 4
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds, statistics and costs of a plan.
+    """Rounds, statistics and costs of a plan."""
 
-    Attributes:
-        plan: the plan.
-        task: what it learns.
-        kind: its strategy.
-    """
-
-    plan: Plan
-    task: Task
-    kind: type[Strategy] = field(repr=False)
+    plan: Plan  # the plan
+    task: Task  # what it learns
+    kind: type[Strategy] = field(repr=False)  # its strategy
 
     @classmethod
     def of(cls, plan: Plan) -> Schedule:
         """Resolves the names in ``plan`` and checks that its settings go together.
 
-        Raises:
-            ConfigError: an unknown task or strategy, or settings that contradict each other.
+        Raises ConfigError (an unknown task or strategy, or settings that contradict each other).
         """
         task, kind = task_named(plan.task), check_strategy(plan)
         schedule = Schedule(plan, task, kind)
@@ -181,8 +174,7 @@ class Schedule:
         Args:
             honest: t - c, the number of noise shares that is certain to be in the sum.
 
-        Raises:
-            PrivacyParameterError: no share is certain, or the plan lacks its noise or its number of parameters.
+        Raises PrivacyParameterError (no share is certain, or the plan lacks its noise or its number of parameters).
         """
         privacy = self.plan.privacy
         if privacy.private and not privacy.noise_multiplier > 0:
@@ -237,9 +229,8 @@ class Schedule:
     def judge(self) -> Measure:
         """The measure that the holdout gate decides by.
 
-        Raises:
-            ConfigError: FW-CONFIG-041, it never leaves the hospitals, or all cannot come to the same bits of it, or no
-                fall of it is as large as the plan tolerates.
+        Raises FW-CONFIG-041 (it never leaves the hospitals, or all cannot come to the same bits of it, or no fall of it
+        is as large as the plan tolerates).
         """
         name = self.plan.gate.measure
         measure = self.task.headline if name is None else self.task.measure(name)
@@ -280,15 +271,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Run(Schedule):
-    """A schedule bound to the adapter it trains.
+    """A schedule bound to the adapter it trains."""
 
-    Attributes:
-        layout: of the global state, at the plan's full rank.
-        strategy: bound to plan and layout.
-    """
-
-    layout: AdapterLayout = field(kw_only=True)
-    strategy: Strategy = field(kw_only=True, repr=False)
+    layout: AdapterLayout = field(kw_only=True)  # of the global state, at the plan's full rank
+    strategy: Strategy = field(kw_only=True, repr=False)  # bound to plan and layout
 
     @classmethod
     def resolve(cls, plan: Plan, layout: AdapterLayout) -> Self:
@@ -354,8 +340,7 @@ class Run(Schedule):
             sums: every segment of the decoded sum.
             survivors: sorted names of the hospitals in the sum.
 
-        Raises:
-            RunFailedError: FW-STRATEGY-018, one of them would hold a number that is not finite.
+        Raises FW-STRATEGY-018 (one of them would hold a number that is not finite).
         """
         gated = self.plan.gate.enabled
         best, inner = self._judged(state, memory, sums) if gated else (None, memory)

@@ -47,8 +47,7 @@ class FolderInUseError(ResourceError):
 def replace_file(path: Path, data: bytes | Iterable[bytes], *, mode: int = PRIVATE) -> None:
     """Replaces ``path`` by ``data``, or by its pieces one after the other, as a whole.
 
-    Raises:
-        OSError: the folder or the disk refuses; the old file is still there.
+    Raises OSError (the folder or the disk refuses; the old file is still there).
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -73,8 +72,7 @@ def place_file(part: Path, path: Path) -> None:
 def append_file(path: Path, data: bytes) -> None:
     """Adds ``data`` at the end of a private file, which is made if it is missing; a crash may leave a part of it.
 
-    Raises:
-        OSError: the folder or the disk refuses.
+    Raises OSError (the folder or the disk refuses).
     """
     new = not path.exists()
     _write(path, os.O_APPEND, PRIVATE, (data,))
@@ -124,8 +122,7 @@ def _write(path: Path, flag: int, mode: int, pieces: Iterable[bytes]) -> None:
 def private_folder(path: Path) -> Path:
     """Makes ``path`` with mode 0700, or checks that it belongs to this user alone; returns it.
 
-    Raises:
-        ResourceError: FW-RESOURCE-301, it cannot be made, other users may enter it, or it is another user's.
+    Raises FW-RESOURCE-301 (it cannot be made, other users may enter it, or it is another user's).
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -146,9 +143,7 @@ def private_folder(path: Path) -> Path:
 def write_new_secret(path: Path, data: bytes) -> None:
     """Writes a secret that did not exist, with mode 0600, and syncs it.
 
-    Raises:
-        ConfigError: FW-CONFIG-301, the file exists.
-        ResourceError: FW-RESOURCE-301, it cannot be written.
+    Raises FW-CONFIG-301 (the file exists), FW-RESOURCE-301 (it cannot be written).
     """
     try:
         _write(path, os.O_EXCL, PRIVATE, (data,))
@@ -160,11 +155,7 @@ def write_new_secret(path: Path, data: bytes) -> None:
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """:func:`replace_file` with mode 0600.
-
-    Raises:
-        ResourceError: FW-RESOURCE-301, it cannot be written.
-    """
+    """:func:`replace_file` with mode 0600. Raises FW-RESOURCE-301 (it cannot be written)."""
     try:
         replace_file(path, data)
     except OSError as error:
@@ -172,11 +163,7 @@ def replace_private(path: Path, data: bytes) -> None:
 
 
 def read_secret(path: Path, *, kind: type[FedwardError] = AuthenticationError, code: str = "FW-AUTH-301") -> bytes:
-    """Reads a secret file that nobody else can read.
-
-    Raises:
-        AuthenticationError: FW-AUTH-301, see the table; or ``kind`` with ``code``.
-    """
+    """Reads a secret file that nobody else can read. Raises FW-AUTH-301 (see the table; or ``kind`` with ``code``)."""
     try:
         mode, data = _read(path, MAX_SECRET_BYTES)
     except OSError as error:
@@ -191,8 +178,7 @@ def read_secret(path: Path, *, kind: type[FedwardError] = AuthenticationError, c
 def read_limited(path: Path, most: int) -> bytes:
     """Reads a file of at most ``most`` bytes that somebody handed over.
 
-    Raises:
-        ResourceError: FW-RESOURCE-301, it cannot be read, is no plain file, or is larger.
+    Raises FW-RESOURCE-301 (it cannot be read, is no plain file, or is larger).
     """
     try:
         _, data = _read(path, most)
@@ -238,9 +224,8 @@ class FolderLock:
     Args:
         folder: an existing folder on a local file system.
 
-    Raises:
-        FolderInUseError: somebody else holds it.
-        JournalError: the folder cannot be locked, as on a network file system.
+    Raises FolderInUseError (somebody else holds it), JournalError (the folder cannot be locked, as on a network file
+    system).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -276,9 +261,7 @@ class FolderLock:
 def locked_file(path: Path, *, seconds: float) -> Iterator[None]:
     """Holds an exclusive lock on a file, which is made if it is missing, after waiting for it at most ``seconds``.
 
-    Raises:
-        TimeoutError: another process or thread holds it.
-        OSError: it cannot be made or locked.
+    Raises TimeoutError (another process or thread holds it), OSError (it cannot be made or locked).
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
     try:

@@ -94,8 +94,7 @@ def core_hash(*, root: Path = ROOT) -> bytes:
 def plan_code_hash(plan: Plan, family: str, *, root: Path = ROOT) -> bytes:
     """SHA-256 over what ``plan`` adds to the core; what a signed plan calls its code hash.
 
-    Raises:
-        VersionError: FW-VERSION-304, it names something that has no file here.
+    Raises FW-VERSION-304 (it names something that has no file here).
     """
     named = _named(plan, family)
     if not all(file and locate(root, file).is_file() for file in named):
@@ -106,8 +105,7 @@ def plan_code_hash(plan: Plan, family: str, *, root: Path = ROOT) -> bytes:
 def reader_hash(format: str, *, root: Path = ROOT) -> bytes:
     """SHA-256 over the reader of ``format``; stands in each approval of a hospital with such tables.
 
-    Raises:
-        DataError: FW-DATA-009, there is no such reader here.
+    Raises FW-DATA-009 (there is no such reader here).
     """
     files = reader_files(format, root=root)
     if not files:
@@ -118,8 +116,7 @@ def reader_hash(format: str, *, root: Path = ROOT) -> bytes:
 def check_core(pinned: bytes) -> None:
     """Refuses a roster of another core; called before any hospital is asked, and so before any is charged.
 
-    Raises:
-        VersionError: FW-VERSION-303, ``pinned`` is not the hash of the core that is installed here.
+    Raises FW-VERSION-303 (``pinned`` is not the hash of the core that is installed here).
     """
     if pinned != core_hash():
         raise VersionError("The roster was published with another core than is installed here.", code="FW-VERSION-303")
@@ -128,8 +125,7 @@ def check_core(pinned: bytes) -> None:
 def check_plan_code(plan: Plan, family: str, pinned: bytes) -> None:
     """Refuses a plan that was made with other code of its own parts; before any hospital is asked.
 
-    Raises:
-        VersionError: FW-VERSION-304, ``pinned`` is not the hash of the plan's code that is installed here.
+    Raises FW-VERSION-304 (``pinned`` is not the hash of the plan's code that is installed here).
     """
     if pinned != plan_code_hash(plan, family):
         raise VersionError(

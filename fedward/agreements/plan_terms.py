@@ -21,9 +21,8 @@ def write_terms(terms: PlanTerms, folder: Path) -> None:
 def read_terms(folder: Path) -> PlanTerms:
     """Reads them again and checks that the plan is the one they name.
 
-    Raises:
-        AuthenticationError: FW-AUTH-304, there are none, or they are malformed.
-        VersionError: FW-VERSION-301, the plan was written by another version.
+    Raises FW-AUTH-304 (there are none, or they are malformed), FW-VERSION-301 (the plan was written by another
+    version).
     """
     try:
         terms = PlanTerms.from_bytes(read_limited(folder / TERMS_FILE, _MAX_BYTES))

@@ -25,33 +25,21 @@ MAX_PROPOSAL_BYTES = 128 * 1024
 
 
 class PlanTerms(Message):
-    """A plan and the hashes of what it runs on.
+    """A plan and the hashes of what it runs on."""
 
-    Attributes:
-        plan: the plan as JSON.
-        plan_hash: :meth:`Plan.hash` of it.
-        base_model_hash: of the base model's files.
-        adapter_layout_hash: of the trained tensors.
-        initial_adapter_hash: of the adapter it starts from.
-        family: architecture of the base model.
-        code_hash: of the plan's code: its task, strategy, measures and model family.
-        parameters: number of trained parameters.
-    """
-
-    plan: Annotated[bytes, Bytes(2, 64 * 1024)]
-    plan_hash: Digest
-    base_model_hash: Digest
-    adapter_layout_hash: Digest
-    initial_adapter_hash: Digest
-    family: Annotated[str, Text(64, FAMILY_NAME)]
-    code_hash: Digest
-    parameters: Annotated[int, Uint(2**40)]
+    plan: Annotated[bytes, Bytes(2, 64 * 1024)]  # the plan as JSON
+    plan_hash: Digest  # :meth:`Plan.hash` of it
+    base_model_hash: Digest  # of the base model's files
+    adapter_layout_hash: Digest  # of the trained tensors
+    initial_adapter_hash: Digest  # of the adapter it starts from
+    family: Annotated[str, Text(64, FAMILY_NAME)]  # architecture of the base model
+    code_hash: Digest  # of the plan's code: its task, strategy, measures and model family
+    parameters: Annotated[int, Uint(2**40)]  # number of trained parameters
 
     def read(self) -> Plan:
         """The plan.
 
-        Raises:
-            VersionError: FW-VERSION-301, it has other keys than this version knows, or another hash than it names.
+        Raises FW-VERSION-301 (it has other keys than this version knows, or another hash than it names).
         """
         try:
             plan = Plan.model_validate_json(self.plan)
@@ -63,23 +51,15 @@ class PlanTerms(Message):
 
 
 class Proposal(Message):
-    """One run that hospitals are asked to approve.
-
-    Attributes:
-        federation: whose run it is.
-        run: name of the run, never used twice.
-        terms: the plan.
-        made: when it was signed, seconds since 1970.
-        expires: after this moment no hospital answers for it.
-    """
+    """One run that hospitals are asked to approve."""
 
     LIMIT = MAX_PROPOSAL_BYTES
 
-    federation: Annotated[str, Text(64)]
-    run: Annotated[str, Text(63, RUN_NAME)]
-    terms: Annotated[PlanTerms, Nested(PlanTerms)]
-    made: Annotated[int, Uint()]
-    expires: Annotated[int, Uint()]
+    federation: Annotated[str, Text(64)]  # whose run it is
+    run: Annotated[str, Text(63, RUN_NAME)]  # name of the run, never used twice
+    terms: Annotated[PlanTerms, Nested(PlanTerms)]  # the plan
+    made: Annotated[int, Uint()]  # when it was signed, seconds since 1970
+    expires: Annotated[int, Uint()]  # after this moment no hospital answers for it
 
 
 @dataclass(frozen=True)
@@ -104,9 +84,8 @@ def sign_proposal(proposal: Proposal, coordinator: Identity) -> bytes:
 def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
     """Checks a plan file against the coordinator's public key.
 
-    Raises:
-        AuthenticationError: FW-AUTH-304, not its signature, or not a proposal.
-        VersionError: FW-VERSION-301, another release has signed it; see also :meth:`PlanTerms.read`.
+    Raises FW-AUTH-304 (not its signature, or not a proposal), FW-VERSION-301 (another release has signed it; see also
+    :meth:`PlanTerms.read`).
     """
     if len(sealed) > MAX_PROPOSAL_BYTES:
         raise AuthenticationError("The plan file is too large.", code="FW-AUTH-304")

@@ -19,8 +19,7 @@ def roster_rules(schedule: Schedule, hospitals: int, *, min_cohort: int | None =
         hospitals: on the roster.
         min_cohort: asked for; the smallest that is safe if absent.
 
-    Raises:
-        ConfigError: FW-STRATEGY-013, they are too few for the sums of the plan's strategy.
+    Raises FW-STRATEGY-013 (they are too few for the sums of the plan's strategy).
     """
     smallest = schedule.kind.smallest_sum(schedule.plan, hospitals)
     colluders = min(default_colluders(hospitals), max(1, smallest - 3))
@@ -38,9 +37,8 @@ def smallest_sum(schedule: Schedule, hospitals: int, colluders: int) -> tuple[in
 def check_roster(schedule: Schedule, names: Collection[str], *, min_cohort: int) -> None:
     """Refuses a plan that does not fit a roster of ``names``.
 
-    Raises:
-        ConfigError: FW-STRATEGY-013, the sums of its strategy would be smaller than ``min_cohort``.
-        ConfigError: FW-STRATEGY-019, it gives a rank to a hospital that is not among them.
+    Raises FW-STRATEGY-013 (the sums of its strategy would be smaller than ``min_cohort``), FW-STRATEGY-019 (it gives a
+    rank to a hospital that is not among them).
     """
     check_ranks(schedule.plan, names)
     check_sites(schedule.plan, schedule.kind, hospitals=len(names), min_cohort=min_cohort)

@@ -18,17 +18,11 @@ NOT_YET = "not yet"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the survey.
+    """One row of the survey."""
 
-    Attributes:
-        part: chapter or table.
-        title: what it asks for.
-        command: that shows it, in a checkout; None if it is not there yet.
-    """
-
-    part: str
-    title: str
-    command: str | None
+    part: str  # chapter or table
+    title: str  # what it asks for
+    command: str | None  # that shows it, in a checkout; None if it is not there yet
 
 
 def coverage(

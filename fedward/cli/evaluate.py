@@ -22,8 +22,7 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
     format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
     task: Annotated[
-        str | None,
-        typer.Option("--task", help="Task that the adapter must have been trained for."),
+        str | None, typer.Option("--task", help="Task that the adapter must have been trained for.")
     ] = None,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
@@ -44,11 +43,7 @@ def evaluate(
 
 
 def adapter_folder(run: Path) -> Path:
-    """The adapter of a run, or the folder itself.
-
-    Raises:
-        ConfigError: FW-CONFIG-010, there is none.
-    """
+    """The adapter of a run, or the folder itself. Raises FW-CONFIG-010 (there is none)."""
     for folder in (run / "adapter", run):
         if (folder / "fedward.json").is_file():
             return folder
@@ -65,9 +60,7 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_
         task: outcome to score; None for the one that the adapter was trained for.
         leave_out: score without free texts whose language has no de-identification rules.
 
-    Raises:
-        ConfigError: FW-CONFIG-010, no adapter in ``run``.
-        ConfigError: FW-CONFIG-033, the adapter was trained for another outcome.
+    Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another outcome).
     """
     folder = adapter_folder(run)
     from fedward.client.data import load_examples

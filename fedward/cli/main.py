@@ -32,9 +32,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def _global(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
+def _global(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         typer.echo(f"fedward {fedward.__version__}")
         raise typer.Exit

@@ -90,11 +90,7 @@ def estimate_command(
     from fedward.simulations.run import Options, apply_options
 
     options = Options(
-        out=Path(),
-        seed=seed,
-        epsilon=epsilon,
-        rounds=rounds,
-        placement=None if privacy is None else privacy.value,
+        out=Path(), seed=seed, epsilon=epsilon, rounds=rounds, placement=None if privacy is None else privacy.value
     )
     changed = apply_options(load_scenario(scenario), options)
     files = resolve(changed.model)
@@ -104,12 +100,7 @@ def estimate_command(
         asked = changed.privacy.model_copy(update={"unit": unit.value})
         changed.model_copy(update={"privacy": asked}).check()
     found = estimate(
-        changed,
-        files,
-        hospitals=hospitals,
-        state=state,
-        lifetime_epsilon=lifetime_epsilon,
-        measure_time=not no_time,
+        changed, files, hospitals=hospitals, state=state, lifetime_epsilon=lifetime_epsilon, measure_time=not no_time
     )
     if as_json:
         typer.echo(json.dumps(found.to_value(), sort_keys=True, allow_nan=False))

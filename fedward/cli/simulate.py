@@ -42,8 +42,7 @@ def simulate(
     ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
     hospitals: Annotated[
-        int | None,
-        typer.Option("--hospitals", min=3, max=1000, help="So many, whatever scenario and strategy say."),
+        int | None, typer.Option("--hospitals", min=3, max=1000, help="So many, whatever scenario and strategy say.")
     ] = None,
     dropouts: Annotated[
         int, typer.Option("--dropouts", min=0, help="Hospitals that vanish at a random leg of a random round.")

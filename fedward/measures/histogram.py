@@ -38,11 +38,7 @@ def rows(labels: NDArray[np.bool_], scores: Floats, bins: int = BINS) -> Floats:
 
 
 def split(cells: Any) -> tuple[Any, Any]:
-    """Negatives and positives of a flat histogram ``[2 * bins]``.
-
-    Raises:
-        DataError: FW-DATA-090, an odd number of cells.
-    """
+    """Negatives and positives of a flat histogram ``[2 * bins]``. Raises FW-DATA-090 (an odd number of cells)."""
     if len(cells) % 2:
         raise DataError("A score histogram must have two rows.", code="FW-DATA-090")
     return cells[: len(cells) // 2], cells[len(cells) // 2 :]

@@ -25,18 +25,13 @@ Cells = tuple[Fraction, ...]
 
 @dataclass(frozen=True)
 class Statistic:
-    """One block of cells that hospitals add up.
+    """One block of cells that hospitals add up."""
 
-    Attributes:
-        name: key of the block.
-        cells: number of cells.
-        bound: L2 norm that one unit's contribution to the block is clipped to; 1.0 for a count or a histogram.
-        weight: share of the joint sensitivity spent on this block; a block with twice the weight has half the noise.
-    """
-
-    name: str
-    cells: int
+    name: str  # key of the block
+    cells: int  # number of cells
+    # L2 norm that one unit's contribution to the block is clipped to; 1.0 for a count or a histogram
     bound: float = 1.0
+    # share of the joint sensitivity spent on this block; a block with twice the weight has half the noise
     weight: float = 1.0
 
     def bounded(self, rows: Floats) -> Floats:
@@ -49,21 +44,15 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a model did on the records of one population.
+    """What a model did on the records of one population."""
 
-    Attributes:
-        units: int64 ``[N]``, a running number per unit of privacy from 0; a unit may have several records.
-        targets: what was to be predicted: ``[N]`` or, with several labels, ``[N, K]``.
-        scores: what was predicted: a probability, a value or a class's scores, ``[N]`` or ``[N, K]``.
-        losses: float64 ``[N]``, the task's loss of each record.
-        groups: ``[N]``, hospital of each record, where several are scored together; measures that compare records with
-            each other compare those of one hospital only.
-    """
-
+    # int64 ``[N]``, a running number per unit of privacy from 0; a unit may have several records
     units: NDArray[np.int64]
-    targets: NDArray[Any]
-    scores: Floats
-    losses: Floats = field(repr=False)
+    targets: NDArray[Any]  # what was to be predicted: ``[N]`` or, with several labels, ``[N, K]``
+    scores: Floats  # what was predicted: a probability, a value or a class's scores, ``[N]`` or ``[N, K]``
+    losses: Floats = field(repr=False)  # float64 ``[N]``, the task's loss of each record
+    # ``[N]``, hospital of each record, where several are scored together; measures that compare records with each other
+    # compare those of one hospital only
     groups: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
@@ -120,8 +109,7 @@ class Measure(ABC):
     def local(self, outcomes: Outcomes) -> float | None:
         """The measure on one machine; None where the records do not define it.
 
-        Raises:
-            DataError: FW-DATA-090, targets or scores are not of this measure's kind.
+        Raises FW-DATA-090 (targets or scores are not of this measure's kind).
         """
 
     def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
@@ -148,8 +136,7 @@ class Measure(ABC):
 def binary(outcomes: Outcomes, *, probabilities: bool = False) -> tuple[NDArray[np.bool_], Floats]:
     """Labels and scores of a binary task, both ``[N]``.
 
-    Raises:
-        DataError: FW-DATA-090, labels other than 0 and 1, several per record, or a probability outside [0, 1].
+    Raises FW-DATA-090 (labels other than 0 and 1, several per record, or a probability outside [0, 1]).
     """
     labels, scores = np.asarray(outcomes.targets), np.asarray(outcomes.scores, np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:

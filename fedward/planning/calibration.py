@@ -22,8 +22,8 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
 
-    Raises:
-        ConfigError: unknown strategy, one that the placement excludes, or options that are not those of the strategy.
+    Raises ConfigError (unknown strategy, one that the placement excludes, or options that are not those of the
+    strategy).
     """
     draft = Plan(
         name=scenario.name,
@@ -49,8 +49,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
     """``draft`` with the noise that its epsilon asks for, calibrated.
 
-    Raises:
-        ConfigError: an epsilon that no noise within reach achieves, or one for which clipping cannot adapt.
+    Raises ConfigError (an epsilon that no noise within reach achieves, or one for which clipping cannot adapt).
     """
     schedule = Schedule.of(draft)
     parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0

@@ -92,9 +92,8 @@ def estimate(
         lifetime_epsilon: cap to apply to them instead of their own.
         measure_time: take a few steps on random tokens with the plan's model.
 
-    Raises:
-        BudgetError: FW-BUDGET-010, the run does not fit into a ledger under ``state``.
-        ConfigError: the plan does not hold together, or the ledgers cannot price it.
+    Raises FW-BUDGET-010 (the run does not fit into a ledger under ``state``), ConfigError (the plan does not hold
+    together, or the ledgers cannot price it).
     """
     count = hospitals or known_hospitals(scenario.data)
     plan = make_plan(scenario, files)

@@ -10,33 +10,19 @@ from fedward.planning.scenario import Scenario, load_scenario
 
 @dataclass(frozen=True)
 class MeasuredUtility:
-    """Mean of a measure within hospitals over several draws of a shipped scenario.
+    """Mean of a measure within hospitals over several draws of a shipped scenario."""
 
-    Attributes:
-        scenario: name of the shipped scenario, with its settings as they are.
-        epsilon: its budget; None without differential privacy.
-        alone: of the hospitals alone.
-        federated: of the federation.
-        pooled: with all data in one place.
-        measure: what people call it.
-        sweep: the command that measures it.
-        draws: over how many draws of the hospitals.
-    """
-
-    scenario: str
-    epsilon: float | None
-    alone: float
-    federated: float
-    pooled: float
-    measure: str = Auroc.title
-    sweep: str = "python -m benchmarks.utility"
-    draws: int = 5
+    scenario: str  # name of the shipped scenario, with its settings as they are
+    epsilon: float | None  # its budget; None without differential privacy
+    alone: float  # of the hospitals alone
+    federated: float  # of the federation
+    pooled: float  # with all data in one place
+    measure: str = Auroc.title  # what people call it
+    sweep: str = "python -m benchmarks.utility"  # the command that measures it
+    draws: int = 5  # over how many draws of the hospitals
 
 
-MEASURED = (
-    MeasuredUtility("no-dp", None, 0.760, 0.834, 0.823),
-    MeasuredUtility("default", 8.0, 0.723, 0.818, 0.822),
-)
+MEASURED = (MeasuredUtility("no-dp", None, 0.760, 0.834, 0.823), MeasuredUtility("default", 8.0, 0.723, 0.818, 0.822))
 
 
 def measured_utility(scenario: Scenario) -> MeasuredUtility | None:

@@ -19,31 +19,20 @@ from fedward.run import Schedule
 
 @dataclass(frozen=True)
 class StepNoise:
-    """The noise in one training step.
+    """The noise in one training step."""
 
-    Attributes:
-        noise_multiplier: sigma, as certified.
-        gradient_noise_multiplier: what the gradients get; above sigma where clipping adapts.
-        clip: C, where clipping adapts in the first step.
-        parameters: trained parameters, d.
-        sampling_rate: q.
-        expected_batch: units that a hospital is expected to sample, q N.
-        noise_to_clip: length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for
-            the sum of all hospitals over all their expected batches where the noise is split. Above 1 the noise is
-            longer than the longest mean gradient can be.
-        noise_to_clip_all: the same in the mean over all hospitals; None if their number is not known.
-        noise_to_clip_certain: the same in a sum of all that carries only the shares that are certain; None
-            in ``local``.
-    """
-
-    noise_multiplier: float
-    gradient_noise_multiplier: float
-    clip: float
-    parameters: int
-    sampling_rate: float
-    expected_batch: float
+    noise_multiplier: float  # sigma, as certified
+    gradient_noise_multiplier: float  # what the gradients get; above sigma where clipping adapts
+    clip: float  # C, where clipping adapts in the first step
+    parameters: int  # trained parameters, d
+    sampling_rate: float  # q
+    expected_batch: float  # units that a hospital is expected to sample, q N
+    # length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for the sum of all
+    # hospitals over all their expected batches where the noise is split. Above 1 the noise is longer than the longest
+    # mean gradient can be
     noise_to_clip: float
-    noise_to_clip_all: float | None
+    noise_to_clip_all: float | None  # the same in the mean over all hospitals; None if their number is not known
+    # the same in a sum of all that carries only the shares that are certain; None in ``local``
     noise_to_clip_certain: float | None = None
 
 
@@ -61,8 +50,7 @@ class HospitalUnit:
 def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> StepNoise:
     """The noise of one step of a private plan with ``parameters`` trained parameters.
 
-    Raises:
-        ConfigError: FW-CONFIG-034, the noise is split between nobody knows how many.
+    Raises FW-CONFIG-034 (the noise is split between nobody knows how many).
     """
     privacy, root = schedule.plan.privacy, math.sqrt(parameters)
     noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)

@@ -22,9 +22,7 @@ from fedward.server.job_files import write_vector
 def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
     """Writes ``plan.toml``, ``start.safetensors`` and ``terms.cbor`` of ``scenario`` into a new folder.
 
-    Raises:
-        ConfigError: FW-CONFIG-005, ``folder`` holds something.
-        ConfigError: see :func:`make_plan`.
+    Raises FW-CONFIG-005 (``folder`` holds something), ConfigError (see :func:`make_plan`).
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(

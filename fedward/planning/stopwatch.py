@@ -32,23 +32,14 @@ BASIS = (
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Wall-clock time of the federated training steps, extrapolated.
+    """Wall-clock time of the federated training steps, extrapolated."""
 
-    Attributes:
-        step_seconds: one step of one hospital on its expected batch.
-        timed_steps: steps whose median this is taken from.
-        timed_records: records in each of them.
-        at_once: hospitals that train at the same time.
-        training_seconds: all steps of all hospitals; None if their number is not known.
-        basis: what the figure stands on and what it leaves out.
-    """
-
-    step_seconds: float
-    timed_steps: int
-    timed_records: int
-    at_once: int
-    training_seconds: float | None
-    basis: str = BASIS
+    step_seconds: float  # one step of one hospital on its expected batch
+    timed_steps: int  # steps whose median this is taken from
+    timed_records: int  # records in each of them
+    at_once: int  # hospitals that train at the same time
+    training_seconds: float | None  # all steps of all hospitals; None if their number is not known
+    basis: str = BASIS  # what the figure stands on and what it leaves out
 
 
 def time_training(run: Run, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
