@@ -33,12 +33,7 @@ def table() -> Mapping[str, Row]:
 
 
 class FedwardError(Exception):
-    """Base of all expected failures.
-
-    Args:
-        message: one sentence about what has happened.
-        code: the row of the table; the class's own code if not given.
-        fix: what the reader can do here, if the row's fix does not say it.
+    """Base of all expected failures: a sentence on what has happened, the code of a row, and a fix other than its own.
 
     >>> ConfigError("The scenario names two hospitals.", code="FW-CONFIG-003").fix
     'List at least three hospitals in the scenario.'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import ValidationError
@@ -18,10 +19,13 @@ from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import secagg_hash
 from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, open_sealed
 from fedward.privacy.secagg.messages import Bytes, Digest, Message, Nested, Text, Uint
+from fedward.storage import PUBLIC, read_limited, replace_file
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 MAX_PROPOSAL_BYTES = 128 * 1024
+TERMS_FILE = "terms.cbor"
+"""The unsigned terms in a plan folder: what `fedward plan new` computes and `fedward plan sign` signs."""
 
 
 class PlanTerms(Message):
@@ -37,10 +41,7 @@ class PlanTerms(Message):
     parameters: Annotated[int, Uint(2**40)]  # number of trained parameters
 
     def read(self) -> Plan:
-        """The plan.
-
-        Raises FW-VERSION-301 (it has other keys than this version knows, or another hash than it names).
-        """
+        """The plan. Raises FW-VERSION-301 (it has keys unknown to this version, or another hash than it names)."""
         try:
             plan = Plan.model_validate_json(self.plan)
         except ValidationError as error:
@@ -99,3 +100,18 @@ def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
             "The plan is not signed by the coordinator of this site.", code="FW-AUTH-304"
         ) from error
     return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body))
+
+
+def write_terms(terms: PlanTerms, folder: Path) -> None:
+    """Writes the terms into ``folder``."""
+    replace_file(folder / TERMS_FILE, terms.to_bytes(), mode=PUBLIC)
+
+
+def read_terms(folder: Path) -> PlanTerms:
+    """Reads them again and checks the plan. Raises FW-AUTH-304 (malformed), FW-VERSION-301 (of another version)."""
+    try:
+        terms = PlanTerms.from_bytes(read_limited(folder / TERMS_FILE, MAX_PROPOSAL_BYTES))
+    except MalformedMessageError as error:
+        raise AuthenticationError("The terms of the plan folder cannot be read.", code="FW-AUTH-304") from error
+    terms.read()
+    return terms

@@ -84,9 +84,7 @@ def markdown(found: list[Row]) -> str:
 
 
 def _print(found: list[Row], console: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("Part", "What", "Shown by"):
-        table.add_column(heading)
+    table = Table("Part", "What", "Shown by", box=None, pad_edge=False)
     for row in found:
         table.add_row(row.part, row.title, row.command or NOT_YET, style="" if row.command else "dim")
     console.print(table)

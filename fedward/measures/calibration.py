@@ -23,10 +23,7 @@ class CalibrationBin:
 
 
 def calibration_curve(outcomes: Outcomes, *, bins: int = BINS) -> list[CalibrationBin]:
-    """Compares predicted with observed risk in ``bins`` equal-width bins; empty bins are left out.
-
-    Raises FW-DATA-090 (labels that are not binary, or a probability outside [0, 1]).
-    """
+    """Predicted and observed risk in equal-width bins, empty ones left out. Raises FW-DATA-090 (see :func:`binary`)."""
     labels, scores = binary(outcomes, probabilities=True)
     edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.searchsorted(edges[1:-1], scores, side="right")
