@@ -31,7 +31,7 @@ from fedward.privacy.dpsgd.gates import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
-from fedward.privacy.secagg.identity import ShareRefused
+from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.privacy.stream import SecureStream

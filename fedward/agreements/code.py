@@ -39,8 +39,7 @@ CORE = {
     "privacy": "accounting events noise stream",
     "privacy/dpsgd": "backends clipping engine gates optimizer sampler",
     "privacy/ledger": "book files ledger patients pricing records",
-    "privacy/secagg": "acceptance client crypto encoding epoch identity journal merkle messages package results roster "
-    "state",
+    "privacy/secagg": "client crypto encoding journal messages results roster",
     "strategies": "combinations factor gate optimizers strategy tensors",
     "tasks": "task",
 }
