@@ -19,9 +19,9 @@ from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 from numpy.typing import NDArray
 
 from benchmarks.timing import interleave
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 
 CLIP = 8.0
 LEVELS = 2**22

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.secagg_primitives import layout_of, update_of
 from benchmarks.timing import interleave
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import (
     Attempt,
     CheckedSum,
@@ -34,7 +35,6 @@ from fedward.privacy.secagg import (
     results,
 )
 from fedward.privacy.secagg.encoding import RingVector, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 
 CKKS: dict[str, Any] = {"poly_modulus_degree": 8192, "coeff_mod_bit_sizes": [60, 40, 40], "global_scale_bits": 40}
 """NVIDIA FLARE's parameters for homomorphic averaging."""

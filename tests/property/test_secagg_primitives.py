@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 
 values_of_messages = st.recursive(
     st.none()
