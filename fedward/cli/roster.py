@@ -18,7 +18,7 @@ from rich.table import Column
 from fedward.cli.shared import MAX_FILE_BYTES, AsJson, SignedPlan, plain, say, say_json, titled
 
 if TYPE_CHECKING:
-    from fedward.privacy.secagg.identity import Identity
+    from fedward.privacy.secagg.crypto import Identity
     from fedward.privacy.secagg.roster import RosterView
 
 app = typer.Typer(no_args_is_help=True)
@@ -163,7 +163,7 @@ def _not_yet(missing: list[str]) -> list[str]:
 
 
 def _identity(name: str | None, key: Path | None, config: Path | None) -> Identity:
-    from fedward.privacy.secagg.identity import Identity
+    from fedward.privacy.secagg.crypto import Identity
 
     if config is not None and not (name and key):
         from fedward.client.daemon.folders import SiteFolders

@@ -62,7 +62,7 @@ def init_command(
 
     Example: fedward server init /var/lib/fedward --federation icu-study --name fl.consortium.example
     """
-    from fedward.privacy.secagg.identity import fingerprint
+    from fedward.privacy.secagg.crypto import fingerprint
     from fedward.server.deployment.folders import ServerFolders
     from fedward.server.deployment.settings import load_server_config
     from fedward.server.deployment.setup import initialise
@@ -115,7 +115,7 @@ def accept_command(
 
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
-    from fedward.privacy.secagg.identity import fingerprint as in_words
+    from fedward.privacy.secagg.crypto import fingerprint as in_words
     from fedward.server.deployment.authority import Authority
     from fedward.server.deployment.sites import Sites
     from fedward.storage import read_limited
@@ -244,7 +244,7 @@ def restore_command(
 
     Example: fedward server restore icu.backup /var/lib/fedward-restored --passphrase-file backup.pass
     """
-    from fedward.privacy.secagg.identity import fingerprint
+    from fedward.privacy.secagg.crypto import fingerprint
     from fedward.server.deployment.backup import restore
     from fedward.storage import read_secret
 

@@ -9,8 +9,7 @@ from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.measures import Outcomes
 from fedward.measures.auroc import BINS
 from fedward.plan import Plan
-from fedward.privacy.noise import share_sigma, total_sigma
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream, share_sigma, total_sigma
 from fedward.run import SITE_CAP_FACTOR, Schedule
 
 NOISE, HONEST, DRAWS = 3.0, 4, 300
