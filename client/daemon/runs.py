@@ -30,8 +30,7 @@ from fedward.errors import PolicyError, StoppedError
 from fedward.plan import Plan
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
-from fedward.privacy.secagg.crypto import journal_key
-from fedward.privacy.secagg.identity import open_sealed
+from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
