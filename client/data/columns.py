@@ -223,7 +223,8 @@ class Table:
             separator = self._separator_of(self._decoded(lines.take_line(), 1))
             row = 2
             for block in lines.blocks():
-                fast = None if b'"' in block or b"\0" in block else self._by_arrow(block, places, separator)
+                odd = b'"' in block or b"\0" in block or block.count(b"\r") != block.count(b"\r\n")
+                fast = None if odd else self._by_arrow(block, places, separator)
                 part, count = fast or self._by_csv(block, lines, places, separator, row)
                 yield part
                 row += count
@@ -266,11 +267,12 @@ class Table:
                     found[name].append(None if cells[place] in EMPTY else cells[place])
                 count += 1
         except csv.Error as error:
-            words = f"Row {row + count:,} of {self.path.name} is not CSV: a quotation mark stands inside a cell, or is "
-            fix = "Export the table again; a quotation mark in a text is written twice (RFC 4180)."
-            raise DataError(words + "left open.", code="FW-DATA-005", fix=fix) from error
+            mark = "line break" if "new-line" in str(error) else "quotation mark"
+            words = f"Row {row + count:,} of {self.path.name} is not CSV: a {mark} stands in a cell, or is left open."
+            fix = "Export the table again; a cell with one is quoted, and a quotation mark written twice (RFC 4180)."
+            raise DataError(words, code="FW-DATA-005", fix=fix) from error
         except UnicodeDecodeError as error:
-            raise self._not_utf8(row + count) from error
+            raise self._not_utf8(row + count, _encoding_of(block)) from error
         return {name: pa.array(cells, pa.string()) for name, cells in found.items()}, count
 
     def _decoded(self, block: bytes, row: int) -> str:
@@ -293,28 +295,22 @@ class _Lines:
     """A stream in blocks of whole lines, of which a reader may take more than one block where a cell goes on."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._rest = stream, b""
-        self._left = 0
+        self._stream, self._left = stream, 0
 
     def take_line(self) -> bytes:
         return self._stream.readline(LONGEST_ROW)
 
     def blocks(self) -> Iterator[bytes]:
-        while True:
-            block = self._rest + self._stream.read(CHUNK)
-            self._rest = b""
-            if not block:
-                return
-            end = block.rfind(b"\n") + 1
-            if not end or not block.endswith(b"\n"):
-                tail = self._stream.readline(LONGEST_ROW)
-                block, end = block + tail, len(block) + len(tail)
-            yield block[:end]
+        while block := self._stream.read(CHUNK):
+            yield block if block.endswith(b"\n") else block + self._stream.readline(LONGEST_ROW)
 
     def continued(self, block: bytes) -> Iterator[str]:
         """Lines of ``block``, then lines of the stream for a record that does not end in it."""
-        lines = block.splitlines(keepends=True) if b"\r" not in block else _lines_of(block)
+        lines = list(io.BytesIO(block))  # ends at line feeds alone: a carriage return inside a cell ends no line
         self._left = len(lines)
+        return self._one_by_one(lines)
+
+    def _one_by_one(self, lines: list[bytes]) -> Iterator[str]:
         for line in lines:
             self._left -= 1
             yield line.decode()
@@ -324,11 +320,6 @@ class _Lines:
     def pending(self) -> bool:
         """Whether lines of the block are left."""
         return self._left > 0
-
-
-def _lines_of(block: bytes) -> list[bytes]:
-    """Lines that end in a line feed; a lone carriage return inside a cell ends none."""
-    return list(io.BytesIO(block))
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Timeline:
         self._count = np.diff([*self._first, len(chosen)])
         self.patients = pa.array(names.tolist(), pa.string())
         self.stays = pa.array([each.stay.stay for each in chosen], pa.string())
-        self._numbers: list[tuple[NDArray[np.int64], NDArray[np.float64], str, NDArray[np.float64]]] = []
+        self._numbers: list[tuple[NDArray[np.int64], NDArray[np.float64], pa.DictionaryArray, NDArray[np.float64]]] = []
         self._texts: list[tuple[int, Event]] = []
 
     def of_patients(self, patients: pa.Array, seconds: NDArray[np.float64]) -> Match:
@@ -90,12 +90,13 @@ class Timeline:
         rows = np.flatnonzero(np.asarray(codes.is_valid()))
         return self._until_prediction(rows, np.asarray(codes.fill_null(-1))[rows].astype(np.int64), hours[rows])
 
-    def add(self, match: Match, code: str, values: pa.Array) -> None:
-        """Adds measurements called ``code``; ``values`` ``[n]`` are those of the batch, null or NaN where none."""
+    def add(self, match: Match, names: pa.Array, values: pa.Array) -> None:
+        """Adds measurements; ``names`` and ``values`` are those of the batch, ``[n]``, null where there is none."""
         taken = np.asarray(pc.fill_null(values, np.nan), np.float64)[match.rows]
         there = np.isfinite(taken)
         if there.any():
-            self._numbers.append((match.stays[there], match.hours[there], code, taken[there]))
+            coded = names.take(pa.array(match.rows[there])).dictionary_encode()
+            self._numbers.append((match.stays[there], match.hours[there], coded, taken[there]))
 
     def add_text(self, match: Match, kind: Kind, codes: Sequence[str], texts: Sequence[str]) -> None:
         """Adds words, for example notes; ``codes`` and ``texts`` are those of the batch, ``[n]``."""
@@ -111,8 +112,9 @@ class Timeline:
     def events(self) -> dict[str, list[Event]]:
         """Every event as an object, by identifier of the stay, in the order in which they were added."""
         found: dict[str, list[Event]] = {each.stay.stay: [] for each in self.chosen}
-        for stays, hours, code, values in self._numbers:
-            for stay, hour, value in zip(stays.tolist(), hours.tolist(), values.tolist(), strict=True):
+        for stays, hours, codes, values in self._numbers:
+            rows = zip(stays.tolist(), hours.tolist(), codes.to_pylist(), values.tolist(), strict=True)
+            for stay, hour, code, value in rows:
                 own = self.chosen[stay].stay
                 found[own.stay].append(Event(own.patient, own.stay, hour, Kind.MEASUREMENT, code, value))
         for stay, event in self._texts:

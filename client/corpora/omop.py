@@ -1,0 +1,276 @@
+"""Reader of the OMOP common data model, versions 5.3 and 5.4 (OHDSI): persons, visits, measurements, notes, deaths.
+
+A date without time is unknown within its day and never midnight. Concept 0 means *not mapped*: such a measurement
+counts only where its source value is a code that is known. Where no visit detail names intensive care, the hospital
+visits themselves are the stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.stay_facts import (
+    Facts,
+    Measured,
+    add_measurements,
+    by_admission,
+    known_seconds,
+    names_of,
+    once,
+    readmitted,
+    stay_of,
+)
+from fedward.client.data.buckets import names_by_code
+from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.events import Chosen, Event, Kind, Stay
+from fedward.client.data.timeline import Timeline
+
+_INTENSIVE = ("32037", "4148981", "581379")
+_INPATIENT, _EMERGENCY_INPATIENT = "9201", "262"
+_SEXES = {"8507": "male", "8532": "female"}
+_DIED = ("expired", "died", "dead", "deceased")
+_DESTINATIONS = {
+    "4216643": "died", "8536": "home", "581476": "home", "8863": "facility", "8920": "facility", "8676": "facility",
+    "8717": "facility", **dict.fromkeys(_DIED, "died"), "home": "home",
+}  # fmt: skip
+_UNIT_CONCEPTS = {"9289": "[degf]", "8749": "umol/l", "8753": "mmol/l", "8840": "mg/dl", "8636": "g/l"}
+_MEASURED = Measured(
+    "person_id", "measurement_concept_id", ("measurement_datetime",), "value_as_number", "omop", "unit_source_value",
+    comparator="operator_concept_id", below=("4171756", "4171754"),
+    more=("measurement_source_value", "measurement_date", "unit_concept_id"), lenient=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    time: datetime | None
+    dated: bool = False
+
+
+class Omop(StayCorpus):
+    """Visits of persons; in intensive care where visit details tell it."""
+
+    name: ClassVar[str] = "omop"
+    title: ClassVar[str] = "OMOP CDM 5.4 (OHDSI)"
+    licence: ClassVar[str] = "own"
+    free_text_of_persons: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination", "readmission"})
+    required: ClassVar[tuple[str, ...]] = ("PERSON", "VISIT_OCCURRENCE", "MEASUREMENT")
+    optional: ClassVar[tuple[str, ...]] = ("VISIT_DETAIL", "DEATH", "NOTE", "CONDITION_OCCURRENCE", "CONCEPT")
+
+    def missing(self, folder: Path) -> list[str]:
+        """See :meth:`Corpus.missing`."""
+        return [name for name in self.required if Table.find(folder, name) is None]
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """See :meth:`Corpus.sizes`."""
+        tables = {name: Table.find(folder, name) for name in (*self.required, *self.optional)}
+        return {name: table.rows() for name, table in tables.items() if table is not None}
+
+    def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
+        """See :meth:`StayCorpus.stays`."""
+        drops = Drops() if drops is None else drops
+        persons, visits = _persons(folder), _visits(folder, drops)
+        details = _details(folder, visits, drops)
+        codes = _codes(folder) if "diagnosis codes" in outcomes else {}
+        begins: dict[str, list[datetime]] = {}
+        for visit in visits.values():
+            begins.setdefault(visit.patient, []).append(visit.start)
+        found = []
+        for facts in details if details is not None else visits.values():
+            if facts.patient not in persons:
+                drops.add("visit", "person is not in PERSON")
+                continue
+            sex, born = persons[facts.patient]
+            full = replace(
+                facts,
+                sex=sex,
+                age=None if born is None else _age(born, facts.start),
+                readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
+                codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
+            )
+            stay = stay_of(full, "visit", drops)
+            found += [stay] if stay is not None else []
+        return found
+
+    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> dict[str, list[Event]]:
+        """See :meth:`StayCorpus.events`; measurements and notes."""
+        return self.timeline(folder, chosen, Drops() if drops is None else drops).events()
+
+    def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
+        """The same in columns."""
+        timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
+        named = partial(_named, _concepts(folder), drops)
+        add_measurements(Table.need(folder, "measurement"), _MEASURED, timeline, drops, named=named)
+        notes = Table.find(folder, "note")
+        if notes is not None:
+            _add_notes(notes, timeline, drops)
+        return timeline
+
+
+def _persons(folder: Path) -> dict[str, tuple[str, tuple[int, int, int] | None]]:
+    """Sex and birth of each person; month and day are 0 where they are not told."""
+    table, found, seen = Table.need(folder, "person"), dict[str, tuple[str, tuple[int, int, int] | None]](), set[str]()
+    parts = ("year_of_birth", "month_of_birth", "day_of_birth")
+    for batch in table.read(("person_id", "gender_concept_id"), optional=parts):
+        keys = batch.required("person_id").to_pylist()
+        once(keys, seen, table, "person_id")
+        births = zip(*(batch.numbers(part).fill_null(0).to_pylist() for part in parts), strict=True)
+        for key, sex, birth in zip(keys, batch.identifiers("gender_concept_id").to_pylist(), births, strict=True):
+            year, month, day = map(int, birth)
+            found[key] = (_SEXES.get(sex, ""), (year, month, day) if year else None)
+    return found
+
+
+def _age(born: tuple[int, int, int], start: datetime) -> int:
+    year, month, day = born
+    before = month > 0 and (start.month, start.day) < (month, day or 1)
+    return start.year - year - before
+
+
+def _moments(batch: Batch, name: str) -> list[_Moment]:
+    """``name_datetime``; where that is empty ``name_date``, whose time of day is unknown."""
+    exact, day = batch.moments(f"{name}_datetime"), batch.moments(f"{name}_date")
+    times = zip(exact.to_list(), exact.dated.tolist(), day.to_list(), strict=True)
+    return [
+        _Moment(time, dated) if time is not None else _Moment(only, only is not None) for time, dated, only in times
+    ]
+
+
+def _pairs(*names: str) -> list[str]:
+    return [f"{name}_{kind}" for name in names for kind in ("date", "datetime")]
+
+
+def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
+    """Hospital stays with their outcomes, by identifier."""
+    table, deaths, found, seen = Table.need(folder, "visit_occurrence"), _deaths(folder), dict[str, Facts](), set[str]()
+    keys = ("visit_occurrence_id", "person_id", "visit_concept_id")
+    places = ("discharged_to_concept_id", "discharge_to_concept_id", "discharged_to_source_value")
+    for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places)):
+        once(batch.required(keys[0]).to_pylist(), seen, table, keys[0])
+        told = zip(*(batch.identifiers(place).to_pylist() for place in places), strict=True)
+        rows = zip(
+            *(batch.identifiers(key).to_pylist() for key in keys), told,
+            _moments(batch, "visit_start"), _moments(batch, "visit_end"), strict=True,
+        )  # fmt: skip
+        for key, person, concept, to, start, end in rows:
+            if concept not in (_INPATIENT, _EMERGENCY_INPATIENT):
+                continue
+            if start.time is None or start.dated:
+                drops.add(table.path.name, "VISIT_START has no time of day")
+                continue
+            left = end.time + timedelta(days=1) if end.time is not None and end.dated else end.time
+            place = next((_DESTINATIONS[each.lower()] for each in to if each and each.lower() in _DESTINATIONS), None)
+            death = _death_within(deaths.get(person, ()), start.time, left)
+            died = None if left is None and death is None else place == "died" or death is not None
+            found[key] = Facts(
+                person, key, key, start.time, left, None, died=died, left=left,
+                death=death.time if death else None, death_dated=death.dated if death else False,
+                arrival="emergency" if concept == _EMERGENCY_INPATIENT else "",
+                destination=place or ("other" if any(to) else None),
+            )  # fmt: skip
+    return found
+
+
+def _deaths(folder: Path) -> dict[str, list[_Moment]]:
+    """Deaths of each person, those with a time first; midnight is a date that a tool has filled up."""
+    table, found = Table.find(folder, "death"), dict[str, list[_Moment]]()
+    if table is None:
+        return found
+    for batch in table.read(("person_id",), optional=_pairs("death")):
+        for person, death in zip(batch.identifiers("person_id").to_pylist(), _moments(batch, "death"), strict=True):
+            if person and death.time is not None:
+                midnight = death.time.time() == datetime.min.time()
+                found.setdefault(person, []).append(_Moment(death.time, death.dated or midnight))
+    return {person: sorted(deaths, key=lambda death: death.dated) for person, deaths in found.items()}
+
+
+def _death_within(deaths: Sequence[_Moment], start: datetime, left: datetime | None) -> _Moment | None:
+    """The death in a visit: up to a day after its end, since clerks close visits before deaths are written."""
+    until = None if left is None else left + timedelta(days=1)
+    day = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    for death in deaths:
+        begin = day if death.dated else start
+        if death.time is not None and begin <= death.time and (until is None or death.time <= until):
+            return death
+    return None
+
+
+def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Facts] | None:
+    """Stays in intensive care; None where the folder tells of none."""
+    table = Table.find(folder, "visit_detail")
+    if table is None:
+        return None
+    keys, found, seen = ("visit_detail_id", "visit_detail_concept_id", "visit_occurrence_id"), [], set[str]()
+    names = ("visit_detail_start", "visit_detail_end")
+    for batch in table.read(keys, optional=(*_pairs(*names), "visit_detail_source_value")):
+        once(batch.required(keys[0]).to_pylist(), seen, table, keys[0])
+        columns = (
+            *(batch.identifiers(key).to_pylist() for key in keys),
+            batch.text("visit_detail_source_value").to_pylist(),
+        )
+        for key, concept, visit, unit, start, end in zip(
+            *columns, *(_moments(batch, name) for name in names), strict=True
+        ):
+            if concept not in _INTENSIVE:
+                continue
+            if visit not in visits:
+                drops.add(table.path.name, "visit is not in VISIT_OCCURRENCE")
+            elif start.time is None or start.dated or end.dated:
+                drops.add(table.path.name, "VISIT_DETAIL_START or _END has no time of day")
+            else:
+                found.append(replace(visits[visit], stay=key, start=start.time, end=end.time, unit=unit or ""))
+    return found or None
+
+
+def _codes(folder: Path) -> Mapping[str, tuple[str, ...]]:
+    table = Table.find(folder, "condition_occurrence")
+    return {} if table is None else by_admission(table, "visit_occurrence_id", "condition_source_value")
+
+
+def _concepts(folder: Path) -> dict[str, str]:
+    """Names of measurements by concept: the well-known ones, and those that CONCEPT calls by a known LOINC code."""
+    table, found, loinc = Table.find(folder, "concept"), dict(names_by_code("omop")), names_by_code("loinc")
+    if table is None:
+        return found
+    for batch in table.read(("concept_id", "vocabulary_id", "concept_code")):
+        cells = (batch.identifiers(name).to_pylist() for name in ("concept_id", "vocabulary_id", "concept_code"))
+        found |= {
+            key: loinc[code]
+            for key, vocabulary, code in zip(*cells, strict=True)
+            if vocabulary == "LOINC" and code in loinc
+        }
+    return found
+
+
+def _named(concepts: Mapping[str, str], drops: Drops, batch: Batch) -> pa.Array:
+    """Names of measurements by concept; by LOINC as source value where the concept is 0 or unknown."""
+    codes = batch.identifiers("measurement_concept_id")
+    places = pc.index_in(codes, value_set=pa.array(list(concepts), pa.string()))
+    by_concept = pa.array(list(concepts.values()), pa.string()).take(places)
+    names = pc.coalesce(by_concept, names_of("measurement_source_value", "loinc", batch))
+    unmapped = pc.and_(pc.equal(pc.fill_null(codes, "0"), "0"), pc.is_null(names))
+    drops.add(
+        batch.file, "concept 0: not mapped, and the source value is no known code", int(pc.sum(unmapped).as_py() or 0)
+    )
+    return names
+
+
+def _add_notes(table: Table, timeline: Timeline, drops: Drops) -> None:
+    """Notes with a time of day; most exports have dates only, which may lie after any prediction time."""
+    for every in table.read(("person_id", "note_text"), optional=("note_datetime", "note_title")):
+        batch = every.where(pc.is_in(every.identifiers("person_id"), value_set=timeline.patients))
+        if not len(batch):
+            continue
+        match = timeline.of_patients(batch.identifiers("person_id"), known_seconds(batch, ("note_datetime",), drops))
+        titles = [title.lower() for title in pc.fill_null(batch.text("note_title"), "").to_pylist()]
+        timeline.add_text(match, Kind.NOTE, titles, batch.prose("note_text").to_pylist())

@@ -1,0 +1,309 @@
+"""Stays from the facts of a table: what all layouts of hospitals share, from ages over 89 to deaths that contradict.
+
+A layout says what its tables tell about a stay (:class:`Facts`) and where its measurements stand (:class:`Measured`);
+the rest is the same for all, so that one patient gives one text whatever layout the hospital exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fedward.client.data.buckets import measurements, names_by_code
+from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.events import Event, Kind, Outcome, Stay
+from fedward.client.data.timeline import Timeline, seconds_of
+from fedward.errors import DataError
+
+OLDEST = 90
+"""Stands for every age over 89 (45 CFR 164.514(b)(2)(i)(C))."""
+
+CLOSING_HOURS = 6.0
+"""Clerks close a stay some hours before or after a death in it; a death this near counts as in it."""
+
+READMISSION_DAYS = 30.0
+LONGEST_DAYS = 1000.0
+"""A stay longer than this is an error of entry."""
+
+_SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
+_UNITS = {
+    "medical intensive care unit": "MICU",
+    "surgical intensive care unit": "SICU",
+    "coronary care unit": "CCU",
+    "cardiac vascular intensive care unit": "CVICU",
+    "trauma sicu": "TSICU",
+    "neuro surgical intensive care unit": "NSICU",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a layout tells about one stay in intensive care, or in hospital where it knows no units.
+
+    Attributes:
+        patient: identifier of the person.
+        stay: of the stay.
+        admission: of the hospital stay around it.
+        start: when it began.
+        end: when it ended; None while the patient is still there.
+        age: whole years at its beginning.
+        sex: as the table says it.
+        unit: of intensive care.
+        arrival: kind of admission, such as ``emergency``.
+        diagnosis: at admission, free text.
+        died: whether the patient died in hospital; None where that is still open.
+        death: when, where that is known.
+        death_dated: whether only the day of it is known.
+        left: when the patient left hospital.
+        group: department or region.
+        destination: see :class:`Outcome`.
+        readmitted: see :class:`Outcome`.
+        codes: see :class:`Outcome`.
+    """
+
+    patient: str
+    stay: str
+    admission: str
+    start: datetime
+    end: datetime | None
+    age: int | None
+    sex: str = ""
+    unit: str = ""
+    arrival: str = ""
+    diagnosis: str = ""
+    died: bool | None = None
+    death: datetime | None = None
+    death_dated: bool = False
+    left: datetime | None = None
+    group: str = ""
+    destination: str | None = None
+    readmitted: bool | None = None
+    codes: tuple[str, ...] | None = None
+
+
+def stay_of(facts: Facts, table: str, drops: Drops) -> Stay | None:
+    """The stay, or None where its outcome is open or its facts contradict each other; ``drops`` counts why."""
+    reason = _unusable(facts)
+    if reason:
+        drops.add(table, reason)
+        return None
+    end = facts.end or facts.start
+
+    def at_admission(kind: Kind, text: str, value: float | None = None) -> Event:
+        return Event(facts.patient, facts.stay, 0.0, kind, kind.value, value, text)
+
+    events = [
+        at_admission(Kind.SEX, _SEXES.get(facts.sex.lower(), "")),
+        at_admission(Kind.UNIT, unit_words(facts.unit)),
+        at_admission(Kind.ADMISSION, f"{facts.arrival} admission" if facts.arrival else ""),
+        at_admission(Kind.DIAGNOSIS, facts.diagnosis),
+    ]
+    age = None if facts.age is None else min(facts.age, OLDEST)
+    if age is not None:
+        events.insert(0, at_admission(Kind.AGE, "", float(age)))
+    outcome = Outcome(
+        died=bool(facts.died),
+        unit_hours=hours_between(facts.start, end),
+        death_hours=_death_hours(facts, end),
+        hospital_hours=None if facts.left is None else hours_between(facts.start, facts.left),
+        destination=facts.destination,
+        readmitted=facts.readmitted,
+        codes=facts.codes,
+    )
+    order = (seconds_of(facts.start),)
+    return Stay(facts.patient, facts.stay, facts.admission, facts.group, order, age, outcome, tuple(events))
+
+
+def _unusable(facts: Facts) -> str:
+    if facts.end is None:
+        return "still in intensive care, outcome open"
+    if facts.died is None:
+        return "still in hospital, outcome open"
+    days = hours_between(facts.start, facts.end) / 24.0
+    if days < 0 or (facts.left is not None and facts.left < facts.start):
+        return "the stay ends before it begins"
+    if days > LONGEST_DAYS:
+        return f"the stay is longer than {LONGEST_DAYS:.0f} days"
+    if facts.age is not None and not 0 <= facts.age <= 150:
+        return "the age is not possible"
+    if facts.death is not None:
+        until = max(facts.left or facts.end, facts.end) + timedelta(days=1 if facts.death_dated else 0)
+        if not facts.died and facts.start <= facts.death < until and not facts.death_dated:
+            return "the death contradicts the outcome: a time of death within the stay of a survivor"
+        if facts.died and facts.death < facts.start - timedelta(days=1):
+            return "the death contradicts the outcome: a time of death before the stay"
+    return ""
+
+
+def _death_hours(facts: Facts, end: datetime) -> float | None:
+    """Hours until death; where only its day is known, until that day begins, so that nothing after it is told."""
+    if facts.death is None:
+        return None
+    hours, unit_hours = hours_between(facts.start, facts.death), hours_between(facts.start, end)
+    if facts.death_dated:
+        return max(hours, 0.0) or None
+    return unit_hours if abs(hours - unit_hours) <= CLOSING_HOURS else hours
+
+
+def hours_between(start: datetime, end: datetime) -> float:
+    """Hours from ``start`` to ``end``."""
+    return (end - start).total_seconds() / 3600.0
+
+
+def unit_words(unit: str) -> str:
+    """A unit in one spelling: the abbreviation in brackets, or that of a well-known name, else as written."""
+    name, _, short = unit.partition(" (")
+    return short.rstrip(")") if short else _UNITS.get(name.strip().lower(), unit)
+
+
+def readmitted(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
+    """Whether an admission of any kind began within 30 days after ``end``; None without a discharge time."""
+    if end is None:
+        return None
+    return any(timedelta() < begin - end <= timedelta(days=READMISSION_DAYS) for begin in begins)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Where a table in long form holds measurements.
+
+    Attributes:
+        person: column of the person.
+        code: column of what was measured.
+        times: columns of times, of which the latest counts: a result is known when it was stored, not when drawn.
+        value: column of the number.
+        vocabulary: of the codes, see :func:`names_by_code`.
+        unit: column of the unit, where there is one.
+        comparator: column that says that a value lies below the number, where there is one.
+        below: what it says then.
+        more: further columns that ``named`` looks at.
+        lenient: whether a value that is no number is counted instead of refused.
+    """
+
+    person: str
+    code: str
+    times: tuple[str, ...]
+    value: str
+    vocabulary: str = ""
+    unit: str = ""
+    comparator: str = ""
+    below: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    lenient: bool = False
+
+
+def add_measurements(
+    table: Table,
+    measured: Measured,
+    timeline: Timeline,
+    drops: Drops,
+    *,
+    named: Callable[[Batch], pa.Array] | None = None,
+) -> None:
+    """Adds the measurements of a table to a timeline.
+
+    Args:
+        table: the table.
+        measured: its columns.
+        timeline: of the stays.
+        drops: counts rows and cells that cannot be used.
+        named: finds the name of the measurement in each row, null where it is unknown; by the vocabulary if not given.
+
+    Raises:
+        DataError: FW-DATA-015 (no row has a code that is known), FW-DATA-016 (no row is of a person of the stays).
+    """
+    named, total, known, matched = named or partial(names_of, measured.code, measured.vocabulary), 0, 0, 0
+    needed = (measured.person, measured.code, measured.value)
+    optional = [*measured.times, *measured.more, *filter(None, [measured.unit, measured.comparator])]
+    for every in table.read(needed, optional=optional):
+        called = named(every)
+        there = np.asarray(pc.is_valid(called))
+        ours = np.asarray(pc.is_in(every.identifiers(measured.person), value_set=timeline.patients))
+        total, known, matched = total + len(every), known + int(there.sum()), matched + int((there & ours).sum())
+        batch, names = every.where(there & ours), called.filter(pa.array(there & ours))
+        if not len(batch):
+            continue
+        seconds = known_seconds(batch, measured.times, drops)
+        values = batch.numbers(measured.value, drops if measured.lenient else None)
+        if measured.comparator:
+            below = np.asarray(pc.is_in(batch.text(measured.comparator), value_set=pa.array(measured.below)))
+            values = pc.if_else(pa.array(below), np.nextafter(np.asarray(values.fill_null(np.nan)), -np.inf), values)
+        if measured.unit:
+            values = in_own_units(names, values, batch.text(measured.unit))
+        timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
+    check_known(table, total, known, matched, timeline)
+
+
+def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
+    """Names of measurements by the codes in a column, ``[n]``; null where the code is not known."""
+    names = names_by_code(vocabulary)
+    places = pc.index_in(batch.identifiers(column), value_set=pa.array(list(names), pa.string()))
+    return pa.array(list(names.values()), pa.string()).take(places)
+
+
+def check_known(table: Table, total: int, known: int, matched: int, timeline: Timeline) -> None:
+    """Refuses a table of which nothing can be used, see :func:`add_measurements`."""
+    if total and not known:
+        words = f"No row of {table.path.name} has a measurement that fedward knows ({total:,} rows)."
+        raise DataError(words, code="FW-DATA-015")
+    if known and not matched and len(timeline.chosen):
+        words = f"No row of {table.path.name} is of a patient of the stays: identifiers match in 0 of {known:,} rows."
+        raise DataError(words, code="FW-DATA-016")
+
+
+def known_seconds(batch: Batch, times: Sequence[str], drops: Drops) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """When each row was known, in seconds since 1970, ``[n]``: the latest of its times; NaN where only a day is."""
+    first = batch.moments(times[0])
+    seconds = np.where(first.dated, np.nan, first.seconds)
+    absent = np.isnan(seconds)
+    if count := int(absent.sum()):
+        drops.add(batch.file, f"{times[0].upper()} has no time of day", count, int(batch.rows[absent][0]))
+    for column in times[1:]:
+        later = batch.moments(column)
+        seconds = np.where(later.dated, seconds, np.fmax(seconds, np.where(np.isnan(seconds), np.nan, later.seconds)))
+    return seconds
+
+
+def in_own_units(names: pa.Array, values: pa.Array, units: pa.Array) -> pa.Array:
+    """Values in the units of the threshold table.
+
+    Args:
+        names: of measurements, ``[n]``.
+        values: numbers, ``[n]``.
+        units: as the table writes them, ``[n]``; one that is not in the threshold table leaves the value as it is.
+    """
+    written = pc.utf8_lower(pc.fill_null(units, ""))
+    for name, row in measurements().items():
+        for unit, (factor, offset) in row.other_units.items():
+            mask = pc.and_(pc.equal(names, name), pc.equal(written, unit))
+            if pc.any(mask).as_py():
+                values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
+    return values
+
+
+def by_admission(table: Table, admission: str, code: str) -> Mapping[str, tuple[str, ...]]:
+    """Diagnosis codes by admission, without dots and blanks, in capitals."""
+    found: dict[str, list[str]] = {}
+    for batch in table.read((admission, code)):
+        for key, cell in zip(batch.identifiers(admission).to_pylist(), batch.text(code).to_pylist(), strict=True):
+            if key and cell:
+                found.setdefault(key, []).append(cell.replace(".", "").upper())
+    return {key: tuple(codes) for key, codes in found.items()}
+
+
+def once(keys: Collection[str], seen: set[str], table: Table, column: str) -> None:
+    """Refuses identifiers that stand twice in a table with one row for each.
+
+    Raises:
+        DataError: FW-DATA-008.
+    """
+    before = len(seen)
+    seen.update(keys)
+    if len(seen) != before + len(keys):
+        raise DataError(f"The file {table.path.name} lists a {column.upper()} twice.", code="FW-DATA-008")

@@ -1,0 +1,207 @@
+"""Tables in columns: every way in which a table arrives, and what is said about one that is broken."""
+
+import gzip
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedward.client.data import columns
+from fedward.client.data.columns import Drops, Table
+from tests.codes import raises
+
+pytestmark = pytest.mark.torch  # needs the client extra
+
+PLAIN = "SUBJECT_ID,VALUENUM,CHARTTIME,TEXT\n7,1.5,2150-03-01 12:00:00,a\n8,,2150-03-02,b\n"
+
+
+def write(folder, content, name="LABEVENTS.csv"):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def read(folder, *names, **options):
+    return list(
+        Table.need(folder, "labevents").read(names or ("subject_id", "valuenum", "charttime", "text"), **options)
+    )
+
+
+def cells(folder, name):
+    return [cell for batch in read(folder, name) for cell in batch.text(name).to_pylist()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "ehr"
+
+
+def zstd(content):
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("LABEVENTS.csv", bytes),
+        ("labevents.csv.gz", gzip.compress),
+        ("LabEvents.CSV.GZ", bytes),  # plain in spite of its name
+        ("labevents.csv", gzip.compress),  # packed in spite of its name
+        ("labevents.csv.zst", zstd),
+        ("labevents.tsv", lambda content: content.replace(b",", b"\t")),
+        ("labevents.csv", lambda content: content.replace(b"\n", b"\r\n")),
+        ("labevents.csv", lambda content: b"\xef\xbb\xbf" + content),
+        ("labevents.csv", lambda content: content.rstrip(b"\n")),
+        ("labevents.csv", lambda content: content.replace(b"\n", b"\n\n")),
+        ("labevents.csv", lambda content: content.replace(b"a", b'"a"')),
+    ],
+)
+def test_the_same_table_in_every_packing(folder, name, pack):
+    (batch,) = read(write(folder, pack(PLAIN.encode()), name))
+    assert batch.identifiers("subject_id").to_pylist() == ["7", "8"]
+    assert batch.numbers("valuenum").to_pylist() == [1.5, None]
+    assert batch.text("text").to_pylist() == ["a", "b"]
+    times = batch.moments("charttime")
+    assert times.dated.tolist() == [False, True]
+    assert np.diff(times.seconds).tolist() == [12 * 3600.0]
+    assert str(times.to_list()[0]) == "2150-03-01 12:00:00"
+
+
+def test_a_parquet_file_is_the_same_table(folder):
+    folder.mkdir()
+    table = pa.table(
+        {
+            "Subject_ID": pa.array([7, 8], pa.int64()),
+            "valuenum": pa.array([1.5, None], pa.float64()),
+            "charttime": pa.array([datetime(2150, 3, 1, 12), None], pa.timestamp("us")),
+            "text": pa.array(["a", "b"]).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, folder / "labevents.parquet")
+    (batch,) = read(folder)
+    assert batch.identifiers("subject_id").to_pylist() == ["7", "8"]
+    assert batch.numbers("valuenum").to_pylist() == [1.5, None]
+    assert batch.moments("charttime").dated.tolist() == [False, False]
+    assert batch.text("text").to_pylist() == ["a", "b"]
+    assert Table.need(folder, "labevents").rows() == 2
+
+
+@pytest.mark.parametrize("empty", sorted(columns.EMPTY))
+def test_empty_cells_in_every_spelling(folder, empty):
+    write(folder, f"subject_id,valuenum\n7,{empty}\n")
+    (batch,) = read(folder, "subject_id", "valuenum")
+    assert batch.numbers("valuenum").to_pylist() == [None]
+    write(folder, f'subject_id,valuenum\n7,"{empty}"\n')
+    (batch,) = read(folder, "subject_id", "valuenum")
+    assert batch.numbers("valuenum").to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"), [("7.0", "7"), (" 7 ", "7"), ("007", "007"), ("7.5", "7.5"), ("-3.0", "-3")]
+)
+def test_identifiers_have_one_spelling(folder, written, read_as):
+    (batch,) = read(write(folder, f"subject_id,x\n{written},\n"), "subject_id")
+    assert batch.required("subject_id").to_pylist() == [read_as]
+
+
+def test_flags(folder):
+    (batch,) = read(write(folder, "f\n0\n1.0\nTrue\nn\n\\N\n"), "f")
+    assert batch.flags("f").to_pylist() == [False, True, True, False, None]
+    (batch,) = read(write(folder, "f\n0\nperhaps\n"), "f")
+    with raises("FW-DATA-004", match="row 3, column F: not 0 or 1"):
+        batch.flags("f")
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "kind"),
+    [("numbers", "5,5", "a number"), ("numbers", "<5", "a number"), ("numbers", "inf", "a number"),
+     ("moments", "31.12.2150", "a time"), ("moments", "0001-01-01", "a time of 1850 to 2349"),
+     ("moments", "2150-02-30 10:00:00", "a time")],
+)  # fmt: skip
+def test_a_wrong_cell_is_named_or_counted(folder, column, cell, kind):
+    write(folder, f'k,c\n1,\n2,"{cell}"\n3,\n')
+    (batch,) = read(folder, "k", "c")
+    with raises("FW-DATA-004", match=f"LABEVENTS.csv, row 3, column C: not {kind}"):
+        getattr(batch, column)("c")
+    drops = Drops()
+    getattr(batch, column)("c", drops)
+    assert drops.to_value() == [{"table": "LABEVENTS.csv", "reason": f"C is not {kind}", "count": 1, "first_row": 3}]
+
+
+def test_times_with_zones_become_utc(folder):
+    (batch,) = read(write(folder, "t\n2031-03-02T12:00:00+02:00\n2031-03-02 12:00:00Z\n2031-03-02 12:00:00\n"), "t")
+    assert [time.hour for time in batch.moments("t").to_list()] == [10, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"subject_id;valuenum\n7;1\n", "another separator"),
+        (b"subject_id,valuenum\n7,1\n8\n", "Row 3 .* has 1 cells, the header 2"),
+        (b"subject_id,valuenum\n7,1\n8,1,2\n", "Row 3 .* has 3 cells"),
+        (b'subject_id,valuenum\n7,"1 "x" y"\n', "Row 2 .* quotation mark"),
+        (b"subject_id,valuenum\n7,a\rb\n", "Row 2 .* line break"),
+        (b'subject_id,valuenum\n7,"1\n', "Row 2 .* quotation mark"),
+        ("subject_id,valuenum\n7,fièvre\n".encode("latin-1"), "not encoded as UTF-8: row 2"),
+        ("subject_id,valuenum\n7,发热咳嗽\n".encode("gb18030"), "GB18030"),
+        ("subject_id,valuenum\n7,1\n".encode("utf-16"), "UTF-16"),
+        (gzip.compress(PLAIN.encode() * 9)[:-20], "ends early"),
+        (gzip.compress(PLAIN.encode())[:20] + b"xx" * 30, "damaged"),
+        (b"PK\x03\x04zip", "zip archive"),
+        (b"PAR1 nothing", "damaged"),
+    ],
+)  # fmt: skip
+def test_a_broken_table_is_named_with_its_row(folder, content, words):
+    with raises("FW-DATA-005", match=words):
+        read(write(folder, content), "subject_id", "valuenum")
+
+
+def test_a_missing_column_or_table_is_named(folder):
+    write(folder, PLAIN)
+    with raises("FW-DATA-003", match="no column ITEMID, UNIT"):
+        read(folder, "subject_id", "itemid", "unit")
+    with raises("FW-DATA-002"):
+        Table.need(folder, "patients")
+    with raises("FW-DATA-011"):
+        Table.find(folder / "no", "patients")
+
+
+def test_two_files_of_one_table_are_refused(folder):
+    write(write(folder, PLAIN), gzip.compress(PLAIN.encode()), "LABEVENTS.csv.gz")
+    with raises("FW-DATA-013", match="LABEVENTS.csv, LABEVENTS.csv.gz"):
+        Table.find(folder, "labevents")
+
+
+def test_a_directory_in_place_of_a_table_is_not_taken_for_one(folder):
+    (folder / "labevents.csv").mkdir(parents=True)
+    with raises("FW-DATA-005", "FW-DATA-002"):
+        read(folder, "subject_id")
+
+
+CELL = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=8) | st.sampled_from(['a "b"', "x\ny", "1,5"])
+
+
+@given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=30), chunk=st.integers(16, 200))
+def test_any_text_comes_back_whatever_the_blocks(tmp_path_factory, rows, chunk):
+    import csv
+    import io
+
+    folder, text = tmp_path_factory.mktemp("t"), io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("a", "b"), *rows])
+    write(folder, text.getvalue())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "CHUNK", chunk)
+        batches = read(folder, "a", "b")
+    found = [
+        pair
+        for batch in batches
+        for pair in zip(batch.prose("a").to_pylist(), batch.prose("b").to_pylist(), strict=True)
+    ]
+    expected = [tuple("" if cell in columns.EMPTY else cell for cell in row) for row in rows if list(row) != [""]]
+    assert found == expected
+    assert [row for batch in batches for row in batch.rows] == list(range(2, 2 + len(found)))
