@@ -26,7 +26,10 @@ _KEYS = ("collection", "focus", "qtype", "question", "answer")
 
 
 class MedQuad(TextCorpus):
-    """The unit is the question; groups are the sites that the questions are of."""
+    """The unit is the question, as it is asked; groups are the sites that the questions are of.
+
+    The publisher's identifiers are not used: several questions of a document share one.
+    """
 
     name: ClassVar[str] = "medquad"
     title: ClassVar[str] = "MedQuAD, questions of NIH sites (Ben Abacha et al. 2019)"
@@ -53,7 +56,7 @@ def _of_xml(file: File, drops: Drops) -> Iterator[Item]:
     if root.tag != "Document":
         raise DataError(f"The file {file.name} is not a document of MedQuAD.", code="FW-DATA-032")
     folders = [part for part in file.name.split("/") if _FOLDER.fullmatch(part)]
-    record = {"collection": folders[-1] if folders else root.get("source"), "focus": all_text(root.find("Focus"))}
+    group = folders[-1] if folders else root.get("source")
     pairs = root.findall("QAPairs/QAPair")
     if not pairs:
         drops.add(file.name, "document without questions")
@@ -61,8 +64,12 @@ def _of_xml(file: File, drops: Drops) -> Iterator[Item]:
         question = pair.find("Question")
         if question is None:
             raise DataError(f"Question {row:,} of {file.name} is missing.", code="FW-DATA-032")
-        own = {"id": question.get("qid"), "qtype": question.get("qtype"), "question": all_text(question)}
-        yield from _item({**record, **own, "answer": _paragraphs(pair.find("Answer"))}, file, drops, row)
+        record = {
+            "qtype": question.get("qtype"),
+            "question": all_text(question),
+            "answer": _answer(pair.find("Answer")),
+        }
+        yield from _item({"collection": group, **record}, file, drops, row)
 
 
 def _of_json(file: File, drops: Drops) -> Iterator[Item]:
@@ -75,14 +82,13 @@ def _of_json(file: File, drops: Drops) -> Iterator[Item]:
 def _item(record: Mapping[str, Any], file: File, drops: Drops, row: int) -> Iterator[Item]:
     where = f"Record {row:,} of {file.name}"
     group = text_of(record, "collection", where, empty=False)
-    key = text_of(record, "id", where) or text_of(record, "question", where)
     texts = {role: text_of(record, role, where) for role in ("question", "answer")}
     if question_and_answer(texts, file, drops, row):
-        labels = labels_of(record, ("focus", "qtype"))
-        yield Item(f"{group}/{key}", group, "en", texts, labels=labels, held_out=of_test_part(file))
+        unit = " ".join(texts["question"].split())
+        yield Item(unit, group, "en", texts, labels=labels_of(record, ("qtype",)), held_out=of_test_part(file))
 
 
-def _paragraphs(answer: etree._Element | None) -> str:
+def _answer(answer: etree._Element | None) -> str:
     """Lines of an answer without the indentation of the page that they were taken from."""
     text = "" if answer is None else "".join(answer.itertext())
     return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())

@@ -23,8 +23,9 @@ class N2c2Smoking(N2c2Corpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
-        head = file.head() if file.base.endswith(".xml") else b""
-        return b"<RECORD" in head and (b"<SMOKING" in head or "smoker" in file.base)
+        if not file.base.endswith(".xml") or b"<RECORD" not in file.head(1024):
+            return False
+        return b"<SMOKING" in file.head() or "smoker" in file.base
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`."""

@@ -52,8 +52,7 @@ class Pmc(TextCorpus):
         """See :meth:`TextCorpus.owns`."""
         if not file.base.endswith((".nxml", ".xml")):
             return False
-        head = file.head()
-        return _ARTICLE.search(head[:8192]) is not None and _FRONT.search(head) is not None
+        return _ARTICLE.search(file.head(1024)) is not None and _FRONT.search(file.head()) is not None
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`; an article, then its figures."""
@@ -96,8 +95,13 @@ def _licence(article: etree._Element) -> str:
         for found in filter(None, map(_CREATIVE.search, links + refs)):
             return _short(*found.groups())
         words = all_text(element)
-        return next((name for form, name in _WORDS if re.search(form, words, re.IGNORECASE)), words[:80])
-    return ""
+        return _named(words) or words[:80]
+    # Articles before JATS 1.0 state their terms beside the copyright.
+    return _named(" ".join(map(all_text, article.iterfind("front/article-meta//copyright-statement"))))
+
+
+def _named(words: str) -> str:
+    return next((name for form, name in _WORDS if re.search(form, words, re.IGNORECASE)), "")
 
 
 def _short(kind: str, name: str, version: str | None) -> str:

@@ -39,7 +39,7 @@ class PubMed(TextCorpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
-        return file.base.endswith(".xml") and _ROOT.search(file.head(2048)) is not None
+        return file.base.endswith(".xml") and _ROOT.search(file.head(1024)) is not None
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`TextCorpus.items`; newest file first."""

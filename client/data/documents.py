@@ -11,15 +11,16 @@ import csv
 import gzip
 import io
 import json
-import os
 import tarfile
+import weakref
 import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from posixpath import commonpath
 from typing import IO, Any, cast
 
 from fedward.errors import DataError
@@ -36,6 +37,7 @@ MOST_BYTES = 32 << 30
 """Bytes that one file may unpack to."""
 
 _CHUNK = 1 << 20
+_REMEMBERED = 1024
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _PACKED = (".gz", ".zst")
 _WRAPPERS = ("data", "records", "items", "examples", "rows", "train", "questions")
@@ -55,6 +57,7 @@ class File:
     def __init__(self, name: str, source: Callable[[], Opened], path: Path | None = None) -> None:
         self.name, self._source, self.path = name, source, path
         self._places: Mapping[str, Sequence[File]] = {}
+        self._head: bytes | None = None
 
     @property
     def base(self) -> str:
@@ -62,13 +65,13 @@ class File:
         return _last(self.name)
 
     def near(self, name: str) -> File | None:
-        """The file of the same data set whose path ends with ``name``, in any case; of several, the nearest to this one.
+        """The file of the same data set whose path ends with ``name``, in any case; of several, the nearest.
 
         Sets keep texts, annotations and images in folders of their own, each set in its own way.
         """
         ending = f"/{name.lower()}"
         found = [each for each in self._places.get(_last(name), ()) if f"/{each.name.lower()}".endswith(ending)]
-        return max(found, key=lambda each: len(os.path.commonprefix((each.name, self.name))), default=None)
+        return max(found, key=lambda each: len(commonpath((each.name, self.name))), default=None)
 
     def found_with(self, others: Mapping[str, Sequence[File]]) -> None:
         """Tells the file which ones were found with it, by their last part in lower case."""
@@ -94,7 +97,14 @@ class File:
             raise DataError(words, code="FW-DATA-005", fix=fix) from error
 
     def head(self, size: int = 65_536) -> bytes:
-        """Its first bytes; empty where it cannot be read."""
+        """Its first bytes; empty where it cannot be read. A few are remembered: every set looks at them."""
+        if size > _REMEMBERED:
+            return self._read(size)
+        if self._head is None:
+            self._head = self._read(_REMEMBERED)
+        return self._head[:size]
+
+    def _read(self, size: int) -> bytes:
         try:
             with self.open() as stream:
                 return stream.read(size)
@@ -259,11 +269,23 @@ def files(path: Path) -> list[File]:
             members, or names that climb out of it).
     """
     if path.is_file():
-        return _together(_of_file(path, path.name))
+        return list(_listed(((path, path.name, *_state(path)),)))
     if not path.is_dir():
         raise DataError(f"The data folder '{path}' does not exist.", code="FW-DATA-011")
     found = sorted(each for each in path.rglob("*") if each.is_file() and not _hidden(each.relative_to(path)))
-    return _together([file for each in found for file in _of_file(each, each.relative_to(path).as_posix())])
+    return list(_listed(tuple((each, each.relative_to(path).as_posix(), *_state(each)) for each in found)))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Tells whether a file was changed since it was listed."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+@lru_cache(maxsize=1)
+def _listed(paths: tuple[tuple[Path, str, int, int], ...]) -> list[File]:
+    """Files at ``paths`` with their names and states; every set asks for the same ones, one after another."""
+    return _together([file for path, name, *_ in paths for file in _of_file(path, name)])
 
 
 def _together(found: list[File]) -> list[File]:
@@ -337,31 +359,56 @@ def _of_file(path: Path, name: str) -> list[File]:
 
 
 def _of_zip(path: Path, name: str) -> list[File]:
-    with _archive(name), zipfile.ZipFile(path) as archive:
-        members = [each.filename for each in archive.infolist() if not each.is_dir()]
-    return _members(name, members, partial(_zip_member, path))
+    archive = _Zip(path)
+    with _archive(name):
+        members = [each.filename for each in archive.opened.infolist() if not each.is_dir()]
+    return _members(name, members, archive.member)
 
 
 def _of_tar(path: Path, name: str) -> list[File]:
-    with _archive(name), tarfile.open(path) as archive:
-        members = [each.name for each in archive if each.isfile()]
-    return _members(name, members, partial(_tar_member, path))
+    archive = _Tar(path)
+    with _archive(name):
+        members = [each.name for each in archive.opened if each.isfile()]
+    return _members(name, members, archive.member)
 
 
-@contextmanager
-def _zip_member(path: Path, member: str) -> Iterator[IO[bytes]]:
-    with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-        yield stream
+class _Zip:
+    """A zip archive that stays open while its members are in use: its list of members is read once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def opened(self) -> zipfile.ZipFile:
+        archive = zipfile.ZipFile(self._path)
+        weakref.finalize(self, archive.close)
+        return archive
+
+    def member(self, name: str) -> Opened:
+        try:
+            return self.opened.open(name)
+        except (RuntimeError, NotImplementedError) as error:
+            words = f"The archive {self._path.name} is encrypted, or packed in a way that fedward cannot unpack."
+            raise DataError(words, code="FW-DATA-005", fix="Unpack it first.") from error
 
 
-@contextmanager
-def _tar_member(path: Path, member: str) -> Iterator[IO[bytes]]:
-    with tarfile.open(path) as archive:
-        stream = archive.extractfile(member)
+class _Tar:
+    """The same of a tar archive."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def opened(self) -> tarfile.TarFile:
+        archive = tarfile.open(self._path)  # noqa: SIM115 - closed when its last member is forgotten
+        weakref.finalize(self, archive.close)
+        return archive
+
+    def member(self, name: str) -> Opened:
+        stream = self.opened.extractfile(name)
         if stream is None:
             raise tarfile.TarError
-        with stream:
-            yield stream
+        return stream
 
 
 def _members(name: str, members: list[str], opened: Callable[[str], Opened]) -> list[File]:
