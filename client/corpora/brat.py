@@ -15,6 +15,7 @@ from fedward.client.corpora.parts import Marks, marked_item, of_test_part
 from fedward.client.corpora.text_corpus import TextCorpus
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.text import language_of
 from fedward.errors import DataError
 from fedward.units import UnitName
 
@@ -32,7 +33,7 @@ class Brat(TextCorpus):
     name: ClassVar[str] = "brat"
     title: ClassVar[str] = "Annotated texts (BRAT standoff)"
     unit: ClassVar[UnitName] = "document"
-    languages: ClassVar[tuple[str, ...]] = ("en", "und")
+    languages: ClassVar[tuple[str, ...]] = ("und",)
     licence: ClassVar[str] = "own"
     free_text_of_persons: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"text", "spans", "relations"})
@@ -44,7 +45,9 @@ class Brat(TextCorpus):
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`."""
-        yield marked_item(file.name[:-4], read_brat(file, drops), held_out=of_test_part(file))
+        marks = read_brat(file, drops)
+        language = language_of(marks.text, "und")
+        yield marked_item(file.name[:-4], marks, held_out=of_test_part(file), language=language)
 
 
 def is_brat(file: File) -> bool:

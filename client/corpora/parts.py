@@ -135,11 +135,11 @@ def question_and_answer(texts: Mapping[str, str], file: File, drops: Drops, row:
     return lacking is None
 
 
-def marked_item(unit: str, marks: Marks, *, held_out: bool) -> Item:
-    """A record of an English text with its marks."""
+def marked_item(unit: str, marks: Marks, *, held_out: bool, language: str = "en") -> Item:
+    """A record of a text with its marks."""
     return Item(
         unit,
-        language="en",
+        language=language,
         texts={marks.role: marks.text},
         spans=tuple(marks.spans.values()),
         relations=tuple(marks.relations),

@@ -44,7 +44,7 @@ class PubMed(TextCorpus):
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`TextCorpus.items`; newest file first."""
         known = _Ids()
-        for file in reversed(self.own_files(folder)):
+        for file in sorted(self.own_files(folder), key=lambda file: file.base, reverse=True):
             yield from _citations(file, Drops() if drops is None else drops, known)
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:

@@ -361,7 +361,7 @@ def _of_file(path: Path, name: str) -> list[File]:
 def _of_zip(path: Path, name: str) -> list[File]:
     archive = _Zip(path)
     with _archive(name):
-        members = [each.filename for each in archive.opened.infolist() if not each.is_dir()]
+        members = sorted(each.filename for each in archive.opened.infolist() if not each.is_dir())
     return _members(name, members, archive.member)
 
 
@@ -393,7 +393,7 @@ class _Zip:
 
 
 class _Tar:
-    """The same of a tar archive."""
+    """The same of a tar archive. Members come in its order: to go back in a packed one is to unpack it again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -416,7 +416,7 @@ def _members(name: str, members: list[str], opened: Callable[[str], Opened]) -> 
         raise DataError(f"The archive {name} has more members than fedward reads.", code="FW-DATA-005")
     if any(member.startswith(("/", "\\")) or ".." in Path(member).parts for member in members):
         raise DataError(f"The archive {name} names files outside of itself.", code="FW-DATA-005")
-    shown = (member for member in sorted(members) if not _hidden(Path(member)))
+    shown = (member for member in members if not _hidden(Path(member)))
     return [File(_without_ending(f"{name}/{member}"), partial(opened, member)) for member in shown]
 
 
