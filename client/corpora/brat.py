@@ -71,11 +71,11 @@ def read_brat(file: File, drops: Drops, kind: Callable[[str], str] = str) -> Mar
         drops: counts what is left out.
         kind: spells kinds of entities and relations.
 
-    Raises:
-        DataError: FW-DATA-032 (no text, or a line of another form), FW-DATA-038 (offsets are not of this text).
+    Raises FW-DATA-032 (no text, or a line of another form), FW-DATA-038 (offsets are not of this text).
     """
-    source = file.near(f"{file.name[:-4]}.txt")
-    if source is None:
+    name = f"{file.name[:-4]}.txt"
+    source = file.near(name)
+    if source is None or source.name.lower() != name.lower():  # a text of the same name in another folder is another
         raise DataError(f"The annotations {file.name} have no text beside them.", code="FW-DATA-032")
     lines = [(number, line) for number, line in file.lines() if line.strip()]
     marks, notes = Marks(source.text(), "text", file, drops), _notes(lines)

@@ -52,11 +52,7 @@ def is_triples(file: File, *, drugs_only: bool) -> bool:
 
 
 def read_triples(file: File, drops: Drops) -> Iterator[Item]:
-    """The texts of such a file with their relations.
-
-    Raises:
-        DataError: FW-DATA-005, FW-DATA-032.
-    """
+    """The texts of such a file with their relations; raises FW-DATA-005, FW-DATA-032."""
     held_out = of_test_part(file)
     for _, value in file.json():
         if not isinstance(value, Mapping):

@@ -7,6 +7,7 @@ their parts. Parts are by case; ``uid_list.json`` says which case is of which. T
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,7 +73,12 @@ class MedPix2(TextCorpus):
 
 def _test_cases(file: File) -> frozenset[str]:
     parts = file.near("uid_list.json")
-    record = None if parts is None else first_record(parts)
+    if parts is None:
+        return frozenset()
+    try:
+        record = json.loads(parts.text())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"The file {parts.name} is not JSON.", code="FW-DATA-005") from error
     listed = record.get("test") if isinstance(record, Mapping) else None
     return frozenset(map(str, listed)) if isinstance(listed, list) else frozenset()
 

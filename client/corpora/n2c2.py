@@ -36,8 +36,7 @@ def stem(file: File) -> str:
 def xml_of(file: File) -> etree._Element:
     """The root of an XML file; a second XML declaration, which some files carry, is skipped.
 
-    Raises:
-        DataError: FW-DATA-005, not well-formed or too long.
+    Raises FW-DATA-005 (not well-formed, or too long).
     """
     with file.open() as stream:
         content = stream.read(LONGEST_RECORD + 1)
@@ -50,11 +49,7 @@ def xml_of(file: File) -> etree._Element:
 
 
 def note_of(element: etree._Element | None, file: File) -> str:
-    """The note in an element, as written.
-
-    Raises:
-        DataError: FW-DATA-032, there is none.
-    """
+    """The note in an element, as written; raises FW-DATA-032 (there is none)."""
     text = "" if element is None else "".join(element.itertext())
     if not text.strip():
         raise DataError(f"The file {file.name} has no note.", code="FW-DATA-032")

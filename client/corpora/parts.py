@@ -61,8 +61,7 @@ class Marks:
             key: see :class:`Span`; ``span`` where None.
             note: see :class:`Span`.
 
-        Raises:
-            DataError: FW-DATA-038, the offsets count something other than characters.
+        Raises FW-DATA-038 (the offsets count something other than characters).
         """
         if _same(words, (self.text[start:end] for start, end in pieces)):
             parts = tuple(pieces) if len(pieces) > 1 else ()
@@ -84,11 +83,7 @@ class Marks:
             self.drops.add(self.file.name, "relation names an entity that is left out", row=line)
 
     def check(self) -> None:
-        """Refuses a file most of whose marks do not agree: its text is of another version.
-
-        Raises:
-            DataError: FW-DATA-038.
-        """
+        """Raises FW-DATA-038 where most marks of a file do not agree: its text is of another version."""
         if self.wrong > len(self.spans):
             count = self.wrong + len(self.spans)
             raise _shifted(f"{self.wrong:,} of {count:,} marks in {self.file.name} do not agree with the text.")
