@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.client.flower import Site, make_client_app
-from fedward.client.models.adapter_model import AdapterModel, get_vector, set_vector
-from fedward.client.models.for_run import build_model
+from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector, set_vector
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import LocalTask, local_task
@@ -34,8 +33,8 @@ from fedward.errors import ConfigError, NetworkError
 from fedward.measures import Outcomes
 from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import Scenario, SpeedConfig
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
-from fedward.privacy.stream import SecureStream
 from fedward.run import EVALUATION, Run
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator, RoundSummary

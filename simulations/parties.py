@@ -11,13 +11,11 @@ from pathlib import Path
 
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
-from fedward.agreements.roster_rules import roster_rules
 from fedward.client.approval import base_model_hash, local_policy
 from fedward.client.corpora import check_unit
 from fedward.client.data import Example, load_examples, split_patients
 from fedward.client.hospital import Hospital, Streams
-from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.for_run import build_model
+from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -28,9 +26,9 @@ from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
 from fedward.privacy import secagg
 from fedward.privacy.ledger import Ledger
+from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
 from fedward.privacy.secagg import AcceptedManifest, FileJournal, Identity, RingVector, Roster
-from fedward.privacy.stream import SecureStream, unsafe_seeded_stream
-from fedward.run import Run
+from fedward.run import Run, roster_rules
 from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 from fedward.strategies.combinations import check_ranks
 

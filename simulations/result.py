@@ -275,7 +275,7 @@ def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_result(result: RunResult, folder: Path) -> Path:
-    """Writes ``result.json`` into ``folder`` as a whole: a reader sees the old or the new one. Raises FW-RESOURCE-020."""
+    """Writes ``result.json`` into ``folder``, whole: a reader sees the old or the new one. Raises FW-RESOURCE-020."""
     return write_atomically(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
 
 

@@ -26,7 +26,7 @@ from fedward.plan import Plan
 from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.audit import offline_lira, roc
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.audit.document import AttackFinding, LowRateFinding, MembershipFinding
 from fedward.simulations.federation import EvaluationSet, train_apart

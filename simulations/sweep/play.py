@@ -19,14 +19,13 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from fedward import __version__
-from fedward.agreements.roster_rules import roster_rules
-from fedward.client.models.for_run import lora_of
+from fedward.client.models.adapter_model import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError, ResourceError, RunFailedError
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import Scenario, known_hospitals
-from fedward.run import Schedule
+from fedward.run import Schedule, roster_rules
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE, Options, apply_options, run_scenario
 from fedward.storage import FolderInUseError, FolderLock, JournalError

@@ -5,7 +5,6 @@ patients, and the best AUROC anyone could reach) and ``chart.py`` (their records
 """
 
 from fedward.simulations.synthetic.chart import write_mimic3
-from fedward.simulations.synthetic.corpus import corpus
 from fedward.simulations.synthetic.hospital import (
     KNOWN_TRUTH,
     HospitalSpec,
@@ -20,7 +19,6 @@ __all__ = [
     "HospitalSpec",
     "SyntheticHospital",
     "bayes_auroc",
-    "corpus",
     "default_hospitals",
     "draw",
     "write_mimic3",
