@@ -13,23 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
+from fedward.agreements.code import core_hash
 from fedward.agreements.roster_rules import check_roster
-from fedward.client.gradients import GradientSummer
-from fedward.client.local_state import LocalState
 from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
 from fedward.client.models.for_run import start_of
 from fedward.client.models.frozen import FrozenFactors
-from fedward.client.records import Records
+from fedward.client.models.model_config import ModelConfig
+from fedward.client.records import Records, evaluation_statistics, training_statistics
 from fedward.client.result_verification import Follower, Published, Snapshots
-from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.tasks.task import LocalTask
-from fedward.client.training import LocalTrainer, cut_entries
+from fedward.client.training import GradientSummer, LocalState, LocalTrainer, cut_entries
 from fedward.errors import PolicyError
 from fedward.measures import Outcomes
 from fedward.messages import encode as encode_message
+from fedward.plan import Plan
 from fedward.privacy.dpsgd.gates import weight_change_canary
 from fedward.privacy.ledger import Ledger
-from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
+from fedward.privacy.secagg import (
+    Journal,
+    LocalPolicy,
+    MemoryJournal,
+    RingVector,
+    SecAggClient,
+    encode,
+    minimum_threshold,
+)
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.identity import ShareRefused
 from fedward.privacy.secagg.messages import Result
@@ -314,3 +322,40 @@ def _one_to_one(records: Records) -> bool:
     """Whether each name has one number and each number one name."""
     pairs = set(zip(records.names, records.units.tolist(), strict=True))
     return len(pairs) == len(set(records.names)) == len(set(records.units.tolist()))
+
+
+def base_model_hash(plan: Plan) -> bytes:
+    """The base model of the plan, as manifests name it."""
+    return bytes.fromhex(plan.base_model_sha256)
+
+
+def local_policy(
+    run: Run, config: ModelConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
+) -> LocalPolicy:
+    """What a hospital enforces once it has approved ``plan``.
+
+    Args:
+        run: the approved plan, resolved.
+        config: of its base model, as this hospital has it.
+        hospitals: size of the roster.
+        colluders: c of the roster.
+        min_cohort: smallest first cohort this hospital accepts.
+        name: of the run it approves; if empty, the first run under the plan is the only one.
+    """
+    plan = run.plan
+    vector_layouts = {
+        run.vector_layout(number, n0=n0, honest=minimum_threshold(n0, colluders) - colluders).hash()
+        for n0 in range(max(min_cohort, colluders + 2), hospitals + 1)
+        for number in range(1, run.final_round + 1)
+    }
+    return LocalPolicy(
+        base_model_hash=base_model_hash(plan),
+        adapter_layout_hash=run.layout.hash(),
+        code_hash=core_hash(),
+        plan_hash=plan.hash(),
+        layout_hashes=frozenset(vector_layouts),
+        max_rounds=run.final_round,
+        min_cohort=min_cohort,
+        initial_adapter_hash=adapter_hash(start_of(run, config), run.layout),
+        run=name,
+    )

@@ -27,8 +27,7 @@ ROOT = Path(__file__).parents[1]
 CORE = {
     "": "adapter config errors messages plan registry run stages storage units",
     "agreements": "code imports roster_rules",
-    "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
-    "statistics training",
+    "client": "examples hospital records result_verification training",
     "client/corpora": "corpus",
     "client/data": "buckets characters deid events example languages leakage split text thresholds.toml",
     "client/models": "adapter_model base_model core_matrix for_run frozen inputs model_config registry tokens "

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from fedward.client.gradients import GradientSummer
 from fedward.client.models.adapter_model import get_vector, layout_of
 from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.inputs import prepare
@@ -11,7 +10,7 @@ from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.client.training import LocalTrainer
+from fedward.client.training import GradientSummer, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.stream import SecureStream
 

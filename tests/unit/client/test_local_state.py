@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState
 from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, set_vector, trainable
 from fedward.client.models.for_run import build_model, resolve_run
 from fedward.client.models.inputs import prepare
@@ -11,7 +10,7 @@ from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.client.training import LocalTrainer
+from fedward.client.training import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.secagg import MemoryJournal
 from fedward.privacy.stream import UnsafeSeededStream

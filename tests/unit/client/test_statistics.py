@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedward.client.statistics import evaluation_statistics, training_statistics
+from fedward.client.records import evaluation_statistics, training_statistics
 from fedward.measures import Outcomes, histogram
 from fedward.plan import Plan
 from fedward.privacy.noise import share_sigma, total_sigma
