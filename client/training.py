@@ -1,17 +1,29 @@
-"""Local training: some private steps from the global adapter, and the clipped delta that results.
+"""Training at one hospital: private steps from the global adapter, and what a strategy keeps of them here.
 
-The optimizer's moments stay at the hospital and live on from round to round. They are functions of noised gradients
-only, so keeping them costs no privacy. They are forgotten only where the strategy says that the basis of a factor has
-changed under them, and with the process, as they are in memory: a hospital that was started again says that it begins
-them anew.
+:class:`LocalTrainer` takes several noised steps and returns the clipped delta. Under ``secure-grad`` a hospital takes
+no step of its own: :class:`GradientSummer` samples patients once, adds up their clipped gradients as integers and adds
+its share of the noise; the server's optimizer moves the adapter by the sum of all.
 
-A strategy may train another part of the adapter in the next round, or in the next step. Then the engine is closed and
-another one opened on exactly the parameters that are trained now: no parameter is ever noised that is not sent.
+A strategy may train another part of the adapter in the next round or step. Then the engine is closed and another one
+opened on exactly the parameters that are trained now: no parameter is ever noised that is not sent. The optimizer's
+moments stay at the hospital and live on from round to round; as functions of noised gradients they cost no privacy.
+They are forgotten where the strategy says that the basis of a factor has changed under them, and with the process: a
+hospital that was started again says that it begins them anew.
+
+:class:`LocalState` puts personal tensors, a local adapter, a control variate or a kept delta into the model before a
+round's training and takes them out after it; :class:`LocalStore` keeps them under the same key as the journal. None of
+it is ever sent as it is. A round *proposes* new values when its training has ended and *settles* when its result is
+followed, because a value may depend on whether this hospital was in the sum: SCAFFOLD's variates at the hospitals must
+add up to the coordinator's, so that of a hospital which dropped out stays as it was. Who was in the sum is kept as
+well: a sum that follows it up has to be over the same hospitals. The settling is made durable before the journal names
+the result. So after a crash at any write the store is at the journal's round or one ahead of it, and following that
+round again changes nothing.
 """
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field, replace
 from functools import partial
@@ -23,16 +35,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
-from fedward.client.models.adapter_model import (
-    AdapterModel,
-    adapter_parameters,
-    get_vector,
-    layout_of,
-    set_parameters,
-    set_vector,
-    train_only,
-    trainable,
-)
+from fedward.client.models import adapter_model
+from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, get_vector, layout_of, set_vector
 from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
 from fedward.errors import IntegrityError, PolicyError, RunFailedError
@@ -52,193 +56,17 @@ from fedward.strategies.strategy import Step
 from fedward.strategies.tensors import Kind, kind_of, positions_of
 
 LOG = logging.getLogger(__name__)
-
-
-class LocalTrainer:
-    """Trains one adapter model on one hospital's training patients under the plan's constants.
-
-    Args:
-        model: changed in place.
-        records: training patients.
-        run: the resolved plan: steps, rates, clip, noise; nothing is taken from the data.
-        task: the loss of each record.
-        stream: noise and sampling; from the operating system except in marked non-private runs.
-        units_per_site: the public number of units behind the denominator; the plan's unless this
-            trainer stands for several hospitals (pooled comparison).
-        microbatch: records per forward pass; speed and memory only.
-        backend: how per-record gradients are computed; speed only.
-        federated: False where there is no global adapter to stay close to, only the untrained start.
-    """
-
-    def __init__(
-        self,
-        model: AdapterModel,
-        records: Records,
-        run: Run,
-        task: LocalTask,
-        stream: SecureStream,
-        *,
-        units_per_site: int | None = None,
-        microbatch: int | None = None,
-        backend: Backend = "fast",
-        federated: bool = True,
-    ) -> None:
-        plan, privacy = run.plan, run.plan.privacy
-        self._model, self._records, self._plan, self._task = model, records, plan, task
-        self._strategy = run.at_rank(layout_of(model))
-        self._stream, self._microbatch, self._backend = stream, microbatch, backend
-        self._moments: dict[tuple[str, torch.nn.Parameter], dict[str, torch.Tensor]] = {}
-        self._parameters = DPParameters(
-            noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
-            clip=privacy.clip,
-            sampling_rate=privacy.sampling_rate,
-            expected_batch=privacy.sampling_rate * (units_per_site or privacy.units_per_site),
-            private=privacy.private,
-            clipping=planned_clipping(privacy),
-        )
-        self._steps = 0
-        self._start: Vector | None = None  # where the last training began, which tells the basis of the moments
-        self._kinds, self._purpose = self._strategy.trained(1, 0), "global"
-        optimizer = self._optimizer()
-        self._terms = LocalTerms(
-            optimizer, trainable(model), layout_of(model), proximal=plan.training.proximal if federated else 0.0
-        )
-        self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream)
-        self._engine = self._open(optimizer)
-
-    def run(
-        self,
-        adapter: Vector,
-        steps: int,
-        *,
-        round_number: int = 1,
-        shift: Vector | None = None,
-        purpose: str = "global",
-        between_steps: Callable[[], None] | None = None,
-    ) -> Vector:
-        """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, both float32 ``[P]``.
-
-        Args:
-            adapter: the global state at the rank of the model.
-            steps: local steps.
-            round_number: the training round, which says what is trained.
-            shift: added to each gradient behind the noise, float32 ``[P]``.
-            purpose: what is trained; each purpose has optimizer moments of its own.
-            between_steps: called before each step; it may raise to stop (the kill switch).
-
-        Raises:
-            PreflightError: FW-DP-016, the very first step did not move what is trained.
-            RunFailedError: FW-RUN-010, the delta is not finite.
-        """
-        set_vector(self._model, adapter)
-        self._terms.begin(adapter, shift=shift)
-        if self._start is not None:
-            self._forget(self._strategy.stale_moments(self._start, adapter))
-        elif round_number > 1:
-            LOG.warning("training round %d: the first of this process; Adam's moments begin anew", round_number)
-        self._start = adapter
-        self._model.train()
-        for local_step in range(steps):
-            if between_steps is not None:
-                between_steps()
-            self._use(self._strategy.trained(round_number, local_step), purpose)
-            self._steps += 1
-            before = self._trained_vector() if self._steps == 1 else adapter
-            rows, patients = self._sampler.sample()
-            self._engine.step(self._losses, rows, patients)
-            if self._steps == 1 and (rows.size or self._plan.privacy.private):
-                weight_change_canary(before, self._trained_vector(), private=self._plan.privacy.private)
-        return clip_delta(get_vector(self._model) - adapter, self._plan)
-
-    @property
-    def mean_gradient(self) -> Vector:
-        """Mean of the last run's noised gradients, without shift and pull, float32 ``[P]``; kept if it had a shift."""
-        return self._terms.mean_gradient
-
-    def preflight(self) -> None:
-        """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
-
-        Raises:
-            PreflightError: FW-DP-015, FW-DP-017, the printed epsilon would be wrong.
-        """
-        if not self._plan.privacy.private:
-            return
-        steps = range(min(2, self._plan.training.local_steps))
-        for kinds in dict.fromkeys(self._strategy.trained(number, step) for number in (1, 2) for step in steps):
-            self._use(kinds)
-            row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
-        sampler_self_test(self._sampler, self._plan.privacy.sampling_rate)
-
-    def _use(self, kinds: frozenset[Kind], purpose: str = "global") -> None:
-        """Makes ``kinds`` what the engine trains; a clip norm that adapts goes on where it stood."""
-        if (kinds, purpose) == (self._kinds, self._purpose):
-            return
-        self._engine.close()
-        self._parameters = replace(self._parameters, clip=self._engine.clip)
-        self._kinds, self._purpose = kinds, purpose
-        optimizer = self._optimizer()
-        self._terms.attach(optimizer)
-        self._engine = self._open(optimizer)
-
-    def _trained_vector(self) -> Vector:
-        """A copy of what is trained now: the state's part as it would be sent, and personal parts beside it."""
-        sent = get_vector(self._model)[positions_of(layout_of(self._model), self._kinds)]
-        state, every = trainable(self._model), adapter_parameters(self._model)
-        kept = [p.detach().cpu().numpy().ravel() for name, p in every.items() if p.requires_grad and name not in state]
-        return np.concatenate([sent, *kept])
-
-    def _optimizer(self) -> torch.optim.Adam:
-        """Adam on exactly ``self._kinds``, with the moments that their parameters had before."""
-        train_only(self._model, self._kinds)
-        moving = {name: p for name, p in adapter_parameters(self._model).items() if p.requires_grad}
-        head = [parameter for name, parameter in moving.items() if kind_of(name) == "head"]
-        lora = [parameter for name, parameter in moving.items() if kind_of(name) != "head"]
-        rates = self._plan.training
-        groups = [(head, rates.learning_rate_head), (lora, rates.learning_rate_lora)]
-        optimizer = torch.optim.Adam([{"params": group, "lr": rate} for group, rate in groups if group])
-        for parameter in moving.values():  # Adam fills these in place, so moments outlive the optimizer
-            optimizer.state[parameter] = self._moments.setdefault((self._purpose, parameter), {})
-        return optimizer
-
-    def _open(self, optimizer: torch.optim.Optimizer) -> PrivateEngine:
-        return PrivateEngine(
-            self._model, optimizer, self._parameters, self._stream, microbatch=self._microbatch, backend=self._backend
-        )
-
-    def _forget(self, kinds: frozenset[Kind]) -> None:
-        for name, parameter in adapter_parameters(self._model).items():
-            if kind_of(name) in kinds:
-                for (_, moved), moments in self._moments.items():
-                    if moved is parameter:
-                        moments.clear()
-
-    def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        return self._task.losses(self._model, self._records, rows)
-
-
-def clip_delta(delta: Vector, plan: Plan) -> Vector:
-    """Scales ``delta`` to the plan's L2 norm and cuts entries at its bound, as the encoding requires."""
-    norm = float(np.linalg.norm(delta.astype(np.float64)))
-    if not np.isfinite(norm):
-        raise RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010")
-    scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
-    return cut_entries(delta * np.float32(scale), plan.secure_sum.delta_bound, "what training changed")
-
-
-def cut_entries(values: Vector, bound: float, what: str) -> Vector:
-    """``values`` with every entry in [-bound, bound], as the encoding requires; the log here says how many were cut."""
-    cut = int(np.count_nonzero(np.abs(values) > bound))
-    if cut:
-        LOG.warning("%s: %d of %d entries exceed the plan's bound of %g and were cut", what, cut, values.size, bound)
-    kept: Vector = np.clip(values, -bound, bound).astype(np.float32, copy=False)
-    return kept
+BetweenSteps = Callable[[], None] | None
+"""Called before each step; raises to stop (the kill switch)."""
 
 
 class LocalTerms:
     """``gradient + mu (w - w_round) + shift``, put in place just before the optimizer reads the gradient.
 
-    The pull is the gradient of mu / 2 |w - w_round|^2 (Li et al. 2020, https://arxiv.org/abs/1812.06127, equation 2).
-    The shift is SCAFFOLD's c - c_i (Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378, equation 3).
+    The pull is the gradient of mu / 2 |w - w_round|^2 (FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127,
+    equation 2). The shift is SCAFFOLD's c - c_i (Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378, equation
+    3). Both are functions of weights and of earlier noised gradients alone. Added behind the noise they change neither
+    what a patient can move nor what was drawn: the step stays post-processing of the same private gradient.
 
     Args:
         optimizer: takes the local steps; its step is what the terms are hooked to.
@@ -258,8 +86,7 @@ class LocalTerms:
         self._parameters, self._layout, self._proximal = parameters, layout, proximal
         self._start: dict[str, torch.Tensor] = {}
         self._shift: dict[str, torch.Tensor] = {}
-        self._total = np.zeros(layout.size)
-        self._steps = 0
+        self._total, self._steps = np.zeros(layout.size), 0
         self.attach(optimizer)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
@@ -303,15 +130,18 @@ class LocalTerms:
         return {name: torch.tensor(part).to(self._parameters[name].device) for name, part in parts.items()}
 
 
-class GradientSummer:
-    """Sums one hospital's clipped patient gradients, once per round, under the plan's constants.
+class PrivateTraining(ABC):
+    """One hospital's training patients under the plan's constants; nothing is taken from the data.
 
     Args:
         model: its trainable weights are overwritten by each round's adapter.
         records: training patients.
-        run: the resolved plan: clip, sampling rate and noise; nothing is taken from the data.
+        run: the resolved plan: clip, sampling rate and noise.
         task: the loss of each record.
-        stream: noise shares and sampling; from the operating system except in marked non-private runs.
+        stream: noise and sampling; from the operating system except in marked non-private runs.
+        units_per_site: the public number of units behind the denominator; the plan's unless this trainer stands for
+            several hospitals (pooled comparison).
+        federated: False where there is no global adapter to stay close to, only the untrained start.
         microbatch: records per forward pass; speed and memory only.
         backend: how per-record gradients are computed; speed only.
     """
@@ -324,40 +154,66 @@ class GradientSummer:
         task: LocalTask,
         stream: SecureStream,
         *,
+        units_per_site: int | None = None,
+        federated: bool = True,
         microbatch: int | None = None,
         backend: Backend = "fast",
     ) -> None:
-        privacy, parameters = run.plan.privacy, trainable(model)
+        privacy = run.plan.privacy
         self._model, self._records, self._run, self._task, self._stream = model, records, run, task, stream
-        # The engine sums in the order of the optimizer's parameters, which is made that of the adapter's layout. The
-        # optimizer itself never steps.
-        ordered = [parameters[tensor.name] for tensor in layout_of(model).tensors]
+        self._federated, self._microbatch, self._backend = federated, microbatch, backend
+        self._parameters = DPParameters(
+            noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
+            clip=privacy.clip,
+            sampling_rate=privacy.sampling_rate,
+            expected_batch=privacy.sampling_rate * (units_per_site or privacy.units_per_site),
+            private=privacy.private,
+            clipping=planned_clipping(privacy),
+        )
         self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream)
-        self._engine = PrivateEngine(
-            model,
-            torch.optim.SGD(ordered, lr=0.0),
-            DPParameters(
-                noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
-                clip=privacy.clip,
-                sampling_rate=privacy.sampling_rate,
-                expected_batch=privacy.expected_batch,
-                private=privacy.private,
-                clipping=planned_clipping(privacy),
-            ),
-            stream,
-            microbatch=microbatch,
-            backend=backend,
+        self._engine = self._open(self._begin())
+
+    @abstractmethod
+    def _begin(self) -> torch.optim.Optimizer:
+        """Sets up what is trained first; returns the optimizer over it."""
+
+    def preflight(self) -> None:
+        """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
+
+        Raises PreflightError FW-DP-010, FW-DP-015, FW-DP-017 (the printed epsilon would be wrong).
+        """
+        if self._run.plan.privacy.private:
+            self._check_rows()
+            sampler_self_test(self._sampler, self._run.plan.privacy.sampling_rate)
+
+    def _check_rows(self) -> None:
+        row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
+
+    def _open(self, optimizer: torch.optim.Optimizer) -> PrivateEngine:
+        return PrivateEngine(
+            self._model, optimizer, self._parameters, self._stream, microbatch=self._microbatch, backend=self._backend
         )
 
-    def run(
-        self, adapter: Vector, *, honest: int, between_steps: Callable[[], None] | None = None
-    ) -> NDArray[np.int64]:
+    def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        return self._task.losses(self._model, self._records, rows)
+
+
+class GradientSummer(PrivateTraining):
+    """Sums one hospital's clipped patient gradients, once per round; see :class:`PrivateTraining`."""
+
+    def _begin(self) -> torch.optim.Optimizer:
+        # The engine sums in the order of the optimizer's parameters, which is made that of the adapter's layout. The
+        # optimizer itself never steps.
+        parameters = adapter_model.trainable(self._model)
+        return torch.optim.SGD([parameters[tensor.name] for tensor in layout_of(self._model).tensors], lr=0.0)
+
+    def run(self, adapter: Vector, *, honest: int, between_steps: BetweenSteps = None) -> NDArray[np.int64]:
         """One Poisson sample's clipped gradient sum at ``adapter`` with this hospital's noise share, int64 ``[P]``.
 
         Args:
             adapter: where the gradients are taken, float32 ``[P]``.
             honest: t - c, into which the noise is shared.
-            between_steps: called before the step; raises to stop (the kill switch).
+            between_steps: see :data:`BetweenSteps`.
 
         Raises:
             PrivacyParameterError: no honest share is certain, or the plan describes another number of parameters.
@@ -370,34 +226,146 @@ class GradientSummer:
         total = self._engine.gradient_sum(self._losses, rows, patients, grid_step=spec.step)
         return spec.with_share(spec.cut(total), self._stream)
 
-    def preflight(self) -> None:
-        """To be called before any budget is spent: rows do not mix, and the sampler is the one that is priced.
+
+class LocalTrainer(PrivateTraining):
+    """Takes local private steps; see :class:`PrivateTraining`."""
+
+    def _begin(self) -> torch.optim.Optimizer:
+        self._plan, self._strategy = self._run.plan, self._run.at_rank(layout_of(self._model))
+        self._moments: dict[tuple[str, nn.Parameter], dict[str, torch.Tensor]] = {}
+        self._steps = 0
+        self._start: Vector | None = None  # where the last training began, which tells the basis of the moments
+        self._kinds, self._purpose = self._strategy.trained(1, 0), "global"
+        optimizer, parameters = self._optimizer(), adapter_model.trainable(self._model)
+        proximal = self._plan.training.proximal if self._federated else 0.0
+        self._terms = LocalTerms(optimizer, parameters, layout_of(self._model), proximal=proximal)
+        return optimizer
+
+    def run(
+        self,
+        adapter: Vector,
+        steps: int,
+        *,
+        round_number: int = 1,
+        shift: Vector | None = None,
+        purpose: str = "global",
+        between_steps: BetweenSteps = None,
+    ) -> Vector:
+        """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, both float32 ``[P]``.
+
+        Args:
+            adapter: the global state at the rank of the model.
+            steps: local steps.
+            round_number: the training round, which says what is trained.
+            shift: added to each gradient behind the noise, float32 ``[P]``.
+            purpose: what is trained; each purpose has optimizer moments of its own.
+            between_steps: see :data:`BetweenSteps`.
 
         Raises:
-            PreflightError: FW-DP-015, FW-DP-017, the printed epsilon would be wrong.
+            PreflightError: FW-DP-016, the very first step did not move what is trained.
+            RunFailedError: FW-RUN-010, the delta is not finite.
         """
-        if self._run.plan.privacy.private:
-            row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
-            sampler_self_test(self._sampler, self._run.plan.privacy.sampling_rate)
+        set_vector(self._model, adapter)
+        self._terms.begin(adapter, shift=shift)
+        if self._start is not None:
+            self._forget(self._strategy.stale_moments(self._start, adapter))
+        elif round_number > 1:
+            LOG.warning("training round %d: the first of this process; Adam's moments begin anew", round_number)
+        self._start = adapter
+        self._model.train()
+        for local_step in range(steps):
+            if between_steps is not None:
+                between_steps()
+            self._use(self._strategy.trained(round_number, local_step), purpose)
+            self._steps += 1
+            before = self._trained_vector() if self._steps == 1 else adapter
+            rows, patients = self._sampler.sample()
+            self._engine.step(self._losses, rows, patients)
+            if self._steps == 1 and (rows.size or self._plan.privacy.private):
+                weight_change_canary(before, self._trained_vector(), private=self._plan.privacy.private)
+        return clip_delta(get_vector(self._model) - adapter, self._plan)
 
-    def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        return self._task.losses(self._model, self._records, rows)
+    @property
+    def mean_gradient(self) -> Vector:
+        """Mean of the last run's noised gradients, without shift and pull, float32 ``[P]``; kept if it had a shift."""
+        return self._terms.mean_gradient
+
+    def _check_rows(self) -> None:
+        steps = range(min(2, self._plan.training.local_steps))
+        for kinds in dict.fromkeys(self._strategy.trained(number, step) for number in (1, 2) for step in steps):
+            self._use(kinds)
+            super()._check_rows()
+
+    def _use(self, kinds: frozenset[Kind], purpose: str = "global") -> None:
+        """Makes ``kinds`` what the engine trains; a clip norm that adapts goes on where it stood."""
+        if (kinds, purpose) == (self._kinds, self._purpose):
+            return
+        self._engine.close()
+        self._parameters = replace(self._parameters, clip=self._engine.clip)
+        self._kinds, self._purpose = kinds, purpose
+        optimizer = self._optimizer()
+        self._terms.attach(optimizer)
+        self._engine = self._open(optimizer)
+
+    def _trained_vector(self) -> Vector:
+        """A copy of what is trained now: the state's part as it would be sent, and personal parts beside it."""
+        sent = get_vector(self._model)[positions_of(layout_of(self._model), self._kinds)]
+        state, every = adapter_model.trainable(self._model), adapter_parameters(self._model)
+        kept = [p.detach().cpu().numpy().ravel() for name, p in every.items() if p.requires_grad and name not in state]
+        return np.concatenate([sent, *kept])
+
+    def _optimizer(self) -> torch.optim.Adam:
+        """Adam on exactly ``self._kinds``, with the moments that their parameters had before."""
+        adapter_model.train_only(self._model, self._kinds)
+        moving = {name: p for name, p in adapter_parameters(self._model).items() if p.requires_grad}
+        head = [parameter for name, parameter in moving.items() if kind_of(name) == "head"]
+        lora = [parameter for name, parameter in moving.items() if kind_of(name) != "head"]
+        rates = self._plan.training
+        groups = [(head, rates.learning_rate_head), (lora, rates.learning_rate_lora)]
+        optimizer = torch.optim.Adam([{"params": group, "lr": rate} for group, rate in groups if group])
+        for parameter in moving.values():  # Adam fills these in place, so moments outlive the optimizer
+            optimizer.state[parameter] = self._moments.setdefault((self._purpose, parameter), {})
+        return optimizer
+
+    def _forget(self, kinds: frozenset[Kind]) -> None:
+        stale = [p for name, p in adapter_parameters(self._model).items() if kind_of(name) in kinds]
+        for (_, moved), moments in self._moments.items():
+            if any(moved is parameter for parameter in stale):
+                moments.clear()
 
 
-LOG = logging.getLogger(__name__)
+def clip_delta(delta: Vector, plan: Plan) -> Vector:
+    """Scales ``delta`` to the plan's L2 norm and cuts entries at its bound, as the encoding requires."""
+    norm = float(np.linalg.norm(delta.astype(np.float64)))
+    if not np.isfinite(norm):
+        raise RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010")
+    scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
+    return cut_entries(delta * np.float32(scale), plan.secure_sum.delta_bound, "what training changed")
+
+
+def cut_entries(values: Vector, bound: float, what: str) -> Vector:
+    """``values`` with every entry in [-bound, bound], as the encoding requires; the log here says how many were cut."""
+    cut = int(np.count_nonzero(np.abs(values) > bound))
+    if cut:
+        LOG.warning("%s: %d of %d entries exceed the plan's bound of %g and were cut", what, cut, values.size, bound)
+    kept: Vector = np.clip(values, -bound, bound).astype(np.float32, copy=False)
+    return kept
+
 
 VARIATE, LOCAL, PERSONAL, TRAINED = "variate", "local", "personal", "trained"
+MAX_VECTOR_BYTES = 2 * 1024**3
+Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
 
 
 class LocalState:
-    """What one hospital keeps under one plan.
+    """What one hospital keeps under one plan; for strategies that keep nothing it does nothing.
 
     Args:
         name: of the hospital, as on the roster.
         run: the approved plan, resolved.
         model: the model it trains; holds the personal tensors.
         size: entries of the state at the model's rank.
-        journal: whose state slot the local store take; vectors in it are left alone.
+        journal: whose state slot the local store takes; vectors in it are left alone.
 
     Raises:
         IntegrityError: FW-INTEGRITY-025, what is stored cannot be read.
@@ -426,8 +394,7 @@ class LocalState:
     def summed(self, run: str, round_number: int) -> frozenset[str]:
         """Hospitals in the sum of ``round_number``, of which a next sum was asked for.
 
-        Raises:
-            PolicyError: FW-POLICY-018, it is not the last round that this hospital has followed, or its store is lost.
+        Raises PolicyError FW-POLICY-018 (not the last round that this hospital has followed, or its store is lost).
         """
         found = None if self._store is None else self._store.survivors(run, round_number)
         if found is None:
@@ -437,9 +404,7 @@ class LocalState:
     def trained(self, run: str, round_number: int) -> Vector:
         """The delta that was in the sum of ``round_number``, the last one, float32 ``[size]``.
 
-        Raises:
-            PolicyError: FW-POLICY-018, there is none here.
-            IntegrityError: FW-INTEGRITY-025, it is of another adapter.
+        Raises PolicyError FW-POLICY-018 (there is none here), IntegrityError FW-INTEGRITY-025 (of another adapter).
         """
         kept = self._store
         if kept is None or self._name not in self.summed(run, round_number) or not kept.holds(TRAINED):
@@ -451,8 +416,7 @@ class LocalState:
     def ready(self, run: str, followed: int) -> None:
         """Before a round: makes sure that nothing was lost since round ``followed``, and fills the model.
 
-        Raises:
-            IntegrityError: FW-INTEGRITY-025, the store is behind the journal, or of another adapter.
+        Raises IntegrityError FW-INTEGRITY-025 (the store is behind the journal, or of another adapter).
         """
         if self._store is None:
             return
@@ -461,7 +425,7 @@ class LocalState:
             self._store.require(followed)
         if self._personal is not None:
             kept = self._store.get(PERSONAL, self._personal.size, self._untrained)
-            set_parameters(self._model, unflatten(kept, self._personal))
+            adapter_model.set_parameters(self._model, unflatten(kept, self._personal))
 
     def scored(self, state: Vector) -> Vector:
         """The state to score a patient with: with the weighted local adapter, where there is one."""
@@ -472,24 +436,12 @@ class LocalState:
         return scored
 
     def train(
-        self,
-        trainer: LocalTrainer,
-        step: Step,
-        state: Vector,
-        memory: Memory,
-        *,
-        between_steps: Callable[[], None] | None = None,
+        self, trainer: LocalTrainer, step: Step, state: Vector, memory: Memory, *, between_steps: BetweenSteps = None
     ) -> tuple[Vector, Vector | None]:
-        """A round's training: the delta that is sent, and the change of the variate.
+        """A protocol round's training from ``state``: the delta that is sent, and the change of the variate.
 
-        Global steps come first, then those of the local adapter around the state that the round began with.
-
-        Args:
-            trainer: of this hospital.
-            step: the protocol round.
-            state: the global state at the model's rank, float32 ``[P]``.
-            memory: the global memory.
-            between_steps: see :meth:`LocalTrainer.run`.
+        Global steps come first, then those of the local adapter around the state that the round began with. ``state``
+        is the global one at the model's rank, float32 ``[P]``.
         """
         run = partial(trainer.run, round_number=step.round, between_steps=between_steps)
         plan, strategy, kept = self._run.plan, self._strategy, self._store
@@ -523,42 +475,25 @@ class LocalState:
         return flatten(arrays, self._personal)
 
 
-MAX_VECTOR_BYTES = 2 * 1024**3
-Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
-
-
 class Kept(Message):
-    """The store's state.
-
-    Attributes:
-        run: name of the run.
-        settled: last round whose result was followed.
-        survivors: hospitals in its sum.
-        vectors: values that hold, float32 little-endian.
-        proposed: round that has proposed others, 0 if none.
-        always, if_summed: proposed values, and those that hold only if this hospital is in the sum.
-    """
+    """The store's state; vectors are float32 little-endian."""
 
     LIMIT = 17 * MAX_VECTOR_BYTES
 
     run: Site = "none"
-    settled: Counter = 0
-    survivors: Annotated[tuple[str, ...], Sequence(SITE)] = ()
-    vectors: Vectors = field(default_factory=dict)
-    proposed: Counter = 0
-    always: Vectors = field(default_factory=dict)
-    if_summed: Vectors = field(default_factory=dict)
+    settled: Counter = 0  # last round whose result was followed
+    survivors: Annotated[tuple[str, ...], Sequence(SITE)] = ()  # hospitals in its sum
+    vectors: Vectors = field(default_factory=dict)  # values that hold
+    proposed: Counter = 0  # round that has proposed others, 0 if none
+    always: Vectors = field(default_factory=dict)  # proposed values
+    if_summed: Vectors = field(default_factory=dict)  # those that hold only if this hospital is in the sum
 
 
 class LocalStore:
-    """Float32 vectors by name.
+    """Float32 vectors by name, in the state slot of ``journal``, whose vectors are left alone.
 
-    Args:
-        journal: whose state slot they take; its vectors are left alone. In memory for simulation and tests.
-        needed: whether this hospital cannot go on without them; otherwise it begins with nothing if they are damaged.
-
-    Raises:
-        IntegrityError: FW-INTEGRITY-025, what is stored cannot be read.
+    ``needed`` says whether this hospital cannot go on without them; otherwise it begins with nothing if they are
+    damaged. Raises IntegrityError FW-INTEGRITY-025 (what is stored cannot be read).
     """
 
     def __init__(self, journal: Journal, *, needed: bool = True) -> None:
@@ -580,11 +515,7 @@ class LocalStore:
             self._save(Kept(run))
 
     def require(self, round_number: int) -> None:
-        """Checks that the store has followed the run as far as the journal.
-
-        Raises:
-            IntegrityError: FW-INTEGRITY-025, it is of an earlier round, or empty.
-        """
+        """Raises IntegrityError FW-INTEGRITY-025 unless the store has followed the run up to ``round_number``."""
         if self._kept.settled < round_number:
             raise IntegrityError(
                 "What this hospital kept is of an earlier round than its journal.", code="FW-INTEGRITY-025"
@@ -602,8 +533,7 @@ class LocalStore:
     def get(self, name: str, size: int, initial: Vector | None = None) -> Vector:
         """The value of ``name`` float32 ``[size]``; ``initial``, or zeros, before the first proposal.
 
-        Raises:
-            IntegrityError: FW-INTEGRITY-025, the stored value has another size.
+        Raises IntegrityError FW-INTEGRITY-025 (the stored value has another size).
         """
         raw = self._kept.vectors.get(name)
         if raw is None:
@@ -620,45 +550,34 @@ class LocalStore:
         if_summed: Mapping[str, Vector],
         drop: Collection[str] = (),
     ) -> None:
-        """Makes the values durable that ``round_number`` led to.
+        """Makes the values durable that ``round_number`` led to when its training had ended.
 
-        Args:
-            round_number: the round whose training has ended.
-            always: values that hold once the round has ended, whoever was in its sum.
-            if_summed: values that hold only if this hospital was.
-            drop: names whose values have ended by now, whatever comes of the round.
+        ``always`` hold once the round has ended, whoever was in its sum; ``if_summed`` only if this hospital was. The
+        values named in ``drop`` have ended by now, whatever comes of the round.
         """
-        vectors = _without(self._kept.vectors, drop)
-        self._save(
-            replace(self._kept, vectors=vectors, proposed=round_number, always=_raw(always), if_summed=_raw(if_summed))
-        )
+        kept = replace(self._kept, vectors=self._without(drop), proposed=round_number)
+        self._save(replace(kept, always=_raw(always), if_summed=_raw(if_summed)))
 
     def settle(self, round_number: int, *, survivors: Collection[str], site: str, drop: Collection[str] = ()) -> None:
         """Takes over what ``round_number`` proposed; a second time, or for a round that proposed nothing, harmless.
 
-        Args:
-            round_number: the round whose result is followed.
-            survivors: hospitals in its sum.
-            site: this hospital.
-            drop: names whose values end with it.
+        ``survivors`` are the hospitals in its sum, ``site`` is this one; the values named in ``drop`` end with it.
         """
-        kept, summed = self._kept, site in survivors
+        kept, vectors = self._kept, self._without(drop)
         if round_number <= kept.settled:
             return
-        vectors = _without(kept.vectors, drop)
         if 0 < kept.proposed <= round_number:  # less where a round was lost between: nobody was in its sum
-            vectors = vectors | kept.always
-        if summed and kept.proposed == round_number:
-            vectors = vectors | kept.if_summed
+            vectors |= kept.always
+        if site in survivors and kept.proposed == round_number:
+            vectors |= kept.if_summed
         self._save(Kept(kept.run, round_number, tuple(sorted(survivors)), vectors))
 
     def _save(self, kept: Kept) -> None:
         self._journal.save(kept.to_bytes())
         self._kept = kept
 
-
-def _without(vectors: Mapping[str, bytes], names: Collection[str]) -> dict[str, bytes]:
-    return {name: vector for name, vector in vectors.items() if name not in names}
+    def _without(self, names: Collection[str]) -> dict[str, bytes]:
+        return {name: vector for name, vector in self._kept.vectors.items() if name not in names}
 
 
 def _raw(vectors: Mapping[str, Vector]) -> dict[str, bytes]:

@@ -83,12 +83,7 @@ class Approvals:
     """
 
     def __init__(
-        self,
-        config: ClientConfig,
-        folders: SiteFolders,
-        identity: Identity,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, config: ClientConfig, folders: SiteFolders, identity: Identity, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._config, self._folders, self._identity, self._clock = config, folders, identity, clock
         pinned = pinned_coordinator(folders)
@@ -200,11 +195,7 @@ class Approvals:
             raise VersionError(
                 "A stored decision was made with another release of fedward.", code="FW-VERSION-306"
             ) from error
-        if (decision.plan, decision.run, decision.site) != (
-            verified.hash,
-            verified.proposal.run,
-            self._identity.name,
-        ):
+        if (decision.plan, decision.run, decision.site) != (verified.hash, verified.proposal.run, self._identity.name):
             raise IntegrityError("A stored decision is about another plan.", code="FW-INTEGRITY-302")
         return decision
 
