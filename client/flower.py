@@ -1,6 +1,9 @@
-"""Flower edge of the hospital: a ClientApp that hands each leg to the locally built hospital.
+"""Flower edge of the hospital: a ClientApp that answers each leg, and the loop that serves it as a Flower node.
 
-Nothing but a closed refusal code leaves on failure: exception texts may quote records.
+A message only ever selects one of the legs this site has installed; nothing it carries is executed, and the code
+bundle that a Flower run comes with is never asked for. Nothing but a closed refusal code leaves on failure: exception
+texts may quote records. The link may break, the SuperLink may restart, the coordinator may refuse: the loop comes back
+with growing pauses until it is stopped.
 """
 
 from __future__ import annotations
@@ -12,8 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Context, RecordDict
-from flwr.app import Message as FlowerMessage
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError, NodeKeys
@@ -23,6 +25,15 @@ from fedward.flower import message_type, pack_reply, unpack_request
 from fedward.stages import Reply, Request, Stage
 
 LOG = logging.getLogger(__name__)
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+SERVED = frozenset(message_type(stage) for stage in Stage)
+
+
+class UnservedMessageError(PolicyError):
+    """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
+
+    code = "FW-POLICY-201"
 
 
 class Site(Protocol):
@@ -39,16 +50,16 @@ def make_client_app(site: Site) -> ClientApp:
     """A Flower ClientApp that serves ``site`` and nothing else."""
     app = ClientApp()
 
-    def handle(message: FlowerMessage, context: Context) -> FlowerMessage:
+    def handle(message: Message, context: Context) -> Message:
         stage = Stage.named(message.metadata.message_type.partition(".")[2])
-        return FlowerMessage(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
+        return Message(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
 
     for stage in Stage:
         app.train(stage.value)(handle)
     return app
 
 
-def answer_or_refuse(site: Site, stage: Stage, message: FlowerMessage) -> Reply:
+def answer_or_refuse(site: Site, stage: Stage, message: Message) -> Reply:
     """The site's reply, or the bare code of why there is none. Details go to the site's own log."""
     try:
         if stage is Stage.HELLO:
@@ -65,19 +76,6 @@ def answer_or_refuse(site: Site, stage: Stage, message: FlowerMessage) -> Reply:
         return Reply(refusal=FedwardError.code)
 
 
-LOG = logging.getLogger(__name__)
-
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
-SERVED = frozenset(message_type(stage) for stage in Stage)
-
-
-class UnservedMessageError(PolicyError):
-    """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
-
-    code = "FW-POLICY-201"
-
-
 def serve(
     app: ClientApp,
     endpoint: Endpoint,
@@ -87,13 +85,13 @@ def serve(
     poll_seconds: float = 0.1,
     limits: Limits | None = None,
     node_file: Path | None = None,
-    on_online: Callable[[int], None] | None = None,
+    on_online: Callable[[int], None] = lambda node: None,
     on_poll: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves ``app`` until ``stop`` is set.
 
     Args:
-        app: built by :func:`fedward.client.flower.make_client_app`.
+        app: built by :func:`make_client_app`.
         endpoint: the coordinator.
         stop: ends the loop, also while it waits or retries; a leg that is being answered is finished.
         keys: the node key that the coordinator has admitted (P-384). Without it a fresh key registers
@@ -104,19 +102,15 @@ def serve(
         on_online: called with the node id after each activation.
         on_poll: called before each question for work and each attempt to connect: the loop is alive.
     """
-    pair = _fresh_keys() if keys is None else keys
-    pause = FIRST_PAUSE_SECONDS
+    pair, limits, pause = keys or _fresh_keys(), limits or Limits(), FIRST_PAUSE_SECONDS
     while not stop.is_set():
         on_poll()
-        session = FleetSession(
-            endpoint, pair, stop, limits=limits or Limits(), self_register=keys is None, node_file=node_file
-        )
+        session = FleetSession(endpoint, pair, stop, limits=limits, self_register=keys is None, node_file=node_file)
         try:
             with session:
                 pause = FIRST_PAUSE_SECONDS
                 LOG.info("online as node %d", session.node_id)
-                if on_online is not None:
-                    on_online(session.node_id)
+                on_online(session.node_id)
                 _serve_session(session, app, stop, poll_seconds, on_poll)
         except Exception as error:
             # Whatever the other side made a library stumble over, this site comes back; the text may quote records.
@@ -127,11 +121,7 @@ def serve(
 
 
 def _serve_session(
-    session: FleetSession,
-    app: ClientApp,
-    stop: threading.Event,
-    poll_seconds: float,
-    on_poll: Callable[[], None] = lambda: None,
+    session: FleetSession, app: ClientApp, stop: threading.Event, poll_seconds: float, on_poll: Callable[[], None]
 ) -> None:
     context: Context | None = None
     while not (stop.is_set() or session.lost.is_set()):
