@@ -17,7 +17,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -123,9 +122,7 @@ class FleetSession:
         self._heart.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closed.set()
         self._client.impatient()
         self._heart.join()
@@ -172,18 +169,17 @@ class FleetSession:
 
     def confirm(self, incoming: Incoming) -> None:
         """Lets the SuperLink delete the message."""
-        names = {"run_id": incoming.run_id, "message_object_id": incoming.message_id}
-        self._client.ConfirmMessageReceived(ConfirmMessageReceivedRequest(node=self._node, **names))
+        run, message = incoming.run_id, incoming.message_id
+        request = ConfirmMessageReceivedRequest(node=self._node, run_id=run, message_object_id=message)
+        self._client.ConfirmMessageReceived(request)
 
     def send(self, reply: Message) -> None:
         """Pushes a reply and its objects. The time it took to make is not reported. Raises like :meth:`receive`."""
         run_id = reply.metadata.run_id
         with inflatable_object.no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
-            header, tree = (
-                message_to_proto(remove_content_from_message(reply)),
-                inflatable_object.get_object_tree(reply),
-            )
+            header = message_to_proto(remove_content_from_message(reply))
+            tree = inflatable_object.get_object_tree(reply)
             request = fleet_pb2.PushMessagesRequest(
                 node=self._node, messages_list=[header], message_object_trees=[tree]
             )
