@@ -27,8 +27,9 @@ from fedward.errors import PolicyError
 from fedward.measures import Outcomes
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
-from fedward.privacy.dpsgd.gates import weight_change_canary
+from fedward.privacy.dpsgd.engine import weight_change_canary
 from fedward.privacy.ledger import Ledger
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import (
     Journal,
     LocalPolicy,
@@ -39,10 +40,9 @@ from fedward.privacy.secagg import (
     minimum_threshold,
 )
 from fedward.privacy.secagg.client import AcceptedManifest
-from fedward.privacy.secagg.identity import ShareRefused
+from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.stream import SecureStream
 from fedward.run import EVALUATION, GRADIENT, TRAINING, Run
 from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained

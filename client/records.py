@@ -21,8 +21,7 @@ from fedward.client.models.registry import ModelFiles
 from fedward.client.models.tokens import load_tokenizer, tokenize, unrepresented
 from fedward.measures import Outcomes
 from fedward.measures.measure import Floats
-from fedward.privacy.noise import ReleaseSpec, noisy_release, suppress_small_cells
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import ReleaseSpec, SecureStream, noisy_release, suppress_small_cells
 from fedward.run import LOSS, UNITS, Schedule
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from fedward.client.tasks import LocalTask, local_task
 from fedward.client.training import LocalTrainer
 from fedward.measures import Outcomes
 from fedward.planning.scenario import Scenario
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.parties import EncodedSite
 from fedward.simulations.seeds import Randomness

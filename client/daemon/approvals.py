@@ -28,7 +28,7 @@ from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import RELATION, Event, PrivacyParameterError
-from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed
 from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
 from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
 from fedward.run import Schedule

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.link import Endpoint
 from fedward.errors import AuthenticationError
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from fedward.storage import FolderInUseError, FolderLock, private_folder, read_secret, replace_private
 
 

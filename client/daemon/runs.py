@@ -38,8 +38,7 @@ from fedward.privacy.ledger import (
     RoundCost,
 )
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
-from fedward.privacy.secagg.crypto import journal_key
-from fedward.privacy.secagg.identity import open_sealed
+from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run

@@ -35,11 +35,10 @@ CORE = {
     "client/models/families": "family rules",
     "client/tasks": "source stays task",
     "measures": "measure",
-    "privacy": "accounting events noise stream",
-    "privacy/dpsgd": "backends clipping engine gates optimizer sampler",
-    "privacy/ledger": "book files ledger patients pricing records",
-    "privacy/secagg": "acceptance client crypto encoding epoch identity journal merkle messages package results roster "
-    "state",
+    "privacy": "accounting events noise",
+    "privacy/dpsgd": "backends clipping engine",
+    "privacy/ledger": "book files ledger",
+    "privacy/secagg": "client crypto encoding journal messages results roster",
     "strategies": "combinations factor gate optimizers strategy tensors",
     "tasks": "task",
 }

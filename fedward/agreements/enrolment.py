@@ -14,8 +14,7 @@ from typing import Annotated, TypeVar
 
 from fedward.errors import AuthenticationError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.crypto import secagg_hash
-from fedward.privacy.secagg.identity import Envelope, Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.crypto import Envelope, Identity, RefusalError, fingerprint, open_sealed, secagg_hash
 from fedward.privacy.secagg.messages import Bytes, Digest, Message, Site, Text, Uint
 
 CODE_BYTES = 20

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from fedward.errors import AuthenticationError, VersionError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
-from fedward.privacy.secagg.crypto import secagg_hash
-from fedward.privacy.secagg.identity import Identity, RefusalError, fingerprint, open_sealed
+from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed, secagg_hash
 from fedward.privacy.secagg.messages import Bytes, Digest, Message, Nested, Text, Uint
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

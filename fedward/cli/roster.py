@@ -19,7 +19,7 @@ from rich.table import Table
 from fedward.cli.display import plain
 
 if TYPE_CHECKING:
-    from fedward.privacy.secagg.identity import Identity
+    from fedward.privacy.secagg.crypto import Identity
     from fedward.privacy.secagg.roster import RosterView
 
 app = typer.Typer(no_args_is_help=True)
@@ -167,7 +167,7 @@ def verify_command(
 
 
 def _identity(name: str | None, key: Path | None, config: Path | None) -> Identity:
-    from fedward.privacy.secagg.identity import Identity
+    from fedward.privacy.secagg.crypto import Identity
 
     if config is not None and not (name and key):
         from fedward.client.daemon.folders import SiteFolders

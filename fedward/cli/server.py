@@ -38,7 +38,7 @@ def init_command(
 
     Example: fedward server init /var/lib/fedward --federation icu-study --name fl.consortium.example
     """
-    from fedward.privacy.secagg.identity import fingerprint
+    from fedward.privacy.secagg.crypto import fingerprint
     from fedward.server.deployment.folders import ServerFolders
     from fedward.server.deployment.settings import load_server_config
     from fedward.server.deployment.setup import initialise
@@ -91,7 +91,7 @@ def accept_command(
 
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
-    from fedward.privacy.secagg.identity import fingerprint as in_words
+    from fedward.privacy.secagg.crypto import fingerprint as in_words
     from fedward.server.deployment.authority import Authority
     from fedward.server.deployment.sites import Sites
     from fedward.storage import read_limited

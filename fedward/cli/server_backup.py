@@ -51,7 +51,7 @@ def restore_command(
 
     Example: fedward server restore icu.backup /var/lib/fedward-restored --passphrase-file backup.pass
     """
-    from fedward.privacy.secagg.identity import fingerprint
+    from fedward.privacy.secagg.crypto import fingerprint
     from fedward.server.deployment.backup import restore
     from fedward.storage import read_secret
 

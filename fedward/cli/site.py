@@ -111,7 +111,7 @@ def join_command(
     Example: fedward client join st-anna.answer --config client.toml --fingerprint "9f3c ..."
     """
     from fedward.client.daemon.keys import join
-    from fedward.privacy.secagg.identity import fingerprint as words_of
+    from fedward.privacy.secagg.crypto import fingerprint as words_of
     from fedward.storage import read_limited
 
     settings, folders = _open(config)

@@ -19,7 +19,7 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
 from fedward.planning.scenario import SpeedConfig
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 
 MOST_RECORDS = 16

@@ -21,7 +21,7 @@ from fedward.agreements.roster_rules import roster_rules
 from fedward.config import load_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
 from fedward.run import Schedule
 from fedward.server.deployment.sites import SiteRecord

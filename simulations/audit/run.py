@@ -26,7 +26,7 @@ from fedward.planning.budget import RunBudget
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario
 from fedward.privacy.audit import canary_bound, guesses_for
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.audit.canaries import Canaries, canary_scores, make_canaries
 from fedward.simulations.audit.document import AuditDocument, CanaryFinding, write_audit

@@ -12,7 +12,7 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.client.training import GradientSummer, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 
 CLIPPINGS = ("fixed", "adaptive", "automatic")
 

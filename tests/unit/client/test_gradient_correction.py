@@ -12,7 +12,7 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
-from fedward.privacy.stream import UnsafeSeededStream
+from fedward.privacy.noise import UnsafeSeededStream
 
 
 def run_of(proximal):

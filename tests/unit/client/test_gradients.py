@@ -15,8 +15,7 @@ from fedward.client.tasks import local_task
 from fedward.client.training import GradientSummer
 from fedward.plan import Plan
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise import GradientSpec
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import GradientSpec, SecureStream
 
 WORDS = ("lactate high", "male", "age 70s", "creatinine normal", "micu")
 

@@ -12,8 +12,8 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.client.training import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
+from fedward.privacy.noise import UnsafeSeededStream
 from fedward.privacy.secagg import MemoryJournal
-from fedward.privacy.stream import UnsafeSeededStream
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.tensors import kind_of
 from tests.codes import raises

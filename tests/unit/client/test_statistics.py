@@ -8,8 +8,7 @@ import pytest
 from fedward.client.records import evaluation_statistics, training_statistics
 from fedward.measures import Outcomes, histogram
 from fedward.plan import Plan
-from fedward.privacy.noise import share_sigma, total_sigma
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream, share_sigma, total_sigma
 from fedward.run import SITE_CAP_FACTOR, Schedule
 
 NOISE, HONEST, DRAWS = 3.0, 4, 300

@@ -12,7 +12,7 @@ from fedward.client.tasks import local_task
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
 from fedward.simulations.sites import SiteData
 
