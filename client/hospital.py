@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.code import core_hash
-from fedward.agreements.roster_rules import check_roster
-from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
-from fedward.client.models.for_run import start_of
-from fedward.client.models.frozen import FrozenFactors
-from fedward.client.models.model_config import ModelConfig
+from fedward.client.models.adapter_model import AdapterModel, FrozenFactors, layout_of, set_vector, start_of
+from fedward.client.models.registry import ModelConfig
 from fedward.client.records import Records, evaluation_statistics, training_statistics
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.client.tasks.task import LocalTask
@@ -43,7 +40,7 @@ from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.run import EVALUATION, GRADIENT, TRAINING, Run
+from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
 from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_layout, nested_positions

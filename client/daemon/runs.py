@@ -19,9 +19,8 @@ from fedward.client.daemon.keys import pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital, local_policy
-from fedward.client.models.for_run import build_model, resolve_run
-from fedward.client.models.model_config import ModelConfig
-from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.models.adapter_model import build_model, resolve_run
+from fedward.client.models.registry import ModelConfig, ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError

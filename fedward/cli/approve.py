@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fedward.cli.display import plain
+from fedward.cli.shared import plain
 
 if TYPE_CHECKING:
     from fedward.client.daemon.approvals import Approval, Approvals

@@ -165,7 +165,7 @@ def run_command(
     if dry_run:
         _rehearse(settings, folders)
         return
-    from fedward.cli.logs import start_log
+    from fedward.cli.shared import start_log
     from fedward.client.daemon.service import Daemon
 
     start_log(folders.log_file)

@@ -10,7 +10,7 @@ import pytest
 
 from fedward.client import hospital as hospital_module
 from fedward.client import training
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.tasks import local_task
 from fedward.client.tasks.prediction import Binary
