@@ -30,7 +30,7 @@ from fedward.privacy.secagg import (
     SecAggServer,
     approve,
     default_colluders,
-    merkle,
+    encoding,
     publish,
     results,
 )
@@ -245,7 +245,7 @@ def measure_check_sum(n: int, size: int, repeats: int, *, dropouts: int = 0) -> 
         seconds = interleave({"whole": whole}, repeats)
         return {**seconds, "hospital": seconds["whole"], "coordinator": 0.0}
     indices = client.challenge(played.result)
-    trees = {name: merkle.Tree(vector.data) for name, vector in vectors.items()}  # once for all hospitals
+    trees = {name: encoding.MerkleTree(vector.data) for name, vector in vectors.items()}  # once for all hospitals
     paths, rows = results.pack_chunks(indices, vectors, trees)
 
     def sampled() -> None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fedward.messages import MalformedMessageError, Value, decode, encode
-from fedward.privacy.secagg import merkle, results
+from fedward.privacy.secagg import encoding, results
 from fedward.stages import Blob, Request, Stage
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Ended:
         return not results.recomputed_whole(self.width, len(self.vectors))
 
     @cached_property
-    def trees(self) -> dict[str, merkle.Tree]:
+    def trees(self) -> dict[str, encoding.MerkleTree]:
         """Merkle tree of each vector; every hospital asks for other chunks of the same ones."""
-        return {site: merkle.Tree(self.vectors[site].data) for site in self.vectors}
+        return {site: encoding.MerkleTree(self.vectors[site].data) for site in self.vectors}
 
     @property
     def nbytes(self) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from fedward.adapter import Vector, adapter_hash
 from fedward.errors import IntegrityError, QuorumError
 from fedward.privacy.secagg import RoundSum, RoundTerms, SecAggServer, decode
-from fedward.privacy.secagg.identity import RoundLostError
+from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.run import Run
 from fedward.server.archive import Archive
 from fedward.server.cohorts import Cohorts

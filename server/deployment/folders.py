@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from fedward.server.job_files import COORDINATOR
 from fedward.storage import private_folder
 

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 import fedward
 from fedward.adapter import Vector
 from fedward.client.models.adapter_files import adapter_files_hash, load_adapter
-from fedward.client.models.adapter_model import AdapterModel, get_vector
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import AdapterModel, get_vector, resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task

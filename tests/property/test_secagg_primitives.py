@@ -117,7 +117,7 @@ def test_any_cut_and_any_threads_give_the_same_masks(size, cut, threads, kind):
 def small_chunks():
     """Chunks of 64 bytes, so that short vectors have many borders."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "CHUNK_BYTES", 64)
+        patch.setattr(encoding, "MASK_CHUNK_BYTES", 64)
         yield
 
 

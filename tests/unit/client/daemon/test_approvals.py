@@ -5,14 +5,20 @@ import pytest
 
 from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import open_proposal
-from fedward.client.daemon.approvals import Approvals
-from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_family, check_size, run_epsilon
-from fedward.client.daemon.words import describe_plan
+from fedward.client.daemon.approvals import (
+    Approvals,
+    ExpiredPlanError,
+    check_cohort,
+    check_family,
+    check_size,
+    describe_plan,
+    run_epsilon,
+)
 from fedward.client.data import Example
 from fedward.errors import FedwardError
 from fedward.messages import encode
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Envelope, Identity
+from fedward.privacy.secagg.crypto import Envelope, Identity
 from tests.codes import raises
 
 

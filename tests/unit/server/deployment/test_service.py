@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.control import RunState
 from fedward.server.deployment.runs import RunRecord, Runs
 from fedward.server.deployment.service import Service
