@@ -14,7 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from fedward.client.data.columns import Drops
 from fedward.client.data.events import Chosen, Event, Stay
+from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError
 from fedward.units import UNITS, UnitName
 
@@ -111,8 +113,12 @@ class Corpus(ABC):
         """Number of rows or records by file or table that is read."""
 
     @abstractmethod
-    def items(self, folder: Path) -> Iterator[Item]:
-        """Every record; raises DataError for a folder that cannot be read in the published form."""
+    def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
+        """Every record; ``drops`` counts what is left out. Raises DataError for a folder that cannot be read."""
+
+    def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
+        """Running texts beside the records: notes of a hospital; none where a set has none."""
+        yield from ()
 
 
 class StayCorpus(Corpus):
@@ -121,24 +127,28 @@ class StayCorpus(Corpus):
     unit: ClassVar[UnitName] = "patient"
 
     @abstractmethod
-    def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
+    def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """Every stay in intensive care, with what is known at admission.
 
         ``outcomes`` are those of :attr:`gives` that are wanted beyond length and survival: ``diagnosis codes``,
-        ``destination``, ``readmission``. Others are not read. Raises DataError (a table or column is missing, a cell
-        has the wrong type, a stay occurs twice).
+        ``destination``, ``readmission``. Others are not read. ``drops`` counts the stays that cannot be used. Raises
+        DataError (a table or column is missing, a cell has the wrong type, a stay occurs twice).
         """
 
     @abstractmethod
-    def events(self, folder: Path, chosen: Sequence[Chosen]) -> dict[str, list[Event]]:
-        """What was recorded about chosen stays until their prediction times, by identifier of the stay.
+    def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
+        """What was recorded about chosen stays until their prediction times; ``drops`` counts what cannot be used.
 
-        Rows of other stays, items and times are skipped while reading.
+        Rows of other stays, items and times are skipped while reading, and not counted.
         """
 
-    def items(self, folder: Path) -> Iterator[Item]:
+    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> dict[str, list[Event]]:
+        """The same as events, by identifier of the stay."""
+        return self.timeline(folder, chosen, Drops() if drops is None else drops).events()
+
+    def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`Corpus.items`; without outcomes beyond length and survival."""
-        return map(self.item, self.stays(folder))
+        return map(self.item, self.stays(folder, (), drops))
 
     def item(self, stay: Stay) -> Item:
         """The record of one stay."""

@@ -7,23 +7,24 @@ discharge. Predicted mortality and the outcome columns of APACHEPREDVAR are not 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
-from fedward.client.corpora.tables import (
-    TableCorpus,
-    at_admission,
-    find_table,
-    flag,
-    identifier,
-    number,
-    optional_number,
-    read_rows,
-)
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.mimic import PHYSIONET
+from fedward.client.corpora.stay_facts import check_known, once
 from fedward.client.data.buckets import measurements
+from fedward.client.data.columns import Batch, Drops, Table
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay, prediction_hours
+from fedward.client.data.timeline import Match, Timeline
 from fedward.errors import DataError
 
+_KEY, _HOSPITAL_STAY = "patientunitstayid", "patienthealthsystemstayid"
 _NOT_TAKEN = -1.0
 _MINUTES = 60.0
 _ALIVE, _DEAD = "alive", "expired"
@@ -39,6 +40,10 @@ _STAY_COLUMNS = (
     "unitdischargeoffset", "unitdischargestatus", "hospitaldischargeoffset", "hospitaldischargestatus",
 )  # fmt: skip
 
+_NUMBERS = (
+    "hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber", "unitdischargeoffset",
+    "hospitaldischargeoffset",
+)  # fmt: skip
 _COMA_COLUMNS = ("eyes", "motor", "verbal")
 _SUPPORT = {"vent": "ventilated", "intubated": "intubated", "dialysis": "dialysis"}
 _HISTORY = {
@@ -56,140 +61,200 @@ _HISTORY = {
     "thrombolytics": "thrombolysis",
     "oobintubday1": "intubated on arrival",
 }
-_VASOPRESSOR = re.compile(r"norepi|levophed|vasopressin|epinephrine|phenylephrine|neosyneph|dopamine", re.IGNORECASE)
+_VASOPRESSOR = "norepi|levophed|vasopressin|epinephrine|phenylephrine|neosyneph|dopamine"
 _REMARK = re.compile(r"\((?:[^()]*\s){3,}[^()]*\)")
 """APACHE names carry long remarks for the coder in brackets, such as where else to look."""
 
 
-class Eicu(TableCorpus):
+class Eicu(StayCorpus):
     """Stays in the intensive care units of many hospitals. It does not tell when a patient came back to hospital."""
 
-    name = "eicu"
-    title = "eICU Collaborative Research Database (Pollard et al. 2018)"
-    licence = "PhysioNet Credentialed Health Data License 1.5.0"
-    free_text_of_persons = True
-    gives = frozenset({"stay", "diagnosis codes", "destination"})
-    grouped = True
-    required = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
-    optional = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
+    name: ClassVar[str] = "eicu"
+    title: ClassVar[str] = "eICU Collaborative Research Database (Pollard et al. 2018)"
+    licence: ClassVar[str] = PHYSIONET
+    free_text_of_persons: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination"})
+    grouped: ClassVar[bool] = True
+    required: ClassVar[tuple[str, ...]] = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
+    optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
 
-    def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
+    def missing(self, folder: Path) -> list[str]:
+        """See :meth:`Corpus.missing`."""
+        return [name for name in self.required if Table.find(folder, name) is None]
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """See :meth:`Corpus.sizes`."""
+        tables = {name: Table.find(folder, name) for name in (*self.required, *self.optional)}
+        return {name: table.rows() for name, table in tables.items() if table is not None}
+
+    def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """See :meth:`StayCorpus.stays`; from PATIENT, HOSPITAL and, where asked for, DIAGNOSIS.
 
         Stays without first-day physiology or without a known hospital outcome are left out.
         """
-        regions = {key: region.lower() for key, region in read_rows(folder, "hospital", ("hospitalid", "region"))}
-        measured = {stay for (stay,) in read_rows(folder, "apacheapsvar", ("patientunitstayid",))}
+        drops = Drops() if drops is None else drops
+        regions = _regions(folder)
+        measured = {
+            key
+            for batch in Table.need(folder, "apacheapsvar").read((_KEY,))
+            for key in batch.identifiers(_KEY).to_pylist()
+        }
         codes = _codes(folder) if "diagnosis codes" in outcomes else None
         more = ("hospitaldischargelocation",) if "destination" in outcomes else ()
-        stays: dict[str, Stay] = {}
-        for cells in read_rows(folder, "patient", (*_STAY_COLUMNS, *more)):
-            row = dict(zip((*_STAY_COLUMNS, *more), cells, strict=True))
-            key = row["patientunitstayid"]
-            identifier(row["uniquepid"], "patient", "uniquepid")
-            if key in stays:
-                raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
-            if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):
-                own = None if codes is None else tuple(dict.fromkeys(codes.get(key, ())))
-                stays[key] = _stay(row, regions.get(row["hospitalid"]) or "unknown", own)
-        return list(stays.values())
+        table, found, seen = Table.need(folder, "patient"), list[Stay](), set[str]()
+        for batch in table.read((*_STAY_COLUMNS, *more)):
+            batch.required("uniquepid")
+            once(batch.required(_KEY).to_pylist(), seen, table, _KEY)
+            for row in _rows(batch, more):
+                reason = _unusable(row, measured)
+                if reason:
+                    drops.add(table.path.name, reason)
+                else:
+                    own = None if codes is None else tuple(dict.fromkeys(codes.get(row[_KEY], ())))
+                    found.append(_stay(row, regions.get(row["hospitalid"]) or "unknown", own))
+        return found
 
-    def recorded(self, folder: Path, chosen: Sequence[Chosen]) -> Iterator[Event]:
-        """See :meth:`TableCorpus.recorded`; first-day physiology, history and vasopressors."""
-        by_stay = {each.stay.stay: each for each in chosen}
-        yield from _physiology(folder, by_stay)
-        if find_table(folder, "apachepredvar") is not None:
-            yield from _history(folder, by_stay)
-        for table, offset, drug in (
+    def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
+        """See :meth:`StayCorpus.timeline`; first-day physiology, history and vasopressors."""
+        timeline = Timeline(chosen)
+        _add_physiology(Table.need(folder, "apacheapsvar"), timeline)
+        history = Table.find(folder, "apachepredvar")
+        if history is not None:
+            _add_history(history, timeline)
+        for name, offset, drug in (
             ("infusiondrug", "infusionoffset", "drugname"),
             ("treatment", "treatmentoffset", "treatmentstring"),
         ):
-            if find_table(folder, table) is not None:
-                yield from _vasopressors(folder, by_stay, table, offset, drug)
+            table = Table.find(folder, name)
+            if table is not None:
+                _add_vasopressors(table, timeline, offset, drug, drops)
+        return timeline
+
+
+def _regions(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for batch in Table.need(folder, "hospital").read(("hospitalid", "region")):
+        regions = pc.utf8_lower(pc.fill_null(batch.text("region"), ""))
+        found |= zip(batch.identifiers("hospitalid").to_pylist(), regions.to_pylist(), strict=True)
+    return found
 
 
 def _codes(folder: Path) -> dict[str, list[str]]:
     """ICD codes by stay; a cell holds several, of both versions, between commas."""
     found: dict[str, list[str]] = {}
-    for key, cell in read_rows(folder, "diagnosis", ("patientunitstayid", "icd9code")):
-        codes = (code.strip().upper() for code in cell.replace(".", "").split(","))
-        found.setdefault(key, []).extend(filter(None, codes))
+    for batch in Table.need(folder, "diagnosis").read((_KEY, "icd9code")):
+        for key, cell in zip(batch.identifiers(_KEY).to_pylist(), batch.text("icd9code").to_pylist(), strict=True):
+            codes = (code.strip().upper() for code in (cell or "").replace(".", "").split(","))
+            found.setdefault(key, []).extend(filter(None, codes))
     return found
 
 
-def _stay(row: Mapping[str, str], region: str, codes: tuple[str, ...] | None) -> Stay:
-    patient, key, admission = row["uniquepid"], row["patientunitstayid"], row["patienthealthsystemstayid"]
-    age, source = _age(row["age"]), row["unitadmitsource"]
+def _rows(batch: Batch, more: Sequence[str]) -> list[dict[str, Any]]:
+    """Cells of the stays: numbers of :data:`_NUMBERS`, None where empty, and everything else as text."""
+    columns: dict[str, list[Any]] = {name: batch.numbers(name).to_pylist() for name in _NUMBERS}
+    others = (name for name in (*_STAY_COLUMNS, *more) if name not in _NUMBERS)
+    columns |= {name: pc.fill_null(batch.identifiers(name), "").to_pylist() for name in others}
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def _unusable(row: Mapping[str, Any], measured: Collection[str]) -> str:
+    hospital, unit = row["hospitaldischargestatus"].lower(), row["unitdischargestatus"].lower()
+    if row[_KEY] not in measured:
+        return "no first-day physiology"
+    if hospital not in (_ALIVE, _DEAD):
+        return "hospital outcome unknown"
+    if row["unitdischargeoffset"] is None or (hospital == _DEAD and row["hospitaldischargeoffset"] is None):
+        return "length of the stay unknown"
+    return (
+        "the death contradicts the outcome: died in the unit, left hospital alive"
+        if (unit, hospital) == (_DEAD, _ALIVE)
+        else ""
+    )
+
+
+def _stay(row: Mapping[str, Any], region: str, codes: tuple[str, ...] | None) -> Stay:
+    patient, key, age, source = row["uniquepid"], row[_KEY], _age(row["age"]), row["unitadmitsource"]
     known = {
         Kind.SEX: row["gender"] if row["gender"].lower() in ("male", "female") else "",
         Kind.UNIT: row["unittype"],
         Kind.ADMISSION: f"from {source}" if source else "",
         Kind.DIAGNOSIS: _REMARK.sub("", row["apacheadmissiondx"]),
     }
-    order = tuple(
-        optional_number(row[column], "patient", column) or 0.0
-        for column in ("hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber")
-    )
-    events = at_admission(patient, key, age, known)
-    return Stay(patient, key, admission, region, order, age, _outcome(row, codes), events)
+    order = tuple(row[column] or 0.0 for column in ("hospitaldischargeyear", _HOSPITAL_STAY, "unitvisitnumber"))
+    events = tuple(Event(patient, key, 0.0, kind, kind.value, None, text) for kind, text in known.items())
+    if age is not None:
+        events = (*events, Event(patient, key, 0.0, Kind.AGE, Kind.AGE.value, float(age)))
+    return Stay(patient, key, f"{row[_HOSPITAL_STAY] or 0:.0f}", region, order, age, _outcome(row, codes), events)
 
 
-def _outcome(row: Mapping[str, str], codes: tuple[str, ...] | None) -> Outcome:
-    unit_hours, death_hours = number(row["unitdischargeoffset"], "patient", "unitdischargeoffset") / _MINUTES, None
+def _outcome(row: Mapping[str, Any], codes: tuple[str, ...] | None) -> Outcome:
+    unit_hours, death_hours = row["unitdischargeoffset"] / _MINUTES, None
     location = row.get("hospitaldischargelocation", "").lower()
     destination = _DESTINATIONS.get(location, "other") if location else None
     died = row["hospitaldischargestatus"].lower() == _DEAD
-    if died and row["unitdischargestatus"].lower() == _DEAD:
-        death_hours = unit_hours
-    elif died:
-        death_hours = number(row["hospitaldischargeoffset"], "patient", "hospitaldischargeoffset") / _MINUTES
+    if died:
+        in_unit = row["unitdischargestatus"].lower() == _DEAD
+        death_hours = unit_hours if in_unit else row["hospitaldischargeoffset"] / _MINUTES
     return Outcome(died, unit_hours, death_hours, destination=destination, codes=codes)
 
 
 def _age(cell: str) -> int | None:
     if cell.startswith(">"):
         return OLDEST
-    age = optional_number(cell, "patient", "age")
-    return None if age is None else min(int(age), OLDEST)
+    try:
+        return min(int(float(cell)), OLDEST) if cell else None
+    except ValueError:
+        raise DataError("A cell of PATIENT.AGE is not a number.", code="FW-DATA-004") from None
 
 
-def _physiology(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
-    values = {item.eicu: item.name for item in measurements().values() if item.eicu}
-    columns = ("patientunitstayid", *_COMA_COLUMNS, *_SUPPORT, *values)
-    for cells in read_rows(folder, "apacheapsvar", columns):
-        if cells[0] not in chosen:
-            continue
-        stay = chosen[cells[0]].stay
-        row = {
-            column: number(cell, "apacheapsvar", column) for column, cell in zip(columns[1:], cells[1:], strict=True)
+def _on_first_day(batch: Batch, timeline: Timeline) -> Match:
+    """Rows of the first day's summary, which was known when that day, or the stay, was over."""
+    until = {each.stay.stay: prediction_hours(each.stay.outcome) for each in timeline.chosen}
+    hours = np.array([until.get(key, np.nan) for key in batch.identifiers(_KEY).to_pylist()])
+    return timeline.of_stays(batch.identifiers(_KEY), hours)
+
+
+def _add_physiology(table: Table, timeline: Timeline) -> None:
+    values, known, matched = {row.eicu: row.name for row in measurements().values() if row.eicu}, 0, 0
+    for batch in table.read((_KEY, *_COMA_COLUMNS, *_SUPPORT, *values)):
+        match = _on_first_day(batch, timeline)
+        known, matched = known + len(batch), matched + len(match)
+        numbers = {
+            name: np.asarray(batch.numbers(name).fill_null(_NOT_TAKEN)) for name in (*_COMA_COLUMNS, *_SUPPORT, *values)
         }
-        time = prediction_hours(stay.outcome)
-        points = [row[column] for column in _COMA_COLUMNS]
-        if _NOT_TAKEN not in points:
-            yield Event(stay.patient, stay.stay, time, Kind.MEASUREMENT, "coma scale", sum(points))
-        for column, name in values.items():
-            if row[column] != _NOT_TAKEN:
-                yield Event(stay.patient, stay.stay, time, Kind.MEASUREMENT, name, row[column])
+        points = np.stack([numbers[name] for name in _COMA_COLUMNS])
+        numbers["coma"] = np.where((points == _NOT_TAKEN).any(axis=0), _NOT_TAKEN, points.sum(axis=0))
+        for column, name in {"coma": "coma scale", **values}.items():
+            taken = np.where(numbers[column] == _NOT_TAKEN, np.nan, numbers[column])
+            timeline.add(match, pa.array([name] * len(batch)), pa.array(taken))
         for column, words in _SUPPORT.items():
-            if row[column] == 1.0:
-                yield Event(stay.patient, stay.stay, time, Kind.STATE, column, None, words)
+            _add_state(timeline, match, numbers[column] == 1.0, column, words)
+    check_known(table, known, known, matched, timeline)
 
 
-def _history(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
-    columns = ("patientunitstayid", *_HISTORY)
-    for key, *cells in read_rows(folder, "apachepredvar", columns):
-        if key not in chosen:
-            continue
-        stay = chosen[key].stay
-        for (column, words), cell in zip(_HISTORY.items(), cells, strict=True):
-            if flag(cell, "apachepredvar", column, ("", "0", "1", "-1")):
-                yield Event(stay.patient, stay.stay, prediction_hours(stay.outcome), Kind.STATE, column, None, words)
+def _add_history(table: Table, timeline: Timeline) -> None:
+    for batch in table.read((_KEY, *_HISTORY)):
+        match = _on_first_day(batch, timeline)
+        for column, words in _HISTORY.items():
+            cells = np.asarray(batch.numbers(column).fill_null(_NOT_TAKEN))
+            wrong = ~np.isin(cells, (0.0, 1.0, _NOT_TAKEN))
+            if wrong.any():
+                raise batch.wrong(column, "0, 1 or -1", int(batch.rows[wrong][0]))
+            _add_state(timeline, match, cells == 1.0, column, words)
 
 
-def _vasopressors(folder: Path, chosen: Mapping[str, Chosen], table: str, offset: str, drug: str) -> Iterator[Event]:
-    for key, minutes, name in read_rows(folder, table, ("patientunitstayid", offset, drug)):
-        if key not in chosen or not _VASOPRESSOR.search(name):
-            continue
-        stay, hours = chosen[key].stay, number(minutes, table, offset) / _MINUTES
-        if hours <= chosen[key].hours:
-            yield Event(stay.patient, stay.stay, hours, Kind.STATE, "vasopressors", None, "vasopressors")
+def _add_vasopressors(table: Table, timeline: Timeline, offset: str, drug: str, drops: Drops) -> None:
+    for every in table.read((_KEY, offset, drug)):
+        given = pc.match_substring_regex(every.text(drug), _VASOPRESSOR, ignore_case=True)
+        ours = pc.is_in(every.identifiers(_KEY), value_set=timeline.stays)
+        batch = every.where(pc.and_(pc.fill_null(given, False), ours))
+        hours = np.asarray(batch.numbers(offset).fill_null(np.nan)) / _MINUTES
+        drops.add(batch.file, f"{offset.upper()} is empty", int(np.isnan(hours).sum()))
+        match = timeline.of_stays(batch.identifiers(_KEY), hours, look_back=np.inf)
+        _add_state(timeline, match, np.full(len(batch), True), "vasopressors", "vasopressors")
+
+
+def _add_state(timeline: Timeline, match: Match, mask: np.ndarray[Any, Any], code: str, words: str) -> None:
+    kept = mask[match.rows]
+    chosen = Match(match.rows[kept], match.stays[kept], match.hours[kept])
+    timeline.add_text(chosen, Kind.STATE, [code] * len(mask), [words] * len(mask))

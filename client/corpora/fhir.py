@@ -27,7 +27,7 @@ from fedward.client.corpora.text_corpus import first_record
 from fedward.client.data.buckets import names_by_code
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File, files
-from fedward.client.data.events import Chosen, Event, Kind, Stay
+from fedward.client.data.events import Chosen, Kind, Stay
 from fedward.client.data.timeline import Timeline, seconds_of
 from fedward.errors import DataError
 
@@ -102,12 +102,8 @@ class Fhir(StayCorpus):
             found += [stay] if stay is not None else []
         return found
 
-    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> dict[str, list[Event]]:
-        """See :meth:`StayCorpus.events`; observations and documents."""
-        return self.timeline(folder, chosen, Drops() if drops is None else drops).events()
-
     def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
-        """The same in columns."""
+        """See :meth:`StayCorpus.timeline`; observations and documents."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         values = [each for each in _values(folder, drops) if each[2] is not None]
         if values:

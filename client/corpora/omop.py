@@ -31,7 +31,7 @@ from fedward.client.corpora.stay_facts import (
 )
 from fedward.client.data.buckets import names_by_code
 from fedward.client.data.columns import Batch, Drops, Table
-from fedward.client.data.events import Chosen, Event, Kind, Stay
+from fedward.client.data.events import Chosen, Kind, Stay
 from fedward.client.data.timeline import Timeline
 
 _INTENSIVE = ("32037", "4148981", "581379")
@@ -102,12 +102,8 @@ class Omop(StayCorpus):
             found += [stay] if stay is not None else []
         return found
 
-    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> dict[str, list[Event]]:
-        """See :meth:`StayCorpus.events`; measurements and notes."""
-        return self.timeline(folder, chosen, Drops() if drops is None else drops).events()
-
     def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
-        """The same in columns."""
+        """See :meth:`StayCorpus.timeline`; measurements and notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         named = partial(_named, _concepts(folder), drops)
         add_measurements(Table.need(folder, "measurement"), _MEASURED, timeline, drops, named=named)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedward.client.corpora.corpus import Corpus, Item
+from fedward.client.data.columns import Drops
 from fedward.errors import DataError
 
 QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
@@ -38,7 +39,7 @@ class PubMedQA(Corpus):
         """See :meth:`Corpus.sizes`."""
         return {name: len(_objects(folder / name)) for name in (QUESTIONS, TEST_PART) if (folder / name).is_file()}
 
-    def items(self, folder: Path) -> Iterator[Item]:
+    def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`Corpus.items`; sorted by PubMed id."""
         held_out = _objects(folder / TEST_PART).keys() if (folder / TEST_PART).is_file() else frozenset()
         for key, record in sorted(_objects(folder / QUESTIONS).items()):

@@ -17,12 +17,9 @@ import pyarrow.compute as pc
 
 from fedward.client.data.buckets import measurements, names_by_code
 from fedward.client.data.columns import Batch, Drops, Table
-from fedward.client.data.events import Event, Kind, Outcome, Stay
+from fedward.client.data.events import OLDEST, Event, Kind, Outcome, Stay
 from fedward.client.data.timeline import Timeline, seconds_of
 from fedward.errors import DataError
-
-OLDEST = 90
-"""Stands for every age over 89 (45 CFR 164.514(b)(2)(i)(C))."""
 
 CLOSING_HOURS = 6.0
 """Clerks close a stay some hours before or after a death in it; a death this near counts as in it."""

@@ -47,8 +47,8 @@ _ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".txt", ".txt.gz",
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"PK\x03\x04": "zip"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BROKEN = (csv.Error, gzip.BadGzipFile, zlib.error, pa.ArrowException, OSError)
-_YEARS = range(1850, 2350)
-"""Years that a record may tell; published sets move dates up to 2 centuries ahead."""
+_YEARS = range(1750, 2350)
+"""Years that a record may tell: published sets move dates two centuries ahead, and births over 89 three back."""
 
 _FIRST, _LAST = (pa.scalar(datetime(year, 1, 1), pa.timestamp("us")) for year in (_YEARS.start, _YEARS.stop))
 

@@ -84,11 +84,13 @@ class Timeline:
         hours = (seconds[rows] - self._starts[stays]) / 3600.0
         return self._until_prediction(rows, stays, hours)
 
-    def of_stays(self, stays: pa.Array, hours: NDArray[np.float64]) -> Match:
+    def of_stays(self, stays: pa.Array, hours: NDArray[np.float64], *, look_back: float = LOOK_BACK_HOURS) -> Match:
         """Matches rows by stay; ``hours`` since it began, ``[n]``."""
         codes = pc.index_in(stays, value_set=self.stays)
         rows = np.flatnonzero(np.asarray(codes.is_valid()))
-        return self._until_prediction(rows, np.asarray(codes.fill_null(-1))[rows].astype(np.int64), hours[rows])
+        return self._until_prediction(
+            rows, np.asarray(codes.fill_null(-1))[rows].astype(np.int64), hours[rows], look_back
+        )
 
     def add(self, match: Match, names: pa.Array, values: pa.Array) -> None:
         """Adds measurements; ``names`` and ``values`` are those of the batch, ``[n]``, null where there is none."""
@@ -121,6 +123,12 @@ class Timeline:
             found[self.chosen[stay].stay.stay].append(event)
         return found
 
-    def _until_prediction(self, rows: NDArray[np.int64], stays: NDArray[np.int64], hours: NDArray[np.float64]) -> Match:
-        kept = (hours >= -LOOK_BACK_HOURS) & (hours <= self._until[stays])
+    def _until_prediction(
+        self,
+        rows: NDArray[np.int64],
+        stays: NDArray[np.int64],
+        hours: NDArray[np.float64],
+        look_back: float = LOOK_BACK_HOURS,
+    ) -> Match:
+        kept = (hours >= -look_back) & (hours <= self._until[stays])
         return Match(rows[kept], stays[kept], hours[kept])

@@ -20,14 +20,14 @@ Edit = Callable[[Path, str, str], None]
 MIMIC_CASES = [
     ("LABEVENTS", "VALUENUM", "AMOUNT", "FW-DATA-003", "VALUENUM"),
     ("LABEVENTS", ",5.5,mmol", ",high,mmol", "FW-DATA-004", "VALUENUM"),
-    ("LABEVENTS", ",5.5,mmol", ",nan,mmol", "FW-DATA-004", "VALUENUM"),
+    ("LABEVENTS", ",5.5,mmol", ",inf,mmol", "FW-DATA-004", "VALUENUM"),
     ("LABEVENTS", "2120-03-01 12:00:00,5.5", "noon,5.5", "FW-DATA-004", "CHARTTIME"),
     ("PATIENTS", "2050-06-01 00:00:00", "1 June", "FW-DATA-004", "DOB"),
     ("PATIENTS", "2,12,M", "2,11,M", "FW-DATA-008", "PATIENTS"),
     ("PATIENTS", "2,12,M", "2,77,M", "FW-DATA-012", "SUBJECT_ID"),
     ("ADMISSIONS", "5,14,141", "5,14,777", "FW-DATA-012", "HADM_ID"),
     ("ADMISSIONS", "5,14,141", "5,13,141", "FW-DATA-012", "HADM_ID"),
-    ("ADMISSIONS", "SEPSIS;PNEUMONIA \\ TELEMETRY\",0", "SEPSIS;PNEUMONIA \\ TELEMETRY\",no", "FW-DATA-004", "EXPIRE"),
+    ("ADMISSIONS", "SEPSIS;PNEUMONIA \\ TELEMETRY\",0", "SEPSIS;PNEUMONIA \\ TELEMETRY\",perhaps", "FW-DATA-004", "EXPIRE"),
     ("ICUSTAYS", "111,201", "111,202", "FW-DATA-008", "ICUSTAY_ID"),
     ("ICUSTAYS", "2120-03-05 08:00:00,4", "2120-03-05 08:00:00", "FW-DATA-005", "ICUSTAYS"),
     ("NOTEEVENTS", "555-0142.\"", "555-0142.", "FW-DATA-005", "NOTEEVENTS"),
@@ -61,15 +61,15 @@ def test_mimic_tables(tables: Tables, edit: Edit, table: str, old: str, new: str
 def test_eicu_tables(tables: Tables, edit: Edit, table: str, old: str, new: str, code: str) -> None:
     folder = tables("eicu")
     edit(folder / f"{table}.csv", old, new)
-    with raises(code, match=table.upper()):
+    with raises(code, match=f"(?i){table}"):
         load_examples(folder, format="eicu", task="mortality")
 
 
 @pytest.mark.parametrize(
     ("format", "folder", "table", "old", "new", "column"),
     [
-        ("eicu", "eicu", "patient", "Alive,001-4", "Alive,", "PATIENT.UNIQUEPID"),
-        ("mimic-iii", "mimic3", "PATIENTS", "2,12,M", "2, ,M", "PATIENTS.SUBJECT_ID"),
+        ("eicu", "eicu", "patient", "Alive,001-4", "Alive,", "patient.csv, row ., column UNIQUEPID"),
+        ("mimic-iii", "mimic3", "PATIENTS", "2,12,M", "2, ,M", "PATIENTS.csv, row ., column SUBJECT_ID"),
     ],
 )
 def test_persons_without_identifier_are_not_one_unit(
@@ -77,7 +77,7 @@ def test_persons_without_identifier_are_not_one_unit(
 ) -> None:
     root = tables(folder)
     edit(root / f"{table}.csv", old, new)
-    with raises("FW-DATA-004", match=f"A cell of {column} is not an identifier"):
+    with raises("FW-DATA-004", match=f"(?i){column}: not an identifier"):
         load_examples(root, format=format, task="mortality")
 
 
@@ -89,7 +89,7 @@ def test_not_csv(tables: Tables, content: bytes) -> None:
         load_examples(folder, format="mimic-iii", task="mortality")
 
 
-@pytest.mark.parametrize("content", [b"no gzip at all", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc"])
+@pytest.mark.parametrize("content", [b"\x1f\x8b no gzip at all", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc"])
 def test_damaged_gzip(tables: Tables, content: bytes) -> None:
     folder = tables("mimic3")
     (folder / "PATIENTS.csv").unlink()
@@ -132,12 +132,11 @@ def test_unknown_names(tables: Tables, format: str, task: str, code: str) -> Non
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_another_encoding_is_named_with_its_line(tables: Tables, packed: bool) -> None:
+def test_another_encoding_is_named_with_its_row(tables: Tables, packed: bool) -> None:
     folder = tables("mimic3")
     path = folder / "NOTEEVENTS.csv"
     content = path.read_bytes().replace(b"intubated", "intub\u00e9".encode("latin-1"))
-    line = content[: content.index(b"\xe9")].count(b"\n") + 1
     path.unlink()
     (folder / "NOTEEVENTS.csv.gz" if packed else path).write_bytes(gzip.compress(content) if packed else content)
-    with raises("FW-DATA-005", match=f"NOTEEVENTS is not encoded as UTF-8: line {line} "):
+    with raises("FW-DATA-005", match="NOTEEVENTS.*is not encoded as UTF-8: row 3"):
         load_examples(folder, format="mimic-iii", task="mortality")

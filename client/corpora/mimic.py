@@ -1,0 +1,178 @@
+"""Tables that MIMIC-III and MIMIC-IV have in common: patients, admissions, stays in intensive care, and their notes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow.compute as pc
+
+from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.stay_facts import Facts, by_admission, known_seconds, once, readmitted, stay_of
+from fedward.client.data.columns import Drops, Table
+from fedward.client.data.events import OLDEST, Kind, Stay
+from fedward.client.data.timeline import Timeline
+from fedward.errors import DataError
+
+PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0"
+
+
+class Mimic(StayCorpus):
+    """A version of MIMIC.
+
+    Attributes:
+        parts: folders of the download that hold tables; they may also lie side by side.
+        stay_key: column of the stay in ICUSTAYS.
+        code: column of the code in DIAGNOSES_ICD.
+        arrivals: kinds of admission in plain words; others stay as they are written.
+        destinations: where a patient may go, as ``home``, ``facility`` or ``died``.
+    """
+
+    licence: ClassVar[str] = PHYSIONET
+    free_text_of_persons: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination", "readmission"})
+    optional: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
+    stay_key: ClassVar[str]
+    code: ClassVar[str]
+    arrivals: ClassVar[Mapping[str, str]] = {}
+    destinations: ClassVar[Mapping[str, str]]
+
+    @abstractmethod
+    def births(self, folder: Path) -> dict[str, tuple[str, datetime | None]]:
+        """Sex and birth of each patient."""
+
+    def diagnoses(self, folder: Path) -> Mapping[str, str]:
+        """Free-text diagnosis at admission, by hospital admission, where it stands outside of ADMISSIONS."""
+        return {}
+
+    def missing(self, folder: Path) -> list[str]:
+        """See :meth:`Corpus.missing`."""
+        return [name for name in self.required if self.table(folder, name) is None]
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """See :meth:`Corpus.sizes`."""
+        tables = {name: self.table(folder, name) for name in (*self.required, *self.optional)}
+        return {name: table.rows() for name, table in tables.items() if table is not None}
+
+    def table(self, folder: Path, name: str) -> Table | None:
+        """A table in its folder of the download, or among all others; None where it is missing."""
+        places = [folder / part for part in self.parts if (folder / part).is_dir()]
+        return next(filter(None, (Table.find(place, name) for place in (*places, folder))), None)
+
+    def need(self, folder: Path, name: str) -> Table:
+        """The same; raises FW-DATA-002 where it is missing."""
+        return self.table(folder, name) or Table.need(folder, name)
+
+    def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
+        """See :meth:`StayCorpus.stays`; from PATIENTS, ADMISSIONS, ICUSTAYS and, where asked for, DIAGNOSES_ICD."""
+        drops = Drops() if drops is None else drops
+        births, admissions, diagnoses = self.births(folder), self._admissions(folder), self.diagnoses(folder)
+        codes = (
+            by_admission(self.need(folder, "diagnoses_icd"), "hadm_id", self.code)
+            if "diagnosis codes" in outcomes
+            else None
+        )
+        begins: dict[str, list[datetime]] = {}
+        for facts in admissions.values():
+            begins.setdefault(facts.patient, []).append(facts.start)
+        table, found, seen = self.need(folder, "icustays"), list[Stay](), set[str]()
+        for subject, hadm, key, unit, start, end in _stay_cells(table, self.stay_key):
+            once([key], seen, table, self.stay_key)
+            admission = _owner(table, subject, hadm, births, admissions)
+            sex, born = births[subject]
+            facts = replace(
+                admission, stay=key, start=start, end=end, age=None if born is None else _age(born, start), sex=sex,
+                unit=unit or "", diagnosis=admission.diagnosis or diagnoses.get(hadm, ""),
+                readmitted=readmitted(admission.left, begins[subject]) if "readmission" in outcomes else None,
+                codes=None if codes is None else codes.get(hadm, ()),
+            )  # fmt: skip
+            stay = stay_of(facts, table.path.name, drops)
+            found += [stay] if stay is not None else []
+        return found
+
+    def add_notes(self, folder: Path, name: str, timeline: Timeline, drops: Drops, *, category: str = "") -> None:
+        """Adds the notes of a table with a time of day; their kind stands in CATEGORY, or is ``category`` for all."""
+        table = self.table(folder, name)
+        if table is None:
+            return
+        for every in table.read(("subject_id", "charttime", "text"), optional=("storetime", "category", "iserror")):
+            ours = pc.is_in(every.identifiers("subject_id"), value_set=timeline.patients)
+            batch = every.where(pc.and_(ours, pc.invert(pc.fill_null(every.flags("iserror"), False))))
+            if not len(batch):
+                continue
+            # A note with a date only may have been written after prediction time, so it is left out.
+            seconds = known_seconds(batch, ("charttime", "storetime"), drops)
+            kinds = [(kind or category).lower() for kind in batch.text("category").to_pylist()]
+            match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
+            timeline.add_text(match, Kind.NOTE, kinds, batch.prose("text").to_pylist())
+
+    def _admissions(self, folder: Path) -> dict[str, Facts]:
+        """What each hospital admission tells of the stays in it; ``start`` is the admission's."""
+        table, found, seen = self.need(folder, "admissions"), dict[str, Facts](), set[str]()
+        needed = ("subject_id", "hadm_id", "hospital_expire_flag", "deathtime")
+        more = ("admission_type", "discharge_location", "diagnosis", "admittime", "dischtime")
+        open_ended = table.has("dischtime")
+        for batch in table.read(needed, optional=more):
+            keys = batch.required("hadm_id").to_pylist()
+            once(keys, seen, table, "hadm_id")
+            begin, end, death = (batch.moments(name) for name in ("admittime", "dischtime", "deathtime"))
+            lists = (
+                batch.identifiers("subject_id").to_pylist(), batch.text("admission_type").to_pylist(),
+                batch.text("discharge_location").to_pylist(), batch.prose("diagnosis").to_pylist(),
+                batch.flags("hospital_expire_flag").to_pylist(), begin.to_list(), end.to_list(), death.to_list(),
+                death.dated.tolist(),
+            )  # fmt: skip
+            for key, subject, kind, place, words, died, start, left, dead, dated in zip(keys, *lists, strict=True):
+                still_there = open_ended and left is None and not died
+                found[key] = Facts(
+                    patient=subject, stay="", admission=key, start=start or datetime.min, end=None, age=None,
+                    arrival=self.arrivals.get(kind or "", kind or ""), diagnosis=words.strip(),
+                    died=None if still_there else died, death=dead, death_dated=dated, left=left,
+                    destination=self.destinations.get((place or "").upper(), "other") if place else None,
+                )  # fmt: skip
+        return found
+
+
+def cells(table: Table, columns: Sequence[str], times: Collection[str] = ()) -> Iterator[tuple[Any, ...]]:
+    """Cells of each row: identifiers and words as text, ``times`` as moments; None where empty."""
+    for batch in table.read(columns):
+        lists = [
+            batch.moments(name).to_list() if name in times else batch.identifiers(name).to_pylist() for name in columns
+        ]
+        yield from zip(*lists, strict=True)
+
+
+def _stay_cells(table: Table, key: str) -> Iterator[tuple[str, str, str, str | None, datetime, datetime | None]]:
+    """Patient, admission, stay, unit, begin and end of each row of ICUSTAYS."""
+    columns = ("subject_id", "hadm_id", key, "first_careunit")
+    for batch in table.read((*columns, "intime", "outtime")):
+        begin = batch.moments("intime")
+        if begin.values.null_count:
+            raise batch.wrong(
+                "intime", "a time", int(batch.rows[begin.values.is_null().to_numpy(zero_copy_only=False)][0])
+            )
+        lists = (batch.identifiers(name).to_pylist() for name in columns)
+        yield from zip(*lists, begin.to_list(), batch.moments("outtime").to_list(), strict=True)
+
+
+def _owner(
+    table: Table, subject: str, hadm: str, births: Collection[str], admissions: Mapping[str, Facts]
+) -> Facts:  # fmt: skip
+    """The admission of a stay; raises FW-DATA-012 where patient or admission stand in no table of their own."""
+    if subject not in births:
+        raise DataError(f"The file {table.path.name} names a SUBJECT_ID that PATIENTS lacks.", code="FW-DATA-012")
+    if hadm not in admissions or admissions[hadm].patient != subject:
+        words = f"The file {table.path.name} names a HADM_ID that ADMISSIONS lacks for that patient."
+        raise DataError(words, code="FW-DATA-012")
+    return admissions[hadm]
+
+
+def _age(birth: datetime, admission: datetime) -> int:
+    """Whole years; births of patients over 89 lie 300 years before their first admission in MIMIC-III."""
+    years = admission.year - birth.year - ((admission.month, admission.day) < (birth.month, birth.day))
+    return min(years, OLDEST)
