@@ -83,7 +83,7 @@ def _marks(lines: Lines, file: File, drops: Drops) -> tuple[str, Marks]:
             raise DataError(words, code="FW-DATA-032")
         if len(cells) == 4:
             marks.relations.append(Relation(cells[1], cells[2], cells[3]))
-        elif not (cells[1].isdecimal() and cells[2].isdecimal()):
+        elif not all(cell.isdecimal() and len(cell) < 10 for cell in cells[1:3]):
             raise DataError(f"Line {number:,} of {file.name} has no offsets.", code="FW-DATA-032")
         else:
             pieces = [(int(cells[1]), int(cells[2]))]

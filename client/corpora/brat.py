@@ -19,7 +19,7 @@ from fedward.client.data.text import language_of
 from fedward.errors import DataError
 from fedward.units import UnitName
 
-_ENTITY = re.compile(r"(T\d+)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)")
+_ENTITY = re.compile(r"(T\d+)\t(\S+) (\d{1,9} \d{1,9}(?:;\d{1,9} \d{1,9})*)\t(.*)")
 _RELATION = re.compile(r"R\d+\t(\S+) Arg1:(\S+) Arg2:(\S+)\s*")
 _ATTRIBUTE = re.compile(r"[AM]\d+\t(\S+) (T\d+)(?: (.+))?")
 _KIND = re.compile(rb"^T\d+\t(\S+) ", re.MULTILINE)

@@ -25,7 +25,7 @@ from fedward.errors import DataError
 from fedward.units import UnitName
 
 _DOCUMENT = re.compile(rb"<document\s+id\s*=\s*[\"']DDI-")
-_OFFSETS = re.compile(r"\d+-\d+(?:;\d+-\d+)*")
+_OFFSETS = re.compile(r"\d{1,9}-\d{1,9}(?:;\d{1,9}-\d{1,9})*")
 _KINDS = frozenset({"DRUG", "DRUG_N", "BRAND", "GROUP"})
 
 

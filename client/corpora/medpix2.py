@@ -23,7 +23,16 @@ from fedward.units import UnitName
 
 _CASE, _IMAGE = ("U_id", "Case"), ("U_id", "image", "Description")
 _PART = re.compile(r"(.*)_(?:train|dev|test)(_[12])?\.jsonl?")
-_OF_CASE = ("Title", "History", "Exam", "Findings", "Differential Diagnosis", "Case Diagnosis", "Discussion")
+_OF_CASE = (
+    "Title",
+    "History",
+    "Exam",
+    "Findings",
+    "Differential Diagnosis",
+    "Case Diagnosis",
+    "Discussion",
+    "Treatment & Follow Up",
+)
 _EMPTY = ("", "n/a", "null", "none")
 
 
