@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedward.client.corpora import corpus_named
+from fedward.client.corpora import corpus_named, locate
 from fedward.client.data.example import Example
 from fedward.client.tasks import local_task
 from fedward.errors import DataError
@@ -17,7 +17,8 @@ def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False
     DataError (unknown format, unusable files, a corpus that does not hold what the task predicts), FW-DATA-006 (no
     eligible record), FW-DATA-007 (one label only).
     """
-    examples = local_task(task).examples(corpus_named(format), path, leave_out=leave_out)
+    corpus = corpus_named(format)
+    examples = local_task(task).examples(corpus, locate(path, corpus), leave_out=leave_out)
     if not examples:
         raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
     if len({example.label for example in examples}) < 2:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedward.client.corpora import Corpus, StayCorpus, detect
+from fedward.client.corpora import Corpus, Item, StayCorpus, detect
+from fedward.client.corpora.forms import FORMS, Form
+from fedward.client.data.columns import Drops
 from fedward.client.data.deid import check_rules, has_rules
+from fedward.client.data.documents import encoded_twice
 from fedward.client.data.events import Kind, free_texts, render
 from fedward.client.data.text import check_represented, clean, language_of
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.task import Labelled, StaySource
-from fedward.errors import DataError
+from fedward.errors import ConfigError, DataError
 from fedward.units import UNITS
 
 Texts = Callable[[Sequence[str]], dict[str, float]]
 """Share of characters that a model's tokenizer cannot represent, by language."""
 
+MOST_TEXTS = 20_000
+"""Texts of a set that are compared with a model's tokenizer; sets have up to millions."""
+
+FORM_FIX = "Without --task, the command prints every form of record that the data set holds."
 NO_FOLDER = "FW-DATA-011"
 EMPTY_FIX = "Export whole records: of stays those of at least four hours, of patients aged 18 or more, with admissions."
 
@@ -54,11 +61,39 @@ class TaskCount:
         return words if self.problem is None else f"{words} ({self.problem.code})"
 
 
+@dataclass(frozen=True, slots=True)
+class FormCount:
+    """What the records of a data set can teach, see :data:`fedward.client.corpora.forms.FORMS`."""
+
+    form: str  # its name
+    records: int
+    units: int
+    labels: dict[str, int]  # of the records that may train
+    held_out: int = 0  # records that the publisher keeps for evaluation
+    held_out_labels: dict[str, int] = field(default_factory=dict)
+    unlabelled: int = 0  # records that do not have it
+
+    def to_value(self) -> dict[str, Any]:
+        """The counts as JSON-ready values."""
+        return asdict(self)
+
+    @property
+    def words(self) -> str:
+        """The labels in a few words."""
+        words = ", ".join(f"{name} {count:,}" for name, count in self.labels.items())
+        kept = ", ".join(f"{name} {count:,}" for name, count in self.held_out_labels.items())
+        held = f"held out {self.held_out:,}{f' ({kept})' if kept else ''}" if self.held_out else ""
+        without = f"unlabelled {self.unlabelled:,}" if self.unlabelled else ""
+        return "; ".join(filter(None, (words, held, without)))
+
+
 @dataclass(slots=True)
 class FolderReport:
     """Counts of one folder; stays on the machine that holds the data."""
 
     format: str | None = None  # name of the detected corpus, None if none is complete
+    title: str = ""  # of the corpus, with its source
+    licence: str = ""  # its terms
     unit: str = "patient"  # its unit of privacy
     rows: dict[str, int] = field(default_factory=dict)  # of each table or file that the reader uses
     units: int = 0  # units of privacy with at least one record
@@ -66,11 +101,14 @@ class FolderReport:
     stays: bool = True  # whether the records are stays
     groups: dict[str, int] = field(default_factory=dict)  # eligible units of the first task by natural group
     tasks: list[TaskCount] = field(default_factory=list)  # one for each task that the folder can serve
+    forms: list[FormCount] = field(default_factory=list)  # what its texts can teach
     unserved: dict[str, str] = field(default_factory=dict)  # why not others that are made of the same kind of records
     notes: int = 0  # first-day notes that reach the text
     languages: Counter[str] = field(default_factory=Counter)  # notes, admission diagnoses by BCP 47 tag
     unrepresented: dict[str, float] = field(default_factory=dict)  # see Texts
+    drops: Drops = field(default_factory=Drops)  # what was read and left out
     stops: list[DataError] = field(default_factory=list)  # what stops every task
+    shown: list[str] = field(default_factory=list)  # the texts that were asked for
 
     @property
     def problems(self) -> list[DataError]:
@@ -83,6 +121,11 @@ class FolderReport:
         return not self.stops and any(task.problem is None for task in self.tasks)
 
     @property
+    def read_whole(self) -> bool:
+        """Whether nothing is wrong with the folder itself; it may still be that no task can use it yet."""
+        return not self.stops and (self.usable or not self.tasks)
+
+    @property
     def plural(self) -> str:
         """What the units are called."""
         return UNITS[self.unit].plural
@@ -90,8 +133,10 @@ class FolderReport:
     def to_value(self) -> dict[str, object]:
         """The report as JSON-ready values."""
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
+        texts = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
         return {
             "format": self.format,
+            "licence": self.licence,
             "usable": self.usable,
             "unit": self.unit,
             "rows": self.rows,
@@ -99,9 +144,11 @@ class FolderReport:
             **counted,
             "groups": self.groups,
             "tasks": [task.to_value() for task in self.tasks],
+            **texts,
             "unserved": self.unserved,
             "languages": dict(self.languages),
             "unrepresented": self.unrepresented,
+            "dropped": self.drops.to_value(),
             "problems": [_problem_value(problem) for problem in self.problems],
         }
 
@@ -110,33 +157,125 @@ def _problem_value(error: DataError) -> dict[str, str]:
     return {"code": error.code, "message": error.message, "fix": error.fix}
 
 
-def check_folder(path: Path, *, leave_out: bool = False, texts: Texts | None = None) -> FolderReport:
+def check_folder(
+    path: Path, *, task: str | None = None, leave_out: bool = False, texts: Texts | None = None, show: int = 0
+) -> FolderReport:
     """Reads the whole folder as a run would and reports what it finds.
 
-    For ``leave_out`` see :func:`fedward.client.examples.load_examples`; ``texts`` finds what a model's tokenizer cannot
-    represent. Raises DataError FW-DATA-011 (no such folder); every other failure is listed in the report.
+    Args:
+        path: folder or file of one data set.
+        task: name of a task or form of record that is counted alone; all if not given.
+        leave_out: see :func:`fedward.client.examples.load_examples`.
+        texts: finds what a model's tokenizer cannot represent.
+        show: number of texts that are kept, as a model would read them.
+
+    Raises DataError FW-DATA-011 (no such folder), ConfigError FW-CONFIG-040 (no such task); every other failure is
+    listed in the report.
     """
+    if task is not None and task not in LOCAL_TASKS and task not in FORMS:
+        raise ConfigError(f"There is no task {task!r}.", code="FW-CONFIG-040")
     report = FolderReport()
     try:
-        corpus = detect(path)
-        report.format, report.unit, report.stays = corpus.name, corpus.unit, isinstance(corpus, StayCorpus)
-        report.rows = corpus.sizes(path)
-        units = [item.unit for item in corpus.items(path)]
-        report.records, report.units = len(units), len(set(units))
-        served = _count_tasks(path, corpus, report)
-        read, left_out = _count_texts(path, corpus, *served, report) if served else ([], [])
+        corpus, folder = detect(path)
+        read = _read(corpus, folder, task, report)
     except DataError as error:
         if error.code == NO_FOLDER:
             raise
         report.tasks.clear()
         report.stops.append(error)
         return report
+    report.shown = read.texts[:show]
     if texts is not None:
-        report.unrepresented = texts(read if leave_out else [*read, *left_out])
+        report.unrepresented = texts(read.texts if leave_out else [*read.texts, *read.left_out])
     _refuse(report, partial(check_represented, report.unrepresented))
-    if not leave_out:
+    if not leave_out and corpus.free_text_of_persons:
         _refuse(report, partial(check_rules, report.languages))
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    texts: list[str]
+    left_out: list[str] = field(default_factory=list)  # free texts that no rules de-identify
+
+
+def _read(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> _Texts:
+    report.format, report.title, report.licence = corpus.name, corpus.title, corpus.licence
+    report.unit, report.stays = corpus.unit, isinstance(corpus, StayCorpus)
+    report.rows = corpus.sizes(folder)
+    texts = _count_forms(corpus, folder, task, report)
+    if task is None or task in LOCAL_TASKS:
+        served = _count_tasks(folder, corpus, task, report)
+        if served:
+            return _count_texts(folder, corpus, *served, report)
+    return texts
+
+
+def _count_forms(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> _Texts:
+    """Counts records, units, languages and what each form of record can use; returns the first texts."""
+    drops = report.drops
+    items = corpus.items(folder, drops)
+    forms = [FORMS[task]] if task in FORMS else [form for form in FORMS.values() if {*form.needs} <= corpus.gives]
+    tallies = {form.name: _Tally(form) for form in forms}
+    units, texts = set[str](), list[str]()
+    for item in items:
+        report.records += 1
+        units.add(item.unit)
+        for tally in tallies.values():
+            tally.add(item)
+        words = _words(item)
+        if words and not report.stays:
+            report.languages[item.language if item.language != "und" else language_of(words)] += 1
+            if len(texts) < MOST_TEXTS:
+                texts.append(words)
+    if report.stays:
+        tallies = _count_documents(corpus, folder, task, report)
+    report.units = len(units)
+    report.forms = [tally.count() for tally in tallies.values() if tally.records or task in FORMS]
+    if encoded_twice("".join(texts[:100])):
+        raise DataError("The texts were encoded as UTF-8 twice: letters have become several.", code="FW-DATA-018")
+    if task in FORMS and not any(form.records + form.held_out for form in report.forms):
+        raise DataError(f"No record of {corpus.name!r} has the form {task!r}.", code="FW-DATA-006", fix=FORM_FIX)
+    return _Texts(texts)
+
+
+def _count_documents(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> dict[str, _Tally]:
+    """Notes of a hospital as running text; read only where they are asked for."""
+    if task != "clm":
+        return {}
+    tally = _Tally(FORMS["clm"])
+    for item in corpus.documents(folder, report.drops):
+        tally.add(item)
+    return {"clm": tally}
+
+
+def _words(item: Item) -> str:
+    return " . ".join(filter(None, (*item.texts.values(), *(turn.text for turn in item.turns), *item.options.values())))
+
+
+class _Tally:
+    """Counts of one form while records go by."""
+
+    def __init__(self, form: Form) -> None:
+        self.form, self.records, self.held_out, self.unlabelled = form, 0, 0, 0
+        self.units, self.labels, self.kept = set[str](), Counter[str](), Counter[str]()
+
+    def add(self, item: Item) -> None:
+        """Counts one record."""
+        if not self.form.fits(item):
+            self.unlabelled += 1
+        elif item.held_out:
+            self.held_out += 1
+            self.kept += self.form.labels(item)
+        else:
+            self.records += 1
+            self.units.add(item.unit)
+            self.labels += self.form.labels(item)
+
+    def count(self) -> FormCount:
+        """What was counted."""
+        labels, kept = dict(sorted(self.labels.items())), dict(sorted(self.kept.items()))
+        return FormCount(self.form.name, self.records, len(self.units), labels, self.held_out, kept, self.unlabelled)
 
 
 def _refuse(report: FolderReport, check: Callable[[], None]) -> None:
@@ -146,13 +285,19 @@ def _refuse(report: FolderReport, check: Callable[[], None]) -> None:
         report.stops.append(error)
 
 
-def _count_tasks(path: Path, corpus: Corpus, report: FolderReport) -> tuple[LocalTask, list[Labelled]] | None:
+def _count_tasks(
+    path: Path, corpus: Corpus, only: str | None, report: FolderReport
+) -> tuple[LocalTask, list[Labelled]] | None:
     """Counts what each task can use; returns the first that the folder serves, with its records."""
     first = None
     for name, task in LOCAL_TASKS.items():
+        if only not in (None, name):
+            continue
         try:
             found = task.labelled(corpus, path)
         except DataError as error:  # the records were readable: what is missing is this task's outcome
+            if only is not None:
+                raise
             if task.source.needs & corpus.gives:
                 report.unserved[name] = error.message
             continue
@@ -188,16 +333,20 @@ def _problem(task: LocalTask, found: Sequence[Labelled]) -> DataError | None:
 
 def _count_texts(
     path: Path, corpus: Corpus, task: LocalTask, found: Sequence[Labelled], report: FolderReport
-) -> tuple[list[str], list[str]]:
+) -> _Texts:
     """Counts groups, notes and languages; returns the texts of all records, and the free texts that those lack."""
+    report.languages.clear()
     groups = {each.item.unit: each.item.group for each in found if each.item.group}
     report.groups = dict(Counter(groups.values()))
     items = [each.item for each in found]
     if not isinstance(task.source, StaySource):
-        return task.source.texts(corpus, path, items, report.languages), []
+        texts = task.source.texts(corpus, path, items, report.languages, report.drops)
+        if not corpus.free_text_of_persons:
+            report.languages = Counter(item.language for item in items)
+        return _Texts(texts)
     read, left_out = [], []
-    for known in task.source.known(corpus, path, items):
+    for known in task.source.known(corpus, path, items, report.drops):
         report.notes += sum(event.kind is Kind.NOTE for event in known)
         left_out += [clean(text) for text in free_texts(known) if not has_rules(language_of(text))]
         read.append(render(known, report.languages))
-    return read, left_out
+    return _Texts(read, left_out)

@@ -13,7 +13,7 @@ from fedward.client.data.columns import Drops
 def read(folder: Path, name: str) -> tuple[list[Item], Counter[str]]:
     """The records of a folder that is detected as ``name``, and counts of what is left out by reason."""
     corpus = corpus_named(name)
-    assert detect(folder) is corpus
+    assert detect(folder) == (corpus, folder)
     assert isinstance(corpus, TextCorpus)
     drops, reasons = Drops(), Counter[str]()
     items = list(corpus.items(folder, drops))

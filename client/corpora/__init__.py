@@ -5,6 +5,7 @@ Adding one is one file and one line here; ``corpus.py`` is the interface.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedward.client.corpora.bc5cdr import Bc5cdr
@@ -12,17 +13,20 @@ from fedward.client.corpora.brat import Brat
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus, check_unit
 from fedward.client.corpora.ddi import Ddi
 from fedward.client.corpora.eicu import Eicu
+from fedward.client.corpora.fhir import Fhir
 from fedward.client.corpora.kd_dti import KdDti
 from fedward.client.corpora.llava_med import LlavaMed
 from fedward.client.corpora.medpix2 import MedPix2
 from fedward.client.corpora.medquad import MedQuad
 from fedward.client.corpora.mimic_iii import MimicIII
+from fedward.client.corpora.mimic_iv import MimicIV
 from fedward.client.corpora.n2c2_2006 import N2c2Smoking
 from fedward.client.corpora.n2c2_2008 import N2c2Obesity
 from fedward.client.corpora.n2c2_2010 import N2c2Concepts
 from fedward.client.corpora.n2c2_2014 import N2c2RiskFactors
 from fedward.client.corpora.n2c2_2018_track1 import N2c2Cohorts
 from fedward.client.corpora.n2c2_2018_track2 import N2c2Drugs
+from fedward.client.corpora.omop import Omop
 from fedward.client.corpora.pathvqa import PathVqa
 from fedward.client.corpora.pmc import Pmc
 from fedward.client.corpora.pubmed import PubMed
@@ -33,11 +37,17 @@ from fedward.client.corpora.vqa_rad import VqaRad
 from fedward.errors import DataError
 from fedward.registry import by_name
 
+DEEPEST = 5
+"""Folders below each other that are searched for tables: ``physionet.org/files/mimiciii/1.4`` is four."""
+
 CORPORA: dict[str, Corpus] = by_name(
     (corpus.name, type(corpus).__module__, corpus)
     for corpus in (
         MimicIII(),
+        MimicIV(),
         Eicu(),
+        Omop(),
+        Fhir(),
         PubMedQA(),
         MedQuad(),
         PubMed(),
@@ -69,18 +79,64 @@ def corpus_named(name: str) -> Corpus:
     return CORPORA[name]
 
 
-def detect(folder: Path) -> Corpus:
-    """The first corpus that is complete in ``folder``.
+def detect(path: Path) -> tuple[Corpus, Path]:
+    """What a folder or file holds, and where: in ``path`` itself, or in the one folder below it that is complete.
 
-    Raises FW-DATA-011 (no such folder), FW-DATA-009 (none is complete; the fix names what the nearest one lacks).
+    Raises FW-DATA-011 (nothing there), FW-DATA-009 (nothing is complete; the fix names what the nearest one lacks),
+    FW-DATA-017 (several folders below hold a data set of their own).
     """
-    missing = {name: corpus.missing(folder) for name, corpus in CORPORA.items()}
-    for name, lacking in missing.items():
-        if not lacking:
-            return CORPORA[name]
+    if path.is_dir():
+        tables = [corpus for corpus in CORPORA.values() if isinstance(corpus, StayCorpus)]
+        here = next((corpus for corpus in tables if not corpus.missing(path)), None)
+        if here is not None:
+            return here, path
+        below = [(corpus, each) for each in _folders(path) for corpus in tables if not corpus.missing(each)]
+        if below:
+            return _only(path, below)
+    missing = {name: corpus.missing(path) for name, corpus in CORPORA.items() if _reads(corpus, path)}
+    found = next((name for name, lacking in missing.items() if not lacking), None)
+    if found is not None:
+        return CORPORA[found], path
     nearest = min(missing, key=lambda name: len(missing[name]) / len(CORPORA[name].required))
-    fix = f"For {nearest}, add {', '.join(missing[nearest])}; tables are CSV or CSV.GZ."
-    raise DataError("No layout is complete in this folder.", fix=fix, code="FW-DATA-009")
+    partly = len(missing[nearest]) < len(CORPORA[nearest].required)
+    fix = f"For {nearest}, add {', '.join(missing[nearest])}." if partly else f"fedward reads {', '.join(CORPORA)}."
+    raise DataError("No data set or layout is complete in this folder.", fix=fix, code="FW-DATA-009")
 
 
-__all__ = ["CORPORA", "Corpus", "Item", "StayCorpus", "check_unit", "corpus_named", "detect"]
+def locate(path: Path, corpus: Corpus) -> Path:
+    """The folder of ``corpus``: ``path``, or the one below it that is complete, as downloads leave it.
+
+    Raises FW-DATA-017 (several are).
+    """
+    if not isinstance(corpus, StayCorpus) or not path.is_dir() or not corpus.missing(path):
+        return path
+    below = [(corpus, each) for each in _folders(path) if not corpus.missing(each)]
+    return _only(path, below)[1] if below else path
+
+
+def _reads(corpus: Corpus, path: Path) -> bool:
+    """Whether a corpus can be one file; layouts of tables never are."""
+    return path.is_dir() or not isinstance(corpus, StayCorpus)
+
+
+def _folders(path: Path, depth: int = DEEPEST) -> Iterator[Path]:
+    """Folders below ``path``, those near it first."""
+    children = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    yield from children
+    if depth > 1:
+        for child in children:
+            yield from _folders(child, depth - 1)
+
+
+def _only(path: Path, below: Sequence[tuple[StayCorpus, Path]]) -> tuple[Corpus, Path]:
+    if len(below) > 1:
+        names = ", ".join(f"{folder.relative_to(path)} ({corpus.name})" for corpus, folder in below)
+        raise DataError(
+            f"{len(below)} folders below hold a data set of their own: {names}.",
+            code="FW-DATA-017",
+            fix="Name one of them.",
+        )
+    return below[0]
+
+
+__all__ = ["CORPORA", "Corpus", "Item", "StayCorpus", "check_unit", "corpus_named", "detect", "locate"]

@@ -130,7 +130,7 @@ class Fhir(StayCorpus):
 def _kinds(folder: Path) -> Iterator[tuple[File, frozenset[str]]]:
     """Files of resources with the type of the first one; an NDJSON file holds one type, a Bundle any."""
     for file in files(folder):
-        if file.base.endswith((".ndjson", ".json", ".jsonl")):
+        if "/" not in file.name and file.base.endswith((".ndjson", ".json", ".jsonl")):
             first = first_record(file)
             if isinstance(first, Mapping) and isinstance(first.get("resourceType"), str):
                 yield file, frozenset({first["resourceType"]})

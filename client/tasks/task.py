@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
+from fedward.client.data.columns import Drops
 from fedward.client.data.deid import check_rules
 from fedward.client.data.events import (
     Chosen,
@@ -73,21 +74,23 @@ class Source(ABC):
             raise DataError(told, code="FW-DATA-030")
 
     @abstractmethod
-    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
-        """The records with their labels, in the order of the examples."""
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
+        """The records with their labels, in the order of the examples; ``drops`` counts what cannot be used."""
 
     @abstractmethod
-    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+    def texts(
+        self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
+    ) -> list[str]:
         """The text of each of ``items``.
 
         Free texts of persons are added to ``languages`` and de-identified; those in a language without rules are left
         out of the text.
         """
 
-    def examples(self, corpus: Corpus, folder: Path, languages: Counter[str]) -> list[Example]:
+    def examples(self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops) -> list[Example]:
         """The records as a model reads them; ``languages`` as in :meth:`texts`."""
-        found = self.labelled(corpus, folder)
-        texts = self.texts(corpus, folder, [each.item for each in found], languages)
+        found = self.labelled(corpus, folder, drops)
+        texts = self.texts(corpus, folder, [each.item for each in found], languages, drops)
         return [each.example(text) for each, text in zip(found, texts, strict=True)]
 
 
@@ -101,12 +104,14 @@ class TextSource(Source):
         super().__init__(*roles, *needs)
         self.roles, self.label = roles, label
 
-    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
         """See :meth:`Source.labelled`."""
-        found = ((item, self.label(item)) for item in corpus.items(folder))
+        found = ((item, self.label(item)) for item in corpus.items(folder, drops))
         return [Labelled(item, label) for item, label in found if label is not None]
 
-    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+    def texts(
+        self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
+    ) -> list[str]:
         """See :meth:`Source.texts`."""
 
         def phrases(text: str) -> list[str]:
@@ -146,10 +151,11 @@ class StaySource(Source):
         self.label, self.minimum_hours, self.moment, self.outcomes = label, minimum_hours, moment, outcomes
         self.key = _KEYS[one_per]
 
-    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
         """See :meth:`Source.labelled`; sorted by patient and time."""
         corpus, chosen = _stays_of(corpus), {}
-        for stay in sorted(corpus.stays(folder, self.outcomes), key=lambda stay: (stay.patient, stay.order, stay.stay)):
+        stays = corpus.stays(folder, self.outcomes, drops)
+        for stay in sorted(stays, key=lambda stay: (stay.patient, stay.order, stay.stay)):
             hours, key = self.moment(stay.outcome), self.key(stay)
             if key in chosen or hours is None or not eligible(stay, self.minimum_hours, hours):
                 continue
@@ -158,15 +164,17 @@ class StaySource(Source):
                 chosen[key] = Labelled(corpus.item(stay), label)
         return list(chosen.values())
 
-    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+    def texts(
+        self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
+    ) -> list[str]:
         """See :meth:`Source.texts`."""
-        return [render(events, languages) for events in self.known(corpus, folder, items)]
+        return [render(events, languages) for events in self.known(corpus, folder, items, drops)]
 
-    def known(self, corpus: Corpus, folder: Path, items: Sequence[Item]) -> Iterator[list[Event]]:
+    def known(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> Iterator[list[Event]]:
         """What was known about each stay at its prediction time: admission facts and events, through the guard."""
         stays = [item.stay for item in items if item.stay is not None]
         chosen = [Chosen(stay, self.moment(stay.outcome) or 0.0) for stay in stays]
-        events = _stays_of(corpus).events(folder, chosen)
+        events = _stays_of(corpus).events(folder, chosen, drops)
         for each in chosen:
             yield known_at_prediction([*each.stay.events, *events[each.stay.stay]], each.hours)
 
@@ -183,13 +191,13 @@ class LocalTask(ABC):
     def __init__(self, declaration: Task, source: Source) -> None:
         self.declaration, self.source = declaration, source
 
-    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops | None = None) -> list[Labelled]:
         """The records of ``folder`` that the task takes, with their labels; no text is read.
 
         Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
-        return self.source.labelled(corpus, folder)
+        return self.source.labelled(corpus, folder, Drops() if drops is None else drops)
 
     def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False) -> list[Example]:
         """The records of ``folder`` as a model reads them.
@@ -199,7 +207,7 @@ class LocalTask(ABC):
         """
         self.source.check(corpus, self.declaration.name)
         languages: Counter[str] = Counter()
-        examples = self.source.examples(corpus, folder, languages)
+        examples = self.source.examples(corpus, folder, languages, Drops())
         if not leave_out:
             check_rules(languages)
         return examples

@@ -22,10 +22,16 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the tables or files of one data set.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")
+    ],
     model: Annotated[
         str | None, typer.Option("--model", help="Base model whose tokenizer must know the texts' characters.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="Count for this task or form of record alone, for example choice.")
+    ] = None,
+    show: Annotated[int, typer.Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
     leave_out: LeaveOut = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -34,16 +40,18 @@ def check_command(
     Example: fedward data check /srv/ehr
 
     Reads everything as a run would, counts free texts by language and, with --model, the share of their characters
-    that the model's tokenizer cannot represent. The exit status is 4 if no task can use the folder.
+    that the model's tokenizer cannot represent. What was read and left out is counted by reason. The exit status is 4
+    if something is wrong with the folder, or no task of those that read its layout can use it.
     """
     from fedward.client.folder import check_folder
 
-    report = check_folder(folder, leave_out=leave_out, texts=_reader(model) if model else None)
+    reader = _reader(model) if model else None
+    report = check_folder(folder, task=task, leave_out=leave_out, texts=reader, show=show)
     if as_json:
         say_json(report.to_value())
     else:
         _print(report, Console())
-    if not report.usable:
+    if not report.read_whole:
         raise typer.Exit(DataError.row().exit_code)
 
 
@@ -78,6 +86,8 @@ def _print(report: FolderReport, console: Console) -> None:
     from fedward.client.data.deid import has_rules
 
     console.print(f"Format: {report.format or 'not recognised'}", markup=False)
+    if report.format:
+        console.print(f"{report.title}; licence: {report.licence}", markup=False)
     if report.rows:
         console.print(_table("Tables", ("table", "rows"), [(name, f"{n:,}") for name, n in report.rows.items()]))
         counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
@@ -86,6 +96,9 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.tasks:
         rows = [(task.task, f"{task.eligible:,}", f"{task.records:,}", task.words) for task in report.tasks]
         console.print(_table("Tasks", ("task", f"eligible {report.plural}", "records", "labels"), rows))
+    if report.forms:
+        rows = [(form.form, f"{form.units:,}", f"{form.records:,}", form.words) for form in report.forms]
+        console.print(_table("Forms of record", ("form", report.plural, "records", "labels"), rows))
     if report.unserved:
         console.print(_table("Not served", ("task", "why"), list(report.unserved.items())))
     if report.groups:
@@ -98,10 +111,20 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.unrepresented:
         shares = [(language, f"{share:.2%}") for language, share in report.unrepresented.items()]
         console.print(_table("Characters that the model cannot read", ("language", "share"), shares))
+    if report.drops.counts:
+        left = [(table, reason, f"{count:,}") for (table, reason), count in sorted(report.drops.counts.items())]
+        console.print(_table("Left out", ("file", "why", "rows"), left))
+    for text in report.shown:
+        console.print(text, markup=False, soft_wrap=True)
     for problem in report.problems:
         console.print(f"{problem.code} {problem.message}", markup=False, soft_wrap=True)
         console.print(f"Fix: {problem.fix}", markup=False, soft_wrap=True)
-    console.print("This folder can be used." if report.usable else "No task can use this folder.")
+    if report.usable:
+        console.print("This folder can be used.")
+    elif report.read_whole:
+        console.print("The data set was read whole. No task of this release trains on it yet.")
+    else:
+        console.print("No task can use this folder.")
 
 
 def _table(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:

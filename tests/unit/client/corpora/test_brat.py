@@ -115,4 +115,4 @@ def test_other_annotations_beside_them_make_it_another_set(tables: Tables) -> No
     folder = tables("formats/n2c2_2018_track2")
     (folder / "2.txt").write_text("Fever.", encoding="utf-8")
     (folder / "2.ann").write_text("T1\tProblem 0 5\tFever\n", encoding="utf-8")
-    assert detect(folder) is corpus_named("brat")
+    assert detect(folder)[0] is corpus_named("brat")

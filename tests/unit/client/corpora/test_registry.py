@@ -21,7 +21,7 @@ FOLDERS = {name: f"formats/{name.replace('-', '_')}" for name in CORPORA} | {
 @pytest.mark.parametrize("name", CORPORA)
 def test_a_corpus_is_detected_and_reads_its_fixture(tables: Tables, name: str) -> None:
     folder, corpus = tables(FOLDERS[name]), CORPORA[name]
-    assert detect(folder) is corpus
+    assert detect(folder) == (corpus, folder)
     assert corpus.missing(folder) == []
     items = list(corpus.items(folder))
     assert items

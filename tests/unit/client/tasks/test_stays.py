@@ -9,6 +9,7 @@ import pytest
 
 from fedward.client.corpora import corpus_named
 from fedward.client.data import Example, load_examples, split_patients
+from fedward.client.data.columns import Drops
 from fedward.client.data.events import Outcome
 from fedward.client.tasks import local_task
 from fedward.client.tasks import phenotypes as phenotypes_task
@@ -165,6 +166,6 @@ def test_columns_of_other_tasks_are_not_needed(tables: Tables, edit: Edit) -> No
 def test_events_of_chosen_stays_only() -> None:
     corpus, folder = corpus_named("mimic-iii"), SEVERAL
     source = local_task("readmission").source
-    chosen = [each.item for each in source.labelled(corpus, folder)][:1]
-    (known,) = source.known(corpus, folder, chosen)
+    chosen = [each.item for each in source.labelled(corpus, folder, Drops())][:1]
+    (known,) = source.known(corpus, folder, chosen, Drops())
     assert {event.stay for event in known} == {"301"}
