@@ -18,6 +18,7 @@ from fedward.client.corpora.kd_dti import KdDti
 from fedward.client.corpora.llava_med import LlavaMed
 from fedward.client.corpora.medpix2 import MedPix2
 from fedward.client.corpora.medquad import MedQuad
+from fedward.client.corpora.meds import Meds
 from fedward.client.corpora.mimic_iii import MimicIII
 from fedward.client.corpora.mimic_iv import MimicIV
 from fedward.client.corpora.n2c2_2006 import N2c2Smoking

@@ -152,7 +152,7 @@ class StayCorpus(Corpus):
 
     def item(self, stay: Stay) -> Item:
         """The record of one stay."""
-        return Item(stay.patient, stay.group, self.languages[0], stay=stay)
+        return Item(stay.patient, stay.group, self.languages[0], stay=stay, held_out=stay.held_out)
 
 
 def check_unit(corpus: Corpus, unit: str) -> None:

@@ -55,6 +55,6 @@ class MimicIII(Mimic):
         """See :meth:`StayCorpus.timeline`; laboratory values and, where the table is there, notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         laboratory = Measured("subject_id", "itemid", ("charttime",), "valuenum", "mimic", "valueuom")
-        add_measurements(self.need(folder, "labevents"), laboratory, timeline, drops)
+        add_measurements([self.need(folder, "labevents")], laboratory, timeline, drops)
         self.add_notes(folder, "noteevents", timeline, drops)
         return timeline

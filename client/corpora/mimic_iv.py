@@ -84,7 +84,7 @@ class MimicIV(Mimic):
             table = self.table(folder, name)
             if table is not None:
                 measured = Measured("subject_id", "itemid", _TIMES, "valuenum", vocabulary, "valueuom")
-                add_measurements(table, measured, timeline, drops)
+                add_measurements([table], measured, timeline, drops)
         self._add_triage(folder, timeline)
         self.add_notes(folder, "radiology", timeline, drops, category="radiology")
         self.add_notes(folder, "discharge", timeline, drops, category="discharge summary")

@@ -106,7 +106,7 @@ class Omop(StayCorpus):
         """See :meth:`StayCorpus.timeline`; measurements and notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         named = partial(_named, _concepts(folder), drops)
-        add_measurements(Table.need(folder, "measurement"), _MEASURED, timeline, drops, named=named)
+        add_measurements([Table.need(folder, "measurement")], _MEASURED, timeline, drops, named=named)
         notes = Table.find(folder, "note")
         if notes is not None:
             _add_notes(notes, timeline, drops)

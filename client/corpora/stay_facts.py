@@ -194,31 +194,50 @@ class Measured:
     more: tuple[str, ...] = ()
     lenient: bool = False
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Columns that must be there."""
+        return (self.person, self.code, self.value)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that may be missing."""
+        return tuple(filter(None, (*self.times, *self.more, self.unit, self.comparator)))
+
+    def values(self, batch: Batch, drops: Drops) -> pa.Array:
+        """Numbers, ``[n]``; one that is told to lie below a limit is the next smaller number."""
+        numbers = batch.numbers(self.value, drops if self.lenient else None)
+        if not self.comparator:
+            return numbers
+        below = pc.is_in(batch.text(self.comparator), value_set=pa.array(self.below))
+        return pc.if_else(below, pa.array(np.nextafter(np.asarray(numbers.fill_null(np.nan)), -np.inf)), numbers)
+
 
 def add_measurements(
-    table: Table,
+    tables: Sequence[Table],
     measured: Measured,
     timeline: Timeline,
     drops: Drops,
     *,
     named: Callable[[Batch], pa.Array] | None = None,
+    units: Callable[[Batch], pa.Array] | None = None,
 ) -> None:
-    """Adds the measurements of a table to a timeline.
+    """Adds the measurements of a table, or of the parts of one, to a timeline.
 
     Args:
-        table: the table.
+        tables: its parts; none for a table that is missing.
         measured: its columns.
         timeline: of the stays.
         drops: counts rows and cells that cannot be used.
         named: finds the name of the measurement in each row, null where it is unknown; by the vocabulary if not given.
+        units: finds the unit in each row; from the column of units if not given.
 
     Raises:
         DataError: FW-DATA-015 (no row has a code that is known), FW-DATA-016 (no row is of a person of the stays).
     """
     named, total, known, matched = named or partial(names_of, measured.code, measured.vocabulary), 0, 0, 0
-    needed = (measured.person, measured.code, measured.value)
-    optional = [*measured.times, *measured.more, *filter(None, [measured.unit, measured.comparator])]
-    for every in table.read(needed, optional=optional):
+    units = units or (lambda batch: batch.text(measured.unit)) if units or measured.unit else None
+    for every in (batch for table in tables for batch in table.read(measured.needed, optional=measured.optional)):
         called = named(every)
         there = np.asarray(pc.is_valid(called))
         ours = np.asarray(pc.is_in(every.identifiers(measured.person), value_set=timeline.patients))
@@ -226,15 +245,12 @@ def add_measurements(
         batch, names = every.where(there & ours), called.filter(pa.array(there & ours))
         if not len(batch):
             continue
-        seconds = known_seconds(batch, measured.times, drops)
-        values = batch.numbers(measured.value, drops if measured.lenient else None)
-        if measured.comparator:
-            below = np.asarray(pc.is_in(batch.text(measured.comparator), value_set=pa.array(measured.below)))
-            values = pc.if_else(pa.array(below), np.nextafter(np.asarray(values.fill_null(np.nan)), -np.inf), values)
-        if measured.unit:
-            values = in_own_units(names, values, batch.text(measured.unit))
+        seconds, values = known_seconds(batch, measured.times, drops), measured.values(batch, drops)
+        if units is not None:
+            values = in_own_units(names, values, units(batch))
         timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
-    check_known(table, total, known, matched, timeline)
+    if tables:
+        check_known(tables[0], total, known, matched, timeline)
 
 
 def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:

@@ -98,6 +98,7 @@ class Stay:
     age: int | None  # whole years at admission, at most OLDEST
     outcome: Outcome
     events: tuple[Event, ...]  # what is known at admission, unfiltered
+    held_out: bool = False  # whether the publisher keeps the patient for evaluation
 
 
 @dataclass(frozen=True, slots=True)
