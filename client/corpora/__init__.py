@@ -49,6 +49,7 @@ CORPORA: dict[str, Corpus] = by_name(
         Eicu(),
         Omop(),
         Fhir(),
+        Meds(),
         PubMedQA(),
         MedQuad(),
         PubMed(),
