@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -217,13 +217,14 @@ def _count_forms(corpus: Corpus, folder: Path, task: str | None, report: FolderR
     items = corpus.items(folder, drops)
     forms = [FORMS[task]] if task in FORMS else [form for form in FORMS.values() if {*form.needs} <= corpus.gives]
     tallies = {form.name: _Tally(form) for form in forms}
+    hidden = FORMS[task].hides if task in FORMS else ()
     units, texts = set[str](), list[str]()
     for item in items:
         report.records += 1
         units.add(item.unit)
         for tally in tallies.values():
             tally.add(item)
-        words = _words(item)
+        words = _words(item, hidden)
         if words and not report.stays:
             report.languages[item.language if item.language != "und" else language_of(words)] += 1
             if len(texts) < MOST_TEXTS:
@@ -249,8 +250,9 @@ def _count_documents(corpus: Corpus, folder: Path, task: str | None, report: Fol
     return {"clm": tally}
 
 
-def _words(item: Item) -> str:
-    return " . ".join(filter(None, (*item.texts.values(), *(turn.text for turn in item.turns), *item.options.values())))
+def _words(item: Item, hidden: Collection[str] = ()) -> str:
+    texts = (text for role, text in item.texts.items() if role not in hidden)
+    return " . ".join(filter(None, (*texts, *(turn.text for turn in item.turns), *item.options.values())))
 
 
 class _Tally:

@@ -9,18 +9,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedward.client.corpora.bc5cdr import Bc5cdr
+from fedward.client.corpora.bentsao import BenTsao
 from fedward.client.corpora.brat import Brat
+from fedward.client.corpora.chat import Chat
+from fedward.client.corpora.chatdoctor import ChatDoctor
+from fedward.client.corpora.choices import Choices
+from fedward.client.corpora.cmedqa2 import CMedQA2
+from fedward.client.corpora.cn_med_dialogue import CnMedDialogue
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus, check_unit
 from fedward.client.corpora.ddi import Ddi
+from fedward.client.corpora.documents import Documents
 from fedward.client.corpora.eicu import Eicu
 from fedward.client.corpora.fhir import Fhir
+from fedward.client.corpora.healthqa import HealthQA
+from fedward.client.corpora.huatuo_26m import Huatuo26M
+from fedward.client.corpora.instructions import Instructions
 from fedward.client.corpora.kd_dti import KdDti
 from fedward.client.corpora.llava_med import LlavaMed
+from fedward.client.corpora.meddialog import MedDialog
+from fedward.client.corpora.medmcqa import MedMCQA
 from fedward.client.corpora.medpix2 import MedPix2
+from fedward.client.corpora.medqa import MedQA
 from fedward.client.corpora.medquad import MedQuad
 from fedward.client.corpora.meds import Meds
 from fedward.client.corpora.mimic_iii import MimicIII
 from fedward.client.corpora.mimic_iv import MimicIV
+from fedward.client.corpora.mmlu import Mmlu
 from fedward.client.corpora.n2c2_2006 import N2c2Smoking
 from fedward.client.corpora.n2c2_2008 import N2c2Obesity
 from fedward.client.corpora.n2c2_2010 import N2c2Concepts
@@ -29,12 +43,19 @@ from fedward.client.corpora.n2c2_2018_track1 import N2c2Cohorts
 from fedward.client.corpora.n2c2_2018_track2 import N2c2Drugs
 from fedward.client.corpora.omop import Omop
 from fedward.client.corpora.pathvqa import PathVqa
+from fedward.client.corpora.person_chat import PersonChat
+from fedward.client.corpora.person_documents import PersonDocuments
+from fedward.client.corpora.person_instructions import PersonInstructions
+from fedward.client.corpora.person_preferences import PersonPreferences
 from fedward.client.corpora.pmc import Pmc
+from fedward.client.corpora.preferences import Preferences
 from fedward.client.corpora.pubmed import PubMed
 from fedward.client.corpora.pubmedqa import PubMedQA
 from fedward.client.corpora.slake import Slake
 from fedward.client.corpora.umls import Umls
 from fedward.client.corpora.vqa_rad import VqaRad
+from fedward.client.corpora.webmedqa import WebMedQA
+from fedward.client.corpora.wikidoc import WikiDoc
 from fedward.errors import DataError
 from fedward.registry import by_name
 
@@ -69,7 +90,28 @@ CORPORA: dict[str, Corpus] = by_name(
         Slake(),
         LlavaMed(),
         PathVqa(),
+        WikiDoc(),
+        ChatDoctor(),
+        BenTsao(),
+        Huatuo26M(),
+        MedDialog(),
+        CMedQA2(),
+        WebMedQA(),
+        HealthQA(),
+        MedQA(),
+        MedMCQA(),
+        Mmlu(),
+        CnMedDialogue(),
         Brat(),
+        PersonPreferences(),
+        PersonChat(),
+        PersonInstructions(),
+        PersonDocuments(),
+        Preferences(),
+        Chat(),
+        Choices(),
+        Instructions(),
+        Documents(),
     )
 )
 

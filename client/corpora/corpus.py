@@ -71,7 +71,7 @@ class Item:
     texts: Mapping[str, str] = field(default_factory=dict)  # by role, for example question, context, answer
     turns: tuple[Turn, ...] = ()  # utterances of a dialogue, in order
     options: Mapping[str, str] = field(default_factory=dict)  # answers of a multiple-choice question by letter
-    right: str = ""  # letter of the right one; empty where nobody tells
+    right: str = ""  # letter of the right one; of candidates, keys with blanks between; empty where nobody tells
     labels: Mapping[str, str] = field(default_factory=dict)  # what the set says of the whole record, by name
     spans: tuple[Span, ...] = ()  # marked parts of the texts
     relations: tuple[Relation, ...] = ()  # what holds between them

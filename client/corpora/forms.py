@@ -22,6 +22,7 @@ class Form:
         needs: what a record must hold; of a set of names, each.
         fits: whether a record can be used.
         labels: what is counted of a record that fits.
+        hides: roles of texts that tell the answer, which are not part of the prompt.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Form:
     needs: tuple[str, ...]
     fits: Callable[[Item], bool]
     labels: Callable[[Item], Counter[str]]
+    hides: tuple[str, ...] = ()
 
 
 def _roles(*roles: str) -> Callable[[Item], bool]:
@@ -55,7 +57,7 @@ FORMS: dict[str, Form] = {
     form.name: form
     for form in (
         Form("choice", "multiple choice", ("options",), lambda item: item.right in item.options,
-             lambda item: Counter([item.right])),
+             lambda item: Counter([item.right]), hides=("answer", "decision")),
         Form("sft", "question and answer", ("question", "answer"), _roles("question", "answer"), _nothing),
         Form("dialogue", "dialogue", ("turns",),
              lambda item: any(turn.role == "assistant" for turn in item.turns), _turns),

@@ -15,6 +15,7 @@ from fedward.client.corpora.corpus import Corpus, Item
 from fedward.client.data.columns import Drops
 from fedward.errors import DataError
 
+DECISIONS = {word: word for word in ("yes", "no", "maybe")}
 QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
 
 
@@ -26,7 +27,7 @@ class PubMedQA(Corpus):
     unit = "question"
     licence = "MIT"
     free_text_of_persons = False
-    gives = frozenset({"question", "context", "decision", "answer"})
+    gives = frozenset({"question", "context", "decision", "answer", "options"})
     required = (QUESTIONS,)
 
     def missing(self, folder: Path) -> list[str]:
@@ -43,7 +44,9 @@ class PubMedQA(Corpus):
         """See :meth:`Corpus.items`; sorted by PubMed id."""
         held_out = _objects(folder / TEST_PART).keys() if (folder / TEST_PART).is_file() else frozenset()
         for key, record in sorted(_objects(folder / QUESTIONS).items()):
-            yield Item(key, language="en", texts=_texts(record), held_out=key in held_out)
+            texts = _texts(record)
+            right = texts["decision"] if texts["decision"] in DECISIONS else ""
+            yield Item(key, language="en", texts=texts, options=DECISIONS, right=right, held_out=key in held_out)
 
 
 def _texts(record: Any) -> dict[str, str]:

@@ -18,7 +18,8 @@ from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File, files
 from fedward.errors import DataError
 
-_PERSON_KEYS = ("person", "person_id", "patient", "patient_id", "subject_id", "subject", "mrn")
+_PERSON_KEYS = ("personid", "patientid", "subjectid", "person", "patient", "subject", "mrn")
+_MARKS = str.maketrans("", "", "_- ")
 
 
 class TextCorpus(Corpus):
@@ -97,7 +98,8 @@ def person_of(record: Mapping[str, Any]) -> str | None:
 
     Leading zeros are kept: ``007`` may be another person, and two persons must not share one budget.
     """
-    key = next((key for key in _PERSON_KEYS if key in record), None)
+    spelled = {key.translate(_MARKS).lower(): key for key in record if isinstance(key, str)}
+    key = next((spelled[key] for key in _PERSON_KEYS if key in spelled), None)
     if key is None:
         return None
     value = record[key]

@@ -1,0 +1,113 @@
+"""Choices: multiple-choice questions as JSON, under the usual names of question, options and the right one; of nobody.
+
+The right one is a letter, the text of an option, or a number. Numbers tell by those that occur in a file whether they
+count from zero or from one; a file that does not tell is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from fedward.client.corpora.corpus import Item
+from fedward.client.corpora.parts import of_test_part
+from fedward.client.corpora.questions import (
+    first_number,
+    is_json,
+    options_of,
+    unclear,
+    unit_of,
+    whole_choice,
+)
+from fedward.client.corpora.text_corpus import TextCorpus, first_record, person_of, text_of
+from fedward.client.data.columns import Drops
+from fedward.client.data.documents import File
+from fedward.client.data.text import language_of
+from fedward.errors import DataError
+from fedward.units import UnitName
+
+_OPTIONS, _RIGHT = ("options", "choices"), ("answer_idx", "answer_index", "answerKey", "label", "answer", "correct")
+_NOBODY_TELLS = -1
+_LANGUAGE_TOLD_BY = 2_000
+
+
+class Choices(TextCorpus):
+    """The unit is the question. A key ``subject`` is a subject here, not a person."""
+
+    name: ClassVar[str] = "choices"
+    title: ClassVar[str] = "Choices (JSON of multiple choice)"
+    unit: ClassVar[UnitName] = "question"
+    languages: ClassVar[tuple[str, ...]] = ("und",)
+    licence: ClassVar[str] = "not stated"
+    free_text_of_persons: ClassVar[bool] = False
+    gives: ClassVar[frozenset[str]] = frozenset({"question", "options"})
+    required: ClassVar[tuple[str, ...]] = ("JSON with question, options and answer_idx",)
+
+    def owns(self, file: File) -> bool:
+        """See :meth:`TextCorpus.owns`."""
+        first = first_record(file) if is_json(file) else None
+        return first is not None and _fits(first) and not _person(first)
+
+    def read(self, file: File, drops: Drops) -> Iterator[Item]:
+        """See :meth:`TextCorpus.read`; the file is read twice, the first time for its numbers alone."""
+        found = ((number, len(options)) for *_, options, number in _records(file) if isinstance(number, int))
+        numbers = {(number, count) for number, count in found if number != _NOBODY_TELLS}
+        base = first_number(numbers, file.name, _RIGHT[0])
+        if numbers and base is None:
+            raise unclear(file.name, _RIGHT[0])
+        for row, question, options, told in _records(file):
+            right = told if isinstance(told, str) else _letter(told, base or 0, options)
+            if whole_choice(question, options, right, file, drops, row):
+                words = " ".join((question, *options.values()))[:_LANGUAGE_TOLD_BY]
+                yield Item(
+                    unit_of(question),
+                    language=language_of(words, "und"),
+                    texts={"question": question},
+                    options=options,
+                    right=right,
+                    held_out=of_test_part(file),
+                )
+
+
+def _fits(record: Any) -> bool:
+    return isinstance(record, Mapping) and "question" in record and any(key in record for key in _OPTIONS)
+
+
+def _person(record: Mapping[str, Any]) -> str | None:
+    return person_of({key: value for key, value in record.items() if key.lower() != "subject"})
+
+
+def _records(file: File) -> Iterator[tuple[int, str, dict[str, str], str | int]]:
+    """Number, question, options and right answer of each record: a letter, or a number whose base is not known."""
+    for row, record in file.json():
+        where = f"Record {row:,} of {file.name}"
+        if not _fits(record):
+            raise DataError(f"{where} has no question with options.", code="FW-DATA-032")
+        if _person(record):
+            fix = "Give records of persons as question and answer, each with its person's key."
+            raise DataError(f"{where} names a person; multiple choice is of nobody.", code="FW-DATA-032", fix=fix)
+        options = options_of(next(record[key] for key in _OPTIONS if key in record), where)
+        yield row, text_of(record, "question", where), options, _right(record, options, where)
+
+
+def _right(record: Mapping[str, Any], options: Mapping[str, str], where: str) -> str | int:
+    """The right answer's letter, or its number where neither a letter nor the text of an option is given."""
+    number = None
+    for key in _RIGHT:
+        value = text_of(record, key, where)
+        letter = next((each for each in (value, value.upper()) if each in options), None)
+        same = [each for each, text in options.items() if text == value]
+        if letter is not None or len(same) == 1:
+            return letter or same[0]
+        if number is None and value.lstrip("-").isdecimal() and len(value) < 10:
+            number = int(value)
+        elif value and number is None:
+            return value
+    return "" if number is None else number
+
+
+def _letter(number: int, base: int, options: Mapping[str, str]) -> str:
+    place = number - base
+    if number == _NOBODY_TELLS:
+        return ""
+    return list(options)[place] if 0 <= place < len(options) else "?"

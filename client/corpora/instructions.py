@@ -1,0 +1,50 @@
+"""Instructions: questions with answers as JSON, as Alpaca writes them or under the usual names, that name no person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from fedward.client.corpora.corpus import Item
+from fedward.client.corpora.general_form import GeneralForm
+from fedward.client.corpora.parts import of_test_part, question_and_answer
+from fedward.client.corpora.questions import instruction, unit_of
+from fedward.client.corpora.text_corpus import has_keys, text_of
+from fedward.client.data.columns import Drops
+from fedward.client.data.documents import File
+from fedward.units import UnitName
+
+_PAIRS = (
+    ("instruction", "output"),
+    ("question", "answer"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("query", "response"),
+    ("input", "output"),
+)
+
+
+class Instructions(GeneralForm):
+    """The unit is the question, whatever number of answers it has. A text ``context`` is kept beside it."""
+
+    name: ClassVar[str] = "instructions"
+    title: ClassVar[str] = "Instructions (JSON of questions and answers)"
+    unit: ClassVar[UnitName] = "question"
+    gives: ClassVar[frozenset[str]] = frozenset({"question", "context", "answer"})
+    required: ClassVar[tuple[str, ...]] = (f"JSON with {', or '.join(' and '.join(pair) for pair in _PAIRS)}",)
+
+    def fits(self, record: Any) -> bool:
+        """See :meth:`GeneralForm.fits`."""
+        return any(has_keys(record, *pair) for pair in _PAIRS)
+
+    def parse(self, record: Mapping[str, Any], where: str, file: File, drops: Drops, row: int) -> Iterator[Item]:
+        """See :meth:`GeneralForm.parse`."""
+        asked, answered = next(pair for pair in _PAIRS if has_keys(record, *pair))
+        if asked == "instruction":
+            texts = instruction(record, where)
+        else:
+            texts = {"question": text_of(record, asked, where), "answer": text_of(record, answered, where)}
+        if question_and_answer(texts, file, drops, row):
+            context = record.get("context")
+            beside = {"context": context.strip()} if isinstance(context, str) and context.strip() else {}
+            yield Item(unit_of(texts["question"], *beside.values()), texts=beside | texts, held_out=of_test_part(file))

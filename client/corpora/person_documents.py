@@ -1,0 +1,21 @@
+"""Documents of persons: the general form of ``documents.py``, where records name the person that they are of.
+
+All records of a person are one unit, and records of nobody are counted: they are not one person more.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fedward.client.corpora.documents import Documents
+from fedward.units import UnitName
+
+
+class PersonDocuments(Documents):
+    """The unit is the person: ``7``, ``7.0`` and ``" 7 "`` are one, ``007`` is another."""
+
+    name: ClassVar[str] = "person-documents"
+    title: ClassVar[str] = "Documents of persons (JSON of texts with a person's key)"
+    unit: ClassVar[UnitName] = "patient"
+    of_persons: ClassVar[bool] = True
+    required: ClassVar[tuple[str, ...]] = ("JSON with text, note or content and patient_id",)
