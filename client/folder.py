@@ -232,7 +232,7 @@ def _count_forms(corpus: Corpus, folder: Path, task: str | None, report: FolderR
     if report.stays:
         tallies = _count_documents(corpus, folder, task, report)
     report.units = len(units)
-    report.forms = [tally.count() for tally in tallies.values() if tally.records or task in FORMS]
+    report.forms = [tally.count() for tally in tallies.values() if tally.records or tally.held_out or task in FORMS]
     if encoded_twice("".join(texts[:100])):
         raise DataError("The texts were encoded as UTF-8 twice: letters have become several.", code="FW-DATA-018")
     if task in FORMS and not any(form.records + form.held_out for form in report.forms):

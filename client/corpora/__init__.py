@@ -51,11 +51,13 @@ from fedward.client.corpora.pmc import Pmc
 from fedward.client.corpora.preferences import Preferences
 from fedward.client.corpora.pubmed import PubMed
 from fedward.client.corpora.pubmedqa import PubMedQA
+from fedward.client.corpora.questions import is_json
 from fedward.client.corpora.slake import Slake
 from fedward.client.corpora.umls import Umls
 from fedward.client.corpora.vqa_rad import VqaRad
 from fedward.client.corpora.webmedqa import WebMedQA
 from fedward.client.corpora.wikidoc import WikiDoc
+from fedward.client.data.documents import files
 from fedward.errors import DataError
 from fedward.registry import by_name
 
@@ -127,6 +129,7 @@ def detect(path: Path) -> tuple[Corpus, Path]:
     """What a folder or file holds, and where: in ``path`` itself, or in the one folder below it that is complete.
 
     Raises FW-DATA-011 (nothing there), FW-DATA-009 (nothing is complete; the fix names what the nearest one lacks),
+    FW-DATA-005 (nothing is, and a file of JSON cannot be read),
     FW-DATA-017 (several folders below hold a data set of their own).
     """
     if path.is_dir():
@@ -143,8 +146,17 @@ def detect(path: Path) -> tuple[Corpus, Path]:
         return CORPORA[found], path
     nearest = min(missing, key=lambda name: len(missing[name]) / len(CORPORA[name].required))
     partly = len(missing[nearest]) < len(CORPORA[nearest].required)
+    if not partly:
+        _refuse_unreadable(path)
     fix = f"For {nearest}, add {', '.join(missing[nearest])}." if partly else f"fedward reads {', '.join(CORPORA)}."
     raise DataError("No data set or layout is complete in this folder.", fix=fix, code="FW-DATA-009")
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Raises FW-DATA-005 for JSON that no set knows because it cannot be read, for example in another encoding."""
+    for file in files(path):
+        if is_json(file):
+            next(file.json(), None)
 
 
 def locate(path: Path, corpus: Corpus) -> Path:

@@ -32,21 +32,28 @@ class PubMedQA(Corpus):
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`."""
-        if not folder.is_dir():
+        if not folder.exists():
             raise DataError(f"The data folder '{folder}' does not exist.", code="FW-DATA-011")
-        return [name for name in self.required if not (folder / name).is_file()]
+        return [name for name in self.required if not (_parent(folder) / name).is_file()]
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """See :meth:`Corpus.sizes`."""
-        return {name: len(_objects(folder / name)) for name in (QUESTIONS, TEST_PART) if (folder / name).is_file()}
+        folder, names = _parent(folder), (QUESTIONS, TEST_PART)
+        return {name: len(_objects(folder / name)) for name in names if (folder / name).is_file()}
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`Corpus.items`; sorted by PubMed id."""
+        folder = _parent(folder)
         held_out = _objects(folder / TEST_PART).keys() if (folder / TEST_PART).is_file() else frozenset()
         for key, record in sorted(_objects(folder / QUESTIONS).items()):
             texts = _texts(record)
             right = texts["decision"] if texts["decision"] in DECISIONS else ""
             yield Item(key, language="en", texts=texts, options=DECISIONS, right=right, held_out=key in held_out)
+
+
+def _parent(path: Path) -> Path:
+    """The folder of the set, where its file of questions is named alone."""
+    return path.parent if path.is_file() and path.name == QUESTIONS else path
 
 
 def _texts(record: Any) -> dict[str, str]:

@@ -203,9 +203,7 @@ class _JsonReader:
         if not self._next():
             return
         first = self._value()
-        array = (
-            next((first[key] for key in _WRAPPERS if isinstance(first.get(key), list)), None) if _alone(first) else None
-        )
+        array = next((first[key] for key in _WRAPPERS if _records(first.get(key))), None) if _alone(first) else None
         if array is not None and not self._next():
             yield from array
             return
@@ -259,6 +257,11 @@ class _JsonReader:
 def _alone(value: Any) -> bool:
     """Whether ``value`` may be an object that wraps the records."""
     return isinstance(value, dict) and len(value) <= 3
+
+
+def _records(value: Any) -> bool:
+    """Whether ``value`` is a list of objects; a record alone in its file may have a list of texts."""
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def files(path: Path) -> list[File]:
