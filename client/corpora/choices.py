@@ -46,7 +46,7 @@ class Choices(TextCorpus):
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
         first = first_record(file) if is_json(file) else None
-        return first is not None and _fits(first) and not _person(first)
+        return _fits(first)
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`; the file is read twice, the first time for its numbers alone."""

@@ -35,7 +35,8 @@ class Instructions(GeneralForm):
 
     def fits(self, record: Any) -> bool:
         """See :meth:`GeneralForm.fits`."""
-        return any(has_keys(record, *pair) for pair in _PAIRS)
+        choice = any(has_keys(record, "question", key) for key in ("options", "choices"))
+        return not choice and any(has_keys(record, *pair) for pair in _PAIRS)
 
     def parse(self, record: Mapping[str, Any], where: str, file: File, drops: Drops, row: int) -> Iterator[Item]:
         """See :meth:`GeneralForm.parse`."""

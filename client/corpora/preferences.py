@@ -82,7 +82,14 @@ def _side(record: Mapping[str, Any], key: str, prompt: list[Turn], where: str) -
     if isinstance(record[key], list):
         return turns_of(record[key], where)
     text = text_of(record, key, where)
-    return _split(text) or [Turn("assistant", text)]
+    return _split(text) or [Turn("assistant", text[len(_inside(record, prompt)) :].strip())]
+
+
+def _inside(record: Mapping[str, Any], prompt: list[Turn]) -> str:
+    """A prompt of several words with which both answers begin again."""
+    asked = prompt[0].text if len(prompt) == 1 and " " in prompt[0].text else ""
+    again = re.compile(rf"\s*{re.escape(asked)}\s")
+    return asked if all(again.match(str(record[key])) for key in ("chosen", "rejected")) else ""
 
 
 def _split(text: str) -> list[Turn]:
@@ -90,4 +97,5 @@ def _split(text: str) -> list[Turn]:
     if before.strip() or len(parts) < 4:
         return []
     roles = {"Human": "human", "Assistant": "assistant"}
-    return [Turn(role_of(roles[parts[at]]) or "user", parts[at + 1].strip()) for at in range(0, len(parts), 2)]
+    turns = [Turn(role_of(roles[parts[at]]) or "user", parts[at + 1].strip()) for at in range(0, len(parts), 2)]
+    return turns if turns[-1].text else turns[:-1]  # a prompt may end with the name of who answers
