@@ -71,10 +71,9 @@ def _prompt(record: Mapping[str, Any], where: str) -> list[Turn]:
         return []
     if isinstance(record[key], list):
         return turns_of(record[key], where)
+    text = text_of(record, key, where)
     more = text_of(record, "input", where) if key == "instruction" else ""
-    return _split(text_of(record, key, where)) or [
-        Turn("user", "\n".join(filter(None, (text_of(record, key, where), more))))
-    ]
+    return _split(text) or [Turn("user", f"{text}\n{more}".strip())]
 
 
 def _side(record: Mapping[str, Any], key: str, prompt: list[Turn], where: str) -> list[Turn]:

@@ -65,12 +65,7 @@ class TextCorpus(Corpus):
 
 def first_record(file: File) -> Any:
     """The first record of a file of JSON; None where it holds none."""
-    if file.head(256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"[", b"{"):
-        return None
-    try:
-        return next((value for _, value in file.json()), None)
-    except DataError:
-        return None
+    return file.first if file.head(256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") else None
 
 
 def has_keys(value: Any, *keys: str) -> bool:
@@ -87,7 +82,7 @@ def text_of(record: Mapping[str, Any], key: str, where: str, *, empty: bool = Tr
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise DataError(f"{where}: {key!r} is not a text.", code="FW-DATA-032")
-    text = "" if value is None else str(value).strip()
+    text = "" if value is None or value != value else str(value).strip()  # not a number: an empty cell in pandas
     if not text and not empty:
         raise DataError(f"{where}: {key!r} is empty.", code="FW-DATA-032")
     return text

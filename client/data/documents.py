@@ -148,6 +148,14 @@ class File:
         with self.open() as stream:
             yield from _JsonReader(self, stream).records()
 
+    @cached_property
+    def first(self) -> Any:
+        """The first record of JSON; None where there is none that can be read. Remembered: every set looks at it."""
+        try:
+            return next((value for _, value in self.json()), None)
+        except DataError:
+            return None
+
     def _decoded(self, part: bytes, line: int) -> str:
         try:
             return part.decode("utf-8")

@@ -150,3 +150,8 @@ def test_json_in_another_encoding_is_refused_by_its_name(tmp_path: Path, encodin
     (tmp_path / "a.json").write_bytes(text.encode(encoding))
     with raises("FW-DATA-005", match=f"a.json is not encoded as UTF-8.*{named}"):
         detect(tmp_path)
+
+
+def test_not_a_number_is_an_empty_cell(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"question": "a", "answer": NaN}', encoding="utf-8")
+    assert read(tmp_path, "instructions") == ([], {"answer is empty": 1})
