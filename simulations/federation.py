@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
@@ -60,25 +61,15 @@ _RUN_ID = 1
 
 
 class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the type checker
-    """Delivers messages by calling ClientApps on a few threads.
+    """Delivers messages by calling ``apps`` (by node id) on ``threads``: so many hospitals work at the same time."""
 
-    Args:
-        apps: ClientApp by node id.
-        threads: hospitals that work at the same time.
-        on_reply: called in the worker thread after each reply, for progress.
-    """
-
-    def __init__(
-        self, apps: Mapping[int, ClientApp], *, threads: int = 1, on_reply: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, apps: Mapping[int, ClientApp], *, threads: int = 1) -> None:
         # Flower reads the identity of the running task from these process-wide fields.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, _COORDINATOR_NODE, 1
-        self._apps = dict(apps)
-        self._contexts = {node: _context(node) for node in apps}
+        self._apps = {node: (app, _context(node)) for node, app in apps.items()}
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hospital")
         self._replies: dict[str, Future[Message]] = {}
         self._pushed = 0
-        self._on_reply = on_reply
         self._run: FlowerRun | None = None
 
     def close(self) -> None:
@@ -113,7 +104,8 @@ class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the 
             self._pushed += 1
             message_id = f"m{self._pushed}"
             message.metadata.__dict__["_message_id"] = message_id
-            self._replies[message_id] = self._pool.submit(self._deliver, message)
+            app, context = self._apps[message.metadata.dst_node_id]
+            self._replies[message_id] = self._pool.submit(app, message, context)
             ids.append(message_id)
         return ids
 
@@ -128,13 +120,6 @@ class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the 
         """Pushes ``messages`` and waits for every reply."""
         ids = list(self.push_messages(messages))
         return [self._replies.pop(message_id).result(timeout) for message_id in ids]
-
-    def _deliver(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
-        reply = self._apps[node](message, self._contexts[node])
-        if self._on_reply is not None:
-            self._on_reply(message.metadata.message_type)
-        return reply
 
 
 def _context(node: int) -> Context:
@@ -182,24 +167,15 @@ def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int
 class Outcome:
     """What a federation leaves behind."""
 
-    adapter: Vector
-    """The final global adapter."""
-    adapters: tuple[Vector, ...]
-    """The global adapter before the first round and after each, as every party saw them."""
-    model: AdapterModel
-    """A model to hold it."""
-    sites: tuple[EncodedSite, ...]
-    """The records it was trained and scored on, for the models trained beside it."""
-    curve: tuple[CurvePoint, ...]
-    """What the coordinator saw, adapter by adapter; round 0 is the untrained one."""
-    secure_sum: SecureSum
-    """Whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit."""
-    bytes_up: dict[Stage, float]
-    """Mean bytes that left a hospital in a round, by stage."""
-    lifetime: dict[str, float]
-    """Epsilon that each hospital's ledger composes over every run it holds."""
-    incidents: list[Incident]
-    """Replies that did not count."""
+    adapter: Vector  # the final global one
+    adapters: tuple[Vector, ...]  # before the first round and after each, as every party saw them
+    model: AdapterModel  # to hold it
+    sites: tuple[EncodedSite, ...]  # what it was trained and scored on, for the models trained beside it
+    curve: tuple[CurvePoint, ...]  # what the coordinator saw, adapter by adapter; round 0 is the untrained one
+    secure_sum: SecureSum  # whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit
+    bytes_up: dict[Stage, float]  # mean bytes that left a hospital in a round
+    lifetime: dict[str, float]  # epsilon that each hospital's ledger composes over every run it holds
+    incidents: list[Incident]  # replies that did not count
     personal: Mapping[str, Outcomes]
     """What each hospital's own model makes of its own evaluation records; empty where one model serves all."""
 
@@ -259,13 +235,8 @@ def federate(
     ledgers = budget.open(site.name for site in sites)
     plan, reference = run.plan, build_model(run, files)
     agreement = agree(run, [site.name for site in sites])
-    # With a real encoder this takes as long as some rounds.
-    encoded = display.over(
-        "reading the records",
-        lambda site: EncodedSite.encode(site, run, files, reference),
-        sites,
-        threads=speed.hospitals_at_once,
-    )
+    encode = partial(EncodedSite.encode, run=run, files=files, model=reference)  # as long as some rounds
+    encoded = display.over("reading the records", encode, sites, threads=speed.hospitals_at_once)
     hospitals = [
         make_hospital(
             run, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
@@ -384,14 +355,6 @@ def train_apart(
     return evaluation.outcomes(model, get_vector(model))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What the models trained beside the federation make of everybody's evaluation records."""
-
-    alone: Mapping[str, Outcomes]
-    central: Outcomes | None
-
-
 def compare(
     scenario: Scenario,
     run: Run,
@@ -400,8 +363,8 @@ def compare(
     evaluation: EvaluationSet,
     randomness: Randomness,
     display: RunDisplay,
-) -> Comparison:
-    """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time."""
+) -> dict[str, Outcomes]:
+    """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time; by name."""
     speed, wanted = scenario.speed, scenario.compare
     jobs: dict[str, Future[Outcomes]] = {}
 
@@ -419,5 +382,4 @@ def compare(
         for job in as_completed(jobs.values()):
             job.result()
             display.advance()
-    done = {name: job.result() for name, job in jobs.items()}
-    return Comparison({name: found for name, found in done.items() if name != POOLED}, done.get(POOLED))
+    return {name: job.result() for name, job in jobs.items()}

@@ -97,7 +97,8 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     else:
         count = scenario.data.hospitals or MIN_HOSPITALS
         names = [f"hospital-{number + 1}" for number in range(count)]
-        deal = {e.patient_id: names[_bucket(e.patient_id, scenario.seed, count)] for e in examples}
+        dealt = {e.patient_id: labelled_hash("deal", e.patient_id, scenario.seed)[:8] for e in examples}
+        deal = {patient: names[int.from_bytes(drawn, "big") % count] for patient, drawn in dealt.items()}
     return [_split(plan, name, [e for e in examples if deal[e.patient_id] == name], None) for name in names]
 
 
@@ -146,10 +147,6 @@ def _folder(data: DataConfig) -> Path:
     if not folder.is_dir():
         raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
     return folder
-
-
-def _bucket(patient: str, seed: int, count: int) -> int:
-    return int.from_bytes(labelled_hash("deal", patient, seed)[:8], "big") % count
 
 
 @dataclass(frozen=True)

@@ -29,34 +29,21 @@ PAGE = "sweep.html"
 
 
 class Row(Section):
-    """One setting over the seeds; without value where no run finished.
-
-    Attributes:
-        rank: None if the scenario's own was used.
-        epsilon: budget that was asked for; None without privacy.
-        seeds: those whose run finished, in the order of ``scores``.
-        scores: headline measure of the federated model, by seed.
-        mean, sd: of them, over the seeds; no ``sd`` of one.
-        behind: mean over seeds of the difference from the best setting at the same epsilon, on the same seeds; 0 for
-            the best itself.
-        behind_se: its standard error; None for fewer than two common seeds.
-        bytes_up: bytes per round and hospital, mean over the seeds.
-        seconds: of a whole run, mean over the seeds.
-        failed: seeds whose run failed, with the code of the error.
-    """
+    """One setting over the seeds; without value where no run finished."""
 
     strategy: str
-    rank: int | None
-    epsilon: float | None
-    seeds: list[int]
-    scores: list[float]
+    rank: int | None  # None if the scenario's own was used
+    epsilon: float | None  # budget that was asked for; None without privacy
+    seeds: list[int]  # those whose run finished, in the order of scores
+    scores: list[float]  # headline measure of the federated model, by seed
     mean: float | None
-    sd: float | None
+    sd: float | None  # over the seeds; None for fewer than two
     behind: float | None
-    behind_se: float | None
-    bytes_up: float | None
-    seconds: float | None
-    failed: dict[str, str]
+    """Mean difference from the best setting at the same epsilon, on the same seeds; 0 for the best itself."""
+    behind_se: float | None  # its standard error; None for fewer than two common seeds
+    bytes_up: float | None  # bytes per round and hospital, mean over the seeds
+    seconds: float | None  # of a whole run, mean over the seeds
+    failed: dict[str, str]  # seeds whose run failed, with the code of the error
 
     @property
     def label(self) -> str:

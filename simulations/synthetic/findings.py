@@ -44,67 +44,26 @@ SEVERE_FACTOR = 1.6
 SEVERE_SHARE = 0.3
 OTHER_SHARE = 0.04
 
-FINDINGS = (
-    Finding(
-        "fever", 0.25, 0.40, ("fever", "febrile", "spiking temperatures"), ("no fever", "afebrile", "denies fever")
-    ),
-    Finding(
-        "hypotension",
-        0.22,
-        1.15,
-        ("hypotension", "hypotensive", "low blood pressure"),
-        ("no hypotension", "normotensive"),
-    ),
-    Finding(
-        "tachycardia",
-        0.24,
-        0.35,
-        ("tachycardia", "tachycardic", "rapid heart rate"),
-        ("no tachycardia", "regular heart rate"),
-    ),
-    Finding(
-        "dyspnea",
-        0.26,
-        0.55,
-        ("dyspnea", "short of breath", "shortness of breath"),
-        ("no dyspnea", "denies shortness of breath"),
-    ),
-    Finding(
-        "ventilation",
-        0.20,
-        1.25,
-        ("intubated", "on ventilator", "mechanically ventilated"),
-        ("not intubated", "breathing room air"),
-    ),
-    Finding(
-        "vasopressors",
-        0.15,
-        1.40,
-        ("on norepinephrine", "on pressors", "vasopressor support"),
-        ("no pressors", "off pressors"),
-    ),
-    Finding(
-        "confusion",
-        0.20,
-        0.80,
-        ("confused", "altered mental status", "disoriented"),
-        ("no confusion", "alert and oriented"),
-    ),
-    Finding("chest pain", 0.18, -0.65, ("chest pain", "chest tightness"), ("no chest pain", "denies chest pain")),
-    Finding("bleeding", 0.14, 0.45, ("bleeding", "hemorrhage"), ("no bleeding", "no hemorrhage")),
-    Finding("oliguria", 0.15, 1.00, ("oliguria", "oliguric", "low urine output"), ("no oliguria", "good urine output")),
-    Finding(
-        "metastases",
-        0.10,
-        1.25,
-        ("metastatic cancer", "metastases", "metastatic disease"),
-        ("no malignancy", "no cancer"),
-    ),
-    Finding("heart failure", 0.18, 0.55, ("heart failure", "chf"), ("no heart failure", "no chf")),
-    Finding("diabetes", 0.24, 0.00, ("diabetes", "diabetic"), ("no diabetes", "not diabetic")),
-    Finding("vomiting", 0.14, 0.00, ("vomiting", "emesis"), ("no vomiting", "denies nausea")),
-    Finding("jaundice", 0.08, 0.80, ("jaundice", "jaundiced", "icteric"), ("no jaundice", "anicteric")),
-    Finding("recovery", 0.22, -1.05, ("recovering well", "ambulating", "eating well"), ("not ambulating", "bed bound")),
+_NOTED = (
+    ("fever", 0.25, 0.40, "fever/febrile/spiking temperatures", "no fever/afebrile/denies fever"),
+    ("hypotension", 0.22, 1.15, "hypotension/hypotensive/low blood pressure", "no hypotension/normotensive"),
+    ("tachycardia", 0.24, 0.35, "tachycardia/tachycardic/rapid heart rate", "no tachycardia/regular heart rate"),
+    ("dyspnea", 0.26, 0.55, "dyspnea/short of breath/shortness of breath", "no dyspnea/denies shortness of breath"),
+    ("vasopressors", 0.15, 1.40, "on norepinephrine/on pressors/vasopressor support", "no pressors/off pressors"),
+    ("confusion", 0.20, 0.80, "confused/altered mental status/disoriented", "no confusion/alert and oriented"),
+    ("chest pain", 0.18, -0.65, "chest pain/chest tightness", "no chest pain/denies chest pain"),
+    ("bleeding", 0.14, 0.45, "bleeding/hemorrhage", "no bleeding/no hemorrhage"),
+    ("oliguria", 0.15, 1.00, "oliguria/oliguric/low urine output", "no oliguria/good urine output"),
+    ("metastases", 0.10, 1.25, "metastatic cancer/metastases/metastatic disease", "no malignancy/no cancer"),
+    ("heart failure", 0.18, 0.55, "heart failure/chf", "no heart failure/no chf"),
+    ("diabetes", 0.24, 0.00, "diabetes/diabetic", "no diabetes/not diabetic"),
+    ("vomiting", 0.14, 0.00, "vomiting/emesis", "no vomiting/denies nausea"),
+    ("jaundice", 0.08, 0.80, "jaundice/jaundiced/icteric", "no jaundice/anicteric"),
+    ("recovery", 0.22, -1.05, "recovering well/ambulating/eating well", "not ambulating/bed bound"),
+)
+FINDINGS = tuple(
+    Finding(name, prevalence, weight, tuple(present.split("/")), tuple(absent.split("/")))
+    for name, prevalence, weight, present, absent in _NOTED
 )
 
 LABS = (

@@ -105,7 +105,7 @@ def draw_hospital(spec: HospitalSpec, index: int, words: tuple[int, ...]) -> Syn
     units = _choice(rng, known.UNIT_SHARES, n, tilt)
     admissions = _choice(rng, known.ADMISSION_SHARES, n, tilt)
     diagnoses = _choice(rng, known.DIAGNOSIS_SHARES, n, tilt)
-    weights = np.array([item.weight for item in (*known.FINDINGS, *known.LABS)]) * factor
+    weights = np.array([found.weight for found in known.FINDINGS] + [lab.weight for lab in known.LABS]) * factor
     logit = np.hstack([present, severity]) @ weights + known.BASE_LOG_ODDS + spec.label_shift
     logit += np.array(known.AGE_WEIGHTS)[bands] + np.array(known.UNIT_WEIGHTS)[units]
     logit += np.array(known.ADMISSION_WEIGHTS)[admissions] + np.array(known.DIAGNOSIS_WEIGHTS)[diagnoses]

@@ -22,7 +22,7 @@ from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.run import Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations import assemble
+from fedward.simulations import run as simulation
 from fedward.simulations.federation import InProcessGrid
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.simulations.run import Options, run_scenario
@@ -40,7 +40,7 @@ NAMES = sorted(
     if name not in SAME_PATH and declared.fewest_hospitals <= 3 and not (declared.variates or declared.personalises)
 )
 """test_personal_models.py and test_robustness.py have the kinds that are left out."""
-PRICING = [(budget, "epsilon_curve"), (assemble, "certify")]
+PRICING = [(budget, "epsilon_curve"), (simulation, "certify")]
 
 
 @pytest.fixture(scope="module", autouse=True)
