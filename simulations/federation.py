@@ -339,16 +339,10 @@ def train_apart(
 
     ``stream`` gives noise and sampling; ``hospitals`` is how many were pooled, and the denominator grows with it.
     """
-    plan, model = run.plan, build_model(run, files)
+    plan, task, model = run.plan, evaluation.task, build_model(run, files)
+    units = plan.privacy.units_per_site * hospitals
     trainer = LocalTrainer(
-        model,
-        records,
-        run,
-        evaluation.task,
-        stream,
-        units_per_site=plan.privacy.units_per_site * hospitals,
-        microbatch=microbatch,
-        federated=False,
+        model, records, run, task, stream, units_per_site=units, microbatch=microbatch, federated=False
     )
     for round_number in range(1, plan.training.rounds + 1):
         trainer.run(get_vector(model), run.private_steps, round_number=round_number)

@@ -164,12 +164,8 @@ class EncodedSite:
     @classmethod
     def encode(cls, site: SiteData, run: Run, files: ModelFiles, model: AdapterModel) -> EncodedSite:
         """Encodes both populations of ``site``."""
-        length, task = run.plan.adapter.max_tokens, local_task(run.task.name)
-        train, evaluation = (
-            Records.encode(examples, task, files, model, max_tokens=length)
-            for examples in (site.train, site.evaluation)
-        )
-        return cls(site.name, train, evaluation)
+        length, task, parts = run.plan.adapter.max_tokens, local_task(run.task.name), (site.train, site.evaluation)
+        return cls(site.name, *(Records.encode(part, task, files, model, max_tokens=length) for part in parts))
 
 
 @dataclass(frozen=True)

@@ -251,22 +251,18 @@ def canary_scores(
     share. The change is divided by its usual size in each tensor, because head and adapter learn at different rates.
     The penalty is the noise of the plan over the weight that a canary has in a round.
 
-    Args:
-        adapters: before the first round and after each.
-        model: to compute gradients with.
-        canaries: all canaries.
-        population: patients who did not train; nuisance only.
-        plan: clip norm, noise and sampling rate.
-        task: the loss whose gradients are compared.
-        parties: how many hospitals' noise is in the sum.
+    ``adapters`` are those before the first round and after each, ``population`` patients who did not train (nuisance
+    only), ``parties`` how many hospitals' noise is in the sum. Scores are in the order of the records.
     """
     moves = np.diff(np.stack(adapters).astype(np.float64), axis=0)
-    usual = _usual_size(moves, [tensor.size for tensor in layout_of(model).tensors])
+    sizes = [tensor.size for tensor in layout_of(model).tensors]
+    spread = np.array([np.sqrt((part**2).mean()) for part in np.split(moves, np.cumsum(sizes)[:-1], axis=1)])
+    usual = np.repeat(np.where(spread > 0, spread, 1.0), sizes)  # root mean square in each tensor, for its entries
     count = len(canaries) + len(population)
     gram, along = np.zeros((count, count)), np.zeros(count)
     for before, move in zip(adapters[:-1], moves, strict=True):
-        parts = [gradients(model, before, part, task, clip=plan.privacy.clip) for part in (canaries, population)]
-        rows = np.concatenate(parts)
+        parts = (gradients(model, before, part, task, clip=plan.privacy.clip) for part in (canaries, population))
+        rows = np.concatenate([*parts])
         gram += rows @ rows.T
         along -= rows @ (move / usual).astype(np.float32)
     privacy = plan.privacy
@@ -297,13 +293,6 @@ def gradients(
     norms = np.linalg.norm(found, axis=1, keepdims=True)
     found *= np.minimum(1.0, clip / np.maximum(norms, 1e-12))
     return found
-
-
-def _usual_size(moves: NDArray[np.float64], sizes: Sequence[int]) -> NDArray[np.float64]:
-    """Root mean square of the moves ``[rounds, P]`` in each tensor, repeated for its entries, ``[P]``."""
-    parts = np.split(moves, np.cumsum(sizes)[:-1], axis=1)
-    found = np.array([np.sqrt((part**2).mean()) for part in parts])
-    return np.repeat(np.where(found > 0, found, 1.0), sizes)
 
 
 def membership(

@@ -149,16 +149,12 @@ def run_sweep(
     """Runs what is missing of ``grid`` and returns the outcomes of all its cells, in their order.
 
     Every cell is planned before the first one is run, and a run's folder appears only when it is complete, so a sweep
-    can be stopped at any moment and started again. Raises CellRefusedError (a cell cannot be planned), FW-CONFIG-037 (a
-    folder holds another run), FW-CONFIG-039 (another sweep writes into ``out``), FW-RESOURCE-021 (nor can this one).
+    can be stopped at any moment and started again. ``out/runs/CELL`` gets the runs, ``jobs`` of them at the same time,
+    each in its own process; ``federated_only`` leaves out the local and central models of each. ``on_outcome`` hears of
+    each cell that is settled.
 
-    Args:
-        base: the scenario that every cell changes.
-        grid: what is swept.
-        out: ``out/runs/CELL`` gets the runs.
-        federated_only: leave out the local and central models of each run.
-        jobs: runs at the same time, each in its own process.
-        on_outcome: called as each cell is settled.
+    Raises CellRefusedError (a cell cannot be planned), FW-CONFIG-037 (a folder holds another run), FW-CONFIG-039
+    (another sweep writes into ``out``), FW-RESOURCE-021 (it cannot be written).
     """
     planned = {cell: cell.planned(base, federated_only=federated_only) for cell in grid.cells()}
     settled: dict[Cell, Outcome] = {}

@@ -58,22 +58,16 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Identifier:
-    """A fake identifier inside a note: class and half-open character range."""
-
-    kind: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class Note:
-    """A note: hours after intensive-care admission, MIMIC-III category, text and its fake identifiers."""
+    """A note: hours after intensive-care admission, MIMIC-III category, text and its fake identifiers.
+
+    Of an identifier: class and half-open character range.
+    """
 
     hours: float
     category: str
     text: str
-    identifiers: tuple[Identifier, ...]
+    identifiers: tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +116,11 @@ def _note(
 
 def _written(hours: float, category: str, parts: _Parts) -> Note:
     """A note that remembers where identifiers stand."""
-    text, identifiers = "", []
+    text, identifiers = "", list[tuple[str, int, int]]()
     for part in parts:
         kind, said = ("", part) if isinstance(part, str) else part
         if kind:
-            identifiers.append(Identifier(kind, len(text), len(text) + len(said)))
+            identifiers.append((kind, len(text), len(text) + len(said)))
         text += said
     return Note(hours, category, text, tuple(identifiers))
 
@@ -231,7 +225,9 @@ def _add_patient(
     end = start + timedelta(hours=patient.unit_hours)
     home = end if died else end + timedelta(hours=12)
     death = home if died else ""
-    add("PATIENTS", patient.sex, _day(_birth(patient.age, start)), death, death, "", int(died))
+    years = patient.age if patient.age <= _OLDEST_KNOWN else _OLDEST_SHIFT_YEARS
+    birth = start - timedelta(days=round((years + 0.5) * _DAYS_PER_YEAR))
+    add("PATIENTS", patient.sex, _day(birth), death, death, "", int(died))
     place, at_death = ("DEAD/EXPIRED", _time(home)) if died else ("HOME", "")
     add(
         "ADMISSIONS", admission, _time(start), _time(home), at_death, patient.admission, "EMERGENCY ROOM ADMIT", place,
@@ -248,12 +244,7 @@ def _add_patient(
         moment = start + timedelta(hours=note.hours)
         at = "" if note.category == "Discharge summary" else _time(moment)
         row = add("NOTEEVENTS", admission, _day(moment), at, "", note.category, "Report", "", "", note.text)
-        identifiers.extend((row, item.kind, item.start, item.end) for item in note.identifiers)
-
-
-def _birth(age: int, start: datetime) -> datetime:
-    years = age if age <= _OLDEST_KNOWN else _OLDEST_SHIFT_YEARS
-    return start - timedelta(days=round((years + 0.5) * _DAYS_PER_YEAR))
+        identifiers.extend((row, *identifier) for identifier in note.identifiers)
 
 
 def _time(moment: datetime) -> str:

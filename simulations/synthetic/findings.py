@@ -49,6 +49,7 @@ _NOTED = (
     ("hypotension", 0.22, 1.15, "hypotension/hypotensive/low blood pressure", "no hypotension/normotensive"),
     ("tachycardia", 0.24, 0.35, "tachycardia/tachycardic/rapid heart rate", "no tachycardia/regular heart rate"),
     ("dyspnea", 0.26, 0.55, "dyspnea/short of breath/shortness of breath", "no dyspnea/denies shortness of breath"),
+    ("ventilation", 0.20, 1.25, "intubated/on ventilator/mechanically ventilated", "not intubated/breathing room air"),
     ("vasopressors", 0.15, 1.40, "on norepinephrine/on pressors/vasopressor support", "no pressors/off pressors"),
     ("confusion", 0.20, 0.80, "confused/altered mental status/disoriented", "no confusion/alert and oriented"),
     ("chest pain", 0.18, -0.65, "chest pain/chest tightness", "no chest pain/denies chest pain"),

@@ -27,21 +27,15 @@ KNOWN_TRUTH = TASK.name
 
 @dataclass(frozen=True, slots=True)
 class HospitalSpec:
-    """How many patients a hospital has and how it differs from the average one.
-
-    Attributes:
-        label_shift: added to the log odds of death of every patient.
-        covariate_shift: standard deviation of the hospital's tilt of the log odds of each finding and of
-            the log shares of ages, units, admissions and diagnoses.
-        concept_shift: standard deviation of the hospital's relative change of each weight; 0 means that
-            the same patient has the same risk everywhere up to ``label_shift``.
-    """
+    """How many patients a hospital has and how it differs from the average one."""
 
     name: str
     patients: int
-    label_shift: float = 0.0
+    label_shift: float = 0.0  # added to the log odds of death of every patient
     covariate_shift: float = 0.0
+    """Standard deviation of its tilt of the log odds of each finding and the log shares of ages, units and the like."""
     concept_shift: float = 0.0
+    """Standard deviation of its relative change of each weight; 0: the same risk everywhere up to ``label_shift``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +145,9 @@ def _lab_words(rng: np.random.Generator, n: int, tilt: float) -> tuple[list[dict
     severe = abnormal & (rng.random(abnormal.shape) < known.SEVERE_SHARE)
     harmless = ~abnormal & (rng.random(abnormal.shape) < known.OTHER_SHARE)
     taken = abnormal | (rng.random(abnormal.shape) < 0.35)
-    words: list[dict[str, str]] = []
-    for i in range(n):
-        chart: dict[str, str] = {}
-        for j, lab in enumerate(known.LABS):
-            if severe[i, j]:
-                chart[lab.name] = lab.severe
-            elif abnormal[i, j]:
-                chart[lab.name] = lab.word
-            elif harmless[i, j] and lab.other:
-                chart[lab.name] = lab.other
-            elif taken[i, j]:
-                chart[lab.name] = "normal"
-        words.append(chart)
+    usual, worse, other = (np.array([getattr(lab, key) for lab in known.LABS]) for key in ("word", "severe", "other"))
+    said = np.select([severe, abnormal, harmless & (other != ""), taken], [worse, usual, other, np.array("normal")], "")
+    words = [{lab.name: word for lab, word in zip(known.LABS, row, strict=True) if word} for row in said.tolist()]
     return words, np.where(severe, known.SEVERE_FACTOR, abnormal.astype(np.float64))
 
 
