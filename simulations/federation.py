@@ -8,6 +8,7 @@ sampling rate, so they spend the same epsilon. Pooling records is what no deploy
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ from fedward.client.training import LocalTrainer
 from fedward.errors import ConfigError, NetworkError
 from fedward.measures import Outcomes
 from fedward.planning.budget import RunBudget, planned_epsilons
-from fedward.planning.scenario import Scenario, SpeedConfig
+from fedward.planning.scenario import CompareConfig, SpeedConfig
 from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.run import EVALUATION, Run
@@ -69,7 +70,7 @@ class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the 
         self._apps = {node: (app, _context(node)) for node, app in apps.items()}
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hospital")
         self._replies: dict[str, Future[Message]] = {}
-        self._pushed = 0
+        self._numbers = itertools.count(1)
         self._run: FlowerRun | None = None
 
     def close(self) -> None:
@@ -101,8 +102,7 @@ class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the 
         """Starts the addressed ClientApps; returns one id per message."""
         ids = []
         for message in messages:
-            self._pushed += 1
-            message_id = f"m{self._pushed}"
+            message_id = f"m{next(self._numbers)}"
             message.metadata.__dict__["_message_id"] = message_id
             app, context = self._apps[message.metadata.dst_node_id]
             self._replies[message_id] = self._pool.submit(app, message, context)
@@ -145,10 +145,7 @@ class Vanishing:
 
 
 def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int, seed: int) -> list[Site]:
-    """Replaces ``count`` random sites by ones that vanish at a random stage of a random round.
-
-    Raises FW-CONFIG-030 (the threshold rule would stop the run).
-    """
+    """Has ``count`` random sites vanish at a random stage of a random round. Raises FW-CONFIG-030 (too many)."""
     if count > tolerated:
         raise ConfigError(
             f"{count} dropouts were asked for, but {len(sites)} hospitals tolerate {tolerated}.",
@@ -215,31 +212,33 @@ class Watcher:
         self._since = now
 
 
-def federate(
-    run: Run,
-    sites: Sequence[SiteData],
-    files: ModelFiles,
-    randomness: Randomness,
-    speed: SpeedConfig,
-    display: RunDisplay,
-    *,
-    budget: RunBudget,
-    dropouts: int = 0,
-    fault_seed: int = 0,
-) -> Outcome:
-    """Plays ``run`` over ``sites``.
+@dataclass(frozen=True)
+class Shared:
+    """What everything that is trained here has in common."""
 
-    Raises QuorumError (too few hospitals remain), BudgetError (a hospital's ledger has no room for the run; before any
-    training).
+    run: Run
+    files: ModelFiles
+    speed: SpeedConfig
+    display: RunDisplay
+    randomness: Randomness
+
+
+def federate(
+    shared: Shared, sites: Sequence[SiteData], *, budget: RunBudget, dropouts: int = 0, fault_seed: int = 0
+) -> Outcome:
+    """Plays the run over ``sites``.
+
+    Raises QuorumError (too few hospitals remain), BudgetError (before any training: a ledger has no room for the run).
     """
+    run, files, speed, display = shared.run, shared.files, shared.speed, shared.display
     ledgers = budget.open(site.name for site in sites)
     plan, reference = run.plan, build_model(run, files)
     agreement = agree(run, [site.name for site in sites])
-    encode = partial(EncodedSite.encode, run=run, files=files, model=reference)  # as long as some rounds
+    encode = partial(EncodedSite.encode, run=run, files=files, model=reference)  # as slow as rounds
     encoded = display.over("reading the records", encode, sites, threads=speed.hospitals_at_once)
     hospitals = [
         make_hospital(
-            run, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
+            run, site, files, agreement, shared.randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
         )
         for site in encoded
     ]
@@ -303,14 +302,11 @@ def _serve(
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Evaluation records of all hospitals together, for the simulator's eyes only.
-
-    ``task`` finds and judges outcomes; ``site``, int64 ``[N]``, says which hospital each record belongs to.
-    """
+    """Evaluation records of all hospitals together, for the simulator's eyes only."""
 
     task: LocalTask
     records: Records
-    site: NDArray[np.int64]
+    site: NDArray[np.int64]  # [N], which hospital each record belongs to
 
     def outcomes(self, model: AdapterModel, adapter: Vector) -> Outcomes:
         """What ``model`` with ``adapter`` makes of everybody's records; groups are the hospitals."""
@@ -326,54 +322,40 @@ def evaluation_set(run: Run, sites: Sequence[EncodedSite]) -> EvaluationSet:
 
 
 def train_apart(
-    records: Records,
-    evaluation: EvaluationSet,
-    run: Run,
-    files: ModelFiles,
-    stream: SecureStream,
-    *,
-    hospitals: int = 1,
-    microbatch: int | None = None,
+    records: Records, evaluation: EvaluationSet, shared: Shared, stream: SecureStream, *, hospitals: int = 1
 ) -> Outcomes:
     """Trains one adapter on ``records`` without any federation and scores everybody's evaluation records.
 
     ``stream`` gives noise and sampling; ``hospitals`` is how many were pooled, and the denominator grows with it.
     """
-    plan, task, model = run.plan, evaluation.task, build_model(run, files)
-    units = plan.privacy.units_per_site * hospitals
+    run, task, model = shared.run, evaluation.task, build_model(shared.run, shared.files)
+    units, microbatch = run.plan.privacy.units_per_site * hospitals, shared.speed.microbatch
     trainer = LocalTrainer(
         model, records, run, task, stream, units_per_site=units, microbatch=microbatch, federated=False
     )
-    for round_number in range(1, plan.training.rounds + 1):
+    for round_number in range(1, run.plan.training.rounds + 1):
         trainer.run(get_vector(model), run.private_steps, round_number=round_number)
     return evaluation.outcomes(model, get_vector(model))
 
 
 def compare(
-    scenario: Scenario,
-    run: Run,
-    sites: Sequence[EncodedSite],
-    files: ModelFiles,
-    evaluation: EvaluationSet,
-    randomness: Randomness,
-    display: RunDisplay,
+    shared: Shared, wanted: CompareConfig, sites: Sequence[EncodedSite], evaluation: EvaluationSet
 ) -> dict[str, Outcomes]:
-    """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time; by name."""
-    speed, wanted = scenario.speed, scenario.compare
+    """Trains each hospital alone and everything pooled, as far as ``wanted``, several at a time; by name."""
     jobs: dict[str, Future[Outcomes]] = {}
 
     def submit(name: str, purpose: str, records: Records, hospitals: int) -> None:
-        given = (records, evaluation, run, files, randomness.stream(purpose, name))
-        jobs[name] = pool.submit(train_apart, *given, hospitals=hospitals, microbatch=speed.microbatch)
+        stream = shared.randomness.stream(purpose, name)
+        jobs[name] = pool.submit(train_apart, records, evaluation, shared, stream, hospitals=hospitals)
 
-    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
+    with ThreadPoolExecutor(max_workers=shared.speed.hospitals_at_once) as pool:
         if wanted.central:  # the longest first
             submit(POOLED, "pooled", Records.pool([site.train for site in sites]), len(sites))
         for site in sites if wanted.local else []:
             submit(site.name, "alone", site.train, 1)
         if jobs:
-            display.phase("each hospital alone, and all data pooled", len(jobs))
+            shared.display.phase("each hospital alone, and all data pooled", len(jobs))
         for job in as_completed(jobs.values()):
             job.result()
-            display.advance()
+            shared.display.advance()
     return {name: job.result() for name, job in jobs.items()}

@@ -201,10 +201,7 @@ def agree(run: Run, names: Sequence[str]) -> Agreement:
 
 
 class WatchedHospital(Hospital):
-    """A hospital whose encoded vectors the simulator keeps, to compare the secure sum with the plain one.
-
-    Exists in simulation only: the vectors it keeps are what secure aggregation hides.
-    """
+    """A hospital whose encoded vectors, which secure aggregation hides, the simulator keeps to compare sums."""
 
     last_encoded: RingVector | None = None
 

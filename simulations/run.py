@@ -35,28 +35,12 @@ from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd.crosscheck import NOT_COVERED, certify
 from fedward.privacy.events import Event
 from fedward.run import Run, Schedule
+from fedward.simulations import result as document
 from fedward.simulations import wording
-from fedward.simulations.federation import POOLED, EvaluationSet, Outcome, compare, evaluation_set, federate
+from fedward.simulations.federation import POOLED, EvaluationSet, Outcome, Shared, compare, evaluation_set, federate
 from fedward.simulations.parties import Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
-from fedward.simulations.result import (
-    RESULT_FILE,
-    AdapterFacts,
-    BaseModelFacts,
-    CrossCheck,
-    Egress,
-    HospitalResult,
-    Privacy,
-    Release,
-    RunResult,
-    ScenarioFacts,
-    Scores,
-    Seconds,
-    SecureSum,
-    headline_of,
-    write_atomically,
-    write_result,
-)
+from fedward.simulations.result import Privacy, Release, RunResult, SecureSum, write_atomically, write_result
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.simulations.terminal import Mode, RunDisplay
 from fedward.stages import Stage
@@ -164,8 +148,7 @@ class Stopwatch:
     def lap(self, phase: str) -> None:
         """Books the time since the last lap under ``phase``."""
         now = time.monotonic()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._started
-        self._started = now
+        self.seconds[phase], self._started = now - self._started, now
 
 
 def apply_options(scenario: Scenario, options: Options) -> Scenario:
@@ -196,29 +179,29 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
     scenario = apply_options(scenario, options)
     check_output(options)
     torch.set_num_threads(scenario.speed.torch_threads)
-    watch, display, speed = Stopwatch(), RunDisplay(options.display), scenario.speed
+    watch, display = Stopwatch(), RunDisplay(options.display)
     randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
     files = resolve(scenario.model)
     with display, staged(options) as folder:
         draft = draft_plan(scenario, files)
         sites, privacy = make_sites(scenario, draft), draft.privacy
-        epsilon, rounds = privacy.epsilon if privacy.private else None, draft.training.rounds
-        display.start(draft.name, hospitals=len(sites), rounds=rounds, epsilon=epsilon, unit=privacy.unit)
+        promised, rounds = privacy.epsilon if privacy.private else None, draft.training.rounds
+        display.start(draft.name, hospitals=len(sites), rounds=rounds, epsilon=promised, unit=privacy.unit)
         run = resolve_run(with_noise(draft, files), files.config())
         budget = open_budget(run, options, folder)
         watch.lap("data")
-        faults = {"dropouts": options.dropouts, "fault_seed": scenario.seed}
-        outcome = federate(run, sites, files, randomness, speed, display, budget=budget, **faults)
+        shared = Shared(run, files, scenario.speed, display, randomness)
+        outcome = federate(shared, sites, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
         watch.lap("federated")
         evaluation = evaluation_set(run, outcome.sites)
-        comparison = compare(scenario, run, outcome.sites, files, evaluation, randomness, display)
+        comparison = compare(shared, scenario.compare, outcome.sites, evaluation)
         watch.lap("comparison")
         facts = Facts(scenario, run, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(facts, folder)
         watch.lap("writing")
-        promise = certificate(run, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
+        priced = certificate(run, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
         watch.lap("certificate")
-        result = assemble(facts, adapter_sha256, promise, watch.seconds)
+        result = assemble(facts, adapter_sha256, priced, watch.seconds)
         write_atomically(folder / SCENARIO_FILE, scenario.model_dump_json(indent=2) + "\n")
         write_result(result, folder)
         write_report(result, folder)
@@ -247,7 +230,7 @@ def check_output(options: Options) -> None:
     out = options.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or not (out / RESULT_FILE).is_file():
+    if not out.is_dir() or not (out / document.RESULT_FILE).is_file():
         raise ConfigError(
             f"{out} exists and is not an earlier result.", code="FW-CONFIG-005", fix="Choose another --out folder."
         )
@@ -318,12 +301,10 @@ class Facts:
 
 def non_private_reasons(facts: Facts) -> list[str]:
     """Why the run must not be called private; empty if it may."""
-    reasons = []
-    if not facts.run.plan.privacy.private:
-        reasons.append("Differential privacy was switched off.")
-    if facts.seeded:
-        reasons.append("The noise came from a known seed (--unsafe-seeded-noise) and can be subtracted.")
-    return reasons
+    off, seeded = not facts.run.plan.privacy.private, facts.seeded
+    reasons = ["Differential privacy was switched off."] if off else []
+    known = "The noise came from a known seed (--unsafe-seeded-noise) and can be subtracted."
+    return [*reasons, known] if seeded else reasons
 
 
 def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mapping[str, float]) -> RunResult:
@@ -335,7 +316,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
     return RunResult(
         fedward_version=fedward.__version__,
         created=datetime.now(UTC),
-        scenario=ScenarioFacts(
+        scenario=document.ScenarioFacts(
             name=plan.name,
             hospitals=len(facts.sites),
             task=task.name,
@@ -346,7 +327,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             personal=bool(outcome.personal),
         ),
         rounds=plan.training.rounds,
-        headline=headline_of(task.name),
+        headline=document.headline_of(task.name),
         scores=_scores(facts, federated),
         hospitals=tuple(_hospital(facts, i, federated, privacy.epsilon_max) for i in range(len(facts.sites))),
         privacy=privacy,
@@ -354,15 +335,15 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
         secure_sum=outcome.secure_sum,
         bytes_per_round_per_hospital=sum(sent.values()),
         egress=tuple(
-            Egress(message=stage.value, content=stage.content, protection=stage.protection, bytes=sent[stage])
+            document.Egress(message=stage.value, content=stage.content, protection=stage.protection, bytes=sent[stage])
             for stage in Stage
             if stage in sent
         ),
         curve=outcome.curve,
-        base_model=BaseModelFacts(name=files.name, sha256=files.sha256),
-        adapter=AdapterFacts(parameters=int(outcome.adapter.size), total=parameters),
+        base_model=document.BaseModelFacts(name=files.name, sha256=files.sha256),
+        adapter=document.AdapterFacts(parameters=int(outcome.adapter.size), total=parameters),
         adapter_sha256=adapter_sha256,
-        seconds=Seconds(total=sum(seconds.values()), **phases),
+        seconds=document.Seconds(total=sum(seconds.values()), **phases),
     )
 
 
@@ -377,10 +358,10 @@ def _federated(facts: Facts) -> Outcomes:
     return Outcomes(records.units, records.targets, scores, losses, evaluation.site)
 
 
-def _scores(facts: Facts, federated: Outcomes) -> Scores:
+def _scores(facts: Facts, federated: Outcomes) -> document.Scores:
     made, pooled = facts.comparison, facts.comparison.get(POOLED)
     alone = [(index, made[site.name]) for index, site in enumerate(facts.sites) if site.name in made]
-    return Scores(
+    return document.Scores(
         federated=facts.score(federated),
         federated_interval=facts.interval(federated),
         local_mean=_mean([facts.score(found) for _, found in alone]),
@@ -405,11 +386,11 @@ def _best_possible(facts: Facts) -> float | None:
     return best([np.array([(site.eta or {})[e.patient_id] for e in site.evaluation]) for site in known])
 
 
-def _hospital(facts: Facts, index: int, federated: Outcomes, spent: float | None) -> HospitalResult:
+def _hospital(facts: Facts, index: int, federated: Outcomes, spent: float | None) -> document.HospitalResult:
     site, here = facts.sites[index], facts.at(index, federated)
     alone = facts.comparison.get(site.name)
     apart = None if alone is None else facts.at(index, alone)
-    return HospitalResult(
+    return document.HospitalResult(
         name=site.name,
         train_units=len({example.patient_id for example in site.train}),
         evaluation_units=len({example.patient_id for example in site.evaluation}),
@@ -461,7 +442,7 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
         noise_multiplier=plan.noise_multiplier,
         clip=plan.clip,
         accountant=certified.spent.accountant,
-        cross_check=CrossCheck(
+        cross_check=document.CrossCheck(
             accountant=check.accountant, epsilon=check.epsilon, rdp_epsilon=certified.spent.rdp_epsilon, agrees=True
         ),
         release=_release(("mean clipped loss", f"number of {unit.plural}"), releases, delta),

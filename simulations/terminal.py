@@ -32,8 +32,7 @@ from fedward.units import UNITS, UnitName
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
-LOG_WIDTH = 100
-"""Columns of the tables where no terminal says how wide it is."""
+LOG_WIDTH = 100  # columns of the tables where no terminal says how wide it is
 
 
 @dataclass(frozen=True)
@@ -323,7 +322,15 @@ def _hospital_table(result: RunResult, units: str, *, framed: bool) -> Table:
 
 
 def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
-    seconds, exact = result.seconds, "exact" if result.secure_sum.exact else "NOT EXACT"
+    privacy, seconds, told = result.privacy, result.seconds, "NON-PRIVATE"
+    exact = "exact" if result.secure_sum.exact else "NOT EXACT"
+    if privacy.private:
+        checked = privacy.cross_check
+        verdict = f", {checked.accountant} {checked.verdict}" if checked else ""
+        told = (
+            f"epsilon {wording.epsilon(privacy.epsilon_max)} at delta {wording.delta(privacy.delta)} per "
+            f"{privacy.unit} ({privacy.relation.replace('-', ' ')}), {privacy.sampler}, {privacy.accountant}{verdict}"
+        )
     lines = [
         f"Sent       {wording.size(result.bytes_per_round_per_hospital)} per round and hospital, masked; "
         f"secure sum {exact}; {wording.counted(result.rounds, 'round')}",
@@ -332,17 +339,4 @@ def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
     ]
     if out is not None:
         lines.append(f"Written    {out / 'report.html'}, {out / 'result.json'}, {out / 'adapter'}")
-    privacy = Text(f"Privacy    {_privacy_line(result)}", style="" if result.privacy.private else "red")
-    return [privacy, *map(Text, lines)]
-
-
-def _privacy_line(result: RunResult) -> str:
-    privacy = result.privacy
-    if not privacy.private:
-        return "NON-PRIVATE"
-    checked = privacy.cross_check
-    verdict = f", {checked.accountant} {checked.verdict}" if checked else ""
-    return (
-        f"epsilon {wording.epsilon(privacy.epsilon_max)} at delta {wording.delta(privacy.delta)} per {privacy.unit} "
-        f"({privacy.relation.replace('-', ' ')}), {privacy.sampler}, {privacy.accountant}{verdict}"
-    )
+    return [Text(f"Privacy    {told}", style="" if privacy.private else "red"), *map(Text, lines)]

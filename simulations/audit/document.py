@@ -1,7 +1,4 @@
-"""``audit.json``: what an audit of a run found, for the report, for programs and, in one screen, for people.
-
-Rates and bounds only, no patients.
-"""
+"""``audit.json``: what an audit of a run found, also in one screen for people. Rates and bounds only, no patients."""
 
 from __future__ import annotations
 

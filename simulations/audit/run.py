@@ -48,7 +48,7 @@ from fedward.simulations.audit.document import (
     MembershipFinding,
     write_audit,
 )
-from fedward.simulations.federation import EvaluationSet, Outcome, federate, train_apart
+from fedward.simulations.federation import EvaluationSet, Outcome, Shared, federate, train_apart
 from fedward.simulations.parties import EncodedSite, Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RunResult, read_result
@@ -56,8 +56,7 @@ from fedward.simulations.run import SCENARIO_FILE
 from fedward.simulations.terminal import RunDisplay
 
 CANARIES = 100
-NUISANCE = 200
-"""Evaluation patients whose gradients stand for those of everybody else."""
+NUISANCE = 200  # evaluation patients whose gradients stand for those of everybody else
 PREFIX = "canary-"
 WORDS, REPEATS = 3, 8
 GRADIENT_BATCH = 64
@@ -65,8 +64,7 @@ LEAST_RIDGE = 1e-4
 
 LOSS_ATTACK = "loss threshold"
 LIRA_ATTACK = "likelihood ratio, reference models (LiRA, offline)"
-PAIRS = 2
-"""Pairs of reference models; the two of a pair train on complementary halves of all patients."""
+PAIRS = 2  # of reference models; the two of a pair train on complementary halves of all patients
 
 _refusal = partial(ConfigError, code="FW-AUDIT-002")
 
@@ -162,10 +160,7 @@ def read_scenario(folder: Path) -> Scenario:
 
 
 def hospitals_of(audited: Audited) -> list[SiteData]:
-    """The run's hospitals, drawn or read again.
-
-    Raises DataError (the data are not on this machine), FW-AUDIT-002 (they are not those of the run).
-    """
+    """The run's hospitals, drawn or read again. Raises DataError (no data), FW-AUDIT-002 (not those of the run)."""
     sites = make_sites(audited.scenario, audited.run.plan)
     task = local_task(audited.run.task.name)
     now = [(s.name, len(s.train), len(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
@@ -180,7 +175,8 @@ def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) ->
     run = audited.run
     with tempfile.TemporaryDirectory(prefix="fedward-audit-") as state:
         budget = RunBudget(run, f"audit-{secrets.token_hex(8)}", Path(state), cap=run.plan.privacy.epsilon)
-        return federate(run, sites, audited.files, Randomness(None), audited.scenario.speed, display, budget=budget)
+        shared = Shared(run, audited.files, audited.scenario.speed, display, Randomness())
+        return federate(shared, sites, budget=budget)
 
 
 def canary_finding(audited: Audited, canaries: Canaries, outcome: Outcome) -> CanaryFinding:
@@ -315,12 +311,11 @@ def membership(
     trained_by_run = np.repeat([True, False], [sum(map(len, trained)), sum(map(len, held_out))])
     member[everybody.units] = trained_by_run[everybody.order]
     audience = EvaluationSet(local_task(run.task.name), everybody, np.zeros(len(everybody), np.int64))
-    halves = _halves(len(member), SecureStream.from_os())
+    halves, shared = _halves(len(member), SecureStream.from_os()), Shared(run, files, speed, display, Randomness())
 
     def of_reference(half: NDArray[np.bool_]) -> NDArray[np.float64]:
         records, stream = chosen(everybody, np.flatnonzero(half[everybody.units])), SecureStream.from_os()
-        outcomes = train_apart(records, audience, run, files, stream, hospitals=len(sites), microbatch=speed.microbatch)
-        return _confidence(outcomes)
+        return _confidence(train_apart(records, audience, shared, stream, hospitals=len(sites)))
 
     target = _confidence(audience.outcomes(model, adapter))
     references = display.over("reference models", of_reference, list(halves), threads=speed.hospitals_at_once)

@@ -69,10 +69,7 @@ class Scale:
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that enclose [low, high].
-
-    Raises ValueError (``low`` is not below ``high``).
-    """
+    """Round numbers (1, 2 or 5 times a power of ten apart) that enclose [low, high]; ValueError unless low < high."""
     if not low < high:
         raise ValueError("an axis needs a positive length")
     raw = (high - low) / about

@@ -107,10 +107,7 @@ class Cell:
         return base.model_copy(update={"adapter": base.adapter.model_copy(update={"rank": self.rank})})
 
     def planned(self, base: Scenario, *, federated_only: bool) -> Scenario:
-        """The scenario as the run will keep it, checked as far as it can be without data.
-
-        Raises CellRefusedError (it cannot be planned; names the cell and the cause).
-        """
+        """The scenario as the run will keep it. Raises CellRefusedError (what can be checked without data is wrong)."""
         try:
             scenario = apply_options(self.scenario(base), self.options(Path(), federated_only=federated_only))
             files, hospitals = resolve(scenario.model), known_hospitals(scenario.data)
@@ -125,16 +122,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: a result, or the code of the error that ended it.
-
-    ``state`` is ``kept`` if an earlier sweep had finished it; ``seconds`` is the wall-clock time spent on it now.
-    """
+    """What became of a cell: a result, or the code of the error that ended it."""
 
     cell: Cell
-    state: Literal["kept", "done", "failed"]
+    state: Literal["kept", "done", "failed"]  # kept if an earlier sweep had finished it
     result: RunResult | None = None
     error: str = ""
-    seconds: float = 0.0
+    seconds: float = 0.0  # spent on it now
 
 
 def run_sweep(

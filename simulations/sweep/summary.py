@@ -38,9 +38,9 @@ class Row(Section):
     scores: list[float]  # headline measure of the federated model, by seed
     mean: float | None
     sd: float | None  # over the seeds; None for fewer than two
-    behind: float | None
+    behind: float | None = None
     """Mean difference from the best setting at the same epsilon, on the same seeds; 0 for the best itself."""
-    behind_se: float | None  # its standard error; None for fewer than two common seeds
+    behind_se: float | None = None  # its standard error; None for fewer than two common seeds
     bytes_up: float | None  # bytes per round and hospital, mean over the seeds
     seconds: float | None  # of a whole run, mean over the seeds
     failed: dict[str, str]  # seeds whose run failed, with the code of the error
@@ -114,8 +114,6 @@ def _row(group: Sequence[Outcome]) -> Row:
         scores=scores,
         mean=fmean(scores) if scores else None,
         sd=stdev(scores) if len(scores) > 1 else None,
-        behind=None,
-        behind_se=None,
         bytes_up=fmean(result.bytes_per_round_per_hospital for _, result, _ in known) if known else None,
         seconds=fmean(result.seconds.total for _, result, _ in known) if known else None,
         failed={str(o.cell.seed): o.error for o in group if o.state == "failed"},

@@ -15,8 +15,7 @@ from fedward.client.data.buckets import measurements
 from fedward.simulations.synthetic import findings as known
 from fedward.simulations.synthetic.hospital import SyntheticHospital, SyntheticPatient, stream
 
-TRUTH_FOLDER = "truth"
-"""Folder beside the tables with what no hospital knows: risks and places of fake identifiers."""
+TRUTH_FOLDER = "truth"  # beside the tables, with what no hospital knows: risks and places of fake identifiers
 
 _SURNAMES = ("Carver", "Lindqvist", "Okafor", "Petrov", "Nakamura", "Alvarez", "Brandt", "Hughes", "Kowalski", "Moreau")
 _FIRST = ("Anna", "Jonas", "Maria", "Peter", "Grace", "Samuel", "Helen", "Victor", "Nora", "Daniel")
@@ -37,49 +36,35 @@ _Parts: TypeAlias = list[str | tuple[str, str]]
 _T = TypeVar("_T")
 
 _COLUMNS = {
-    "PATIENTS": ("ROW_ID", "SUBJECT_ID", "GENDER", "DOB", "DOD", "DOD_HOSP", "DOD_SSN", "EXPIRE_FLAG"),
-    "ADMISSIONS": (
-        "ROW_ID", "SUBJECT_ID", "HADM_ID", "ADMITTIME", "DISCHTIME", "DEATHTIME", "ADMISSION_TYPE",
-        "ADMISSION_LOCATION", "DISCHARGE_LOCATION", "INSURANCE", "LANGUAGE", "RELIGION", "MARITAL_STATUS",
-        "ETHNICITY", "EDREGTIME", "EDOUTTIME", "DIAGNOSIS", "HOSPITAL_EXPIRE_FLAG", "HAS_CHARTEVENTS_DATA",
-    ),
-    "ICUSTAYS": (
-        "ROW_ID", "SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "DBSOURCE", "FIRST_CAREUNIT", "LAST_CAREUNIT",
-        "FIRST_WARDID", "LAST_WARDID", "INTIME", "OUTTIME", "LOS",
-    ),
-    "DIAGNOSES_ICD": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"),
-    "LABEVENTS": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "ITEMID", "CHARTTIME", "VALUE", "VALUENUM", "VALUEUOM", "FLAG"),
-    "D_LABITEMS": ("ROW_ID", "ITEMID", "LABEL", "FLUID", "CATEGORY", "LOINC_CODE"),
-    "NOTEEVENTS": (
-        "ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION",
-        "CGID", "ISERROR", "TEXT",
-    ),
-}  # fmt: skip
+    "PATIENTS": "ROW_ID SUBJECT_ID GENDER DOB DOD DOD_HOSP DOD_SSN EXPIRE_FLAG",
+    "ADMISSIONS": "ROW_ID SUBJECT_ID HADM_ID ADMITTIME DISCHTIME DEATHTIME ADMISSION_TYPE ADMISSION_LOCATION "
+    "DISCHARGE_LOCATION INSURANCE LANGUAGE RELIGION MARITAL_STATUS ETHNICITY EDREGTIME EDOUTTIME DIAGNOSIS "
+    "HOSPITAL_EXPIRE_FLAG HAS_CHARTEVENTS_DATA",
+    "ICUSTAYS": "ROW_ID SUBJECT_ID HADM_ID ICUSTAY_ID DBSOURCE FIRST_CAREUNIT LAST_CAREUNIT FIRST_WARDID LAST_WARDID "
+    "INTIME OUTTIME LOS",
+    "DIAGNOSES_ICD": "ROW_ID SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
+    "LABEVENTS": "ROW_ID SUBJECT_ID HADM_ID ITEMID CHARTTIME VALUE VALUENUM VALUEUOM FLAG",
+    "D_LABITEMS": "ROW_ID ITEMID LABEL FLUID CATEGORY LOINC_CODE",
+    "NOTEEVENTS": "ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID ISERROR TEXT",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note: hours after intensive-care admission, MIMIC-III category, text and its fake identifiers.
+    """A note with its fake identifiers."""
 
-    Of an identifier: class and half-open character range.
-    """
-
-    hours: float
-    category: str
+    hours: float  # after intensive-care admission
+    category: str  # of MIMIC-III
     text: str
-    identifiers: tuple[tuple[str, int, int], ...]
+    identifiers: tuple[tuple[str, int, int], ...]  # class and half-open character range
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What was recorded about a patient.
+    """What was recorded about a patient."""
 
-    ``labs`` are measurement name, hours after intensive-care admission and value; ``notes`` are in order of time, and
-    the last one is a discharge summary that tells the outcome.
-    """
-
-    labs: tuple[tuple[str, float, float], ...]
-    notes: tuple[Note, ...]
+    labs: tuple[tuple[str, float, float], ...]  # measurement name, hours after intensive-care admission, value
+    notes: tuple[Note, ...]  # in order of time; the last one is a discharge summary that tells the outcome
 
 
 def chart_of(patient: SyntheticPatient, rng: np.random.Generator) -> Chart:
@@ -204,7 +189,7 @@ def write_mimic3(hospital: SyntheticHospital, folder: Path) -> None:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, columns in _COLUMNS.items():
-        _write(folder / f"{name}.csv", columns, rows[name])
+        _write(folder / f"{name}.csv", columns.split(), rows[name])
     truth = folder / TRUTH_FOLDER
     truth.mkdir(exist_ok=True)
     _write(truth / "eta.csv", ("SUBJECT_ID", "ETA"), [(key, repr(value)) for key, value in hospital.eta.items()])

@@ -11,38 +11,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a note says about a patient, with interchangeable ways to write that it is present and that it is not.
-
-    ``prevalence`` is the share of patients at an average hospital, ``weight`` the log odds ratio of death when present.
-    """
+    """Something a note says about a patient, with interchangeable ways to say that it is there and that it is not."""
 
     name: str
-    prevalence: float
-    weight: float
+    prevalence: float  # share of patients at an average hospital
+    weight: float  # log odds ratio of death when present
     present: tuple[str, ...]
     absent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LabFinding:
-    """An abnormal laboratory value.
+    """An abnormal laboratory value."""
 
-    ``name`` is a measurement of the public threshold table; ``word`` its bucket when abnormal and ``severe`` a worse
-    one, which counts 1.6 times as much as ``weight``, the log odds ratio of ``word``; ``prevalence`` is the share of
-    patients with either; ``other`` a bucket on the harmless side, drawn rarely, empty if the table has none.
-    """
-
-    name: str
-    word: str
-    severe: str
-    prevalence: float
-    weight: float
-    other: str = ""
+    name: str  # a measurement of the public threshold table
+    word: str  # its bucket when abnormal
+    severe: str  # a worse bucket
+    prevalence: float  # share of patients with either
+    weight: float  # log odds ratio of ``word``; ``severe`` counts 1.6 times as much
+    other: str = ""  # a bucket on the harmless side, drawn rarely; empty if the table has none
 
 
 SEVERE_FACTOR = 1.6
 SEVERE_SHARE = 0.3
 OTHER_SHARE = 0.04
+
+
+def _ways(said: str) -> tuple[str, ...]:
+    return tuple(said.split("/"))
+
 
 _NOTED = (
     ("fever", 0.25, 0.40, "fever/febrile/spiking temperatures", "no fever/afebrile/denies fever"),
@@ -63,7 +60,7 @@ _NOTED = (
     ("recovery", 0.22, -1.05, "recovering well/ambulating/eating well", "not ambulating/bed bound"),
 )
 FINDINGS = tuple(
-    Finding(name, prevalence, weight, tuple(present.split("/")), tuple(absent.split("/")))
+    Finding(name, prevalence, weight, _ways(present), _ways(absent))
     for name, prevalence, weight, present, absent in _NOTED
 )
 
@@ -81,8 +78,7 @@ LABS = (
     LabFinding("albumin", "low", "very low", 0.20, 0.60),
 )
 
-INTERACTION = ("hypotension", "lactate", 0.70)
-"""A note finding and a laboratory finding that are worse together than the sum of both."""
+INTERACTION = ("hypotension", "lactate", 0.70)  # in a note and in the laboratory: worse together than their sum
 
 AGE_BANDS = (20, 30, 40, 50, 60, 70, 80, 90)
 AGE_SHARES = (0.04, 0.06, 0.10, 0.17, 0.22, 0.21, 0.15, 0.05)
@@ -97,23 +93,15 @@ ADMISSIONS = ("EMERGENCY", "ELECTIVE", "URGENT")
 ADMISSION_SHARES = (0.76, 0.18, 0.06)
 ADMISSION_WEIGHTS = (0.15, -0.95, 0.25)
 
-DIAGNOSES = (
-    "PNEUMONIA",
-    "SEPSIS",
-    "GASTROINTESTINAL BLEED",
-    "STROKE",
-    "CORONARY ARTERY DISEASE",
-    "TRAUMA",
-    "OVERDOSE",
-    "RENAL FAILURE",
+DIAGNOSES = _ways(
+    "PNEUMONIA/SEPSIS/GASTROINTESTINAL BLEED/STROKE/CORONARY ARTERY DISEASE/TRAUMA/OVERDOSE/RENAL FAILURE"
 )
 DIAGNOSIS_SHARES = (0.16, 0.15, 0.12, 0.13, 0.16, 0.10, 0.08, 0.10)
 DIAGNOSIS_WEIGHTS = (0.25, 0.65, -0.15, 0.60, -0.75, -0.35, -1.05, 0.20)
 
-BASE_LOG_ODDS = -5.0
-"""Log odds of death of a reference patient without findings."""
+BASE_LOG_ODDS = -5.0  # of death of a reference patient without findings
 
-FILLERS = (
-    "resting comfortably", "family at bedside", "plan of care reviewed", "continue to monitor", "lines intact",
-    "tolerating care", "will follow", "labs drawn", "skin intact", "pt seen on rounds",
-)  # fmt: skip
+FILLERS = _ways(
+    "resting comfortably/family at bedside/plan of care reviewed/continue to monitor/lines intact/tolerating care/"
+    "will follow/labs drawn/skin intact/pt seen on rounds"
+)

@@ -21,8 +21,7 @@ SCENARIO_DOMAIN = 0x5CE7A210
 
 _FIRST_DAY_HOURS = 24.0
 
-KNOWN_TRUTH = TASK.name
-"""The task whose true risk is known of every patient."""
+KNOWN_TRUTH = TASK.name  # the task whose true risk is known of every patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +56,12 @@ class SyntheticPatient:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticHospital:
-    """A drawn hospital; ``eta`` is p(y = 1 | x) of the task mortality by patient identifier.
-
-    ``stream`` are seed words for how the records are worded; the risk never depends on them.
-    """
+    """A drawn hospital."""
 
     spec: HospitalSpec
     patients: tuple[SyntheticPatient, ...]
-    eta: dict[str, float]
-    stream: tuple[int, ...] = field(repr=False)
+    eta: dict[str, float]  # p(y = 1 | x) of the task mortality by patient identifier
+    stream: tuple[int, ...] = field(repr=False)  # seed words for how records are worded; the risk ignores them
 
 
 def default_hospitals(count: int = DEFAULT_HOSPITALS) -> list[HospitalSpec]:
@@ -173,9 +169,7 @@ def bayes_auroc(eta: NDArray[np.float64]) -> float:
         sum over i != j of eta_i (1 - eta_j) ([eta_i > eta_j] + [eta_i = eta_j] / 2)
         / sum over i != j of eta_i (1 - eta_j)
 
-    computed in O(n log n) by sorting.
-
-    Raises ValueError (fewer than two patients, or a probability outside [0, 1], or no discordant pair possible).
+    computed in O(n log n) by sorting. Raises ValueError (fewer than two patients, or a probability outside [0, 1], or no discordant pair possible).
     """
     values = np.sort(np.asarray(eta, dtype=np.float64))
     if values.size < 2 or values[0] < 0.0 or values[-1] > 1.0:
