@@ -137,10 +137,7 @@ class RunDisplay:
         return done
 
     def round_done(self, point: CurvePoint, seconds: float) -> None:
-        """Shows what the coordinator saw of a round, and counts it as one step of the phase.
-
-        Round 0, the evaluation before training, is shown but is no step.
-        """
+        """Shows what the coordinator saw of a round; one step of the phase, but for round 0, the untrained adapter."""
         if point.round > 0:
             self._done = min(self._total, self._done + 1)
         self._face.show(RoundDone(point.round, self._rounds, point.measures, point.epsilon, seconds, self._eta()))

@@ -123,8 +123,7 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
 def read_run(folder: Path) -> Audited:
     """Reads a run back and derives its plan again.
 
-    Raises FW-CONFIG-020 (no result), FW-MODEL-005 (the adapter is missing or damaged), FW-AUDIT-002 (not private,
-    personal, or adapter or plan are not those of the result).
+    Raises FW-CONFIG-020 (no result), FW-MODEL-005 (no whole adapter), FW-AUDIT-002 (nothing that could be audited).
     """
     result = read_result(folder)
     privacy = result.privacy

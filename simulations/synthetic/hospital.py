@@ -169,7 +169,7 @@ def bayes_auroc(eta: NDArray[np.float64]) -> float:
         sum over i != j of eta_i (1 - eta_j) ([eta_i > eta_j] + [eta_i = eta_j] / 2)
         / sum over i != j of eta_i (1 - eta_j)
 
-    computed in O(n log n) by sorting. Raises ValueError (fewer than two patients, or a probability outside [0, 1], or no discordant pair possible).
+    in O(n log n) by sorting. Raises ValueError (fewer than two patients, no probabilities, or no discordant pair).
     """
     values = np.sort(np.asarray(eta, dtype=np.float64))
     if values.size < 2 or values[0] < 0.0 or values[-1] > 1.0:
