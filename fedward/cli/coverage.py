@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Option
 
 NOT_YET = "not yet"
 
@@ -26,8 +27,8 @@ class Row:
 
 
 def coverage(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/coverage.md.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False,
+    as_markdown: Annotated[bool, Option("--markdown", help="Print docs/coverage.md.")] = False,
 ) -> None:
     """Show which parts of the survey of medical language models work, and the command that shows each.
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+from typer import Argument, Option
 
 from fedward.cli.shared import AsJson
 from fedward.errors import ConfigError, Row, table
@@ -36,11 +37,9 @@ EXIT_CODES = {
 
 
 def explain(
-    code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help="For example FW-BUDGET-001; all without.")
-    ] = None,
+    code: Annotated[str | None, Argument(metavar="[CODE]", help="For example FW-BUDGET-001; all without.")] = None,
     as_json: AsJson = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/exit-codes.md.")] = False,
+    as_markdown: Annotated[bool, Option("--markdown", help="Print docs/exit-codes.md.")] = False,
 ) -> None:
     """Explain an error code: meaning, exit code and fix.
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column
+from typer import Argument, Option, Typer
 
 from fedward.cli.shared import MAX_FILE_BYTES, AsJson, SignedPlan, plain, say, say_json, titled
 
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
     from fedward.privacy.secagg.crypto import Identity
     from fedward.privacy.secagg.roster import RosterView
 
-app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
 
-RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
-Name = Annotated[str | None, typer.Option("--name", help="This hospital's name on the roster.")]
-Key = Annotated[Path | None, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
+RosterFile = Annotated[Path, Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
+Name = Annotated[str | None, Option(help="This hospital's name on the roster.")]
+Key = Annotated[Path | None, Option(help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config", envvar="FEDWARD_CLIENT_CONFIG", help="This hospital's client.toml, instead of --name and --key."
-    ),
+    Option(envvar="FEDWARD_CLIENT_CONFIG", help="This hospital's client.toml, instead of --name and --key."),
 ]
 
 
@@ -52,9 +51,7 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
 @app.command("approve")
 def approve_command(
     roster: RosterFile,
-    fingerprint: Annotated[
-        str, typer.Option("--fingerprint", help="The roster fingerprint that the other hospitals read out to you.")
-    ],
+    fingerprint: Annotated[str, Option(help="The roster fingerprint that the other hospitals read out to you.")],
     name: Name = None,
     key: Key = None,
     config: Config = None,
@@ -88,12 +85,10 @@ def approve_command(
 @app.command("publish")
 def publish_command(
     plan: SignedPlan,
-    config: Annotated[
-        Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Roster file to write.", dir_okay=False)],
+    config: Annotated[Path, Option(envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")],
+    out: Annotated[Path, Option(help="Roster file to write.", dir_okay=False)],
     min_cohort: Annotated[
-        int | None, typer.Option("--min-cohort", min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
+        int | None, Option(min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
     ] = None,
 ) -> None:
     """At the coordinator: write the next roster, of all admitted hospitals and the pins of a signed plan.
@@ -124,7 +119,7 @@ def publish_command(
 @app.command("merge")
 def merge_command(
     roster: RosterFile,
-    others: Annotated[list[Path], typer.Argument(metavar="COPY...", help="Copies with other approvals.", exists=True)],
+    others: Annotated[list[Path], Argument(metavar="COPY...", help="Copies with other approvals.", exists=True)],
 ) -> None:
     """Join the approvals on several copies of one roster into the first file.
 
