@@ -31,26 +31,11 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
 
-    Raises ConfigError (unknown strategy, one that the placement excludes, or options that are not those of the
-    strategy).
+    Raises ConfigError (unknown strategy, one that the placement excludes, or options that it does not have).
     """
-    draft = Plan(
-        name=scenario.name,
-        task=scenario.task,
-        strategy=scenario.strategy,
-        strategy_options=scenario.strategy_options,
-        base_model=files.name,
-        base_model_sha256=files.sha256,
-        evaluation_fraction=scenario.evaluation_fraction,
-        split_salt=f"{scenario.name}/{scenario.seed}",
-        adapter=scenario.adapter,
-        training=scenario.training,
-        privacy=scenario.privacy,
-        secure_sum=scenario.secure_sum,
-        optimizer=scenario.optimizer,
-        gate=scenario.gate,
-    )
-    draft = spelt_out(draft)
+    shared = {name: getattr(scenario, name) for name in Plan.model_fields if name in Scenario.model_fields}
+    salt = f"{scenario.name}/{scenario.seed}"
+    draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
     options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
 
@@ -91,13 +76,12 @@ def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
             releases=schedule.evaluation_releases,
             sampler_distance=release.sampler_distance,
         )
-    return privacy.model_copy(
-        update={
-            "noise_multiplier": training.noise_multiplier,
-            "release_noise_multiplier": training.release_noise_multiplier or 0.0,
-            "evaluation_noise_multiplier": evaluation,
-        }
-    )
+    noise = {
+        "noise_multiplier": training.noise_multiplier,
+        "release_noise_multiplier": training.release_noise_multiplier or 0.0,
+        "evaluation_noise_multiplier": evaluation,
+    }
+    return privacy.model_copy(update=noise)
 
 
 def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
@@ -106,9 +90,8 @@ def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
     Raises FW-CONFIG-005 (``folder`` holds something), ConfigError (see :func:`make_plan`).
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder} holds something already.", code="FW-CONFIG-005", fix="Choose another --out folder."
-        )
+        fix = "Choose another --out folder."
+        raise ConfigError(f"{folder} holds something already.", code="FW-CONFIG-005", fix=fix)
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
     config = files.config()
