@@ -3,8 +3,6 @@
 Unknown keys are errors with a suggestion, because a silently ignored privacy setting is a leak.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import tomllib

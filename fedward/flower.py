@@ -1,7 +1,5 @@
 """Flower edge, the only place that both sides share: requests and replies in Flower's records, and batches of calls."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar

@@ -6,8 +6,6 @@ value has exactly one encoding, and :func:`decode` refuses every other. Parties 
 received* and parse afterwards.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from functools import lru_cache

@@ -4,8 +4,6 @@ A plan holds public constants only. Nothing in it is computed from records: the 
 expected batch and the noise come from the plan, never from a hospital's data.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self

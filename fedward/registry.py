@@ -5,8 +5,6 @@ What is agreed on is hashed file by file, and an entry's file is found by the en
 having been agreed on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 

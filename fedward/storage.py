@@ -7,8 +7,6 @@ no moment in which others can open it, and a secret is refused when it is read i
 Functions that name no code leave an OSError to their caller, who knows what the file was for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -5,8 +5,6 @@ an HMAC-SHA256 (RFC 2104) under a key made from it. The keys in the request sign
 compare its fingerprint, so a stolen code alone admits nobody. Renewals are signed by the key on record.
 """
 
-from __future__ import annotations
-
 import base64
 import hmac
 import secrets

@@ -4,8 +4,6 @@ The coordinator signs it; each hospital approves it by the hash of its bytes. Wh
 pinned again by the roster and by every manifest of the run.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

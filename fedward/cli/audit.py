@@ -1,7 +1,5 @@
 """`fedward audit`: attacks a finished run, or the training engine itself, and reports what leaked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

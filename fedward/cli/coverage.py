@@ -1,7 +1,5 @@
 """`fedward coverage`: the survey of medical language models row by row, with the command that shows each."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """`fedward explain`: what an error code means, which exit code it has and what to do, from ``fedward/errors.toml``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -3,8 +3,6 @@
 Heavy imports (torch, Flower) happen inside the commands, so ``--help`` answers at once.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """What the commands share: options, answers for people and for programs, and what a service needs to run."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

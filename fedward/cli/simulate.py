@@ -1,7 +1,5 @@
 """`fedward simulate`: a whole federation on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

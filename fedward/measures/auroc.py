@@ -6,8 +6,6 @@ pair, so the L2 sensitivity of one pair is 1. Every cell carries its own noise, 
 more than coarse ties do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache

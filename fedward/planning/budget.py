@@ -1,7 +1,5 @@
 """Ledgers of the simulated hospitals: opened, charged, or only asked; and the epsilon of a plan after each round."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

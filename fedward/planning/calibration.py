@@ -1,7 +1,5 @@
 """From a scenario to a plan: the noise is calibrated once, here, and then fixed for everyone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fedward.adapter import adapter_hash
