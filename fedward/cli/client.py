@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import MAX_FILE_BYTES, AsJson, Yes, day, plain, say, say_json, start_log, stop_signal, titled
+from fedward.cli.shared import AsJson, Yes, day, handed_over, plain, say, say_json, start_log, stop_signal, titled
 from fedward.errors import ConfigError, FedwardError, PolicyError, PreflightError
+from fedward.storage import read_secret
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
@@ -243,7 +244,6 @@ def enroll_command(
     """
     from fedward.agreements.enrolment import code_key
     from fedward.client.daemon.keys import enrol
-    from fedward.storage import read_secret
 
     settings, folders = _open(config)
     if code_file is not None:
@@ -285,10 +285,9 @@ def join_command(
     """
     from fedward.client.daemon.keys import join
     from fedward.privacy.secagg.crypto import fingerprint as words_of
-    from fedward.storage import read_limited
 
     settings, folders = _open(config)
-    joined = join(folders, settings.site.name, read_limited(answer, MAX_FILE_BYTES), spoken=fingerprint)
+    joined = join(folders, settings.site.name, handed_over(answer), spoken=fingerprint)
     typer.echo(f"{settings.site.name} has joined {joined.federation}. Its fingerprint, as rosters show it:")
     typer.echo(words_of(folders.identity(settings.site.name).public))
 
@@ -442,11 +441,13 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.keys import pinned_coordinator
     from fedward.client.daemon.words import describe_plan
+    from fedward.privacy.ledger import FileStore, verify
 
     settings, approvals = _approvals(config)
-    verified = approvals.open(_path(plan, settings))
-    pinned = pinned_coordinator(SiteFolders(settings.folder)).coordinator
-    sections = describe_plan(verified, settings, pinned, spent=_spent(settings))
+    verified, folders = approvals.open(_path(plan, settings)), SiteFolders(settings.folder)
+    pinned, store = pinned_coordinator(folders).coordinator, FileStore(folders.ledger)
+    spent = verify(store).spent() if store.load() else 0.0
+    sections = describe_plan(verified, settings, pinned, spent=spent)
     try:
         approvals.check(verified)
         verdict = "This plan is within this hospital's policy."
@@ -502,14 +503,6 @@ def _approvals(config: Path) -> tuple[ClientConfig, Approvals]:
 def _path(plan: str, settings: ClientConfig) -> Path:
     stored = settings.folder / "approvals" / f"{plan}.plan"
     return stored if "/" not in plan and stored.exists() else Path(plan)
-
-
-def _spent(settings: ClientConfig) -> float:
-    from fedward.client.daemon.folders import SiteFolders
-    from fedward.privacy.ledger import FileStore, verify
-
-    store = FileStore(SiteFolders(settings.folder).ledger)
-    return verify(store).spent() if store.load() else 0.0
 
 
 def _row(one: Approval) -> dict[str, str]:

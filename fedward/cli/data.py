@@ -16,7 +16,7 @@ from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fedward.client.folder import FolderReport, Texts
+    from fedward.client.folder import FolderReport
 
 app = Typer(no_args_is_help=True)
 
@@ -37,7 +37,13 @@ def check_command(
     """
     from fedward.client.folder import check_folder
 
-    report = check_folder(folder, leave_out=leave_out, texts=_reader(model) if model else None)
+    texts = None
+    if model:
+        from fedward.client.models.registry import resolve
+        from fedward.client.models.tokens import load_tokenizer, unrepresented
+
+        texts = partial(unrepresented, load_tokenizer(resolve(model)))
+    report = check_folder(folder, leave_out=leave_out, texts=texts)
     if as_json:
         say_json(report.to_value())
     else:
@@ -64,13 +70,6 @@ def synthetic_command(
     for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
         write_mimic3(hospital, out / hospital.spec.name)
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
-
-
-def _reader(model: str) -> Texts:
-    from fedward.client.models.registry import resolve
-    from fedward.client.models.tokens import load_tokenizer, unrepresented
-
-    return partial(unrepresented, load_tokenizer(resolve(model)))
 
 
 def _print(report: FolderReport, console: Console) -> None:

@@ -80,14 +80,13 @@ def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str
 
     measures, headline = task.declaration.measures, task.declaration.headline
     interval = bootstrap_interval(headline, outcomes, seed=seed)
+    calibrated = any(isinstance(measure, CalibrationError) for measure in measures)
     return {
         "n": len(outcomes),
         "positives": task.positives(outcomes.targets),
         **{measure.name: measure.local(outcomes) for measure in measures},
         f"{headline.name}_interval": None if interval is None else list(interval),
-        "calibration": [vars(each) for each in calibration_curve(outcomes)]
-        if any(isinstance(measure, CalibrationError) for measure in measures)
-        else [],
+        "calibration": [vars(each) for each in calibration_curve(outcomes)] if calibrated else [],
     }
 
 

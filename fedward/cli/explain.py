@@ -58,7 +58,11 @@ def explain(
     elif code is not None:
         _print_entry(entries[0], Console(highlight=False, soft_wrap=True))
     else:
-        _print_list(entries, Console(highlight=False))
+        code_column, exit_column = Column("Code", no_wrap=True), Column("Exit", justify="right")
+        listed = Table(code_column, exit_column, "Meaning", box=None, pad_edge=False)
+        for entry in entries:
+            listed.add_row(entry.code, str(entry.exit_code), Text(entry.meaning))
+        Console(highlight=False).print(listed)
 
 
 def markdown(entries: Sequence[Row]) -> str:
@@ -89,10 +93,3 @@ def _print_entry(entry: Row, console: Console) -> None:
     console.print(Text(entry.meaning))
     console.print(Text.assemble(("Fix: ", "bold"), entry.fix))
     console.print(Text.assemble(("Exit code: ", "bold"), f"{entry.exit_code} ({EXIT_CODES[entry.exit_code]})"))
-
-
-def _print_list(entries: Sequence[Row], console: Console) -> None:
-    listed = Table(Column("Code", no_wrap=True), Column("Exit", justify="right"), "Meaning", box=None, pad_edge=False)
-    for entry in entries:
-        listed.add_row(entry.code, str(entry.exit_code), Text(entry.meaning))
-    console.print(listed)

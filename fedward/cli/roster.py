@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Column
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import MAX_FILE_BYTES, AsJson, SignedPlan, plain, say, say_json, titled
+from fedward.cli.shared import AsJson, SignedPlan, handed_over, plain, say, say_json, titled
+from fedward.storage import PUBLIC, replace_file
 
 if TYPE_CHECKING:
     from fedward.privacy.secagg.crypto import Identity
@@ -41,7 +42,7 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
     """
     from fedward.privacy.secagg.roster import view
 
-    shown = view(_read(roster))
+    shown = view(handed_over(roster))
     if as_json:
         say_json(asdict(shown))
     else:
@@ -68,7 +69,7 @@ def approve_command(
     """
     from fedward.privacy.secagg.roster import approve, require_fingerprint
 
-    signed = _read(roster)
+    signed = handed_over(roster)
     require_fingerprint(signed, fingerprint)
     config = None if name and key else config
     identity = _identity(name, key, config)
@@ -127,7 +128,7 @@ def merge_command(
     """
     from fedward.privacy.secagg.roster import merge_approvals, verify_roster
 
-    merged = merge_approvals([_read(roster), *(_read(other) for other in others)])
+    merged = merge_approvals([handed_over(roster), *(handed_over(other) for other in others)])
     _replace(roster, merged)
     verified = verify_roster(merged)
     missing = sorted(verified.roster.keys.keys() - verified.approved)
@@ -147,7 +148,7 @@ def verify_command(
     """
     from fedward.privacy.secagg.roster import require_own_approval
 
-    verified = require_own_approval(_read(roster), _identity(name, key, config))
+    verified = require_own_approval(handed_over(roster), _identity(name, key, config))
     missing = sorted(verified.roster.keys.keys() - verified.approved)
     lines = ["The roster is valid and this hospital has approved it.", *_not_yet(missing)]
     say({"approved": sorted(verified.approved), "missing": missing}, lines, as_json=as_json)
@@ -193,17 +194,6 @@ def _print(shown: RosterView) -> None:
         console.print("UNSAFE: two hospitals may run alone, and then each learns the other's delta.", style="bold red")
 
 
-def _read(path: Path) -> bytes:
-    from fedward.storage import read_limited
-
-    return read_limited(path, MAX_FILE_BYTES)
-
-
 def _replace(path: Path, data: bytes) -> None:
-    """Writes beside the file and renames, so that an interrupted command leaves one roster whole.
-
-    In a folder that others may write to, nobody's link leads the bytes elsewhere.
-    """
-    from fedward.storage import PUBLIC, replace_file
-
+    """An interrupted command leaves one roster whole; where others may write, no link leads the bytes elsewhere."""
     replace_file(path, data, mode=PUBLIC)

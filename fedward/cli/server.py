@@ -10,18 +10,9 @@ import typer
 from rich.console import Console
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import (
-    MAX_FILE_BYTES,
-    AsJson,
-    SignedPlan,
-    Yes,
-    day,
-    say,
-    say_json,
-    start_log,
-    stop_signal,
-    titled,
-)
+from fedward.cli.shared import AsJson, SignedPlan, Yes, day, handed_over, say, say_json, start_log, stop_signal, titled
+from fedward.notify import notify
+from fedward.storage import read_secret, write_new_secret
 
 if TYPE_CHECKING:
     from fedward.server.deployment.folders import ServerFolders
@@ -78,7 +69,6 @@ def invite_command(
     Example: fedward server invite st-anna --config /var/lib/fedward/server.toml
     """
     from fedward.server.deployment.sites import Sites
-    from fedward.storage import write_new_secret
 
     settings, folders = open_server(config)
     hours = settings.certificates.invite_hours
@@ -107,11 +97,10 @@ def accept_command(
     from fedward.privacy.secagg.crypto import fingerprint as in_words
     from fedward.server.deployment.authority import Authority
     from fedward.server.deployment.sites import Sites
-    from fedward.storage import read_limited
 
     settings, folders = open_server(config)
     site, answer = Sites(folders).accept(
-        read_limited(request, MAX_FILE_BYTES),
+        handed_over(request),
         spoken=fingerprint,
         federation=settings.federation.name,
         identity=folders.identity(),
@@ -169,7 +158,6 @@ def serve_command(config: Config) -> None:
 
     Example: fedward server serve --config /var/lib/fedward/server.toml
     """
-    from fedward.notify import notify
     from fedward.server.deployment.service import Service
 
     settings, folders = open_server(config)
@@ -214,7 +202,6 @@ def backup_command(
     Example: fedward server backup --config server.toml --out icu.backup --passphrase-file backup.pass
     """
     from fedward.server.deployment.backup import back_up
-    from fedward.storage import read_secret
 
     settings, _ = open_server(config)
     count = back_up(settings, out, read_secret(passphrase_file).strip(), now=time.time())
@@ -235,7 +222,6 @@ def restore_command(
     """
     from fedward.privacy.secagg.crypto import fingerprint
     from fedward.server.deployment.backup import restore
-    from fedward.storage import read_secret
 
     restored = restore(backup, folder, read_secret(passphrase_file).strip())
     _, folders = open_server(restored.config)
@@ -262,10 +248,9 @@ def submit_command(
     """
     from fedward.server.deployment.runs import Runs, describe
     from fedward.server.deployment.sites import Sites
-    from fedward.storage import read_limited
 
     settings, folders = open_server(config)
-    runs, approved, sites = Runs(folders), read_limited(roster, MAX_FILE_BYTES), Sites(folders).all()
+    runs, approved, sites = Runs(folders), handed_over(roster), Sites(folders).all()
     seconds, key = settings.runs.discover_seconds, folders.identity().public
     run = runs.submit(plan, approved, sites, coordinator=key, discover_seconds=seconds)
     typer.echo(f"Run {run.name} is queued.")

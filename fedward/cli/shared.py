@@ -18,6 +18,8 @@ import typer
 from rich.table import Column, Table
 from typer import Argument, Option
 
+from fedward.storage import read_limited
+
 AsJson = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
 JsonLines = Annotated[bool, Option("--json", help="Progress and result as JSON lines.")]
 Quiet = Annotated[bool, Option("--quiet", help="No progress; only the final table.")]
@@ -29,9 +31,6 @@ LeaveOut = Annotated[
     bool, Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
 ]
 SignedPlan = Annotated[Path, Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)]
-MAX_FILE_BYTES = 256 * 1024
-"""Largest roster, request or answer that somebody may hand over."""
-
 LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
 
 
@@ -62,6 +61,11 @@ def titled(title: str | None, headings: Iterable[str | Column], rows: Iterable[I
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def handed_over(path: Path) -> bytes:
+    """A roster, request or answer of somebody else; raises FW-RESOURCE-301, also if it is larger than any can be."""
+    return read_limited(path, 256 * 1024)
 
 
 def plain(text: str) -> str:
