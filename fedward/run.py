@@ -102,8 +102,7 @@ class Schedule:
     def follows_up(self, step: Step) -> bool:
         """Whether ``step`` sums another function of what hospitals trained for the sum before.
 
-        Such a sum must be over exactly the hospitals of the one before. Over one hospital less, the two would show what
-        that hospital alone has trained.
+        It must be over exactly the same hospitals: over one less, the two would show what that one alone has trained.
         """
         return not (step.scores_only or self.trains(step))
 
@@ -219,8 +218,7 @@ class Schedule:
     def judge(self) -> Measure:
         """The measure that the holdout gate decides by.
 
-        Raises FW-CONFIG-041 (it never leaves the hospitals, or all cannot come to the same bits of it, or no fall of it
-        is as large as the plan tolerates).
+        Raises FW-CONFIG-041 (it never leaves, all cannot come to the same bits of it, or any fall would be tolerated).
         """
         name = self.plan.gate.measure
         measure = self.task.headline if name is None else self.task.measure(name)
@@ -362,8 +360,7 @@ def _decoded(release: ReleaseSpec | None, sums: Sums, segment: str) -> Mapping[s
 def roster_rules(schedule: Schedule, hospitals: int, *, min_cohort: int | None = None) -> tuple[int, int]:
     """c and the smallest first cohort, ``min_cohort`` or a safe one, for a roster of so many ``hospitals``.
 
-    A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums. Raises
-    FW-STRATEGY-013 (they are too few for the sums of the plan's strategy).
+    A sum of few hospitals tolerates a dropout only under a small c; a median's groups are such sums (FW-STRATEGY-013).
     """
     smallest = schedule.kind.smallest_sum(schedule.plan, hospitals)
     colluders = min(default_colluders(hospitals), max(1, smallest - 3))
@@ -379,9 +376,6 @@ def smallest_sum(schedule: Schedule, hospitals: int, colluders: int) -> tuple[in
 
 
 def check_roster(schedule: Schedule, names: Collection[str], *, min_cohort: int) -> None:
-    """Refuses a plan that does not fit a roster of ``names``.
-
-    Raises FW-STRATEGY-013 (sums smaller than ``min_cohort``), FW-STRATEGY-019 (a rank for a hospital not among them).
-    """
+    """Refuses a plan that does not fit a roster: FW-STRATEGY-013 (small sums), FW-STRATEGY-019 (ranks of others)."""
     check_ranks(schedule.plan, names)
     check_sites(schedule.plan, schedule.kind, hospitals=len(names), min_cohort=min_cohort)

@@ -23,10 +23,9 @@ class RunBudget:
         self._sites: tuple[str, ...] = ()
 
     def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
-        """Opens every hospital's ledger and makes sure that the whole run fits; charges nothing yet.
+        """Opens every hospital's ledger and makes sure that the whole run fits (FW-BUDGET-010); charges nothing yet.
 
-        Empty if the plan is not private, because then nothing is promised or spent. Raises FW-BUDGET-010 (some
-        hospital's units would exceed the cap).
+        Empty if the plan is not private, because then nothing is promised or spent.
         """
         if not self._plan.privacy.private:
             return {}
@@ -39,10 +38,9 @@ class RunBudget:
         return ledgers
 
     def charge(self, ledgers: Mapping[str, Ledger]) -> None:
-        """Charges the whole run to every ledger, before any training.
+        """Charges the whole run to every ledger, before any training. Raises FW-BUDGET-010 (used up meanwhile).
 
-        A run that is killed has spent all of this: nobody can tell what it had sent. Raises FW-BUDGET-010 (another run
-        has used the budget up meanwhile).
+        A run that is killed has spent all of this: nobody can tell what it had sent.
         """
         for site, ledger in ledgers.items():
             costs = round_costs(self._schedule, site, self._sites)
@@ -67,9 +65,8 @@ class Room:
 def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> list[Room]:
     """Tries a run on copies of every ledger under ``state``, or on a new one if there is none; writes nothing.
 
-    The plan has its noise, is private, and its evaluation is noised; without ``cap`` each ledger's own applies.
-    Raises FW-BUDGET-010 (the run does not fit into one of them), FW-LEDGER-004 or FW-LEDGER-010 (a ledger was begun
-    with a lower cap, another delta or another unit).
+    The plan has its noise, is private, and its evaluation is noised; without ``cap`` each ledger's own applies. Raises
+    FW-BUDGET-010 (it does not fit into one of them), FW-LEDGER-004, FW-LEDGER-010 (one was begun under other terms).
     """
     books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
     if not books:

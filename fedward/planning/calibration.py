@@ -27,10 +27,7 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
-    """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
-
-    Raises ConfigError (unknown strategy, one that the placement excludes, or options that it does not have).
-    """
+    """The plan without its noise, which takes seconds to calibrate. Raises ConfigError (of strategy or options)."""
     shared = {name: getattr(scenario, name) for name in Plan.model_fields if name in Scenario.model_fields}
     salt = f"{scenario.name}/{scenario.seed}"
     draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
@@ -39,10 +36,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
-    """``draft`` with the noise that its epsilon asks for, calibrated.
-
-    Raises ConfigError (an epsilon that no noise within reach achieves, or one for which clipping cannot adapt).
-    """
+    """``draft`` with the noise that its epsilon asks for. Raises ConfigError (no noise within reach achieves it)."""
     schedule = Schedule.of(draft)
     parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0
     return draft.model_copy(update={"privacy": _calibrated(schedule, parameters)})
@@ -83,10 +77,7 @@ def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
 
 
 def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
-    """Writes ``plan.toml``, ``start.safetensors`` and ``terms.cbor`` of ``scenario`` into a new folder.
-
-    Raises FW-CONFIG-005 (``folder`` holds something), ConfigError (see :func:`make_plan`).
-    """
+    """Writes a new plan folder: ``plan.toml``, ``start.safetensors``, ``terms.cbor``. Raises FW-CONFIG-005 (used)."""
     if folder.exists() and any(folder.iterdir()):
         fix = "Choose another --out folder."
         raise ConfigError(f"{folder} holds something already.", code="FW-CONFIG-005", fix=fix)

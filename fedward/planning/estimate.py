@@ -99,9 +99,7 @@ def estimate(
     """Prices the run that ``scenario`` describes; reads no record and charges no ledger.
 
     ``hospitals`` says how many there will be where the scenario leaves that to its data. The run must fit into the
-    ledgers of ``state``, under ``lifetime_epsilon`` instead of their own caps if it is given.
-    Raises FW-BUDGET-010 (the run does not fit into a ledger under ``state``), ConfigError (the plan does not hold
-    together, or the ledgers cannot price it).
+    ledgers of ``state`` (FW-BUDGET-010), under ``lifetime_epsilon`` instead of their own caps if it is given.
     """
     count = hospitals or known_hospitals(scenario.data)
     plan = make_plan(scenario, files)
