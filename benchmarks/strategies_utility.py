@@ -15,8 +15,7 @@ from fedward.simulations.sweep.grid import Grid
 from fedward.simulations.sweep.play import Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise
 from fedward.simulations.synthetic import default_hospitals
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.registry import NAMES, base_of, find_strategy
 
 DEFAULT = "ffa"
 HEADLINE = headline_of("mortality")

@@ -31,8 +31,7 @@ from fedward.privacy.secagg.messages import SITE, Bytes, Counter, Map, Message, 
 from fedward.run import Run
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Step
-from fedward.strategies.tensors import kind_of
+from fedward.strategies.strategy import Step, kind_of
 
 LOG = logging.getLogger(__name__)
 

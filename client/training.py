@@ -40,7 +40,7 @@ from fedward.privacy.dpsgd.engine import Backend
 from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
 from fedward.privacy.stream import SecureStream
 from fedward.run import Run
-from fedward.strategies.tensors import Kind, kind_of, positions_of
+from fedward.strategies.strategy import Kind, kind_of, positions_of
 
 LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from fedward.client.models.adapter_model import set_vector
 from fedward.simulations.assemble import Facts, non_private_reasons
 from fedward.simulations.federation import Outcome
 from fedward.simulations.wording import epsilon
-from fedward.strategies.aliases import in_words
+from fedward.strategies.registry import in_words
 
 _CARD = """# Adapter of the run {name}
 {banner}

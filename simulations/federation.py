@@ -20,8 +20,7 @@ from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.run import EVALUATION, Run
 from fedward.server.flower import GridTransport, make_server_app
-from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.server.secure_sum import Incident
+from fedward.server.rounds import Coordinator, Incident, RoundSummary
 from fedward.simulations.faults import let_vanish
 from fedward.simulations.flower import InProcessGrid
 from fedward.simulations.parties import Agreement, EncodedSite, WatchedHospital, agree, make_hospital

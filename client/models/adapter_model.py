@@ -36,7 +36,7 @@ from fedward.client.models.model_config import ModelConfig
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 from fedward.messages import labelled_hash
-from fedward.strategies.tensors import Kind, kind_of
+from fedward.strategies.strategy import Kind, kind_of
 from fedward.tasks.task import Head
 
 BASE_PREFIX = "base.base_model.model."

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from fedward.strategies.factor import orthonormal_rows, public_matrix
-from fedward.strategies.tensors import kind_of
+from fedward.strategies.strategy import kind_of
 
 CORED_NAMES = {".lora_B.default.core.weight": ".lora_R.weight", ".lora_B.default.outer.weight": ".lora_B.weight"}
 """Layout names of the parameters of a :class:`CoredFactor`, by the end of their names in the model."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, initial_tensor
 from fedward.errors import IntegrityError
-from fedward.strategies.tensors import kind_of
+from fedward.strategies.strategy import kind_of
 
 
 class FrozenFactors:

@@ -41,7 +41,7 @@ CORE = {
     "privacy/ledger": "book files ledger patients pricing records",
     "privacy/secagg": "acceptance client crypto encoding epoch identity journal merkle messages package results roster "
     "state",
-    "strategies": "combinations factor gate optimizers strategy tensors",
+    "strategies": "combinations factor gate optimizers strategy",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""

@@ -39,9 +39,7 @@ def init_command(
     Example: fedward server init /var/lib/fedward --federation icu-study --name fl.consortium.example
     """
     from fedward.privacy.secagg.identity import fingerprint
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
-    from fedward.server.deployment.setup import initialise
+    from fedward.server.deployment.settings import ServerFolders, initialise, load_server_config
 
     path = initialise(folder, federation=federation, names=name, host=host, port=port, health=health)
     identity = ServerFolders(load_server_config(path).folder).identity()

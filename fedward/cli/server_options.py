@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import ServerConfig
+    from fedward.server.deployment.settings import ServerConfig, ServerFolders
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The server.toml of this coordinator.")
@@ -21,8 +20,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:
     """Settings and state folder of a coordinator; raises :class:`ConfigError`, FW-RESOURCE-301."""
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     settings = load_server_config(config)
     folders = ServerFolders(settings.folder)

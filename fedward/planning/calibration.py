@@ -11,7 +11,7 @@ from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise import gradient_distance
 from fedward.run import Schedule
-from fedward.strategies.aliases import spelt_out
+from fedward.strategies.registry import spelt_out
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:

@@ -15,7 +15,7 @@ from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario
-from fedward.server.deployment.plans import PLAN_FILE, START_FILE
+from fedward.server.deployment.runs import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector
 
 

@@ -29,9 +29,8 @@ from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites
-from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import NAMES as KNOWN
-from fedward.strategies.registry import find_strategy
+from fedward.strategies.registry import base_of, find_strategy
 
 pytestmark = pytest.mark.slow
 
