@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedward.privacy.dpsgd.audit import EngineFactory, TokenLoss, mean_over_own_tokens
 from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import LossPerRecord, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 
 Numbers = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from benchmarks.dp_steps import SIDES, step_of
 from benchmarks.targets import Target
 from benchmarks.timing import ratio, samples
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 
 TARGETS = (
     Target("fast_over_plain_max", "step time, fast over plain LoRA: largest of 5 medians", at_most=1.08),

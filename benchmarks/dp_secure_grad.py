@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.targets import Target
 from benchmarks.utility import FIRST_SEED, simulated
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget

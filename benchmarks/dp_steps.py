@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.dp_models import CASES, TOKENS, VOCABULARY, build, losses_of
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 
 Side = Literal["plain", "fast", "hooks"]
 SIDES: tuple[Side, ...] = ("plain", "fast", "hooks")

@@ -11,9 +11,9 @@ from pathlib import Path
 from benchmarks.resident import peak_growth
 from benchmarks.secagg_primitives import layout_of, update_of
 from benchmarks.secagg_rounds import Federation
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import FileJournal, Journal, MemoryJournal, RingVector
 from fedward.privacy.secagg.encoding import encode
-from fedward.privacy.stream import SecureStream
 
 
 def peak_over_vector(size: int) -> float:

@@ -19,9 +19,9 @@ from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 from numpy.typing import NDArray
 
 from benchmarks.timing import interleave
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 
 CLIP = 8.0
 LEVELS = 2**22
@@ -33,7 +33,7 @@ THRESHOLD = 6
 
 CONFIGURATION = {
     "fedward": {
-        "prg": f"AES-256-CTR, {encoding.CHUNK_BYTES // 1024} KiB chunks, one thread",
+        "prg": f"AES-256-CTR, {encoding.MASK_CHUNK_BYTES // 1024} KiB chunks, one thread",
         "ring_bits": 32,
         "bound": CLIP,
         "step": 2 * CLIP / LEVELS,
@@ -126,13 +126,13 @@ def _flower_mask(quantized: list[NDArray[Any]], seeds: list[tuple[int, bytes]]) 
 
 
 def _bare_keystream(nbytes: int, seeds: list[tuple[int, bytes]]) -> Callable[[], None]:
-    zeros = memoryview(bytes(encoding.CHUNK_BYTES))
-    target = np.empty(encoding.CHUNK_BYTES, np.uint8)
+    zeros = memoryview(bytes(encoding.MASK_CHUNK_BYTES))
+    target = np.empty(encoding.MASK_CHUNK_BYTES, np.uint8)
 
     def run() -> None:
         streams = [Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor() for _, seed in seeds]
-        for start in range(0, nbytes, encoding.CHUNK_BYTES):
-            count = min(encoding.CHUNK_BYTES, nbytes - start)
+        for start in range(0, nbytes, encoding.MASK_CHUNK_BYTES):
+            count = min(encoding.MASK_CHUNK_BYTES, nbytes - start)
             for stream in streams:
                 stream.update_into(zeros[:count], target[:count].data)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.secagg_primitives import layout_of, update_of
 from benchmarks.timing import interleave
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import (
     Attempt,
     CheckedSum,
@@ -29,12 +30,11 @@ from fedward.privacy.secagg import (
     SecAggServer,
     approve,
     default_colluders,
-    merkle,
+    encoding,
     publish,
     results,
 )
 from fedward.privacy.secagg.encoding import RingVector, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 
 CKKS: dict[str, Any] = {"poly_modulus_degree": 8192, "coeff_mod_bit_sizes": [60, 40, 40], "global_scale_bits": 40}
 """NVIDIA FLARE's parameters for homomorphic averaging."""
@@ -245,7 +245,7 @@ def measure_check_sum(n: int, size: int, repeats: int, *, dropouts: int = 0) -> 
         seconds = interleave({"whole": whole}, repeats)
         return {**seconds, "hospital": seconds["whole"], "coordinator": 0.0}
     indices = client.challenge(played.result)
-    trees = {name: merkle.Tree(vector.data) for name, vector in vectors.items()}  # once for all hospitals
+    trees = {name: encoding.MerkleTree(vector.data) for name, vector in vectors.items()}  # once for all hospitals
     paths, rows = results.pack_chunks(indices, vectors, trees)
 
     def sampled() -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from benchmarks.secagg_rounds import Federation
 from fedward.adapter import Vector
-from fedward.client.models.for_run import resolve_run, start_of
+from fedward.client.models.adapter_model import resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 from fedward.run import Run
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import NAMES

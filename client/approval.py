@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import core_hash
-from fedward.client.models.for_run import start_of
-from fedward.client.models.model_config import ModelConfig
+from fedward.client.models.adapter_model import start_of
+from fedward.client.models.registry import ModelConfig
 from fedward.plan import Plan
 from fedward.privacy.secagg import LocalPolicy, minimum_threshold
 from fedward.run import Run

@@ -68,7 +68,7 @@ from fedward.client.link import (
     open_http,
 )
 from fedward.errors import FedwardError, IntegrityError
-from fedward.flower_batch import MAX_CALLS, Objects
+from fedward.flower import MAX_CALLS, Objects
 
 HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]

@@ -11,12 +11,10 @@ from typing import Any, Self
 
 from fedward.client.corpora import Corpus, StayCorpus, detect
 from fedward.client.data.deid import check_rules, has_rules
-from fedward.client.data.events import Kind
-from fedward.client.data.languages import check_represented, language_of
-from fedward.client.data.text import clean, free_texts, render
+from fedward.client.data.events import Kind, free_texts, render
+from fedward.client.data.text import check_represented, clean, language_of
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
-from fedward.client.tasks.source import Labelled
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import Labelled, StaySource
 from fedward.errors import DataError
 from fedward.units import UNITS
 

@@ -18,9 +18,8 @@ from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.dpsgd.clipping import planned_clipping
-from fedward.privacy.dpsgd.engine import Backend
-from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.dpsgd.engine import Backend, row_independence_self_test, sampler_self_test
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 
 

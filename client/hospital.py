@@ -13,12 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.agreements.roster_rules import check_roster
 from fedward.client.gradients import GradientSummer
 from fedward.client.local_state import LocalState
-from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
-from fedward.client.models.for_run import start_of
-from fedward.client.models.frozen import FrozenFactors
+from fedward.client.models.adapter_model import AdapterModel, FrozenFactors, layout_of, set_vector, start_of
 from fedward.client.records import Records
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.client.statistics import evaluation_statistics, training_statistics
@@ -27,15 +24,15 @@ from fedward.client.training import LocalTrainer, cut_entries
 from fedward.errors import PolicyError
 from fedward.measures import Outcomes
 from fedward.messages import encode as encode_message
-from fedward.privacy.dpsgd.gates import weight_change_canary
+from fedward.privacy.dpsgd.engine import weight_change_canary
 from fedward.privacy.ledger import Ledger
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
 from fedward.privacy.secagg.client import AcceptedManifest
-from fedward.privacy.secagg.identity import ShareRefused
+from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.stream import SecureStream
-from fedward.run import EVALUATION, GRADIENT, TRAINING, Run
+from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
 from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 

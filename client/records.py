@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.client.data import Example
-from fedward.client.data.languages import check_represented
+from fedward.client.data.text import check_represented
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.inputs import Inputs, prepare
 from fedward.client.models.registry import ModelFiles

@@ -23,9 +23,9 @@ from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode
 from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, results
 from fedward.privacy.secagg import decode as decode_sum
+from fedward.privacy.secagg.journal import ChainHead
 from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message, Result
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.privacy.secagg.state import ChainHead
 from fedward.run import Run
 from fedward.stages import Blob, Request
 from fedward.storage import JournalError

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from fedward.measures import Outcomes
 from fedward.measures.measure import Floats
-from fedward.privacy.noise import ReleaseSpec, noisy_release, suppress_small_cells
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import ReleaseSpec, SecureStream, noisy_release, suppress_small_cells
 from fedward.run import LOSS, UNITS, Schedule
 
 

@@ -36,9 +36,8 @@ from fedward.errors import RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.dpsgd.clipping import planned_clipping
-from fedward.privacy.dpsgd.engine import Backend
-from fedward.privacy.dpsgd.gates import row_independence_self_test, sampler_self_test, weight_change_canary
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.dpsgd.engine import Backend, row_independence_self_test, sampler_self_test, weight_change_canary
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.strategies.strategy import Kind, kind_of, positions_of
 

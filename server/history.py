@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, decode, encode
-from fedward.privacy.secagg import Journal, merkle, results
+from fedward.privacy.secagg import Journal, encoding, results
 from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.stages import Blob, Request, Stage
 from fedward.storage import JournalError
@@ -69,9 +69,9 @@ class Ended:
         return not results.recomputed_whole(self.width, len(self.vectors))
 
     @cached_property
-    def trees(self) -> dict[str, merkle.Tree]:
+    def trees(self) -> dict[str, encoding.MerkleTree]:
         """Merkle tree of each vector; every hospital asks for other chunks of the same ones."""
-        return {site: merkle.Tree(self.vectors[site].data) for site in self.vectors}
+        return {site: encoding.MerkleTree(self.vectors[site].data) for site in self.vectors}
 
     @property
     def nbytes(self) -> int:

@@ -39,7 +39,7 @@ FLEET_ROUTES = frozenset(
         *("pull-messages", "push-messages", "pull-object", "push-object", "pull-objects", "push-objects"),
     )
 )
-"""What a hospital's node calls; the last two are of :mod:`fedward.flower_batch`. None gives out code (``get-fab``)."""
+"""What a hospital's node calls; the last two are of :mod:`fedward.flower`. None gives out code (``get-fab``)."""
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from fedward.adapter import Vector, adapter_hash
 from fedward.errors import FedwardError, IntegrityError, QuorumError
 from fedward.privacy.secagg import Attempt, RoundSum, RoundTerms, SecAggServer, decode
-from fedward.privacy.secagg.identity import RoundLostError
+from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.run import Run
 from fedward.server.history import Archive, Ended, History

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
-from fedward.client.models.adapter_model import AdapterModel, get_vector, set_vector
-from fedward.client.models.for_run import build_model
+from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector, set_vector
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import LocalTask, local_task
 from fedward.client.training import LocalTrainer
 from fedward.measures import Outcomes
 from fedward.planning.scenario import Scenario
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.parties import EncodedSite
 from fedward.simulations.seeds import Randomness

@@ -11,8 +11,7 @@ from flwr.app import Context, RecordDict
 
 from fedward.adapter import Vector
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import AdapterModel, get_vector
-from fedward.client.models.for_run import build_model
+from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector
 from fedward.client.models.registry import ModelFiles
 from fedward.measures import Outcomes
 from fedward.planning.budget import RunBudget, planned_epsilons

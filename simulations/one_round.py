@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from fedward.client.data import Example
 from fedward.client.hospital import Hospital
-from fedward.client.models.for_run import build_model, resolve_run, start_of
+from fedward.client.models.adapter_model import build_model, resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task

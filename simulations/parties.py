@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
-from fedward.agreements.roster_rules import roster_rules
 from fedward.client.approval import base_model_hash, local_policy
 from fedward.client.hospital import Hospital, Streams
-from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.for_run import build_model
+from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -32,7 +30,7 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
-from fedward.run import Run
+from fedward.run import Run, roster_rules
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import SiteData
 from fedward.strategies.combinations import check_ranks

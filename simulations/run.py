@@ -18,7 +18,7 @@ from typing import Literal
 
 import torch
 
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError, ResourceError
 from fedward.plan import Plan

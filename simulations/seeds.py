@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedward.privacy.stream import SecureStream, unsafe_seeded_stream
+from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fedward.client.daemon.policy import OtherCodeError, check_dates, check_prop
 from fedward.client.daemon.settings import ClientConfig
 from fedward.errors import ConfigError, FedwardError, IntegrityError, PolicyError, VersionError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.identity import Identity, RefusalError, open_sealed
+from fedward.privacy.secagg.crypto import Identity, RefusalError, open_sealed
 from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
 from fedward.storage import read_limited, replace_private
 

@@ -42,7 +42,7 @@ from fedward.errors import (
     VersionError,
 )
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
-from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.crypto import fingerprint
 
 Level = Literal["ok", "warn", "FAIL"]
 MAX_SKEW_SECONDS = 60.0

@@ -23,8 +23,7 @@ from fedward.agreements.enrolment import (
 )
 from fedward.client.daemon.folders import SiteFolders
 from fedward.errors import AuthenticationError, ConfigError
-from fedward.privacy.secagg.crypto import secagg_hash
-from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.storage import read_secret, replace_private, write_new_secret
 
 _PENDING = "enrolment.cbor"

@@ -7,7 +7,7 @@ from fedward.client.daemon.keys import pinned_coordinator
 from fedward.client.daemon.policy import check_cohort
 from fedward.client.daemon.settings import ClientConfig
 from fedward.errors import AuthenticationError, PolicyError
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
 from fedward.storage import read_limited, replace_private
 

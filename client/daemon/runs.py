@@ -22,17 +22,15 @@ from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital
-from fedward.client.models.for_run import build_model, resolve_run
-from fedward.client.models.model_config import ModelConfig
-from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.models.adapter_model import build_model, resolve_run
+from fedward.client.models.registry import ModelConfig, ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
 from fedward.plan import Plan
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
-from fedward.privacy.secagg.crypto import journal_key
-from fedward.privacy.secagg.identity import open_sealed
+from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run

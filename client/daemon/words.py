@@ -10,7 +10,7 @@ from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.policy import run_epsilon
 from fedward.client.daemon.settings import ClientConfig
 from fedward.privacy.events import RELATION
-from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.crypto import fingerprint
 from fedward.tasks import task_named
 from fedward.units import UNITS
 

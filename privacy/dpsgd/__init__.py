@@ -4,7 +4,6 @@ Start with :class:`PrivateEngine`. This is the only place in ``privacy/`` that i
 """
 
 from fedward.privacy.dpsgd.clipping import DPParameters
-from fedward.privacy.dpsgd.engine import PrivateEngine
-from fedward.privacy.dpsgd.sampler import UnitSampler
+from fedward.privacy.dpsgd.engine import PrivateEngine, UnitSampler
 
 __all__ = ["DPParameters", "PrivateEngine", "UnitSampler"]

@@ -5,7 +5,7 @@ in one direction; the patient in question has two long records whose gradients, 
 way. The sampling rate is 1, so one step is exactly a Gaussian mechanism and what it may leak is known without an
 accountant: mu = 1 / sigma. A sound engine stays below and, if the audit can see anything, close to it; an engine
 that forgets to clip, divides by who was there, lets rows mix or loses its noise lies above. Subsampling has its own
-self-test (:mod:`fedward.privacy.dpsgd.gates`) and its own price.
+self-test (:mod:`fedward.privacy.dpsgd.engine`) and its own price.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from torch import nn
 from fedward.errors import IntegrityError
 from fedward.privacy.audit import Errors, Repetition, choose_threshold, mu_lower_bound, repetition
 from fedward.privacy.dpsgd.clipping import DPParameters
-from fedward.privacy.dpsgd.engine import Backend, PrivateEngine
-from fedward.privacy.dpsgd.sampler import UnitSampler
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.dpsgd.engine import Backend, PrivateEngine, UnitSampler
+from fedward.privacy.noise import SecureStream
 
 STEPS = 20_000
 PILOT_SHARE = 10

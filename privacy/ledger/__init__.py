@@ -6,11 +6,9 @@ first noisy step; a reservation counts as spent whatever happens next. May impor
 event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md`` what all this means for a hospital.
 """
 
-from fedward.privacy.ledger.book import Book
+from fedward.privacy.ledger.book import Book, Reservation
 from fedward.privacy.ledger.files import AnchorFile, FileStore, LedgerStore, MemoryStore, verify
-from fedward.privacy.ledger.ledger import Ledger, RoundCost
-from fedward.privacy.ledger.patients import Namespace, Patients, Population
-from fedward.privacy.ledger.records import Reservation
+from fedward.privacy.ledger.ledger import Ledger, Namespace, Patients, Population, RoundCost
 
 __all__ = [
     "AnchorFile",

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fedward.errors import ConfigError, IntegrityError, ResourceError
-from fedward.privacy.ledger.book import Book
-from fedward.privacy.ledger.records import HEAD_BYTES, Link, follow, read_frames
+from fedward.privacy.ledger.book import HEAD_BYTES, Book, Link, follow, read_frames
 from fedward.storage import append_file, locked_file, make_folder, read_or_none, replace_file
 
 

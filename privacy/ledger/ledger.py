@@ -2,31 +2,108 @@
 
 from __future__ import annotations
 
+import hmac
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol, Self
 
 from fedward.errors import BudgetError, ConfigError, PolicyError
+from fedward.messages import labelled_hash
 from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event
-from fedward.privacy.ledger import pricing
-from fedward.privacy.ledger.book import Book
-from fedward.privacy.ledger.files import Appender, LedgerStore
-from fedward.privacy.ledger.patients import Namespace, Patients, Population
-from fedward.privacy.ledger.records import (
+from fedward.privacy.ledger.book import (
     HEAD_BYTES,
     MAX_BODY_BYTES,
     PATIENT_BYTES,
+    Book,
     Genesis,
     PatientSet,
     Record,
     Reservation,
     Settlement,
+    fits,
     to_bytes,
 )
+from fedward.privacy.ledger.files import Appender, LedgerStore
+from fedward.storage import read_secret
 from fedward.units import UnitName
+
+
+@dataclass(frozen=True)
+class Patients:
+    """The exact sets of *eligible* patients of a round, as :meth:`Namespace.ids` makes them.
+
+    Eligible, not sampled: whoever could have been drawn was exposed. None counts that side's events for everyone.
+    """
+
+    training: Sequence[bytes] | None
+    evaluation: Sequence[bytes] | None
+
+
+@dataclass(frozen=True)
+class Population:
+    """How a site's patients were divided when the records were read.
+
+    In a run a patient is in training or in evaluation, never in both, so the two budgets of a run do not add. In
+    another run, or under another split, the same patient may have been on the other side; the most expensive
+    combination counts. Where a namespace is declared, a patient stays on one side for as long as the split stays.
+
+    Attributes:
+        split_salt: key of the split, from the plan.
+        evaluation_fraction: expected share of evaluation patients, from the plan.
+        patients: exact sets; None counts every event for every patient of the site.
+    """
+
+    split_salt: str
+    evaluation_fraction: float
+    patients: Patients | None = None
+
+    @property
+    def split(self) -> bytes:
+        """Identity of the split; another fraction moves patients across, so it counts as another split."""
+        return labelled_hash("ledger-split", self.split_salt, float(self.evaluation_fraction).hex())
+
+
+KEY_BYTES = 32
+
+
+class Namespace:
+    """A declaration by the operator that a patient keeps one identifier, in every export, for ever.
+
+    Only then can the ledger count per patient. The ledger binds the name *and* the key: with another key every
+    patient would look new, and nothing spent before would count.
+
+    Args:
+        name: which identifiers these are, for example ``hospital-mrn``.
+        key: 32 secret bytes.
+    """
+
+    def __init__(self, name: str, key: bytes) -> None:
+        if len(key) != KEY_BYTES or not name:
+            raise ConfigError("A namespace of identifiers needs a name and a key of 32 bytes.", code="FW-LEDGER-008")
+        self.name = name
+        self._key = key
+        self.identity = labelled_hash("ledger-namespace", name, hmac.digest(key, b"fedward/v1/commitment", sha256))
+
+    @classmethod
+    def from_file(cls, name: str, path: Path) -> Self:
+        """Reads a key that nobody else can read.
+
+        Raises:
+            ConfigError: FW-LEDGER-008, see the table.
+        """
+        return cls(name, read_secret(path, kind=ConfigError, code="FW-LEDGER-008"))
+
+    def ids(self, patients: Iterable[str]) -> tuple[bytes, ...]:
+        """HMAC-SHA-256 of each identifier, cut to 16 bytes; sorted, each once.
+
+        Two patients with one value (chance below 2^-80 for a hundred million) would only be charged for each other.
+        """
+        return tuple(sorted({hmac.digest(self._key, p.encode(), sha256)[:PATIENT_BYTES] for p in patients}))
 
 
 @dataclass(frozen=True)
@@ -317,7 +394,7 @@ class Ledger:
             trial.add_set(index, ids)
         trial.add(together)
         delta = self._book.genesis.delta
-        if not all(pricing.fits(history, delta, self._cap) for history in trial.histories(touching=together)):
+        if not all(fits(history, delta, self._cap) for history in trial.histories(touching=together)):
             raise self._exhausted(together)
         return charges
 

@@ -2,8 +2,8 @@
 
 Pure state machines, bytes in and bytes out; clock, randomness and journal are passed in. Nothing here
 knows torch, Flower or a network. To check the security argument read ``client.py`` (the rules of a
-hospital) with ``acceptance.py`` (what it checks before it trains); ``docs/protocol.md`` explains the
-messages and ``docs/threat-model.md`` what is assumed.
+hospital); ``server.py`` is the coordinator, ``docs/protocol.md`` explains the messages and
+``docs/threat-model.md`` what is assumed.
 
 Once per key epoch (``server`` is a SecAggServer, each ``client`` a SecAggClient; ``->`` crosses the network)::
 
@@ -32,16 +32,14 @@ it raises ShareRefused, ``error.complaint`` goes to ``attempt.add_complaint``. `
 ``finish`` raise QuorumError while fewer hospitals than the threshold have answered.
 """
 
-from fedward.privacy.secagg.attempt import Attempt, RoundSum
-from fedward.privacy.secagg.blame import Blame, Dispute
 from fedward.privacy.secagg.client import AcceptedManifest, MaskedUpload, SecAggClient
+from fedward.privacy.secagg.crypto import Identity, RefusalError, RoundLostError, ShareRefused, fingerprint
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
-from fedward.privacy.secagg.epoch import EpochSetup
-from fedward.privacy.secagg.identity import Identity, RefusalError, RoundLostError, ShareRefused, fingerprint
 from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
 from fedward.privacy.secagg.messages import Manifest
 from fedward.privacy.secagg.results import CheckedSum, Chunk, EndedRound
 from fedward.privacy.secagg.roster import (
+    EpochSetup,
     LocalPolicy,
     Member,
     Roster,
@@ -53,7 +51,7 @@ from fedward.privacy.secagg.roster import (
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.server import RoundTerms, SecAggServer
+from fedward.privacy.secagg.server import Attempt, Blame, Dispute, RoundSum, RoundTerms, SecAggServer
 
 __all__ = [
     "AcceptedManifest",

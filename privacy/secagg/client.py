@@ -1,7 +1,8 @@
 """A hospital's side of secure aggregation: the rules that protect its delta, stage by stage.
 
-Read this file, with ``acceptance.py`` (what it checks before it trains), to check the security argument, and
-``results.py`` for what is believed afterwards. Four rules carry it:
+Read this file to check the security argument: the rules of each stage, then what a manifest must satisfy before a
+hospital trains for it, and the share packages (what it commits to before masking, and how it checks the others').
+``results.py`` says what is believed afterwards. Four rules carry it:
 
 1. *One live context.* Accepting a manifest gives up everything of the context before, durably; a stage
    that names any other context is refused. No old attempt can be opened beside a new one.
@@ -28,26 +29,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.secagg import epoch, merkle, package, results
-from fedward.privacy.secagg.acceptance import check_manifest
-from fedward.privacy.secagg.crypto import confirm_statement, context
-from fedward.privacy.secagg.encoding import RingVector, VectorLayout
-from fedward.privacy.secagg.identity import Identity, RefusalError, open_sealed
-from fedward.privacy.secagg.journal import Journal
+from fedward.privacy.secagg import crypto, results
+from fedward.privacy.secagg.crypto import (
+    Identity,
+    RefusalError,
+    ShareRefused,
+    confirm_statement,
+    context,
+    envelope_hash,
+    heads_hash,
+    mail_hash,
+    open_sealed,
+)
+from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout
+from fedward.privacy.secagg.journal import ChainHead, ClientState, Confirmed, Journal, LiveRound, recall, remember
 from fedward.privacy.secagg.messages import (
+    SEED_BYTES,
     SHARE_BYTES,
+    Complaint,
     Confirm,
     Confirmations,
     HeadsAndMail,
     Manifest,
+    PackageHead,
+    SharePackage,
     Survivors,
     UnmaskShares,
     UploadHeader,
 )
-from fedward.privacy.secagg.results import CheckedSum, Chunk, EndedRound
-from fedward.privacy.secagg.roster import LocalPolicy, Party, require_own_approval
-from fedward.privacy.secagg.state import ChainHead, ClientState, Confirmed, LiveRound, recall, remember
+from fedward.privacy.secagg.results import CheckedSum, Chunk, EndedRound, open_head
+from fedward.privacy.secagg.roster import (
+    DAY_SECONDS,
+    LocalPolicy,
+    Party,
+    advance,
+    answer_bundles,
+    answer_ciphertexts,
+    answer_invite,
+    check_terms,
+    require_own_approval,
+)
 from fedward.stages import Stage
+
+_FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 
 
 @dataclass(frozen=True)
@@ -117,16 +141,16 @@ class SecAggClient:
     # --- once per key epoch -----------------------------------------------------------------------
 
     def key_bundle(self, invite: bytes) -> bytes:
-        """Begins a key epoch and returns this hospital's sealed key bundle; see :func:`epoch.answer_invite`."""
-        return self._in_epoch(epoch.answer_invite, invite)
+        """Begins a key epoch and returns this hospital's sealed key bundle; see :func:`answer_invite`."""
+        return self._in_epoch(answer_invite, invite)
 
     def accept_bundles(self, bundles: bytes) -> bytes:
-        """Takes the others' bundles and returns KEM ciphertexts; see :func:`epoch.answer_bundles`."""
-        return self._in_epoch(epoch.answer_bundles, bundles)
+        """Takes the others' bundles and returns KEM ciphertexts; see :func:`answer_bundles`."""
+        return self._in_epoch(answer_bundles, bundles)
 
     def accept_ciphertexts(self, ciphertexts: bytes) -> bytes:
-        """Takes the others' ciphertexts and returns an acknowledgement; see :func:`epoch.answer_ciphertexts`."""
-        return self._in_epoch(epoch.answer_ciphertexts, ciphertexts)
+        """Takes the others' ciphertexts and returns an acknowledgement; see :func:`answer_ciphertexts`."""
+        return self._in_epoch(answer_ciphertexts, ciphertexts)
 
     def _in_epoch(
         self, rule: Callable[[Party, ClientState, bytes], tuple[ClientState, bytes]], request: bytes
@@ -142,7 +166,7 @@ class SecAggClient:
 
         Raises:
             RefusalError: FW-SECAGG-030, not signed by the roster's coordinator.
-            RefusalError, ConfigError (FW-SECAGG-111): see :func:`~fedward.privacy.secagg.acceptance.check_manifest`.
+            RefusalError, ConfigError (FW-SECAGG-111): see :func:`check_manifest`.
         """
         body = open_sealed("manifest", sealed, self._party.roster.roster.coordinator, "FW-SECAGG-030")
         manifest = Manifest.from_bytes(body)
@@ -156,7 +180,7 @@ class SecAggClient:
                 self._state,
                 attempt=manifest.attempt,
                 seq=manifest.seq,
-                keys=epoch.advance(self._state.keys, manifest.round),
+                keys=advance(self._state.keys, manifest.round),
                 live=(LiveRound(manifest=body, ctx=context(body)),),
                 vector=self._state.vector if same_round else "",
                 record=replace(self._state.record, round=manifest.round),
@@ -195,7 +219,7 @@ class SecAggClient:
                 raise RefusalError("The vector has another layout than the manifest.", code="FW-SECAGG-043")
             name = f"q-{self._state.keys.epoch}-{accepted.manifest.round}"
             self._journal.put(name, vector.buffer.data)
-        packed = package.pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head)
+        packed = pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head)
         self._save(replace(self._state, live=(packed,), vector=name))
         return packed.package
 
@@ -206,7 +230,7 @@ class SecAggClient:
 
         Raises:
             RefusalError: FW-SECAGG-003, FW-SECAGG-004, FW-SECAGG-005, as for every stage.
-            RefusalError: FW-SECAGG-050, FW-SECAGG-051, FW-SECAGG-052, see :func:`package.unpack`.
+            RefusalError: FW-SECAGG-050, FW-SECAGG-051, FW-SECAGG-052, see :func:`unpack`.
             ShareRefused: FW-SECAGG-054, with a sealed complaint to send instead.
         """
         message = HeadsAndMail.from_bytes(request)
@@ -216,9 +240,9 @@ class SecAggClient:
         answered = recall(live.answers, Stage.MASK, request)
         if answered is not None:
             return MaskedUpload(answered, self._masked(live).buffer)
-        live = package.unpack(self._party, self._state.keys.chains, live, self._manifest_of(live), message)
+        live = unpack(self._party, self._state.keys.chains, live, self._manifest_of(live), message)
         vector = self._masked(live)
-        digest = merkle.root(vector.buffer.data)
+        digest = MerkleTree(vector.buffer.data).root
         header = UploadHeader(live.ctx, self._party.name, live.heads_hash, digest)
         reply = self._party.identity.seal("upload", header)
         return MaskedUpload(self._answer(Stage.MASK, request, reply, replace(live, digest=digest)), vector.buffer)
@@ -227,7 +251,7 @@ class SecAggClient:
         """Computed again for a repeat: q, b and the pair seeds determine it, so the bytes are the same."""
         layout = VectorLayout.from_value(self._manifest_of(live).segments)
         vector = RingVector.from_bytes(layout, self._journal.get(self._state.vector))
-        vector.add_masks_(package.mask_seeds(self._party.name, self._state.keys.chains, live), threads=self._threads)
+        vector.add_masks_(mask_seeds(self._party.name, self._state.keys.chains, live), threads=self._threads)
         return vector
 
     # --- stage CONFIRM ----------------------------------------------------------------------------
@@ -424,3 +448,185 @@ class SecAggClient:
     def _forget_vectors(self) -> None:
         """Erases vectors that the state no longer names, also after a crash between the two writes."""
         self._journal.keep_only((self._state.vector,) if self._state.vector else ())
+
+
+def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: Manifest | None) -> VectorLayout:
+    """Applies every rule and returns the layout of the round's vector.
+
+    Args:
+        party: this hospital.
+        state: what it remembers.
+        manifest: the new manifest; its signature has been checked.
+        live: the manifest of the live context, if there is one.
+
+    Raises:
+        RefusalError: the first rule that does not hold, each with a class of its own.
+        ConfigError: FW-SECAGG-111, the sum over n0 hospitals could overflow a segment.
+    """
+    _check_epoch(party, state, manifest)
+    _check_newness(state, manifest, party.clock())
+    _check_peers(party, state, manifest)
+    layout = check_terms(party, manifest)
+    _check_retry(state, manifest, live)
+    _check_chain(party, state, manifest)
+    return layout
+
+
+def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
+    if manifest.epoch < state.keys.epoch:
+        raise RefusalError("The manifest belongs to a key epoch that has ended.", code="FW-SECAGG-020")
+    expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
+    if (manifest.roster_hash, manifest.roster_hash, manifest.epoch, manifest.run) != expected:
+        raise RefusalError(
+            "The manifest names another roster, key epoch or run than the live one.", code="FW-SECAGG-022"
+        )
+    if state.keys.private:
+        raise RefusalError("The manifest came before this hospital's keys were complete.", code="FW-SECAGG-004")
+    if party.clock() > state.keys.started + party.roster.roster.policy.epoch_days * DAY_SECONDS:
+        raise RefusalError("The key epoch has expired.", code="FW-SECAGG-021")
+
+
+def _check_newness(state: ClientState, manifest: Manifest, now: float) -> None:
+    if manifest.seq <= state.seq:
+        raise RefusalError("The manifest's sequence number is not newer than the last one.", code="FW-SECAGG-031")
+    if (manifest.round, manifest.attempt) <= (state.record.round, state.attempt):
+        raise RefusalError("The manifest's round and attempt are not newer than the last ones.", code="FW-SECAGG-031")
+    if manifest.deadline < now:
+        raise RefusalError("The manifest's deadline has passed.", code="FW-SECAGG-039")
+
+
+def _check_peers(party: Party, state: ClientState, manifest: Manifest) -> None:
+    if party.name not in manifest.cohort:
+        raise RefusalError("The cohort leaves this hospital out.", code="FW-SECAGG-032")
+    if not set(manifest.cohort) <= {party.name, *state.keys.chains}:
+        raise RefusalError("The cohort names a hospital with which this one shares no key.", code="FW-SECAGG-032")
+
+
+def _check_retry(state: ClientState, manifest: Manifest, live: Manifest | None) -> None:
+    if live is None or live.round != manifest.round:
+        return
+    if any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND):
+        raise RefusalError("The retry differs from its round in more than the cohort.", code="FW-SECAGG-040")
+    if state.live[0].unmasked:
+        raise RefusalError("The round was unmasked with this hospital's help already.", code="FW-SECAGG-041")
+
+
+def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
+    policy, record = party.policy, state.record
+    if record.challenge:
+        raise RefusalError("A result was signed, and a manifest does not continue from it.", code="FW-SECAGG-085")
+    if not record.head and manifest.adapter_hash != policy.initial_adapter_hash:
+        raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
+    head = party.chain(record, manifest.run)
+    if (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash):
+        raise RefusalError(
+            "The manifest does not continue from the last result this hospital has checked.", code="FW-SECAGG-042"
+        )
+
+
+def pack(
+    party: Party, chains: Mapping[str, bytes], live: LiveRound, manifest: Manifest, ledger_head: bytes
+) -> LiveRound:
+    """Draws b and R and returns the live round with this hospital's package in it."""
+    me, ctx, cohort = party.name, live.ctx, manifest.cohort
+    peers = [name for name in cohort if name != me]
+    b, R = party.random(SEED_BYTES), party.random(SEED_BYTES)
+    b_shares = dict(zip(cohort, crypto.split_secret(b, len(cohort), manifest.threshold, party.random), strict=True))
+    R_shares = dict(zip(cohort, crypto.split_secret(R, len(cohort), manifest.threshold, party.random), strict=True))
+    seeds = {peer: crypto.mask_seed(chains[peer], ctx, me, peer) for peer in peers}
+    envelope = crypto.seal_envelope(R, ctx, me, b"".join(seeds[peer] for peer in peers))
+    mail = {
+        peer: crypto.seal_share(
+            crypto.share_key(chains[peer], ctx, me, peer), ctx, me, peer, b_shares[peer] + R_shares[peer]
+        )
+        for peer in peers
+    }
+    head = PackageHead(
+        ctx=ctx,
+        site=me,
+        ledger_head=ledger_head,
+        b=crypto.commit_self_seed(ctx, b),
+        R=crypto.commit_envelope_secret(ctx, R),
+        b_shares={name: crypto.commit_share(ctx, me, name, "b", share) for name, share in b_shares.items()},
+        R_shares={name: crypto.commit_share(ctx, me, name, "R", share) for name, share in R_shares.items()},
+        pairs={peer: crypto.commit_pair_seed(ctx, seed) for peer, seed in seeds.items()},
+        envelope_hash=envelope_hash(ctx, me, envelope),
+        mail_hash=mail_hash(ctx, me, mail),
+    )
+    sealed = party.identity.seal("head", head)
+    return replace(
+        live,
+        b=b,
+        R=R,
+        head=sealed,
+        package=SharePackage(sealed, envelope, mail).to_bytes(),
+        shares={me: b_shares[me] + R_shares[me]},
+    )
+
+
+def unpack(
+    party: Party, chains: Mapping[str, bytes], live: LiveRound, manifest: Manifest, message: HeadsAndMail
+) -> LiveRound:
+    """Checks the packages of U1 as far as they concern this hospital; returns the live round with its shares.
+
+    Raises:
+        RefusalError: FW-SECAGG-050, |U1| < t.
+        RefusalError: FW-SECAGG-052, this hospital's head is missing or altered, or mail does not belong to the heads.
+        RefusalError: FW-SECAGG-051, see :func:`open_head`.
+        ShareRefused: mail is missing, does not open, or does not match the commitments in its head.
+        ShareRefused: FW-SECAGG-054, a peer committed to another pair seed.
+    """
+    me = party.name
+    if len(message.heads) < manifest.threshold:
+        raise RefusalError("Fewer share packages than the threshold.", code="FW-SECAGG-050")
+    if message.heads.get(me) != live.head:
+        raise RefusalError("The heads leave out or alter this hospital's own.", code="FW-SECAGG-052")
+    if not set(message.mail) <= set(message.heads) - {me}:
+        raise RefusalError("There is mail from a hospital without a head.", code="FW-SECAGG-052")
+    heads = {  # the own head is, byte for byte, the one that was sealed here
+        site: open_head(party.roster.roster.keys, manifest, live.ctx, site, sealed)
+        for site, sealed in message.heads.items()
+        if site != me
+    }
+    shares = dict(live.shares)
+    for site, head in heads.items():
+        shares[site] = _open_mail(party, chains[site], live.ctx, head, message.mail.get(site, b""))
+    return replace(live, heads_hash=heads_hash(live.ctx, message.heads), u1=tuple(sorted(message.heads)), shares=shares)
+
+
+def mask_seeds(me: str, chains: Mapping[str, bytes], live: LiveRound) -> list[tuple[int, bytes]]:
+    """Returns the signed seeds of this hospital's mask: b, and each pair seed with the sign of the order."""
+    pairs = [
+        (1 if peer > me else -1, crypto.mask_seed(chains[peer], live.ctx, me, peer)) for peer in live.u1 if peer != me
+    ]
+    return [(1, live.b), *pairs]
+
+
+def _open_mail(party: Party, chain: bytes, ctx: bytes, head: PackageHead, sealed: bytes) -> bytes:
+    me, dealer = party.name, head.site
+    if head.pairs[me] != crypto.commit_pair_seed(ctx, crypto.mask_seed(chain, ctx, me, dealer)):
+        raise ShareRefused(
+            f"{dealer} committed to another pair seed.",
+            code="FW-SECAGG-054",
+            complaint=_complain(party, ctx, dealer, "pair-seed"),
+        )
+    try:
+        both = crypto.open_share(crypto.share_key(chain, ctx, dealer, me), ctx, dealer, me, sealed)
+    except crypto.SealError as error:
+        raise ShareRefused(
+            f"The share mail of {dealer} does not open.", complaint=_complain(party, ctx, dealer, "mail")
+        ) from error
+    committed = (head.b_shares[me], head.R_shares[me])
+    opened = (
+        crypto.commit_share(ctx, dealer, me, "b", both[:SHARE_BYTES]),
+        crypto.commit_share(ctx, dealer, me, "R", both[SHARE_BYTES:]),
+    )
+    if opened != committed:
+        raise ShareRefused(
+            f"A share of {dealer} does not match its commitment.", complaint=_complain(party, ctx, dealer, "share")
+        )
+    return both
+
+
+def _complain(party: Party, ctx: bytes, against: str, reason: str) -> bytes:
+    return party.identity.seal("complaint", Complaint(ctx, party.name, against, reason))

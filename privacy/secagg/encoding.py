@@ -1,4 +1,4 @@
-"""Vectors of a round: their layout, real values as ring words, sums modulo 2^w, and the masks that hide them.
+"""Vectors of a round: layout, real values as ring words, sums modulo 2^w, the masks that hide them, and their digest.
 
 A layout is a list of named segments, each with its own ring, step and bound. It is agreed before a round (its hash
 stands in the manifest), so that adding uploads is adding words, and so that nobody's values can wrap around unseen.
@@ -7,10 +7,15 @@ Masks are keystreams that cancel in the sum. ``PRG(seed)`` is AES-256-CTR with a
 800-38A section 6.5), read as little-endian words. The IV may be constant because every seed is used for one vector
 only. The stream is seekable, so any byte range of a vector can be masked alone: by another thread, or as the next part
 of an upload.
+
+A vector's digest is the root of a binary Merkle tree over chunks, so that one chunk can be shown to belong to it.
+Leaves and inner nodes have labels of their own, and a leaf carries its index and the vector's length, so no part of one
+tree can stand for another (RFC 6962 section 2.1 separates them the same way).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,37 +31,58 @@ from numpy.typing import NDArray
 from fedward.errors import ConfigError, IntegrityError, RunFailedError
 from fedward.messages import MalformedMessageError, Value, labelled_hash
 from fedward.messages import encode as canonical
+from fedward.privacy.secagg.crypto import secagg_hash
 from fedward.privacy.secagg.messages import HexFloat, Message, Text, Uint
 
 ALIGNMENT = 16
 """Segments start at AES block boundaries, so each can be masked alone."""
 
+
 NOISE_DEVIATIONS = 9
 """Standard deviations of noise that must fit the ring: beyond them lies less than 1e-18 of its mass."""
 
+
 MAX_SEGMENTS = 256
+
+
 MAX_SEGMENT_SIZE = 2**31
+
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
+
 Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
+
+
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
 
+
 _UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
+
+
 _SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
+
+
 _PART = 64 * 1024
 """Values rounded together: temporaries stay in the cache, and calls into numpy are few."""
 
+
 _CACHE_LINE = 64
 
+
 SEED_BYTES = 32
+
+
 BLOCK_BYTES = 16
 """A stream can be entered at multiples of the AES block."""
 
-CHUNK_BYTES = 512 * 1024
+
+MASK_CHUNK_BYTES = 512 * 1024
 """All streams advance together over one chunk, so the vector crosses memory once for any number of
 seeds. Measured from 16 KiB to 768 KiB: smaller chunks lose time to calls, larger ones gain nothing."""
 
-_ZEROS = bytes(CHUNK_BYTES)
+
+_ZEROS = bytes(MASK_CHUNK_BYTES)
 
 
 class VectorLayoutError(IntegrityError):
@@ -412,12 +438,12 @@ def add_masks(
     for sign, seed in signed_seeds:
         if sign not in (1, -1) or len(seed) != SEED_BYTES:
             raise ValueError(f"A signed seed is +1 or -1 with {SEED_BYTES} bytes.")
-    chunks = -(-acc.nbytes // CHUNK_BYTES)
+    chunks = -(-acc.nbytes // MASK_CHUNK_BYTES)
     workers = max(1, min(threads, chunks))
     if workers == 1:
         _add_range(acc, signed_seeds, offset_bytes)
         return
-    words = -(-chunks // workers) * (CHUNK_BYTES // acc.itemsize)
+    words = -(-chunks // workers) * (MASK_CHUNK_BYTES // acc.itemsize)
     with ThreadPoolExecutor(workers) as pool:
         jobs = [
             pool.submit(_add_range, acc[start : start + words], signed_seeds, offset_bytes + start * acc.itemsize)
@@ -431,10 +457,10 @@ def _add_range(
     acc: NDArray[np.uint32] | NDArray[np.uint16], signed_seeds: Sequence[tuple[int, bytes]], offset_bytes: int
 ) -> None:
     streams = [(np.add if sign > 0 else np.subtract, _open(seed, offset_bytes)) for sign, seed in signed_seeds]
-    keystream = np.empty(min(CHUNK_BYTES, acc.nbytes), np.uint8)
+    keystream = np.empty(min(MASK_CHUNK_BYTES, acc.nbytes), np.uint8)
     words = keystream.view(acc.dtype.newbyteorder("<"))
     zeros = memoryview(_ZEROS)
-    step = CHUNK_BYTES // acc.itemsize
+    step = MASK_CHUNK_BYTES // acc.itemsize
     for start in range(0, acc.size, step):
         part = acc[start : start + step]
         source, target, mask = zeros[: part.nbytes], keystream[: part.nbytes].data, words[: part.size]
@@ -446,3 +472,74 @@ def _add_range(
 def _open(seed: bytes, offset_bytes: int) -> CipherContext:
     counter = (offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big")
     return Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor()
+
+
+CHUNK_BYTES = 64 * 1024
+"""Small, so that a false sum of few words still has many chunks in which it can be found."""
+
+
+_LEAF, _NODE = secagg_hash("merkle-leaf"), secagg_hash("merkle-node")
+
+
+def chunk_count(nbytes: int) -> int:
+    """Returns the number of chunks of a vector."""
+    return max(1, -(-nbytes // CHUNK_BYTES))
+
+
+class MerkleTree:
+    """Every hash of a vector's tree, 64 bytes for a chunk: many hospitals' proofs for one hashing of the vector."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._levels = [_leaves(data)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+
+    @property
+    def root(self) -> bytes:
+        """The vector's digest."""
+        return self._levels[-1][0]
+
+    def proof(self, index: int) -> list[bytes]:
+        """Returns the sibling hashes from chunk ``index`` up to the root; an empty one where a node has no sibling."""
+        path = []
+        for level in self._levels[:-1]:
+            path.append(level[index ^ 1] if index ^ 1 < len(level) else b"")
+            index //= 2
+        return path
+
+
+def belongs(chunk: memoryview, index: int, nbytes: int, path: list[bytes], expected: bytes) -> bool:
+    """Says whether ``chunk`` is chunk ``index`` of the vector of ``nbytes`` bytes whose root is ``expected``."""
+    start = index * CHUNK_BYTES
+    if not 0 <= index < chunk_count(nbytes) or len(chunk) != min(CHUNK_BYTES, nbytes - start):
+        return False
+    node, width = _leaf(chunk, index, nbytes), chunk_count(nbytes)
+    for sibling in path:
+        alone = index == width - 1 and width % 2 == 1
+        if width == 1 or (sibling == b"") != alone:
+            return False
+        if not alone:
+            node = _node(sibling, node) if index % 2 else _node(node, sibling)
+        index, width = index // 2, -(-width // 2)
+    return width == 1 and node == expected
+
+
+def _leaves(data: memoryview) -> list[bytes]:
+    count = chunk_count(len(data))
+    return [_leaf(data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES], i, len(data)) for i in range(count)]
+
+
+def _leaf(chunk: memoryview, index: int, nbytes: int) -> bytes:
+    digest = hashlib.sha256(_LEAF + index.to_bytes(8, "big") + nbytes.to_bytes(8, "big"))
+    digest.update(chunk)
+    return digest.digest()
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(_NODE + left + right).digest()
+
+
+def _parents(level: list[bytes]) -> list[bytes]:
+    """An odd last node moves up unchanged."""
+    pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    return pairs + level[len(pairs) * 2 :]

@@ -5,7 +5,7 @@ exactly the field names. Unknown or missing keys, a value of another type and an
 :class:`~fedward.messages.MalformedMessageError` before the value is used. Decoding an encoded message gives an equal
 message, and the encoding is canonical (RFC 8949 section 4.2.1), so equal messages have equal bytes.
 
-What is signed travels as a sealed :class:`~fedward.privacy.secagg.identity.Envelope`, kept as bytes
+What is signed travels as a sealed :class:`~fedward.privacy.secagg.crypto.Envelope`, kept as bytes
 inside other messages (type ``Sealed`` here), so that a signature is always checked over the bytes its
 author wrote. Messages from the coordinator other than invite, manifest and result are not signed:
 they carry nothing but what hospitals signed or encrypted for each other.
@@ -21,12 +21,23 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Protocol, Self, dataclass_transform, get_type_hints
 
 from fedward.messages import MAX_CONTROL_BYTES, MalformedMessageError, Value, decode, encode
-from fedward.privacy.secagg.crypto import MLKEM_CIPHERTEXT_BYTES, MLKEM_PUBLIC_BYTES, X25519_BYTES
 
 MAX_SITES = 128
 """Largest roster: the complete graph is meant for about a hundred hospitals."""
 
+
+X25519_BYTES = 32
+
+
+MLKEM_PUBLIC_BYTES = 1184
+
+
+MLKEM_CIPHERTEXT_BYTES = 1088
+
+
 _SITE = re.compile(r"[a-z0-9-]{1,64}")
+
+
 _BYTES = frozenset({bytes})
 
 
@@ -214,12 +225,22 @@ class Opaque(_AsItIs):
 
 
 SITE = Text(64, _SITE)
+
+
 DIGEST = Bytes(32, 32)
+
+
 SIGNATURE = Bytes(64, 64)
 
+
 Site = Annotated[str, SITE]
+
+
 Digest = Annotated[bytes, DIGEST]
+
+
 Signature = Annotated[bytes, SIGNATURE]
+
 
 _CHECKS: dict[type[Message], dict[str, Check]] = {}
 
@@ -267,26 +288,47 @@ class Message:
 
 
 SHARE_BYTES = 32
+
+
 SEED_BYTES = 32
+
+
 GCM_TAG_BYTES = 16
+
+
 SEALED = Bytes(1, 64 * 1024)
+
+
 Sealed = Annotated[bytes, SEALED]
 """A sealed envelope; the largest is the head of a package in a cohort of 128."""
+
 
 SHORT = Bytes(1, 512)
 """A sealed upload header or confirmation: three digests, a name and a signature."""
 
+
 MANIFEST = Bytes(1, 256 * 1024)
 """A sealed manifest: two lists of at most 128 names, at most 256 segments."""
 
+
 MAIL = Bytes(2 * SHARE_BYTES + GCM_TAG_BYTES, 2 * SHARE_BYTES + GCM_TAG_BYTES)
+
+
 ENVELOPE = Bytes(GCM_TAG_BYTES, MAX_SITES * SEED_BYTES + GCM_TAG_BYTES)
+
+
 SHARES = Map(Bytes(SHARE_BYTES, SHARE_BYTES))
+
+
 MAX_CHUNKS = 2**32
+
+
 MAX_SHOWN = 1024
 """Chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor."""
 
+
 Counter = Annotated[int, Uint(2**32 - 1)]
+
 
 # --- once per key epoch ---------------------------------------------------------------------------
 

@@ -25,37 +25,49 @@ in its place is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import FedwardError
-from fedward.privacy.secagg import merkle, package
-from fedward.privacy.secagg.acceptance import check_terms
+from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.crypto import (
+    Envelope,
+    RefusalError,
     confirm_statement,
     context,
+    envelope_hash,
     heads_hash,
+    open_message,
+    open_sealed,
     result_hash,
     secagg_hash,
     transcript_hash,
 )
-from fedward.privacy.secagg.encoding import RingVector, VectorLayout, Words, add_masks
-from fedward.privacy.secagg.identity import Envelope, RefusalError, open_message, open_sealed
+from fedward.privacy.secagg.encoding import (
+    MerkleTree,
+    RingVector,
+    VectorLayout,
+    Words,
+    add_masks,
+    belongs,
+    chunk_count,
+)
+from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, LiveRound, RunRecord
 from fedward.privacy.secagg.messages import (
+    SEED_BYTES,
     ChunkPaths,
     Confirm,
     Manifest,
+    PackageHead,
     Result,
     SumEvidence,
     UploadHeader,
     WitnessedResult,
 )
-from fedward.privacy.secagg.package import open_head
-from fedward.privacy.secagg.roster import Party
-from fedward.privacy.secagg.state import LAST_ATTEMPT, ChainHead, Challenge, ClientState, LiveRound, RunRecord
+from fedward.privacy.secagg.roster import Party, check_terms
 
 AUDIT_BYTES = 64 * 1024 * 1024
 """Masked vectors that a hospital fetches to check one sum."""
@@ -104,7 +116,7 @@ class CheckedSum:
 
     def __post_init__(self) -> None:
         named = self.ended.result.sum_digest
-        if self.ring_sum.layout != self.ended.layout or merkle.root(self.ring_sum.buffer.data) != named:
+        if self.ring_sum.layout != self.ended.layout or MerkleTree(self.ring_sum.buffer.data).root != named:
             raise RefusalError("The published sum is not the one the result names.", code="FW-SECAGG-081")
 
 
@@ -146,7 +158,7 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
         RefusalError: FW-SECAGG-080, not signed by the coordinator.
         RefusalError: FW-SECAGG-042, it does not follow the last accepted result.
         RefusalError: FW-SECAGG-086, manifest, uploads and confirmations do not show that the round took place.
-        RefusalError, ConfigError (FW-SECAGG-111): the manifest breaks a rule of :func:`~.acceptance.check_terms`.
+        RefusalError, ConfigError (FW-SECAGG-111): the manifest breaks a rule of :func:`~.roster.check_terms`.
         RefusalError: FW-SECAGG-081, the result says something else than its manifest and its survivors.
         RefusalError: FW-SECAGG-085, it contradicts what this hospital confirmed, released or was shown.
     """
@@ -203,7 +215,7 @@ def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:
 def _check_link(party: Party, state: ClientState, result: Result) -> None:
     if result.run != state.run:
         raise RefusalError("The result belongs to another run.", code="FW-SECAGG-042")
-    head = state.record.chain(state.run, party.policy)
+    head = party.chain(state.record, state.run)
     follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
     if not follows or result.round <= head.round:
         raise RefusalError("The result does not follow the last one this hospital has checked.", code="FW-SECAGG-042")
@@ -305,7 +317,7 @@ def check_sum(
     seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
     for site, digest in ended.digests.items():
         vector = vectors.get(site)
-        if vector is None or vector.nbytes != ended.layout.nbytes or merkle.root(vector.data) != digest:
+        if vector is None or vector.nbytes != ended.layout.nbytes or MerkleTree(vector.data).root != digest:
             raise RefusalError(
                 f"The masked vector of {site} is missing or not the one it signed.", code="FW-SECAGG-083"
             )
@@ -324,12 +336,12 @@ def check_chunks(
     for index, parts in chunks.items():
         for site, digest in ended.digests.items():
             part = parts.get(site)
-            if part is None or not merkle.belongs(part.data.data, index, ended.layout.nbytes, list(part.path), digest):
+            if part is None or not belongs(part.data.data, index, ended.layout.nbytes, list(part.path), digest):
                 raise RefusalError(
                     f"A chunk of {site} is missing or not of the vector it signed.", code="FW-SECAGG-083"
                 )
         data = {site: parts[site].data for site in ended.digests}
-        _check_range(ended, seeds, data, index * merkle.CHUNK_BYTES, ring_sum)
+        _check_range(ended, seeds, data, index * encoding.CHUNK_BYTES, ring_sum)
 
 
 def _check_range(
@@ -362,8 +374,8 @@ def _seeds(keys: Mapping[str, bytes], ended: EndedRound, evidence: SumEvidence) 
         raise RefusalError("The evidence does not cover the survivors and the others.", code="FW-SECAGG-083")
     try:
         heads = {site: open_head(keys, manifest, ctx, site, sealed) for site, sealed in evidence.heads.items()}
-        return package.removal_seeds(ctx, manifest.cohort, heads, evidence.envelopes, evidence.b, evidence.R)
-    except (KeyError, RefusalError, package.SecretMismatchError, package.PairSeedMismatchError) as error:
+        return removal_seeds(ctx, manifest.cohort, heads, evidence.envelopes, evidence.b, evidence.R)
+    except (KeyError, RefusalError, SecretMismatchError, PairSeedMismatchError) as error:
         raise RefusalError("The evidence does not match what was signed.", code="FW-SECAGG-083") from error
 
 
@@ -382,7 +394,7 @@ def recomputed_whole(nbytes: int, survivors: int) -> bool:
 
 def chunks_drawn(nbytes: int, survivors: int) -> int:
     """Returns k, the number of chunks that are checked where a round is not recomputed whole."""
-    return min(merkle.chunk_count(nbytes), max(1, AUDIT_BYTES // (survivors * merkle.CHUNK_BYTES)))
+    return min(chunk_count(nbytes), max(1, AUDIT_BYTES // (survivors * encoding.CHUNK_BYTES)))
 
 
 def challenge(record: RunRecord, ended: EndedRound, random: Callable[[int], bytes]) -> RunRecord:
@@ -399,7 +411,7 @@ def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
     if not record.challenge or record.challenge[0].result_hash != ended.hash:
         raise RefusalError("No chunks of this sum were asked for.", code="FW-SECAGG-004")
     seed, nbytes = record.challenge[0].seed, ended.layout.nbytes
-    order = sorted(range(merkle.chunk_count(nbytes)), key=lambda index: secagg_hash("challenge", seed, index))
+    order = sorted(range(chunk_count(nbytes)), key=lambda index: secagg_hash("challenge", seed, index))
     return tuple(sorted(order[: chunks_drawn(nbytes, len(ended.digests))]))
 
 
@@ -409,13 +421,13 @@ def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
     Raises:
         RefusalError: FW-SECAGG-090, a chunk that does not exist, one twice, or more than a hospital may ask for.
     """
-    known = set(range(merkle.chunk_count(nbytes)))
+    known = set(range(chunk_count(nbytes)))
     if len(indices) > chunks_drawn(nbytes, survivors) or len(set(indices)) != len(indices) or not known >= {*indices}:
         raise RefusalError("A hospital asks for chunks it may not ask for.", code="FW-SECAGG-090")
 
 
 def pack_chunks(
-    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]], trees: Mapping[str, merkle.Tree]
+    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]], trees: Mapping[str, MerkleTree]
 ) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
     """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
     paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
@@ -424,7 +436,8 @@ def pack_chunks(
 
 
 def _row(vector: NDArray[np.uint8], indices: Sequence[int]) -> NDArray[np.uint8]:
-    return np.concatenate([vector[index * merkle.CHUNK_BYTES : (index + 1) * merkle.CHUNK_BYTES] for index in indices])
+    size = encoding.CHUNK_BYTES
+    return np.concatenate([vector[index * size : (index + 1) * size] for index in indices])
 
 
 def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: int) -> dict[int, dict[str, Chunk]]:
@@ -434,7 +447,7 @@ def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: i
         RefusalError: FW-SECAGG-083, rows and paths do not fit each other.
     """
     message = ChunkPaths.from_bytes(paths)
-    sizes = [max(0, min(merkle.CHUNK_BYTES, nbytes - index * merkle.CHUNK_BYTES)) for index in message.indices]
+    sizes = [max(0, min(encoding.CHUNK_BYTES, nbytes - index * encoding.CHUNK_BYTES)) for index in message.indices]
     starts = np.cumsum([0, *sizes])
     chunks: dict[int, dict[str, Chunk]] = {index: {} for index in message.indices}
     for site, row in rows.items():
@@ -444,3 +457,88 @@ def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: i
         for place, index in enumerate(message.indices):
             chunks[index][site] = Chunk(row[starts[place] : starts[place + 1]], steps[place])
     return chunks
+
+
+def open_head(keys: Mapping[str, bytes], manifest: Manifest, ctx: bytes, site: str, sealed: bytes) -> PackageHead:
+    """Returns a head after checking its signature, its context and that it speaks of the whole cohort.
+
+    Raises:
+        RefusalError: FW-SECAGG-052, ``site`` is not in the cohort.
+        RefusalError: FW-SECAGG-051, not signed by ``site`` for this context and cohort.
+    """
+    if site not in manifest.cohort:
+        raise RefusalError("A head stands for a hospital outside the cohort.", code="FW-SECAGG-052")
+    head = open_message("head", PackageHead, sealed, keys[site], "FW-SECAGG-051", ctx=ctx, site=site)
+    cohort = set(manifest.cohort)
+    whole = head.b_shares.keys() == head.R_shares.keys() == cohort and head.pairs.keys() == cohort - {site}
+    if not whole:
+        raise RefusalError(f"The head of {site} is for another cohort.", code="FW-SECAGG-051")
+    return head
+
+
+class SecretMismatchError(Exception):
+    """A recovered secret or an envelope is not what its owner committed to; the callers name the consequence."""
+
+    def __init__(self, site: str) -> None:
+        super().__init__(site)
+        self.site = site
+
+
+class PairSeedMismatchError(Exception):
+    """The pair seed in an envelope is not the one both hospitals committed to."""
+
+
+def removal_seeds(
+    ctx: bytes,
+    cohort: Iterable[str],
+    heads: Mapping[str, PackageHead],
+    envelopes: Mapping[str, bytes],
+    b: Mapping[str, bytes],
+    R: Mapping[str, bytes],
+) -> list[tuple[int, bytes]]:
+    """Returns the signed seeds that turn the sum of the uploads into the sum of the vectors.
+
+    Args:
+        ctx: the round's context.
+        cohort: all members, sorted; the order of seeds in an envelope.
+        heads: head of every hospital in U1.
+        envelopes: envelope of every hospital in U1 without U2.
+        b: self-mask seed of every survivor.
+        R: envelope key of every hospital in U1 without U2.
+
+    Raises:
+        SecretMismatchError: a secret or envelope is not the committed one.
+        PairSeedMismatchError: an envelope holds another seed than the survivor committed to.
+    """
+    seeds = []
+    for survivor, seed in b.items():
+        if crypto.commit_self_seed(ctx, seed) != heads[survivor].b:
+            raise SecretMismatchError(survivor)
+        seeds.append((-1, seed))
+    order = sorted(cohort)
+    for dropped, secret in R.items():
+        head = heads[dropped]
+        pair_seeds = _open_envelope(ctx, head, order, envelopes[dropped], secret)
+        for survivor in b:
+            seed = pair_seeds[survivor]
+            if crypto.commit_pair_seed(ctx, seed) != head.pairs[survivor]:
+                raise SecretMismatchError(dropped)
+            if head.pairs[survivor] != heads[survivor].pairs[dropped]:
+                raise PairSeedMismatchError(dropped, survivor)
+            # The survivor added this stream if the dropped hospital has the larger name, else subtracted it.
+            seeds.append((-1 if dropped > survivor else 1, seed))
+    return seeds
+
+
+def _open_envelope(ctx: bytes, head: PackageHead, order: list[str], envelope: bytes, secret: bytes) -> dict[str, bytes]:
+    opened = (crypto.commit_envelope_secret(ctx, secret), envelope_hash(ctx, head.site, envelope))
+    if opened != (head.R, head.envelope_hash):
+        raise SecretMismatchError(head.site)
+    try:
+        plain = crypto.open_envelope(secret, ctx, head.site, envelope)
+    except crypto.SealError as error:
+        raise SecretMismatchError(head.site) from error
+    peers = [name for name in order if name != head.site]
+    if len(plain) != SEED_BYTES * len(peers):
+        raise SecretMismatchError(head.site)
+    return {peer: plain[i * SEED_BYTES : (i + 1) * SEED_BYTES] for i, peer in enumerate(peers)}

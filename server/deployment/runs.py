@@ -20,15 +20,21 @@ from pydantic import Field
 
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import check_core, check_plan_code, core_hash
-from fedward.agreements.plan_terms import read_terms
-from fedward.agreements.proposal import RUN_NAME, PlanTerms, Proposal, VerifiedProposal, open_proposal, sign_proposal
-from fedward.agreements.roster_rules import check_roster, roster_rules
+from fedward.agreements.proposal import (
+    RUN_NAME,
+    PlanTerms,
+    Proposal,
+    VerifiedProposal,
+    open_proposal,
+    read_terms,
+    sign_proposal,
+)
 from fedward.config import Section, load_toml, parse, to_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
-from fedward.run import Schedule
+from fedward.run import Schedule, check_roster, roster_rules
 from fedward.server.deployment.settings import ServerFolders
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import PROGRESS, FederationJob, RunEnd, read_vector

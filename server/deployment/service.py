@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import FedwardError, IntegrityError, RunFailedError
-from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.channel import CommandServer, Handler
 from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from fedward.config import Section, load_toml, parse, to_toml
 from fedward.errors import ConfigError
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from fedward.server.deployment.authority import create_authority
 from fedward.server.job_files import COORDINATOR
 from fedward.storage import private_folder, replace_private, write_new_secret

@@ -26,8 +26,7 @@ from fedward.agreements.enrolment import (
 )
 from fedward.config import Section, parse
 from fedward.errors import AuthenticationError, IntegrityError, PolicyError
-from fedward.privacy.secagg.crypto import secagg_hash
-from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.settings import ServerFolders
 from fedward.server.job_files import COORDINATOR

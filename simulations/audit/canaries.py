@@ -17,7 +17,7 @@ from fedward.client.records import Records
 from fedward.client.tasks import LocalTask, local_task
 from fedward.plan import Plan
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.sites import SiteData
 

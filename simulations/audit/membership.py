@@ -21,7 +21,7 @@ from fedward.client.tasks import local_task
 from fedward.measures import Outcomes
 from fedward.planning.scenario import SpeedConfig
 from fedward.privacy.audit import Roc, offline_lira, roc
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.audit.canaries import PREFIX
 from fedward.simulations.audit.document import AttackFinding, LowRateFinding, MembershipFinding

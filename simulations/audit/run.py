@@ -16,8 +16,7 @@ from pydantic import ValidationError
 import fedward
 from fedward.adapter import Vector
 from fedward.client.models.adapter_files import adapter_files_hash, load_adapter
-from fedward.client.models.adapter_model import AdapterModel, get_vector
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import AdapterModel, get_vector, resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -26,7 +25,7 @@ from fedward.planning.budget import RunBudget
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario
 from fedward.privacy.audit import canary_bound, guesses_for
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.audit.canaries import Canaries, canary_scores, make_canaries
 from fedward.simulations.audit.document import AuditDocument, CanaryFinding, write_audit

@@ -10,14 +10,13 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fedward.agreements.roster_rules import roster_rules
-from fedward.client.models.for_run import lora_of
+from fedward.client.models.adapter_model import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import Scenario, known_hospitals
-from fedward.run import Schedule
+from fedward.run import Schedule, roster_rules
 from fedward.simulations.run import Options, apply_options
 
 Values = Field(min_length=1, strict=False)

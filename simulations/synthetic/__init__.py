@@ -5,7 +5,6 @@ patients), ``tables.py`` (CSV) and ``bayes.py`` (the best AUROC anyone could rea
 """
 
 from fedward.simulations.synthetic.bayes import bayes_auroc
-from fedward.simulations.synthetic.corpus import corpus
 from fedward.simulations.synthetic.hospital import (
     KNOWN_TRUTH,
     HospitalSpec,
@@ -20,7 +19,6 @@ __all__ = [
     "HospitalSpec",
     "SyntheticHospital",
     "bayes_auroc",
-    "corpus",
     "default_hospitals",
     "draw",
     "write_mimic3",

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, NetworkError
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import MemoryJournal, SecAggServer, merkle, results
+from fedward.privacy.secagg import MemoryJournal, SecAggServer, encoding, results
 from fedward.server import history
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
@@ -153,7 +152,7 @@ def test_a_round_that_is_no_longer_kept_leaves_an_absent_hospital_behind_and_nob
 @pytest.fixture
 def sampled(monkeypatch):
     """Rounds count as large: each hospital checks about a third of the chunks."""
-    monkeypatch.setattr(merkle, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 256)
     made = Federation(monkeypatch, rounds=2)
     monkeypatch.setattr(results, "AUDIT_BYTES", 5 * 4 * made.terms.layout.size // 3)
     return made
@@ -230,7 +229,7 @@ class AsksForNonsense:
 
 @pytest.mark.parametrize("payload", [b"\x81\x61a", b"\x82\x00\x00"])
 def test_a_hospital_that_asks_for_nonsense_harms_only_itself(monkeypatch, payload):
-    monkeypatch.setattr(merkle, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 256)
     monkeypatch.setattr(results, "AUDIT_BYTES", 1)
     federation = Federation(monkeypatch, rounds=1)
     name = "site-4"

@@ -8,17 +8,15 @@ import pytest
 from fedward.adapter import adapter_hash
 from fedward.client.flower import make_client_app
 from fedward.client.hospital import Hospital
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, QuorumError
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
-from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, merkle
-from fedward.privacy.secagg.crypto import result_hash
-from fedward.privacy.secagg.identity import open_sealed
+from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, encoding
+from fedward.privacy.secagg.crypto import open_sealed, result_hash
 from fedward.privacy.secagg.messages import Result, WitnessedResult
 from fedward.run import Run
 from fedward.server.flower import GridTransport
@@ -216,7 +214,7 @@ class InventsARound(Coordinator):
             round=2,
             ctx=bytes(32),
             previous=result_hash(genuine.to_bytes()),
-            sum_digest=merkle.root(chosen.buffer.data),
+            sum_digest=encoding.MerkleTree(chosen.buffer.data).root,
             transcript=bytes(32),
             adapter_hash=genuine.next_adapter_hash,
             next_adapter_hash=adapter_hash(self.adapter, self._run.layout),

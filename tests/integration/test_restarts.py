@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from fedward.adapter import adapter_hash
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import FedwardError
 from fedward.planning.calibration import make_plan

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError
 from fedward.planning.calibration import make_plan

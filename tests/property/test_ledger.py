@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import Book, FileStore, Ledger, MemoryStore, Namespace, Patients, Population, files
-from fedward.privacy.ledger.book import Exposure
-from fedward.privacy.ledger.records import Reservation, follow, from_bytes, read_frames
+from fedward.privacy.ledger.book import Exposure, Reservation, follow, from_bytes, read_frames
 
 PLAN = bytes(range(32))
 NAMESPACE = Namespace("mrn", bytes(32))

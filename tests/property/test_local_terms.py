@@ -10,7 +10,7 @@ from torch import nn
 from fedward.adapter import AdapterLayout
 from fedward.client.gradient_correction import LocalTerms
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import UnsafeSeededStream
+from fedward.privacy.noise import UnsafeSeededStream
 
 torch.set_num_threads(1)
 FEATURES = 4

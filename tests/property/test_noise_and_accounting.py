@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
-from fedward.privacy.noise import ReleaseSpec, Statistic, _table, discrete_gaussian, share_sigma, total_sigma
-from fedward.privacy.stream import SecureStream, poisson_sample
+from fedward.privacy.noise import (
+    ReleaseSpec,
+    SecureStream,
+    Statistic,
+    _table,
+    discrete_gaussian,
+    poisson_sample,
+    share_sigma,
+    total_sigma,
+)
 
 
 @given(st.floats(0.5, 300.0))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import crypto, encoding
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
-from fedward.privacy.stream import SecureStream
 
 values_of_messages = st.recursive(
     st.none()
@@ -117,7 +117,7 @@ def test_any_cut_and_any_threads_give_the_same_masks(size, cut, threads, kind):
 def small_chunks():
     """Chunks of 64 bytes, so that short vectors have many borders."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "CHUNK_BYTES", 64)
+        patch.setattr(encoding, "MASK_CHUNK_BYTES", 64)
         yield
 
 

@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 )
 
 from fedward.errors import FedwardError, QuorumError
-from fedward.privacy.secagg import EpochSetup, MemoryJournal, RingVector, RunPolicy, merkle, minimum_threshold
-from fedward.privacy.secagg.crypto import context, genesis, heads_hash, result_hash, transcript_hash
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg import EpochSetup, MemoryJournal, RingVector, RunPolicy, encoding, minimum_threshold
+from fedward.privacy.secagg.crypto import Envelope, context, genesis, heads_hash, result_hash, transcript_hash
+from fedward.privacy.secagg.journal import ChainHead, ClientState, RunRecord
 from fedward.privacy.secagg.messages import (
     Confirm,
     Confirmations,
@@ -42,8 +42,8 @@ from fedward.privacy.secagg.messages import (
     UploadHeader,
     WitnessedResult,
 )
-from fedward.privacy.secagg.package import SecretMismatchError, recover
-from fedward.privacy.secagg.state import ChainHead, ClientState, RunRecord
+from fedward.privacy.secagg.results import SecretMismatchError
+from fedward.privacy.secagg.server import recover
 
 N, C = 6, 1
 
@@ -254,7 +254,7 @@ class Adversary(RuleBasedStateMachine):
             total.add_(self.fed.vector_for(name, manifest.round))
         if false:
             total.buffer[0] ^= 1
-        digest = merkle.root(total.buffer.data)
+        digest = encoding.MerkleTree(total.buffer.data).root
         adapter = hashlib.sha256(total.buffer.data).digest()
         result = Result(
             run=manifest.run,

@@ -13,12 +13,11 @@ from fedward.privacy.secagg import (
     RingVector,
     SecAggClient,
     approve,
-    merkle,
+    encoding,
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.crypto import HybridPrivateKey, context, transcript_hash
-from fedward.privacy.secagg.identity import Envelope, RefusalError
+from fedward.privacy.secagg.crypto import Envelope, HybridPrivateKey, RefusalError, context, transcript_hash
 from fedward.privacy.secagg.messages import (
     Bundles,
     Ciphertexts,
@@ -329,7 +328,7 @@ def test_a_false_sum_is_refused(federation):
     refused("FW-SECAGG-084", client.accept_result, checked, next_adapter_hash=b"m" * 32)
     # Nor can the right sum be recomputed under a result that names another one.
     witnessed = WitnessedResult.from_bytes(sealed)
-    named = merkle.root(false.buffer.data)
+    named = encoding.MerkleTree(false.buffer.data).root
     result = Result.from_bytes(Envelope.from_bytes(witnessed.result).body)
     changed = replace(result, sum_digest=named, transcript=transcript_hash(ended.statement, named))
     other = client.open_result(replace(witnessed, result=fed.coordinator.seal("result", changed)).to_bytes())

@@ -9,10 +9,9 @@ import pytest
 
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import RoundLostError, ShareRefused, crypto
-from fedward.privacy.secagg.blame import Blame, Dispute, leave_out, verify_blame
-from fedward.privacy.secagg.crypto import envelope_hash, head_list, mail_hash
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.crypto import Envelope, envelope_hash, head_list, mail_hash
 from fedward.privacy.secagg.messages import Complaint, HeadsAndMail, PackageHead, SharePackage, UnmaskShares
+from fedward.privacy.secagg.server import Blame, Dispute, leave_out, verify_blame
 from tests.codes import raises
 
 LIAR = "hospital-1"

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedward.privacy.secagg import RingVector, Segment, VectorLayout, merkle, results
-from fedward.privacy.secagg.crypto import transcript_hash
-from fedward.privacy.secagg.identity import Envelope, RefusalError
+from fedward.privacy.secagg import RingVector, Segment, VectorLayout, encoding, results
+from fedward.privacy.secagg.crypto import Envelope, RefusalError, transcript_hash
+from fedward.privacy.secagg.journal import Challenge, RunRecord
 from fedward.privacy.secagg.messages import ChunkPaths, Result, WitnessedResult
-from fedward.privacy.secagg.state import Challenge, RunRecord
 
 NEXT = b"n" * 32
 LAYOUT = VectorLayout((Segment("adapter", 320, 32, 2.0**-10, 4.0), Segment("metrics", 30, 16, 2.0**-4, 4.0)))
@@ -29,7 +28,7 @@ def refused(code, call, *arguments, **options):
 @pytest.fixture
 def large(federation, monkeypatch):
     """A round of five that hospital-4 missed, whose vectors have 21 chunks of 64 bytes, of which five are checked."""
-    monkeypatch.setattr(merkle, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 64)
     monkeypatch.setattr(results, "AUDIT_BYTES", 4 * 5 * 64)
     fed = federation(5, layout=LAYOUT)
     attempt = fed.server.begin_round(fed.terms(1))
@@ -39,7 +38,7 @@ def large(federation, monkeypatch):
 
 
 def trees_of(vectors):
-    return {name: merkle.Tree(vector.data) for name, vector in vectors.items()}
+    return {name: encoding.MerkleTree(vector.data) for name, vector in vectors.items()}
 
 
 def shown(indices, vectors):
@@ -52,7 +51,7 @@ def falsified(fed, client, genuine, total, offset):
     false.buffer[offset] ^= 1
     witnessed = WitnessedResult.from_bytes(genuine)
     result = Result.from_bytes(Envelope.from_bytes(witnessed.result).body)
-    statement, digest = client.open_result(genuine).statement, merkle.root(false.buffer.data)
+    statement, digest = client.open_result(genuine).statement, encoding.MerkleTree(false.buffer.data).root
     forged = replace(result, sum_digest=digest, transcript=transcript_hash(statement, digest))
     return replace(witnessed, result=fed.coordinator.seal("result", forged)).to_bytes(), false
 
@@ -62,7 +61,7 @@ def test_chunks_of_its_own_choice_convince_a_hospital(large, name):
     fed, attempt, total, vectors, result = large
     client = fed.clients[name]
     indices = client.challenge(result)
-    assert len(indices) == 5 < merkle.chunk_count(LAYOUT.nbytes) == 21
+    assert len(indices) == 5 < encoding.chunk_count(LAYOUT.nbytes) == 21
     assert client.challenge(result) == indices == fed.start_client(name).challenge(result)
     client = fed.clients[name]
     checked = client.check_chunks(client.open_result(result), attempt.evidence(), shown(indices, vectors), total.sum)
@@ -152,14 +151,14 @@ def test_both_sides_have_one_rule_for_what_is_recomputed_whole():
     for survivors in (1, 8, 50, 128):
         k = results.chunks_drawn(10_000 * mebibyte, survivors)
         assert 8 <= k <= 1024
-        assert k * survivors * merkle.CHUNK_BYTES <= results.AUDIT_BYTES
+        assert k * survivors * encoding.CHUNK_BYTES <= results.AUDIT_BYTES
 
 
 @given(seed=st.binary(min_size=32, max_size=32), survivors=st.integers(3, 20), chunks=st.integers(1, 3000))
 def test_the_draw_is_without_repetition_and_in_range(seed, survivors, chunks):
-    ended = _Ended(chunks * merkle.CHUNK_BYTES, survivors)
+    ended = _Ended(chunks * encoding.CHUNK_BYTES, survivors)
     indices = results.chosen(RunRecord(challenge=(Challenge(b"r" * 32, seed),)), ended)
-    assert len(indices) == min(chunks, results.AUDIT_BYTES // (survivors * merkle.CHUNK_BYTES))
+    assert len(indices) == min(chunks, results.AUDIT_BYTES // (survivors * encoding.CHUNK_BYTES))
     assert list(indices) == sorted(set(indices))
     assert 0 <= indices[0] <= indices[-1] < chunks
 

@@ -29,8 +29,7 @@ from fedward.privacy.secagg import (
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.crypto import mail_hash
-from fedward.privacy.secagg.identity import Envelope, RoundLostError, ShareRefused
+from fedward.privacy.secagg.crypto import Envelope, RoundLostError, ShareRefused, mail_hash
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
 from fedward.privacy.secagg.server import ServerState
 from fedward.run import Run, Schedule

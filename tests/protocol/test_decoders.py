@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from fedward.errors import FedwardError
 from fedward.messages import MalformedMessageError, decode, encode
 from fedward.privacy.secagg import messages
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.crypto import Envelope
+from fedward.privacy.secagg.journal import ClientState
 from fedward.privacy.secagg.messages import Message
 from fedward.privacy.secagg.roster import Roster, SignedRoster, verify_roster
 from fedward.privacy.secagg.server import ServerState
-from fedward.privacy.secagg.state import ClientState
 
 KINDS = [
     *(kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)),

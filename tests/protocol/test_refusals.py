@@ -17,12 +17,12 @@ from fedward.privacy.secagg import (
     Segment,
     VectorLayout,
     approve,
-    merkle,
+    encoding,
     minimum_threshold,
     publish,
     verify_roster,
 )
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.crypto import Envelope
 from fedward.privacy.secagg.messages import (
     Bundles,
     Ciphertexts,
@@ -251,7 +251,7 @@ def test_the_coordinator_takes_no_package_or_upload_that_contradicts_its_signatu
     attempt.add_upload("hospital-0", upload.header, upload.vector)
     second = upload.vector.copy()
     second[0] ^= 1
-    again = identity.seal("upload", replace(header, digest=merkle.root(second.data)))
+    again = identity.seal("upload", replace(header, digest=encoding.MerkleTree(second.data).root))
     assert code_of(attempt.add_upload, "hospital-0", again, second) == "FW-SECAGG-090"
 
 

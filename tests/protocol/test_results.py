@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import RingVector, merkle
-from fedward.privacy.secagg.crypto import confirm_statement, context, transcript_hash
-from fedward.privacy.secagg.identity import Envelope, RefusalError
+from fedward.privacy.secagg import RingVector, encoding
+from fedward.privacy.secagg.crypto import Envelope, RefusalError, confirm_statement, context, transcript_hash
 from fedward.privacy.secagg.messages import (
     Confirm,
     Confirmations,
@@ -59,7 +58,7 @@ class Forger:
         statement = confirm_statement(ctx, heads, digests.items())
         uploads = {n: signers[n].seal("upload", UploadHeader(ctx, n, heads, digests[n])) for n in names}
         confirms = {n: signers[n].seal("confirm", Confirm(ctx, n, statement)) for n in confirmers or names}
-        sum_digest = merkle.root(self.chosen_sum().buffer.data)
+        sum_digest = encoding.MerkleTree(self.chosen_sum().buffer.data).root
         forged = replace(
             self.result,
             round=manifest.round,
@@ -159,7 +158,7 @@ def test_a_false_sum_is_refused_by_an_absent_hospital_also_after_a_restart(absen
     false = RingVector(total.layout, total.sum.buffer.copy())
     false.segment("adapter")[3] += 1
     witnessed = WitnessedResult.from_bytes(genuine)
-    digest = merkle.root(false.buffer.data)
+    digest = encoding.MerkleTree(false.buffer.data).root
     ended = fed.clients["hospital-0"].open_result(genuine)
     forged = replace(unsealed(witnessed), sum_digest=digest, transcript=transcript_hash(ended.statement, digest))
     shown = replace(witnessed, result=fed.coordinator.seal("result", forged)).to_bytes()
@@ -200,7 +199,7 @@ def given_up_result(fed, first, confirms, later):
     forger = Forger(fed, later)
     record = first._record
     chosen = forger.chosen_sum()
-    digest = merkle.root(chosen.buffer.data)
+    digest = encoding.MerkleTree(chosen.buffer.data).root
     statement = Confirm.from_bytes(Envelope.from_bytes(confirms["hospital-0"]).body).statement
     forged = replace(
         forger.result,

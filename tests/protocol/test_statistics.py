@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 from fedward.privacy.secagg import RingVector, Segment, VectorLayout, crypto
-from fedward.privacy.secagg.package import mask_seeds
+from fedward.privacy.secagg.client import mask_seeds
 
 WIDE = VectorLayout((Segment("adapter", 200_000, 32, 2.0**-10, 4.0),))
 ALPHA = 1e-6

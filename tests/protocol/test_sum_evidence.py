@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import Chunk, RingVector, merkle, results
+from fedward.privacy.secagg import Chunk, RingVector, encoding, results
 from fedward.privacy.secagg.messages import SumEvidence
 from tests.codes import raises
 
@@ -15,7 +15,7 @@ from tests.codes import raises
 @pytest.fixture
 def finished(federation, monkeypatch):
     """A round of five in which one hospital dropped out before and one after its upload; chunks of 64 bytes."""
-    monkeypatch.setattr(merkle, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(encoding, "CHUNK_BYTES", 64)
     fed = federation(5)
     attempt = fed.server.begin_round(fed.terms(1))
     total = fed.run(attempt, {2: {"hospital-4"}})
@@ -27,7 +27,8 @@ def chunks(fed, total, indices):
     return {
         index: {
             name: Chunk(
-                fed.vectors[name][index * 64 : (index + 1) * 64], tuple(merkle.proof(fed.vectors[name].data, index))
+                fed.vectors[name][index * 64 : (index + 1) * 64],
+                tuple(encoding.MerkleTree(fed.vectors[name].data).proof(index)),
             )
             for name in total.survivors
         }
@@ -42,7 +43,7 @@ def test_the_whole_sum(finished):
 
 def test_every_chunk_of_the_sum(finished):
     fed, attempt, total, ended = finished
-    count = merkle.chunk_count(total.layout.nbytes)
+    count = encoding.chunk_count(total.layout.nbytes)
     assert count > 2
     results.check_chunks(fed.roster.keys, ended, attempt.evidence(), chunks(fed, total, range(count)), total.sum)
 
@@ -51,7 +52,7 @@ def test_a_false_byte_is_found_in_its_chunk(finished):
     fed, attempt, total, ended = finished
     false = RingVector(total.layout, total.sum.buffer.copy())
     false.segment("metrics")[0] ^= 1
-    last = merkle.chunk_count(total.layout.nbytes) - 1
+    last = encoding.chunk_count(total.layout.nbytes) - 1
     keys, evidence = fed.roster.keys, attempt.evidence()
     results.check_chunks(keys, ended, evidence, chunks(fed, total, [0]), false)
     with raises("FW-SECAGG-082"):

@@ -9,7 +9,7 @@ ROOT = Path(fedward.__file__).parent
 REGISTRIES = ("fedward/measures/", "fedward/tasks/", "client/tasks/")
 THEIR_OWN = {
     "fedward/cli/simulate.py": "describes the default scenario",
-    "fedward/planning/measured.py": "figures that a benchmark printed, with the measure they are of",
+    "fedward/planning/estimate.py": "figures that a benchmark printed, with the measure they are of",
     "fedward/run.py": "an example that the tests run",
     "client/corpora/eicu.py": "a column that is not read",
     "client/data/": "stays end in death or not",

@@ -35,14 +35,13 @@ from fedward.privacy.secagg import (
     Segment,
     VectorLayout,
     approve,
-    merkle,
+    encoding,
     messages,
     publish,
     results,
     verify_roster,
 )
-from fedward.privacy.secagg.crypto import HybridPrivateKey, genesis, head_list, heads_hash, result_hash
-from fedward.privacy.secagg.identity import Envelope
+from fedward.privacy.secagg.crypto import Envelope, HybridPrivateKey, genesis, head_list, heads_hash, result_hash
 from fedward.privacy.secagg.messages import Message
 
 FILE = Path(__file__).with_name("secagg_messages.json")
@@ -216,7 +215,7 @@ def play_round(scribe, identities, server, clients):
     published = scribe.note("WitnessedResult", server.publish(fixed("adapter 1")))
     result = scribe.note("Result", messages.WitnessedResult.from_bytes(published).result)
     long = {"a-site": long_vector()}
-    trees = {"a-site": merkle.Tree(long["a-site"].data)}
+    trees = {"a-site": encoding.MerkleTree(long["a-site"].data)}
     scribe.note("ChunkPaths", results.pack_chunks((0, 2), long, trees)[0])
     listed = head_list(ctx, heads)
     blame = Blame("b-site", "share", (heads["a-site"], scribe.messages["UnmaskShares of b-site"], listed))
@@ -240,16 +239,16 @@ def play_round(scribe, identities, server, clients):
 
 def long_vector():
     """Known bytes of two and a half chunks."""
-    nbytes = 2 * merkle.CHUNK_BYTES + merkle.CHUNK_BYTES // 2
+    nbytes = 2 * encoding.CHUNK_BYTES + encoding.CHUNK_BYTES // 2
     return (np.arange(nbytes, dtype=np.uint32) * np.uint32(2654435761) >> 24).astype(np.uint8)
 
 
 def tree():
     """The Merkle tree over two and a half chunks of known bytes."""
-    data = long_vector()
-    values = {"merkle root of 2.5 chunks": merkle.root(data.data), "merkle root of nothing": merkle.root(b"")}
+    merkle = encoding.MerkleTree(long_vector().data)
+    values = {"merkle root of 2.5 chunks": merkle.root, "merkle root of nothing": encoding.MerkleTree(b"").root}
     for index in range(3):
-        values[f"merkle path of chunk {index}"] = b"".join(merkle.proof(data.data, index))
+        values[f"merkle path of chunk {index}"] = b"".join(merkle.proof(index))
     return values
 
 

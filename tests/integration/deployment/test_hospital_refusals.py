@@ -26,9 +26,8 @@ from fedward.errors import FedwardError
 from fedward.messages import encode
 from fedward.privacy.secagg import Identity, LocalPolicy, Manifest, MemoryJournal, SecAggClient, minimum_threshold
 from fedward.privacy.secagg.crypto import genesis
-from fedward.privacy.secagg.epoch import EpochSetup
 from fedward.privacy.secagg.messages import EpochInvite
-from fedward.privacy.secagg.roster import publish, verify_roster
+from fedward.privacy.secagg.roster import EpochSetup, publish, verify_roster
 from fedward.run import Run
 from fedward.server import superlink
 from fedward.server.deployment.authority import Authority

@@ -3,7 +3,7 @@ import os
 from fedward.agreements import enrolment
 from fedward.agreements.enrolment import EnrolmentAnswer, EnrolmentRequest
 from fedward.errors import FedwardError
-from fedward.privacy.secagg.identity import Identity
+from fedward.privacy.secagg.crypto import Identity
 from tests.codes import raises
 
 SITE = Identity.from_seed("st-anna", os.urandom(32))

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from fedward.cli.roster import app
 from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, publish, verify_roster
-from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.crypto import fingerprint
 from tests.codes import raises
 
 NAMES = ("anna", "berta", "clara")

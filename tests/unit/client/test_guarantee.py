@@ -11,7 +11,7 @@ import pytest
 from fedward.client import gradients, training
 from fedward.client import hospital as hospital_module
 from fedward.client.gradients import GradientSummer
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.tasks import local_task
 from fedward.client.tasks.prediction import Binary
@@ -19,7 +19,7 @@ from fedward.client.training import LocalTrainer
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.simulations.parties import EncodedSite, agree, make_hospital
 from fedward.simulations.seeds import Randomness
 from fedward.simulations.sites import make_sites

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from tests.codes import raises
 
 KEY = bytes(range(32))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fedward.cli import client, main
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.daemon.words import describe_plan
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.config import parse
 from fedward.plan import Plan

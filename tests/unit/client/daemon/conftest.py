@@ -16,7 +16,7 @@ from fedward.client.daemon.keys import enrol, join, request_hash
 from fedward.client.daemon.settings import ClientConfig
 from fedward.config import parse
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.crypto import Identity, fingerprint
 
 MODEL = "ab" * 32
 NOW = 1_000_000

@@ -12,7 +12,7 @@ from fedward.client.data import Example
 from fedward.errors import FedwardError
 from fedward.messages import encode
 from fedward.plan import Plan
-from fedward.privacy.secagg.identity import Envelope, Identity
+from fedward.privacy.secagg.crypto import Envelope, Identity
 from tests.codes import raises
 
 

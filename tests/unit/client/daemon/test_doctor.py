@@ -13,7 +13,7 @@ from fedward.client.daemon import doctor
 from fedward.client.daemon.approvals import Approvals, Decision
 from fedward.client.daemon.doctor import examine
 from fedward.messages import encode
-from fedward.privacy.secagg.identity import Envelope, Identity, fingerprint
+from fedward.privacy.secagg.crypto import Envelope, Identity, fingerprint
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish
 
 

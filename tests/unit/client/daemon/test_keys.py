@@ -4,7 +4,7 @@ import pytest
 
 from fedward.agreements.enrolment import code_key, new_code, open_request
 from fedward.client.daemon.keys import enrol, join, pinned_coordinator, renew
-from fedward.privacy.secagg.identity import Identity, fingerprint
+from fedward.privacy.secagg.crypto import Identity, fingerprint
 from tests.codes import raises
 
 KEY = code_key(new_code())

@@ -21,14 +21,13 @@ from fedward.client.models.adapter_model import (
     start_vector,
 )
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.families.family import Family, Sizes
-from fedward.client.models.families.rules import Whole
+from fedward.client.models.families.family import Family, Sizes, Whole
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
-from fedward.client.models.model_config import check_model_config
+from fedward.client.models.registry import check_model_config
 from fedward.client.models.tokens import tokenize
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.dpsgd.gates import row_independence_self_test
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.dpsgd.engine import row_independence_self_test
+from fedward.privacy.noise import SecureStream
 from fedward.tasks.task import Head
 from tests.codes import raises
 from tests.toys.family import DOCUMENT, FAMILY

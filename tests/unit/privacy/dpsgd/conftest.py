@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from fedward.privacy.audit import Errors, Repetition
 from fedward.privacy.dpsgd.audit import MechanismAudit, audit_mechanism
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from tests.codes import raises
 
 BROKEN_FILE = Path(__file__).parents[4] / "benchmarks" / "broken_engines.py"

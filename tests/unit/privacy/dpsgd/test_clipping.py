@@ -18,11 +18,11 @@ from fedward.privacy.dpsgd.clipping import (
     AdaptiveRule,
     AutomaticClipping,
     AutomaticRule,
+    PatientOptimizer,
     planned_clipping,
 )
-from fedward.privacy.dpsgd.optimizer import PatientOptimizer
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.stream import SecureStream, gaussian
+from fedward.privacy.noise import SecureStream, gaussian
 from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]

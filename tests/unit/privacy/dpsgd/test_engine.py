@@ -9,7 +9,7 @@ from torch import nn
 
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.stream import SecureStream, unsafe_seeded_stream
+from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
 from tests.codes import raises
 
 RECORDS = [3, 9, 17, 4, 30, 22, 8]

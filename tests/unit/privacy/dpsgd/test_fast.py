@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from tests.codes import raises
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

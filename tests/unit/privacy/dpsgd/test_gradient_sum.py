@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedward.privacy.dpsgd import DPParameters
-from fedward.privacy.dpsgd.optimizer import PatientOptimizer
-from fedward.privacy.noise import rounded_sensitivity
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.dpsgd.clipping import PatientOptimizer
+from fedward.privacy.noise import SecureStream, rounded_sensitivity
 
 RECORDS = np.array([3, 9, 17, 4, 30, 22, 8])
 STEP = 2.0**-12

@@ -154,7 +154,7 @@ def test_exact_sets_need_a_namespace(open_it, spend, namespace):
 
 def test_histories_equal_those_of_every_patient_one_by_one(namespace):
     """The grouping drops only histories that are part of another."""
-    from fedward.privacy.ledger.records import Reservation
+    from fedward.privacy.ledger.book import Reservation
 
     people = [bytes([i]) * 16 for i in range(8)]
     sets = {1: people[:4], 2: people[2:6], 3: people[3:5], 4: people[:1]}

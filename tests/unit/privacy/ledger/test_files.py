@@ -11,7 +11,7 @@ import pytest
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import AnchorFile, FileStore, files, verify
-from fedward.privacy.ledger.records import (
+from fedward.privacy.ledger.book import (
     BEFORE_FIRST,
     Genesis,
     PatientSet,

@@ -12,8 +12,7 @@ from scipy.stats import chisquare, kstest
 
 from fedward.privacy import noise
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise import discrete_gaussian, rounded_sensitivity, share_sigma, total_sigma
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream, discrete_gaussian, rounded_sensitivity, share_sigma, total_sigma
 
 
 class Words(SecureStream):

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest, kstest
 
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.stream import SecureStream, UnsafeSeededStream, gaussian, poisson_sample, unsafe_seeded_stream
+from fedward.privacy.noise import SecureStream, UnsafeSeededStream, gaussian, poisson_sample, unsafe_seeded_stream
 
 
 @pytest.fixture

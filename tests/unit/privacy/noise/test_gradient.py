@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 
 from fedward.privacy import noise
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise import ROUNDING_PART, GradientSpec, rounded_sensitivity, share_sigma, total_sigma
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import (
+    ROUNDING_PART,
+    GradientSpec,
+    SecureStream,
+    rounded_sensitivity,
+    share_sigma,
+    total_sigma,
+)
 
 
 def spec(**changes: object) -> GradientSpec:

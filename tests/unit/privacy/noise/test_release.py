@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.privacy.events import PrivacyParameterError
-from fedward.privacy.noise import ReleaseSpec, Statistic, noisy_release, suppress_small_cells, total_sigma
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import ReleaseSpec, SecureStream, Statistic, noisy_release, suppress_small_cells, total_sigma
 
 SPEC = ReleaseSpec((Statistic("loss", 1, bound=4.0), Statistic("histogram", 8), Statistic("count", 1, weight=0.5)))
 

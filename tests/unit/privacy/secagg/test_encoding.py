@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, VectorLayoutError, decode, encode
-from fedward.privacy.stream import SecureStream
 from tests.codes import raises
 
 WIDE = Segment("wide", 5, 32, 0.25, 100.0)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fedward.privacy.secagg.encoding import CHUNK_BYTES, add_masks
+from fedward.privacy.secagg.encoding import MASK_CHUNK_BYTES, add_masks
 
 SEEDS = [(1, bytes([1]) * 32), (-1, bytes([2]) * 32), (1, bytes([3]) * 32)]
-CHUNK_WORDS = CHUNK_BYTES // 4
+CHUNK_WORDS = MASK_CHUNK_BYTES // 4
 
 
 def keystream(seed, count):

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from fedward.privacy.secagg.identity import fingerprint
+from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.deployment.runs import RunRecord, Runs
 from fedward.server.deployment.service import Service
 from fedward.server.superlink import RunState

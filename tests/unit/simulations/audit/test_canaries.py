@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from fedward.client.data import Example
-from fedward.client.models.adapter_model import get_vector, set_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run, set_vector
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
-from fedward.privacy.stream import SecureStream
+from fedward.privacy.noise import SecureStream
 from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
 from fedward.simulations.sites import SiteData
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from fedward.client.data import Example
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
