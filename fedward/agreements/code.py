@@ -28,20 +28,18 @@ ROOT = Path(__file__).parents[1]
 CORE = {
     "": "adapter config errors messages plan registry run stages storage units",
     "agreements": "code",
-    "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
-    "statistics training",
+    "client": "examples hospital records result_verification training",
     "client/corpora": "corpus",
-    "client/data": "buckets characters deid events example languages leakage split text thresholds.toml",
-    "client/models": "adapter_model base_model core_matrix for_run frozen inputs model_config registry tokens "
-    "weight_files",
-    "client/models/families": "family rules",
-    "client/tasks": "source stays task",
+    "client/data": "buckets deid events example text thresholds.toml",
+    "client/models": "adapter_model inputs registry tokens",
+    "client/models/families": "family",
+    "client/tasks": "task",
     "measures": "measure",
     "privacy": "accounting events noise",
     "privacy/dpsgd": "backends clipping engine",
     "privacy/ledger": "book files ledger",
     "privacy/secagg": "client crypto encoding journal messages results roster",
-    "strategies": "combinations factor gate optimizers strategy tensors",
+    "strategies": "combinations factor gate optimizers strategy",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""

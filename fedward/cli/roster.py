@@ -75,7 +75,7 @@ def approve_command(
     identity = _identity(name, key, config)
     approved = approve(signed, identity)
     if config is not None:
-        from fedward.client.daemon.rosters import put_in_force
+        from fedward.client.daemon.approvals import put_in_force
         from fedward.client.daemon.settings import load_client_config
 
         put_in_force(approved, load_client_config(config))
@@ -100,9 +100,8 @@ def publish_command(
     """
     from fedward.privacy.secagg.roster import view
     from fedward.run import Schedule, smallest_sum
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.plans import publish_roster, read_signed
-    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.runs import publish_roster, read_signed
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
     from fedward.server.deployment.sites import Sites
 
     folders = ServerFolders(load_server_config(config).folder)

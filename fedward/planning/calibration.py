@@ -5,8 +5,7 @@ from pathlib import Path
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import plan_code_hash
 from fedward.agreements.proposal import PlanTerms, write_terms
-from fedward.client.models.adapter_model import expected_layout
-from fedward.client.models.for_run import lora_of, resolve_run, start_of
+from fedward.client.models.adapter_model import expected_layout, lora_of, resolve_run, start_of
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import to_toml
 from fedward.errors import ConfigError
@@ -16,9 +15,9 @@ from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise import gradient_distance
 from fedward.run import Schedule
-from fedward.server.deployment.plans import PLAN_FILE, START_FILE
+from fedward.server.deployment.runs import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector
-from fedward.strategies.aliases import spelt_out
+from fedward.strategies.registry import spelt_out
 
 
 def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {"fedward", "benchmarks", "tests"}
+OURS = {"fedward", "benchmarks", "scripts", "tests"}
 # Distributions whose modules have another name.
 DISTRIBUTIONS = {
     "google": "protobuf",
@@ -79,7 +79,7 @@ def test_what_is_declared_is_imported():
     used = imported(sources(*PACKAGE)).keys()
     assert coordinator | hospital == used | NOT_IMPORTED.keys()
     assert NOT_IMPORTED.keys() <= coordinator - used
-    by_tests = imported(sources("tests", "benchmarks")).keys()
+    by_tests = imported(sources("tests", "benchmarks", "scripts")).keys()
     assert dev == (by_tests - coordinator - hospital) | TOOLS
 
 

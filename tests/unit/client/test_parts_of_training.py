@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
-from fedward.client.models.for_run import build_model, resolve_run, start_of
+from fedward.client.models.adapter_model import (
+    adapter_parameters,
+    build_model,
+    get_vector,
+    layout_of,
+    resolve_run,
+    start_of,
+)
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
@@ -14,7 +20,7 @@ from fedward.client.training import LocalTrainer
 from fedward.errors import PreflightError
 from fedward.plan import Plan
 from fedward.privacy.noise import SecureStream
-from fedward.strategies.tensors import kind_of, nested_layout, nested_positions, positions_of
+from fedward.strategies.strategy import kind_of, nested_layout, nested_positions, positions_of
 from tests.codes import raises
 
 STEPS = 2

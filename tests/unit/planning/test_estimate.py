@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import BudgetError
 from fedward.planning.budget import RunBudget, room_for
