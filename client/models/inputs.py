@@ -61,8 +61,7 @@ class TokenInputs:
 
     def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
-        found: Tensor = model(*_batch(self.tokens, records, model))
-        return found
+        return model(*_batch(self.tokens, records, model))
 
     @classmethod
     def joined(cls, parts: Sequence[TokenInputs]) -> TokenInputs:

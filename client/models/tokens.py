@@ -36,8 +36,7 @@ class Tokens:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, int64 ``[N]``."""
-        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=1)
-        return lengths
+        return np.asarray(self.attention_mask.sum(axis=1), np.int64)
 
 
 def load_tokenizer(files: ModelFiles) -> Tokenizer:
