@@ -8,19 +8,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fedward.client.corpora import tables
-from fedward.client.corpora.tables import TableCorpus, at_admission, find_table, read_rows
+from fedward.client.corpora.tables import Row, TableCorpus, at_admission, find_table, read_rows
 from fedward.client.data.buckets import measurements
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay
 from fedward.errors import DataError
 
-_LOOK_BACK_HOURS = 24.0
-"""Results up to a day before intensive care still describe the patient at admission."""
-
-_CLOSING_HOURS = 6.0
-"""Clerks close a stay some hours before or after a death in it; a death this near counts as in it."""
-
+_LOOK_BACK_HOURS = 24.0  # results up to a day before intensive care still describe the patient at admission
+_CLOSING_HOURS = 6.0  # clerks close a stay some hours before or after a death in it; a death this near counts as in it
 READMISSION_DAYS = 30.0
-
 _EPOCH = datetime(1970, 1, 1)
 _SEXES = {"M": "male", "F": "female"}
 
@@ -36,6 +31,10 @@ _DESTINATIONS = {
         "facility",
     ),
 }  # fmt: skip
+
+
+_Patient = tuple[str, datetime]  # sex and birth
+_Codes = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ class MimicIII(TableCorpus):
             yield from _notes(folder, by_subject)
 
 
-def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
-    patients: dict[str, tuple[str, datetime]] = {}
+def _patients(folder: Path) -> dict[str, _Patient]:
+    patients: dict[str, _Patient] = {}
     for subject, gender, dob in read_rows(folder, "patients", ("subject_id", "gender", "dob")):
         if subject in patients:
             raise DataError("The table PATIENTS lists a SUBJECT_ID twice.", code="FW-DATA-008")
@@ -139,13 +138,7 @@ def _again(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
     return any(timedelta() < begin - end <= timedelta(days=READMISSION_DAYS) for begin in begins)
 
 
-def _stay(
-    row: tuple[str, ...],
-    patient: tuple[str, datetime],
-    admission: _Admission,
-    begins: Sequence[datetime],
-    codes: tuple[str, ...] | None,
-) -> Stay:
+def _stay(row: Row, patient: _Patient, admission: _Admission, begins: Sequence[datetime], codes: _Codes) -> Stay:
     subject, hadm, stay, unit, intime, outtime = row
     start, end = tables.moment(intime, "icustays", "intime"), tables.moment(outtime, "icustays", "outtime")
     age = _age(patient[1], start)

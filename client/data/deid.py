@@ -132,7 +132,8 @@ def scrub(text: str) -> Scrubbed:
         if kind in _NEED_DIGIT and not has_digit:
             continue
         for match in pattern.finditer(plain):
-            add(kind, *_identifier_range(match))
+            # The identifier alone, where the pattern names it.
+            add(kind, *match.span(next((name for name, value in match.groupdict().items() if value is not None), 0)))
     if not text.isascii():
         _add_foreign_names(text, spans)
     for word in _name_words(text, spans):
@@ -148,11 +149,8 @@ def scrub(text: str) -> Scrubbed:
     return Scrubbed("".join([*pieces, text[position:]]), tuple(spans))
 
 
-Rules = Callable[[str], Scrubbed]
-"""De-identification of one language's free text."""
-
-RULES: dict[str, Rules] = {"en": scrub}
-"""By primary language subtag (BCP 47)."""
+Rules = Callable[[str], Scrubbed]  # de-identification of one language's free text
+RULES: dict[str, Rules] = {"en": scrub}  # by primary language subtag (BCP 47)
 
 
 def has_rules(language: str) -> bool:
@@ -169,10 +167,7 @@ def rules_for(language: str) -> Rules:
 
 
 def check_rules(languages: Mapping[str, int]) -> None:
-    """Refuses free texts, counted by language, of which some are in a language without rules.
-
-    Raises FW-DATA-020 (names these languages and how many texts each has).
-    """
+    """Raises FW-DATA-020 for free texts in languages without rules, and names these with their counts, as given."""
     without = {language: count for language, count in sorted(languages.items()) if not has_rules(language)}
     if without:
         named = ", ".join(f"{language} ({count:,})" for language, count in without.items())
@@ -188,10 +183,6 @@ def _primary(language: str) -> str:
 def without_tags(text: str) -> str:
     """Scrubbed text with the class tags taken out: they would only lengthen a model's input."""
     return _TAG.sub(" ", text)
-
-
-def _identifier_range(match: re.Match[str]) -> tuple[int, int]:
-    return match.span(next((name for name, value in match.groupdict().items() if value is not None), 0))
 
 
 def _add(spans: list[Span], new: Span) -> None:

@@ -85,8 +85,7 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
     be empty; ``card`` is the text of README.md, ``task`` the outcome that the scores are the risk of, ``max_tokens``
     the text length that the adapter was trained with.
 
-    Raises FW-CONFIG-005 (``folder`` holds something), FW-MODEL-005 (what was written does not read back as the same
-    tensors).
+    Raises FW-CONFIG-005 (``folder`` holds something), FW-MODEL-005 (other tensors are read back than were written).
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("The adapter folder already holds something.", code="FW-CONFIG-005")
@@ -108,8 +107,7 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
 def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterModel:
     """Rebuilds the model of an adapter folder on ``base``, or else on the base model that the adapter names.
 
-    Raises FW-CONFIG-004 (the base model is not on this machine), FW-MODEL-005 (damaged, or the base model has another
-    hash).
+    Raises FW-CONFIG-004 (the base model is not on this machine), FW-MODEL-005 (damaged, or another base model's).
     """
     card = read_card(folder)
     files = resolve(card.base_model) if base is None else base

@@ -42,8 +42,7 @@ from fedward.strategies.factor import orthonormal_rows, public_matrix
 from fedward.strategies.tensors import Kind, kind_of
 from fedward.tasks.task import Head, HeadKind
 
-Features = tuple[int, int]
-"""Input and output units of a linear map."""
+Features = tuple[int, int]  # input and output units of a linear map
 
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -142,10 +141,7 @@ def empty_base(config: ModelConfig, kind: HeadKind = "sequence", *, seed: int = 
 
 
 def skeleton(config: ModelConfig, kind: HeadKind = "sequence") -> nn.Module:
-    """The same modules on torch's meta device: names and shapes, no memory.
-
-    Raises FW-MODEL-002 (the settings pass their rules, but do not go together).
-    """
+    """The same modules on torch's meta device, no memory; raises FW-MODEL-002 (settings that do not go together)."""
     try:
         with torch.device("meta"):
             return _construct(config, kind)
@@ -308,8 +304,7 @@ def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 def resolve_run(plan: Plan, config: ModelConfig) -> Run:
     """``plan`` bound to the base model of ``config``: the one place where a hospital resolves it.
 
-    Raises ConfigError for names or settings of the plan that do not go together, or an adapter that the model cannot
-    have; FW-MODEL-010 (its family has no head for the task).
+    Raises ConfigError for names or settings that do not go together, or that the model or its family cannot have.
     """
     schedule = Schedule.of(plan)
     return Run.bind(schedule, expected_layout(config, lora_of(schedule)))
@@ -433,8 +428,7 @@ def tensor_name(parameter_name: str) -> str:
     """Layout name of a parameter of :class:`AdapterModel`."""
     name = parameter_name.removeprefix(_BASE_PREFIX)
     for ending, layout_ending in _CORED_NAMES.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending) + layout_ending
+        name = name.replace(ending, layout_ending)
     return name.replace(".default.weight", ".weight")
 
 
@@ -451,8 +445,7 @@ def trainable(model: AdapterModel) -> dict[str, nn.Parameter]:
 
 def train_only(model: AdapterModel, kinds: Collection[Kind]) -> None:
     """Lets exactly the parts ``kinds`` of the adapter be trained; all else is frozen."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     for name, parameter in adapter_parameters(model).items():
         parameter.requires_grad_(kind_of(name) in kinds)
 

@@ -17,9 +17,7 @@ from fedward.client.models.registry import ModelFiles, damaged
 from fedward.errors import ConfigError
 
 LEAST_TOKENS = 8
-
-_BATCH = 1024
-"""Texts encoded at a time where only shares are asked for."""
+_BATCH = 1024  # texts encoded at a time where only shares are asked for
 
 
 @dataclass(frozen=True)
