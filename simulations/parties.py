@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
-from fedward.client.approval import base_model_hash, local_policy
-from fedward.client.hospital import Hospital, Streams
+from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records

@@ -28,8 +28,7 @@ ROOT = Path(__file__).parents[1]
 CORE = {
     "": "adapter config errors messages plan registry run stages storage units",
     "agreements": "code",
-    "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
-    "statistics training",
+    "client": "examples hospital records result_verification training",
     "client/corpora": "corpus",
     "client/data": "buckets deid events example text thresholds.toml",
     "client/models": "adapter_model inputs registry tokens",

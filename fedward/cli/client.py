@@ -351,8 +351,7 @@ def run_command(
 
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
-    from fedward.client.daemon.approvals import Approval
-    from fedward.client.daemon.policy import ExpiredPlanError, OtherCodeError
+    from fedward.client.daemon.approvals import Approval, ExpiredPlanError, OtherCodeError
     from fedward.client.daemon.runs import ApprovedSite
 
     site = ApprovedSite(settings, folders, threading.Event())
@@ -383,7 +382,7 @@ def stop_command(config: Config) -> None:
 
     Example: fedward client stop --config client.toml
     """
-    from fedward.client.daemon.status import read_status
+    from fedward.client.daemon.folders import read_status
 
     _, folders = _open(config)
     folders.make()
@@ -403,7 +402,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 
     Example: fedward client status --config client.toml
     """
-    from fedward.client.daemon.status import read_status
+    from fedward.client.daemon.folders import read_status
 
     settings, folders = _open(config)
     status = read_status(folders)
@@ -447,9 +446,9 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
 
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
+    from fedward.client.daemon.approvals import describe_plan
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.keys import pinned_coordinator
-    from fedward.client.daemon.words import describe_plan
 
     settings, approvals = _approvals(config)
     verified = approvals.open(_path(plan, settings))

@@ -77,7 +77,7 @@ def approve_command(
     identity = _identity(name, key, config)
     approved = approve(signed, identity)
     if config is not None:
-        from fedward.client.daemon.rosters import put_in_force
+        from fedward.client.daemon.approvals import put_in_force
         from fedward.client.daemon.settings import load_client_config
 
         put_in_force(approved, load_client_config(config))

@@ -11,10 +11,10 @@ from safetensors.numpy import load_file
 from transformers import AutoModel
 
 from fedward.client.flower import make_client_app
-from fedward.client.local_state import Kept
 from fedward.client.models.adapter_files import read_card
 from fedward.client.models.adapter_model import adapter_parameters, build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
+from fedward.client.training import Kept
 from fedward.errors import PolicyError, QuorumError
 from fedward.planning import budget, calibration
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 
-from fedward.client.flower import make_client_app
+from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
 from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
-from fedward.client.node import serve
 from fedward.config import load_toml
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget

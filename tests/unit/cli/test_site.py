@@ -6,8 +6,7 @@ import pytest
 
 from fedward.cli import client
 from fedward.client.daemon import runs
-from fedward.client.daemon.approvals import Approval
-from fedward.client.daemon.policy import OtherCodeError
+from fedward.client.daemon.approvals import Approval, OtherCodeError
 from fedward.errors import PolicyError
 from tests.codes import raises
 

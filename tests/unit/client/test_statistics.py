@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedward.client.statistics import evaluation_statistics, training_statistics
+from fedward.client.records import evaluation_statistics, training_statistics
 from fedward.measures import Outcomes
 from fedward.measures.auroc import BINS
 from fedward.plan import Plan

@@ -11,8 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fedward.cli import client, main
+from fedward.client.daemon.approvals import describe_plan
 from fedward.client.daemon.settings import ClientConfig
-from fedward.client.daemon.words import describe_plan
 from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.config import parse
