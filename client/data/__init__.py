@@ -6,6 +6,7 @@ May import the kernel only. Data sets and layouts are in :mod:`fedward.client.co
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from fedward.client.data.example import Example, split_patients
@@ -13,9 +14,9 @@ from fedward.client.data.example import Example, split_patients
 
 def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
     """The function of that name in :mod:`fedward.client.examples`, which imports this package, for scripts."""
-    from fedward.client import examples
-
-    return examples.load_examples(path, format=format, task=task, leave_out=leave_out)
+    load = import_module("fedward.client.examples").load_examples
+    found: list[Example] = load(path, format=format, task=task, leave_out=leave_out)
+    return found
 
 
 __all__ = ["Example", "load_examples", "split_patients"]
