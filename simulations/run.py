@@ -44,7 +44,7 @@ from fedward.simulations.result import Privacy, Release, RunResult, SecureSum, w
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.simulations.terminal import Mode, RunDisplay
 from fedward.stages import Stage
-from fedward.strategies.aliases import in_words
+from fedward.strategies.registry import in_words
 from fedward.units import UNITS
 
 LEDGERS = "ledgers"
