@@ -151,11 +151,7 @@ def _folder(data: DataConfig) -> Path:
 
 @dataclass(frozen=True)
 class EncodedSite:
-    """One hospital's records in the form its model reads.
-
-    They are encoded once per hospital, as the hospital itself would, and shared by everything that is trained on
-    them here: the federation, the hospital alone and the pooled model.
-    """
+    """One hospital's records as its model reads them, encoded once for all that is trained on them here."""
 
     name: str
     train: Records

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,30 +17,23 @@ from fedward import __version__
 from fedward.client.models.adapter_model import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
-from fedward.errors import ConfigError, FedwardError, ResourceError, RunFailedError
+from fedward.errors import ConfigError, FedwardError, ResourceError
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.run import Schedule, roster_rules
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE, Options, apply_options, run_scenario
+from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 from fedward.storage import FolderInUseError, FolderLock, JournalError
 
 RUNS = "runs"
 Values = Field(min_length=1, strict=False)
-Key = TypeVar("Key")
-Found = TypeVar("Found")
 
 
 class CellRefusedError(ConfigError):
     """One of the runs of a sweep could not be planned, so none was started."""
 
     code = "FW-CONFIG-036"
-
-
-class WorkerLostError(RunFailedError):
-    """A process of a sweep was ended from outside, and with it the runs that were under way."""
-
-    code = "FW-RUN-012"
 
 
 class Grid(Section):
@@ -217,36 +205,3 @@ def _played(jobs: int, base: Scenario, cells: list[Cell], out: Path, federated_o
         return
     for cell, found in side_by_side(jobs, play_cell, {cell: (base, cell, out, federated_only) for cell in cells}):
         yield Outcome(cell, "failed", error=found.code) if isinstance(found, WorkerLostError) else found
-
-
-def side_by_side(
-    jobs: int, work: Callable[..., Found], arguments: Mapping[Key, tuple[object, ...]]
-) -> Iterator[tuple[Key, Found | WorkerLostError]]:
-    """Calls ``work`` with each of ``arguments`` in ``jobs`` processes; yields what came of it, as it comes.
-
-    ``work`` is a function of a module, which the processes import; they neither outlive the sweep nor end it.
-    """
-    # Spawned: a fork would copy the threads' locks of numerical libraries in whatever state they are.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        running: dict[Future[Found], Key] = {pool.submit(work, *each): key for key, each in arguments.items()}
-        try:
-            for future in as_completed(running):
-                try:
-                    yield running[future], future.result()
-                except BrokenProcessPool:  # the pool gives up all that is not finished
-                    yield running[future], WorkerLostError("A process of the sweep was ended from outside.")
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def end_with_parent() -> None:
-    """Ends this process when the one that started it is gone; a pool's process would wait for work for ever."""
-    parent = parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
