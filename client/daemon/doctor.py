@@ -145,7 +145,7 @@ def _keys(config: ClientConfig, folders: SiteFolders) -> str:
 
 
 def _certificate(folders: SiteFolders) -> str | Finding:
-    days = certificate_days(folders.certificate[0], time.time())
+    days = certificate_days(folders, time.time())
     words = f"good for {days:.0f} more days"
     if days <= 0:
         raise AuthenticationError("The certificate of this site has expired.", code="FW-AUTH-306")
@@ -268,7 +268,7 @@ def _connect(config: ClientConfig) -> str:
 
 def _unconnected(config: ClientConfig, folders: SiteFolders) -> Finding:
     """What can be said of TLS without a connection: that its files are here."""
-    certificate_days(folders.certificate[0], time.time())
+    certificate_days(folders, time.time())
     endpoint_of(config, folders)
     return Finding(
         "TLS and clock", "warn", "Not examined, as there was no connection.", "Correct the line above first."
@@ -277,7 +277,7 @@ def _unconnected(config: ClientConfig, folders: SiteFolders) -> Finding:
 
 def _link(config: ClientConfig, folders: SiteFolders) -> str | Finding:
     """The coordinator answers 404 to this path; what counts is that TLS stood and what its clock says."""
-    certificate_days(folders.certificate[0], time.time())
+    certificate_days(folders, time.time())
     endpoint = endpoint_of(config, folders)
     try:
         with open_http(endpoint, config.link_limits) as http:

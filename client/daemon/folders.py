@@ -1,4 +1,4 @@
-"""Where a hospital keeps what: every path below its state folder, in one place."""
+"""A hospital's state folder: every path below it, the keys in it, and what the daemon says there about itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +20,25 @@ from fedward.errors import AuthenticationError
 from fedward.privacy.secagg.crypto import Identity
 from fedward.storage import FolderInUseError, FolderLock, private_folder, read_secret, replace_private
 
+WRITE_SECONDS = 1.0
 
-@dataclass(frozen=True)
+
 class SiteFolders:
     """Paths below the state folder of one site."""
 
-    root: Path
-
-    @property
-    def keys(self) -> Path:
-        """Private keys and certificates."""
-        return self.root / "keys"
-
-    @property
-    def approvals(self) -> Path:
-        """Plans a person has looked at, with their decisions."""
-        return self.root / "approvals"
-
-    @property
-    def ledger(self) -> Path:
-        """The privacy ledger."""
-        return self.root / "ledger"
-
-    @property
-    def roster(self) -> Path:
-        """The roster this site has approved."""
-        return self.root / "roster.cbor"
-
-    @property
-    def pin(self) -> Path:
-        """The coordinator's answer, from which its key is pinned."""
-        return self.root / "coordinator.cbor"
-
-    @property
-    def stop_file(self) -> Path:
-        """The kill switch: training ends within two seconds of its appearance."""
-        return self.root / "STOP"
-
-    @property
-    def status_file(self) -> Path:
-        """What the daemon last said about itself."""
-        return self.root / "status.json"
-
-    @property
-    def log_file(self) -> Path:
-        """The daemon's log: codes and counts, never a record."""
-        return self.root / "client.log"
-
-    @property
-    def node_file(self) -> Path:
-        """The id of the last activation."""
-        return self.root / "node-id"
-
-    @property
-    def certificate(self) -> tuple[Path, Path]:
-        """TLS client certificate and its key."""
-        return self.keys / "tls.pem", self.keys / "tls.key"
-
-    @property
-    def ca(self) -> Path:
-        """The CA that signs the coordinator's server certificate."""
-        return self.keys / "ca.pem"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.keys = root / "keys"  # private keys and certificates
+        self.certificate = self.keys / "tls.pem", self.keys / "tls.key"  # of the TLS client, and its key
+        self.ca = self.keys / "ca.pem"  # that signs the coordinator's server certificate
+        self.approvals = root / "approvals"  # plans a person has looked at, with their decisions
+        self.ledger = root / "ledger"
+        self.roster = root / "roster.cbor"  # that this site has approved
+        self.pin = root / "coordinator.cbor"  # the coordinator's answer, from which its key is pinned
+        self.stop_file = root / "STOP"  # the kill switch: training ends within two seconds of its appearance
+        self.status_file = root / "status.json"  # what the daemon last said about itself
+        self.log_file = root / "client.log"  # codes and counts, never a record
+        self.node_file = root / "node-id"  # of the last activation
 
     def run(self, name: str) -> Path:
         """State of one run: journal and adapters."""
@@ -92,18 +49,19 @@ class SiteFolders:
         for folder in (self.root, self.keys, self.approvals, self.root / "runs"):
             private_folder(folder)
 
+    def key(self, name: str, what: str) -> Path:
+        """The file ``name`` among the keys; raises FW-AUTH-302 where this site has no ``what``."""
+        if not (self.keys / name).exists():
+            raise AuthenticationError(f"This site has no {what}.", code="FW-AUTH-302")
+        return self.keys / name
+
     def identity(self, name: str) -> Identity:
         """This site's signing key; raises FW-AUTH-302, FW-SECAGG-131."""
-        path = self.keys / "identity.key"
-        if not path.exists():
-            raise AuthenticationError("This site has no signing key.", code="FW-AUTH-302")
-        return Identity.from_file(name, path)
+        return Identity.from_file(name, self.key("identity.key", "signing key"))
 
     def node_key(self) -> ec.EllipticCurvePrivateKey:
         """The key of this site's Flower node; raises FW-AUTH-302, FW-AUTH-301."""
-        path = self.keys / "node.key"
-        if not path.exists():
-            raise AuthenticationError("This site has no node key.", code="FW-AUTH-302")
+        path = self.key("node.key", "node key")
         try:
             key = load_pem_private_key(read_secret(path), password=None)
         except (ValueError, TypeError) as error:
@@ -114,35 +72,30 @@ class SiteFolders:
 
     def journal_key(self) -> bytes:
         """The key that seals the journals; raises FW-AUTH-302, FW-AUTH-301."""
-        path = self.keys / "journal.key"
-        if not path.exists():
-            raise AuthenticationError("This site has no journal key.", code="FW-AUTH-302")
-        return read_secret(path)
+        return read_secret(self.key("journal.key", "journal key"))
 
 
-WRITE_SECONDS = 1.0
+def endpoint_of(config: ClientConfig, folders: SiteFolders) -> Endpoint:
+    """The coordinator with pinned CA, this site's certificate and the proxy; raises FW-AUTH-302 without a CA."""
+    return Endpoint(
+        config.coordinator.address,
+        root_certificates=folders.key("ca.pem", "CA of a coordinator").read_bytes(),
+        client_certificate=folders.certificate,
+        proxy=config.coordinator.proxy,
+    )
 
 
 class Status:
-    """Kept in memory and written at most once a second, and at every change of state.
+    """``status.json``, for `fedward client status`: states and counts, no data.
 
-    Args:
-        path: the file.
-        clock: seconds since 1970.
+    Kept in memory and written at most once a second, and at every change of state; ``clock`` gives seconds since 1970.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock, self._lock = path, clock, threading.Lock()
-        self._written = 0.0
-        self._said: dict[str, Any] = {
-            "pid": os.getpid(),
-            "since": int(clock()),
-            "state": "starting",
-            "node": None,
-            "run": "",
-            "leg": "",
-            "seen": int(clock()),
-        }
+        self._written, now = 0.0, int(clock())
+        self._said: dict[str, Any] = {"pid": os.getpid(), "since": now, "state": "starting", "seen": now}
+        self._said |= {"node": None, "run": "", "leg": ""}
 
     def state(self, word: str) -> None:
         """Notes a change: starting, connecting, online, stopped."""
@@ -183,19 +136,3 @@ def _is_held(root: Path) -> bool:
     except FolderInUseError:
         return True
     return False
-
-
-def endpoint_of(config: ClientConfig, folders: SiteFolders) -> Endpoint:
-    """Address, pinned CA, this site's certificate and the proxy of this connection.
-
-    Raises:
-        AuthenticationError: FW-AUTH-302, there is no CA to pin yet.
-    """
-    if not folders.ca.exists():
-        raise AuthenticationError("This site has no CA of a coordinator.", code="FW-AUTH-302")
-    return Endpoint(
-        config.coordinator.address,
-        root_certificates=folders.ca.read_bytes(),
-        client_certificate=folders.certificate,
-        proxy=config.coordinator.proxy,
-    )

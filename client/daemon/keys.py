@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -34,22 +33,18 @@ _NEW_TLS_KEY = "tls.next"
 def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
     """Makes the keys of a site and returns its request for admission.
 
-    Raises:
-        ConfigError: FW-CONFIG-301, the site has keys already; see ``docs/hospital.md`` about lost keys.
-        ResourceError: FW-RESOURCE-301, they cannot be written.
+    Raises ConfigError FW-CONFIG-301 (the site has keys already; see ``docs/hospital.md`` about lost keys),
+    ResourceError FW-RESOURCE-301 (they cannot be written).
     """
     folders.make()
     if (folders.keys / "identity.key").exists() and not (folders.keys / _CODE_KEY).exists():
-        raise ConfigError(
-            "This site is enrolled already.",
-            code="FW-CONFIG-301",
-            fix="Use `fedward client renew` for a new certificate.",
-        )
+        fix = "Use `fedward client renew` for a new certificate."
+        raise ConfigError("This site is enrolled already.", code="FW-CONFIG-301", fix=fix)
     for name in ("identity.key", "journal.key"):
         if not (folders.keys / name).exists():
             write_new_secret(folders.keys / name, os.urandom(32))
     if not (folders.keys / "node.key").exists():
-        write_new_secret(folders.keys / "node.key", _new_pem())
+        write_new_secret(folders.keys / "node.key", _pem(ec.generate_private_key(ec.SECP384R1())))
     replace_private(folders.keys / _CODE_KEY, code_key)
     return _request(folders, site, code_key)
 
@@ -57,8 +52,7 @@ def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
 def renew(folders: SiteFolders, site: str) -> bytes:
     """Makes a new TLS key and returns a request for its certificate; the old pair serves until the answer is here.
 
-    Raises:
-        AuthenticationError: FW-AUTH-302, this site was never admitted.
+    Raises AuthenticationError FW-AUTH-302 (this site was never admitted).
     """
     if not folders.pin.exists():
         raise AuthenticationError("This site was never admitted.", code="FW-AUTH-302")
@@ -66,18 +60,10 @@ def renew(folders: SiteFolders, site: str) -> bytes:
 
 
 def join(folders: SiteFolders, site: str, data: bytes, *, spoken: str) -> EnrolmentAnswer:
-    """Takes the coordinator's answer: pins its key at the first one, installs certificate and CA.
+    """Takes the coordinator's answer in ``data``: pins its key at the first one, installs certificate and CA.
 
-    Args:
-        folders: of the site.
-        site: its name.
-        data: the answer file.
-        spoken: the coordinator's fingerprint, as its operator read it out.
-
-    Raises:
-        AuthenticationError: FW-AUTH-303, another site's, altered, from another coordinator, or for keys that are not
-            here.
-        AuthenticationError: FW-AUTH-302, nothing was asked.
+    ``spoken`` is the coordinator's fingerprint, as its operator read it out. Raises AuthenticationError FW-AUTH-302
+    (nothing was asked), FW-AUTH-303 (another site's, altered, from another coordinator, or for keys not here).
     """
     pending = folders.keys / _PENDING
     if not pending.exists():
@@ -115,19 +101,12 @@ def request_hash(data: bytes) -> bytes:
 
 def _request(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
     identity = Identity.from_file(site, folders.keys / "identity.key")
-    tls = ec.generate_private_key(ec.SECP384R1())
+    tls, der = ec.generate_private_key(ec.SECP384R1()), serialization.Encoding.DER
     replace_private(folders.keys / _NEW_TLS_KEY, _pem(tls))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(tls, hashes.SHA384())
-    request = EnrolmentRequest(
-        site=site,
-        identity=identity.public,
-        node_key=folders.node_key()
-        .public_key()
-        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
-        csr=csr.public_bytes(serialization.Encoding.DER),
-        made=int(time.time()),
-    )
+    node = folders.node_key().public_key().public_bytes(der, serialization.PublicFormat.SubjectPublicKeyInfo)
+    request = EnrolmentRequest(site, identity.public, node, csr.public_bytes(der), int(time.time()))
     sealed = seal_request(request, identity, code_key)
     replace_private(folders.keys / _PENDING, sealed)
     return sealed
@@ -151,19 +130,14 @@ def _install(folders: SiteFolders, answer: EnrolmentAnswer) -> None:
     key_file.unlink()
 
 
-def certificate_days(path: Path, now: float) -> float:
-    """Days until a certificate ends; raises FW-AUTH-302, FW-AUTH-306."""
-    if not path.exists():
-        raise AuthenticationError("This site has no certificate.", code="FW-AUTH-302")
+def certificate_days(folders: SiteFolders, now: float) -> float:
+    """Days until this site's certificate ends; raises FW-AUTH-302, FW-AUTH-306."""
+    path = folders.key("tls.pem", "certificate")
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError as error:
         raise AuthenticationError("The certificate of this site cannot be read.", code="FW-AUTH-306") from error
     return (certificate.not_valid_after_utc.timestamp() - now) / 86_400
-
-
-def _new_pem() -> bytes:
-    return _pem(ec.generate_private_key(ec.SECP384R1()))
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
