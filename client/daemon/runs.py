@@ -20,7 +20,7 @@ from fedward.client.daemon.settings import ClientConfig
 from fedward.client.data import load_examples, split_patients
 from fedward.client.hospital import Hospital, local_policy
 from fedward.client.models.adapter_model import build_model, resolve_run
-from fedward.client.models.registry import ModelConfig, ModelFiles, resolve
+from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
@@ -36,7 +36,7 @@ from fedward.privacy.ledger import (
     Population,
     RoundCost,
 )
-from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
+from fedward.privacy.secagg import FileJournal, Journal, MemoryJournal, SecAggClient
 from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
@@ -81,11 +81,7 @@ class OpenRun:
 class ApprovedSite:
     """What the daemon serves; see :class:`fedward.client.flower.Site`.
 
-    Args:
-        config: of the site.
-        folders: of the site.
-        stop: ends training at its next step.
-        on_leg: told the run and leg that is being answered; also that a step was taken.
+    ``stop`` ends training at its next step; ``on_leg`` is told the run and leg that is being answered, and each step.
     """
 
     def __init__(
@@ -105,14 +101,13 @@ class ApprovedSite:
         self._prepared: dict[bytes, Prepared] = {}
 
     def answer(self, request: Request) -> Reply:
-        """Handles one leg.
-
-        Raises:
-            FedwardError: a refusal; its code is all that may leave.
-        """
+        """Handles one leg; raises FedwardError to refuse, whose code is all that may leave."""
         if self._stop.is_set():
             raise StoppedError("This site was stopped.")
-        run = self._invited(request.payload) if request.stage is Stage.JOIN else self._current()
+        if request.stage is Stage.JOIN:
+            run = EpochInvite.from_bytes(open_sealed("epoch-invite", request.payload, self._coordinator)).run
+        else:
+            run = self._current()
         self.approvals.require(run)
         self._on_leg(run, request.stage)
         return self._serve(run).hospital.answer(request)
@@ -133,13 +128,9 @@ class ApprovedSite:
             self._open = None
 
     def rehearse(self, run: str) -> tuple[int, int]:
-        """Does all that precedes the first training step of an approved run, on copies; returns how many units it has.
+        """Does all that precedes the first training step of an approved run, on copies; raises what would stop it.
 
-        Returns:
-            Training and evaluation units.
-
-        Raises:
-            FedwardError: what would stop the run.
+        Returns how many training and evaluation units it has.
         """
         verified = self.approvals.require(run)
         check_proposal(verified, self._config, now=verified.proposal.made)
@@ -148,9 +139,6 @@ class ApprovedSite:
         self._build(verified, MemoryJournal(), None, copy)
         prepared = self._prepare(verified.plan)
         return len(set(prepared.train.names)), len(set(prepared.evaluation.names))
-
-    def _invited(self, sealed: bytes) -> str:
-        return EpochInvite.from_bytes(open_sealed("epoch-invite", sealed, self._coordinator)).run
 
     def _current(self) -> str:
         if self._open is not None:
@@ -186,7 +174,15 @@ class ApprovedSite:
         prepared = self._prepare(verified.plan)
         check_family(verified, prepared.files.config().family.name)
         run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
-        policy = self._pins(run, model.config, roster, verified.proposal.run)
+        agreed = roster.roster
+        policy = local_policy(
+            run,
+            model.config,
+            hospitals=len(agreed.members),
+            colluders=agreed.colluders,
+            min_cohort=max(self._config.policy.min_cohort, agreed.policy.min_cohort),
+            name=verified.proposal.run,
+        )
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
         return Hospital(
             name=self.name,
@@ -201,17 +197,6 @@ class ApprovedSite:
             adapters=adapters,
             microbatch=self._config.limits.microbatch,
             between_steps=self._between_steps,
-        )
-
-    def _pins(self, run: Run, config: ModelConfig, verified: VerifiedRoster, name: str) -> LocalPolicy:
-        roster = verified.roster
-        return local_policy(
-            run,
-            config,
-            hospitals=len(roster.members),
-            colluders=roster.colluders,
-            min_cohort=max(self._config.policy.min_cohort, roster.policy.min_cohort),
-            name=name,
         )
 
     def _prepare(self, plan: Plan) -> Prepared:
@@ -241,7 +226,8 @@ class ApprovedSite:
         schedule, run, sites = prepared.run, verified.proposal.run, roster.roster.keys
         numbers = [number for number in range(1, rounds + 1) if self.name in schedule.cohort(number, sites)]
         # Rounds whose output has left were paid for; only what is still to come has to fit.
-        coming = [number for number in numbers if not _settled(ledger, run, number)]
+        known = {number: ledger.book.reservation(run, number) for number in numbers}
+        coming = [number for number, recorded in known.items() if recorded is None or not recorded.settled]
         costs = [RoundCost(n, schedule.training_events(n), schedule.evaluation_events(n)) for n in coming]
         ledger.preflight(run=run, plan_hash=plan.hash(), rounds=costs)
         return ledger
@@ -252,35 +238,20 @@ class ApprovedSite:
         self._on_leg(self._open.name if self._open else "", "training")
 
 
-def _settled(ledger: Ledger, run: str, number: int) -> bool:
-    recorded = ledger.book.reservation(run, number)
-    return recorded is not None and recorded.settled
-
-
 def open_site_ledger(
     config: ClientConfig, store: LedgerStore, plan: Plan, *, train: Iterable[str], evaluation: Iterable[str]
 ) -> Ledger:
-    """Opens the ledger in ``store`` for a run of ``plan``, or begins it.
+    """Opens the ledger in ``store`` for a run of ``plan``, or begins it; on a copy in memory the anchor is left alone.
 
-    Args:
-        config: of the site.
-        store: the site's own; on a copy in memory the anchor is left alone.
-        plan: says which units it prices, and how they are split.
-        train: identifiers of the training units that can be sampled; hashed only where a namespace is declared.
-        evaluation: the same of the evaluation units.
-
-    Raises:
-        ConfigError: FW-LEDGER-008, the key of the namespace cannot be used.
-        PolicyError (FW-LEDGER-004, FW-LEDGER-010), IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError
-            (FW-LEDGER-006): see the classes.
+    ``train`` and ``evaluation`` identify the units that can be sampled; they are hashed only where a namespace is
+    declared. Raises ConfigError FW-LEDGER-008 (the key of the namespace cannot be used), PolicyError FW-LEDGER-004,
+    FW-LEDGER-010, IntegrityError FW-LEDGER-001, FW-LEDGER-002, ResourceError FW-LEDGER-006.
     """
     section, namespace, patients = config.ledger, None, None
     if section.namespace is not None and section.namespace_key is not None:
         namespace = Namespace.from_file(section.namespace, Path(section.namespace_key))
         patients = Patients(namespace.ids(train), namespace.ids(evaluation))
-    anchor = None
-    if section.anchor_file is not None and isinstance(store, FileStore):
-        anchor = AnchorFile(Path(section.anchor_file))
+    anchored = section.anchor_file if isinstance(store, FileStore) else None
     return Ledger(
         store,
         site=config.site.name,
@@ -289,5 +260,5 @@ def open_site_ledger(
         population=Population(plan.split_salt, plan.evaluation_fraction, patients),
         unit=plan.privacy.unit,
         namespace=namespace,
-        anchor=anchor,
+        anchor=None if anchored is None else AnchorFile(Path(anchored)),
     )

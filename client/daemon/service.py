@@ -33,11 +33,8 @@ STALL_SECONDS = 900.0
 class Daemon:
     """One hospital's process.
 
-    Args:
-        config: ``client.toml``.
-        stop: set by a signal handler; the STOP file sets it, too.
-        leave: ends the process at once; called if it has not ended by itself after the grace period.
-        clock: monotonic seconds.
+    ``stop`` is set by a signal handler, and by the STOP file, too; ``leave`` ends the process at once if it has not
+    ended by itself after the grace period; ``clock`` gives monotonic seconds.
     """
 
     def __init__(
@@ -56,10 +53,8 @@ class Daemon:
     def run(self) -> None:
         """Serves until stopped.
 
-        Raises:
-            StoppedError: FW-STOP-301, the STOP file was there at the start, or appeared.
-            FolderInUseError: another daemon uses the state folder.
-            AuthenticationError and others: FW-AUTH-302, the site is not set up.
+        Raises StoppedError FW-STOP-301 (the STOP file was there at the start, or appeared), FolderInUseError (another
+        daemon uses the state folder), AuthenticationError FW-AUTH-302 and others (the site is not set up).
         """
         folders = self._folders
         folders.make()
@@ -91,7 +86,10 @@ class Daemon:
         approved_roster(folders, config, folders.identity(config.site.name))
         key = folders.node_key()
         endpoint = endpoint_of(config, folders)
-        self._warm(site)
+        try:
+            site.warm()
+        except FedwardError as error:
+            LOG.warning("the run this site was in is not open: %s", error.code)
         notify("READY=1")
         status.state("connecting")
         LOG.info("serving as %s", config.site.name)
@@ -108,12 +106,6 @@ class Daemon:
             )
         finally:
             site.close()
-
-    def _warm(self, site: ApprovedSite) -> None:
-        try:
-            site.warm()
-        except FedwardError as error:
-            LOG.warning("the run this site was in is not open: %s", error.code)
 
     def _beat(self) -> None:
         self._alive = self._clock()
