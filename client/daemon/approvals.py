@@ -22,8 +22,7 @@ from typing import Annotated
 from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
 from fedward.client.corpora import check_unit, corpus_named
-from fedward.client.daemon.folders import SiteFolders
-from fedward.client.daemon.keys import pinned_coordinator
+from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.client.data import Example
 from fedward.errors import AuthenticationError, ConfigError, FedwardError, IntegrityError, PolicyError, VersionError

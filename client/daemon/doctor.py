@@ -17,28 +17,17 @@ from typing import Literal
 
 import httpx
 
-import fedward
+from fedward import __version__, errors
 from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.daemon.approvals import Approval, Approvals, approved_roster
-from fedward.client.daemon.folders import SiteFolders, endpoint_of
-from fedward.client.daemon.keys import certificate_days
+from fedward.client.daemon.folders import SiteFolders, certificate_days, endpoint_of
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.folder import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
-from fedward.errors import (
-    AuthenticationError,
-    ConfigError,
-    FedwardError,
-    NetworkError,
-    PolicyError,
-    PreflightError,
-    ResourceError,
-    StoppedError,
-    VersionError,
-)
+from fedward.errors import FedwardError
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.crypto import fingerprint
 
@@ -94,7 +83,7 @@ def _run(name: str, check: Check, config: ClientConfig, folders: SiteFolders) ->
     except Exception as error:
         # The text of an unexpected exception may quote a record, so only its kind is shown.
         words = f"An unexpected {type(error).__name__} kept this from being examined."
-        failure = PreflightError(words, code="FW-PREFLIGHT-303")
+        failure = errors.PreflightError(words, code="FW-PREFLIGHT-303")
     return Finding(name, "FAIL", failure.message, failure.fix, failure.code)
 
 
@@ -106,7 +95,7 @@ def _state_folder(config: ClientConfig, folders: SiteFolders) -> str:
 def _disk(config: ClientConfig, folders: SiteFolders) -> str:
     free = shutil.disk_usage(folders.root).free // MEBIBYTE
     if free < config.limits.min_free_disk_mb:
-        raise ResourceError(f"The disk of the state folder has {free} MB left.", code="FW-RESOURCE-302")
+        raise errors.ResourceError(f"The disk of the state folder has {free} MB left.", code="FW-RESOURCE-302")
     started = time.monotonic()
     try:
         with tempfile.TemporaryFile(dir=folders.root) as file:
@@ -115,13 +104,15 @@ def _disk(config: ClientConfig, folders: SiteFolders) -> str:
             os.fsync(file.fileno())
     except OSError as error:
         words = f"The disk of the state folder cannot be written ({error.strerror})."
-        raise ResourceError(words, code="FW-RESOURCE-302") from error
+        raise errors.ResourceError(words, code="FW-RESOURCE-302") from error
     return f"{free:,} MB free, fsync in {1000 * (time.monotonic() - started):.0f} ms"
 
 
 def _stop_file(config: ClientConfig, folders: SiteFolders) -> str:
     if folders.stop_file.exists():
-        raise StoppedError("There is a STOP file.", code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again.")
+        raise errors.StoppedError(
+            "There is a STOP file.", code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again."
+        )
     return "none"
 
 
@@ -136,7 +127,7 @@ def _certificate(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     days = certificate_days(folders, time.time())
     words = f"good for {days:.0f} more days"
     if days <= 0:
-        raise AuthenticationError("The certificate of this site has expired.", code="FW-AUTH-306")
+        raise errors.AuthenticationError("The certificate of this site has expired.", code="FW-AUTH-306")
     if days < WARN_CERTIFICATE_DAYS:
         return Doubt(words, "Run `fedward client renew`.")
     return words
@@ -156,7 +147,7 @@ def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     for found in approvals.all():
         if isinstance(found, Approval):
             refused += [error] if found.accepted and (error := _obstacle(approvals, found)) else []
-        elif isinstance(found, VersionError):
+        elif isinstance(found, errors.VersionError):
             refused.append(found)  # another release wrote it, which is no fault of this site's files
         else:
             raise found
@@ -192,7 +183,7 @@ def _models(config: ClientConfig, folders: SiteFolders) -> str:
     names = sorted({found.verified.plan.base_model for found in _accepted(approvals)})
     for name in names:
         if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
-            raise PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")
+            raise errors.PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")
     return ", ".join(names) or "none needed yet"
 
 
@@ -211,7 +202,9 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     if report.problems:
         raise report.problems[0]
     if report.format != config.tables.format or not report.usable:
-        raise ConfigError(f"The folder holds {report.format or 'no known format'}.", fix="Correct data.*.format.")
+        raise errors.ConfigError(
+            f"The folder holds {report.format or 'no known format'}.", fix="Correct data.*.format."
+        )
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
     if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
         return Doubt(f"{words}, fewer than policy.min_units", "Export more records.")
@@ -248,9 +241,9 @@ def _connect(config: ClientConfig, folders: SiteFolders) -> str:
         with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
             return f"{config.coordinator.url} reached{' through the proxy' if by_proxy else ''}"
     except socket.gaierror as error:
-        raise NetworkError(f"The name {host} is not known here.", code="FW-NET-301") from error
+        raise errors.NetworkError(f"The name {host} is not known here.", code="FW-NET-301") from error
     except OSError as error:
-        raise NetworkError(f"{host}:{port} does not answer.", code="FW-NET-301") from error
+        raise errors.NetworkError(f"{host}:{port} does not answer.", code="FW-NET-301") from error
 
 
 def _unconnected(config: ClientConfig, folders: SiteFolders) -> Doubt:
@@ -269,13 +262,15 @@ def _link(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
             answer = http.get(f"https://{endpoint.address}/")
     except (httpx.HTTPError, ssl.SSLError) as error:
         fix = "Compare its fingerprint; it may present another certificate."
-        raise NetworkError("TLS with the coordinator failed.", code="FW-NET-301", fix=fix) from error
+        raise errors.NetworkError("TLS with the coordinator failed.", code="FW-NET-301", fix=fix) from error
     try:
         skew = abs(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time())
     except (KeyError, ValueError):
         return Doubt("Both certificates accepted; no clock was shown.", "Compare the clocks.")
     if skew > MAX_SKEW_SECONDS:
-        raise PreflightError(f"The clocks here and at the coordinator differ by {skew:.0f} s.", code="FW-PREFLIGHT-302")
+        raise errors.PreflightError(
+            f"The clocks here and at the coordinator differ by {skew:.0f} s.", code="FW-PREFLIGHT-302"
+        )
     return f"both certificates accepted, clocks within {max(1.0, skew):.0f} s"
 
 
@@ -290,7 +285,7 @@ def firewall_rows(config: ClientConfig) -> list[tuple[str, str, str, str]]:
 
 
 CHECKS: dict[str, Check] = {
-    "version": lambda *_: f"fedward {fedward.__version__}",
+    "version": lambda *_: f"fedward {__version__}",
     "state folder": _state_folder,
     "disk": _disk,
     "stop file": _stop_file,
