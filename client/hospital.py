@@ -105,9 +105,8 @@ class Hospital:
         """Handles one request; raises FedwardError to refuse, whose code is all that may leave."""
         handler = self._handlers.get(request.stage)
         if handler is None:
-            raise PolicyError(
-                "The coordinator asked for something that a hospital does not answer.", code="FW-POLICY-011"
-            )
+            words = "The coordinator asked for something that a hospital does not answer."
+            raise PolicyError(words, code="FW-POLICY-011")
         return handler(request)
 
     @property
@@ -130,27 +129,22 @@ class Hospital:
         manifest, run = accepted.manifest, self.run
         honest = manifest.threshold - self._colluders
         if accepted.layout != run.vector_layout(manifest.round, n0=manifest.n0, honest=honest):
-            raise PolicyError(
-                "The manifest asks for other segments than the plan names for this round.", code="FW-POLICY-010"
-            )
+            words = "The manifest asks for other segments than the plan names for this round."
+            raise PolicyError(words, code="FW-POLICY-010")
         asked, last = frozenset(manifest.first_cohort), self._follower.round
         if not asked <= run.cohort(manifest.round, self._sites):
-            raise PolicyError(
-                "The manifest puts hospitals into a sum that the plan does not give them a part in.",
-                code="FW-POLICY-020",
-            )
+            words = "The manifest puts hospitals into a sum that the plan does not give them a part in."
+            raise PolicyError(words, code="FW-POLICY-020")
         if run.follows_up(run.step(manifest.round)):
             same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
             if not same or manifest.threshold != manifest.n0:
-                raise PolicyError(
-                    "The manifest would let the round's next sum be over other hospitals.", code="FW-POLICY-021"
-                )
+                words = "The manifest would let the round's next sum be over other hospitals."
+                raise PolicyError(words, code="FW-POLICY-021")
         self._run_name = self._run_name or manifest.run
         followed = adapter_hash(self.adapter, run.layout)
         if manifest.run != self._run_name or manifest.adapter_hash != followed:
-            raise PolicyError(
-                "The manifest does not continue the run that this hospital has followed.", code="FW-POLICY-014"
-            )
+            words = "The manifest does not continue the run that this hospital has followed."
+            raise PolicyError(words, code="FW-POLICY-014")
 
     def _train_round(self, accepted: AcceptedManifest) -> RingVector:
         run, plan, round_number = self.run, self.run.plan, accepted.manifest.round

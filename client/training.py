@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from typing import Annotated
 
@@ -53,29 +53,25 @@ BetweenSteps = Callable[[], None] | None
 """Called before each step; raises to stop (the kill switch)."""
 
 
+@dataclass(eq=False)
 class LocalTerms:
-    """``gradient + mu (w - w_round) + shift``, put in place just before ``optimizer`` reads the gradient.
+    """``gradient + mu (w - w_round) + shift``, put in place just before the optimizer reads the gradient.
 
     The pull is the gradient of mu / 2 |w - w_round|^2 (FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127,
-    equation 2); mu is ``proximal``, and 0 leaves the gradient bit for bit alone. The shift is SCAFFOLD's c - c_i
-    (Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378, equation 3). Both are functions of weights and of
-    earlier noised gradients alone. Added behind the noise they change neither what a patient can move nor what was
-    drawn: the step stays post-processing of the same private gradient. ``parameters`` are the trainable ones by layout
-    name, and ``layout`` is their order and shapes in a flat vector.
+    equation 2). The shift is SCAFFOLD's c - c_i (Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378, equation
+    3). Both are functions of weights and of earlier noised gradients alone. Added behind the noise they change neither
+    what a patient can move nor what was drawn: the step stays post-processing of the same private gradient.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: dict[str, nn.Parameter],
-        layout: AdapterLayout,
-        *,
-        proximal: float,
-    ) -> None:
-        self._parameters, self._layout, self._proximal = parameters, layout, proximal
+    optimizer: InitVar[torch.optim.Optimizer]
+    parameters: dict[str, nn.Parameter]  # trainable ones by layout name
+    layout: AdapterLayout  # their order and shapes in a flat vector
+    proximal: float  # mu; 0 leaves the gradient bit for bit alone
+
+    def __post_init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._start: dict[str, torch.Tensor] = {}
         self._shift: dict[str, torch.Tensor] = {}
-        self._total, self._steps = np.zeros(layout.size), 0
+        self._total, self._steps = np.zeros(self.layout.size), 0
         self.attach(optimizer)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
@@ -86,7 +82,7 @@ class LocalTerms:
         """Begins a round's training at ``adapter`` float32 ``[P]``; ``shift`` ``[P]`` holds for all of its steps."""
         self._start = self._tensors(adapter)
         self._shift = {} if shift is None else self._tensors(shift)
-        self._total, self._steps = np.zeros(self._layout.size), 0
+        self._total, self._steps = np.zeros(self.layout.size), 0
 
     @property
     def mean_gradient(self) -> Vector:
@@ -101,22 +97,22 @@ class LocalTerms:
             if self._shift:
                 self._total += self._flat_gradient()
                 self._steps += 1
-            for name, parameter in self._parameters.items():
+            for name, parameter in self.parameters.items():
                 if parameter.grad is None:  # a part that this step does not train
                     continue
-                if self._proximal:
-                    parameter.grad += self._proximal * (parameter - self._start[name])
+                if self.proximal:
+                    parameter.grad += self.proximal * (parameter - self._start[name])
                 if self._shift:
                     parameter.grad += self._shift[name]
 
     def _flat_gradient(self) -> NDArray[np.float64]:
-        parameters = [self._parameters[tensor.name] for tensor in self._layout.tensors]
+        parameters = [self.parameters[tensor.name] for tensor in self.layout.tensors]
         parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
         return np.asarray(torch.cat(parts).double().cpu().numpy(), np.float64)
 
     def _tensors(self, vector: Vector) -> dict[str, torch.Tensor]:
-        parts = unflatten(vector, self._layout)
-        return {name: torch.tensor(part).to(self._parameters[name].device) for name, part in parts.items()}
+        parts = unflatten(vector, self.layout)
+        return {name: torch.tensor(part).to(self.parameters[name].device) for name, part in parts.items()}
 
 
 class PrivateTraining(ABC):

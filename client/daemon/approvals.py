@@ -154,9 +154,8 @@ class Approvals:
         """
         found = self.get(run)
         if not found.accepted:
-            raise PolicyError(
-                "Nobody at this hospital has accepted the plan of this run, or it was withdrawn.", code="FW-POLICY-308"
-            )
+            words = "Nobody at this hospital has accepted the plan of this run, or it was withdrawn."
+            raise PolicyError(words, code="FW-POLICY-308")
         check_dates(found.verified, self._config.policy, now=self._clock())
         self.check_reader(found)
         return found.verified

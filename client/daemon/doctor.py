@@ -61,10 +61,7 @@ Check = Callable[[ClientConfig, SiteFolders], str | Doubt]
 
 
 def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]:
-    """Looks at everything, in order; a check that fails does not keep the others from running.
-
-    ``offline`` leaves out what needs the network.
-    """
+    """Looks at everything in order (offline: but the network); a check that fails does not keep others from running."""
     folders, reached = SiteFolders(config.folder), True
     for name, check in CHECKS.items() if offline else (CHECKS | ONLINE).items():
         found = _run(name, check if reached else _unconnected, config, folders)
@@ -110,9 +107,8 @@ def _disk(config: ClientConfig, folders: SiteFolders) -> str:
 
 def _stop_file(config: ClientConfig, folders: SiteFolders) -> str:
     if folders.stop_file.exists():
-        raise errors.StoppedError(
-            "There is a STOP file.", code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again."
-        )
+        words = "There is a STOP file."
+        raise errors.StoppedError(words, code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again.")
     return "none"
 
 
@@ -143,29 +139,27 @@ def _roster(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
 
 def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     approvals = Approvals(config, folders, folders.identity(config.site.name))
-    refused: list[FedwardError] = []
-    for found in approvals.all():
-        if isinstance(found, Approval):
-            refused += [error] if found.accepted and (error := _obstacle(approvals, found)) else []
-        elif isinstance(found, errors.VersionError):
-            refused.append(found)  # another release wrote it, which is no fault of this site's files
-        else:
+    known = approvals.all()
+    for found in known:  # what another release wrote is no fault of this site's files
+        if not isinstance(found, Approval | errors.VersionError):
             raise found
     if ready := _ready(config, folders):
         return "ready for " + ", ".join(found.proposal.run for found in ready)
+    refused = [error for found in known if (error := _obstacle(approvals, found)) is not None]
     if refused:
         return Doubt(refused[-1].message, refused[-1].fix, refused[-1].code)
     return Doubt("No plan is accepted.", "See `fedward client approve list`.")
 
 
-def _obstacle(approvals: Approvals, found: Approval) -> FedwardError | None:
-    """Why the daemon would not serve an accepted plan now."""
+def _obstacle(approvals: Approvals, found: Approval | FedwardError) -> FedwardError | None:
+    """Why the daemon would not serve now what was accepted."""
     try:
-        approvals.check(found.verified)
-        approvals.check_reader(found)
+        if isinstance(found, Approval) and found.accepted:
+            approvals.check(found.verified)
+            approvals.check_reader(found)
     except FedwardError as error:
         return error
-    return None
+    return found if isinstance(found, FedwardError) else None
 
 
 def _accepted(approvals: Approvals) -> list[Approval]:
@@ -202,9 +196,8 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     if report.problems:
         raise report.problems[0]
     if report.format != config.tables.format or not report.usable:
-        raise errors.ConfigError(
-            f"The folder holds {report.format or 'no known format'}.", fix="Correct data.*.format."
-        )
+        words = f"The folder holds {report.format or 'no known format'}."
+        raise errors.ConfigError(words, fix="Correct data.*.format.")
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
     if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
         return Doubt(f"{words}, fewer than policy.min_units", "Export more records.")
@@ -268,9 +261,8 @@ def _link(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     except (KeyError, ValueError):
         return Doubt("Both certificates accepted; no clock was shown.", "Compare the clocks.")
     if skew > MAX_SKEW_SECONDS:
-        raise errors.PreflightError(
-            f"The clocks here and at the coordinator differ by {skew:.0f} s.", code="FW-PREFLIGHT-302"
-        )
+        words = f"The clocks here and at the coordinator differ by {skew:.0f} s."
+        raise errors.PreflightError(words, code="FW-PREFLIGHT-302")
     return f"both certificates accepted, clocks within {max(1.0, skew):.0f} s"
 
 

@@ -191,13 +191,11 @@ def join(folders: SiteFolders, site: str, data: bytes, *, spoken: str) -> Enrolm
     pinned = b"" if key else pinned_coordinator(folders).coordinator
     answer = enrolment.open_answer(data, key=key, coordinator=pinned)
     if answer.site != site or answer.request != request_hash(pending.read_bytes()):
-        raise AuthenticationError(
-            "The answer is to another request.", code="FW-AUTH-303", fix="Send the last request, or enrol again."
-        )
+        words = "The answer is to another request."
+        raise AuthenticationError(words, code="FW-AUTH-303", fix="Send the last request, or enrol again.")
     if not enrolment.same_fingerprint(fingerprint(answer.coordinator), spoken):
-        raise AuthenticationError(
-            "The coordinator has another fingerprint than the one that was read out.", code="FW-AUTH-303"
-        )
+        words = "The coordinator has another fingerprint than the one that was read out."
+        raise AuthenticationError(words, code="FW-AUTH-303")
     _install(folders, answer)
     replace_private(folders.pin, data)
     for path in (pending, code_file):

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import torch
@@ -83,38 +83,33 @@ class OpenRun:
             journal.close()
 
 
+@dataclass(eq=False)
 class ApprovedSite:
-    """What the daemon serves; see :class:`fedward.client.flower.Site`.
+    """The hospital as the coordinator meets it; see :class:`fedward.client.flower.Site`."""
 
-    ``stop`` ends training at its next step; ``on_leg`` is told the run and leg that is being answered, and each step.
-    """
+    config: ClientConfig
+    folders: SiteFolders
+    stop: threading.Event  # ends training at its next step
+    on_leg: Callable[[str, str], None] = lambda run, leg: None  # told what is being answered, and each step
 
-    def __init__(
-        self,
-        config: ClientConfig,
-        folders: SiteFolders,
-        stop: threading.Event,
-        *,
-        on_leg: Callable[[str, str], None] = lambda run, leg: None,
-    ) -> None:
-        self.name = config.site.name
-        self._config, self._folders, self._stop, self._on_leg = config, folders, stop, on_leg
-        self._identity = folders.identity(self.name)
-        self._coordinator = pinned_coordinator(folders).coordinator
-        self.approvals = Approvals(config, folders, self._identity)
+    def __post_init__(self) -> None:
+        self.name = self.config.site.name
+        self._identity = self.folders.identity(self.name)
+        self._coordinator = pinned_coordinator(self.folders).coordinator
+        self.approvals = Approvals(self.config, self.folders, self._identity)
         self._open: OpenRun | None = None
         self._prepared: dict[bytes, Prepared] = {}
 
     def answer(self, request: Request) -> Reply:
         """Handles one leg; raises FedwardError to refuse, whose code is all that may leave."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise StoppedError("This site was stopped.")
         if request.stage is Stage.JOIN:
             run = EpochInvite.from_bytes(open_sealed("epoch-invite", request.payload, self._coordinator)).run
         else:
             run = self._current()
         self.approvals.require(run)
-        self._on_leg(run, request.stage)
+        self.on_leg(run, request.stage)
         return self._serve(run).hospital.answer(request)
 
     def warm(self) -> None:
@@ -138,9 +133,9 @@ class ApprovedSite:
         Returns how many training and evaluation units it has.
         """
         verified = self.approvals.require(run)
-        check_proposal(verified, self._config, now=verified.proposal.made)
+        check_proposal(verified, self.config, now=verified.proposal.made)
         copy = MemoryStore()
-        copy.links = FileStore(self._folders.ledger).load()
+        copy.links = FileStore(self.folders.ledger).load()
         self._build(verified, MemoryJournal(), None, copy)
         prepared = self._prepare(verified.plan)
         return len(set(prepared.train.names)), len(set(prepared.evaluation.names))
@@ -148,7 +143,7 @@ class ApprovedSite:
     def _current(self) -> str:
         if self._open is not None:
             return self._open.name
-        path = self._folders.root / _CURRENT
+        path = self.folders.root / _CURRENT
         if not path.exists():
             raise NoRunError("No run is open at this site.")
         return read_limited(path, 64).decode("ascii", "replace")
@@ -157,17 +152,17 @@ class ApprovedSite:
         if self._open is not None and self._open.name == run:
             return self._open
         verified = self.approvals.require(run)
-        check_proposal(verified, self._config, now=verified.proposal.made)
+        check_proposal(verified, self.config, now=verified.proposal.made)
         self.close()
-        journal = FileJournal(self._folders.run(run), journal_key(self._folders.journal_key(), f"run/{run}"))
+        journal = FileJournal(self.folders.run(run), journal_key(self.folders.journal_key(), f"run/{run}"))
         adapters = journal.beside("adapters")
         try:
-            hospital = self._build(verified, journal, adapters, FileStore(self._folders.ledger))
+            hospital = self._build(verified, journal, adapters, FileStore(self.folders.ledger))
         except BaseException:
             journal.close()
             adapters.close()
             raise
-        replace_private(self._folders.root / _CURRENT, run.encode("ascii"))
+        replace_private(self.folders.root / _CURRENT, run.encode("ascii"))
         self._open = OpenRun(run, hospital, (journal, adapters))
         LOG.info("run %s is open", run)
         return self._open
@@ -175,7 +170,7 @@ class ApprovedSite:
     def _build(
         self, verified: VerifiedProposal, journal: Journal, adapters: Journal | None, store: LedgerStore
     ) -> Hospital:
-        signed, roster = approved_roster(self._folders, self._config, self._identity)
+        signed, roster = approved_roster(self.folders, self.config, self._identity)
         prepared = self._prepare(verified.plan)
         check_family(verified, prepared.files.config().family.name)
         run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
@@ -185,7 +180,7 @@ class ApprovedSite:
             model.config,
             hospitals=len(agreed.members),
             colluders=agreed.colluders,
-            min_cohort=max(self._config.policy.min_cohort, agreed.policy.min_cohort),
+            min_cohort=max(self.config.policy.min_cohort, agreed.policy.min_cohort),
             name=verified.proposal.run,
         )
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
@@ -200,21 +195,21 @@ class ApprovedSite:
             roster=roster,
             ledger=self._ledger(verified, roster, store, prepared, policy.max_rounds),
             adapters=adapters,
-            microbatch=self._config.limits.microbatch,
+            microbatch=self.config.limits.microbatch,
             between_steps=self._between_steps,
         )
 
     def _prepare(self, plan: Plan) -> Prepared:
         if plan.hash() not in self._prepared:
-            tables, length = self._config.tables, plan.adapter.max_tokens
+            tables, length = self.config.tables, plan.adapter.max_tokens
             files = resolve(plan.base_model)
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
             examples = load_examples(
-                self._config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
+                self.config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
             )
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
-            check_size(parts[0], self._config.policy, plan.privacy.unit)
+            check_size(parts[0], self.config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
             self._prepared = {plan.hash(): Prepared(run, files, train, evaluation)}
         return self._prepared[plan.hash()]
@@ -227,7 +222,7 @@ class ApprovedSite:
         if not plan.privacy.private:
             return None
         names = {"train": prepared.train.names, "evaluation": prepared.evaluation.names}
-        ledger = open_site_ledger(self._config, store, plan, **names)
+        ledger = open_site_ledger(self.config, store, plan, **names)
         schedule, run, sites = prepared.run, verified.proposal.run, roster.roster.keys
         numbers = [number for number in range(1, rounds + 1) if self.name in schedule.cohort(number, sites)]
         # Rounds whose output has left were paid for; only what is still to come has to fit.
@@ -238,9 +233,9 @@ class ApprovedSite:
         return ledger
 
     def _between_steps(self) -> None:
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise StoppedError("This site was stopped.")
-        self._on_leg(self._open.name if self._open else "", "training")
+        self.on_leg(self._open.name if self._open else "", "training")
 
 
 def open_site_ledger(
@@ -269,25 +264,18 @@ def open_site_ledger(
     )
 
 
+@dataclass(eq=False)
 class Daemon:
-    """One hospital's process.
+    """One hospital's process."""
 
-    ``stop`` is set by a signal handler, and by the STOP file, too; ``leave`` ends the process at once if it has not
-    ended by itself after the grace period; ``clock`` gives monotonic seconds.
-    """
+    config: ClientConfig
+    stop: threading.Event  # set by a signal handler, and by the STOP file, too
+    _: KW_ONLY
+    leave: Callable[[int], object] = os._exit  # ends the process at once, after the grace period
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        config: ClientConfig,
-        stop: threading.Event,
-        *,
-        leave: Callable[[int], object] = os._exit,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._config, self._stop, self._leave, self._clock = config, stop, leave, clock
-        self._folders = SiteFolders(config.folder)
-        self._done = threading.Event()
-        self._alive = clock()
+    def __post_init__(self) -> None:
+        self._folders, self._done, self._alive = SiteFolders(self.config.folder), threading.Event(), self.clock()
 
     def run(self) -> None:
         """Serves until stopped.
@@ -314,14 +302,14 @@ class Daemon:
         self._refuse_stop_file()
 
     def _serve(self, status: Status) -> None:
-        config, folders = self._config, self._folders
+        config, folders = self.config, self._folders
         torch.set_num_threads(config.limits.threads)
 
         def on_leg(run: str, leg: str) -> None:
             self._beat()
             status.leg(run, leg)
 
-        site = ApprovedSite(config, folders, self._stop, on_leg=on_leg)
+        site = ApprovedSite(config, folders, self.stop, on_leg=on_leg)
         approved_roster(folders, config, folders.identity(config.site.name))
         key = folders.node_key()
         endpoint = endpoint_of(config, folders)
@@ -336,7 +324,7 @@ class Daemon:
             serve(
                 make_client_app(site),
                 endpoint,
-                stop=self._stop,
+                stop=self.stop,
                 keys=(key, key.public_key()),
                 limits=config.link_limits,
                 node_file=folders.node_file,
@@ -347,21 +335,21 @@ class Daemon:
             site.close()
 
     def _beat(self) -> None:
-        self._alive = self._clock()
+        self._alive = self.clock()
 
     def _watch(self) -> None:
         """Looks for the STOP file, feeds the service manager's watchdog, and enforces the grace period."""
-        while not self._stop.is_set() and not self._done.wait(WATCH_SECONDS):
+        while not self.stop.is_set() and not self._done.wait(WATCH_SECONDS):
             if self._folders.stop_file.exists():
                 LOG.warning("STOP file found")
-                self._stop.set()
-            if self._clock() - self._alive < STALL_SECONDS:
+                self.stop.set()
+            if self.clock() - self._alive < STALL_SECONDS:
                 notify("WATCHDOG=1")
         if not self._done.wait(GRACE_SECONDS):
             LOG.warning("ended in the middle of its work")
             Status(self._folders.status_file).state("stopped")
             notify("STOPPING=1")
-            self._leave(StoppedError.row().exit_code if self._folders.stop_file.exists() else 0)
+            self.leave(StoppedError.row().exit_code if self._folders.stop_file.exists() else 0)
 
     def _refuse_stop_file(self) -> None:
         if self._folders.stop_file.exists():
