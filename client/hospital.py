@@ -219,17 +219,13 @@ class Hospital:
             upload = self.secagg.mask(request.payload)
         except ShareRefused as error:
             return Reply(error.complaint, refusal=error.code)
-        self._settle()
-        return Reply(upload.header, {"vector": upload.vector})
-
-    def _settle(self) -> None:
-        """Closes the round's charge before its vector leaves; asks the journal, so a restart changes nothing."""
+        # The round's charge is closed before its vector leaves; the journal is asked, so a restart changes nothing.
         live = self.secagg.live
-        if self.ledger is None or live is None:
-            return
-        reservation = self.ledger.book.reservation(live.run, live.round)
-        if reservation is not None and not reservation.settled:
-            self.ledger.settle(reservation)
+        if self.ledger is not None and live is not None:
+            reservation = self.ledger.book.reservation(live.run, live.round)
+            if reservation is not None and not reservation.settled:
+                self.ledger.settle(reservation)
+        return Reply(upload.header, {"vector": upload.vector})
 
     def _finish(self, request: Request) -> Reply:
         self._follower.follow(Published.of(request)[1])

@@ -50,16 +50,10 @@ class Published:
     def of(cls, request: Request) -> tuple[bytes, Published]:
         """The manifest and the published rounds of a request; the only unsigned framing a hospital parses."""
         match decode(request.payload):
-            case {
-                "manifest": bytes(manifest),
-                "results": list(results),
-                "evidence": dict(one),
-                "paths": dict(two),
-                **more,
-            }:
-                values = (*results, *one.values(), *two.values())
+            case {"manifest": bytes(manifest), "results": list(new), "evidence": dict(one), "paths": dict(two), **more}:
+                values = (*new, *one.values(), *two.values())
                 if not more and all(isinstance(value, bytes) for value in values):
-                    fields = cast("tuple[list[bytes], dict[str, bytes], dict[str, bytes]]", (results, one, two))
+                    fields = cast("tuple[list[bytes], dict[str, bytes], dict[str, bytes]]", (new, one, two))
                     return manifest, cls(*fields, request.blobs)
         raise MalformedMessageError("A request does not have the fields of its leg.")
 
@@ -107,13 +101,11 @@ class Follower:
     def challenge(self, published: Published) -> tuple[int, ...]:
         """Chooses which chunks of the first published round that is new here the coordinator has to show.
 
-        Returns nothing if all of it has been followed already: the reply to that was lost. Raises RefusalError
-        (signature, chain, confirmations or manifest do not hold).
+        None if all of it was followed already: the reply to that was lost. Raises RefusalError like :meth:`follow`.
         """
         self.resume()
-        for sealed in self._news(published):
-            return self.secagg.challenge(sealed)
-        return ()
+        first = next(self._news(published), None)
+        return () if first is None else self.secagg.challenge(first)
 
     def _news(self, published: Published) -> Iterator[bytes]:
         return (sealed for sealed in published.results if self.secagg.round_of(sealed) > self.round)

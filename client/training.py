@@ -116,33 +116,20 @@ class LocalTerms:
 
 
 class PrivateTraining(ABC):
-    """One hospital's training patients under the plan's constants; nothing is taken from the data.
-
-    Args:
-        model: its trainable weights are overwritten by each round's adapter.
-        records: training patients.
-        run: the resolved plan: clip, sampling rate and noise.
-        task: the loss of each record.
-        stream: noise and sampling; from the operating system except in marked non-private runs.
-        units_per_site: the public number of units behind the denominator; the plan's unless this trainer stands for
-            several hospitals (pooled comparison).
-        federated: False where there is no global adapter to stay close to, only the untrained start.
-        microbatch: records per forward pass; speed and memory only.
-        backend: how per-record gradients are computed; speed only.
-    """
+    """One hospital's training patients under the plan's constants; nothing is taken from the data."""
 
     def __init__(
         self,
-        model: AdapterModel,
-        records: Records,
-        run: Run,
-        task: LocalTask,
-        stream: SecureStream,
+        model: AdapterModel,  # its trainable weights are overwritten by each round's adapter
+        records: Records,  # of training patients
+        run: Run,  # the resolved plan: clip, sampling rate and noise
+        task: LocalTask,  # the loss of each record
+        stream: SecureStream,  # noise and sampling; from the operating system except in marked non-private runs
         *,
-        units_per_site: int | None = None,
-        federated: bool = True,
-        microbatch: int | None = None,
-        backend: Backend = "fast",
+        units_per_site: int | None = None,  # behind the denominator, if not the plan's (pooled comparison)
+        federated: bool = True,  # False where there is no global adapter to stay close to, only the untrained start
+        microbatch: int | None = None,  # records per forward pass; speed and memory only
+        backend: Backend = "fast",  # how per-record gradients are computed; speed only
     ) -> None:
         privacy = run.plan.privacy
         self._model, self._records, self._run, self._task, self._stream = model, records, run, task, stream

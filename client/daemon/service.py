@@ -12,6 +12,7 @@ are sent.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -69,20 +70,6 @@ class Prepared:
     evaluation: Records
 
 
-@dataclass(frozen=True)
-class OpenRun:
-    """The run that is being served, and what locks its folders."""
-
-    name: str
-    hospital: Hospital
-    journals: tuple[FileJournal, FileJournal]
-
-    def close(self) -> None:
-        """Frees the folders."""
-        for journal in self.journals:
-            journal.close()
-
-
 @dataclass(eq=False)
 class ApprovedSite:
     """The hospital as the coordinator meets it; see :class:`fedward.client.flower.Site`."""
@@ -97,7 +84,8 @@ class ApprovedSite:
         self._identity = self.folders.identity(self.name)
         self._coordinator = pinned_coordinator(self.folders).coordinator
         self.approvals = Approvals(self.config, self.folders, self._identity)
-        self._open: OpenRun | None = None
+        self._run, self._journals = "", contextlib.ExitStack()  # the open run's name and journals
+        self._hospital: Hospital | None = None
         self._prepared: dict[bytes, Prepared] = {}
 
     def answer(self, request: Request) -> Reply:
@@ -110,7 +98,7 @@ class ApprovedSite:
             run = self._current()
         self.approvals.require(run)
         self.on_leg(run, request.stage)
-        return self._serve(run).hospital.answer(request)
+        return self._serve(run).answer(request)
 
     def warm(self) -> None:
         """Opens the run that this site was in, if there is one, so that the first leg finds everything loaded."""
@@ -123,9 +111,8 @@ class ApprovedSite:
 
     def close(self) -> None:
         """Frees the folders of the open run; a later leg opens it again."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._journals.close()
+        self._run, self._hospital = "", None
 
     def rehearse(self, run: str) -> tuple[int, int]:
         """Does all that precedes the first training step of an approved run, on copies; raises what would stop it.
@@ -141,31 +128,29 @@ class ApprovedSite:
         return len(set(prepared.train.names)), len(set(prepared.evaluation.names))
 
     def _current(self) -> str:
-        if self._open is not None:
-            return self._open.name
+        if self._run:
+            return self._run
         path = self.folders.root / _CURRENT
         if not path.exists():
             raise NoRunError("No run is open at this site.")
         return read_limited(path, 64).decode("ascii", "replace")
 
-    def _serve(self, run: str) -> OpenRun:
-        if self._open is not None and self._open.name == run:
-            return self._open
+    def _serve(self, run: str) -> Hospital:
+        if self._hospital is not None and run == self._run:
+            return self._hospital
         verified = self.approvals.require(run)
         check_proposal(verified, self.config, now=verified.proposal.made)
         self.close()
-        journal = FileJournal(self.folders.run(run), journal_key(self.folders.journal_key(), f"run/{run}"))
-        adapters = journal.beside("adapters")
-        try:
+        with contextlib.ExitStack() as held:
+            journal = FileJournal(self.folders.run(run), journal_key(self.folders.journal_key(), f"run/{run}"))
+            held.callback(journal.close)
+            adapters = journal.beside("adapters")
+            held.callback(adapters.close)
             hospital = self._build(verified, journal, adapters, FileStore(self.folders.ledger))
-        except BaseException:
-            journal.close()
-            adapters.close()
-            raise
-        replace_private(self.folders.root / _CURRENT, run.encode("ascii"))
-        self._open = OpenRun(run, hospital, (journal, adapters))
+            replace_private(self.folders.root / _CURRENT, run.encode("ascii"))
+            self._run, self._hospital, self._journals = run, hospital, held.pop_all()
         LOG.info("run %s is open", run)
-        return self._open
+        return hospital
 
     def _build(
         self, verified: VerifiedProposal, journal: Journal, adapters: Journal | None, store: LedgerStore
@@ -205,9 +190,8 @@ class ApprovedSite:
             files = resolve(plan.base_model)
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
-            examples = load_examples(
-                self.config.data_folder, format=tables.format, task=plan.task, leave_out=tables.leave_out
-            )
+            folder, leave_out = self.config.data_folder, tables.leave_out
+            examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_size(parts[0], self.config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
@@ -235,7 +219,7 @@ class ApprovedSite:
     def _between_steps(self) -> None:
         if self.stop.is_set():
             raise StoppedError("This site was stopped.")
-        self.on_leg(self._open.name if self._open else "", "training")
+        self.on_leg(self._run, "training")
 
 
 def open_site_ledger(
