@@ -37,50 +37,29 @@ from fedward.privacy.secagg.messages import HexFloat, Message, Text, Uint
 ALIGNMENT = 16
 """Segments start at AES block boundaries, so each can be masked alone."""
 
-
 NOISE_DEVIATIONS = 9
 """Standard deviations of noise that must fit the ring: beyond them lies less than 1e-18 of its mass."""
 
-
 MAX_SEGMENTS = 256
-
-
 MAX_SEGMENT_SIZE = 2**31
-
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
 Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
-
-
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
-
-
 _UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
-
-
 _SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
-
 
 _PART = 64 * 1024
 """Values rounded together: temporaries stay in the cache, and calls into numpy are few."""
 
-
 _CACHE_LINE = 64
-
-
 SEED_BYTES = 32
-
 
 BLOCK_BYTES = 16
 """A stream can be entered at multiples of the AES block."""
 
-
 MASK_CHUNK_BYTES = 512 * 1024
 """All streams advance together over one chunk, so the vector crosses memory once for any number of
 seeds. Measured from 16 KiB to 768 KiB: smaller chunks lose time to calls, larger ones gain nothing."""
-
 
 _ZEROS = bytes(MASK_CHUNK_BYTES)
 
@@ -94,25 +73,17 @@ class VectorLayoutError(IntegrityError):
 class Segment(Message):
     """One named part of the vector.
 
-    Attributes:
-        name: lower-case letters, digits, dot, underscore, hyphen; at most 64 characters.
-        size: number of values.
-        ring_bits: word width w; sums are taken modulo 2^w.
-        step: value of one grid unit (gamma), between 2^-64 and 2^64.
-        bound: largest absolute value of one hospital's entries, after any weighting (B).
-        noise_std: standard deviation, in the unit of the values, of the noise in the sum if all
-            hospitals survive (sigma); 0 without noise, or when noise is added before the bound.
+    ``noise_std``: standard deviation, in the unit of the values, of the noise in the sum if all hospitals survive
+    (sigma); 0 without noise, or when noise is added before the bound.
 
-    Raises:
-        VectorLayoutError: a field outside these limits.
-        ConfigError: FW-SECAGG-111, not even two hospitals fit the ring.
+    Raises VectorLayoutError (a field outside these limits); FW-SECAGG-111 (not even two hospitals fit the ring).
     """
 
-    name: Annotated[str, Text(64)]
-    size: Annotated[int, Uint()]
-    ring_bits: Annotated[Literal[16, 32], Uint()]
-    step: Annotated[float, HexFloat()]
-    bound: Annotated[float, HexFloat()]
+    name: Annotated[str, Text(64)]  # lower-case letters, digits, dot, underscore, hyphen; at most 64 characters
+    size: Annotated[int, Uint()]  # number of values
+    ring_bits: Annotated[Literal[16, 32], Uint()]  # word width w; sums are taken modulo 2^w
+    step: Annotated[float, HexFloat()]  # value of one grid unit (gamma), between 2^-64 and 2^64
+    bound: Annotated[float, HexFloat()]  # largest absolute value of one hospital's entries, after any weighting (B)
     noise_std: Annotated[float, HexFloat()] = 0.0
 
     def __post_init__(self) -> None:
@@ -155,8 +126,7 @@ class Segment(Message):
     def check_capacity(self, n0: int) -> None:
         """Refuses unless n0 (ceil(B/gamma) + 1) + kappa sigma/gamma < 2^(w-1).
 
-        Raises:
-            ConfigError: FW-SECAGG-111, the rule does not hold.
+        Raises FW-SECAGG-111 (the rule does not hold).
         """
         if n0 * self.grid_bound + self.grid_noise >= 2 ** (self.ring_bits - 1):
             raise ConfigError(
@@ -192,8 +162,7 @@ class VectorLayout:
     def slice_of(self, name: str) -> slice:
         """Returns the byte range of a segment.
 
-        Raises:
-            VectorLayoutError: no such segment.
+        Raises VectorLayoutError (no such segment).
         """
         if name not in self.spans:
             raise VectorLayoutError("The layout has no segment of that name.")
@@ -202,8 +171,7 @@ class VectorLayout:
     def check_capacity(self, n0: int) -> None:
         """Refuses a cohort of ``n0`` hospitals whose sum could overflow any segment.
 
-        Raises:
-            ConfigError: FW-SECAGG-111, see :meth:`Segment.check_capacity`.
+        Raises FW-SECAGG-111 (see :meth:`Segment.check_capacity`).
         """
         for segment in self.segments:
             segment.check_capacity(n0)
@@ -220,9 +188,8 @@ class VectorLayout:
     def from_value(cls, value: Value) -> VectorLayout:
         """Parses :meth:`to_value`.
 
-        Raises:
-            VectorLayoutError: anything but the exact form.
-            ConfigError: FW-SECAGG-111, a segment that cannot hold two hospitals.
+        Raises VectorLayoutError (anything but the exact form); FW-SECAGG-111 (a segment that cannot hold two
+        hospitals).
         """
         if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
             raise VectorLayoutError("A layout is not a list of segments.")
@@ -239,8 +206,7 @@ class RingVector:
         layout: the segments.
         buffer: ``layout.nbytes`` bytes (one-dimensional, uint8); used as it is, not copied.
 
-    Raises:
-        VectorLayoutError: the buffer has another length, or a gap between segments is not zero.
+    Raises VectorLayoutError (the buffer has another length, or a gap between segments is not zero).
     """
 
     def __init__(self, layout: VectorLayout, buffer: NDArray[np.uint8]) -> None:
@@ -268,8 +234,7 @@ class RingVector:
     def from_bytes(cls, layout: VectorLayout, data: bytes | bytearray | memoryview) -> RingVector:
         """Returns a view of ``data`` without copying; read-only if ``data`` is.
 
-        Raises:
-            VectorLayoutError: see the class.
+        Raises VectorLayoutError (see the class).
         """
         return cls(layout, np.frombuffer(data, np.uint8))
 
@@ -281,8 +246,7 @@ class RingVector:
     def add_(self, other: RingVector) -> None:
         """Adds ``other`` in place, each segment modulo 2^w.
 
-        Raises:
-            VectorLayoutError: the layouts differ.
+        Raises VectorLayoutError (the layouts differ).
         """
         if other.layout != self.layout:
             raise VectorLayoutError("Vectors of different layouts cannot be added.")
@@ -321,10 +285,8 @@ def encode(layout: VectorLayout, values: Mapping[str, NDArray[Any]], uniform: Un
         uniform: returns that many numbers uniform in [0, 1), normally ``SecureStream.uniform32``. Its
             grid bounds the bias of one rounding: 2^-23 of a grid unit.
 
-    Raises:
-        VectorLayoutError: segments missing or unknown, wrong size or type.
-        RunFailedError: FW-SECAGG-113, |x| > bound, a value that is not a number, or a grid integer beyond the bound and
-            the noise the layout declares.
+    Raises VectorLayoutError (segments missing or unknown, wrong size or type); FW-SECAGG-113 (|x| > bound, a value that
+    is not a number, or a grid integer beyond the bound and the noise the layout declares).
     """
     if set(values) != {segment.name for segment in layout.segments}:
         raise VectorLayoutError("The values do not name the segments of the layout.")
@@ -427,9 +389,8 @@ def add_masks(
         offset_bytes: position of ``acc`` in the masked vector, a multiple of 16.
         threads: disjoint ranges masked at the same time; the cipher releases the interpreter lock.
 
-    Raises:
-        ValueError: a sign, seed, offset or array that does not fit the above. These are errors of the
-            caller; nothing that a peer sends reaches this function unchecked.
+    Raises ValueError (a sign, seed, offset or array that does not fit the above. These are errors of the caller;
+    nothing that a peer sends reaches this function unchecked).
     """
     if acc.dtype.kind != "u" or acc.dtype.itemsize not in (2, 4) or acc.ndim != 1 or not acc.flags.c_contiguous:
         raise ValueError("Masks are added to a contiguous array of 16-bit or 32-bit words.")
@@ -476,7 +437,6 @@ def _open(seed: bytes, offset_bytes: int) -> CipherContext:
 
 CHUNK_BYTES = 64 * 1024
 """Small, so that a false sum of few words still has many chunks in which it can be found."""
-
 
 _LEAF, _NODE = secagg_hash("merkle-leaf"), secagg_hash("merkle-node")
 

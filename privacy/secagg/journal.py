@@ -38,10 +38,7 @@ from fedward.privacy.secagg.messages import (
 from fedward.storage import FolderLock, JournalError, replace_file, sync_folder
 
 _NONCE_BYTES = 12
-
-
 _TAG_BYTES = 16
-
 
 _PIECE_BYTES = 1024**2
 """Vectors are sealed and opened in pieces: a second copy of one would be most of what a party needs in memory."""
@@ -109,9 +106,7 @@ class FileJournal:
         folder: created if missing, readable by this user only; one folder for one party, on a local disk.
         key: 32 bytes from the site's keystore, for this journal alone.
 
-    Raises:
-        FolderInUseError: another process has opened this journal.
-        JournalError: the folder cannot be locked.
+    Raises FolderInUseError (another process has opened this journal); JournalError (the folder cannot be locked).
     """
 
     def __init__(self, folder: Path, key: bytes) -> None:
@@ -122,8 +117,7 @@ class FileJournal:
     def beside(self, name: str) -> FileJournal:
         """Opens another journal of the same party, for other things, in the subfolder ``name`` under a key of its own.
 
-        Raises:
-            FolderInUseError, JournalError: as for the journal itself.
+        Raises FolderInUseError, JournalError (as for the journal itself).
         """
         return FileJournal(self._folder / name, journal_key(self._key, name))
 
@@ -206,18 +200,13 @@ class FileJournal:
 
 
 _KEPT = Bytes(0, Message.LIMIT)
-
-
 _OPTIONAL_DIGEST = Bytes(0, 32)
-
 
 LAST_ATTEMPT = 1000
 """Stored as the attempt when a new key epoch begins or a result is accepted, so that no round is continued after it."""
 
-
 MAX_RUNS = 256
 """Runs a journal can remember; every one but the first needed an approval of its own."""
-
 
 MAX_UNSETTLED = 64
 """Rounds without a result that are remembered; the oldest is forgotten first."""
@@ -233,17 +222,14 @@ class Answer(Message):
 class EpochKeys(Message):
     """Key material of the live epoch.
 
-    Attributes:
-        private: private keys; empty once every chain exists.
-        bundle: own key bundle, unsealed.
-        bundles: the others' key bundles, unsealed; empty once every chain exists.
-        chains: chain key by peer, all at round ``index``.
+    ``bundles``: the others' key bundles, unsealed; empty once every chain exists; ``chains``: chain key by peer, all at
+    round ``index``.
     """
 
     epoch: Counter = 0
     started: Annotated[int, Uint()] = 0
-    private: Annotated[bytes, Bytes(0, 96)] = b""
-    bundle: Annotated[bytes, _KEPT] = b""
+    private: Annotated[bytes, Bytes(0, 96)] = b""  # private keys; empty once every chain exists
+    bundle: Annotated[bytes, _KEPT] = b""  # own key bundle, unsealed
     bundles: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)
     chains: Annotated[dict[str, bytes], Map(Bytes(32, 32))] = field(default_factory=dict)
     index: Counter = 0
@@ -253,28 +239,21 @@ class EpochKeys(Message):
 class LiveRound(Message):
     """The one live context, and what this hospital did in it.
 
-    Attributes:
-        manifest: the sealed manifest as received.
-        b: own self-mask seed; R: own envelope key (both erased when unmasking).
-        head: own sealed head.
-        heads_hash: hash of the sealed heads of U1.
-        u1: hospitals whose packages were taken; u2: hospitals in the confirmed survivor set.
-        shares: share of b and of R, concatenated, by dealer.
-        digest: Merkle root of the masked vector.
-        statement: what was confirmed.
+    ``u1``: hospitals whose packages were taken; u2: hospitals in the confirmed survivor set; ``shares``: share of b and
+    of R, concatenated, by dealer.
     """
 
-    manifest: Annotated[bytes, _KEPT]
+    manifest: Annotated[bytes, _KEPT]  # the sealed manifest as received
     ctx: Digest
-    b: Annotated[bytes, Bytes(0, 32)] = b""
+    b: Annotated[bytes, Bytes(0, 32)] = b""  # own self-mask seed; R: own envelope key (both erased when unmasking)
     R: Annotated[bytes, Bytes(0, 32)] = b""
     package: Annotated[bytes, _KEPT] = b""
-    head: Annotated[bytes, _KEPT] = b""
-    heads_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
+    head: Annotated[bytes, _KEPT] = b""  # own sealed head
+    heads_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # hash of the sealed heads of U1
     u1: Annotated[tuple[str, ...], Sequence(SITE)] = ()
     shares: Annotated[dict[str, bytes], Map(Bytes(64, 64))] = field(default_factory=dict)
-    digest: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    statement: Annotated[bytes, _OPTIONAL_DIGEST] = b""
+    digest: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # Merkle root of the masked vector
+    statement: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # what was confirmed
     u2: Annotated[dict[str, bytes], Map(DIGEST)] = field(default_factory=dict)
     unmasked: Annotated[bool, Flag()] = False
     answers: Annotated[dict[str, Answer], Map(Nested(Answer))] = field(default_factory=dict)
@@ -311,17 +290,13 @@ class Challenge(Message):
 class RunRecord(Message):
     """What a hospital remembers of a run, whatever key epochs and other runs come between.
 
-    Attributes:
-        plan_hash: of the plan that was approved when the run began.
-        round: highest round of which a manifest or a result was accepted; none is answered twice.
-        head: head of the result chain, none or one.
-        confirmed: by round, what was confirmed and has no result yet.
-        challenge: a result whose sum is being sampled, none or one.
+    ``confirmed``: by round, what was confirmed and has no result yet; ``challenge``: a result whose sum is being
+    sampled, none or one.
     """
 
-    plan_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    round: Counter = 0
-    head: Annotated[tuple[ChainHead, ...], Sequence(Nested(ChainHead), 1)] = ()
+    plan_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # of the plan that was approved when the run began
+    round: Counter = 0  # highest round of which a manifest or a result was accepted; none is answered twice
+    head: Annotated[tuple[ChainHead, ...], Sequence(Nested(ChainHead), 1)] = ()  # head of the result chain, none or one
     confirmed: Annotated[tuple[Confirmed, ...], Sequence(Nested(Confirmed), MAX_UNSETTLED)] = ()
     challenge: Annotated[tuple[Challenge, ...], Sequence(Nested(Challenge), 1)] = ()
 
@@ -334,20 +309,17 @@ class RunRecord(Message):
 class ClientState(Message):
     """Everything a hospital persists.
 
-    Attributes:
-        run: name of the live run.
-        attempt, seq: of the highest manifest accepted; ``seq`` counts within the key epoch.
-        vector: name in the journal of the encoded vector q of the live round, empty if there is none.
-        live: the live context, none or one.
-        record: of the live run; ``other_runs`` of those before, by name.
+    ``attempt``, ``seq``: of the highest manifest accepted; ``seq`` counts within the key epoch; ``vector``: name in the
+    journal of the encoded vector q of the live round, empty if there is none; ``record``: of the live run;
+    ``other_runs`` of those before, by name.
     """
 
     roster_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    run: Annotated[str, Text(64)] = ""
+    run: Annotated[str, Text(64)] = ""  # name of the live run
     attempt: Annotated[int, Uint(LAST_ATTEMPT)] = LAST_ATTEMPT
     seq: Annotated[int, Uint()] = 0
     keys: Annotated[EpochKeys, Nested(EpochKeys)] = field(default_factory=EpochKeys)
-    live: Annotated[tuple[LiveRound, ...], Sequence(Nested(LiveRound), 1)] = ()
+    live: Annotated[tuple[LiveRound, ...], Sequence(Nested(LiveRound), 1)] = ()  # the live context, none or one
     vector: Annotated[str, Text(128)] = ""
     record: Annotated[RunRecord, Nested(RunRecord)] = field(default_factory=RunRecord)
     other_runs: Annotated[dict[str, RunRecord], Map(Nested(RunRecord), most=MAX_RUNS)] = field(default_factory=dict)
@@ -356,8 +328,7 @@ class ClientState(Message):
 def recall(answers: dict[str, Answer], kind: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
     """Returns the reply that was given to these very bytes, or None if such a request was not answered yet.
 
-    Raises:
-        RefusalError: ``code``, another request of the kind was answered.
+    Raises ``code`` (another request of the kind was answered).
     """
     answer = answers.get(kind)
     if answer is None:

@@ -42,19 +42,12 @@ from fedward.privacy.secagg.crypto import (
     heads_hash,
     open_message,
     open_sealed,
+    refuse_if,
     result_hash,
     secagg_hash,
     transcript_hash,
 )
-from fedward.privacy.secagg.encoding import (
-    MerkleTree,
-    RingVector,
-    VectorLayout,
-    Words,
-    add_masks,
-    belongs,
-    chunk_count,
-)
+from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout, Words, add_masks, belongs, chunk_count
 from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, LiveRound, RunRecord
 from fedward.privacy.secagg.messages import (
     SEED_BYTES,
@@ -75,25 +68,15 @@ AUDIT_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class EndedRound:
-    """A finished round as its result and the words of the hospitals that confirmed it show it.
+    """A finished round as its result and the words of the hospitals that confirmed it show it."""
 
-    Attributes:
-        result: as the coordinator signed it.
-        hash: its hash, by which the chain names it.
-        manifest: of the attempt that was unmasked.
-        layout: of the sum.
-        heads_hash: hash of the heads of U1.
-        digests: Merkle root of the masked vector, by survivor.
-        statement: what the survivors confirmed.
-    """
-
-    result: Result
-    hash: bytes
-    manifest: Manifest
-    layout: VectorLayout
-    heads_hash: bytes
-    digests: Mapping[str, bytes]
-    statement: bytes
+    result: Result  # as the coordinator signed it
+    hash: bytes  # its hash, by which the chain names it
+    manifest: Manifest  # of the attempt that was unmasked
+    layout: VectorLayout  # of the sum
+    heads_hash: bytes  # hash of the heads of U1
+    digests: Mapping[str, bytes]  # Merkle root of the masked vector, by survivor
+    statement: bytes  # what the survivors confirmed
 
     @property
     def head(self) -> ChainHead:
@@ -107,8 +90,7 @@ class CheckedSum:
 
     Whoever makes one has recomputed the sum with :func:`check_sum` or :func:`check_chunks`.
 
-    Raises:
-        RefusalError: FW-SECAGG-081, ``ring_sum`` is not the sum that the coordinator signed.
+    Raises FW-SECAGG-081 (``ring_sum`` is not the sum that the coordinator signed).
     """
 
     ended: EndedRound
@@ -133,13 +115,11 @@ def survivor_digests(
 ) -> dict[str, bytes]:
     """Returns the digest each survivor signed for this context and these heads.
 
-    Raises:
-        RefusalError: FW-SECAGG-062, a header is not its hospital's, or for other heads.
+    Raises FW-SECAGG-062 (a header is not its hospital's, or for other heads).
     """
     digests = {}
     for site, sealed in uploads.items():
-        if site not in keys:
-            raise RefusalError("A survivor is not on the roster.", code="FW-SECAGG-062")
+        refuse_if(site not in keys, "FW-SECAGG-062", "A survivor is not on the roster.")
         digests[site] = open_message(
             "upload", UploadHeader, sealed, keys[site], "FW-SECAGG-062", ctx=ctx, site=site, heads_hash=heads
         ).digest
@@ -154,13 +134,11 @@ def round_of(party: Party, data: bytes) -> int:
 def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
     """Checks everything about a result but its sum and its update; see the module.
 
-    Raises:
-        RefusalError: FW-SECAGG-080, not signed by the coordinator.
-        RefusalError: FW-SECAGG-042, it does not follow the last accepted result.
-        RefusalError: FW-SECAGG-086, manifest, uploads and confirmations do not show that the round took place.
-        RefusalError, ConfigError (FW-SECAGG-111): the manifest breaks a rule of :func:`~.roster.check_terms`.
-        RefusalError: FW-SECAGG-081, the result says something else than its manifest and its survivors.
-        RefusalError: FW-SECAGG-085, it contradicts what this hospital confirmed, released or was shown.
+    Raises FW-SECAGG-080 (not signed by the coordinator); FW-SECAGG-042 (it does not follow the last accepted result);
+    FW-SECAGG-086 (manifest, uploads and confirmations do not show that the round took place); RefusalError, ConfigError
+    (FW-SECAGG-111) (the manifest breaks a rule of :func:`~.roster.check_terms`); FW-SECAGG-081 (the result says
+    something else than its manifest and its survivors); FW-SECAGG-085 (it contradicts what this hospital confirmed,
+    released or was shown).
     """
     message = WitnessedResult.from_bytes(data)
     result, digest = _signed(party, message)
@@ -176,9 +154,8 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
 def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_hash: bytes) -> ClientState:
     """Returns the state in which the result is the head of the chain; its round is closed.
 
-    Raises:
-        RefusalError: FW-SECAGG-084, the next adapter is not the recomputed one.
-        RefusalError: FW-SECAGG-042, FW-SECAGG-085, since it was opened, another result or manifest came in its way.
+    Raises FW-SECAGG-084 (the next adapter is not the recomputed one); FW-SECAGG-042, FW-SECAGG-085 (since it was
+    opened, another result or manifest came in its way).
     """
     ended = checked.ended
     if state.record.head and state.record.head[0].result_hash == ended.hash:
@@ -213,8 +190,7 @@ def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:
 
 
 def _check_link(party: Party, state: ClientState, result: Result) -> None:
-    if result.run != state.run:
-        raise RefusalError("The result belongs to another run.", code="FW-SECAGG-042")
+    refuse_if(result.run != state.run, "FW-SECAGG-042", "The result belongs to another run.")
     head = party.chain(state.record, state.run)
     follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
     if not follows or result.round <= head.round:
@@ -286,10 +262,7 @@ def _check_memory(record: RunRecord, ended: EndedRound) -> None:
             contradicts = entry.statement != ended.statement
         else:
             contradicts = entry.released or result.attempt <= entry.attempt
-        if contradicts:
-            raise RefusalError(
-                "The result contradicts what this hospital confirmed in its round.", code="FW-SECAGG-085"
-            )
+        refuse_if(contradicts, "FW-SECAGG-085", "The result contradicts what this hospital confirmed in its round.")
     if record.challenge and record.challenge[0].result_hash != ended.hash:
         raise RefusalError("Another result was signed in the place of this one.", code="FW-SECAGG-085")
 
@@ -310,9 +283,7 @@ def check_sum(
         vectors: masked vector by survivor, ``layout.nbytes`` bytes each.
         ring_sum: what the coordinator published.
 
-    Raises:
-        RefusalError: FW-SECAGG-083, evidence or vectors do not match what was signed.
-        RefusalError: FW-SECAGG-082, the published sum differs.
+    Raises FW-SECAGG-083 (evidence or vectors do not match what was signed); FW-SECAGG-082 (the published sum differs).
     """
     seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
     for site, digest in ended.digests.items():
@@ -405,8 +376,7 @@ def challenge(record: RunRecord, ended: EndedRound, random: Callable[[int], byte
 def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
     """Returns the chunks to be checked, in order.
 
-    Raises:
-        RefusalError: FW-SECAGG-004, no challenge was made for this result.
+    Raises FW-SECAGG-004 (no challenge was made for this result).
     """
     if not record.challenge or record.challenge[0].result_hash != ended.hash:
         raise RefusalError("No chunks of this sum were asked for.", code="FW-SECAGG-004")
@@ -418,8 +388,7 @@ def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
 def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
     """Checks at the coordinator what a hospital asks for.
 
-    Raises:
-        RefusalError: FW-SECAGG-090, a chunk that does not exist, one twice, or more than a hospital may ask for.
+    Raises FW-SECAGG-090 (a chunk that does not exist, one twice, or more than a hospital may ask for).
     """
     known = set(range(chunk_count(nbytes)))
     if len(indices) > chunks_drawn(nbytes, survivors) or len(set(indices)) != len(indices) or not known >= {*indices}:
@@ -443,8 +412,7 @@ def _row(vector: NDArray[np.uint8], indices: Sequence[int]) -> NDArray[np.uint8]
 def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: int) -> dict[int, dict[str, Chunk]]:
     """Cuts what :func:`pack_chunks` made; whether it is genuine is checked by whoever uses it.
 
-    Raises:
-        RefusalError: FW-SECAGG-083, rows and paths do not fit each other.
+    Raises FW-SECAGG-083 (rows and paths do not fit each other).
     """
     message = ChunkPaths.from_bytes(paths)
     sizes = [max(0, min(encoding.CHUNK_BYTES, nbytes - index * encoding.CHUNK_BYTES)) for index in message.indices]
@@ -462,17 +430,14 @@ def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: i
 def open_head(keys: Mapping[str, bytes], manifest: Manifest, ctx: bytes, site: str, sealed: bytes) -> PackageHead:
     """Returns a head after checking its signature, its context and that it speaks of the whole cohort.
 
-    Raises:
-        RefusalError: FW-SECAGG-052, ``site`` is not in the cohort.
-        RefusalError: FW-SECAGG-051, not signed by ``site`` for this context and cohort.
+    Raises FW-SECAGG-052 (``site`` is not in the cohort); FW-SECAGG-051 (not signed by ``site`` for this context and
+    cohort).
     """
-    if site not in manifest.cohort:
-        raise RefusalError("A head stands for a hospital outside the cohort.", code="FW-SECAGG-052")
+    refuse_if(site not in manifest.cohort, "FW-SECAGG-052", "A head stands for a hospital outside the cohort.")
     head = open_message("head", PackageHead, sealed, keys[site], "FW-SECAGG-051", ctx=ctx, site=site)
     cohort = set(manifest.cohort)
     whole = head.b_shares.keys() == head.R_shares.keys() == cohort and head.pairs.keys() == cohort - {site}
-    if not whole:
-        raise RefusalError(f"The head of {site} is for another cohort.", code="FW-SECAGG-051")
+    refuse_if(not whole, "FW-SECAGG-051", f"The head of {site} is for another cohort.")
     return head
 
 
@@ -506,9 +471,8 @@ def removal_seeds(
         b: self-mask seed of every survivor.
         R: envelope key of every hospital in U1 without U2.
 
-    Raises:
-        SecretMismatchError: a secret or envelope is not the committed one.
-        PairSeedMismatchError: an envelope holds another seed than the survivor committed to.
+    Raises SecretMismatchError (a secret or envelope is not the committed one); PairSeedMismatchError (an envelope holds
+    another seed than the survivor committed to).
     """
     seeds = []
     for survivor, seed in b.items():

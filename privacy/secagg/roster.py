@@ -37,6 +37,7 @@ from fedward.privacy.secagg.crypto import (
     fingerprint,
     open_message,
     open_sealed,
+    refuse_if,
     secagg_hash,
     verify,
 )
@@ -66,8 +67,6 @@ from fedward.privacy.secagg.messages import (
 )
 
 MAX_EPOCH_DAYS = 30
-
-
 DAY_SECONDS = 86_400
 
 
@@ -84,8 +83,7 @@ def minimum_threshold(n0: int, c: int) -> int:
 def check_threshold(n0: int, threshold: int, c: int) -> None:
     """Applies the threshold rule.
 
-    Raises:
-        RefusalError: FW-SECAGG-033, the threshold is too small, or larger than the cohort.
+    Raises FW-SECAGG-033 (the threshold is too small, or larger than the cohort).
     """
     if not minimum_threshold(n0, c) <= threshold <= n0:
         raise RefusalError(
@@ -103,15 +101,17 @@ class Member(Message):
 class RunPolicy(Message):
     """What every hospital on the roster enforces in every run.
 
-    Attributes:
-        min_cohort: smallest first cohort.
-        epoch_days: age at which a key epoch ends, at most 30.
-        unsafe_two_party: allows c = 0 and with it two hospitals, each of which learns the other's delta.
+    ``unsafe_two_party``: allows c = 0 and with it two hospitals, each of which learns the other's delta.
     """
 
-    min_cohort: Annotated[int, Uint(MAX_SITES)]
-    epoch_days: Annotated[int, Uint(MAX_EPOCH_DAYS)]
+    min_cohort: Annotated[int, Uint(MAX_SITES)]  # smallest first cohort
+    epoch_days: Annotated[int, Uint(MAX_EPOCH_DAYS)]  # age at which a key epoch ends, at most 30
     unsafe_two_party: Annotated[bool, Flag()]
+
+    @property
+    def epoch_seconds(self) -> int:
+        """The age at which a key epoch ends."""
+        return self.epoch_days * DAY_SECONDS
 
 
 class Roster(Message):
@@ -134,15 +134,13 @@ class Roster(Message):
     def check(self) -> None:
         """Refuses a roster that could not be run safely.
 
-        Raises:
-            RefusalError: FW-SECAGG-010, names not strictly sorted, a key used twice, c or the smallest cohort out of
-                range, or a federation's name that could hide or move what is printed beside it.
+        Raises FW-SECAGG-010 (names not strictly sorted, a key used twice, c or the smallest cohort out of range, or a
+        federation's name that could hide or move what is printed beside it).
         """
         if not self.federation.isprintable() or "[" in self.federation:
             raise RefusalError("The federation's name holds control characters or brackets.", code="FW-SECAGG-010")
         names = [member.name for member in self.members]
-        if names != sorted(set(names)):
-            raise RefusalError("The names of a roster are not sorted and distinct.", code="FW-SECAGG-010")
+        refuse_if(names != sorted(set(names)), "FW-SECAGG-010", "The names of a roster are not sorted and distinct.")
         if len({self.coordinator, *self.keys.values()}) != len(names) + 1:
             raise RefusalError("A key stands in the roster twice.", code="FW-SECAGG-010")
         least = 0 if self.policy.unsafe_two_party else 1
@@ -150,8 +148,7 @@ class Roster(Message):
             raise RefusalError("The number of colluding hospitals does not fit the roster.", code="FW-SECAGG-010")
         if not self.colluders + 2 <= self.policy.min_cohort <= len(names):
             raise RefusalError("The smallest cohort does not fit the roster.", code="FW-SECAGG-010")
-        if self.policy.epoch_days < 1:
-            raise RefusalError("A key epoch lasts at least one day.", code="FW-SECAGG-010")
+        refuse_if(self.policy.epoch_days < 1, "FW-SECAGG-010", "A key epoch lasts at least one day.")
 
 
 class SignedRoster(Message):
@@ -199,12 +196,10 @@ class RosterView:
 def publish(roster: Roster, coordinator: Identity) -> bytes:
     """Returns the signed roster without approvals.
 
-    Raises:
-        RefusalError: FW-SECAGG-010, see :meth:`Roster.check`, or the coordinator's key is not the roster's.
+    Raises FW-SECAGG-010 (see :meth:`Roster.check`, or the coordinator's key is not the roster's).
     """
     roster.check()
-    if coordinator.public != roster.coordinator:
-        raise RefusalError("The roster names another coordinator key.", code="FW-SECAGG-010")
+    refuse_if(coordinator.public != roster.coordinator, "FW-SECAGG-010", "The roster names another coordinator key.")
     body = roster.to_bytes()
     return SignedRoster(body, coordinator.sign("roster", body), {}).to_bytes()
 
@@ -212,10 +207,8 @@ def publish(roster: Roster, coordinator: Identity) -> bytes:
 def verify_roster(signed: bytes) -> VerifiedRoster:
     """Checks a roster and every signature on it; says nothing about who *should* be on it.
 
-    Raises:
-        RefusalError: FW-SECAGG-010, malformed, or unsafe as :meth:`Roster.check` says.
-        RefusalError: FW-SECAGG-002, the coordinator's signature does not verify.
-        RefusalError: FW-SECAGG-012, an approval is not its member's signature.
+    Raises FW-SECAGG-010 (malformed, or unsafe as :meth:`Roster.check` says); FW-SECAGG-002 (the coordinator's signature
+    does not verify); FW-SECAGG-012 (an approval is not its member's signature).
     """
     try:
         outer = SignedRoster.from_bytes(signed)
@@ -226,8 +219,7 @@ def verify_roster(signed: bytes) -> VerifiedRoster:
     roster.check()
     digest = secagg_hash("roster", outer.roster)
     for name, signature in outer.approvals.items():
-        if name not in roster.keys:
-            raise RefusalError("An approval names a hospital that is not on the roster.", code="FW-SECAGG-012")
+        refuse_if(name not in roster.keys, "FW-SECAGG-012", "An approval names a hospital that is not on the roster.")
         verify("roster-approval", digest, signature, roster.keys[name], "FW-SECAGG-012")
     return VerifiedRoster(roster, digest, frozenset(outer.approvals))
 
@@ -235,9 +227,8 @@ def verify_roster(signed: bytes) -> VerifiedRoster:
 def approve(signed: bytes, identity: Identity) -> bytes:
     """Adds a hospital's own approval; to be called only after the fingerprints were compared.
 
-    Raises:
-        RefusalError: FW-SECAGG-014, the identity is not on the roster.
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
+    Raises FW-SECAGG-014 (the identity is not on the roster); FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012 (see
+    :func:`verify_roster`).
     """
     verified = verify_roster(signed)
     if verified.roster.keys.get(identity.name) != identity.public:
@@ -250,15 +241,13 @@ def approve(signed: bytes, identity: Identity) -> bytes:
 def merge_approvals(copies: Iterable[bytes]) -> bytes:
     """Joins the approvals on several copies of one roster.
 
-    Raises:
-        RefusalError: FW-SECAGG-010, no copies, or copies of different rosters.
+    Raises FW-SECAGG-010 (no copies, or copies of different rosters).
     """
     outers = []
     for copy in copies:
         verify_roster(copy)
         outers.append(SignedRoster.from_bytes(copy))
-    if len({outer.roster for outer in outers}) != 1:
-        raise RefusalError("The copies are not of one roster.", code="FW-SECAGG-010")
+    refuse_if(len({outer.roster for outer in outers}) != 1, "FW-SECAGG-010", "The copies are not of one roster.")
     approvals = {name: signature for outer in outers for name, signature in outer.approvals.items()}
     return SignedRoster(outers[0].roster, outers[0].coordinator, approvals).to_bytes()
 
@@ -266,25 +255,21 @@ def merge_approvals(copies: Iterable[bytes]) -> bytes:
 def require_own_approval(signed: bytes, identity: Identity) -> VerifiedRoster:
     """Returns the roster if this very hospital has approved it.
 
-    Raises:
-        RefusalError: FW-SECAGG-014, the identity is not on the roster.
-        RefusalError: FW-SECAGG-011, it has not signed this roster's hash.
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
+    Raises FW-SECAGG-014 (the identity is not on the roster); FW-SECAGG-011 (it has not signed this roster's hash);
+    FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012 (see :func:`verify_roster`).
     """
     verified = verify_roster(signed)
     if verified.roster.keys.get(identity.name) != identity.public:
         raise RefusalError("The roster does not name this hospital with this key.", code="FW-SECAGG-014")
-    if identity.name not in verified.approved:
-        raise RefusalError("This hospital has not approved this roster.", code="FW-SECAGG-011")
+    refuse_if(identity.name not in verified.approved, "FW-SECAGG-011", "This hospital has not approved this roster.")
     return verified
 
 
 def require_fingerprint(signed: bytes, spoken: str) -> None:
     """Compares a roster with the fingerprint that others read out; spaces and case do not matter.
 
-    Raises:
-        RefusalError: FW-SECAGG-017, it is another roster than theirs.
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
+    Raises FW-SECAGG-017 (it is another roster than theirs); FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012 (see
+    :func:`verify_roster`).
     """
     if "".join(spoken.lower().split()) != fingerprint(verify_roster(signed).hash).replace(" ", ""):
         raise RefusalError("The roster has another fingerprint than the one that was given.", code="FW-SECAGG-017")
@@ -312,38 +297,23 @@ def view(signed: bytes) -> RosterView:
 
 @dataclass(frozen=True)
 class LocalPolicy:
-    """A hospital's own approvals; a manifest that differs from any of them is refused.
+    """A hospital's own approvals; a manifest that differs from any of them is refused."""
 
-    Attributes:
-        base_model_hash: of the base model that is loaded here.
-        adapter_layout_hash: of the adapter that the loaded model takes.
-        code_hash: of the core of the code that runs here.
-        plan_hash: of the approved plan.
-        layout_hashes: of the vector layouts that the approved plan leads to.
-        max_rounds: last round of the approved plan.
-        min_cohort: smallest first cohort; the larger of this and the roster's counts.
-        initial_adapter_hash: of the adapter that the plan starts from.
-        unsafe_two_party: lets a roster with c = 0 pass.
-        run: name of the approved run; if empty, the first run under the plan is the only one.
-    """
-
-    base_model_hash: bytes
-    adapter_layout_hash: bytes
-    code_hash: bytes
-    plan_hash: bytes
-    layout_hashes: frozenset[bytes]
-    max_rounds: int
-    min_cohort: int
-    initial_adapter_hash: bytes
-    unsafe_two_party: bool = False
-    run: str = ""
+    base_model_hash: bytes  # of the base model that is loaded here
+    adapter_layout_hash: bytes  # of the adapter that the loaded model takes
+    code_hash: bytes  # of the core of the code that runs here
+    plan_hash: bytes  # of the approved plan
+    layout_hashes: frozenset[bytes]  # of the vector layouts that the approved plan leads to
+    max_rounds: int  # last round of the approved plan
+    min_cohort: int  # smallest first cohort; the larger of this and the roster's counts
+    initial_adapter_hash: bytes  # of the adapter that the plan starts from
+    unsafe_two_party: bool = False  # lets a roster with c = 0 pass
+    run: str = ""  # name of the approved run; if empty, the first run under the plan is the only one
 
     def check_roster(self, verified: VerifiedRoster) -> None:
         """Refuses a roster that speaks of another model, adapter or core than runs here, and says which.
 
-        Raises:
-            RefusalError: FW-SECAGG-015, a hash differs.
-            RefusalError: FW-SECAGG-016, c = 0 without this hospital's own consent.
+        Raises FW-SECAGG-015 (a hash differs); FW-SECAGG-016 (c = 0 without this hospital's own consent).
         """
         roster = verified.roster
         pins = {
@@ -352,10 +322,7 @@ class LocalPolicy:
             "core": (roster.code_hash, self.code_hash),
         }
         others = [name for name, (named, own) in pins.items() if named != own]
-        if others:
-            raise RefusalError(
-                f"The roster names another {' and '.join(others)} than this hospital runs.", code="FW-SECAGG-015"
-            )
+        refuse_if(others, "FW-SECAGG-015", f"The roster names another {' and '.join(others)} than this hospital runs.")
         if (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party:
             raise RefusalError(
                 "The roster lets two hospitals run alone, which this hospital does not allow.", code="FW-SECAGG-016"
@@ -390,8 +357,7 @@ class Party:
 def check_terms(party: Party, manifest: Manifest) -> VectorLayout:
     """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards.
 
-    Raises:
-        RefusalError, ConfigError (FW-SECAGG-111): see :func:`check_manifest`.
+    Raises RefusalError, ConfigError (FW-SECAGG-111) (see :func:`check_manifest`).
     """
     _check_cohort(party, manifest)
     _check_rules(party, manifest)
@@ -415,8 +381,7 @@ def _check_cohort(party: Party, manifest: Manifest) -> None:
 def _check_rules(party: Party, manifest: Manifest) -> None:
     roster = party.roster.roster
     check_threshold(manifest.n0, manifest.threshold, roster.colluders)
-    if manifest.threshold > len(manifest.cohort):
-        raise RefusalError("The threshold exceeds the cohort.", code="FW-SECAGG-033")
+    refuse_if(manifest.threshold > len(manifest.cohort), "FW-SECAGG-033", "The threshold exceeds the cohort.")
     if manifest.n0 < max(party.policy.min_cohort, roster.policy.min_cohort):
         raise RefusalError("The cohort is smaller than the smallest one allowed.", code="FW-SECAGG-034")
 
@@ -427,8 +392,7 @@ def _check_pins(party: Party, manifest: Manifest) -> None:
         raise RefusalError("The manifest names another base model.", code="FW-SECAGG-035")
     if manifest.code_hash != policy.code_hash:
         raise RefusalError("The manifest names another core than runs here.", code="FW-SECAGG-038")
-    if manifest.plan_hash != policy.plan_hash:
-        raise RefusalError("The manifest names another plan.", code="FW-SECAGG-037")
+    refuse_if(manifest.plan_hash != policy.plan_hash, "FW-SECAGG-037", "The manifest names another plan.")
     if not 1 <= manifest.round <= policy.max_rounds:
         raise RefusalError("The manifest names a round beyond the plan.", code="FW-SECAGG-037")
 
@@ -452,21 +416,16 @@ _X25519_AND_MLKEM_BYTES = (32, 64)
 def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
     """Begins an epoch: fresh keys, everything of the epoch before is given up.
 
-    Raises:
-        RefusalError: FW-SECAGG-002, not from the roster's coordinator.
-        RefusalError: FW-SECAGG-022, for another roster.
-        RefusalError: FW-SECAGG-020, not newer than the highest epoch seen.
-        RefusalError: FW-SECAGG-025, for another run than the approved one.
+    Raises FW-SECAGG-002 (not from the roster's coordinator); FW-SECAGG-022 (for another roster); FW-SECAGG-020 (not
+    newer than the highest epoch seen); FW-SECAGG-025 (for another run than the approved one).
     """
     invite = EpochInvite.from_bytes(open_sealed("epoch-invite", request, party.roster.roster.coordinator))
-    if invite.roster_hash != party.roster.hash:
-        raise RefusalError("The key epoch is for another roster.", code="FW-SECAGG-022")
+    refuse_if(invite.roster_hash != party.roster.hash, "FW-SECAGG-022", "The key epoch is for another roster.")
     if invite.epoch == state.keys.epoch:
         answered = recall(state.keys.answers, "invite", request)
         if answered is not None:
             return state, answered
-    if invite.epoch <= state.keys.epoch:
-        raise RefusalError("The key epoch is not newer than the last one.", code="FW-SECAGG-020")
+    refuse_if(invite.epoch <= state.keys.epoch, "FW-SECAGG-020", "The key epoch is not newer than the last one.")
     record, others = _record_of(party.policy, state, invite.run)
     private = HybridPrivateKey(*(party.random(size) for size in _X25519_AND_MLKEM_BYTES))
     public = private.public
@@ -486,11 +445,9 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
 def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
     """Takes the others' public keys and encapsulates to the larger names.
 
-    Raises:
-        RefusalError: FW-SECAGG-022, for another epoch.
-        RefusalError: FW-SECAGG-013, a peer has not approved this roster.
-        RefusalError: FW-SECAGG-023, a bundle is not its hospital's own for this epoch, roster and run.
-        RefusalError: FW-SECAGG-005, other bundles were answered before.
+    Raises FW-SECAGG-022 (for another epoch); FW-SECAGG-013 (a peer has not approved this roster); FW-SECAGG-023 (a
+    bundle is not its hospital's own for this epoch, roster and run); FW-SECAGG-005 (other bundles were answered
+    before).
     """
     message = Bundles.from_bytes(request)
     keys = _live_keys(state, message.epoch)
@@ -519,19 +476,15 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
 def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
     """Takes the smaller names' ciphertexts; erases the private keys.
 
-    Raises:
-        RefusalError: FW-SECAGG-022, for another epoch.
-        RefusalError: FW-SECAGG-004, before the bundles.
-        RefusalError: FW-SECAGG-024, a ciphertext is not its sender's for this hospital and epoch.
-        RefusalError: FW-SECAGG-005, other ciphertexts were answered before.
+    Raises FW-SECAGG-022 (for another epoch); FW-SECAGG-004 (before the bundles); FW-SECAGG-024 (a ciphertext is not its
+    sender's for this hospital and epoch); FW-SECAGG-005 (other ciphertexts were answered before).
     """
     message = Ciphertexts.from_bytes(request)
     keys = _live_keys(state, message.epoch)
     answered = recall(keys.answers, "ciphertexts", request)
     if answered is not None:
         return state, answered
-    if "bundles" not in keys.answers:
-        raise RefusalError("Ciphertexts came before the key bundles.", code="FW-SECAGG-004")
+    refuse_if("bundles" not in keys.answers, "FW-SECAGG-004", "Ciphertexts came before the key bundles.")
     private = HybridPrivateKey.from_bytes(keys.private)
     chains = dict(keys.chains)
     for sender, sealed in message.ciphertexts.items():
@@ -585,8 +538,7 @@ def _record_of(policy: LocalPolicy, state: ClientState, run: str) -> tuple[RunRe
         raise RefusalError("The name of the run belongs to another plan.", code="FW-SECAGG-025")
     if not policy.run and any(other.plan_hash == policy.plan_hash for other in others.values()):
         raise RefusalError("The approved plan serves another run already.", code="FW-SECAGG-025")
-    if len(others) >= MAX_RUNS:
-        raise RefusalError("This journal remembers as many runs as it can hold.", code="FW-SECAGG-025")
+    refuse_if(len(others) >= MAX_RUNS, "FW-SECAGG-025", "This journal remembers as many runs as it can hold.")
     return replace(record, plan_hash=policy.plan_hash), others
 
 
@@ -616,8 +568,7 @@ def _require_approval(party: Party, peer: str, approvals: Mapping[str, bytes]) -
     """The local copy of the roster may be older than the peer's approval, which then travels beside the bundle."""
     if peer in party.roster.approved:
         return
-    if peer not in approvals:
-        raise RefusalError(f"{peer} has not approved this roster.", code="FW-SECAGG-013")
+    refuse_if(peer not in approvals, "FW-SECAGG-013", f"{peer} has not approved this roster.")
     try:
         verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), "FW-SECAGG-012")
     except RefusalError as error:
@@ -669,8 +620,7 @@ class EpochSetup:
     def add_bundle(self, site: str, sealed: bytes) -> None:
         """Takes a hospital's key bundle.
 
-        Raises:
-            RefusalError: FW-SECAGG-090, not its own for this epoch, or its keys are not usable.
+        Raises FW-SECAGG-090 (not its own for this epoch, or its keys are not usable).
         """
         bundle = self._open(
             "key-bundle", KeyBundle, site in self._verified.approved, site, sealed, run=self._invite.run
@@ -684,8 +634,7 @@ class EpochSetup:
     def close_bundles(self) -> dict[str, bytes]:
         """Returns, for each hospital that sent a bundle, the bundles of the others.
 
-        Raises:
-            QuorumError: fewer bundles than the roster's smallest cohort.
+        Raises QuorumError (fewer bundles than the roster's smallest cohort).
         """
         self._require(len(self._bundles))
         return {site: self._bundles_for(site) for site in sorted(self._bundles)}
@@ -698,11 +647,9 @@ class EpochSetup:
     def add_ciphertexts(self, site: str, reply: bytes) -> None:
         """Takes a hospital's ciphertexts for the larger names.
 
-        Raises:
-            RefusalError: FW-SECAGG-090, malformed, not its own, or not exactly one for each larger name.
+        Raises FW-SECAGG-090 (malformed, not its own, or not exactly one for each larger name).
         """
-        if site not in self._bundles:
-            raise RefusalError("Ciphertexts come from a hospital without a key bundle.", code="FW-SECAGG-090")
+        refuse_if(site not in self._bundles, "FW-SECAGG-090", "Ciphertexts come from a hospital without a key bundle.")
         try:
             message = Ciphertexts.from_bytes(reply)
         except MalformedMessageError as error:
@@ -716,8 +663,7 @@ class EpochSetup:
     def close_ciphertexts(self) -> dict[str, bytes]:
         """Returns, for each hospital, the ciphertexts from the smaller names.
 
-        Raises:
-            QuorumError: fewer replies than the roster's smallest cohort.
+        Raises QuorumError (fewer replies than the roster's smallest cohort).
         """
         self._require(len(self._ciphertexts))
         mail: dict[str, dict[str, bytes]] = {site: {} for site in sorted(self._ciphertexts)}
@@ -729,8 +675,7 @@ class EpochSetup:
     def add_ack(self, site: str, sealed: bytes) -> None:
         """Takes a hospital's word that its keys are complete.
 
-        Raises:
-            RefusalError: FW-SECAGG-090, malformed, or not its own for this epoch.
+        Raises FW-SECAGG-090 (malformed, or not its own for this epoch).
         """
         ack = self._open("epoch-ack", EpochAck, site in self._ciphertexts, site, sealed)
         self._acks[site] = set(ack.peers)
@@ -738,8 +683,7 @@ class EpochSetup:
     def close(self) -> tuple[int, tuple[str, ...]]:
         """Returns the epoch and its members: hospitals that all share a key with each other.
 
-        Raises:
-            QuorumError: fewer than the roster's smallest cohort.
+        Raises QuorumError (fewer than the roster's smallest cohort).
         """
         members = sorted(site for site in self._acks if self._acks.keys() - {site} <= self._acks[site])
         self._require(len(members))
@@ -752,8 +696,7 @@ class EpochSetup:
     def _open(
         self, kind: str, message: type[Signed], asked: bool, site: str, sealed: bytes, **expected: object
     ) -> Signed:
-        if not asked:
-            raise RefusalError(f"A {kind} message comes from a hospital that was not asked.", code="FW-SECAGG-090")
+        refuse_if(not asked, "FW-SECAGG-090", f"A {kind} message comes from a hospital that was not asked.")
         author = "sender" if message is KemCiphertext else "site"
         known = {"roster_hash": self._verified.hash, "epoch": self._invite.epoch, author: site, **expected}
         return open_message(kind, message, sealed, self._verified.roster.keys[site], "FW-SECAGG-090", **known)
