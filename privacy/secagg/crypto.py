@@ -46,14 +46,8 @@ from numpy.typing import NDArray
 
 from fedward.errors import AuthenticationError, IntegrityError, RunFailedError, VersionError
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
-from fedward.privacy.secagg.messages import (
-    MLKEM_CIPHERTEXT_BYTES,
-    MLKEM_PUBLIC_BYTES,
-    X25519_BYTES,
-    Bytes,
-    Message,
-    Signature,
-)
+from fedward.privacy.secagg import messages
+from fedward.privacy.secagg.messages import X25519_BYTES, Bytes, Message, Signature
 from fedward.storage import read_secret
 
 KEY_BYTES = 32
@@ -322,7 +316,7 @@ class HybridPublicKey:
     mlkem: bytes
 
     def __post_init__(self) -> None:
-        if len(self.x25519) != X25519_BYTES or len(self.mlkem) != MLKEM_PUBLIC_BYTES:
+        if len(self.x25519) != X25519_BYTES or len(self.mlkem) != messages.MLKEM_PUBLIC_BYTES:
             raise KeyAgreementError("A public key has the wrong length.")
 
 
@@ -370,7 +364,7 @@ class HybridPrivateKey:
 
         Raises KeyAgreementError (the ciphertext's length or the peer's X25519 key is invalid).
         """
-        if len(ciphertext) != MLKEM_CIPHERTEXT_BYTES:
+        if len(ciphertext) != messages.MLKEM_CIPHERTEXT_BYTES:
             raise KeyAgreementError("A KEM ciphertext has the wrong length.")
         try:
             shared = self._mlkem.decapsulate(ciphertext)
