@@ -123,10 +123,7 @@ class SecAggClient:
     # --- stage MANIFEST ---------------------------------------------------------------------------
 
     def accept_manifest(self, sealed: bytes) -> AcceptedManifest:
-        """Checks a manifest against every rule and makes its context the live one.
-
-        Raises FW-SECAGG-030 (not signed by the roster's coordinator), and what :func:`check_manifest` raises.
-        """
+        """Checks a manifest by every rule and makes its context the live one; raises FW-SECAGG-030 if unsigned."""
         body = open_sealed("manifest", sealed, self._party.roster.roster.coordinator, "FW-SECAGG-030")
         manifest, state, live = Manifest.from_bytes(body), self._state, self.live
         if live is not None and state.live[0].manifest == body:

@@ -117,9 +117,6 @@ def refuse_if(wrong: object, code: str, reason: str) -> None:
         raise RefusalError(reason, code=code)
 
 
-# --- derivations, from the pair root down ---------------------------------------------------------
-
-
 def secagg_hash(label: str, *parts: bytes | str | int) -> bytes:
     """The protocol's H(label, parts): SHA-256 under ``fedward/v1/secagg/``, injective in its arguments."""
     return labelled_hash(f"secagg/{label}", *parts)
@@ -192,11 +189,8 @@ def journal_key(key: bytes, name: str) -> bytes:
     return hkdf_expand(key, secagg_hash("journal-key", name))
 
 
-# --- sealed secrets: AES-256-GCM, opened with SealError if altered or sealed for another use -----------
-
-
 def seal_share(key: bytes, ctx: bytes, sender: str, receiver: str, shares: bytes) -> bytes:
-    """Encrypts share mail under :func:`share_key`."""
+    """Encrypts share mail with AES-256-GCM under :func:`share_key`."""
     return AESGCM(key).encrypt(_ZERO_NONCE, shares, secagg_hash("share-aad", ctx, sender, receiver))
 
 
@@ -206,7 +200,7 @@ def open_share(key: bytes, ctx: bytes, sender: str, receiver: str, sealed: bytes
 
 
 def seal_envelope(secret: bytes, ctx: bytes, sender: str, seeds: bytes) -> bytes:
-    """Encrypts a site's pair seeds under its round secret R, to be opened only if the site drops out."""
+    """Encrypts a site's pair seeds with AES-256-GCM under its round secret R, to be opened only if it drops out."""
     return AESGCM(envelope_key(secret, ctx)).encrypt(_ZERO_NONCE, seeds, secagg_hash("env-aad", ctx, sender))
 
 
@@ -220,9 +214,6 @@ def _open(key: bytes, sealed: bytes, aad: bytes) -> bytes:
         return AESGCM(key).decrypt(_ZERO_NONCE, sealed, aad)
     except (InvalidTag, ValueError) as error:
         raise SealError("A sealed message does not open under the keys of this round.") from error
-
-
-# --- commitments and hashes -----------------------------------------------------------------------
 
 
 def context(manifest: bytes) -> bytes:
@@ -282,10 +273,7 @@ def envelope_hash(ctx: bytes, sender: str, envelope: bytes) -> bytes:
 
 
 def confirm_statement(ctx: bytes, heads_hash: bytes, survivors: Iterable[tuple[str, bytes]]) -> bytes:
-    """What a survivor signs in the stage CONFIRM: the manifest's context, all signed heads, and this survivor set.
-
-    ``survivors`` are (site name, digest of its upload), in any order.
-    """
+    """What a survivor signs in stage CONFIRM: context, all heads, and each survivor (name, digest of its upload)."""
     rows: list[Value] = [[name, digest] for name, digest in sorted(survivors)]
     return secagg_hash("confirm", ctx, heads_hash, encode(rows))
 
@@ -303,9 +291,6 @@ def genesis(run: str, plan_hash: bytes, adapter_hash: bytes) -> bytes:
 def result_hash(body: bytes) -> bytes:
     """Hash of a result's bytes, which the next manifest and the next result name."""
     return secagg_hash("result", body)
-
-
-# --- key agreement --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -346,10 +331,7 @@ class HybridPrivateKey:
         return self._raw
 
     def encapsulate(self, peer: HybridPublicKey) -> tuple[bytes, bytes]:
-        """As the smaller name: returns (ciphertext for the peer, agreed secret).
-
-        Raises KeyAgreementError (the peer's key is invalid).
-        """
+        """As the smaller name: returns (ciphertext for the peer, agreed secret); raises KeyAgreementError."""
         try:
             shared, ciphertext = MLKEM768PublicKey.from_public_bytes(peer.mlkem).encapsulate()
         except ValueError as error:
@@ -377,9 +359,6 @@ class HybridPrivateKey:
             return self._x25519.exchange(X25519PublicKey.from_public_bytes(peer.x25519))
         except ValueError as error:  # a point of small order gives the all-zero secret (RFC 7748 section 6.1)
             raise KeyAgreementError("A peer's X25519 key gives no shared secret.") from error
-
-
-# --- secret sharing -------------------------------------------------------------------------------
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -458,9 +437,6 @@ def _lagrange(xs: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.uint8]
     return weights
 
 
-# --- identities -----------------------------------------------------------------------------------
-
-
 class Envelope(Message):
     """A body as its author encoded it, and the author's signature over it."""
 
@@ -514,10 +490,7 @@ def verify(kind: str, body: bytes, signature: bytes, public: bytes, code: str = 
 
 
 def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-002") -> bytes:
-    """Returns the body of an envelope after checking its signature; the body is not parsed yet.
-
-    Raises RefusalError with ``code`` (the envelope is malformed or its signature does not verify).
-    """
+    """Returns the body of an envelope, not parsed yet, after checking its signature; raises ``code``."""
     try:
         envelope = Envelope.from_bytes(sealed)
     except MalformedMessageError as cause:

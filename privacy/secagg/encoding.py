@@ -193,10 +193,8 @@ class RingVector:
 
     @classmethod
     def zeros(cls, layout: VectorLayout) -> RingVector:
-        """Returns the zero vector, the start of a running sum.
-
-        It starts at a cache line, where vector instructions add a fifth faster than at numpy's 16 bytes.
-        """
+        """Returns the zero vector, the start of a running sum."""
+        # It starts at a cache line, where vector instructions add a fifth faster than at numpy's 16 bytes.
         raw = np.zeros(layout.nbytes + _CACHE_LINE, np.uint8)
         start = -raw.ctypes.data % _CACHE_LINE
         return cls(layout, raw[start : start + layout.nbytes])

@@ -288,10 +288,7 @@ class ClientState(Message):
 
 
 def recall(answers: dict[str, Answer], kind: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
-    """Returns the reply that was given to these very bytes, or None if such a request was not answered yet.
-
-    Raises RefusalError with ``code`` (another request of the kind was answered).
-    """
+    """Returns the reply that was given to these very bytes, or None; raises ``code`` if others were answered."""
     answer = answers.get(kind)
     if answer is not None and answer.request != secagg_hash("request", request):
         raise RefusalError(f"Another {kind} request was answered before.", code=code)

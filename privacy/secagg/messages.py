@@ -426,14 +426,11 @@ class Confirmations(Message):
 
 
 class UnmaskShares(Message):
-    """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one.
-
-    ``heads_hash`` names the heads that committed to these shares, so nobody can hold them against others.
-    """
+    """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one."""
 
     ctx: Digest
     site: Site
-    heads_hash: Digest
+    heads_hash: Digest  # of the heads that committed to these shares; nobody can hold them against others
     b: Annotated[dict[str, bytes], SHARES]
     R: Annotated[dict[str, bytes], SHARES]
 
@@ -473,10 +470,7 @@ class ChunkPaths(Message):
 
 
 class SumEvidence(Message):
-    """Coordinator to all, beside a result: what turns the survivors' masked vectors into the ring sum.
-
-    Only secrets that unmasking revealed: b of the survivors and R of the others.
-    """
+    """Coordinator to all, beside a result: what turns the masked vectors into the sum; only what unmasking revealed."""
 
     ctx: Digest
     heads: Annotated[dict[str, bytes], Map(SEALED)]

@@ -90,10 +90,7 @@ class Chunk:
 def survivor_digests(
     keys: Mapping[str, bytes], ctx: bytes, heads: bytes, uploads: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """Returns the digest each survivor signed for this context and these heads.
-
-    Raises FW-SECAGG-062 (a header is not its hospital's, or for other heads).
-    """
+    """Returns the digest each survivor signed for this context and these heads; raises FW-SECAGG-062."""
     digests = {}
     for site, sealed in uploads.items():
         refuse_if(site not in keys, "FW-SECAGG-062", "A survivor is not on the roster.")
@@ -332,10 +329,7 @@ def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
 
 
 def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
-    """Checks at the coordinator what a hospital asks for.
-
-    Raises FW-SECAGG-090 (a chunk that does not exist, one twice, or more than a hospital may ask for).
-    """
+    """Checks what a hospital asks the coordinator for: chunks that exist, each once, not too many (FW-SECAGG-090)."""
     exist, twice = set(range(chunk_count(nbytes))) >= {*indices}, len(set(indices)) != len(indices)
     wrong = len(indices) > chunks_drawn(nbytes, survivors) or twice or not exist
     refuse_if(wrong, "FW-SECAGG-090", "A hospital asks for chunks it may not ask for.")

@@ -181,10 +181,7 @@ def verify_roster(signed: bytes) -> VerifiedRoster:
 
 
 def approve(signed: bytes, identity: Identity) -> bytes:
-    """Adds a hospital's own approval; to be called only after the fingerprints were compared.
-
-    Raises FW-SECAGG-014 (the identity is not on the roster), and what :func:`verify_roster` raises.
-    """
+    """Adds a hospital's own approval, once the fingerprints were compared; raises FW-SECAGG-014 (not on the roster)."""
     verified, outer = _verify_for(identity, signed), SignedRoster.from_bytes(signed)
     approvals = {**outer.approvals, identity.name: identity.sign("roster-approval", verified.hash)}
     return SignedRoster(outer.roster, outer.coordinator, approvals).to_bytes()
@@ -220,10 +217,7 @@ def _verify_for(identity: Identity, signed: bytes) -> VerifiedRoster:
 
 
 def require_fingerprint(signed: bytes, spoken: str) -> None:
-    """Compares a roster with the fingerprint that others read out; spaces and case do not matter.
-
-    Raises FW-SECAGG-017 (it is another roster than theirs), and what :func:`verify_roster` raises.
-    """
+    """Compares a roster with the fingerprint that others read out, but for spaces and case; raises FW-SECAGG-017."""
     other = "".join(spoken.lower().split()) != crypto.fingerprint(verify_roster(signed).hash).replace(" ", "")
     refuse_if(other, "FW-SECAGG-017", "The roster has another fingerprint than the one that was given.")
 
@@ -556,10 +550,7 @@ class EpochSetup:
         return messages.Bundles(self._invite.epoch, others, approvals).to_bytes()
 
     def add_ciphertexts(self, site: str, reply: bytes) -> None:
-        """Takes a hospital's ciphertexts for the larger names.
-
-        Raises FW-SECAGG-090 (malformed, not its own, or not exactly one for each larger name).
-        """
+        """Takes a hospital's ciphertexts, which must be one for each larger name; raises FW-SECAGG-090."""
         refuse_if(site not in self._bundles, "FW-SECAGG-090", "Ciphertexts come from a hospital without a key bundle.")
         try:
             message = messages.Ciphertexts.from_bytes(reply)

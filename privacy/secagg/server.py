@@ -257,6 +257,10 @@ class Attempt:
 
     ``record`` says where the attempt stands and ``save`` makes a new one durable; ``journal`` keeps the running sum
     between stages; ``threads`` are those for unmasking.
+
+    Every ``add_*`` raises FW-SECAGG-090 for a reply that is malformed, not signed by its hospital for this context, or
+    does not fit what was sent; the others stand. ``close_*`` raises QuorumError while fewer than t hospitals have
+    answered; the caller may :meth:`SecAggServer.retry`. A call in another stage is FW-SECAGG-004.
     """
 
     def __init__(
@@ -319,13 +323,10 @@ class Attempt:
         }
         return frozenset(replies[self.stage])
 
-    # --- stage MANIFEST ---------------------------------------------------------------------------
-
     def add_package(self, site: str, reply: bytes) -> None:
-        """Takes a share package.
+        """Takes a share package, which must hold the envelope and mail of its signed head.
 
-        Raises FW-SECAGG-090 (malformed, unsigned, or its envelope or mail is not the one in its head), FW-SECAGG-091
-        (a second, different head for the same context).
+        Raises FW-SECAGG-091 (a second, different head for the same context).
         """
         self._expect(Stage.MANIFEST, site, self.manifest.cohort)
         ctx = self._record.ctx
@@ -347,8 +348,6 @@ class Attempt:
         """Ends stage MANIFEST and returns heads and mail for every hospital of U1.
 
         Hospitals in dispute over a pair seed are left out one at a time; nothing is masked yet.
-
-        Raises QuorumError (fewer than t packages; the caller may :meth:`SecAggServer.retry`).
         """
         self._expect(Stage.MANIFEST)
         known = {dispute.pair: dispute for dispute in self._record.disputes}
@@ -365,13 +364,8 @@ class Attempt:
             mail={to: {site: p.mail[to] for site, p in packages.items() if site != to} for to in u1},
         )
 
-    # --- stage MASK -------------------------------------------------------------------------------
-
     def add_upload(self, site: str, header: bytes, vector: NDArray[np.uint8]) -> None:
-        """Adds a masked vector to the running sum; the caller may keep the vector for :meth:`evidence`.
-
-        Raises FW-SECAGG-090 (unsigned, for other heads, or not the vector its digest names).
-        """
+        """Adds a masked vector, made for these heads, to the running sum; the caller may keep it for the audit."""
         self._expect(Stage.MASK, site, self._record.heads)
         parsed = self._parse("upload", messages.UploadHeader, site, header)
         refuse_if(parsed.heads_hash != self._heads_hash, "FW-SECAGG-090", "An upload was made for other packages.")
@@ -387,10 +381,7 @@ class Attempt:
             self._sum.add_(upload)
 
     def add_complaint(self, site: str, sealed: bytes) -> None:
-        """Takes a complaint in place of an upload; it opens a dispute and blames nobody.
-
-        Raises FW-SECAGG-090 (unsigned, for another context, or against a hospital outside U1).
-        """
+        """Takes a complaint against a hospital of U1 in place of an upload; it opens a dispute and blames nobody."""
         self._expect(Stage.MASK, site, self._record.heads)
         complaint = self._parse("complaint", messages.Complaint, site, sealed)
         if complaint.against not in self._record.heads or complaint.against == site:
@@ -400,20 +391,15 @@ class Attempt:
             self._commit(disputes=(*self._record.disputes, dispute))
 
     def close_uploads(self) -> dict[str, bytes]:
-        """Ends stage MASK and returns the survivors' headers for every survivor; the running sum is stored.
-
-        Raises QuorumError (fewer than t uploads; the caller may :meth:`SecAggServer.retry`).
-        """
+        """Ends stage MASK and returns the survivors' headers for every survivor; the running sum is stored."""
         self._expect(Stage.MASK)
         self._require(len(self._uploads))
         self._journal.put(_SUM, self._sum.buffer.data)
         self._sum = RingVector.zeros(self.layout)
         return self._next_stage(Stage.CONFIRM, uploads=dict(sorted(self._uploads.items())))
 
-    # --- stage CONFIRM ----------------------------------------------------------------------------
-
     def add_confirm(self, site: str, sealed: bytes) -> None:
-        """Takes a survivor's confirmation; raises FW-SECAGG-090 (unsigned, or not of the statement that was sent)."""
+        """Takes a survivor's confirmation of the statement that was sent."""
         self._expect(Stage.CONFIRM, site, self._record.uploads)
         own = messages.Confirm(self._record.ctx, site, self._statement).to_bytes()
         if open_sealed("confirm", sealed, self._keys[site], "FW-SECAGG-090") != own:
@@ -421,21 +407,15 @@ class Attempt:
         self._confirms[site] = sealed
 
     def close_confirms(self) -> dict[str, bytes]:
-        """Ends stage CONFIRM and returns the confirmations for every survivor.
-
-        Raises QuorumError (fewer than t confirmations; the caller may :meth:`SecAggServer.retry`).
-        """
+        """Ends stage CONFIRM and returns the confirmations for every survivor."""
         self._expect(Stage.CONFIRM)
         self._require(len(self._confirms))
         return self._next_stage(Stage.UNMASK, confirms=dict(sorted(self._confirms.items())))
 
-    # --- stage UNMASK -----------------------------------------------------------------------------
-
     def add_unmask(self, site: str, sealed: bytes) -> None:
-        """Takes a survivor's shares; those that contradict their commitment are discarded one by one.
+        """Takes a survivor's shares of b for U2 and of R for the others, but none that contradicts its commitment.
 
-        Raises FW-SECAGG-090 (unsigned, or not shares of b for U2 and of R for the others), FW-SECAGG-091 (a share is
-        wrong; the right ones of the same message were taken).
+        Raises FW-SECAGG-091 (a share is wrong; the right ones of the same message were taken).
         """
         record = self._record
         self._expect(Stage.UNMASK, site, record.uploads)
@@ -480,10 +460,7 @@ class Attempt:
         return self._finished
 
     def evidence(self) -> bytes:
-        """Returns what a hospital needs, besides the survivors' vectors, to recompute the sum.
-
-        Raises FW-SECAGG-004 (the sum is not finished).
-        """
+        """Returns what a hospital needs, besides the survivors' vectors, to recompute the finished sum."""
         if self._secrets is None:
             raise RefusalError("The sum is not finished.", code="FW-SECAGG-004")
         record, (b, R) = self._record, self._secrets
@@ -508,8 +485,6 @@ class Attempt:
             raise RoundLostError("Two hospitals committed to different pair seeds.") from error
         self._secrets = secrets
         return seeds
-
-    # --- for every stage --------------------------------------------------------------------------
 
     @cached_property
     def _heads(self) -> dict[str, messages.PackageHead]:
@@ -649,8 +624,6 @@ class SecAggServer:
         known = {blame.site for blame in self._state.blames}
         return (*self._state.blames, *(blame for blame in fresh if blame.site not in known))
 
-    # --- key epochs -------------------------------------------------------------------------------
-
     def begin_epoch(self, run: str, *, at_least: int = 1) -> EpochSetup:
         """Starts a new key epoch; whatever round was live is given up.
 
@@ -672,8 +645,6 @@ class SecAggServer:
         refuse_if(epoch != self._state.epoch, "FW-SECAGG-004", "A newer key epoch was begun.")
         self._save(replace(self._state, members=members))
         return members
-
-    # --- rounds -----------------------------------------------------------------------------------
 
     def begin_round(self, terms: RoundTerms) -> Attempt:
         """Starts a round; an unfinished one is given up.
