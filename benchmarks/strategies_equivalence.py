@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.secagg_rounds import Federation
 from fedward.adapter import Vector
-from fedward.client.models.for_run import resolve_run, start_of
+from fedward.client.models.adapter_model import resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import load_scenario

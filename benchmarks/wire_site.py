@@ -13,9 +13,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fedward.adapter import adapter_hash
-from fedward.client.flower import make_client_app
+from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
-from fedward.client.node import serve
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.config import load_toml
 from fedward.messages import encode

@@ -11,18 +11,11 @@ from fedward.errors import DataError
 
 
 def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
-    """Returns the records that a task takes from a folder, in the order of their units.
+    """The records that ``task`` takes from the folder of the corpus ``format``, in the order of their units.
 
-    Args:
-        path: folder of the corpus, for example of tables (csv or csv.gz).
-        format: name of the corpus, a key of :data:`fedward.client.corpora.CORPORA`.
-        task: name of the task, a key of :data:`fedward.tasks.TASKS`.
-        leave_out: see :meth:`LocalTask.examples`.
-
-    Raises:
-        ConfigError: FW-CONFIG-040, there is no such task.
-        DataError: unknown format, unusable files, a corpus that does not hold what the task predicts, no eligible
-            record, or one label only.
+    For ``leave_out`` see :meth:`LocalTask.examples`. Raises ConfigError FW-CONFIG-040 (there is no such task),
+    DataError (unknown format, unusable files, a corpus that does not hold what the task predicts), FW-DATA-006 (no
+    eligible record), FW-DATA-007 (one label only).
     """
     examples = local_task(task).examples(corpus_named(format), path, leave_out=leave_out)
     if not examples:

@@ -17,35 +17,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
-from flwr.proto.fleet_pb2 import (
-    ActivateNodeRequest,
-    DeactivateNodeRequest,
-    PullMessagesRequest,
-    PushMessagesRequest,
-    RegisterNodeFleetRequest,
-)
+from flwr.proto import fleet_pb2
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    ObjectTree,
-    PullObjectResponse,
-)
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectResponse
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_body,
-    get_object_head_values_from_object_content,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
+from flwr.supercore.inflatable import inflatable_object
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectUnavailableError,
@@ -68,7 +50,7 @@ from fedward.client.link import (
     open_http,
 )
 from fedward.errors import FedwardError, IntegrityError
-from fedward.flower_batch import MAX_CALLS, Objects
+from fedward.flower import MAX_CALLS, Objects
 
 HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
@@ -95,12 +77,11 @@ class FleetSession:
 
     Args:
         endpoint: the coordinator.
-        keys: the node's NIST elliptic curve key pair.
+        keys: the node's NIST elliptic curve key pair; one process per key.
         stop: ends waiting and retrying when set.
         limits: see :class:`Limits`.
         self_register: registers the key first; a SuperLink with node authentication refuses that.
-        node_file: remembers the node id, so that a node that was killed can end its own stale
-            activation instead of waiting until the SuperLink notices. One process per key.
+        node_file: remembers the node id, so that a node that was killed can end its own stale activation.
     """
 
     def __init__(
@@ -129,7 +110,9 @@ class FleetSession:
     def __enter__(self) -> Self:
         try:
             if self._self_register:
-                self._register()
+                # Refused where it is registered already, or not allowed to: the activation decides.
+                with contextlib.suppress(NodeRefusedError, RunOverError):
+                    self._client.RegisterNode(fleet_pb2.RegisterNodeFleetRequest(public_key=self._public_key))
             self._node = Node(node_id=self._activate())
         except BaseException:
             self._client.close()
@@ -139,21 +122,19 @@ class FleetSession:
         self._heart.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closed.set()
         self._client.impatient()
         self._heart.join()
         try:
             with contextlib.suppress(FedwardError):
-                self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node_id))
+                self._client.DeactivateNode(fleet_pb2.DeactivateNodeRequest(node_id=self.node_id))
         finally:
             self._client.close()
 
     def receive(self) -> Incoming | None:
         """The next message's header, if there is one. Raises :class:`LinkLostError`, :class:`NodeRefusedError`."""
-        answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        answer = self._client.PullMessages(fleet_pb2.PullMessagesRequest(node=self._node))
         if not answer.messages_list:
             return None
         if not answer.message_object_trees:
@@ -164,12 +145,10 @@ class FleetSession:
     def fetch(self, incoming: Incoming) -> Message:
         """Pulls and unfolds the content.
 
-        Raises:
-            OversizedMessageError: too many objects or bytes.
-            MalformedObjectError: an object is not what its hash says, or not of Flower's closed set of types.
-            RunOverError, LinkLostError, NodeRefusedError: as named.
+        Raises OversizedMessageError (too many objects or bytes), MalformedObjectError (an object is not what its hash
+        says, or not of Flower's closed set of types), RunOverError, LinkLostError, NodeRefusedError.
         """
-        ids = list(dict.fromkeys(node.object_id for node in iterate_object_tree(incoming.tree)))
+        ids = list(dict.fromkeys(node.object_id for node in inflatable_object.iterate_object_tree(incoming.tree)))
         if len(ids) > self._limits.objects:
             raise OversizedMessageError("A message has more objects than this site accepts.")
         if incoming.message_id not in ids:
@@ -190,25 +169,22 @@ class FleetSession:
 
     def confirm(self, incoming: Incoming) -> None:
         """Lets the SuperLink delete the message."""
-        self._client.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(
-                node=self._node, run_id=incoming.run_id, message_object_id=incoming.message_id
-            )
-        )
+        run, message = incoming.run_id, incoming.message_id
+        request = ConfirmMessageReceivedRequest(node=self._node, run_id=run, message_object_id=message)
+        self._client.ConfirmMessageReceived(request)
 
     def send(self, reply: Message) -> None:
         """Pushes a reply and its objects. The time it took to make is not reported. Raises like :meth:`receive`."""
         run_id = reply.metadata.run_id
-        with no_object_id_recompute():
+        with inflatable_object.no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
-            answer = self._client.PushMessages(
-                PushMessagesRequest(
-                    node=self._node,
-                    messages_list=[message_to_proto(remove_content_from_message(reply))],
-                    message_object_trees=[get_object_tree(reply)],
-                )
+            header = message_to_proto(remove_content_from_message(reply))
+            tree = inflatable_object.get_object_tree(reply)
+            request = fleet_pb2.PushMessagesRequest(
+                node=self._node, messages_list=[header], message_object_trees=[tree]
             )
-            parts, missing = get_all_nested_objects(reply), set(answer.objects_to_push)
+            answer = self._client.PushMessages(request)
+            parts, missing = inflatable_object.get_all_nested_objects(reply), set(answer.objects_to_push)
             contents = ((key, part.deflate()) for key, part in parts.items() if key in missing)
             try:
                 stored = Objects(self._client, "fleet", self._node, run_id).push(contents, answer.session_id)
@@ -217,21 +193,15 @@ class FleetSession:
         if not stored:
             raise RunOverError("The coordinator no longer accepts this reply.")
 
-    def _register(self) -> None:
-        try:
-            self._client.RegisterNode(RegisterNodeFleetRequest(public_key=self._public_key))
-        except (NodeRefusedError, RunOverError):
-            return  # already registered, or not allowed to: the activation decides
-
     def _activate(self) -> int:
-        request = ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_SECONDS)
+        request = fleet_pb2.ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_SECONDS)
         try:
             return int(self._client.ActivateNode(request).node_id)
         except NodeRefusedError:
             stale = self._last_node()
             if stale is None:
                 raise
-        self._client.DeactivateNode(DeactivateNodeRequest(node_id=stale))
+        self._client.DeactivateNode(fleet_pb2.DeactivateNodeRequest(node_id=stale))
         return int(self._client.ActivateNode(request).node_id)
 
     def _last_node(self) -> int | None:
@@ -266,11 +236,8 @@ class _Pull:
             answers = self._objects.pull(ids)
         except ValueError as error:
             raise MalformedObjectError("The coordinator's answer to a download is malformed.") from error
-        return {
-            object_id: self._checked(object_id, answer)
-            for object_id, answer in answers.items()
-            if answer.object_available or not answer.object_found
-        }
+        ready = {key: answer for key, answer in answers.items() if answer.object_available or not answer.object_found}
+        return {object_id: self._checked(object_id, answer) for object_id, answer in ready.items()}
 
     def one(self, object_id: str) -> bytes:
         """The content; raises flwr's ObjectUnavailableError where it has been announced only."""
@@ -315,9 +282,9 @@ def _check_unfolded_size(contents: dict[str, bytes], max_bytes: int) -> None:
     """An array may name one chunk many times, so a small message can unfold to a huge one."""
     total = 0
     for content in contents.values():
-        kind, children, _ = get_object_head_values_from_object_content(content)
+        kind, children, _ = inflatable_object.get_object_head_values_from_object_content(content)
         if kind == Array.__qualname__:
-            body = json.loads(get_object_body(content, Array))
+            body = json.loads(inflatable_object.get_object_body(content, Array))
             total += sum(len(contents[children[index]]) for index in body["arraychunk_ids"])
             if total > max_bytes:
                 raise OversizedMessageError("A message unfolds to more bytes than this site accepts.")

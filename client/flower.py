@@ -1,22 +1,39 @@
-"""Flower edge of the hospital: a ClientApp that hands each leg to the locally built hospital.
+"""Flower edge of the hospital: a ClientApp that answers each leg, and the loop that serves it as a Flower node.
 
-Nothing but a closed refusal code leaves on failure: exception texts may quote records.
+A message only ever selects one of the legs this site has installed; nothing it carries is executed, and the code
+bundle that a Flower run comes with is never asked for. Nothing but a closed refusal code leaves on failure: exception
+texts may quote records. The link may break, the SuperLink may restart, the coordinator may refuse: the loop comes back
+with growing pauses until it is stopped.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from flwr.app import Context
-from flwr.app import Message as FlowerMessage
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedward.errors import FedwardError
-from fedward.flower import pack_reply, unpack_request
+from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError, NodeKeys
+from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOverError
+from fedward.errors import FedwardError, PolicyError
+from fedward.flower import message_type, pack_reply, unpack_request
 from fedward.stages import Reply, Request, Stage
 
 LOG = logging.getLogger(__name__)
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+SERVED = frozenset(message_type(stage) for stage in Stage)
+
+
+class UnservedMessageError(PolicyError):
+    """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
+
+    code = "FW-POLICY-201"
 
 
 class Site(Protocol):
@@ -33,16 +50,16 @@ def make_client_app(site: Site) -> ClientApp:
     """A Flower ClientApp that serves ``site`` and nothing else."""
     app = ClientApp()
 
-    def handle(message: FlowerMessage, context: Context) -> FlowerMessage:
+    def handle(message: Message, context: Context) -> Message:
         stage = Stage.named(message.metadata.message_type.partition(".")[2])
-        return FlowerMessage(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
+        return Message(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
 
     for stage in Stage:
         app.train(stage.value)(handle)
     return app
 
 
-def answer_or_refuse(site: Site, stage: Stage, message: FlowerMessage) -> Reply:
+def answer_or_refuse(site: Site, stage: Stage, message: Message) -> Reply:
     """The site's reply, or the bare code of why there is none. Details go to the site's own log."""
     try:
         if stage is Stage.HELLO:
@@ -57,3 +74,85 @@ def answer_or_refuse(site: Site, stage: Stage, message: FlowerMessage) -> Reply:
     except Exception as error:
         LOG.error("stage %s failed: %s", stage, type(error).__name__)
         return Reply(refusal=FedwardError.code)
+
+
+def serve(
+    app: ClientApp,
+    endpoint: Endpoint,
+    *,
+    stop: threading.Event,
+    keys: NodeKeys | None = None,
+    poll_seconds: float = 0.1,
+    limits: Limits | None = None,
+    node_file: Path | None = None,
+    on_online: Callable[[int], None] = lambda node: None,
+    on_poll: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves ``app`` until ``stop`` is set.
+
+    Args:
+        app: built by :func:`make_client_app`.
+        endpoint: the coordinator.
+        stop: ends the loop, also while it waits or retries; a leg that is being answered is finished.
+        keys: the node key that the coordinator has admitted (P-384). Without it a fresh key registers
+            itself, which only a SuperLink without node authentication accepts.
+        poll_seconds: pause between two questions for work.
+        limits: what is accepted from the coordinator.
+        node_file: see :class:`~fedward.client.fleet.FleetSession`.
+        on_online: called with the node id after each activation.
+        on_poll: called before each question for work and each attempt to connect: the loop is alive.
+    """
+    pair, limits, pause = keys or _fresh_keys(), limits or Limits(), FIRST_PAUSE_SECONDS
+    while not stop.is_set():
+        on_poll()
+        session = FleetSession(endpoint, pair, stop, limits=limits, self_register=keys is None, node_file=node_file)
+        try:
+            with session:
+                pause = FIRST_PAUSE_SECONDS
+                LOG.info("online as node %d", session.node_id)
+                on_online(session.node_id)
+                _serve_session(session, app, stop, poll_seconds, on_poll)
+        except Exception as error:
+            # Whatever the other side made a library stumble over, this site comes back; the text may quote records.
+            cause = error.code if isinstance(error, FedwardError) else type(error).__name__
+            LOG.warning("offline: %s; next attempt in %.0f s", cause, pause)
+            stop.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _serve_session(
+    session: FleetSession, app: ClientApp, stop: threading.Event, poll_seconds: float, on_poll: Callable[[], None]
+) -> None:
+    context: Context | None = None
+    while not (stop.is_set() or session.lost.is_set()):
+        on_poll()
+        incoming = session.receive()
+        if incoming is None:
+            stop.wait(poll_seconds)
+            continue
+        if context is None or context.run_id != incoming.run_id:
+            # What a site remembers of a run is in its own journal; nothing outlives the run here.
+            context = Context(incoming.run_id, session.node_id, {}, RecordDict(), {})
+        try:
+            _answer(session, app, incoming, context)
+        except (RunOverError, OversizedMessageError, MalformedObjectError, UnservedMessageError) as error:
+            LOG.warning("dropped a message: %s", error.code)
+
+
+def _answer(session: FleetSession, app: ClientApp, incoming: Incoming, context: Context) -> None:
+    if incoming.message_type not in SERVED:
+        session.confirm(incoming)
+        raise UnservedMessageError("A message asks for something that this site does not serve.")
+    message = session.fetch(incoming)
+    try:
+        reply = app(message, context)
+    except Exception as error:
+        # The app turns its own failures into refusal codes; whatever else goes wrong stays here.
+        LOG.error("no reply: %s", type(error).__name__)
+        return
+    session.send(reply)
+
+
+def _fresh_keys() -> NodeKeys:
+    private = ec.generate_private_key(ec.SECP384R1())
+    return private, private.public_key()

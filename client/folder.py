@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from fedward.client.corpora import Corpus, StayCorpus, detect
 from fedward.client.data.deid import check_rules, has_rules
-from fedward.client.data.events import Kind
-from fedward.client.data.languages import check_represented, language_of
-from fedward.client.data.text import clean, free_texts, render
+from fedward.client.data.events import Kind, free_texts, render
+from fedward.client.data.text import check_represented, clean, language_of
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
-from fedward.client.tasks.source import Labelled
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import Labelled, StaySource
 from fedward.errors import DataError
 from fedward.units import UNITS
 
@@ -28,103 +26,54 @@ EMPTY_FIX = "Export whole records: of stays those of at least four hours, of pat
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that stops a run on this folder, or one task of it."""
-
-    code: str
-    message: str
-    fix: str
-
-    @classmethod
-    def of(cls, error: DataError) -> Self:
-        """The same as a line of a report."""
-        return cls(error.code, error.message, error.fix)
-
-    def to_value(self) -> dict[str, str]:
-        """Returns the problem as JSON-ready values."""
-        return {"code": self.code, "message": self.message, "fix": self.fix}
-
-
-@dataclass(frozen=True, slots=True)
 class TaskCount:
-    """What a task can use of a folder.
+    """What a task can use of a folder."""
 
-    Attributes:
-        task: its name.
-        eligible: units of privacy with at least one record.
-        records: records.
-        positives: records with the outcome, for a yes-or-no task.
-        classes: records by class or label, for tasks that have several.
-        mean: mean of the value, for a number.
-        problem: why nothing can be learnt or scored.
-    """
-
-    task: str
-    eligible: int
+    task: str  # its name
+    eligible: int  # units of privacy with at least one record
     records: int
-    positives: int | None = None
-    classes: dict[str, int] = field(default_factory=dict)
-    mean: float | None = None
-    problem: Problem | None = None
+    positives: int | None = None  # records with the outcome, for a yes-or-no task
+    classes: dict[str, int] | None = None  # records by class or label, for tasks that have several
+    mean: float | None = None  # mean of the value, for a number
+    problem: DataError | None = None  # why nothing can be learnt or scored
 
     def to_value(self) -> dict[str, Any]:
-        """Returns the counts as JSON-ready values, those that the task has."""
-        value: dict[str, Any] = {"task": self.task, "eligible": self.eligible, "records": self.records}
-        if self.positives is not None:
-            value["positives"] = self.positives
-        if self.classes:
-            value["classes"] = self.classes
-        if self.mean is not None:
-            value["mean"] = self.mean
+        """The counts as JSON-ready values, those that the task has."""
+        value = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.problem is not None:
-            value["problem"] = self.problem.to_value()
-        return value
+            value["problem"] = _problem_value(self.problem)
+        return {name: part for name, part in value.items() if part is not None}
 
     @property
     def words(self) -> str:
         """The labels in a few words, with the code of the problem if there is one."""
-        words = ", ".join(f"{name} {count:,}" for name, count in self.classes.items())
-        if not words:
+        if self.classes is not None:
+            words = ", ".join(f"{name} {count:,}" for name, count in self.classes.items())
+        else:
             words = f"{self.positives:,} with the outcome" if self.mean is None else f"mean {self.mean:.2f}"
         return words if self.problem is None else f"{words} ({self.problem.code})"
 
 
 @dataclass(slots=True)
 class FolderReport:
-    """Counts of one folder; stays on the machine that holds the data.
+    """Counts of one folder; stays on the machine that holds the data."""
 
-    Attributes:
-        format: name of the detected corpus, ``None`` if none is complete.
-        unit: its unit of privacy.
-        rows: rows or records of each table or file that the reader uses.
-        units: units of privacy with at least one record.
-        records: records: stays in intensive care, or questions.
-        stays: whether the records are stays.
-        groups: eligible units of the first task by natural group, where the corpus has groups.
-        tasks: one entry for each task that the folder can serve.
-        unserved: why it cannot serve others that are made of the same kind of records.
-        notes: first-day notes that reach the text.
-        languages: free texts of persons (notes, admission diagnoses) by language, as BCP 47 tags.
-        unrepresented: share of characters that the asked model's tokenizer cannot represent, by language.
-        stops: what stops every task.
-    """
-
-    format: str | None = None
-    unit: str = "patient"
-    rows: dict[str, int] = field(default_factory=dict)
-    units: int = 0
-    records: int = 0
-    stays: bool = True
-    groups: dict[str, int] = field(default_factory=dict)
-    tasks: list[TaskCount] = field(default_factory=list)
-    unserved: dict[str, str] = field(default_factory=dict)
-    notes: int = 0
-    languages: Counter[str] = field(default_factory=Counter)
-    unrepresented: dict[str, float] = field(default_factory=dict)
-    stops: list[Problem] = field(default_factory=list)
+    format: str | None = None  # name of the detected corpus, None if none is complete
+    unit: str = "patient"  # its unit of privacy
+    rows: dict[str, int] = field(default_factory=dict)  # of each table or file that the reader uses
+    units: int = 0  # units of privacy with at least one record
+    records: int = 0  # stays in intensive care, or questions
+    stays: bool = True  # whether the records are stays
+    groups: dict[str, int] = field(default_factory=dict)  # eligible units of the first task by natural group
+    tasks: list[TaskCount] = field(default_factory=list)  # one for each task that the folder can serve
+    unserved: dict[str, str] = field(default_factory=dict)  # why not others that are made of the same kind of records
+    notes: int = 0  # first-day notes that reach the text
+    languages: Counter[str] = field(default_factory=Counter)  # notes, admission diagnoses by BCP 47 tag
+    unrepresented: dict[str, float] = field(default_factory=dict)  # see Texts
+    stops: list[DataError] = field(default_factory=list)  # what stops every task
 
     @property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[DataError]:
         """What stops every task: of the whole folder, or of each; empty for a folder that some task can use."""
         return self.stops if self.usable else [*self.stops, *filter(None, (task.problem for task in self.tasks))]
 
@@ -139,7 +88,7 @@ class FolderReport:
         return UNITS[self.unit].plural
 
     def to_value(self) -> dict[str, object]:
-        """Returns the report as JSON-ready values."""
+        """The report as JSON-ready values."""
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
         return {
             "format": self.format,
@@ -153,32 +102,34 @@ class FolderReport:
             "unserved": self.unserved,
             "languages": dict(self.languages),
             "unrepresented": self.unrepresented,
-            "problems": [problem.to_value() for problem in self.problems],
+            "problems": [_problem_value(problem) for problem in self.problems],
         }
+
+
+def _problem_value(error: DataError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "fix": error.fix}
 
 
 def check_folder(path: Path, *, leave_out: bool = False, texts: Texts | None = None) -> FolderReport:
     """Reads the whole folder as a run would and reports what it finds.
 
-    Args:
-        path: folder with the data set.
-        leave_out: see :func:`fedward.client.examples.load_examples`.
-        texts: finds what a model's tokenizer cannot represent.
-
-    Raises:
-        DataError: FW-DATA-011, no such folder. Every other failure is listed in the report.
+    For ``leave_out`` see :func:`fedward.client.examples.load_examples`; ``texts`` finds what a model's tokenizer cannot
+    represent. Raises DataError FW-DATA-011 (no such folder); every other failure is listed in the report.
     """
     report = FolderReport()
     try:
         corpus = detect(path)
-        _count_records(path, corpus, report)
+        report.format, report.unit, report.stays = corpus.name, corpus.unit, isinstance(corpus, StayCorpus)
+        report.rows = corpus.sizes(path)
+        units = [item.unit for item in corpus.items(path)]
+        report.records, report.units = len(units), len(set(units))
         served = _count_tasks(path, corpus, report)
         read, left_out = _count_texts(path, corpus, *served, report) if served else ([], [])
     except DataError as error:
         if error.code == NO_FOLDER:
             raise
         report.tasks.clear()
-        report.stops.append(Problem.of(error))
+        report.stops.append(error)
         return report
     if texts is not None:
         report.unrepresented = texts(read if leave_out else [*read, *left_out])
@@ -192,14 +143,7 @@ def _refuse(report: FolderReport, check: Callable[[], None]) -> None:
     try:
         check()
     except DataError as error:
-        report.stops.append(Problem.of(error))
-
-
-def _count_records(path: Path, corpus: Corpus, report: FolderReport) -> None:
-    report.format, report.unit, report.stays = corpus.name, corpus.unit, isinstance(corpus, StayCorpus)
-    report.rows = corpus.sizes(path)
-    units = [item.unit for item in corpus.items(path)]
-    report.records, report.units = len(units), len(set(units))
+        report.stops.append(error)
 
 
 def _count_tasks(path: Path, corpus: Corpus, report: FolderReport) -> tuple[LocalTask, list[Labelled]] | None:
@@ -229,18 +173,16 @@ def _count(task: LocalTask, found: Sequence[Labelled]) -> TaskCount:
     return replace(count, mean=sum(labels) / len(labels))
 
 
-def _problem(task: LocalTask, found: Sequence[Labelled]) -> Problem | None:
+def _problem(task: LocalTask, found: Sequence[Labelled]) -> DataError | None:
     name = task.declaration.name
     if not found:
-        return Problem.of(DataError(f"No record is eligible for {name!r}.", code="FW-DATA-006", fix=EMPTY_FIX))
+        return DataError(f"No record is eligible for {name!r}.", code="FW-DATA-006", fix=EMPTY_FIX)
     if len({each.label for each in found}) < 2:
-        return Problem.of(
-            DataError(f"The {len(found)} eligible records of {name!r} have one label.", code="FW-DATA-007")
-        )
+        return DataError(f"The {len(found)} eligible records of {name!r} have one label.", code="FW-DATA-007")
     try:
         task.targets([each.example("") for each in found])
     except DataError as error:
-        return Problem.of(error)
+        return error
     return None
 
 

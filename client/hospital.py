@@ -13,29 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.agreements.roster_rules import check_roster
-from fedward.client.gradients import GradientSummer
-from fedward.client.local_state import LocalState
-from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vector
-from fedward.client.models.for_run import start_of
-from fedward.client.models.frozen import FrozenFactors
-from fedward.client.records import Records
+from fedward.agreements.code import core_hash
+from fedward.client.models.adapter_model import AdapterModel, FrozenFactors, layout_of, set_vector, start_of
+from fedward.client.models.registry import ModelConfig
+from fedward.client.records import Records, evaluation_statistics, training_statistics
 from fedward.client.result_verification import Follower, Published, Snapshots
-from fedward.client.statistics import evaluation_statistics, training_statistics
 from fedward.client.tasks.task import LocalTask
-from fedward.client.training import LocalTrainer, cut_entries
+from fedward.client.training import BetweenSteps, GradientSummer, LocalState, LocalTrainer, cut_entries
 from fedward.errors import PolicyError
 from fedward.measures import Outcomes
 from fedward.messages import encode as encode_message
+from fedward.plan import Plan
 from fedward.privacy.dpsgd.engine import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import Journal, MemoryJournal, RingVector, SecAggClient, encode
+from fedward.privacy.secagg import (
+    Journal,
+    LocalPolicy,
+    MemoryJournal,
+    RingVector,
+    SecAggClient,
+    encode,
+    minimum_threshold,
+)
 from fedward.privacy.secagg.client import AcceptedManifest
 from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.run import EVALUATION, GRADIENT, TRAINING, Run
+from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
 from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained
 from fedward.strategies.tensors import nested_layout, nested_positions
@@ -66,7 +71,7 @@ class Hospital:
         adapters: where the adapter of the last accepted result is kept, for the next start; a folder beside the journal
             of ``secagg``, and in memory where that is in memory.
         microbatch: records per forward pass.
-        between_steps: called before each training step; raises to stop.
+        between_steps: see :data:`BetweenSteps`.
     """
 
     def __init__(
@@ -84,18 +89,16 @@ class Hospital:
         streams: Streams | None = None,
         adapters: Journal | None = None,
         microbatch: int | None = None,
-        between_steps: Callable[[], None] | None = None,
+        between_steps: BetweenSteps = None,
     ) -> None:
         _check_units(run, train, evaluation, ledger)
-        plan = run.plan
+        plan, agreed = run.plan, roster.roster
         self.name = name
         self._run, self._task, self._model, self._secagg = run, task, model, secagg
-        self._train, self._evaluation = train, evaluation
-        self._colluders, self._ledger = roster.roster.colluders, ledger
-        self._sites = frozenset(roster.roster.keys)
-        check_roster(run, self._sites, min_cohort=roster.roster.policy.min_cohort)
-        self._streams = streams or Streams()
-        self._between_steps = between_steps
+        self._train, self._evaluation, self._ledger = train, evaluation, ledger
+        self._colluders, self._sites = agreed.colluders, frozenset(agreed.keys)
+        check_roster(run, self._sites, min_cohort=agreed.policy.min_cohort)
+        self._streams, self._between_steps = streams or Streams(), between_steps
         rank = plan.adapter.rank_of(name)
         if layout_of(model) != nested_layout(run.layout, rank):
             raise PolicyError(
@@ -105,9 +108,9 @@ class Hospital:
         self._frozen.check(model)
         self._places = nested_positions(run.layout, rank)
         journal = MemoryJournal() if adapters is None else adapters
-        snapshots = Snapshots(journal, run.layout)
         self._side = LocalState(name, run, model, self._places.size, journal)
         self._start = start_of(run, model.config)
+        snapshots = Snapshots(journal, run.layout)
         self._follower = Follower(run, roster, secagg, snapshots, self._start, on_checked=self._note)
         if run.sums_gradients and plan.privacy.parameters != run.layout.size:
             raise PolicyError(
@@ -130,11 +133,7 @@ class Hospital:
         }
 
     def answer(self, request: Request) -> Reply:
-        """Handles one request.
-
-        Raises:
-            FedwardError: a refusal; its code is all that may leave.
-        """
+        """Handles one request; raises FedwardError to refuse, whose code is all that may leave."""
         handler = self._handlers.get(request.stage)
         if handler is None:
             raise PolicyError(
@@ -153,42 +152,32 @@ class Hospital:
         manifest, published = Published.of(request)
         self._follower.follow(published)
         accepted = self._secagg.accept_manifest(manifest)
-        self._check_segments(accepted)
-        self._check_cohort(accepted)
-        self._check_start(accepted)
+        self._check(accepted)
         vector = self._train_round(accepted) if accepted.needs_training else None
-        return Reply(self._secagg.contribute(vector, self._ledger_head()))
+        return Reply(self._secagg.contribute(vector, bytes(32) if self._ledger is None else self._ledger.head()))
 
-    def _check_segments(self, accepted: AcceptedManifest) -> None:
-        manifest = accepted.manifest
+    def _check(self, accepted: AcceptedManifest) -> None:
+        """Compares the manifest with the plan and with what this hospital has followed."""
+        manifest, run = accepted.manifest, self._run
         honest = manifest.threshold - self._colluders
-        expected = self._run.vector_layout(manifest.round, n0=manifest.n0, honest=honest)
-        if accepted.layout != expected:
+        if accepted.layout != run.vector_layout(manifest.round, n0=manifest.n0, honest=honest):
             raise PolicyError(
                 "The manifest asks for other segments than the plan names for this round.", code="FW-POLICY-010"
             )
-
-    def _check_cohort(self, accepted: AcceptedManifest) -> None:
-        manifest = accepted.manifest
-        asked = frozenset(manifest.first_cohort)
-        if not asked <= self._run.cohort(manifest.round, self._sites):
+        asked, last = frozenset(manifest.first_cohort), self._follower.round
+        if not asked <= run.cohort(manifest.round, self._sites):
             raise PolicyError(
                 "The manifest puts hospitals into a sum that the plan does not give them a part in.",
                 code="FW-POLICY-020",
             )
-        if not self._run.follows_up(self._run.step(manifest.round)):
-            return
-        last = self._follower.round
-        same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
-        if not same or manifest.threshold != manifest.n0:
-            raise PolicyError(
-                "The manifest would let the round's next sum be over other hospitals.", code="FW-POLICY-021"
-            )
-
-    def _check_start(self, accepted: AcceptedManifest) -> None:
-        manifest = accepted.manifest
+        if run.follows_up(run.step(manifest.round)):
+            same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
+            if not same or manifest.threshold != manifest.n0:
+                raise PolicyError(
+                    "The manifest would let the round's next sum be over other hospitals.", code="FW-POLICY-021"
+                )
         self._run_name = self._run_name or manifest.run
-        followed = adapter_hash(self.adapter, self._run.layout)
+        followed = adapter_hash(self.adapter, run.layout)
         if manifest.run != self._run_name or manifest.adapter_hash != followed:
             raise PolicyError(
                 "The manifest does not continue the run that this hospital has followed.", code="FW-POLICY-014"
@@ -241,7 +230,7 @@ class Hospital:
         start, whole = self.adapter, np.zeros(self._run.layout.size, np.float32)
         if self._run.trains(step) and isinstance(self._trainer, LocalTrainer):
             delta, variate = self._side.train(
-                self._trainer, step, self._own(start), self._follower.memory, between_steps=self._between_steps
+                self._trainer, step, start[self._places], self._follower.memory, between_steps=self._between_steps
             )
         else:
             delta, variate = self._side.trained(self._run_name, step.number - 1), None
@@ -250,23 +239,15 @@ class Hospital:
 
     def outcomes(self, records: Records) -> Outcomes:
         """What this hospital's model, its personal one if it has one, makes of ``records``."""
-        set_vector(self._model, self._side.scored(self._own(self.adapter)))
+        set_vector(self._model, self._side.scored(self.adapter[self._places]))
         return self._task.outcomes(self._model, records)
 
     def _note(self, result: Result) -> None:
         self._side.follow(result.run, result.round, result.survivors)
 
-    def _own(self, state: Vector) -> Vector:
-        """The part of the global state that a model of this hospital's rank holds."""
-        own: Vector = state[self._places]
-        return own
-
     def encode(self, accepted: AcceptedManifest, values: dict[str, NDArray[np.int64] | Vector]) -> RingVector:
         """Puts a round's values into the ring; the simulator overrides this to compare sums."""
         return encode(accepted.layout, values, self._streams.rounding.uniform32)
-
-    def _ledger_head(self) -> bytes:
-        return bytes(32) if self._ledger is None else self._ledger.head()
 
     # --- mask and the result ---------------------------------------------------------------------
 
@@ -314,3 +295,39 @@ def _one_to_one(records: Records) -> bool:
     """Whether each name has one number and each number one name."""
     pairs = set(zip(records.names, records.units.tolist(), strict=True))
     return len(pairs) == len(set(records.names)) == len(set(records.units.tolist()))
+
+
+def base_model_hash(plan: Plan) -> bytes:
+    """The base model of the plan, as manifests name it."""
+    return bytes.fromhex(plan.base_model_sha256)
+
+
+def local_policy(
+    run: Run, config: ModelConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
+) -> LocalPolicy:
+    """What a hospital enforces once it has approved the plan of ``run``.
+
+    Args:
+        run: the approved plan, resolved.
+        config: of its base model, as this hospital has it.
+        hospitals, colluders: size and c of the roster.
+        min_cohort: smallest first cohort this hospital accepts.
+        name: of the run it approves; if empty, the first run under the plan is the only one.
+    """
+    plan = run.plan
+    vector_layouts = {
+        run.vector_layout(number, n0=n0, honest=minimum_threshold(n0, colluders) - colluders).hash()
+        for n0 in range(max(min_cohort, colluders + 2), hospitals + 1)
+        for number in range(1, run.final_round + 1)
+    }
+    return LocalPolicy(
+        base_model_hash=base_model_hash(plan),
+        adapter_layout_hash=run.layout.hash(),
+        code_hash=core_hash(),
+        plan_hash=plan.hash(),
+        layout_hashes=frozenset(vector_layouts),
+        max_rounds=run.final_round,
+        min_cohort=min_cohort,
+        initial_adapter_hash=adapter_hash(start_of(run, config), run.layout),
+        run=name,
+    )

@@ -48,22 +48,13 @@ class OversizedMessageError(ResourceError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the coordinator is and how to reach it.
+    """Where the coordinator is and how to reach it; one on this machine is never reached through a proxy."""
 
-    Attributes:
-        address: ``host:port``.
-        insecure: plain HTTP; accepted for this machine only.
-        root_certificates: PEM of the CA that signs the coordinator; the system's CAs if absent.
-        client_certificate: files of a TLS client certificate and its key.
-        proxy: URL of an HTTP proxy for this connection. The environment is never asked, and a
-            coordinator on this machine is never reached through a proxy.
-    """
-
-    address: str
-    insecure: bool = False
-    root_certificates: bytes | None = None
-    client_certificate: tuple[Path, Path] | None = None
-    proxy: str | None = None
+    address: str  # host:port
+    insecure: bool = False  # plain HTTP; accepted for this machine only
+    root_certificates: bytes | None = None  # PEM of the CA that signs the coordinator; the system's CAs if absent
+    client_certificate: tuple[Path, Path] | None = None  # files of a TLS client certificate and its key
+    proxy: str | None = None  # URL of an HTTP proxy for this connection; the environment is never asked
 
     def __post_init__(self) -> None:
         if self.insecure and not self.is_local:
@@ -81,26 +72,18 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a hospital accepts, checked while it arrives and before it is parsed.
+    """What a hospital accepts, checked while it arrives and before it is parsed."""
 
-    Attributes:
-        response_bytes: of one HTTP response; Flower cuts arrays into objects of 5 MiB.
-        objects: of one message.
-        message_bytes: of one message, as pulled and again as unfolded.
-        patience_seconds: how long one request is repeated over a broken link.
-    """
-
-    response_bytes: int = 32 * 1024**2
-    objects: int = 10_000
-    message_bytes: int = 1024**3
-    patience_seconds: float = 120.0
+    response_bytes: int = 32 * 1024**2  # of one HTTP response; Flower cuts arrays into objects of 5 MiB
+    objects: int = 10_000  # of one message
+    message_bytes: int = 1024**3  # of one message, as pulled and again as unfolded
+    patience_seconds: float = 120.0  # how long one request is repeated over a broken link
 
 
 def open_http(endpoint: Endpoint, limits: Limits) -> httpx.Client:
     """An HTTP client for ``endpoint`` alone. Raises FW-CONFIG-202."""
-    transport = httpx.HTTPTransport(
-        verify=_tls(endpoint), proxy=None if endpoint.is_local else endpoint.proxy, trust_env=False
-    )
+    proxy = None if endpoint.is_local else endpoint.proxy
+    transport = httpx.HTTPTransport(verify=_tls(endpoint), proxy=proxy, trust_env=False)
     return httpx.Client(
         transport=_CappedTransport(transport, limits.response_bytes),
         timeout=TIMEOUT_SECONDS,
@@ -142,18 +125,15 @@ class Patience:
             except httpx.TransportError as error:
                 failure: Exception = error
             except httpx.HTTPStatusError as error:
-                _raise_if_final(error.response.status_code)
+                status = error.response.status_code
+                if status == httpx.codes.FORBIDDEN:
+                    raise RunOverError("The coordinator says that the run is over.") from error
+                if status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise NodeRefusedError(f"The coordinator refused this node's request (HTTP {status}).") from error
                 failure = error
             if time.monotonic() - start + delay > self.seconds or self._stop.wait(delay):
                 raise LinkLostError("The coordinator cannot be reached.") from failure
             delay = min(2 * delay, 5.0)
-
-
-def _raise_if_final(status: int) -> None:
-    if status == httpx.codes.FORBIDDEN:
-        raise RunOverError("The coordinator says that the run is over.")
-    if status < httpx.codes.INTERNAL_SERVER_ERROR:
-        raise NodeRefusedError(f"The coordinator refused this node's request (HTTP {status}).")
 
 
 class _CappedTransport(httpx.BaseTransport):

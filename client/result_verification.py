@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, Value, decode
+from fedward.messages import MalformedMessageError, decode
 from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, results
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.journal import ChainHead
@@ -34,19 +34,12 @@ from fedward.strategies.optimizers import NOTHING, Memory
 
 @dataclass(frozen=True)
 class Published:
-    """What came with a manifest about rounds that have ended.
+    """What came with a manifest about rounds that have ended."""
 
-    Attributes:
-        results: results with their confirmations, oldest first; usually one.
-        evidence: secrets that unmasking revealed, by round.
-        paths: Merkle paths of the chunks that were asked for, by round.
-        blobs: ``sum.ROUND``, and ``vector.ROUND.SITE`` with a survivor's masked vector or the chunks asked for.
-    """
-
-    results: Sequence[bytes]
-    evidence: Mapping[str, bytes]
-    paths: Mapping[str, bytes]
-    blobs: Mapping[str, Blob]
+    results: Sequence[bytes]  # results with their confirmations, oldest first; usually one
+    evidence: Mapping[str, bytes]  # secrets that unmasking revealed, by round
+    paths: Mapping[str, bytes]  # Merkle paths of the chunks that were asked for, by round
+    blobs: Mapping[str, Blob]  # sum.ROUND, and vector.ROUND.SITE with a masked vector or the chunks asked for
 
     def vectors(self, round_number: int) -> dict[str, Blob]:
         """Masked vector, or chunks of it in order, by survivor."""
@@ -56,22 +49,19 @@ class Published:
     @classmethod
     def of(cls, request: Request) -> tuple[bytes, Published]:
         """The manifest and the published rounds of a request; the only unsigned framing a hospital parses."""
-        value = decode(request.payload)
-        if isinstance(value, dict) and set(value) == {"manifest", "results", "evidence", "paths"}:
-            manifest, results = value["manifest"], value["results"]
-            if isinstance(manifest, bytes) and isinstance(results, list):
-                sealed = [result for result in results if isinstance(result, bytes)]
-                if len(sealed) == len(results):
-                    return manifest, cls(
-                        sealed, _bytes_by_name(value["evidence"]), _bytes_by_name(value["paths"]), request.blobs
-                    )
+        match decode(request.payload):
+            case {
+                "manifest": bytes(manifest),
+                "results": list(results),
+                "evidence": dict(one),
+                "paths": dict(two),
+                **more,
+            }:
+                values = (*results, *one.values(), *two.values())
+                if not more and all(isinstance(value, bytes) for value in values):
+                    fields = cast("tuple[list[bytes], dict[str, bytes], dict[str, bytes]]", (results, one, two))
+                    return manifest, cls(*fields, request.blobs)
         raise MalformedMessageError("A request does not have the fields of its leg.")
-
-
-def _bytes_by_name(value: Value) -> dict[str, bytes]:
-    if not isinstance(value, dict) or not all(isinstance(item, bytes) for item in value.values()):
-        raise MalformedMessageError("A request does not have the fields of its leg.")
-    return {name: item for name, item in value.items() if isinstance(item, bytes)}
 
 
 @dataclass
@@ -93,15 +83,17 @@ class Follower:
     def follow(self, published: Published) -> None:
         """Checks every published round that is new here and moves the adapter along.
 
-        Raises:
-            RefusalError: signature, chain, transcript, sum or update do not hold.
-            IntegrityError: FW-INTEGRITY-020, what it takes to recompute a sum did not come with it.
-            IntegrityError: FW-INTEGRITY-023, the journal has followed the run further than the stored adapters.
+        Raises RefusalError (signature, chain, transcript, sum or update do not hold), IntegrityError FW-INTEGRITY-020
+        (what it takes to recompute a sum did not come with it), FW-INTEGRITY-023 (see :meth:`resume`).
         """
         self.resume()
         for sealed in self._news(published):
             ended = self.secagg.open_result(sealed)
-            result, ring_sum = ended.result, self._ring_sum(ended, published)
+            result = ended.result
+            blob = published.blobs.get(f"sum.{result.round}")
+            if blob is None:
+                raise IntegrityError("A result came without its sum.", code="FW-INTEGRITY-020")
+            ring_sum = RingVector(ended.layout, np.ascontiguousarray(blob))
             checked = self._recompute(ended, ring_sum, published)
             sums, survivors = decode_sum(ring_sum), sorted(result.survivors)
             adapter, memory = self.run.advance(result.round, self.adapter, self.memory, sums, survivors)
@@ -115,10 +107,8 @@ class Follower:
     def challenge(self, published: Published) -> tuple[int, ...]:
         """Chooses which chunks of the first published round that is new here the coordinator has to show.
 
-        Returns nothing if all of it has been followed already: the reply to that was lost.
-
-        Raises:
-            RefusalError: signature, chain, confirmations or manifest do not hold.
+        Returns nothing if all of it has been followed already: the reply to that was lost. Raises RefusalError
+        (signature, chain, confirmations or manifest do not hold).
         """
         self.resume()
         for sealed in self._news(published):
@@ -126,26 +116,17 @@ class Follower:
         return ()
 
     def _news(self, published: Published) -> Iterator[bytes]:
-        for sealed in published.results:
-            if self.secagg.round_of(sealed) > self.round:
-                yield sealed
+        return (sealed for sealed in published.results if self.secagg.round_of(sealed) > self.round)
 
     def resume(self) -> None:
         """After a restart, takes up the adapter of the last result that the journal accepted in this run.
 
-        Raises:
-            IntegrityError: FW-INTEGRITY-023, that adapter is missing or another one.
+        Raises IntegrityError FW-INTEGRITY-023 (that adapter is missing or another one).
         """
         head = self.secagg.head
         if head is not None and head.round > self.round:
             self.adapter, self.memory = self.snapshots.load(head)
             self.round = head.round
-
-    def _ring_sum(self, ended: EndedRound, published: Published) -> RingVector:
-        blob = published.blobs.get(f"sum.{ended.result.round}")
-        if blob is None:
-            raise IntegrityError("A result came without its sum.", code="FW-INTEGRITY-020")
-        return RingVector(ended.layout, np.ascontiguousarray(blob))
 
     def _recompute(self, ended: EndedRound, ring_sum: RingVector, published: Published) -> CheckedSum:
         number = ended.result.round
@@ -181,12 +162,7 @@ class Snapshot(Message):
 
 
 class Snapshots:
-    """Adapters by result.
-
-    Args:
-        journal: where they are kept, as its only vectors; in memory for simulation and tests.
-        layout: of the adapter.
-    """
+    """Adapters of one layout by result, as the only vectors of ``journal``; in memory for simulation and tests."""
 
     def __init__(self, journal: Journal, layout: AdapterLayout) -> None:
         self._journal, self._layout = journal, layout
@@ -199,10 +175,9 @@ class Snapshots:
         self._journal.put(_name(head), snapshot.to_bytes())
 
     def load(self, head: ChainHead) -> tuple[Vector, Memory]:
-        """Returns the adapter that ``head`` leads to, float32 ``[layout.size]``, and the optimizer's memory.
+        """The adapter that ``head`` leads to, float32 ``[layout.size]``, and the optimizer's memory.
 
-        Raises:
-            IntegrityError: FW-INTEGRITY-023, it is missing, damaged, or not the adapter whose hash the chain holds.
+        Raises IntegrityError FW-INTEGRITY-023 (missing, damaged, or not the adapter whose hash the chain holds).
         """
         try:
             snapshot = Snapshot.from_bytes(bytes(self._journal.get(_name(head))))

@@ -81,20 +81,18 @@ class AdapterLayout:
     @classmethod
     def from_value(cls, value: Value) -> AdapterLayout:
         """Parses :meth:`to_value`; raises :class:`LayoutError` on anything else."""
-        if not isinstance(value, list):
-            raise LayoutError("An adapter layout is malformed.")
-        return cls(tuple(_tensor(item) for item in value))
+        tensors = []
+        for item in value if isinstance(value, list) else [None]:
+            match item:
+                case [str() as name, list() as shape] if all(type(n) is int and n >= 0 for n in shape):
+                    tensors.append(TensorSpec(name, tuple(n for n in shape if isinstance(n, int))))
+                case _:
+                    raise LayoutError("An adapter layout is malformed.")
+        return cls(tuple(tensors))
 
     def hash(self) -> bytes:
         """SHA-256 that every party pins."""
         return labelled_hash("adapter-layout", encode(self.to_value()))
-
-
-def _tensor(item: Value) -> TensorSpec:
-    match item:
-        case [str() as name, list() as shape] if all(type(n) is int and n >= 0 for n in shape):
-            return TensorSpec(name, tuple(n for n in shape if isinstance(n, int)))
-    raise LayoutError("An adapter layout is malformed.")
 
 
 def flatten(tensors: Mapping[str, NDArray[np.floating]], layout: AdapterLayout) -> Vector:

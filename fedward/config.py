@@ -10,14 +10,13 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedward.errors import ConfigError, UnknownKeyError
 
 MAX_CONFIG_BYTES = 1024 * 1024
-_UNREADABLE = "Give the path of an existing TOML file that you may read."
 
 
 class Section(BaseModel):
@@ -35,16 +34,13 @@ Parsed = TypeVar("Parsed", bound=Section)
 def load_toml(path: Path, model: type[Parsed]) -> Parsed:
     """Reads ``path`` as TOML into ``model``.
 
-    Raises:
-        ConfigError: unreadable, not TOML, or a value out of range.
-        UnknownKeyError: a key that ``model`` does not have; names the nearest one.
+    Raises ConfigError (unreadable, not TOML, or a value out of range), UnknownKeyError (names the nearest known key).
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"The configuration file {path} cannot be read ({error.strerror}).", fix=_UNREADABLE
-        ) from error
+        fix = "Give the path of an existing TOML file that you may read."
+        raise ConfigError(f"The configuration file {path} cannot be read ({error.strerror}).", fix=fix) from error
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
     try:
@@ -64,32 +60,27 @@ def parse(document: dict[str, Any], model: type[Parsed], *, source: str) -> Pars
         first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UnknownKeyError(
-                f"{source} has an unknown key {where!r}.", fix=_suggestion(model, first["loc"])
-            ) from error
+            fix = _suggestion(model, first["loc"])
+            raise UnknownKeyError(f"{source} has an unknown key {where!r}.", fix=fix) from error
         raise ConfigError(f"{source}: {where or 'file'}: {first['msg']}.") from error
 
 
 def to_toml(document: Mapping[str, Any]) -> str:
     """Writes nested tables of text, numbers, flags and flat lists as TOML; keys whose value is None are left out."""
-    lines = [f"{_bare(key)} = {_toml_value(value)}" for key, value in document.items() if _is_plain(value)]
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            lines += ["", *_table(_bare(key), value)]
-    return "\n".join(lines).strip() + "\n"
+    return "\n".join(_table("", document)).strip() + "\n"
 
 
 def _table(path: str, table: Mapping[str, Any]) -> list[str]:
-    lines = [f"[{path}]"]
-    lines += [f"{_bare(key)} = {_toml_value(value)}" for key, value in table.items() if _is_plain(value)]
+    """Lines of a table: its plain values first, then the tables in it, each under its full name."""
+    lines = []
+    for key, value in table.items():
+        if value is not None and not isinstance(value, Mapping):
+            lines.append(f"{_bare(key)} = {_toml_value(value)}")
     for key, value in table.items():
         if isinstance(value, Mapping):
-            lines += ["", *_table(f"{path}.{_bare(key)}", value)]
+            inner = f"{path}.{_bare(key)}".lstrip(".")
+            lines += ["", f"[{inner}]", *_table(inner, value)]
     return lines
-
-
-def _is_plain(value: object) -> bool:
-    return value is not None and not isinstance(value, Mapping)
 
 
 def _bare(key: str) -> str:
@@ -109,18 +100,12 @@ def _suggestion(model: type[Section], location: tuple[int | str, ...]) -> str:
         if isinstance(part, str) and part in section.model_fields:
             section = _section_of(section.model_fields[part].annotation) or section
     key = str(location[-1])
-    near = (
-        [section.renamed[key]] if key in section.renamed else difflib.get_close_matches(key, section.model_fields, n=1)
-    )
-    known = ", ".join(sorted(section.model_fields))
-    return f"Did you mean {near[0]!r}?" if near else f"Known keys here: {known}."
+    near = [section.renamed[key]] if key in section.renamed else []
+    near = near or difflib.get_close_matches(key, section.model_fields, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known keys here: {', '.join(sorted(section.model_fields))}."
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    if get_origin(annotation) in (Union, list, tuple, dict) or get_args(annotation):
-        for inner in get_args(annotation):
-            if found := _section_of(inner):
-                return found
-    return None
+    return next(filter(None, map(_section_of, get_args(annotation))), None)

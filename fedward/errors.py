@@ -33,25 +33,15 @@ def table() -> Mapping[str, Row]:
 
 
 class FedwardError(Exception):
-    """Base of all expected failures.
-
-    Args:
-        message: one sentence about what has happened.
-        code: the row of the table; the class's own code if not given.
-        fix: what the reader can do here, if the row's fix does not say it.
-
-    Attributes:
-        code: stable text code, for example ``FW-CONFIG-001``.
-        exit_code: process exit status of the command line.
-        fix: what the reader can do about it, one sentence.
+    """Base of all expected failures: a sentence on what has happened, the code of a row, and a fix other than its own.
 
     >>> ConfigError("The scenario names two hospitals.", code="FW-CONFIG-003").fix
     'List at least three hospitals in the scenario.'
     """
 
-    code: str = "FW-000"
-    exit_code: int
-    fix: str
+    code: str = "FW-000"  # stable text code, for example ``FW-CONFIG-001``
+    exit_code: int  # process exit status of the command line
+    fix: str  # what the reader can do about it, one sentence
 
     def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
         super().__init__(message)

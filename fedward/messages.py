@@ -50,9 +50,8 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
         data: received bytes.
         limit: refuse anything longer before parsing.
 
-    Raises:
-        MalformedMessageError: too long, more than :data:`MAX_ITEMS` values, not CBOR, trailing bytes, a type
-            outside :data:`Value`, nested deeper than :data:`MAX_DEPTH`, or not the canonical encoding of its content.
+    Raises MalformedMessageError (too long, more than :data:`MAX_ITEMS` values, not CBOR, trailing bytes, a type outside
+    :data:`Value`, nested deeper than :data:`MAX_DEPTH`, or not the canonical encoding of its content).
     """
     if len(data) > limit:
         raise MalformedMessageError(f"A message of {len(data)} bytes exceeds the cap of {limit} bytes.")

@@ -22,8 +22,7 @@ def by_name(entries: Iterable[tuple[str, str, Entry]]) -> dict[str, Entry]:
     Args:
         entries: name, module that defines it, and the entry itself.
 
-    Raises:
-        ValueError: a name occurs twice, or is not that of the module, with hyphens for underscores.
+    Raises ValueError (a name occurs twice, or is not that of the module, with hyphens for underscores).
     """
     found: dict[str, Entry] = {}
     for name, module, entry in entries:

@@ -30,8 +30,9 @@ from fedward.plan import Plan
 from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
+from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.strategies import gate
-from fedward.strategies.combinations import check_strategy
+from fedward.strategies.combinations import check_ranks, check_sites, check_strategy
 from fedward.strategies.optimizers import Memory, gradient_step
 from fedward.strategies.strategy import Part, Step, Strategy, Sums
 from fedward.tasks import Task, task_named
@@ -48,24 +49,17 @@ SITE_CAP_FACTOR = 4
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds, statistics and costs of a plan.
+    """Rounds, statistics and costs of a plan."""
 
-    Attributes:
-        plan: the plan.
-        task: what it learns.
-        kind: its strategy.
-    """
-
-    plan: Plan
-    task: Task
-    kind: type[Strategy] = field(repr=False)
+    plan: Plan  # the plan
+    task: Task  # what it learns
+    kind: type[Strategy] = field(repr=False)  # its strategy
 
     @classmethod
     def of(cls, plan: Plan) -> Schedule:
         """Resolves the names in ``plan`` and checks that its settings go together.
 
-        Raises:
-            ConfigError: an unknown task or strategy, or settings that contradict each other.
+        Raises ConfigError (an unknown task or strategy, or settings that contradict each other).
         """
         task, kind = task_named(plan.task), check_strategy(plan)
         schedule = Schedule(plan, task, kind)
@@ -181,8 +175,7 @@ class Schedule:
         Args:
             honest: t - c, the number of noise shares that is certain to be in the sum.
 
-        Raises:
-            PrivacyParameterError: no share is certain, or the plan lacks its noise or its number of parameters.
+        Raises PrivacyParameterError (no share is certain, or the plan lacks its noise or its number of parameters).
         """
         privacy = self.plan.privacy
         if privacy.private and not privacy.noise_multiplier > 0:
@@ -237,9 +230,8 @@ class Schedule:
     def judge(self) -> Measure:
         """The measure that the holdout gate decides by.
 
-        Raises:
-            ConfigError: FW-CONFIG-041, it never leaves the hospitals, or all cannot come to the same bits of it, or no
-                fall of it is as large as the plan tolerates.
+        Raises FW-CONFIG-041 (it never leaves the hospitals, or all cannot come to the same bits of it, or no fall of it
+        is as large as the plan tolerates).
         """
         name = self.plan.gate.measure
         measure = self.task.headline if name is None else self.task.measure(name)
@@ -280,15 +272,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Run(Schedule):
-    """A schedule bound to the adapter it trains.
+    """A schedule bound to the adapter it trains."""
 
-    Attributes:
-        layout: of the global state, at the plan's full rank.
-        strategy: bound to plan and layout.
-    """
-
-    layout: AdapterLayout = field(kw_only=True)
-    strategy: Strategy = field(kw_only=True, repr=False)
+    layout: AdapterLayout = field(kw_only=True)  # of the global state, at the plan's full rank
+    strategy: Strategy = field(kw_only=True, repr=False)  # bound to plan and layout
 
     @classmethod
     def resolve(cls, plan: Plan, layout: AdapterLayout) -> Self:
@@ -354,8 +341,7 @@ class Run(Schedule):
             sums: every segment of the decoded sum.
             survivors: sorted names of the hospitals in the sum.
 
-        Raises:
-            RunFailedError: FW-STRATEGY-018, one of them would hold a number that is not finite.
+        Raises FW-STRATEGY-018 (one of them would hold a number that is not finite).
         """
         gated = self.plan.gate.enabled
         best, inner = self._judged(state, memory, sums) if gated else (None, memory)
@@ -396,3 +382,38 @@ class Run(Schedule):
 def _decoded(release: ReleaseSpec, segment: Floats) -> Mapping[str, Floats]:
     """A decoded segment in the units of its statistics."""
     return release.decode(np.rint(segment * release.resolution).astype(np.int64))
+
+
+def roster_rules(schedule: Schedule, hospitals: int, *, min_cohort: int | None = None) -> tuple[int, int]:
+    """c and the smallest first cohort for a roster of so many ``hospitals``.
+
+    A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums.
+
+    Args:
+        schedule: of the first plan that the roster is for.
+        hospitals: on the roster.
+        min_cohort: asked for; the smallest that is safe if absent.
+
+    Raises FW-STRATEGY-013 (they are too few for the sums of the plan's strategy).
+    """
+    smallest = schedule.kind.smallest_sum(schedule.plan, hospitals)
+    colluders = min(default_colluders(hospitals), max(1, smallest - 3))
+    cohort = max(3, colluders + 2) if min_cohort is None else min_cohort
+    check_sites(schedule.plan, schedule.kind, hospitals=hospitals, min_cohort=cohort)
+    return colluders, cohort
+
+
+def smallest_sum(schedule: Schedule, hospitals: int, colluders: int) -> tuple[int, int]:
+    """Hospitals in the smallest sum of a plan if all ``hospitals`` take part, and how many of them must stay."""
+    size = schedule.kind.smallest_sum(schedule.plan, hospitals)
+    return size, minimum_threshold(size, colluders)
+
+
+def check_roster(schedule: Schedule, names: Collection[str], *, min_cohort: int) -> None:
+    """Refuses a plan that does not fit a roster of ``names``.
+
+    Raises FW-STRATEGY-013 (the sums of its strategy would be smaller than ``min_cohort``), FW-STRATEGY-019 (it gives a
+    rank to a hospital that is not among them).
+    """
+    check_ranks(schedule.plan, names)
+    check_sites(schedule.plan, schedule.kind, hospitals=len(names), min_cohort=min_cohort)

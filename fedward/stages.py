@@ -23,14 +23,10 @@ class Stage(StrEnum):
 
     >>> Stage.named("confirm").content
     'confirmation of the survivor set'
-
-    Attributes:
-        content: what a hospital's answer holds.
-        protection: how that is protected.
     """
 
-    content: str
-    protection: str
+    content: str  # what a hospital's answer holds
+    protection: str  # how that is protected
 
     def __new__(cls, value: str, content: str, protection: str) -> Self:
         """A member whose value is its name on the wire."""

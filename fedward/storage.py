@@ -45,11 +45,7 @@ class FolderInUseError(ResourceError):
 
 
 def replace_file(path: Path, data: bytes | Iterable[bytes], *, mode: int = PRIVATE) -> None:
-    """Replaces ``path`` by ``data``, or by its pieces one after the other, as a whole.
-
-    Raises:
-        OSError: the folder or the disk refuses; the old file is still there.
-    """
+    """Replaces ``path`` by ``data``, or by its pieces one after the other, as a whole; an OSError changes nothing."""
     part = path.with_name(path.name + ".part")
     try:
         part.unlink(missing_ok=True)  # a link or another user's file in its place must not receive the bytes
@@ -71,11 +67,7 @@ def place_file(part: Path, path: Path) -> None:
 
 
 def append_file(path: Path, data: bytes) -> None:
-    """Adds ``data`` at the end of a private file, which is made if it is missing; a crash may leave a part of it.
-
-    Raises:
-        OSError: the folder or the disk refuses.
-    """
+    """Adds ``data`` at the end of a private file, which is made if it is missing; a crash may leave a part of it."""
     new = not path.exists()
     _write(path, os.O_APPEND, PRIVATE, (data,))
     if new:
@@ -122,61 +114,44 @@ def _write(path: Path, flag: int, mode: int, pieces: Iterable[bytes]) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Makes ``path`` with mode 0700, or checks that it belongs to this user alone; returns it.
-
-    Raises:
-        ResourceError: FW-RESOURCE-301, it cannot be made, other users may enter it, or it is another user's.
-    """
+    """``path``, made with mode 0700 or this user's alone. Raises FW-RESOURCE-301 (not made, or open to others)."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise ResourceError(f"The folder {path} cannot be used ({error.strerror}).", code="FW-RESOURCE-301") from error
+        raise _unusable(f"The folder {path} cannot be used ({error.strerror}).") from error
     if found.st_uid != os.geteuid():
-        raise ResourceError(
-            f"The folder {path} belongs to another user.", code="FW-RESOURCE-301", fix="Run the command as its owner."
-        )
+        raise _unusable(f"The folder {path} belongs to another user.", "Run the command as its owner.")
     if found.st_mode & 0o077:
-        raise ResourceError(
-            f"The folder {path} is open to other users.", code="FW-RESOURCE-301", fix=f"Run: chmod 700 {path}"
-        )
+        raise _unusable(f"The folder {path} is open to other users.", f"Run: chmod 700 {path}")
     return path
 
 
-def write_new_secret(path: Path, data: bytes) -> None:
-    """Writes a secret that did not exist, with mode 0600, and syncs it.
+def _unusable(what: str, fix: str | None = None) -> ResourceError:
+    return ResourceError(what, code="FW-RESOURCE-301", fix=fix)
 
-    Raises:
-        ConfigError: FW-CONFIG-301, the file exists.
-        ResourceError: FW-RESOURCE-301, it cannot be written.
-    """
+
+def write_new_secret(path: Path, data: bytes) -> None:
+    """Writes a new secret with mode 0600, synced. Raises FW-CONFIG-301 (it exists), FW-RESOURCE-301 (unwritable)."""
     try:
         _write(path, os.O_EXCL, PRIVATE, (data,))
         sync_folder(path.parent)
     except FileExistsError as error:
         raise ConfigError(f"The file {path.name} exists already.", code="FW-CONFIG-301") from error
     except OSError as error:
-        raise ResourceError(f"The file {path} cannot be written ({error.strerror}).", code="FW-RESOURCE-301") from error
+        raise _unusable(f"The file {path} cannot be written ({error.strerror}).") from error
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """:func:`replace_file` with mode 0600.
-
-    Raises:
-        ResourceError: FW-RESOURCE-301, it cannot be written.
-    """
+    """:func:`replace_file` with mode 0600. Raises FW-RESOURCE-301 (it cannot be written)."""
     try:
         replace_file(path, data)
     except OSError as error:
-        raise ResourceError(f"The file {path} cannot be written ({error.strerror}).", code="FW-RESOURCE-301") from error
+        raise _unusable(f"The file {path} cannot be written ({error.strerror}).") from error
 
 
 def read_secret(path: Path, *, kind: type[FedwardError] = AuthenticationError, code: str = "FW-AUTH-301") -> bytes:
-    """Reads a secret file that nobody else can read.
-
-    Raises:
-        AuthenticationError: FW-AUTH-301, see the table; or ``kind`` with ``code``.
-    """
+    """Reads a secret file that nobody else can read. Raises FW-AUTH-301 (see the table; or ``kind`` with ``code``)."""
     try:
         mode, data = _read(path, MAX_SECRET_BYTES)
     except OSError as error:
@@ -189,25 +164,14 @@ def read_secret(path: Path, *, kind: type[FedwardError] = AuthenticationError, c
 
 
 def read_limited(path: Path, most: int) -> bytes:
-    """Reads a file of at most ``most`` bytes that somebody handed over.
-
-    Raises:
-        ResourceError: FW-RESOURCE-301, it cannot be read, is no plain file, or is larger.
-    """
+    """A file of at most ``most`` bytes that somebody handed over. Raises FW-RESOURCE-301 (unreadable, or larger)."""
     try:
         _, data = _read(path, most)
     except OSError as error:
-        raise ResourceError(
-            f"The file {path} cannot be read ({error.strerror}).",
-            code="FW-RESOURCE-301",
-            fix="Give the path of an existing file.",
-        ) from error
+        fix = "Give the path of an existing file."
+        raise _unusable(f"The file {path} cannot be read ({error.strerror}).", fix) from error
     if data is None:
-        raise ResourceError(
-            f"The file {path} is larger than {most} bytes.",
-            code="FW-RESOURCE-301",
-            fix="Ask its sender for the right file.",
-        )
+        raise _unusable(f"The file {path} is larger than {most} bytes.", "Ask its sender for the right file.")
     return data
 
 
@@ -235,21 +199,16 @@ class FolderLock:
     ends, so a killed process leaves nothing behind that must be cleaned up. The descriptor is closed on exec, so
     programs that are started do not keep the lock. A second lock on one folder is refused in the same process, too.
 
-    Args:
-        folder: an existing folder on a local file system.
-
-    Raises:
-        FolderInUseError: somebody else holds it.
-        JournalError: the folder cannot be locked, as on a network file system.
+    Raises FolderInUseError (somebody else holds it), JournalError (the folder cannot be locked, as on a network file
+    system).
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise JournalError(
-                "The state folder cannot be opened.", fix="Make it a folder that this user may read and write."
-            ) from error
+            fix = "Make it a folder that this user may read and write."
+            raise JournalError("The state folder cannot be opened.", fix=fix) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -257,9 +216,8 @@ class FolderLock:
             raise FolderInUseError("Another fedward process uses this state folder.") from error
         except OSError as error:
             os.close(descriptor)
-            raise JournalError(
-                "The state folder cannot be locked.", fix="Keep the state folder on a local file system."
-            ) from error
+            fix = "Keep the state folder on a local file system."
+            raise JournalError("The state folder cannot be locked.", fix=fix) from error
         self._release = weakref.finalize(self, os.close, descriptor)
 
     @property
@@ -276,9 +234,7 @@ class FolderLock:
 def locked_file(path: Path, *, seconds: float) -> Iterator[None]:
     """Holds an exclusive lock on a file, which is made if it is missing, after waiting for it at most ``seconds``.
 
-    Raises:
-        TimeoutError: another process or thread holds it.
-        OSError: it cannot be made or locked.
+    Raises TimeoutError (another process or thread holds it), OSError (it cannot be made or locked).
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
     try:

@@ -15,17 +15,11 @@ UnitName = Literal["patient", "question", "document"]
 
 @dataclass(frozen=True)
 class Unit:
-    """One kind of unit.
+    """One kind of unit."""
 
-    Attributes:
-        name: singular, as in "epsilon 8 per patient".
-        plural: of it.
-        persons: whether it is a person; free text of persons must be de-identified.
-    """
-
-    name: UnitName
-    plural: str
-    persons: bool = False
+    name: UnitName  # singular, as in "epsilon 8 per patient"
+    plural: str  # of it
+    persons: bool = False  # whether it is a person; free text of persons must be de-identified
 
 
 UNITS: dict[str, Unit] = {

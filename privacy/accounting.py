@@ -6,7 +6,7 @@ distributions (PLD; Koskela et al. 2020, Doroshenko et al. 2022) come first, rou
 2017) is computed beside them and takes over where PLD cannot price an event. The central-limit (GDP) accountant is not
 offered: it can report far less than the true epsilon (measured in ``tests/unit/privacy/dpsgd/test_traps.py``).
 
-The module runs without torch, because the coordinator prices plans too.
+Runs without torch, because the coordinator prices plans too. A parameter outside its range is a PrivacyParameterError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, Literal
 
 import dp_accounting
@@ -47,31 +48,16 @@ class Spent:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Noise that makes a whole training run cost at most its budget.
+    """Noise that makes a whole training run cost at most its budget."""
 
-    Attributes:
-        noise_multiplier: for every DP-SGD step.
-        release_noise_multiplier: for every release of training statistics; ``None`` if there is none.
-        spent: the price of all steps and releases composed.
-        events: the composition that was priced.
-    """
-
-    noise_multiplier: float
-    release_noise_multiplier: float | None
-    spent: Spent
-    events: tuple[Event, ...]
+    noise_multiplier: float  # for every DP-SGD step
+    release_noise_multiplier: float | None  # for every release of training statistics; ``None`` if there is none
+    spent: Spent  # the price of all steps and releases composed
+    events: tuple[Event, ...]  # the composition that was priced
 
 
 def epsilon(events: Sequence[Event], delta: float) -> Spent:
-    """Composes all events and returns their price.
-
-    Args:
-        events: everything that was released about one population of patients.
-        delta: failure probability at which epsilon is stated.
-
-    Raises:
-        PrivacyParameterError: delta is outside [1e-12, 1), or smaller than the noise samplers' total distance.
-    """
+    """The price of everything that was released about one population of patients, composed."""
     return _priced(_merge(events), delta)
 
 
@@ -100,20 +86,17 @@ def epsilon_curve(per_round_events: Sequence[Sequence[Event]], delta: float) -> 
 def _curve(per_round_events: tuple[tuple[Event, ...], ...], delta: float) -> tuple[float, ...]:
     if not per_round_events:
         return ()
-    everything = [event for events in per_round_events for event in events]
+    everything = [*chain.from_iterable(per_round_events)]
     total = epsilon(everything, delta)
     if total.accountant == "RDP":
-        return tuple(
-            epsilon([e for events in per_round_events[: i + 1] for e in events], delta).epsilon
-            for i in range(len(per_round_events))
-        )
+        rounds = range(1, len(per_round_events) + 1)
+        return tuple(epsilon([*chain.from_iterable(per_round_events[:i])], delta).epsilon for i in rounds)
     interval = _interval(total.epsilon) * SEARCH_FACTOR
     usable = usable_delta(_merge(everything), delta, bound=total.epsilon)
     composed, curve = pld.identity(value_discretization_interval=interval), []
     priced: dict[tuple[Event, ...], Any] = {}
     for events in per_round_events:
-        key = _merge(events)
-        if key not in priced:
+        if (key := _merge(events)) not in priced:
             priced[key] = _compose(key, interval)
         composed = composed.compose(priced[key])
         curve.append(min(float(composed.get_epsilon_for_delta(usable)), total.epsilon))
@@ -134,21 +117,9 @@ def calibrate(
 ) -> Calibration:
     """Finds the smallest noise with which a whole run stays within (epsilon, delta), to one part in a thousand.
 
-    The releases of training statistics are given ``release_share`` of epsilon on their own; the training steps then
-    get what the *joint* composition leaves, which is more than the difference of the two epsilons.
-
-    Args:
-        epsilon: budget of the whole run.
-        delta: its delta.
-        sampling_rate: Poisson sampling rate of each training step.
-        steps: number of training steps, empty batches included.
-        releases: number of releases of training statistics.
-        release_share: part of epsilon for the releases, in (0, 1).
-        sampler_distance: statistical distance of one release's noise from the ideal distribution.
-        step_distance: the same of one training step's noise; 0 where it is analysed exactly.
-
-    Raises:
-        PrivacyParameterError: a parameter lies outside its range.
+    The releases of training statistics are given ``release_share`` of epsilon on their own; the training steps then get
+    what the *joint* composition leaves, which is more than the difference of the two epsilons. ``steps`` counts empty
+    batches too; the two distances are the statistical ones of a release's and a training step's noise from the ideal.
     """
     if steps < 1 or releases < 0 or (releases and not 0 < release_share < 1):
         raise PrivacyParameterError("A calibration needs at least one step and a release share between 0 and 1.")
@@ -161,12 +132,7 @@ def calibrate(
     step = Event("dpsgd", 1.0, sampling_rate, steps, sampler_distance=step_distance)
     noise = _smallest_noise(lambda z: (replace(step, noise_multiplier=z), *release), epsilon, delta)
     events = (replace(step, noise_multiplier=noise), *release)
-    return Calibration(
-        noise_multiplier=noise,
-        release_noise_multiplier=release[0].noise_multiplier if release else None,
-        spent=_price(events, delta),
-        events=events,
-    )
+    return Calibration(noise, release[0].noise_multiplier if release else None, _price(events, delta), events)
 
 
 @lru_cache(REMEMBERED)
@@ -175,9 +141,6 @@ def calibrate_releases(*, epsilon: float, delta: float, releases: int, sampler_d
 
     Use it on its own for evaluation patients: they are disjoint from the training patients, so the two budgets do not
     add for any patient.
-
-    Raises:
-        PrivacyParameterError: a parameter lies outside its range.
     """
     if releases < 1:
         raise PrivacyParameterError("There is nothing to calibrate: the number of releases is below one.")
@@ -273,15 +236,12 @@ def usable_delta(events: Sequence[Event], delta: float, *, bound: float) -> floa
 def _compose(events: Sequence[Event], interval: float) -> Any:
     """The privacy loss distribution of all events; pessimistic at every rounding."""
     composed = pld.identity(value_discretization_interval=interval)
+    mechanism = partial(pld.from_gaussian_mechanism, value_discretization_interval=interval)
     for event in events:
         if event.sampling_rate == 1.0:
-            one = pld.from_gaussian_mechanism(
-                event.noise_multiplier / math.sqrt(event.steps), value_discretization_interval=interval
-            )
+            one = mechanism(event.noise_multiplier / math.sqrt(event.steps))
         else:
-            one = pld.from_gaussian_mechanism(
-                event.noise_multiplier, sampling_prob=event.sampling_rate, value_discretization_interval=interval
-            ).self_compose(event.steps)
+            one = mechanism(event.noise_multiplier, sampling_prob=event.sampling_rate).self_compose(event.steps)
         composed = composed.compose(one)
     return composed
 
@@ -298,11 +258,7 @@ def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
 @contextmanager
 def _quiet_absl() -> Iterator[None]:
     """Drops the warnings about fractional orders that do not converge: leaving an order out only raises the price."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "failed to converge" not in record.getMessage()
-
-    logger = logging.getLogger("absl")
+    logger, keep = logging.getLogger("absl"), lambda record: "failed to converge" not in record.getMessage()
     logger.addFilter(keep)
     try:
         yield

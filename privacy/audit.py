@@ -38,15 +38,7 @@ from scipy.stats import beta, binom, rankdata
 def clopper_pearson(events: int, trials: int, *, confidence: float) -> tuple[float, float]:
     """The interval of Clopper and Pearson 1934: it covers the true rate with at least this probability.
 
-    Each side errs with probability at most ``(1 - confidence) / 2``.
-
-    Args:
-        events: how often it happened, 0 to ``trials``.
-        trials: independent trials; with none the interval is [0, 1].
-        confidence: in (0, 1).
-
-    Raises:
-        ValueError: the counts or the confidence contradict themselves.
+    Each side errs with probability at most ``(1 - confidence) / 2``; without trials the interval is [0, 1].
     """
     if not 0 <= events <= trials or not 0 < confidence < 1:
         raise ValueError("an interval needs 0 <= events <= trials and a confidence between 0 and 1")
@@ -61,19 +53,12 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of one fixed test.
+    """Errors of one fixed test."""
 
-    Attributes:
-        false_positives: outputs without the patient that were taken for outputs with.
-        without: outputs without the patient.
-        false_negatives: outputs with the patient that were taken for outputs without.
-        with_patient: outputs with the patient.
-    """
-
-    false_positives: int
-    without: int
-    false_negatives: int
-    with_patient: int
+    false_positives: int  # outputs without the patient that were taken for outputs with
+    without: int  # outputs without the patient
+    false_negatives: int  # outputs with the patient that were taken for outputs without
+    with_patient: int  # outputs with the patient
 
 
 @dataclass(frozen=True)
@@ -93,11 +78,8 @@ class Threshold:
 def mu_lower_bound(errors: Errors, *, confidence: float) -> float:
     """A mu that the mechanism's true mu exceeds with at least this confidence; 0 if nothing was found.
 
-    Both error rates are replaced by their Clopper-Pearson upper limits, each at ``(1 - confidence) / 2``.
-
-    Args:
-        errors: of a test that was fixed before these outputs were drawn.
-        confidence: in (0, 1).
+    The test must have been fixed before these outputs were drawn. Both error rates are replaced by their
+    Clopper-Pearson upper limits, each at ``(1 - confidence) / 2``.
     """
     _, false_positive = clopper_pearson(errors.false_positives, errors.without, confidence=confidence)
     _, false_negative = clopper_pearson(errors.false_negatives, errors.with_patient, confidence=confidence)
@@ -107,14 +89,10 @@ def mu_lower_bound(errors: Errors, *, confidence: float) -> float:
 
 
 def choose_threshold(without: Scores, with_patient: Scores) -> Threshold:
-    """The test halfway between the means of pilot scores, which must not be used for the bound itself.
+    """The test halfway between the means of pilot scores ``[n]`` and ``[m]``, which the bound itself must not use.
 
     It is the best one for two Gaussians of equal width, and separates scores that carry no noise. Choosing among
     several thresholds by their pilot errors was tried and did worse: the pilot often happens to like a poor one.
-
-    Args:
-        without: pilot scores ``[n]`` of outputs without the patient.
-        with_patient: pilot scores ``[m]`` of outputs with the patient.
     """
     low, high = float(without.mean()), float(with_patient.mean())
     sign = 1.0 if high >= low else -1.0
@@ -126,15 +104,10 @@ LAGS = 8
 
 @dataclass(frozen=True)
 class Repetition:
-    """The largest correlation found and the largest that independent noise shows at this confidence.
+    """The largest correlation found and the largest that independent noise shows at this confidence."""
 
-    Attributes:
-        correlation: in [-1, 1], the one of largest magnitude over all lags.
-        limit: exceeded by independent noise with probability at most 1 - confidence, over all lags together.
-    """
-
-    correlation: float
-    limit: float
+    correlation: float  # in [-1, 1], the one of largest magnitude over all lags
+    limit: float  # exceeded by independent noise with probability at most 1 - confidence, over all lags together
 
     @property
     def repeats(self) -> bool:
@@ -143,15 +116,9 @@ class Repetition:
 
 
 def repetition(noise: NDArray[np.float64], *, confidence: float, lags: int = LAGS) -> Repetition:
-    """Correlates the noise vector of every step with those of the next ``lags`` steps.
+    """Correlates the noise vector of every step with those of the next ``lags`` steps; zero noise counts as repeated.
 
-    Args:
-        noise: the noise of successive steps, mean zero by construction, ``[steps, entries]``.
-        confidence: in (0, 1); Bonferroni over the lags and both signs.
-        lags: how many successors are looked at, fewer than ``steps``.
-
-    Returns:
-        The strongest correlation; noise that is zero everywhere counts as perfectly repeated.
+    ``noise`` is ``[steps, entries]``, mean zero by construction; confidence by Bonferroni over the lags and both signs.
     """
     steps, entries = noise.shape
     if not 1 <= lags < steps or entries < 1:
@@ -170,25 +137,15 @@ LARGEST_EPSILON = 60.0
 
 @dataclass(frozen=True)
 class CanaryBound:
-    """What guesses about canaries say.
+    """What guesses about canaries say."""
 
-    Attributes:
-        canaries: m, each included with probability 1/2.
-        guesses: r, how many of them were guessed about.
-        correct: v, how many guesses were right.
-        epsilon_lower: the run is not (epsilon, delta)-private for any smaller epsilon, at this confidence.
-        epsilon_reach: what ``epsilon_lower`` would have been had every guess been right: the audit is blind above.
-        delta: of the claim that is audited.
-        confidence: of the bound.
-    """
-
-    canaries: int
-    guesses: int
-    correct: int
-    epsilon_lower: float
-    epsilon_reach: float
-    delta: float
-    confidence: float
+    canaries: int  # m, each included with probability 1/2
+    guesses: int  # r, how many of them were guessed about
+    correct: int  # v, how many guesses were right
+    epsilon_lower: float  # the run is not (epsilon, delta)-private for any smaller epsilon, at this confidence
+    epsilon_reach: float  # what ``epsilon_lower`` would have been had every guess been right: the audit is blind above
+    delta: float  # of the claim that is audited
+    confidence: float  # of the bound
 
 
 def guesses_for(canaries: int) -> int:
@@ -203,12 +160,8 @@ def guesses_for(canaries: int) -> int:
 def guess(scores: NDArray[np.float64], guesses: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Guesses "in" for the highest half of ``guesses`` scores and "out" for the lowest; abstains between.
 
-    Args:
-        scores: how much each canary looks included, ``[m]``.
-        guesses: r, at most m; fixed without looking at the scores.
-
-    Returns:
-        Canaries guessed about, int64 ``[r]``, and for each whether it is said to be in, bool ``[r]``.
+    ``scores`` ``[m]`` say how much each canary looks included; ``guesses`` is fixed without looking at them. Returns
+    the canaries guessed about, int64 ``[r]``, and for each whether it is said to be in, bool ``[r]``.
     """
     order = np.argsort(scores, kind="stable").astype(np.int64)
     low, high = guesses // 2, guesses - guesses // 2
@@ -219,29 +172,17 @@ def guess(scores: NDArray[np.float64], guesses: int) -> tuple[NDArray[np.int64],
 def canary_bound(
     included: NDArray[np.bool_], scores: NDArray[np.float64], *, delta: float, guesses: int, confidence: float = 0.95
 ) -> CanaryBound:
-    """Guesses from ``scores`` which canaries were in, and bounds epsilon.
+    """Guesses from ``scores`` ``[m]`` which canaries were in, and bounds epsilon at ``delta``.
 
-    Args:
-        included: the coins, bool ``[m]``.
-        scores: how much each canary looks included, ``[m]``; computed without ``included``.
-        delta: at which epsilon is bounded.
-        guesses: r, fixed without looking at the scores.
-        confidence: probability with which the bound holds.
+    ``included`` are the coins, bool ``[m]``; scores are computed without them, and ``guesses`` fixed without the
+    scores.
     """
     if included.shape != scores.shape or not 1 <= guesses <= len(scores) or not np.isfinite(scores).all():
         raise ValueError("an audit needs one finite score for each canary, and at most as many guesses")
     chosen, said_in = guess(scores, guesses)
     m, r, v = len(included), guesses, int((included[chosen] == said_in).sum())
-    limit = 1 - confidence
-    return CanaryBound(
-        canaries=m,
-        guesses=r,
-        correct=v,
-        epsilon_lower=epsilon_lower_bound(m, r, v, delta=delta, limit=limit),
-        epsilon_reach=epsilon_lower_bound(m, r, r, delta=delta, limit=limit),
-        delta=delta,
-        confidence=confidence,
-    )
+    lower, reach = (epsilon_lower_bound(m, r, right, delta=delta, limit=1 - confidence) for right in (v, r))
+    return CanaryBound(m, r, v, lower, reach, delta, confidence)
 
 
 def epsilon_lower_bound(canaries: int, guesses: int, correct: int, *, delta: float, limit: float) -> float:
@@ -278,44 +219,28 @@ LOW_RATES = (0.001, 0.01)
 
 @dataclass(frozen=True)
 class LowRate:
-    """How many training patients an attack finds while it wrongly accuses at most a small share of the others.
+    """How many training patients an attack finds while it wrongly accuses at most a small share of the others."""
 
-    Attributes:
-        at_most: the false positive rate that was asked for.
-        false_positive_rate: the one reached on these scores, at most ``at_most``.
-        true_positive_rate: share of training patients above the same threshold.
-        interval: Clopper-Pearson interval of ``true_positive_rate``.
-    """
-
-    at_most: float
-    false_positive_rate: float
-    true_positive_rate: float
-    interval: tuple[float, float]
+    at_most: float  # the false positive rate that was asked for
+    false_positive_rate: float  # the one reached on these scores, at most ``at_most``
+    true_positive_rate: float  # share of training patients above the same threshold
+    interval: tuple[float, float]  # Clopper-Pearson interval of ``true_positive_rate``
 
 
 @dataclass(frozen=True)
 class Roc:
-    """An attack's whole curve in one number, and its left end.
+    """An attack's whole curve in one number, and its left end."""
 
-    Attributes:
-        auc: probability that a training patient scores above another; 0.5 is guessing.
-        interval: of ``auc``, from DeLong's variance.
-        low: the curve at small false positive rates.
-    """
-
-    auc: float
-    interval: tuple[float, float]
-    low: tuple[LowRate, ...]
+    auc: float  # probability that a training patient scores above another; 0.5 is guessing
+    interval: tuple[float, float]  # of ``auc``, from DeLong's variance
+    low: tuple[LowRate, ...]  # the curve at small false positive rates
 
 
 def roc(members: Scores, others: Scores, *, rates: Sequence[float] = LOW_RATES, confidence: float = 0.95) -> Roc:
-    """Scores an attack.
+    """Scores an attack by its scores ``[m]`` of training patients and ``[n]`` of others, higher for "was trained on".
 
-    Args:
-        members: scores ``[m]`` of training patients, higher for "was trained on".
-        others: scores ``[n]`` of patients who were not trained on.
-        rates: false positive rates of interest; below 1 / n the attack may accuse nobody wrongly at all.
-        confidence: of all intervals.
+    At false positive ``rates`` below 1 / n the attack may accuse nobody wrongly at all. All intervals have
+    ``confidence``.
     """
     if len(members) < 2 or len(others) < 2 or not (np.isfinite(members).all() and np.isfinite(others).all()):
         raise ValueError("an attack is scored on at least two members and two others with finite scores")
@@ -327,15 +252,10 @@ def offline_lira(target: Scores, references: Scores, trained: NDArray[np.bool_])
     """The likelihood ratio attack with reference models that were not trained on the record (Carlini et al. 2022, VI).
 
     With few reference models one variance for all records is better than an estimate each, and does not change the
-    order of the scores; what remains is the distance from the mean of the models that never saw the record.
-
-    Args:
-        target: logit confidence ``[n]`` of the true outcome under the attacked model.
-        references: the same under each reference model, ``[k, n]``.
-        trained: whether the reference model was trained on the record, bool ``[k, n]``.
-
-    Returns:
-        Scores ``[n]``, higher for "was trained on".
+    order of the scores; what remains is the distance from the mean of the models that never saw the record. Takes the
+    logit confidence ``[n]`` of the true outcome under the attacked model, the same under each reference model ``[k,
+    n]``, and which of those were trained on which record, bool ``[k, n]``. Scores ``[n]`` are higher for "was trained
+    on".
     """
     if references.shape != trained.shape or references.shape[1:] != target.shape or trained.all(axis=0).any():
         raise ValueError("every record needs a reference model that was not trained on it")
@@ -349,12 +269,8 @@ def _low_rate(members: Scores, others: Scores, rate: float, confidence: float) -
     # Everything strictly above the (allowed + 1)-th highest score of the others is accused.
     threshold = np.sort(others)[len(others) - 1 - min(allowed, len(others) - 1)]
     found = int((members > threshold).sum())
-    return LowRate(
-        at_most=rate,
-        false_positive_rate=float((others > threshold).mean()),
-        true_positive_rate=found / len(members),
-        interval=clopper_pearson(found, len(members), confidence=confidence),
-    )
+    interval = clopper_pearson(found, len(members), confidence=confidence)
+    return LowRate(rate, float((others > threshold).mean()), found / len(members), interval)
 
 
 def _auc(members: Scores, others: Scores, confidence: float) -> tuple[float, tuple[float, float]]:

@@ -26,23 +26,14 @@ class SamplerMismatchError(ConfigError):
 
 @dataclass(frozen=True)
 class Event:
-    """Some equal applications of one Gaussian mechanism to the units of privacy of a site.
+    """Some equal applications of one Gaussian mechanism to the units of privacy of a site."""
 
-    Attributes:
-        kind: ``dpsgd`` for training steps, ``release`` for noised statistics.
-        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one unit.
-        sampling_rate: probability with which each unit is included; 1.0 for a release.
-        steps: how many applications.
-        sampler: how units were chosen; only ``poisson`` can be priced.
-        sampler_distance: statistical distance of one noise draw from the ideal distribution; 0 for exact analysis.
-    """
-
-    kind: Literal["dpsgd", "release"]
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int
-    sampler: str = "poisson"
-    sampler_distance: float = 0.0
+    kind: Literal["dpsgd", "release"]  # training steps, or noised statistics
+    noise_multiplier: float  # standard deviation of the noise over the L2 sensitivity to one unit
+    sampling_rate: float  # probability with which each unit is included; 1.0 for a release
+    steps: int  # how many applications
+    sampler: str = "poisson"  # how units were chosen; nothing else can be priced
+    sampler_distance: float = 0.0  # statistical distance of one noise draw from the ideal; 0 for exact analysis
 
     def __post_init__(self) -> None:
         if self.sampler != "poisson":

@@ -1,7 +1,11 @@
-"""Discrete noise on the integer grid of the secure sum: its sampler, and the two things it protects.
+"""Random numbers that nobody can guess, noise made of them, and the statistics and gradient sums that it covers.
+
+A mechanism's guarantee is void if its random numbers can be reproduced. numpy's generators are not made for that,
+torch's CPU generator has 32 effective seed bits and a bare ``torch.Generator()`` has a constant public seed. So the
+operating system is asked for one key, which AES-256 in counter mode (NIST SP 800-38A section 6.5) stretches.
 
 The secure sum adds integers, so its noise must be integers too: rounding continuous noise at every hospital would leave
-a distribution nobody has priced. Here every draw is within a statistical distance of 2^-60 of the discrete Gaussian
+a distribution nobody has priced. Every draw here is within a statistical distance of 2^-60 of the discrete Gaussian
 (Canonne, Kamath and Steinke 2020, definition 1) with the stated standard deviation. Small widths come from one 128-bit
 inversion table, large ones from a coarse draw on a multiple of the integers plus a fine one (Micciancio and Walter
 2017, theorem 1). ADR 0002 has the lemma that prices sums of such shares and its constants.
@@ -13,8 +17,7 @@ not zeroed here: a threshold on an exact count would move by ten when one patien
 covers small cells. :func:`suppress_small_cells` is for the exact releases that a certificate names as not covered.
 
 *Gradient sums* (:class:`GradientSpec`) are one DP-SGD step over all hospitals, in the placement ``secure-grad``: each
-adds up its sampled patients' clipped gradients on a common grid and adds a noise share. ADR 0005 has the price and its
-constants.
+adds up its sampled patients' clipped gradients on a common grid and adds a noise share (price: ADR 0005).
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -36,18 +40,17 @@ from fedward.errors import FedwardError
 from fedward.measures import Statistic
 from fedward.privacy.events import PrivacyParameterError
 
+Integers: TypeAlias = NDArray[np.int64]
+
 KEY_BYTES = 32
 _ZEROS = bytes(256 * 1024)
 
 
 class SecureStream:
-    """Random words from one AES-256-CTR keystream, never the same bytes twice.
+    """Random words from one AES-256-CTR keystream under a 32-byte ``key``, never the same bytes twice.
 
-    Calls may come from several threads; which thread receives which bytes is then unspecified.
-
-    Args:
-        key: 32 bytes. A fixed key makes the stream reproducible, which tests and simulations need; a
-            hospital uses :meth:`from_os`.
+    A fixed key makes the stream reproducible, for tests and simulations; a hospital uses :meth:`from_os`. Calls may
+    come from several threads; which thread receives which bytes is then unspecified.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -59,15 +62,11 @@ class SecureStream:
 
     @classmethod
     def from_os(cls) -> SecureStream:
-        """Returns a stream under a fresh key from the operating system."""
+        """A stream under a fresh key from the operating system."""
         return cls(os.urandom(KEY_BYTES))
 
     def fill(self, out: NDArray[np.uint8]) -> None:
-        """Overwrites ``out`` (contiguous, one-dimensional) with the next ``out.size`` bytes.
-
-        Raises:
-            FedwardError: FW-STREAM-001, the process is not the one that created the stream.
-        """
+        """Overwrites contiguous bytes ``[n]``; raises FW-STREAM-001 in a process that did not create the stream."""
         if os.getpid() != self._process:
             raise FedwardError("A random stream was used in a process that did not create it.", code="FW-STREAM-001")
         with self._lock:
@@ -76,28 +75,25 @@ class SecureStream:
                 self._cipher.update_into(memoryview(_ZEROS)[: part.size], part.data)
 
     def bytes(self, count: int) -> bytes:
-        """Returns the next ``count`` bytes."""
+        """The next ``count`` bytes."""
         out = np.empty(count, np.uint8)
         self.fill(out)
         return out.tobytes()
 
     def uint32(self, count: int) -> NDArray[np.uint32]:
-        """Returns ``count`` uniform 32-bit words."""
+        """``count`` uniform 32-bit words."""
         out = np.empty(count, "<u4")
         self.fill(out.view(np.uint8))
         return out
 
     def uint64(self, count: int) -> NDArray[np.uint64]:
-        """Returns ``count`` uniform 64-bit words."""
+        """``count`` uniform 64-bit words."""
         out = np.empty(count, "<u8")
         self.fill(out.view(np.uint8))
         return out
 
     def uniform32(self, count: int) -> NDArray[np.float32]:
-        """Returns ``count`` float32 numbers, uniform over the multiples of 2^-23 in [0, 1).
-
-        The grid is that of float32 in [1, 2), so 1 + u is exact and below 2.
-        """
+        """``count`` float32 numbers, uniform over the multiples of 2^-23 in [0, 1), so 1 + u is exact and below 2."""
         words = self.uint32(count)
         np.right_shift(words, 9, out=words)
         np.bitwise_or(words, 0x3F800000, out=words)  # exponent of [1, 2); random significand
@@ -106,7 +102,7 @@ class SecureStream:
         return out
 
     def uniform64(self, count: int) -> NDArray[np.float64]:
-        """Returns ``count`` float64 numbers, uniform over the multiples of 2^-52 in [0, 1)."""
+        """``count`` float64 numbers, uniform over the multiples of 2^-52 in [0, 1)."""
         words = self.uint64(count)
         np.right_shift(words, 12, out=words)
         np.bitwise_or(words, 0x3FF0000000000000, out=words)
@@ -115,13 +111,11 @@ class SecureStream:
         return out
 
 
-_TWO_PI = 2.0 * math.pi
-_WORD = 2.0**-64
 _BLOCK = 8192  # pairs whose intermediate values stay in the cache: half the time
 
 
 def gaussian(stream: SecureStream, count: int) -> NDArray[np.float64]:
-    """Draws ``count`` independent standard normal numbers, float64 ``[count]``.
+    """``count`` independent standard normal numbers, float64 ``[count]``.
 
     Box and Muller 1958 on 64-bit uniforms: the largest magnitude is sqrt(2 ln 2^65), about 9.5 standard deviations,
     beyond which lies a probability of 3e-21.
@@ -132,32 +126,27 @@ def gaussian(stream: SecureStream, count: int) -> NDArray[np.float64]:
     for start in range(0, pairs, _BLOCK):
         first = slice(start, min(start + _BLOCK, pairs))
         second = slice(pairs + first.start, pairs + first.stop)
-        radius = np.sqrt(-2.0 * np.log((words[first].astype(np.float64) + 0.5) * _WORD))
-        angle = words[second].astype(np.float64) * (_TWO_PI * _WORD)
+        radius = np.sqrt(-2.0 * np.log((words[first].astype(np.float64) + 0.5) * 2.0**-64))
+        angle = words[second].astype(np.float64) * (2.0 * math.pi * 2.0**-64)
         np.multiply(radius, np.cos(angle), out=out[first])
         np.multiply(radius, np.sin(angle), out=out[second])
     return out[:count]
 
 
 def poisson_sample(stream: SecureStream, count: int, rate: float) -> NDArray[np.bool_]:
-    """Includes each of ``count`` patients independently with probability ``rate`` (to 2^-64, never above it).
-
-    Raises:
-        PrivacyParameterError: the rate is not in (0, 1].
-    """
+    """Includes each of ``count`` patients independently with probability ``rate`` (to 2^-64, never above it)."""
     if not 0 < rate <= 1:
         raise PrivacyParameterError("The sampling rate must lie above 0 and at most at 1.")
     if rate == 1.0:
         return np.ones(count, np.bool_)
-    threshold = np.uint64(int(math.ldexp(rate, 64)))
-    return np.asarray(stream.uint64(count) < threshold, np.bool_)
+    return np.asarray(stream.uint64(count) < np.uint64(int(math.ldexp(rate, 64))), np.bool_)
 
 
 _DOMAIN = b"fedward/unsafe-seeded-stream/v1"
 
 
 class UnsafeSeededStream(SecureStream):
-    """A stream whose numbers can be reproduced; the type lets engines and certificates say NON-PRIVATE."""
+    """A stream that whoever knows the seed can reproduce; the type lets engines and certificates say NON-PRIVATE."""
 
 
 def unsafe_seeded_stream(seed: int, *labels: str) -> UnsafeSeededStream:
@@ -181,24 +170,16 @@ SMALLEST_SHARE = 2.0**10
 ROUNDING_WIDTH = 2.0
 """gamma multiples given up in the price: a sum of shares is a rounding, this wide, of a continuous Gaussian."""
 
-_TABLE_LIMIT = 2.0**12
-_FINE_SIGMA = 2.0**11
+_TABLE_LIMIT, _FINE_SIGMA = 2.0**12, 2.0**11
 _STEP = int(_FINE_SIGMA / 4)
 _LARGEST = _TABLE_LIMIT * _STEP**3
-_TAIL = 10.0
-_BITS = 192
+_TAIL, _BITS = 10.0, 192
 
 
-def discrete_gaussian(stream: SecureStream, sigma: float, count: int) -> NDArray[np.int64]:
-    """Draws ``count`` integers k with probability proportional to exp(-k^2 / (2 sigma^2)), int64 ``[count]``.
+def discrete_gaussian(stream: SecureStream, sigma: float, count: int) -> Integers:
+    """``count`` integers k with probability proportional to exp(-k^2 / (2 sigma^2)), int64 ``[count]``.
 
-    Args:
-        stream: randomness.
-        sigma: standard deviation in grid units, from 1/2 to 2^39.
-        count: number of independent draws.
-
-    Raises:
-        PrivacyParameterError: sigma is outside the range for which the distance is stated.
+    Sigma is in grid units, from 1/2 to 2^39: PrivacyParameterError outside, where no distance is stated.
     """
     if not 0.5 <= sigma <= _LARGEST:
         raise PrivacyParameterError("The noise width must lie between 1/2 and 2^39 grid units.")
@@ -212,14 +193,9 @@ def discrete_gaussian(stream: SecureStream, sigma: float, count: int) -> NDArray
 
 
 def share_sigma(total_sigma: float, honest: int) -> float:
-    """Standard deviation of one share, so that ``honest`` shares alone add up to ``total_sigma``.
+    """Standard deviation of a share, in grid units, so that ``honest`` shares alone (t - c) add up to ``total_sigma``.
 
-    Args:
-        total_sigma: standard deviation the sum must have at least, in grid units.
-        honest: number of shares that are sure to be in the sum (t - c).
-
-    Raises:
-        PrivacyParameterError: no honest share or too many, or a share narrower than 2^10 grid units.
+    Raises PrivacyParameterError: no honest share or too many, or a share narrower than 2^10 grid units.
     """
     if honest < 1:
         raise PrivacyParameterError("Noise shares need at least one honest hospital in every sum.")
@@ -234,8 +210,7 @@ def share_sigma(total_sigma: float, honest: int) -> float:
 def total_sigma(noise_multiplier: float, l2_sensitivity_grid: float) -> float:
     """Width the shares must add up to for a priced noise multiplier, in grid units.
 
-    The accountant prices a continuous Gaussian whose variance is smaller by (2 gamma)^2 (ADR 0002), so the shares get
-    that variance on top.
+    The accountant prices a continuous Gaussian whose variance is smaller by (2 gamma)^2 (ADR 0002): that comes on top.
     """
     return math.hypot(noise_multiplier * l2_sensitivity_grid, ROUNDING_WIDTH)
 
@@ -248,7 +223,7 @@ def rounded_sensitivity(clip_grid: float, dimension: int) -> float:
     return clip_grid + math.sqrt(dimension)
 
 
-def _from_table(stream: SecureStream, sigma: float, count: int) -> NDArray[np.int64]:
+def _from_table(stream: SecureStream, sigma: float, count: int) -> Integers:
     """Inverts the distribution function of |k| on a 128-bit uniform, then draws the sign."""
     high_table, low_table = _table(sigma)
     high, low = stream.uint64(count), stream.uint64(count)
@@ -286,10 +261,8 @@ def _weights(sigma: float, count: int) -> list[int]:
     Each weight is the previous one times exp(-(2k - 1) / (2 sigma^2)), a factor that itself shrinks geometrically; two
     truncated products per entry keep the absolute error below count^2 * 2^-192.
     """
-    with localcontext() as context:
-        context.prec = 80
-        exact = Decimal(sigma)
-        one = Decimal(1 << _BITS)
+    with localcontext(prec=80):
+        exact, one = Decimal(sigma), Decimal(1 << _BITS)
         ratio = int((-1 / (2 * exact * exact)).exp() * one)
         shrink = int((-1 / (exact * exact)).exp() * one)
     weights = [1 << _BITS]
@@ -304,15 +277,10 @@ SMALLEST_CELL = 10
 
 @dataclass(frozen=True)
 class ReleaseSpec:
-    """Layout, bounds and grid of a release; a plan constant.
+    """Layout, bounds and grid of a release; a plan constant."""
 
-    Attributes:
-        statistics: the blocks, in the order of the vector.
-        resolution: grid units per unit of bounded, weighted contribution.
-    """
-
-    statistics: tuple[Statistic, ...]
-    resolution: int = 2**12
+    statistics: tuple[Statistic, ...]  # the blocks, in the order of the vector
+    resolution: int = 2**12  # grid units per unit of bounded, weighted contribution
 
     def __post_init__(self) -> None:
         names = [s.name for s in self.statistics]
@@ -335,31 +303,19 @@ class ReleaseSpec:
         """Statistical distance of one whole noise vector from the ideal one."""
         return self.size * SAMPLER_DISTANCE
 
-    def encode(self, contributions: Mapping[str, NDArray[np.float64]]) -> NDArray[np.int64]:
-        """Bounds, rounds and adds up the patients' contributions.
-
-        Args:
-            contributions: for each block ``[patients, cells]``, one row per unit; a unit with several records
-                has one row. There may be none.
-
-        Returns:
-            int64 ``[size]``.
-
-        Raises:
-            PrivacyParameterError: a block is missing, unknown or has another shape.
-        """
+    def encode(self, contributions: Mapping[str, NDArray[np.float64]]) -> Integers:
+        """Bounds, rounds and adds up ``[patients, cells]`` per block, one row per unit, into int64 ``[size]``."""
         if set(contributions) != {s.name for s in self.statistics}:
             raise PrivacyParameterError("A release was given other statistics than its plan names.")
         if len({len(rows) for rows in contributions.values()}) != 1:
             raise PrivacyParameterError("The blocks of a release describe different numbers of units.")
         return np.concatenate([self._encode_block(s, contributions[s.name]) for s in self.statistics])
 
-    def decode(self, total: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    def decode(self, total: Integers) -> dict[str, NDArray[np.float64]]:
         """Turns a summed vector back into the blocks' units, float64 ``[cells]`` each; noise may make them negative."""
         if total.shape != (self.size,):
             raise PrivacyParameterError("A summed release does not have the plan's number of cells.")
-        ends = np.cumsum([s.cells for s in self.statistics])[:-1]
-        parts = np.split(total.astype(np.float64), ends)
+        parts = np.split(total.astype(np.float64), np.cumsum([s.cells for s in self.statistics])[:-1])
         return {s.name: part / self._scale(s) for s, part in zip(self.statistics, parts, strict=True)}
 
     def noise_deviation(self, noise_multiplier: float) -> dict[str, float]:
@@ -370,7 +326,7 @@ class ReleaseSpec:
     def _scale(self, statistic: Statistic) -> float:
         return self.resolution * statistic.weight / statistic.bound
 
-    def _encode_block(self, statistic: Statistic, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+    def _encode_block(self, statistic: Statistic, rows: NDArray[np.float64]) -> Integers:
         if rows.ndim != 2 or rows.shape[1] != statistic.cells:
             raise PrivacyParameterError(f"The statistic {statistic.name} does not have its planned number of cells.")
         # Towards zero: rounding to nearest could lift a row above its bound.
@@ -379,36 +335,23 @@ class ReleaseSpec:
 
 
 def noisy_release(
-    values: NDArray[np.int64],
-    *,
-    l2_sensitivity_grid: float,
-    noise_multiplier: float,
-    honest: int,
-    stream: SecureStream,
-) -> NDArray[np.int64]:
-    """Adds one hospital's noise share to its integer statistics, int64 ``[k]``.
+    values: Integers, *, l2_sensitivity_grid: float, noise_multiplier: float, honest: int, stream: SecureStream
+) -> Integers:
+    """Adds one hospital's noise share to its exact integer statistics, int64 ``[k]``.
 
-    The sum over any cohort with ``honest`` unmodified shares is priced as a Gaussian mechanism with
+    The sum over any cohort with ``honest`` unmodified shares (t - c) is priced as a Gaussian mechanism with
     ``noise_multiplier``; more shares only add noise. With ``honest=1`` a single vector carries the full noise.
+    ``l2_sensitivity_grid`` is the L2 norm of one patient's largest contribution, in grid units.
 
-    Args:
-        values: this hospital's exact statistics on the grid.
-        l2_sensitivity_grid: L2 norm of one patient's largest contribution, in grid units.
-        noise_multiplier: as priced by the accountant.
-        honest: shares that are sure to be in the sum (t - c).
-        stream: randomness.
-
-    Raises:
-        PrivacyParameterError: the grid is too coarse for the share, or too fine for the sampler.
+    Raises PrivacyParameterError: the grid is too coarse for the share, or too fine for the sampler.
     """
     if not (math.isfinite(noise_multiplier) and noise_multiplier > 0 and l2_sensitivity_grid > 0):
         raise PrivacyParameterError("A release needs a positive noise multiplier and a positive sensitivity.")
     share = share_sigma(total_sigma(noise_multiplier, l2_sensitivity_grid), honest)
-    noise = discrete_gaussian(stream, share, values.size).reshape(values.shape)
-    return values + noise
+    return values + discrete_gaussian(stream, share, values.size).reshape(values.shape)
 
 
-def suppress_small_cells(values: NDArray[np.int64], units: NDArray[np.int64]) -> NDArray[np.int64]:
+def suppress_small_cells(values: Integers, units: Integers) -> Integers:
     """Zeroes cells to which fewer than ten ``units`` contribute, for releases without noise; before masking."""
     return np.where(units < SMALLEST_CELL, 0, values)
 
@@ -427,21 +370,13 @@ def gradient_distance(parameters: int) -> float:
 
 @dataclass(frozen=True)
 class GradientSpec:
-    """A round's gradient sum, from public numbers only.
+    """A round's gradient sum, from public numbers only."""
 
-    Attributes:
-        parameters: dimension d.
-        clip: bound C on the L2 norm of one patient's gradient.
-        expected_batch: patients a hospital is expected to sample.
-        noise_multiplier: standard deviation of the priced noise over the sensitivity; 0 without privacy.
-        honest: noise shares that are sure to be in the sum, t - c.
-    """
-
-    parameters: int
-    clip: float
-    expected_batch: float
-    noise_multiplier: float
-    honest: int
+    parameters: int  # dimension d
+    clip: float  # bound C on the L2 norm of one patient's gradient
+    expected_batch: float  # patients a hospital is expected to sample
+    noise_multiplier: float  # standard deviation of the priced noise over the sensitivity; 0 without privacy
+    honest: int  # noise shares that are sure to be in the sum, t - c
 
     def __post_init__(self) -> None:
         sizes = (self.clip, self.expected_batch)
@@ -482,25 +417,18 @@ class GradientSpec:
         """Standard deviation of the noise in a sum of ``survivors`` shares: sqrt(survivors / honest) of the priced."""
         return self.share_deviation * math.sqrt(survivors)
 
-    def cut(self, total: NDArray[np.int64]) -> NDArray[np.int64]:
+    def cut(self, total: Integers) -> Integers:
         """Cuts a hospital's sum at :attr:`bound`; two sums never move further apart, so the sensitivity stays."""
         limit = math.floor(self.bound / self.step)
         return np.clip(total, -limit, limit)
 
-    def with_share(self, total: NDArray[np.int64], stream: SecureStream) -> NDArray[np.int64]:
-        """Adds this hospital's noise share to its sum, int64 ``[d]``; without privacy the sum stays as it is.
-
-        Raises:
-            PrivacyParameterError: the grid is too fine for the sampler.
-        """
+    def with_share(self, total: Integers, stream: SecureStream) -> Integers:
+        """Adds this hospital's noise share to its sum, int64 ``[d]``; without privacy the sum stays as it is."""
         if total.shape != (self.parameters,):
             raise PrivacyParameterError("A gradient sum does not have the plan's number of parameters.")
-        if not self.noise_multiplier:
+        sigma, sensitivity = self.noise_multiplier, self.sensitivity_grid
+        if not sigma:
             return total
         return noisy_release(
-            total,
-            l2_sensitivity_grid=self.sensitivity_grid,
-            noise_multiplier=self.noise_multiplier,
-            honest=self.honest,
-            stream=stream,
+            total, l2_sensitivity_grid=sensitivity, noise_multiplier=sigma, honest=self.honest, stream=stream
         )

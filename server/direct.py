@@ -34,7 +34,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fedward.flower_batch import join, split
+from fedward.flower import join, split
 from fedward.messages import MalformedMessageError
 from fedward.server.long_polling import HOLD_SECONDS, Receive, Scope, Send
 
@@ -65,7 +65,7 @@ TASK_HANDLERS: dict[str, Callable[[Any, SqlLinkState, Any], Message]] = {
 BATCHES = {
     f"/v1/{api}/{way}-objects": f"/v1/{api}/{way}-object" for api in ("fleet", "runtime") for way in ("pull", "push")
 }
-"""Not Flower's: several of the calls on the right in one request, see :mod:`fedward.flower_batch`."""
+"""Not Flower's: several of the calls on the right in one request, see :mod:`fedward.flower`."""
 
 
 class DirectRoutes:

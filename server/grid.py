@@ -28,8 +28,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUn
 from flwr.superlink.grid import HttpGrid
 
 from fedward.errors import NetworkError
-from fedward.flower import let_go
-from fedward.flower_batch import MAX_CALLS, Objects
+from fedward.flower import MAX_CALLS, Objects, let_go
 from fedward.server.reply_assembly import Unfolding
 
 STRAGGLING_OBJECT_SECONDS = 5.0

@@ -40,7 +40,7 @@ FLEET_ROUTES = frozenset(
         "push-objects",
     )
 )
-"""What a hospital's node calls; the last two are of :mod:`fedward.flower_batch`. None gives out code (``get-fab``)."""
+"""What a hospital's node calls; the last two are of :mod:`fedward.flower`. None gives out code (``get-fab``)."""
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from fedward.client.data import Example
 from fedward.client.hospital import Hospital
-from fedward.client.models.for_run import build_model, resolve_run, start_of
+from fedward.client.models.adapter_model import build_model, resolve_run, start_of
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -20,8 +20,7 @@ from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.rounds import Coordinator
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital
 from fedward.stages import Reply, Request
 
 HOSPITALS = ("alder", "birch", "cedar")

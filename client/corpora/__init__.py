@@ -20,11 +20,7 @@ CORPORA: dict[str, Corpus] = by_name(
 
 
 def corpus_named(name: str) -> Corpus:
-    """The corpus ``name``.
-
-    Raises:
-        DataError: FW-DATA-009, there is none.
-    """
+    """The corpus ``name``; raises FW-DATA-009 (there is none)."""
     if name not in CORPORA:
         raise DataError(f"The format {name!r} is not one of {', '.join(CORPORA)}.", code="FW-DATA-009")
     return CORPORA[name]
@@ -33,9 +29,7 @@ def corpus_named(name: str) -> Corpus:
 def detect(folder: Path) -> Corpus:
     """The first corpus that is complete in ``folder``.
 
-    Raises:
-        DataError: FW-DATA-011, no such folder.
-        DataError: FW-DATA-009, none is complete; the fix names what the nearest one lacks.
+    Raises FW-DATA-011 (no such folder), FW-DATA-009 (none is complete; the fix names what the nearest one lacks).
     """
     missing = {name: corpus.missing(folder) for name, corpus in CORPORA.items()}
     for name, lacking in missing.items():

@@ -31,63 +31,44 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record of a corpus.
+    """One record of a corpus."""
 
-    Attributes:
-        unit: identifier of its unit of privacy; never leaves the hospital.
-        group: site, department or region, where the corpus names one.
-        language: BCP 47 tag.
-        texts: texts by role, for example ``question``, ``context``, ``answer``.
-        spans: marked parts of these texts.
-        images: files of its images.
-        time: when it was written, where that is known.
-        stay: the stay with its outcome, for records of stays; their texts are made from events.
-        held_out: whether the publisher keeps the record for evaluation.
-    """
-
-    unit: str
-    group: str = ""
-    language: str = "und"
-    texts: Mapping[str, str] = field(default_factory=dict)
-    spans: tuple[Span, ...] = ()
+    unit: str  # identifier of its unit of privacy; never leaves the hospital
+    group: str = ""  # site, department or region, where the corpus names one
+    language: str = "und"  # BCP 47 tag
+    texts: Mapping[str, str] = field(default_factory=dict)  # by role, for example question, context, answer
+    spans: tuple[Span, ...] = ()  # marked parts of these texts
     images: tuple[Path, ...] = ()
-    time: datetime | None = None
-    stay: Stay | None = None
-    held_out: bool = False
+    time: datetime | None = None  # when it was written, where that is known
+    stay: Stay | None = None  # with its outcome, for records of stays; their texts are made from events
+    held_out: bool = False  # whether the publisher keeps the record for evaluation
 
 
 class Corpus(ABC):
-    """One data set or layout. Instances hold nothing: folders are arguments.
-
-    Attributes:
-        name: as in ``format = "..."``.
-        title: what reports call it, with its source.
-        unit: whose presence in the data is protected.
-        languages: BCP 47 tags of its texts.
-        licence: short name of the terms it is published under; ``own`` for a hospital's own tables.
-        free_text_of_persons: whether people wrote about persons in it, so that de-identification has to see it first.
-        gives: what tasks can ask of it: roles of texts, or ``stay`` and the outcomes beyond its length and survival.
-        grouped: whether every record names a group, by which a simulation deals records to hospitals.
-        required: files or tables without which the folder is not one of this corpus.
-    """
+    """One data set or layout. Instances hold nothing: folders are arguments."""
 
     name: ClassVar[str]
+    """As in ``format = "..."``."""
     title: ClassVar[str]
+    """What reports call it, with its source."""
     unit: ClassVar[UnitName]
+    """Whose presence in the data is protected."""
     languages: ClassVar[tuple[str, ...]] = ("en",)
+    """BCP 47 tags of its texts."""
     licence: ClassVar[str]
+    """Short name of the terms it is published under; ``own`` for a hospital's own tables."""
     free_text_of_persons: ClassVar[bool]
+    """Whether people wrote about persons in it, so that de-identification has to see it first."""
     gives: ClassVar[frozenset[str]]
+    """What tasks can ask of it: roles of texts, or ``stay`` and the outcomes beyond its length and survival."""
     grouped: ClassVar[bool] = False
+    """Whether every record names a group, by which a simulation deals records to hospitals."""
     required: ClassVar[tuple[str, ...]]
+    """Files or tables without which the folder is not one of this corpus."""
 
     @abstractmethod
     def missing(self, folder: Path) -> list[str]:
-        """Which of :attr:`required` the folder lacks; none if it is complete.
-
-        Raises:
-            DataError: FW-DATA-011, no such folder.
-        """
+        """Which of :attr:`required` the folder lacks; raises FW-DATA-011 (no such folder)."""
 
     @abstractmethod
     def sizes(self, folder: Path) -> dict[str, int]:
@@ -95,11 +76,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def items(self, folder: Path) -> Iterator[Item]:
-        """Every record.
-
-        Raises:
-            DataError: the folder cannot be read in the published form.
-        """
+        """Every record; raises DataError for a folder that cannot be read in the published form."""
 
 
 class StayCorpus(Corpus):
@@ -111,13 +88,9 @@ class StayCorpus(Corpus):
     def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
         """Every stay in intensive care, with what is known at admission.
 
-        Args:
-            folder: holds the tables.
-            outcomes: those of :attr:`gives` that are wanted beyond length and survival: ``diagnosis codes``,
-                ``destination``, ``readmission``. Others are not read.
-
-        Raises:
-            DataError: a table or column is missing, a cell has the wrong type, a stay occurs twice.
+        ``outcomes`` are those of :attr:`gives` that are wanted beyond length and survival: ``diagnosis codes``,
+        ``destination``, ``readmission``. Others are not read. Raises DataError (a table or column is missing, a cell
+        has the wrong type, a stay occurs twice).
         """
 
     @abstractmethod
@@ -137,15 +110,7 @@ class StayCorpus(Corpus):
 
 
 def check_unit(corpus: Corpus, unit: str) -> None:
-    """Refuses a plan whose unit of privacy is not that of the records.
-
-    Args:
-        corpus: what is to be trained on.
-        unit: the plan's, a key of :data:`fedward.units.UNITS`.
-
-    Raises:
-        DataError: FW-DATA-031, the records are of other units.
-    """
+    """Raises FW-DATA-031 for records of other units of privacy than the plan's, a key of ``fedward.units.UNITS``."""
     if corpus.unit != unit:
         plural = UNITS[corpus.unit].plural
         raise DataError(

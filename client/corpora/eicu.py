@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
-from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.tables import (
+    TableCorpus,
+    at_admission,
+    find_table,
+    flag,
+    identifier,
+    number,
+    optional_number,
+    read_rows,
+)
 from fedward.client.data.buckets import measurements
-from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
-from fedward.client.data.leakage import prediction_hours
-from fedward.client.data.tables import absent, find_table, identifier, number, optional_number, read_rows, table_sizes
+from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay, prediction_hours
 from fedward.errors import DataError
 
-_OLDEST = 90
 _NOT_TAKEN = -1.0
 _MINUTES = 60.0
 _ALIVE, _DEAD = "alive", "expired"
@@ -57,25 +61,17 @@ _REMARK = re.compile(r"\((?:[^()]*\s){3,}[^()]*\)")
 """APACHE names carry long remarks for the coder in brackets, such as where else to look."""
 
 
-class Eicu(StayCorpus):
+class Eicu(TableCorpus):
     """Stays in the intensive care units of many hospitals. It does not tell when a patient came back to hospital."""
 
-    name: ClassVar[str] = "eicu"
-    title: ClassVar[str] = "eICU Collaborative Research Database (Pollard et al. 2018)"
-    licence: ClassVar[str] = "PhysioNet Credentialed Health Data License 1.5.0"
-    free_text_of_persons: ClassVar[bool] = True
-    gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination"})
-    grouped: ClassVar[bool] = True
-    required: ClassVar[tuple[str, ...]] = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
-    optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
-
-    def missing(self, folder: Path) -> list[str]:
-        """See :meth:`Corpus.missing`."""
-        return absent(folder, self.required)
-
-    def sizes(self, folder: Path) -> dict[str, int]:
-        """See :meth:`Corpus.sizes`."""
-        return table_sizes(folder, (*self.required, *self.optional))
+    name = "eicu"
+    title = "eICU Collaborative Research Database (Pollard et al. 2018)"
+    licence = "PhysioNet Credentialed Health Data License 1.5.0"
+    free_text_of_persons = True
+    gives = frozenset({"stay", "diagnosis codes", "destination"})
+    grouped = True
+    required = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
+    optional = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
 
     def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
         """See :meth:`StayCorpus.stays`; from PATIENT, HOSPITAL and, where asked for, DIAGNOSIS.
@@ -94,83 +90,67 @@ class Eicu(StayCorpus):
             if key in stays:
                 raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
             if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):
-                stay = _stay(row, regions.get(row["hospitalid"]) or "unknown")
-                stays[key] = stay if codes is None else _with_codes(stay, codes.get(key, ()))
+                own = None if codes is None else tuple(dict.fromkeys(codes.get(key, ())))
+                stays[key] = _stay(row, regions.get(row["hospitalid"]) or "unknown", own)
         return list(stays.values())
 
-    def events(self, folder: Path, chosen: Sequence[Chosen]) -> dict[str, list[Event]]:
-        """See :meth:`StayCorpus.events`; first-day physiology, history and vasopressors."""
+    def recorded(self, folder: Path, chosen: Sequence[Chosen]) -> Iterator[Event]:
+        """See :meth:`TableCorpus.recorded`; first-day physiology, history and vasopressors."""
         by_stay = {each.stay.stay: each for each in chosen}
-        found: dict[str, list[Event]] = {stay: [] for stay in by_stay}
-        sources = [_physiology(folder, by_stay)]
+        yield from _physiology(folder, by_stay)
         if find_table(folder, "apachepredvar") is not None:
-            sources.append(_history(folder, by_stay))
+            yield from _history(folder, by_stay)
         for table, offset, drug in (
             ("infusiondrug", "infusionoffset", "drugname"),
             ("treatment", "treatmentoffset", "treatmentstring"),
         ):
             if find_table(folder, table) is not None:
-                sources.append(_vasopressors(folder, by_stay, table, offset, drug))
-        for source in sources:
-            for event in source:
-                found[event.stay].append(event)
-        return found
+                yield from _vasopressors(folder, by_stay, table, offset, drug)
 
 
 def _codes(folder: Path) -> dict[str, list[str]]:
     """ICD codes by stay; a cell holds several, of both versions, between commas."""
     found: dict[str, list[str]] = {}
     for key, cell in read_rows(folder, "diagnosis", ("patientunitstayid", "icd9code")):
-        found.setdefault(key, []).extend(
-            filter(None, (code.strip().upper() for code in cell.replace(".", "").split(",")))
-        )
+        codes = (code.strip().upper() for code in cell.replace(".", "").split(","))
+        found.setdefault(key, []).extend(filter(None, codes))
     return found
 
 
-def _with_codes(stay: Stay, codes: Collection[str]) -> Stay:
-    return replace(stay, outcome=replace(stay.outcome, codes=tuple(dict.fromkeys(codes))))
-
-
-def _stay(row: Mapping[str, str], region: str) -> Stay:
-    patient, key = row["uniquepid"], row["patientunitstayid"]
-
-    def at_admission(kind: Kind, text: str, value: float | None = None) -> Event:
-        return Event(patient, key, 0.0, kind, kind.value, value, text)
-
-    age = _age(row["age"])
-    source = row["unitadmitsource"]
-    events = [
-        at_admission(Kind.SEX, row["gender"] if row["gender"].lower() in ("male", "female") else ""),
-        at_admission(Kind.UNIT, row["unittype"]),
-        at_admission(Kind.ADMISSION, f"from {source}" if source else ""),
-        at_admission(Kind.DIAGNOSIS, _REMARK.sub("", row["apacheadmissiondx"])),
-    ]
-    if age is not None:
-        events.append(at_admission(Kind.AGE, "", float(age)))
+def _stay(row: Mapping[str, str], region: str, codes: tuple[str, ...] | None) -> Stay:
+    patient, key, admission = row["uniquepid"], row["patientunitstayid"], row["patienthealthsystemstayid"]
+    age, source = _age(row["age"]), row["unitadmitsource"]
+    known = {
+        Kind.SEX: row["gender"] if row["gender"].lower() in ("male", "female") else "",
+        Kind.UNIT: row["unittype"],
+        Kind.ADMISSION: f"from {source}" if source else "",
+        Kind.DIAGNOSIS: _REMARK.sub("", row["apacheadmissiondx"]),
+    }
     order = tuple(
         optional_number(row[column], "patient", column) or 0.0
         for column in ("hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber")
     )
-    return Stay(patient, key, row["patienthealthsystemstayid"], region, order, age, _outcome(row), tuple(events))
+    events = at_admission(patient, key, age, known)
+    return Stay(patient, key, admission, region, order, age, _outcome(row, codes), events)
 
 
-def _outcome(row: Mapping[str, str]) -> Outcome:
-    unit_hours = number(row["unitdischargeoffset"], "patient", "unitdischargeoffset") / _MINUTES
+def _outcome(row: Mapping[str, str], codes: tuple[str, ...] | None) -> Outcome:
+    unit_hours, death_hours = number(row["unitdischargeoffset"], "patient", "unitdischargeoffset") / _MINUTES, None
     location = row.get("hospitaldischargelocation", "").lower()
     destination = _DESTINATIONS.get(location, "other") if location else None
-    if row["hospitaldischargestatus"].lower() != _DEAD:
-        return Outcome(False, unit_hours, destination=destination)
-    death_hours = unit_hours
-    if row["unitdischargestatus"].lower() != _DEAD:
+    died = row["hospitaldischargestatus"].lower() == _DEAD
+    if died and row["unitdischargestatus"].lower() == _DEAD:
+        death_hours = unit_hours
+    elif died:
         death_hours = number(row["hospitaldischargeoffset"], "patient", "hospitaldischargeoffset") / _MINUTES
-    return Outcome(True, unit_hours, death_hours, destination=destination)
+    return Outcome(died, unit_hours, death_hours, destination=destination, codes=codes)
 
 
 def _age(cell: str) -> int | None:
     if cell.startswith(">"):
-        return _OLDEST
+        return OLDEST
     age = optional_number(cell, "patient", "age")
-    return None if age is None else min(int(age), _OLDEST)
+    return None if age is None else min(int(age), OLDEST)
 
 
 def _physiology(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
@@ -202,9 +182,7 @@ def _history(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
             continue
         stay = chosen[key].stay
         for (column, words), cell in zip(_HISTORY.items(), cells, strict=True):
-            if cell not in ("", "0", "1", "-1"):
-                raise DataError(f"A cell of APACHEPREDVAR.{column.upper()} is not 0, 1 or -1.", code="FW-DATA-004")
-            if cell == "1":
+            if flag(cell, "apachepredvar", column, ("", "0", "1", "-1")):
                 yield Event(stay.patient, stay.stay, prediction_hours(stay.outcome), Kind.STATE, column, None, words)
 
 

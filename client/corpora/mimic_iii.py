@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
 
-from fedward.client.corpora.corpus import StayCorpus
-from fedward.client.data.buckets import measurements
-from fedward.client.data.events import Chosen, Event, Kind, Outcome, Stay
-from fedward.client.data.tables import (
-    absent,
+from fedward.client.corpora.tables import (
+    TableCorpus,
+    at_admission,
     find_table,
     flag,
     identifier,
@@ -20,8 +17,9 @@ from fedward.client.data.tables import (
     optional_moment,
     optional_number,
     read_rows,
-    table_sizes,
 )
+from fedward.client.data.buckets import measurements
+from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay
 from fedward.errors import DataError
 
 _LOOK_BACK_HOURS = 24.0
@@ -32,7 +30,6 @@ _CLOSING_HOURS = 6.0
 
 READMISSION_DAYS = 30.0
 
-_OLDEST = 90
 _EPOCH = datetime(1970, 1, 1)
 _SEXES = {"M": "male", "F": "female"}
 
@@ -60,32 +57,26 @@ class _Admission:
     begin: datetime | None = None
     end: datetime | None = None
     destination: str | None = None
-    readmitted: bool | None = None
-    codes: tuple[str, ...] | None = None
 
 
-class MimicIII(StayCorpus):
+class MimicIII(TableCorpus):
     """Stays in intensive care; the notes are free text."""
 
-    name: ClassVar[str] = "mimic-iii"
-    title: ClassVar[str] = "MIMIC-III (Johnson et al. 2016)"
-    licence: ClassVar[str] = "PhysioNet Credentialed Health Data License 1.5.0"
-    free_text_of_persons: ClassVar[bool] = True
-    gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination", "readmission"})
-    required: ClassVar[tuple[str, ...]] = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS")
-    optional: ClassVar[tuple[str, ...]] = ("NOTEEVENTS", "DIAGNOSES_ICD")
-
-    def missing(self, folder: Path) -> list[str]:
-        """See :meth:`Corpus.missing`."""
-        return absent(folder, self.required)
-
-    def sizes(self, folder: Path) -> dict[str, int]:
-        """See :meth:`Corpus.sizes`."""
-        return table_sizes(folder, (*self.required, *self.optional))
+    name = "mimic-iii"
+    title = "MIMIC-III (Johnson et al. 2016)"
+    licence = "PhysioNet Credentialed Health Data License 1.5.0"
+    free_text_of_persons = True
+    gives = frozenset({"stay", "diagnosis codes", "destination", "readmission"})
+    required = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS")
+    optional = ("NOTEEVENTS", "DIAGNOSES_ICD")
 
     def stays(self, folder: Path, outcomes: Collection[str] = ()) -> list[Stay]:
         """See :meth:`StayCorpus.stays`; from PATIENTS, ADMISSIONS, ICUSTAYS and, where asked for, DIAGNOSES_ICD."""
-        patients, admissions = _patients(folder), _with_outcomes(folder, _admissions(folder, outcomes), outcomes)
+        patients, admissions = _patients(folder), _admissions(folder, outcomes)
+        codes = _codes(folder) if "diagnosis codes" in outcomes else None
+        begins: dict[str, list[datetime]] = {}
+        for each in admissions.values():
+            begins.setdefault(each.patient, []).extend([each.begin] if each.begin else [])
         columns = ("subject_id", "hadm_id", "icustay_id", "first_careunit", "intime", "outtime")
         stays: dict[str, Stay] = {}
         for row in read_rows(folder, "icustays", columns):
@@ -95,26 +86,21 @@ class MimicIII(StayCorpus):
             if subject not in patients:
                 raise DataError("The table ICUSTAYS names a SUBJECT_ID that PATIENTS lacks.", code="FW-DATA-012")
             if hadm not in admissions or admissions[hadm].patient != subject:
-                raise DataError(
-                    "The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient.", code="FW-DATA-012"
-                )
+                told = "The table ICUSTAYS names a HADM_ID that ADMISSIONS lacks for that patient."
+                raise DataError(told, code="FW-DATA-012")
             if row[-1]:  # without OUTTIME the patient is still in intensive care and the outcome is open
-                stays[key] = _stay(row, patients[subject], admissions[hadm])
+                own = None if codes is None else tuple(codes.get(hadm, ()))
+                stays[key] = _stay(row, patients[subject], admissions[hadm], begins[subject], own)
         return list(stays.values())
 
-    def events(self, folder: Path, chosen: Sequence[Chosen]) -> dict[str, list[Event]]:
-        """See :meth:`StayCorpus.events`; laboratory values and, where the table is there, notes."""
-        found: dict[str, list[Event]] = {each.stay.stay: [] for each in chosen}
+    def recorded(self, folder: Path, chosen: Sequence[Chosen]) -> Iterator[Event]:
+        """See :meth:`TableCorpus.recorded`; laboratory values and, where the table is there, notes."""
         by_subject: dict[str, list[Chosen]] = {}
         for each in chosen:
             by_subject.setdefault(each.stay.patient, []).append(each)
-        sources = [_laboratory(folder, by_subject)]
+        yield from _laboratory(folder, by_subject)
         if find_table(folder, "noteevents") is not None:
-            sources.append(_notes(folder, by_subject))
-        for source in sources:
-            for event in source:
-                found[event.stay].append(event)
-        return found
+            yield from _notes(folder, by_subject)
 
 
 def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
@@ -132,9 +118,8 @@ def _admissions(folder: Path, outcomes: Collection[str]) -> dict[str, _Admission
     times = ("admittime", "dischtime") if "readmission" in outcomes else ()
     place = ("discharge_location",) if "destination" in outcomes else ()
     found = {}
-    for subject, hadm, kind, diagnosis, died, death, *more in read_rows(
-        folder, "admissions", (*columns, *times, *place)
-    ):
+    for row in read_rows(folder, "admissions", (*columns, *times, *place)):
+        subject, hadm, kind, diagnosis, died, death, *more = row
         found[hadm] = _Admission(
             patient=subject,
             kind=kind,
@@ -148,20 +133,12 @@ def _admissions(folder: Path, outcomes: Collection[str]) -> dict[str, _Admission
     return found
 
 
-def _with_outcomes(folder: Path, admissions: dict[str, _Admission], outcomes: Collection[str]) -> dict[str, _Admission]:
-    if "readmission" in outcomes:
-        begins: dict[str, list[datetime]] = {}
-        for each in admissions.values():
-            begins.setdefault(each.patient, []).extend([each.begin] if each.begin else [])
-        admissions = {
-            hadm: replace(each, readmitted=_again(each.end, begins[each.patient])) for hadm, each in admissions.items()
-        }
-    if "diagnosis codes" in outcomes:
-        codes: dict[str, list[str]] = {}
-        for hadm, code in read_rows(folder, "diagnoses_icd", ("hadm_id", "icd9_code")):
-            codes.setdefault(hadm, []).extend([code.replace(".", "").upper()] if code else [])
-        admissions = {hadm: replace(each, codes=tuple(codes.get(hadm, ()))) for hadm, each in admissions.items()}
-    return admissions
+def _codes(folder: Path) -> dict[str, list[str]]:
+    """ICD codes by admission."""
+    codes: dict[str, list[str]] = {}
+    for hadm, code in read_rows(folder, "diagnoses_icd", ("hadm_id", "icd9_code")):
+        codes.setdefault(hadm, []).extend([code.replace(".", "").upper()] if code else [])
+    return codes
 
 
 def _again(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
@@ -171,33 +148,33 @@ def _again(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
     return any(timedelta() < begin - end <= timedelta(days=READMISSION_DAYS) for begin in begins)
 
 
-def _stay(row: tuple[str, ...], patient: tuple[str, datetime], admission: _Admission) -> Stay:
-    subject, hadm, stay, unit, intime_cell, outtime_cell = row
-    sex, birth = patient
-    start = moment(intime_cell, "icustays", "intime")
-    end = moment(outtime_cell, "icustays", "outtime")
-    age = _age(birth, start)
-
-    def at_admission(kind: Kind, text: str, value: float | None = None) -> Event:
-        return Event(subject, stay, 0.0, kind, kind.value, value, text)
-
-    events = (
-        at_admission(Kind.AGE, "", float(age)),
-        at_admission(Kind.SEX, sex),
-        at_admission(Kind.UNIT, unit),
-        at_admission(Kind.ADMISSION, f"{admission.kind} admission" if admission.kind else ""),
-        at_admission(Kind.DIAGNOSIS, admission.diagnosis),
-    )
+def _stay(
+    row: tuple[str, ...],
+    patient: tuple[str, datetime],
+    admission: _Admission,
+    begins: Sequence[datetime],
+    codes: tuple[str, ...] | None,
+) -> Stay:
+    subject, hadm, stay, unit, intime, outtime = row
+    start, end = moment(intime, "icustays", "intime"), moment(outtime, "icustays", "outtime")
+    age = _age(patient[1], start)
+    known = {
+        Kind.SEX: patient[0],
+        Kind.UNIT: unit,
+        Kind.ADMISSION: f"{admission.kind} admission" if admission.kind else "",
+        Kind.DIAGNOSIS: admission.diagnosis,
+    }
     outcome = Outcome(
         died=admission.died,
         unit_hours=_hours(start, end),
         death_hours=_death_hours(start, end, admission.death),
         hospital_hours=None if admission.end is None else _hours(start, admission.end),
         destination=admission.destination,
-        readmitted=admission.readmitted,
-        codes=admission.codes,
+        readmitted=_again(admission.end, begins),
+        codes=codes,
     )
-    return Stay(subject, stay, hadm, "", ((start - _EPOCH).total_seconds(),), age, outcome, events)
+    order = ((start - _EPOCH).total_seconds(),)
+    return Stay(subject, stay, hadm, "", order, age, outcome, at_admission(subject, stay, age, known))
 
 
 def _laboratory(folder: Path, chosen: Mapping[str, Sequence[Chosen]]) -> Iterator[Event]:
@@ -247,4 +224,4 @@ def _death_hours(start: datetime, end: datetime, death: datetime | None) -> floa
 def _age(birth: datetime, admission: datetime) -> int:
     """Returns whole years; MIMIC-III moves births of patients over 89 to 300 years before admission."""
     years = admission.year - birth.year - ((admission.month, admission.day) < (birth.month, birth.day))
-    return min(years, _OLDEST)
+    return min(years, OLDEST)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.errors import DataError
-from fedward.units import UnitName
 
 QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
 
@@ -21,13 +20,13 @@ QUESTIONS, TEST_PART = "ori_pqal.json", "test_ground_truth.json"
 class PubMedQA(Corpus):
     """The published JSON files. A record without decision is read and has no label."""
 
-    name: ClassVar[str] = "pubmedqa"
-    title: ClassVar[str] = "PubMedQA, expert-labelled (Jin et al. 2019)"
-    unit: ClassVar[UnitName] = "question"
-    licence: ClassVar[str] = "MIT"
-    free_text_of_persons: ClassVar[bool] = False
-    gives: ClassVar[frozenset[str]] = frozenset({"question", "context", "decision", "answer"})
-    required: ClassVar[tuple[str, ...]] = (QUESTIONS,)
+    name = "pubmedqa"
+    title = "PubMedQA, expert-labelled (Jin et al. 2019)"
+    unit = "question"
+    licence = "MIT"
+    free_text_of_persons = False
+    gives = frozenset({"question", "context", "decision", "answer"})
+    required = (QUESTIONS,)
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`."""
@@ -63,12 +62,7 @@ def _texts(record: Any) -> dict[str, str]:
 
 
 def _objects(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        DataError: FW-DATA-005, not UTF-8, or not JSON.
-        DataError: FW-DATA-032, not one object.
-    """
+    """The object in a JSON file; raises FW-DATA-005 (not UTF-8, or not JSON), FW-DATA-032 (not one object)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

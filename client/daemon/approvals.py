@@ -7,24 +7,34 @@ at every leg, so that a withdrawn approval ends a run.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from fedward.agreements.code import reader_hash
+from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
+from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import OtherCodeError, check_dates, check_proposal
-from fedward.client.daemon.settings import ClientConfig
-from fedward.errors import ConfigError, FedwardError, IntegrityError, PolicyError, VersionError
+from fedward.client.daemon.settings import ClientConfig, PolicySection
+from fedward.client.data import Example
+from fedward.errors import AuthenticationError, ConfigError, FedwardError, IntegrityError, PolicyError, VersionError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg.crypto import Identity, RefusalError, open_sealed
+from fedward.plan import Plan
+from fedward.privacy.accounting import epsilon
+from fedward.privacy.events import RELATION, Event, PrivacyParameterError
+from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed
 from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
+from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
+from fedward.run import Schedule
 from fedward.storage import read_limited, replace_private
+from fedward.tasks import task_named
+from fedward.units import UNITS, UnitName
 
 
 class Decision(Message):
@@ -73,12 +83,7 @@ class Approvals:
     """
 
     def __init__(
-        self,
-        config: ClientConfig,
-        folders: SiteFolders,
-        identity: Identity,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, config: ClientConfig, folders: SiteFolders, identity: Identity, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._config, self._folders, self._identity, self._clock = config, folders, identity, clock
         pinned = pinned_coordinator(folders)
@@ -190,11 +195,7 @@ class Approvals:
             raise VersionError(
                 "A stored decision was made with another release of fedward.", code="FW-VERSION-306"
             ) from error
-        if (decision.plan, decision.run, decision.site) != (
-            verified.hash,
-            verified.proposal.run,
-            self._identity.name,
-        ):
+        if (decision.plan, decision.run, decision.site) != (verified.hash, verified.proposal.run, self._identity.name):
             raise IntegrityError("A stored decision is about another plan.", code="FW-INTEGRITY-302")
         return decision
 
@@ -207,3 +208,273 @@ class Approvals:
 
     def _decision_file(self, run: str) -> Path:
         return self._folders.approvals / f"{run}.decision"
+
+
+DAY_SECONDS = 86_400
+
+
+class ExpiredPlanError(PolicyError):
+    """A plan has expired, or is valid for longer than this site allows."""
+
+    code = "FW-POLICY-301"
+
+
+class OtherCodeError(VersionError):
+    """A plan, or its approval, is of other code than is installed here."""
+
+    code = "FW-VERSION-302"
+
+
+def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
+    """Applies every limit that needs no records.
+
+    Raises:
+        ExpiredPlanError, PolicyError (FW-POLICY-302, FW-POLICY-303, FW-POLICY-304, FW-POLICY-305), OtherCodeError: the
+            first limit that the plan breaks.
+        DataError: FW-DATA-031, it protects other units than this site's records are of.
+    """
+    proposal, plan, policy = verified.proposal, verified.plan, config.policy
+    check_dates(verified, policy, now=now)
+    if proposal.terms.code_hash != plan_code_hash(plan, proposal.terms.family):
+        raise OtherCodeError(
+            "The plan was signed for other code of its task, strategy, measures or model family than is installed here."
+        )
+    if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
+        raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
+    check_unit(corpus_named(config.tables.format), plan.privacy.unit)
+    _check_privacy(plan, policy)
+
+
+def check_family(verified: VerifiedProposal, family: str) -> None:
+    """Refuses a plan that pins the code of another model family than the ``family`` of its base model.
+
+    Raises:
+        OtherCodeError: it does, so that what would run here is not what was approved.
+    """
+    named = verified.proposal.terms.family
+    if named != family:
+        raise OtherCodeError(f"The plan was signed for models of the family {named}, and its base model is a {family}.")
+
+
+def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float) -> None:
+    """Raises :class:`ExpiredPlanError`."""
+    proposal = verified.proposal
+    if proposal.expires < now:
+        raise ExpiredPlanError("The plan has expired.")
+    if proposal.expires - now > (policy.max_plan_days + 1) * DAY_SECONDS:
+        raise ExpiredPlanError("The plan is valid for longer than this site allows.")
+
+
+def check_size(training: Sequence[Example], policy: PolicySection, unit: UnitName) -> None:
+    """Raises FW-POLICY-306 for records of too few units; the message names no number."""
+    if len({example.unit for example in training}) < policy.min_units:
+        words = f"This site has fewer training {UNITS[unit].plural} than its policy asks for."
+        raise PolicyError(words, code="FW-POLICY-306")
+
+
+def check_cohort(min_cohort: int, policy: PolicySection) -> None:
+    """Raises FW-POLICY-307 for a roster whose smallest cohort is too small."""
+    if min_cohort < policy.min_cohort:
+        raise PolicyError(
+            f"The roster allows rounds of {min_cohort} hospitals, this site of {policy.min_cohort}.",
+            code="FW-POLICY-307",
+        )
+
+
+def run_epsilon(plan: Plan, delta: float) -> float:
+    """What the run costs its most exposed unit at ``delta``; infinite without privacy."""
+    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
+        return float("inf")
+    schedule = Schedule.of(plan)
+    return max(_price(tuple(e), delta) for e in (schedule.all_training_events, schedule.all_evaluation_events))
+
+
+@lru_cache(maxsize=16)
+def _price(events: tuple[Event, ...], delta: float) -> float:
+    """Remembered, because a composition takes a second and every command about a plan asks for it again."""
+    try:
+        return epsilon(events, delta).epsilon if events else 0.0
+    except PrivacyParameterError:
+        return float("inf")  # so little noise that no finite epsilon can be stated at this delta
+
+
+def _check_privacy(plan: Plan, policy: PolicySection) -> None:
+    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
+        if not policy.unsafe_non_private:
+            raise PolicyError(
+                "The plan has no differential privacy, or releases exact statistics.", code="FW-POLICY-303"
+            )
+        return
+    if plan.privacy.delta > policy.delta:
+        raise PolicyError("The plan's delta is larger than this site's.", code="FW-POLICY-305")
+    spent = run_epsilon(plan, policy.delta)
+    if spent > policy.max_epsilon_per_run:
+        raise PolicyError(
+            f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run.",
+            code="FW-POLICY-304",
+        )
+
+
+MAX_ROSTER_BYTES = 256 * 1024
+
+
+def put_in_force(signed: bytes, config: ClientConfig) -> None:
+    """Stores a roster that this site has approved; raises like :func:`approved_roster`."""
+    folders = SiteFolders(config.folder)
+    _check(signed, folders, config, folders.identity(config.site.name))
+    replace_private(folders.roster, signed)
+
+
+def approved_roster(folders: SiteFolders, config: ClientConfig, identity: Identity) -> tuple[bytes, VerifiedRoster]:
+    """The roster in force, as bytes and checked.
+
+    Raises:
+        PolicyError (FW-POLICY-310, FW-POLICY-307), AuthenticationError (FW-AUTH-305): see the table.
+        RefusalError: it is not approved here, or a signature does not verify.
+    """
+    if not folders.roster.exists():
+        raise PolicyError("This site has approved no roster.", code="FW-POLICY-310")
+    signed = read_limited(folders.roster, MAX_ROSTER_BYTES)
+    return signed, _check(signed, folders, config, identity)
+
+
+def _check(signed: bytes, folders: SiteFolders, config: ClientConfig, identity: Identity) -> VerifiedRoster:
+    verified = require_own_approval(signed, identity)
+    if verified.roster.coordinator != pinned_coordinator(folders).coordinator:
+        raise AuthenticationError("The roster names another coordinator than the pinned one.", code="FW-AUTH-305")
+    check_cohort(verified.roster.policy.min_cohort, config.policy)
+    return verified
+
+
+Section = tuple[str, list[tuple[str, str]]]
+
+
+def describe_plan(
+    verified: VerifiedProposal, config: ClientConfig, coordinator: bytes, *, spent: float
+) -> list[Section]:
+    """Sections of labelled lines.
+
+    Args:
+        verified: the plan.
+        config: this site's settings; its limits stand beside what is asked.
+        coordinator: public key of the coordinator.
+        spent: epsilon that this site's ledger has charged so far.
+    """
+    proposal, plan = verified.proposal, verified.plan
+    return [
+        (
+            "Who asks",
+            [
+                ("federation", proposal.federation),
+                ("run", proposal.run),
+                ("valid", f"{_day(proposal.made)} to {_day(proposal.expires)}"),
+                ("coordinator", fingerprint(coordinator)),
+            ],
+        ),
+        (
+            "What is trained",
+            [
+                ("purpose", f"a model that estimates {task_named(plan.task).purpose}"),
+                ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256})"),
+                (
+                    "what is learned",
+                    f"{proposal.terms.parameters:,} numbers beside the base model, which stays as it is",
+                ),
+                ("rounds", f"{plan.training.rounds}, each of {plan.training.local_steps} steps here"),
+            ],
+        ),
+        ("Which data, all of it only on this machine", _data(verified, config)),
+        ("What leaves this hospital", _leaving(verified)),
+        ("What it costs in privacy", _privacy(verified, config, spent)),
+        (
+            "Bound to",
+            [
+                ("plan file", verified.fingerprint),
+                *_code(verified, config),
+                ("starting adapter", proposal.terms.initial_adapter_hash.hex()),
+            ],
+        ),
+    ]
+
+
+def _code(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:
+    """The three parts of the code, as they are pinned or installed here, and what each covers."""
+    terms, plan, tables = verified.proposal.terms, verified.plan, config.tables
+    return [
+        (
+            "core",
+            f"{short(core_hash())}, pinned by the roster: protocol, noise, accounting, ledger, the round at this "
+            "hospital, de-identification and leakage guard",
+        ),
+        (
+            "plan's code",
+            f"{short(terms.code_hash)}, pinned by the plan: the task {plan.task} and its measures, the strategy "
+            f"{plan.strategy}, base models of the family {terms.family}",
+        ),
+        (
+            "reader",
+            f"{short(reader_hash(tables.format))}, pinned by this hospital's approval: what reads {tables.format} "
+            "tables",
+        ),
+    ]
+
+
+def _data(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:
+    tables, plan = config.tables, verified.plan
+    unit, words = UNITS[plan.privacy.unit], f"at most {plan.adapter.max_tokens} word pieces"
+    share = round(100 * plan.evaluation_fraction)
+    return [
+        ("tables", f"{tables.path} ({tables.format}), only read"),
+        (unit.plural, f"{100 - share} of 100 train the adapter, {share} of 100 measure it; none does both"),
+        (f"fewest {unit.plural}", f"{config.policy.min_units} for training, by this hospital's policy"),
+        ("text", f"events of the first day as {words}, without names" if unit.persons else words),
+    ]
+
+
+def _leaving(verified: VerifiedProposal) -> list[tuple[str, str]]:
+    plan, parameters = verified.plan, verified.proposal.terms.parameters
+    unit = plan.privacy.unit
+    size = parameters * plan.secure_sum.delta_ring_bits // 8
+    return [
+        ("each round", f"one masked vector of about {size:,} bytes, which only the sum over all hospitals can undo"),
+        ("with it", "noised counts and losses inside the same vector; keys, hashes and signatures beside it"),
+        ("never", f"records, texts, names, numbers of one {unit}, this hospital's own adapter, or error texts"),
+        ("result", "the adapter of all hospitals together, which every hospital and the coordinator receive"),
+    ]
+
+
+def _privacy(verified: VerifiedProposal, config: ClientConfig, spent: float) -> list[tuple[str, str]]:
+    plan, policy = verified.plan, config.policy
+    if not plan.privacy.private:
+        return [("epsilon", "NONE: this plan has no differential privacy and is for synthetic data only")]
+    whole = run_epsilon(plan, policy.delta)
+    noise = {
+        "local": "this hospital adds all of the noise itself",
+        "secure-grad": "each hospital adds a share; it protects if enough other hospitals add theirs",
+    }[plan.privacy.placement]
+    return [
+        (
+            "this run",
+            f"epsilon {whole:.3f} at delta {policy.delta:g}; this hospital allows {policy.max_epsilon_per_run:g}",
+        ),
+        ("so far", f"epsilon {_upwards(spent)} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
+        ("meaning", _meaning(whole, plan.privacy.unit)),
+        ("per", f"{plan.privacy.unit}; {RELATION}"),
+        ("noise", noise),
+    ]
+
+
+def _upwards(epsilon: float) -> str:
+    return f"{math.ceil(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else "without bound"
+
+
+def _meaning(epsilon: float, unit: str) -> str:
+    times = math.exp(min(epsilon, 700.0))
+    return (
+        f"whoever sees all results can multiply the odds that one given {unit} took part "
+        f"by at most {times:,.1f} (but for a chance of delta)"
+    )
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

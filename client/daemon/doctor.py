@@ -21,11 +21,9 @@ import fedward
 from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.corpora import check_unit, corpus_named
-from fedward.client.daemon.approvals import Approval, Approvals
-from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.approvals import Approval, Approvals, approved_roster
+from fedward.client.daemon.folders import SiteFolders, endpoint_of
 from fedward.client.daemon.keys import certificate_days
-from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.folder import check_folder
 from fedward.client.link import open_http

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedward.agreements.proposal import VerifiedProposal
-from fedward.client.approval import local_policy
-from fedward.client.daemon.approvals import Approvals
+from fedward.client.daemon.approvals import Approvals, approved_roster, check_family, check_proposal, check_size
 from fedward.client.daemon.folders import SiteFolders
 from fedward.client.daemon.keys import pinned_coordinator
-from fedward.client.daemon.policy import check_family, check_proposal, check_size
-from fedward.client.daemon.rosters import approved_roster
 from fedward.client.daemon.settings import ClientConfig
-from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.client.data import load_examples, split_patients
-from fedward.client.hospital import Hospital
-from fedward.client.models.for_run import build_model, resolve_run
-from fedward.client.models.model_config import ModelConfig
-from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.hospital import Hospital, local_policy
+from fedward.client.models.adapter_model import build_model, resolve_run
+from fedward.client.models.registry import ModelConfig, ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import PolicyError, StoppedError
 from fedward.plan import Plan
-from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
+from fedward.privacy.ledger import (
+    AnchorFile,
+    FileStore,
+    Ledger,
+    LedgerStore,
+    MemoryStore,
+    Namespace,
+    Patients,
+    Population,
+    RoundCost,
+)
 from fedward.privacy.secagg import FileJournal, Journal, LocalPolicy, MemoryJournal, SecAggClient
 from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.messages import EpochInvite
@@ -249,3 +255,39 @@ class ApprovedSite:
 def _settled(ledger: Ledger, run: str, number: int) -> bool:
     recorded = ledger.book.reservation(run, number)
     return recorded is not None and recorded.settled
+
+
+def open_site_ledger(
+    config: ClientConfig, store: LedgerStore, plan: Plan, *, train: Iterable[str], evaluation: Iterable[str]
+) -> Ledger:
+    """Opens the ledger in ``store`` for a run of ``plan``, or begins it.
+
+    Args:
+        config: of the site.
+        store: the site's own; on a copy in memory the anchor is left alone.
+        plan: says which units it prices, and how they are split.
+        train: identifiers of the training units that can be sampled; hashed only where a namespace is declared.
+        evaluation: the same of the evaluation units.
+
+    Raises:
+        ConfigError: FW-LEDGER-008, the key of the namespace cannot be used.
+        PolicyError (FW-LEDGER-004, FW-LEDGER-010), IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError
+            (FW-LEDGER-006): see the classes.
+    """
+    section, namespace, patients = config.ledger, None, None
+    if section.namespace is not None and section.namespace_key is not None:
+        namespace = Namespace.from_file(section.namespace, Path(section.namespace_key))
+        patients = Patients(namespace.ids(train), namespace.ids(evaluation))
+    anchor = None
+    if section.anchor_file is not None and isinstance(store, FileStore):
+        anchor = AnchorFile(Path(section.anchor_file))
+    return Ledger(
+        store,
+        site=config.site.name,
+        cap_epsilon=config.policy.max_epsilon_lifetime,
+        delta=config.policy.delta,
+        population=Population(plan.split_salt, plan.evaluation_fraction, patients),
+        unit=plan.privacy.unit,
+        namespace=namespace,
+        anchor=anchor,
+    )

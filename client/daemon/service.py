@@ -15,14 +15,11 @@ from collections.abc import Callable
 
 import torch
 
-from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders
-from fedward.client.daemon.rosters import approved_roster
+from fedward.client.daemon.approvals import approved_roster
+from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of
 from fedward.client.daemon.runs import ApprovedSite
 from fedward.client.daemon.settings import ClientConfig
-from fedward.client.daemon.status import Status
-from fedward.client.flower import make_client_app
-from fedward.client.node import serve
+from fedward.client.flower import make_client_app, serve
 from fedward.errors import FedwardError, StoppedError
 from fedward.notify import notify
 from fedward.storage import FolderLock

@@ -9,8 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from fedward.client.data.example import Example
-from fedward.client.data.split import split_patients
+from fedward.client.data.example import Example, split_patients
 
 
 def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:

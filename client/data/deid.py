@@ -1,12 +1,12 @@
 """Rule-based de-identification of free text, by language: Safe Harbor classes that occur in clinical notes.
 
 The rules for English cover names after titles, labels and family words, telephone numbers, e-mail addresses, web and IP
-addresses, record and account numbers, social security numbers, dates, postal addresses and ages over
-89 (45 CFR 164.514(b)(2)). They read the text's shadow, in which letters have no accents and digits are
-0 to 9, so that ``Müller`` and ``５５５-０１４２`` are found like ``Muller`` and ``555-0142``; capitalised words with
-letters that English lacks are names too, and letters of other scripts go. Rules miss what they were not
-written for: this is designed to lower risk and is no certificate of anonymity. Every note passes here
-before any other code sees its words. A further language is one file with its rules and one line in ``RULES``.
+addresses, record and account numbers, social security numbers, dates, postal addresses and ages over 89 (45 CFR
+164.514(b)(2)). They read the text's shadow, in which letters have no accents and digits are 0 to 9, so that ``Müller``
+and ``５５５-０１４２`` are found like ``Muller`` and ``555-0142``; capitalised words with letters that English lacks
+are names too, and letters of other scripts go. Rules miss what they were not written for: this is designed to lower
+risk and is no certificate of anonymity. Every note passes here before any other code sees its words. A further language
+is one file with its rules and one line in ``RULES``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fedward.client.data.characters import normal, shadow
+from fedward.client.data.text import normal, shadow
 from fedward.errors import DataError
 
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Doctor|Professor|Nurse|Rev|Sr)"
@@ -187,11 +187,7 @@ def has_rules(language: str) -> bool:
 
 
 def rules_for(language: str) -> Rules:
-    """Returns the rules for a language, given as a BCP 47 tag such as ``en`` or ``en-GB``.
-
-    Raises:
-        DataError: FW-DATA-020, there are none yet.
-    """
+    """The rules for a language, a BCP 47 tag such as ``en`` or ``en-GB``; raises FW-DATA-020 (there are none yet)."""
     if not has_rules(language):
         words = f"There are no de-identification rules for the language '{_primary(language)}'."
         raise DataError(words, code="FW-DATA-020")
@@ -201,8 +197,7 @@ def rules_for(language: str) -> Rules:
 def check_rules(languages: Mapping[str, int]) -> None:
     """Refuses free texts, counted by language, of which some are in a language without rules.
 
-    Raises:
-        DataError: FW-DATA-020, names these languages and how many texts each has.
+    Raises FW-DATA-020 (names these languages and how many texts each has).
     """
     without = {language: count for language, count in sorted(languages.items()) if not has_rules(language)}
     if without:
@@ -217,15 +212,12 @@ def _primary(language: str) -> str:
 
 
 def without_tags(text: str) -> str:
-    """Returns scrubbed text with the class tags taken out: they would only lengthen a model's input."""
+    """Scrubbed text with the class tags taken out: they would only lengthen a model's input."""
     return _TAG.sub(" ", text)
 
 
 def _identifier_range(match: re.Match[str]) -> tuple[int, int]:
-    for name, value in match.groupdict().items():
-        if value is not None:
-            return match.span(name)
-    return match.span()
+    return match.span(next((name for name, value in match.groupdict().items() if value is not None), 0))
 
 
 def _add(spans: list[Span], new: Span) -> None:

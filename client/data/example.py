@@ -1,33 +1,56 @@
-"""One training example: what the rest of the client knows about one record of a patient or of a question."""
+"""One training example, and the split of examples by unit of privacy: keyed, never one patient on both sides."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The text and the label of one record; a unit of privacy may have several.
-
-    Attributes:
-        unit: identifier of the unit of privacy (a patient, a question) inside the source; never leaves the hospital.
-        group: natural sub-population used to build federations from one folder; eICU: the region of the hospital in
-            lower case, ``unknown`` where the table is blank; MIMIC-III: empty.
-        text: phrases joined by `` . ``.
-        label: what is to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number.
-        language: BCP 47 tag of the text; ``und`` where nobody said.
-        held_out: whether the publisher of the data set keeps the record for evaluation; its unit never trains.
-    """
+    """The text and the label of one record of a patient or of a question; a unit of privacy may have several."""
 
     unit: str
+    """Identifier of the unit of privacy (a patient, a question) inside the source; never leaves the hospital."""
     group: str
+    """Natural sub-population, to build federations from one folder. eICU: the hospital's region in lower case,
+    ``unknown`` where the table is blank; MIMIC-III: empty."""
     text: str
+    """Phrases joined by `` . ``."""
     label: Any
+    """What is to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number."""
     language: str = "und"
     held_out: bool = False
+    """Whether the publisher of the data set keeps the record for evaluation; its unit never trains."""
 
     @property
     def patient_id(self) -> str:
         """The unit, under the name that scripts know."""
         return self.unit
+
+
+def split_patients(
+    examples: Sequence[Example], *, evaluation_fraction: float, salt: str
+) -> tuple[list[Example], list[Example]]:
+    """Splits into training and evaluation units, each with all of its records in the order given.
+
+    The side of a unit depends on the salt (secret or public) and that unit's identifier alone (SHA-256 as a uniform
+    number), so a patient never changes side when others come or go. Units that the publisher of a data set holds out
+    are on the evaluation side, whose expected share is ``evaluation_fraction``, in (0, 1); else ``ValueError``.
+    """
+    if not 0.0 < evaluation_fraction < 1.0:
+        raise ValueError("evaluation_fraction must lie between 0 and 1")
+    held_out = {example.unit for example in examples if example.held_out}
+    sides: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        sides[example.unit in held_out or position(example.unit, salt) < evaluation_fraction].append(example)
+    return sides
+
+
+def position(unit: str, salt: str) -> float:
+    """The unit's number in [0, 1), uniform over units and salts."""
+    key = hashlib.sha256(b"fedward/v1/patient-split\x00" + salt.encode()).digest()
+    digest = hashlib.sha256(key + unit.encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

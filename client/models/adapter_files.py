@@ -28,8 +28,14 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, tensor_name
-from fedward.client.models.core_matrix import with_core_folded
+from fedward.client.models.adapter_model import (
+    AdapterModel,
+    LoraSettings,
+    adapter_parameters,
+    build,
+    tensor_name,
+    with_core_folded,
+)
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError

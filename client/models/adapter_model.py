@@ -2,45 +2,54 @@
 
 LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685, equation 3): W = W0 + (alpha / rank) B A, with B = 0 at the
 start. With ``train_a=False`` only B is trained (FFA-LoRA, Sun et al. 2024, https://arxiv.org/abs/2403.12313): then a
-sum of adapters is the adapter of the sum, which a sum of products B A is not.
+sum of adapters is the adapter of the sum, which a sum of products B A is not. Fed-SB trains a small matrix R between
+two frozen factors: W = W0 + (alpha / rank) B R A.
 
 The tensors that a federation trains, sorted by name, are its flat state vector. A strategy may train only some of them
 in a round (:func:`train_only`), and may keep others at the hospital (``personal``), outside the vector.
+
+The base model's tensors are read with safetensors and placed by name. The model library's own loader is not used on
+foreign folders: it follows references to other files (adapters, remote code) that have no place here. Nothing is
+allocated before the weights on disk are known to be those that the configuration describes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from fedward.adapter import AdapterLayout, LayoutError, flatten, unflatten
-from fedward.client.models.base_model import (
-    Features,
-    isolated_randomness,
-    linear_maps,
-    load_base,
-    transformer_layers,
-)
-from fedward.client.models.core_matrix import CORED_NAMES, insert_cores, public_factor
-from fedward.client.models.families.family import LayerByLayer
-from fedward.client.models.model_config import ModelConfig
-from fedward.client.models.registry import ModelFiles
-from fedward.errors import ConfigError
+from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
+from fedward.client.models.families.family import LayerByLayer, refused
+from fedward.client.models.registry import ModelConfig, ModelFiles, damaged, opened_weights
+from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
+from fedward.plan import Plan
+from fedward.run import Run, Schedule
+from fedward.strategies.factor import orthonormal_rows, public_matrix
 from fedward.strategies.tensors import Kind, kind_of
-from fedward.tasks.task import Head
+from fedward.tasks.task import Head, HeadKind
 
-BASE_PREFIX = "base.base_model.model."
-ADAPTER_NAME = ".default"
+Features = tuple[int, int]
+"""Input and output units of a linear map."""
+
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_BASE_PREFIX = "base.base_model.model."
+_CORED_NAMES = {".lora_B.default.core.weight": ".lora_R.weight", ".lora_B.default.outer.weight": ".lora_B.weight"}
+"""Layout names of the parameters of a :class:`CoredFactor`, by the end of their names in the model."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class LoraSettings:
         rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
         train_a: whether A is trained; if not, it stays at its seeded initial value.
         personal: trained parts that are no part of the state vector.
-        core: train a small R between frozen orthonormal factors instead (:mod:`fedward.client.models.core_matrix`).
+        core: train a small R between frozen orthonormal factors instead.
         head: what the task needs on top.
     """
 
@@ -88,21 +97,17 @@ class LoraSettings:
     def maps(self, config: ModelConfig) -> dict[str, Features]:
         """Input and output units of every adapted map, by module name.
 
-        Raises:
-            ConfigError: FW-MODEL-007, the settings do not fit the base model.
-            ConfigError: FW-MODEL-010, its family has no such head.
+        Raises FW-MODEL-007 (the settings do not fit the base model), FW-MODEL-010 (its family has no such head).
         """
         config.check_head(self.head)
         family = config.family
         if not self.targets or len(set(self.targets)) != len(self.targets):
-            raise ConfigError("The LoRA targets must be distinct, and at least one.", code="FW-MODEL-007")
+            raise _misfit("The LoRA targets must be distinct, and at least one.")
         for target in self.targets:
             if target not in family.targets:
-                raise ConfigError(f"{target[:40]!r} is not a LoRA target of this base model.", code="FW-MODEL-007")
+                raise _misfit(f"{target[:40]!r} is not a LoRA target of this base model.")
         if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
-            raise ConfigError(
-                f"top_layers must lie between 1 and {config.layers} for this base model.", code="FW-MODEL-007"
-            )
+            raise _misfit(f"top_layers must lie between 1 and {config.layers} for this base model.")
         known = linear_maps(config, self.head.kind)
         layers = [f"{family.layers_path}.{number}" for number in range(self.first_layer(config), config.layers)]
         names = [f"{layer}.{family.targets[target]}" for layer in layers for target in self.targets]
@@ -112,17 +117,146 @@ class LoraSettings:
         """Raises like :meth:`maps` unless the settings fit the base model."""
         largest = min(min(features) for features in self.maps(config).values())
         if not 1 <= self.rank <= largest or not self.alpha > 0:
-            raise ConfigError(f"The LoRA rank must lie between 1 and {largest} and alpha above 0.", code="FW-MODEL-007")
+            raise _misfit(f"The LoRA rank must lie between 1 and {largest} and alpha above 0.")
+
+
+def _misfit(told: str) -> ConfigError:
+    return ConfigError(told, code="FW-MODEL-007")
+
+
+def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
+    """The model of ``files`` under a head of ``kind``, in float32 and evaluation mode, every parameter frozen.
+
+    Raises FW-MODEL-001 (weights unreadable, or not exactly those that the configuration describes).
+    """
+    config = files.config()
+    expected = {name: tuple(tensor.shape) for name, tensor in skeleton(config, kind).state_dict().items()}
+    with opened_weights(files.folder) as tensors:
+        where = _placed(config, tensors)
+        slices = {name: tensors[stored].get_slice(stored) for name, stored in where.items()}
+        if {name: tuple(each.get_shape()) for name, each in slices.items()} != expected:
+            raise damaged("The model's weights are not those that its config.json describes.")
+        if any(each.get_dtype() not in _FLOATS for each in slices.values()):
+            raise damaged("The model's weights are not floating-point numbers.")
+        model = empty_base(config, kind)
+        with torch.no_grad():
+            for name, target in model.state_dict().items():
+                target.copy_(tensors[where[name]].get_tensor(where[name]))
+    # peft writes this into the adapter's configuration: the public name, never a path of this machine.
+    model.name_or_path = files.name
+    return model.requires_grad_(False).eval()
+
+
+def empty_base(config: ModelConfig, kind: HeadKind = "sequence", *, seed: int = 0) -> nn.Module:
+    """A model with the library's random initial weights; the global random state is left untouched."""
+    with isolated_randomness(seed):
+        return _construct(config, kind)
+
+
+def skeleton(config: ModelConfig, kind: HeadKind = "sequence") -> nn.Module:
+    """The same modules on torch's meta device: names and shapes, no memory.
+
+    Raises FW-MODEL-002 (the settings pass their rules, but do not go together).
+    """
+    try:
+        with torch.device("meta"):
+            return _construct(config, kind)
+    except Exception as error:  # the library checks its configurations with exceptions of many kinds
+        raise refused("The model's config.json describes no model that can be built.") from error
+
+
+@lru_cache(maxsize=64)
+def linear_maps(config: ModelConfig, kind: HeadKind) -> Mapping[str, Features]:
+    """Input and output units of every linear map of the model, by module name; found once per configuration."""
+    maps = {}
+    for name, module in skeleton(config, kind).named_modules():
+        if isinstance(module, nn.Linear):
+            maps[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):  # GPT-2's linear map, whose weight is transposed
+            maps[name] = (module.weight.shape[0], module.weight.shape[1])
+    return maps
+
+
+def transformer_layers(base: nn.Module, config: ModelConfig) -> nn.ModuleList:
+    """The list of transformer layers inside a model without a head."""
+    layers: nn.ModuleList = attrgetter(config.family.layers_path)(base)
+    return layers
+
+
+@contextmanager
+def isolated_randomness(seed: int) -> Iterator[None]:
+    """Runs a block under a seeded global generator and restores the generator afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
+    model_class = getattr(transformers, config.family.heads[kind])
+    model: nn.Module = model_class(model_class.config_class(**config.settings), **config.family.options)
+    return model
+
+
+def _placed(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
+    """Name in the model -> name in the file, without what lies outside the model."""
+    where: dict[str, str] = {}
+    for name in tensors:
+        stem, _, last = name.removeprefix(config.family.prefix).rpartition(".")
+        renamed = f"{stem}.{_OLD_NAMES.get(last, last)}" if stem else last
+        if config.family.outside.match(renamed):
+            continue
+        if renamed in where:
+            raise damaged("The model's weights hold one tensor under two names.")
+        where[renamed] = name
+    return where
+
+
+class CoredFactor(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
+    """Stands in the place of peft's factor B and computes ``B R h``, ``[..., r]`` -> ``[..., m]``.
+
+    R (``core``, ``nn.Linear(r, r)`` that starts at zero) is a plain linear layer, so the private engine's rule for
+    linear layers is its rule: the gradient of one record is (B^T dY)^T h, summed over tokens. B (``outer``) is frozen.
+    """
+
+    def __init__(self, rank: int, width: int) -> None:
+        super().__init__()
+        self.core = nn.Linear(rank, rank, bias=False)
+        self.outer = nn.Linear(rank, width, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The output of the factor."""
+        return self.outer(self.core(hidden))
+
+
+def insert_cores(encoder: PeftModel) -> None:
+    """Puts a :class:`CoredFactor` in the place of every factor B of ``encoder``."""
+    for module in list(encoder.modules()):
+        factors = getattr(module, "lora_B", None)
+        if isinstance(factors, nn.ModuleDict) and "default" in factors:
+            plain = factors["default"]
+            factors["default"] = CoredFactor(plain.in_features, plain.out_features)
+
+
+def public_factor(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """The frozen factor ``name`` beside a core: A with orthonormal rows ``[r, n]``, B with such columns ``[m, r]``.
+
+    Gram-Schmidt of uniform numbers from one Philox stream per tensor: derived from the plan alone, so that every
+    hospital holds the same bits and nobody chooses them after seeing a gradient. The leading rows and columns do not
+    depend on the rank: a hospital of lower rank has the leading part, and trains the leading block of R.
+    """
+    upright = kind_of(name) == "B"
+    rank, width = shape[::-1] if upright else shape
+    basis = orthonormal_rows(public_matrix(rank, width, "frozen-factor", seed, name))[1].astype(np.float32)
+    return np.ascontiguousarray(basis.T if upright else basis)
+
+
+def with_core_folded(outer: Tensor, core: Tensor) -> Tensor:
+    """B R ``[m, r]``, rounded once to float32: the factor B of an ordinary LoRA adapter with the same function."""
+    return (outer.double() @ core.double()).to(torch.float32)
 
 
 class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
-    """Scores of texts: the base model with its adapter, then a linear head on its last hidden state.
-
-    Attributes:
-        base: the peft model around the frozen base model.
-        head: ``nn.Linear(hidden, outputs)``.
-        config, lora: what it was built from.
-    """
+    """Scores of texts: the peft model around the base model, then ``nn.Linear(hidden, outputs)`` on its last state."""
 
     def __init__(self, base: PeftModel, config: ModelConfig, lora: LoraSettings) -> None:
         super().__init__()
@@ -188,21 +322,53 @@ def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
+def resolve_run(plan: Plan, config: ModelConfig) -> Run:
+    """``plan`` bound to the base model of ``config``: the one place where a hospital resolves it.
+
+    Raises ConfigError for names or settings of the plan that do not go together, or an adapter that the model cannot
+    have; FW-MODEL-010 (its family has no head for the task).
+    """
+    schedule = Schedule.of(plan)
+    return Run.bind(schedule, expected_layout(config, lora_of(schedule)))
+
+
+def lora_of(schedule: Schedule, *, site: str | None = None) -> LoraSettings:
+    """Where LoRA sits and what of it is trained; the strategy decides which factors.
+
+    A hospital of lower rank r' has alpha r' / r, so that B A is multiplied by the same number everywhere.
+    """
+    adapter, declared = schedule.plan.adapter, schedule.kind.declaration
+    rank = adapter.rank if site is None else adapter.rank_of(site)
+    return LoraSettings(
+        rank=rank,
+        alpha=adapter.alpha if rank == adapter.rank else adapter.alpha * rank / adapter.rank,
+        targets=adapter.targets,
+        top_layers=adapter.top_layers,
+        train_a="A" in (*declared.state, *declared.personal),
+        personal=declared.personal,
+        core=declared.has_core,
+        head=schedule.task.head,
+    )
+
+
+def build_model(schedule: Schedule, files: ModelFiles, *, site: str | None = None) -> AdapterModel:
+    """The adapter model of a run on ``files``, at the rank of ``site``, or the plan's full rank without one.
+
+    Raises FW-MODEL-020 (``files`` have another hash than the plan pins), and like :func:`build`.
+    """
+    if files.sha256 != schedule.plan.base_model_sha256:
+        raise IntegrityError(f"The base model {files.name!r} differs from the plan's.", code="FW-MODEL-020")
+    return build(files, lora_of(schedule, site=site), seed=schedule.plan.adapter.init_seed)
+
+
 def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
-    """The model at its starting point, bit for bit the same at every hospital.
+    """The model at its starting point, bit for bit the same at every hospital, from the plan's public ``seed``.
 
     B and the head start at zero, A uniform in +-1/sqrt(inputs) from a Philox stream per tensor. A core R starts at zero
     too, between orthonormal factors. There is no dropout: under per-unit clipping it would only add noise.
 
-    Args:
-        files: the base model.
-        lora: adapter settings.
-        seed: public seed of the plan.
-
-    Raises:
-        ConfigError: FW-MODEL-007, the settings do not fit the base model.
-        ConfigError: FW-MODEL-010, its family has no such head.
-        LayoutError: the trainable tensors are not exactly those that the settings name.
+    Raises FW-MODEL-007 (the settings do not fit the base model), FW-MODEL-010 (its family has no such head),
+    LayoutError (the trainable tensors are not exactly those that the settings name).
     """
     config = files.config()
     expected = expected_layout(config, lora)
@@ -212,7 +378,9 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
         if lora.core:
             insert_cores(base)
         model = AdapterModel(base, config, lora)
-    _initialise(model, seed)
+    with torch.no_grad():
+        for name, parameter in adapter_parameters(model).items():
+            parameter.copy_(torch.tensor(initial_tensor(lora, name, tuple(parameter.shape), seed)))
     train_only(model, lora.trained_kinds)
     if layout_of(model) != expected:
         raise LayoutError("The model's trainable tensors are not those that the LoRA settings name.")
@@ -220,14 +388,43 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     return model
 
 
+def _peft_config(bare: nn.Module, config: ModelConfig, lora: LoraSettings) -> LoraConfig:
+    first, maps = lora.first_layer(config), lora.maps(config)
+    paths = [config.family.targets[target] for target in lora.targets]
+    # peft looks for names that end in a path, of layers with a number behind two dots; else it needs the full names.
+    clear = not any(other.endswith(f".{path}") for other in config.family.targets.values() for path in paths)
+    clear = clear and (not first or "." in config.family.layers_path)
+    return LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        base_model_name_or_path=bare.name_or_path,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=paths if clear else list(maps),
+        layers_to_transform=list(range(first, config.layers)) if first and clear else None,
+        use_rslora=lora.rank_stabilised,
+        fan_in_fan_out=any(isinstance(bare.get_submodule(name), Conv1D) for name in maps),
+    )
+
+
+def initial_tensor(lora: LoraSettings, name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """The tensor ``name`` of LoRA or head as :func:`build` leaves it, derived from the plan's public seed alone.
+
+    One stream per tensor: its values depend on its name alone, and its first rows not on how many follow.
+    """
+    kind = kind_of(name)
+    if lora.core and kind in ("A", "B"):
+        return public_factor(name, shape, seed)
+    if kind != "A":
+        return np.zeros(shape, np.float32)
+    key = int.from_bytes(labelled_hash("adapter-initialisation", seed, name)[:16], "big")
+    bound = shape[1] ** -0.5
+    return np.random.Generator(np.random.Philox(key=key)).uniform(-bound, bound, shape).astype(np.float32)
+
+
 @lru_cache(maxsize=256)
 def expected_layout(config: ModelConfig, lora: LoraSettings) -> AdapterLayout:
-    """The layout of the state that a configuration and LoRA settings imply, derived without loading a model.
-
-    Raises:
-        ConfigError: FW-MODEL-007, the settings do not fit the base model.
-        ConfigError: FW-MODEL-010, its family has no such head.
-    """
+    """The layout of the state, derived without loading a model; raises like :meth:`LoraSettings.maps`."""
     lora.check(config)
     outputs, rank = lora.head.outputs, lora.rank
     shapes: list[tuple[str, tuple[int, ...]]] = [("head.weight", (outputs, config.hidden)), ("head.bias", (outputs,))]
@@ -244,13 +441,18 @@ def start_vector(config: ModelConfig, lora: LoraSettings, *, seed: int) -> NDArr
     return flatten({t.name: initial_tensor(lora, t.name, t.shape, seed) for t in layout.tensors}, layout)
 
 
+def start_of(schedule: Schedule, config: ModelConfig) -> Vector:
+    """The global state before the first round, float32, at the plan's full rank."""
+    return start_vector(config, lora_of(schedule), seed=schedule.plan.adapter.init_seed)
+
+
 def tensor_name(parameter_name: str) -> str:
     """Layout name of a parameter of :class:`AdapterModel`."""
-    name = parameter_name.removeprefix(BASE_PREFIX)
-    for ending, layout_ending in CORED_NAMES.items():
+    name = parameter_name.removeprefix(_BASE_PREFIX)
+    for ending, layout_ending in _CORED_NAMES.items():
         if name.endswith(ending):
             return name.removesuffix(ending) + layout_ending
-    return name.replace(f"{ADAPTER_NAME}.weight", ".weight")
+    return name.replace(".default.weight", ".weight")
 
 
 def adapter_parameters(model: AdapterModel) -> dict[str, nn.Parameter]:
@@ -309,41 +511,25 @@ def frozen_hash(model: AdapterModel) -> str:
     return labelled_hash("frozen-weights", *parts).hex()
 
 
-def _peft_config(bare: nn.Module, config: ModelConfig, lora: LoraSettings) -> LoraConfig:
-    first, maps = lora.first_layer(config), lora.maps(config)
-    paths = [config.family.targets[target] for target in lora.targets]
-    # peft looks for names that end in a path, of layers with a number behind two dots; else it needs the full names.
-    clear = not any(other.endswith(f".{path}") for other in config.family.targets.values() for path in paths)
-    clear = clear and (not first or "." in config.family.layers_path)
-    return LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        base_model_name_or_path=bare.name_or_path,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=0.0,
-        target_modules=paths if clear else list(maps),
-        layers_to_transform=list(range(first, config.layers)) if first and clear else None,
-        use_rslora=lora.rank_stabilised,
-        fan_in_fan_out=any(isinstance(bare.get_submodule(name), Conv1D) for name in maps),
-    )
+class FrozenFactors:
+    """What the factors that are never trained have to be, by the plan's public seed.
 
+    With another A than the plan's, a mean of B says nothing about a mean of products. The frozen factors are in no
+    message and in no hash of the state, so nobody else would notice. A hospital therefore compares them bit for bit
+    when it starts and before every round. Of the model that it is made from, no value is looked at.
+    """
 
-def _initialise(model: AdapterModel, seed: int) -> None:
-    with torch.no_grad():
-        for name, parameter in adapter_parameters(model).items():
-            parameter.copy_(torch.tensor(initial_tensor(model.lora, name, tuple(parameter.shape), seed)))
+    def __init__(self, model: AdapterModel, seed: int) -> None:
+        self._expected = {
+            name: initial_tensor(model.lora, name, tuple(parameter.shape), seed)
+            for name, parameter in adapter_parameters(model).items()
+            if kind_of(name) not in model.lora.trained_kinds
+        }
 
-
-def initial_tensor(lora: LoraSettings, name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """The tensor ``name`` of LoRA or head as :func:`build` leaves it, derived from the plan's public seed alone."""
-    kind = kind_of(name)
-    if lora.core and kind in ("A", "B"):
-        return public_factor(name, shape, seed)
-    return _initial_a(name, shape, seed) if kind == "A" else np.zeros(shape, np.float32)
-
-
-def _initial_a(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """One stream per tensor: its values depend on its name alone, and its first rows not on how many follow."""
-    key = int.from_bytes(labelled_hash("adapter-initialisation", seed, name)[:16], "big")
-    bound = shape[1] ** -0.5
-    return np.random.Generator(np.random.Philox(key=key)).uniform(-bound, bound, shape).astype(np.float32)
+    def check(self, model: AdapterModel) -> None:
+        """Raises FW-STRATEGY-009 unless every frozen factor of ``model`` has its initial bits."""
+        held = adapter_parameters(model)
+        for name, expected in self._expected.items():
+            if not np.array_equal(held[name].detach().cpu().numpy(), expected):
+                told = "A frozen factor of this hospital is not the one of the plan."
+                raise IntegrityError(told, code="FW-STRATEGY-009")

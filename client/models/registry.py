@@ -1,44 +1,55 @@
-"""Finds a base model by name or path and names its exact content by a hash.
+"""Base model on disk: finds it by name or path, checks what its folder may say, and names its exact content by a hash.
 
 Order: a local folder, then the cache (``$FEDWARD_CACHE`` or ``~/.cache/fedward/models``), then the models packaged
 with fedward. Nothing is ever downloaded here: ``fedward models fetch`` does that, on request.
+
+A model folder is foreign input. Model libraries act on configuration keys that fedward never needs (code to import,
+kernels to fetch, other folders to load), so a key of ``config.json`` is either on the family's allow-list or the folder
+is refused. The weights lie in one safetensors file, or in several with an index that names files of the folder itself
+and nothing else; each holds exactly the tensors that the index says. No other format is ever opened.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from fedward.client.models.model_config import ModelConfig, read_model_config
-from fedward.client.models.weight_files import weight_files
+from safetensors import SafetensorError, safe_open
+
+from fedward.client.models.families import FAMILIES
+from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
+from fedward.tasks.task import Head
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
 OPTIONAL_FILES = ("tokenizer_config.json",)
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_CONFIG_BYTES = 256 * 1024
+MAX_INDEX_BYTES = 16 * 2**20
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.safetensors")
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that fedward can name: packaged, or fetchable into the cache.
-
-    Attributes:
-        name: what scenarios and plans call it.
-        family: its architecture, a name in ``families.FAMILIES``.
-        summary: one line for ``fedward models list``.
-        packaged: folder under ``packaged/``, or ``None`` for a model that is fetched.
-        sha256: expected :attr:`ModelFiles.sha256`, or ``None`` where the release itself is the reference.
-    """
+    """A model that plans and scenarios can name: packaged, or fetchable into the cache."""
 
     name: str
-    family: str
-    summary: str
-    packaged: str | None = None
-    sha256: str | None = None
+    family: str  # its architecture, a name in families.FAMILIES
+    summary: str  # one line for `fedward models list`
+    packaged: str | None = None  # folder under packaged/, or None for a model that is fetched
+    sha256: str | None = None  # expected ModelFiles.sha256, or None where the release itself is the reference
 
 
 KNOWN_MODELS = (
@@ -58,25 +69,6 @@ KNOWN_MODELS = (
 
 
 @dataclass(frozen=True)
-class ModelFiles:
-    """A base model on disk.
-
-    Attributes:
-        name: registry name, or the folder's name for a local model.
-        folder: where the files lie.
-        sha256: hex hash over the configuration, the tokenizer and the weights, file by file.
-    """
-
-    name: str
-    folder: Path
-    sha256: str
-
-    def config(self) -> ModelConfig:
-        """The checked configuration; raises like :func:`read_model_config`."""
-        return read_model_config(self.folder / "config.json")
-
-
-@dataclass(frozen=True)
 class ListedModel:
     """One line of ``fedward models list``; ``folder`` is ``None`` until the model is fetched.
 
@@ -91,6 +83,45 @@ class ListedModel:
     sha256: str | None
 
 
+@dataclass(frozen=True, eq=False)
+class ModelConfig(Sizes):
+    """The checked part of a model's configuration; two are equal if they describe the same model."""
+
+    family: Family
+    pad_id: int
+    settings: dict[str, Any]  # exactly what the model class is constructed with; dropout is zero
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelConfig) and self.family is other.family and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @cached_property
+    def _text(self) -> str:
+        return json.dumps([self.family.name, self.settings], sort_keys=True)
+
+    def check_head(self, head: Head) -> None:
+        """Raises FW-MODEL-010 unless the family has a head of that kind."""
+        if head.kind not in self.family.heads:
+            offered = ", ".join(sorted(self.family.heads))
+            told = f"The task needs a {head.kind!r} head, and {self.family.name!r} models have: {offered}."
+            raise ConfigError(told, code="FW-MODEL-010")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A base model on disk: its registry or folder name, and a hex hash over configuration, tokenizer and weights."""
+
+    name: str
+    folder: Path
+    sha256: str
+
+    def config(self) -> ModelConfig:
+        """The checked configuration; raises like :func:`read_model_config`."""
+        return read_model_config(self.folder / "config.json")
+
+
 def cache_folder() -> Path:
     """Where fetched models live."""
     configured = os.environ.get("FEDWARD_CACHE")
@@ -100,43 +131,27 @@ def cache_folder() -> Path:
 def resolve(name: str | Path) -> ModelFiles:
     """Finds ``name`` as a local folder, in the cache or in the package.
 
-    Raises:
-        ConfigError: FW-CONFIG-004, found nowhere; names the nearest known model.
-        ConfigError: FW-MODEL-001, FW-MODEL-002, found, but incomplete or outside the allow-list.
-        IntegrityError: FW-MODEL-003, a known model whose files are not the pinned ones.
+    Raises FW-CONFIG-004 (found nowhere; names the nearest known model), FW-MODEL-001 and FW-MODEL-002 (incomplete, or
+    outside the allow-list), FW-MODEL-003 (a known model whose files are not the pinned ones).
     """
     local = Path(name)
     if isinstance(name, Path) or local.is_dir() or "/" in name or os.sep in name:
         if not local.is_dir():
             raise ConfigError("The base model path is not a folder.", code="FW-CONFIG-004")
         return read_model_folder(local.resolve(), local.resolve().name)
-    known = {model.name: model for model in KNOWN_MODELS}.get(name)
-    if known is None:
-        raise ConfigError(f"There is no base model called {name[:80]!r}.", code="FW-CONFIG-004", fix=_suggestion(name))
-    folder = _folder_of(known)
+    known = {model.name: model for model in KNOWN_MODELS}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        fix = f"Did you mean {near[0]!r}?" if near else None
+        raise ConfigError(f"There is no base model called {name[:80]!r}.", code="FW-CONFIG-004", fix=fix)
+    folder = _folder_of(known[name])
     if folder is None:
-        raise ConfigError(
-            f"The base model {name!r} is not on this machine.",
-            code="FW-CONFIG-004",
-            fix=f"Run `fedward models fetch {name}`.",
-        )
+        fix = f"Run `fedward models fetch {name}`."
+        raise ConfigError(f"The base model {name!r} is not on this machine.", code="FW-CONFIG-004", fix=fix)
     files = read_model_folder(folder, name)
-    if known.sha256 is not None and files.sha256 != known.sha256:
+    if known[name].sha256 not in (None, files.sha256):
         raise IntegrityError(f"The files of the base model {name!r} are not the pinned ones.", code="FW-MODEL-003")
     return files
-
-
-def read_model_folder(folder: Path, name: str) -> ModelFiles:
-    """Checks that ``folder`` holds a complete, allowed model and hashes it."""
-    for file in REQUIRED_FILES:
-        if not (folder / file).is_file():
-            raise ConfigError(f"The model folder has no {file}.", code="FW-MODEL-001")
-    read_model_config(folder / "config.json")
-    optional = [file for file in OPTIONAL_FILES if (folder / file).is_file()]
-    parts: list[bytes | str | int] = []
-    for file in sorted([*REQUIRED_FILES, *optional, *weight_files(folder)]):
-        parts += [file, _file_hash(folder / file)]
-    return ModelFiles(name, folder, labelled_hash("base-model", *parts).hex())
 
 
 def list_models() -> list[ListedModel]:
@@ -157,11 +172,116 @@ def _folder_of(model: KnownModel) -> Path | None:
     return PACKAGED_FOLDER / model.packaged if model.packaged else None
 
 
-def _suggestion(name: str) -> str | None:
-    near = difflib.get_close_matches(name, [model.name for model in KNOWN_MODELS], n=1, cutoff=0.4)
-    return f"Did you mean {near[0]!r}?" if near else None
+def read_model_folder(folder: Path, name: str) -> ModelFiles:
+    """Checks that ``folder`` holds a complete, allowed model and hashes it."""
+    for file in REQUIRED_FILES:
+        if not (folder / file).is_file():
+            raise damaged(f"The model folder has no {file}.")
+    read_model_config(folder / "config.json")
+    optional = [file for file in OPTIONAL_FILES if (folder / file).is_file()]
+    parts: list[bytes | str | int] = []
+    for file in sorted([*REQUIRED_FILES, *optional, *weight_files(folder)]):
+        with (folder / file).open("rb") as stream:
+            parts += [file, hashlib.file_digest(stream, "sha256").digest()]
+    return ModelFiles(name, folder, labelled_hash("base-model", *parts).hex())
 
 
-def _file_hash(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+def read_model_config(path: Path) -> ModelConfig:
+    """Parses ``path`` (a ``config.json``).
+
+    Raises FW-MODEL-001 (missing, too large, not a JSON object), FW-MODEL-002 (an architecture, key or value outside the
+    allow-list).
+    """
+    return check_model_config(_json_object(path, MAX_CONFIG_BYTES))
+
+
+def check_model_config(document: dict[str, Any]) -> ModelConfig:
+    """Checks every key and value of a parsed configuration; raises FW-MODEL-002."""
+    model_type = document.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise refused(f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.")
+    family = FAMILIES[model_type]
+    known = family.settings.keys() | family.overridden.keys() | family.fixed.keys() | family.ignored
+    refuse_unknown(set(document) - known)
+    for key in sorted(family.fixed.keys() & document.keys()):
+        family.fixed[key].check(key, document[key])
+    if missing := sorted(family.required - set(document)):
+        raise refused(f"The model's config.json lacks {missing[0]!r}.")
+    checked = {key: rule.check(key, document[key]) for key, rule in family.settings.items() if key in document}
+    settings = {**family.defaults, **checked, **family.overridden}
+    sizes = family.sizes(settings)
+    pad_id = settings.get("pad_token_id") or 0
+    if pad_id >= sizes.vocabulary:
+        raise refused("The model's padding token lies outside its vocabulary.")
+    return ModelConfig(**vars(sizes), family=family, pad_id=pad_id, settings=settings)
+
+
+def damaged(told: str) -> ConfigError:
+    """FW-MODEL-001: a model folder that is incomplete, or whose files are not what they have to be."""
+    return ConfigError(told, code="FW-MODEL-001")
+
+
+def _json_object(path: Path, limit: int) -> dict[str, Any]:
+    """The JSON object in a file of a model folder of at most ``limit`` bytes; raises FW-MODEL-001."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(limit + 1)
+    except OSError as error:
+        raise damaged(f"The model folder has no readable {path.name}.") from error
+    if len(raw) > limit:
+        raise damaged(f"The model's {path.name} is larger than {limit} bytes.")
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"The model's {path.name} is not valid JSON.") from error
+    if not isinstance(document, dict):
+        raise damaged(f"The model's {path.name} is not a JSON object.")
+    return document
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that the weights in ``folder`` lie in: the weights alone, or the index and its parts, sorted.
+
+    Raises FW-MODEL-001 (there are none, the index is not one, or the folder holds other parts than it names).
+    """
+    if not (folder / INDEX).exists():
+        if not (folder / WEIGHTS).is_file():
+            raise damaged(f"The model folder has no {WEIGHTS}.")
+        return [WEIGHTS]
+    parts = sorted(set(_weight_map(folder).values()))
+    for part in parts:
+        # A link in the place of a part could lead out of the folder.
+        if not (folder / part).is_file() or (folder / part).resolve().parent != folder.resolve():
+            raise damaged("The model folder lacks a part of the weights that its index names.")
+    if parts != sorted(path.name for path in folder.glob("*.safetensors")):
+        raise damaged("The model folder holds weights that its index does not name.")
+    return sorted([INDEX, *parts])
+
+
+@contextmanager
+def opened_weights(folder: Path) -> Iterator[dict[str, Any]]:
+    """Name of every tensor in ``folder`` -> the open file that holds it; no tensor is read yet.
+
+    Raises FW-MODEL-001 (a file is not safetensors, or holds other tensors than the index says).
+    """
+    names = [name for name in weight_files(folder) if name != INDEX]
+    expected = _weight_map(folder) if (folder / INDEX).exists() else None
+    try:
+        files: dict[str, Any] = {name: safe_open(folder / name, framework="pt") for name in names}
+        held = [(tensor, name) for name, file in files.items() for tensor in file.offset_keys()]
+        where = dict(held)
+        if len(where) != len(held) or expected not in (None, where):
+            raise damaged("The parts of the model's weights do not hold the tensors that their index names.")
+        yield {tensor: files[name] for tensor, name in where.items()}
+    except (OSError, SafetensorError) as error:
+        raise damaged("The model's weights cannot be read.") from error
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    document = _json_object(folder / INDEX, MAX_INDEX_BYTES)
+    named = document.get("weight_map")
+    if set(document) - {"metadata", "weight_map"} or not isinstance(named, dict) or not named:
+        raise damaged(f"The model's {INDEX} does not have the expected form.")
+    if not all(isinstance(part, str) and _PART.fullmatch(part) for part in named.values()):
+        raise damaged(f"The model's {INDEX} names something else than a safetensors file of its folder.")
+    return named

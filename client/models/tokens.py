@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from fedward.client.data.languages import language_of
+from fedward.client.data.text import language_of
 from fedward.client.models.registry import ModelFiles
 from fedward.errors import ConfigError
 

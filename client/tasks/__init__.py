@@ -1,7 +1,7 @@
 """Tasks at a hospital, by name: the same names as in :mod:`fedward.tasks`, with what they do to records.
 
-Adding one is one file and one line here. ``task.py`` is the interface, ``prediction.py`` has the kinds with a head on
-one vector per text; ``source.py`` and ``stays.py`` make examples of corpora.
+Adding one is one file and one line here. ``task.py`` is the interface, with the sources that make examples of corpora;
+``prediction.py`` has the kinds with a head on one vector per text.
 """
 
 from __future__ import annotations
@@ -13,24 +13,12 @@ from fedward.tasks import task_named
 
 LOCAL_TASKS: dict[str, LocalTask] = by_name(
     (module.LOCAL.declaration.name, module.__name__, module.LOCAL)
-    for module in (
-        mortality,
-        los3,
-        los_days,
-        readmission,
-        discharge,
-        phenotypes,
-        pubmedqa,
-    )
+    for module in (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa)
 )
 
 
 def local_task(name: str) -> LocalTask:
-    """The hospital's side of the task ``name``.
-
-    Raises:
-        ConfigError: FW-CONFIG-040, there is no such task.
-    """
+    """The hospital's side of the task ``name``; raises FW-CONFIG-040 (there is no such task)."""
     return LOCAL_TASKS[task_named(name).name]
 
 

@@ -2,7 +2,7 @@
 
 from fedward.client.data.events import Outcome
 from fedward.client.tasks.prediction import Multiclass
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import StaySource
 from fedward.tasks.discharge import TASK
 
 

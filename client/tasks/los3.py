@@ -3,15 +3,14 @@
 Leaving intensive care before prediction time would be the answer.
 """
 
-from fedward.client.data.events import Outcome
-from fedward.client.data.leakage import PREDICTION_HOURS
+from fedward.client.data.events import PREDICTION_HOURS, Outcome
 from fedward.client.tasks.prediction import Binary
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import StaySource
 from fedward.tasks.los3 import TASK
 
 
 def label(outcome: Outcome) -> int:
-    """Returns 1 for more than 3 days in intensive care."""
+    """1 for more than 3 days in intensive care."""
     return int(outcome.unit_hours > 72.0)
 
 

@@ -1,9 +1,8 @@
 """Days in intensive care at a hospital: every stay that lasted the whole first day."""
 
-from fedward.client.data.events import Outcome
-from fedward.client.data.leakage import PREDICTION_HOURS
+from fedward.client.data.events import PREDICTION_HOURS, Outcome
 from fedward.client.tasks.prediction import Regression
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import StaySource
 from fedward.tasks.los_days import CAP_DAYS, SCALE_DAYS, TASK
 
 

@@ -2,12 +2,12 @@
 
 from fedward.client.data.events import Outcome
 from fedward.client.tasks.prediction import Binary
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import StaySource
 from fedward.tasks.mortality import TASK
 
 
 def label(outcome: Outcome) -> int:
-    """Returns 1 for a death before hospital discharge."""
+    """1 for a death before hospital discharge."""
     return int(outcome.died)
 
 

@@ -7,7 +7,7 @@ of ICD-9-CM and ICD-10-CM codes without dots. No prefix of one version begins a 
 
 from fedward.client.data.events import Outcome
 from fedward.client.tasks.prediction import Multilabel
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import StaySource
 from fedward.tasks.phenotypes import TASK
 
 PREFIXES: dict[str, tuple[str, ...]] = {

@@ -52,6 +52,9 @@ class Prediction(LocalTask):
         """The loss ``[b]`` of logits ``[b]`` or ``[b, K]`` on targets of :meth:`targets`."""
         raise NotImplementedError
 
+    def _refused(self, what: str, kind: str = "label") -> DataError:
+        return DataError(f"A {kind} of the task {self.declaration.name!r} is {what}.", code="FW-DATA-091")
+
 
 class Binary(Prediction):
     """A yes-or-no outcome: binary cross-entropy on one logit."""
@@ -60,7 +63,7 @@ class Binary(Prediction):
         """See :meth:`LocalTask.targets`; float32 ``[N]``, 0 or 1."""
         labels = np.array([example.label for example in examples], dtype=np.float32)
         if not np.isin(labels, (0, 1)).all():
-            raise DataError(f"A label of the task {self.declaration.name!r} is neither 0 nor 1.", code="FW-DATA-091")
+            raise self._refused("neither 0 nor 1")
         return labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -91,20 +94,16 @@ class Multilabel(Binary):
 
     def targets(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """See :meth:`LocalTask.targets`; float32 ``[N, K]``. A label is the collection of the classes that are true."""
-        place = {name: k for k, name in enumerate(self.declaration.classes)}
-        found = np.zeros((len(examples), len(place)), np.float32)
-        for row, example in enumerate(examples):
-            if not set(example.label) <= place.keys():
-                raise DataError(
-                    f"A label of the task {self.declaration.name!r} is none of its classes.", code="FW-DATA-091"
-                )
-            for name in example.label:
-                found[row, place[name]] = 1.0
-        return found
+        classes = self.declaration.classes
+        if not all(set(example.label) <= set(classes) for example in examples):
+            raise self._refused("none of its classes")
+        found = np.array([[name in example.label for name in classes] for example in examples], np.float32)
+        return found.reshape(len(examples), len(classes))
 
     def made_up(self, count: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`."""
-        return np.eye(len(self.declaration.classes), dtype=np.float32)[np.arange(count) % len(self.declaration.classes)]
+        classes = len(self.declaration.classes)
+        return np.eye(classes, dtype=np.float32)[np.arange(count) % classes]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """See :meth:`Prediction.loss`."""
@@ -123,9 +122,7 @@ class Multiclass(Prediction):
         """See :meth:`LocalTask.targets`; int64 ``[N]``, the place of the class that the label names."""
         place = {name: k for k, name in enumerate(self.declaration.classes)}
         if any(example.label not in place for example in examples):
-            raise DataError(
-                f"A label of the task {self.declaration.name!r} is none of its classes.", code="FW-DATA-091"
-            )
+            raise self._refused("none of its classes")
         return np.array([place[str(example.label)] for example in examples], dtype=np.int64)
 
     def made_up(self, count: int) -> NDArray[Any]:
@@ -153,9 +150,7 @@ class Regression(Prediction):
         """See :meth:`LocalTask.targets`; float32 ``[N]``, finite."""
         values = np.array([example.label for example in examples], dtype=np.float32)
         if not np.isfinite(values).all():
-            raise DataError(
-                f"A value of the task {self.declaration.name!r} is not a finite number.", code="FW-DATA-091"
-            )
+            raise self._refused("not a finite number", "value")
         return values
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

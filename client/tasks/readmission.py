@@ -4,10 +4,9 @@ An admission of any kind that begins within 30 days counts, planned ones too. Wh
 read; codes assigned at discharge and discharge summaries may not.
 """
 
-from fedward.client.data.events import Outcome
-from fedward.client.data.leakage import discharge_hours
+from fedward.client.data.events import Outcome, discharge_hours
 from fedward.client.tasks.prediction import Binary
-from fedward.client.tasks.stays import StaySource
+from fedward.client.tasks.task import StaySource
 from fedward.tasks.readmission import TASK
 
 

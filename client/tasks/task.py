@@ -1,24 +1,40 @@
-"""Task at a hospital: examples from a corpus, one loss per record, and outcomes to measure.
+"""Task at a hospital: examples from a corpus, one loss per record, and outcomes to measure. No torch.
 
 The engine's rule decides everything here: row i of a loss depends on record i alone. Several views of one record (the
 options of a question, a chosen and a rejected answer) are forward passes added inside the record's loss, never more
 rows.
+
+A source says which records of a corpus a task takes, their labels and their texts: texts as they are, or hospital
+stays, of which it says when they are predicted, and what was known by then.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
-from fedward.client.corpora.corpus import Corpus
+from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
 from fedward.client.data.deid import check_rules
+from fedward.client.data.events import (
+    Chosen,
+    Event,
+    Outcome,
+    Stay,
+    eligible,
+    known_at_prediction,
+    note_phrases,
+    prediction_hours,
+    render,
+)
 from fedward.client.data.example import Example
-from fedward.client.tasks.source import Labelled, Source
+from fedward.client.data.text import clean
+from fedward.errors import DataError
 from fedward.measures import Outcomes
 from fedward.tasks import Task
 
@@ -30,13 +46,139 @@ if TYPE_CHECKING:
     from fedward.client.records import Records
 
 
-class LocalTask(ABC):
-    """The hospital's side of one task.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A record that a task takes, before its text is read."""
+
+    item: Item
+    label: Any
+
+    def example(self, text: str) -> Example:
+        """The record with its text."""
+        item = self.item
+        return Example(item.unit, item.group, text, self.label, item.language, item.held_out)
+
+
+class Source(ABC):
+    """Where the examples of a task come from; ``needs`` is what a corpus must give, see :attr:`Corpus.gives`."""
+
+    def __init__(self, *needs: str) -> None:
+        self.needs = frozenset(needs)
+
+    def check(self, corpus: Corpus, task: str) -> None:
+        """Raises FW-DATA-030 for a corpus that does not hold what ``task`` is made of, and names what it lacks."""
+        lacking = sorted(self.needs - corpus.gives)
+        if lacking:
+            told = f"{corpus.name!r} cannot serve the task {task!r}: its records have no {', no '.join(lacking)}."
+            raise DataError(told, code="FW-DATA-030")
+
+    @abstractmethod
+    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+        """The records with their labels, in the order of the examples."""
+
+    @abstractmethod
+    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+        """The text of each of ``items``.
+
+        Free texts of persons are added to ``languages`` and de-identified; those in a language without rules are left
+        out of the text.
+        """
+
+    def examples(self, corpus: Corpus, folder: Path, languages: Counter[str]) -> list[Example]:
+        """The records as a model reads them; ``languages`` as in :meth:`texts`."""
+        found = self.labelled(corpus, folder)
+        texts = self.texts(corpus, folder, [each.item for each in found], languages)
+        return [each.example(text) for each, text in zip(found, texts, strict=True)]
+
+
+class TextSource(Source):
+    """Records that are texts already: those of ``roles``, in this order.
+
+    ``label`` gives the label of a record, None for one that has none; it is made of the roles in ``needs``, too.
+    """
+
+    def __init__(self, *roles: str, label: Callable[[Item], Any], needs: Sequence[str] = ()) -> None:
+        super().__init__(*roles, *needs)
+        self.roles, self.label = roles, label
+
+    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+        """See :meth:`Source.labelled`."""
+        found = ((item, self.label(item)) for item in corpus.items(folder))
+        return [Labelled(item, label) for item, label in found if label is not None]
+
+    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+        """See :meth:`Source.texts`."""
+
+        def phrases(text: str) -> list[str]:
+            return note_phrases(text, languages) if corpus.free_text_of_persons else [clean(text)]
+
+        return [" . ".join(part for role in self.roles for part in phrases(item.texts[role]) if part) for item in items]
+
+
+_KEYS: dict[str, Callable[[Stay], tuple[str, ...]]] = {
+    "patient": lambda stay: (stay.patient,),
+    "admission": lambda stay: (stay.patient, stay.admission),
+    "stay": lambda stay: (stay.stay,),
+}
+
+
+class StaySource(Source):
+    """Stays of adults whose outcome is still open at prediction time.
 
     Args:
-        declaration: what the coordinator knows of it.
-        source: where its examples come from.
+        label: the label of an outcome; None where the source does not tell it, and the stay is left out.
+        minimum_hours: shortest stay in intensive care that is predicted. Four hours is the rule of the APACHE scores.
+        one_per: what has one record: the first eligible stay of each patient or hospital admission, or every stay.
+        moment: prediction time in hours since admission to intensive care; None for stays that are not predicted.
+        outcomes: what the label needs beyond length and survival, see :meth:`StayCorpus.stays`.
     """
+
+    def __init__(
+        self,
+        label: Callable[[Outcome], Any],
+        *,
+        minimum_hours: float = 4.0,
+        one_per: Literal["patient", "admission", "stay"] = "patient",
+        moment: Callable[[Outcome], float | None] = prediction_hours,
+        outcomes: Sequence[str] = (),
+    ) -> None:
+        super().__init__("stay", *outcomes)
+        self.label, self.minimum_hours, self.moment, self.outcomes = label, minimum_hours, moment, outcomes
+        self.key = _KEYS[one_per]
+
+    def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
+        """See :meth:`Source.labelled`; sorted by patient and time."""
+        corpus, chosen = _stays_of(corpus), {}
+        for stay in sorted(corpus.stays(folder, self.outcomes), key=lambda stay: (stay.patient, stay.order, stay.stay)):
+            hours, key = self.moment(stay.outcome), self.key(stay)
+            if key in chosen or hours is None or not eligible(stay, self.minimum_hours, hours):
+                continue
+            label = self.label(stay.outcome)
+            if label is not None:
+                chosen[key] = Labelled(corpus.item(stay), label)
+        return list(chosen.values())
+
+    def texts(self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str]) -> list[str]:
+        """See :meth:`Source.texts`."""
+        return [render(events, languages) for events in self.known(corpus, folder, items)]
+
+    def known(self, corpus: Corpus, folder: Path, items: Sequence[Item]) -> Iterator[list[Event]]:
+        """What was known about each stay at its prediction time: admission facts and events, through the guard."""
+        stays = [item.stay for item in items if item.stay is not None]
+        chosen = [Chosen(stay, self.moment(stay.outcome) or 0.0) for stay in stays]
+        events = _stays_of(corpus).events(folder, chosen)
+        for each in chosen:
+            yield known_at_prediction([*each.stay.events, *events[each.stay.stay]], each.hours)
+
+
+def _stays_of(corpus: Corpus) -> StayCorpus:
+    if not isinstance(corpus, StayCorpus):
+        raise DataError(f"{corpus.name!r} has no stays.", code="FW-DATA-030")
+    return corpus
+
+
+class LocalTask(ABC):
+    """The hospital's side of one task: what the coordinator knows of it, and where its examples come from."""
 
     def __init__(self, declaration: Task, source: Source) -> None:
         self.declaration, self.source = declaration, source
@@ -44,9 +186,7 @@ class LocalTask(ABC):
     def labelled(self, corpus: Corpus, folder: Path) -> list[Labelled]:
         """The records of ``folder`` that the task takes, with their labels; no text is read.
 
-        Raises:
-            DataError: FW-DATA-030, the corpus does not hold what the task predicts.
-            DataError: the folder cannot be read.
+        Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
         return self.source.labelled(corpus, folder)
@@ -54,13 +194,8 @@ class LocalTask(ABC):
     def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False) -> list[Example]:
         """The records of ``folder`` as a model reads them.
 
-        Args:
-            corpus: what the folder holds.
-            folder: the data set.
-            leave_out: go on without the free texts whose language has no de-identification rules, instead of refusing.
-
-        Raises:
-            DataError: as :meth:`labelled`; FW-DATA-020, free text of persons in a language without such rules.
+        Raises as :meth:`labelled`, and FW-DATA-020 (free text of persons in a language without de-identification
+        rules), unless ``leave_out`` says to go on without these texts.
         """
         self.source.check(corpus, self.declaration.name)
         languages: Counter[str] = Counter()
@@ -71,11 +206,7 @@ class LocalTask(ABC):
 
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
-        """What is to be predicted of each example, ``[N]`` or ``[N, K]``.
-
-        Raises:
-            DataError: a label outside the task's classes.
-        """
+        """What is to be predicted of each example, ``[N]`` or ``[N, K]``; raises DataError for any other label."""
 
     def positives(self, targets: NDArray[Any]) -> int | None:
         """How many of ``targets`` have the outcome; None for tasks without a yes-or-no outcome."""

@@ -12,11 +12,12 @@ registries, in which every task, model family and corpus has a file of its own n
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
-from fedward.agreements.imports import locate, reach
 from fedward.errors import DataError, VersionError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
@@ -26,15 +27,13 @@ ROOT = Path(__file__).parents[1]
 
 CORE = {
     "": "adapter config errors messages plan registry run stages storage units",
-    "agreements": "code imports roster_rules",
-    "client": "approval examples gradient_correction gradients hospital local_state records result_verification "
-    "statistics training",
+    "agreements": "code",
+    "client": "examples hospital records result_verification training",
     "client/corpora": "corpus",
-    "client/data": "buckets characters deid events example languages leakage split text thresholds.toml",
-    "client/models": "adapter_model base_model core_matrix for_run frozen inputs model_config registry tokens "
-    "weight_files",
-    "client/models/families": "family rules",
-    "client/tasks": "source stays task",
+    "client/data": "buckets deid events example text thresholds.toml",
+    "client/models": "adapter_model inputs registry tokens",
+    "client/models/families": "family",
+    "client/tasks": "task",
     "measures": "measure",
     "privacy": "accounting events noise",
     "privacy/dpsgd": "backends clipping engine",
@@ -45,16 +44,8 @@ CORE = {
 }
 """Files of the core by folder; a test holds the list closed under imports."""
 
-REGISTRIES = frozenset(
-    {
-        "client/corpora/__init__.py",
-        "client/models/families/__init__.py",
-        "client/tasks/__init__.py",
-        "measures/__init__.py",
-        "strategies/registry.py",
-        "tasks/__init__.py",
-    }
-)
+_FOLDERS = ("client/corpora", "client/models/families", "client/tasks", "measures", "tasks")
+REGISTRIES = frozenset({"strategies/registry.py", *(f"{folder}/__init__.py" for folder in _FOLDERS)})
 """Look-ups by name. They are in no part: an entry that no plan names must not change what was agreed on."""
 
 
@@ -73,16 +64,16 @@ def plan_files(plan: Plan, family: str, *, root: Path = ROOT) -> frozenset[str]:
 
 
 def _named(plan: Plan, family: str) -> tuple[str, ...]:
-    """The files of what ``plan`` names; empty for a name that is none."""
+    """The files of what ``plan`` names; empty text for a name that is none."""
     module = STRATEGIES.get(plan.strategy, "").partition(":")[0]
     strategy = module.removeprefix("fedward.").replace(".", "/")
-    entries = (_file("tasks", plan.task), _file("client/tasks", plan.task), _file("client/models/families", family))
+    entries = (_entry("tasks", plan.task), _entry("client/tasks", plan.task), _entry("client/models/families", family))
     return (*entries, f"{strategy}.py" if strategy else "")
 
 
 def reader_files(format: str, *, root: Path = ROOT) -> frozenset[str]:
     """The files that read tables of ``format``, beside the core's."""
-    return _with_imports((_file("client/corpora", format),), root)
+    return _with_imports((_entry("client/corpora", format),), root)
 
 
 def core_hash(*, root: Path = ROOT) -> bytes:
@@ -91,11 +82,7 @@ def core_hash(*, root: Path = ROOT) -> bytes:
 
 
 def plan_code_hash(plan: Plan, family: str, *, root: Path = ROOT) -> bytes:
-    """SHA-256 over what ``plan`` adds to the core; what a signed plan calls its code hash.
-
-    Raises:
-        VersionError: FW-VERSION-304, it names something that has no file here.
-    """
+    """SHA-256 over what ``plan`` adds to the core; a signed plan's code hash. Raises FW-VERSION-304 (has no file)."""
     named = _named(plan, family)
     if not all(file and locate(root, file).is_file() for file in named):
         raise VersionError("The plan names a task, strategy or model family without a file.", code="FW-VERSION-304")
@@ -103,11 +90,7 @@ def plan_code_hash(plan: Plan, family: str, *, root: Path = ROOT) -> bytes:
 
 
 def reader_hash(format: str, *, root: Path = ROOT) -> bytes:
-    """SHA-256 over the reader of ``format``; stands in each approval of a hospital with such tables.
-
-    Raises:
-        DataError: FW-DATA-009, there is no such reader here.
-    """
+    """SHA-256 over the reader of ``format``; a hospital's approval names it. Raises FW-DATA-009 (no such reader)."""
     files = reader_files(format, root=root)
     if not files:
         raise DataError("There is no reader of that format here.", code="FW-DATA-009")
@@ -115,21 +98,13 @@ def reader_hash(format: str, *, root: Path = ROOT) -> bytes:
 
 
 def check_core(pinned: bytes) -> None:
-    """Refuses a roster of another core; called before any hospital is asked, and so before any is charged.
-
-    Raises:
-        VersionError: FW-VERSION-303, ``pinned`` is not the hash of the core that is installed here.
-    """
+    """Refuses a roster of another core (FW-VERSION-303); called before any hospital is asked and so any is charged."""
     if pinned != core_hash():
         raise VersionError("The roster was published with another core than is installed here.", code="FW-VERSION-303")
 
 
 def check_plan_code(plan: Plan, family: str, pinned: bytes) -> None:
-    """Refuses a plan that was made with other code of its own parts; before any hospital is asked.
-
-    Raises:
-        VersionError: FW-VERSION-304, ``pinned`` is not the hash of the plan's code that is installed here.
-    """
+    """Refuses a plan that was made with other code of its own parts (FW-VERSION-304); before any hospital is asked."""
     if pinned != plan_code_hash(plan, family):
         raise VersionError(
             "The plan was made with other code of its task, strategy, measures or model family than is installed here.",
@@ -142,7 +117,7 @@ def short(digest: bytes) -> str:
     return " ".join(digest[i : i + 2].hex() for i in range(0, 8, 2))
 
 
-def _file(registry: str, name: str) -> str:
+def _entry(registry: str, name: str) -> str:
     """The file of an entry. A name may come from outside, so one that names no module becomes no path."""
     module = name.replace("-", "_")
     return f"{registry}/{module}.py" if module.isidentifier() else ""
@@ -163,3 +138,74 @@ def _hash(part: str, files: Collection[str], root: Path, *names: str) -> bytes:
     hashed = sorted({*files, *packages(files)})
     digests = ((file, hashlib.sha256(locate(root, file).read_bytes()).digest()) for file in hashed)
     return labelled_hash(f"code-{part}", *names, *(item for pair in digests for item in pair))
+
+
+# --- import graph ---------------------------------------------------------------------------------
+#
+# Files are parsed, and nothing is run. Imports inside functions count; those for type checkers do not, and neither does
+# what is looked up by name at run time. A name that a package re-exports counts as the file that defines it.
+
+
+def locate(root: Path, file: str) -> Path:
+    """Where ``file`` of the package lies; beside ``root`` in a checkout whose links to the role folders are missing."""
+    inside = root / file
+    return inside if inside.exists() else root.parent / file
+
+
+def reach(root: Path, files: Collection[str], *, stop: Collection[str]) -> frozenset[str]:
+    """``files`` and all that they reach by import, relative to ``root``; ``stop`` is neither followed nor in it."""
+    found: set[str] = set()
+    waiting = set(files) - set(stop)
+    while waiting:
+        found |= waiting
+        waiting = {other for file in waiting for other in imported(root, file)} - found - set(stop)
+    return frozenset(found)
+
+
+def imported(root: Path, file: str) -> frozenset[str]:
+    """The files of the package that ``file`` imports from, relative to ``root``."""
+    return frozenset(
+        target for module, name in _imports(locate(root, file).read_bytes()) for target in _defining(root, module, name)
+    )
+
+
+@lru_cache(maxsize=512)
+def _imports(source: bytes) -> tuple[tuple[str, str | None], ...]:
+    """Module and name of each import of the package in ``source``; no name where the module itself is imported."""
+    return tuple(pair for pair in _under(ast.parse(source)) if pair[0].split(".")[0] == "fedward")
+
+
+def _under(node: ast.AST) -> Iterator[tuple[str, str | None]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from _under(other)
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, None) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield from ((child.module, alias.name) for alias in child.names)
+        yield from _under(child)
+
+
+def _defining(root: Path, module: str, name: str | None) -> Iterator[str]:
+    """The file that defines ``name`` of ``module``, through re-exports; the module's own where it has no such name."""
+    if name is not None and (inner := _module_file(root, f"{module}.{name}")):
+        yield inner
+        return
+    file = _module_file(root, module)
+    if file is None:
+        return
+    if file.endswith("__init__.py") and name is not None:
+        for source, exported in _imports(locate(root, file).read_bytes()):
+            if exported == name:
+                yield from _defining(root, source, name)
+                return
+    yield file
+
+
+def _module_file(root: Path, module: str) -> str | None:
+    """The file of a module of the package, relative to ``root``."""
+    path = "/".join(module.split(".")[1:])
+    candidates = (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
+    return next((each for each in candidates if locate(root, each).is_file()), None)

@@ -25,45 +25,28 @@ _TYPE_AGAIN = "Type it again as it was read out."
 
 
 class EnrolmentRequest(Message):
-    """What a site asks to be admitted with. Only public keys.
-
-    Attributes:
-        site: name the site was invited under.
-        identity: Ed25519 public key.
-        node_key: P-384 public key of its Flower node, DER.
-        csr: certificate signing request for its TLS client certificate, DER (RFC 2986).
-        made: seconds since 1970.
-    """
+    """What a site asks to be admitted with. Only public keys."""
 
     LIMIT = 16 * 1024
 
-    site: Site
-    identity: Annotated[bytes, Bytes(32, 32)]
-    node_key: Annotated[bytes, Bytes(64, 512)]
-    csr: Annotated[bytes, Bytes(64, 8192)]
-    made: Annotated[int, Uint()]
+    site: Site  # name the site was invited under
+    identity: Annotated[bytes, Bytes(32, 32)]  # Ed25519 public key
+    node_key: Annotated[bytes, Bytes(64, 512)]  # P-384 public key of its Flower node, DER
+    csr: Annotated[bytes, Bytes(64, 8192)]  # certificate signing request for its TLS client certificate, DER (RFC 2986)
+    made: Annotated[int, Uint()]  # seconds since 1970
 
 
 class EnrolmentAnswer(Message):
-    """What the coordinator answers: whom the site has to do with, and its certificate.
-
-    Attributes:
-        federation: name of the federation.
-        site: the site it is for.
-        request: hash of the request it answers.
-        coordinator: Ed25519 public key of the coordinator, which the site pins.
-        certificate: TLS client certificate, PEM.
-        ca: CA certificate of the coordinator's server, PEM.
-    """
+    """What the coordinator answers: whom the site has to do with, and its certificate."""
 
     LIMIT = 64 * 1024
 
-    federation: Annotated[str, Text(64)]
-    site: Site
-    request: Digest
-    coordinator: Annotated[bytes, Bytes(32, 32)]
-    certificate: Annotated[bytes, Bytes(1, 16 * 1024)]
-    ca: Annotated[bytes, Bytes(1, 16 * 1024)]
+    federation: Annotated[str, Text(64)]  # name of the federation
+    site: Site  # the site it is for
+    request: Digest  # hash of the request it answers
+    coordinator: Annotated[bytes, Bytes(32, 32)]  # Ed25519 public key of the coordinator, which the site pins
+    certificate: Annotated[bytes, Bytes(1, 16 * 1024)]  # TLS client certificate, PEM
+    ca: Annotated[bytes, Bytes(1, 16 * 1024)]  # CA certificate of the coordinator's server, PEM
 
 
 class Proven(Message):
@@ -84,8 +67,7 @@ def new_code() -> str:
 def code_key(code: str) -> bytes:
     """The key made from a code; case, spaces and dashes do not matter. The code has 160 bits, so a hash suffices.
 
-    Raises:
-        AuthenticationError: FW-AUTH-303, it is no such code.
+    Raises FW-AUTH-303 (it is no such code).
     """
     compact = "".join(code.upper().replace("-", "").split())
     try:
@@ -107,8 +89,7 @@ def seal_request(request: EnrolmentRequest, identity: Identity, key: bytes = b""
 def open_request(data: bytes) -> tuple[EnrolmentRequest, Proven]:
     """Reads a request and checks the signature by its own key; whose key that is, the caller has to find out.
 
-    Raises:
-        AuthenticationError: FW-AUTH-303, malformed, or not signed by the key it names.
+    Raises FW-AUTH-303 (malformed, or not signed by the key it names).
     """
     outer, request = _read(data, EnrolmentRequest, "an enrolment request")
     _check_signature("enrolment", outer.sealed, request.identity)
@@ -128,8 +109,7 @@ def seal_answer(answer: EnrolmentAnswer, identity: Identity, key: bytes = b"") -
 def read_answer(data: bytes) -> tuple[EnrolmentAnswer, Proven]:
     """Reads an answer and checks the signature by its own key; whose key that is, :func:`open_answer` finds out.
 
-    Raises:
-        AuthenticationError: FW-AUTH-303, malformed, or not signed by the key it names.
+    Raises FW-AUTH-303 (malformed, or not signed by the key it names).
     """
     outer, answer = _read(data, EnrolmentAnswer, "an answer to an enrolment")
     _check_signature("enrolment-answer", outer.sealed, answer.coordinator)
@@ -144,8 +124,7 @@ def open_answer(data: bytes, *, key: bytes = b"", coordinator: bytes = b"") -> E
         key: the code's key, at a first enrolment.
         coordinator: the pinned key, at a renewal. One of the two is needed.
 
-    Raises:
-        AuthenticationError: FW-AUTH-303, malformed, or neither the code nor the pinned key stands behind it.
+    Raises FW-AUTH-303 (malformed, or neither the code nor the pinned key stands behind it).
     """
     answer, outer = read_answer(data)
     if not coordinator:

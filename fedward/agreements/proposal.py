@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import ValidationError
@@ -17,41 +18,29 @@ from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed, secagg_hash
 from fedward.privacy.secagg.messages import Bytes, Digest, Message, Nested, Text, Uint
+from fedward.storage import PUBLIC, read_limited, replace_file
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 MAX_PROPOSAL_BYTES = 128 * 1024
+TERMS_FILE = "terms.cbor"
+"""The unsigned terms in a plan folder: what `fedward plan new` computes and `fedward plan sign` signs."""
 
 
 class PlanTerms(Message):
-    """A plan and the hashes of what it runs on.
+    """A plan and the hashes of what it runs on."""
 
-    Attributes:
-        plan: the plan as JSON.
-        plan_hash: :meth:`Plan.hash` of it.
-        base_model_hash: of the base model's files.
-        adapter_layout_hash: of the trained tensors.
-        initial_adapter_hash: of the adapter it starts from.
-        family: architecture of the base model.
-        code_hash: of the plan's code: its task, strategy, measures and model family.
-        parameters: number of trained parameters.
-    """
-
-    plan: Annotated[bytes, Bytes(2, 64 * 1024)]
-    plan_hash: Digest
-    base_model_hash: Digest
-    adapter_layout_hash: Digest
-    initial_adapter_hash: Digest
-    family: Annotated[str, Text(64, FAMILY_NAME)]
-    code_hash: Digest
-    parameters: Annotated[int, Uint(2**40)]
+    plan: Annotated[bytes, Bytes(2, 64 * 1024)]  # the plan as JSON
+    plan_hash: Digest  # :meth:`Plan.hash` of it
+    base_model_hash: Digest  # of the base model's files
+    adapter_layout_hash: Digest  # of the trained tensors
+    initial_adapter_hash: Digest  # of the adapter it starts from
+    family: Annotated[str, Text(64, FAMILY_NAME)]  # architecture of the base model
+    code_hash: Digest  # of the plan's code: its task, strategy, measures and model family
+    parameters: Annotated[int, Uint(2**40)]  # number of trained parameters
 
     def read(self) -> Plan:
-        """The plan.
-
-        Raises:
-            VersionError: FW-VERSION-301, it has other keys than this version knows, or another hash than it names.
-        """
+        """The plan. Raises FW-VERSION-301 (it has keys unknown to this version, or another hash than it names)."""
         try:
             plan = Plan.model_validate_json(self.plan)
         except ValidationError as error:
@@ -62,23 +51,15 @@ class PlanTerms(Message):
 
 
 class Proposal(Message):
-    """One run that hospitals are asked to approve.
-
-    Attributes:
-        federation: whose run it is.
-        run: name of the run, never used twice.
-        terms: the plan.
-        made: when it was signed, seconds since 1970.
-        expires: after this moment no hospital answers for it.
-    """
+    """One run that hospitals are asked to approve."""
 
     LIMIT = MAX_PROPOSAL_BYTES
 
-    federation: Annotated[str, Text(64)]
-    run: Annotated[str, Text(63, RUN_NAME)]
-    terms: Annotated[PlanTerms, Nested(PlanTerms)]
-    made: Annotated[int, Uint()]
-    expires: Annotated[int, Uint()]
+    federation: Annotated[str, Text(64)]  # whose run it is
+    run: Annotated[str, Text(63, RUN_NAME)]  # name of the run, never used twice
+    terms: Annotated[PlanTerms, Nested(PlanTerms)]  # the plan
+    made: Annotated[int, Uint()]  # when it was signed, seconds since 1970
+    expires: Annotated[int, Uint()]  # after this moment no hospital answers for it
 
 
 @dataclass(frozen=True)
@@ -103,9 +84,8 @@ def sign_proposal(proposal: Proposal, coordinator: Identity) -> bytes:
 def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
     """Checks a plan file against the coordinator's public key.
 
-    Raises:
-        AuthenticationError: FW-AUTH-304, not its signature, or not a proposal.
-        VersionError: FW-VERSION-301, another release has signed it; see also :meth:`PlanTerms.read`.
+    Raises FW-AUTH-304 (not its signature, or not a proposal), FW-VERSION-301 (another release has signed it; see also
+    :meth:`PlanTerms.read`).
     """
     if len(sealed) > MAX_PROPOSAL_BYTES:
         raise AuthenticationError("The plan file is too large.", code="FW-AUTH-304")
@@ -119,3 +99,18 @@ def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
             "The plan is not signed by the coordinator of this site.", code="FW-AUTH-304"
         ) from error
     return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body))
+
+
+def write_terms(terms: PlanTerms, folder: Path) -> None:
+    """Writes the terms into ``folder``."""
+    replace_file(folder / TERMS_FILE, terms.to_bytes(), mode=PUBLIC)
+
+
+def read_terms(folder: Path) -> PlanTerms:
+    """Reads them again and checks the plan. Raises FW-AUTH-304 (malformed), FW-VERSION-301 (of another version)."""
+    try:
+        terms = PlanTerms.from_bytes(read_limited(folder / TERMS_FILE, MAX_PROPOSAL_BYTES))
+    except MalformedMessageError as error:
+        raise AuthenticationError("The terms of the plan folder cannot be read.", code="FW-AUTH-304") from error
+    terms.read()
+    return terms

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fedward.cli.display import plain
+from fedward.cli.shared import plain
 
 if TYPE_CHECKING:
     from fedward.client.daemon.approvals import Approval, Approvals
@@ -56,9 +56,9 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
 
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
+    from fedward.client.daemon.approvals import describe_plan
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.keys import pinned_coordinator
-    from fedward.client.daemon.words import describe_plan
     from fedward.errors import FedwardError
 
     settings, approvals = _open(config)

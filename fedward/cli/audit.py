@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from fedward.cli.shared import say_json
 from fedward.errors import IntegrityError
 
 
@@ -54,8 +54,8 @@ def audit(
 
 
 def _run(folder: Path, canaries: int, *, as_json: bool) -> None:
+    from fedward.simulations.audit.document import print_audit
     from fedward.simulations.audit.run import audit_run
-    from fedward.simulations.audit.show import print_audit
     from fedward.simulations.terminal import RunDisplay
 
     document = audit_run(folder, canaries=canaries, display=RunDisplay("quiet" if as_json else "auto"))
@@ -84,23 +84,19 @@ def _self_test(steps: int, *, as_json: bool) -> None:
         task = bar.add_task("steps of the training engine", total=None)
         found: MechanismAudit = audit_mechanism(steps=steps, progress=lambda done: bar.advance(task, done))
     if as_json:
-        typer.echo(json.dumps(found.figures(), sort_keys=True))
+        say_json(found.figures())
     else:
-        pairs = found.errors
-        console.print(
-            f"Mechanism audit: {found.steps:,} steps of the {found.backend} engine, "
-            f"{pairs.with_patient:,} of them with one record more",
-            style="bold",
-        )
-        console.print(
-            f"  certified          mu = {found.mu_certified:.3f} a step (noise multiplier 1, everybody sampled)"
-        )
-        console.print(f"  leaked at least    mu = {found.mu_lower:.3f} ({100 * found.confidence:g} % confidence)")
-        console.print(f"  ratio              {found.ratio:.2f}; sound between {LEAST_RATIO} and 1")
-        console.print(
-            f"  noise repeats      correlation {found.noise.correlation:+.4f}; independent noise stays within "
-            f"{found.noise.limit:.4f}"
-        )
+        steps_words = f"{found.steps:,} steps of the {found.backend} engine"
+        more = f"{found.errors.with_patient:,} of them with one record more"
+        console.print(f"Mechanism audit: {steps_words}, {more}", style="bold")
+        for line in (
+            f"  certified          mu = {found.mu_certified:.3f} a step (noise multiplier 1, everybody sampled)",
+            f"  leaked at least    mu = {found.mu_lower:.3f} ({100 * found.confidence:g} % confidence)",
+            f"  ratio              {found.ratio:.2f}; sound between {LEAST_RATIO} and 1",
+            f"  noise repeats      correlation {found.noise.correlation:+.4f}; "
+            f"independent noise stays within {found.noise.limit:.4f}",
+        ):
+            console.print(line)
     found.check()
     if not as_json:
         console.print("The engine keeps its promise on this pair of inputs.")

@@ -1,39 +1,69 @@
-"""`fedward client`: what a hospital looks at on its own machine."""
+"""`fedward client`: a hospital's own machine: its ledger, keys and daemon, and its decisions about plans."""
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from fedward.errors import ConfigError
+from fedward.cli.shared import MAX_FILE_BYTES, AsJson, Yes, day, plain, say, say_json, start_log, stop_signal, titled
+from fedward.errors import ConfigError, FedwardError, PolicyError, PreflightError
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
+    from fedward.client.daemon.approvals import Approval, Approvals
+    from fedward.client.daemon.folders import SiteFolders
+    from fedward.client.daemon.settings import ClientConfig
     from fedward.privacy.ledger import Book
 
 app = typer.Typer(no_args_is_help=True)
 ledger_app = typer.Typer(no_args_is_help=True)
+site_app = typer.Typer(no_args_is_help=True)
+approve_app = typer.Typer(no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site: show, verify, anchor.")
+app.add_typer(site_app)
+app.add_typer(approve_app, name="approve", help="Decide about plans: list, show, accept, deny.")
 
+Config = Annotated[
+    Path, typer.Option("--config", envvar="FEDWARD_CLIENT_CONFIG", help="The client.toml of this hospital.")
+]
 State = Annotated[
     Path | None, typer.Option("--state", help="State directory of a site, or of `fedward simulate --state`.")
 ]
-Config = Annotated[
+OrConfig = Annotated[
     Path | None,
     typer.Option("--config", envvar="FEDWARD_CLIENT_CONFIG", help="The hospital's client.toml, instead of --state."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Out = Annotated[Path, typer.Option("--out", help="Request file to write.", dir_okay=False)]
+PlanFile = Annotated[str, typer.Argument(metavar="PLAN", help="The plan file, or the name of a run already known.")]
+By = Annotated[str | None, typer.Option("--by", help="Who decides, for this hospital's own record.")]
+
+
+def _open(config: Path) -> tuple[ClientConfig, SiteFolders]:
+    from fedward.client.daemon.folders import SiteFolders
+    from fedward.client.daemon.settings import load_client_config
+
+    settings = load_client_config(config)
+    return settings, SiteFolders(settings.folder)
+
+
+# --- ledger ---------------------------------------------------------------------------------------
 
 
 @ledger_app.command("show")
-def show_command(state: State = None, config: Config = None, as_json: AsJson = False) -> None:
+def show_ledger_command(state: State = None, config: OrConfig = None, as_json: AsJson = False) -> None:
     """Show what was released about this site's patients (or questions), what it cost and what is left.
 
     Reads only; safe while a run is going on. A reserved round counts as spent, whether it ended or not.
@@ -42,9 +72,9 @@ def show_command(state: State = None, config: Config = None, as_json: AsJson = F
     """
     from fedward.privacy.ledger import FileStore, verify
 
-    statements = [_statement(verify(FileStore(folder))) for folder in _folders(state, config)]
+    statements = [_statement(verify(FileStore(folder))) for folder in _ledgers(state, config)]
     if as_json:
-        typer.echo(json.dumps({"ledgers": statements}, sort_keys=True))
+        say_json({"ledgers": statements})
         return
     for statement in statements:
         _print(statement)
@@ -53,7 +83,7 @@ def show_command(state: State = None, config: Config = None, as_json: AsJson = F
 @ledger_app.command("verify")
 def verify_command(
     state: State = None,
-    config: Config = None,
+    config: OrConfig = None,
     anchor: Annotated[Path | None, typer.Option("--anchor", help="The anchor file, if the site keeps one.")] = None,
     head: Annotated[
         str | None, typer.Option("--head", metavar="HEX", help="A head that someone else holds, 64 hex digits.")
@@ -68,7 +98,7 @@ def verify_command(
     """
     from fedward.privacy.ledger import AnchorFile, FileStore, verify
 
-    folders = _folders(state, config)
+    folders = _ledgers(state, config)
     if len(folders) > 1 and (anchor or head):
         raise typer.BadParameter("--anchor and --head belong to one site; give the folder of that site.")
     rows = []
@@ -79,18 +109,15 @@ def verify_command(
         if head is not None:
             book.check_witness(None, _head_bytes(head))
         rows.append({"site": book.genesis.site, "records": len(book.heads), "head": book.heads[-1].hex()})
-    if as_json:
-        typer.echo(json.dumps({"ledgers": rows}, sort_keys=True))
-        return
-    for row in rows:
-        typer.echo(f"{row['site']}: {row['records']} records, chain intact\nhead {row['head']}")
+    lines = (f"{row['site']}: {row['records']} records, chain intact\nhead {row['head']}" for row in rows)
+    say({"ledgers": rows}, lines, as_json=as_json)
 
 
 @ledger_app.command("anchor")
 def anchor_command(
     anchor: Annotated[Path, typer.Option("--anchor", help="The file to begin, outside the state directory.")],
     state: State = None,
-    config: Config = None,
+    config: OrConfig = None,
 ) -> None:
     """Begin the anchor file of a ledger that has had none: a second place that remembers how far the ledger had come.
 
@@ -100,7 +127,7 @@ def anchor_command(
     """
     from fedward.privacy.ledger import AnchorFile, FileStore, verify
 
-    folders = _folders(state, config)
+    folders = _ledgers(state, config)
     if len(folders) > 1:
         raise typer.BadParameter("An anchor belongs to one site; give the folder of that site.")
     book = verify(FileStore(folders[0]))
@@ -108,26 +135,18 @@ def anchor_command(
     typer.echo(f"{book.genesis.site}: anchored at record {len(book.heads)}")
 
 
-def _folders(state: Path | None, config: Path | None) -> list[Path]:
-
+def _ledgers(state: Path | None, config: Path | None) -> list[Path]:
     from fedward.privacy.ledger.files import ledger_folders
 
     if state is None and config is None:
         raise typer.BadParameter("Give --config or --state.")
-    found = ledger_folders(_state_of(config) if state is None and config is not None else state or Path())
+    found = ledger_folders(_open(config)[0].folder if state is None and config is not None else state or Path())
     if not found and state is None:
-        raise ConfigError(
-            "This hospital has no ledger yet.", code="FW-LEDGER-009", fix="The first private run begins it."
-        )
+        fix = "The first private run begins it."
+        raise ConfigError("This hospital has no ledger yet.", code="FW-LEDGER-009", fix=fix)
     if not found:
         raise ConfigError("The state directory holds no ledger.", code="FW-LEDGER-009")
     return found
-
-
-def _state_of(config: Path) -> Path:
-    from fedward.client.daemon.settings import load_client_config
-
-    return load_client_config(config).folder
 
 
 def _head_bytes(text: str) -> bytes:
@@ -175,18 +194,11 @@ def _run(book: Book, run: str) -> dict[str, Any]:
 
 def _print(statement: dict[str, Any]) -> None:
     console = Console()
-    table = Table(title=f"Privacy ledger of {statement['site']}", title_justify="left")
-    for heading in ("run", "first round (UTC)", "rounds", "ended", "epsilon training", "epsilon evaluation"):
-        table.add_column(heading)
+    headings = ("run", "first round (UTC)", "rounds", "ended", "epsilon training", "epsilon evaluation")
+    table = titled(f"Privacy ledger of {statement['site']}", headings)
     for run in statement["runs"]:
-        table.add_row(
-            run["run"],
-            run["first"][:16],
-            str(run["rounds"]),
-            str(run["settled"]),
-            _upwards(run["training_epsilon"]),
-            _upwards(run["evaluation_epsilon"]),
-        )
+        costs = _upwards(run["training_epsilon"]), _upwards(run["evaluation_epsilon"])
+        table.add_row(run["run"], run["first"][:16], str(run["rounds"]), str(run["settled"]), *costs)
     console.print(table)
     who = "who" if UNITS[statement["unit"]].persons else "that"
     console.print(
@@ -200,3 +212,320 @@ def _print(statement: dict[str, Any]) -> None:
 def _upwards(value: float) -> str:
     """Three decimals, never below the value: a printed epsilon must not promise more than the true one."""
     return f"{math.ceil(value * 1000) / 1000 if math.isfinite(value) else value:.3f}"
+
+
+# --- keys and daemon ------------------------------------------------------------------------------
+
+
+@site_app.command("ports")
+def ports_command(config: Config, as_json: AsJson = False) -> None:
+    """Print what the firewall has to let through: one outbound connection, and nothing inbound.
+
+    Example: fedward client ports --config /etc/fedward/client.toml
+    """
+    from fedward.client.daemon.doctor import firewall_rows
+
+    rows, keys = firewall_rows(_open(config)[0]), ("direction", "from", "to", "purpose")
+    if as_json:
+        typer.echo(json.dumps({"rules": [dict(zip(keys, row, strict=True)) for row in rows], "inbound": []}))
+        return
+    Console().print(titled(None, keys, rows))
+    typer.echo("Inbound: nothing. Name resolution and NTP as on every machine of this hospital.")
+
+
+@site_app.command("enroll")
+def enroll_command(
+    config: Config,
+    out: Out,
+    code_file: Annotated[
+        Path | None, typer.Option("--code-file", help="File of mode 0600 with the one-time code; asked for without.")
+    ] = None,
+) -> None:
+    """Make this hospital's keys and a request for admission; private keys never leave the state folder.
+
+    The code is not an argument, because every user of a machine can read the arguments of a process.
+
+    Example: fedward client enroll --config client.toml --out st-anna.request
+    """
+    from fedward.agreements.enrolment import code_key
+    from fedward.client.daemon.keys import enrol
+    from fedward.storage import read_secret
+
+    settings, folders = _open(config)
+    if code_file is not None:
+        code = read_secret(code_file).decode("ascii", "replace")
+    else:
+        code = typer.prompt("One-time code", hide_input=True)
+    _hand_over(enrol(folders, settings.site.name, code_key(code)), out)
+
+
+@site_app.command("renew")
+def renew_command(config: Config, out: Out) -> None:
+    """Ask for a new certificate with a new TLS key; the old one serves until the answer is joined.
+
+    Example: fedward client renew --config client.toml --out st-anna.request
+    """
+    from fedward.client.daemon.keys import renew
+
+    settings, folders = _open(config)
+    _hand_over(renew(folders, settings.site.name), out)
+
+
+def _hand_over(request: bytes, out: Path) -> None:
+    from fedward.agreements.enrolment import request_fingerprint
+
+    out.write_bytes(request)
+    typer.echo(f"Send {out} to the coordinator's operator, and read this fingerprint out by telephone:")
+    typer.echo(request_fingerprint(request))
+
+
+@site_app.command("join")
+def join_command(
+    answer: Annotated[Path, typer.Argument(metavar="ANSWER", help="The coordinator's answer file.")],
+    config: Config,
+    fingerprint: Annotated[
+        str, typer.Option("--fingerprint", help="The coordinator's fingerprint as its operator read it out.")
+    ],
+) -> None:
+    """Take the coordinator's answer: pin its key, install certificate and CA. The daemon notices at its next start.
+
+    Example: fedward client join st-anna.answer --config client.toml --fingerprint "9f3c ..."
+    """
+    from fedward.client.daemon.keys import join
+    from fedward.privacy.secagg.crypto import fingerprint as words_of
+    from fedward.storage import read_limited
+
+    settings, folders = _open(config)
+    joined = join(folders, settings.site.name, read_limited(answer, MAX_FILE_BYTES), spoken=fingerprint)
+    typer.echo(f"{settings.site.name} has joined {joined.federation}. Its fingerprint, as rosters show it:")
+    typer.echo(words_of(folders.identity(settings.site.name).public))
+
+
+@site_app.command("doctor")
+def doctor_command(
+    config: Config,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at everything that could stop a run: keys, disk, clock, TLS, data, model, ledger. Changes nothing.
+
+    Exit status 4 if a line says FAIL.
+
+    Example: fedward client doctor --config client.toml
+    """
+    from fedward.client.daemon.doctor import examine
+
+    settings, _ = _open(config)
+    console, findings = Console(highlight=False, soft_wrap=True), []
+    for found in examine(settings, offline=offline):
+        findings.append(found)
+        if not as_json:
+            console.print(f"{found.level:<4}  {found.name}: {found.words}", markup=False)
+            if found.fix:
+                console.print(f"      Fix: {found.fix} {found.code}", markup=False)
+    if as_json:
+        typer.echo(json.dumps({"checks": [asdict(found) for found in findings]}))
+    if any(found.level == "FAIL" for found in findings):
+        raise PreflightError("Something would stop a run.", code="FW-PREFLIGHT-301")
+
+
+@site_app.command("run")
+def run_command(
+    config: Config,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do all that precedes the first step of each accepted run, and stop.")
+    ] = False,
+) -> None:
+    """Serve the runs that were accepted here until stopped. Exit status 14 if a STOP file ended it.
+
+    Example: fedward client run --config /etc/fedward/client.toml
+    """
+    settings, folders = _open(config)
+    if dry_run:
+        _rehearse(settings, folders)
+        return
+    from fedward.client.daemon.service import Daemon
+
+    start_log(folders.log_file)
+    Daemon(settings, stop_signal()).run()
+
+
+def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
+    from fedward.client.daemon.approvals import Approval, ExpiredPlanError, OtherCodeError
+    from fedward.client.daemon.runs import ApprovedSite
+
+    site = ApprovedSite(settings, folders, threading.Event())
+    known = site.approvals.all()
+    accepted = [one.verified for one in known if isinstance(one, Approval) and one.accepted]
+    if not accepted:
+        raise PolicyError("No run is accepted here, so there is nothing to rehearse.", code="FW-POLICY-308")
+    over: FedwardError | None = None
+    ready = False
+    for verified in accepted:
+        run, units = verified.proposal.run, UNITS[verified.plan.privacy.unit].plural
+        try:
+            train, evaluation = site.rehearse(run)
+        except (ExpiredPlanError, OtherCodeError) as error:
+            # Plans of earlier months and releases stay on record; they do not stop the one that is to come.
+            typer.echo(f"{run}: over ({error.code}).")
+            over = error
+            continue
+        typer.echo(f"{run}: ready, {train} {units} train, {evaluation} measure; nothing was charged, nothing left.")
+        ready = True
+    if over is not None and not ready:
+        raise over
+
+
+@site_app.command("stop")
+def stop_command(config: Config) -> None:
+    """End training here within two seconds, also without a network. Remove the STOP file to run again.
+
+    Example: fedward client stop --config client.toml
+    """
+    from fedward.client.daemon.folders import read_status
+
+    _, folders = _open(config)
+    folders.make()
+    folders.stop_file.touch(mode=0o600)
+    deadline = time.monotonic() + 5.0
+    while read_status(folders)["running"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    status = read_status(folders)
+    if status["running"] and status["pid"]:
+        os.kill(int(status["pid"]), signal.SIGKILL)
+    typer.echo(f"Stopped. {folders.stop_file} keeps it so; remove it to run again.")
+
+
+@site_app.command("status")
+def status_command(config: Config, as_json: AsJson = False) -> None:
+    """Show what the daemon does now. Exit status 1 if it is not running.
+
+    Example: fedward client status --config client.toml
+    """
+    from fedward.client.daemon.folders import read_status
+
+    settings, folders = _open(config)
+    status = read_status(folders)
+    if not status["running"]:
+        words = "not running" + (", STOP file present" if status["stop_file"] else "")
+    else:
+        words = f"{status['state']}, started {_moment(status['since'])}"
+        if status["run"]:
+            words += f"; last work: {status['leg']} of run {status['run']}, {_moment(status['seen'])}"
+    say(status, [f"{settings.site.name}: {words}"], as_json=as_json)
+    if not status["running"]:
+        sys.exit(1)
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+# --- decisions about plans ------------------------------------------------------------------------
+
+
+@approve_app.command("list")
+def list_command(config: Config, as_json: AsJson = False) -> None:
+    """List the plans this hospital has decided about.
+
+    Example: fedward client approve list --config client.toml
+    """
+    from fedward.client.daemon.approvals import Approval
+
+    _, approvals = _approvals(config)
+    rows = [_row(one) for one in approvals.all() if isinstance(one, Approval)]
+    damaged = [one.code for one in approvals.all() if not isinstance(one, Approval)]
+    lines = [f"{r['run']}: {r['decision']} by {r['by']} on {r['at']}, valid until {r['expires']}" for r in rows]
+    lines += [f"A stored plan cannot be used: {code}" for code in damaged]
+    say({"plans": rows, "damaged": damaged}, lines or ["No plan has been decided about."], as_json=as_json)
+
+
+@approve_app.command("show")
+def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> None:
+    """Say what a plan asks of this hospital: who, what, which data, epsilon, what leaves. Reads no record.
+
+    Example: fedward client approve show icu-1.fedward --config client.toml
+    """
+    from fedward.client.daemon.approvals import describe_plan
+    from fedward.client.daemon.folders import SiteFolders
+    from fedward.client.daemon.keys import pinned_coordinator
+
+    settings, approvals = _approvals(config)
+    verified = approvals.open(_path(plan, settings))
+    pinned = pinned_coordinator(SiteFolders(settings.folder)).coordinator
+    sections = describe_plan(verified, settings, pinned, spent=_spent(settings))
+    try:
+        approvals.check(verified)
+        verdict = "This plan is within this hospital's policy."
+    except FedwardError as error:
+        verdict = f"REFUSED by this hospital's policy: {error.message} ({error.code})"
+    if as_json:
+        say_json({"plan": {title: dict(lines) for title, lines in sections}, "verdict": verdict})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for title, lines in sections:
+        console.print(f"\n{title}", style="bold", markup=False)
+        for label, words in lines:
+            console.print(f"  {label + ':':<18} {plain(words)}", markup=False)
+    console.print(f"\n{plain(verdict)}", markup=False)
+
+
+@approve_app.command("accept")
+def accept_command(plan: PlanFile, config: Config, by: By = None, yes: Yes = False) -> None:
+    """Accept a plan: from now on the daemon answers for this run, for exactly this plan, until it expires.
+
+    Exit status 4 if the data are of another unit of privacy, 5 or 12 if the plan is not within this hospital's policy.
+
+    Example: fedward client approve accept icu-1.fedward --config client.toml --by "A. Example, DPO"
+    """
+    settings, approvals = _approvals(config)
+    path = _path(plan, settings)
+    if not yes:
+        verified = approvals.open(path)
+        approvals.check(verified)
+        typer.confirm(f"Accept the run {verified.proposal.run}?", abort=True)
+    decided = approvals.decide(path, accept=True, by=by or getpass.getuser()).verified
+    typer.echo(f"{decided.proposal.run} is accepted. Plan fingerprint: {decided.fingerprint}")
+
+
+@approve_app.command("deny")
+def deny_command(plan: PlanFile, config: Config, by: By = None) -> None:
+    """Deny a plan, or withdraw what was accepted: the daemon answers no further leg of this run.
+
+    Example: fedward client approve deny icu-1 --config client.toml
+    """
+    settings, approvals = _approvals(config)
+    decided = approvals.decide(_path(plan, settings), accept=False, by=by or getpass.getuser())
+    typer.echo(f"{decided.verified.proposal.run} is denied.")
+
+
+def _approvals(config: Path) -> tuple[ClientConfig, Approvals]:
+    from fedward.client.daemon.approvals import Approvals
+
+    settings, folders = _open(config)
+    return settings, Approvals(settings, folders, folders.identity(settings.site.name))
+
+
+def _path(plan: str, settings: ClientConfig) -> Path:
+    stored = settings.folder / "approvals" / f"{plan}.plan"
+    return stored if "/" not in plan and stored.exists() else Path(plan)
+
+
+def _spent(settings: ClientConfig) -> float:
+    from fedward.client.daemon.folders import SiteFolders
+    from fedward.privacy.ledger import FileStore, verify
+
+    store = FileStore(SiteFolders(settings.folder).ledger)
+    return verify(store).spent() if store.load() else 0.0
+
+
+def _row(one: Approval) -> dict[str, str]:
+    decision, proposal = one.decision, one.verified.proposal
+    return {
+        "run": proposal.run,
+        "decision": "undecided" if decision is None else "accepted" if decision.accepted else "denied",
+        "by": decision.by if decision else "",
+        "at": day(decision.at) if decision else "",
+        "expires": day(proposal.expires),
+        "fingerprint": one.verified.fingerprint,
+    }

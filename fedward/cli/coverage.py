@@ -18,17 +18,11 @@ NOT_YET = "not yet"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the survey.
+    """One row of the survey."""
 
-    Attributes:
-        part: chapter or table.
-        title: what it asks for.
-        command: that shows it, in a checkout; None if it is not there yet.
-    """
-
-    part: str
-    title: str
-    command: str | None
+    part: str  # chapter or table
+    title: str  # what it asks for
+    command: str | None  # that shows it, in a checkout; None if it is not there yet
 
 
 def coverage(
@@ -90,9 +84,7 @@ def markdown(found: list[Row]) -> str:
 
 
 def _print(found: list[Row], console: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("Part", "What", "Shown by"):
-        table.add_column(heading)
+    table = Table("Part", "What", "Shown by", box=None, pad_edge=False)
     for row in found:
         table.add_row(row.part, row.title, row.command or NOT_YET, style="" if row.command else "dim")
     console.print(table)

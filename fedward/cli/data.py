@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def check_command(
     model: Annotated[
         str | None, typer.Option("--model", help="Base model whose tokenizer must know the texts' characters.")
     ] = None,
-    leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
-    ] = False,
+    leave_out: LeaveOut = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
@@ -42,7 +40,7 @@ def check_command(
 
     report = check_folder(folder, leave_out=leave_out, texts=_reader(model) if model else None)
     if as_json:
-        typer.echo(json.dumps(report.to_value(), sort_keys=True))
+        say_json(report.to_value())
     else:
         _print(report, Console())
     if not report.usable:
@@ -60,7 +58,6 @@ def synthetic_command(
 
     Example: fedward data synthetic demo-data --name st-anna --name st-bede --name st-clare
     """
-
     from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
 
     if out.exists() and any(out.iterdir()):
@@ -95,10 +92,8 @@ def _print(report: FolderReport, console: Console) -> None:
         groups = [(name, f"{count:,}") for name, count in sorted(report.groups.items())]
         console.print(_table("Groups", ("group", f"eligible {report.plural}"), groups))
     if report.languages:
-        texts = [
-            (language, f"{count:,}", "yes" if has_rules(language) else "none")
-            for language, count in sorted(report.languages.items())
-        ]
+        counts = sorted(report.languages.items())
+        texts = [(language, f"{count:,}", "yes" if has_rules(language) else "none") for language, count in counts]
         console.print(_table("Free texts", ("language", "texts", "de-identification rules"), texts))
     if report.unrepresented:
         shares = [(language, f"{share:.2%}") for language, share in report.unrepresented.items()]
@@ -110,9 +105,4 @@ def _print(report: FolderReport, console: Console) -> None:
 
 
 def _table(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return titled(title, (headings[0], *(Column(heading, justify="right") for heading in headings[1:])), rows)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 
+from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,12 +22,9 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
     format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
     task: Annotated[
-        str | None,
-        typer.Option("--task", help="Task that the adapter must have been trained for."),
+        str | None, typer.Option("--task", help="Task that the adapter must have been trained for.")
     ] = None,
-    leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
-    ] = False,
+    leave_out: LeaveOut = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter on other data, by every measure of its task.
@@ -38,17 +35,13 @@ def evaluate(
     """
     scores = score_folder(run, data, format=format, task=task, leave_out=leave_out)
     if as_json:
-        typer.echo(json.dumps(scores, sort_keys=True))
+        say_json(scores)
     else:
         _print(scores, Console())
 
 
 def adapter_folder(run: Path) -> Path:
-    """The adapter of a run, or the folder itself.
-
-    Raises:
-        ConfigError: FW-CONFIG-010, there is none.
-    """
+    """The adapter of a run, or the folder itself. Raises FW-CONFIG-010 (there is none)."""
     for folder in (run / "adapter", run):
         if (folder / "fedward.json").is_file():
             return folder
@@ -56,18 +49,10 @@ def adapter_folder(run: Path) -> Path:
 
 
 def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_out: bool = False) -> dict[str, Any]:
-    """The scorecard of the adapter in ``run`` on all eligible records of ``data``.
+    """The scorecard of the adapter in ``run`` on all eligible records of ``data``, whose tables have a ``format``.
 
-    Args:
-        run: folder of a run or of an adapter.
-        data: folder with the tables.
-        format: their layout.
-        task: outcome to score; None for the one that the adapter was trained for.
-        leave_out: score without free texts whose language has no de-identification rules.
-
-    Raises:
-        ConfigError: FW-CONFIG-010, no adapter in ``run``.
-        ConfigError: FW-CONFIG-033, the adapter was trained for another outcome.
+    ``task`` may name the outcome it was trained for; ``leave_out`` is about texts without de-identification rules.
+    Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another outcome).
     """
     folder = adapter_folder(run)
     from fedward.client.data import load_examples
@@ -87,16 +72,10 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_
 
 
 def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str, Any]:
-    """Every measure of the task on predictions of one machine, as JSON-ready values.
+    """Every measure of the task on predictions of one machine, as JSON-ready values; ``seed`` is the bootstrap's.
 
-    Args:
-        task: whose measures.
-        outcomes: what a model made of the records.
-        seed: of the bootstrap.
-
-    Returns:
-        Keys ``n``, ``positives`` (counts; None for tasks without); each measure under its own name (None where it is
-        undefined), the headline's 95 % interval as ``NAME_interval``; ``calibration`` of one yes-or-no outcome.
+    Keys are ``n``, ``positives`` (counts; None for tasks without); each measure under its own name (None where it is
+    undefined), the headline's 95 % interval as ``NAME_interval``; ``calibration`` of one yes-or-no outcome.
     """
     from fedward.measures import bootstrap_interval
     from fedward.measures.calibration import CalibrationError, calibration_curve
@@ -115,9 +94,8 @@ def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str
 
 
 def _print(scores: dict[str, Any], console: Console) -> None:
-    table = Table(title="Scores on this data (computed here, nothing left this machine)", title_justify="left")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
+    value_column = Column("value", justify="right")
+    table = titled("Scores on this data (computed here, nothing left this machine)", ("measure", value_column))
     for key, value in scores.items():
         if isinstance(value, float):
             table.add_row(key, f"{value:.3f}")
@@ -128,11 +106,9 @@ def _print(scores: dict[str, Any], console: Console) -> None:
     console.print(table)
     if not scores["calibration"]:
         return
-    bins = Table(title="Calibration: predicted against observed risk", title_justify="left")
-    for heading in ("predicted risk", "records", "mean predicted", "observed"):
-        bins.add_column(heading, justify="right")
+    headings = ("predicted risk", "records", "mean predicted", "observed")
+    bins = titled("Calibration: predicted against observed risk", (Column(h, justify="right") for h in headings))
     for row in scores["calibration"]:
-        bins.add_row(
-            f"{row['low']:.2f} to {row['high']:.2f}", str(row["n"]), f"{row['predicted']:.3f}", f"{row['observed']:.3f}"
-        )
+        shares = f"{row['predicted']:.3f}", f"{row['observed']:.3f}"
+        bins.add_row(f"{row['low']:.2f} to {row['high']:.2f}", str(row["n"]), *shares)
     console.print(bins)

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from fedward.cli.shared import AsJson
 from fedward.errors import ConfigError, Row, table
 
 EXIT_CODES = {
@@ -38,7 +39,7 @@ def explain(
     code: Annotated[
         str | None, typer.Argument(metavar="[CODE]", help="For example FW-BUDGET-001; all without.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/exit-codes.md.")] = False,
 ) -> None:
     """Explain an error code: meaning, exit code and fix.
@@ -80,12 +81,10 @@ def markdown(entries: Sequence[Row]) -> str:
         "| code | exit | meaning | fix |",
         "|---|---|---|---|",
     ]
-    rows = [f"| `{each.code}` | {each.exit_code} | {_cell(each.meaning)} | {_cell(each.fix)} |" for each in entries]
-    return "\n".join([*lines, *rows]) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    for each in entries:
+        meaning, fix = each.meaning.replace("|", "\\|"), each.fix.replace("|", "\\|")
+        lines.append(f"| `{each.code}` | {each.exit_code} | {meaning} | {fix} |")
+    return "\n".join(lines) + "\n"
 
 
 def _print_entry(entry: Row, console: Console) -> None:
@@ -96,9 +95,7 @@ def _print_entry(entry: Row, console: Console) -> None:
 
 
 def _print_list(entries: Sequence[Row], console: Console) -> None:
-    listed = Table(box=None, pad_edge=False)
-    for heading in ("Code", "Exit", "Meaning"):
-        listed.add_column(heading, no_wrap=heading == "Code", justify="right" if heading == "Exit" else "left")
+    listed = Table(Column("Code", no_wrap=True), Column("Exit", justify="right"), "Meaning", box=None, pad_edge=False)
     for entry in entries:
         listed.add_row(entry.code, str(entry.exit_code), Text(entry.meaning))
     console.print(listed)

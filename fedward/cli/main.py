@@ -9,13 +9,14 @@ import json
 import os
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 import fedward
-from fedward.cli.display import plain
+from fedward.cli.shared import plain
 from fedward.errors import FedwardError, PreflightError, StoppedError
 
 CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
@@ -32,54 +33,31 @@ app = typer.Typer(
 
 
 @app.callback()
-def _global(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
+def _global(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         typer.echo(f"fedward {fedward.__version__}")
         raise typer.Exit
 
 
-def _mount() -> None:
-    from fedward.cli import (
-        approve,
-        audit,
-        client,
-        coverage,
-        data,
-        evaluate,
-        explain,
-        models,
-        plan,
-        plan_files,
-        roster,
-        server,
-        server_backup,
-        server_runs,
-        simulate,
-        site,
-        sweep,
-    )
+COMMANDS = ("simulate", "sweep", "evaluate", "audit", "explain", "coverage")
+"""Each is the function of that name in the module of that name."""
 
-    app.command("simulate")(simulate.simulate)
-    app.command("sweep")(sweep.sweep)
-    app.command("evaluate")(evaluate.evaluate)
-    app.command("audit")(audit.audit)
-    app.command("explain")(explain.explain)
-    app.command("coverage")(coverage.coverage)
-    plan.app.command("new")(plan_files.new_command)
-    plan.app.command("check")(plan_files.check_command)
-    plan.app.command("sign")(plan_files.sign_command)
-    app.add_typer(plan.app, name="plan", help="Runs before they start: estimate, new, check, sign.")
-    app.add_typer(data.app, name="data", help="Data folders: check, synthetic.")
-    app.add_typer(models.app, name="models", help="Base models: list, fetch, path.")
-    client.app.add_typer(site.app)
-    client.app.add_typer(approve.app, name="approve", help="Decide about plans: list, show, accept, deny.")
-    app.add_typer(client.app, name="client", help="The hospital's own commands.")
-    server.app.add_typer(server_backup.app)
-    server.app.add_typer(server_runs.app, name="run", help="Runs: submit, list, pause, resume, abort.")
-    app.add_typer(server.app, name="server", help="The coordinator's commands.")
-    app.add_typer(roster.app, name="roster", help="Who takes part: publish, show, approve, merge, verify.")
+GROUPS = {
+    "plan": "Runs before they start: estimate, new, check, sign.",
+    "data": "Data folders: check, synthetic.",
+    "models": "Base models: list, fetch, path.",
+    "client": "The hospital's own commands.",
+    "server": "The coordinator's commands.",
+    "roster": "Who takes part: publish, show, approve, merge, verify.",
+}
+"""Each is the ``app`` of the module of that name."""
+
+
+def _mount() -> None:
+    for name in COMMANDS:
+        app.command(name)(getattr(import_module(f"fedward.cli.{name}"), name))
+    for name, about in GROUPS.items():
+        app.add_typer(import_module(f"fedward.cli.{name}").app, name=name, help=about)
 
 
 def run() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from fedward.cli.shared import AsJson, say, say_json, titled
+
+if TYPE_CHECKING:
+    from fedward.client.models.registry import ModelFiles
 
 app = typer.Typer(no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command("list")
@@ -42,23 +43,14 @@ def list_command(as_json: AsJson = False) -> None:
             for m in models
         ]
         known = {name: {"heads": sorted(each.heads), "targets": list(each.targets)} for name, each in FAMILIES.items()}
-        typer.echo(json.dumps({"models": rows, "families": known}, sort_keys=True))
+        say_json({"models": rows, "families": known})
         return
-    table = Table(title="Base models", title_justify="left")
-    for heading in ("name", "family", "heads", "where", "what"):
-        table.add_column(heading)
-    for model in models:
-        table.add_row(
-            model.name, model.family, ", ".join(sorted(FAMILIES[model.family].heads)), model.source, model.summary
-        )
-    families = Table(title="Families of base models", title_justify="left")
-    for heading in ("family", "heads", "adapter.targets"):
-        families.add_column(heading)
-    for name, family in FAMILIES.items():
-        families.add_row(name, ", ".join(sorted(family.heads)), ", ".join(family.targets))
+    heads = {name: ", ".join(sorted(family.heads)) for name, family in FAMILIES.items()}
+    named = [(m.name, m.family, heads[m.family], m.source, m.summary) for m in models]
+    families = [(name, heads[name], ", ".join(family.targets)) for name, family in FAMILIES.items()]
     console = Console()
-    console.print(table)
-    console.print(families)
+    console.print(titled("Base models", ("name", "family", "heads", "where", "what"), named))
+    console.print(titled("Families of base models", ("family", "heads", "adapter.targets"), families))
     for model in models:
         if model.sha256:
             console.print(f'{model.name}: "sha256:{model.sha256}"', markup=False, soft_wrap=True)
@@ -76,8 +68,7 @@ def fetch_command(
     from fedward.client.models.download import fetch
 
     # Progress goes to standard error, so that the result can be piped.
-    files = fetch(name, progress=lambda line: typer.echo(line, err=True))
-    _print_files(files.name, str(files.folder), files.sha256, as_json)
+    _print_files(fetch(name, progress=lambda line: typer.echo(line, err=True)), as_json)
 
 
 @app.command("path")
@@ -91,12 +82,9 @@ def path_command(
     """
     from fedward.client.models.registry import resolve
 
-    files = resolve(name)
-    _print_files(files.name, str(files.folder), files.sha256, as_json)
+    _print_files(resolve(name), as_json)
 
 
-def _print_files(name: str, folder: str, sha256: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"name": name, "folder": folder, "sha256": sha256}, sort_keys=True))
-    else:
-        typer.echo(f"{folder}\nsha256 {sha256}")
+def _print_files(files: ModelFiles, as_json: bool) -> None:
+    found = {"name": files.name, "folder": str(files.folder), "sha256": files.sha256}
+    say(found, [f"{files.folder}\nsha256 {files.sha256}"], as_json=as_json)

@@ -1,4 +1,4 @@
-"""`fedward plan`: what a run would cost, before any data is read and any budget is spent."""
+"""`fedward plan`: what a run would cost, before any data is read, and the file that hospitals are asked to approve."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedward.cli.simulate import Placement
+from fedward.cli.shared import AsJson, Epsilon, Placement, Rounds, ScenarioName, say
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
     from fedward.planning.estimate import Estimate, Statistics
+
 
 app = typer.Typer(no_args_is_help=True)
 Rows = Sequence[tuple[str, str]]
@@ -31,20 +32,11 @@ class Unit(StrEnum):
     hospital = "hospital"
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps ``estimate`` a named subcommand although it is the only one."""
-
-
 @app.command("estimate")
 def estimate_command(
-    scenario: Annotated[
-        str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
-    ] = "default",
-    epsilon: Annotated[
-        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget instead of the scenario's.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
+    scenario: ScenarioName = "default",
+    epsilon: Epsilon = None,
+    rounds: Rounds = None,
     privacy: Annotated[
         Placement | None,
         typer.Option("--privacy", help="Who adds the noise, local or secure-grad, instead of the scenario's."),
@@ -84,17 +76,12 @@ def estimate_command(
     Exit status: 0 the run is possible, 3 a setting is wrong, 6 it does not fit into a ledger of --state.
     """
     from fedward.client.models.registry import resolve
-    from fedward.planning.estimate import estimate
-    from fedward.planning.noise_size import refuse_hospital_unit
+    from fedward.planning.estimate import estimate, refuse_hospital_unit
     from fedward.planning.scenario import load_scenario
     from fedward.simulations.run import Options, apply_options
 
     options = Options(
-        out=Path(),
-        seed=seed,
-        epsilon=epsilon,
-        rounds=rounds,
-        placement=None if privacy is None else privacy.value,
+        out=Path(), seed=seed, epsilon=epsilon, rounds=rounds, placement=None if privacy is None else privacy.value
     )
     changed = apply_options(load_scenario(scenario), options)
     files = resolve(changed.model)
@@ -104,12 +91,7 @@ def estimate_command(
         asked = changed.privacy.model_copy(update={"unit": unit.value})
         changed.model_copy(update={"privacy": asked}).check()
     found = estimate(
-        changed,
-        files,
-        hospitals=hospitals,
-        state=state,
-        lifetime_epsilon=lifetime_epsilon,
-        measure_time=not no_time,
+        changed, files, hospitals=hospitals, state=state, lifetime_epsilon=lifetime_epsilon, measure_time=not no_time
     )
     if as_json:
         typer.echo(json.dumps(found.to_value(), sort_keys=True, allow_nan=False))
@@ -123,8 +105,6 @@ def _print(found: Estimate, console: Console) -> None:
         console.print("NON-PRIVATE: no clipping, no noise, no epsilon.", style="bold red")
     for title, rows in _sections(found):
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_column("what")
-        table.add_column("value")
         for row in rows:
             table.add_row(*row)
         console.print()
@@ -140,15 +120,13 @@ def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
     units = UNITS[found.unit].plural
     for price, whose in ((found.training, "training"), (found.evaluation, "evaluation")):
         if price is not None:
-            yield (
-                f"Privacy of {whose} {units}, whole run",
-                (
-                    ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
-                    ("unit, relation", f"{price.unit}, {price.relation}"),
-                    ("sampler", price.sampler if whose == "training" else "none: everybody is in every release"),
-                    ("accountant", f"{price.accountant} (RDP, an upper bound: {epsilon(price.rdp_epsilon)})"),
-                ),
+            cost = (
+                ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
+                ("unit, relation", f"{price.unit}, {price.relation}"),
+                ("sampler", price.sampler if whose == "training" else "none: everybody is in every release"),
+                ("accountant", f"{price.accountant} (RDP, an upper bound: {epsilon(price.rdp_epsilon)})"),
             )
+            yield f"Privacy of {whose} {units}, whole run", cost
     yield "Steps", _steps(found)
     for statistics, what in (
         (found.training_statistics, "Released training statistics (part of the epsilon above)"),
@@ -157,16 +135,11 @@ def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
         if statistics is not None:
             yield what, _statistics(statistics)
     if found.ledgers is not None:
-        yield (
-            "Ledgers: the run fits, and this would be left",
-            tuple(
-                (
-                    room.site or "a hospital without a ledger",
-                    f"epsilon {epsilon(room.spent)} spent, {epsilon(room.spent_after)} after the run, cap {room.cap:g}",
-                )
-                for room in found.ledgers
-            ),
-        )
+        rows = []
+        for room in found.ledgers:
+            left = f"{epsilon(room.spent)} spent, {epsilon(room.spent_after)} after the run, cap {room.cap:g}"
+            rows.append((room.site or "a hospital without a ledger", f"epsilon {left}"))
+        yield "Ledgers: the run fits, and this would be left", rows
 
 
 def _steps(found: Estimate) -> Rows:
@@ -178,13 +151,16 @@ def _steps(found: Estimate) -> Rows:
         ("rounds, steps", f"{found.rounds}, {found.steps}"),
     ]
     if (step := found.step) is not None:
-        units = UNITS[found.unit].plural
+        units, sigma = UNITS[found.unit].plural, f"{step.noise_multiplier:.4g}"
+        if step.gradient_noise_multiplier != step.noise_multiplier:
+            sigma += f"; {step.gradient_noise_multiplier:.4g} on gradients, the rest pays for the clipping count"
+        whose = "in the mean of all hospitals' sums" if found.placement == "secure-grad" else "at one hospital"
         rows += [
-            ("sigma", f"{step.noise_multiplier:.4g}" + _gradients_alone(found)),
+            ("sigma", sigma),
             ("clipping", f"{found.clipping}, C = {step.clip:g}"),
             ("trained parameters d", f"{step.parameters:,}"),
             ("expected batch q N", f"{step.expected_batch:g} {units} a hospital (q = {step.sampling_rate:g})"),
-            ("noise / clip, one step", f"{step.noise_to_clip:.3g} times C" + _whose(found)),
+            ("noise / clip, one step", f"{step.noise_to_clip:.3g} times C {whose}"),
         ]
         if step.noise_to_clip_all is not None and step.noise_to_clip_certain is None:
             rows.append(("  mean over all hospitals", f"{step.noise_to_clip_all:.3g} times C"))
@@ -195,17 +171,6 @@ def _steps(found: Estimate) -> Rows:
         if time.training_seconds is not None:
             rows.append(("time of all steps (estimate)", f"{duration(time.training_seconds)}, {time.at_once} at once"))
     return rows
-
-
-def _gradients_alone(found: Estimate) -> str:
-    step = found.step
-    if step is None or step.gradient_noise_multiplier == step.noise_multiplier:
-        return ""
-    return f"; {step.gradient_noise_multiplier:.4g} on gradients, the rest pays for the clipping count"
-
-
-def _whose(found: Estimate) -> str:
-    return " in the mean of all hospitals' sums" if found.placement == "secure-grad" else " at one hospital"
 
 
 def _statistics(statistics: Statistics) -> Rows:
@@ -237,3 +202,59 @@ def _remarks(found: Estimate) -> Iterator[str]:
         )
     if found.time is not None:
         yield f"Time: {found.time.basis}"
+
+
+Folder = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan folder.", file_okay=False)]
+
+
+@app.command("new")
+def new_command(
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A shipped scenario or a TOML file.")],
+    out: Annotated[Path, typer.Option("--out", help="New plan folder.", file_okay=False)],
+) -> None:
+    """Make a plan from a scenario: noise calibrated, starting adapter, hashes. Needs fedward[client]; reads no record.
+
+    Example: fedward plan new icu.toml --out icu-plan
+    """
+    from fedward.planning.calibration import write_plan
+    from fedward.planning.scenario import load_scenario
+
+    plan, terms = write_plan(load_scenario(scenario), out)
+    typer.echo(f"Wrote {out}: {plan.name}, {terms.parameters:,} parameters, {plan.training.rounds} rounds.")
+
+
+@app.command("check")
+def check_command(folder: Folder, as_json: AsJson = False) -> None:
+    """Check that a plan folder holds together, and say what it promises.
+
+    Exit status 11 if its files do not belong together.
+
+    Example: fedward plan check icu-plan
+    """
+    from fedward.server.deployment.plans import check_folder
+
+    found = check_folder(folder)
+    say(found, (f"{name.replace('_', ' ')}: {value}" for name, value in found.items()), as_json=as_json)
+
+
+@app.command("sign")
+def sign_command(
+    folder: Folder,
+    run: Annotated[str, typer.Option("--run", help="Name of the run, never used before.")],
+    config: Annotated[
+        Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
+    ],
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="How long hospitals may answer for it.")] = 30,
+) -> None:
+    """Sign a plan for one run with the coordinator's key; writes plan.fedward, the file to send to hospitals.
+
+    Example: fedward plan sign icu-plan --run icu-1 --config server.toml
+    """
+    from fedward.server.deployment.folders import ServerFolders
+    from fedward.server.deployment.plans import SIGNED_FILE, sign_folder
+    from fedward.server.deployment.settings import load_server_config
+
+    settings = load_server_config(config)
+    identity = ServerFolders(settings.folder).identity()
+    signed = sign_folder(folder, run=run, federation=settings.federation.name, identity=identity, days=days)
+    typer.echo(f"Wrote {folder / SIGNED_FILE}. Plan fingerprint: {signed.fingerprint}")

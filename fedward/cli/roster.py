@@ -6,27 +6,24 @@ meant to be read out by telephone: nothing else stops a coordinator from listing
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column
 
-from fedward.cli.display import plain
+from fedward.cli.shared import MAX_FILE_BYTES, AsJson, SignedPlan, plain, say, say_json, titled
 
 if TYPE_CHECKING:
     from fedward.privacy.secagg.crypto import Identity
     from fedward.privacy.secagg.roster import RosterView
 
 app = typer.Typer(no_args_is_help=True)
-MAX_ROSTER_BYTES = 256 * 1024
 
 RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Name = Annotated[str | None, typer.Option("--name", help="This hospital's name on the roster.")]
 Key = Annotated[Path | None, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
 Config = Annotated[
@@ -47,9 +44,9 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
 
     shown = view(_read(roster))
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(shown), sort_keys=True))
-        return
-    _print(shown)
+        say_json(asdict(shown))
+    else:
+        _print(shown)
 
 
 @app.command("approve")
@@ -80,7 +77,7 @@ def approve_command(
     identity = _identity(name, key, config)
     approved = approve(signed, identity)
     if config is not None:
-        from fedward.client.daemon.rosters import put_in_force
+        from fedward.client.daemon.approvals import put_in_force
         from fedward.client.daemon.settings import load_client_config
 
         put_in_force(approved, load_client_config(config))
@@ -90,7 +87,7 @@ def approve_command(
 
 @app.command("publish")
 def publish_command(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)],
+    plan: SignedPlan,
     config: Annotated[
         Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
     ],
@@ -105,9 +102,8 @@ def publish_command(
 
     Example: fedward roster publish plan --config server.toml --out federation.roster
     """
-    from fedward.agreements.roster_rules import smallest_sum
     from fedward.privacy.secagg.roster import view
-    from fedward.run import Schedule
+    from fedward.run import Schedule, smallest_sum
     from fedward.server.deployment.folders import ServerFolders
     from fedward.server.deployment.plans import publish_roster, read_signed
     from fedward.server.deployment.settings import load_server_config
@@ -139,9 +135,9 @@ def merge_command(
     merged = merge_approvals([_read(roster), *(_read(other) for other in others)])
     _replace(roster, merged)
     verified = verify_roster(merged)
-    typer.echo(f"{len(verified.approved)} hospitals have approved the roster.")
-    if missing := sorted(verified.roster.keys.keys() - verified.approved):
-        typer.echo(f"Not yet approved by: {', '.join(missing)}.")
+    missing = sorted(verified.roster.keys.keys() - verified.approved)
+    for line in (f"{len(verified.approved)} hospitals have approved the roster.", *_not_yet(missing)):
+        typer.echo(line)
 
 
 @app.command("verify")
@@ -158,12 +154,12 @@ def verify_command(
 
     verified = require_own_approval(_read(roster), _identity(name, key, config))
     missing = sorted(verified.roster.keys.keys() - verified.approved)
-    if as_json:
-        typer.echo(json.dumps({"approved": sorted(verified.approved), "missing": missing}, sort_keys=True))
-        return
-    typer.echo("The roster is valid and this hospital has approved it.")
-    if missing:
-        typer.echo(f"Not yet approved by: {', '.join(missing)}.")
+    lines = ["The roster is valid and this hospital has approved it.", *_not_yet(missing)]
+    say({"approved": sorted(verified.approved), "missing": missing}, lines, as_json=as_json)
+
+
+def _not_yet(missing: list[str]) -> list[str]:
+    return [f"Not yet approved by: {', '.join(missing)}."] if missing else []
 
 
 def _identity(name: str | None, key: Path | None, config: Path | None) -> Identity:
@@ -183,12 +179,10 @@ def _identity(name: str | None, key: Path | None, config: Path | None) -> Identi
 def _print(shown: RosterView) -> None:
     from fedward.agreements.code import core_hash, short
 
-    table = Table(title=escape(plain(f"Roster of {shown.federation}")), title_justify="left")
-    for heading in ("hospital", "approved", "fingerprint"):
-        table.add_column(heading, overflow="fold")
-    for member in shown.members:
-        table.add_row(member.name, "yes" if member.approved else "no", member.fingerprint)
-    table.add_row("(coordinator)", "", shown.coordinator_fingerprint)
+    headings = (Column(heading, overflow="fold") for heading in ("hospital", "approved", "fingerprint"))
+    rows = [(member.name, "yes" if member.approved else "no", member.fingerprint) for member in shown.members]
+    rows.append(("(coordinator)", "", shown.coordinator_fingerprint))
+    table = titled(escape(plain(f"Roster of {shown.federation}")), headings, rows)
     console = Console()
     console.print(table)
     console.print(f"Roster fingerprint: {shown.roster_fingerprint}", soft_wrap=True)
@@ -207,7 +201,7 @@ def _print(shown: RosterView) -> None:
 def _read(path: Path) -> bytes:
     from fedward.storage import read_limited
 
-    return read_limited(path, MAX_ROSTER_BYTES)
+    return read_limited(path, MAX_FILE_BYTES)
 
 
 def _replace(path: Path, data: bytes) -> None:

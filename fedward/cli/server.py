@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import threading
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from fedward.cli.server_options import AsJson, Config, Yes, day, open_server
-from fedward.cli.server_runs import run_line
+from fedward.cli.shared import (
+    MAX_FILE_BYTES,
+    AsJson,
+    SignedPlan,
+    Yes,
+    day,
+    say,
+    say_json,
+    start_log,
+    stop_signal,
+    titled,
+)
+
+if TYPE_CHECKING:
+    from fedward.server.deployment.folders import ServerFolders
+    from fedward.server.deployment.settings import ServerConfig
 
 app = typer.Typer(no_args_is_help=True)
+run_app = typer.Typer(no_args_is_help=True)
+app.add_typer(run_app, name="run", help="Runs: submit, list, pause, resume, abort.")
 
-Out = Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)]
+Config = Annotated[
+    Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The server.toml of this coordinator.")
+]
+SiteName = Annotated[str, typer.Argument(metavar="NAME", help="The hospital.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
+Passphrase = Annotated[
+    Path,
+    typer.Option(
+        "--passphrase-file",
+        help="File of mode 0600 with one line of at least 16 characters; keep it apart from the backup.",
+        dir_okay=False,
+    ),
+]
 
 
 @app.command("init")
@@ -83,7 +107,7 @@ def accept_command(
     fingerprint: Annotated[
         str, typer.Option("--fingerprint", help="The request's fingerprint as the hospital read it out to you.")
     ],
-    out: Out,
+    out: Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)],
 ) -> None:
     """Admit a hospital to the next roster, or renew its certificate; writes the answer to send back.
 
@@ -98,7 +122,7 @@ def accept_command(
 
     settings, folders = open_server(config)
     site, answer = Sites(folders).accept(
-        read_limited(request, 256 * 1024),
+        read_limited(request, MAX_FILE_BYTES),
         spoken=fingerprint,
         federation=settings.federation.name,
         identity=folders.identity(),
@@ -113,9 +137,7 @@ def accept_command(
 
 
 @app.command("revoke")
-def revoke_command(
-    site: Annotated[str, typer.Argument(metavar="NAME", help="The hospital.")], config: Config, yes: Yes = False
-) -> None:
+def revoke_command(site: SiteName, config: Config, yes: Yes = False) -> None:
     """Shut a hospital out for good: refused from its next request on, and on no later roster.
 
     Example: fedward server revoke st-anna --config server.toml --yes
@@ -158,16 +180,13 @@ def serve_command(config: Config) -> None:
 
     Example: fedward server serve --config /var/lib/fedward/server.toml
     """
-    from fedward.cli.logs import start_log
     from fedward.notify import notify
     from fedward.server.deployment.service import Service
 
     settings, folders = open_server(config)
     start_log(folders.log_file)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Service(settings, stop, on_serving=lambda: notify("READY=1"), on_tick=lambda: notify("WATCHDOG=1")).run()
+    ready, alive = (lambda: notify("READY=1")), (lambda: notify("WATCHDOG=1"))
+    Service(settings, stop_signal(), on_serving=ready, on_tick=alive).run()
     notify("STOPPING=1")
 
 
@@ -182,16 +201,168 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
     _, folders = open_server(config)
     status = command(folders.control, "status")
     if as_json:
-        typer.echo(json.dumps(status, sort_keys=True))
+        say_json(status)
         return
     console = Console()
     console.print(f"Federation {status['federation']}, serving on {status['address'] or '(not yet)'}", markup=False)
     console.print(f"Coordinator fingerprint: {status['fingerprint']}", markup=False, soft_wrap=True)
-    table = Table("hospital", "state", "certificate until", "fingerprint")
-    for site in status["sites"]:
-        table.add_row(site["name"], site["state"], day(site["expires"]), site["fingerprint"])
-    console.print(table)
+    sites = [(site["name"], site["state"], day(site["expires"]), site["fingerprint"]) for site in status["sites"]]
+    console.print(titled(None, ("hospital", "state", "certificate until", "fingerprint"), sites))
     if status["invited"]:
         console.print(f"Invited: {', '.join(status['invited'])}", markup=False)
     active = status["active"]
     console.print("No run." if active is None else run_line(active), markup=False)
+
+
+@app.command("backup")
+def backup_command(
+    config: Config,
+    out: Annotated[Path, typer.Option("--out", help="New file for the encrypted backup.", dir_okay=False)],
+    passphrase_file: Passphrase,
+) -> None:
+    """Write keys, hospitals, runs and journals into one encrypted file. Refused while the server runs.
+
+    Example: fedward server backup --config server.toml --out icu.backup --passphrase-file backup.pass
+    """
+    from fedward.server.deployment.backup import back_up
+    from fedward.storage import read_secret
+
+    settings, _ = open_server(config)
+    count = back_up(settings, out, read_secret(passphrase_file).strip(), now=time.time())
+    typer.echo(f"{count} files are in {out}. Without the passphrase nobody can read it, nor can you.")
+
+
+@app.command("restore")
+def restore_command(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="The encrypted file.", dir_okay=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for server.toml and the state.")],
+    passphrase_file: Passphrase,
+) -> None:
+    """Make a coordinator from a backup, in a new folder. Open runs come back paused, invitations not at all.
+
+    Never start it while the coordinator that it was made from still runs somewhere.
+
+    Example: fedward server restore icu.backup /var/lib/fedward-restored --passphrase-file backup.pass
+    """
+    from fedward.privacy.secagg.crypto import fingerprint
+    from fedward.server.deployment.backup import restore
+    from fedward.storage import read_secret
+
+    restored = restore(backup, folder, read_secret(passphrase_file).strip())
+    _, folders = open_server(restored.config)
+    typer.echo(f"Wrote {restored.config}, as it was on {day(restored.made)}.")
+    typer.echo(f"Coordinator fingerprint: {fingerprint(folders.identity().public)}")
+    typer.echo("Before you start it: revoke again every hospital that was revoked since; invite again who was invited.")
+    for run in restored.paused:
+        typer.echo(f"Run {run} is paused: `fedward server run resume {run}` if it had not gone on, or else `abort`.")
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+@run_app.command("submit")
+def submit_command(
+    plan: SignedPlan,
+    roster: Annotated[Path, typer.Option("--roster", help="The roster that all its hospitals have approved.")],
+    config: Config,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run; end with its exit status.")] = False,
+) -> None:
+    """Queue a run of a signed plan; the server starts it when no other is active.
+
+    Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
+    """
+    from fedward.server.deployment.runs import Runs, describe
+    from fedward.server.deployment.sites import Sites
+    from fedward.storage import read_limited
+
+    settings, folders = open_server(config)
+    runs, approved, sites = Runs(folders), read_limited(roster, MAX_FILE_BYTES), Sites(folders).all()
+    seconds, key = settings.runs.discover_seconds, folders.identity().public
+    run = runs.submit(plan, approved, sites, coordinator=key, discover_seconds=seconds)
+    typer.echo(f"Run {run.name} is queued.")
+    if not folders.control.exists():
+        typer.echo("The server is not running; the run begins when it is: `fedward server serve`.", err=True)
+    if not wait:
+        return
+    said = ""
+    while (run := runs.get(run.name)).open:
+        if (line := run_line(describe(runs, run))) != said:
+            typer.echo(said := line, err=True)
+        time.sleep(0.5)
+    typer.echo(run_line(describe(runs, run)))
+    if run.state == "completed":
+        typer.echo(f"Adapter: {runs.folder(run.name) / 'adapter.safetensors'}")
+    raise typer.Exit(run.exit_status)
+
+
+@run_app.command("list")
+def list_command(config: Config, as_json: AsJson = False) -> None:
+    """List all runs, the oldest first; also while the server is not running.
+
+    Example: fedward server run list --config server.toml
+    """
+    from fedward.server.deployment.runs import Runs, describe
+
+    _, folders = open_server(config)
+    runs = Runs(folders)
+    found = [describe(runs, run) for run in runs.all()]
+    say({"runs": found}, map(run_line, found), as_json=as_json)
+
+
+@run_app.command("pause")
+def pause_command(run: RunName, config: Config) -> None:
+    """Set a run aside until it is resumed: its process ends, its journal keeps the leg where it stood.
+
+    No other run starts meanwhile. Hospitals stay connected and wait; what they have charged stays charged.
+
+    Example: fedward server run pause icu-1 --config server.toml
+    """
+    _command(config, "pause", run)
+    typer.echo(f"Take it up again with `fedward server run resume {run}`.")
+
+
+@run_app.command("resume")
+def resume_command(run: RunName, config: Config) -> None:
+    """Take a paused run up again where it stood.
+
+    Example: fedward server run resume icu-1 --config server.toml
+    """
+    _command(config, "resume", run)
+
+
+@run_app.command("abort")
+def abort_command(run: RunName, config: Config, yes: Yes = False) -> None:
+    """End a run for good. What hospitals have charged for it stays charged.
+
+    Example: fedward server run abort icu-1 --config server.toml --yes
+    """
+    if not yes:
+        typer.confirm(f"End the run {run} for good?", abort=True)
+    _command(config, "abort", run)
+
+
+def _command(config: Path, name: str, run: str) -> None:
+    """Gives the running server a command about a run, and prints what has become of it."""
+    from fedward.server.deployment.channel import command
+
+    _, folders = open_server(config)
+    typer.echo(run_line(command(folders.control, name, run=run)["run"]))
+
+
+def run_line(run: dict[str, Any]) -> str:
+    """A run in one line: name, state, rounds and code."""
+    words = f"{run['name']}: {run['state']}"
+    if run.get("round"):
+        words += f", training round {min(run['round'], run['rounds'])} of {run['rounds']} done"
+    return words + (f" ({run['code']})" if run["code"] else "")
+
+
+def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:
+    """Settings and state folder of a coordinator; raises :class:`ConfigError`, FW-RESOURCE-301."""
+    from fedward.server.deployment.folders import ServerFolders
+    from fedward.server.deployment.settings import load_server_config
+
+    settings = load_server_config(config)
+    folders = ServerFolders(settings.folder)
+    folders.make()
+    return settings, folders

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Placement(StrEnum):
-    """Who adds the noise."""
-
-    local = "local"
-    secure_grad = "secure-grad"
+from fedward.cli.shared import Epsilon, JsonLines, Placement, Quiet, Rounds, ScenarioName
 
 
 def simulate(
-    scenario: Annotated[
-        str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
-    ] = "default",
+    scenario: ScenarioName = "default",
     out: Annotated[Path, typer.Option("--out", help="Folder for the result; must not hold one yet.")] = Path("run"),
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another draw of the hospitals.")] = None,
-    epsilon: Annotated[
-        float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget instead of the scenario's.")
-    ] = None,
+    epsilon: Epsilon = None,
     no_dp: Annotated[bool, typer.Option("--no-dp", help="Without differential privacy; marked NON-PRIVATE.")] = False,
     privacy: Annotated[
         Placement | None,
@@ -40,10 +30,9 @@ def simulate(
             "--strategy", help="Aggregation strategy, such as ffa or fedsvd; docs/strategies.md compares them."
         ),
     ] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")] = None,
+    rounds: Rounds = None,
     hospitals: Annotated[
-        int | None,
-        typer.Option("--hospitals", min=3, max=1000, help="So many, whatever scenario and strategy say."),
+        int | None, typer.Option("--hospitals", min=3, max=1000, help="So many, whatever scenario and strategy say.")
     ] = None,
     dropouts: Annotated[
         int, typer.Option("--dropouts", min=0, help="Hospitals that vanish at a random leg of a random round.")
@@ -64,8 +53,8 @@ def simulate(
             "--unsafe-seeded-noise", help="Reproducible noise for tests; anyone who knows the seed can remove it."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Progress and result as JSON lines.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; only the final table.")] = False,
+    as_json: JsonLines = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train one adapter across several hospitals, on this machine, with the real protocol.
 

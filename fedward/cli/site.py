@@ -165,7 +165,7 @@ def run_command(
     if dry_run:
         _rehearse(settings, folders)
         return
-    from fedward.cli.logs import start_log
+    from fedward.cli.shared import start_log
     from fedward.client.daemon.service import Daemon
 
     start_log(folders.log_file)
@@ -181,7 +181,7 @@ def stop_command(config: Config) -> None:
 
     Example: fedward client stop --config client.toml
     """
-    from fedward.client.daemon.status import read_status
+    from fedward.client.daemon.folders import read_status
 
     _, folders = _open(config)
     folders.make()
@@ -201,7 +201,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 
     Example: fedward client status --config client.toml
     """
-    from fedward.client.daemon.status import read_status
+    from fedward.client.daemon.folders import read_status
 
     settings, folders = _open(config)
     status = read_status(folders)
@@ -219,8 +219,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
-    from fedward.client.daemon.approvals import Approval
-    from fedward.client.daemon.policy import ExpiredPlanError, OtherCodeError
+    from fedward.client.daemon.approvals import Approval, ExpiredPlanError, OtherCodeError
     from fedward.client.daemon.runs import ApprovedSite
 
     site = ApprovedSite(settings, folders, threading.Event())

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedward.cli.shared import JsonLines, Quiet, ScenarioName
 from fedward.errors import ConfigError, RunFailedError
 
 if TYPE_CHECKING:
     from fedward.planning.scenario import Scenario
-    from fedward.simulations.sweep.grid import Grid
-    from fedward.simulations.sweep.play import Outcome
+    from fedward.simulations.sweep.play import Grid, Outcome
 
 LONGEST_RANGE = 1000
 
 
 def sweep(
-    scenario: Annotated[
-        str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
-    ] = "default",
+    scenario: ScenarioName = "default",
     strategies: Annotated[
         str | None,
         typer.Option(
@@ -40,8 +38,8 @@ def sweep(
     compare: Annotated[
         bool, typer.Option("--compare", help="Train the local and central models of every run too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Progress and result as JSON lines.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; only the final table.")] = False,
+    as_json: JsonLines = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run every combination of strategies, ranks, budgets and seeds, and compare them on the same hospitals.
 
@@ -60,21 +58,19 @@ def sweep(
     """
     from fedward.planning.scenario import load_scenario
     from fedward.simulations.result import write_atomically
-    from fedward.simulations.sweep import page
-    from fedward.simulations.sweep.page import PAGE
     from fedward.simulations.sweep.play import run_sweep
-    from fedward.simulations.sweep.summary import DOCUMENT, TABLE, as_csv, summarise, table
+    from fedward.simulations.sweep.summary import DOCUMENT, PAGE, TABLE, as_csv, render, summarise, table
     from fedward.simulations.terminal import open_console
 
     base = load_scenario(scenario)
     grid = _grid(base, strategies, ranks, epsilons, seeds)
     console = open_console()
-    voice = _Voice(len(grid), console, as_json=as_json, quiet=quiet)
+    voice = _Voice(len(grid), as_json=as_json, quiet=quiet)
     outcomes = run_sweep(base, grid, out, federated_only=not compare, jobs=jobs, on_outcome=voice.settled)
     document = summarise(base.name, base.task, outcomes, unit=base.privacy.unit)
     write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
     write_atomically(out / TABLE, as_csv(document))
-    write_atomically(out / PAGE, page.render(document))
+    write_atomically(out / PAGE, render(document))
     if as_json:
         typer.echo(json.dumps({"event": "result", "folder": str(out), "result": document.model_dump(mode="json")}))
     else:
@@ -82,16 +78,15 @@ def sweep(
         console.print(f"Written    {out / PAGE}, {out / DOCUMENT}, {out / TABLE}", markup=False, soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
-        raise RunFailedError(
-            f"{len(failed)} of {len(outcomes)} runs failed, the first with {failed[0].error}.", code="FW-RUN-011"
-        )
+        found = f"{len(failed)} of {len(outcomes)} runs failed, the first with {failed[0].error}."
+        raise RunFailedError(found, code="FW-RUN-011")
 
 
 class _Voice:
     """Says after each run what came of it and how long the rest will take."""
 
-    def __init__(self, total: int, console: object, *, as_json: bool, quiet: bool) -> None:
-        self._total, self._console, self._json, self._quiet = total, console, as_json, quiet
+    def __init__(self, total: int, *, as_json: bool, quiet: bool) -> None:
+        self._total, self._json, self._quiet = total, as_json, quiet
         self._settled, self._run, self._began = 0, 0, time.monotonic()
 
     def settled(self, outcome: Outcome) -> None:
@@ -104,20 +99,17 @@ class _Voice:
         title = "" if result is None else result.headline.title
         score = None if result is None else result.scores.federated
         if self._json:
-            typer.echo(
-                json.dumps(
-                    {
-                        "event": "run",
-                        "name": outcome.cell.name,
-                        "state": outcome.state,
-                        **({} if result is None else {result.headline.name: score}),
-                        "error": outcome.error or None,
-                        "done": self._settled,
-                        "total": self._total,
-                        "eta_seconds": left,
-                    }
-                )
-            )
+            event = {
+                "event": "run",
+                "name": outcome.cell.name,
+                "state": outcome.state,
+                **({} if result is None else {result.headline.name: score}),
+                "error": outcome.error or None,
+                "done": self._settled,
+                "total": self._total,
+                "eta_seconds": left,
+            }
+            typer.echo(json.dumps(event))
         elif not self._quiet:
             typer.echo(self._line(outcome, title, score, left))
 
@@ -132,7 +124,7 @@ class _Voice:
 
 def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: str | None, seeds: str | None) -> Grid:
     from fedward.config import parse
-    from fedward.simulations.sweep.grid import Grid
+    from fedward.simulations.sweep.play import Grid
 
     own = base.privacy.epsilon if base.privacy.private else None
     names = _all_of(base) if strategies == "all" else _items(strategies)
@@ -144,19 +136,21 @@ def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: s
     }
     for option, found in values.items():
         if len(set(found)) != len(found):
-            raise ConfigError(f"--{option} lists a value twice.", code="FW-CONFIG-038", fix="List each value once.")
+            raise _refused(f"--{option} lists a value twice.", "List each value once.")
     try:
         return parse(values, Grid, source="The sweep")
     except ConfigError as error:
-        raise ConfigError(
-            error.message, code="FW-CONFIG-038", fix="Choose values within range; fedward sweep --help shows some."
-        ) from None
+        raise _refused(error.message, "Choose values within range; fedward sweep --help shows some.") from None
+
+
+def _refused(message: str, fix: str) -> ConfigError:
+    return ConfigError(message, code="FW-CONFIG-038", fix=fix)
 
 
 def _all_of(base: Scenario) -> list[str]:
     """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
     from fedward.planning.scenario import MIN_HOSPITALS, known_hospitals
-    from fedward.simulations.sweep.grid import Cell, CellRefusedError
+    from fedward.simulations.sweep.play import Cell, CellRefusedError
     from fedward.strategies.aliases import base_of
     from fedward.strategies.registry import NAMES, find_strategy
 
@@ -178,11 +172,7 @@ def _items(text: str | None) -> list[str]:
 
 def _number(text: str, option: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise ConfigError(
-            f"{text!r} in {option} is not a whole number.",
-            code="FW-CONFIG-038",
-            fix=f"Write for example {option} 1,2,3.",
-        )
+        raise _refused(f"{text!r} in {option} is not a whole number.", f"Write for example {option} 1,2,3.")
     return int(text)
 
 
@@ -192,11 +182,7 @@ def _epsilon(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(
-            f"{text!r} in --epsilons is not a number.",
-            code="FW-CONFIG-038",
-            fix="Write for example --epsilons none,8,1.",
-        ) from None
+        raise _refused(f"{text!r} in --epsilons is not a number.", "Write for example --epsilons none,8,1.") from None
 
 
 def _seeds(text: str | None) -> list[int]:
@@ -206,8 +192,6 @@ def _seeds(text: str | None) -> list[int]:
         low = _number(first, "--seeds")
         high = _number(last, "--seeds") if dash else low
         if not low <= high < low + LONGEST_RANGE:
-            raise ConfigError(
-                f"{item!r} in --seeds is not a range.", code="FW-CONFIG-038", fix="Write for example --seeds 1-5."
-            )
+            raise _refused(f"{item!r} in --seeds is not a range.", "Write for example --seeds 1-5.")
         found += range(low, high + 1)
     return found

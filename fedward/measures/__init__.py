@@ -15,18 +15,7 @@ from fedward.measures.precision_recall import Auprc
 
 MEASURES: dict[str, type[Measure]] = {
     kind.name: kind
-    for kind in (
-        Auroc,
-        LogLoss,
-        Auprc,
-        Brier,
-        CalibrationError,
-        Accuracy,
-        SquaredError,
-        MeanLoss,
-        MacroAuroc,
-        MicroF1,
-    )
+    for kind in (Auroc, LogLoss, Auprc, Brier, CalibrationError, Accuracy, SquaredError, MeanLoss, MacroAuroc, MicroF1)
 }
 
 __all__ = ["MEASURES", "Measure", "Outcomes", "Statistic", "bootstrap_interval"]

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
 
 import numpy as np
 
 from fedward.measures.measure import Measure, Outcomes
 
-Interval: TypeAlias = tuple[float, float]
-
 
 def bootstrap_interval(
     measure: Measure, outcomes: Outcomes, *, n: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval | None:
-    """Percentile interval of ``measure`` on resampled units, each with all of its records.
+) -> tuple[float, float] | None:
+    """Percentile interval (low, high) of ``measure`` on ``n`` resamples of units, each with all of its records.
 
-    Args:
-        measure: what is computed on each resample.
-        outcomes: the records.
-        n: number of resamples.
-        seed: of the resampling only; the interval is a pure function of its arguments.
-        level: coverage.
-
-    Returns:
-        (low, high), or None if the measure is undefined on the records themselves or on more than half of the
-        resamples (then the interval would describe a lucky minority).
+    A pure function of its arguments. None if the measure is undefined on the records themselves or on more than half of
+    the resamples (then the interval would describe a lucky minority).
     """
     if measure.local(outcomes) is None:
         return None

@@ -18,11 +18,7 @@ UNITS = Statistic("units", 1)
 
 
 class BoundedMean(Measure):
-    """Mean over units of a score in [0, bound]; scores above the bound are cut, also on one machine.
-
-    Args:
-        bound: the largest score of one record.
-    """
+    """Mean over units of a score per record in [0, ``bound``]; higher scores are cut, also on one machine."""
 
     def __init__(self, bound: float = 1.0) -> None:
         self.bound = self.highest = bound
@@ -34,9 +30,7 @@ class BoundedMean(Measure):
 
     def local(self, outcomes: Outcomes) -> float | None:
         """See :meth:`Measure.local`."""
-        if not len(outcomes):
-            return None
-        return float(outcomes.per_unit(self._bounded(outcomes)).mean())
+        return float(outcomes.per_unit(self._bounded(outcomes)).mean()) if len(outcomes) else None
 
     def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
         """See :meth:`Measure.contributions`."""

@@ -13,27 +13,17 @@ BINS = 15
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Records whose predicted probability lies in [low, high); the last bin includes 1.
-
-    Attributes:
-        n: records in the bin.
-        predicted: their mean predicted probability.
-        observed: the fraction of them with the outcome.
-    """
+    """Records whose predicted probability lies in [low, high); the last bin includes 1."""
 
     low: float
     high: float
-    n: int
-    predicted: float
-    observed: float
+    n: int  # records in the bin
+    predicted: float  # their mean predicted probability
+    observed: float  # the fraction of them with the outcome
 
 
 def calibration_curve(outcomes: Outcomes, *, bins: int = BINS) -> list[CalibrationBin]:
-    """Compares predicted with observed risk in ``bins`` equal-width bins; empty bins are left out.
-
-    Raises:
-        DataError: FW-DATA-090, labels that are not binary, or a probability outside [0, 1].
-    """
+    """Predicted and observed risk in equal-width bins, empty ones left out. Raises FW-DATA-090 (see :func:`binary`)."""
     labels, scores = binary(outcomes, probabilities=True)
     edges = np.linspace(0.0, 1.0, bins + 1)
     index = np.searchsorted(edges[1:-1], scores, side="right")

@@ -17,11 +17,8 @@ THRESHOLD = 0.5
 class MicroF1(Measure):
     """F1 of the decisions score > one half: 2 tp / (2 tp + fp + fn), over labels and units.
 
-    A unit counts the mean of its records' true positives, false positives and false negatives, cut to an L2 norm, also
-    on one machine: a patient with very many of them moves the sum by a known amount.
-
-    Args:
-        bound: that norm.
+    A unit counts the mean of its records' true positives, false positives and false negatives, cut to the L2 norm
+    ``bound``, also on one machine: a patient with very many of them moves the sum by a known amount.
     """
 
     name, title = "f1", "F1"

@@ -7,23 +7,20 @@ from fractions import Fraction
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedward.errors import DataError
-from fedward.measures import histogram
-from fedward.measures.auroc import within
+from fedward.measures.auroc import BINS, concordance, rows, within
 from fedward.measures.measure import Cells, Floats, Measure, Outcomes, Statistic
 
 NAME = "histograms"
 
 
 class MacroAuroc(Measure):
-    """Mean AUROC over the labels that have both outcomes; targets and scores are ``[N, K]``.
+    """Mean AUROC over those of K ``labels`` that have both outcomes; targets and scores are ``[N, K]``.
 
     One unit adds 1 to each label's histogram: an L2 norm of at most sqrt(K). One machine counts every record; the sum
     counts every unit once, with the mean of its records' cells.
-
-    Args:
-        labels: K.
     """
 
     name, title = "macro_auroc", "macro AUROC"
@@ -31,7 +28,7 @@ class MacroAuroc(Measure):
 
     def __init__(self, labels: int) -> None:
         self.labels = labels
-        self.statistics = (Statistic(NAME, 2 * histogram.BINS * labels, bound=sqrt(labels)),)
+        self.statistics = (Statistic(NAME, 2 * BINS * labels, bound=sqrt(labels)),)
 
     def local(self, outcomes: Outcomes) -> float | None:
         """See :meth:`Measure.local`."""
@@ -42,19 +39,17 @@ class MacroAuroc(Measure):
 
     def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
         """See :meth:`Measure.contributions`."""
-        targets = self._checked(outcomes)
-        return {
-            NAME: np.concatenate([histogram.rows(t, s) for t, s in zip(targets.T, outcomes.scores.T, strict=True)], 1)
-        }
+        labels = zip(self._checked(outcomes).T, outcomes.scores.T, strict=True)
+        return {NAME: np.concatenate([rows(targets, scores) for targets, scores in labels], 1)}
 
     def exact(self, sums: Mapping[str, Cells]) -> Fraction | None:
         """See :meth:`Measure.exact`."""
-        cells, width = sums[NAME], 2 * histogram.BINS
-        found = [histogram.concordance(cells[k * width : (k + 1) * width]) for k in range(self.labels)]
+        cells, width = sums[NAME], 2 * BINS
+        found = [concordance(cells[k * width : (k + 1) * width]) for k in range(self.labels)]
         known = [value for value in found if value is not None]
         return sum(known, Fraction()) / len(known) if known else None
 
-    def _checked(self, outcomes: Outcomes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def _checked(self, outcomes: Outcomes) -> NDArray[np.bool_]:
         targets = np.asarray(outcomes.targets)
         if targets.shape != outcomes.scores.shape or targets.shape[1:] != (self.labels,):
             raise DataError("Macro AUROC is of one score for each of the task's labels.", code="FW-DATA-090")

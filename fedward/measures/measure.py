@@ -25,19 +25,12 @@ Cells = tuple[Fraction, ...]
 
 @dataclass(frozen=True)
 class Statistic:
-    """One block of cells that hospitals add up.
+    """One block of cells that hospitals add up."""
 
-    Attributes:
-        name: key of the block.
-        cells: number of cells.
-        bound: L2 norm that one unit's contribution to the block is clipped to; 1.0 for a count or a histogram.
-        weight: share of the joint sensitivity spent on this block; a block with twice the weight has half the noise.
-    """
-
-    name: str
-    cells: int
-    bound: float = 1.0
-    weight: float = 1.0
+    name: str  # key of the block
+    cells: int  # number of cells
+    bound: float = 1.0  # L2 norm that one unit's contribution to the block is clipped to; 1 for a count or a histogram
+    weight: float = 1.0  # share of the joint sensitivity; a block with twice the weight has half the noise
 
     def bounded(self, rows: Floats) -> Floats:
         """Each unit's row of ``[units, cells]`` cut to the L2 norm :attr:`bound`; one that is not finite is zero."""
@@ -49,21 +42,13 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a model did on the records of one population.
+    """What a model did on the records of one population."""
 
-    Attributes:
-        units: int64 ``[N]``, a running number per unit of privacy from 0; a unit may have several records.
-        targets: what was to be predicted: ``[N]`` or, with several labels, ``[N, K]``.
-        scores: what was predicted: a probability, a value or a class's scores, ``[N]`` or ``[N, K]``.
-        losses: float64 ``[N]``, the task's loss of each record.
-        groups: ``[N]``, hospital of each record, where several are scored together; measures that compare records with
-            each other compare those of one hospital only.
-    """
-
-    units: NDArray[np.int64]
-    targets: NDArray[Any]
-    scores: Floats
-    losses: Floats = field(repr=False)
+    units: NDArray[np.int64]  # ``[N]``, a running number per unit of privacy from 0; a unit may have several records
+    targets: NDArray[Any]  # what was to be predicted: ``[N]`` or, with several labels, ``[N, K]``
+    scores: Floats  # what was predicted: a probability, a value or a class's scores, ``[N]`` or ``[N, K]``
+    losses: Floats = field(repr=False)  # float64 ``[N]``, the task's loss of each record
+    # ``[N]``, hospital of each record: where several are scored together, records are compared within one hospital only
     groups: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
@@ -99,30 +84,19 @@ class Measure(ABC):
     >>> Auroc().local(outcomes), [statistic.name for statistic in Auroc().statistics]
     (0.75, ['histogram'])
 
-    Attributes:
-        name: key in documents and on the command line.
-        title: how people call it.
-        better: which way it improves.
-        lowest, highest: ends of its range, where it has one.
-        about: what its values mean, for a reader who does not know it.
-        statistics: the sums it is read from; none if it never leaves the machine that computed it.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    name: ClassVar[str]  # key in documents and on the command line
+    title: ClassVar[str]  # how people call it
+    better: ClassVar[Literal["higher", "lower"]] = "higher"  # which way it improves
     lowest: ClassVar[float] = 0.0
-    highest: float | None = 1.0
-    about: ClassVar[str] = ""
-    statistics: tuple[Statistic, ...] = ()
+    highest: float | None = 1.0  # end of its range, where it has one
+    about: ClassVar[str] = ""  # what its values mean, for a reader who does not know it
+    statistics: tuple[Statistic, ...] = ()  # sums it is read from; none if it never leaves the machine that computed it
 
     @abstractmethod
     def local(self, outcomes: Outcomes) -> float | None:
-        """The measure on one machine; None where the records do not define it.
-
-        Raises:
-            DataError: FW-DATA-090, targets or scores are not of this measure's kind.
-        """
+        """The measure on one machine; None where the records do not define it. Raises FW-DATA-090 (of another kind)."""
 
     def contributions(self, outcomes: Outcomes) -> dict[str, Floats]:
         """What each record adds to each of :attr:`statistics`, ``[N, cells]``; the release bounds them by unit."""
@@ -148,16 +122,16 @@ class Measure(ABC):
 def binary(outcomes: Outcomes, *, probabilities: bool = False) -> tuple[NDArray[np.bool_], Floats]:
     """Labels and scores of a binary task, both ``[N]``.
 
-    Raises:
-        DataError: FW-DATA-090, labels other than 0 and 1, several per record, or a probability outside [0, 1].
+    Raises FW-DATA-090 (labels other than 0 and 1, several per record, or a probability outside [0, 1]).
     """
     labels, scores = np.asarray(outcomes.targets), np.asarray(outcomes.scores, np.float64)
+    wrong = None
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise DataError(
-            f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}.", code="FW-DATA-090"
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise DataError("A label is neither 0 nor 1.", code="FW-DATA-090")
-    if probabilities and ((scores < 0) | (scores > 1)).any():
-        raise DataError("A predicted probability lies outside [0, 1].", code="FW-DATA-090")
+        wrong = f"Labels of shape {labels.shape} cannot be scored against shape {scores.shape}."
+    elif not np.isin(labels, (0, 1)).all():
+        wrong = "A label is neither 0 nor 1."
+    elif probabilities and ((scores < 0) | (scores > 1)).any():
+        wrong = "A predicted probability lies outside [0, 1]."
+    if wrong:
+        raise DataError(wrong, code="FW-DATA-090")
     return labels.astype(bool), scores

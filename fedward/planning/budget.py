@@ -36,8 +36,7 @@ class RunBudget:
         Returns:
             Ledger by site; empty if the plan is not private, because then nothing is promised or spent.
 
-        Raises:
-            BudgetError: FW-BUDGET-010, some hospital's units would exceed the cap.
+        Raises FW-BUDGET-010 (some hospital's units would exceed the cap).
         """
         if not self._plan.privacy.private:
             return {}
@@ -51,10 +50,8 @@ class RunBudget:
     def charge(self, ledgers: Mapping[str, Ledger]) -> None:
         """Charges the whole run to every ledger, before any training.
 
-        A run that is killed has spent all of this: nobody can tell what it had sent.
-
-        Raises:
-            BudgetError: FW-BUDGET-010, another run has used the budget up meanwhile.
+        A run that is killed has spent all of this: nobody can tell what it had sent. Raises FW-BUDGET-010 (another run
+        has used the budget up meanwhile).
         """
         for site, ledger in ledgers.items():
             costs = round_costs(self._schedule, site, self._sites)
@@ -90,9 +87,8 @@ def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> li
         state: folder of one hospital's ledger or of several.
         cap: lifetime cap to apply; each ledger's own if None.
 
-    Raises:
-        BudgetError: FW-BUDGET-010, the run does not fit into one of them.
-        PolicyError: FW-LEDGER-004, FW-LEDGER-010, a ledger was begun with a lower cap, another delta or another unit.
+    Raises FW-BUDGET-010 (the run does not fit into one of them), FW-LEDGER-004 or FW-LEDGER-010 (a ledger was begun
+    with a lower cap, another delta or another unit).
     """
     books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
     if not books:

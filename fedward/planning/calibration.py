@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from fedward.client.models.adapter_model import expected_layout
-from fedward.client.models.for_run import lora_of
-from fedward.client.models.registry import ModelFiles
+from pathlib import Path
+
+from fedward.adapter import adapter_hash
+from fedward.agreements.code import plan_code_hash
+from fedward.agreements.proposal import PlanTerms, write_terms
+from fedward.client.models.adapter_model import expected_layout, lora_of, resolve_run, start_of
+from fedward.client.models.registry import ModelFiles, resolve
+from fedward.config import to_toml
+from fedward.errors import ConfigError
 from fedward.plan import Plan, PrivacyPlan
 from fedward.planning.scenario import Scenario
 from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise import gradient_distance
 from fedward.run import Schedule
+from fedward.server.deployment.plans import PLAN_FILE, START_FILE
+from fedward.server.job_files import write_vector
 from fedward.strategies.aliases import spelt_out
 
 
@@ -22,8 +30,8 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
 
-    Raises:
-        ConfigError: unknown strategy, one that the placement excludes, or options that are not those of the strategy.
+    Raises ConfigError (unknown strategy, one that the placement excludes, or options that are not those of the
+    strategy).
     """
     draft = Plan(
         name=scenario.name,
@@ -49,8 +57,7 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
     """``draft`` with the noise that its epsilon asks for, calibrated.
 
-    Raises:
-        ConfigError: an epsilon that no noise within reach achieves, or one for which clipping cannot adapt.
+    Raises ConfigError (an epsilon that no noise within reach achieves, or one for which clipping cannot adapt).
     """
     schedule = Schedule.of(draft)
     parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0
@@ -90,3 +97,35 @@ def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
             "evaluation_noise_multiplier": evaluation,
         }
     )
+
+
+def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
+    """Writes ``plan.toml``, ``start.safetensors`` and ``terms.cbor`` of ``scenario`` into a new folder.
+
+    Raises FW-CONFIG-005 (``folder`` holds something), ConfigError (see :func:`make_plan`).
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(
+            f"{folder} holds something already.", code="FW-CONFIG-005", fix="Choose another --out folder."
+        )
+    files = resolve(scenario.model)
+    plan = make_plan(scenario, files)
+    config = files.config()
+    run, family = resolve_run(plan, config), config.family.name
+    layout, start = run.layout, start_of(run, config)
+    terms = PlanTerms(
+        plan=plan.model_dump_json().encode(),
+        plan_hash=plan.hash(),
+        base_model_hash=bytes.fromhex(plan.base_model_sha256),
+        adapter_layout_hash=layout.hash(),
+        initial_adapter_hash=adapter_hash(start, layout),
+        family=family,
+        code_hash=plan_code_hash(plan, family),
+        parameters=layout.size,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLAN_FILE).write_text(to_toml(plan.model_dump()), encoding="utf-8")
+    write_vector(start, layout, folder / START_FILE)
+    write_terms(terms, folder)
+    terms.read()
+    return plan, terms

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from fedward.client.models.for_run import resolve_run
+import numpy as np
+import torch
+
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
+from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import ModelFiles
+from fedward.client.models.tokens import Tokens
+from fedward.client.records import Records
+from fedward.client.tasks import local_task
+from fedward.client.training import LocalTrainer
 from fedward.errors import ConfigError
-from fedward.plan import PrivacyPlan
+from fedward.measures.auroc import Auroc
+from fedward.plan import Plan, PrivacyPlan
 from fedward.planning.budget import Room, room_for
-from fedward.planning.calibration import make_plan
-from fedward.planning.measured import MeasuredUtility, measured_utility
-from fedward.planning.noise_size import HospitalUnit, StepNoise, hospital_unit, step_noise
-from fedward.planning.scenario import Scenario, known_hospitals
-from fedward.planning.stopwatch import TimeEstimate, time_training
-from fedward.privacy.accounting import epsilon
+from fedward.planning.calibration import draft_plan, make_plan
+from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, load_scenario
+from fedward.privacy.accounting import calibrate_releases, epsilon
+from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.events import RELATION, Event
-from fedward.privacy.noise import ReleaseSpec
+from fedward.privacy.noise import ReleaseSpec, SecureStream
+from fedward.privacy.secagg import default_colluders, minimum_threshold
+from fedward.run import Run, Schedule
 from fedward.units import UnitName
 
 
@@ -92,9 +105,8 @@ def estimate(
         lifetime_epsilon: cap to apply to them instead of their own.
         measure_time: take a few steps on random tokens with the plan's model.
 
-    Raises:
-        BudgetError: FW-BUDGET-010, the run does not fit into a ledger under ``state``.
-        ConfigError: the plan does not hold together, or the ledgers cannot price it.
+    Raises FW-BUDGET-010 (the run does not fit into a ledger under ``state``), ConfigError (the plan does not hold
+    together, or the ledgers cannot price it).
     """
     count = hospitals or known_hospitals(scenario.data)
     plan = make_plan(scenario, files)
@@ -139,3 +151,190 @@ def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float)
         return None
     noise = events[0].noise_multiplier
     return Statistics(len(events), noise, epsilon(events, delta).epsilon, spec.noise_deviation(noise))
+
+
+@dataclass(frozen=True)
+class StepNoise:
+    """The noise in one training step."""
+
+    noise_multiplier: float  # sigma, as certified
+    gradient_noise_multiplier: float  # what the gradients get; above sigma where clipping adapts
+    clip: float  # C, where clipping adapts in the first step
+    parameters: int  # trained parameters, d
+    sampling_rate: float  # q
+    expected_batch: float  # units that a hospital is expected to sample, q N
+    # length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for the sum of all
+    # hospitals over all their expected batches where the noise is split. Above 1 the noise is longer than the longest
+    # mean gradient can be
+    noise_to_clip: float
+    noise_to_clip_all: float | None  # the same in the mean over all hospitals; None if their number is not known
+    # the same in a sum of all that carries only the shares that are certain; None in ``local``
+    noise_to_clip_certain: float | None = None
+
+
+@dataclass(frozen=True)
+class HospitalUnit:
+    """Privacy for hospitals instead of single units, at the same epsilon and delta: every hospital is in every round.
+
+    ``noise_to_clip`` is the length of the noise in the mean of all updates over the longest update of one hospital.
+    """
+
+    noise_multiplier: float
+    noise_to_clip: float
+
+
+def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> StepNoise:
+    """The noise of one step of a private plan with ``parameters`` trained parameters.
+
+    Raises FW-CONFIG-034 (the noise is split between nobody knows how many).
+    """
+    privacy, root = schedule.plan.privacy, math.sqrt(parameters)
+    noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)
+    certain = None
+    if schedule.sums_gradients:
+        if hospitals is None:
+            raise ConfigError("The scenario does not say how many hospitals share the noise.", code="FW-CONFIG-034")
+        colluders = default_colluders(hospitals)
+        honest = minimum_threshold(hospitals, colluders) - colluders
+        spec = schedule.gradient_spec(honest=honest)
+        scale = root / (privacy.clip * privacy.expected_batch * hospitals)
+        alone = spec.sum_deviation(hospitals) * scale
+        everyone: float | None = alone
+        certain = spec.sum_deviation(honest) * scale
+    else:
+        alone = noise * root / privacy.expected_batch
+        everyone = None if hospitals is None else alone / math.sqrt(hospitals)
+    return StepNoise(
+        noise_multiplier=privacy.noise_multiplier,
+        gradient_noise_multiplier=noise,
+        clip=privacy.clip,
+        parameters=parameters,
+        sampling_rate=privacy.sampling_rate,
+        expected_batch=privacy.expected_batch,
+        noise_to_clip=alone,
+        noise_to_clip_all=everyone,
+        noise_to_clip_certain=certain,
+    )
+
+
+def hospital_unit(plan: Plan, parameters: int, hospitals: int) -> HospitalUnit:
+    """What the same epsilon would cost for hospitals: all of them in each round, one clipped update each."""
+    privacy = plan.privacy
+    noise = calibrate_releases(epsilon=privacy.epsilon, delta=privacy.delta, releases=plan.training.rounds)
+    return HospitalUnit(noise, noise * math.sqrt(parameters) / hospitals)
+
+
+def refuse_hospital_unit(scenario: Scenario, files: ModelFiles, hospitals: int | None) -> None:
+    """Raises FW-CONFIG-035 with the numbers of this scenario."""
+    count = hospitals or known_hospitals(scenario.data)
+    if count is None:
+        raise ConfigError("The scenario does not say how many hospitals would have to be hidden.", code="FW-CONFIG-034")
+    plan = draft_plan(scenario, files)
+    unit = hospital_unit(plan, resolve_run(plan, files.config()).layout.size, count)
+    raise ConfigError(
+        f"With {count} hospitals, {plan.training.rounds} rounds and epsilon {plan.privacy.epsilon:g}, the noise in "
+        f"each round's mean would be {unit.noise_to_clip:.3g} times the longest update that a hospital may send.",
+        code="FW-CONFIG-035",
+    )
+
+
+MOST_RECORDS = 16
+TIMED_STEPS = 3
+BASIS = (
+    "An estimate for this machine as busy as it is now: random texts of the longest length that the plan allows. "
+    "Reading the records, scoring, messages and the models of the comparison come on top."
+)
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Wall-clock time of the federated training steps, extrapolated."""
+
+    step_seconds: float  # one step of one hospital on its expected batch
+    timed_steps: int  # steps whose median this is taken from
+    timed_records: int  # records in each of them
+    at_once: int  # hospitals that train at the same time
+    training_seconds: float | None  # all steps of all hospitals; None if their number is not known
+    basis: str = BASIS  # what the figure stands on and what it leaves out
+
+
+def time_training(run: Run, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
+    """Times steps of a plan on random tokens; no record is read and the weights are thrown away.
+
+    Args:
+        run: the plan with its noise, resolved.
+        files: its base model.
+        speed: threads, micro-batch and hospitals at once.
+        hospitals: how many take part, if known.
+    """
+    plan = run.plan
+    torch.set_num_threads(speed.torch_threads)
+    count = max(1, min(MOST_RECORDS, speed.microbatch, round(plan.privacy.expected_batch)))
+    seconds = _seconds_per_step(run, files, speed, count) * plan.privacy.expected_batch / count
+    steps = plan.training.rounds * run.private_steps
+    at_once = max(1, min(speed.hospitals_at_once, (os.cpu_count() or 1) // speed.torch_threads, hospitals or 1))
+    return TimeEstimate(
+        step_seconds=seconds,
+        timed_steps=TIMED_STEPS,
+        timed_records=count,
+        at_once=at_once,
+        training_seconds=None if hospitals is None else seconds * steps * hospitals / at_once,
+    )
+
+
+def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: int) -> float:
+    plan, task, model = run.plan, local_task(run.task.name), build_model(run, files)
+    length = min(plan.adapter.max_tokens, model.config.max_tokens)
+    numbers = np.random.Generator(np.random.Philox(0))
+    ids = numbers.integers(0, model.config.vocabulary, size=(count, length), dtype=np.int64)
+    records = Records(
+        prepare(model, Tokens(ids, np.ones_like(ids))),
+        task.made_up(count),
+        np.arange(count, dtype=np.int64),
+        ("",) * count,
+        np.arange(count, dtype=np.int64),
+    )
+    # A rate of one draws every record, so that each timed step has the same size.
+    whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
+    trainer = LocalTrainer(
+        model, records, replace(run, plan=whole), task, SecureStream.from_os(), microbatch=speed.microbatch
+    )
+    start = get_vector(model)
+    trainer.run(start, 1)  # the first step pays for what later ones find ready
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        trainer.run(start, 1)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds)
+
+
+@dataclass(frozen=True)
+class MeasuredUtility:
+    """Mean of a measure within hospitals over several draws of a shipped scenario."""
+
+    scenario: str  # name of the shipped scenario, with its settings as they are
+    epsilon: float | None  # its budget; None without differential privacy
+    alone: float  # of the hospitals alone
+    federated: float  # of the federation
+    pooled: float  # with all data in one place
+    measure: str = Auroc.title  # what people call it
+    sweep: str = "python -m benchmarks.utility"  # the command that measures it
+    draws: int = 5  # over how many draws of the hospitals
+
+
+MEASURED = (MeasuredUtility("no-dp", None, 0.760, 0.834, 0.823), MeasuredUtility("default", 8.0, 0.723, 0.818, 0.822))
+
+
+def measured_utility(scenario: Scenario) -> MeasuredUtility | None:
+    """The figure for exactly these settings, whatever the seed and the speed; None if nobody measured them."""
+    for entry in MEASURED:
+        epsilon = scenario.privacy.epsilon if scenario.privacy.private else None
+        if epsilon == entry.epsilon and _settings(scenario) == _settings(load_scenario(entry.scenario)):
+            return entry
+    return None
+
+
+def _settings(scenario: Scenario) -> dict[str, object]:
+    apart = {"name", "description", "seed", "speed", "compare"}
+    return scenario.model_dump(exclude=apart)

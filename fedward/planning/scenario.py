@@ -104,13 +104,10 @@ class Scenario(Section):
     def check(self) -> Scenario:
         """Rules across sections; returns itself with the unit of privacy of its data.
 
-        Raises:
-            ConfigError: FW-CONFIG-040, there is no such task.
-            DataError: FW-DATA-009, there is no such data source; FW-DATA-031, its units are not those of the scenario.
-            ConfigError: FW-CONFIG-003, fewer than three hospitals.
-            ConfigError: FW-DP-019, adaptive clipping where the noise is split.
-            ConfigError: a data source without its folder, a noise multiplier, which a plan calibrates itself, or
-                several steps per round where the noise is split.
+        Raises FW-CONFIG-040 (there is no such task), FW-DATA-009 (there is no such data source; FW-DATA-031, its units
+        are not those of the scenario), FW-CONFIG-003 (fewer than three hospitals), FW-DP-019 (adaptive clipping where
+        the noise is split), ConfigError (a data source without its folder, a noise multiplier, which a plan calibrates
+        itself, or several steps per round where the noise is split).
         """
         task_named(self.task)
         corpus, noise = self.data.corpus, self.privacy
@@ -171,8 +168,7 @@ def shipped_scenarios() -> list[str]:
 def load_scenario(name_or_path: str) -> Scenario:
     """Loads a shipped scenario by name or a file by path, and checks it.
 
-    Raises:
-        ConfigError: no such scenario, or one that does not hold together.
+    Raises ConfigError (no such scenario, or one that does not hold together).
     """
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.exists():
@@ -198,8 +194,7 @@ def known_hospitals(data: DataConfig) -> int | None:
 def hospitals_for(data: DataConfig, strategy: str) -> int | None:
     """How many synthetic hospitals to draw for a strategy that needs more than the default six; None to leave it.
 
-    Raises:
-        ConfigError: FW-STRATEGY-001, there is no such strategy.
+    Raises FW-STRATEGY-001 (there is no such strategy).
     """
     if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
         return None

@@ -15,26 +15,12 @@ from fedward.tasks.task import Head, HeadKind, Task
 DEFAULT = mortality.TASK.name
 """The task of a plan or scenario that names none."""
 
-TASKS: dict[str, Task] = by_name(
-    (module.TASK.name, module.__name__, module.TASK)
-    for module in (
-        mortality,
-        los3,
-        los_days,
-        readmission,
-        discharge,
-        phenotypes,
-        pubmedqa,
-    )
-)
+_ENTRIES = (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa)
+TASKS: dict[str, Task] = by_name((module.TASK.name, module.__name__, module.TASK) for module in _ENTRIES)
 
 
 def task_named(name: str) -> Task:
-    """The task ``name``.
-
-    Raises:
-        ConfigError: FW-CONFIG-040, there is none; names the nearest one.
-    """
+    """The task ``name``. Raises FW-CONFIG-040 (there is none; names the nearest one)."""
     if name in TASKS:
         return TASKS[name]
     near = difflib.get_close_matches(name, TASKS, n=1)

@@ -16,40 +16,24 @@ HeadKind = Literal["sequence", "token", "causal", "masked", "seq2seq"]
 
 @dataclass(frozen=True)
 class Head:
-    """What a model must have on top for a task.
+    """What a model must have on top for a task."""
 
-    Attributes:
-        kind: a vector per text (``sequence``) or per token, or a language model's own output.
-        outputs: numbers per text or token; not used by language models.
-    """
-
-    kind: HeadKind = "sequence"
-    outputs: int = 1
+    kind: HeadKind = "sequence"  # a vector per text (``sequence``) or per token, or a language model's own output
+    outputs: int = 1  # numbers per text or token; not used by language models
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task.
+    """One task."""
 
-    Attributes:
-        name: as in ``task = "..."``.
-        version: changes with the meaning of its labels.
-        outcome: what is predicted, in a few words, as in "Predicting in-hospital death".
-        purpose: what the model will say and when, for the person who approves a plan.
-        head: what it needs of a model.
-        measures: what it is judged by, the headline first.
-        classes: names of its classes or labels, where it has several.
-        loss_bound: losses of records are cut here, so that one unit moves a summed loss by a known amount.
-    """
-
-    name: str
-    version: int
-    outcome: str
-    purpose: str
-    head: Head
-    measures: tuple[Measure, ...]
-    classes: tuple[str, ...] = ()
-    loss_bound: float = 4.0
+    name: str  # as in ``task = "..."``
+    version: int  # changes with the meaning of its labels
+    outcome: str  # what is predicted, in a few words, as in "Predicting in-hospital death"
+    purpose: str  # what the model will say and when, for the person who approves a plan
+    head: Head  # what it needs of a model
+    measures: tuple[Measure, ...]  # what it is judged by, the headline first
+    classes: tuple[str, ...] = ()  # names of its classes or labels, where it has several
+    loss_bound: float = 4.0  # losses of records are cut here, so that one unit moves a summed loss by a known amount
 
     @property
     def headline(self) -> Measure:

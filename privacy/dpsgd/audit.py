@@ -3,15 +3,16 @@
 The pair of inputs is the worst one for an engine of this kind. Eight companions have gradients of exactly the clip norm
 in one direction; the patient in question has two long records whose gradients, far above the clip norm, point the other
 way. The sampling rate is 1, so one step is exactly a Gaussian mechanism and what it may leak is known without an
-accountant: mu = 1 / sigma. A sound engine stays below and, if the audit can see anything, close to it; an engine
-that forgets to clip, divides by who was there, lets rows mix or loses its noise lies above. Subsampling has its own
-self-test (:mod:`fedward.privacy.dpsgd.engine`) and its own price.
+accountant: mu = 1 / sigma. A sound engine stays below and, if the audit can see anything, close to it; an engine that
+forgets to clip, divides by who was there, lets rows mix or loses its noise lies above. Subsampling has its own
+self-test (:func:`~fedward.privacy.dpsgd.engine.sampler_self_test`) and its own price.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,20 +26,16 @@ from fedward.privacy.dpsgd.engine import Backend, PrivateEngine, UnitSampler
 from fedward.privacy.noise import SecureStream
 
 STEPS = 20_000
-PILOT_SHARE = 10
-LEAST_PILOT = 200
+PILOT_SHARE, LEAST_PILOT = 10, 200
 CONFIDENCE = 0.999
 SIGMA = 1.0
 LEAST_RATIO = 0.5
 """Below this share of the certified leak, found at 20,000 steps, something else is wrong: the audit must see."""
-COMPANIONS = 8
-TARGET_RECORDS = 2
-TARGET_TOKENS = 32
+COMPANIONS, TARGET_RECORDS, TARGET_TOKENS = 8, 2, 32
 WIDTH, HIDDEN = 4, 8
 
 TokenLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps losses per token ``[b, T]`` and a 0/1 mask ``[b, T]`` to one loss per record ``[b]``."""
-
 
 EngineFactory = Callable[..., PrivateEngine]
 """Makes the engine under audit: :class:`PrivateEngine` itself, or a broken variant in a test."""
@@ -46,25 +43,15 @@ EngineFactory = Callable[..., PrivateEngine]
 
 @dataclass(frozen=True)
 class MechanismAudit:
-    """What the steps of one engine showed.
+    """What the steps of one engine showed."""
 
-    Attributes:
-        backend: how the engine computed gradients per record.
-        steps: scored steps, half with and half without the patient on average.
-        mu_certified: 1 / sigma, what one step may leak.
-        mu_lower: what it leaks at least, at ``confidence``.
-        confidence: of ``mu_lower`` and of ``noise``.
-        errors: of the test that the pilot steps chose, on the scored steps.
-        noise: whether the noise of successive steps is alike.
-    """
-
-    backend: str
-    steps: int
-    mu_certified: float
-    mu_lower: float
-    confidence: float
-    errors: Errors
-    noise: Repetition
+    backend: str  # how the engine computed gradients per record
+    steps: int  # scored steps, half with and half without the patient on average
+    mu_certified: float  # 1 / sigma, what one step may leak
+    mu_lower: float  # what it leaks at least, at ``confidence``
+    confidence: float  # of ``mu_lower`` and of ``noise``
+    errors: Errors  # of the test that the pilot steps chose, on the scored steps
+    noise: Repetition  # whether the noise of successive steps is alike
 
     @property
     def ratio(self) -> float:
@@ -78,32 +65,21 @@ class MechanismAudit:
 
     def figures(self) -> dict[str, str | int | float | bool]:
         """What the audit found, for JSON."""
-        return {
-            "backend": self.backend,
-            "steps": self.steps,
-            "mu_certified": self.mu_certified,
-            "mu_lower": self.mu_lower,
-            "ratio": self.ratio,
-            "confidence": self.confidence,
-            "noise_correlation": self.noise.correlation,
-            "noise_correlation_limit": self.noise.limit,
-            "leaks": self.leaks,
-        }
+        names = ("backend", "steps", "mu_certified", "mu_lower", "ratio", "confidence", "leaks")
+        noise = {"noise_correlation": self.noise.correlation, "noise_correlation_limit": self.noise.limit}
+        return {name: getattr(self, name) for name in names} | noise
 
     def check(self) -> None:
         """Raises FW-AUDIT-001 unless the engine keeps its promise and the audit could have seen if not."""
         if self.ratio > 1.0:
-            raise IntegrityError(
-                f"A step leaks at least {self.ratio:.2f} times what the certificate allows.", code="FW-AUDIT-001"
-            )
-        if self.noise.repeats:
-            raise IntegrityError(
-                "The noise of successive steps is correlated, so it can be subtracted.", code="FW-AUDIT-001"
-            )
-        if self.ratio < LEAST_RATIO:
-            raise IntegrityError(
-                f"The audit found only {self.ratio:.2f} times the certified leak: it is blind.", code="FW-AUDIT-001"
-            )
+            reason = f"A step leaks at least {self.ratio:.2f} times what the certificate allows."
+        elif self.noise.repeats:
+            reason = "The noise of successive steps is correlated, so it can be subtracted."
+        elif self.ratio < LEAST_RATIO:
+            reason = f"The audit found only {self.ratio:.2f} times the certified leak: it is blind."
+        else:
+            return
+        raise IntegrityError(reason, code="FW-AUDIT-001")
 
 
 def audit_mechanism(
@@ -115,18 +91,11 @@ def audit_mechanism(
     token_loss: TokenLoss | None = None,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> MechanismAudit:
-    """Audits single steps of an engine; see the module's text for the inputs.
+    """Audits single steps of an engine; see the module's text for the inputs. Call ``check`` on what it returns.
 
-    Args:
-        steps: scored steps; a tenth more, at least 200, is taken first to choose the test.
-        backend: of the engine.
-        stream: noise of the engine and the coins that include the patient; from the operating system by default.
-        make_engine: what is audited.
-        token_loss: the loss under audit; the mean over each record's own tokens by default.
-        progress: called with the number of steps done since the last call.
-
-    Returns:
-        The bound; call :meth:`MechanismAudit.check` on it.
+    ``steps`` are scored; a tenth more, at least 200, is taken first to choose the test. ``stream`` gives the engine's
+    noise and the coins that include the patient; from the operating system by default. ``progress`` is called with the
+    number of steps done since its last call.
     """
     stream = stream or SecureStream.from_os()
     pilot = max(LEAST_PILOT, steps // PILOT_SHARE)
@@ -141,16 +110,10 @@ def audit_mechanism(
     tail, tail_in = scores[pilot:], with_patient[pilot:]
     test = choose_threshold(head[~head_in], head[head_in])
     errors = test.errors(tail[~tail_in], tail[tail_in])
-    return MechanismAudit(
-        backend=backend,
-        steps=steps,
-        mu_certified=1.0 / SIGMA,
-        mu_lower=mu_lower_bound(errors, confidence=CONFIDENCE),
-        confidence=CONFIDENCE,
-        errors=errors,
-        # The clipped sum lies along the direction whoever takes part, so what is orthogonal to it is noise alone.
-        noise=repetition(released - np.outer(scores, bench.direction), confidence=CONFIDENCE),
-    )
+    mu_lower = mu_lower_bound(errors, confidence=CONFIDENCE)
+    # The clipped sum lies along the direction whoever takes part, so what is orthogonal to it is noise alone.
+    noise = repetition(released - np.outer(scores, bench.direction), confidence=CONFIDENCE)
+    return MechanismAudit(backend, steps, 1.0 / SIGMA, mu_lower, CONFIDENCE, errors, noise)
 
 
 def mean_over_own_tokens(losses: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -173,19 +136,14 @@ class _TinyModel(nn.Module):  # type: ignore[misc]  # torch is not followed by t
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores ``[b, T]`` of tokens ``[b, T, WIDTH]``."""
-        scores: torch.Tensor = self.head(self.base(x) + self.lora_b(x)).squeeze(-1)
-        return scores
+        return cast(torch.Tensor, self.head(self.base(x) + self.lora_b(x)).squeeze(-1))
 
 
 class _Bench:
     """The tiny model, the neighbouring pair and the engine under audit."""
 
     def __init__(
-        self,
-        backend: Backend,
-        stream: SecureStream,
-        make_engine: EngineFactory,
-        token_loss: TokenLoss,
+        self, backend: Backend, stream: SecureStream, make_engine: EngineFactory, token_loss: TokenLoss
     ) -> None:
         self._model, self._token_loss = _TinyModel(), token_loss
         self._trained = [p for p in self._model.parameters() if p.requires_grad]
@@ -193,22 +151,11 @@ class _Bench:
         self._patients = np.array([*range(COMPANIONS), *([COMPANIONS] * TARGET_RECORDS)], np.int64)
         self._inputs = torch.zeros(len(self._patients), TARGET_TOKENS, WIDTH)
         self._mask = torch.zeros(len(self._patients), TARGET_TOKENS)
-        params = DPParameters(
-            noise_multiplier=SIGMA,
-            clip=1.0,
-            sampling_rate=1.0,
-            expected_batch=float(COMPANIONS),
-            max_records_per_unit=TARGET_RECORDS,
-        )
+        params = DPParameters(SIGMA, 1.0, 1.0, float(COMPANIONS), max_records_per_unit=TARGET_RECORDS)
         self.direction = self._place_records(params)
         self._samplers = {
-            present: UnitSampler(
-                self._patients if present else self._patients[:COMPANIONS],
-                params.sampling_rate,
-                stream,
-                max_records_per_unit=TARGET_RECORDS,
-            )
-            for present in (False, True)
+            present: UnitSampler(members, params.sampling_rate, stream, max_records_per_unit=TARGET_RECORDS)
+            for present, members in ((False, self._patients[:COMPANIONS]), (True, self._patients))
         }
         self._batch = params.expected_batch
         optimizer = torch.optim.SGD(self._trained, lr=1.0)
@@ -219,21 +166,19 @@ class _Bench:
         records, patients = self._samplers[present].sample()
         self.engine.step(self._losses, records, patients)
         parts = [(a - p.detach()).flatten() for a, p in zip(self._start, self._trained, strict=True)]
-        released = torch.cat(parts).double().numpy() * self._batch
+        released = np.asarray(torch.cat(parts).double().numpy() * self._batch)
         with torch.no_grad():
             for parameter, value in zip(self._trained, self._start, strict=True):
                 parameter.copy_(value)
         progress(1)
-        return np.asarray(released)
+        return released
 
     def _losses(self, records: NDArray[np.int64]) -> torch.Tensor:
-        mask = self._mask[records]
-        return self._token_loss(self._model(self._inputs[records]), mask)
+        return self._token_loss(self._model(self._inputs[records]), self._mask[records])
 
     def _place_records(self, params: DPParameters) -> NDArray[np.float64]:
         """Fills inputs so that companions lie at the clip norm and the patient opposite; returns the unit direction."""
-        unit = torch.zeros(WIDTH)
-        unit[0] = 1.0
+        unit = torch.eye(WIDTH)[0]
         self._inputs[0, 0] = unit
         score = self._model(self._inputs[:1])[0, 0]
         gradient = torch.cat([g.flatten() for g in torch.autograd.grad(score, self._trained)]).double()

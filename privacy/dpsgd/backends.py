@@ -24,7 +24,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -36,39 +36,35 @@ from fedward.errors import PreflightError
 
 SUPPORTED_LAYERS: tuple[type, ...] = (nn.Linear,)
 
+unsupported = partial(PreflightError, code="FW-DP-010")
+"""The error of a model whose per-record gradients would be wrong."""
+
 
 def trainable_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Returns the trainable linear layers by name, after checking that they hold every trainable parameter.
+    """The trainable linear layers by name, after checking that they hold every trainable parameter.
 
-    Raises:
-        PreflightError: FW-DP-010, a trainable parameter is not float32, belongs to another kind of module, or is shared
-            between modules; or a layer mixes the rows of a batch.
+    Raises FW-DP-010: a trainable parameter is not float32, belongs to another kind of module, or is shared between
+    modules; or a layer mixes the rows of a batch.
     """
     layers: dict[str, nn.Linear] = {}
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise PreflightError(
-                f"The layer {name} computes statistics across the records of a batch.", code="FW-DP-010"
-            )
+            raise unsupported(f"The layer {name} computes statistics across the records of a batch.")
         own = [(key, value) for key, value in module.named_parameters(recurse=False) if value.requires_grad]
         for key, parameter in own:
             full = f"{name}.{key}" if name else key
             if type(module) not in SUPPORTED_LAYERS:
-                raise PreflightError(
-                    f"The trainable parameter {full} is not part of a plain linear layer.", code="FW-DP-010"
-                )
+                raise unsupported(f"The trainable parameter {full} is not part of a plain linear layer.")
             if parameter.dtype != torch.float32:
-                raise PreflightError(
-                    f"The trainable parameter {full} is not float32; its noise would be coarse.", code="FW-DP-010"
-                )
+                raise unsupported(f"The trainable parameter {full} is not float32; its noise would be coarse.")
             if owners.setdefault(id(parameter), full) != full:
-                raise PreflightError(f"The trainable parameter {full} is shared with another module.", code="FW-DP-010")
+                raise unsupported(f"The trainable parameter {full} is shared with another module.")
         if own:
             layers[name] = module
     _refuse_weight_arithmetic(model)
     if not layers:
-        raise PreflightError("The model has no trainable parameter.", code="FW-DP-010")
+        raise unsupported("The model has no trainable parameter.")
     return layers
 
 
@@ -76,32 +72,21 @@ def _refuse_weight_arithmetic(model: nn.Module) -> None:
     """Refuses adapters that use a LoRA matrix outside its linear layer, where no rule sees the gradient."""
     for name, module in model.named_modules():
         if getattr(module, "lora_magnitude_vector", None):
-            raise PreflightError(
-                f"The layer {name} uses DoRA, which has no rule for per-record gradients.", code="FW-DP-010"
-            )
+            raise unsupported(f"The layer {name} uses DoRA, which has no rule for per-record gradients.")
         if getattr(module, "parametrizations", None):
-            raise PreflightError(
-                f"The layer {name} is parametrised, so its weight is computed from others.", code="FW-DP-010"
-            )
+            raise unsupported(f"The layer {name} is parametrised, so its weight is computed from others.")
         if isinstance(module, ParamWrapper):
-            raise PreflightError(
-                f"LoRA on the bare parameter of {name} does not pass through its layers.", code="FW-DP-010"
-            )
+            raise unsupported(f"LoRA on the bare parameter of {name} does not pass through its layers.")
 
 
 class FastRows:
     """Fills ``parameter.grad_sample`` with float32 rows ``[rows, *shape]``.
 
     The layers' ``forward`` is replaced on the instances: no wrapper, no new parameter names.
-
-    Args:
-        layers: the trainable linear layers.
-        parameters: the trainable parameters.
     """
 
     def __init__(self, layers: dict[str, nn.Linear], parameters: list[nn.Parameter]) -> None:
-        self._layers = list(layers.values())
-        self._parameters = parameters
+        self._layers, self._parameters = list(layers.values()), parameters
         self._blocks: dict[int, torch.Tensor] = {}
         self._rows = 0
         for layer in self._layers:
@@ -110,9 +95,8 @@ class FastRows:
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
         """Runs ``compute`` and back-propagates the sum of its losses, row by row; returns the losses ``[rows]``.
 
-        Raises:
-            PreflightError: FW-DP-010, a layer's input does not have one entry per record in its first dimension, or a
-                weight has a gradient that did not pass through its layer.
+        Raises FW-DP-010: a layer's input does not have one entry per record in its first dimension, or a weight has a
+        gradient that did not pass through its layer.
         """
         for parameter in self._parameters:
             parameter.grad = None
@@ -122,9 +106,7 @@ class FastRows:
             losses.sum().backward()
             for parameter in self._parameters:
                 if parameter.grad is not None:  # the layers' own functions return none
-                    raise PreflightError(
-                        "A trainable weight is also used outside its layer's forward.", code="FW-DP-010"
-                    )
+                    raise unsupported("A trainable weight is also used outside its layer's forward.")
                 block = self._blocks.get(id(parameter))
                 if block is not None and _is_tall(parameter):
                     block = block.transpose(1, 2)
@@ -142,13 +124,13 @@ class FastRows:
         if self._rows == 0 or not torch.is_grad_enabled():
             return nn.functional.linear(x, layer.weight, layer.bias)
         if x.dim() < 2 or x.shape[0] != self._rows:
-            raise PreflightError("A trainable layer does not see one row per record of the batch.", code="FW-DP-010")
+            raise unsupported("A trainable layer does not see one row per record of the batch.")
         return _RowLinear.apply(x, layer.weight, layer.bias, partial(self._write, layer))
 
     def _write(self, layer: nn.Linear, x: torch.Tensor, grad: torch.Tensor) -> None:
         """Keeps dY_i^T X_i of every row; adds if the layer was already used in this pass."""
         if x.shape[0] != self._rows:
-            raise PreflightError("A trainable layer was back-propagated outside the engine's pass.", code="FW-DP-010")
+            raise unsupported("A trainable layer was back-propagated outside the engine's pass.")
         x = x.reshape(self._rows, -1, layer.in_features).float()
         grad = grad.reshape(self._rows, -1, layer.out_features).float()
         if layer.weight.requires_grad:
@@ -168,16 +150,16 @@ def _is_tall(weight: torch.Tensor) -> bool:
     return weight.dim() == 2 and bool(weight.shape[0] > weight.shape[1])
 
 
+RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
+"""Takes x and dY of a layer, rows first."""
+
+
 class _RowLinear(torch.autograd.Function):  # type: ignore[misc]
     """y = x W^T + b, whose backward pass hands x and dY to a writer instead of summing over the batch."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        write: Callable[[torch.Tensor, torch.Tensor], None],
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, write: RowWriter
     ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.write = write

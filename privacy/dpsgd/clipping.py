@@ -1,4 +1,4 @@
-"""How a patient's gradient is bounded in a step: at a fixed norm, at one that adapts, or always at full length.
+"""How a step bounds a patient's gradient, at a fixed norm, at one that adapts or always at full length, and noises it.
 
 ``fixed`` (Abadi et al. 2016): g min(1, C / |g|). The contribution of a patient has norm at most C.
 
@@ -30,27 +30,18 @@ from fedward.privacy.noise import SecureStream, gaussian
 ROUNDING_SLACK = 1.0 - 2.0**-20
 """Clip factors are lowered by this much, so that float32 rounding cannot lift a clipped row above C."""
 
-SMALLEST_STABILISER = 1e-6
-_LARGEST_STEP = 50.0
+SMALLEST_STABILISER, _LARGEST_STEP = 1e-6, 50.0
 
 
 @dataclass(frozen=True)
 class AdaptiveClipping:
-    """Plan constants of adaptive clipping.
+    """Plan constants of adaptive clipping."""
 
-    Attributes:
-        quantile: share of patients whose gradient should be left as it is, in (0, 1).
-        learning_rate: largest change of log C per step for a share that is off by one.
-        count_noise: standard deviation sigma_b of the noise on the count, in patients.
-        smallest: C never falls below.
-        largest: C never rises above.
-    """
-
-    quantile: float
-    learning_rate: float
-    count_noise: float
-    smallest: float
-    largest: float
+    quantile: float  # share of patients whose gradient should be left as it is, in (0, 1)
+    learning_rate: float  # largest change of log C per step for a share that is off by one
+    count_noise: float  # standard deviation sigma_b of the noise on the count, in patients
+    smallest: float  # C never falls below
+    largest: float  # C never rises above
 
     def __post_init__(self) -> None:
         positive = (self.learning_rate, self.count_noise, self.smallest, self.largest)
@@ -60,31 +51,19 @@ class AdaptiveClipping:
                 "Adaptive clipping needs a quantile in (0, 1), a positive rate, a noised count and ordered bounds."
             )
 
-    def check_start(self, clip: float) -> None:
-        """Raises PrivacyParameterError unless C begins between its bounds."""
-        if not self.smallest <= clip <= self.largest:
-            raise PrivacyParameterError("Adaptive clipping must start between its own bounds.")
-
     def gradient_noise(self, noise_multiplier: float) -> float:
-        """Noise multiplier left for the gradients, so that the step as a whole has ``noise_multiplier``.
+        """Noise multiplier left for the gradients, so that the step as a whole has the certified ``noise_multiplier``.
 
         A patient moves the centred count by 1/2, which is 1 / (2 sigma_b) standard deviations, and the clipped sum by
-        at most 1 / sigma_g of them. In units of the noise the patient moves the pair by at most 1 / sigma with
-        sigma^-2 = sigma_g^-2 + (2 sigma_b)^-2 (Andrew et al. 2021, theorem 1), and both come from one Poisson sample.
+        at most 1 / sigma_g of them. In units of the noise the patient moves the pair by at most 1 / sigma with sigma^-2
+        = sigma_g^-2 + (2 sigma_b)^-2 (Andrew et al. 2021, theorem 1), and both come from one Poisson sample.
 
-        Args:
-            noise_multiplier: sigma, as certified.
-
-        Raises:
-            ConfigError: FW-DP-018, sigma_b is at most sigma / 2.
+        Raises FW-DP-018: sigma_b is at most sigma / 2.
         """
         left = noise_multiplier**-2 - (2.0 * self.count_noise) ** -2
         if left <= 0:
-            raise ConfigError(
-                f"A count noise of {self.count_noise:g} units is too small for the noise multiplier "
-                f"{noise_multiplier:.4g}: it must exceed half of it.",
-                code="FW-DP-018",
-            )
+            small = f"A count noise of {self.count_noise:g} units is too small for the noise multiplier "
+            raise ConfigError(f"{small}{noise_multiplier:.4g}: it must exceed half of it.", code="FW-DP-018")
         return 1.0 / math.sqrt(left)
 
 
@@ -106,22 +85,14 @@ Clipping: TypeAlias = AdaptiveClipping | AutomaticClipping | None
 def planned_clipping(privacy: PrivacyPlan) -> Clipping:
     """The clipping that a plan names."""
     if privacy.clipping == "adaptive":
-        return AdaptiveClipping(
-            quantile=privacy.clip_quantile,
-            learning_rate=privacy.clip_learning_rate,
-            count_noise=privacy.clip_count_noise,
-            smallest=privacy.clip_min,
-            largest=privacy.clip_max,
-        )
+        smallest, largest = privacy.clip_min, privacy.clip_max
+        rate, count_noise = privacy.clip_learning_rate, privacy.clip_count_noise
+        return AdaptiveClipping(privacy.clip_quantile, rate, count_noise, smallest=smallest, largest=largest)
     return AutomaticClipping(privacy.clip_stabiliser) if privacy.clipping == "automatic" else None
 
 
 def gradient_noise(clipping: Clipping, noise_multiplier: float) -> float:
-    """Noise multiplier of the gradients of a step that is certified with ``noise_multiplier``.
-
-    Raises:
-        ConfigError: FW-DP-018, see :meth:`AdaptiveClipping.gradient_noise`.
-    """
+    """Noise multiplier of the gradients of a step that is certified with ``noise_multiplier``; FW-DP-018 as above."""
     if isinstance(clipping, AdaptiveClipping):
         return clipping.gradient_noise(noise_multiplier)
     return noise_multiplier
@@ -157,7 +128,7 @@ class AutomaticRule(ClipRule):
         self._plan = plan
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
-        """See :class:`ClipRule`."""
+        """Below C / (norm + gamma) for every norm."""
         return self._clip * ROUNDING_SLACK / (norms + self._plan.stabiliser)
 
 
@@ -173,7 +144,7 @@ class AdaptiveRule(ClipRule):
         self._centred = 0.0
 
     def factors(self, norms: torch.Tensor) -> torch.Tensor:
-        """See :class:`ClipRule`; also adds 1/2 to the centred count per patient within C, and -1/2 per other one."""
+        """Also adds 1/2 to the centred count per patient within C, and -1/2 per other one."""
         within = int((norms <= self._clip).sum())
         self._centred += within - len(norms) / 2  # a norm that is not a number is not within
         return super().factors(norms)
@@ -188,7 +159,7 @@ class AdaptiveRule(ClipRule):
         self._clip = min(max(moved, self._plan.smallest), self._plan.largest)
 
     def forget(self) -> None:
-        """See :class:`ClipRule`."""
+        """Drops the count of a step that was not ended."""
         self._centred = 0.0
 
 
@@ -201,25 +172,15 @@ def make_rule(clipping: Clipping, *, clip: float, expected_batch: float) -> Clip
 
 @dataclass(frozen=True)
 class DPParameters:
-    """Plan constants. None of them may be computed from the patients at hand.
+    """Plan constants. None of them may be computed from the patients at hand."""
 
-    Attributes:
-        noise_multiplier: standard deviation of the noise over ``clip``, as certified for the whole step.
-        clip: bound C on the L2 norm of one patient's summed gradient; where clipping adapts, in the first step.
-        sampling_rate: Poisson rate q, the same at every site.
-        expected_batch: q times the plan's public site size; the denominator of every step.
-        max_records_per_unit: records of one patient in a batch.
-        private: ``False`` keeps sampler and denominator and drops clipping and noise.
-        clipping: how C bounds a gradient; fixed by default.
-    """
-
-    noise_multiplier: float
-    clip: float
-    sampling_rate: float
-    expected_batch: float
-    max_records_per_unit: int = 1
-    private: bool = True
-    clipping: Clipping = None
+    noise_multiplier: float  # standard deviation of the noise over ``clip``, as certified for the whole step
+    clip: float  # bound C on the L2 norm of one patient's summed gradient; where clipping adapts, in the first step
+    sampling_rate: float  # Poisson rate q, the same at every site
+    expected_batch: float  # q times the plan's public site size; the denominator of every step
+    max_records_per_unit: int = 1  # records of one patient in a batch
+    private: bool = True  # ``False`` keeps sampler and denominator and drops clipping and noise
+    clipping: Clipping = None  # how C bounds a gradient; fixed by default
 
     def __post_init__(self) -> None:
         positive = (self.clip, self.expected_batch, *([self.noise_multiplier] if self.private else []))
@@ -227,8 +188,9 @@ class DPParameters:
             raise PrivacyParameterError("Noise multiplier, clip norm and expected batch must be positive and finite.")
         if not 0 < self.sampling_rate <= 1 or self.max_records_per_unit < 1:
             raise PrivacyParameterError("The sampling rate must lie in (0, 1] and a unit needs at least one record.")
-        if isinstance(self.clipping, AdaptiveClipping):
-            self.clipping.check_start(self.clip)
+        adaptive = self.clipping if isinstance(self.clipping, AdaptiveClipping) else None
+        if adaptive and not adaptive.smallest <= self.clip <= adaptive.largest:
+            raise PrivacyParameterError("Adaptive clipping must start between its own bounds.")
         _ = self.gradient_noise  # refuses a count that would cost more than the whole step may
 
     @property
@@ -254,20 +216,17 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             max_grad_norm=parameters.clip,
             expected_batch_size=parameters.expected_batch,
         )
-        self._stream = stream
+        self._stream, self._gradient_noise = stream, parameters.gradient_noise
         self._rule = make_rule(parameters.clipping, clip=parameters.clip, expected_batch=parameters.expected_batch)
-        self._gradient_noise = parameters.gradient_noise
 
     def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
         """Adds the clipped gradients of some patients to the running sum.
 
-        Args:
-            patients: patient number of each row of ``grad_sample``, every row of a patient in this call; ``None`` if
-                each row is another patient.
+        ``patients`` has the patient number of each row of ``grad_sample``, every row of a patient in this call;
+        ``None`` if each row is another patient.
         """
-        rows = self._rows_by_patient(patients)
-        factor, broken = clip_factors(rows, self._rule)
-        for parameter, row in zip(self.params, _without_broken(rows, broken), strict=True):
+        rows, factor = self._rows_and_factors(patients)
+        for parameter, row in zip(self.params, rows, strict=True):
             total = _unflatten(factor @ row, parameter)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None
@@ -278,20 +237,30 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
         Rounding to nearest lifts a patient's norm by at most sqrt(P) / 2 grid units, and sums of integers are exact:
         the sum's sensitivity stays below C / grid_step + sqrt(P), which no float32 summation could promise. The other
         half of sqrt(P) covers the float32 error of norm and product, as long as C / grid_step is below 2^14 sqrt(P).
-
-        Args:
-            patients: patient number of each row, every row of a patient in this call.
-            grid_step: width of a grid unit.
+        ``patients`` is as for :meth:`clip_and_accumulate`.
         """
-        rows = self._rows_by_patient(patients)
-        factor, broken = clip_factors(rows, self._rule)
+        rows, factor = self._rows_and_factors(patients)
         scale = (factor / grid_step)[:, None]
         whole = []
-        for parameter, row in zip(self.params, _without_broken(rows, broken), strict=True):
+        for parameter, row in zip(self.params, rows, strict=True):
             total = torch.round(row * scale).sum(dim=0, dtype=torch.float64)
             whole.append(_unflatten(total, parameter).flatten())
             parameter.grad_sample = None
         return np.asarray(torch.cat(whole).cpu().numpy(), np.int64)
+
+    def _rows_and_factors(self, patients: NDArray[np.int64] | None) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Each parameter's gradients with one row per patient, and the patients' clip factors.
+
+        A row without a finite norm is zeroed: that depends on its patient alone, and 0 * nan would poison everybody's
+        sum.
+        """
+        rows = self._rows_by_patient(patients)
+        norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]).norm(dim=0)
+        broken = ~torch.isfinite(norms)
+        factor = self._rule.factors(norms).masked_fill(broken, 0.0)
+        if bool(broken.any()):
+            rows = [row.masked_fill(broken[:, None], 0.0) for row in rows]
+        return rows, factor
 
     def _rows_by_patient(self, patients: NDArray[np.int64] | None) -> list[torch.Tensor]:
         """For each parameter its gradients, flattened as they lie in memory, with one row per patient."""
@@ -349,15 +318,3 @@ def _stored(rows: torch.Tensor) -> torch.Tensor:
 def _unflatten(flat: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     """Gives a sum over flattened rows of ``parameter.grad_sample`` the parameter's shape."""
     return flat.view(parameter.shape[::-1]).t() if _is_turned(parameter.grad_sample) else flat.view_as(parameter)
-
-
-def _without_broken(rows: list[torch.Tensor], broken: torch.Tensor) -> list[torch.Tensor]:
-    """Zeroes rows without a finite norm. It depends on that patient alone; 0 * nan would poison everybody's sum."""
-    return [row.masked_fill(broken[:, None], 0.0) for row in rows] if bool(broken.any()) else rows
-
-
-def clip_factors(rows: list[torch.Tensor], rule: ClipRule) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the factor that bounds each row's joint L2 norm, and which rows have no finite norm, ``[n]`` each."""
-    norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]).norm(dim=0)
-    broken = ~torch.isfinite(norms)
-    return rule.factors(norms).masked_fill(broken, 0.0), broken

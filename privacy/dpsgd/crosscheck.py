@@ -41,31 +41,18 @@ class CrossCheck:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a run guarantees to each unit of privacy, with everything needed to check it again.
+    """What a run guarantees to each unit of privacy, with everything needed to check it again."""
 
-    Attributes:
-        spent: epsilon, delta, accountant and relation.
-        cross_check: the second accountant's result.
-        events: the priced mechanisms.
-        mechanism: what was applied to the records.
-        sampler: how units were chosen for a step.
-        clip: L2 bound on one unit's gradient in a step; ``None`` if no step was taken.
-        assumptions: what must hold outside the software.
-        not_covered: what the epsilon says nothing about.
-        non_private_reasons: why the numbers do not protect anybody; empty for a private run.
-        unit: whose presence epsilon hides.
-    """
-
-    spent: Spent
-    cross_check: CrossCheck
-    events: tuple[Event, ...]
-    clip: float | None
-    assumptions: tuple[str, ...]
-    not_covered: tuple[str, ...]
-    non_private_reasons: tuple[str, ...]
-    sampler: str
-    unit: UnitName
-    mechanism: str = MECHANISM
+    spent: Spent  # epsilon, delta, accountant and relation
+    cross_check: CrossCheck  # the second accountant's result
+    events: tuple[Event, ...]  # the priced mechanisms
+    clip: float | None  # L2 bound on one unit's gradient in a step; ``None`` if no step was taken
+    assumptions: tuple[str, ...]  # what must hold outside the software
+    not_covered: tuple[str, ...]  # what the epsilon says nothing about
+    non_private_reasons: tuple[str, ...]  # why the numbers do not protect anybody; empty for a private run
+    sampler: str  # how units were chosen for a step
+    unit: UnitName  # whose presence epsilon hides
+    mechanism: str = MECHANISM  # what was applied to the records
 
     @property
     def private(self) -> bool:
@@ -73,7 +60,7 @@ class Certificate:
         return not self.non_private_reasons
 
     def to_value(self) -> dict[str, Any]:
-        """Returns the certificate as JSON values."""
+        """The certificate as JSON values."""
         return {**asdict(self), "private": self.private}
 
 
@@ -89,30 +76,25 @@ def certify(
 ) -> Certificate:
     """Prices events with two accountants and issues a certificate if they agree.
 
-    Args:
-        events: everything released about one population of units.
-        delta: at which epsilon is stated.
-        unit: whose presence it hides.
-        clip: the plan's clip norm.
-        assumptions: additional assumptions, such as how many hospitals' noise shares are honest.
-        not_covered: additional releases without noise, such as exact evaluation.
-        non_private_reasons: as reported by the engine.
+    ``events`` are everything released about one population of units, ``assumptions`` additional ones (such as how many
+    hospitals' noise shares are honest), ``not_covered`` additional releases without noise, ``non_private_reasons`` what
+    the engine reports.
 
-    Raises:
-        PrivacyParameterError: there is nothing to certify, or a parameter is out of range.
-        IntegrityError: FW-DP-020, PRV does not confirm PLD, or RDP lies below it.
+    Raises PrivacyParameterError (nothing to certify, a parameter out of range), FW-DP-020 (PRV does not confirm PLD, or
+    RDP lies below it).
     """
     if not events:
         raise PrivacyParameterError("There is no event to certify.")
     spent = epsilon(events, delta)
-    check = cross_check(events, delta, expected=spent.epsilon)
+    check = cross_check(tuple(events), delta, expected=spent.epsilon)
     _agree(spent, check)
+    at_one_hospital = AT_ONE_HOSPITAL.format(unit=unit, present="treated" if UNITS[unit].persons else "held")
     return Certificate(
         spent=spent,
         cross_check=check,
         events=tuple(events),
         clip=clip,
-        assumptions=(*_assumptions(unit), *assumptions),
+        assumptions=(OWN_KEYS, at_one_hospital, *assumptions),
         not_covered=(*NOT_COVERED, *not_covered),
         non_private_reasons=tuple(non_private_reasons),
         sampler=f"Poisson over {UNITS[unit].plural}",
@@ -120,27 +102,12 @@ def certify(
     )
 
 
-def _assumptions(unit: UnitName) -> tuple[str, str]:
-    present = "treated" if UNITS[unit].persons else "held"
-    return OWN_KEYS, AT_ONE_HOSPITAL.format(unit=unit, present=present)
-
-
-def cross_check(events: Sequence[Event], delta: float, *, expected: float) -> CrossCheck:
-    """Prices the composition of all events with Opacus' PRV accountant.
-
-    Args:
-        events: as for :func:`certify`.
-        delta: at which epsilon is stated.
-        expected: rough epsilon, which sets PRV's mesh.
-
-    Raises:
-        IntegrityError: FW-DP-020, PRV cannot price the events at all.
-    """
-    return _checked(tuple(events), delta, expected)
-
-
 @lru_cache(REMEMBERED)
-def _checked(events: tuple[Event, ...], delta: float, expected: float) -> CrossCheck:
+def cross_check(events: tuple[Event, ...], delta: float, *, expected: float) -> CrossCheck:
+    """Prices the composition of all events with Opacus' PRV accountant; the epsilon ``expected`` sets its mesh.
+
+    Raises FW-DP-020 if it cannot price them at all.
+    """
     usable = usable_delta(events, delta, bound=expected)
     error = min(0.01, 0.05 * expected)
     accountant = PRVAccountant()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
-from types import TracebackType
 from typing import Literal, Protocol
 
 import numpy as np
@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedward.errors import ConfigError, PreflightError
-from fedward.privacy.dpsgd.backends import FastRows, OpacusHooks, trainable_layers
+from fedward.privacy.dpsgd.backends import FastRows, OpacusHooks, trainable_layers, unsupported
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, DPParameters, PatientOptimizer
-from fedward.privacy.noise import SecureStream, UnsafeSeededStream, poisson_sample
+from fedward.privacy.noise import Integers, SecureStream, UnsafeSeededStream, poisson_sample
+
+wrong_batch = partial(PreflightError, code="FW-DP-013")
+rows_mix = partial(PreflightError, code="FW-DP-015")
+wrong_sampler = partial(PreflightError, code="FW-DP-017")
 
 
 class UnitSampler:
@@ -29,30 +33,18 @@ class UnitSampler:
     Clipping bounds a patient's whole contribution, so the guarantee is the patient's. Sampling notes instead of
     patients would only give a guarantee per note: with 20 notes of one patient its epsilon is many times larger.
 
-    Args:
-        patients: integer patient number of each record, int64 ``[records]``.
-        sampling_rate: the plan's q in (0, 1].
-        stream: randomness.
-        max_records_per_unit: at most this many records of a sampled patient, chosen uniformly anew each time.
+    ``patients`` is the patient number of each record, int64 ``[records]``, and ``sampling_rate`` the plan's q in (0,
+    1]. At most ``max_records_per_unit`` records of a sampled patient are taken, chosen uniformly anew each time.
     """
 
     sampler_name = "poisson"
 
     def __init__(
-        self,
-        patients: NDArray[np.int64],
-        sampling_rate: float,
-        stream: SecureStream,
-        *,
-        max_records_per_unit: int = 1,
+        self, patients: Integers, sampling_rate: float, stream: SecureStream, *, max_records_per_unit: int = 1
     ) -> None:
         if patients.ndim != 1 or max_records_per_unit < 1:
-            raise PreflightError(
-                "The sampler needs one unit number per record and at least one record each.", code="FW-DP-013"
-            )
-        self._rate = sampling_rate
-        self._stream = stream
-        self._limit = max_records_per_unit
+            raise wrong_batch("The sampler needs one unit number per record and at least one record each.")
+        self._rate, self._stream, self._limit = sampling_rate, stream, max_records_per_unit
         self._order = np.argsort(patients, kind="stable").astype(np.int64)
         self._ids, first, self._counts = np.unique(patients[self._order], return_index=True, return_counts=True)
         self._first = first.astype(np.int64)
@@ -62,15 +54,14 @@ class UnitSampler:
         """Number of distinct patients. Not for release: it is data."""
         return int(self._ids.size)
 
-    def sample(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns ``(records, patients)``, int64 ``[b]`` each, grouped by patient; ``b`` may be 0."""
+    def sample(self) -> tuple[Integers, Integers]:
+        """``(records, patients)``, int64 ``[b]`` each, grouped by patient; ``b`` may be 0."""
         chosen = np.flatnonzero(poisson_sample(self._stream, self._ids.size, self._rate))
-        records = [self._records_of(index) for index in chosen]
-        sizes = [part.size for part in records]
-        empty = np.empty(0, np.int64)
-        return np.concatenate([empty, *records]), np.repeat(self._ids[chosen], sizes).astype(np.int64)
+        records = [np.empty(0, np.int64), *map(self._records_of, chosen)]
+        sizes = [part.size for part in records[1:]]
+        return np.concatenate(records), np.repeat(self._ids[chosen], sizes).astype(np.int64)
 
-    def _records_of(self, index: np.int64) -> NDArray[np.int64]:
+    def _records_of(self, index: np.int64) -> Integers:
         start, count = self._first[index], int(self._counts[index])
         own = self._order[start : start + count]
         if count <= self._limit:
@@ -80,7 +71,7 @@ class UnitSampler:
 
 
 Backend = Literal["fast", "opacus-hooks"]
-LossPerRecord = Callable[[NDArray[np.int64]], torch.Tensor]
+LossPerRecord = Callable[[Integers], torch.Tensor]
 """Maps record numbers ``[b]`` to one loss each ``[b]``; row i may depend on record i alone."""
 
 
@@ -105,8 +96,7 @@ class PrivateEngine:
         microbatch: records in one forward pass (whole patients), which bounds memory; ``None`` for all at once.
         backend: how per-record gradients are computed; no choice changes the guarantee.
 
-    Raises:
-        PreflightError: FW-DP-010, a trainable parameter has no rule, or the optimizer holds other parameters.
+    Raises FW-DP-010: a trainable parameter has no rule, or the optimizer holds other parameters.
     """
 
     def __init__(
@@ -120,74 +110,54 @@ class PrivateEngine:
         backend: Backend = "opacus-hooks",
     ) -> None:
         self.layers = trainable_layers(model)
-        self.model = model
-        self.params = params
+        self.model, self.params = model, params
         self.steps_taken = 0
-        self._microbatch = microbatch
-        self._seeded = isinstance(stream, UnsafeSeededStream)
+        self._microbatch, self._seeded = microbatch, isinstance(stream, UnsafeSeededStream)
         self._optimizer = PatientOptimizer(optimizer, params, stream)
-        _match_optimizer(model, self._optimizer)
+        trained = {id(p) for p in model.parameters() if p.requires_grad}
+        held = [id(p) for p in self._optimizer.params]
+        if trained != set(held) or len(held) != len(trained):
+            raise unsupported("The optimizer does not hold exactly the trainable parameters of the model.")
         self._backend = _backend(backend, model, self.layers, self._optimizer) if params.private else None
 
-    def step(self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
-        """Takes one step on a Poisson sample of patients.
+    def step(self, loss_per_record: LossPerRecord, records: Integers, patients: Integers) -> None:
+        """Takes one step on a Poisson sample of patients: records ``[b]`` and the patient number of each, ``[b]``.
 
         An empty sample is a step like any other: noise is added and the optimizer moves, but the model is not called.
 
-        Args:
-            loss_per_record: see :data:`LossPerRecord`.
-            records: record numbers, int64 ``[b]``; may be empty.
-            patients: patient number of each record, int64 ``[b]``.
-
-        Raises:
-            PreflightError: FW-DP-013, too many records of one patient, or the arrays do not match.
-            PreflightError: FW-DP-012, the loss is not one number per record.
-            PreflightError: FW-DP-011, a trainable parameter took no part in the loss.
+        Raises FW-DP-013 (too many records of one patient, or the arrays do not match), FW-DP-012 (the loss is not one
+        number per record), FW-DP-011 (a trainable parameter took no part in the loss).
         """
         self._begin_step(records, patients)
         for part in _whole_patients(patients, self._microbatch):
-            self._accumulate(loss_per_record, records[part], patients[part])
+            self._backpropagate(loss_per_record, records[part])
+            if self._backend is not None:
+                self._optimizer.clip_and_accumulate(patients[part])
         if self.params.private:
             self._optimizer.finish()
         else:
             self._finish_without_privacy()
 
     def gradient_sum(
-        self,
-        loss_per_record: LossPerRecord,
-        records: NDArray[np.int64],
-        patients: NDArray[np.int64],
-        *,
-        grid_step: float,
-    ) -> NDArray[np.int64]:
+        self, loss_per_record: LossPerRecord, records: Integers, patients: Integers, *, grid_step: float
+    ) -> Integers:
         """Sum of the patients' clipped gradients in grid units, *without noise*, int64 ``[P]``; moves no weight.
 
-        For a placement that adds its noise to the sum of several hospitals. One call counts as one step, and an empty
-        sample gives zeros. Without privacy the gradients are not clipped and the sum is rounded once.
+        For a placement that adds its noise to the sum of several hospitals; patient data, which must not leave without
+        it. One call counts as one step, and an empty sample gives zeros. Without privacy the gradients are not clipped
+        and the sum is rounded once. Entries are in the order of the optimizer's parameters.
 
-        Args:
-            loss_per_record: see :data:`LossPerRecord`.
-            records: as for :meth:`step`.
-            patients: as for :meth:`step`.
-            grid_step: width of a grid unit.
-
-        Returns:
-            Entries in the order of the optimizer's parameters. Patient data: it must not leave without noise.
-
-        Raises:
-            PreflightError: FW-DP-013, FW-DP-012, FW-DP-011, as for :meth:`step`.
-            ConfigError: FW-DP-019, clipping adapts, but the count that it would adapt to has no noise here.
+        Raises FW-DP-011, FW-DP-012, FW-DP-013 as :meth:`step` does, FW-DP-019 (clipping adapts, but the count that it
+        would adapt to has no noise here).
         """
         if self.params.private and isinstance(self.params.clipping, AdaptiveClipping):
             raise ConfigError("A gradient sum without noise cannot pay for a noised count of units.", code="FW-DP-019")
         self._begin_step(records, patients)
         total = np.zeros(sum(p.numel() for p in self._optimizer.params), np.int64)
         for part in _whole_patients(patients, self._microbatch):
-            if self._backend is None:
-                _one_loss_each(loss_per_record(records[part]), len(part)).sum().backward()
-                continue
-            self._fill_rows(self._backend, loss_per_record, records[part])
-            total += self._optimizer.clipped_grid_sum(patients[part], grid_step=grid_step)
+            self._backpropagate(loss_per_record, records[part])
+            if self._backend is not None:
+                total += self._optimizer.clipped_grid_sum(patients[part], grid_step=grid_step)
         if self._backend is None and records.size:
             plain = torch.cat([p.grad.flatten() for p in self._optimizer.params]).double()
             total += np.rint(plain.cpu().numpy() / grid_step).astype(np.int64)
@@ -195,33 +165,27 @@ class PrivateEngine:
         return total
 
     def gradients(
-        self, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, training: bool = False
+        self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests.
+        """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests; without dropout by default.
 
         The result is patient data: it must not leave the process, and nothing may be computed from it but pass or fail.
 
-        Args:
-            loss_per_record: as for :meth:`step`.
-            records: as for :meth:`step`.
-            training: whether the model is in training mode; in the other mode there is no dropout.
-
-        Raises:
-            PreflightError: FW-DP-010, the engine is not private and computes no per-record gradients.
+        Raises FW-DP-010: the engine is not private and computes no per-record gradients.
         """
         if self._backend is None:
-            raise PreflightError("An engine without privacy computes no per-record gradients.", code="FW-DP-010")
+            raise unsupported("An engine without privacy computes no per-record gradients.")
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train(training)
         for layer in self.layers.values():
             layer.train()  # the backends record trainable layers in training mode only
-        losses = self._fill_rows(self._backend, loss_per_record, records)
+        losses = self._backpropagate(loss_per_record, records)
         rows = [p.grad_sample.flatten(start_dim=1).float() for p in self._optimizer.params]
         self._optimizer.zero_grad(set_to_none=True)
         return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
 
     def plain_gradient(
-        self, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, training: bool = False
+        self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False
     ) -> NDArray[np.float32]:
         """Gradient ``[P]`` of the summed losses by ordinary back-propagation, for self-tests like :meth:`gradients`."""
         self._optimizer.zero_grad(set_to_none=True)
@@ -240,12 +204,8 @@ class PrivateEngine:
     @property
     def non_private_reasons(self) -> tuple[str, ...]:
         """Why the result is not differentially private; empty if it is."""
-        reasons = []
-        if not self.params.private:
-            reasons.append("no clipping and no noise")
-        if self._seeded:
-            reasons.append("seeded noise")
-        return tuple(reasons)
+        reasons = {"no clipping and no noise": not self.params.private, "seeded noise": self._seeded}
+        return tuple(reason for reason, holds in reasons.items() if holds)
 
     def close(self) -> None:
         """Removes everything the engine has attached to the model."""
@@ -260,34 +220,36 @@ class PrivateEngine:
     def __enter__(self) -> PrivateEngine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin_step(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
-        self._check_batch(records, patients)
+    def _begin_step(self, records: Integers, patients: Integers) -> None:
+        if records.ndim != 1 or records.shape != patients.shape or len(np.unique(records)) != len(records):
+            raise wrong_batch("A batch needs distinct record numbers and one unit number for each.")
+        _, counts = np.unique(patients, return_counts=True)
+        if counts.size and counts.max() > self.params.max_records_per_unit:
+            raise wrong_batch("A batch holds more records of one unit than the plan allows.")
         self.steps_taken += 1
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train()
 
-    def _accumulate(
-        self, loss_per_record: LossPerRecord, records: NDArray[np.int64], patients: NDArray[np.int64]
-    ) -> None:
+    def _backpropagate(self, loss_per_record: LossPerRecord, records: Integers) -> torch.Tensor:
+        """Fills each parameter's rows, or without privacy adds to its ordinary gradient; returns the losses."""
+        rows = len(records)
         if self._backend is None:
-            _one_loss_each(loss_per_record(records), len(records)).sum().backward()
-            return
-        self._fill_rows(self._backend, loss_per_record, records)
-        self._optimizer.clip_and_accumulate(patients)
-
-    def _fill_rows(
-        self, backend: GradientBackend, loss_per_record: LossPerRecord, records: NDArray[np.int64]
-    ) -> torch.Tensor:
-        losses = backend.backward(lambda: _one_loss_each(loss_per_record(records), len(records)), len(records))
+            losses = _one_loss_each(loss_per_record(records), rows)
+            losses.sum().backward()
+            return losses
+        losses = self._backend.backward(lambda: _one_loss_each(loss_per_record(records), rows), rows)
         for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                parameter.grad = None  # the backend may leave the batch gradient here; only clipped rows count
-                _check_rows(name, getattr(parameter, "grad_sample", None), len(records))
+            if not parameter.requires_grad:
+                continue
+            parameter.grad = None  # the backend may leave the batch gradient here; only clipped rows count
+            filled = getattr(parameter, "grad_sample", None)
+            if filled is None:
+                raise PreflightError(f"The trainable parameter {name} took no part in the loss.", code="FW-DP-011")
+            if not isinstance(filled, torch.Tensor) or filled.shape[0] != rows:
+                raise unsupported(f"The parameter {name} has no gradient for each record of the batch.")
         return losses
 
     def _finish_without_privacy(self) -> None:
@@ -298,38 +260,20 @@ class PrivateEngine:
         self._optimizer.original_optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
-    def _check_batch(self, records: NDArray[np.int64], patients: NDArray[np.int64]) -> None:
-        if records.ndim != 1 or records.shape != patients.shape or len(np.unique(records)) != len(records):
-            raise PreflightError(
-                "A batch needs distinct record numbers and one unit number for each.", code="FW-DP-013"
-            )
-        _, counts = np.unique(patients, return_counts=True)
-        if counts.size and counts.max() > self.params.max_records_per_unit:
-            raise PreflightError("A batch holds more records of one unit than the plan allows.", code="FW-DP-013")
-
 
 def _backend(
     name: Backend, model: nn.Module, layers: dict[str, nn.Linear], optimizer: PatientOptimizer
 ) -> GradientBackend:
     if hasattr(model, "autograd_grad_sample_hooks") or any("forward" in layer.__dict__ for layer in layers.values()):
-        raise PreflightError("Another engine is still attached to the model.", code="FW-DP-010", fix="Close it first.")
+        raise unsupported("Another engine is still attached to the model.", fix="Close it first.")
     if name == "fast":
         return FastRows(layers, list(optimizer.params))
     if name == "opacus-hooks":
         return OpacusHooks(model)
-    raise PreflightError(f"There is no gradient backend named {name!r}.", code="FW-DP-010")
+    raise unsupported(f"There is no gradient backend named {name!r}.")
 
 
-def _match_optimizer(model: nn.Module, optimizer: PatientOptimizer) -> None:
-    trained = {id(p) for p in model.parameters() if p.requires_grad}
-    held = [id(p) for p in optimizer.params]
-    if trained != set(held) or len(held) != len(trained):
-        raise PreflightError(
-            "The optimizer does not hold exactly the trainable parameters of the model.", code="FW-DP-010"
-        )
-
-
-def _whole_patients(patients: NDArray[np.int64], limit: int | None) -> Iterator[NDArray[np.int64]]:
+def _whole_patients(patients: Integers, limit: int | None) -> Iterator[Integers]:
     """Yields row positions in micro-batches of at most ``limit`` records that never split a patient."""
     order = np.argsort(patients, kind="stable").astype(np.int64)
     if order.size == 0:
@@ -352,80 +296,52 @@ def _one_loss_each(losses: torch.Tensor, rows: int) -> torch.Tensor:
     return losses
 
 
-def _check_rows(name: str, grad_sample: object, rows: int) -> None:
-    if grad_sample is None:
-        raise PreflightError(f"The trainable parameter {name} took no part in the loss.", code="FW-DP-011")
-    if not isinstance(grad_sample, torch.Tensor) or grad_sample.shape[0] != rows:
-        raise PreflightError(f"The parameter {name} has no gradient for each record of the batch.", code="FW-DP-010")
-
-
 def row_independence_self_test(
-    engine: PrivateEngine, loss_per_record: LossPerRecord, records: NDArray[np.int64], *, tolerance: float = 1e-3
+    engine: PrivateEngine, loss_per_record: LossPerRecord, records: Integers, *, tolerance: float = 1e-3
 ) -> None:
     """Compares losses and gradients of records in one batch with those of each record alone, and with their sum.
 
     The sum is taken by ordinary back-propagation: a weight that is also used where no rule sees it has more gradient
-    than its rows add up to.
+    than its rows add up to. The trainable weights are perturbed for the test and restored: at the usual start, with B =
+    0, the gradient of every A is zero and would agree with anything. All is compared without dropout, and again in
+    training mode unless the model draws random numbers there, which no two passes share.
 
-    The trainable weights are perturbed for the test and restored: at the usual start, with B = 0, the gradient of every
-    A is zero and would agree with anything. All is compared without dropout, and again in training mode unless the
-    model draws random numbers there, which no two passes share.
+    Three of at least two distinct ``records`` are used. ``tolerance`` is the largest relative difference; widen it for
+    a bf16 base model.
 
-    Args:
-        engine: the engine that will train.
-        loss_per_record: the loss it will train on.
-        records: at least two distinct record numbers; three are used.
-        tolerance: largest relative difference; widen it for a bf16 base model.
-
-    Raises:
-        PreflightError: FW-DP-015, a row depends on its companions.
-        PreflightError: FW-DP-010, the rows do not add up to the gradient, or the model keeps what it sees.
+    Raises FW-DP-015 (a row depends on its companions), FW-DP-010 (the rows do not add up to the gradient, or the model
+    keeps what it sees).
     """
     chosen = np.unique(records)[:3]
     if chosen.size < 2:
-        raise PreflightError(
-            "The row independence test needs at least two records.", code="FW-DP-015", fix="Give it two records."
-        )
+        raise rows_mix("The row independence test needs at least two records.", fix="Give it two records.")
     with _perturbed(engine) as buffers:
         _compare_rows(engine, loss_per_record, chosen, tolerance, training=False)
         losses, again = (engine.gradients(loss_per_record, chosen, training=True)[0] for _ in range(2))
         if any(not torch.equal(now, before) for now, before in zip(engine.model.buffers(), buffers, strict=True)):
-            raise PreflightError(
-                "The model keeps numbers of the records it sees, to which no noise is added.", code="FW-DP-010"
-            )
+            raise unsupported("The model keeps numbers of the records it sees, to which no noise is added.")
         if _close(losses, again, 1e-6):
             _compare_rows(engine, loss_per_record, chosen, tolerance, training=True)
 
 
 def _compare_rows(
-    engine: PrivateEngine,
-    loss_per_record: LossPerRecord,
-    chosen: NDArray[np.int64],
-    tolerance: float,
-    *,
-    training: bool,
+    engine: PrivateEngine, loss_per_record: LossPerRecord, chosen: Integers, tolerance: float, *, training: bool
 ) -> None:
     together, batch = engine.gradients(loss_per_record, chosen, training=training)
     for row, record in enumerate(chosen):
         alone, single = engine.gradients(loss_per_record, np.array([record]), training=training)
         if not _close(together[row : row + 1], alone, tolerance) or not _close(batch[row], single[0], tolerance):
-            raise PreflightError(
-                "The loss or gradient of a record changes with the other records of its batch.", code="FW-DP-015"
-            )
+            raise rows_mix("The loss or gradient of a record changes with the other records of its batch.")
     if not _close(batch.sum(axis=0), engine.plain_gradient(loss_per_record, chosen, training=training), tolerance):
-        raise PreflightError("A trainable weight is also used outside its layer's forward.", code="FW-DP-010")
+        raise unsupported("A trainable weight is also used outside its layer's forward.")
 
 
 def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:
     """Compares the weights that would be exported before and after the first step.
 
-    Args:
-        before: exported vector before the step.
-        after: exported vector after the step.
-        private: noise reaches every entry, so most entries must have moved; without noise one is enough.
+    With privacy noise reaches every entry, so most entries must have moved; without noise one is enough.
 
-    Raises:
-        PreflightError: FW-DP-016, too few entries moved, or some are not finite.
+    Raises FW-DP-016: too few entries moved, or some are not finite.
     """
     if before.shape != after.shape or not np.isfinite(after).all():
         raise PreflightError(
@@ -442,21 +358,19 @@ def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int 
     Shuffled batches of fixed size have no variance; a wrong rate shifts the mean. A sound sampler fails with
     probability below 1e-7.
 
-    Raises:
-        PreflightError: FW-DP-017, the sampler declares another scheme, or mean or variance of the number of patients is
-            off.
+    Raises FW-DP-017: the sampler declares another scheme, or mean or variance of the number of patients is off.
     """
     if sampler.sampler_name != "poisson":
-        raise PreflightError("The sampler does not declare Poisson sampling.", code="FW-DP-017")
+        raise wrong_sampler("The sampler does not declare Poisson sampling.")
     count = sampler.patient_count
     sizes = np.array([np.unique(sampler.sample()[1]).size for _ in range(draws)], np.float64)
     variance = count * sampling_rate * (1 - sampling_rate)
     if abs(sizes.mean() - count * sampling_rate) > 6 * np.sqrt(variance / draws) + 1e-9:
-        raise PreflightError("The sampler does not include units at the plan's rate.", code="FW-DP-017")
+        raise wrong_sampler("The sampler does not include units at the plan's rate.")
     # The kurtosis term keeps the bound valid for very small expected batches, where counts are far from normal.
     spread = 6 * np.sqrt((2 * variance**2 + variance) / draws)
     if abs(sizes.var() - variance) > spread + 1e-9:
-        raise PreflightError("The number of sampled units does not vary as under Poisson sampling.", code="FW-DP-017")
+        raise wrong_sampler("The number of sampled units does not vary as under Poisson sampling.")
 
 
 def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> bool:

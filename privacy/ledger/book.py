@@ -1,30 +1,42 @@
-"""The ledger's book: the records replayed from the first, and which events each patient may have been exposed to."""
+"""The ledger's book: its records and their hash chain, what each patient may have been exposed to, and what that costs.
+
+Frame = length (4 bytes, big-endian) || body || head (32 bytes), with head = H("ledger-record", previous head, index,
+body). A head therefore binds its index and everything before it, and is what an anchor, a SharePackage and a witness
+hold. Floats are stored as their exact hexadecimal text, because the canonical encoding has none.
+
+Pricing is fast enough to be done before every round. The question then is not "what is epsilon" but "is it within the
+cap", and a loss distribution on a coarse grid, rounded up, usually answers it. Only near the cap is the history priced
+by ``accounting.epsilon`` itself, so what the accountant prices at the cap always fits, and what truly costs more never
+does. Distributions are kept: a new round of a run costs one self-composition and two convolutions, whatever the ledger
+holds; the first price in a process builds one distribution per distinct mechanism.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import product
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
+from functools import lru_cache, partial
+from itertools import chain, product
 from typing import Any, Self, TypeAlias, TypeVar
 
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.stats import norm
 
-from fedward.errors import IntegrityError
+from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
 from fedward.privacy.accounting import epsilon
-from fedward.privacy.events import Event, PrivacyParameterError, SamplerMismatchError
+from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.units import UNITS, UnitName
 
-HEAD_BYTES = 32
+HEAD_BYTES, _LENGTH_BYTES = 32, 4
 BEFORE_FIRST = bytes(HEAD_BYTES)
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Room for an exact set of two million patients, with as much again to spare."""
 
-_LENGTH_BYTES = 4
+damaged = partial(IntegrityError, code="FW-LEDGER-001")
+rolled_back = partial(IntegrityError, code="FW-LEDGER-002")
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,7 @@ def follow(links: Sequence[Link], body: bytes) -> Link:
 
 
 def read_frames(data: bytes) -> tuple[list[Link], int]:
-    """Parses the longest intact beginning of a chain.
-
-    Returns:
-        The links, and how many bytes they take; whatever follows is torn or altered.
-    """
+    """The longest intact beginning of a chain, and its size in bytes; whatever follows is torn or altered."""
     links: list[Link] = []
     position = 0
     while True:
@@ -68,31 +76,19 @@ def read_frames(data: bytes) -> tuple[list[Link], int]:
         position = end
 
 
-FORMAT = 2
-PATIENT_BYTES = 16
-
-T = TypeVar("T")
+FORMAT, PATIENT_BYTES = 2, 16
 
 
 @dataclass(frozen=True)
 class Genesis:
-    """The first record: the terms of the whole ledger.
+    """The first record: the terms of the whole ledger."""
 
-    Attributes:
-        site: whose ledger it is.
-        namespace: identity of the patient-id namespace and its key, or empty: then every event counts for everyone.
-        delta: at which every epsilon is stated.
-        cap_epsilon: what no unit may exceed over the lifetime of the ledger.
-        unit: whose exposure the ledger prices.
-        format: 1 for a ledger of fedward 0.1, whose first record names no unit: it is of patients.
-    """
-
-    site: str
-    namespace: bytes
-    delta: float
-    cap_epsilon: float
-    unit: UnitName = "patient"
-    format: int = FORMAT
+    site: str  # whose ledger it is
+    namespace: bytes  # identity of the patient-id namespace and its key, or empty: then every event counts for everyone
+    delta: float  # at which every epsilon is stated
+    cap_epsilon: float  # what no unit may exceed over the lifetime of the ledger
+    unit: UnitName = "patient"  # whose exposure the ledger prices
+    format: int = FORMAT  # 1 for a ledger of fedward 0.1, whose first record names no unit: it is of patients
 
 
 @dataclass(frozen=True)
@@ -104,35 +100,20 @@ class PatientSet:
 
 @dataclass(frozen=True)
 class Reservation:
-    """One round of one run, charged before its first noisy step.
+    """One round of one run, charged before its first noisy step; ``at`` is for people, no check depends on it."""
 
-    Attributes:
-        run: identifier of the run, never used for another run.
-        plan_hash: the approved plan.
-        round_number: the round.
-        split: identity of the keyed split into training and evaluation patients.
-        training: what each training patient is exposed to.
-        evaluation: what each evaluation patient is exposed to.
-        training_patients: index of the exact set of training patients; None counts for everyone.
-        evaluation_patients: the same for evaluation patients.
-        at: seconds since 1970 by the site's clock; for people, no check depends on it.
-        index: place in the chain.
-        head: hash of the chain up to this record.
-        settled: whether the round's output has left the hospital.
-    """
-
-    run: str
-    plan_hash: bytes
+    run: str  # identifier of the run, never used for another run
+    plan_hash: bytes  # the approved plan
     round_number: int
-    split: bytes
-    training: tuple[Event, ...]
-    evaluation: tuple[Event, ...] = ()
-    training_patients: int | None = None
-    evaluation_patients: int | None = None
-    at: int = field(default=0, compare=False)
-    index: int = field(default=-1, compare=False)
-    head: bytes = field(default=b"", compare=False)
-    settled: bool = field(default=False, compare=False)
+    split: bytes  # identity of the keyed split into training and evaluation patients
+    training: tuple[Event, ...]  # what each training patient is exposed to
+    evaluation: tuple[Event, ...] = ()  # what each evaluation patient is exposed to
+    training_patients: int | None = None  # index of the exact set of training patients; None counts for everyone
+    evaluation_patients: int | None = None  # the same for evaluation patients
+    at: int = field(default=0, compare=False)  # seconds since 1970 by the site's clock
+    index: int = field(default=-1, compare=False)  # place in the chain
+    head: bytes = field(default=b"", compare=False)  # hash of the chain up to this record
+    settled: bool = field(default=False, compare=False)  # whether the round's output has left the hospital
 
 
 @dataclass(frozen=True)
@@ -144,102 +125,39 @@ class Settlement:
 
 Record: TypeAlias = "Genesis | PatientSet | Reservation | Settlement"
 
+_KINDS: dict[str, type] = {"genesis": Genesis, "patients": PatientSet, "reserve": Reservation, "settle": Settlement}
+_KEYS = {"cap_epsilon": "cap", "plan_hash": "plan", "round_number": "round"}
+"""Keys of fields that are not called as their field is."""
+
+_NOT_WRITTEN = frozenset({"index", "head", "settled"})
+"""Fields that follow from a record's place in the chain and from what comes after it."""
+
+_EVENT_TYPES = (str, float, float, int, str, float)
+"""Of the fields of an event, in their order."""
+
+_MALFORMED = (MalformedMessageError, ConfigError, KeyError, TypeError, ValueError, OverflowError, AttributeError)
+
+T = TypeVar("T")
+
 
 def to_bytes(record: Record) -> bytes:
-    """Returns the canonical body of a record."""
-    match record:
-        case Genesis():
-            terms: dict[str, Value] = {
-                "kind": "genesis",
-                "format": record.format,
-                "site": record.site,
-                "namespace": record.namespace,
-                "delta": record.delta.hex(),
-                "cap": record.cap_epsilon.hex(),
-            }
-            return encode(terms if record.format == 1 else terms | {"unit": record.unit})
-        case PatientSet():
-            return encode({"kind": "patients", "ids": record.ids})
-        case Settlement():
-            return encode({"kind": "settle", "reservation": record.reservation})
-        case Reservation():
-            return encode(
-                {
-                    "kind": "reserve",
-                    "run": record.run,
-                    "plan": record.plan_hash,
-                    "round": record.round_number,
-                    "split": record.split,
-                    "training": _events_to_values(record.training),
-                    "evaluation": _events_to_values(record.evaluation),
-                    "training_patients": record.training_patients,
-                    "evaluation_patients": record.evaluation_patients,
-                    "at": record.at,
-                }
-            )
+    """The canonical body of a record."""
+    kind = next(kind for kind, form in _KINDS.items() if isinstance(record, form))
+    value: dict[str, Value] = {"kind": kind}
+    for name in _written(type(record), getattr(record, "format", None)):
+        value[_KEYS.get(name, name)] = _to_value(getattr(record, name))
+    return encode(value)
 
 
 def from_bytes(body: bytes) -> Record:
-    """Parses a body.
-
-    Raises:
-        IntegrityError: FW-LEDGER-001, not a record that this version writes.
-    """
+    """Parses a body; raises FW-LEDGER-001 for what is not a record that this version writes."""
     try:
-        value = decode(body, limit=MAX_BODY_BYTES)
-        record = _from_value(value)
+        record = _from_value(decode(body, limit=MAX_BODY_BYTES))
         if to_bytes(record) != body:
-            raise IntegrityError("A ledger record holds more than this version knows.", code="FW-LEDGER-001")
-    except (
-        MalformedMessageError,
-        PrivacyParameterError,
-        SamplerMismatchError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        AttributeError,
-    ) as error:
-        raise IntegrityError(
-            "A ledger record does not have the form this version writes.", code="FW-LEDGER-001"
-        ) from error
+            raise damaged("A ledger record holds more than this version knows.")
+    except _MALFORMED as error:
+        raise damaged("A ledger record does not have the form this version writes.") from error
     return record
-
-
-def _from_value(value: Any) -> Record:
-    match value["kind"]:
-        case "genesis":
-            form = _typed(value["format"], int)
-            if form not in (1, FORMAT):
-                raise ValueError("unknown format of a ledger")
-            return Genesis(
-                _typed(value["site"], str),
-                _typed(value["namespace"], bytes),
-                float.fromhex(value["delta"]),
-                float.fromhex(value["cap"]),
-                "patient" if form == 1 else UNITS[_typed(value["unit"], str)].name,
-                form,
-            )
-        case "patients":
-            ids = _typed(value["ids"], bytes)
-            if ids != b"".join(sorted(set(split_ids(ids)))):
-                raise ValueError("a set of patients is sorted and has each once")
-            return PatientSet(ids)
-        case "settle":
-            return Settlement(_typed(value["reservation"], int))
-        case "reserve":
-            return Reservation(
-                run=_typed(value["run"], str),
-                plan_hash=_typed(value["plan"], bytes),
-                round_number=_typed(value["round"], int),
-                split=_typed(value["split"], bytes),
-                training=_events_from_values(value["training"]),
-                evaluation=_events_from_values(value["evaluation"]),
-                training_patients=_index(value["training_patients"]),
-                evaluation_patients=_index(value["evaluation_patients"]),
-                at=_typed(value["at"], int),
-            )
-    raise ValueError("unknown kind of record")
 
 
 def split_ids(ids: bytes) -> list[bytes]:
@@ -249,46 +167,51 @@ def split_ids(ids: bytes) -> list[bytes]:
     return [ids[i : i + PATIENT_BYTES] for i in range(0, len(ids), PATIENT_BYTES)]
 
 
-def _typed(value: object, kind: type[T]) -> T:
+def _written(form: type[Any], version: object) -> dict[str, str]:
+    """Names and annotations of the fields that stand in a record."""
+    left_out = _NOT_WRITTEN | {"unit"} if version == 1 else _NOT_WRITTEN
+    return {each.name: str(each.type) for each in fields(form) if each.name not in left_out}
+
+
+def _to_value(value: Any) -> Value:
+    if isinstance(value, tuple):
+        events = [zip(_EVENT_TYPES, astuple(event), strict=True) for event in value]
+        return [[_to_value(kind(each)) for kind, each in event] for event in events]
+    return value.hex() if isinstance(value, float) else value
+
+
+def _from_value(value: Any) -> Record:
+    form = _KINDS[value["kind"]]
+    written = _written(form, value.get("format"))
+    record: Record = form(**{name: _READERS[kind](value[_KEYS.get(name, name)]) for name, kind in written.items()})
+    if isinstance(record, Genesis) and record.format not in (1, FORMAT):
+        raise ValueError("unknown format of a ledger")
+    if isinstance(record, PatientSet) and record.ids != b"".join(sorted(set(split_ids(record.ids)))):
+        raise ValueError("a set of patients is sorted and has each once")
+    return record
+
+
+def _typed(kind: type[T], value: object) -> T:
     if type(value) is not kind:
         raise TypeError("a field of a ledger record has the wrong type")
     return value
 
 
-def _index(value: object) -> int | None:
-    return None if value is None else _typed(value, int)
+def _event(values: Any) -> Event:
+    event = Event(*(_READERS[kind.__name__](each) for kind, each in zip(_EVENT_TYPES, values, strict=True)))
+    if event.kind not in ("dpsgd", "release"):
+        raise ValueError("unknown kind of event")
+    return event
 
 
-def _events_to_values(events: Sequence[Event]) -> list[Value]:
-    return [
-        [
-            event.kind,
-            float(event.noise_multiplier).hex(),
-            float(event.sampling_rate).hex(),
-            int(event.steps),
-            event.sampler,
-            float(event.sampler_distance).hex(),
-        ]
-        for event in events
-    ]
-
-
-def _events_from_values(values: Any) -> tuple[Event, ...]:
-    events = []
-    for kind, noise, rate, steps, sampler, distance in _typed(values, list):
-        if kind not in ("dpsgd", "release"):
-            raise ValueError("unknown kind of event")
-        events.append(
-            Event(
-                kind,
-                float.fromhex(noise),
-                float.fromhex(rate),
-                _typed(steps, int),
-                _typed(sampler, str),
-                float.fromhex(distance),
-            )
-        )
-    return tuple(events)
+_READERS: dict[str, Callable[[Any], Any]] = {
+    **{kind.__name__: partial(_typed, kind) for kind in (int, str, bytes)},
+    "float": float.fromhex,
+    "int | None": lambda value: None if value is None else _typed(int, value),
+    "UnitName": lambda value: UNITS[_typed(str, value)].name,
+    "tuple[Event, ...]": lambda values: tuple(map(_event, _typed(list, values))),
+}
+"""How a field is read, by its annotation."""
 
 
 History: TypeAlias = tuple[Event, ...]
@@ -303,16 +226,14 @@ FAR_ABOVE_CAP = (2.0, 1.05)
 The grid of plan calibration is about as fine as the second one, so no calibrated plan is refused for its rounding.
 """
 
-_MOST_POINTS = 1 << 22
-_LARGEST_EXPONENT = 700.0
+_MOST_POINTS, _LARGEST_EXPONENT = 1 << 22, 700.0
 _FAILED = (ValueError, OverflowError, MemoryError, FloatingPointError)
 
 
 @lru_cache(maxsize=4096)
 def fits(history: History, delta: float, cap: float) -> bool:
     """Whether the composed history costs at most ``cap`` at ``delta``; any doubt is a no."""
-    distance = sum(event.steps * event.sampler_distance for event in history)
-    events = _join_gaussians(history)
+    distance, events = _distance(history), _join_gaussians(history)
     if not events:
         return True
     if any(_delta_of_one_step(event, cap) > delta or _points(event, cap) > _MOST_POINTS for event in events):
@@ -340,12 +261,11 @@ def price(history: History, delta: float, cap: float) -> float:
     """
     if not fits(history, delta, cap):
         return math.inf
-    distance = sum(event.steps * event.sampler_distance for event in history)
     events = _join_gaussians(history)
     if not events:
         return 0.0
     try:
-        return _epsilon(_composed(events, cap / GRIDS_PER_CAP[0]), distance, delta)
+        return _epsilon(_composed(events, cap / GRIDS_PER_CAP[0]), _distance(history), delta)
     except _FAILED:
         return epsilon(history, delta).epsilon
 
@@ -361,6 +281,10 @@ def _epsilon(composed: Any, distance: float, delta: float) -> float:
             return value
         bound = 1.001 * value
     return value
+
+
+def _distance(history: History) -> float:
+    return sum(event.steps * event.sampler_distance for event in history)
 
 
 def _lost(distance: float, bound: float) -> float:
@@ -381,8 +305,7 @@ def _delta_of_one_step(event: Event, cap: float) -> float:
 
     A history costs at least what one of its steps costs, so absurdly little noise is refused without composing it.
     """
-    mu = 1 / event.noise_multiplier
-    rate = event.sampling_rate
+    mu, rate = 1 / event.noise_multiplier, event.sampling_rate
     inner = math.log1p(math.expm1(cap) / rate) if cap < _LARGEST_EXPONENT else cap - math.log(rate)
     log_tail = inner + float(norm.logcdf(-mu / 2 - inner / mu))
     return rate * float(norm.cdf(mu / 2 - inner / mu) - math.exp(min(log_tail, 0.0)))
@@ -431,12 +354,9 @@ class Exposure:
 
     1. An event without an exact set counts for everyone on its side of the split.
     2. Within a run a patient saw one side. In another run it may have been the other one: an export with new
-       identifiers is split anew, whatever the salt. Only stable identifiers keep a patient on one side of a split.
+       identifiers is split anew, whatever the salt. Only stable identifiers (a declared namespace) keep them there.
     3. An event with an exact set counts for its members. Patients in the same sets share one history, and a history
        that is part of another is left out, so the number of prices does not grow with the number of patients.
-
-    Args:
-        stable: whether a patient keeps one identifier for ever (a declared namespace).
     """
 
     def __init__(self, *, stable: bool = False) -> None:
@@ -464,7 +384,7 @@ class Exposure:
         """Adds the events of one round; raises KeyError for a set that was not registered."""
         key = ("" if self._stable else charge.run, charge.split)
         sides = self._sides.get(key, ({}, {}))
-        for events, members, side in _parts(charge, sides):
+        for (events, members), side in zip(_parts(charge), sides, strict=True):
             if members is None and events:
                 self._sides[key] = sides
             _count(side if members is None else self._sets[members], events)
@@ -472,24 +392,22 @@ class Exposure:
     def histories(self, touching: Reservation | None = None) -> set[History]:
         """The distinct histories that can be the most expensive one.
 
-        Args:
-            touching: leave out patients whom this charge, which has been added, does not concern.
+        With ``touching``, a charge that has been added, patients whom it does not concern are left out.
         """
         masks = self._masks()
         if touching is not None:
-            parts = [(events, members) for events, members, _ in _parts(touching, ({}, {})) if events]
-            if all(members is not None for _, members in parts):
-                bits = sum({1 << members for _, members in parts if members is not None})
+            parts = [members for events, members in _parts(touching) if events]
+            if None not in parts:
+                bits = sum({1 << members for members in parts if members is not None})
                 masks = {mask for mask in masks if mask & bits}
-        return {_merged([base, *self._tallies(mask)]) for base in self._bases() for mask in masks}
+        sets = [[tally for index, tally in self._sets.items() if mask >> index & 1] for mask in masks]
+        combined = ([base, *tallies] for base in self._bases() for tallies in sets)
+        return {_events(_count({}, chain.from_iterable(map(_events, tallies)))) for tallies in combined}
 
     def _masks(self) -> set[int]:
         charged = sum(1 << index for index, tally in self._sets.items() if tally)
         found = {mask & charged for mask in self._members.values()} | {0}
         return {mask for mask in found if not any(mask != other and mask & other == mask for other in found)}
-
-    def _tallies(self, mask: int) -> list[Tally]:
-        return [tally for index, tally in self._sets.items() if mask >> index & 1]
 
     def _bases(self) -> list[Tally]:
         """A tally for every way in which the splits can have placed a patient; equal runs differ only in number."""
@@ -499,12 +417,7 @@ class Exposure:
             if math.prod(map(len, choices)) <= MOST_PLACEMENTS:
                 break
             choices[oldest] = [(*_times(one, runs), *_times(other, runs))]
-        bases: list[Tally] = []
-        for chosen in product(*choices):
-            bases.append({})
-            for events in chosen:
-                _count(bases[-1], events)
-        return bases
+        return [_count({}, chain.from_iterable(chosen)) for chosen in product(*choices)]
 
 
 def _placements(one: History, other: History, runs: int) -> list[History]:
@@ -518,56 +431,35 @@ def _times(events: History, count: int) -> History:
     return tuple(replace(event, steps=event.steps * count) for event in events)
 
 
-def _parts(
-    charge: Reservation, sides: tuple[Tally, Tally]
-) -> tuple[tuple[Iterable[Event], int | None, Tally], tuple[Iterable[Event], int | None, Tally]]:
-    return (
-        (charge.training, charge.training_patients, sides[0]),
-        (charge.evaluation, charge.evaluation_patients, sides[1]),
-    )
+def _parts(charge: Reservation) -> tuple[tuple[History, int | None], tuple[History, int | None]]:
+    return (charge.training, charge.training_patients), (charge.evaluation, charge.evaluation_patients)
 
 
-def _count(tally: Tally, events: Iterable[Event]) -> None:
+def _count(tally: Tally, events: Iterable[Event]) -> Tally:
     for event in events:
         key = replace(event, steps=0)
         tally[key] = tally.get(key, 0) + event.steps
+    return tally
 
 
 def _events(tally: Tally) -> History:
     return tuple(replace(event, steps=steps) for event, steps in tally.items() if steps)
 
 
-def _merged(tallies: Iterable[Tally]) -> History:
-    total: Tally = {}
-    for tally in tallies:
-        _count(total, _events(tally))
-    return _events(total)
-
-
 class Book:
-    """The state of a ledger, which depends on its chain alone.
-
-    Attributes:
-        heads: the head after each record.
-        reservations: by index of their record.
-        exposure: what each patient was exposed to.
-    """
+    """The state of a ledger, which depends on its chain alone."""
 
     def __init__(self) -> None:
-        self.heads: list[bytes] = []
-        self.reservations: dict[int, Reservation] = {}
-        self.exposure = Exposure()
+        self.heads: list[bytes] = []  # after each record
+        self.reservations: dict[int, Reservation] = {}  # by index of their record
+        self.exposure = Exposure()  # of each patient
         self._genesis: Genesis | None = None
         self._rounds: dict[tuple[str, int], int] = {}
         self._sets: dict[bytes, int] = {}
 
     @classmethod
     def replay(cls, links: Sequence[Link]) -> Book:
-        """Replays a whole chain.
-
-        Raises:
-            IntegrityError: FW-LEDGER-001, a record is not valid in its place.
-        """
+        """Replays a whole chain; see :meth:`catch_up`."""
         book = cls()
         book.catch_up(links)
         return book
@@ -575,50 +467,45 @@ class Book:
     def catch_up(self, links: Sequence[Link]) -> None:
         """Applies the records that were added since the last call.
 
-        Raises:
-            IntegrityError: FW-LEDGER-002, the chain no longer holds what was applied before.
-            IntegrityError: FW-LEDGER-001, a record is not valid in its place.
+        Raises FW-LEDGER-002 (the chain no longer holds what was applied before), FW-LEDGER-001 (a record is not valid
+        in its place).
         """
         known = len(self.heads)
         if len(links) < known or (known and links[known - 1].head != self.heads[-1]):
-            raise IntegrityError(
-                "The ledger on disk no longer holds a record that this process has seen in it.", code="FW-LEDGER-002"
-            )
+            raise rolled_back("The ledger on disk no longer holds a record that this process has seen in it.")
         for link in links[known:]:
             self.apply(link)
 
     def apply(self, link: Link) -> None:
-        """Applies the next record; see :meth:`replay`."""
+        """Applies the next record; see :meth:`catch_up`."""
         record = from_bytes(link.body)
         if (link.index == 0) != isinstance(record, Genesis) or link.index != len(self.heads):
-            raise IntegrityError("A ledger record is out of place.", code="FW-LEDGER-001")
+            raise damaged("A ledger record is out of place.")
         match record:
             case Genesis():
                 self._genesis = record
                 self.exposure = Exposure(stable=bool(record.namespace))
             case PatientSet():
                 if record.ids in self._sets:
-                    raise IntegrityError("The ledger holds the same set of units twice.", code="FW-LEDGER-001")
+                    raise damaged("The ledger holds the same set of units twice.")
                 self._sets[record.ids] = link.index
                 self.exposure.add_set(link.index, record.ids)
             case Reservation():
                 self._reserve(replace(record, index=link.index, head=link.head))
             case Settlement():
-                if record.reservation not in self.reservations:
-                    raise IntegrityError("The ledger settles a round that it never reserved.", code="FW-LEDGER-001")
-                reservation = self.reservations[record.reservation]
+                reservation = self.reservations.get(record.reservation)
+                if reservation is None:
+                    raise damaged("The ledger settles a round that it never reserved.")
                 self.reservations[record.reservation] = replace(reservation, settled=True)
         self.heads.append(link.head)
 
     def _reserve(self, record: Reservation) -> None:
         if (record.run, record.round_number) in self._rounds:
-            raise IntegrityError("The ledger reserves one round twice.", code="FW-LEDGER-001")
+            raise damaged("The ledger reserves one round twice.")
         try:
             self.exposure.add(record)
         except KeyError as error:
-            raise IntegrityError(
-                "A reservation names a set of units that the ledger does not hold.", code="FW-LEDGER-001"
-            ) from error
+            raise damaged("A reservation names a set of units that the ledger does not hold.") from error
         self._rounds[record.run, record.round_number] = record.index
         self.reservations[record.index] = record
 
@@ -626,7 +513,7 @@ class Book:
     def genesis(self) -> Genesis:
         """The terms; raises FW-LEDGER-001 if the chain is empty."""
         if self._genesis is None:
-            raise IntegrityError("The ledger is empty.", code="FW-LEDGER-001")
+            raise damaged("The ledger is empty.")
         return self._genesis
 
     def reservation(self, run: str, round_number: int) -> Reservation | None:
@@ -644,26 +531,23 @@ class Book:
 
     def spent(self) -> float:
         """Epsilon of the patient who has spent most, at the ledger's delta; rounded up by under cap / 1000."""
-        terms = self.genesis
-        return max(price(history, terms.delta, terms.cap_epsilon) for history in self.histories())
+        return self._dearest(self.exposure)
 
     def price(self, events: Sequence[Event]) -> float:
         """Epsilon of some events on their own, at the ledger's delta."""
         alone = Exposure()
         alone.add(Reservation("", b"", 0, b"", tuple(events)))
+        return self._dearest(alone)
+
+    def _dearest(self, exposure: Exposure) -> float:
         terms = self.genesis
-        return max(price(history, terms.delta, terms.cap_epsilon) for history in alone.histories())
+        return max(price(history, terms.delta, terms.cap_epsilon) for history in exposure.histories())
 
     def check_witness(self, index: int | None, head: bytes) -> None:
-        """Compares a head that someone else kept with the chain.
+        """Raises FW-LEDGER-002 unless the chain holds a 32-byte head that someone else kept.
 
-        Args:
-            index: of the record after which the head was taken; None if the witness kept only the head.
-            head: 32 bytes.
-
-        Raises:
-            IntegrityError: FW-LEDGER-002, the chain does not hold it.
+        ``index`` is that of the record after which the head was taken; None if the witness kept only the head.
         """
         held = head in self.heads if index is None else 0 <= index < len(self.heads) and self.heads[index] == head
         if not held:
-            raise IntegrityError("The ledger lacks a record whose head a witness holds.", code="FW-LEDGER-002")
+            raise rolled_back("The ledger lacks a record whose head a witness holds.")

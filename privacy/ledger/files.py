@@ -15,11 +15,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fedward.errors import ConfigError, IntegrityError, ResourceError
-from fedward.privacy.ledger.book import HEAD_BYTES, Book, Link, follow, read_frames
+from fedward.errors import ConfigError, ResourceError
+from fedward.privacy.ledger.book import HEAD_BYTES, Book, Link, damaged, follow, read_frames, rolled_back
 from fedward.storage import append_file, locked_file, make_folder, read_or_none, replace_file
 
 
@@ -38,19 +39,16 @@ class LedgerStore(Protocol):
     """An append-only chain of records."""
 
     def load(self) -> list[Link]:
-        """Returns the whole chain, including a record that a crash left half written.
+        """The whole chain, including a record that a crash left half written.
 
-        Raises:
-            IntegrityError: FW-LEDGER-001, the chain is broken, or bytes are left whose record is not known.
-            ResourceError: FW-LEDGER-006, it cannot be read.
+        Raises FW-LEDGER-001 (the chain is broken, or bytes are left whose record is not known), FW-LEDGER-006 (it
+        cannot be read).
         """
 
     def exclusive(self) -> AbstractContextManager[Appender]:
         """Locks the chain against every other process and thread, and repairs what a crash left.
 
-        Raises:
-            ResourceError: FW-LEDGER-005, another process holds the lock.
-            IntegrityError (FW-LEDGER-001), ResourceError (FW-LEDGER-006): as in :meth:`load`.
+        Raises FW-LEDGER-005 (another process holds the lock), FW-LEDGER-001 and FW-LEDGER-006 as :meth:`load` does.
         """
 
 
@@ -78,10 +76,7 @@ class MemoryStore:
         return link
 
 
-CHAIN = "ledger.chain"
-LAST = "ledger.last"
-LOCK = "ledger.lock"
-
+CHAIN, LAST, LOCK = "ledger.chain", "ledger.last", "ledger.lock"
 
 _WORDS = {
     errno.ENOSPC: "the disk is full",
@@ -100,9 +95,8 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise ResourceError(
-            "Another process is writing to the ledger of this state directory.", code="FW-LEDGER-005"
-        ) from error
+        busy = "Another process is writing to the ledger of this state directory."
+        raise ResourceError(busy, code="FW-LEDGER-005") from error
     except OSError as error:
         reason = _WORDS.get(error.errno or 0, "the operating system refused")
         raise ResourceError(f"The ledger cannot be written: {reason}.", code="FW-LEDGER-006") from error
@@ -124,9 +118,8 @@ def ledger_folders(state: Path) -> list[Path]:
 class FileStore:
     """A chain in a folder on a local file system, one folder for one site.
 
-    Args:
-        folder: created on the first append, readable by this user only.
-        wait_seconds: how long to wait for another process that is reserving a round.
+    The folder is created on the first append, readable by this user only. ``wait_seconds`` is how long to wait for
+    another process that is reserving a round.
     """
 
     def __init__(self, folder: Path, *, wait_seconds: float = 30.0) -> None:
@@ -135,18 +128,19 @@ class FileStore:
         self._chain, self._last = folder / CHAIN, folder / LAST
 
     def load(self) -> list[Link]:
-        """See :class:`~fedward.privacy.ledger.files.LedgerStore`."""
+        """See :class:`LedgerStore`."""
         return self._read()[0]
 
     @contextmanager
     def exclusive(self) -> Iterator[Appender]:
-        """See :class:`~fedward.privacy.ledger.files.LedgerStore`."""
+        """See :class:`LedgerStore`."""
         with ExitStack() as held:
             with _writing():
                 make_folder(self.folder)
                 held.enter_context(locked_file(self.folder / LOCK, seconds=self._wait_seconds))
             links, intact, written = self._read()
-            if len(links) != written or intact != self._size():
+            size = self._chain.stat().st_size if self._chain.exists() else 0
+            if len(links) != written or intact != size:
                 self._repair(links[written:], intact)
             yield _FileAppender(self, links)
 
@@ -157,21 +151,21 @@ class FileStore:
             append_file(self._chain, link.frame)
 
     def _read(self) -> tuple[list[Link], int, int]:
-        """Returns all links, the bytes of the intact ones in the chain file, and how many those are."""
+        """All links, the bytes of the intact ones in the chain file, and how many those are."""
         last, data = self._snapshot()
         links, intact = read_frames(data)
         written = len(links)
         if last is None:
             if data:
-                raise IntegrityError("The ledger's copy of its last record is missing.", code="FW-LEDGER-001")
+                raise damaged("The ledger's copy of its last record is missing.")
             return links, intact, written
         if links and links[-1].frame == last:
             if intact != len(data):
-                raise IntegrityError("The ledger ends in bytes that are no record of it.", code="FW-LEDGER-001")
+                raise damaged("The ledger ends in bytes that are no record of it.")
             return links, intact, written
         link = follow(links, last[4:-HEAD_BYTES])
         if link.frame != last or len(data) - intact > len(last):
-            raise IntegrityError("The ledger's last record does not continue its chain.", code="FW-LEDGER-001")
+            raise damaged("The ledger's last record does not continue its chain.")
         return [*links, link], intact, written
 
     def _snapshot(self) -> tuple[bytes | None, bytes]:
@@ -182,9 +176,6 @@ class FileStore:
             if again == last:
                 return last, data
             last = again
-
-    def _size(self) -> int:
-        return self._chain.stat().st_size if self._chain.exists() else 0
 
     def _repair(self, missing: list[Link], intact: int) -> None:
         """Writes again what a crash tore; it was reserved, so it counts."""
@@ -197,14 +188,14 @@ class FileStore:
                 append_file(self._chain, link.frame)
 
 
+@dataclass
 class _FileAppender:
-    def __init__(self, store: FileStore, links: list[Link]) -> None:
-        self._store = store
-        self.links = links
+    store: FileStore
+    links: list[Link]
 
     def append(self, body: bytes) -> Link:
         link = follow(self.links, body)
-        self._store.write(link)
+        self.store.write(link)
         self.links.append(link)
         return link
 
@@ -221,46 +212,32 @@ class AnchorFile:
         self._path = path
 
     def check(self, book: Book, *, required: bool = False) -> None:
-        """Compares the anchor with the chain.
+        """Compares the anchor with the chain; ``required`` refuses a missing anchor even if nothing was ever charged.
 
-        Args:
-            book: the replayed chain.
-            required: refuse a missing anchor even if nothing was ever charged.
-
-        Raises:
-            IntegrityError: FW-LEDGER-002, the chain does not hold the anchored head, or the anchor is missing or cannot
-                be understood.
-            ResourceError: FW-LEDGER-006, the anchor exists and cannot be read.
+        Raises FW-LEDGER-002 (the chain does not hold the anchored head, or the anchor is missing or cannot be
+        understood), FW-LEDGER-006 (it exists and cannot be read).
         """
         data = _read(self._path)
         if data is None:
             if required or len(book.heads) > 1:
-                raise IntegrityError(
-                    "The ledger's anchor file is missing.",
-                    code="FW-LEDGER-002",
-                    fix="Mount or restore it; if this ledger never had one, use `fedward client ledger anchor`.",
-                )
+                restore = "Mount or restore it; if this ledger never had one, use `fedward client ledger anchor`."
+                raise rolled_back("The ledger's anchor file is missing.", fix=restore)
             return
         try:
             value = json.loads(data)
             index, head = int(value["index"]), bytes.fromhex(value["head"])
         except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError("The ledger's anchor file does not hold a head.", code="FW-LEDGER-002") from error
+            raise rolled_back("The ledger's anchor file does not hold a head.") from error
         book.check_witness(index, head)
 
     def begin(self, book: Book) -> None:
         """Writes the first anchor of a ledger that has had none.
 
-        Raises:
-            ConfigError: FW-LEDGER-007, there is one already.
-            ResourceError: FW-LEDGER-006, it cannot be made durable.
+        Raises FW-LEDGER-007 (there is one already), FW-LEDGER-006 (it cannot be made durable).
         """
         if _read(self._path) is not None:
-            raise ConfigError(
-                "The anchor file exists already.",
-                code="FW-LEDGER-007",
-                fix="Check it with `fedward client ledger verify`.",
-            )
+            check = "Check it with `fedward client ledger verify`."
+            raise ConfigError("The anchor file exists already.", code="FW-LEDGER-007", fix=check)
         self.write(book)
 
     def write(self, book: Book) -> None:
@@ -272,14 +249,9 @@ class AnchorFile:
 
 
 def verify(store: LedgerStore) -> Book:
-    """Checks the whole chain: every hash, every record, every reference.
+    """Checks the whole chain, every hash, record and reference, and returns the replayed ledger.
 
-    Returns:
-        The replayed ledger.
-
-    Raises:
-        IntegrityError: FW-LEDGER-001, the chain is broken, torn beyond repair, empty, or holds an invalid record.
-        ResourceError: FW-LEDGER-006, it cannot be read.
+    Raises FW-LEDGER-001 (broken, torn beyond repair, empty, or with an invalid record), FW-LEDGER-006 (cannot be read).
     """
     book = Book.replay(store.load())
     _ = book.genesis

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -32,6 +34,10 @@ from fedward.privacy.ledger.files import Appender, LedgerStore
 from fedward.storage import read_secret
 from fedward.units import UnitName
 
+unusable = partial(ConfigError, code="FW-LEDGER-007")
+refused = partial(PolicyError, code="FW-LEDGER-003")
+other_terms = partial(PolicyError, code="FW-LEDGER-004")
+
 
 @dataclass(frozen=True)
 class Patients:
@@ -51,16 +57,11 @@ class Population:
     In a run a patient is in training or in evaluation, never in both, so the two budgets of a run do not add. In
     another run, or under another split, the same patient may have been on the other side; the most expensive
     combination counts. Where a namespace is declared, a patient stays on one side for as long as the split stays.
-
-    Attributes:
-        split_salt: key of the split, from the plan.
-        evaluation_fraction: expected share of evaluation patients, from the plan.
-        patients: exact sets; None counts every event for every patient of the site.
     """
 
-    split_salt: str
-    evaluation_fraction: float
-    patients: Patients | None = None
+    split_salt: str  # key of the split, from the plan
+    evaluation_fraction: float  # expected share of evaluation patients, from the plan
+    patients: Patients | None = None  # exact sets; None counts every event for every patient of the site
 
     @property
     def split(self) -> bytes:
@@ -74,28 +75,20 @@ KEY_BYTES = 32
 class Namespace:
     """A declaration by the operator that a patient keeps one identifier, in every export, for ever.
 
-    Only then can the ledger count per patient. The ledger binds the name *and* the key: with another key every
-    patient would look new, and nothing spent before would count.
-
-    Args:
-        name: which identifiers these are, for example ``hospital-mrn``.
-        key: 32 secret bytes.
+    Only then can the ledger count per patient. The ledger binds the name (which identifiers these are, for example
+    ``hospital-mrn``) *and* the 32 secret bytes of the key: with another key every patient would look new, and nothing
+    spent before would count.
     """
 
     def __init__(self, name: str, key: bytes) -> None:
         if len(key) != KEY_BYTES or not name:
             raise ConfigError("A namespace of identifiers needs a name and a key of 32 bytes.", code="FW-LEDGER-008")
-        self.name = name
-        self._key = key
+        self.name, self._key = name, key
         self.identity = labelled_hash("ledger-namespace", name, hmac.digest(key, b"fedward/v1/commitment", sha256))
 
     @classmethod
     def from_file(cls, name: str, path: Path) -> Self:
-        """Reads a key that nobody else can read.
-
-        Raises:
-            ConfigError: FW-LEDGER-008, see the table.
-        """
+        """Reads a key that nobody else can read; raises FW-LEDGER-008."""
         return cls(name, read_secret(path, kind=ConfigError, code="FW-LEDGER-008"))
 
     def ids(self, patients: Iterable[str]) -> tuple[bytes, ...]:
@@ -108,34 +101,23 @@ class Namespace:
 
 @dataclass(frozen=True)
 class ExactSets:
-    """Where the sets of a charge are, or will be, in the chain.
+    """Where the sets of a charge are, or will be, in the chain."""
 
-    Attributes:
-        training: index of the set of training patients; None counts for everyone.
-        evaluation: the same for evaluation patients.
-        unrecorded: the sets that must be appended first, in the order of their indices.
-    """
-
-    training: int | None = None
-    evaluation: int | None = None
-    unrecorded: tuple[bytes, ...] = ()
+    training: int | None = None  # index of the set of training patients; None counts for everyone
+    evaluation: int | None = None  # the same for evaluation patients
+    unrecorded: tuple[bytes, ...] = ()  # the sets that must be appended first, in the order of their indices
 
 
 def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
     """Finds the sets in the chain, or plans where they go.
 
-    Raises:
-        ConfigError: FW-LEDGER-007, the ledger has no namespace, or a set is empty, malformed or too large for one
-            record.
+    Raises FW-LEDGER-007: no namespace, or a set is empty, malformed or too large for one record.
     """
     if patients is None:
         return ExactSets()
     if not book.genesis.namespace:
-        raise ConfigError(
-            "Exact sets need a ledger that was begun with a namespace of identifiers.",
-            code="FW-LEDGER-007",
-            fix="Leave the sets out: every event then counts for everybody.",
-        )
+        leave_out = "Leave the sets out: every event then counts for everybody."
+        raise unusable("Exact sets need a ledger that was begun with a namespace of identifiers.", fix=leave_out)
     unrecorded: list[bytes] = []
     indices: list[int | None] = []
     for members in (patients.training, patients.evaluation):
@@ -151,10 +133,10 @@ def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
 
 def _joined(members: Sequence[bytes]) -> bytes:
     if not members or any(len(member) != PATIENT_BYTES for member in members):
-        raise ConfigError("An exact set holds at least one identifier, each of 16 bytes.", code="FW-LEDGER-007")
+        raise unusable("An exact set holds at least one identifier, each of 16 bytes.")
     ids = b"".join(sorted(set(members)))
     if len(ids) > MAX_BODY_BYTES // 2:
-        raise ConfigError("An exact set is too large for one record of the ledger.", code="FW-LEDGER-007")
+        raise unusable("An exact set is too large for one record of the ledger.")
     return ids
 
 
@@ -202,11 +184,9 @@ class Ledger:
         anchor: second place for the head.
         clock: seconds since 1970, for people; no check depends on it.
 
-    Raises:
-        PolicyError: FW-LEDGER-004, the ledger on disk was begun with other terms; FW-LEDGER-010, for another unit.
-        ConfigError: FW-LEDGER-007, cap or delta are out of range.
-        IntegrityError: FW-LEDGER-002, the anchor holds a head that the chain lacks.
-        IntegrityError (FW-LEDGER-001), ResourceError (FW-LEDGER-006, FW-LEDGER-005): see the table.
+    Raises FW-LEDGER-004 (the ledger on disk was begun with other terms), FW-LEDGER-010 (for another unit),
+    FW-LEDGER-007 (cap or delta out of range), FW-LEDGER-002 (the anchor holds a head that the chain lacks), and those
+    of the store.
     """
 
     def __init__(
@@ -223,9 +203,7 @@ class Ledger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not (math.isfinite(cap_epsilon) and cap_epsilon > 0 and SMALLEST_DELTA <= delta < 1):
-            raise ConfigError(
-                "A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.", code="FW-LEDGER-007"
-            )
+            raise unusable("A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.")
         self._store, self._population, self._anchor, self._clock = store, population, anchor, clock
         self._book = Book()
         asked = Genesis(site, namespace.identity if namespace else b"", float(delta), float(cap_epsilon), unit)
@@ -251,21 +229,12 @@ class Ledger:
 
         A repeat of the identical reservation, after a crash or by :meth:`reserve_run`, returns the recorded one and
         spends nothing. It is therefore essential that ``run`` is an identifier no other run ever had, and that at most
-        one output per reservation leaves the hospital.
+        one output per reservation leaves the hospital. ``patients`` are exact sets, if they differ from those of the
+        population.
 
-        Args:
-            run: identifier of the run.
-            plan_hash: hash of the approved plan.
-            round_number: the round.
-            training: what each training patient is exposed to.
-            evaluation: what each evaluation patient is exposed to.
-            patients: exact sets, if they differ from those of the population.
-
-        Raises:
-            BudgetError: FW-BUDGET-010, some patient would exceed the cap; nothing was recorded.
-            PolicyError: FW-LEDGER-003, the round is recorded with other content, or its output has already left.
-            IntegrityError (FW-LEDGER-002, FW-LEDGER-001), ResourceError (FW-LEDGER-006, FW-LEDGER-005): see the
-                table; the round may have been recorded, and must not be started.
+        Raises FW-BUDGET-010 (some patient would exceed the cap; nothing was recorded), FW-LEDGER-003 (the round is
+        recorded with other content, or its output has already left). After FW-LEDGER-001, -002, -005 or -006 the round
+        may have been recorded, and must not be started.
         """
         cost = RoundCost(round_number, training, evaluation)
         return self.reserve_run(run=run, plan_hash=plan_hash, rounds=[cost], patients=patients)[0]
@@ -279,7 +248,7 @@ class Ledger:
         its first round.
         """
         with self._exclusive() as appender:
-            sets = self._sets(patients)
+            sets = exact_sets(self._book, patients or self._population.patients)
             charges = self._affordable(run, plan_hash, rounds, sets)
             if any(charge.index < 0 for charge in charges):
                 for ids in sets.unrecorded:
@@ -294,23 +263,20 @@ class Ledger:
     ) -> None:
         """Checks that a whole run would fit under the cap; rounds recorded already are not counted twice.
 
-        Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides.
-
-        Raises:
-            BudgetError (FW-BUDGET-010), PolicyError (FW-LEDGER-003): as :meth:`reserve` would.
+        Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides, and
+        raises the same FW-BUDGET-010 and FW-LEDGER-003.
         """
         self._book.catch_up(self._store.load())
-        self._affordable(run, plan_hash, rounds, self._sets(patients))
+        self._affordable(run, plan_hash, rounds, exact_sets(self._book, patients or self._population.patients))
 
     def settle(self, reservation: Reservation) -> None:
         """Notes that the output of a round has left; after this the round cannot be reserved again.
 
-        Raises:
-            PolicyError: FW-LEDGER-003, the ledger holds no such reservation.
+        Raises FW-LEDGER-003: the ledger holds no such reservation.
         """
         with self._exclusive() as appender:
             if self._book.reservation(reservation.run, reservation.round_number) != reservation:
-                raise PolicyError("A round that is not in the ledger cannot be settled.", code="FW-LEDGER-003")
+                raise refused("A round that is not in the ledger cannot be settled.")
             recorded = self._recorded(reservation.run, reservation.round_number)
             if not recorded.settled:
                 self._append(appender, Settlement(recorded.index))
@@ -357,21 +323,17 @@ class Ledger:
                 f"The ledger prices each {begun.unit}, and the run protects each {asked.unit}.", code="FW-LEDGER-010"
             )
         if (begun.site, begun.delta) != (asked.site, asked.delta):
-            raise PolicyError("The ledger was begun for another site or another delta.", code="FW-LEDGER-004")
+            raise other_terms("The ledger was begun for another site or another delta.")
         if asked.cap_epsilon > begun.cap_epsilon:
-            raise PolicyError(
-                f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for.",
-                code="FW-LEDGER-004",
-            )
+            cap = f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for."
+            raise other_terms(cap)
         if asked.namespace and asked.namespace != begun.namespace:
-            raise PolicyError(
-                "The ledger was begun without this namespace of identifiers, or with another key.", code="FW-LEDGER-004"
-            )
+            raise other_terms("The ledger was begun without this namespace of identifiers, or with another key.")
 
     def _recorded(self, run: str, round_number: int) -> Reservation:
         recorded = self._book.reservation(run, round_number)
         if recorded is None:
-            raise PolicyError("A round that was just reserved is not in the ledger.", code="FW-LEDGER-003")
+            raise refused("A round that was just reserved is not in the ledger.")
         return recorded
 
     def _affordable(
@@ -379,16 +341,14 @@ class Ledger:
     ) -> list[Reservation]:
         """The charges of ``rounds``, those already recorded with their index; raises if the others do not fit."""
         if len({cost.round_number for cost in rounds}) != len(rounds):
-            raise ConfigError("A run cannot reserve one round twice in one call.", code="FW-LEDGER-007")
+            raise unusable("A run cannot reserve one round twice in one call.")
         charges = [self._charge(run, plan_hash, cost, sets) for cost in rounds]
         new = [charge for charge in charges if charge.index < 0]
         if not new:
             return charges
-        together = replace(
-            new[0],
-            training=tuple(event for charge in new for event in charge.training),
-            evaluation=tuple(event for charge in new for event in charge.evaluation),
-        )
+        training = tuple(chain.from_iterable(charge.training for charge in new))
+        evaluation = tuple(chain.from_iterable(charge.evaluation for charge in new))
+        together = replace(new[0], training=training, evaluation=evaluation)
         trial = self._book.exposure.copy()
         for index, ids in enumerate(sets.unrecorded, start=len(self._book.heads)):
             trial.add_set(index, ids)
@@ -400,40 +360,23 @@ class Ledger:
 
     def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: ExactSets) -> Reservation:
         if not run or len(plan_hash) != HEAD_BYTES or cost.round_number < 0:
-            raise ConfigError(
-                "A reservation needs a run, the 32 bytes of a plan's hash and a round number.", code="FW-LEDGER-007"
-            )
-        charge = Reservation(
-            run=run,
-            plan_hash=plan_hash,
-            round_number=cost.round_number,
-            split=self._population.split,
-            training=tuple(cost.training),
-            evaluation=tuple(cost.evaluation),
-            training_patients=sets.training,
-            evaluation_patients=sets.evaluation,
-        )
+            raise unusable("A reservation needs a run, the 32 bytes of a plan's hash and a round number.")
+        events = (tuple(cost.training), tuple(cost.evaluation))
+        split = self._population.split
+        charge = Reservation(run, plan_hash, cost.round_number, split, *events, sets.training, sets.evaluation)
         recorded = self._book.reservation(run, cost.round_number)
         if recorded is None:
             return charge
         if recorded != charge:
-            raise PolicyError(
-                f"Round {cost.round_number} of this run is recorded with other content.", code="FW-LEDGER-003"
-            )
+            raise refused(f"Round {cost.round_number} of this run is recorded with other content.")
         if recorded.settled:
-            raise PolicyError(
-                f"The output of round {cost.round_number} of this run has already left.", code="FW-LEDGER-003"
-            )
+            raise refused(f"The output of round {cost.round_number} of this run has already left.")
         return recorded
 
-    def _sets(self, patients: Patients | None) -> ExactSets:
-        return exact_sets(self._book, self._population.patients if patients is None else patients)
-
     def _exhausted(self, asked: Reservation) -> BudgetError:
-        spent = self._book.spent()
+        spent, terms = self._book.spent(), self._book.genesis
         alone = max(self._book.price(asked.training), self._book.price(asked.evaluation))
         words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
-        terms = self._book.genesis
         return BudgetError(
             f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {words} was "
             f"asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",

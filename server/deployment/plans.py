@@ -8,22 +8,21 @@ from pathlib import Path
 
 from fedward.adapter import adapter_hash
 from fedward.agreements.code import check_plan_code, core_hash
-from fedward.agreements.plan_terms import read_terms
 from fedward.agreements.proposal import (
     RUN_NAME,
     PlanTerms,
     Proposal,
     VerifiedProposal,
     open_proposal,
+    read_terms,
     sign_proposal,
 )
-from fedward.agreements.roster_rules import roster_rules
 from fedward.config import load_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
-from fedward.run import Schedule
+from fedward.run import Schedule, roster_rules
 from fedward.server.deployment.sites import SiteRecord
 from fedward.server.job_files import read_vector
 from fedward.storage import PUBLIC, read_limited, replace_file

@@ -18,11 +18,10 @@ from pydantic import Field
 
 from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import RUN_NAME, PlanTerms
-from fedward.agreements.roster_rules import check_roster
 from fedward.config import Section, parse, to_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
 from fedward.privacy.secagg.roster import verify_roster
-from fedward.run import Schedule
+from fedward.run import Schedule, check_roster
 from fedward.server.deployment.folders import ServerFolders
 from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, check_start, read_signed
 from fedward.server.deployment.sites import SiteRecord

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fedward.client.flower import make_client_app
+from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
-from fedward.client.node import serve
 from fedward.errors import PolicyError
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, NetworkError
@@ -15,10 +14,8 @@ from fedward.privacy.secagg import MemoryJournal, SecAggServer, encoding, result
 from fedward.server import history
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.federation import InProcessGrid
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Reply, Request, Stage
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,7 @@ import pytest
 import tomli_w
 from safetensors.numpy import load_file
 
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario

@@ -8,8 +8,7 @@ import pytest
 from fedward.adapter import adapter_hash
 from fedward.client.flower import make_client_app
 from fedward.client.hospital import Hospital
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, QuorumError
@@ -23,10 +22,8 @@ from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.federation import InProcessGrid
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Reply, Request, Stage
 from tests.codes import raises
 

@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 
 from fedward.adapter import adapter_hash
-from fedward.client.models.adapter_model import get_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import FedwardError
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
 from fedward.server.rounds import Coordinator
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Reply, Stage
 from fedward.storage import FolderInUseError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedward.client.hospital import Hospital
-from fedward.client.local_state import LocalState
+from fedward.client.training import LocalState
 from fedward.errors import NetworkError, QuorumError
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.run import Run

@@ -10,19 +10,16 @@ from pathlib import Path
 
 import torch
 
-from fedward.client.flower import make_client_app
+from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
-from fedward.client.node import serve
 from fedward.config import load_toml
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg import FileJournal, Identity, verify_roster
-from fedward.simulations.parties import Agreement, EncodedSite, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import Agreement, EncodedSite, Randomness, make_hospital, make_sites
 
 
 def main():

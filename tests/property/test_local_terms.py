@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedward.adapter import AdapterLayout
-from fedward.client.gradient_correction import LocalTerms
+from fedward.client.training import LocalTerms
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
 from fedward.privacy.noise import UnsafeSeededStream
 

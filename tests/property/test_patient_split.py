@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedward.client.data import Example, split_patients
-from fedward.client.data.split import position
+from fedward.client.data.example import position
 
 identifiers = st.sets(st.text(min_size=1, max_size=12), min_size=0, max_size=60)
 fractions = st.floats(min_value=0.05, max_value=0.95)

@@ -2,8 +2,17 @@
 
 import torch
 
-from fedward.client.models.families.family import Family, Sizes
-from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Section, Whole
+from fedward.client.models.families.family import (
+    ACTIVATION,
+    LAYERS,
+    Choice,
+    Family,
+    Number,
+    Optional,
+    Section,
+    Sizes,
+    Whole,
+)
 
 DOCUMENT = {
     "head_dim": 4,

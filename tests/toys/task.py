@@ -1,7 +1,7 @@
 """A task: whether a question is about tea. The declaration, and the hospital's side of it."""
 
 from fedward.client.tasks.prediction import Binary
-from fedward.client.tasks.source import TextSource
+from fedward.client.tasks.task import TextSource
 from fedward.tasks.task import Head, Task
 from tests.toys.measure import Near
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {"fedward", "benchmarks", "tests"}
+OURS = {"fedward", "benchmarks", "scripts", "tests"}
 # Distributions whose modules have another name.
 DISTRIBUTIONS = {
     "google": "protobuf",
@@ -19,7 +19,7 @@ DISTRIBUTIONS = {
 }
 PACKAGE = ("fedward", "server", "client", "strategies", "privacy", "simulations")
 # Where the client extra may be imported; everything else runs at the coordinator too.
-HOSPITAL = ("client", "privacy/dpsgd", "simulations", "fedward/planning/stopwatch.py", "fedward/cli/audit.py")
+HOSPITAL = ("client", "privacy/dpsgd", "simulations", "fedward/planning/estimate.py", "fedward/cli/audit.py")
 NOT_IMPORTED = {
     "click": "typer's own, bounded because typer allows a release with which it prints no help",
 }
@@ -79,7 +79,7 @@ def test_what_is_declared_is_imported():
     used = imported(sources(*PACKAGE)).keys()
     assert coordinator | hospital == used | NOT_IMPORTED.keys()
     assert NOT_IMPORTED.keys() <= coordinator - used
-    by_tests = imported(sources("tests", "benchmarks")).keys()
+    by_tests = imported(sources("tests", "benchmarks", "scripts")).keys()
     assert dev == (by_tests - coordinator - hospital) | TOOLS
 
 

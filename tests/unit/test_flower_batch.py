@@ -5,7 +5,7 @@ from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushOb
 from flwr.proto.node_pb2 import Node
 from google.protobuf.message import DecodeError
 
-from fedward.flower_batch import MAX_BYTES, MAX_CALLS, Batch, Objects, join, split
+from fedward.flower import MAX_BYTES, MAX_CALLS, Batch, Objects, join, split
 from fedward.messages import MalformedMessageError
 
 

@@ -9,12 +9,11 @@ ROOT = Path(fedward.__file__).parent
 REGISTRIES = ("fedward/measures/", "fedward/tasks/", "client/tasks/")
 THEIR_OWN = {
     "fedward/cli/simulate.py": "describes the default scenario",
-    "fedward/planning/measured.py": "figures that a benchmark printed, with the measure they are of",
+    "fedward/planning/estimate.py": "figures that a benchmark printed, with the measure they are of",
     "fedward/run.py": "an example that the tests run",
     "client/corpora/eicu.py": "a column that is not read",
     "client/data/": "stays end in death or not",
     "privacy/audit.py": "the term of the attack's paper",
-    "simulations/audit/membership.py": "the same",
     "simulations/result.py": "reads documents of version 1, which knew nothing else",
     "simulations/synthetic/": "draws patients whose true risk is known",
 }

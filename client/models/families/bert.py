@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from fedward.client.models.families.encoder_layers import EncoderLayers
-from fedward.client.models.families.family import FIXED_KEYS, Family, Settings, Sizes
-from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Whole
-from fedward.errors import ConfigError
-
-
-def sizes(settings: Settings) -> Sizes:
-    """See :class:`Family`."""
-    if settings["hidden_size"] % settings["num_attention_heads"]:
-        raise ConfigError("The model's hidden size is not a multiple of its attention heads.", code="FW-MODEL-002")
-    return Sizes(
-        hidden=settings["hidden_size"],
-        layers=settings["num_hidden_layers"],
-        vocabulary=settings["vocab_size"],
-        max_tokens=settings["max_position_embeddings"],
-    )
-
+from fedward.client.models.families.family import (
+    ACTIVATION,
+    FIXED_KEYS,
+    LAYERS,
+    Choice,
+    Family,
+    Number,
+    Optional,
+    Whole,
+    sizes_by,
+)
 
 FAMILY = Family(
     name="bert",
@@ -42,7 +37,7 @@ FAMILY = Family(
     defaults={"hidden_act": "gelu", "pad_token_id": 0},
     overridden={"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
     fixed={**FIXED_KEYS, "position_embedding_type": Choice(("absolute", None))},
-    sizes=sizes,
+    sizes=sizes_by("hidden_size", "num_hidden_layers", "num_attention_heads"),
     layers_path="encoder.layer",
     targets={
         "query": "attention.self.query",

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from fedward.client.models.families.encoder_layers import EncoderLayers
-from fedward.client.models.families.family import FIXED_KEYS, Family, Settings, Sizes
-from fedward.client.models.families.rules import ACTIVATION, LAYERS, Choice, Number, Optional, Whole
-from fedward.errors import ConfigError
-
-
-def sizes(settings: Settings) -> Sizes:
-    """See :class:`Family`."""
-    if settings["dim"] % settings["n_heads"]:
-        raise ConfigError("The model's hidden size is not a multiple of its attention heads.", code="FW-MODEL-002")
-    return Sizes(
-        hidden=settings["dim"],
-        layers=settings["n_layers"],
-        vocabulary=settings["vocab_size"],
-        max_tokens=settings["max_position_embeddings"],
-    )
-
+from fedward.client.models.families.family import (
+    ACTIVATION,
+    FIXED_KEYS,
+    LAYERS,
+    Choice,
+    Family,
+    Number,
+    Optional,
+    Whole,
+    sizes_by,
+)
 
 FAMILY = Family(
     name="distilbert",
@@ -42,7 +37,7 @@ FAMILY = Family(
         "position_embedding_type": Choice(("absolute", None)),
         "sinusoidal_pos_embds": Choice((False,)),
     },
-    sizes=sizes,
+    sizes=sizes_by("dim", "n_layers", "n_heads"),
     layers_path="transformer.layer",
     targets={
         "query": "attention.q_lin",

@@ -1,7 +1,8 @@
 """Model family: what a model folder of one architecture may contain, and where the parts of its models lie.
 
-A family is data and a few functions, in one file. What its ``config.json`` may ask for is security code: a key is
-passed on only if ``settings`` has a rule for it.
+A family is data and a few functions, in one file. What its ``config.json`` may ask for is security code: the file is
+foreign input, and a key is passed on only if ``settings`` has a rule for it. A value that passes its rule has exactly
+the expected type: a truth value is no number, a number no text.
 
 How outputs look, by the kind of head (:class:`~fedward.tasks.task.Head`), for token ids ``[B, T]``:
 
@@ -18,50 +19,122 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from fedward.client.models.families.rules import Choice, Rule
+from fedward.errors import ConfigError
 from fedward.tasks.task import HeadKind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Settings = Mapping[str, Any]
+MAX_INTEGER = 2**20
 
-IGNORED_KEYS = frozenset(
-    {
-        "_name_or_path",
-        "_num_labels",
-        "architectures",
-        "bos_token_id",
-        "classifier_dropout",
-        "directionality",
-        "dtype",
-        "eos_token_id",
-        "finetuning_task",
-        "gradient_checkpointing",
-        "id2label",
-        "label2id",
-        "model_type",
-        "num_labels",
-        "output_past",
-        "pooler_fc_size",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "pooler_type",
-        "problem_type",
-        "tie_word_embeddings",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    }
-)
+
+def refused(told: str) -> ConfigError:
+    """FW-MODEL-002: a configuration outside the allow-list."""
+    return ConfigError(told, code="FW-MODEL-002")
+
+
+def refuse_unknown(keys: set[str]) -> None:
+    """Raises FW-MODEL-002 if there are any; they come from a foreign file."""
+    if keys:
+        first = min(keys)
+        # Only a harmless-looking key is repeated on the terminal.
+        shown = first if first.isidentifier() and first.isascii() and len(first) < 64 else "a key"
+        raise refused(f"The model's config.json has {shown!r}, which is not on the allow-list.")
+
+
+class Rule(Protocol):
+    """What the value of one key may be."""
+
+    def check(self, key: str, value: Any) -> Any:
+        """The value as the model class gets it; raises FW-MODEL-002. ``key`` is one of the allow-list."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number from ``least`` to ``most``."""
+
+    least: int = 1
+    most: int = MAX_INTEGER
+
+    def check(self, key: str, value: Any) -> int:
+        """See :class:`Rule`."""
+        if type(value) is not int or not self.least <= value <= self.most:
+            raise refused(f"The model's {key!r} is not a whole number between {self.least} and {self.most}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number above ``low`` and below ``high``."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def check(self, key: str, value: Any) -> float:
+        """See :class:`Rule`."""
+        if type(value) not in (int, float) or not self.low < value < self.high:
+            raise refused(f"The model's {key!r} is not a number between {self.low:g} and {self.high:g}.")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    values: tuple[str | bool | int | None, ...]
+
+    def check(self, key: str, value: Any) -> Any:
+        """See :class:`Rule`."""
+        if not any(type(value) is type(allowed) and value == allowed for allowed in self.values):
+            raise refused(f"The model's config.json sets {key!r} to a value that is not supported.")
+        return value
+
+
+@dataclass(frozen=True)
+class Optional:
+    """A value, or null in its place, for which the model class gets ``default``."""
+
+    rule: Rule
+    default: Any = None
+
+    def check(self, key: str, value: Any) -> Any:
+        """See :class:`Rule`."""
+        return self.default if value is None else self.rule.check(key, value)
+
+
+@dataclass(frozen=True)
+class Section:
+    """An object with an allow-list of its own, and the keys that must be there."""
+
+    rules: Mapping[str, Rule]
+    required: frozenset[str] = frozenset()
+
+    def check(self, key: str, value: Any) -> dict[str, Any]:
+        """See :class:`Rule`."""
+        if type(value) is not dict:
+            raise refused(f"The model's {key!r} is not an object.")
+        refuse_unknown(set(value) - set(self.rules))
+        if missing := sorted(self.required - set(value)):
+            raise refused(f"The model's {key!r} lacks {missing[0]!r}.")
+        return {name: self.rules[name].check(name, each) for name, each in value.items()}
+
+
+ACTIVATION = Choice(("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"))
+"""Activation functions of the model library that have no state and fetch nothing."""
+
+LAYERS = Whole(1, 512)
+"""Number of layers; each is built, on no device, before the weights are compared with it."""
+
+IGNORED_KEYS = frozenset({
+    "_name_or_path", "_num_labels", "architectures", "bos_token_id", "classifier_dropout", "directionality", "dtype",
+    "eos_token_id", "finetuning_task", "gradient_checkpointing", "id2label", "label2id", "model_type", "num_labels",
+    "output_past", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head",
+    "pooler_type", "problem_type", "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
+})  # fmt: skip
 """Keys that published configurations carry and that a forward pass does not need: read, never passed on."""
 
-FIXED_KEYS: Mapping[str, Choice] = {
-    "add_cross_attention": Choice((False,)),
-    "is_decoder": Choice((False,)),
-    "is_encoder_decoder": Choice((False,)),
-}
+FIXED_KEYS = {key: Choice((False,)) for key in ("add_cross_attention", "is_decoder", "is_encoder_decoder")}
 """Keys that change the computation: accepted only with the value fedward computes with, never passed on."""
 
 OUTSIDE = r"(cls|classifier|pre_classifier|lm_head|vocab_\w+|qa_outputs|pooler|embeddings\.position_ids)\b"
@@ -70,19 +143,24 @@ OUTSIDE = r"(cls|classifier|pre_classifier|lm_head|vocab_\w+|qa_outputs|pooler|e
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a model that others need to know; derived from its settings by the family.
+    """Sizes of a model that others need to know; derived from its settings by the family."""
 
-    Attributes:
-        hidden: width of the last hidden state.
-        layers: number of transformer layers.
-        vocabulary: rows of the word embedding.
-        max_tokens: longest sequence, special tokens included.
-    """
-
-    hidden: int
+    hidden: int  # width of the last hidden state
     layers: int
-    vocabulary: int
-    max_tokens: int
+    vocabulary: int  # rows of the word embedding
+    max_tokens: int  # longest sequence, special tokens included
+
+
+def sizes_by(hidden: str, layers: str, heads: str, *, reserved: int = 0) -> Callable[[Settings], Sizes]:
+    """Sizes from the settings of these keys, of an encoder with so many positions that no token gets."""
+
+    def sizes(settings: Settings) -> Sizes:
+        if settings[hidden] % settings[heads]:
+            raise refused("The model's hidden size is not a multiple of its attention heads.")
+        positions = settings["max_position_embeddings"]
+        return Sizes(settings[hidden], settings[layers], settings["vocab_size"], positions - reserved)
+
+    return sizes
 
 
 class LayerByLayer(Protocol):

@@ -5,21 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedward.client.models.families import bert
-from fedward.client.models.families.family import Settings, Sizes
-
-RESERVED_POSITIONS = 2
-
-
-def sizes(settings: Settings) -> Sizes:
-    """See :class:`Family`."""
-    found = bert.sizes(settings)
-    return replace(found, max_tokens=found.max_tokens - RESERVED_POSITIONS)
-
+from fedward.client.models.families.family import sizes_by
 
 FAMILY = replace(
     bert.FAMILY,
     name="roberta",
     heads={"sequence": "RobertaModel", "token": "RobertaModel"},
-    sizes=sizes,
+    sizes=sizes_by("hidden_size", "num_hidden_layers", "num_attention_heads", reserved=2),
     prefix="roberta.",
 )

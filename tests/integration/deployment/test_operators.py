@@ -18,14 +18,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
 from fedward.cli import main as cli
-from fedward.client.daemon.endpoint import endpoint_of
-from fedward.client.daemon.folders import SiteFolders
+from fedward.client.daemon.folders import SiteFolders, endpoint_of
 from fedward.client.daemon.runs import ApprovedSite
 from fedward.client.daemon.settings import load_client_config
 from fedward.client.fleet import FleetSession
-from fedward.client.flower import make_client_app
+from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Limits, RunOverError
-from fedward.client.node import serve
 from fedward.errors import NetworkError
 from fedward.server.job_files import read_vector
 from fedward.stages import Reply, Stage

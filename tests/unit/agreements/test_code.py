@@ -14,12 +14,14 @@ from fedward.agreements.code import (
     check_plan_code,
     core_files,
     core_hash,
+    imported,
+    locate,
     plan_code_hash,
     plan_files,
+    reach,
     reader_files,
     reader_hash,
 )
-from fedward.agreements.imports import imported, locate, reach
 from fedward.client.corpora import CORPORA
 from fedward.client.models.families import FAMILIES
 from fedward.client.tasks import LOCAL_TASKS
@@ -177,7 +179,6 @@ def test_a_plans_files_are_those_of_what_it_names():
         "client/tasks/mortality.py",
         "client/tasks/prediction.py",
         "measures/auroc.py",
-        "measures/histogram.py",
         "strategies/contrib/scaffold.py",
         "client/models/families/roberta.py",
     } <= files
@@ -204,7 +205,7 @@ def test_a_name_that_is_none_leads_to_no_file(name):
     [
         "client/daemon/doctor.py",
         "client/flower.py",
-        "cli/approve.py",
+        "cli/client.py",
         "errors.toml",
         "planning/calibration.py",
         "privacy/audit.py",

@@ -3,8 +3,7 @@ import os
 import pytest
 
 from fedward.agreements import proposal
-from fedward.agreements.plan_terms import read_terms, write_terms
-from fedward.agreements.proposal import PlanTerms, Proposal
+from fedward.agreements.proposal import PlanTerms, Proposal, read_terms, write_terms
 from fedward.messages import encode
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Envelope, Identity

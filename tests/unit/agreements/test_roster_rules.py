@@ -2,10 +2,9 @@
 
 import pytest
 
-from fedward.agreements.roster_rules import check_roster, roster_rules, smallest_sum
 from fedward.plan import Plan
 from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.run import Schedule
+from fedward.run import Schedule, check_roster, roster_rules, smallest_sum
 from tests.codes import raises
 
 

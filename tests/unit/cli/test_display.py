@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedward.cli.display import plain
 from fedward.cli.roster import _print
+from fedward.cli.shared import plain
 
 
 @pytest.mark.parametrize("trick", ["\x1b[2K\r", "\n  epsilon: 0.1", "\u202e", "\x07", "\x9b1A", "\u2028", "\t"])

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedward.cli import site
+from fedward.cli import client
 from fedward.client.daemon import runs
-from fedward.client.daemon.approvals import Approval
-from fedward.client.daemon.policy import OtherCodeError
+from fedward.client.daemon.approvals import Approval, OtherCodeError
 from fedward.errors import PolicyError
 from tests.codes import raises
 
@@ -27,7 +26,7 @@ def rehearse(monkeypatch):
         ]
         fake = SimpleNamespace(approvals=SimpleNamespace(all=lambda: known), rehearse=one)
         monkeypatch.setattr(runs, "ApprovedSite", lambda *_: fake)
-        site._rehearse(None, None)
+        client._rehearse(None, None)
 
     return call
 

@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 
-from fedward.client.gradients import GradientSummer
-from fedward.client.models.adapter_model import get_vector, layout_of
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, layout_of, resolve_run
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.client.training import LocalTrainer
+from fedward.client.training import GradientSummer, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.noise import SecureStream
 

@@ -12,7 +12,7 @@ from flwr.proto.message_pb2 import Message, ObjectTree, PullObjectResponse
 
 from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError
 from fedward.client.link import Endpoint, Limits, LinkLostError, NodeRefusedError, OversizedMessageError
-from fedward.flower_batch import join
+from fedward.flower import join
 
 LIMITS = Limits(objects=3, message_bytes=100, patience_seconds=0.0)
 

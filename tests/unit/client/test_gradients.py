@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from fedward.client.data import Example
-from fedward.client.gradients import GradientSummer
-from fedward.client.models.adapter_model import get_vector, layout_of, set_vector, trainable
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, layout_of, resolve_run, set_vector, trainable
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
+from fedward.client.training import GradientSummer
 from fedward.plan import Plan
 from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, SecureStream

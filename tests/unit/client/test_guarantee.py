@@ -8,21 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedward.client import gradients, training
 from fedward.client import hospital as hospital_module
-from fedward.client.gradients import GradientSummer
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client import training
+from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.tasks import local_task
 from fedward.client.tasks.prediction import Binary
-from fedward.client.training import LocalTrainer
+from fedward.client.training import GradientSummer, LocalTrainer
 from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.noise import SecureStream
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from tests.codes import raises
 
 NAMES = ("alder", "birch", "cedar")
@@ -189,14 +186,13 @@ def test_no_constant_of_a_step_depends_on_how_many_patients_there_are(parties, m
     plan = run.plan
     privacy = plan.privacy.model_copy(update={"placement": placement})
     run, seen = resolve_run(plan.model_copy(update={"privacy": privacy}), files.config()), []
-    module = training if placement == "local" else gradients
-    real = module.PrivateEngine
+    real = training.PrivateEngine
 
     def record(model, optimizer, params, stream, **rest):
         seen.append(params)
         return real(model, optimizer, params, stream, **rest)
 
-    monkeypatch.setattr(module, "PrivateEngine", record)
+    monkeypatch.setattr(training, "PrivateEngine", record)
     train = encoded[0].train
     few = replace(
         train,

@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 
-from fedward.client.local_state import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState
-from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of, set_vector, trainable
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import (
+    adapter_parameters,
+    build_model,
+    get_vector,
+    layout_of,
+    resolve_run,
+    set_vector,
+    trainable,
+)
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.client.training import LocalTrainer
+from fedward.client.training import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.noise import UnsafeSeededStream
 from fedward.privacy.secagg import MemoryJournal

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fedward.client.local_state import LocalStore
+from fedward.client.training import LocalStore
 from fedward.privacy.secagg import FileJournal, MemoryJournal
 from tests.codes import raises
 

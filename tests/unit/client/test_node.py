@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedward.client import node
+from fedward.client import flower
 from fedward.client.fleet import Incoming, MalformedObjectError, _unfold
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint, LinkLostError, OversizedMessageError, RunOverError
@@ -84,9 +84,9 @@ def serve(monkeypatch):
         stop = threading.Event()
         session = Session(list(script), stop)
         sessions = []
-        monkeypatch.setattr(node, "FleetSession", lambda *args, **more: sessions.append(args) or session)
-        monkeypatch.setattr(node, "FIRST_PAUSE_SECONDS", 0.0)
-        node.serve(app or make_client_app(Site()), Endpoint("127.0.0.1:1", insecure=True), stop=stop)
+        monkeypatch.setattr(flower, "FleetSession", lambda *args, **more: sessions.append(args) or session)
+        monkeypatch.setattr(flower, "FIRST_PAUSE_SECONDS", 0.0)
+        flower.serve(app or make_client_app(Site()), Endpoint("127.0.0.1:1", insecure=True), stop=stop)
         session.activations = len(sessions)
         return session
 

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from fedward.client.models.adapter_model import adapter_parameters, get_vector, layout_of
-from fedward.client.models.for_run import build_model, resolve_run, start_of
+from fedward.client.models.adapter_model import (
+    adapter_parameters,
+    build_model,
+    get_vector,
+    layout_of,
+    resolve_run,
+    start_of,
+)
 from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import Tokens

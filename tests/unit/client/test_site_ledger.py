@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fedward.client.daemon.doctor import examine
+from fedward.client.daemon.runs import open_site_ledger
 from fedward.client.daemon.settings import ClientConfig
-from fedward.client.daemon.site_ledger import open_site_ledger
 from fedward.config import parse
 from fedward.errors import ConfigError
 from fedward.plan import Plan

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedward.client.statistics import evaluation_statistics, training_statistics
-from fedward.measures import Outcomes, histogram
+from fedward.client.records import evaluation_statistics, training_statistics
+from fedward.measures import Outcomes
+from fedward.measures.auroc import BINS
 from fedward.plan import Plan
 from fedward.privacy.noise import SecureStream, share_sigma, total_sigma
 from fedward.run import SITE_CAP_FACTOR, Schedule
@@ -21,7 +22,7 @@ def schedule_of(**privacy) -> Schedule:
 
 
 TRAINING_SPEC, EVALUATION_SPEC = schedule_of().training_release, schedule_of().evaluation_release
-BINS, LOSS_CAP = histogram.BINS, 4.0
+LOSS_CAP = 4.0
 
 
 def outcomes(labels, scores, losses=None, units=None) -> Outcomes:

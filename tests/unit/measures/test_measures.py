@@ -12,8 +12,9 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from fedward.cli.evaluate import scorecard
 from fedward.client.tasks import local_task
-from fedward.measures import Outcomes, bootstrap_interval, histogram
-from fedward.measures.auroc import Auroc
+from fedward.measures import Outcomes, bootstrap_interval
+from fedward.measures.auroc import BINS, Auroc
+from fedward.measures.auroc import rows as histogram_rows
 from fedward.measures.calibration import Brier, CalibrationError, calibration_curve
 from fedward.measures.log_loss import LogLoss
 from fedward.measures.precision_recall import Auprc
@@ -150,12 +151,12 @@ def test_one_record_changes_one_cell_of_the_histogram_by_one():
     y, p = draw(300)
     change = summed(y, p) - summed(y[:-1], p[:-1])
     assert change.sum() == np.abs(change).sum() == 1
-    assert change.shape == (2 * histogram.BINS,)
-    assert summed(y, p)[histogram.BINS :].sum() == y.sum()
+    assert change.shape == (2 * BINS,)
+    assert summed(y, p)[BINS:].sum() == y.sum()
 
 
 def test_probabilities_of_zero_and_one_have_a_bin():
-    cells = histogram.rows(np.array([False, True]), np.array([0.0, 1.0]), bins=5)
+    cells = histogram_rows(np.array([False, True]), np.array([0.0, 1.0]), bins=5)
     assert cells.tolist() == [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]
 
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fedward.client.models.for_run import resolve_run
+from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import BudgetError
 from fedward.planning.budget import RunBudget, room_for
 from fedward.planning.calibration import draft_plan, with_noise
-from fedward.planning.estimate import estimate
-from fedward.planning.measured import MEASURED, measured_utility
-from fedward.planning.noise_size import refuse_hospital_unit, step_noise
+from fedward.planning.estimate import MEASURED, estimate, measured_utility, refuse_hospital_unit, step_noise
 from fedward.planning.scenario import known_hospitals, load_scenario
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
@@ -120,7 +118,7 @@ def test_ledgers_are_asked_and_not_charged(plan, tmp_path):
 
 
 def test_time_is_measured_with_the_plans_own_model(files):
-    from fedward.planning.stopwatch import time_training
+    from fedward.planning.estimate import time_training
 
     run = resolve_run(draft_plan(scenario(private=False), files), files.config())
     speed = load_scenario("default").speed
@@ -136,7 +134,7 @@ def test_a_utility_figure_is_the_measured_one_or_none():
     for entry in MEASURED:
         assert measured_utility(load_scenario(entry.scenario)) == entry
         row = f"{entry.alone:.3f} | **{entry.federated:.3f}** | {entry.pooled:.3f}"
-        assert row in readme, "measured again: change fedward.planning.measured too"
+        assert row in readme, "measured again: change fedward.planning.estimate too"
         assert entry.sweep in readme
     assert measured_utility(load_scenario("default").model_copy(update={"seed": 5})) == MEASURED[1]
     for other in (scenario(rounds=10, epsilon=3.0), scenario(rounds=9), scenario(rounds=10, clipping="automatic")):

@@ -18,6 +18,6 @@ def fresh_accountants() -> Iterator[None]:
 def forget_all() -> None:
     remembered = [accounting._priced, accounting._curve, accounting.calibrate]
     if crosscheck := sys.modules.get("fedward.privacy.dpsgd.crosscheck"):  # torch's side of the house, if it is there
-        remembered.append(crosscheck._checked)
+        remembered.append(crosscheck.cross_check)
     for answers in remembered:
         answers.cache_clear()

@@ -9,7 +9,7 @@ from flwr.supercore.constant import TASK_TOKEN_HEADER
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from sqlalchemy import text
 
-from fedward.flower_batch import join, split
+from fedward.flower import join, split
 from fedward.server import direct
 from fedward.server.direct import DirectRoutes
 from fedward.server.gateway import GatewaySettings, _superlink_app

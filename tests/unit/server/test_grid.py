@@ -10,7 +10,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedward.flower_batch import join
+from fedward.flower import join
 from fedward.server.flower import PUSH_BYTES, GridTransport
 from fedward.server.grid import StreamingGrid
 from fedward.stages import Request, Stage

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedward.client.models.for_run import lora_of, resolve_run
+from fedward.client.models.adapter_model import lora_of, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.strategies.registry import STRATEGIES
 from fedward.strategies.tensors import kind_of

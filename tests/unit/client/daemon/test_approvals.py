@@ -5,9 +5,15 @@ import pytest
 
 from fedward.agreements.code import core_hash, reader_hash, short
 from fedward.agreements.proposal import open_proposal
-from fedward.client.daemon.approvals import Approvals
-from fedward.client.daemon.policy import ExpiredPlanError, check_cohort, check_family, check_size, run_epsilon
-from fedward.client.daemon.words import describe_plan
+from fedward.client.daemon.approvals import (
+    Approvals,
+    ExpiredPlanError,
+    check_cohort,
+    check_family,
+    check_size,
+    describe_plan,
+    run_epsilon,
+)
 from fedward.client.data import Example
 from fedward.errors import FedwardError
 from fedward.messages import encode

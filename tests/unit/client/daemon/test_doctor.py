@@ -198,7 +198,7 @@ def test_after_an_upgrade_the_doctor_asks_for_new_agreements(sound, propose, at,
     assert findings(sound.config)["roster"].level == "ok"
     approvals = Approvals(sound.config, sound.folders, sound.folders.identity("st-anna"))
     approvals.decide(propose(), accept=True, by="DPO")
-    for part, code in (("approvals.reader_hash", "FW-VERSION-305"), ("policy.plan_code_hash", "FW-VERSION-302")):
+    for part, code in (("approvals.reader_hash", "FW-VERSION-305"), ("approvals.plan_code_hash", "FW-VERSION-302")):
         with monkeypatch.context() as patch:
             patch.setattr(f"fedward.client.daemon.{part}", lambda *names: b"new release".ljust(32))
             found = findings(sound.config)["approvals"]

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from fedward.client.daemon import service
+from fedward.client.daemon.folders import Status, read_status
 from fedward.client.daemon.service import Daemon
-from fedward.client.daemon.status import Status, read_status
 from fedward.storage import FolderLock
 from tests.codes import raises
 

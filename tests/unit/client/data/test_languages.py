@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedward.client.data.languages import UNREPRESENTED_LIMIT, check_represented, language_of
+from fedward.client.data.text import UNREPRESENTED_LIMIT, check_represented, language_of
 from tests.codes import raises
 
 

@@ -2,8 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from fedward.client.data.events import Event, Kind, Outcome, Stay
-from fedward.client.data.leakage import discharge_hours, eligible, known_at_prediction, prediction_hours
+from fedward.client.data.events import (
+    Event,
+    Kind,
+    Outcome,
+    Stay,
+    discharge_hours,
+    eligible,
+    known_at_prediction,
+    prediction_hours,
+)
 from fedward.client.tasks import los3, mortality
 
 

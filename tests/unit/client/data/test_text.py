@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from fedward.client.data.events import Event, Kind
-from fedward.client.data.text import NOTE_WORDS, clean, first_words, measurement_phrases, note_phrases, render
+from fedward.client.data.events import NOTE_WORDS, Event, Kind, measurement_phrases, note_phrases, render
+from fedward.client.data.text import clean, first_words
 from tests.codes import raises
 
 

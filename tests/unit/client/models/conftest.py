@@ -8,10 +8,9 @@ import pytest
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from fedward.client.models.base_model import empty_base
+from fedward.client.models.adapter_model import empty_base
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.model_config import check_model_config
-from fedward.client.models.registry import ModelFiles, read_model_folder
+from fedward.client.models.registry import ModelFiles, check_model_config, read_model_folder
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXT = "age 40s 70s . male female micu csru lactate creatinine high low normal no fever cough sepsis"

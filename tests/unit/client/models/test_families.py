@@ -7,11 +7,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fedward.client.models import families
-from fedward.client.models.base_model import linear_maps, load_base, skeleton, transformer_layers
+from fedward.client.models.adapter_model import linear_maps, load_base, skeleton, transformer_layers
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.families.rules import Optional, Section, Whole
-from fedward.client.models.model_config import check_model_config
-from fedward.client.models.registry import read_model_folder
+from fedward.client.models.families.family import Optional, Section, Whole
+from fedward.client.models.registry import check_model_config, read_model_folder
 from fedward.tasks.task import Head
 from tests.codes import raises
 

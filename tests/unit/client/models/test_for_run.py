@@ -6,8 +6,15 @@ import pytest
 from fedward.cli.evaluate import score_folder
 from fedward.client.data.example import Example
 from fedward.client.models.adapter_files import save_adapter
-from fedward.client.models.adapter_model import LoraSettings, build, layout_of, set_vector
-from fedward.client.models.for_run import build_model, lora_of, resolve_run
+from fedward.client.models.adapter_model import (
+    LoraSettings,
+    build,
+    build_model,
+    layout_of,
+    lora_of,
+    resolve_run,
+    set_vector,
+)
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task

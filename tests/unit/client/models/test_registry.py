@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedward.client.models import registry
-from fedward.client.models.base_model import load_base
+from fedward.client.models.adapter_model import load_base
 from fedward.client.models.registry import KnownModel, list_models, read_model_folder, resolve
 from tests.codes import raises
 

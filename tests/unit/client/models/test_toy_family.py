@@ -21,10 +21,9 @@ from fedward.client.models.adapter_model import (
     start_vector,
 )
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.families.family import Family, Sizes
-from fedward.client.models.families.rules import Whole
+from fedward.client.models.families.family import Family, Sizes, Whole
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
-from fedward.client.models.model_config import check_model_config
+from fedward.client.models.registry import check_model_config
 from fedward.client.models.tokens import tokenize
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
 from fedward.privacy.dpsgd.engine import row_independence_self_test

@@ -8,10 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fedward.client.models.adapter_model import LoraSettings, build, get_vector
-from fedward.client.models.base_model import load_base
-from fedward.client.models.registry import read_model_folder
-from fedward.client.models.weight_files import INDEX, WEIGHTS
+from fedward.client.models.adapter_model import LoraSettings, build, get_vector, load_base
+from fedward.client.models.registry import INDEX, WEIGHTS, read_model_folder
 from tests.codes import raises
 
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -6,8 +6,7 @@ import pytest
 from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.agreements import code
 from fedward.agreements.code import plan_code_hash
-from fedward.agreements.plan_terms import write_terms
-from fedward.agreements.proposal import PlanTerms
+from fedward.agreements.proposal import PlanTerms, write_terms
 from fedward.config import load_toml, parse, to_toml
 from fedward.errors import AuthenticationError, ConfigError
 from fedward.plan import AdapterPlan, Plan

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fedward.client.data import Example
-from fedward.client.models.adapter_model import get_vector, set_vector
-from fedward.client.models.for_run import build_model, resolve_run
+from fedward.client.models.adapter_model import build_model, get_vector, resolve_run, set_vector
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
@@ -13,8 +12,8 @@ from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
 from fedward.privacy.noise import SecureStream
-from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
-from fedward.simulations.sites import SiteData
+from fedward.simulations.audit.attacks import canary_scores, gradients, make_canaries
+from fedward.simulations.parties import SiteData
 
 TASK = local_task("mortality")
 WORDS = """

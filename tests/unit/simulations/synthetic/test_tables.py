@@ -10,8 +10,8 @@ from fedward.client.folder import check_folder
 from fedward.simulations.synthetic import SyntheticHospital, write_mimic3
 from fedward.simulations.synthetic import findings as known
 from fedward.simulations.synthetic.chart import chart_of
-from fedward.simulations.synthetic.corpus import patient_text
 from fedward.simulations.synthetic.hospital import stream
+from scripts.pretrain.corpus import patient_text
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from fedward.simulations.synthetic import HospitalSpec, corpus, draw
+from fedward.simulations.synthetic import HospitalSpec, draw
 from fedward.simulations.synthetic import findings as known
-from fedward.simulations.synthetic.corpus import CORPUS_DOMAIN, concept_names
 from fedward.simulations.synthetic.hospital import SCENARIO_DOMAIN, draw_hospital
+from scripts.pretrain.corpus import CORPUS_DOMAIN, concept_names, corpus
 
 
 def test_size_keys_and_repeatability() -> None:

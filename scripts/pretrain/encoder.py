@@ -26,11 +26,10 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from fedward.client.models.adapter_model import mean_pool
-from fedward.client.models.base_model import empty_base, isolated_randomness
-from fedward.client.models.model_config import ModelConfig, check_model_config
+from fedward.client.models.adapter_model import empty_base, isolated_randomness, mean_pool
+from fedward.client.models.registry import ModelConfig, check_model_config
 from fedward.client.models.tokens import Tokens, encode
-from fedward.client.models.vocabulary import LETTERS, MASK_ID, PAD_ID, SPECIAL_TOKENS
+from scripts.pretrain.vocabulary import LETTERS, MASK_ID, PAD_ID, SPECIAL_TOKENS
 
 Progress = Callable[[int, float, float], None]
 TORCH_VERSION = str(torch.__version__).split("+")[0]

@@ -8,9 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedward.client.data.buckets import measurements
-from fedward.client.data.events import Event, Kind
-from fedward.client.data.leakage import known_at_prediction
-from fedward.client.data.text import render
+from fedward.client.data.events import Event, Kind, known_at_prediction, render
 from fedward.simulations.synthetic import findings as known
 from fedward.simulations.synthetic.chart import Chart, chart_of
 from fedward.simulations.synthetic.hospital import HospitalSpec, SyntheticPatient, draw_hospital, stream

@@ -1,7 +1,7 @@
 """Pre-trains the packaged encoder on notes of hospitals that no scenario draws, and writes its data card.
 
-Run as ``python -m fedward.simulations.pretrain --out client/models/packaged/tiny_clinical``. The method is in
-``client/models/pretraining.py``; this file chooses the texts and says on the card what the encoder has seen.
+Run as ``python -m scripts.pretrain --out client/models/packaged/tiny_clinical``. The method is in
+``encoder.py``; this file chooses the texts and says on the card what the encoder has seen.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.client.data.buckets import measurements
-from fedward.client.models.pretraining import TORCH_VERSION, PretrainingSettings, pretrain, write_base_model
 from fedward.client.models.registry import ModelFiles, read_model_folder
-from fedward.client.models.vocabulary import build_tokenizer
-from fedward.simulations.synthetic.corpus import CORPUS_DOMAIN, concept_names, corpus
+from scripts.pretrain.corpus import CORPUS_DOMAIN, concept_names, corpus
+from scripts.pretrain.encoder import TORCH_VERSION, PretrainingSettings, pretrain, write_base_model
+from scripts.pretrain.vocabulary import build_tokenizer
 
 PATIENTS_PER_SEED = 2_000
 LOG_EVERY = 200
@@ -86,7 +86,7 @@ medicine: its texts, findings and risks are invented.
 | fact | value |
 |---|---|
 | files, hash as pinned by plans | `{sha256}` |
-| made by | `python -m fedward.simulations.pretrain` |
+| made by | `python -m scripts.pretrain` |
 | torch | {TORCH_VERSION}, one thread, CPU |
 | texts | {len(drawn.texts):,} synthetic patients, one text each |
 | SHA-256 of the texts | `{drawn.sha256}` |
@@ -120,7 +120,7 @@ the attention mask.
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the module."""
-    parser = argparse.ArgumentParser(prog="python -m fedward.simulations.pretrain", description=(__doc__ or "")[:200])
+    parser = argparse.ArgumentParser(prog="python -m scripts.pretrain", description=(__doc__ or "")[:200])
     parser.add_argument("--out", type=Path, required=True, help="folder to write the encoder to")
     parser.add_argument("--patients", type=int, default=30_000, help="synthetic patients to train on")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and masks")

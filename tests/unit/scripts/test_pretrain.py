@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fedward.client.models.base_model import load_base
-from fedward.client.models.pretraining import pooled_features
+from fedward.client.models.adapter_model import load_base
 from fedward.client.models.registry import PACKAGED_FOLDER, read_model_folder
 from fedward.client.models.tokens import load_tokenizer, tokenize
 from fedward.measures.auroc import within
-from fedward.simulations import pretrain
 from fedward.simulations.synthetic.chart import chart_of
-from fedward.simulations.synthetic.corpus import CORPUS_DOMAIN, concept_names, corpus, patient_text
 from fedward.simulations.synthetic.hospital import SCENARIO_DOMAIN, HospitalSpec, draw, stream
+from scripts.pretrain import __main__ as pretrain
+from scripts.pretrain.corpus import CORPUS_DOMAIN, concept_names, corpus, patient_text
+from scripts.pretrain.encoder import pooled_features
 
 TRAIN = 900
 

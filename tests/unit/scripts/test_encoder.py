@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedward.client.models.base_model import load_base
-from fedward.client.models.pretraining import PretrainingSettings, pooled_features, pretrain, write_base_model
+from fedward.client.models.adapter_model import load_base
 from fedward.client.models.registry import resolve
 from fedward.client.models.tokens import tokenize
-from fedward.client.models.vocabulary import SPECIAL_TOKENS, build_tokenizer
+from scripts.pretrain.encoder import PretrainingSettings, pooled_features, pretrain, write_base_model
+from scripts.pretrain.vocabulary import SPECIAL_TOKENS, build_tokenizer
 
 SETTINGS = PretrainingSettings(hidden=16, layers=1, heads=2, intermediate=16, positions=32, epochs=6, batch=16)
 WORDINGS = {"fever": ("fever", "febrile"), "no fever": ("afebrile", "no fever"), "": ("resting",)}

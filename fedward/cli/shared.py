@@ -1,0 +1,119 @@
+"""What the commands share: options, answers for people and for programs, and what a service needs to run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Progress and result as JSON lines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; only the final table.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+ScenarioName = Annotated[
+    str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
+]
+Epsilon = Annotated[float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget instead of the scenario's.")]
+Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")]
+LeaveOut = Annotated[
+    bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
+]
+SignedPlan = Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)]
+MAX_FILE_BYTES = 256 * 1024
+"""Largest roster, request or answer that somebody may hand over."""
+
+LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
+
+
+class Placement(StrEnum):
+    """Who adds the noise."""
+
+    local = "local"
+    secure_grad = "secure-grad"
+
+
+def say_json(document: object) -> None:
+    """Prints ``document`` as one line of JSON with sorted keys."""
+    typer.echo(json.dumps(document, sort_keys=True))
+
+
+def say(document: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Prints ``document`` as JSON, or else the ``lines`` for people."""
+    if as_json:
+        say_json(document)
+        return
+    for line in lines:
+        typer.echo(line)
+
+
+def titled(title: str | None, headings: Iterable[str | Column], rows: Iterable[Iterable[str]] = ()) -> Table:
+    """A table with its title on the left."""
+    table = Table(*headings, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def plain(text: str) -> str:
+    """``text`` of somebody else without anything but printable characters, for a person who decides by what it says.
+
+    A plan or roster may carry escape sequences, line ends and marks of writing direction; a terminal would obey
+    them, and show another epsilon than the one that is asked for.
+    """
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def day(seconds: int) -> str:
+    """A moment as a date, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+
+
+# --- services -------------------------------------------------------------------------------------
+
+
+def stop_signal() -> threading.Event:
+    """Set once this process is told to end (SIGTERM, SIGINT)."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+class _Line(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback becomes the class of its exception, as texts of libraries may quote what they read."""
+        kind = record.exc_info[0] if record.exc_info else None
+        record.exc_info, record.exc_text, record.stack_info = None, None, None
+        line = super().format(record).replace("\n", " ")
+        return f"{line} [{kind.__name__}]" if kind else line
+
+
+def start_log(path: Path) -> None:
+    """Sends fedward's records to standard error and to ``path``, of mode 0600, and nobody else's records anywhere."""
+    os.umask(0o077)  # whatever a service writes from here on is for its user alone, rotated logs among it
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    logger = logging.getLogger("fedward")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    file = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
+    for handler in (file, logging.StreamHandler(sys.stderr)):
+        handler.setFormatter(_Line("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+        logger.addHandler(handler)
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.lastResort = None

@@ -1,0 +1,1 @@
+"""What only the repository's developers run; no part of the package."""

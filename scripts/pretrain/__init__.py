@@ -1,0 +1,1 @@
+"""Makes the packaged encoder: ``python -m scripts.pretrain --out FOLDER``."""
