@@ -44,7 +44,7 @@ from fedward.simulations.result import (
 )
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.stages import Stage
-from fedward.strategies.aliases import in_words
+from fedward.strategies.registry import in_words
 from fedward.units import UNITS
 
 _SHARES = (

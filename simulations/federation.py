@@ -37,8 +37,7 @@ from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.run import EVALUATION, Run
 from fedward.server.flower import GridTransport, make_server_app
-from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.server.secure_sum import Incident
+from fedward.server.rounds import Coordinator, Incident, RoundSummary
 from fedward.simulations.parties import (
     Agreement,
     EncodedSite,

@@ -39,7 +39,7 @@ CORE = {
     "privacy/dpsgd": "backends clipping engine",
     "privacy/ledger": "book files ledger",
     "privacy/secagg": "client crypto encoding journal messages results roster",
-    "strategies": "combinations factor gate optimizers strategy tensors",
+    "strategies": "combinations factor gate optimizers strategy",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""

@@ -151,8 +151,7 @@ def _all_of(base: Scenario) -> list[str]:
     """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
     from fedward.planning.scenario import MIN_HOSPITALS, known_hospitals
     from fedward.simulations.sweep.play import Cell, CellRefusedError
-    from fedward.strategies.aliases import base_of
-    from fedward.strategies.registry import NAMES, find_strategy
+    from fedward.strategies.registry import NAMES, base_of, find_strategy
 
     hospitals, own = known_hospitals(base.data) or MIN_HOSPITALS, base.privacy.epsilon if base.privacy.private else None
     names = []

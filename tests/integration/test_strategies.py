@@ -26,9 +26,8 @@ from fedward.simulations import assemble
 from fedward.simulations.federation import InProcessGrid
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.simulations.run import Options, run_scenario
-from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import NAMES as KNOWN
-from fedward.strategies.registry import find_strategy
+from fedward.strategies.registry import base_of, find_strategy
 
 pytestmark = pytest.mark.slow
 
