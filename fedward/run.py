@@ -244,6 +244,12 @@ class Schedule:
         loss, units = float(decoded[LOSS][0]), float(decoded[UNITS][0])
         return min(self.task.loss_bound, max(0.0, loss / units)) if units > 0 else None
 
+    def _score(self, sums: Sums) -> Fraction | None:
+        """The judge's exact verdict on a sum that has evaluation statistics."""
+        decoded = _decoded(self.evaluation_release, sums, EVALUATION)
+        exact = {name: tuple(map(Fraction, cells.tolist())) for name, cells in decoded.items()}
+        return self.judge.exact(exact) if exact else None
+
 
 @dataclass(frozen=True)
 class Run(Schedule):
@@ -330,10 +336,7 @@ class Run(Schedule):
         """The best state after ``state`` was scored, if it was; None if it fails, or if none was ever scored."""
         best, inner = gate.unpack(memory, state.size)
         if EVALUATION in sums:
-            decoded = _decoded(self.evaluation_release, sums, EVALUATION)
-            cells = {name: tuple(map(Fraction, each.tolist())) for name, each in decoded.items()}
-            score = self.judge.exact(cells) if cells else None
-            best = gate.judge(score, state, inner, best, gate=self.plan.gate, measure=self.judge)
+            best = gate.judge(self._score(sums), state, inner, best, gate=self.plan.gate, measure=self.judge)
         return best, inner
 
     def _moved(
