@@ -109,17 +109,16 @@ def calibrate(
     epsilon: float,
     delta: float,
     sampling_rate: float,
-    steps: int,
+    steps: int,  # empty batches included
     releases: int = 0,
     release_share: float = 0.05,
-    sampler_distance: float = 0.0,
-    step_distance: float = 0.0,
+    sampler_distance: float = 0.0,  # statistical distance of one release's noise from the ideal distribution
+    step_distance: float = 0.0,  # the same of one training step's noise; 0 where it is analysed exactly
 ) -> Calibration:
     """Finds the smallest noise with which a whole run stays within (epsilon, delta), to one part in a thousand.
 
     The releases of training statistics are given ``release_share`` of epsilon on their own; the training steps then get
-    what the *joint* composition leaves, which is more than the difference of the two epsilons. ``steps`` counts empty
-    batches too; the two distances are the statistical ones of a release's and a training step's noise from the ideal.
+    what the *joint* composition leaves, which is more than the difference of the two epsilons.
     """
     if steps < 1 or releases < 0 or (releases and not 0 < release_share < 1):
         raise PrivacyParameterError("A calibration needs at least one step and a release share between 0 and 1.")

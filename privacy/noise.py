@@ -163,10 +163,8 @@ SAMPLER_DISTANCE = 2.0**-60
 
 One draw is made of at most four table draws, each of which leaves out a tail below 2^-75: below 2^-70 in all.
 """
-MOST_SHARES = 2**10
-"""Most honest shares in one sum for which SAMPLER_DISTANCE holds."""
-SMALLEST_SHARE = 2.0**10
-"""Least standard deviation of a share in grid units."""
+MOST_SHARES = 2**10  # most honest shares in one sum for which SAMPLER_DISTANCE holds
+SMALLEST_SHARE = 2.0**10  # least standard deviation of a share in grid units
 ROUNDING_WIDTH = 2.0
 """gamma multiples given up in the price: a sum of shares is a rounding, this wide, of a continuous Gaussian."""
 
@@ -359,8 +357,7 @@ def suppress_small_cells(values: Integers, units: Integers) -> Integers:
 ROUNDING_PART = 128
 """Rounding may add at most this fraction of the clip norm to the sensitivity: gamma sqrt(d) <= C / 128."""
 
-SUM_FACTOR = 4
-"""A coordinate of one hospital's sum is cut at this many expected batches, all of them pointing one way."""
+SUM_FACTOR = 4  # a coordinate of one hospital's sum is cut at this many expected batches, all of them pointing one way
 
 
 def gradient_distance(parameters: int) -> float:

@@ -150,8 +150,7 @@ def _is_tall(weight: torch.Tensor) -> bool:
     return weight.dim() == 2 and bool(weight.shape[0] > weight.shape[1])
 
 
-RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
-"""Takes x and dY of a layer, rows first."""
+RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]  # takes x and dY of a layer, rows first
 
 
 class _RowLinear(torch.autograd.Function):  # type: ignore[misc]

@@ -78,8 +78,7 @@ class AutomaticClipping:
             raise PrivacyParameterError("Automatic clipping needs a finite stabiliser of at least 1e-6.")
 
 
-Clipping: TypeAlias = AdaptiveClipping | AutomaticClipping | None
-"""``None`` is fixed clipping."""
+Clipping: TypeAlias = AdaptiveClipping | AutomaticClipping | None  # ``None`` is fixed clipping
 
 
 def planned_clipping(privacy: PrivacyPlan) -> Clipping:

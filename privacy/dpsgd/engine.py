@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -73,41 +73,24 @@ class UnitSampler:
 Backend = Literal["fast", "opacus-hooks"]
 LossPerRecord = Callable[[Integers], torch.Tensor]
 """Maps record numbers ``[b]`` to one loss each ``[b]``; row i may depend on record i alone."""
-
-
-class GradientBackend(Protocol):
-    """Computes gradients per record into ``parameter.grad_sample``."""
-
-    def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
-        """Runs the forward pass and back-propagates each row's loss; returns the losses."""
-
-    def detach(self) -> None:
-        """Leaves the model as it was found."""
+GradientBackend: TypeAlias = FastRows | OpacusHooks
 
 
 class PrivateEngine:
     """Takes private optimizer steps on a model whose trainable parameters all have a per-record rule.
-
-    Args:
-        model: the model; only its LoRA matrices and linear heads may be trainable.
-        optimizer: plain torch optimizer over exactly the trainable parameters.
-        params: plan constants.
-        stream: source of the noise.
-        microbatch: records in one forward pass (whole patients), which bounds memory; ``None`` for all at once.
-        backend: how per-record gradients are computed; no choice changes the guarantee.
 
     Raises FW-DP-010: a trainable parameter has no rule, or the optimizer holds other parameters.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        model: nn.Module,  # only its LoRA matrices and linear heads may be trainable
+        optimizer: torch.optim.Optimizer,  # plain, over exactly the trainable parameters
         params: DPParameters,
-        stream: SecureStream,
+        stream: SecureStream,  # source of the noise
         *,
-        microbatch: int | None = None,
-        backend: Backend = "opacus-hooks",
+        microbatch: int | None = None,  # records (whole patients) in one forward pass, which bounds memory; None: all
+        backend: Backend = "opacus-hooks",  # how per-record gradients are computed; no choice changes the guarantee
     ) -> None:
         self.layers = trainable_layers(model)
         self.model, self.params = model, params

@@ -32,8 +32,7 @@ from fedward.units import UNITS, UnitName
 
 HEAD_BYTES, _LENGTH_BYTES = 32, 4
 BEFORE_FIRST = bytes(HEAD_BYTES)
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Room for an exact set of two million patients, with as much again to spare."""
+MAX_BODY_BYTES = 64 * 1024 * 1024  # room for an exact set of two million patients, with as much again to spare
 
 damaged = partial(IntegrityError, code="FW-LEDGER-001")
 rolled_back = partial(IntegrityError, code="FW-LEDGER-002")
@@ -132,8 +131,7 @@ _KEYS = {"cap_epsilon": "cap", "plan_hash": "plan", "round_number": "round"}
 _NOT_WRITTEN = frozenset({"index", "head", "settled"})
 """Fields that follow from a record's place in the chain and from what comes after it."""
 
-_EVENT_TYPES = (str, float, float, int, str, float)
-"""Of the fields of an event, in their order."""
+_EVENT_TYPES = (str, float, float, int, str, float)  # of the fields of an event, in their order
 
 _MALFORMED = (MalformedMessageError, ConfigError, KeyError, TypeError, ValueError, OverflowError, AttributeError)
 
@@ -214,11 +212,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 """How a field is read, by its annotation."""
 
 
-History: TypeAlias = tuple[Event, ...]
-"""What one patient was exposed to."""
+History: TypeAlias = tuple[Event, ...]  # what one patient was exposed to
 
-GRIDS_PER_CAP = (1_000, 5_000)
-"""The privacy loss is rounded up to this part of the cap."""
+GRIDS_PER_CAP = (1_000, 5_000)  # the privacy loss is rounded up to this part of the cap
 
 FAR_ABOVE_CAP = (2.0, 1.05)
 """On each grid, a price this many times the cap is a refusal: the rounding, of second order in the grid, is smaller.
@@ -342,8 +338,7 @@ def _step(noise: float, rate: float, grid: float) -> Any:
     return pld.from_gaussian_mechanism(noise, sampling_prob=rate, value_discretization_interval=grid)
 
 
-Tally: TypeAlias = dict[Event, int]
-"""Steps by mechanism (an event with zero steps), in the order of their first use."""
+Tally: TypeAlias = dict[Event, int]  # steps by mechanism (an event with zero steps), in the order of their first use
 
 MOST_PLACEMENTS = 64
 """Ways to have been placed that are priced one by one; runs beyond that count on both sides at once."""

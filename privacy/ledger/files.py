@@ -13,9 +13,9 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,15 +24,19 @@ from fedward.privacy.ledger.book import HEAD_BYTES, Book, Link, damaged, follow,
 from fedward.storage import append_file, locked_file, make_folder, read_or_none, replace_file
 
 
-class Appender(Protocol):
-    """The right to append, held by one at a time."""
+@dataclass
+class Appender:
+    """The right to append to a chain, held by one at a time."""
 
-    @property
-    def links(self) -> list[Link]:
-        """The whole chain, with everything appended so far."""
+    links: list[Link] = field(default_factory=list)  # the whole chain, with everything appended so far
+    keep: Callable[[Link], None] = lambda link: None  # makes a link durable
 
     def append(self, body: bytes) -> Link:
         """Adds a record; it is durable when this returns, and may be in the chain even if this raises."""
+        link = follow(self.links, body)
+        self.keep(link)
+        self.links.append(link)
+        return link
 
 
 class LedgerStore(Protocol):
@@ -52,11 +56,11 @@ class LedgerStore(Protocol):
         """
 
 
-class MemoryStore:
+class MemoryStore(Appender):
     """A chain for tests and for simulations that keep nothing."""
 
     def __init__(self) -> None:
-        self.links: list[Link] = []
+        super().__init__()
         self._lock = threading.Lock()
 
     def load(self) -> list[Link]:
@@ -68,12 +72,6 @@ class MemoryStore:
         """See :class:`LedgerStore`."""
         with self._lock:
             yield self
-
-    def append(self, body: bytes) -> Link:
-        """See :class:`Appender`."""
-        link = follow(self.links, body)
-        self.links.append(link)
-        return link
 
 
 CHAIN, LAST, LOCK = "ledger.chain", "ledger.last", "ledger.lock"
@@ -142,10 +140,9 @@ class FileStore:
             size = self._chain.stat().st_size if self._chain.exists() else 0
             if len(links) != written or intact != size:
                 self._repair(links[written:], intact)
-            yield _FileAppender(self, links)
+            yield Appender(links, self._keep)
 
-    def write(self, link: Link) -> None:
-        """Makes one more link durable; the caller holds the lock."""
+    def _keep(self, link: Link) -> None:
         with _writing():
             replace_file(self._last, link.frame)
             append_file(self._chain, link.frame)
@@ -186,18 +183,6 @@ class FileStore:
                     os.fsync(file.fileno())
             for link in missing:
                 append_file(self._chain, link.frame)
-
-
-@dataclass
-class _FileAppender:
-    store: FileStore
-    links: list[Link]
-
-    def append(self, body: bytes) -> Link:
-        link = follow(self.links, body)
-        self.store.write(link)
-        self.links.append(link)
-        return link
 
 
 class AnchorFile:

@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from fedward.errors import BudgetError, ConfigError, PolicyError
 from fedward.messages import labelled_hash
@@ -30,7 +30,7 @@ from fedward.privacy.ledger.book import (
     fits,
     to_bytes,
 )
-from fedward.privacy.ledger.files import Appender, LedgerStore
+from fedward.privacy.ledger.files import AnchorFile, Appender, LedgerStore
 from fedward.storage import read_secret
 from fedward.units import UnitName
 
@@ -140,16 +140,6 @@ def _joined(members: Sequence[bytes]) -> bytes:
     return ids
 
 
-class Anchor(Protocol):
-    """Something outside the store that remembers the head."""
-
-    def check(self, book: Book) -> None:
-        """Raises FW-LEDGER-002 if the chain lacks the remembered head."""
-
-    def write(self, book: Book) -> None:
-        """Remembers the head; durable when it returns."""
-
-
 @dataclass(frozen=True)
 class RoundCost:
     """What one round of a run costs: events of the training patients and of the evaluation patients."""
@@ -173,17 +163,6 @@ class Ledger:
     >>> round(ledger.spent(), 1)
     3.6
 
-    Args:
-        store: where the chain is kept.
-        site: whose ledger it is.
-        cap_epsilon: lifetime cap per unit; may be below the cap the ledger began with, never above.
-        delta: at which every epsilon is stated; fixed for the lifetime of the ledger.
-        population: how this run divides the site's patients.
-        unit: whose exposure it prices; fixed for the lifetime of the ledger.
-        namespace: declared if patients keep one identifier for ever; needed for exact sets.
-        anchor: second place for the head.
-        clock: seconds since 1970, for people; no check depends on it.
-
     Raises FW-LEDGER-004 (the ledger on disk was begun with other terms), FW-LEDGER-010 (for another unit),
     FW-LEDGER-007 (cap or delta out of range), FW-LEDGER-002 (the anchor holds a head that the chain lacks), and those
     of the store.
@@ -194,13 +173,13 @@ class Ledger:
         store: LedgerStore,
         *,
         site: str,
-        cap_epsilon: float,
-        delta: float,
-        population: Population,
-        unit: UnitName = "patient",
-        namespace: Namespace | None = None,
-        anchor: Anchor | None = None,
-        clock: Callable[[], float] = time.time,
+        cap_epsilon: float,  # lifetime cap per unit; may be below the cap the ledger began with, never above
+        delta: float,  # at which every epsilon is stated; fixed for the lifetime of the ledger
+        population: Population,  # how this run divides the site's patients
+        unit: UnitName = "patient",  # whose exposure it prices; fixed for the lifetime of the ledger
+        namespace: Namespace | None = None,  # declared if patients keep one identifier for ever; for exact sets
+        anchor: AnchorFile | None = None,  # second place for the head
+        clock: Callable[[], float] = time.time,  # for people; no check depends on it
     ) -> None:
         if not (math.isfinite(cap_epsilon) and cap_epsilon > 0 and SMALLEST_DELTA <= delta < 1):
             raise unusable("A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.")
