@@ -37,7 +37,7 @@ CORE = {
     "measures": "measure",
     "privacy": "accounting events noise",
     "privacy/dpsgd": "backends clipping engine",
-    "privacy/ledger": "book files ledger",
+    "privacy/ledger": "book ledger",
     "privacy/secagg": "client crypto encoding journal messages results roster",
     "strategies": "combinations factor gate optimizers strategy tensors",
     "tasks": "task",

@@ -136,7 +136,7 @@ def anchor_command(
 
 
 def _ledgers(state: Path | None, config: Path | None) -> list[Path]:
-    from fedward.privacy.ledger.files import ledger_folders
+    from fedward.privacy.ledger.ledger import ledger_folders
 
     if state is None and config is None:
         raise typer.BadParameter("Give --config or --state.")

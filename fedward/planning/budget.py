@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedward.privacy.accounting import epsilon_curve
 from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
-from fedward.privacy.ledger.files import ledger_folders
+from fedward.privacy.ledger.ledger import ledger_folders
 from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0

@@ -7,8 +7,18 @@ event counts for, ``files.py`` what a crash can leave behind, ``docs/ledger.md``
 """
 
 from fedward.privacy.ledger.book import Book, Reservation
-from fedward.privacy.ledger.files import AnchorFile, FileStore, LedgerStore, MemoryStore, verify
-from fedward.privacy.ledger.ledger import Ledger, Namespace, Patients, Population, RoundCost
+from fedward.privacy.ledger.ledger import (
+    AnchorFile,
+    FileStore,
+    Ledger,
+    LedgerStore,
+    MemoryStore,
+    Namespace,
+    Patients,
+    Population,
+    RoundCost,
+    verify,
+)
 
 __all__ = [
     "AnchorFile",

@@ -10,7 +10,7 @@ import pytest
 
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import AnchorFile, FileStore, files, verify
+from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.ledger.book import (
     BEFORE_FIRST,
     Genesis,
@@ -22,6 +22,7 @@ from fedward.privacy.ledger.book import (
     read_frames,
     to_bytes,
 )
+from fedward.privacy.ledger.ledger import CHAIN, LAST, LOCK
 from tests.codes import raises
 
 PLAN = bytes(range(32))
@@ -30,7 +31,7 @@ PLAN = bytes(range(32))
 def test_files_are_for_this_user_alone(store, open_it, spend):
     spend(open_it(store))
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    assert {path.name for path in store.folder.iterdir()} == {files.CHAIN, files.LAST, files.LOCK}
+    assert {path.name for path in store.folder.iterdir()} == {CHAIN, LAST, LOCK}
     for path in store.folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -57,8 +58,8 @@ def test_record_is_synced_before_reserve_returns(store, open_it, spend, monkeypa
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append(f"sync {name(fd)}"), fsync(fd))[1])
     monkeypatch.setattr(os, "write", lambda fd, data: (order.append(f"write {name(fd)}"), write(fd, data))[1])
     spend(ledger)
-    part = files.LAST + ".part"
-    assert order == [f"write {part}", f"sync {part}", "sync state", f"write {files.CHAIN}", f"sync {files.CHAIN}"]
+    part = LAST + ".part"
+    assert order == [f"write {part}", f"sync {part}", "sync state", f"write {CHAIN}", f"sync {CHAIN}"]
 
 
 def test_second_writer_is_told_to_wait(store, open_it):
@@ -95,7 +96,7 @@ def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open
 
 def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
     store.folder.mkdir()
-    (store.folder / files.LOCK).symlink_to(tmp_path / "elsewhere")
+    (store.folder / LOCK).symlink_to(tmp_path / "elsewhere")
     with raises("FW-LEDGER-006"):
         open_it(store)
 
