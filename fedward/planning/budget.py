@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedward.privacy.accounting import epsilon_curve
-from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
-from fedward.privacy.ledger.ledger import ledger_folders
+from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, ledger_folders, verify
 from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0

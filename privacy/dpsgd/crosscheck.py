@@ -35,7 +35,6 @@ class CrossCheck:
     epsilon_lower: float
     epsilon: float
     epsilon_upper: float
-    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)

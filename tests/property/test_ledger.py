@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
+from fedward.privacy.book import Book, Exposure, Reservation, follow, from_bytes, read_frames
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import Book, FileStore, Ledger, MemoryStore, Namespace, Patients, Population
-from fedward.privacy.ledger.book import Exposure, Reservation, follow, from_bytes, read_frames
-from fedward.privacy.ledger.ledger import CHAIN, LAST
+from fedward.privacy.ledger import CHAIN, LAST, FileStore, Ledger, MemoryStore, Namespace, Patients, Population
 
 PLAN = bytes(range(32))
 NAMESPACE = Namespace("mrn", bytes(32))

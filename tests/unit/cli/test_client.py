@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from fedward.cli.client import _upwards, app
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import AnchorFile, FileStore, Ledger, Population
-from fedward.privacy.ledger.ledger import CHAIN
+from fedward.privacy.ledger import CHAIN, AnchorFile, FileStore, Ledger, Population
 
 PLAN = bytes(range(32))
 

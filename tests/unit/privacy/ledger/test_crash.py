@@ -14,8 +14,7 @@ import pytest
 from fedward import storage
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import FileStore, RoundCost, verify
-from fedward.privacy.ledger.ledger import CHAIN, LAST
+from fedward.privacy.ledger import CHAIN, LAST, FileStore, RoundCost, verify
 from tests.codes import raises
 
 PLAN = bytes(range(32))

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedward.errors import FedwardError
-from fedward.privacy.events import Event
-from fedward.privacy.ledger import AnchorFile, FileStore, verify
-from fedward.privacy.ledger.book import (
+from fedward.privacy.book import (
     BEFORE_FIRST,
     Genesis,
     PatientSet,
@@ -22,7 +20,8 @@ from fedward.privacy.ledger.book import (
     read_frames,
     to_bytes,
 )
-from fedward.privacy.ledger.ledger import CHAIN, LAST, LOCK
+from fedward.privacy.events import Event
+from fedward.privacy.ledger import CHAIN, LAST, LOCK, AnchorFile, FileStore, verify
 from tests.codes import raises
 
 PLAN = bytes(range(32))
@@ -199,7 +198,8 @@ def test_mutated_records_are_damage_or_another_record_and_never_crash(record):
 
 
 def test_records_out_of_place_are_damage(open_it, spend):
-    from fedward.privacy.ledger import Book, MemoryStore
+    from fedward.privacy.book import Book
+    from fedward.privacy.ledger import MemoryStore
 
     genesis, other = to_bytes(RECORDS[0]), [to_bytes(r) for r in RECORDS[1:]]
     reserve = to_bytes(Reservation("r", PLAN, 1, bytes(32), (Event("release", 9.0, 1.0, 1),)))

@@ -1,4 +1,8 @@
-"""The ledger of one site: a round is reserved before its first noisy step, or refused because the budget is used up.
+"""The privacy ledger of one hospital: what was released about its patients, and the cap that nothing may pass.
+
+Append-only and hash-chained. A round is reserved, composed with everything ever recorded, and on disk *before* its
+first noisy step; a reservation counts as spent whatever happens next. ``book.py`` says which patients an event counts
+for and what that costs, ``docs/ledger.md`` what all this means for a hospital.
 
 ``ledger.last`` holds a copy of the last record, replaced as a whole *before* the record is appended to
 ``ledger.chain``. After a crash, either the copy was not replaced, and nothing was reserved; or it was, and the record
@@ -27,8 +31,7 @@ from typing import Protocol, Self
 
 from fedward.errors import BudgetError, ConfigError, PolicyError, ResourceError
 from fedward.messages import labelled_hash
-from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event
-from fedward.privacy.ledger.book import (
+from fedward.privacy.book import (
     HEAD_BYTES,
     MAX_BODY_BYTES,
     PATIENT_BYTES,
@@ -46,8 +49,12 @@ from fedward.privacy.ledger.book import (
     rolled_back,
     to_bytes,
 )
+from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event
 from fedward.storage import append_file, locked_file, make_folder, read_or_none, read_secret, replace_file
 from fedward.units import UnitName
+
+KEY_BYTES = 32
+CHAIN, LAST, LOCK = "ledger.chain", "ledger.last", "ledger.lock"
 
 unusable = partial(ConfigError, code="FW-LEDGER-007")
 refused = partial(PolicyError, code="FW-LEDGER-003")
@@ -82,9 +89,6 @@ class Population:
     def split(self) -> bytes:
         """Identity of the split; another fraction moves patients across, so it counts as another split."""
         return labelled_hash("ledger-split", self.split_salt, float(self.evaluation_fraction).hex())
-
-
-KEY_BYTES = 32
 
 
 class Namespace:
@@ -133,17 +137,10 @@ class LedgerStore(Protocol):
     """An append-only chain of records."""
 
     def load(self) -> list[Link]:
-        """The whole chain, including a record that a crash left half written.
-
-        Raises FW-LEDGER-001 (the chain is broken, or bytes are left whose record is not known), FW-LEDGER-006 (it
-        cannot be read).
-        """
+        """The whole chain, with a record that a crash left half written; FW-LEDGER-001, -006: broken, unreadable."""
 
     def exclusive(self) -> AbstractContextManager[Appender]:
-        """Locks the chain against every other process and thread, and repairs what a crash left.
-
-        Raises FW-LEDGER-005 (another process holds the lock), FW-LEDGER-001 and FW-LEDGER-006 as :meth:`load` does.
-        """
+        """Locks the chain against every other process and thread (FW-LEDGER-005) and repairs what a crash left."""
 
 
 class MemoryStore(Appender):
@@ -163,8 +160,6 @@ class MemoryStore(Appender):
         with self._lock:
             yield self
 
-
-CHAIN, LAST, LOCK = "ledger.chain", "ledger.last", "ledger.lock"
 
 _WORDS = {
     errno.ENOSPC: "the disk is full",
@@ -204,11 +199,7 @@ def ledger_folders(state: Path) -> list[Path]:
 
 
 class FileStore:
-    """A chain in a folder on a local file system, one folder for one site.
-
-    The folder is created on the first append, readable by this user only. ``wait_seconds`` is how long to wait for
-    another process that is reserving a round.
-    """
+    """A chain in a folder on a local file system, for one site; made on the first append, for this user alone."""
 
     def __init__(self, folder: Path, *, wait_seconds: float = 30.0) -> None:
         self.folder = folder
@@ -245,15 +236,14 @@ class FileStore:
         if last is None:
             if data:
                 raise damaged("The ledger's copy of its last record is missing.")
-            return links, intact, written
-        if links and links[-1].frame == last:
+        elif links and links[-1].frame == last:
             if intact != len(data):
                 raise damaged("The ledger ends in bytes that are no record of it.")
-            return links, intact, written
-        link = follow(links, last[4:-HEAD_BYTES])
-        if link.frame != last or len(data) - intact > len(last):
-            raise damaged("The ledger's last record does not continue its chain.")
-        return [*links, link], intact, written
+        else:
+            links.append(follow(links, last[4:-HEAD_BYTES]))
+            if links[-1].frame != last or len(data) - intact > len(last):
+                raise damaged("The ledger's last record does not continue its chain.")
+        return links, intact, written
 
     def _snapshot(self) -> tuple[bytes | None, bytes]:
         """Both files as they belong together, also for a reader without the lock while another process appends."""
@@ -289,8 +279,8 @@ class AnchorFile:
     def check(self, book: Book, *, required: bool = False) -> None:
         """Compares the anchor with the chain; ``required`` refuses a missing anchor even if nothing was ever charged.
 
-        Raises FW-LEDGER-002 (the chain does not hold the anchored head, or the anchor is missing or cannot be
-        understood), FW-LEDGER-006 (it exists and cannot be read).
+        Raises FW-LEDGER-002 (the chain lacks the head, or the anchor is missing or not understood), FW-LEDGER-006
+        (unreadable).
         """
         data = _read(self._path)
         if data is None:
@@ -306,13 +296,9 @@ class AnchorFile:
         book.check_witness(index, head)
 
     def begin(self, book: Book) -> None:
-        """Writes the first anchor of a ledger that has had none.
-
-        Raises FW-LEDGER-007 (there is one already), FW-LEDGER-006 (it cannot be made durable).
-        """
+        """Writes the first anchor of a ledger that has had none; raises FW-LEDGER-007 if there is one."""
         if _read(self._path) is not None:
-            check = "Check it with `fedward client ledger verify`."
-            raise ConfigError("The anchor file exists already.", code="FW-LEDGER-007", fix=check)
+            raise unusable("The anchor file exists already.", fix="Check it with `fedward client ledger verify`.")
         self.write(book)
 
     def write(self, book: Book) -> None:
@@ -324,10 +310,7 @@ class AnchorFile:
 
 
 def verify(store: LedgerStore) -> Book:
-    """Checks the whole chain, every hash, record and reference, and returns the replayed ledger.
-
-    Raises FW-LEDGER-001 (broken, torn beyond repair, empty, or with an invalid record), FW-LEDGER-006 (cannot be read).
-    """
+    """Checks every hash, record and reference of a chain, and replays it; raises FW-LEDGER-001 or FW-LEDGER-006."""
     book = Book.replay(store.load())
     _ = book.genesis
     return book
@@ -343,26 +326,17 @@ class ExactSets:
 
 
 def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
-    """Finds the sets in the chain, or plans where they go.
-
-    Raises FW-LEDGER-007: no namespace, or a set is empty, malformed or too large for one record.
-    """
+    """Finds the sets in the chain, or plans where they go; raises FW-LEDGER-007 for sets that cannot be recorded."""
     if patients is None:
         return ExactSets()
     if not book.genesis.namespace:
         leave_out = "Leave the sets out: every event then counts for everybody."
         raise unusable("Exact sets need a ledger that was begun with a namespace of identifiers.", fix=leave_out)
-    unrecorded: list[bytes] = []
-    indices: list[int | None] = []
-    for members in (patients.training, patients.evaluation):
-        ids = None if members is None else _joined(members)
-        index = None if ids is None else book.set_index(ids)
-        if ids is not None and index is None:
-            if ids not in unrecorded:
-                unrecorded.append(ids)
-            index = len(book.heads) + unrecorded.index(ids)
-        indices.append(index)
-    return ExactSets(indices[0], indices[1], tuple(unrecorded))
+    asked = [None if members is None else _joined(members) for members in (patients.training, patients.evaluation)]
+    unrecorded = tuple(dict.fromkeys(ids for ids in asked if ids is not None and book.set_index(ids) is None))
+    places = {ids: index for index, ids in enumerate(unrecorded, start=len(book.heads))}
+    training, evaluation = (None if ids is None else places.get(ids, book.set_index(ids)) for ids in asked)
+    return ExactSets(training, evaluation, unrecorded)
 
 
 def _joined(members: Sequence[bytes]) -> bytes:
@@ -390,7 +364,6 @@ class Ledger:
     crash or not. :meth:`settle` notes that the output has left and changes no price.
 
     >>> from fedward.privacy.events import Event
-    >>> from fedward.privacy.ledger import MemoryStore, Population
     >>> ledger = Ledger(MemoryStore(), site="st-anna", cap_epsilon=8.0, delta=1e-5, population=Population("salt", 0.4))
     >>> steps = [Event("dpsgd", noise_multiplier=1.0, sampling_rate=0.2, steps=4)]
     >>> _ = ledger.reserve(run="r1", plan_hash=bytes(32), round_number=1, training=steps, evaluation=[])
@@ -423,7 +396,18 @@ class Ledger:
         with self._exclusive() as appender:
             if not self._book.heads:
                 self._append(appender, asked)
-        self._check_terms(asked)
+        begun = self._book.genesis
+        if begun.unit != asked.unit:
+            raise PolicyError(
+                f"The ledger prices each {begun.unit}, and the run protects each {asked.unit}.", code="FW-LEDGER-010"
+            )
+        if (begun.site, begun.delta) != (asked.site, asked.delta):
+            raise other_terms("The ledger was begun for another site or another delta.")
+        if asked.cap_epsilon > begun.cap_epsilon:
+            cap = f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for."
+            raise other_terms(cap)
+        if asked.namespace and asked.namespace != begun.namespace:
+            raise other_terms("The ledger was begun without this namespace of identifiers, or with another key.")
         self._cap = float(cap_epsilon)
 
     def reserve(
@@ -461,12 +445,11 @@ class Ledger:
         with self._exclusive() as appender:
             sets = exact_sets(self._book, patients or self._population.patients)
             charges = self._affordable(run, plan_hash, rounds, sets)
-            if any(charge.index < 0 for charge in charges):
-                for ids in sets.unrecorded:
-                    self._append(appender, PatientSet(ids))
-            for charge in charges:
-                if charge.index < 0:
-                    self._append(appender, replace(charge, at=int(self._clock())))
+            new = [charge for charge in charges if charge.index < 0]
+            for ids in sets.unrecorded if new else ():
+                self._append(appender, PatientSet(ids))
+            for charge in new:
+                self._append(appender, replace(charge, at=int(self._clock())))
         return [self._recorded(run, cost.round_number) for cost in rounds]
 
     def preflight(
@@ -474,17 +457,14 @@ class Ledger:
     ) -> None:
         """Checks that a whole run would fit under the cap; rounds recorded already are not counted twice.
 
-        Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides, and
-        raises the same FW-BUDGET-010 and FW-LEDGER-003.
+        Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides. Same
+        errors.
         """
         self._book.catch_up(self._store.load())
         self._affordable(run, plan_hash, rounds, exact_sets(self._book, patients or self._population.patients))
 
     def settle(self, reservation: Reservation) -> None:
-        """Notes that the output of a round has left; after this the round cannot be reserved again.
-
-        Raises FW-LEDGER-003: the ledger holds no such reservation.
-        """
+        """Notes that the output of a round has left, which cannot be reserved again; FW-LEDGER-003 if it never was."""
         with self._exclusive() as appender:
             if self._book.reservation(reservation.run, reservation.round_number) != reservation:
                 raise refused("A round that is not in the ledger cannot be settled.")
@@ -523,20 +503,6 @@ class Ledger:
         if self._anchor is not None:
             self._anchor.write(self._book)
 
-    def _check_terms(self, asked: Genesis) -> None:
-        begun = self._book.genesis
-        if begun.unit != asked.unit:
-            raise PolicyError(
-                f"The ledger prices each {begun.unit}, and the run protects each {asked.unit}.", code="FW-LEDGER-010"
-            )
-        if (begun.site, begun.delta) != (asked.site, asked.delta):
-            raise other_terms("The ledger was begun for another site or another delta.")
-        if asked.cap_epsilon > begun.cap_epsilon:
-            cap = f"The ledger was begun with a lifetime cap of epsilon {begun.cap_epsilon:g}, below the one asked for."
-            raise other_terms(cap)
-        if asked.namespace and asked.namespace != begun.namespace:
-            raise other_terms("The ledger was begun without this namespace of identifiers, or with another key.")
-
     def _recorded(self, run: str, round_number: int) -> Reservation:
         recorded = self._book.reservation(run, round_number)
         if recorded is None:
@@ -560,10 +526,16 @@ class Ledger:
         for index, ids in enumerate(sets.unrecorded, start=len(self._book.heads)):
             trial.add_set(index, ids)
         trial.add(together)
-        delta = self._book.genesis.delta
-        if not all(fits(history, delta, self._cap) for history in trial.histories(touching=together)):
-            raise self._exhausted(together)
-        return charges
+        terms = self._book.genesis
+        if all(fits(history, terms.delta, self._cap) for history in trial.histories(touching=together)):
+            return charges
+        alone = max(self._book.price(training), self._book.price(evaluation))
+        words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
+        raise BudgetError(
+            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {self._book.spent():.4g} is spent and "
+            f"{words} was asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",
+            code="FW-BUDGET-010",
+        )
 
     def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: ExactSets) -> Reservation:
         if not run or len(plan_hash) != HEAD_BYTES or cost.round_number < 0:
@@ -579,13 +551,3 @@ class Ledger:
         if recorded.settled:
             raise refused(f"The output of round {cost.round_number} of this run has already left.")
         return recorded
-
-    def _exhausted(self, asked: Reservation) -> BudgetError:
-        spent, terms = self._book.spent(), self._book.genesis
-        alone = max(self._book.price(asked.training), self._book.price(asked.evaluation))
-        words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
-        return BudgetError(
-            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {spent:.4g} is spent and {words} was "
-            f"asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",
-            code="FW-BUDGET-010",
-        )
