@@ -33,11 +33,8 @@ from fedward.privacy.secagg import MemoryJournal, RoundSum, SecAggServer, decode
 from fedward.run import GRADIENT, Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.simulations.faults import Vanishing
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.federation import InProcessGrid, Vanishing
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Stage
 
 LEAST_GAIN = {1.0: 0.02, 3.0: -0.005, 8.0: -0.005}

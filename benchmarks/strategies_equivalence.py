@@ -23,8 +23,7 @@ from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, d
 from fedward.run import Run
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import NAMES
-from fedward.strategies.strategy import Step, Trained
-from fedward.strategies.tensors import nested_positions
+from fedward.strategies.strategy import Step, Trained, nested_positions
 
 ROUNDS, FEWEST, SPREAD = 4, 6, 0.05
 

@@ -10,13 +10,11 @@ from typing import Any
 from benchmarks.utility import FIRST_SEED
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.simulations import wording
-from fedward.simulations.assemble import headline_of
-from fedward.simulations.sweep.grid import Grid
-from fedward.simulations.sweep.play import Outcome, run_sweep
+from fedward.simulations.result import headline_of
+from fedward.simulations.sweep.play import Grid, Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise
 from fedward.simulations.synthetic import default_hospitals
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.registry import NAMES, base_of, find_strategy
 
 DEFAULT = "ffa"
 HEADLINE = headline_of("mortality")

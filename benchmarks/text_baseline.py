@@ -10,7 +10,7 @@ from fedward.client.models.registry import resolve
 from fedward.measures.auroc import within
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import make_sites
 
 
 def logistic_regression(scenario: str, seed: int) -> float:

@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedward.planning.scenario import load_scenario
-from fedward.simulations.assemble import headline_of
-from fedward.simulations.result import RunResult
+from fedward.simulations.result import RunResult, headline_of
 from fedward.simulations.run import Options, run_scenario
 
 Column = list[float]

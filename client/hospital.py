@@ -42,8 +42,7 @@ from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
 from fedward.stages import Reply, Request, Stage
-from fedward.strategies.strategy import Step, Trained
-from fedward.strategies.tensors import nested_layout, nested_positions
+from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 
 
 @dataclass

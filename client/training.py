@@ -51,8 +51,7 @@ from fedward.privacy.secagg.messages import SITE, Bytes, Counter, Map, Message, 
 from fedward.run import Run
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Step
-from fedward.strategies.tensors import Kind, kind_of, positions_of
+from fedward.strategies.strategy import Kind, Step, kind_of, positions_of
 
 LOG = logging.getLogger(__name__)
 BetweenSteps = Callable[[], None] | None

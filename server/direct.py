@@ -36,7 +36,7 @@ from starlette.responses import Response
 
 from fedward.flower import join, split
 from fedward.messages import MalformedMessageError
-from fedward.server.long_polling import HOLD_SECONDS, Receive, Scope, Send
+from fedward.server.ingress import HOLD_SECONDS, Receive, Scope, Send
 
 Handler = Callable[[Any, SqlLinkState], Message]
 """What a request is answered with."""

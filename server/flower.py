@@ -57,12 +57,9 @@ class MessageGrid(Protocol):
 
 
 class GridTransport:
-    """Sends requests to hospitals by site name over a Flower :class:`Grid`.
+    """Sends requests to hospitals by site name over a Flower :class:`Grid`: in-process, Ray or a SuperLink.
 
-    Args:
-        grid: Flower's grid: in-process, Ray or a SuperLink.
-        clock: monotonic seconds.
-        sleep: waits between polls.
+    ``clock`` gives monotonic seconds; ``sleep`` waits between polls.
     """
 
     def __init__(
@@ -78,13 +75,10 @@ class GridTransport:
         self.bytes_down: Counter[Stage] = Counter()
 
     def discover(self, sites: list[str], *, seconds: float) -> None:
-        """Finds which Flower node speaks for which site.
+        """Finds which Flower node speaks for which site; raises FW-TIME-002 (one did not appear within ``seconds``).
 
         A node's word is enough here: it only decides where messages go. Who may take part is decided
         by the signatures of the roster.
-
-        Raises:
-            DeadlineError: FW-TIME-002, a site did not appear within ``seconds``.
         """
         deadline = self._clock() + seconds
         asked: set[int] = set()
@@ -128,12 +122,7 @@ class GridTransport:
         # that went offline comes from another node id.
         waiting: dict[str, int] = {}
         for batch in _batches(requests):
-            messages = [
-                self._grid.create_message(
-                    pack_request(request), message_type(request.stage), node, group_id=request.stage
-                )
-                for node, request in batch
-            ]
+            messages = [self._addressed(node, request) for node, request in batch]
             nodes = [node for node, _ in batch]
             batch.clear()
             waiting |= zip(self._grid.push_messages(messages), nodes, strict=True)
@@ -148,6 +137,10 @@ class GridTransport:
                 return
             if waiting:
                 self._sleep(POLL_SECONDS)
+
+    def _addressed(self, node: int, request: Request) -> FlowerMessage:
+        stage = request.stage
+        return self._grid.create_message(pack_request(request), message_type(stage), node, group_id=stage)
 
 
 def _batches(requests: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:

@@ -1,4 +1,4 @@
-"""Flower edge of the coordinator: one process that holds the SuperLink and two doors to it (``doors.py``).
+"""Flower edge of the coordinator: one process that holds the SuperLink and the two doors to it (``ingress.py``).
 
 :mod:`fedward.server.superlink` starts this module as a child process, writes its settings to standard
 input, and ends it by closing that input; so it also ends when its parent is killed.
@@ -29,46 +29,34 @@ from fedward.server.ingress import (
     FLEET_ROUTES,
     OPEN_ROUTES,
     PUSH_MESSAGES,
+    App,
+    Bell,
     FleetDoor,
+    HeldPolls,
     LocalDoor,
     PatientConnection,
     UntilShutdown,
 )
-from fedward.server.long_polling import App, Bell, HeldPolls
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What the child process is told on its standard input.
+    """What the child process is told on its standard input, as one line of JSON."""
 
-    Attributes:
-        database: SQLite file of the SuperLink.
-        host: address of the outer door.
-        port: its port; 0 takes a free one.
-        token: secret of the control API.
-        secret_file: file with the secret for taking tasks.
-        certificate: TLS certificate file of the outer door, empty for plain HTTP.
-        key: its key file.
-        client_ca: CA file; given, hospitals must present a TLS client certificate.
-        node_auth: only admitted node keys may connect.
-        health: ``host:port`` of a gRPC health service, empty for none.
-        max_object: bytes of one object that a hospital uploads; Flower cuts arrays into objects of 5 MiB.
-    """
-
-    database: str
-    host: str
-    port: int
-    token: str
-    secret_file: str
-    certificate: str = ""
-    key: str = ""
-    client_ca: str = ""
-    node_auth: bool = True
-    health: str = ""
-    max_object: int = 16 * 1024**2
+    database: str  # SQLite file of the SuperLink
+    host: str  # address of the outer door
+    port: int  # its port; 0 takes a free one
+    token: str  # secret of the control API
+    secret_file: str  # holds the secret for taking tasks
+    certificate: str = ""  # TLS certificate file of the outer door; empty for plain HTTP
+    key: str = ""  # its key file
+    client_ca: str = ""  # CA file; given, hospitals must present a TLS client certificate
+    node_auth: bool = True  # only admitted node keys may connect
+    health: str = ""  # host:port of a gRPC health service; empty for none
+    max_object: int = 16 * 1024**2  # bytes of one object a hospital uploads; Flower cuts arrays into objects of 5 MiB
 
     def to_json(self) -> str:
-        """One line, read back by :func:`main`."""
+        """The line."""
         return json.dumps(asdict(self))
 
 
@@ -99,10 +87,7 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
     threading.Thread(target=_await_end_of_input, args=(loop, stop), daemon=True).start()
     inner, outer = _listen("127.0.0.1", 0), _listen(settings.host, settings.port)
     local, fleet = _doors(_superlink_app(settings, inner.getsockname()[1]), settings)
-    servers = [
-        (_Server(_config(local, lifespan="on")), inner),
-        (_Server(_outer_config(fleet, settings)), outer),
-    ]
+    servers = [(_Server(_config(local, lifespan="on")), inner), (_Server(_outer_config(fleet, settings)), outer)]
     tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
     while not all(server.started for server, _ in servers):
         if any(task.done() for task in tasks):
@@ -184,14 +169,12 @@ class _Lifespan:
         self._server: Any = None
 
     def startup(self) -> None:
-        """Called by the application when it starts."""
         from flwr.supercore.grpc_health import run_health_server_grpc_no_tls
 
         if self._address is not None:
             self._server = run_health_server_grpc_no_tls(self._address)
 
     def shutdown(self) -> None:
-        """Called by the application when it ends."""
         if self._server is not None:
             self._server.stop(grace=1)
 
@@ -224,15 +207,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def _config(app: App, **more: Any) -> uvicorn.Config:
     # Flower's clients keep an idle connection for 5 s. Were that also the server's limit, requests would
     # now and then meet a connection that is just being closed.
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=2,
-        **more,
-    )
+    more |= {"timeout_keep_alive": 60, "timeout_graceful_shutdown": 2}
+    return uvicorn.Config(app, log_config=None, proxy_headers=False, server_header=False, **more)
 
 
 def _outer_config(app: App, settings: GatewaySettings) -> uvicorn.Config:

@@ -4,35 +4,45 @@ flwr's own pull unfolds every announced reply before it returns any, and waits u
 that has announced a reply but not finished its upload. Here a reply counts as arrived when its last
 object, the root, is there; then it is pulled, handed on and forgotten before the next one is touched, so
 memory does not grow with the number of hospitals and a slow upload delays nobody else.
+
+flwr's own unfolding holds an array four times at its height: as pulled, as chunks, joined, and copied once more. Here
+a chunk is pulled, moved to where it belongs and forgotten, and what a sender declares is held against a limit first.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from flwr.app import Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
+from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import (
-    InflatableObject,
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
+from flwr.supercore.inflatable import inflatable_object as inflatable
+from flwr.supercore.inflatable.inflatable_object import InflatableObject, get_object_body
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.superlink.grid import HttpGrid
 
 from fedward.errors import NetworkError
-from fedward.flower import MAX_CALLS, Objects, let_go
-from fedward.server.reply_assembly import Unfolding
+from fedward.flower import MAX_CALLS, Objects, let_go, raw_array
 
 STRAGGLING_OBJECT_SECONDS = 5.0
 RETRY_SECONDS = 0.05
+
+MAX_REPLY_BYTES = 1024**3
+"""Arrays of one reply."""
+
+_LEVELS: tuple[dict[str, type[InflatableObject]], ...] = (
+    {Message.__qualname__: Message},
+    {RecordDict.__qualname__: RecordDict},
+    {ArrayRecord.__qualname__: ArrayRecord, ConfigRecord.__qualname__: ConfigRecord},
+    {Array.__qualname__: Array},
+)
+"""What may lie how deep. No object can lead back to one above it."""
 
 
 class StreamingGrid:
@@ -58,16 +68,13 @@ class StreamingGrid:
         pushed = list(messages)
         objects: dict[str, InflatableObject] = {}
         client = self._grid._runtime_client
-        with no_object_id_recompute():
+        with inflatable.no_object_id_recompute():
             for message in pushed:
                 message.metadata.__dict__["_message_id"] = message.object_id
-                objects |= get_all_nested_objects(message)
-            answer = client.PushMessages(
-                PushAppMessagesRequest(
-                    messages_list=[message_to_proto(remove_content_from_message(message)) for message in pushed],
-                    message_object_trees=[get_object_tree(message) for message in pushed],
-                )
-            )
+                objects |= inflatable.get_all_nested_objects(message)
+            heads = [message_to_proto(remove_content_from_message(message)) for message in pushed]
+            trees = [inflatable.get_object_tree(message) for message in pushed]
+            answer = client.PushMessages(PushAppMessagesRequest(messages_list=heads, message_object_trees=trees))
             missing = set(answer.objects_to_push)
             contents = ((key, objects.pop(key).deflate()) for key in list(objects) if key in missing)
             if not self._objects().push(contents, answer.session_id):
@@ -104,7 +111,7 @@ class StreamingGrid:
 
     def _pull(self, message_id: str, tree: ObjectTree) -> Message:
         run_id, node = self._grid.run.run_id, self._grid.node
-        announced = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
+        announced = list(dict.fromkeys(part.object_id for part in inflatable.iterate_object_tree(tree)))
         together = announced if len(announced) <= MAX_CALLS else [tree.object_id]
         contents = self._fetch(together)
         if any(content is None for content in contents.values()):
@@ -140,3 +147,57 @@ class StreamingGrid:
 def streaming(grid: Grid) -> Grid | StreamingGrid:
     """``grid``, replaced by a streaming one where it leads to a SuperLink."""
     return StreamingGrid(grid) if isinstance(grid, HttpGrid) else grid
+
+
+class Unfolding:
+    """One message that is put together: ``pull`` gives the content of an object by its id, no other than ``announced``
+    ones are pulled, and all arrays together have at most ``max_bytes``."""
+
+    def __init__(
+        self, pull: Callable[[str], bytes], announced: Collection[str], *, max_bytes: int = MAX_REPLY_BYTES
+    ) -> None:
+        self._pull_one, self._announced, self._left = pull, frozenset(announced), max_bytes
+
+    def message(self, root: bytes) -> Message:
+        """The message whose root object has the content ``root``.
+
+        Raises ValueError, LookupError, TypeError or AttributeError (it is not the message it should be).
+        """
+        return self._object(root, 0)
+
+    def _object(self, content: bytes, level: int) -> InflatableObject:
+        kind, children, _ = inflatable.get_object_head_values_from_object_content(content)
+        cls = _LEVELS[level][kind]
+        if cls is Array:
+            return self._array(content, children)
+        parts = {child: self._object(self._pull(child), level + 1) for child in dict.fromkeys(children)}
+        if cls is ArrayRecord:  # its own inflation wants arrays over bytes, another copy
+            record = ArrayRecord()
+            for name, child in json.loads(get_object_body(content, ArrayRecord)).items():
+                record[name] = parts[child]
+            return record
+        return cls.inflate(content, parts or None)
+
+    def _array(self, content: bytes, children: list[str]) -> Array:
+        body = json.loads(get_object_body(content, Array))
+        (size,) = body["shape"]
+        if type(size) is not int or not 0 <= size <= self._left:
+            raise ValueError("An array is larger than a reply may be.")
+        self._left -= size
+        data, filled = bytearray(size), 0
+        for index in body["arraychunk_ids"]:
+            chunk = get_object_body(self._pull(children[index]), ArrayChunk)
+            if not chunk or filled + len(chunk) > size:
+                raise ValueError("The chunks of an array are not of its size.")
+            data[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        if filled != size:
+            raise ValueError("The chunks of an array are not of its size.")
+        array = raw_array(data)
+        array.dtype, array.stype = str(body["dtype"]), str(body["stype"])
+        return array
+
+    def _pull(self, object_id: str) -> bytes:
+        if object_id not in self._announced:
+            raise KeyError("An object of a message was not announced with it.")
+        return self._pull_one(object_id)

@@ -1,66 +1,206 @@
-"""A whole federation in one process: the coordinator's and the hospitals' own code over an in-process grid."""
+"""What a simulation trains: a whole federation in one process, and the two models it is measured against.
+
+The federation is the coordinator's and the hospitals' own code over an in-process grid, which implements flwr's public
+:class:`~flwr.serverapp.Grid`: the ServerApp and the ClientApps are the very objects a deployment runs; only the network
+between them is missing. Each hospital alone, and everything pooled, take exactly the federation's steps, noise and
+sampling rate, so they spend the same epsilon. Pooling records is what no deployment may do; only a simulation can.
+"""
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass, field, replace
 
-from flwr.app import Context, RecordDict
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run as FlowerRun
+from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
 
 from fedward.adapter import Vector
-from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector
+from fedward.client.flower import Site, make_client_app
+from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector, set_vector
 from fedward.client.models.registry import ModelFiles
+from fedward.client.records import Records
+from fedward.client.tasks import LocalTask, local_task
+from fedward.client.training import LocalTrainer
+from fedward.errors import ConfigError, NetworkError
 from fedward.measures import Outcomes
 from fedward.planning.budget import RunBudget, planned_epsilons
-from fedward.planning.scenario import SpeedConfig
+from fedward.planning.scenario import Scenario, SpeedConfig
+from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
 from fedward.run import EVALUATION, Run
 from fedward.server.flower import GridTransport, make_server_app
-from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.server.secure_sum import Incident
-from fedward.simulations.faults import let_vanish
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import Agreement, EncodedSite, WatchedHospital, agree, make_hospital
+from fedward.server.rounds import Coordinator, Incident, RoundSummary
+from fedward.simulations.parties import (
+    Agreement,
+    EncodedSite,
+    Randomness,
+    SiteData,
+    WatchedHospital,
+    agree,
+    make_hospital,
+)
 from fedward.simulations.result import CurvePoint, SecureSum
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import SiteData
 from fedward.simulations.terminal import RunDisplay
-from fedward.stages import Stage
+from fedward.stages import SUM_STAGES, Reply, Request, Stage
 
 HELLO_SECONDS = 60
+POOLED = "(pooled)"
+
+_COORDINATOR_NODE = 1
+_RUN_ID = 1
+
+
+class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the type checker
+    """Delivers messages by calling ClientApps on a few threads.
+
+    Args:
+        apps: ClientApp by node id.
+        threads: hospitals that work at the same time.
+        on_reply: called in the worker thread after each reply, for progress.
+    """
+
+    def __init__(
+        self, apps: Mapping[int, ClientApp], *, threads: int = 1, on_reply: Callable[[str], None] | None = None
+    ) -> None:
+        # Flower reads the identity of the running task from these process-wide fields.
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, _COORDINATOR_NODE, 1
+        self._apps = dict(apps)
+        self._contexts = {node: _context(node) for node in apps}
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hospital")
+        self._replies: dict[str, Future[Message]] = {}
+        self._pushed = 0
+        self._on_reply = on_reply
+        self._run: FlowerRun | None = None
+
+    def close(self) -> None:
+        """Ends the worker threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def set_run(self, run: FlowerRun) -> None:
+        """Keeps ``run``; the simulation has exactly one."""
+        self._run = run
+
+    @property
+    def run(self) -> FlowerRun:
+        """The run that was set."""
+        if self._run is None:
+            raise RuntimeError("no run was set on this grid")
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Builds an instruction message for node ``dst_node_id``."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All simulated nodes; they are always online."""
+        return list(self._apps)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Starts the addressed ClientApps; returns one id per message."""
+        ids = []
+        for message in messages:
+            self._pushed += 1
+            message_id = f"m{self._pushed}"
+            message.metadata.__dict__["_message_id"] = message_id
+            self._replies[message_id] = self._pool.submit(self._deliver, message)
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Waits for at least one of ``message_ids`` and returns all that are ready, in the order asked."""
+        asked = list(message_ids)
+        wait([self._replies[message_id] for message_id in asked], return_when=FIRST_COMPLETED)
+        ready = [message_id for message_id in asked if self._replies[message_id].done()]
+        return [self._replies.pop(message_id).result() for message_id in ready]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Pushes ``messages`` and waits for every reply."""
+        ids = list(self.push_messages(messages))
+        return [self._replies.pop(message_id).result(timeout) for message_id in ids]
+
+    def _deliver(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        reply = self._apps[node](message, self._contexts[node])
+        if self._on_reply is not None:
+            self._on_reply(message.metadata.message_type)
+        return reply
+
+
+def _context(node: int) -> Context:
+    return Context(run_id=_RUN_ID, node_id=node, node_config={}, state=RecordDict(), run_config={})
+
+
+class Vanishing:
+    """A site that stops answering at ``stage`` of round ``at_round``, for good."""
+
+    def __init__(self, site: Site, at_round: int, stage: Stage) -> None:
+        self.name = site.name
+        self.at_round, self.stage = at_round, stage
+        self._site, self._round, self._gone = site, 0, False
+
+    def answer(self, request: Request) -> Reply:
+        """The site's answer, until it is gone."""
+        self._round += request.stage is Stage.MANIFEST
+        if (self._round, request.stage) == (self.at_round, self.stage):
+            self._gone = True
+        if self._gone:
+            raise NetworkError("This hospital has dropped out.", code="FW-NET-090")
+        return self._site.answer(request)
+
+
+def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int, seed: int) -> list[Site]:
+    """Replaces ``count`` random sites by ones that vanish at a random stage of a random round.
+
+    Raises FW-CONFIG-030 (the threshold rule would stop the run).
+    """
+    if count > tolerated:
+        raise ConfigError(
+            f"{count} dropouts were asked for, but {len(sites)} hospitals tolerate {tolerated}.",
+            code="FW-CONFIG-030",
+            fix=f"Ask for at most {tolerated}, or use more hospitals.",
+        )
+    chance = random.Random(seed)
+    chosen = set(chance.sample([site.name for site in sites], count))
+    return [
+        Vanishing(site, chance.randint(1, rounds), chance.choice(SUM_STAGES)) if site.name in chosen else site
+        for site in sites
+    ]
 
 
 @dataclass
 class Outcome:
-    """What a federation leaves behind.
-
-    Attributes:
-        adapter: the final global adapter.
-        adapters: the global adapter before the first round and after each, as every party saw them.
-        model: a model to hold it.
-        sites: the records it was trained and scored on, for the models trained beside it.
-        curve: what the coordinator saw, adapter by adapter; round 0 is the untrained one.
-        secure_sum: whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit.
-        lifetime: epsilon that each hospital's ledger composes over every run it holds.
-        bytes_up: mean bytes that left a hospital in a round, by stage.
-        incidents: replies that did not count.
-        personal: what each hospital's own model makes of its own evaluation records, by hospital; empty where one
-            model serves all.
-    """
+    """What a federation leaves behind."""
 
     adapter: Vector
+    """The final global adapter."""
     adapters: tuple[Vector, ...]
+    """The global adapter before the first round and after each, as every party saw them."""
     model: AdapterModel
+    """A model to hold it."""
     sites: tuple[EncodedSite, ...]
+    """The records it was trained and scored on, for the models trained beside it."""
     curve: tuple[CurvePoint, ...]
+    """What the coordinator saw, adapter by adapter; round 0 is the untrained one."""
     secure_sum: SecureSum
+    """Whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit."""
     bytes_up: dict[Stage, float]
+    """Mean bytes that left a hospital in a round, by stage."""
     lifetime: dict[str, float]
+    """Epsilon that each hospital's ledger composes over every run it holds."""
     incidents: list[Incident]
+    """Replies that did not count."""
     personal: Mapping[str, Outcomes]
+    """What each hospital's own model makes of its own evaluation records; empty where one model serves all."""
 
 
 @dataclass
@@ -85,17 +225,13 @@ class Watcher:
                 raise RuntimeError("a survivor encoded nothing")
             plain.add_(encoded)
         self.exact &= plain.tobytes() == done.sum.tobytes()
-        # The first sum of training round r scores the adapter that it started from, which is that of round r - 1.
-        number = self.run.step(summary.round).round - 1
         if EVALUATION not in done.layout.spans:
             self.display.advance()
             return
-        point = CurvePoint(
-            round=number,
-            measures=dict(summary.measures),
-            epsilon=self.epsilons[number],
-            taken_back=summary.taken_back,
-        )
+        # The first sum of training round r scores the adapter that it started from, which is that of round r - 1.
+        number = self.run.step(summary.round).round - 1
+        epsilon, measures = self.epsilons[number], dict(summary.measures)
+        point = CurvePoint(round=number, measures=measures, epsilon=epsilon, taken_back=summary.taken_back)
         self.curve.append(point)
         now = time.monotonic()
         self.display.round_done(point, now - self._since)
@@ -116,14 +252,19 @@ def federate(
 ) -> Outcome:
     """Plays ``run`` over ``sites``.
 
-    Raises:
-        QuorumError: too few hospitals remain.
-        BudgetError: a hospital's ledger has no room for the run; before any training.
+    Raises QuorumError (too few hospitals remain), BudgetError (a hospital's ledger has no room for the run; before any
+    training).
     """
     ledgers = budget.open(site.name for site in sites)
     plan, reference = run.plan, build_model(run, files)
     agreement = agree(run, [site.name for site in sites])
-    encoded = _encode(run, sites, files, reference, speed, display)
+    # With a real encoder this takes as long as some rounds.
+    encoded = display.over(
+        "reading the records",
+        lambda site: EncodedSite.encode(site, run, files, reference),
+        sites,
+        threads=speed.hospitals_at_once,
+    )
     hospitals = [
         make_hospital(
             run, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
@@ -142,48 +283,20 @@ def federate(
         coordinator, transport = _serve(run, budget.run, reference, agreement, grid, watcher)
     finally:
         grid.close()
+    ring_bits = 32 if run.sums_gradients else plan.secure_sum.delta_ring_bits
+    own = hospitals if run.kind.declaration.personalises else []
     return Outcome(
         adapter=coordinator.adapter,
         adapters=tuple(watcher.adapters),
         model=reference,
         sites=tuple(encoded),
         curve=tuple(watcher.curve),
-        secure_sum=SecureSum(
-            exact=watcher.exact,
-            ring_bits=32 if run.sums_gradients else plan.secure_sum.delta_ring_bits,
-            threshold=threshold,
-            colluders=c,
-            cohort=n,
-        ),
+        secure_sum=SecureSum(exact=watcher.exact, ring_bits=ring_bits, threshold=threshold, colluders=c, cohort=n),
         bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=len(sites)),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
-        personal=_personal(run, hospitals),
+        personal={hospital.name: hospital.evaluate() for hospital in own},
     )
-
-
-def _personal(run: Run, hospitals: Sequence[WatchedHospital]) -> dict[str, Outcomes]:
-    if not run.kind.declaration.personalises:
-        return {}
-    return {hospital.name: hospital.evaluate() for hospital in hospitals}
-
-
-def _encode(
-    run: Run,
-    sites: Sequence[SiteData],
-    files: ModelFiles,
-    model: AdapterModel,
-    speed: SpeedConfig,
-    display: RunDisplay,
-) -> list[EncodedSite]:
-    """Everybody's records as the model reads them; with a real encoder this takes as long as some rounds."""
-    display.phase("reading the records", len(sites))
-    encoded = []
-    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
-        for site in pool.map(lambda site: EncodedSite.encode(site, run, files, model), sites):
-            encoded.append(site)
-            display.advance()
-    return encoded
 
 
 def _serve(
@@ -212,6 +325,98 @@ def _serve(
         coordinator.run()
         ran.append((coordinator, transport))
 
-    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-    make_server_app(main)(grid, context)
+    make_server_app(main)(grid, _context(_COORDINATOR_NODE))
     return ran[0]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Evaluation records of all hospitals together, for the simulator's eyes only.
+
+    ``task`` finds and judges outcomes; ``site``, int64 ``[N]``, says which hospital each record belongs to.
+    """
+
+    task: LocalTask
+    records: Records
+    site: NDArray[np.int64]
+
+    def outcomes(self, model: AdapterModel, adapter: Vector) -> Outcomes:
+        """What ``model`` with ``adapter`` makes of everybody's records; groups are the hospitals."""
+        set_vector(model, adapter)
+        return replace(self.task.outcomes(model, self.records), groups=self.site)
+
+
+def evaluation_set(run: Run, sites: Sequence[EncodedSite]) -> EvaluationSet:
+    """Everybody's evaluation records."""
+    records = Records.pool([site.evaluation for site in sites])
+    owner = np.repeat(np.arange(len(sites)), [len(site.evaluation) for site in sites])
+    return EvaluationSet(local_task(run.task.name), records, owner[records.order])
+
+
+def train_apart(
+    records: Records,
+    evaluation: EvaluationSet,
+    run: Run,
+    files: ModelFiles,
+    stream: SecureStream,
+    *,
+    hospitals: int = 1,
+    microbatch: int | None = None,
+) -> Outcomes:
+    """Trains one adapter on ``records`` without any federation and scores everybody's evaluation records.
+
+    ``stream`` gives noise and sampling; ``hospitals`` is how many were pooled, and the denominator grows with it.
+    """
+    plan, model = run.plan, build_model(run, files)
+    trainer = LocalTrainer(
+        model,
+        records,
+        run,
+        evaluation.task,
+        stream,
+        units_per_site=plan.privacy.units_per_site * hospitals,
+        microbatch=microbatch,
+        federated=False,
+    )
+    for round_number in range(1, plan.training.rounds + 1):
+        trainer.run(get_vector(model), run.private_steps, round_number=round_number)
+    return evaluation.outcomes(model, get_vector(model))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the models trained beside the federation make of everybody's evaluation records."""
+
+    alone: Mapping[str, Outcomes]
+    central: Outcomes | None
+
+
+def compare(
+    scenario: Scenario,
+    run: Run,
+    sites: Sequence[EncodedSite],
+    files: ModelFiles,
+    evaluation: EvaluationSet,
+    randomness: Randomness,
+    display: RunDisplay,
+) -> Comparison:
+    """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time."""
+    speed, wanted = scenario.speed, scenario.compare
+    jobs: dict[str, Future[Outcomes]] = {}
+
+    def submit(name: str, purpose: str, records: Records, hospitals: int) -> None:
+        given = (records, evaluation, run, files, randomness.stream(purpose, name))
+        jobs[name] = pool.submit(train_apart, *given, hospitals=hospitals, microbatch=speed.microbatch)
+
+    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
+        if wanted.central:  # the longest first
+            submit(POOLED, "pooled", Records.pool([site.train for site in sites]), len(sites))
+        for site in sites if wanted.local else []:
+            submit(site.name, "alone", site.train, 1)
+        if jobs:
+            display.phase("each hospital alone, and all data pooled", len(jobs))
+        for job in as_completed(jobs.values()):
+            job.result()
+            display.advance()
+    done = {name: job.result() for name, job in jobs.items()}
+    return Comparison({name: found for name, found in done.items() if name != POOLED}, done.get(POOLED))

@@ -20,8 +20,7 @@ from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.server.rounds import Coordinator
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital
 from fedward.stages import Reply, Request
 
 HOSPITALS = ("alder", "birch", "cedar")

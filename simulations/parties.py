@@ -1,72 +1,155 @@
-"""The people and machines of a simulated federation: identities, an approved roster, and one hospital each."""
+"""The people and machines of a simulated federation: records, identities, an approved roster, and one hospital each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
+from fedward.client.corpora import check_unit
+from fedward.client.data import Example, load_examples, split_patients
 from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
+from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
+from fedward.messages import labelled_hash
+from fedward.plan import Plan
+from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
+from fedward.privacy import secagg
 from fedward.privacy.ledger import Ledger
-from fedward.privacy.secagg import (
-    AcceptedManifest,
-    FileJournal,
-    Identity,
-    Member,
-    MemoryJournal,
-    RingVector,
-    Roster,
-    RunPolicy,
-    SecAggClient,
-    approve,
-    publish,
-    verify_roster,
-)
+from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
+from fedward.privacy.secagg import AcceptedManifest, FileJournal, Identity, RingVector, Roster
 from fedward.run import Run, roster_rules
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import SiteData
+from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 from fedward.strategies.combinations import check_ranks
 
 COORDINATOR = "coordinator"
+DATA_ROOT = "FEDWARD_DATA"
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """A roster that every hospital has approved, and everybody's keys (all in this process, for simulation)."""
+class Randomness:
+    """Hands out one stream per purpose and hospital.
 
-    coordinator: Identity
-    members: dict[str, Identity]
-    signed: bytes
-    roster: Roster
+    ``unsafe_seed`` is None for noise from the operating system; a number makes every stream reproducible and the run
+    NON-PRIVATE, because whoever knows the seed can subtract the noise.
+    """
+
+    unsafe_seed: int | None = None
+
+    def stream(self, purpose: str, site: str) -> SecureStream:
+        """An independent stream; the same arguments give the same stream only with a seed."""
+        if self.unsafe_seed is None:
+            return SecureStream.from_os()
+        return unsafe_seeded_stream(self.unsafe_seed, purpose, site)
 
 
-def agree(run: Run, names: Sequence[str]) -> Agreement:
-    """Makes fresh identities and a roster of ``names``, approved by all."""
-    plan, coordinator = run.plan, Identity.from_seed(COORDINATOR, os.urandom(32))
-    members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
-    colluders, min_cohort = roster_rules(run, len(members))
-    check_ranks(plan, members)
-    roster = Roster(
-        federation=plan.name,
-        coordinator=coordinator.public,
-        members=tuple(Member(name, identity.public) for name, identity in members.items()),
-        colluders=colluders,
-        policy=RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
-        base_model_hash=base_model_hash(plan),
-        adapter_layout_hash=run.layout.hash(),
-        code_hash=core_hash(),
-    )
-    signed = publish(roster, coordinator)
-    for identity in members.values():
-        signed = approve(signed, identity)
-    return Agreement(coordinator, members, signed, roster)
+@dataclass(frozen=True)
+class SiteData:
+    """One hospital's records, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
+
+    name: str
+    train: Sequence[Example]
+    evaluation: Sequence[Example]
+    eta: Mapping[str, float] | None = field(default=None, repr=False)
+
+
+def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
+    """Draws or reads the records of all hospitals of ``scenario``, in order of name, each split by their unit.
+
+    Raises DataError (unreadable or unusable data, or not of the plan's unit; a hospital that is empty or has one
+    label), FW-CONFIG-003 (fewer than three hospitals come out).
+    """
+    check_unit(scenario.data.corpus, plan.privacy.unit)
+    sites = sorted(_sites_of(scenario, plan), key=lambda site: site.name)
+    if len(sites) < MIN_HOSPITALS:
+        raise ConfigError(
+            f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.", code="FW-CONFIG-003"
+        )
+    for site in sites:
+        for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
+            if len({example.label for example in examples}) < 2:
+                raise DataError(
+                    f"The {part} records of hospital {site.name!r} do not have both outcomes.",
+                    code="FW-DATA-007",
+                    fix="Give the hospital more records, join it with another, or choose another task.",
+                )
+    return sites
+
+
+def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
+    source = scenario.data.source
+    if source == "synthetic":
+        return _synthetic(scenario, plan)
+    examples = load_examples(_folder(scenario.data), format=source, task=scenario.task)
+    if scenario.data.corpus.grouped and scenario.data.hospitals is None:
+        called = _names([example.group for example in examples])
+        deal = {example.patient_id: called[example.group] for example in examples}
+        names = sorted(set(deal.values()))
+    else:
+        count = scenario.data.hospitals or MIN_HOSPITALS
+        names = [f"hospital-{number + 1}" for number in range(count)]
+        deal = {e.patient_id: names[_bucket(e.patient_id, scenario.seed, count)] for e in examples}
+    return [_split(plan, name, [e for e in examples if deal[e.patient_id] == name], None) for name in names]
+
+
+def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
+    configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
+    specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
+    called, sites = _names([spec.name for spec in specs]), []
+    with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
+        for hospital in draw(specs, scenario.seed):
+            folder = Path(root) / called[hospital.spec.name]
+            write_mimic3(hospital, folder)
+            try:
+                examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+            except DataError as error:
+                words = f"Hospital {hospital.spec.name!r}: {error.message}"
+                raise DataError(words, code=error.code, fix=error.fix) from error
+            eta = hospital.eta if scenario.task == KNOWN_TRUTH else None
+            sites.append(_split(plan, called[hospital.spec.name], examples, eta))
+    return sites
+
+
+def _split(plan: Plan, name: str, examples: Sequence[Example], eta: Mapping[str, float] | None) -> SiteData:
+    train, evaluation = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
+    return SiteData(name, train, evaluation, eta)
+
+
+def _names(groups: Iterable[str]) -> dict[str, str]:
+    """A hospital's name for each group; those that come out alike are numbered, in order of the groups' own names."""
+    names: dict[str, str] = {}
+    for group in sorted(set(groups)):
+        slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-") or "unnamed"
+        name, number = slug, 1
+        while name in names.values():
+            number += 1
+            name = f"{slug}-{number}"
+        names[group] = name
+    return names
+
+
+def _folder(data: DataConfig) -> Path:
+    if data.path is None:
+        raise ConfigError(f"The data source {data.source!r} needs data.path.")
+    folder = Path(data.path)
+    if not folder.is_absolute() and (root := os.environ.get(DATA_ROOT)):
+        folder = Path(root) / folder
+    if not folder.is_dir():
+        raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
+    return folder
+
+
+def _bucket(patient: str, seed: int, count: int) -> int:
+    return int.from_bytes(labelled_hash("deal", patient, seed)[:8], "big") % count
 
 
 @dataclass(frozen=True)
@@ -90,6 +173,38 @@ class EncodedSite:
             for examples in (site.train, site.evaluation)
         )
         return cls(site.name, train, evaluation)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A roster that every hospital has approved, and everybody's keys (all in this process, for simulation)."""
+
+    coordinator: Identity
+    members: dict[str, Identity]
+    signed: bytes
+    roster: Roster
+
+
+def agree(run: Run, names: Sequence[str]) -> Agreement:
+    """Makes fresh identities and a roster of ``names``, approved by all."""
+    plan, coordinator = run.plan, Identity.from_seed(COORDINATOR, os.urandom(32))
+    members = {name: Identity.from_seed(name, os.urandom(32)) for name in sorted(names)}
+    colluders, min_cohort = roster_rules(run, len(members))
+    check_ranks(plan, members)
+    roster = Roster(
+        federation=plan.name,
+        coordinator=coordinator.public,
+        members=tuple(secagg.Member(name, identity.public) for name, identity in members.items()),
+        colluders=colluders,
+        policy=secagg.RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
+        base_model_hash=base_model_hash(plan),
+        adapter_layout_hash=run.layout.hash(),
+        code_hash=core_hash(),
+    )
+    signed = secagg.publish(roster, coordinator)
+    for identity in members.values():
+        signed = secagg.approve(signed, identity)
+    return Agreement(coordinator, members, signed, roster)
 
 
 class WatchedHospital(Hospital):
@@ -126,21 +241,9 @@ def make_hospital(
 
     It can be made again after its process ended only if it is given a ``journal`` on disk.
     """
-    model = build_model(run, files, site=site.name)
-    roster = agreement.roster
-    policy = local_policy(
-        run,
-        model.config,
-        hospitals=len(roster.members),
-        colluders=roster.colluders,
-        min_cohort=roster.policy.min_cohort,
-    )
-    secagg = SecAggClient(
-        identity=agreement.members[site.name],
-        roster=agreement.signed,
-        policy=policy,
-        journal=MemoryJournal() if journal is None else journal,
-    )
+    model, roster = build_model(run, files, site=site.name), agreement.roster
+    size, min_cohort = len(roster.members), roster.policy.min_cohort
+    policy = local_policy(run, model.config, hospitals=size, colluders=roster.colluders, min_cohort=min_cohort)
     return WatchedHospital(
         name=site.name,
         run=run,
@@ -148,14 +251,15 @@ def make_hospital(
         model=model,
         train=site.train,
         evaluation=site.evaluation,
-        secagg=secagg,
-        roster=verify_roster(agreement.signed),
-        ledger=ledger,
-        streams=Streams(
-            noise=randomness.stream("noise", site.name),
-            statistics=randomness.stream("statistics", site.name),
-            rounding=randomness.stream("rounding", site.name),
+        secagg=secagg.SecAggClient(
+            identity=agreement.members[site.name],
+            roster=agreement.signed,
+            policy=policy,
+            journal=secagg.MemoryJournal() if journal is None else journal,
         ),
+        roster=secagg.verify_roster(agreement.signed),
+        ledger=ledger,
+        streams=Streams(**{use: randomness.stream(use, site.name) for use in ("noise", "statistics", "rounding")}),
         adapters=None if journal is None else journal.beside("adapters"),
         microbatch=microbatch,
     )

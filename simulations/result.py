@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from fedward.config import Section
 from fedward.errors import ConfigError, ResourceError
 from fedward.storage import PUBLIC, replace_file
-from fedward.tasks import TASKS
+from fedward.tasks import TASKS, task_named
 from fedward.units import UnitName
 
 RESULT_FILE = "result.json"
@@ -57,6 +57,15 @@ class Headline(Section):
     def improvement(self, value: float, reference: float) -> float:
         """How much better ``value`` is than ``reference``."""
         return value - reference if self.better == "higher" else reference - value
+
+    def gain(self, value: float | None, reference: float | None) -> float | None:
+        """The same, as far as both are known."""
+        return None if value is None or reference is None else self.improvement(value, reference)
+
+
+def headline_of(task: str) -> Headline:
+    """The measure that the task ``task`` is judged by first."""
+    return Headline.model_validate(task_named(task).headline, from_attributes=True)
 
 
 class Scores(Section):
@@ -104,6 +113,11 @@ class CrossCheck(Section):
     epsilon: Amount
     rdp_epsilon: Amount
     agrees: bool
+
+    @property
+    def verdict(self) -> str:
+        """Whether it agrees, in a word that nobody overlooks."""
+        return "agrees" if self.agrees else "DISAGREES"
 
 
 class Release(Section):
@@ -261,20 +275,12 @@ def from_version_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_result(result: RunResult, folder: Path) -> Path:
-    """Writes ``result.json`` into ``folder`` atomically: a reader sees the old file, the new file or none.
-
-    Raises:
-        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
-    """
+    """Writes ``result.json`` into ``folder``, whole: a reader sees the old or the new one. Raises FW-RESOURCE-020."""
     return write_atomically(folder / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
 
 
 def read_result(folder: Path) -> RunResult:
-    """Reads the result of a finished run.
-
-    Raises:
-        ConfigError: FW-CONFIG-020, no such file, or not a document of a known schema version.
-    """
+    """Reads the result of a finished run. Raises FW-CONFIG-020 (no such file, or not of a known schema version)."""
     path = folder / RESULT_FILE
     try:
         return RunResult.model_validate_json(_of_this_version(path.read_bytes()))
@@ -291,8 +297,7 @@ def read_result(folder: Path) -> RunResult:
 def write_atomically(path: Path, text: str) -> Path:
     """Replaces ``path`` by ``text`` in UTF-8, as a whole; its folder is made if it is missing.
 
-    Raises:
-        ResourceError: FW-RESOURCE-020, the folder or disk refuses; a partial file is removed.
+    Raises FW-RESOURCE-020 (the folder or disk refuses; a partial file is removed).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

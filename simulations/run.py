@@ -21,20 +21,15 @@ import torch
 from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError, ResourceError
-from fedward.plan import Plan
 from fedward.planning.budget import LIFETIME_EPSILON, RunBudget
 from fedward.planning.calibration import draft_plan, with_noise
 from fedward.planning.scenario import Scenario
 from fedward.run import Run
-from fedward.simulations.assemble import Facts, assemble, non_private_reasons
-from fedward.simulations.card import write_adapter
-from fedward.simulations.certificate import certificate
-from fedward.simulations.compare import compare, evaluation_set
-from fedward.simulations.federation import federate
+from fedward.simulations.assemble import Facts, assemble, certificate, non_private_reasons, write_adapter
+from fedward.simulations.federation import compare, evaluation_set, federate
+from fedward.simulations.parties import Randomness, make_sites
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RESULT_FILE, RunResult, write_atomically, write_result
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
 from fedward.simulations.terminal import Mode, RunDisplay
 
 LEDGERS = "ledgers"
@@ -101,51 +96,33 @@ def apply_options(scenario: Scenario, options: Options) -> Scenario:
 
 
 def run_scenario(scenario: Scenario, options: Options) -> RunResult:
-    """Runs ``scenario`` and writes the result to ``options.out``.
-
-    Raises:
-        FedwardError: with nothing written to ``options.out``.
-    """
+    """Runs ``scenario`` and writes the result to ``options.out``; after an error nothing is written there."""
     scenario = apply_options(scenario, options)
     check_output(options)
     torch.set_num_threads(scenario.speed.torch_threads)
-    watch, display = Stopwatch(), RunDisplay(options.display)
+    watch, display, speed = Stopwatch(), RunDisplay(options.display), scenario.speed
     randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
     files = resolve(scenario.model)
     with display, staged(options) as folder:
         draft = draft_plan(scenario, files)
-        sites = make_sites(scenario, draft)
-        display.start(
-            draft.name,
-            hospitals=len(sites),
-            rounds=draft.training.rounds,
-            epsilon=plan_epsilon(draft),
-            unit=draft.privacy.unit,
-        )
+        sites, privacy = make_sites(scenario, draft), draft.privacy
+        epsilon, rounds = privacy.epsilon if privacy.private else None, draft.training.rounds
+        display.start(draft.name, hospitals=len(sites), rounds=rounds, epsilon=epsilon, unit=privacy.unit)
         run = resolve_run(with_noise(draft, files), files.config())
         budget = open_budget(run, options, folder)
         watch.lap("data")
-        outcome = federate(
-            run,
-            sites,
-            files,
-            randomness,
-            scenario.speed,
-            display,
-            budget=budget,
-            dropouts=options.dropouts,
-            fault_seed=scenario.seed,
-        )
+        faults = {"dropouts": options.dropouts, "fault_seed": scenario.seed}
+        outcome = federate(run, sites, files, randomness, speed, display, budget=budget, **faults)
         watch.lap("federated")
         evaluation = evaluation_set(run, outcome.sites)
         comparison = compare(scenario, run, outcome.sites, files, evaluation, randomness, display)
         watch.lap("comparison")
         facts = Facts(scenario, run, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
-        adapter_sha256 = write_adapter(outcome, facts, folder)
+        adapter_sha256 = write_adapter(facts, folder)
         watch.lap("writing")
-        privacy = certificate(run, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
+        promise = certificate(run, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
         watch.lap("certificate")
-        result = assemble(facts, adapter_sha256, privacy, watch.seconds)
+        result = assemble(facts, adapter_sha256, promise, watch.seconds)
         write_atomically(folder / SCENARIO_FILE, scenario.model_dump_json(indent=2) + "\n")
         write_result(result, folder)
         write_report(result, folder)
@@ -155,24 +132,18 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
 
 def open_budget(run: Run, options: Options, folder: Path) -> RunBudget:
     """Ledgers in ``--state`` under the lifetime cap or, without it, fresh ones beside the result."""
-    plan = run.plan
-    if options.state is not None and not run.noises_evaluation:
+    kept = options.state is not None
+    if kept and not run.noises_evaluation:
         raise ConfigError(
             "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
         )
-    if options.state is not None and options.unsafe_seeded_noise:
+    if kept and options.unsafe_seeded_noise:
         raise ConfigError(
             "A run whose noise comes from a known seed cannot be booked in a ledger.", code="FW-CONFIG-032"
         )
-    name = f"{plan.name[:40]}-{secrets.token_hex(8)}"
-    if options.state is not None:
-        return RunBudget(run, name, options.state, cap=options.lifetime_epsilon)
-    return RunBudget(run, name, folder / LEDGERS, cap=plan.privacy.epsilon)
-
-
-def plan_epsilon(plan: Plan) -> float | None:
-    """The budget the plan was made for; None without differential privacy."""
-    return plan.privacy.epsilon if plan.privacy.private else None
+    name = f"{run.plan.name[:40]}-{secrets.token_hex(8)}"
+    cap = options.lifetime_epsilon if kept else run.plan.privacy.epsilon
+    return RunBudget(run, name, options.state or folder / LEDGERS, cap=cap)
 
 
 def check_output(options: Options) -> None:

@@ -1,7 +1,8 @@
-"""What a person or a program sees while a run is going on.
+"""What a person or a program sees of a run: while it is going on, and as the final table.
 
 :class:`RunDisplay` keeps the state (phase, progress, expected time left) and hands it to one of five
 faces: bars on a terminal, plain lines in a log, JSON lines for a program, nothing until the end, or nothing.
+:func:`print_result` says in one screen what ``report.html`` says.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TextIO, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from fedward.measures import MEASURES
 from fedward.simulations import wording
 from fedward.simulations.result import CurvePoint, RunResult
-from fedward.simulations.table import print_result
-from fedward.units import UnitName
+from fedward.units import UNITS, UnitName
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
 LOG_WIDTH = 100
 """Columns of the tables where no terminal says how wide it is."""
@@ -40,6 +45,12 @@ class Plan:
     rounds: int
     epsilon: float | None
     unit: UnitName
+
+    def __str__(self) -> str:
+        spent = f"epsilon {wording.epsilon(self.epsilon)} per {self.unit}"
+        budget = "NON-PRIVATE, no epsilon" if self.epsilon is None else spent
+        hospitals, rounds = wording.counted(self.hospitals, "hospital"), wording.counted(self.rounds, "round")
+        return f"{self.name}: {hospitals}, {rounds}, {budget}"
 
 
 @dataclass(frozen=True)
@@ -70,25 +81,6 @@ class RoundDone:
         return f"round {self.round}/{self.rounds}  {seen}epsilon {wording.epsilon(self.epsilon)}"
 
 
-class Face(Protocol):
-    """One way to show a run."""
-
-    def start(self, plan: Plan) -> None:
-        """The run begins."""
-
-    def progress(self, state: Progressed) -> None:
-        """A phase begins (``done`` is 0) or moves."""
-
-    def round_done(self, summary: RoundDone) -> None:
-        """A round ended, which also moves the phase by one."""
-
-    def finish(self, result: RunResult, out: Path | None) -> None:
-        """The run ended well."""
-
-    def close(self) -> None:
-        """Nothing more comes before the result; may be called twice."""
-
-
 class RunDisplay:
     """Progress of one run; use it as a context manager so that a failing run leaves a clean terminal.
 
@@ -105,9 +97,9 @@ class RunDisplay:
     def __init__(
         self, mode: Mode = "auto", *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._clock = clock
-        self._face = _face(mode, console or open_console())
-        self._rounds = 0
+        console = console or open_console()
+        faces = {"auto": _Bars if console.is_terminal else _Lines, "json": _JsonLines, "quiet": _Quiet, "silent": _Face}
+        self._face, self._clock, self._rounds = faces[mode](console), clock, 0
         self._phase, self._done, self._total, self._began = "", 0, 0, 0.0
 
     def __enter__(self) -> Self:
@@ -130,6 +122,16 @@ class RunDisplay:
         """Counts ``steps`` of the current phase as done."""
         self._done = min(self._total, self._done + steps)
         self._face.progress(Progressed(self._phase, self._done, self._total, self._eta()))
+
+    def over(self, name: str, work: Callable[[Item], Found], items: Sequence[Item], *, threads: int) -> list[Found]:
+        """Does ``work`` on each of ``items``, on some threads, as a phase of its own; what it gives, in their order."""
+        self.phase(name, len(items))
+        done = []
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            for found in pool.map(work, items):
+                done.append(found)
+                self.advance()
+        return done
 
     def round_done(self, point: CurvePoint, seconds: float) -> None:
         """Shows what the coordinator saw of a round, and counts it as one step of the phase.
@@ -157,69 +159,55 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=LOG_WIDTH)
 
 
-def _face(mode: Mode, console: Console) -> Face:
-    if mode == "json":
-        return JsonLines(sys.stdout)
-    if mode == "silent":
-        return Silent(console)
-    if mode == "quiet":
-        return Quiet(console)
-    return Bars(console) if console.is_terminal else Lines(console)
-
-
-class Quiet:
-    """Nothing but the final table."""
+class _Face:
+    """One way to show a run; this one says nothing, for runs whose caller does the talking."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def start(self, plan: Plan) -> None:
-        """Says nothing."""
+        """The run begins."""
 
     def progress(self, state: Progressed) -> None:
-        """Says nothing."""
+        """A phase begins (``done`` is 0) or moves."""
 
     def round_done(self, summary: RoundDone) -> None:
-        """Says nothing."""
+        """A round ended, which also moves the phase by one."""
 
     def finish(self, result: RunResult, out: Path | None) -> None:
-        """Prints the final table."""
-        print_result(result, self._console, out)
+        """The run ended well."""
 
     def close(self) -> None:
-        """Has nothing to close."""
+        """Nothing more comes before the result; may be called twice."""
 
 
-class Silent(Quiet):
-    """Nothing at all: for runs whose caller does the talking."""
+class _Quiet(_Face):
+    """Nothing but the final table."""
 
     def finish(self, result: RunResult, out: Path | None) -> None:
-        """Says nothing."""
+        print_result(result, self._console, out)
 
 
-class Lines(Quiet):
+class _Lines(_Quiet):
     """One line per round or tenth of a phase, for logs and pipes."""
 
     def start(self, plan: Plan) -> None:
-        """Prints what will be run."""
-        self._say(_headline(plan))
+        self._say(str(plan))
 
     def progress(self, state: Progressed) -> None:
-        """Prints at most eleven lines per phase, however many steps it has."""
         if state.done == 0:
             self._say(state.phase)
         elif state.done % max(1, state.total // 10) == 0 or state.done == state.total:
             self._say(f"  {state.done}/{state.total}{_left(state.eta_seconds)}")
 
     def round_done(self, summary: RoundDone) -> None:
-        """Prints the round."""
         self._say(f"  {summary}  {wording.duration(summary.seconds)}{_left(summary.eta_seconds)}")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
 
 
-class Bars(Quiet):
+class _Bars(_Quiet):
     """A bar per phase and the latest round below them."""
 
     def __init__(self, console: Console) -> None:
@@ -236,66 +224,134 @@ class Bars(Quiet):
         self._live = Live(Group(self._bars, self._latest), console=console, refresh_per_second=8)
 
     def start(self, plan: Plan) -> None:
-        """Prints what will be run and opens the live area."""
-        self._console.print(_headline(plan), markup=False, style="bold")
+        self._console.print(str(plan), markup=False, style="bold")
         self._live.start()
 
     def progress(self, state: Progressed) -> None:
-        """Adds or moves the bar of the phase."""
         if state.phase not in self._tasks:
             self._tasks[state.phase] = self._bars.add_task(state.phase, total=state.total, left="")
         self._move(self._tasks[state.phase], state.done, state.eta_seconds)
 
     def round_done(self, summary: RoundDone) -> None:
-        """Shows the round below the bars and moves the newest one."""
         self._latest.plain = f"  {summary}"
         if self._tasks:
             self._move(list(self._tasks.values())[-1], summary.round, summary.eta_seconds)
 
     def close(self) -> None:
-        """Ends the live area and leaves its last state on the screen."""
-        self._live.stop()
+        self._live.stop()  # its last state stays on the screen
 
     def _move(self, task: TaskID, done: int, eta_seconds: float | None) -> None:
         self._bars.update(task, completed=done, left=_left(eta_seconds).strip(", "))
 
 
-class JsonLines:
-    """One JSON object per line; the last one is the whole result."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+class _JsonLines(_Face):
+    """One JSON object per line on standard output; the last one is the whole result."""
 
     def start(self, plan: Plan) -> None:
-        """Writes an object with ``event`` = ``start``."""
         self._write("start", **vars(plan))
 
     def progress(self, state: Progressed) -> None:
-        """Writes an object with ``event`` = ``progress``."""
         self._write("progress", **vars(state))
 
     def round_done(self, summary: RoundDone) -> None:
-        """Writes an object with ``event`` = ``round``."""
         self._write("round", **vars(summary))
 
     def finish(self, result: RunResult, out: Path | None) -> None:
-        """Writes an object with ``event`` = ``result``."""
         self._write("result", folder=None if out is None else str(out), result=result.model_dump(mode="json"))
 
-    def close(self) -> None:
-        """Has nothing to close."""
-
     def _write(self, event: str, **fields: Any) -> None:
-        self._stream.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
-        self._stream.flush()
-
-
-def _headline(plan: Plan) -> str:
-    spent = f"epsilon {wording.epsilon(plan.epsilon)} per {plan.unit}"
-    budget = "NON-PRIVATE, no epsilon" if plan.epsilon is None else spent
-    hospitals, rounds = wording.counted(plan.hospitals, "hospital"), wording.counted(plan.rounds, "round")
-    return f"{plan.name}: {hospitals}, {rounds}, {budget}"
+        sys.stdout.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+        sys.stdout.flush()
 
 
 def _left(eta_seconds: float | None) -> str:
     return "" if eta_seconds is None or eta_seconds <= 0 else f", {wording.duration(eta_seconds)} left"
+
+
+def print_result(result: RunResult, console: Console, out: Path | None = None) -> None:
+    """Prints comparison, hospitals, privacy and traffic of ``result``, and where its files are.
+
+    Without a terminal the tables have no frames and no colours, so the output can be searched and mailed.
+    """
+    if not result.privacy.private:
+        console.print(Text("NON-PRIVATE: this run gives no privacy guarantee.", style="bold red"))
+        for reason in result.non_private_reasons:
+            console.print(Text(f"  {reason}", style="red"))
+    outcome, units = result.scenario.outcome, UNITS[result.privacy.unit].plural
+    console.print(Text(f"Predicting {outcome}, evaluation {units} of all hospitals", style="bold"))
+    console.print(_comparison_table(result, units, framed=console.is_terminal))
+    console.print(Text("\nHospital by hospital (simulator's omniscient view: no coordinator sees this)", style="bold"))
+    console.print(_hospital_table(result, units, framed=console.is_terminal))
+    console.print()
+    for line in _closing_lines(result, out):
+        console.print(line, soft_wrap=True)
+
+
+def open_table(*headings: str, numbers: Collection[str] = (), framed: bool) -> Table:
+    """A table without rows; what stands under a heading of ``numbers`` is aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD if framed else None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in numbers else "left")
+    return table
+
+
+def _comparison_table(result: RunResult, units: str, *, framed: bool) -> Table:
+    """Hospitals alone, federated, pooled and best possible, on the same evaluation units."""
+    scores, headline = result.scores, result.headline.title
+    trained = sum(hospital.train_units for hospital in result.hospitals)
+    table = open_table("Model", headline, "95 % interval", "Trained on", numbers=[headline], framed=framed)
+    rows = [
+        ("hospitals alone, mean", scores.local_mean, None, "one hospital each", ""),
+        ("federated", scores.federated, scores.federated_interval, f"{result.scenario.hospitals} hospitals", "bold"),
+        ("pooled central", scores.central, scores.central_interval, f"{trained:,} {units} in one place", ""),
+        ("best possible (Bayes)", scores.best_possible, None, "the true risk", "dim"),
+    ]
+    for label, value, interval, source, style in rows:
+        if value is not None:
+            shown = wording.score(value), wording.interval(interval)
+            table.add_row(label, *shown, Text(source, style="dim"), style=style)
+    return table
+
+
+def _hospital_table(result: RunResult, units: str, *, framed: bool) -> Table:
+    """One row per hospital on its own evaluation units; exists only because this is a simulation."""
+    numbers = [units.capitalize(), "Alone", "Federated", "Gain", "Epsilon"]
+    headings = ["Hospital", *numbers[:2], "95 % interval", *numbers[2:]]
+    table = open_table(*headings, numbers=numbers, framed=framed)
+    for row in result.hospitals:
+        table.add_row(
+            Text(row.name),
+            f"{row.train_units:,}",
+            wording.score(row.alone),
+            wording.interval(row.alone_interval),
+            wording.score(row.federated),
+            wording.signed(result.headline.gain(row.federated, row.alone)),
+            wording.epsilon(row.epsilon),
+        )
+    return table
+
+
+def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
+    seconds, exact = result.seconds, "exact" if result.secure_sum.exact else "NOT EXACT"
+    lines = [
+        f"Sent       {wording.size(result.bytes_per_round_per_hospital)} per round and hospital, masked; "
+        f"secure sum {exact}; {wording.counted(result.rounds, 'round')}",
+        f"Time       {wording.duration(seconds.total)} (federated {wording.duration(seconds.federated)}, "
+        f"comparison {wording.duration(seconds.comparison)})",
+    ]
+    if out is not None:
+        lines.append(f"Written    {out / 'report.html'}, {out / 'result.json'}, {out / 'adapter'}")
+    privacy = Text(f"Privacy    {_privacy_line(result)}", style="" if result.privacy.private else "red")
+    return [privacy, *map(Text, lines)]
+
+
+def _privacy_line(result: RunResult) -> str:
+    privacy = result.privacy
+    if not privacy.private:
+        return "NON-PRIVATE"
+    checked = privacy.cross_check
+    verdict = f", {checked.accountant} {checked.verdict}" if checked else ""
+    return (
+        f"epsilon {wording.epsilon(privacy.epsilon_max)} at delta {wording.delta(privacy.delta)} per {privacy.unit} "
+        f"({privacy.relation.replace('-', ' ')}), {privacy.sampler}, {privacy.accountant}{verdict}"
+    )

@@ -15,8 +15,7 @@ from fedward.plan import Plan
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, singular
 from fedward.strategies.mean import MeanOfDeltas
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Step, Sums, read_options
-from fedward.strategies.tensors import Kind, stems
+from fedward.strategies.strategy import Declaration, Kind, Step, Sums, read_options, stems
 
 
 class FedSVDOptions(Section):

@@ -10,8 +10,19 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.strategies.optimizers import Memory, rule_of, server_step
-from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained, piece_of, size_of
-from fedward.strategies.tensors import Kind, spans_of
+from fedward.strategies.strategy import (
+    DELTA,
+    Declaration,
+    Kind,
+    Part,
+    Step,
+    Strategy,
+    Sums,
+    Trained,
+    piece_of,
+    size_of,
+    spans_of,
+)
 
 PIECE = 64 * 1024
 """Entries that are moved at a time."""
@@ -110,5 +121,26 @@ class FFALoRA(MeanOfDeltas):
         noise_in_product="linear",
         mixed_ranks=True,
         server_optimizers=True,
+        placements=("local", "secure-grad"),
+    )
+
+
+class FedSB(MeanOfDeltas):
+    """``W0 + (alpha / r) B R A`` with public orthonormal B and A: linear in R, so the mean is exact.
+
+    A message has r^2 numbers per layer where FFA-LoRA sends r m, and noise of the same size per number is smallest in
+    B R A. No direction outside the frozen factors can be reached, so it wants a higher rank. A hospital of lower rank
+    trains the leading block of R, and its delta counts as zero outside of it.
+    """
+
+    declaration = Declaration(
+        name="fedsb",
+        source="Singhal et al. 2025, arXiv 2502.15436",
+        state=("R", "head"),
+        trains=("R", "head"),
+        sends="R and the head",
+        exact=True,
+        noise_in_product="linear",
+        mixed_ranks=True,
         placements=("local", "secure-grad"),
     )

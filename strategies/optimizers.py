@@ -146,12 +146,7 @@ def server_step(plan: Plan, mean: Values, memory: Memory, layout: AdapterLayout)
 
 
 def gradient_step(
-    plan: Plan,
-    adapter: Vector,
-    memory: Memory,
-    gradient_sum: Values,
-    survivors: int,
-    layout: AdapterLayout,
+    plan: Plan, adapter: Vector, memory: Memory, gradient_sum: Values, survivors: int, layout: AdapterLayout
 ) -> tuple[Vector, Memory]:
     """The next adapter, float32 ``[P]``, and memory from a decoded noisy gradient sum over ``survivors`` hospitals.
 

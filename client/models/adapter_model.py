@@ -39,7 +39,7 @@ from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.run import Run, Schedule
 from fedward.strategies.factor import orthonormal_rows, public_matrix
-from fedward.strategies.tensors import Kind, kind_of
+from fedward.strategies.strategy import Kind, kind_of
 from fedward.tasks.task import Head, HeadKind
 
 Features = tuple[int, int]

@@ -54,8 +54,8 @@ def audit(
 
 
 def _run(folder: Path, canaries: int, *, as_json: bool) -> None:
+    from fedward.simulations.audit.document import print_audit
     from fedward.simulations.audit.run import audit_run
-    from fedward.simulations.audit.show import print_audit
     from fedward.simulations.terminal import RunDisplay
 
     document = audit_run(folder, canaries=canaries, display=RunDisplay("quiet" if as_json else "auto"))

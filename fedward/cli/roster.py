@@ -104,9 +104,8 @@ def publish_command(
     """
     from fedward.privacy.secagg.roster import view
     from fedward.run import Schedule, smallest_sum
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.plans import publish_roster, read_signed
-    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.runs import publish_roster, read_signed
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
     from fedward.server.deployment.sites import Sites
 
     folders = ServerFolders(load_server_config(config).folder)

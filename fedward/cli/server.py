@@ -23,8 +23,7 @@ from fedward.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import ServerConfig
+    from fedward.server.deployment.settings import ServerConfig, ServerFolders
 
 app = typer.Typer(no_args_is_help=True)
 run_app = typer.Typer(no_args_is_help=True)
@@ -63,9 +62,7 @@ def init_command(
     Example: fedward server init /var/lib/fedward --federation icu-study --name fl.consortium.example
     """
     from fedward.privacy.secagg.crypto import fingerprint
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
-    from fedward.server.deployment.setup import initialise
+    from fedward.server.deployment.settings import ServerFolders, initialise, load_server_config
 
     path = initialise(folder, federation=federation, names=name, host=host, port=port, health=health)
     identity = ServerFolders(load_server_config(path).folder).identity()
@@ -359,8 +356,7 @@ def run_line(run: dict[str, Any]) -> str:
 
 def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:
     """Settings and state folder of a coordinator; raises :class:`ConfigError`, FW-RESOURCE-301."""
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     settings = load_server_config(config)
     folders = ServerFolders(settings.folder)

@@ -15,8 +15,7 @@ from fedward.errors import ConfigError, RunFailedError
 
 if TYPE_CHECKING:
     from fedward.planning.scenario import Scenario
-    from fedward.simulations.sweep.grid import Grid
-    from fedward.simulations.sweep.play import Outcome
+    from fedward.simulations.sweep.play import Grid, Outcome
 
 LONGEST_RANGE = 1000
 
@@ -59,10 +58,8 @@ def sweep(
     """
     from fedward.planning.scenario import load_scenario
     from fedward.simulations.result import write_atomically
-    from fedward.simulations.sweep import page
-    from fedward.simulations.sweep.page import PAGE
     from fedward.simulations.sweep.play import run_sweep
-    from fedward.simulations.sweep.summary import DOCUMENT, TABLE, as_csv, summarise, table
+    from fedward.simulations.sweep.summary import DOCUMENT, PAGE, TABLE, as_csv, render, summarise, table
     from fedward.simulations.terminal import open_console
 
     base = load_scenario(scenario)
@@ -73,7 +70,7 @@ def sweep(
     document = summarise(base.name, base.task, outcomes, unit=base.privacy.unit)
     write_atomically(out / DOCUMENT, document.model_dump_json(indent=2) + "\n")
     write_atomically(out / TABLE, as_csv(document))
-    write_atomically(out / PAGE, page.render(document))
+    write_atomically(out / PAGE, render(document))
     if as_json:
         typer.echo(json.dumps({"event": "result", "folder": str(out), "result": document.model_dump(mode="json")}))
     else:
@@ -127,7 +124,7 @@ class _Voice:
 
 def _grid(base: Scenario, strategies: str | None, ranks: str | None, epsilons: str | None, seeds: str | None) -> Grid:
     from fedward.config import parse
-    from fedward.simulations.sweep.grid import Grid
+    from fedward.simulations.sweep.play import Grid
 
     own = base.privacy.epsilon if base.privacy.private else None
     names = _all_of(base) if strategies == "all" else _items(strategies)
@@ -153,9 +150,8 @@ def _refused(message: str, fix: str) -> ConfigError:
 def _all_of(base: Scenario) -> list[str]:
     """Every strategy that the scenario's hospitals, ranks and optimizer allow, as far as that is known without data."""
     from fedward.planning.scenario import MIN_HOSPITALS, known_hospitals
-    from fedward.simulations.sweep.grid import Cell, CellRefusedError
-    from fedward.strategies.aliases import base_of
-    from fedward.strategies.registry import NAMES, find_strategy
+    from fedward.simulations.sweep.play import Cell, CellRefusedError
+    from fedward.strategies.registry import NAMES, base_of, find_strategy
 
     hospitals, own = known_hospitals(base.data) or MIN_HOSPITALS, base.privacy.epsilon if base.privacy.private else None
     names = []

@@ -22,8 +22,7 @@ from fedward.plan import (
     SecureSumPlan,
     TrainingPlan,
 )
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import find_strategy
+from fedward.strategies.registry import base_of, find_strategy
 from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.tasks import task_named
 

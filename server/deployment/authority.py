@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -27,99 +26,60 @@ SERVER_DAYS = 397
 _SKEW = datetime.timedelta(hours=1)
 
 
-@dataclass(frozen=True)
 class Authority:
-    """The CA in a folder of keys; see :func:`create_authority`."""
+    """The CA in a ``folder`` of keys; see :func:`create_authority`. All files are PEM."""
 
-    folder: Path
-
-    @property
-    def certificate(self) -> Path:
-        """The CA's own certificate, PEM."""
-        return self.folder / "ca.pem"
-
-    @property
-    def server_certificate(self) -> Path:
-        """The server's certificate, PEM."""
-        return self.folder / "server.pem"
-
-    @property
-    def server_key(self) -> Path:
-        """The server's private key, PEM, mode 0600."""
-        return self.folder / "server.key"
+    def __init__(self, folder: Path) -> None:
+        self.key, self.certificate = folder / "ca.key", folder / "ca.pem"
+        self.server_key, self.server_certificate = folder / "server.key", folder / "server.pem"
 
     def issue_server(self, names: list[str]) -> None:
         """Makes a fresh server key and certificate for ``names``; the old ones are replaced."""
         key = ec.generate_private_key(ec.SECP384R1())
-        builder = _builder("fedward coordinator", key.public_key(), self._root(), SERVER_DAYS)
-        builder = builder.add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        certificate = self._sign(builder)
+        names_of = x509.SubjectAlternativeName([_name(name) for name in names])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        certificate = self._issue("fedward coordinator", key.public_key(), SERVER_DAYS, names_of, usage)
         replace_private(self.server_key, private_pem(key))
         replace_private(self.server_certificate, certificate)
 
     def issue_site(self, site: str, csr: bytes, *, days: int) -> bytes:
-        """Signs a hospital's request; only its key is taken from it, never a name or an extension.
+        """Signs a hospital's request, a CSR in DER, for ``days``; only its key is taken from it, never a name or an
+        extension. Raises FW-AUTH-311 (it cannot be read, or is not signed by a P-384 key of its own)."""
+        return self._issue(site, _key_of(csr), days, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
 
-        Args:
-            site: name that the certificate carries.
-            csr: the request, DER.
-            days: validity.
-
-        Raises:
-            AuthenticationError: FW-AUTH-311, see the table.
-        """
-        key = _key_of(csr)
-        builder = _builder(site, key, self._root(), days)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        return self._sign(builder)
-
-    def _root(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.certificate.read_bytes())
-
-    def _sign(self, builder: x509.CertificateBuilder) -> bytes:
-        key = load_pem_private_key(read_secret(self.folder / "ca.key"), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
+    def _issue(self, name: str, key: ec.EllipticCurvePublicKey, days: int, *extensions: x509.ExtensionType) -> bytes:
+        root = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        mine = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = _builder(name, root.subject, key, days, root.not_valid_after_utc)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        identifiers = (
+            x509.SubjectKeyIdentifier.from_public_key(key),
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(mine),
+        )
+        for extension in (*identifiers, *extensions):
+            builder = builder.add_extension(extension, critical=False)
+        signer = load_pem_private_key(read_secret(self.key), password=None)
+        if not isinstance(signer, ec.EllipticCurvePrivateKey):
             raise AuthenticationError("The CA key is not an elliptic curve key.", code="FW-AUTH-301")
-        return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
+        return builder.sign(signer, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
 
 
 def create_authority(folder: Path, federation: str) -> Authority:
-    """Makes the CA of a federation; it may sign end certificates only, and no further CA.
-
-    Raises:
-        ConfigError: FW-CONFIG-301, there is one.
-    """
-    key = ec.generate_private_key(ec.SECP384R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedward {federation}"[:64])])
-    now = datetime.datetime.now(datetime.UTC)
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + datetime.timedelta(days=CA_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    write_new_secret(folder / "ca.key", private_pem(key))
+    """Makes the CA of a federation; it may sign end certificates only, and no further CA. Raises FW-CONFIG-301 (there
+    is one)."""
+    key, authority = ec.generate_private_key(ec.SECP384R1()), Authority(folder)
+    name = f"fedward {federation}"[:64]
+    signs = {"key_cert_sign": True, "crl_sign": True}
+    others = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    usage = x509.KeyUsage(**signs, **dict.fromkeys((*others, "encipher_only", "decipher_only"), False))
+    builder = _builder(name, _common(name), key.public_key(), CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    write_new_secret(authority.key, private_pem(key))
     certificate = builder.sign(key, hashes.SHA384())
-    write_new_secret(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
-    return Authority(folder)
+    write_new_secret(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    return authority
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -128,21 +88,24 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def _builder(name: str, key: ec.EllipticCurvePublicKey, root: x509.Certificate, days: int) -> x509.CertificateBuilder:
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, latest: datetime.datetime | None = None
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
-    authority_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    until = now + datetime.timedelta(days=days)
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(root.subject)
+        .subject_name(_common(name))
+        .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SKEW)
-        .not_valid_after(min(now + datetime.timedelta(days=days), root.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False)
+        .not_valid_after(until if latest is None else min(until, latest))
     )
+
+
+def _common(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _key_of(csr: bytes) -> ec.EllipticCurvePublicKey:

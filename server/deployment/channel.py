@@ -15,7 +15,6 @@ import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fedward.errors import AuthenticationError, FedwardError, NetworkError
@@ -41,9 +40,7 @@ class CommandRefusedError(AuthenticationError):
 class CommandServer:
     """Answers commands while it is open. Use as a context manager.
 
-    Args:
-        path: file for port and token; removed on exit.
-        handlers: what each command does; called in a thread of its own, one at a time.
+    ``path`` is the file for port and token, removed on exit; ``handlers`` are called in another thread, one at a time.
     """
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
@@ -68,9 +65,7 @@ class CommandServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._path.unlink(missing_ok=True)
         self._server.shutdown()
         self._server.server_close()
@@ -80,10 +75,8 @@ class CommandServer:
 def command(path: Path, name: str, **arguments: object) -> dict[str, Any]:
     """Sends one command to the running server and returns its answer.
 
-    Raises:
-        ServerNotRunningError: nobody answers.
-        CommandRefusedError: the token was not accepted, or the command is unknown.
-        FedwardError: FW-SERVER-001, the command failed there; its exit status is the failure's.
+    Raises ServerNotRunningError (nobody answers), CommandRefusedError (the token was not accepted, or the command is
+    unknown), FW-SERVER-001 (the command failed there; the message begins with the failure's code).
     """
     if not path.exists():
         raise ServerNotRunningError("The coordinator is not running.")
@@ -121,7 +114,7 @@ def _answer(line: bytes, token: str, handlers: Mapping[str, Handler]) -> Mapping
             raise CommandRefusedError("The server does not know this command.")
         return handler(request)
     except FedwardError as error:
-        return {"error": {"code": error.code, "message": error.message, "fix": error.fix}}
+        failure = error
     except (ValueError, KeyError, TypeError) as error:
-        refused = CommandRefusedError(f"The command could not be read ({type(error).__name__}).")
-        return {"error": {"code": refused.code, "message": refused.message, "fix": refused.fix}}
+        failure = CommandRefusedError(f"The command could not be read ({type(error).__name__}).")
+    return {"error": {"code": failure.code, "message": failure.message, "fix": failure.fix}}

@@ -1,7 +1,9 @@
-"""Runs at the coordinator: submitted, queued, running, ended; each in a folder that a restart finds again.
+"""Plans and runs at the coordinator.
 
-At most one run is active. A run that was active when its process ended is not left so: the server takes it up
-again from its journal when it starts, at most a configured number of times.
+A plan folder is checked against its adapter, signed, and turned into the roster's pins. A run of a signed plan is
+submitted, queued, running, ended; each lies in a folder that a restart finds again. At most one run is active. A run
+that was active when its process ended is not left so: the server takes it up again from its journal when it starts, at
+most a configured number of times.
 """
 
 from __future__ import annotations
@@ -10,28 +12,152 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedward.agreements.code import check_core, check_plan_code
-from fedward.agreements.proposal import RUN_NAME, PlanTerms
-from fedward.config import Section, parse, to_toml
+from fedward.adapter import adapter_hash
+from fedward.agreements.code import check_core, check_plan_code, core_hash
+from fedward.agreements.proposal import (
+    RUN_NAME,
+    PlanTerms,
+    Proposal,
+    VerifiedProposal,
+    open_proposal,
+    read_terms,
+    sign_proposal,
+)
+from fedward.config import Section, load_toml, parse, to_toml
 from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
-from fedward.privacy.secagg.roster import verify_roster
-from fedward.run import Schedule, check_roster
-from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.plans import SIGNED_FILE, START_FILE, check_start, read_signed
+from fedward.plan import Plan
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
+from fedward.run import Schedule, check_roster, roster_rules
+from fedward.server.deployment.settings import ServerFolders
 from fedward.server.deployment.sites import SiteRecord
-from fedward.server.job_files import PROGRESS, FederationJob, RunEnd
-from fedward.storage import private_folder, replace_private, sync_folder
+from fedward.server.job_files import PROGRESS, FederationJob, RunEnd, read_vector
+from fedward.storage import PUBLIC, private_folder, read_limited, replace_file, replace_private, sync_folder
+from fedward.strategies.combinations import check_ranks
+from fedward.strategies.registry import in_words
 
-State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
+PLAN_FILE = "plan.toml"
+START_FILE = "start.safetensors"
+SIGNED_FILE = "plan.fedward"
+MAX_FILE_BYTES = 256 * 1024
+DAY_SECONDS = 86_400
+LEAST_SITES = 3
+
 RECORD = "run.json"
 JOB = "job.json"
 RESULT = "adapter.safetensors"
+
+
+def sign_folder(
+    folder: Path, *, run: str, federation: str, identity: Identity, days: int, now: float | None = None
+) -> VerifiedProposal:
+    """Signs the plan in ``folder`` for one run and writes ``plan.fedward``, the file hospitals are sent.
+
+    Raises FW-CONFIG-312 (no possible name), FW-INTEGRITY-312 (the adapter to start from is not that of the plan, or the
+    plan was edited), FW-VERSION-301, FW-AUTH-304 (the terms are not readable), FW-VERSION-304 (made with other code).
+    """
+    if RUN_NAME.fullmatch(run) is None:
+        words = "The name of a run is lower-case letters, digits and dashes."
+        raise ConfigError(words, code="FW-CONFIG-312", fix="Choose another name.")
+    terms = _checked(folder)
+    made = int(time.time() if now is None else now)
+    proposal = Proposal(federation, run, terms, made, made + days * DAY_SECONDS)
+    sealed = sign_proposal(proposal, identity)
+    replace_file(folder / SIGNED_FILE, sealed, mode=PUBLIC)
+    return open_proposal(sealed, identity.public)
+
+
+def check_folder(folder: Path) -> dict[str, str | int | float]:
+    """Facts about a plan folder that holds together; raises like :func:`sign_folder`."""
+    terms = _checked(folder)
+    plan, privacy = terms.read(), terms.read().privacy
+    promised = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}"
+    return {
+        "name": plan.name,
+        "task": plan.task,
+        "strategy": in_words(plan),
+        "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
+        "rounds": plan.training.rounds,
+        "parameters": terms.parameters,
+        "privacy": promised if privacy.private else "NONE",
+        "noise": privacy.placement,
+        "core": core_hash().hex(),
+        "code": terms.code_hash.hex(),
+        "signed": "yes" if (folder / SIGNED_FILE).exists() else "no",
+    }
+
+
+def _checked(folder: Path) -> PlanTerms:
+    terms = read_terms(folder)
+    check_plan_code(terms.read(), terms.family, terms.code_hash)
+    check_start(folder, terms)
+    if load_toml(folder / PLAN_FILE, Plan).hash() != terms.plan_hash:
+        raise IntegrityError("plan.toml is not the plan of the terms; it was edited.", code="FW-INTEGRITY-312")
+    return terms
+
+
+def check_start(folder: Path, terms: PlanTerms) -> None:
+    """Refuses another adapter to start from than the plan names.
+
+    Raises FW-CONFIG-212 (it is no safetensors file), FW-INTEGRITY-312 (its tensors are others).
+    """
+    layout, start = read_vector(folder / START_FILE)
+    if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
+        raise IntegrityError("The adapter to start from is not the one that the plan names.", code="FW-INTEGRITY-312")
+
+
+def read_signed(folder: Path, coordinator: bytes) -> VerifiedProposal:
+    """The signed plan of ``folder``; raises FW-CONFIG-311 (there is none), FW-AUTH-304, FW-VERSION-301."""
+    path = folder / SIGNED_FILE
+    if not path.exists():
+        raise ConfigError("The plan folder holds no signed plan.", code="FW-CONFIG-311")
+    return open_proposal(read_limited(path, MAX_FILE_BYTES), coordinator)
+
+
+def publish_roster(
+    sites: Sequence[SiteRecord],
+    proposal: VerifiedProposal,
+    identity: Identity,
+    *,
+    min_cohort: int | None = None,
+    epoch_days: int = 30,
+) -> bytes:
+    """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here.
+
+    ``min_cohort`` is the smallest first cohort, the smallest that is safe if absent; ``epoch_days`` the age at which a
+    key epoch ends.
+
+    Raises FW-POLICY-314 (fewer than three hospitals are admitted), FW-STRATEGY-013, FW-STRATEGY-019 (the plan does not
+    fit them), FW-SECAGG-010 (the cohort does not fit them).
+    """
+    members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
+    if len(members) < LEAST_SITES:
+        raise PolicyError(
+            f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.", code="FW-POLICY-314"
+        )
+    check_ranks(proposal.plan, [member.name for member in members])
+    colluders, smallest = roster_rules(Schedule.of(proposal.plan), len(members), min_cohort=min_cohort)
+    terms = proposal.proposal.terms
+    roster = Roster(
+        federation=proposal.proposal.federation,
+        coordinator=identity.public,
+        members=tuple(sorted(members, key=lambda member: member.name)),
+        colluders=colluders,
+        policy=RunPolicy(min_cohort=smallest, epoch_days=epoch_days, unsafe_two_party=False),
+        base_model_hash=terms.base_model_hash,
+        adapter_layout_hash=terms.adapter_layout_hash,
+        code_hash=core_hash(),
+    )
+    return publish(roster, identity)
+
+
+State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
 
 
 class RunRecord(Section):
@@ -65,14 +191,10 @@ class Runs:
     ) -> RunRecord:
         """Queues the signed plan in ``plan_folder`` with the roster that all its hospitals have approved.
 
-        Raises:
-            ConfigError: FW-CONFIG-312, the run's name was used before.
-            PolicyError: FW-POLICY-312, see the table.
-            ConfigError (FW-CONFIG-311, FW-CONFIG-212), AuthenticationError (FW-AUTH-304), IntegrityError
-                (FW-INTEGRITY-312): see the table.
+        Raises FW-CONFIG-312 (the run's name was used before), FW-POLICY-312 (the roster is not theirs or the plan's),
+        FW-INTEGRITY-312 (the plan has expired), or like :func:`read_signed` and :func:`check_start`.
         """
-        signed = read_signed(plan_folder, coordinator)
-        proposal = signed.proposal
+        proposal = read_signed(plan_folder, coordinator).proposal
         if proposal.expires < self._clock():
             raise IntegrityError(
                 "The signed plan has expired.", code="FW-INTEGRITY-312", fix="Sign it again under a new name."
@@ -80,25 +202,22 @@ class Runs:
         folder = self.folder(proposal.run)
         if folder.exists():
             raise ConfigError(f"A run called {proposal.run} exists already.", code="FW-CONFIG-312")
-        _check_roster(roster, sites, signed.proposal.terms)
+        _check_roster(roster, sites, proposal.terms)
         check_start(plan_folder, proposal.terms)
-        names = sorted(verify_roster(roster).roster.keys)
         draft = private_folder(folder.with_name(f".{proposal.run}"))
-        shutil.copyfile(plan_folder / SIGNED_FILE, draft / SIGNED_FILE)
-        shutil.copyfile(plan_folder / START_FILE, draft / START_FILE)
-        plan = json.loads(proposal.terms.plan)
-        replace_private(draft / "plan.toml", to_toml(plan).encode())
+        for name in (SIGNED_FILE, START_FILE):
+            shutil.copyfile(plan_folder / name, draft / name)
+        replace_private(draft / "plan.toml", to_toml(json.loads(proposal.terms.plan)).encode())
         replace_private(draft / "roster.cbor", roster)
-        job = self._job(proposal.run, discover_seconds)
-        replace_private(draft / JOB, job.model_dump_json(indent=2).encode())
+        _write(draft / JOB, self._job(proposal.run, discover_seconds))
         record = RunRecord(
             name=proposal.run,
             state="queued",
             plan_hash=proposal.terms.plan_hash.hex(),
-            sites=names,
+            sites=sorted(verify_roster(roster).roster.keys),
             submitted=int(self._clock()),
         )
-        replace_private(draft / RECORD, record.model_dump_json(indent=2).encode())
+        _write(draft / RECORD, record)
         draft.replace(folder)
         sync_folder(folder.parent)
         return record
@@ -132,8 +251,7 @@ class Runs:
     def interrupted(self, run: RunRecord, *, max_restarts: int) -> RunRecord:
         """Queues a run again whose process was lost, or ends it after too many such losses."""
         if run.restarts >= max_restarts:
-            end = RunEnd(RunFailedError.row().exit_code, RunFailedError.code)
-            return self.ended(run, end)
+            return self.ended(run, RunEnd(RunFailedError.row().exit_code, RunFailedError.code))
         return self._save(run, state="queued", flower_run=None, restarts=run.restarts + 1)
 
     def queued_again(self, run: RunRecord) -> RunRecord:
@@ -143,16 +261,14 @@ class Runs:
     def paused(self, run: RunRecord) -> RunRecord:
         """Sets a run aside until it is resumed; its journal keeps the leg where it stood.
 
-        Raises:
-            PolicyError: FW-POLICY-313, it has ended.
+        Raises FW-POLICY-313 (it has ended).
         """
         return self._save(_not_ended(run), state="paused", flower_run=None)
 
     def resumed(self, run: RunRecord) -> RunRecord:
         """Queues a paused run again; does nothing to one that is queued or running.
 
-        Raises:
-            PolicyError: FW-POLICY-313, it has ended.
+        Raises FW-POLICY-313 (it has ended).
         """
         return self._save(run, state="queued") if _not_ended(run).state == "paused" else run
 
@@ -170,12 +286,12 @@ class Runs:
         """Points an open run, which lies here, to where its folders will be, and leaves it paused."""
         job = self.folder(run.name) / JOB
         seconds = parse(json.loads(job.read_bytes()), FederationJob, source=JOB).discover_seconds
-        replace_private(job, Runs(home)._job(run.name, seconds).model_dump_json(indent=2).encode())
+        _write(job, Runs(home)._job(run.name, seconds))
         return self.paused(run)
 
     def _save(self, run: RunRecord, **changes: object) -> RunRecord:
         changed = run.model_copy(update=changes)
-        replace_private(self.folder(run.name) / RECORD, changed.model_dump_json(indent=2).encode())
+        _write(self.folder(run.name) / RECORD, changed)
         return changed
 
     def _job(self, run: str, discover_seconds: float) -> FederationJob:
@@ -201,6 +317,10 @@ def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         progress = json.loads((runs.folder(run.name) / PROGRESS).read_bytes())
     return {**run.model_dump(), "round": progress.get("round", 0), "rounds": progress.get("rounds")}
+
+
+def _write(path: Path, document: Section) -> None:
+    replace_private(path, document.model_dump_json(indent=2).encode())
 
 
 def _not_ended(run: RunRecord) -> RunRecord:

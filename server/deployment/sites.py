@@ -28,7 +28,7 @@ from fedward.config import Section, parse
 from fedward.errors import AuthenticationError, IntegrityError, PolicyError
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.folders import ServerFolders
+from fedward.server.deployment.settings import ServerFolders
 from fedward.server.job_files import COORDINATOR
 from fedward.storage import replace_private
 
@@ -63,11 +63,9 @@ class SiteRecord(Section):
 
 
 class Sites:
-    """The hospitals of a coordinator, in its state folder.
+    """The hospitals of a coordinator, in its state folder; ``clock`` gives seconds since 1970.
 
-    Args:
-        folders: of the coordinator.
-        clock: seconds since 1970.
+    Reading raises FW-INTEGRITY-311 (a file of the state folder cannot be read).
     """
 
     def __init__(self, folders: ServerFolders, *, clock: Callable[[], float] = time.time) -> None:
@@ -76,8 +74,7 @@ class Sites:
     def invite(self, site: str, *, hours: int) -> str:
         """Returns a one-time code for ``site``; an older invitation of the same name ends.
 
-        Raises:
-            PolicyError: FW-POLICY-311, no possible name, or a site of this name exists; names are never used twice.
+        Raises FW-POLICY-311 (no possible name, or a site of this name exists; names are never used twice).
         """
         if _NAME.fullmatch(site) is None or site == COORDINATOR:
             raise PolicyError(
@@ -104,17 +101,13 @@ class Sites:
         Args:
             data: the request file.
             spoken: its fingerprint as the site read it out.
-            federation: name of the federation.
+            federation: its name.
             identity: the coordinator's key.
-            authority: issues the certificate.
-            days: validity of the certificate.
+            authority: issues the certificate, which is valid for ``days``.
 
-        Returns:
-            The site, and the answer file for it.
-
-        Raises:
-            AuthenticationError: FW-AUTH-303, the request is malformed.
-            AuthenticationError (FW-AUTH-313, FW-AUTH-312, FW-AUTH-311), PolicyError (FW-POLICY-311): see the table.
+        Returns the site, and the answer file for it. Raises FW-AUTH-303 (the request is malformed), FW-AUTH-313 (it has
+        another fingerprint), FW-AUTH-312 (no open invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key
+        of another site, or a revoked one).
         """
         request, outer = open_request(data)
         if not same_fingerprint(request_fingerprint(data), spoken):
@@ -138,28 +131,24 @@ class Sites:
         return record, seal_answer(answer, identity, key)
 
     def revoke(self, site: str) -> SiteRecord:
-        """Shuts a site out for good: its node is refused from its next request on.
-
-        Raises:
-            PolicyError: FW-POLICY-311, there is no such site.
-        """
+        """Shuts a site out for good: its node is refused from its next request on; raises like :meth:`get`."""
         record = self.get(site).model_copy(update={"state": "revoked"})
         self._write(record)
         return record
 
     def get(self, site: str) -> SiteRecord:
-        """One site; raises FW-POLICY-311, FW-INTEGRITY-311."""
+        """One site; raises FW-POLICY-311 (there is no such site)."""
         path = self._path(site)
         if _NAME.fullmatch(site) is None or not path.exists():
             raise PolicyError(f"There is no site called {site[:64]}.", code="FW-POLICY-311")
         return _read(path, SiteRecord)
 
     def all(self) -> list[SiteRecord]:
-        """Every site, by name; raises FW-INTEGRITY-311."""
+        """Every site, by name."""
         return [_read(path, SiteRecord) for path in sorted(self._folders.sites.glob("*.json"))]
 
     def open_invites(self) -> list[Invite]:
-        """Invitations that can still be used; raises FW-INTEGRITY-311."""
+        """Invitations that can still be used."""
         found = [_read(path, Invite) for path in sorted(self._folders.invites.glob("*.json"))]
         return [invite for invite in found if invite.expires >= self._clock()]
 

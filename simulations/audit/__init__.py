@@ -2,6 +2,6 @@
 
 Trains the run's federation again with made-up patients (canaries) in one hospital, guesses which of them took part, and
 bounds epsilon from the right guesses; then attacks the run's own adapter for its patients. Start at ``run.py``;
-``canaries.py`` and ``membership.py`` are the two attacks, ``document.py`` is ``audit.json``. Statistics come from
+``attacks.py`` holds both attacks, ``document.py`` is ``audit.json``. Statistics come from
 ``fedward.privacy.audit``. Everything computed here is the simulator's omniscient view: it needs to know who took part.
 """

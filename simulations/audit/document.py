@@ -1,4 +1,7 @@
-"""``audit.json``: what an audit of a run found, for the report and for programs. Rates and bounds only, no patients."""
+"""``audit.json``: what an audit of a run found, for the report, for programs and, in one screen, for people.
+
+Rates and bounds only, no patients.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
+from rich.console import Console
+from rich.text import Text
 
 from fedward.config import Section
+from fedward.simulations import wording
 from fedward.simulations.result import Amount, Count, Interval, Sha256, Unit, write_atomically
+from fedward.simulations.terminal import open_table
 
 AUDIT_FILE = "audit.json"
 OBSERVER = "whoever sees the global adapter after every round: the coordinator and each hospital"
@@ -80,9 +87,39 @@ class AuditDocument(Section):
 
 
 def write_audit(document: AuditDocument, folder: Path) -> Path:
-    """Writes ``audit.json`` into the run's folder atomically.
-
-    Raises:
-        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
-    """
+    """Writes ``audit.json`` into the run's folder atomically. Raises FW-RESOURCE-020 (the folder or disk refuses)."""
     return write_atomically(folder / AUDIT_FILE, document.model_dump_json(indent=2) + "\n")
+
+
+def print_audit(document: AuditDocument, console: Console) -> None:
+    """Prints the bound beside the certificate and beside its own reach, then the attacks on the adapter."""
+    found, attacks = document.canaries, document.membership
+    heading = f"\nMembership inference on the adapter, {attacks.members:,} training against {attacks.others:,} others"
+    lines = [
+        f"  guessed right      {found.correct} of {found.guesses} ({found.canaries} canaries at {found.hospital}, "
+        f"{found.included} took part)",
+        f"  epsilon at least   {found.epsilon_lower:.2f} at delta {wording.delta(found.delta)} "
+        f"({100 * found.confidence:g} % confidence)",
+        f"  could have shown   {found.epsilon_reach:.2f} at most, had every guess been right",
+        f"  certified          {wording.epsilon(document.epsilon_certified)} at most",
+    ]
+    if document.refutes:
+        console.print(Text("CERTIFICATE REFUTED: the run leaks more than it promises.", style="bold red"))
+    console.print(Text("Canaries, seen by " + found.observer, style="bold"), soft_wrap=True)
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    rates = [f"Found at {100 * point.at_most:g} % false alarms" for point in attacks.attacks[0].low]
+    table = open_table("Attack", "AUC (95 %)", *rates, framed=console.is_terminal)
+    for attack in attacks.attacks:
+        table.add_row(
+            attack.attack,
+            f"{wording.score(attack.auc)} ({wording.interval(attack.auc_interval)})",
+            *(
+                f"{wording.rate(point.true_positive_rate)} "
+                f"({wording.rate(point.interval[0])} to {wording.rate(point.interval[1])})"
+                for point in attack.low
+            ),
+        )
+    console.print(table)
+    console.print(Text("An audit shows leaks; that it found none does not show that there is none."), soft_wrap=True)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +28,20 @@ from fedward.planning.scenario import Scenario
 from fedward.privacy.audit import canary_bound, guesses_for
 from fedward.privacy.noise import SecureStream
 from fedward.run import Run
-from fedward.simulations.audit.canaries import Canaries, canary_scores, make_canaries
+from fedward.simulations.audit.attacks import Canaries, canary_scores, chosen, make_canaries, membership
 from fedward.simulations.audit.document import AuditDocument, CanaryFinding, write_audit
-from fedward.simulations.audit.membership import chosen, membership
 from fedward.simulations.federation import Outcome, federate
+from fedward.simulations.parties import Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
 from fedward.simulations.result import RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import SiteData, make_sites
 from fedward.simulations.terminal import RunDisplay
 
 CANARIES = 100
 NUISANCE = 200
 """Evaluation patients whose gradients stand for those of everybody else."""
+
+_refusal = partial(ConfigError, code="FW-AUDIT-002")
 
 
 @dataclass(frozen=True)
@@ -58,52 +59,27 @@ class Audited:
 
 
 def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) -> AuditDocument:
-    """Audits the run in ``folder``, writes ``audit.json`` into it and renews its report.
+    """Audits the run in ``folder`` with ``canaries`` canaries, writes ``audit.json`` into it and renews its report.
 
     The training is repeated with the same plan and fresh noise; what it produces is thrown away. ``audit.json`` holds
     exact statistics of the hospitals' patients, as ``result.json`` does: both belong to the simulation.
 
-    Args:
-        folder: as ``fedward simulate`` left it.
-        canaries: how many canaries to draw, of which about half take part.
-        display: shows the progress.
-
-    Raises:
-        ConfigError: FW-CONFIG-020, the folder holds no result.
-        ConfigError: FW-AUDIT-002, the run is not private, or cannot be made again.
-        DataError: the run's data are not on this machine.
+    Raises FW-CONFIG-020 (the folder holds no result), FW-AUDIT-002 (the run is not private, or cannot be made again),
+    DataError (its data are not on this machine).
     """
     began = time.monotonic()
     audited = read_run(folder)
-    torch.set_num_threads(audited.scenario.speed.torch_threads)
+    run, files, model, speed = audited.run, audited.files, audited.model, audited.scenario.speed
+    torch.set_num_threads(speed.torch_threads)
     sites = hospitals_of(audited)
     with display:
-        display.start(
-            f"audit of {audited.run.plan.name}",
-            hospitals=len(sites),
-            rounds=audited.run.plan.training.rounds,
-            epsilon=audited.epsilon,
-            unit=audited.run.plan.privacy.unit,
-        )
-        birds = make_canaries(
-            sites,
-            canaries,
-            SecureStream.from_os(),
-            run=audited.run,
-            files=audited.files,
-            model=audited.model,
-        )
+        rounds, unit = run.plan.training.rounds, run.plan.privacy.unit
+        name = f"audit of {run.plan.name}"
+        display.start(name, hospitals=len(sites), rounds=rounds, epsilon=audited.epsilon, unit=unit)
+        birds = make_canaries(sites, canaries, SecureStream.from_os(), run=run, files=files, model=model)
         outcome = train_again(audited, birds.insert(sites), display)
         found = canary_finding(audited, birds, outcome)
-        attacks = membership(
-            audited.model,
-            audited.adapter,
-            outcome.sites,
-            audited.run,
-            audited.files,
-            audited.scenario.speed,
-            display,
-        )
+        attacks = membership(model, audited.adapter, outcome.sites, run, files, speed, display)
     document = AuditDocument(
         fedward_version=fedward.__version__,
         created=datetime.now(UTC),
@@ -122,74 +98,53 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
 def read_run(folder: Path) -> Audited:
     """Reads a run back and derives its plan again.
 
-    Raises:
-        ConfigError: FW-CONFIG-020, the folder holds no result.
-        IntegrityError: FW-MODEL-005, the adapter is missing or damaged.
-        ConfigError: FW-AUDIT-002, not private, personal, or adapter or plan are not those of the result.
+    Raises FW-CONFIG-020 (no result), FW-MODEL-005 (the adapter is missing or damaged), FW-AUDIT-002 (not private,
+    personal, or adapter or plan are not those of the result).
     """
     result = read_result(folder)
     privacy = result.privacy
     if not privacy.private or privacy.epsilon_max is None or privacy.delta is None:
-        raise ConfigError(
-            "The run is NON-PRIVATE, so there is no promise to audit.",
-            code="FW-AUDIT-002",
-            fix="Audit a run with differential privacy.",
+        raise _refusal(
+            "The run is NON-PRIVATE, so there is no promise to audit.", fix="Audit a run with differential privacy."
         )
     scenario = read_scenario(folder)
     files = resolve(scenario.model)
     run = resolve_run(make_plan(scenario, files), files.config())
     if run.kind.declaration.personal:
-        raise ConfigError(
+        raise _refusal(
             f"The strategy {scenario.strategy!r} leaves part of the model at each hospital: what is shared predicts "
             "nothing that could be attacked.",
-            code="FW-AUDIT-002",
             fix="Audit a run with one model for all, or the training engine with `fedward audit --self-test`.",
         )
     model = load_adapter(folder / "adapter", base=files)
     if adapter_files_hash(folder / "adapter") != result.adapter_sha256:
-        raise ConfigError("The adapter in the folder is not the one of its result.", code="FW-AUDIT-002")
-    plan = run.plan
-    steps = plan.training.rounds * run.private_steps
-    same = (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256) == (
-        plan.privacy.noise_multiplier,
-        plan.privacy.clip,
-        steps,
-        files.sha256,
-    )
-    if not same:
-        raise ConfigError("The plan of this run comes out otherwise with this version of fedward.", code="FW-AUDIT-002")
+        raise _refusal("The adapter in the folder is not the one of its result.")
+    planned, steps = run.plan.privacy, run.plan.training.rounds * run.private_steps
+    now = (planned.noise_multiplier, planned.clip, steps, files.sha256)
+    if now != (privacy.noise_multiplier, privacy.clip, privacy.steps, result.base_model.sha256):
+        raise _refusal("The plan of this run comes out otherwise with this version of fedward.")
     return Audited(result, scenario, run, files, model, get_vector(model), privacy.epsilon_max, privacy.delta)
 
 
 def read_scenario(folder: Path) -> Scenario:
-    """Reads the scenario that ``fedward simulate`` left beside the result.
-
-    Raises:
-        ConfigError: FW-AUDIT-002, none, or not one of this version.
-    """
+    """The scenario that ``fedward simulate`` left beside the result. Raises FW-AUDIT-002 (none of this version)."""
     try:
         return Scenario.model_validate_json((folder / SCENARIO_FILE).read_bytes()).check()
     except (OSError, ValidationError) as error:
-        raise ConfigError(
-            f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.", code="FW-AUDIT-002"
-        ) from error
+        raise _refusal(f"The run has no readable {SCENARIO_FILE}, so it cannot be made again.") from error
 
 
 def hospitals_of(audited: Audited) -> list[SiteData]:
     """The run's hospitals, drawn or read again.
 
-    Raises:
-        DataError: the data are not on this machine.
-        ConfigError: FW-AUDIT-002, they are not those of the run.
+    Raises DataError (the data are not on this machine), FW-AUDIT-002 (they are not those of the run).
     """
     sites = make_sites(audited.scenario, audited.run.plan)
     task = local_task(audited.run.task.name)
     now = [(s.name, len(s.train), len(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
     then = [(row.name, row.train_units, row.evaluation_units, row.positives) for row in audited.result.hospitals]
     if now != then:
-        raise ConfigError(
-            "The hospitals' records are not those of the run.", code="FW-AUDIT-002", fix="Restore the run's data."
-        )
+        raise _refusal("The hospitals' records are not those of the run.", fix="Restore the run's data.")
     return sites
 
 
@@ -207,19 +162,9 @@ def canary_finding(audited: Audited, canaries: Canaries, outcome: Outcome) -> Ca
     records = Records.encode(canaries.examples, task, audited.files, model, max_tokens=plan.adapter.max_tokens)
     others = Records.pool([site.evaluation for site in outcome.sites])
     population = chosen(others, np.linspace(0, len(others) - 1, min(NUISANCE, len(others)), dtype=np.int64))
-    scores = canary_scores(
-        outcome.adapters[: plan.training.rounds + 1],
-        model,
-        records,
-        population,
-        plan,
-        task,
-        parties=len(outcome.sites) if plan.privacy.placement == "local" else 1,
-    )
-    bound = canary_bound(
-        canaries.included[records.order],
-        scores,
-        delta=audited.delta,
-        guesses=guesses_for(len(records)),
-    )
+    seen = outcome.adapters[: plan.training.rounds + 1]
+    parties = len(outcome.sites) if plan.privacy.placement == "local" else 1
+    scores = canary_scores(seen, model, records, population, plan, task, parties=parties)
+    included, guesses = canaries.included[records.order], guesses_for(len(records))
+    bound = canary_bound(included, scores, delta=audited.delta, guesses=guesses)
     return CanaryFinding(hospital=canaries.hospital, included=int(canaries.included.sum()), **asdict(bound))

@@ -2,8 +2,8 @@
 
 No scripts, no fonts, no images from elsewhere: the page carries a content security policy that allows
 nothing but its own style sheet (by hash), so it can be archived, mailed and printed. Start at
-:func:`render`; ``view`` turns a result into words and positions, ``plots`` does the geometry,
-``template.html`` and ``style.css`` the looks. May import the result, metrics and wording; never torch.
+:func:`render`; ``view`` turns a result into words and positions, ``template.html`` and ``style.css`` give
+the looks. May import the result, metrics and wording; never torch.
 """
 
 from __future__ import annotations
@@ -22,40 +22,28 @@ from fedward.simulations.report.view import View
 from fedward.simulations.result import RunResult, write_atomically
 
 REPORT_FILE = "report.html"
-_FOLDER = resources.files(__name__)
+_FILTERS = ("score", "interval", "signed", "epsilon", "delta", "size", "duration", "certainty", "rate", "counted")
 
 
-def render(result: RunResult, *, audit: AuditDocument | None = None) -> str:
-    """Returns the whole HTML page of ``result``, and of its audit if given; the same input gives the same bytes."""
-    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+def page(package: str, **shown: object) -> str:
+    """The whole HTML page that ``package``'s template makes of ``shown``; the same input gives the same bytes."""
+    style = (resources.files(__name__) / "style.css").read_text(encoding="utf-8")
     # Browsers hash the text between the tags, so the template must add no white space around it.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(
-        score=wording.score,
-        interval=wording.interval,
-        signed=wording.signed,
-        epsilon=wording.epsilon,
-        delta=wording.delta,
-        size=wording.size,
-        duration=wording.duration,
-        certainty=wording.certainty,
-        rate=wording.rate,
-        counted=wording.counted,
-    )
-    template = environment.from_string((_FOLDER / "template.html").read_text(encoding="utf-8"))
+    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    template = environment.from_string((resources.files(package) / "template.html").read_text(encoding="utf-8"))
     style_markup = Markup(style)  # noqa: S704  (our own file, and escaping would change its hash)
-    return template.render(
-        result=result, audit=audit, view=View(result), style=style_markup, style_hash=digest
-    ).lstrip()
+    return template.render(style=style_markup, style_hash=digest, **shown).lstrip()
+
+
+def render(result: RunResult, *, audit: AuditDocument | None = None) -> str:
+    """The page about ``result`` and, if given, its audit."""
+    return page(__name__, result=result, audit=audit, view=View(result))
 
 
 def write_report(result: RunResult, folder: Path, *, audit: AuditDocument | None = None) -> Path:
-    """Writes ``report.html`` into ``folder`` atomically and returns its path.
-
-    Raises:
-        ResourceError: FW-RESOURCE-020, the folder or disk refuses.
-    """
+    """Writes ``report.html`` into ``folder`` atomically; returns its path. Raises FW-RESOURCE-020 (disk refuses)."""
     return write_atomically(folder / REPORT_FILE, render(result, audit=audit))

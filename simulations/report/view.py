@@ -1,4 +1,8 @@
-"""What the report shows, derived from a :class:`RunResult`: comparison rows, charts, certificate lines."""
+"""What the report shows of a :class:`RunResult`, in words and positions; the template draws it as inline SVG.
+
+No plotting library: the report must be one file without scripts that a hospital may archive and print,
+and a strict content security policy forbids what such libraries embed.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from fedward.measures import MEASURES
 from fedward.simulations import wording
-from fedward.simulations.report.plots import LineChart, Scale, line_chart, scale
-from fedward.simulations.result import HospitalResult, Release, RunResult
+from fedward.simulations.result import Headline, Release, RunResult
 from fedward.units import UNITS, Unit
 
+CHART_WIDTH = 340
+CHART_HEIGHT = 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 12.0, 12.0, 28.0
 _NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 
 PLACEMENTS = {
@@ -24,32 +31,130 @@ PLACEMENTS = {
 }
 
 
+class Tick(NamedTuple):
+    """A labelled position: SVG units in a chart, percent of the width on a scale; ``css`` selects its colour."""
+
+    at: float
+    label: str
+    css: str = ""
+
+
 @dataclass(frozen=True)
-class Row:
-    """One model on the comparison scale; positions in percent of the scale."""
+class LineChart:
+    """One quantity over rounds. ``lines`` are SVG point lists, one per unbroken stretch; ``references`` horizontals."""
+
+    lines: tuple[str, ...]
+    dots: tuple[tuple[float, float], ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    references: tuple[Tick, ...]
+    left: float = _LEFT
+    right: float = CHART_WIDTH - _RIGHT
+    bottom: float = CHART_HEIGHT - _BOTTOM
+    width: int = CHART_WIDTH
+    height: int = CHART_HEIGHT
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A horizontal axis in percent of its width, so that rows stay readable at any page width."""
+
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+
+    def at(self, value: float) -> float:
+        """Position of ``value`` in percent, 0 at ``low`` and 100 at ``high``."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) that enclose [low, high].
+
+    Raises ValueError (``low`` is not below ``high``).
+    """
+    if not low < high:
+        raise ValueError("an axis needs a positive length")
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def scale(values: Sequence[float], *, floor: float, ceiling: float) -> Scale:
+    """An axis around ``values`` that never leaves [floor, ceiling]."""
+    low, high = min(values), max(values)
+    pad = max(0.01, 0.08 * (high - low))
+    ticks = nice_ticks(max(floor, low - pad), min(ceiling, high + pad), about=5)
+    axis = Scale(ticks[0], ticks[-1], ())
+    return Scale(axis.low, axis.high, tuple(Tick(axis.at(tick), f"{tick:.2f}") for tick in ticks))
+
+
+def scale_of(values: Sequence[float | None], headline: Headline) -> Scale | None:
+    """An axis for scores by ``headline``; None if there are none."""
+    known = [value for value in values if value is not None]
+    ceiling = math.inf if headline.highest is None else headline.highest
+    return scale(known, floor=headline.lowest, ceiling=ceiling) if known else None
+
+
+def line_chart(
+    rounds: Sequence[int],
+    values: Sequence[float | None],
+    *,
+    references: Sequence[tuple[float, str, str]] = (),
+    from_zero: bool = False,
+) -> LineChart | None:
+    """Lays out one quantity over rounds (increasing); None if no round has a value, and a None breaks the line.
+
+    ``references`` are (value, label, css class) of horizontal lines that the axis must also cover.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    reach = [*known, *(value for value, _, _ in references), *([0.0] if from_zero else [])]
+    low, high = min(reach), max(reach)
+    if low == high:
+        low, high = low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
+    y_values = nice_ticks(low, high)
+    x_low, x_high = rounds[0], max(rounds[-1], rounds[0] + 1)
+
+    def x(value: float) -> float:
+        return round(_LEFT + (CHART_WIDTH - _LEFT - _RIGHT) * (value - x_low) / (x_high - x_low), 1)
+
+    def y(value: float) -> float:
+        share = (value - y_values[0]) / (y_values[-1] - y_values[0])
+        return round(CHART_HEIGHT - _BOTTOM - (CHART_HEIGHT - _TOP - _BOTTOM) * share, 1)
+
+    stretches: list[list[tuple[float, float]]] = [[]]
+    for turn, value in zip(rounds, values, strict=True):
+        if value is None:
+            stretches.append([])
+        else:
+            stretches[-1].append((x(turn), y(value)))
+    whole = [tick for tick in nice_ticks(x_low, x_high, about=5) if tick == int(tick) and x_low <= tick <= x_high]
+    digits = max(0, -math.floor(math.log10(y_values[1] - y_values[0]) + 1e-9))
+    return LineChart(
+        lines=tuple(" ".join(f"{a},{b}" for a, b in stretch) for stretch in stretches if len(stretch) > 1),
+        dots=tuple(point for stretch in stretches for point in stretch),
+        x_ticks=tuple(Tick(x(tick), f"{tick:.0f}") for tick in whole),
+        y_ticks=tuple(Tick(y(tick), f"{tick:.{digits}f}") for tick in y_values),
+        references=tuple(Tick(y(value), label, css) for value, label, css in references),
+    )
+
+
+class Row(NamedTuple):
+    """One model on the comparison scale."""
 
     label: str
     note: str
     css: str
-    value: float
-    interval: tuple[float, float] | None
-    at: float
-    span: tuple[float, float] | None
+    value: float | None
+    interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class HospitalRow:
-    """One hospital of the omniscient view with the positions of its two models."""
-
-    hospital: HospitalResult
-    gain: float | None
-    alone_at: float | None
-    federated_at: float | None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A chart with its words."""
+class Panel(NamedTuple):
+    """A chart with its words; ``missing`` stands where there is none."""
 
     title: str
     note: str
@@ -71,17 +176,9 @@ class View:
         return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
     @cached_property
-    def gain(self) -> float | None:
-        """How much better the federated model is than the mean of hospitals alone, on the same records."""
-        scores = self._result.scores
-        if scores.federated is None or scores.local_mean is None:
-            return None
-        return self._result.headline.improvement(scores.federated, scores.local_mean)
-
-    @cached_property
-    def noisy(self) -> bool:
-        """Whether hospitals add noise at all (a seeded run does, and is still not private)."""
-        return bool(self._result.privacy.noise_multiplier)
+    def unit(self) -> Unit:
+        """Whose presence epsilon hides."""
+        return UNITS[self._result.privacy.unit]
 
     @cached_property
     def noised(self) -> bool:
@@ -90,79 +187,27 @@ class View:
         return evaluation is not None and evaluation.noise_multiplier is not None
 
     @cached_property
-    def trained_share(self) -> float:
-        """Percent of the parameters that are trained."""
-        adapter = self._result.adapter
-        return 100 * adapter.parameters / adapter.total if adapter.total else 0.0
+    def comparison(self) -> list[Row]:
+        """Local, federated and central on one scale; models that were not trained are left out."""
+        scores = self._result.scores
+        rows = [
+            Row("Each hospital alone", "mean of their models", "local", scores.local_mean),
+            Row("Federated", "this adapter", "federated", scores.federated, scores.federated_interval),
+            Row("Pooled central", "all records in one place", "central", scores.central, scores.central_interval),
+        ]
+        return [row for row in rows if row.value is not None]
 
     @cached_property
     def comparison_scale(self) -> Scale | None:
         """The axis of :attr:`comparison`; None if nothing was measured."""
-        scores = self._result.scores
-        values = [scores.federated, scores.local_mean, scores.central, scores.best_possible]
-        values += [*(scores.federated_interval or ()), *(scores.central_interval or ())]
-        return self._scale(values)
-
-    def _scale(self, values: Sequence[float | None]) -> Scale | None:
-        known, headline = [value for value in values if value is not None], self._result.headline
-        ceiling = math.inf if headline.highest is None else headline.highest
-        return scale(known, floor=headline.lowest, ceiling=ceiling) if known else None
-
-    @cached_property
-    def comparison(self) -> list[Row]:
-        """Local, federated and central on one scale; models that were not trained are left out."""
-        scores, axis = self._result.scores, self.comparison_scale
-        if axis is None:
-            return []
-        models = [
-            ("Each hospital alone", "mean of their models", "local", scores.local_mean, None),
-            ("Federated", "this adapter", "federated", scores.federated, scores.federated_interval),
-            ("Pooled central", "all records in one place", "central", scores.central, scores.central_interval),
-        ]
-        return [
-            Row(
-                label,
-                note,
-                css,
-                value,
-                spread,
-                axis.at(value),
-                (axis.at(spread[0]), axis.at(spread[1])) if spread else None,
-            )
-            for label, note, css, value, spread in models
-            if value is not None
-        ]
-
-    @cached_property
-    def best_at(self) -> float | None:
-        """Position of the best possible score on the comparison scale."""
-        best, axis = self._result.scores.best_possible, self.comparison_scale
-        return None if best is None or axis is None else axis.at(best)
+        values = [value for row in self.comparison for value in (row.value, *(row.interval or ()))]
+        return scale_of([*values, self._result.scores.best_possible], self._result.headline)
 
     @cached_property
     def hospital_scale(self) -> Scale | None:
         """The axis of the per-hospital column."""
-        return self._scale([value for row in self._result.hospitals for value in (row.alone, row.federated)])
-
-    @cached_property
-    def hospitals(self) -> list[HospitalRow]:
-        """The omniscient table, in the order of the result."""
-        axis = self.hospital_scale
-
-        def at(value: float | None) -> float | None:
-            return None if value is None or axis is None else axis.at(value)
-
-        return [
-            HospitalRow(
-                hospital,
-                None
-                if hospital.alone is None or hospital.federated is None
-                else self._result.headline.improvement(hospital.federated, hospital.alone),
-                at(hospital.alone),
-                at(hospital.federated),
-            )
-            for hospital in self._result.hospitals
-        ]
+        rows = self._result.hospitals
+        return scale_of([value for row in rows for value in (row.alone, row.federated)], self._result.headline)
 
     @cached_property
     def panels(self) -> list[Panel]:
@@ -192,11 +237,6 @@ class View:
         return name if known is None else known.title[0].upper() + known.title[1:]
 
     @cached_property
-    def unit(self) -> Unit:
-        """Whose presence epsilon hides."""
-        return UNITS[self._result.privacy.unit]
-
-    @cached_property
     def certificate(self) -> list[tuple[str, str]]:
         """The privacy certificate as (term, statement) lines."""
         privacy = self._result.privacy
@@ -218,27 +258,15 @@ class View:
         return lines
 
     def _spent(self) -> list[tuple[str, str]]:
-        privacy = self._result.privacy
+        privacy, shown = self._result.privacy, wording.epsilon
         if privacy.epsilon_max is None or privacy.accountant is None:
             return [("Epsilon", "none: the run has no differential privacy")]
         nominal = "" if privacy.private else " (nominal: this run is NON-PRIVATE, see above)"
-        lines = [
-            (
-                "Epsilon",
-                f"{wording.epsilon(privacy.epsilon_max)} at delta = {wording.delta(privacy.delta)}, "
-                f"composed over the whole run{nominal}",
-            ),
-            ("Accountant", privacy.accountant),
-        ]
+        at = f"{shown(privacy.epsilon_max)} at delta = {wording.delta(privacy.delta)}"
+        lines = [("Epsilon", f"{at}, composed over the whole run{nominal}"), ("Accountant", privacy.accountant)]
         if check := privacy.cross_check:
-            verdict = "agrees" if check.agrees else "DISAGREES"
-            lines.append(
-                (
-                    "Cross-check",
-                    f"{verdict}: {check.accountant} {wording.epsilon(check.epsilon)}, "
-                    f"RDP {wording.epsilon(check.rdp_epsilon)} (a looser bound)",
-                )
-            )
+            others = f"{check.accountant} {shown(check.epsilon)}, RDP {shown(check.rdp_epsilon)} (a looser bound)"
+            lines.append(("Cross-check", f"{check.verdict}: {others}"))
         return lines
 
 

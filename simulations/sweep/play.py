@@ -1,34 +1,133 @@
-"""Runs the cells of a sweep, each into its own folder, and takes up where an earlier sweep was stopped."""
+"""Runs every combination of what is swept, each into its own folder; takes up where an earlier sweep was stopped."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, model_validator
 
 from fedward import __version__
-from fedward.errors import ConfigError, FedwardError, ResourceError
-from fedward.planning.scenario import Scenario
+from fedward.client.models.adapter_model import lora_of
+from fedward.client.models.registry import resolve
+from fedward.config import Section
+from fedward.errors import ConfigError, FedwardError, ResourceError, RunFailedError
+from fedward.planning.calibration import draft_plan
+from fedward.planning.scenario import Scenario, known_hospitals
+from fedward.run import Schedule, roster_rules
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
-from fedward.simulations.run import SCENARIO_FILE, run_scenario
-from fedward.simulations.sweep.grid import Cell, Grid
-from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
+from fedward.simulations.run import SCENARIO_FILE, Options, apply_options, run_scenario
 from fedward.storage import FolderInUseError, FolderLock, JournalError
 
 RUNS = "runs"
+Values = Field(min_length=1, strict=False)
+Key = TypeVar("Key")
+Found = TypeVar("Found")
+
+
+class CellRefusedError(ConfigError):
+    """One of the runs of a sweep could not be planned, so none was started."""
+
+    code = "FW-CONFIG-036"
+
+
+class WorkerLostError(RunFailedError):
+    """A process of a sweep was ended from outside, and with it the runs that were under way."""
+
+    code = "FW-RUN-012"
+
+
+class Grid(Section):
+    """What is swept. ``None`` stands for no privacy among the epsilons, and for the scenario's own rank."""
+
+    strategies: Annotated[tuple[str, ...], Values]
+    ranks: Annotated[tuple[Annotated[int, Field(ge=1, le=256)] | None, ...], Values] = (None,)
+    epsilons: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, ...], Values]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Values]
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Grid:
+        for values in (self.strategies, self.ranks, self.epsilons, self.seeds):
+            if len(set(values)) != len(values):
+                raise ValueError("a value is listed twice")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.strategies) * len(self.ranks) * len(self.epsilons) * len(self.seeds)
+
+    def cells(self) -> Iterator[Cell]:
+        """Seed by seed, so that a sweep that is stopped early has compared everything on the seeds it finished."""
+        for seed, epsilon, strategy, rank in product(self.seeds, self.epsilons, self.strategies, self.ranks):
+            yield Cell(strategy, rank, epsilon, seed)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep, which is an ordinary one."""
+
+    strategy: str
+    rank: int | None
+    epsilon: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        rank = "" if self.rank is None else f"-r{self.rank}"
+        budget = "no-dp" if self.epsilon is None else f"eps{self.epsilon!r}".removesuffix(".0")
+        return f"{self.strategy}{rank}-{budget}-seed{self.seed}"
+
+    def options(self, out: Path, *, federated_only: bool) -> Options:
+        """How `fedward simulate` would be asked for this run."""
+        return Options(
+            out=out,
+            seed=self.seed,
+            epsilon=self.epsilon,
+            no_dp=self.epsilon is None,
+            strategy=self.strategy,
+            federated_only=federated_only,
+            display="silent",
+        )
+
+    def scenario(self, base: Scenario) -> Scenario:
+        """``base`` with this cell's rank; the rest is in the options."""
+        if self.rank is None:
+            return base
+        return base.model_copy(update={"adapter": base.adapter.model_copy(update={"rank": self.rank})})
+
+    def planned(self, base: Scenario, *, federated_only: bool) -> Scenario:
+        """The scenario as the run will keep it, checked as far as it can be without data.
+
+        Raises CellRefusedError (it cannot be planned; names the cell and the cause).
+        """
+        try:
+            scenario = apply_options(self.scenario(base), self.options(Path(), federated_only=federated_only))
+            files, hospitals = resolve(scenario.model), known_hospitals(scenario.data)
+            schedule = Schedule.of(draft_plan(scenario, files))
+            lora_of(schedule).check(files.config())
+            if hospitals is not None:
+                roster_rules(schedule, hospitals)
+        except FedwardError as error:
+            raise CellRefusedError(f"{self.name} cannot run: {error.message}", fix=error.fix) from error
+        return scenario
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a cell: a result, or the code of the error that ended it.
 
-    Attributes:
-        state: ``kept`` if an earlier sweep had finished it.
-        seconds: wall-clock time spent on it now.
+    ``state`` is ``kept`` if an earlier sweep had finished it; ``seconds`` is the wall-clock time spent on it now.
     """
 
     cell: Cell
@@ -50,7 +149,8 @@ def run_sweep(
     """Runs what is missing of ``grid`` and returns the outcomes of all its cells, in their order.
 
     Every cell is planned before the first one is run, and a run's folder appears only when it is complete, so a sweep
-    can be stopped at any moment and started again.
+    can be stopped at any moment and started again. Raises CellRefusedError (a cell cannot be planned), FW-CONFIG-037 (a
+    folder holds another run), FW-CONFIG-039 (another sweep writes into ``out``), FW-RESOURCE-021 (nor can this one).
 
     Args:
         base: the scenario that every cell changes.
@@ -59,12 +159,6 @@ def run_sweep(
         federated_only: leave out the local and central models of each run.
         jobs: runs at the same time, each in its own process.
         on_outcome: called as each cell is settled.
-
-    Raises:
-        CellRefusedError: a cell cannot be planned.
-        ConfigError: FW-CONFIG-037, a folder holds another run.
-        ConfigError: FW-CONFIG-039, another sweep writes into ``out``.
-        ResourceError: FW-RESOURCE-021, ``out`` cannot be written.
     """
     planned = {cell: cell.planned(base, federated_only=federated_only) for cell in grid.cells()}
     settled: dict[Cell, Outcome] = {}
@@ -129,8 +223,40 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _played(jobs: int, base: Scenario, cells: list[Cell], out: Path, federated_only: bool) -> Iterator[Outcome]:
     if jobs == 1:
-        for cell in cells:
-            yield play_cell(base, cell, out, federated_only)
+        yield from (play_cell(base, cell, out, federated_only) for cell in cells)
         return
     for cell, found in side_by_side(jobs, play_cell, {cell: (base, cell, out, federated_only) for cell in cells}):
         yield Outcome(cell, "failed", error=found.code) if isinstance(found, WorkerLostError) else found
+
+
+def side_by_side(
+    jobs: int, work: Callable[..., Found], arguments: Mapping[Key, tuple[object, ...]]
+) -> Iterator[tuple[Key, Found | WorkerLostError]]:
+    """Calls ``work`` with each of ``arguments`` in ``jobs`` processes; yields what came of it, as it comes.
+
+    ``work`` is a function of a module, which the processes import; they neither outlive the sweep nor end it.
+    """
+    # Spawned: a fork would copy the threads' locks of numerical libraries in whatever state they are.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+        running: dict[Future[Found], Key] = {pool.submit(work, *each): key for key, each in arguments.items()}
+        try:
+            for future in as_completed(running):
+                try:
+                    yield running[future], future.result()
+                except BrokenProcessPool:  # the pool gives up all that is not finished
+                    yield running[future], WorkerLostError("A process of the sweep was ended from outside.")
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it is gone; a pool's process would wait for work for ever."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,39 +1,42 @@
-"""What a sweep found: one row per setting with mean and spread over its seeds, as a document and as a table."""
+"""What a sweep found: one row per setting with mean and spread over its seeds, as document, table and page."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import fmean, stdev
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from fedward import __version__
 from fedward.config import Section
 from fedward.simulations import wording
-from fedward.simulations.assemble import headline_of
-from fedward.simulations.result import Headline
+from fedward.simulations.report import page
+from fedward.simulations.report.view import Scale, scale_of
+from fedward.simulations.result import Headline, headline_of
 from fedward.simulations.sweep.play import Outcome
+from fedward.simulations.terminal import open_table
 from fedward.strategies.registry import STRATEGIES, find_strategy
 from fedward.units import UnitName
 
 DOCUMENT = "sweep.json"
 TABLE = "sweep.csv"
+PAGE = "sweep.html"
 
 
 class Row(Section):
-    """One setting over the seeds.
+    """One setting over the seeds; without value where no run finished.
 
     Attributes:
         rank: None if the scenario's own was used.
         epsilon: budget that was asked for; None without privacy.
         seeds: those whose run finished, in the order of ``scores``.
         scores: headline measure of the federated model, by seed.
-        mean, sd: of them, over the seeds; None where no run finished, or only one.
+        mean, sd: of them, over the seeds; no ``sd`` of one.
         behind: mean over seeds of the difference from the best setting at the same epsilon, on the same seeds; 0 for
             the best itself.
         behind_se: its standard error; None for fewer than two common seeds.
@@ -77,6 +80,10 @@ class SweepDocument(Section):
     unit: UnitName = "patient"
     rows: list[Row]
 
+    def leads(self, row: Row) -> bool:
+        """Whether ``row`` is the best at its epsilon."""
+        return best_of(self.rows, row.epsilon, self.headline) == row
+
 
 def summarise(scenario: str, task: str, outcomes: Sequence[Outcome], *, unit: UnitName = "patient") -> SweepDocument:
     """Groups the outcomes of a sweep by setting; settings keep the order in which they were first run."""
@@ -84,8 +91,7 @@ def summarise(scenario: str, task: str, outcomes: Sequence[Outcome], *, unit: Un
     for outcome in outcomes:
         cell = outcome.cell
         groups.setdefault((cell.strategy, cell.rank, cell.epsilon), []).append(outcome)
-    rows = [_row(group) for group in groups.values()]
-    headline = headline_of(task)
+    rows, headline = [_row(group) for group in groups.values()], headline_of(task)
     return SweepDocument(
         fedward_version=__version__,
         created=datetime.now(UTC).replace(microsecond=0),
@@ -131,14 +137,9 @@ def _row(group: Sequence[Outcome]) -> Row:
 
 def _compared(row: Row, best: Row | None, headline: Headline) -> Row:
     """``row`` with its distance from ``best``, paired by seed: draws differ more than methods do."""
-    if best is None:
-        return row
-    ahead = dict(zip(best.seeds, best.scores, strict=True))
-    gaps = [
-        headline.improvement(score, ahead[seed])
-        for seed, score in zip(row.seeds, row.scores, strict=True)
-        if seed in ahead
-    ]
+    ahead = {} if best is None else dict(zip(best.seeds, best.scores, strict=True))
+    scored = zip(row.seeds, row.scores, strict=True)
+    gaps = [headline.improvement(score, ahead[seed]) for seed, score in scored if seed in ahead]
     if not gaps:
         return row
     error = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else None
@@ -158,12 +159,12 @@ def as_csv(document: SweepDocument) -> str:
 
 def table(document: SweepDocument, *, framed: bool) -> Table:
     """The rows for a terminal; the best of each epsilon in bold, and NON-PRIVATE where there is no epsilon."""
-    view = Table(box=box.SIMPLE_HEAD if framed else None, pad_edge=False)
-    view.add_column("Strategy")
-    for heading in ("Epsilon", document.headline.title, "sd", "Behind best", "Sent", "Time", "Seeds"):
-        view.add_column(heading, justify="right", no_wrap=heading != "Seeds")
+    numbers = ["Epsilon", document.headline.title, "sd", "Behind best", "Sent", "Time", "Seeds"]
+    view = open_table("Strategy", *numbers, numbers=numbers, framed=framed)
+    for column in view.columns[1:-1]:
+        column.no_wrap = True
     for row in document.rows:
-        best = best_of(document.rows, row.epsilon, document.headline) == row
+        best = document.leads(row)
         view.add_row(
             Text(row.label, style="bold" if best else ""),
             "NON-PRIVATE" if row.epsilon is None else wording.epsilon(row.epsilon),
@@ -189,3 +190,44 @@ def seeds(row: Row) -> str:
     """How many seeds finished, and the codes of the runs that did not."""
     codes = ", ".join(sorted(set(row.failed.values())))
     return f"{len(row.seeds)}" + (f" ({len(row.failed)} failed: {codes})" if row.failed else "")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All settings at one epsilon, best first, on the scale that every panel of the page shares."""
+
+    title: str
+    private: bool
+    rows: Sequence[Row]
+    axis: Scale
+
+    def at(self, value: float) -> float:
+        """Percent of the width, kept inside it."""
+        return min(100.0, max(0.0, self.axis.at(value)))
+
+
+def panels(document: SweepDocument) -> list[Panel]:
+    """One panel per epsilon in the order of the sweep; settings without a finished run are in the table only."""
+    known, headline, found = [row for row in document.rows if row.mean is not None], document.headline, []
+    axis = scale_of([score for row in known for score in row.scores], headline)
+    if axis is None:
+        return []
+    for epsilon in dict.fromkeys(row.epsilon for row in known):
+        rows = [row for row in known if row.epsilon == epsilon]
+        rows.sort(key=lambda row: headline.improvement(0.0, row.mean or 0.0))
+        title = "Without privacy" if epsilon is None else f"Epsilon {wording.epsilon(epsilon)} per {document.unit}"
+        found.append(Panel(title, epsilon is not None, rows, axis))
+    return found
+
+
+def render(document: SweepDocument) -> str:
+    """``sweep.html``, one self-contained page: a plot per epsilon, and the table."""
+    return page(
+        __package__,
+        document=document,
+        panels=panels(document),
+        behind=lambda row: behind(row, best=document.leads(row)),
+        seeds=seeds,
+        personal=any(row.personal for row in document.rows),
+        missing=wording.MISSING,
+    )

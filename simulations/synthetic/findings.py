@@ -11,14 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a note says about a patient.
+    """Something a note says about a patient, with interchangeable ways to write that it is present and that it is not.
 
-    Attributes:
-        name: key of the concept.
-        prevalence: share of patients at an average hospital.
-        weight: log odds ratio of death when present.
-        present: interchangeable ways to write that it is present.
-        absent: ways to write that it is not.
+    ``prevalence`` is the share of patients at an average hospital, ``weight`` the log odds ratio of death when present.
     """
 
     name: str
@@ -32,13 +27,9 @@ class Finding:
 class LabFinding:
     """An abnormal laboratory value.
 
-    Attributes:
-        name: measurement of the public threshold table.
-        word: its bucket when abnormal.
-        severe: a worse bucket.
-        prevalence: share of patients with either.
-        weight: log odds ratio of ``word``; ``severe`` counts 1.6 times as much.
-        other: a bucket on the harmless side, drawn rarely; empty if the table has none.
+    ``name`` is a measurement of the public threshold table; ``word`` its bucket when abnormal and ``severe`` a worse
+    one, which counts 1.6 times as much as ``weight``, the log odds ratio of ``word``; ``prevalence`` is the share of
+    patients with either; ``other`` a bucket on the harmless side, drawn rarely, empty if the table has none.
     """
 
     name: str

@@ -1,13 +1,17 @@
-"""Drawing synthetic hospitals: patients with findings, an exact risk of death and a drawn outcome."""
+"""Drawing synthetic hospitals: patients with findings, an exact risk of death and a drawn outcome.
+
+Since the risk is known, so is the best score that anybody could reach.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedward.measures.auroc import Auroc
 from fedward.planning.scenario import DEFAULT_HOSPITALS
 from fedward.simulations.synthetic import findings as known
 from fedward.tasks.mortality import TASK
@@ -26,8 +30,6 @@ class HospitalSpec:
     """How many patients a hospital has and how it differs from the average one.
 
     Attributes:
-        name: shown in reports.
-        patients: number of patients (quantity shift is the difference between hospitals).
         label_shift: added to the log odds of death of every patient.
         covariate_shift: standard deviation of the hospital's tilt of the log odds of each finding and of
             the log shares of ages, units, admissions and diagnoses.
@@ -44,44 +46,26 @@ class HospitalSpec:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticPatient:
-    """One patient with one stay in intensive care.
+    """One patient with one stay in intensive care."""
 
-    Attributes:
-        patient_id: digits, unique over the hospitals of a draw.
-        age: years; 90 and more are written as MIMIC-III does.
-        sex: ``M`` or ``F``.
-        unit: first care unit.
-        admission: admission type.
-        diagnosis: admission diagnosis.
-        findings: names of the note findings present.
-        labs: bucket word by laboratory measurement, of those taken.
-        eta: p(death in hospital | everything above).
-        died: the outcome, drawn with probability ``eta``.
-        unit_hours: length of stay in intensive care, above 24.
-    """
-
-    patient_id: str
-    age: int
-    sex: str
-    unit: str
+    patient_id: str  # digits, unique over the hospitals of a draw
+    age: int  # years; 90 and more are written as MIMIC-III does
+    sex: str  # M or F
+    unit: str  # first care unit
     admission: str
     diagnosis: str
-    findings: frozenset[str]
-    labs: Mapping[str, str]
-    eta: float
-    died: bool
-    unit_hours: float
+    findings: frozenset[str]  # names of the note findings present
+    labs: Mapping[str, str]  # bucket word by laboratory measurement, of those taken
+    eta: float  # p(death in hospital | everything above)
+    died: bool  # drawn with probability eta
+    unit_hours: float  # length of stay in intensive care, above 24
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticHospital:
-    """A drawn hospital.
+    """A drawn hospital; ``eta`` is p(y = 1 | x) of the task mortality by patient identifier.
 
-    Attributes:
-        spec: what was asked for.
-        patients: in order of identifier.
-        eta: p(y = 1 | x) of the task mortality by patient identifier.
-        stream: seed words for how the records are worded; the risk never depends on them.
+    ``stream`` are seed words for how the records are worded; the risk never depends on them.
     """
 
     spec: HospitalSpec
@@ -104,20 +88,12 @@ def default_hospitals(count: int = DEFAULT_HOSPITALS) -> list[HospitalSpec]:
 
 
 def draw(specs: Sequence[HospitalSpec], seed: int) -> list[SyntheticHospital]:
-    """Draws hospitals; hospital k depends on the seed, k and its own spec only.
-
-    Args:
-        specs: one per hospital.
-        seed: any non-negative integer.
-
-    Raises:
-        ValueError: a hospital without patients.
-    """
+    """Draws hospitals; hospital k depends on the seed, k and its own spec only."""
     return [draw_hospital(spec, index, (SCENARIO_DOMAIN, seed, index)) for index, spec in enumerate(specs)]
 
 
 def draw_hospital(spec: HospitalSpec, index: int, words: tuple[int, ...]) -> SyntheticHospital:
-    """Draws one hospital from the random stream named by ``words``."""
+    """Draws one hospital from the random stream named by ``words``. Raises ValueError (no or too many patients)."""
     if not 0 < spec.patients < 100_000:
         raise ValueError("a hospital needs between 1 and 99,999 patients")
     rng = stream(*words, 0)
@@ -203,3 +179,43 @@ def _choice(rng: np.random.Generator, shares: Sequence[float], n: int, tilt: flo
     weights = np.array(shares) * np.exp(tilt * rng.standard_normal(len(shares)))
     edges = np.cumsum(weights / weights.sum())
     return np.minimum(np.searchsorted(edges, rng.random(n), side="right"), len(shares) - 1).astype(np.int64)
+
+
+def bayes_auroc(eta: NDArray[np.float64]) -> float:
+    """The expected AUROC of the true probabilities ``eta`` = p(y = 1 | x), ``[n]``, as score, over random outcomes.
+
+    With independent outcomes y_i ~ Bernoulli(eta_i) it is the ratio of expected pair counts::
+
+        sum over i != j of eta_i (1 - eta_j) ([eta_i > eta_j] + [eta_i = eta_j] / 2)
+        / sum over i != j of eta_i (1 - eta_j)
+
+    computed in O(n log n) by sorting.
+
+    Raises ValueError (fewer than two patients, or a probability outside [0, 1], or no discordant pair possible).
+    """
+    values = np.sort(np.asarray(eta, dtype=np.float64))
+    if values.size < 2 or values[0] < 0.0 or values[-1] > 1.0:
+        raise ValueError("eta needs at least two probabilities")
+    survival = np.concatenate([[0.0], np.cumsum(1.0 - values)])
+    below = survival[np.searchsorted(values, values, side="left")]
+    up_to = survival[np.searchsorted(values, values, side="right")]
+    itself = values * (1.0 - values)
+    ordered = float(np.sum(values * (below + up_to) / 2.0) - np.sum(itself) / 2.0)
+    pairs = float(values.sum() * survival[-1] - itself.sum())
+    if pairs <= 0.0:
+        raise ValueError("no pair of patients can have different outcomes")
+    return ordered / pairs
+
+
+def pairs_within(etas: Sequence[NDArray[np.float64]]) -> float:
+    """:func:`bayes_auroc` over pairs of one hospital, each hospital weighted by its expected discordant pairs."""
+    pairs = total = 0.0
+    for eta in etas:
+        weight = float(eta.sum() * (1.0 - eta).sum() - (eta * (1.0 - eta)).sum())
+        pairs += weight * bayes_auroc(eta)
+        total += weight
+    return pairs / total
+
+
+BEST_POSSIBLE: Mapping[str, Callable[[Sequence[NDArray[np.float64]]], float]] = {Auroc.name: pairs_within}
+"""By measure, where it is known: from the true risks of each hospital's evaluation patients."""

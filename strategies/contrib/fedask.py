@@ -27,8 +27,18 @@ from fedward.errors import IntegrityError
 from fedward.plan import Plan
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, public_matrix, singular, spanning_rows
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained, read_options
-from fedward.strategies.tensors import Kind, stems
+from fedward.strategies.strategy import (
+    DELTA,
+    Declaration,
+    Kind,
+    Part,
+    Step,
+    Strategy,
+    Sums,
+    Trained,
+    read_options,
+    stems,
+)
 
 SKETCH = "sketch"
 COSKETCH = "cosketch"

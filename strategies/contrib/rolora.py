@@ -8,8 +8,7 @@ from fedward.config import Section
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.strategies.mean import MeanOfDeltas
-from fedward.strategies.strategy import Declaration, read_options
-from fedward.strategies.tensors import Kind
+from fedward.strategies.strategy import Declaration, Kind, read_options
 
 
 class RoLoRAOptions(Section):

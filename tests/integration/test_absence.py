@@ -14,10 +14,8 @@ from fedward.privacy.secagg import MemoryJournal, SecAggServer, encoding, result
 from fedward.server import history
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.federation import InProcessGrid
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Reply, Request, Stage
 
 pytestmark = pytest.mark.slow

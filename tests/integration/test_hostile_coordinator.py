@@ -22,10 +22,8 @@ from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.federation import InProcessGrid
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Reply, Request, Stage
 from tests.codes import raises
 

@@ -14,9 +14,7 @@ from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
 from fedward.server.rounds import Coordinator
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.stages import Reply, Stage
 from fedward.storage import FolderInUseError
 

@@ -12,12 +12,10 @@ from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg import Attempt, RoundLostError
 from fedward.run import Schedule
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.simulations.report.view import PLACEMENTS
 from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, apply_options, run_scenario
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow

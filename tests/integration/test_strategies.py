@@ -22,15 +22,12 @@ from fedward.privacy.secagg import MemoryJournal, SecAggServer
 from fedward.run import Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations import certificate
-from fedward.simulations.flower import InProcessGrid
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
+from fedward.simulations import assemble
+from fedward.simulations.federation import InProcessGrid
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.simulations.run import Options, run_scenario
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
-from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import NAMES as KNOWN
-from fedward.strategies.registry import find_strategy
+from fedward.strategies.registry import base_of, find_strategy
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +39,7 @@ NAMES = sorted(
     if name not in SAME_PATH and declared.fewest_hospitals <= 3 and not (declared.variates or declared.personalises)
 )
 """test_personal_models.py and test_robustness.py have the kinds that are left out."""
-PRICING = [(budget, "epsilon_curve"), (certificate, "certify")]
+PRICING = [(budget, "epsilon_curve"), (assemble, "certify")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ from fedward.cli.sweep import sweep
 from fedward.errors import RunFailedError
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.sweep import play
-from fedward.simulations.sweep.grid import Grid
+from fedward.simulations.sweep.play import Grid
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow

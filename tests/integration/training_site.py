@@ -19,9 +19,7 @@ from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg import FileJournal, Identity, verify_roster
-from fedward.simulations.parties import Agreement, EncodedSite, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import Agreement, EncodedSite, Randomness, make_hospital, make_sites
 
 
 def main():

@@ -33,7 +33,7 @@ from fedward.privacy.secagg.crypto import Envelope, RoundLostError, ShareRefused
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
 from fedward.privacy.secagg.server import ServerState
 from fedward.run import Run, Schedule
-from fedward.server.archive import Archive
+from fedward.server.history import Archive
 from fedward.server.rounds import Coordinator
 from fedward.stages import Reply, Request, Stage
 from fedward.storage import FolderInUseError

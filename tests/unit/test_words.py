@@ -14,7 +14,6 @@ THEIR_OWN = {
     "client/corpora/eicu.py": "a column that is not read",
     "client/data/": "stays end in death or not",
     "privacy/audit.py": "the term of the attack's paper",
-    "simulations/audit/membership.py": "the same",
     "simulations/result.py": "reads documents of version 1, which knew nothing else",
     "simulations/synthetic/": "draws patients whose true risk is known",
 }

@@ -19,9 +19,7 @@ from fedward.planning.calibration import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.noise import SecureStream
-from fedward.simulations.parties import EncodedSite, agree, make_hospital
-from fedward.simulations.seeds import Randomness
-from fedward.simulations.sites import make_sites
+from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from tests.codes import raises
 
 NAMES = ("alder", "birch", "cedar")

@@ -22,7 +22,7 @@ from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, Training
 from fedward.privacy.noise import UnsafeSeededStream
 from fedward.privacy.secagg import MemoryJournal
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.tensors import kind_of
+from fedward.strategies.strategy import kind_of
 from tests.codes import raises
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedward.errors import PolicyError
 from fedward.server.history import History
-from fedward.server.secure_sum import Exchange, Incident
+from fedward.server.rounds import Exchange, Incident
 from fedward.stages import Reply, Stage
 
 MESSAGES = {"a": b"1", "b": b"2", "c": b"3"}

@@ -9,10 +9,9 @@ import pytest
 
 from fedward.errors import ConfigError
 from fedward.server import job as jobs
-from fedward.server.control import RunState
 from fedward.server.job import run_job
 from fedward.server.job_files import RunEnd
-from fedward.server.superlink import SuperLink, end_of
+from fedward.server.superlink import RunState, SuperLink, end_of
 from fedward.stages import Reply
 from tests.codes import raises
 

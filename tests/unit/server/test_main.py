@@ -13,7 +13,7 @@ from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, publish
-from fedward.server.main import run_federation
+from fedward.server.job import run_federation
 from tests.codes import raises
 
 

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fedward.simulations.assemble import headline_of
-from fedward.simulations.result import RunResult
+from fedward.simulations.result import RunResult, headline_of
 
 PATIENTS = {"alder": 204, "birch": 252, "cedar": 300, "elm": 396, "hazel": 552, "willow": 792}
 ALONE = [0.741, 0.768, 0.772, 0.779, 0.803, 0.811]

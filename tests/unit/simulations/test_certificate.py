@@ -8,7 +8,7 @@ from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd import crosscheck
 from fedward.run import Schedule
-from fedward.simulations.certificate import certificate
+from fedward.simulations.assemble import certificate
 from fedward.simulations.result import SecureSum
 from tests.codes import raises
 

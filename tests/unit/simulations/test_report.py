@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from fedward.simulations.report import render, write_report
-from fedward.simulations.report.plots import CHART_HEIGHT, CHART_WIDTH, line_chart, nice_ticks, scale
+from fedward.simulations.report.view import CHART_HEIGHT, CHART_WIDTH, line_chart, nice_ticks, scale
 from fedward.simulations.result import RunResult
 
 BLOCKS = {"p", "dt", "dd", "th", "td", "li", "div", "h1", "h2"}

@@ -8,9 +8,8 @@ from fedward.client.data import Example
 from fedward.client.models.registry import resolve
 from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, DataConfig, hospitals_for, load_scenario
-from fedward.simulations import run, sites
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.simulations import parties, run
+from fedward.strategies.registry import NAMES, base_of, find_strategy
 
 
 def test_a_strategy_that_needs_more_hospitals_than_the_default_gets_them():
@@ -42,10 +41,10 @@ def test_the_command_line_may_say_another_number(monkeypatch, words, hospitals):
 def test_regions_without_latin_letters_stay_different_hospitals(monkeypatch, tmp_path):
     regions = {"midwest": "midwest", "\u5317": "unnamed", "\u5357": "unnamed-2"}
     examples = [Example(f"{g}{i}", g, "", i // 2 % 2) for g in regions for i in range(200)]
-    monkeypatch.setattr(sites, "load_examples", lambda *_, **__: examples)
+    monkeypatch.setattr(parties, "load_examples", lambda *_, **__: examples)
     scenario = load_scenario("eicu")
     scenario = scenario.model_copy(update={"data": scenario.data.model_copy(update={"path": str(tmp_path)})})
-    found = sites.make_sites(scenario, make_plan(load_scenario("no-dp"), resolve("tiny-clinical")))
+    found = parties.make_sites(scenario, make_plan(load_scenario("no-dp"), resolve("tiny-clinical")))
     assert {s.name: {e.group for e in (*s.train, *s.evaluation)} for s in found} == {
         name: {group} for group, name in regions.items()
     }

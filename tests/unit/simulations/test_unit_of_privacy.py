@@ -20,17 +20,14 @@ from fedward.plan import Plan
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, Ledger, Population
 from fedward.run import Schedule
-from fedward.simulations.audit.show import print_audit
-from fedward.simulations.card import card
-from fedward.simulations.certificate import certificate
+from fedward.simulations.assemble import card, certificate
+from fedward.simulations.audit.document import print_audit
 from fedward.simulations.report import render
 from fedward.simulations.result import RunResult, SecureSum
-from fedward.simulations.sweep import page
-from fedward.simulations.sweep.grid import Cell
-from fedward.simulations.sweep.play import Outcome
+from fedward.simulations.sweep import summary
+from fedward.simulations.sweep.play import Cell, Outcome
 from fedward.simulations.sweep.summary import summarise
-from fedward.simulations.table import print_result
-from fedward.simulations.terminal import RunDisplay
+from fedward.simulations.terminal import RunDisplay, print_result
 from fedward.units import UNITS
 from tests.unit.simulations.audit.test_document import document as audit_document
 from tests.unit.simulations.conftest import document
@@ -97,7 +94,7 @@ def of_card(unit, kind):
 
 def of_sweep(unit, kind):
     outcomes = [Outcome(Cell("ffa", None, 8.0, 1), "done", result_of(unit, kind))]
-    return page.render(summarise("run", plan_of(unit).task, outcomes, unit=unit))
+    return summary.render(summarise("run", plan_of(unit).task, outcomes, unit=unit))
 
 
 def of_approval(unit, kind):

@@ -17,8 +17,7 @@ from fedward.strategies.factor import product
 from fedward.strategies.fedsvd import refactored
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import STRATEGIES, find_strategy
-from fedward.strategies.strategy import Step, Trained
-from fedward.strategies.tensors import kind_of, nested_positions, positions_of, stems
+from fedward.strategies.strategy import Step, Trained, kind_of, nested_positions, positions_of, stems
 
 SITES = ["a", "b", "c", "d"]
 RANK = 4

@@ -23,7 +23,7 @@ from fedward.client.models.adapter_model import (
 from fedward.client.models.registry import resolve
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
 from fedward.privacy.noise import SecureStream
-from fedward.strategies.tensors import kind_of, nested_layout, nested_positions
+from fedward.strategies.strategy import kind_of, nested_layout, nested_positions
 
 SETTINGS = LoraSettings(rank=5, top_layers=1, core=True)
 

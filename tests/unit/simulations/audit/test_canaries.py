@@ -12,8 +12,8 @@ from fedward.planning.calibration import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
 from fedward.privacy.noise import SecureStream
-from fedward.simulations.audit.canaries import canary_scores, gradients, make_canaries
-from fedward.simulations.sites import SiteData
+from fedward.simulations.audit.attacks import canary_scores, gradients, make_canaries
+from fedward.simulations.parties import SiteData
 
 TASK = local_task("mortality")
 WORDS = """

@@ -9,8 +9,7 @@ from fedward.config import parse
 from fedward.errors import ConfigError
 from fedward.planning.scenario import SyntheticHospitalConfig, known_hospitals, load_scenario
 from fedward.simulations.run import Options, apply_options
-from fedward.simulations.sweep.grid import Cell, CellRefusedError, Grid
-from fedward.simulations.sweep.play import run_sweep
+from fedward.simulations.sweep.play import Cell, CellRefusedError, Grid, run_sweep
 from fedward.storage import FolderLock
 from tests.codes import raises
 

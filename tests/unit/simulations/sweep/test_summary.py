@@ -7,10 +7,8 @@ import re
 import pytest
 from rich.console import Console
 
-from fedward.simulations.sweep import page
-from fedward.simulations.sweep.grid import Cell
-from fedward.simulations.sweep.play import Outcome
-from fedward.simulations.sweep.summary import as_csv, summarise, table
+from fedward.simulations.sweep.play import Cell, Outcome
+from fedward.simulations.sweep.summary import as_csv, render, summarise, table
 
 AUROCS = {("ffa", 8.0): [0.80, 0.70, 0.75], ("fedit", 8.0): [0.78, 0.69, 0.74], ("ffa", None): [0.85, 0.83, 0.84]}
 
@@ -72,8 +70,8 @@ def test_scores_of_personal_models_are_marked(outcomes, result):
     own = [Outcome(Cell(name, 4, 8.0, 1), "done", result) for name in ("fedsa", "feddpa")]
     rows = summarised([*outcomes, *own]).rows
     assert {row.label for row in rows} == {"ffa", "fedit", "fedsa, rank 4, personal", "feddpa, rank 4, personal"}
-    assert "like for like" in page.render(summarised(own))
-    assert "like for like" not in page.render(summarised(outcomes))
+    assert "like for like" in render(summarised(own))
+    assert "like for like" not in render(summarised(outcomes))
 
 
 def test_personal_models_are_not_what_others_are_measured_by(outcomes, result):
@@ -108,7 +106,7 @@ def test_the_table_marks_the_best_and_what_is_not_private(outcomes):
 
 
 def test_the_page_is_one_file_that_runs_nothing(outcomes):
-    html = page.render(summarised(outcomes))
+    html = render(summarised(outcomes))
     assert "default-src 'none'" in html
     assert "<script" not in html and "http" not in html.replace("http-equiv", "")
     assert html.count('class="mark"') == 3
@@ -117,5 +115,5 @@ def test_the_page_is_one_file_that_runs_nothing(outcomes):
 
 
 def test_a_sweep_without_any_result_still_has_a_page():
-    html = page.render(summarised([Outcome(Cell("ffa", None, 8.0, 1), "failed", error="FW-RUN-010")]))
+    html = render(summarised([Outcome(Cell("ffa", None, 8.0, 1), "failed", error="FW-RUN-010")]))
     assert "FW-RUN-010" in html and 'class="mark"' not in html

@@ -1,9 +1,15 @@
-"""Canaries: made-up patients, each of whom took part or not by a coin of its own, and what the run shows about them."""
+"""The two attacks of an audit.
+
+*Canaries* are made-up patients, each of whom took part or not by a coin of its own, and what the run shows about them.
+*Membership inference* tries to tell a run's training patients from its evaluation patients by its adapter. Both
+populations come from the same hospitals by a split that depends on the patient alone, so whatever tells them apart is
+memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -15,27 +21,32 @@ from fedward.client.models.adapter_model import AdapterModel, layout_of, set_vec
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import LocalTask, local_task
+from fedward.measures import Outcomes
 from fedward.plan import Plan
+from fedward.planning.scenario import SpeedConfig
+from fedward.privacy.audit import offline_lira, roc
 from fedward.privacy.dpsgd import DPParameters, PrivateEngine
 from fedward.privacy.noise import SecureStream
 from fedward.run import Run
-from fedward.simulations.sites import SiteData
+from fedward.simulations.audit.document import AttackFinding, LowRateFinding, MembershipFinding
+from fedward.simulations.federation import EvaluationSet, train_apart
+from fedward.simulations.parties import EncodedSite, SiteData
+from fedward.simulations.terminal import RunDisplay
 
 PREFIX = "canary-"
 WORDS, REPEATS = 3, 8
 GRADIENT_BATCH = 64
 LEAST_RIDGE = 1e-4
 
+LOSS_ATTACK = "loss threshold"
+LIRA_ATTACK = "likelihood ratio, reference models (LiRA, offline)"
+PAIRS = 2
+"""Pairs of reference models; the two of a pair train on complementary halves of all patients."""
+
 
 @dataclass(frozen=True)
 class Canaries:
-    """Canaries and their coins.
-
-    Attributes:
-        examples: all of them; texts that no patient has.
-        included: bool ``[m]``, which ones were given to the hospital.
-        hospital: name of the hospital.
-    """
+    """Canaries, with texts that no patient has; which ones were ``included`` (bool ``[m]``), and in which hospital."""
 
     examples: tuple[Example, ...]
     included: NDArray[np.bool_]
@@ -53,16 +64,8 @@ def make_canaries(
     """Draws ``count`` canaries for the hospital with the most training patients, where they change its mix least.
 
     A canary says three words of the hospitals' vocabulary over and over, so that its gradient points where hardly any
-    patient's does. Its outcome is the one that the audited adapter thinks less likely: a gradient that has died down
-    would leave no trace. Neither depends on the coins.
-
-    Args:
-        sites: the run's hospitals.
-        count: how many, about half of which are included.
-        stream: draws words and coins.
-        run: text length and task.
-        files: the base model.
-        model: holds the audited adapter.
+    patient's does. Its outcome is the one that the audited adapter, held by ``model``, thinks less likely: a gradient
+    that has died down would leave no trace. Neither depends on the coins.
     """
     words = sorted({word for site in sites for example in site.train for word in example.text.split()})
     places = stream.uint64(count * WORDS).reshape(count, WORDS) % np.uint64(len(words))
@@ -88,7 +91,7 @@ def canary_scores(
     *,
     parties: int,
 ) -> NDArray[np.float64]:
-    """How much each canary looks included, to somebody who saw the adapter after every round.
+    """How much each canary looks included, ``[m]``, to somebody who saw the adapter after every round.
 
     Every round's change of the adapter is explained, as well as possible, as a sum of steps against gradients of
     canaries and of patients like those who trained (ridge regression over all rounds together); a canary's score is its
@@ -103,18 +106,14 @@ def canary_scores(
         plan: clip norm, noise and sampling rate.
         task: the loss whose gradients are compared.
         parties: how many hospitals' noise is in the sum.
-
-    Returns:
-        Scores ``[m]`` in the order of the records.
     """
     moves = np.diff(np.stack(adapters).astype(np.float64), axis=0)
     usual = _usual_size(moves, [tensor.size for tensor in layout_of(model).tensors])
     count = len(canaries) + len(population)
     gram, along = np.zeros((count, count)), np.zeros(count)
     for before, move in zip(adapters[:-1], moves, strict=True):
-        rows = np.concatenate(
-            [gradients(model, before, part, task, clip=plan.privacy.clip) for part in (canaries, population)]
-        )
+        parts = [gradients(model, before, part, task, clip=plan.privacy.clip) for part in (canaries, population)]
+        rows = np.concatenate(parts)
         gram += rows @ rows.T
         along -= rows @ (move / usual).astype(np.float32)
     privacy = plan.privacy
@@ -152,3 +151,80 @@ def _usual_size(moves: NDArray[np.float64], sizes: Sequence[int]) -> NDArray[np.
     parts = np.split(moves, np.cumsum(sizes)[:-1], axis=1)
     found = np.array([np.sqrt((part**2).mean()) for part in parts])
     return np.repeat(np.where(found > 0, found, 1.0), sizes)
+
+
+def membership(
+    model: AdapterModel,
+    adapter: Vector,
+    sites: Sequence[EncodedSite],
+    run: Run,
+    files: ModelFiles,
+    speed: SpeedConfig,
+    display: RunDisplay,
+) -> MembershipFinding:
+    """Attacks ``adapter`` with a loss threshold (Yeom et al. 2018) and with reference models (Carlini et al. 2022).
+
+    Canaries among the records of ``sites`` are left out. The reference models are trained as ``run`` says, on all
+    hospitals' patients together.
+    """
+    trained, held_out = [_without_canaries(site.train) for site in sites], [site.evaluation for site in sites]
+    everybody = Records.pool(trained + held_out)
+    member = np.zeros(int(everybody.units.max()) + 1, np.bool_)
+    trained_by_run = np.repeat([True, False], [sum(map(len, trained)), sum(map(len, held_out))])
+    member[everybody.units] = trained_by_run[everybody.order]
+    audience = EvaluationSet(local_task(run.task.name), everybody, np.zeros(len(everybody), np.int64))
+    halves = _halves(len(member), SecureStream.from_os())
+
+    def of_reference(half: NDArray[np.bool_]) -> NDArray[np.float64]:
+        records, stream = chosen(everybody, np.flatnonzero(half[everybody.units])), SecureStream.from_os()
+        outcomes = train_apart(records, audience, run, files, stream, hospitals=len(sites), microbatch=speed.microbatch)
+        return _confidence(outcomes)
+
+    target = _confidence(audience.outcomes(model, adapter))
+    references = display.over("reference models", of_reference, list(halves), threads=speed.hospitals_at_once)
+    attacks = {LOSS_ATTACK: target, LIRA_ATTACK: offline_lira(target, np.stack(references), halves)}
+    return MembershipFinding(
+        members=int(member.sum()),
+        others=int((~member).sum()),
+        reference_models=len(halves),
+        attacks=tuple(_finding(name, score[member], score[~member]) for name, score in attacks.items()),
+    )
+
+
+def chosen(records: Records, rows: NDArray[np.int64]) -> Records:
+    """Some of ``records``, in the order of ``rows`` (ascending), as a population of their own."""
+    _, units = np.unique(records.units[rows], return_inverse=True)
+    return Records(
+        inputs=records.inputs.chosen(rows),
+        targets=records.targets[rows],
+        units=units.astype(np.int64),
+        names=tuple(records.names[row] for row in rows),
+        order=np.arange(len(rows), dtype=np.int64),
+    )
+
+
+def _without_canaries(records: Records) -> Records:
+    kept = [place for place, name in enumerate(records.names) if not name.startswith(PREFIX)]
+    return chosen(records, np.array(kept, np.int64))
+
+
+def _halves(count: int, stream: SecureStream) -> NDArray[np.bool_]:
+    """Which of ``count`` units train each reference model, bool ``[2 PAIRS, count]``; each is left out of half."""
+    halves = np.zeros((2 * PAIRS, count), np.bool_)
+    for pair in range(PAIRS):
+        first = np.argsort(stream.uint64(count), kind="stable")[: count // 2]
+        halves[2 * pair, first] = True
+        halves[2 * pair + 1] = ~halves[2 * pair]
+    return halves
+
+
+def _confidence(outcomes: Outcomes) -> NDArray[np.float64]:
+    """Log odds of p = exp(-loss), the probability that a cross-entropy gives to what happened; mean by unit."""
+    odds = np.asarray(-np.log(np.expm1(np.maximum(outcomes.losses, 1e-12))), dtype=np.float64)
+    return outcomes.per_unit(odds[:, None])[:, 0]
+
+
+def _finding(name: str, members: NDArray[np.float64], others: NDArray[np.float64]) -> AttackFinding:
+    found = roc(members, others)
+    low = tuple(LowRateFinding(**asdict(point)) for point in found.low)
+    return AttackFinding(attack=name, auc=found.auc, auc_interval=found.interval, low=low)
