@@ -44,6 +44,9 @@ Positions = NDArray[np.int64]
 DELTA = "delta"
 """Name of the segment that most strategies send."""
 
+Moved = tuple[Vector, Memory]
+"""State and memory after a protocol round."""
+
 Sums = Mapping[str, NDArray[np.float64]]
 """Decoded sum of every segment of a round, by name: the strategy's parts, and the statistics that were due."""
 
@@ -265,9 +268,7 @@ class Strategy(ABC):
     # --- at coordinator and hospitals alike -------------------------------------------------------
 
     @abstractmethod
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """State and memory after this protocol round; a new vector, never the old one changed in place.
 
         A phase that later ones follow up leaves the state as it is: a hospital makes its next message from the state

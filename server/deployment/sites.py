@@ -27,8 +27,7 @@ from fedward.agreements.enrolment import (
 from fedward.config import Section, parse
 from fedward.errors import AuthenticationError, IntegrityError, PolicyError
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
-from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.settings import ServerFolders
+from fedward.server.deployment.settings import Authority, ServerFolders
 from fedward.server.job_files import COORDINATOR
 from fedward.storage import replace_private
 
@@ -98,12 +97,8 @@ class Sites:
     ) -> tuple[SiteRecord, bytes]:
         """Admits the site behind a request to the next roster, or renews its certificate.
 
-        Args:
-            data: the request file.
-            spoken: its fingerprint as the site read it out.
-            federation: its name.
-            identity: the coordinator's key.
-            authority: issues the certificate, which is valid for ``days``.
+        ``data`` is the request file, ``spoken`` its fingerprint as the site read it out, ``identity`` the coordinator's
+        key. ``authority`` issues the certificate, which is valid for ``days``.
 
         Returns the site, and the answer file for it. Raises FW-AUTH-303 (the request is malformed), FW-AUTH-313 (it has
         another fingerprint), FW-AUTH-312 (no open invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key

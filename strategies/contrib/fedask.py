@@ -31,6 +31,7 @@ from fedward.strategies.strategy import (
     DELTA,
     Declaration,
     Kind,
+    Moved,
     Part,
     Step,
     Strategy,
@@ -107,9 +108,7 @@ class FedASK(Strategy):
             return {SKETCH: sketch}
         return {DELTA: trained.delta[self.positions(HEAD)], COSKETCH: sketch}
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """Phase 1 leaves Q in the memory; phase 2 moves the head, makes the new factors and empties the memory."""
         whole, count = state.astype(np.float64), float(len(survivors))
         if step.phase == 1:
@@ -195,12 +194,7 @@ def recovered(before: Factors, basis: Matrix, mean_change: Matrix) -> Factors:
     """The new B and A: the leading part of rank r of ``basis (mean change + (B A)^T basis)^T``.
 
     Rows of A are orthonormal. Where the mean has a lower rank than r, they go on with directions that A had before, so
-    that B can still be trained along them.
-
-    Args:
-        before: B and A before the round.
-        basis: Q, ``[m, w]``.
-        mean_change: mean of ``D^T Q``, ``[n, w]``.
+    that B can still be trained along them. ``basis`` is Q, ``[m, w]``; ``mean_change`` that of ``D^T Q``, ``[n, w]``.
     """
     rank = before[1].shape[0]
     across = product(before[1].T, product(before[0].T, basis)) + mean_change
