@@ -224,9 +224,8 @@ class Archive:
         try:
             return np.frombuffer(self._journal.get(name), np.uint8)
         except JournalError as error:
-            raise IntegrityError(
-                "A stored round of the coordinator lacks a part, or it was altered.", code="FW-INTEGRITY-024"
-            ) from error
+            message = "A stored round of the coordinator lacks a part, or it was altered."
+            raise IntegrityError(message, code="FW-INTEGRITY-024") from error
 
     def _save(self, state: ArchiveState) -> None:
         self._journal.save(state.to_bytes())

@@ -167,9 +167,8 @@ class Coordinator:
                 self.adapter, self._memory = archive.adapter()
         known = secagg.run == self._name
         if known and secagg.adapter_hash and secagg.adapter_hash != self._adapter_hash():
-            raise IntegrityError(
-                "The journal has published rounds of this run that the stored history lacks.", code="FW-INTEGRITY-024"
-            )
+            message = "The journal has published rounds of this run that the stored history lacks."
+            raise IntegrityError(message, code="FW-INTEGRITY-024")
         return History(archive, secagg.members if known else ()), 0 if archive is None else archive.round
 
     def _next(self) -> int:

@@ -239,9 +239,8 @@ def _key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
     except (ValueError, TypeError, InvalidSignature) as error:
         raise AuthenticationError("The certificate signing request cannot be read.", code="FW-AUTH-311") from error
     if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        raise AuthenticationError(
-            "The certificate signing request is not signed by a P-384 key of its own.", code="FW-AUTH-311"
-        )
+        message = "The certificate signing request is not signed by a P-384 key of its own."
+        raise AuthenticationError(message, code="FW-AUTH-311")
     return key
 
 

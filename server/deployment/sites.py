@@ -76,17 +76,12 @@ class Sites:
         Raises FW-POLICY-311 (no possible name, or a site of this name exists; names are never used twice).
         """
         if _NAME.fullmatch(site) is None or site == COORDINATOR:
-            raise PolicyError(
-                "The name of a site is lower-case letters, digits and dashes, at most 63 of them.",
-                code="FW-POLICY-311",
-                fix="Agree on such a name with the hospital; it writes the same into site.name of its client.toml.",
-            )
+            message = "The name of a site is lower-case letters, digits and dashes, at most 63 of them."
+            fix = "Agree on such a name with the hospital; it writes the same into site.name of its client.toml."
+            raise PolicyError(message, code="FW-POLICY-311", fix=fix)
         if self._path(site).exists():
-            raise PolicyError(
-                f"There is a site called {site} already.",
-                code="FW-POLICY-311",
-                fix="Names are never used twice: invite it under a new one. To renew a certificate, no code is needed.",
-            )
+            fix = "Names are never used twice: invite it under a new one. To renew a certificate, no code is needed."
+            raise PolicyError(f"There is a site called {site} already.", code="FW-POLICY-311", fix=fix)
         code = new_code()
         invite = Invite(site=site, key=code_key(code).hex(), expires=int(self._clock()) + hours * 3600)
         replace_private(self._folders.invites / f"{site}.json", invite.model_dump_json().encode())
@@ -153,9 +148,8 @@ class Sites:
     def _invited(self, request: EnrolmentRequest, outer: Proven) -> bytes:
         path = self._folders.invites / f"{request.site}.json"
         if not path.exists():
-            raise AuthenticationError(
-                "The site of this request was not invited, or its invitation was used.", code="FW-AUTH-312"
-            )
+            message = "The site of this request was not invited, or its invitation was used."
+            raise AuthenticationError(message, code="FW-AUTH-312")
         invite = _read(path, Invite)
         if invite.expires < self._clock():
             raise AuthenticationError("The invitation of this site has expired.", code="FW-AUTH-312")
@@ -190,9 +184,7 @@ class Sites:
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
-        document = json.loads(path.read_bytes())
-        return parse(document, kind, source=path.name)
+        return parse(json.loads(path.read_bytes()), kind, source=path.name)
     except (OSError, ValueError) as error:
-        raise IntegrityError(
-            f"The file {path.name} of the state folder cannot be read.", code="FW-INTEGRITY-311"
-        ) from error
+        message = f"The file {path.name} of the state folder cannot be read."
+        raise IntegrityError(message, code="FW-INTEGRITY-311") from error
