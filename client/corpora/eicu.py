@@ -10,16 +10,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fedward.client.corpora.tables import (
-    TableCorpus,
-    at_admission,
-    find_table,
-    flag,
-    identifier,
-    number,
-    optional_number,
-    read_rows,
-)
+from fedward.client.corpora import tables
+from fedward.client.corpora.tables import TableCorpus, at_admission, find_table, read_rows
 from fedward.client.data.buckets import measurements
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay, prediction_hours
 from fedward.errors import DataError
@@ -39,6 +31,7 @@ _STAY_COLUMNS = (
     "unitdischargeoffset", "unitdischargestatus", "hospitaldischargeoffset", "hospitaldischargestatus",
 )  # fmt: skip
 
+_ORDER = ("hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber")
 _COMA_COLUMNS = ("eyes", "motor", "verbal")
 _SUPPORT = {"vent": "ventilated", "intubated": "intubated", "dialysis": "dialysis"}
 _HISTORY = {
@@ -56,6 +49,7 @@ _HISTORY = {
     "thrombolytics": "thrombolysis",
     "oobintubday1": "intubated on arrival",
 }
+_DRUGS = (("infusiondrug", "infusionoffset", "drugname"), ("treatment", "treatmentoffset", "treatmentstring"))
 _VASOPRESSOR = re.compile(r"norepi|levophed|vasopressin|epinephrine|phenylephrine|neosyneph|dopamine", re.IGNORECASE)
 _REMARK = re.compile(r"\((?:[^()]*\s){3,}[^()]*\)")
 """APACHE names carry long remarks for the coder in brackets, such as where else to look."""
@@ -86,7 +80,7 @@ class Eicu(TableCorpus):
         for cells in read_rows(folder, "patient", (*_STAY_COLUMNS, *more)):
             row = dict(zip((*_STAY_COLUMNS, *more), cells, strict=True))
             key = row["patientunitstayid"]
-            identifier(row["uniquepid"], "patient", "uniquepid")
+            tables.identifier(row["uniquepid"], "patient", "uniquepid")
             if key in stays:
                 raise DataError("The table PATIENT lists a PATIENTUNITSTAYID twice.", code="FW-DATA-008")
             if key in measured and row["hospitaldischargestatus"].lower() in (_ALIVE, _DEAD):
@@ -100,12 +94,9 @@ class Eicu(TableCorpus):
         yield from _physiology(folder, by_stay)
         if find_table(folder, "apachepredvar") is not None:
             yield from _history(folder, by_stay)
-        for table, offset, drug in (
-            ("infusiondrug", "infusionoffset", "drugname"),
-            ("treatment", "treatmentoffset", "treatmentstring"),
-        ):
+        for table, *columns in _DRUGS:
             if find_table(folder, table) is not None:
-                yield from _vasopressors(folder, by_stay, table, offset, drug)
+                yield from _vasopressors(folder, by_stay, table, *columns)
 
 
 def _codes(folder: Path) -> dict[str, list[str]]:
@@ -126,44 +117,39 @@ def _stay(row: Mapping[str, str], region: str, codes: tuple[str, ...] | None) ->
         Kind.ADMISSION: f"from {source}" if source else "",
         Kind.DIAGNOSIS: _REMARK.sub("", row["apacheadmissiondx"]),
     }
-    order = tuple(
-        optional_number(row[column], "patient", column) or 0.0
-        for column in ("hospitaldischargeyear", "patienthealthsystemstayid", "unitvisitnumber")
-    )
+    order = tuple(tables.optional_number(row[column], "patient", column) or 0.0 for column in _ORDER)
     events = at_admission(patient, key, age, known)
     return Stay(patient, key, admission, region, order, age, _outcome(row, codes), events)
 
 
 def _outcome(row: Mapping[str, str], codes: tuple[str, ...] | None) -> Outcome:
-    unit_hours, death_hours = number(row["unitdischargeoffset"], "patient", "unitdischargeoffset") / _MINUTES, None
+    unit_hours = tables.number(row["unitdischargeoffset"], "patient", "unitdischargeoffset") / _MINUTES
     location = row.get("hospitaldischargelocation", "").lower()
     destination = _DESTINATIONS.get(location, "other") if location else None
-    died = row["hospitaldischargestatus"].lower() == _DEAD
+    died, death_hours = row["hospitaldischargestatus"].lower() == _DEAD, None
     if died and row["unitdischargestatus"].lower() == _DEAD:
         death_hours = unit_hours
     elif died:
-        death_hours = number(row["hospitaldischargeoffset"], "patient", "hospitaldischargeoffset") / _MINUTES
+        death_hours = tables.number(row["hospitaldischargeoffset"], "patient", "hospitaldischargeoffset") / _MINUTES
     return Outcome(died, unit_hours, death_hours, destination=destination, codes=codes)
 
 
 def _age(cell: str) -> int | None:
     if cell.startswith(">"):
         return OLDEST
-    age = optional_number(cell, "patient", "age")
+    age = tables.optional_number(cell, "patient", "age")
     return None if age is None else min(int(age), OLDEST)
 
 
 def _physiology(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
     values = {item.eicu: item.name for item in measurements().values() if item.eicu}
     columns = ("patientunitstayid", *_COMA_COLUMNS, *_SUPPORT, *values)
-    for cells in read_rows(folder, "apacheapsvar", columns):
-        if cells[0] not in chosen:
+    for key, *cells in read_rows(folder, "apacheapsvar", columns):
+        if key not in chosen:
             continue
-        stay = chosen[cells[0]].stay
-        row = {
-            column: number(cell, "apacheapsvar", column) for column, cell in zip(columns[1:], cells[1:], strict=True)
-        }
-        time = prediction_hours(stay.outcome)
+        named = zip(columns[1:], cells, strict=True)
+        row = {column: tables.number(cell, "apacheapsvar", column) for column, cell in named}
+        stay, time = chosen[key].stay, prediction_hours(chosen[key].stay.outcome)
         points = [row[column] for column in _COMA_COLUMNS]
         if _NOT_TAKEN not in points:
             yield Event(stay.patient, stay.stay, time, Kind.MEASUREMENT, "coma scale", sum(points))
@@ -182,7 +168,7 @@ def _history(folder: Path, chosen: Mapping[str, Chosen]) -> Iterator[Event]:
             continue
         stay = chosen[key].stay
         for (column, words), cell in zip(_HISTORY.items(), cells, strict=True):
-            if flag(cell, "apachepredvar", column, ("", "0", "1", "-1")):
+            if tables.flag(cell, "apachepredvar", column, ("", "0", "1", "-1")):
                 yield Event(stay.patient, stay.stay, prediction_hours(stay.outcome), Kind.STATE, column, None, words)
 
 
@@ -190,6 +176,6 @@ def _vasopressors(folder: Path, chosen: Mapping[str, Chosen], table: str, offset
     for key, minutes, name in read_rows(folder, table, ("patientunitstayid", offset, drug)):
         if key not in chosen or not _VASOPRESSOR.search(name):
             continue
-        stay, hours = chosen[key].stay, number(minutes, table, offset) / _MINUTES
+        stay, hours = chosen[key].stay, tables.number(minutes, table, offset) / _MINUTES
         if hours <= chosen[key].hours:
             yield Event(stay.patient, stay.stay, hours, Kind.STATE, "vasopressors", None, "vasopressors")

@@ -7,29 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fedward.client.corpora.tables import (
-    TableCorpus,
-    at_admission,
-    find_table,
-    flag,
-    identifier,
-    moment,
-    optional_moment,
-    optional_number,
-    read_rows,
-)
+from fedward.client.corpora import tables
+from fedward.client.corpora.tables import Row, TableCorpus, at_admission, find_table, read_rows
 from fedward.client.data.buckets import measurements
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay
 from fedward.errors import DataError
 
-_LOOK_BACK_HOURS = 24.0
-"""Results up to a day before intensive care still describe the patient at admission."""
-
-_CLOSING_HOURS = 6.0
-"""Clerks close a stay some hours before or after a death in it; a death this near counts as in it."""
-
+_LOOK_BACK_HOURS = 24.0  # results up to a day before intensive care still describe the patient at admission
+_CLOSING_HOURS = 6.0  # clerks close a stay some hours before or after a death in it; a death this near counts as in it
 READMISSION_DAYS = 30.0
-
 _EPOCH = datetime(1970, 1, 1)
 _SEXES = {"M": "male", "F": "female"}
 
@@ -47,6 +33,10 @@ _DESTINATIONS = {
 }  # fmt: skip
 
 
+_Patient = tuple[str, datetime]  # sex and birth
+_Codes = tuple[str, ...] | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Admission:
     patient: str
@@ -54,9 +44,9 @@ class _Admission:
     diagnosis: str
     died: bool
     death: datetime | None
-    begin: datetime | None = None
-    end: datetime | None = None
-    destination: str | None = None
+    begin: datetime | None
+    end: datetime | None
+    destination: str | None
 
 
 class MimicIII(TableCorpus):
@@ -103,13 +93,13 @@ class MimicIII(TableCorpus):
             yield from _notes(folder, by_subject)
 
 
-def _patients(folder: Path) -> dict[str, tuple[str, datetime]]:
-    patients: dict[str, tuple[str, datetime]] = {}
+def _patients(folder: Path) -> dict[str, _Patient]:
+    patients: dict[str, _Patient] = {}
     for subject, gender, dob in read_rows(folder, "patients", ("subject_id", "gender", "dob")):
         if subject in patients:
             raise DataError("The table PATIENTS lists a SUBJECT_ID twice.", code="FW-DATA-008")
-        identifier(subject, "patients", "subject_id")
-        patients[subject] = (_SEXES.get(gender, ""), moment(dob, "patients", "dob"))
+        tables.identifier(subject, "patients", "subject_id")
+        patients[subject] = (_SEXES.get(gender, ""), tables.moment(dob, "patients", "dob"))
     return patients
 
 
@@ -124,10 +114,10 @@ def _admissions(folder: Path, outcomes: Collection[str]) -> dict[str, _Admission
             patient=subject,
             kind=kind,
             diagnosis=diagnosis,
-            died=flag(died, "admissions", "hospital_expire_flag"),
-            death=optional_moment(death, "admissions", "deathtime"),
-            begin=optional_moment(more[0], "admissions", "admittime") if times else None,
-            end=optional_moment(more[1], "admissions", "dischtime") if times else None,
+            died=tables.flag(died, "admissions", "hospital_expire_flag"),
+            death=tables.optional_moment(death, "admissions", "deathtime"),
+            begin=tables.optional_moment(more[0], "admissions", "admittime") if times else None,
+            end=tables.optional_moment(more[1], "admissions", "dischtime") if times else None,
             destination=_DESTINATIONS.get(more[-1].upper(), "other") if place and more[-1] else None,
         )
     return found
@@ -148,15 +138,9 @@ def _again(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
     return any(timedelta() < begin - end <= timedelta(days=READMISSION_DAYS) for begin in begins)
 
 
-def _stay(
-    row: tuple[str, ...],
-    patient: tuple[str, datetime],
-    admission: _Admission,
-    begins: Sequence[datetime],
-    codes: tuple[str, ...] | None,
-) -> Stay:
+def _stay(row: Row, patient: _Patient, admission: _Admission, begins: Sequence[datetime], codes: _Codes) -> Stay:
     subject, hadm, stay, unit, intime, outtime = row
-    start, end = moment(intime, "icustays", "intime"), moment(outtime, "icustays", "outtime")
+    start, end = tables.moment(intime, "icustays", "intime"), tables.moment(outtime, "icustays", "outtime")
     age = _age(patient[1], start)
     known = {
         Kind.SEX: patient[0],
@@ -183,9 +167,9 @@ def _laboratory(folder: Path, chosen: Mapping[str, Sequence[Chosen]]) -> Iterato
     for subject, item, time, value in read_rows(folder, "labevents", columns):
         if item not in names or subject not in chosen or not time:
             continue
-        at = moment(time, "labevents", "charttime")
+        at = tables.moment(time, "labevents", "charttime")
         for stay, hours in _within(chosen[subject], at):
-            parsed = optional_number(value, "labevents", "valuenum")
+            parsed = tables.optional_number(value, "labevents", "valuenum")
             if parsed is not None:
                 yield Event(subject, stay, hours, Kind.MEASUREMENT, names[item], parsed)
 
@@ -196,7 +180,7 @@ def _notes(folder: Path, chosen: Mapping[str, Sequence[Chosen]]) -> Iterator[Eve
         # A note with a date only may have been written after prediction time, so it is left out.
         if subject not in chosen or not time or error == "1":
             continue
-        at = moment(time, "noteevents", "charttime")
+        at = tables.moment(time, "noteevents", "charttime")
         for stay, hours in _within(chosen[subject], at):
             yield Event(subject, stay, hours, Kind.NOTE, category.lower(), None, text)
 

@@ -20,9 +20,7 @@ from fedward.errors import DataError
 
 Row = tuple[str, ...]
 
-_FIELD_LIMIT = 4 * 1024 * 1024
-"""Longest cell: the csv module stops at 128 KiB by default, below the longest clinical notes."""
-
+_FIELD_LIMIT = 4 * 1024 * 1024  # of a cell: the csv module's 128 KiB lie below the longest clinical notes
 _BROKEN = (csv.Error, gzip.BadGzipFile, EOFError, zlib.error, OSError)
 
 
@@ -61,10 +59,7 @@ def at_admission(patient: str, stay: str, age: int | None, texts: Mapping[Kind, 
 
 
 def find_table(folder: Path, name: str) -> Path | None:
-    """The file of a table, ``NAME.csv`` or ``NAME.csv.gz`` in any case, or ``None``.
-
-    Raises FW-DATA-011 (the folder does not exist).
-    """
+    """The file ``NAME.csv`` or ``NAME.csv.gz`` in any case, or ``None``; raises FW-DATA-011 (no such folder)."""
     wanted = {f"{name.lower()}.csv", f"{name.lower()}.csv.gz"}
     if not folder.is_dir():
         raise DataError(f"The data folder '{folder}' does not exist.", code="FW-DATA-011")

@@ -41,8 +41,8 @@ class Prediction(LocalTask):
 
     def losses_of(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
         """Losses float64 ``[N]`` of logits, as :meth:`losses` has them."""
-        losses: Floats = self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
-        return losses
+        losses = self.loss(torch.from_numpy(outputs), torch.from_numpy(targets))
+        return np.asarray(losses.double().numpy(), np.float64)
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
         """See :meth:`LocalTask.losses`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedward.client.models.families import bert
-from fedward.client.models.families.family import sizes_by
+from fedward.client.models.families.encoder_layers import sizes_by
 
 FAMILY = replace(
     bert.FAMILY,
