@@ -130,14 +130,8 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
     flower = logging.getLogger("flwr")
     flower.setLevel(logging.WARNING)
     flower.handlers.clear()  # its records go where those of the doors go, with the time
-    unused: tuple[str, ...] = (
-        "certificates",
-        "event_log_plugin",
-        "fleet_event_log_plugin",
-        "artifact_provider",
-        "fleet_api_address",
-    )
-    unused += ("ssl_ca_certfile", "ssl_certfile", "ssl_keyfile")
+    unused = {"certificates", "event_log_plugin", "fleet_event_log_plugin", "artifact_provider", "fleet_api_address"}
+    unused |= {"ssl_ca_certfile", "ssl_certfile", "ssl_keyfile"}
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=settings.health or None,
