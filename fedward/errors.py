@@ -5,8 +5,6 @@ failure is data: ``raise DataError("One sentence.", code="FW-DATA-009")``. A mes
 contents or identifiers. Exit statuses follow ``docs/exit-codes.md``.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass

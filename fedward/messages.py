@@ -6,12 +6,10 @@ value has exactly one encoding, and :func:`decode` refuses every other. Parties 
 received* and parse afterwards.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from functools import lru_cache
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import cbor2
 
@@ -44,11 +42,7 @@ def encode(value: Value) -> bytes:
 
 
 def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
-    """Parses canonical CBOR.
-
-    Args:
-        data: received bytes.
-        limit: refuse anything longer before parsing.
+    """Parses canonical CBOR; anything longer than ``limit`` is refused before.
 
     Raises MalformedMessageError (too long, more than :data:`MAX_ITEMS` values, not CBOR, trailing bytes, a type outside
     :data:`Value`, nested deeper than :data:`MAX_DEPTH`, or not the canonical encoding of its content).
@@ -59,15 +53,7 @@ def decode(data: bytes, *, limit: int = MAX_CONTROL_BYTES) -> Value:
         _count_items(data)
     try:
         stream = io.BytesIO(data)
-        value = cbor2.CBORDecoder(
-            stream,
-            max_depth=MAX_DEPTH + 2,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_NO_TAGS,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-        ).decode()
+        value = cbor2.CBORDecoder(stream, **_STRICT).decode()
         trailing = stream.read(1)
     except Exception as error:  # cbor2 raises many kinds on hostile input; all mean the same here
         raise MalformedMessageError("A message is not valid CBOR.") from error
@@ -105,6 +91,9 @@ _NO_TAGS = dict.fromkeys(
 )
 """Every tag that cbor2 would interpret. Shared values (28, 29) let a few bytes stand for a tree that never ends."""
 
+_STRICT: dict[str, Any] = {"max_depth": MAX_DEPTH + 2, "tag_hook": _refuse_tag, "semantic_decoders": _NO_TAGS}
+_STRICT |= {"allow_indefinite": False, "allow_duplicate_keys": False, "strict_hashable_types": True}
+
 
 def _check_shape(value: object, depth: int) -> None:
     if value is None or isinstance(value, bool | str | bytes):
@@ -134,11 +123,9 @@ def _framed_label(label: str) -> bytes:
 
 
 def labelled_hash(label: str, *parts: bytes | memoryview | str | int) -> bytes:
-    """SHA-256 over a domain label and length-prefixed parts; injective in (label, parts).
+    """SHA-256 over a domain label, without its prefix ``fedward/v1/``, and length-prefixed parts; injective in both.
 
-    Args:
-        label: the domain, without the common prefix ``fedward/v1/``.
-        parts: bytes as they are, also through a view; text as UTF-8, integers as 8 bytes big-endian (unsigned).
+    Parts are bytes as they are, also through a view; text as UTF-8, integers as 8 bytes big-endian (unsigned).
     """
     digest = hashlib.sha256(_framed_label(label))
     for part in parts:

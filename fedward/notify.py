@@ -1,7 +1,5 @@
 """Tells systemd how a service is (sd_notify(3)): one datagram, and silence where nobody listens."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

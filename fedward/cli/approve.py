@@ -57,8 +57,7 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
     from fedward.client.daemon.approvals import describe_plan
-    from fedward.client.daemon.folders import SiteFolders
-    from fedward.client.daemon.keys import pinned_coordinator
+    from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
     from fedward.errors import FedwardError
 
     settings, approvals = _open(config)

@@ -1,13 +1,12 @@
 """`fedward audit`: attacks a finished run, or the training engine itself, and reports what leaked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from typer import Argument, Option
 
 from fedward.cli.shared import say_json
 from fedward.errors import IntegrityError
@@ -15,16 +14,14 @@ from fedward.errors import IntegrityError
 
 def audit(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a private run that `fedward simulate` wrote.")
+        Path | None, Argument(metavar="[RUN]", help="Folder of a private run that `fedward simulate` wrote.")
     ] = None,
-    canaries: Annotated[
-        int, typer.Option("--canaries", min=10, max=10_000, help="Made-up records; more can show a larger epsilon.")
-    ] = 100,
+    canaries: Annotated[int, Option(min=10, max=10_000, help="Made-up records; more can show a larger epsilon.")] = 100,
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Audit the training engine of this installation instead of a run.")
+        bool, Option("--self-test", help="Audit the training engine of this installation instead of a run.")
     ] = False,
-    steps: Annotated[int, typer.Option("--steps", min=2_000, help="Steps of the self-test.")] = 20_000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and no progress.")] = False,
+    steps: Annotated[int, Option(min=2_000, help="Steps of the self-test.")] = 20_000,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object and no progress.")] = False,
 ) -> None:
     """Try to find out from a run who took part, and compare with what it promised.
 

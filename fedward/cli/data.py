@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from typer import Argument, Option, Typer
 
 from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fedward.client.folder import FolderReport, Texts
+    from fedward.client.folder import FolderReport
 
-app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
 
 
 @app.command("check")
 def check_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the tables or files of one data set.")],
-    model: Annotated[
-        str | None, typer.Option("--model", help="Base model whose tokenizer must know the texts' characters.")
-    ] = None,
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder with the tables or files of one data set.")],
+    model: Annotated[str | None, Option(help="Base model whose tokenizer must know the texts' characters.")] = None,
     leave_out: LeaveOut = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
 
@@ -38,7 +37,13 @@ def check_command(
     """
     from fedward.client.folder import check_folder
 
-    report = check_folder(folder, leave_out=leave_out, texts=_reader(model) if model else None)
+    texts = None
+    if model:
+        from fedward.client.models.registry import resolve
+        from fedward.client.models.tokens import load_tokenizer, unrepresented
+
+        texts = partial(unrepresented, load_tokenizer(resolve(model)))
+    report = check_folder(folder, leave_out=leave_out, texts=texts)
     if as_json:
         say_json(report.to_value())
     else:
@@ -49,10 +54,10 @@ def check_command(
 
 @app.command("synthetic")
 def synthetic_command(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
-    names: Annotated[list[str], typer.Option("--name", help="Name of a hospital; repeat it for several.")],
-    patients: Annotated[int, typer.Option("--patients", min=20, help="Patients of each hospital.")] = 400,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same patients.")] = 1,
+    out: Annotated[Path, Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
+    names: Annotated[list[str], Option("--name", help="Name of a hospital; repeat it for several.")],
+    patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
+    seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
 ) -> None:
     """Write invented patients as MIMIC-III tables, to try a federation with. Nobody in them exists.
 
@@ -65,13 +70,6 @@ def synthetic_command(
     for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
         write_mimic3(hospital, out / hospital.spec.name)
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
-
-
-def _reader(model: str) -> Texts:
-    from fedward.client.models.registry import resolve
-    from fedward.client.models.tokens import load_tokenizer, unrepresented
-
-    return partial(unrepresented, load_tokenizer(resolve(model)))
 
 
 def _print(report: FolderReport, console: Console) -> None:

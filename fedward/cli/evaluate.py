@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.console import Console
 from rich.table import Column
+from typer import Argument, Option
 
 from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
-    format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
-    task: Annotated[
-        str | None, typer.Option("--task", help="Task that the adapter must have been trained for.")
-    ] = None,
+    run: Annotated[Path, Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
+    data: Annotated[Path, Option(help="Folder with the clinical tables.")],
+    format: Annotated[str, Option(help="Layout of the tables: mimic-iii or eicu.")],
+    task: Annotated[str | None, Option(help="Task that the adapter must have been trained for.")] = None,
     leave_out: LeaveOut = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter on other data, by every measure of its task.
 
@@ -82,14 +80,13 @@ def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str
 
     measures, headline = task.declaration.measures, task.declaration.headline
     interval = bootstrap_interval(headline, outcomes, seed=seed)
+    calibrated = any(isinstance(measure, CalibrationError) for measure in measures)
     return {
         "n": len(outcomes),
         "positives": task.positives(outcomes.targets),
         **{measure.name: measure.local(outcomes) for measure in measures},
         f"{headline.name}_interval": None if interval is None else list(interval),
-        "calibration": [vars(each) for each in calibration_curve(outcomes)]
-        if any(isinstance(measure, CalibrationError) for measure in measures)
-        else [],
+        "calibration": [vars(each) for each in calibration_curve(outcomes)] if calibrated else [],
     }
 
 

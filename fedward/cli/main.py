@@ -3,8 +3,6 @@
 Heavy imports (torch, Flower) happen inside the commands, so ``--help`` answers at once.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -14,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer import Option, Typer
 
 import fedward
 from fedward.cli.shared import plain
@@ -21,7 +20,7 @@ from fedward.errors import FedwardError, PreflightError, StoppedError
 
 CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
 
-app = typer.Typer(
+app = Typer(
     name="fedward",
     help="Hospitals fine-tune one language model together; the coordinator sees only encrypted sums.",
     no_args_is_help=True,
@@ -33,7 +32,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def _global(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _global(version: Annotated[bool, Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         typer.echo(f"fedward {fedward.__version__}")
         raise typer.Exit

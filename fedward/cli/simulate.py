@@ -1,57 +1,43 @@
 """`fedward simulate`: a whole federation on this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from fedward.cli.shared import Epsilon, JsonLines, Placement, Quiet, Rounds, ScenarioName
 
 
 def simulate(
     scenario: ScenarioName = "default",
-    out: Annotated[Path, typer.Option("--out", help="Folder for the result; must not hold one yet.")] = Path("run"),
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another draw of the hospitals.")] = None,
+    out: Annotated[Path, Option(help="Folder for the result; must not hold one yet.")] = Path("run"),
+    seed: Annotated[int | None, Option(min=0, help="Another draw of the hospitals.")] = None,
     epsilon: Epsilon = None,
-    no_dp: Annotated[bool, typer.Option("--no-dp", help="Without differential privacy; marked NON-PRIVATE.")] = False,
+    no_dp: Annotated[bool, Option("--no-dp", help="Without differential privacy; marked NON-PRIVATE.")] = False,
     privacy: Annotated[
         Placement | None,
-        typer.Option(
-            "--privacy",
+        Option(
             help="Who adds the noise: local (each hospital, all of it, at every step) or secure-grad (each a share, "
-            "inside the secure sum of one step per round). Instead of the scenario's.",
+            "inside the secure sum of one step per round). Instead of the scenario's."
         ),
     ] = None,
     strategy: Annotated[
-        str | None,
-        typer.Option(
-            "--strategy", help="Aggregation strategy, such as ffa or fedsvd; docs/strategies.md compares them."
-        ),
+        str | None, Option(help="Aggregation strategy, such as ffa or fedsvd; docs/strategies.md compares them.")
     ] = None,
     rounds: Rounds = None,
     hospitals: Annotated[
-        int | None, typer.Option("--hospitals", min=3, max=1000, help="So many, whatever scenario and strategy say.")
+        int | None, Option(min=3, max=1000, help="So many, whatever scenario and strategy say.")
     ] = None,
-    dropouts: Annotated[
-        int, typer.Option("--dropouts", min=0, help="Hospitals that vanish at a random leg of a random round.")
-    ] = 0,
+    dropouts: Annotated[int, Option(min=0, help="Hospitals that vanish at a random leg of a random round.")] = 0,
     federated_only: Annotated[
-        bool, typer.Option("--federated-only", help="Skip the local and central models trained for comparison.")
+        bool, Option("--federated-only", help="Skip the local and central models trained for comparison.")
     ] = False,
-    state: Annotated[
-        Path | None, typer.Option("--state", help="Folder of the hospitals' privacy ledgers; outlives runs.")
-    ] = None,
-    lifetime_epsilon: Annotated[
-        float, typer.Option("--lifetime-epsilon", min=1e-6, help="Lifetime cap over all runs in --state.")
-    ] = 8.0,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result in --out.")] = False,
+    state: Annotated[Path | None, Option(help="Folder of the hospitals' privacy ledgers; outlives runs.")] = None,
+    lifetime_epsilon: Annotated[float, Option(min=1e-6, help="Lifetime cap over all runs in --state.")] = 8.0,
+    force: Annotated[bool, Option("--force", help="Replace an earlier result in --out.")] = False,
     unsafe_seeded_noise: Annotated[
         bool,
-        typer.Option(
-            "--unsafe-seeded-noise", help="Reproducible noise for tests; anyone who knows the seed can remove it."
-        ),
+        Option("--unsafe-seeded-noise", help="Reproducible noise for tests; anyone who knows the seed can remove it."),
     ] = False,
     as_json: JsonLines = False,
     quiet: Quiet = False,

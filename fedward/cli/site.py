@@ -68,7 +68,7 @@ def enroll_command(
     Example: fedward client enroll --config client.toml --out st-anna.request
     """
     from fedward.agreements.enrolment import code_key, request_fingerprint
-    from fedward.client.daemon.keys import enrol
+    from fedward.client.daemon.folders import enrol
     from fedward.storage import read_secret
 
     settings, folders = _open(config)
@@ -89,7 +89,7 @@ def renew_command(config: Config, out: Out) -> None:
     Example: fedward client renew --config client.toml --out st-anna.request
     """
     from fedward.agreements.enrolment import request_fingerprint
-    from fedward.client.daemon.keys import renew
+    from fedward.client.daemon.folders import renew
 
     settings, folders = _open(config)
     request = renew(folders, settings.site.name)
@@ -110,7 +110,7 @@ def join_command(
 
     Example: fedward client join st-anna.answer --config client.toml --fingerprint "9f3c ..."
     """
-    from fedward.client.daemon.keys import join
+    from fedward.client.daemon.folders import join
     from fedward.privacy.secagg.crypto import fingerprint as words_of
     from fedward.storage import read_limited
 
@@ -220,7 +220,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
     from fedward.client.daemon.approvals import Approval, ExpiredPlanError, OtherCodeError
-    from fedward.client.daemon.runs import ApprovedSite
+    from fedward.client.daemon.service import ApprovedSite
 
     site = ApprovedSite(settings, folders, threading.Event())
     known = site.approvals.all()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from fedward.cli.shared import JsonLines, Quiet, ScenarioName
 from fedward.errors import ConfigError, RunFailedError
@@ -23,21 +24,14 @@ LONGEST_RANGE = 1000
 def sweep(
     scenario: ScenarioName = "default",
     strategies: Annotated[
-        str | None,
-        typer.Option(
-            "--strategies", help="Names with commas, such as ffa,fedsvd; all is all that the scenario allows."
-        ),
+        str | None, Option(help="Names with commas, such as ffa,fedsvd; all is all that the scenario allows.")
     ] = None,
-    ranks: Annotated[str | None, typer.Option("--ranks", help="LoRA ranks with commas, such as 4,8.")] = None,
-    epsilons: Annotated[
-        str | None, typer.Option("--epsilons", help="Epsilons with commas; none is a run without privacy.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds with commas or a range, such as 1-5.")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the sweep; finished runs are kept.")] = Path("sweep"),
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help="Runs at the same time.")] = 1,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Train the local and central models of every run too.")
-    ] = False,
+    ranks: Annotated[str | None, Option(help="LoRA ranks with commas, such as 4,8.")] = None,
+    epsilons: Annotated[str | None, Option(help="Epsilons with commas; none is a run without privacy.")] = None,
+    seeds: Annotated[str | None, Option(help="Seeds with commas or a range, such as 1-5.")] = None,
+    out: Annotated[Path, Option(help="Folder of the sweep; finished runs are kept.")] = Path("sweep"),
+    jobs: Annotated[int, Option(min=1, max=64, help="Runs at the same time.")] = 1,
+    compare: Annotated[bool, Option("--compare", help="Train the local and central models of every run too.")] = False,
     as_json: JsonLines = False,
     quiet: Quiet = False,
 ) -> None:

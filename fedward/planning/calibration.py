@@ -1,7 +1,5 @@
 """From a scenario to a plan: the noise is calibrated once, here, and then fixed for everyone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fedward.adapter import adapter_hash
@@ -28,37 +26,16 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
-    """Everything of the plan but its noise, which takes seconds to calibrate; enough to read and split the data.
-
-    Raises ConfigError (unknown strategy, one that the placement excludes, or options that are not those of the
-    strategy).
-    """
-    draft = Plan(
-        name=scenario.name,
-        task=scenario.task,
-        strategy=scenario.strategy,
-        strategy_options=scenario.strategy_options,
-        base_model=files.name,
-        base_model_sha256=files.sha256,
-        evaluation_fraction=scenario.evaluation_fraction,
-        split_salt=f"{scenario.name}/{scenario.seed}",
-        adapter=scenario.adapter,
-        training=scenario.training,
-        privacy=scenario.privacy,
-        secure_sum=scenario.secure_sum,
-        optimizer=scenario.optimizer,
-        gate=scenario.gate,
-    )
-    draft = spelt_out(draft)
+    """The plan without its noise, which takes seconds to calibrate. Raises ConfigError (of strategy or options)."""
+    shared = {name: getattr(scenario, name) for name in Plan.model_fields if name in Scenario.model_fields}
+    salt = f"{scenario.name}/{scenario.seed}"
+    draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
     options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
 
 
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
-    """``draft`` with the noise that its epsilon asks for, calibrated.
-
-    Raises ConfigError (an epsilon that no noise within reach achieves, or one for which clipping cannot adapt).
-    """
+    """``draft`` with the noise that its epsilon asks for. Raises ConfigError (no noise within reach achieves it)."""
     schedule = Schedule.of(draft)
     parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0
     return draft.model_copy(update={"privacy": _calibrated(schedule, parameters)})
@@ -90,24 +67,19 @@ def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
             releases=schedule.evaluation_releases,
             sampler_distance=release.sampler_distance,
         )
-    return privacy.model_copy(
-        update={
-            "noise_multiplier": training.noise_multiplier,
-            "release_noise_multiplier": training.release_noise_multiplier or 0.0,
-            "evaluation_noise_multiplier": evaluation,
-        }
-    )
+    noise = {
+        "noise_multiplier": training.noise_multiplier,
+        "release_noise_multiplier": training.release_noise_multiplier or 0.0,
+        "evaluation_noise_multiplier": evaluation,
+    }
+    return privacy.model_copy(update=noise)
 
 
 def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
-    """Writes ``plan.toml``, ``start.safetensors`` and ``terms.cbor`` of ``scenario`` into a new folder.
-
-    Raises FW-CONFIG-005 (``folder`` holds something), ConfigError (see :func:`make_plan`).
-    """
+    """Writes a new plan folder: ``plan.toml``, ``start.safetensors``, ``terms.cbor``. Raises FW-CONFIG-005 (used)."""
     if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(
-            f"{folder} holds something already.", code="FW-CONFIG-005", fix="Choose another --out folder."
-        )
+        fix = "Choose another --out folder."
+        raise ConfigError(f"{folder} holds something already.", code="FW-CONFIG-005", fix=fix)
     files = resolve(scenario.model)
     plan = make_plan(scenario, files)
     config = files.config()

@@ -97,25 +97,16 @@ def estimate(
 ) -> Estimate:
     """Prices the run that ``scenario`` describes; reads no record and charges no ledger.
 
-    Args:
-        scenario: checked, with the command line's changes.
-        files: its base model.
-        hospitals: how many there will be, where the scenario leaves that to its data.
-        state: ledgers that the run must fit into; they are read only.
-        lifetime_epsilon: cap to apply to them instead of their own.
-        measure_time: take a few steps on random tokens with the plan's model.
-
-    Raises FW-BUDGET-010 (the run does not fit into a ledger under ``state``), ConfigError (the plan does not hold
-    together, or the ledgers cannot price it).
+    ``hospitals`` says how many there will be where the scenario leaves that to its data. The run must fit into the
+    ledgers of ``state`` (FW-BUDGET-010), under ``lifetime_epsilon`` instead of their own caps if it is given.
     """
     count = hospitals or known_hospitals(scenario.data)
     plan = make_plan(scenario, files)
     run = resolve_run(plan, files.config())
     private, steps = plan.privacy.private, plan.training.rounds * run.private_steps
     if state is not None and not (private and run.noises_evaluation):
-        raise ConfigError(
-            "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
-        )
+        unpriced = "A run without privacy, or with exact evaluation, cannot be booked in a ledger."
+        raise ConfigError(unpriced, code="FW-CONFIG-032")
     training, evaluation, parameters = run.all_training_events, run.all_evaluation_events, run.layout.size
     releases = [event for event in training if event.kind == "release"]
     return Estimate(
@@ -155,7 +146,12 @@ def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float)
 
 @dataclass(frozen=True)
 class StepNoise:
-    """The noise in one training step."""
+    """The noise in one training step.
+
+    ``noise_to_clip`` is the length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or
+    for the sum of all hospitals over all their expected batches where the noise is split. Above 1 the noise is longer
+    than the longest mean gradient can be.
+    """
 
     noise_multiplier: float  # sigma, as certified
     gradient_noise_multiplier: float  # what the gradients get; above sigma where clipping adapts
@@ -163,31 +159,21 @@ class StepNoise:
     parameters: int  # trained parameters, d
     sampling_rate: float  # q
     expected_batch: float  # units that a hospital is expected to sample, q N
-    # length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for the sum of all
-    # hospitals over all their expected batches where the noise is split. Above 1 the noise is longer than the longest
-    # mean gradient can be
     noise_to_clip: float
     noise_to_clip_all: float | None  # the same in the mean over all hospitals; None if their number is not known
-    # the same in a sum of all that carries only the shares that are certain; None in ``local``
-    noise_to_clip_certain: float | None = None
+    noise_to_clip_certain: float | None = None  # in a sum of all with only the certain shares; None in ``local``
 
 
 @dataclass(frozen=True)
 class HospitalUnit:
-    """Privacy for hospitals instead of single units, at the same epsilon and delta: every hospital is in every round.
-
-    ``noise_to_clip`` is the length of the noise in the mean of all updates over the longest update of one hospital.
-    """
+    """Privacy for hospitals instead of single units, at the same epsilon and delta; each hospital is in every round."""
 
     noise_multiplier: float
-    noise_to_clip: float
+    noise_to_clip: float  # length of the noise in the mean of all updates over the longest update of one hospital
 
 
 def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> StepNoise:
-    """The noise of one step of a private plan with ``parameters`` trained parameters.
-
-    Raises FW-CONFIG-034 (the noise is split between nobody knows how many).
-    """
+    """The noise of one step of a private plan. Raises FW-CONFIG-034 (it is split between nobody knows how many)."""
     privacy, root = schedule.plan.privacy, math.sqrt(parameters)
     noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)
     certain = None
@@ -204,17 +190,8 @@ def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> St
     else:
         alone = noise * root / privacy.expected_batch
         everyone = None if hospitals is None else alone / math.sqrt(hospitals)
-    return StepNoise(
-        noise_multiplier=privacy.noise_multiplier,
-        gradient_noise_multiplier=noise,
-        clip=privacy.clip,
-        parameters=parameters,
-        sampling_rate=privacy.sampling_rate,
-        expected_batch=privacy.expected_batch,
-        noise_to_clip=alone,
-        noise_to_clip_all=everyone,
-        noise_to_clip_certain=certain,
-    )
+    batch = privacy.sampling_rate, privacy.expected_batch
+    return StepNoise(privacy.noise_multiplier, noise, privacy.clip, parameters, *batch, alone, everyone, certain)
 
 
 def hospital_unit(plan: Plan, parameters: int, hospitals: int) -> HospitalUnit:
@@ -259,27 +236,15 @@ class TimeEstimate:
 
 
 def time_training(run: Run, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
-    """Times steps of a plan on random tokens; no record is read and the weights are thrown away.
-
-    Args:
-        run: the plan with its noise, resolved.
-        files: its base model.
-        speed: threads, micro-batch and hospitals at once.
-        hospitals: how many take part, if known.
-    """
+    """Times steps of a plan on random tokens; no record is read and the weights are thrown away."""
     plan = run.plan
     torch.set_num_threads(speed.torch_threads)
     count = max(1, min(MOST_RECORDS, speed.microbatch, round(plan.privacy.expected_batch)))
     seconds = _seconds_per_step(run, files, speed, count) * plan.privacy.expected_batch / count
     steps = plan.training.rounds * run.private_steps
     at_once = max(1, min(speed.hospitals_at_once, (os.cpu_count() or 1) // speed.torch_threads, hospitals or 1))
-    return TimeEstimate(
-        step_seconds=seconds,
-        timed_steps=TIMED_STEPS,
-        timed_records=count,
-        at_once=at_once,
-        training_seconds=None if hospitals is None else seconds * steps * hospitals / at_once,
-    )
+    whole = None if hospitals is None else seconds * steps * hospitals / at_once
+    return TimeEstimate(seconds, TIMED_STEPS, count, at_once, whole)
 
 
 def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: int) -> float:
@@ -287,18 +252,12 @@ def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: in
     length = min(plan.adapter.max_tokens, model.config.max_tokens)
     numbers = np.random.Generator(np.random.Philox(0))
     ids = numbers.integers(0, model.config.vocabulary, size=(count, length), dtype=np.int64)
-    records = Records(
-        prepare(model, Tokens(ids, np.ones_like(ids))),
-        task.made_up(count),
-        np.arange(count, dtype=np.int64),
-        ("",) * count,
-        np.arange(count, dtype=np.int64),
-    )
+    tokens, units = prepare(model, Tokens(ids, np.ones_like(ids))), np.arange(count, dtype=np.int64)
+    records = Records(tokens, task.made_up(count), units, ("",) * count, units.copy())
     # A rate of one draws every record, so that each timed step has the same size.
     whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
-    trainer = LocalTrainer(
-        model, records, replace(run, plan=whole), task, SecureStream.from_os(), microbatch=speed.microbatch
-    )
+    every, stream = replace(run, plan=whole), SecureStream.from_os()
+    trainer = LocalTrainer(model, records, every, task, stream, microbatch=speed.microbatch)
     start = get_vector(model)
     trainer.run(start, 1)  # the first step pays for what later ones find ready
     seconds = []
