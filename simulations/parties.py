@@ -217,7 +217,7 @@ class WatchedHospital(Hospital):
 
     def evaluate(self) -> Outcomes:
         """What the model it ends with makes of its own evaluation records; the simulator's view."""
-        return self.outcomes(self._evaluation)
+        return self.outcomes(self.evaluation)
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, Vector]) -> RingVector:  # type: ignore[override]
         """Encodes and keeps a copy."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fedward.client.daemon.approvals import Approval, Approvals
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.settings import ClientConfig
-    from fedward.privacy.ledger import Book
+    from fedward.privacy.book import Book
 
 app = Typer(no_args_is_help=True)
 ledger_app = Typer(no_args_is_help=True)
@@ -131,7 +131,7 @@ def anchor_command(
 
 
 def _ledgers(state: Path | None, config: Path | None) -> list[Path]:
-    from fedward.privacy.ledger.files import ledger_folders
+    from fedward.privacy.ledger import ledger_folders
 
     if state is None and config is None:
         raise typer.BadParameter("Give --config or --state.")
@@ -243,7 +243,7 @@ def enroll_command(
     Example: fedward client enroll --config client.toml --out st-anna.request
     """
     from fedward.agreements.enrolment import code_key
-    from fedward.client.daemon.keys import enrol
+    from fedward.client.daemon.folders import enrol
 
     settings, folders = _open(config)
     if code_file is not None:
@@ -259,7 +259,7 @@ def renew_command(config: Config, out: Out) -> None:
 
     Example: fedward client renew --config client.toml --out st-anna.request
     """
-    from fedward.client.daemon.keys import renew
+    from fedward.client.daemon.folders import renew
 
     settings, folders = _open(config)
     _hand_over(renew(folders, settings.site.name), out)
@@ -283,7 +283,7 @@ def join_command(
 
     Example: fedward client join st-anna.answer --config client.toml --fingerprint "9f3c ..."
     """
-    from fedward.client.daemon.keys import join
+    from fedward.client.daemon.folders import join
     from fedward.privacy.secagg.crypto import fingerprint as words_of
 
     settings, folders = _open(config)
@@ -343,7 +343,7 @@ def run_command(
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
     from fedward.client.daemon.approvals import Approval, ExpiredPlanError, OtherCodeError
-    from fedward.client.daemon.runs import ApprovedSite
+    from fedward.client.daemon.service import ApprovedSite
 
     site = ApprovedSite(settings, folders, threading.Event())
     known = site.approvals.all()
@@ -438,8 +438,7 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
     from fedward.client.daemon.approvals import describe_plan
-    from fedward.client.daemon.folders import SiteFolders
-    from fedward.client.daemon.keys import pinned_coordinator
+    from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
     from fedward.privacy.ledger import FileStore, verify
 
     settings, approvals = _approvals(config)

@@ -299,7 +299,7 @@ def test_the_second_sum_touches_no_record_and_costs_nothing():
     federation.coordinator.play(1)
     plan = federation.run.plan
     for hospital in federation.hospitals:
-        hospital._trainer = hospital._train = hospital._evaluation = None
+        hospital._trainer = hospital.train = hospital.evaluation = None
     federation.coordinator.play(2)
     assert federation.coordinator.incidents == []
     noise = dict.fromkeys(("noise_multiplier", "release_noise_multiplier", "evaluation_noise_multiplier"), 1.0)
@@ -314,7 +314,7 @@ def test_the_second_sum_touches_no_record_and_costs_nothing():
 def test_a_hospital_whose_frozen_factor_was_initialised_again_sends_nothing(strategy):
     federation = FourHospitals(strategy)
     first, *others = federation.hospitals
-    frozen = [p for name, p in adapter_parameters(first._model).items() if name.endswith("lora_A.weight")]
+    frozen = [p for name, p in adapter_parameters(first.model).items() if name.endswith("lora_A.weight")]
     with torch.no_grad():
         frozen[0].add_(1e-3)
     federation.coordinator.play(1)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from fedward.cli import main as cli
 from fedward.client.daemon.folders import SiteFolders, endpoint_of
-from fedward.client.daemon.runs import ApprovedSite
+from fedward.client.daemon.service import ApprovedSite
 from fedward.client.daemon.settings import load_client_config
 from fedward.client.fleet import FleetSession
 from fedward.client.flower import make_client_app, serve
