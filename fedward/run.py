@@ -247,9 +247,8 @@ class Schedule:
     def _score(self, sums: Sums) -> Fraction | None:
         """The judge's exact verdict on a sum that has evaluation statistics."""
         decoded = _decoded(self.evaluation_release, sums, EVALUATION)
-        if not decoded:
-            return None
-        return self.judge.exact({name: tuple(map(Fraction, cells.tolist())) for name, cells in decoded.items()})
+        exact = {name: tuple(map(Fraction, cells.tolist())) for name, cells in decoded.items()}
+        return self.judge.exact(exact) if exact else None
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ class Stage(StrEnum):
     def __new__(cls, value: str, content: str, protection: str) -> Self:
         """A member whose value is its name on the wire."""
         stage = str.__new__(cls, value)
-        stage._value_ = value
-        stage.content, stage.protection = content, protection
+        stage._value_, stage.content, stage.protection = value, content, protection
         return stage
 
     @classmethod
@@ -64,32 +63,32 @@ SUM_STAGES = (Stage.MANIFEST, Stage.MASK, Stage.CONFIRM, Stage.UNMASK)
 """The stages of one secure sum, in order."""
 
 
+class _Content:
+    payload: bytes
+    blobs: Mapping[str, Blob]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of content, without transport framing."""
+        return len(self.payload) + sum(blob.nbytes for blob in self.blobs.values())
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(_Content):
     """What the coordinator asks of one hospital."""
 
     stage: Stage
     payload: bytes
     blobs: Mapping[str, Blob] = field(default_factory=dict)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of content, without transport framing."""
-        return len(self.payload) + sum(blob.nbytes for blob in self.blobs.values())
-
 
 @dataclass(frozen=True)
-class Reply:
+class Reply(_Content):
     """A hospital's answer, or the code of its refusal and nothing else."""
 
     payload: bytes = b""
     blobs: Mapping[str, Blob] = field(default_factory=dict)
     refusal: str = ""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of content, without transport framing."""
-        return len(self.payload) + sum(blob.nbytes for blob in self.blobs.values())
 
 
 class Transport(Protocol):

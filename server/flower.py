@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
-from flwr.app import Context, RecordDict
+from flwr.app import Context
 from flwr.app import Message as FlowerMessage
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid, ServerApp
@@ -36,35 +35,15 @@ _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAI
 """What the SuperLink answers with in the name of a node that has not answered."""
 
 
-class MessageGrid(Protocol):
-    """The part of :class:`flwr.serverapp.Grid` that a transport uses."""
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Nodes that are online."""
-        ...
-
-    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str) -> FlowerMessage:
-        """Builds an instruction message."""
-        ...
-
-    def push_messages(self, messages: Iterable[FlowerMessage]) -> Iterable[str]:
-        """Sends messages; returns their ids in order."""
-        ...
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[FlowerMessage]:
-        """Replies that have arrived to any of ``message_ids``."""
-        ...
-
-
 class GridTransport:
-    """Sends requests to hospitals by site name over a Flower :class:`Grid`: in-process, Ray or a SuperLink.
+    """Sends requests to hospitals by site name over Flower's grid (in-process, Ray or a SuperLink) or one that streams.
 
     ``clock`` gives monotonic seconds; ``sleep`` waits between polls.
     """
 
     def __init__(
         self,
-        grid: MessageGrid,
+        grid: Grid,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,

@@ -130,29 +130,22 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
     flower = logging.getLogger("flwr")
     flower.setLevel(logging.WARNING)
     flower.handlers.clear()  # its records go where those of the doors go, with the time
+    unused = {"certificates", "event_log_plugin", "fleet_event_log_plugin", "artifact_provider", "fleet_api_address"}
+    unused |= {"ssl_ca_certfile", "ssl_certfile", "ssl_keyfile"}
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=settings.health or None,
         host="127.0.0.1",
         port=port,
         insecure=True,
-        certificates=None,
         superexec_auth_secret=load_superexec_auth_secret(settings.secret_file),
         authn_plugin=NoOpControlAuthnPlugin(),
-        event_log_plugin=None,
-        fleet_event_log_plugin=None,
-        enable_event_log=False,
-        artifact_provider=None,
         enable_supernode_auth=settings.node_auth,
         fleet_api_type="http",
-        fleet_api_address=None,
-        simulation=False,
-        ssl_ca_certfile=None,
-        ssl_certfile=None,
-        ssl_keyfile=None,
         database=settings.database,
         isolation=ISOLATION_MODE_PROCESS,
-        runtime_dependency_install=False,
+        **dict.fromkeys(("enable_event_log", "simulation", "runtime_dependency_install"), False),
+        **dict.fromkeys(unused),
     )
     return DirectRoutes(create_app(config, _Lifespan))
 
@@ -212,10 +205,8 @@ def _config(app: App, **more: Any) -> uvicorn.Config:
 
 
 def _outer_config(app: App, settings: GatewaySettings) -> uvicorn.Config:
-    more: dict[str, Any] = {"lifespan": "off", "http": PatientConnection, "ws": "none"}
-    if not settings.certificate:
-        return _config(app, **more)
-    return _config(app, ssl_context_factory=lambda _, __: _tls(settings), **more)
+    tls = {"ssl_context_factory": lambda _, __: _tls(settings)} if settings.certificate else {}
+    return _config(app, lifespan="off", http=PatientConnection, ws="none", **tls)
 
 
 def _tls(settings: GatewaySettings) -> ssl.SSLContext:

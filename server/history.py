@@ -159,11 +159,8 @@ class Archive:
     def stage(self, ended: Ended, adapter: Vector, memory: NDArray[np.float64], last_result: bytes) -> Ended:
         """Makes durable what a result is about to be signed for, and returns the round as it is now stored.
 
-        Args:
-            ended: the round; its result is not known yet.
-            adapter: the adapter after it.
-            memory: what the strategy carries to the next round.
-            last_result: the last result signed so far.
+        Of ``ended`` the result is not known yet; ``adapter`` is the one after it, ``memory`` what the strategy carries
+        to the next round, ``last_result`` the last result signed so far.
         """
         number = ended.round
         self._journal.put(f"sum-{number}", ended.ring_sum.data)
@@ -227,9 +224,8 @@ class Archive:
         try:
             return np.frombuffer(self._journal.get(name), np.uint8)
         except JournalError as error:
-            raise IntegrityError(
-                "A stored round of the coordinator lacks a part, or it was altered.", code="FW-INTEGRITY-024"
-            ) from error
+            message = "A stored round of the coordinator lacks a part, or it was altered."
+            raise IntegrityError(message, code="FW-INTEGRITY-024") from error
 
     def _save(self, state: ArchiveState) -> None:
         self._journal.save(state.to_bytes())
@@ -253,11 +249,8 @@ class History:
 
     A hospital that missed rounds follows them in order, as much as one message holds at a time; while it does, it is
     asked for nothing else. Of a round that is too large to be recomputed whole it first names the chunks it wants to
-    see.
-
-    Args:
-        archive: where they are kept over a restart, and from where they are taken up again; None to keep none.
-        members: hospitals of the run that are to be told of the rounds in the archive.
+    see. ``archive`` keeps rounds over a restart, and has those that are taken up again; ``members`` are hospitals of
+    the run that are to be told of them.
     """
 
     def __init__(self, archive: Archive | None = None, members: Collection[str] = ()) -> None:

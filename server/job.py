@@ -56,9 +56,8 @@ def make_job_app() -> ServerApp:
                 run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
         except FedwardError as error:
             # Flower stores this text with the run, where ``fedward.server.superlink`` reads it again.
-            raise RunFailedError(
-                f"The job ended with {error.code} and exit status {error.exit_code}.", code="FW-RUN-211"
-            ) from error
+            message = f"The job ended with {error.code} and exit status {error.exit_code}."
+            raise RunFailedError(message, code="FW-RUN-211") from error
 
     return app
 

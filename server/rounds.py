@@ -60,33 +60,23 @@ class RoundSummary:
 class Coordinator:
     """One run of one plan over one transport.
 
-    Args:
-        run: the approved plan, resolved.
-        name: of the run, unique in the federation.
-        adapter: the adapter the plan starts from, float32 ``[run.layout.size]``.
-        secagg: the coordinator's side of secure aggregation.
-        colluders: c of the roster.
-        transport: carries legs to hospitals.
-        on_round: called after each round with what the sum says, and the sum.
-        archive: finished rounds of this run on disk, beside a journal of ``secagg`` on disk. With it, a coordinator
-            that was stopped goes on where it stood; the hospitals notice nothing but the pause.
-        clock: seconds since 1970, for deadlines.
-
-    Raises FW-INTEGRITY-024 (the journal of ``secagg`` has published rounds of this run that the archive lacks).
+    With an ``archive``, a coordinator that was stopped goes on where it stood; the hospitals notice nothing but the
+    pause. Raises FW-INTEGRITY-024 (the journal of ``secagg`` has published rounds of this run that the archive lacks).
     """
 
     def __init__(
         self,
         *,
-        run: Run,
-        name: str,
-        adapter: Vector,
+        run: Run,  # the approved plan, resolved
+        name: str,  # of the run, unique in the federation
+        adapter: Vector,  # that the plan starts from, float32 [run.layout.size]
         secagg: SecAggServer,
-        colluders: int,
+        colluders: int,  # c of the roster
         transport: Transport,
+        # called after each round with what the sum says, and the sum
         on_round: Callable[[RoundSummary, RoundSum], None] = lambda summary, done: None,
-        archive: Archive | None = None,
-        clock: Callable[[], float] = time.time,
+        archive: Archive | None = None,  # finished rounds on disk, beside a journal of secagg on disk
+        clock: Callable[[], float] = time.time,  # seconds since 1970, for deadlines
     ) -> None:
         self._run, self._name, self.adapter = run, name, adapter
         self.summaries: list[RoundSummary] = []
@@ -177,9 +167,8 @@ class Coordinator:
                 self.adapter, self._memory = archive.adapter()
         known = secagg.run == self._name
         if known and secagg.adapter_hash and secagg.adapter_hash != self._adapter_hash():
-            raise IntegrityError(
-                "The journal has published rounds of this run that the stored history lacks.", code="FW-INTEGRITY-024"
-            )
+            message = "The journal has published rounds of this run that the stored history lacks."
+            raise IntegrityError(message, code="FW-INTEGRITY-024")
         return History(archive, secagg.members if known else ()), 0 if archive is None else archive.round
 
     def _next(self) -> int:
@@ -257,10 +246,7 @@ class Cohorts:
     training round is given up then. It was paid for all the same, so a hospital that costs one is left out of the next,
     and of more each time (:class:`BackOff`); and where losses do not end, the run stops and waits.
 
-    Args:
-        run: whose strategy says who takes part in which sum.
-        secagg: the coordinator's side of secure aggregation, which knows who is there.
-        colluders: c of the roster.
+    The strategy of ``run`` says who takes part in which sum, ``secagg`` knows who is there.
     """
 
     def __init__(self, run: Run, secagg: SecAggServer, colluders: int) -> None:
@@ -347,11 +333,8 @@ SecureSum = tuple[RoundSum, Mapping[str, Blob], bytes]
 class SecureSums:
     """The sums of one run, one after another.
 
-    Args:
-        secagg: the coordinator's side of secure aggregation, which remembers the leg it is in over a restart.
-        exchange: with the hospitals.
-        archive: keeps masked vectors over a restart; None to keep them in memory.
-        deadline: seconds since 1970 when an attempt that begins now has to end.
+    Over a restart ``secagg`` remembers the leg it is in, and ``archive``, if there is one, keeps the masked vectors.
+    ``deadline`` gives the seconds since 1970 when an attempt that begins now has to end.
     """
 
     def __init__(
@@ -362,12 +345,9 @@ class SecureSums:
     def of_round(self, number: int, terms: Callable[[], RoundTerms], *, at_least: int = 0) -> SecureSum:
         """Plays a round's sum from where it stands, again without the hospitals that an attempt has lost.
 
-        Args:
-            number: the protocol round.
-            terms: makes what a round that has not begun is to be.
-            at_least: hospitals whose vectors the sum must have; the protocol's threshold holds in any case.
-
-        Raises QuorumError (too few hospitals remain), RoundLostError (a hospital has spoilt the round).
+        ``terms`` makes what a round that has not begun is to be. The sum must have the vectors of ``at_least``
+        hospitals; the protocol's threshold holds in any case. Raises QuorumError (too few hospitals remain),
+        RoundLostError (a hospital has spoilt the round).
         """
         attempt = self._secagg.live
         if attempt is None or attempt.manifest.round != number:
@@ -444,17 +424,12 @@ class Incident:
 class Exchange:
     """What the coordinator and its hospitals tell one another; what does not count is an incident of its site alone.
 
-    Args:
-        transport: carries requests to hospitals.
-        history: what each of them has still to be told.
-        seconds: that a hospital has to answer one request.
-
-    Attributes: ``round``, the protocol round that incidents belong to; ``incidents`` so far, the oldest first.
+    A hospital has ``seconds`` to answer one request; ``history`` is what each of them has still to be told.
     """
 
     def __init__(self, transport: Transport, history: History, *, seconds: int) -> None:
         self._transport, self._history, self._seconds = transport, history, seconds
-        self.round = 0
+        self.round = 0  # the protocol round that incidents belong to
         self.incidents: list[Incident] = []
 
     def ask(

@@ -176,44 +176,44 @@ class ServerTls:
 class SuperLink:
     """A running SuperLink. Use as a context manager; entering raises FW-RESOURCE-211 (it does not start).
 
-    Args:
-        state_dir: folder for everything that outlives the process; created, readable by the owner only.
-        host: address that hospitals connect to.
-        port: port there; 0 takes a free one.
-        tls: certificate of that port; without it the port speaks plain HTTP and must be on loopback.
-        node_auth: only nodes that were admitted may connect.
-        health: ``host:port`` of a gRPC health service for probes.
-        start_seconds: how long to wait until the SuperLink is ready.
+    Everything that outlives the process lies in ``state_dir``, which is created, readable by the owner only.
     """
 
     def __init__(
         self,
         state_dir: Path,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: ServerTls | None = None,
-        node_auth: bool = True,
-        health: str = "",
-        start_seconds: float = 60.0,
+        host: str = "127.0.0.1",  # address that hospitals connect to
+        port: int = 0,  # 0 takes a free one
+        tls: ServerTls | None = None,  # without, the port speaks plain HTTP and must be on loopback
+        node_auth: bool = True,  # only nodes that were admitted may connect
+        health: str = "",  # host:port of a gRPC health service for probes
+        start_seconds: float = 60.0,  # how long to wait until it is ready
     ) -> None:
         if tls is None and host not in ("127.0.0.1", "::1"):
             raise ResourceError("A SuperLink without TLS may listen on loopback only.", code="FW-RESOURCE-211")
-        self._state_dir, self._host, self._port = state_dir.absolute(), host, port
-        self._tls, self._node_auth, self._health, self._start_seconds = tls, node_auth, health, start_seconds
-        self._token = secrets.token_hex(32)
+        self._state_dir, self._port, self._start_seconds = state_dir.absolute(), port, start_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self.inner_port = 0  # on loopback, of the runtime and control APIs
+        self.log_file = self._state_dir / "superlink.log"  # what Flower and its processes print
+        self._settings = GatewaySettings(
+            database=str(self._state_dir / "superlink.db"),
+            host=host,
+            port=port,
+            token=secrets.token_hex(32),
+            secret_file=str(self._state_dir / "task-secret"),
+            certificate=str(tls.certificate.absolute()) if tls else "",
+            key=str(tls.key.absolute()) if tls else "",
+            client_ca=str(tls.client_ca.absolute()) if tls and tls.client_ca else "",
+            node_auth=node_auth,
+            health=health,
+        )
 
     @property
     def address(self) -> str:
         """``host:port`` for hospitals."""
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-
-    @property
-    def log_file(self) -> Path:
-        """What Flower and its processes print."""
-        return self._state_dir / "superlink.log"
+        host = self._settings.host
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
 
     def __enter__(self) -> Self:
         try:
@@ -238,7 +238,7 @@ class SuperLink:
 
     def control(self) -> Control:
         """The coordinator's own commands."""
-        return Control(self.inner_port, self._token)
+        return Control(self.inner_port, self._settings.token)
 
     def run(self, job: Path, *, seconds: float | None = None) -> RunEnd:
         """Submits ``job`` and follows it to its end; a run that is left early is stopped.
@@ -282,7 +282,7 @@ class SuperLink:
 
     def _start(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secret_file = self._state_dir / "task-secret"
+        secret_file = Path(self._settings.secret_file)
         secret_file.unlink(missing_ok=True)
         write_new_secret(secret_file, secrets.token_bytes(32))
         with self.log_file.open("ab") as log:
@@ -301,25 +301,10 @@ class SuperLink:
         if process.stdin is None or process.stdout is None:
             raise ResourceError("The SuperLink process has no pipes.", code="FW-RESOURCE-211")
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(self._settings(secret_file).to_json().encode() + b"\n")
+            process.stdin.write(self._settings.to_json().encode() + b"\n")
             process.stdin.flush()
         ports = _first_line(process.stdout, self._start_seconds)
         self.inner_port, self._port = int(ports["inner"]), int(ports["outer"])
-
-    def _settings(self, secret_file: Path) -> GatewaySettings:
-        tls = self._tls
-        return GatewaySettings(
-            database=str(self._state_dir / "superlink.db"),
-            host=self._host,
-            port=self._port,
-            token=self._token,
-            secret_file=str(secret_file),
-            certificate=str(tls.certificate.absolute()) if tls else "",
-            key=str(tls.key.absolute()) if tls else "",
-            client_ca=str(tls.client_ca.absolute()) if tls and tls.client_ca else "",
-            node_auth=self._node_auth,
-            health=self._health,
-        )
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}

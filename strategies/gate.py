@@ -30,17 +30,11 @@ _HEADER = 2
 
 @dataclass(frozen=True)
 class Best:
-    """The best candidate so far.
+    """The best candidate so far."""
 
-    Attributes:
-        score: of its released statistics.
-        state: float32 ``[P]``.
-        memory: of the strategy, when the state was the current one.
-    """
-
-    score: float
-    state: Vector
-    memory: Memory
+    score: float  # of its released statistics
+    state: Vector  # float32 [P]
+    memory: Memory  # of the strategy, when the state was the current one
 
 
 def judge(
@@ -48,18 +42,12 @@ def judge(
 ) -> Best | None:
     """The best candidate after ``candidate`` was scored, or None if the candidate is to be taken back.
 
-    Args:
-        score: exact measure of the candidate's released statistics; None if they do not define it.
-        candidate: state that was scored, float32 ``[P]``.
-        memory: of the strategy at that state.
-        best: best one before; None at the first.
-        gate: how far behind the best a candidate may fall.
-        measure: which way is better.
+    ``score`` is the exact measure of the candidate's released statistics, None if they do not define it; ``memory`` is
+    the strategy's at that state; ``best`` the best one before, None at the first.
 
-    Returns:
-        ``best`` itself if the candidate passed without being better, or if its score is undefined. The best candidate,
-        scored again after another was taken back, gets its new score: held to an old and lucky one, it would fail
-        itself, and every sum that is trained from it.
+    Returns ``best`` itself if the candidate passed without being better, or if its score is undefined. The best
+    candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it would
+    fail itself, and every sum that is trained from it.
     """
     worst = measure.lowest if measure.better == "higher" else measure.highest
     undefined = np.finfo(np.float64).max if worst is None else worst
@@ -85,11 +73,7 @@ def pack(best: Best | None, memory: Memory) -> Memory:
 
 
 def unpack(packed: Memory, size: int) -> tuple[Best | None, Memory]:
-    """Reverses :func:`pack` for states of ``size`` entries.
-
-    Raises:
-        IntegrityError: FW-STRATEGY-011, the vector was packed for another adapter.
-    """
+    """Reverses :func:`pack` for states of ``size`` entries; raises FW-STRATEGY-011 (packed for another adapter)."""
     if packed.size == 0:
         return None, packed
     if packed.size < _HEADER or not np.isfinite(packed).all():

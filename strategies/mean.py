@@ -14,6 +14,7 @@ from fedward.strategies.strategy import (
     DELTA,
     Declaration,
     Kind,
+    Moved,
     Part,
     Step,
     Strategy,
@@ -48,9 +49,7 @@ class MeanOfDeltas(Strategy):
         chosen = trained.delta[self.positions(self.sent(step.round))]
         return {DELTA: (chosen * np.float32(self.weight(site))).astype(np.float32)}
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """See :meth:`Strategy.advance`; a server optimizer of the plan comes between the mean and the state."""
         if rule_of(self.plan) == "mean":
             return self._moved_by_mean(step, state, sums, survivors), memory

@@ -88,19 +88,16 @@ def adaptive(grown: Callable[[float, Values, Values], Values]) -> Step:
 class Rule:
     """One optimizer, and the numbers that it has unless the plan names others.
 
-    Attributes:
-        placement: value of ``privacy.placement`` whose sums it is for: deltas under ``local``, else gradients.
-        step: from settings, averaged sum and memory to the step along the sum and the memory after it.
-        head, lora: learning rates; None is 1 - momentum, with which the state moves in the long run as far as the mean.
-        momentum: beta 1. That of the adaptive rules is Flower's: Adagrad without. FedAvgM's is smaller: a run has about
-            ten rounds, which 0.9 would spend on getting under way and then overshoot.
+    A learning rate of None is 1 - momentum, with which the state moves in the long run as far as the mean. The momentum
+    of the adaptive rules is Flower's: Adagrad without. FedAvgM's is smaller: a run has about ten rounds, which 0.9
+    would spend on getting under way and then overshoot.
     """
 
-    placement: Literal["local", "secure-grad"]
-    step: Step
+    placement: Literal["local", "secure-grad"]  # value of privacy.placement whose sums it is for: deltas, or gradients
+    step: Step  # from settings, averaged sum and memory to the step along the sum and the memory after it
     head: float | None = None
     lora: float | None = None
-    momentum: float = 0.9
+    momentum: float = 0.9  # beta 1
     second_moment: float = 0.99
     stabiliser: float = 1e-3
 
@@ -127,17 +124,9 @@ def rule_of(plan: Plan) -> str:
 def server_step(plan: Plan, mean: Values, memory: Memory, layout: AdapterLayout) -> tuple[Values, Memory]:
     """The step that the plan's optimizer makes of an averaged sum: added for a delta, subtracted for a gradient.
 
-    Args:
-        plan: rule and numbers.
-        mean: averaged sum over the survivors, float64 ``[P]``.
-        memory: of the step before; empty at the first.
-        layout: which entries belong to the head, which has its own rate.
-
-    Returns:
-        The step, float64 ``[P]``, and the memory after it.
-
-    Raises:
-        IntegrityError: FW-STRATEGY-010, ``memory`` belongs to another adapter or optimizer.
+    ``mean`` is the averaged sum over the survivors, float64 ``[P]``, ``memory`` that of the step before, empty at the
+    first. Returns the step, float64 ``[P]``, and the memory after it. Raises FW-STRATEGY-010 (``memory`` belongs to
+    another adapter or optimizer).
     """
     if mean.shape != (layout.size,):
         raise ValueError("the sum does not fit the adapter layout")

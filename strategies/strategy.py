@@ -44,6 +44,9 @@ Positions = NDArray[np.int64]
 DELTA = "delta"
 """Name of the segment that most strategies send."""
 
+Moved = tuple[Vector, Memory]
+"""State and memory after a protocol round."""
+
 Sums = Mapping[str, NDArray[np.float64]]
 """Decoded sum of every segment of a round, by name: the strategy's parts, and the statistics that were due."""
 
@@ -265,9 +268,7 @@ class Strategy(ABC):
     # --- at coordinator and hospitals alike -------------------------------------------------------
 
     @abstractmethod
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """State and memory after this protocol round; a new vector, never the old one changed in place.
 
         A phase that later ones follow up leaves the state as it is: a hospital makes its next message from the state
@@ -329,8 +330,7 @@ def part_of(layout: AdapterLayout, kinds: Collection[Kind]) -> AdapterLayout:
 
 def positions_of(layout: AdapterLayout, kinds: Collection[Kind]) -> Positions:
     """Where the entries of ``part_of(layout, kinds)`` lie in the vector of ``layout``, int64, ascending."""
-    chosen = [np.arange(*_span(layout, tensor)) for tensor in layout.tensors if kind_of(tensor.name) in kinds]
-    return np.concatenate([np.empty(0, np.int64), *chosen])
+    return np.concatenate([np.empty(0, np.int64), *(np.arange(*span) for span in spans_of(layout, kinds))])
 
 
 def spans_of(layout: AdapterLayout, kinds: Collection[Kind]) -> list[tuple[int, int]]:
@@ -345,14 +345,8 @@ def nested_layout(layout: AdapterLayout, rank: int) -> AdapterLayout:
 
 def nested_positions(layout: AdapterLayout, rank: int) -> Positions:
     """Where the entries of ``nested_layout(layout, rank)`` lie in the vector of ``layout``, int64."""
-    parts = []
-    for tensor in layout.tensors:
-        start, end = _span(layout, tensor)
-        block = np.arange(start, end).reshape(tensor.shape)
-        for axis, length in enumerate(_nested_shape(tensor, rank)):
-            block = block.take(np.arange(length), axis=axis)
-        parts.append(block.ravel())
-    return np.concatenate(parts)
+    blocks = ((np.arange(*_span(layout, t)).reshape(t.shape), _nested_shape(t, rank)) for t in layout.tensors)
+    return np.concatenate([block[tuple(slice(length) for length in shape)].ravel() for block, shape in blocks])
 
 
 def _nested_shape(tensor: TensorSpec, rank: int) -> tuple[int, ...]:

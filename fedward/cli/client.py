@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fedward.client.daemon.approvals import Approval, Approvals
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.settings import ClientConfig
-    from fedward.privacy.ledger import Book
+    from fedward.privacy.book import Book
 
 app = Typer(no_args_is_help=True)
 ledger_app = Typer(no_args_is_help=True)
@@ -131,7 +131,7 @@ def anchor_command(
 
 
 def _ledgers(state: Path | None, config: Path | None) -> list[Path]:
-    from fedward.privacy.ledger.files import ledger_folders
+    from fedward.privacy.ledger import ledger_folders
 
     if state is None and config is None:
         raise typer.BadParameter("Give --config or --state.")

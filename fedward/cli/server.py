@@ -92,7 +92,7 @@ def accept_command(
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
     from fedward.privacy.secagg.crypto import fingerprint as in_words
-    from fedward.server.deployment.authority import Authority
+    from fedward.server.deployment.settings import Authority
     from fedward.server.deployment.sites import Sites
 
     settings, folders = open_server(config)
@@ -142,7 +142,7 @@ def renew_command(config: Config) -> None:
 
     Example: fedward server renew --config server.toml
     """
-    from fedward.server.deployment.authority import Authority
+    from fedward.server.deployment.settings import Authority
 
     settings, folders = open_server(config)
     Authority(folders.keys).issue_server(list(settings.listen.public_names))

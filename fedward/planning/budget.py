@@ -6,8 +6,16 @@ from pathlib import Path
 
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
-from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, Population, RoundCost, verify
-from fedward.privacy.ledger.files import ledger_folders
+from fedward.privacy.ledger import (
+    FileStore,
+    Ledger,
+    LedgerStore,
+    MemoryStore,
+    Population,
+    RoundCost,
+    ledger_folders,
+    verify,
+)
 from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0

@@ -6,14 +6,11 @@ gradient of the whole batch in every row. Everything else is refused before trai
 
 :class:`FastRows`: for a linear layer the gradient of record i is dY_i^T X_i, which costs the same multiplications as
 the ordinary weight gradient sum_i dY_i^T X_i; only the batching differs. So each trainable layer gets an autograd
-function that keeps its records' gradients and never builds their sum. Norms and the clipped sum are then one reduction
-and one product of the clip factors with the rows. Works under both kinds of gradient checkpointing, because a
-recomputed layer is recorded when it is back-propagated.
-
-The rows of the batch, [rows, P] in all, lie in one contiguous block [rows, size] for each parameter, made when the
-backward pass reaches it, in the place of activations that it has just freed. In a single allocation they would lie
-beside the activations (memory 1.10 times that of training without privacy instead of 1.0), in fresh pages (2 % of a
-step), and a batched product into rows that lie P numbers apart would be taken apart into a small product per record.
+function that keeps its records' gradients and never builds their sum. It works under both kinds of gradient
+checkpointing, because a recomputed layer is recorded when it is back-propagated. The rows lie in one contiguous block
+[rows, size] for each parameter, made when the backward pass reaches it, in the place of activations that it has just
+freed. In a single allocation they would lie beside the activations (memory 1.10 times that of training without privacy
+instead of 1.0), and a batched product into rows that lie P numbers apart would be taken apart into one per record.
 
 :class:`OpacusHooks` goes through Opacus' module hooks (Yousefpour et al. 2021), without its model wrapper, which
 renames every key of the state dict: peft then loads none of them, and says nothing.
@@ -150,8 +147,7 @@ def _is_tall(weight: torch.Tensor) -> bool:
     return weight.dim() == 2 and bool(weight.shape[0] > weight.shape[1])
 
 
-RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
-"""Takes x and dY of a layer, rows first."""
+RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]  # takes x and dY of a layer, rows first
 
 
 class _RowLinear(torch.autograd.Function):  # type: ignore[misc]

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from opacus.accountants import PRVAccountant
 
@@ -36,7 +35,6 @@ class CrossCheck:
     epsilon_lower: float
     epsilon: float
     epsilon_upper: float
-    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -48,37 +46,15 @@ class Certificate:
     events: tuple[Event, ...]  # the priced mechanisms
     clip: float | None  # L2 bound on one unit's gradient in a step; ``None`` if no step was taken
     assumptions: tuple[str, ...]  # what must hold outside the software
-    not_covered: tuple[str, ...]  # what the epsilon says nothing about
-    non_private_reasons: tuple[str, ...]  # why the numbers do not protect anybody; empty for a private run
     sampler: str  # how units were chosen for a step
     unit: UnitName  # whose presence epsilon hides
     mechanism: str = MECHANISM  # what was applied to the records
 
-    @property
-    def private(self) -> bool:
-        """Whether the epsilon holds for the run that was made."""
-        return not self.non_private_reasons
-
-    def to_value(self) -> dict[str, Any]:
-        """The certificate as JSON values."""
-        return {**asdict(self), "private": self.private}
-
 
 def certify(
-    events: Sequence[Event],
-    delta: float,
-    *,
-    unit: UnitName = "patient",
-    clip: float | None = None,
-    assumptions: Sequence[str] = (),
-    not_covered: Sequence[str] = (),
-    non_private_reasons: Sequence[str] = (),
+    events: Sequence[Event], delta: float, *, unit: UnitName = "patient", clip: float | None = None
 ) -> Certificate:
-    """Prices events with two accountants and issues a certificate if they agree.
-
-    ``events`` are everything released about one population of units, ``assumptions`` additional ones (such as how many
-    hospitals' noise shares are honest), ``not_covered`` additional releases without noise, ``non_private_reasons`` what
-    the engine reports.
+    """Prices everything released about one population of units with two accountants; certifies it if they agree.
 
     Raises PrivacyParameterError (nothing to certify, a parameter out of range), FW-DP-020 (PRV does not confirm PLD, or
     RDP lies below it).
@@ -94,9 +70,7 @@ def certify(
         cross_check=check,
         events=tuple(events),
         clip=clip,
-        assumptions=(OWN_KEYS, at_one_hospital, *assumptions),
-        not_covered=(*NOT_COVERED, *not_covered),
-        non_private_reasons=tuple(non_private_reasons),
+        assumptions=(OWN_KEYS, at_one_hospital),
         sampler=f"Poisson over {UNITS[unit].plural}",
         unit=unit,
     )

@@ -138,9 +138,8 @@ def publish_roster(
     """
     members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
     if len(members) < LEAST_SITES:
-        raise PolicyError(
-            f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}.", code="FW-POLICY-314"
-        )
+        message = f"A roster needs {LEAST_SITES} admitted hospitals; there are {len(members)}."
+        raise PolicyError(message, code="FW-POLICY-314")
     check_ranks(proposal.plan, [member.name for member in members])
     colluders, smallest = roster_rules(Schedule.of(proposal.plan), len(members), min_cohort=min_cohort)
     terms = proposal.proposal.terms
@@ -196,9 +195,8 @@ class Runs:
         """
         proposal = read_signed(plan_folder, coordinator).proposal
         if proposal.expires < self._clock():
-            raise IntegrityError(
-                "The signed plan has expired.", code="FW-INTEGRITY-312", fix="Sign it again under a new name."
-            )
+            fix = "Sign it again under a new name."
+            raise IntegrityError("The signed plan has expired.", code="FW-INTEGRITY-312", fix=fix)
         folder = self.folder(proposal.run)
         if folder.exists():
             raise ConfigError(f"A run called {proposal.run} exists already.", code="FW-CONFIG-312")
@@ -337,9 +335,8 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
     admitted = {site.name: site.identity for site in sites if site.state == "admitted"}
     strangers = [name for name, key in verified.roster.keys.items() if admitted.get(name) != key.hex()]
     if strangers:
-        raise PolicyError(
-            f"The roster names sites that are not admitted: {', '.join(strangers)}.", code="FW-POLICY-312"
-        )
+        message = f"The roster names sites that are not admitted: {', '.join(strangers)}."
+        raise PolicyError(message, code="FW-POLICY-312")
     pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash)
     if pins != (terms.base_model_hash, terms.adapter_layout_hash):
         raise PolicyError("The roster pins another model or adapter than the plan.", code="FW-POLICY-312")

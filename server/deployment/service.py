@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import FedwardError, IntegrityError, RunFailedError
 from fedward.privacy.secagg.crypto import fingerprint
-from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.channel import CommandServer, Handler
 from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe
-from fedward.server.deployment.settings import ServerConfig, ServerFolders
+from fedward.server.deployment.settings import Authority, ServerConfig, ServerFolders
 from fedward.server.deployment.sites import SiteRecord, Sites
 from fedward.server.superlink import Control, ServerTls, SuperLink, end_of
 from fedward.storage import FolderInUseError, FolderLock
@@ -72,7 +71,7 @@ class Service:
     def _handlers(self) -> dict[str, Handler]:
         return {
             "status": self._status,
-            "list": lambda request: {"runs": [self._describe(run) for run in self._runs.all()]},
+            "list": lambda request: {"runs": [describe(self._runs, run) for run in self._runs.all()]},
             "sync": self._sync_now,
             "abort": self._change(self._abort),
             "pause": self._change(self._pause),
@@ -181,7 +180,7 @@ class Service:
             "since": self._started,
             "sites": [_site(site) for site in self._sites.all()],
             "invited": [invite.site for invite in self._sites.open_invites()],
-            "active": None if active is None else self._describe(active),
+            "active": None if active is None else describe(self._runs, active),
         }
 
     def _sync_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -194,7 +193,7 @@ class Service:
 
         def handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
             with self._turn:
-                return {"run": self._describe(change(self._runs.get(str(request["run"]))))}
+                return {"run": describe(self._runs, change(self._runs.get(str(request["run"]))))}
 
         return handle
 
@@ -214,9 +213,6 @@ class Service:
         """The loop holds the connection to the SuperLink, so the process ends at its next tick."""
         if run.flower_run is not None:
             self._ended.append(run.flower_run)
-
-    def _describe(self, run: RunRecord) -> dict[str, Any]:
-        return describe(self._runs, run)
 
 
 def _site(site: SiteRecord) -> dict[str, Any]:

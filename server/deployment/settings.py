@@ -1,26 +1,41 @@
-"""What a coordinator is made of: ``server.toml``, its folders, and `fedward server init`, which makes both once.
+"""What a coordinator is made of: ``server.toml``, its folders, its certificate authority, and `fedward server init`,
+which makes them once.
 
-``server.toml`` is the one file a coordinator's operator edits. It holds no secret.
+``server.toml`` is the one file a coordinator's operator edits. It holds no secret. The authority issues one server
+certificate and one client certificate per hospital. TLS only decides who may speak; what is said is signed by Ed25519
+identities that this CA has no part in. ECDSA on P-384 (RFC 5480), X.509 version 3 profiles after RFC 5280. A new
+certificate of the same key's owner is valid beside the old one until that one expires, which is the overlap of a
+renewal.
 """
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import Field, field_validator
 
 from fedward.config import Section, load_toml, parse, to_toml
-from fedward.errors import ConfigError
+from fedward.errors import AuthenticationError, ConfigError
 from fedward.privacy.secagg.crypto import Identity
-from fedward.server.deployment.authority import create_authority
 from fedward.server.job_files import COORDINATOR
-from fedward.storage import private_folder, replace_private, write_new_secret
+from fedward.storage import private_folder, read_secret, replace_private, write_new_secret
 
 CONFIG_FILE = "server.toml"
 KEY_BYTES = 32
+CA_DAYS = 3650
+SERVER_DAYS = 397
+_SKEW = datetime.timedelta(hours=1)
 
 HostPort = Annotated[str, Field(pattern=r"^(127\.0\.0\.1|\[::1\]):\d{1,5}$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/")]
@@ -132,3 +147,105 @@ def initialise(folder: Path, *, federation: str, names: list[str], host: str, po
     create_authority(folders.keys, federation).issue_server(names)
     replace_private(path, to_toml(document).encode())
     return path
+
+
+class Authority:
+    """The CA in a ``folder`` of keys; all files are PEM."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key, self.certificate = folder / "ca.key", folder / "ca.pem"
+        self.server_key, self.server_certificate = folder / "server.key", folder / "server.pem"
+
+    def issue_server(self, names: list[str]) -> None:
+        """Makes a fresh server key and certificate for ``names``; the old ones are replaced."""
+        key = ec.generate_private_key(ec.SECP384R1())
+        names_of = x509.SubjectAlternativeName([_name(name) for name in names])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        certificate = self._issue("fedward coordinator", key.public_key(), SERVER_DAYS, names_of, usage)
+        replace_private(self.server_key, private_pem(key))
+        replace_private(self.server_certificate, certificate)
+
+    def issue_site(self, site: str, csr: bytes, *, days: int) -> bytes:
+        """Signs a hospital's request, a CSR in DER, for ``days``; only its key is taken from it, never a name or an
+        extension. Raises FW-AUTH-311 (it cannot be read, or is not signed by a P-384 key of its own)."""
+        return self._issue(site, _key_of(csr), days, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
+
+    def _issue(self, name: str, key: ec.EllipticCurvePublicKey, days: int, *extensions: x509.ExtensionType) -> bytes:
+        root = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        mine = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = _builder(name, root.subject, key, days, root.not_valid_after_utc)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        identifiers = (
+            x509.SubjectKeyIdentifier.from_public_key(key),
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(mine),
+        )
+        for extension in (*identifiers, *extensions):
+            builder = builder.add_extension(extension, critical=False)
+        signer = load_pem_private_key(read_secret(self.key), password=None)
+        if not isinstance(signer, ec.EllipticCurvePrivateKey):
+            raise AuthenticationError("The CA key is not an elliptic curve key.", code="FW-AUTH-301")
+        return builder.sign(signer, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
+
+
+def create_authority(folder: Path, federation: str) -> Authority:
+    """Makes the CA of a federation; it may sign end certificates only, and no further CA. Raises FW-CONFIG-301 (there
+    is one)."""
+    key, authority = ec.generate_private_key(ec.SECP384R1()), Authority(folder)
+    name = f"fedward {federation}"[:64]
+    signs = {"key_cert_sign": True, "crl_sign": True}
+    others = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    usage = x509.KeyUsage(**signs, **dict.fromkeys((*others, "encipher_only", "decipher_only"), False))
+    builder = _builder(name, _common(name), key.public_key(), CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(usage, critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    write_new_secret(authority.key, private_pem(key))
+    certificate = builder.sign(key, hashes.SHA384())
+    write_new_secret(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    return authority
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """An unencrypted PKCS 8 file: the key is protected by its mode, as the daemon must start unattended."""
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int, latest: datetime.datetime | None = None
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    until = now + datetime.timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_common(name))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(until if latest is None else min(until, latest))
+    )
+
+
+def _common(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        request = x509.load_der_x509_csr(csr)
+        valid = request.is_signature_valid
+        key = request.public_key()
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise AuthenticationError("The certificate signing request cannot be read.", code="FW-AUTH-311") from error
+    if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+        message = "The certificate signing request is not signed by a P-384 key of its own."
+        raise AuthenticationError(message, code="FW-AUTH-311")
+    return key
+
+
+def _name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return x509.DNSName(name)

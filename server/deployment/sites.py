@@ -27,8 +27,7 @@ from fedward.agreements.enrolment import (
 from fedward.config import Section, parse
 from fedward.errors import AuthenticationError, IntegrityError, PolicyError
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
-from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.settings import ServerFolders
+from fedward.server.deployment.settings import Authority, ServerFolders
 from fedward.server.job_files import COORDINATOR
 from fedward.storage import replace_private
 
@@ -77,17 +76,12 @@ class Sites:
         Raises FW-POLICY-311 (no possible name, or a site of this name exists; names are never used twice).
         """
         if _NAME.fullmatch(site) is None or site == COORDINATOR:
-            raise PolicyError(
-                "The name of a site is lower-case letters, digits and dashes, at most 63 of them.",
-                code="FW-POLICY-311",
-                fix="Agree on such a name with the hospital; it writes the same into site.name of its client.toml.",
-            )
+            message = "The name of a site is lower-case letters, digits and dashes, at most 63 of them."
+            fix = "Agree on such a name with the hospital; it writes the same into site.name of its client.toml."
+            raise PolicyError(message, code="FW-POLICY-311", fix=fix)
         if self._path(site).exists():
-            raise PolicyError(
-                f"There is a site called {site} already.",
-                code="FW-POLICY-311",
-                fix="Names are never used twice: invite it under a new one. To renew a certificate, no code is needed.",
-            )
+            fix = "Names are never used twice: invite it under a new one. To renew a certificate, no code is needed."
+            raise PolicyError(f"There is a site called {site} already.", code="FW-POLICY-311", fix=fix)
         code = new_code()
         invite = Invite(site=site, key=code_key(code).hex(), expires=int(self._clock()) + hours * 3600)
         replace_private(self._folders.invites / f"{site}.json", invite.model_dump_json().encode())
@@ -98,12 +92,8 @@ class Sites:
     ) -> tuple[SiteRecord, bytes]:
         """Admits the site behind a request to the next roster, or renews its certificate.
 
-        Args:
-            data: the request file.
-            spoken: its fingerprint as the site read it out.
-            federation: its name.
-            identity: the coordinator's key.
-            authority: issues the certificate, which is valid for ``days``.
+        ``data`` is the request file, ``spoken`` its fingerprint as the site read it out, ``identity`` the coordinator's
+        key. ``authority`` issues the certificate, which is valid for ``days``.
 
         Returns the site, and the answer file for it. Raises FW-AUTH-303 (the request is malformed), FW-AUTH-313 (it has
         another fingerprint), FW-AUTH-312 (no open invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key
@@ -158,9 +148,8 @@ class Sites:
     def _invited(self, request: EnrolmentRequest, outer: Proven) -> bytes:
         path = self._folders.invites / f"{request.site}.json"
         if not path.exists():
-            raise AuthenticationError(
-                "The site of this request was not invited, or its invitation was used.", code="FW-AUTH-312"
-            )
+            message = "The site of this request was not invited, or its invitation was used."
+            raise AuthenticationError(message, code="FW-AUTH-312")
         invite = _read(path, Invite)
         if invite.expires < self._clock():
             raise AuthenticationError("The invitation of this site has expired.", code="FW-AUTH-312")
@@ -195,9 +184,7 @@ class Sites:
 
 def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
-        document = json.loads(path.read_bytes())
-        return parse(document, kind, source=path.name)
+        return parse(json.loads(path.read_bytes()), kind, source=path.name)
     except (OSError, ValueError) as error:
-        raise IntegrityError(
-            f"The file {path.name} of the state folder cannot be read.", code="FW-INTEGRITY-311"
-        ) from error
+        message = f"The file {path.name} of the state folder cannot be read."
+        raise IntegrityError(message, code="FW-INTEGRITY-311") from error

@@ -31,6 +31,7 @@ from fedward.strategies.strategy import (
     DELTA,
     Declaration,
     Kind,
+    Moved,
     Part,
     Step,
     Strategy,
@@ -107,17 +108,13 @@ class FedASK(Strategy):
             return {SKETCH: sketch}
         return {DELTA: trained.delta[self.positions(HEAD)], COSKETCH: sketch}
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """Phase 1 leaves Q in the memory; phase 2 moves the head, makes the new factors and empties the memory."""
         whole, count = state.astype(np.float64), float(len(survivors))
         if step.phase == 1:
             parts = self._split(sums[SKETCH] / count, self._sketches("lora_B", rows=0))
-            bases = [
-                sketch_basis(self._factors(whole, stem), parts[stem], self._omega(step.round, stem))
-                for stem in stems(self.layout)
-            ]
+            omegas = {stem: self._omega(step.round, stem) for stem in stems(self.layout)}
+            bases = (sketch_basis(self._factors(whole, stem), parts[stem], omegas[stem]) for stem in omegas)
             return state, np.concatenate([basis.ravel() for basis in bases])
         places = self.positions(HEAD)
         whole[places] = whole[places] + sums[DELTA] / count
@@ -131,8 +128,7 @@ class FedASK(Strategy):
     # --- shapes and places ------------------------------------------------------------------------
 
     def _width(self, stem: str) -> int:
-        rank, inner = self._shape(stem, "lora_A")
-        outer = self._shape(stem, "lora_B")[0]
+        (rank, inner), (outer, _) = self._shape(stem, "lora_A"), self._shape(stem, "lora_B")
         return min(rank + self.options(self.plan).oversampling, inner, outer)
 
     def _shape(self, stem: str, factor: str) -> tuple[int, int]:
@@ -152,9 +148,8 @@ class FedASK(Strategy):
     def _bases(self, memory: Memory) -> dict[str, Matrix]:
         layout = self._sketches("lora_B", rows=0)
         if memory.shape != (layout.size,) or not np.isfinite(memory).all():
-            raise IntegrityError(
-                "A second sum was asked for without the basis that the first one leads to.", code="FW-STRATEGY-008"
-            )
+            message = "A second sum was asked for without the basis that the first one leads to."
+            raise IntegrityError(message, code="FW-STRATEGY-008")
         return self._split(memory, layout)
 
     def _factors(self, whole: NDArray[np.float64], stem: str) -> tuple[Matrix, Matrix]:
@@ -167,8 +162,8 @@ class FedASK(Strategy):
 
     def _omega(self, round_number: int, stem: str) -> Matrix:
         """Public random numbers ``[n, w]`` of this round, from the hash of the plan."""
-        width = self._shape(stem, "lora_A")[1]
-        return public_matrix(width, self._width(stem), "fedask-omega", self.plan.hash(), round_number, stem)
+        rows = self._shape(stem, "lora_A")[1]
+        return public_matrix(rows, self._width(stem), "fedask-omega", self.plan.hash(), round_number, stem)
 
 
 Factors = tuple[Matrix, Matrix]
@@ -195,12 +190,7 @@ def recovered(before: Factors, basis: Matrix, mean_change: Matrix) -> Factors:
     """The new B and A: the leading part of rank r of ``basis (mean change + (B A)^T basis)^T``.
 
     Rows of A are orthonormal. Where the mean has a lower rank than r, they go on with directions that A had before, so
-    that B can still be trained along them.
-
-    Args:
-        before: B and A before the round.
-        basis: Q, ``[m, w]``.
-        mean_change: mean of ``D^T Q``, ``[n, w]``.
+    that B can still be trained along them. ``basis`` is Q, ``[m, w]``; ``mean_change`` that of ``D^T Q``, ``[n, w]``.
     """
     rank = before[1].shape[0]
     across = product(before[1].T, product(before[0].T, basis)) + mean_change

@@ -28,7 +28,7 @@ from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Step, Sums, read_options
+from fedward.strategies.strategy import Declaration, Moved, Step, Sums, read_options
 
 
 class GroupOptions(Section):
@@ -79,9 +79,7 @@ class MedianOfGroups(FFALoRA):
         """The group of this phase; in the scoring round everybody."""
         return frozenset(sites if step.scores_only else groups(plan, step.round, sites, step.phases)[step.phase - 1])
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """Remembers the group's mean; after the last group, moves by the median and forgets the means."""
         if step.opens:  # the training round before may have lost a phase, and all of its means with it
             memory = np.empty(0)

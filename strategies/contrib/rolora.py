@@ -43,10 +43,8 @@ class RoLoRA(MeanOfDeltas):
         """See :meth:`Strategy.options`; raises FW-STRATEGY-004 also where a round has no second step for A."""
         options = read_options(plan, RoLoRAOptions, cls.declaration.name)
         if options.alternate == "steps" and plan.training.local_steps < 2:
-            raise ConfigError(
-                "alternate = 'steps' needs training.local_steps of at least 2, or A never moves.",
-                code="FW-STRATEGY-004",
-            )
+            message = "alternate = 'steps' needs training.local_steps of at least 2, or A never moves."
+            raise ConfigError(message, code="FW-STRATEGY-004")
         return options
 
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:

@@ -24,7 +24,7 @@ from fedward.errors import IntegrityError
 from fedward.messages import labelled_hash
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Part, Step, Sums, Trained
+from fedward.strategies.strategy import Declaration, Moved, Part, Step, Sums, Trained
 
 VARIATE = "variate"
 """Name of the second segment, and of what a hospital keeps."""
@@ -69,9 +69,7 @@ class Scaffold(FFALoRA):
             return np.zeros_like(own)
         return (total / len(seen) - own).astype(np.float32)
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """The mean of the deltas; the variates' sum grows by the changes."""
         seen, total = self._recall(memory)
         moved, _ = super().advance(step, state, np.empty(0), sums, survivors)

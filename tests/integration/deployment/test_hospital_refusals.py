@@ -30,8 +30,7 @@ from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import EpochSetup, publish, verify_roster
 from fedward.run import Run
 from fedward.server import superlink
-from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.settings import ServerFolders
+from fedward.server.deployment.settings import Authority, ServerFolders
 from fedward.server.job_files import read_vector
 from fedward.server.superlink import ServerTls, SuperLink
 
