@@ -32,7 +32,7 @@ it raises ShareRefused, ``error.complaint`` goes to ``attempt.add_complaint``. `
 ``finish`` raise QuorumError while fewer hospitals than the threshold have answered.
 """
 
-from fedward.privacy.secagg.client import AcceptedManifest, MaskedUpload, SecAggClient
+from fedward.privacy.secagg.client import AcceptedManifest, SecAggClient
 from fedward.privacy.secagg.crypto import Identity, RefusalError, RoundLostError, ShareRefused, fingerprint
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
 from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
@@ -46,7 +46,6 @@ from fedward.privacy.secagg.roster import (
     RunPolicy,
     approve,
     default_colluders,
-    merge_approvals,
     minimum_threshold,
     publish,
     verify_roster,
@@ -67,7 +66,6 @@ __all__ = [
     "Journal",
     "LocalPolicy",
     "Manifest",
-    "MaskedUpload",
     "Member",
     "MemoryJournal",
     "RefusalError",
@@ -87,7 +85,6 @@ __all__ = [
     "default_colluders",
     "encode",
     "fingerprint",
-    "merge_approvals",
     "minimum_threshold",
     "publish",
     "verify_roster",

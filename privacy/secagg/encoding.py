@@ -25,14 +25,14 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from fedward.errors import ConfigError, IntegrityError, RunFailedError
 from fedward.messages import MalformedMessageError, Value, labelled_hash
 from fedward.messages import encode as canonical
 from fedward.privacy.secagg.crypto import secagg_hash
-from fedward.privacy.secagg.messages import HexFloat, Message, Text, Uint
+from fedward.privacy.secagg.messages import SEED_BYTES, HexFloat, Message, Text, Uint
 
 ALIGNMENT = 16
 """Segments start at AES block boundaries, so each can be masked alone."""
@@ -52,7 +52,6 @@ _PART = 64 * 1024
 """Values rounded together: temporaries stay in the cache, and calls into numpy are few."""
 
 _CACHE_LINE = 64
-SEED_BYTES = 32
 
 BLOCK_BYTES = 16
 """A stream can be entered at multiples of the AES block."""
@@ -368,7 +367,9 @@ def add_masks(
 
 
 def _add_range(acc: Words, signed_seeds: Sequence[tuple[int, bytes]], offset_bytes: int) -> None:
-    streams = [(np.add if sign > 0 else np.subtract, _open(seed, offset_bytes)) for sign, seed in signed_seeds]
+    counter = modes.CTR((offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big"))
+    ciphers = ((sign, Cipher(algorithms.AES(seed), counter)) for sign, seed in signed_seeds)
+    streams = [(np.add if sign > 0 else np.subtract, cipher.encryptor()) for sign, cipher in ciphers]
     keystream = np.empty(min(MASK_CHUNK_BYTES, acc.nbytes), np.uint8)
     words = keystream.view(acc.dtype.newbyteorder("<"))
     zeros = memoryview(_ZEROS)
@@ -379,11 +380,6 @@ def _add_range(acc: Words, signed_seeds: Sequence[tuple[int, bytes]], offset_byt
         for apply, stream in streams:
             stream.update_into(source, target)
             apply(part, mask, out=part)
-
-
-def _open(seed: bytes, offset_bytes: int) -> CipherContext:
-    counter = (offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big")
-    return Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor()
 
 
 CHUNK_BYTES = 64 * 1024
@@ -401,7 +397,8 @@ class MerkleTree:
     """Every hash of a vector's tree, 64 bytes for a chunk: many hospitals' proofs for one hashing of the vector."""
 
     def __init__(self, data: memoryview) -> None:
-        self._levels = [_leaves(data)]
+        chunks = (data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] for i in range(chunk_count(len(data))))
+        self._levels = [[_leaf(chunk, i, len(data)) for i, chunk in enumerate(chunks)]]
         while len(self._levels[-1]) > 1:
             self._levels.append(_parents(self._levels[-1]))
 
@@ -433,11 +430,6 @@ def belongs(chunk: memoryview, index: int, nbytes: int, path: list[bytes], expec
             node = _node(sibling, node) if index % 2 else _node(node, sibling)
         index, width = index // 2, -(-width // 2)
     return width == 1 and node == expected
-
-
-def _leaves(data: memoryview) -> list[bytes]:
-    count = chunk_count(len(data))
-    return [_leaf(data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES], i, len(data)) for i in range(count)]
 
 
 def _leaf(chunk: memoryview, index: int, nbytes: int) -> bytes:

@@ -340,13 +340,10 @@ def pack_chunks(
 ) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
     """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
     paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
-    rows = {site: _row(vectors[site], indices) for site in vectors}  # one vector at a time: they may be read from disk
+    slices = [slice(index * encoding.CHUNK_BYTES, (index + 1) * encoding.CHUNK_BYTES) for index in indices]
+    # One vector at a time: they may be read from disk.
+    rows = {site: np.concatenate([vector[part] for part in slices]) for site, vector in vectors.items()}
     return messages.ChunkPaths(tuple(indices), paths).to_bytes(), rows
-
-
-def _row(vector: NDArray[np.uint8], indices: Sequence[int]) -> NDArray[np.uint8]:
-    size = encoding.CHUNK_BYTES
-    return np.concatenate([vector[index * size : (index + 1) * size] for index in indices])
 
 
 def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: int) -> dict[int, dict[str, Chunk]]:

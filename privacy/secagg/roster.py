@@ -542,12 +542,12 @@ class EpochSetup:
     def close_bundles(self) -> dict[str, bytes]:
         """Returns, for each hospital that sent a bundle, the bundles of the others; raises QuorumError."""
         self._require(len(self._bundles))
-        return {site: self._bundles_for(site) for site in sorted(self._bundles)}
-
-    def _bundles_for(self, site: str) -> bytes:
-        others = {peer: sealed for peer, sealed in self._bundles.items() if peer != site}
-        approvals = {peer: self._approvals[peer] for peer in others}
-        return messages.Bundles(self._invite.epoch, others, approvals).to_bytes()
+        requests = {}
+        for site in sorted(self._bundles):
+            others = {peer: sealed for peer, sealed in self._bundles.items() if peer != site}
+            approvals = {peer: self._approvals[peer] for peer in others}
+            requests[site] = messages.Bundles(self._invite.epoch, others, approvals).to_bytes()
+        return requests
 
     def add_ciphertexts(self, site: str, reply: bytes) -> None:
         """Takes a hospital's ciphertexts, which must be one for each larger name; raises FW-SECAGG-090."""

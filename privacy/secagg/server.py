@@ -745,11 +745,10 @@ class SecAggServer:
         return self._live
 
     def _attempt(self, record: RoundRecord) -> Attempt:
-        keys = self._verified.roster.keys
-        return Attempt(keys, record, self._journal, self._save_record, threads=self._threads)
+        def save(record: RoundRecord) -> None:
+            self._save(replace(self._state, live=(record,)))
 
-    def _save_record(self, record: RoundRecord) -> None:
-        self._save(replace(self._state, live=(record,)))
+        return Attempt(self._verified.roster.keys, record, self._journal, save, threads=self._threads)
 
     def _save(self, state: ServerState) -> None:
         self._journal.save(state.to_bytes())
