@@ -1,7 +1,8 @@
 """One private training step: sample patients, clip each patient's gradient, add noise, divide by a constant.
 
 Abadi et al. 2016, algorithm 1, with the patient instead of the example as the unit and Poisson sampling over patients.
-The engine is closed: it refuses a model, a loss or a batch for which the printed epsilon would be wrong.
+The engine is closed: it refuses a model, a loss or a batch for which the printed epsilon would be wrong. The self-tests
+run before budget is spent, turn ways of printing a false epsilon into an error, and say pass or fail, no more.
 """
 
 from __future__ import annotations
