@@ -80,27 +80,17 @@ def serve(
     app: ClientApp,
     endpoint: Endpoint,
     *,
-    stop: threading.Event,
-    keys: NodeKeys | None = None,
-    poll_seconds: float = 0.1,
-    limits: Limits | None = None,
-    node_file: Path | None = None,
-    on_online: Callable[[int], None] = lambda node: None,
-    on_poll: Callable[[], None] = lambda: None,
+    stop: threading.Event,  # ends the loop, also while it waits or retries; a leg that is being answered is finished
+    keys: NodeKeys | None = None,  # the node key that the coordinator has admitted (P-384)
+    poll_seconds: float = 0.1,  # pause between two questions for work
+    limits: Limits | None = None,  # what is accepted from the coordinator
+    node_file: Path | None = None,  # see FleetSession
+    on_online: Callable[[int], None] = lambda node: None,  # called with the node id after each activation
+    on_poll: Callable[[], None] = lambda: None,  # called before each question and attempt to connect: it is alive
 ) -> None:
-    """Serves ``app`` until ``stop`` is set.
+    """Serves ``app``, built by :func:`make_client_app`, until ``stop`` is set.
 
-    Args:
-        app: built by :func:`make_client_app`.
-        endpoint: the coordinator.
-        stop: ends the loop, also while it waits or retries; a leg that is being answered is finished.
-        keys: the node key that the coordinator has admitted (P-384). Without it a fresh key registers
-            itself, which only a SuperLink without node authentication accepts.
-        poll_seconds: pause between two questions for work.
-        limits: what is accepted from the coordinator.
-        node_file: see :class:`~fedward.client.fleet.FleetSession`.
-        on_online: called with the node id after each activation.
-        on_poll: called before each question for work and each attempt to connect: the loop is alive.
+    Without ``keys`` a fresh key registers itself, which only a SuperLink without node authentication accepts.
     """
     pair, limits, pause = keys or _fresh_keys(), limits or Limits(), FIRST_PAUSE_SECONDS
     while not stop.is_set():

@@ -243,16 +243,12 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
         raise PolicyError("The plan's delta exceeds 1 / (10 x training units of this hospital).", code="FW-POLICY-015")
     if ledger is not None and ledger.book.genesis.unit != plan.privacy.unit:
         raise PolicyError("The plan protects other units than this hospital's ledger counts.", code="FW-LEDGER-010")
-    if names & set(evaluation.names) or not (_one_to_one(train) and _one_to_one(evaluation)):
+    pairs = [set(zip(part.names, part.units.tolist(), strict=True)) for part in (train, evaluation)]
+    one_to_one = all(len({name for name, _ in p}) == len(p) == len({unit for _, unit in p}) for p in pairs)
+    if names & set(evaluation.names) or not one_to_one:
         raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")
     if run.evaluation_release is not None and not len(evaluation):
         raise PolicyError("The plan asks for statistics of evaluation records; there are none.", code="FW-POLICY-016")
-
-
-def _one_to_one(records: Records) -> bool:
-    """Whether each name has one number and each number one name."""
-    pairs = set(zip(records.names, records.units.tolist(), strict=True))
-    return len(pairs) == len(set(records.names)) == len(set(records.units.tolist()))
 
 
 def base_model_hash(plan: Plan) -> bytes:
@@ -261,17 +257,15 @@ def base_model_hash(plan: Plan) -> bytes:
 
 
 def local_policy(
-    run: Run, config: ModelConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
+    run: Run,
+    config: ModelConfig,  # of the base model, as this hospital has it
+    *,
+    hospitals: int,  # size of the roster
+    colluders: int,  # c of the roster
+    min_cohort: int,  # smallest first cohort this hospital accepts
+    name: str = "",  # of the run it approves; if empty, the first run under the plan is the only one
 ) -> LocalPolicy:
-    """What a hospital enforces once it has approved the plan of ``run``.
-
-    Args:
-        run: the approved plan, resolved.
-        config: of its base model, as this hospital has it.
-        hospitals, colluders: size and c of the roster.
-        min_cohort: smallest first cohort this hospital accepts.
-        name: of the run it approves; if empty, the first run under the plan is the only one.
-    """
+    """What a hospital enforces once it has approved the plan of ``run``."""
     plan = run.plan
     vector_layouts = {
         run.vector_layout(number, n0=n0, honest=minimum_threshold(n0, colluders) - colluders).hash()

@@ -110,11 +110,12 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     return context
 
 
+@dataclass(eq=False)
 class Patience:
     """Repeats a request over a broken link until it works, time is up or the daemon stops."""
 
-    def __init__(self, stop: threading.Event, seconds: float) -> None:
-        self._stop, self.seconds = stop, seconds
+    stop: threading.Event
+    seconds: float
 
     def invoke(self, call: Callable[[], Result]) -> Result:
         """Runs ``call``; turns HTTP failures into this file's errors."""
@@ -131,16 +132,17 @@ class Patience:
                 if status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise NodeRefusedError(f"The coordinator refused this node's request (HTTP {status}).") from error
                 failure = error
-            if time.monotonic() - start + delay > self.seconds or self._stop.wait(delay):
+            if time.monotonic() - start + delay > self.seconds or self.stop.wait(delay):
                 raise LinkLostError("The coordinator cannot be reached.") from failure
             delay = min(2 * delay, 5.0)
 
 
+@dataclass(eq=False)
 class _CappedTransport(httpx.BaseTransport):
     """Refuses responses that are compressed or larger than a limit, while they arrive."""
 
-    def __init__(self, inner: httpx.BaseTransport, max_bytes: int) -> None:
-        self._inner, self._max_bytes = inner, max_bytes
+    _inner: httpx.BaseTransport
+    _max_bytes: int
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See :class:`httpx.BaseTransport`."""
@@ -158,9 +160,10 @@ class _CappedTransport(httpx.BaseTransport):
         self._inner.close()
 
 
+@dataclass(eq=False)
 class _CappedStream(httpx.SyncByteStream):
-    def __init__(self, inner: httpx.SyncByteStream, max_bytes: int) -> None:
-        self._inner, self._max_bytes = inner, max_bytes
+    _inner: httpx.SyncByteStream
+    _max_bytes: int
 
     def __iter__(self) -> Iterator[bytes]:
         seen = 0

@@ -5,7 +5,8 @@ the signed plan, which covers the plan, its base model, code and privacy setting
 code that reads this site's tables. It is checked again at every leg, so that a withdrawn approval ends a run.
 
 Nothing a plan says about itself is believed. Epsilon is computed here from the plan's noise, at the site's delta, by
-the same accountant that charges the ledger; the epsilon that the plan was calibrated for plays no part.
+the same accountant that charges the ledger; the epsilon that the plan was calibrated for plays no part. In this file:
+decisions, limits, rosters, and a plan in the words of a data protection officer.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
@@ -55,9 +56,6 @@ class OtherCodeError(VersionError):
     code = "FW-VERSION-302"
 
 
-# --- decisions ------------------------------------------------------------------------------------
-
-
 class Decision(Message):
     """What was decided about one plan."""
 
@@ -83,17 +81,18 @@ class Approval:
         return self.decision is not None and self.decision.accepted
 
 
+@dataclass(eq=False)
 class Approvals:
-    """The plans and decisions in a site's state folder.
+    """The plans and decisions in a site's state folder."""
 
-    ``identity`` is the site's and signs decisions; ``clock`` gives seconds since 1970.
-    """
+    config: ClientConfig
+    folders: SiteFolders
+    identity: Identity  # of the site; signs decisions
+    _: KW_ONLY
+    clock: Callable[[], float] = time.time  # seconds since 1970
 
-    def __init__(
-        self, config: ClientConfig, folders: SiteFolders, identity: Identity, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._config, self._folders, self._identity, self._clock = config, folders, identity, clock
-        pinned = pinned_coordinator(folders)
+    def __post_init__(self) -> None:
+        pinned = pinned_coordinator(self.folders)
         self._coordinator, self._federation = pinned.coordinator, pinned.federation
 
     def open(self, plan: Path) -> VerifiedProposal:
@@ -109,7 +108,7 @@ class Approvals:
 
     def check(self, verified: VerifiedProposal) -> None:
         """Refuses a plan beyond this site's limits; raises like :func:`check_proposal`."""
-        check_proposal(verified, self._config, now=self._clock())
+        check_proposal(verified, self.config, now=self.clock())
 
     def decide(self, plan: Path, *, accept: bool, by: str) -> Approval:
         """Records a decision about the plan file; an earlier one about the same plan is replaced.
@@ -121,11 +120,11 @@ class Approvals:
         run = verified.proposal.run
         if accept:
             self.check(verified)
-        if self._plan_file(run).exists() and self._plan(run).hash != verified.hash:
+        if self._file(run, "plan").exists() and self._plan(run).hash != verified.hash:
             raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
-        decision = Decision(self._identity.name, run, verified.hash, self._reader, accept, by, int(self._clock()))
-        replace_private(self._plan_file(run), read_limited(plan, MAX_PROPOSAL_BYTES))
-        replace_private(self._decision_file(run), self._identity.seal("decision", decision))
+        decision = Decision(self.identity.name, run, verified.hash, self._reader, accept, by, int(self.clock()))
+        replace_private(self._file(run, "plan"), read_limited(plan, MAX_PROPOSAL_BYTES))
+        replace_private(self._file(run, "decision"), self.identity.seal("decision", decision))
         return Approval(verified, decision)
 
     def get(self, run: str) -> Approval:
@@ -139,9 +138,9 @@ class Approvals:
 
     def _plan(self, run: str) -> VerifiedProposal:
         # A run's name may come from outside; one that is no name never becomes part of a path.
-        if RUN_NAME.fullmatch(run) is None or not self._plan_file(run).exists():
+        if RUN_NAME.fullmatch(run) is None or not self._file(run, "plan").exists():
             raise PolicyError("Nobody at this hospital has accepted a plan of this run.", code="FW-POLICY-308")
-        verified = self.open(self._plan_file(run))
+        verified = self.open(self._file(run, "plan"))
         if verified.proposal.run != run:
             raise IntegrityError("A stored plan is of another run than its name says.", code="FW-INTEGRITY-302")
         return verified
@@ -156,7 +155,7 @@ class Approvals:
         if not found.accepted:
             words = "Nobody at this hospital has accepted the plan of this run, or it was withdrawn."
             raise PolicyError(words, code="FW-POLICY-308")
-        check_dates(found.verified, self._config.policy, now=self._clock())
+        check_dates(found.verified, self.config.policy, now=self.clock())
         self.check_reader(found)
         return found.verified
 
@@ -164,14 +163,14 @@ class Approvals:
         """Refuses an approval that was given with another reader installed than now; raises FW-VERSION-305."""
         if approval.decision is not None and approval.decision.reader != self._reader:
             raise OtherCodeError(
-                f"The code that reads {self._config.tables.format} tables is not that of when the plan was accepted.",
+                f"The code that reads {self.config.tables.format} tables is not that of when the plan was accepted.",
                 code="FW-VERSION-305",
             )
 
     def all(self) -> list[Approval | FedwardError]:
         """Every plan this site has decided about, by run; the error where one cannot be read."""
         found: list[Approval | FedwardError] = []
-        for path in sorted(self._folders.approvals.glob("*.plan")):
+        for path in sorted(self.folders.approvals.glob("*.plan")):
             try:
                 found.append(self.get(path.stem))
             except FedwardError as error:
@@ -179,11 +178,11 @@ class Approvals:
         return found
 
     def _decision(self, verified: VerifiedProposal) -> Decision | None:
-        run, site = verified.proposal.run, self._identity
-        if not self._decision_file(run).exists():
+        run, site = verified.proposal.run, self.identity
+        if not self._file(run, "decision").exists():
             return None
         try:
-            sealed = read_limited(self._decision_file(run), MAX_PROPOSAL_BYTES)
+            sealed = read_limited(self._file(run, "decision"), MAX_PROPOSAL_BYTES)
             decision = Decision.from_bytes(open_sealed("decision", sealed, site.public))
         except RefusalError as error:
             raise IntegrityError("A stored decision is not this site's own.", code="FW-INTEGRITY-302") from error
@@ -196,16 +195,10 @@ class Approvals:
 
     @cached_property
     def _reader(self) -> bytes:
-        return reader_hash(self._config.tables.format)
+        return reader_hash(self.config.tables.format)
 
-    def _plan_file(self, run: str) -> Path:
-        return self._folders.approvals / f"{run}.plan"
-
-    def _decision_file(self, run: str) -> Path:
-        return self._folders.approvals / f"{run}.decision"
-
-
-# --- limits ---------------------------------------------------------------------------------------
+    def _file(self, run: str, kind: Literal["plan", "decision"]) -> Path:
+        return self.folders.approvals / f"{run}.{kind}"
 
 
 def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
@@ -237,10 +230,7 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
 
 
 def check_family(verified: VerifiedProposal, family: str) -> None:
-    """Refuses a plan that pins the code of another model family than the ``family`` of its base model.
-
-    Raises OtherCodeError, as what would run here is not what was approved.
-    """
+    """Raises OtherCodeError if the plan pins the code of another model family than its base model's, ``family``."""
     named = verified.proposal.terms.family
     if named != family:
         raise OtherCodeError(f"The plan was signed for models of the family {named}, and its base model is a {family}.")
@@ -286,9 +276,6 @@ def _price(events: tuple[Event, ...], delta: float) -> float:
         return math.inf  # so little noise that no finite epsilon can be stated at this delta
 
 
-# --- rosters --------------------------------------------------------------------------------------
-
-
 def put_in_force(signed: bytes, config: ClientConfig) -> None:
     """Stores a roster that this site has approved; raises like :func:`approved_roster`."""
     folders = SiteFolders(config.folder)
@@ -316,15 +303,12 @@ def _check_roster(signed: bytes, folders: SiteFolders, config: ClientConfig, ide
     return verified
 
 
-# --- a plan in words ------------------------------------------------------------------------------
-
-
 def describe_plan(
     verified: VerifiedProposal, config: ClientConfig, coordinator: bytes, *, spent: float
 ) -> list[tuple[str, Lines]]:
-    """A plan in the words of a data protection officer: who, what, which data, what it costs, what leaves.
+    """Sections of labelled lines: who asks, what is trained, on which data, what leaves, what it costs.
 
-    Sections of labelled lines. This site's limits stand beside what is asked. ``coordinator`` is its public key,
+    This site's limits stand beside what is asked. ``coordinator`` is its public key,
     ``spent`` the epsilon that this site's ledger has charged so far.
     """
     proposal, plan, terms = verified.proposal, verified.plan, verified.proposal.terms

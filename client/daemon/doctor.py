@@ -192,7 +192,7 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
 
 
 def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
-    report = check_folder(config.data_folder, leave_out=config.tables.leave_out)
+    report = check_folder(Path(config.tables.path), leave_out=config.tables.leave_out)
     if report.problems:
         raise report.problems[0]
     if report.format != config.tables.format or not report.usable:
@@ -202,22 +202,18 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
         return Doubt(f"{words}, fewer than policy.min_units", "Export more records.")
     eligible = {task.task: task.eligible for task in report.tasks}
-    for plan in (found.plan for found in _plans(config, folders)):
+    ready: list[VerifiedProposal] = []
+    with contextlib.suppress(FedwardError):  # that this site is not enrolled is said on another line
+        ready = _ready(config, folders)
+    for plan in (found.plan for found in ready):
         check_unit(corpus_named(config.tables.format), plan.privacy.unit)
         training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
         if training < config.policy.min_units:
             words = f"{words}; about {training:,} would train, fewer than policy.min_units"
             return Doubt(words, "Export more records.")
-    if os.access(config.data_folder, os.W_OK):
+    if os.access(Path(config.tables.path), os.W_OK):
         return Doubt(f"{words}; this user could write there", "Mount or grant the folder read-only.")
     return words
-
-
-def _plans(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]:
-    """What was accepted, where this site is enrolled; that it is not is said on another line."""
-    with contextlib.suppress(FedwardError):
-        return _ready(config, folders)
-    return []
 
 
 def _way(config: ClientConfig) -> tuple[str, int, bool]:

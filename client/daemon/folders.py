@@ -135,17 +135,13 @@ def read_status(folders: SiteFolders) -> dict[str, Any]:
     said: dict[str, Any] = {"state": "never started", "pid": None}
     with contextlib.suppress(OSError, ValueError):
         said = json.loads(folders.status_file.read_bytes())
-    return {**said, "running": _is_held(folders.root), "stop_file": folders.stop_file.exists()}
-
-
-def _is_held(root: Path) -> bool:
-    if not root.is_dir():
-        return False
-    try:
-        FolderLock(root).release()
-    except FolderInUseError:
-        return True
-    return False
+    held = False
+    if folders.root.is_dir():
+        try:
+            FolderLock(folders.root).release()
+        except FolderInUseError:
+            held = True
+    return {**said, "running": held, "stop_file": folders.stop_file.exists()}
 
 
 def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:

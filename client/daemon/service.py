@@ -190,7 +190,7 @@ class ApprovedSite:
             files = resolve(plan.base_model)
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
-            folder, leave_out = self.config.data_folder, tables.leave_out
+            folder, leave_out = Path(tables.path), tables.leave_out
             examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_size(parts[0], self.config.policy, plan.privacy.unit)

@@ -169,11 +169,6 @@ class ClientConfig(Section):
         return next(iter(self.data.values()))
 
     @property
-    def data_folder(self) -> Path:
-        """Where its tables lie."""
-        return Path(self.tables.path)
-
-    @property
     def link_limits(self) -> Limits:
         """Limits of the link, in the form the node takes."""
         return Limits(message_bytes=self.limits.message_mb * MEBIBYTE, patience_seconds=self.limits.patience_seconds)
