@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fedward.privacy.secagg import FileJournal, MemoryJournal
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 from fedward.storage import FolderInUseError, JournalError
 
 KEY = b"k" * 32
