@@ -25,10 +25,8 @@ PUSH_BYTES = 4 * 1024**2
 """Requests are pushed together up to this size."""
 
 
-class HospitalGoneError(NetworkError):
+class HospitalGoneError(NetworkError, code="FW-NET-212"):
     """A hospital that was asked is no longer there: its daemon stopped, its link broke, or it was revoked."""
-
-    code = "FW-NET-212"
 
 
 _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE))
