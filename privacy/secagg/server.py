@@ -418,7 +418,7 @@ class Attempt:
             self._blame(site, "share", record.heads[wrong[0][1]], sealed, listed)
 
     def finish(self) -> RoundSum:
-        """Unmasks the sum; raises QuorumError (too few good shares yet), RoundLostError (a hospital dealt false ones)."""
+        """Unmasks the sum; raises QuorumError (too few good shares yet), RoundLostError (a hospital lied)."""
         self._expect(Stage.UNMASK)
         if self._finished is None:
             seeds = self._removal_seeds()
