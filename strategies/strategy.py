@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,41 +165,39 @@ class Declaration:
         return "R" in self.state
 
 
-class NoOptions(Section):
-    """A strategy without hyper-parameters of its own."""
+class Options(Section):
+    """A strategy's hyper-parameters, ``[strategy_options]`` of the plan; this one is for a strategy without any."""
 
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The options of ``plan``; defaults are filled in.
 
-OptionsT = TypeVar("OptionsT", bound=Section)
-
-
-def read_options(plan: Plan, kind: type[OptionsT], name: str) -> OptionsT:
-    """Validates the plan's ``[strategy_options]`` as ``kind``; defaults are filled in.
-
-    Raises UnknownKeyError (an option that the strategy does not have), FW-STRATEGY-004 (a value out of range).
-    """
-    try:
-        return parse(dict(plan.strategy_options), kind, source=f"[strategy_options] of {name!r}")
-    except UnknownKeyError:
-        raise
-    except ConfigError as error:
-        raise ConfigError(error.message, code="FW-STRATEGY-004") from error
+        Raises UnknownKeyError (an option that the strategy does not have), FW-STRATEGY-004 (a value out of range).
+        """
+        try:
+            return parse(dict(plan.strategy_options), cls, source=f"[strategy_options] of {plan.strategy!r}")
+        except UnknownKeyError:
+            raise
+        except ConfigError as error:
+            raise ConfigError(error.message, code="FW-STRATEGY-004") from error
 
 
 class Strategy(ABC):
     """One strategy, bound to a plan and to the layout of its state, at the plan's full rank; raises like
-    :func:`read_options`. Everything it remembers is in the memory.
+    :meth:`Options.of`. Everything it remembers is in the memory.
     """
 
     declaration: ClassVar[Declaration]
+    own_options: ClassVar[type[Options]] = Options
 
     def __init__(self, plan: Plan, layout: AdapterLayout) -> None:
         self.plan, self.layout = plan, layout
         self.options(plan)
 
     @classmethod
-    def options(cls, plan: Plan) -> Section:
-        """The strategy's hyper-parameters; override with ``read_options(plan, YourOptions, name)``."""
-        return read_options(plan, NoOptions, cls.declaration.name)
+    def options(cls, plan: Plan) -> Options:
+        """The strategy's hyper-parameters."""
+        return cls.own_options.of(plan)
 
     @classmethod
     def sums(cls, plan: Plan) -> int:

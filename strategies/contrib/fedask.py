@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedward.adapter import AdapterLayout, TensorSpec, Vector
-from fedward.config import Section
 from fedward.errors import IntegrityError
-from fedward.plan import Plan
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, public_matrix, singular, spanning_rows
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.strategy import (
@@ -32,12 +30,12 @@ from fedward.strategies.strategy import (
     Declaration,
     Kind,
     Moved,
+    Options,
     Part,
     Step,
     Strategy,
     Sums,
     Trained,
-    read_options,
     stems,
 )
 
@@ -46,7 +44,7 @@ COSKETCH = "cosketch"
 HEAD: frozenset[Kind] = frozenset({"head"})
 
 
-class FedASKOptions(Section):
+class FedASKOptions(Options):
     """``oversampling``: columns of the sketch beyond the rank. ``factors``: what hospitals train, ``B`` or ``both``.
 
     With ``both`` the mean has a rank of up to the number of hospitals times r, of which r are kept, and noise on A and
@@ -71,15 +69,11 @@ class FedASK(Strategy):
         sums=2,
         mixed_ranks=True,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> FedASKOptions:
-        """See :meth:`Strategy.options`."""
-        return read_options(plan, FedASKOptions, cls.declaration.name)
+    own_options = FedASKOptions
 
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
         """See :meth:`Strategy.trained`."""
-        return frozenset({"B", "head"} if self.options(self.plan).factors == "B" else {"A", "B", "head"})
+        return frozenset({"B", "head"} if FedASKOptions.of(self.plan).factors == "B" else {"A", "B", "head"})
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """Both factors', once they were factored anew, which changes A."""
@@ -129,7 +123,7 @@ class FedASK(Strategy):
 
     def _width(self, stem: str) -> int:
         (rank, inner), (outer, _) = self._shape(stem, "lora_A"), self._shape(stem, "lora_B")
-        return min(rank + self.options(self.plan).oversampling, inner, outer)
+        return min(rank + FedASKOptions.of(self.plan).oversampling, inner, outer)
 
     def _shape(self, stem: str, factor: str) -> tuple[int, int]:
         rows, columns = next(t.shape for t in self.layout.tensors if t.name == f"{stem}.{factor}.weight")
