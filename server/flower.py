@@ -42,11 +42,7 @@ class GridTransport:
     """
 
     def __init__(
-        self,
-        grid: Grid,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        self, grid: Grid, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._grid, self._clock, self._sleep = grid, clock, sleep
         self._node_of: dict[str, int] = {}
