@@ -26,8 +26,7 @@ from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.run import Run
-from fedward.server.flower import GridTransport
-from fedward.server.grid import streaming
+from fedward.server.flower import GridTransport, streaming
 from fedward.server.history import Archive
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary

@@ -14,8 +14,7 @@ from fedward.plan import GatePlan, Plan
 from fedward.run import Run, Schedule
 from fedward.strategies import gate
 from fedward.strategies.combinations import check_strategy
-from fedward.strategies.gate import Best, pack, unpack
-from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.optimizers import NOTHING, Best, pack, unpack
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
