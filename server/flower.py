@@ -66,7 +66,7 @@ _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAI
 
 
 class GridTransport:
-    """Sends requests to hospitals by site name over Flower's grid (in-process, Ray or a SuperLink) or one that streams.
+    """Sends requests to hospitals by site name over Flower's grid; one that leads to a SuperLink is made to stream.
 
     ``clock`` gives monotonic seconds; ``sleep`` waits between polls.
     """
@@ -74,7 +74,8 @@ class GridTransport:
     def __init__(
         self, grid: Grid, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._grid, self._clock, self._sleep = grid, clock, sleep
+        self._grid = StreamingGrid(grid) if isinstance(grid, HttpGrid) else grid
+        self._clock, self._sleep = clock, sleep
         self._node_of: dict[str, int] = {}
         self.bytes_up: Counter[Stage] = Counter()
         self.bytes_down: Counter[Stage] = Counter()
@@ -270,11 +271,6 @@ class StreamingGrid:
             if not answer.object_found:
                 raise ObjectPullError(object_id, "an object of a reply does not exist")
         return {key: answer.object_content if answer.object_available else None for key, answer in answers.items()}
-
-
-def streaming(grid: Grid) -> Grid | StreamingGrid:
-    """``grid``, replaced by a streaming one where it leads to a SuperLink."""
-    return StreamingGrid(grid) if isinstance(grid, HttpGrid) else grid
 
 
 class Unfolding:

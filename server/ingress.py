@@ -32,13 +32,9 @@ CONTROL_HEADER = "x-fedward-control"
 FLEET = "/v1/fleet/"
 PUSH_MESSAGES = FLEET + "push-messages"
 UPLOADS = frozenset((FLEET + "push-object", FLEET + "push-objects"))
-FLEET_ROUTES = frozenset(
-    FLEET + name
-    for name in (
-        *("activate-node", "deactivate-node", "send-node-heartbeat", "confirm-message-received"),
-        *("pull-messages", "push-messages", "pull-object", "push-object", "pull-objects", "push-objects"),
-    )
-)
+_NODE_CALLS = ("activate-node", "deactivate-node", "send-node-heartbeat", "confirm-message-received")
+_MESSAGE_CALLS = ("pull-messages", "push-messages", "pull-object", "push-object", "pull-objects", "push-objects")
+FLEET_ROUTES = frozenset(FLEET + name for name in _NODE_CALLS + _MESSAGE_CALLS)
 """What a hospital's node calls; the last two are of :mod:`fedward.flower`. None gives out code (``get-fab``)."""
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""

@@ -26,7 +26,7 @@ from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.run import Run
-from fedward.server.flower import GridTransport, streaming
+from fedward.server.flower import GridTransport
 from fedward.server.history import Archive
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary
@@ -45,7 +45,7 @@ def make_job_app() -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         try:
             with ending_with_parent():
-                run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
+                run_job(GridTransport(grid), Path(str(context.run_config["job"])))
         except FedwardError as error:
             # Flower stores this text with the run, where ``fedward.server.superlink`` reads it again.
             message = f"The job ended with {error.code} and exit status {error.exit_code}."

@@ -13,7 +13,7 @@ from fedward.adapter import Vector
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, singular
 from fedward.strategies.mean import MeanOfDeltas
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Kind, Moved, Options, Step, Sums, stems
+from fedward.strategies.strategy import Declaration, Kind, Moved, Options, Step, Sums
 
 
 class FedSVDOptions(Options):
@@ -50,7 +50,7 @@ class FedSVD(MeanOfDeltas):
         """See :meth:`Strategy.advance`; the mean is refactored before it is rounded to float32."""
         whole = state.astype(np.float64) + self.mean(step, sums, survivors)
         if step.round % FedSVDOptions.of(self.plan).every == 0:
-            for stem in stems(self.layout):
+            for stem in self.stems:
                 a, b = self._view(whole, f"{stem}.lora_A.weight"), self._view(whole, f"{stem}.lora_B.weight")
                 b[:], a[:] = refactored(b, a)
         return whole.astype(np.float32), memory

@@ -167,16 +167,11 @@ def rates_by_tensor(layout: AdapterLayout, *, head: float, lora: float) -> Value
 
 def _settings(given: OptimizerPlan, rule: Rule, layout: AdapterLayout) -> Settings:
     momentum = rule.momentum if given.momentum is None else given.momentum
-    return Settings(
-        rates=rates_by_tensor(
-            layout,
-            head=given.learning_rate_head or rule.head or 1.0 - momentum,
-            lora=given.learning_rate_lora or rule.lora or 1.0 - momentum,
-        ),
-        momentum=momentum,
-        second_moment=rule.second_moment if given.second_moment is None else given.second_moment,
-        stabiliser=given.stabiliser or rule.stabiliser,
-    )
+    second_moment = rule.second_moment if given.second_moment is None else given.second_moment
+    head = given.learning_rate_head or rule.head or 1.0 - momentum
+    lora = given.learning_rate_lora or rule.lora or 1.0 - momentum
+    rates = rates_by_tensor(layout, head=head, lora=lora)
+    return Settings(rates, momentum, second_moment, given.stabiliser or rule.stabiliser)
 
 
 def _recall(memory: Memory, initial: Memory) -> Memory:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,29 +49,6 @@ Moved = tuple[Vector, Memory]
 
 Sums = Mapping[str, NDArray[np.float64]]
 """Decoded sum of every segment of a round, by name: the strategy's parts, and the statistics that were due."""
-
-
-@runtime_checkable
-class InPieces(Protocol):
-    """Sums that make their float64 values when they are asked for, any part of a segment by itself."""
-
-    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
-        """Entries ``start`` to ``stop`` of segment ``name``."""
-        ...
-
-    def size(self, name: str) -> int:
-        """Entries of segment ``name``."""
-        ...
-
-
-def piece_of(sums: Sums, name: str, start: int, stop: int) -> NDArray[np.float64]:
-    """Entries ``start`` to ``stop`` of segment ``name``, without the others where ``sums`` can."""
-    return sums.piece(name, start, stop) if isinstance(sums, InPieces) else sums[name][start:stop]
-
-
-def size_of(sums: Sums, name: str) -> int:
-    """Entries of segment ``name``."""
-    return sums.size(name) if isinstance(sums, InPieces) else sums[name].size
 
 
 @dataclass(frozen=True)
@@ -191,7 +168,7 @@ class Strategy(ABC):
     own_options: ClassVar[type[Options]] = Options
 
     def __init__(self, plan: Plan, layout: AdapterLayout) -> None:
-        self.plan, self.layout = plan, layout
+        self.plan, self.layout, self.stems = plan, layout, stems(layout)
         self.options(plan)
 
     @classmethod

@@ -12,18 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from cryptography import x509
 from pydantic import Field
 
-from fedward.agreements.enrolment import (
-    EnrolmentAnswer,
-    EnrolmentRequest,
-    Proven,
-    check_proof,
-    code_key,
-    new_code,
-    open_request,
-    request_fingerprint,
-    same_fingerprint,
-    seal_answer,
-)
+from fedward.agreements import enrolment
 from fedward.config import Section, parse
 from fedward.errors import AuthenticationError, IntegrityError, PolicyError
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
@@ -82,8 +71,8 @@ class Sites:
         if self._path(site).exists():
             fix = "Names are never used twice: invite it under a new one. To renew a certificate, no code is needed."
             raise PolicyError(f"There is a site called {site} already.", code="FW-POLICY-311", fix=fix)
-        code = new_code()
-        invite = Invite(site=site, key=code_key(code).hex(), expires=int(self._clock()) + hours * 3600)
+        code = enrolment.new_code()
+        invite = Invite(site=site, key=enrolment.code_key(code).hex(), expires=int(self._clock()) + hours * 3600)
         replace_private(self._folders.invites / f"{site}.json", invite.model_dump_json().encode())
         return code
 
@@ -99,15 +88,15 @@ class Sites:
         another fingerprint), FW-AUTH-312 (no open invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key
         of another site, or a revoked one).
         """
-        request, outer = open_request(data)
-        if not same_fingerprint(request_fingerprint(data), spoken):
+        request, outer = enrolment.open_request(data)
+        if not enrolment.same_fingerprint(enrolment.request_fingerprint(data), spoken):
             raise AuthenticationError("The request has another fingerprint than the site read out.", code="FW-AUTH-313")
         known = self._path(request.site).exists()
         key = b"" if known else self._invited(request, outer)
         if known:
             self._check_renewal(request)
         certificate = authority.issue_site(request.site, request.csr, days=days)
-        answer = EnrolmentAnswer(
+        answer = enrolment.EnrolmentAnswer(
             federation=federation,
             site=request.site,
             request=secagg_hash("enrolment-request", outer.sealed),
@@ -118,7 +107,7 @@ class Sites:
         record = self._record(request, certificate, self.get(request.site).serials if known else [])
         self._write(record)
         (self._folders.invites / f"{request.site}.json").unlink(missing_ok=True)
-        return record, seal_answer(answer, identity, key)
+        return record, enrolment.seal_answer(answer, identity, key)
 
     def revoke(self, site: str) -> SiteRecord:
         """Shuts a site out for good: its node is refused from its next request on; raises like :meth:`get`."""
@@ -145,7 +134,7 @@ class Sites:
     def _path(self, site: str) -> Path:
         return self._folders.sites / f"{site}.json"
 
-    def _invited(self, request: EnrolmentRequest, outer: Proven) -> bytes:
+    def _invited(self, request: enrolment.EnrolmentRequest, outer: enrolment.Proven) -> bytes:
         path = self._folders.invites / f"{request.site}.json"
         if not path.exists():
             message = "The site of this request was not invited, or its invitation was used."
@@ -154,19 +143,19 @@ class Sites:
         if invite.expires < self._clock():
             raise AuthenticationError("The invitation of this site has expired.", code="FW-AUTH-312")
         key = bytes.fromhex(invite.key)
-        check_proof(outer, key)
+        enrolment.check_proof(outer, key)
         if any(record.identity == request.identity.hex() for record in self.all()):
             raise PolicyError("Another site has this signing key.", code="FW-POLICY-311")
         return key
 
-    def _check_renewal(self, request: EnrolmentRequest) -> None:
+    def _check_renewal(self, request: enrolment.EnrolmentRequest) -> None:
         record = self.get(request.site)
         if record.state == "revoked":
             raise PolicyError(f"The site {request.site} was revoked.", code="FW-POLICY-311")
         if (record.identity, record.node_key) != (request.identity.hex(), request.node_key.hex()):
             raise PolicyError(f"The site {request.site} is admitted under other keys.", code="FW-POLICY-311")
 
-    def _record(self, request: EnrolmentRequest, certificate: bytes, serials: list[str]) -> SiteRecord:
+    def _record(self, request: enrolment.EnrolmentRequest, certificate: bytes, serials: list[str]) -> SiteRecord:
         issued = x509.load_pem_x509_certificate(certificate)
         return SiteRecord(
             name=request.site,
