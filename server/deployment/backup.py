@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fedward.config import to_toml
 from fedward.errors import AuthenticationError, ConfigError, IntegrityError, ResourceError
-from fedward.server.deployment.runs import Runs
+from fedward.server.deployment.records import Runs
 from fedward.server.deployment.settings import CONFIG_FILE, ServerConfig, ServerFolders, load_server_config
 from fedward.storage import FolderLock, private_folder, replace_private, write_new_secret
 
