@@ -56,10 +56,8 @@ HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 
 
-class MalformedObjectError(IntegrityError):
+class MalformedObjectError(IntegrityError, code="FW-INTEGRITY-201"):
     """An object of a message contradicts its hash or its own structure."""
-
-    code = "FW-INTEGRITY-201"
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,8 @@ LONGEST_PAUSE_SECONDS = 30.0
 SERVED = frozenset(message_type(stage) for stage in Stage)
 
 
-class UnservedMessageError(PolicyError):
+class UnservedMessageError(PolicyError, code="FW-POLICY-201"):
     """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
-
-    code = "FW-POLICY-201"
 
 
 class Site(Protocol):

@@ -22,28 +22,20 @@ Result = TypeVar("Result")
 TIMEOUT_SECONDS = 30.0
 
 
-class LinkLostError(NetworkError):
+class LinkLostError(NetworkError, code="FW-NET-201"):
     """The coordinator could not be reached for longer than the patience of the daemon."""
 
-    code = "FW-NET-201"
 
-
-class NodeRefusedError(AuthenticationError):
+class NodeRefusedError(AuthenticationError, code="FW-AUTH-201"):
     """The coordinator does not accept this node: not admitted, revoked, or active elsewhere."""
 
-    code = "FW-AUTH-201"
 
-
-class RunOverError(RunFailedError):
+class RunOverError(RunFailedError, code="FW-RUN-201"):
     """A message belongs to a run that has ended."""
 
-    code = "FW-RUN-201"
 
-
-class OversizedMessageError(ResourceError):
+class OversizedMessageError(ResourceError, code="FW-RESOURCE-201"):
     """A message from the coordinator exceeds the site's limits; it was not parsed."""
-
-    code = "FW-RESOURCE-201"
 
 
 @dataclass(frozen=True)

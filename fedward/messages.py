@@ -29,10 +29,8 @@ _LEAVES = frozenset({type(None), bool, str, bytes})
 _TEXT = frozenset({str})
 
 
-class MalformedMessageError(IntegrityError):
+class MalformedMessageError(IntegrityError, code="FW-INTEGRITY-010"):
     """Received bytes are not the canonical encoding of an allowed message."""
-
-    code = "FW-INTEGRITY-010"
 
 
 def encode(value: Value) -> bytes:

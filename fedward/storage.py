@@ -27,16 +27,12 @@ PRIVATE, PUBLIC = 0o600, 0o666
 _POLL_SECONDS = 0.05
 
 
-class JournalError(IntegrityError):
+class JournalError(IntegrityError, code="FW-SECAGG-093"):
     """A state folder cannot be locked, or the journal in it not be read: altered, truncated, or another key."""
 
-    code = "FW-SECAGG-093"
 
-
-class FolderInUseError(ResourceError):
+class FolderInUseError(ResourceError, code="FW-SECAGG-094"):
     """Another process has this party's state folder open; two would use the same one-time keys."""
-
-    code = "FW-SECAGG-094"
 
 
 # --- whole files ----------------------------------------------------------------------------------

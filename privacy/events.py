@@ -12,16 +12,12 @@ RELATION = "add-or-remove-one"
 SMALLEST_DELTA = 1e-12
 
 
-class PrivacyParameterError(ConfigError):
+class PrivacyParameterError(ConfigError, code="FW-DP-001"):
     """A privacy parameter lies outside the range in which the accountant's statement holds."""
 
-    code = "FW-DP-001"
 
-
-class SamplerMismatchError(ConfigError):
+class SamplerMismatchError(ConfigError, code="FW-DP-002"):
     """Batches that were not drawn by Poisson sampling cannot be priced as if they were."""
-
-    code = "FW-DP-002"
 
 
 @dataclass(frozen=True)

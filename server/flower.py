@@ -55,10 +55,8 @@ _LEVELS: tuple[dict[str, type[InflatableObject]], ...] = (
 """What may lie how deep. No object can lead back to one above it."""
 
 
-class HospitalGoneError(NetworkError):
+class HospitalGoneError(NetworkError, code="FW-NET-212"):
     """A hospital that was asked is no longer there: its daemon stopped, its link broke, or it was revoked."""
-
-    code = "FW-NET-212"
 
 
 _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE))

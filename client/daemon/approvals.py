@@ -44,16 +44,12 @@ MAX_ROSTER_BYTES = 256 * 1024
 Lines = list[tuple[str, str]]
 
 
-class ExpiredPlanError(PolicyError):
+class ExpiredPlanError(PolicyError, code="FW-POLICY-301"):
     """A plan has expired, or is valid for longer than this site allows."""
 
-    code = "FW-POLICY-301"
 
-
-class OtherCodeError(VersionError):
+class OtherCodeError(VersionError, code="FW-VERSION-302"):
     """A plan, or its approval, is of other code than is installed here."""
-
-    code = "FW-VERSION-302"
 
 
 class Decision(Message):

@@ -54,10 +54,8 @@ STALL_SECONDS = 900.0
 _CURRENT = "current-run"
 
 
-class NoRunError(PolicyError):
+class NoRunError(PolicyError, code="FW-POLICY-309"):
     """A leg was asked for before any run was opened at this site."""
-
-    code = "FW-POLICY-309"
 
 
 @dataclass(frozen=True)

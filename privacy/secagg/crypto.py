@@ -68,47 +68,35 @@ ShareKind = Literal["b", "R"]
 Signed = TypeVar("Signed", bound=Message)
 
 
-class RefusalError(IntegrityError):
+class RefusalError(IntegrityError, code="FW-SECAGG-001"):
     """Base of all refusals of the protocol; raised with the code of the reason."""
 
-    code = "FW-SECAGG-001"
 
-
-class ShareRefused(RefusalError):
+class ShareRefused(RefusalError, code="FW-SECAGG-053"):
     """A hospital's share mail is missing, does not open, or does not match its commitment.
 
     ``complaint`` holds this hospital's signed complaint, to be sent in place of the masked vector.
     """
-
-    code = "FW-SECAGG-053"
 
     def __init__(self, message: str, *, complaint: bytes, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.complaint = complaint
 
 
-class RoundLostError(RunFailedError):
+class RoundLostError(RunFailedError, code="FW-SECAGG-092"):
     """A round cannot be unmasked any more, and its vectors are erased; the next round starts without the liars."""
 
-    code = "FW-SECAGG-092"
 
-
-class SealError(AuthenticationError):
+class SealError(AuthenticationError, code="FW-SECAGG-121"):
     """A sealed message does not open: altered, or sealed under another manifest or for another site."""
 
-    code = "FW-SECAGG-121"
 
-
-class KeyAgreementError(AuthenticationError):
+class KeyAgreementError(AuthenticationError, code="FW-SECAGG-122"):
     """A peer's public key or ciphertext is malformed, or leads to no shared secret."""
 
-    code = "FW-SECAGG-122"
 
-
-class ShareError(IntegrityError):
+class ShareError(IntegrityError, code="FW-SECAGG-101"):
     """Shares are too few, differ in length, or do not lie on one polynomial."""
-
-    code = "FW-SECAGG-101"
 
 
 def refuse_if(wrong: object, code: str, reason: str) -> None:

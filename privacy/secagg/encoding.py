@@ -63,10 +63,8 @@ seeds. Measured from 16 KiB to 768 KiB: smaller chunks lose time to calls, large
 _ZEROS = bytes(MASK_CHUNK_BYTES)
 
 
-class VectorLayoutError(IntegrityError):
+class VectorLayoutError(IntegrityError, code="FW-SECAGG-112"):
     """A vector layout is malformed, or a vector does not have the agreed layout."""
-
-    code = "FW-SECAGG-112"
 
 
 class Segment(Message):

@@ -25,16 +25,12 @@ TIMEOUT_SECONDS = 30.0
 Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
-class ServerNotRunningError(NetworkError):
+class ServerNotRunningError(NetworkError, code="FW-NET-311"):
     """No coordinator process answers on this machine."""
 
-    code = "FW-NET-311"
 
-
-class CommandRefusedError(AuthenticationError):
+class CommandRefusedError(AuthenticationError, code="FW-AUTH-314"):
     """A command came without the token, or the server does not know it."""
-
-    code = "FW-AUTH-314"
 
 
 class CommandServer:

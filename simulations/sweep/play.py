@@ -30,10 +30,8 @@ RUNS = "runs"
 Values = Field(min_length=1, strict=False)
 
 
-class CellRefusedError(ConfigError):
+class CellRefusedError(ConfigError, code="FW-CONFIG-036"):
     """One of the runs of a sweep could not be planned, so none was started."""
-
-    code = "FW-CONFIG-036"
 
 
 class Grid(Section):

@@ -16,10 +16,8 @@ Key = TypeVar("Key")
 Found = TypeVar("Found")
 
 
-class WorkerLostError(RunFailedError):
+class WorkerLostError(RunFailedError, code="FW-RUN-012"):
     """A process of a sweep was ended from outside, and with it the runs that were under way."""
-
-    code = "FW-RUN-012"
 
 
 def side_by_side(
