@@ -64,10 +64,7 @@ _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAI
 
 
 class GridTransport:
-    """Sends requests to hospitals by site name over Flower's grid; one that leads to a SuperLink is made to stream.
-
-    ``clock`` gives monotonic seconds; ``sleep`` waits between polls.
-    """
+    """Sends requests to hospitals by site name over Flower's grid; one that leads to a SuperLink is made to stream."""
 
     def __init__(
         self, grid: Grid, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
@@ -188,10 +185,8 @@ class StreamingGrid:
         return Message(content, dst_node_id, message_type, group_id=group_id)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Announces messages together and stores their objects one by one; returns the messages' ids in order.
-
-        flwr's own way has copies of all objects waiting. The messages are empty afterwards.
-        """
+        """Announces messages together, stores their objects one by one, where flwr has copies of all of them waiting,
+        and empties the messages; returns the messages' ids in order."""
         pushed = list(messages)
         objects: dict[str, InflatableObject] = {}
         client = self._grid._runtime_client
@@ -281,10 +276,7 @@ class Unfolding:
         self._pull_one, self._announced, self._left = pull, frozenset(announced), max_bytes
 
     def message(self, root: bytes) -> Message:
-        """The message whose root object has the content ``root``.
-
-        Raises ValueError, LookupError, TypeError or AttributeError (it is not the message it should be).
-        """
+        """The message with this root; what is none raises ValueError, LookupError, TypeError or AttributeError."""
         return self._object(root, 0)
 
     def _object(self, content: bytes, level: int) -> InflatableObject:

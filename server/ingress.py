@@ -54,7 +54,6 @@ class FleetDoor:
     """ASGI filter: POST to a fixed set of paths, in time, of declared and limited size, in the sender's own name.
 
     ``max_object`` are the bytes of one uploaded object; every other request is smaller than ``MAX_CALL_BYTES``, too.
-    A body may take ``body_seconds`` to arrive.
     """
 
     def __init__(
@@ -264,10 +263,8 @@ def _certified(transport: asyncio.BaseTransport) -> str:
 
 
 def _check_names(body: bytes) -> int | None:
-    """Flower knows who sends a request, but believes what its messages say about whose they are.
-
-    A node could answer in the name of another whose message it has seen or guessed.
-    """
+    """Flower knows who sends a request, but believes what its messages say about whose they are: a node could answer in
+    the name of another whose message it has seen or guessed."""
     try:
         request = PushMessagesRequest.FromString(body)
     except DecodeError:

@@ -38,18 +38,14 @@ MOST_IN_A_ROW = 2
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """What a round's sum says about the model: the coordinator's only view, noised in private runs.
-
-    ``measures`` are the task's on evaluation records, of the adapter that ``round`` started from, in rounds that
-    release them; ``training_loss`` is the mean clipped loss of training records, likewise. ``taken_back`` says whether
-    the holdout gate dropped the adapter that was scored, and what was trained from it.
-    """
+    """What a round's sum says about the model: the coordinator's only view, noised in private runs."""
 
     round: int
     survivors: int
+    # the task's on evaluation records, of the adapter that the round started from, in rounds that release them
     measures: Mapping[str, float | None] = field(default_factory=dict)
-    training_loss: float | None = None
-    taken_back: bool = False
+    training_loss: float | None = None  # mean clipped loss of training records, likewise
+    taken_back: bool = False  # the holdout gate dropped the adapter that was scored, and what was trained from it
 
     @classmethod
     def of(cls, run: Run, number: int, sums: Sums, survivors: int, *, taken_back: bool) -> RoundSummary:
@@ -95,7 +91,7 @@ class Coordinator:
         return self._exchange.round
 
     def run(self) -> Vector:
-        """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
+        """Runs the plan to its final adapter, from where a coordinator before this one stopped.
 
         Raises QuorumError (too few hospitals remain; the run can be taken up again when they are back).
         """
@@ -240,8 +236,6 @@ class Cohorts:
     a group, or over exactly the hospitals of the sum before, can lack a quorum although most hospitals are there. Its
     training round is given up then. It was paid for all the same, so a hospital that costs one is left out of the next,
     and of more each time (:class:`BackOff`); and where losses do not end, the run stops and waits.
-
-    The strategy of ``run`` says who takes part in which sum, ``secagg`` knows who is there.
     """
 
     def __init__(self, run: Run, secagg: SecAggServer, colluders: int) -> None:
@@ -326,10 +320,9 @@ SecureSum = tuple[RoundSum, Mapping[str, Blob], bytes]
 
 
 class SecureSums:
-    """The sums of one run, one after another.
+    """The sums of one run, one after another; ``deadline`` says when (since 1970) an attempt that begins now must end.
 
     Over a restart ``secagg`` remembers the leg it is in, and ``archive``, if there is one, keeps the masked vectors.
-    ``deadline`` gives the seconds since 1970 when an attempt that begins now has to end.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Combinations of a strategy with a plan's other settings and its hospitals; what does not go together is refused."""
+"""What a strategy goes together with: a plan's other settings, and its hospitals. All else is refused."""
 
 from __future__ import annotations
 

@@ -8,9 +8,8 @@ one ufunc at a time, so coordinator and hospitals compute identical bytes and ho
 repeating it.
 
 In a private run the sum is noised before it is seen: whatever a rule remembers is post-processing and costs no privacy.
-The noise has the same deviation in every coordinate of a tensor, though, and the adaptive rules divide by the size of a
-coordinate's movement, noise included: they move one without a signal about as far as one with a weak signal. The
-stabiliser limits that.
+But the adaptive rules divide by the size of a coordinate's movement, noise included: they move one without a signal
+about as far as one with a weak signal. The stabiliser limits that.
 
 The holdout gate takes back an adapter that scores clearly worse than the best one so far. Secure aggregation hides
 whether one hospital's delta has spoilt the sum. What shows is the result: the hospitals score every candidate on
@@ -134,11 +133,10 @@ def rule_of(plan: Plan) -> str:
 
 
 def server_step(plan: Plan, mean: Values, memory: Memory, layout: AdapterLayout) -> tuple[Values, Memory]:
-    """The step that the plan's optimizer makes of an averaged sum: added for a delta, subtracted for a gradient.
+    """The step that the plan's optimizer makes of an averaged sum ``mean``, and the memory after it; float64 ``[P]``.
 
-    ``mean`` is the averaged sum over the survivors, float64 ``[P]``, ``memory`` that of the step before, empty at the
-    first. Returns the step, float64 ``[P]``, and the memory after it. Raises FW-STRATEGY-010 (``memory`` belongs to
-    another adapter or optimizer).
+    The step is added for a delta, subtracted for a gradient. Raises FW-STRATEGY-010 (``memory``, empty before the
+    first step, belongs to another adapter or optimizer).
     """
     if mean.shape != (layout.size,):
         raise ValueError("the sum does not fit the adapter layout")
@@ -151,8 +149,7 @@ def gradient_step(
 ) -> tuple[Vector, Memory]:
     """The next adapter, float32 ``[P]``, and memory from a decoded noisy gradient sum over ``survivors`` hospitals.
 
-    The divisor is their number times the plan's expected batch: public numbers, whoever was sampled. Other arguments
-    and errors are those of :func:`server_step`.
+    The divisor is their number times the plan's expected batch: public numbers, whoever was sampled.
     """
     if adapter.shape != (layout.size,) or survivors < 1:
         raise ValueError("the sum does not fit the adapter layout")
@@ -210,11 +207,9 @@ def judge(
     """The best candidate after ``candidate`` was scored, or None if the candidate is to be taken back.
 
     ``score`` is the exact measure of the candidate's released statistics, None if they do not define it; ``memory`` is
-    the strategy's at that state; ``best`` the best one before, None at the first.
-
-    Returns ``best`` itself if the candidate passed without being better, or if its score is undefined. The best
-    candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it would
-    fail itself, and every sum that is trained from it.
+    the strategy's at that state. Returns ``best`` itself if the candidate passed without being better, or has no score.
+    The best candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it
+    would fail itself, and every sum that is trained from it.
     """
     worst = measure.lowest if measure.better == "higher" else measure.highest
     undefined = np.finfo(np.float64).max if worst is None else worst

@@ -2,10 +2,8 @@
 
 Look-ups only: what a strategy goes together with is decided in ``combinations.py``. Two kinds of names stand for no
 strategy of their own. An **alias** is a published method that is FFA-LoRA with one setting made; a scenario may name
-it, a plan spells it out, and the setting brings the same to any other strategy that allows it. A **refusal** is a
-published method that cannot run on encrypted sums: it reads the update of a single hospital at the server. Secure
-aggregation never shows one, and sending the same thing as a dense sum, where that is possible at all, costs many times
-the traffic of the factors.
+it, a plan spells it out. A **refusal** is a published method that reads the update of a single hospital at the server,
+which secure aggregation never shows; a dense sum instead, where possible, costs many times the traffic of the factors.
 """
 
 from __future__ import annotations
@@ -124,11 +122,7 @@ _ALSO_CALLED = {
 
 
 def find_strategy(name: str) -> type[Strategy]:
-    """The strategy ``name``.
-
-    Raises FW-STRATEGY-002 (it cannot work on sums; the fix names the nearest one that does), FW-STRATEGY-001 (there is
-    no such strategy).
-    """
+    """The strategy ``name``. Raises FW-STRATEGY-002 (it cannot work on sums), FW-STRATEGY-001 (there is none)."""
     if name in STRATEGIES:
         return _imported(STRATEGIES[name])
     refuse_individual(name)

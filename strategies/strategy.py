@@ -14,8 +14,7 @@ protocol round is. What a hospital trains in phase 1 it keeps as :class:`Trained
 of it, over exactly the same hospitals: only phase 1 touches records and costs privacy. (Where every phase trains, each
 is a first one, for a group of hospitals of its own.)
 
-Which tensor of a state is which part of the adapter, and where the parts lie in the flat vector, follows from the names
-and shapes of the layout; no number is looked at. ``docs/adding-a-strategy.md`` shows how to add a strategy.
+Which tensor of a state is which part of the adapter follows from its name. ``docs/adding-a-strategy.md`` adds one.
 """
 
 from __future__ import annotations
@@ -147,10 +146,7 @@ class Options(Section):
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        """The options of ``plan``; defaults are filled in.
-
-        Raises UnknownKeyError (an option that the strategy does not have), FW-STRATEGY-004 (a value out of range).
-        """
+        """The options of ``plan``, with defaults. Raises UnknownKeyError, FW-STRATEGY-004 (a value out of range)."""
         try:
             return parse(dict(plan.strategy_options), cls, source=f"[strategy_options] of {plan.strategy!r}")
         except UnknownKeyError:
@@ -161,8 +157,7 @@ class Options(Section):
 
 class Strategy(ABC):
     """One strategy, bound to a plan and to the layout of its state, at the plan's full rank; raises like
-    :meth:`Options.of`. Everything it remembers is in the memory.
-    """
+    :meth:`Options.of`. Everything it remembers is in the memory."""
 
     declaration: ClassVar[Declaration]
     own_options: ClassVar[type[Options]] = Options
@@ -206,17 +201,15 @@ class Strategy(ABC):
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
         """Parts that are trained in local step ``local_step`` (from 0) of training round ``round_number`` (from 1).
 
-        Only these are clipped, noised and moved. The pattern must repeat after at most two rounds and two local steps:
-        the hospital tests every set of parts in it before any budget is spent.
+        Only these are clipped, noised and moved. The pattern must repeat after at most two rounds and two local steps.
         """
         return frozenset(self.declaration.trains)
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """Parts whose local optimizer moments, made in training from ``before``, do not fit ``now``: another basis.
 
-        The hospital forgets them. Moments of everything else live on from round to round. The states themselves are
-        compared, not the rounds between them: a hospital may have missed some, and a gate may have gone back. Both are
-        float32 ``[layout.size]``.
+        The hospital forgets these alone. The states themselves (float32 ``[layout.size]``) are compared, not the rounds
+        between them: a hospital may have missed some, and a gate may have gone back.
         """
         return frozenset()
 
@@ -246,12 +239,9 @@ class Strategy(ABC):
     def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """State and memory after this protocol round; a new vector, never the old one changed in place.
 
-        A phase that later ones follow up leaves the state as it is: a hospital makes its next message from the state
-        and the delta it has kept.
-
+        A phase that later ones follow up leaves the state as it is: hospitals make their next message from it.
         ``state`` is float32 ``[layout.size]``, ``memory`` as this method returned it last, empty in the first round.
-        The decoded sums of :meth:`sends` are float64 ``[part.layout.size]``. ``survivors`` are the sorted names of the
-        hospitals in the sum, at least one.
+        The decoded sums of :meth:`sends` are float64 ``[part.layout.size]``, over the sorted ``survivors``, at least 1.
         """
 
     # --- for strategies with tensors of the state -------------------------------------------------

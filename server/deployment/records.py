@@ -90,19 +90,13 @@ class SiteRecord(Section):
 
 
 class Sites:
-    """The hospitals of a coordinator, in its state folder; ``clock`` gives seconds since 1970.
-
-    Reading raises FW-INTEGRITY-311 (a file of the state folder cannot be read).
-    """
+    """The hospitals of a coordinator, in its state folder. Reading raises FW-INTEGRITY-311 (a file is damaged)."""
 
     def __init__(self, folders: ServerFolders, *, clock: Callable[[], float] = time.time) -> None:
         self._folders, self._clock = folders, clock
 
     def invite(self, site: str, *, hours: int) -> str:
-        """Returns a one-time code for ``site``; an older invitation of the same name ends.
-
-        Raises FW-POLICY-311 (no possible name, or a site of this name exists; names are never used twice).
-        """
+        """A one-time code for ``site``; an older invitation ends. Raises FW-POLICY-311 (no possible or fresh name)."""
         if _NAME.fullmatch(site) is None or site == COORDINATOR:
             message = "The name of a site is lower-case letters, digits and dashes, at most 63 of them."
             fix = "Agree on such a name with the hospital; it writes the same into site.name of its client.toml."
@@ -118,14 +112,11 @@ class Sites:
     def accept(
         self, data: bytes, *, spoken: str, federation: str, identity: Identity, authority: Authority, days: int
     ) -> tuple[SiteRecord, bytes]:
-        """Admits the site behind a request to the next roster, or renews its certificate.
+        """Admits the site behind the request file ``data`` to the next roster, or renews its certificate for ``days``.
 
-        ``data`` is the request file, ``spoken`` its fingerprint as the site read it out, ``identity`` the coordinator's
-        key. ``authority`` issues the certificate, which is valid for ``days``.
-
-        Returns the site, and the answer file for it. Raises FW-AUTH-303 (the request is malformed), FW-AUTH-313 (it has
-        another fingerprint), FW-AUTH-312 (no open invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key
-        of another site, or a revoked one).
+        ``spoken`` is the file's fingerprint as the site read it out. Returns the site, and the answer file for it.
+        Raises FW-AUTH-303 (the request is malformed), FW-AUTH-313 (it has another fingerprint), FW-AUTH-312 (no open
+        invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key of another site, or a revoked one).
         """
         request, outer = enrolment.open_request(data)
         if not enrolment.same_fingerprint(enrolment.request_fingerprint(data), spoken):
@@ -259,10 +250,7 @@ def _checked(folder: Path) -> PlanTerms:
 
 
 def check_start(folder: Path, terms: PlanTerms) -> None:
-    """Refuses another adapter to start from than the plan names.
-
-    Raises FW-CONFIG-212 (it is no safetensors file), FW-INTEGRITY-312 (its tensors are others).
-    """
+    """Refuses another adapter to start from than the plan names: FW-CONFIG-212 (no safetensors), FW-INTEGRITY-312."""
     layout, start = read_vector(folder / START_FILE)
     if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
         raise IntegrityError("The adapter to start from is not the one that the plan names.", code="FW-INTEGRITY-312")
@@ -286,11 +274,9 @@ def publish_roster(
 ) -> bytes:
     """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here.
 
-    ``min_cohort`` is the smallest first cohort, the smallest that is safe if absent; ``epoch_days`` the age at which a
-    key epoch ends.
-
-    Raises FW-POLICY-314 (fewer than three hospitals are admitted), FW-STRATEGY-013, FW-STRATEGY-019 (the plan does not
-    fit them), FW-SECAGG-010 (the cohort does not fit them).
+    ``min_cohort`` is the smallest first cohort, the smallest that is safe if absent. Raises FW-POLICY-314 (fewer than
+    three hospitals are admitted), FW-STRATEGY-013, FW-STRATEGY-019 (the plan does not fit them), FW-SECAGG-010 (the
+    cohort does not fit them).
     """
     members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
     if len(members) < LEAST_SITES:
@@ -416,17 +402,11 @@ class Runs:
         return self._save(run, state="queued", flower_run=None)
 
     def paused(self, run: RunRecord) -> RunRecord:
-        """Sets a run aside until it is resumed; its journal keeps the leg where it stood.
-
-        Raises FW-POLICY-313 (it has ended).
-        """
+        """Sets a run aside; its journal keeps the leg where it stood. Raises FW-POLICY-313 (it has ended)."""
         return self._save(_not_ended(run), state="paused", flower_run=None)
 
     def resumed(self, run: RunRecord) -> RunRecord:
-        """Queues a paused run again; does nothing to one that is queued or running.
-
-        Raises FW-POLICY-313 (it has ended).
-        """
+        """Queues a paused run again; one that is queued or running is left. Raises FW-POLICY-313 (it has ended)."""
         return self._save(run, state="queued") if _not_ended(run).state == "paused" else run
 
     def ended(self, run: RunRecord, end: RunEnd) -> RunRecord:

@@ -19,10 +19,8 @@ from fedward.strategies.strategy import Declaration, Options
 
 
 class DualOptions(Options):
-    """``personal_steps`` of each round train the local adapter and are charged like any others.
-
-    ``personal_weight`` multiplies the local adapter when the personal model is scored.
-    """
+    """``personal_steps`` of each round train the local adapter and are charged like any others; ``personal_weight``
+    multiplies it when the personal model is scored."""
 
     personal_steps: Annotated[int, Field(ge=1, le=10_000)] = 2
     personal_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
