@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import MalformedMessageError, decode, encode
-from fedward.privacy.secagg import Journal, encoding, results
+from fedward.privacy.secagg import encoding, results
+from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.stages import Blob, Request, Stage
 from fedward.storage import JournalError

@@ -24,7 +24,10 @@ from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import MAX_CONFIG_BYTES, load_toml, parse
 from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.plan import Plan
-from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.journal import FileJournal
+from fedward.privacy.secagg.roster import verify_roster
+from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Archive
