@@ -15,7 +15,7 @@ from fedward.privacy.accounting import calibrate, calibrate_releases
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.noise import gradient_distance
 from fedward.run import Schedule
-from fedward.server.deployment.runs import PLAN_FILE, START_FILE
+from fedward.server.deployment.records import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector
 from fedward.strategies.registry import spelt_out
 
