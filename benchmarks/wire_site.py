@@ -17,7 +17,7 @@ from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.config import load_toml
-from fedward.messages import encode
+from fedward.messages import Reply, Request, Stage, encode
 from fedward.plan import Plan
 from fedward.privacy.secagg import (
     Identity,
@@ -30,7 +30,6 @@ from fedward.privacy.secagg import (
 )
 from fedward.run import Run
 from fedward.server.job_files import read_vector
-from fedward.stages import Reply, Request, Stage
 
 
 class WireSite:

@@ -22,6 +22,7 @@ from fedward.client.tasks.task import LocalTask
 from fedward.client.training import BetweenSteps, GradientSummer, LocalState, LocalTrainer, cut_entries
 from fedward.errors import PolicyError
 from fedward.measures import Outcomes
+from fedward.messages import Reply, Request, Stage
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
 from fedward.privacy.dpsgd.engine import weight_change_canary
@@ -33,7 +34,6 @@ from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import VerifiedRoster, minimum_threshold
 from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
-from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 
 

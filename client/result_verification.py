@@ -20,14 +20,13 @@ import numpy as np
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, decode
+from fedward.messages import Blob, MalformedMessageError, Request, decode
 from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, results
 from fedward.privacy.secagg import decode as decode_sum
 from fedward.privacy.secagg.journal import ChainHead
 from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message, Result
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
-from fedward.stages import Blob, Request
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import NOTHING, Memory
 

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, decode, encode
+from fedward.messages import Blob, MalformedMessageError, Request, Stage, decode, encode
 from fedward.privacy.secagg import Journal, encoding, results
 from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
-from fedward.stages import Blob, Request, Stage
 from fedward.storage import JournalError
 
 MAX_ROUNDS = 2**16

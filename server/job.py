@@ -29,6 +29,7 @@ from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import MAX_CONFIG_BYTES, Section, load_toml, parse
 from fedward.errors import ConfigError, FedwardError, IntegrityError, RunFailedError
+from fedward.messages import Blob, Reply, Request, Stage
 from fedward.plan import Plan
 from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
 from fedward.run import Run
@@ -37,7 +38,6 @@ from fedward.server.grid import streaming
 from fedward.server.history import Archive
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.stages import Blob, Reply, Request, Stage
 from fedward.storage import read_limited, replace_file
 
 LOG = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ from fedward.client.tasks import LocalTask, local_task
 from fedward.client.training import LocalTrainer
 from fedward.errors import ConfigError, NetworkError
 from fedward.measures import Outcomes
+from fedward.messages import SUM_STAGES, Reply, Request, Stage
 from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import CompareConfig, SpeedConfig
 from fedward.privacy.noise import SecureStream
@@ -51,7 +52,6 @@ from fedward.simulations.parties import (
 )
 from fedward.simulations.result import CurvePoint, SecureSum
 from fedward.simulations.terminal import RunDisplay
-from fedward.stages import SUM_STAGES, Reply, Request, Stage
 
 HELLO_SECONDS = 60
 POOLED = "(pooled)"

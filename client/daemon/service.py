@@ -35,6 +35,7 @@ from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import FedwardError, PolicyError, StoppedError
+from fedward.messages import Reply, Request, Stage
 from fedward.notify import notify
 from fedward.plan import Plan
 from fedward.privacy import ledger as ledgers
@@ -44,7 +45,6 @@ from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
-from fedward.stages import Reply, Request, Stage
 from fedward.storage import FolderLock, read_limited, replace_private
 
 LOG = logging.getLogger(__name__)

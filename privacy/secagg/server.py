@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import AuthenticationError, IntegrityError, QuorumError
-from fedward.messages import MalformedMessageError
+from fedward.messages import MalformedMessageError, Stage
 from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import RefusalError, RoundLostError, open_message, open_sealed, refuse_if
 from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout, VectorLayoutError
@@ -43,7 +43,6 @@ from fedward.privacy.secagg.results import (
     survivor_digests,
 )
 from fedward.privacy.secagg.roster import EpochSetup, check_threshold, minimum_threshold, verify_roster
-from fedward.stages import Stage
 
 _SUM = "sum"
 _Reply = TypeVar("_Reply", messages.UploadHeader, messages.Complaint, messages.UnmaskShares)
@@ -89,7 +88,7 @@ class RoundRecord(Message):
 
     manifest: Annotated[bytes, messages.Bytes(1, Message.LIMIT)]  # sealed, as sent
     ctx: Digest  # its context
-    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.stages.Stage
+    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.messages.Stage
     heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # of U1, as the next two
     envelopes: Annotated[dict[str, bytes], Map(messages.ENVELOPE)] = field(default_factory=dict)
     mail: Annotated[dict[str, dict[str, bytes]], Map(Map(messages.MAIL))] = field(default_factory=dict)  # to, then from
