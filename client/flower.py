@@ -6,8 +6,6 @@ texts may quote records. The link may break, the SuperLink may restart, the coor
 with growing pauses until it is stopped.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable

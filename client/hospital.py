@@ -4,8 +4,6 @@ The order is the guarantee: check the manifest, charge the ledger, train, mask, 
 refusal at any point leaves nothing half done and tells the coordinator a code, nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

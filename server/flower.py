@@ -4,8 +4,6 @@ The loop pushes one leg, then pulls replies as they arrive and hands each on at 
 accumulate while slower hospitals still work; whoever has not answered at the deadline has dropped out.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

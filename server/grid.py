@@ -9,8 +9,6 @@ flwr's own unfolding holds an array four times at its height: as pulled, as chun
 a chunk is pulled, moved to where it belongs and forgotten, and what a sender declares is held against a limit first.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -11,8 +11,6 @@ writes makes every crash harmless:
 :class:`History` hands results that a hospital has not acknowledged to it, with the evidence to check them.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -6,8 +6,6 @@ to choose code. ``federation`` runs a plan to its final adapter, without torch, 
 returns what it was sent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -6,8 +6,6 @@ between them is missing. Each hospital alone, and everything pooled, take exactl
 sampling rate, so they spend the same epsilon. Pooling records is what no deployment may do; only a simulation can.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import time

@@ -6,8 +6,6 @@ masked vectors and learns the sum, and every hospital checks what it is told. On
 Run it: ``python -m fedward.simulations.one_round``
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from fedward.client.data import Example

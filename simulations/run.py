@@ -5,8 +5,6 @@ holds a whole result or none. What a run says about itself is in its result docu
 adapter's card; scores here are the simulator's omniscient view.
 """
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import tempfile

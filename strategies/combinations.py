@@ -1,7 +1,5 @@
 """Combinations of a strategy with a plan's other settings and its hospitals; what does not go together is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from fedward.errors import ConfigError

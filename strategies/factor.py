@@ -10,8 +10,6 @@ All matrices are float64; one that is not finite raises FW-STRATEGY-007. Errors 
 relative to the norm, a small multiple of 2^-53.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

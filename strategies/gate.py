@@ -12,8 +12,6 @@ price is in utility: noise moves a measure too, and the best of several noised v
 tolerance must exceed a few standard deviations of the noise (``docs/around-strategies.md``).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 

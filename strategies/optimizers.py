@@ -12,8 +12,6 @@ coordinate's movement, noise included: they move one without a signal about as f
 stabiliser limits that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -8,8 +8,6 @@ aggregation never shows one, and sending the same thing as a dense sum, where th
 the traffic of the factors.
 """
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass
 from functools import cache

@@ -18,8 +18,6 @@ Which tensor of a state is which part of the adapter, and where the parts lie in
 and shapes of the layout; no number is looked at. ``docs/adding-a-strategy.md`` shows how to add a strategy.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

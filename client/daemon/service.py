@@ -10,8 +10,6 @@ process. That is safe at any moment: a round is charged before its first noisy s
 are sent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

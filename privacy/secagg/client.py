@@ -17,8 +17,6 @@ The rounds' vectors are kept encoded (q), so a retry masks the same q: no traini
 twice. q never leaves a round and is erased with the first unmask share.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping

@@ -6,8 +6,6 @@ that was active when its process ended is not left so: the server takes it up ag
 most a configured number of times.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

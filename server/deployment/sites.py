@@ -1,7 +1,5 @@
 """Who was invited, admitted and revoked: one file per hospital, which is the truth that the SuperLink follows."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
