@@ -30,7 +30,10 @@ from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
 from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
-from fedward.privacy.secagg import MemoryJournal, RoundSum, SecAggServer, decode, minimum_threshold
+from fedward.privacy.secagg.encoding import decode
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.roster import minimum_threshold
+from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import GRADIENT, Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator, RoundSummary

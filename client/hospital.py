@@ -26,11 +26,12 @@ from fedward.plan import Plan
 from fedward.privacy.dpsgd.engine import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import Journal, LocalPolicy, MemoryJournal, RingVector, SecAggClient, encode
-from fedward.privacy.secagg.client import AcceptedManifest
+from fedward.privacy.secagg.client import AcceptedManifest, SecAggClient
 from fedward.privacy.secagg.crypto import ShareRefused
+from fedward.privacy.secagg.encoding import RingVector, encode
+from fedward.privacy.secagg.journal import Journal, MemoryJournal
 from fedward.privacy.secagg.messages import Result
-from fedward.privacy.secagg.roster import VerifiedRoster, minimum_threshold
+from fedward.privacy.secagg.roster import LocalPolicy, VerifiedRoster, minimum_threshold
 from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
 from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 

@@ -21,10 +21,13 @@ import numpy as np
 from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
 from fedward.errors import IntegrityError
 from fedward.messages import Blob, MalformedMessageError, Request, decode
-from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, results
-from fedward.privacy.secagg import decode as decode_sum
-from fedward.privacy.secagg.journal import ChainHead
+from fedward.privacy.secagg import results
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.encoding import decode as decode_sum
+from fedward.privacy.secagg.journal import ChainHead, Journal
 from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message, Result
+from fedward.privacy.secagg.results import CheckedSum, EndedRound
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
 from fedward.storage import JournalError

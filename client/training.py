@@ -34,11 +34,17 @@ from fedward.client.tasks.task import LocalTask
 from fedward.errors import IntegrityError, PolicyError, RunFailedError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
-from fedward.privacy.dpsgd.clipping import planned_clipping
-from fedward.privacy.dpsgd.engine import Backend, row_independence_self_test, sampler_self_test, weight_change_canary
+from fedward.privacy.dpsgd.clipping import DPParameters, planned_clipping
+from fedward.privacy.dpsgd.engine import (
+    Backend,
+    PrivateEngine,
+    UnitSampler,
+    row_independence_self_test,
+    sampler_self_test,
+    weight_change_canary,
+)
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import Journal
+from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import SITE, Bytes, Counter, Map, Message, Sequence, Site
 from fedward.run import Run
 from fedward.storage import JournalError

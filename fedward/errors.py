@@ -6,7 +6,8 @@ contents or identifiers. Exit statuses follow ``docs/exit-codes.md``.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -57,6 +58,15 @@ class FedwardError(Exception):
     def row(cls) -> Row:
         """The row of the class's own code."""
         return table()[cls.code]
+
+
+@contextmanager
+def failing_as(error: FedwardError, *causes: type[Exception]) -> Iterator[None]:
+    """Raises ``error`` in the place of any of ``causes``, which stays attached to it."""
+    try:
+        yield
+    except causes as cause:
+        raise error from cause
 
 
 class ConfigError(FedwardError, code="FW-CONFIG-001"):

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.stats import norm
 
-from fedward.errors import ConfigError, IntegrityError
+from fedward.errors import ConfigError, IntegrityError, failing_as
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event, PrivacyParameterError
@@ -142,12 +142,10 @@ def to_bytes(record: Record) -> bytes:
 
 def from_bytes(body: bytes) -> Record:
     """Parses a body; raises FW-LEDGER-001 for what is not a record that this version writes."""
-    try:
+    with failing_as(damaged("A ledger record does not have the form this version writes."), *_MALFORMED):
         record = _from_value(decode(body, limit=MAX_BODY_BYTES))
         if to_bytes(record) != body:
             raise damaged("A ledger record holds more than this version knows.")
-    except _MALFORMED as error:
-        raise damaged("A ledger record does not have the form this version writes.") from error
     return record
 
 
@@ -473,10 +471,9 @@ class Book:
             case Reservation():
                 if (record.run, record.round_number) in self._rounds:
                     raise damaged("The ledger reserves one round twice.")
-                try:
+                unknown = damaged("A reservation names a set of units that the ledger does not hold.")
+                with failing_as(unknown, KeyError):
                     self.exposure.add(record)
-                except KeyError as error:
-                    raise damaged("A reservation names a set of units that the ledger does not hold.") from error
                 self._rounds[record.run, record.round_number] = link.index
                 self.reservations[link.index] = replace(record, index=link.index, head=link.head)
             case Settlement():

@@ -27,7 +27,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol, Self
 
-from fedward.errors import BudgetError, ConfigError, PolicyError, ResourceError
+from fedward.errors import BudgetError, ConfigError, PolicyError, ResourceError, failing_as
 from fedward.messages import labelled_hash
 from fedward.privacy.book import (
     HEAD_BYTES,
@@ -185,10 +185,8 @@ def _writing() -> Iterator[None]:
 
 def _read(path: Path) -> bytes | None:
     """The bytes of a file, or None if there is none; raises FW-LEDGER-006 if it cannot be read."""
-    try:
+    with failing_as(ResourceError("The ledger cannot be read.", code="FW-LEDGER-006"), OSError):
         return read_or_none(path)
-    except OSError as error:
-        raise ResourceError("The ledger cannot be read.", code="FW-LEDGER-006") from error
 
 
 def ledger_folders(state: Path) -> list[Path]:
@@ -286,11 +284,9 @@ class AnchorFile:
                 restore = "Mount or restore it; if this ledger never had one, use `fedward client ledger anchor`."
                 raise rolled_back("The ledger's anchor file is missing.", fix=restore)
             return
-        try:
+        with failing_as(rolled_back("The ledger's anchor file does not hold a head."), ValueError, KeyError, TypeError):
             value = json.loads(data)
             index, head = int(value["index"]), bytes.fromhex(value["head"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise rolled_back("The ledger's anchor file does not hold a head.") from error
         book.check_witness(index, head)
 
     def begin(self, book: Book) -> None:

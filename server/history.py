@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import Blob, MalformedMessageError, Request, Stage, decode, encode
-from fedward.privacy.secagg import Journal, encoding, results
+from fedward.privacy.secagg import encoding, results
+from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.storage import JournalError
 

@@ -29,7 +29,10 @@ from fedward.config import MAX_CONFIG_BYTES, Section, load_toml, parse
 from fedward.errors import ConfigError, FedwardError, IntegrityError, RunFailedError
 from fedward.messages import Blob, Reply, Request, Stage
 from fedward.plan import Plan
-from fedward.privacy.secagg import FileJournal, Identity, RoundSum, SecAggServer, verify_roster
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.journal import FileJournal
+from fedward.privacy.secagg.roster import verify_roster
+from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.grid import streaming

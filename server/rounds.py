@@ -19,9 +19,10 @@ import numpy as np
 from fedward.adapter import Vector, adapter_hash
 from fedward.errors import FedwardError, IntegrityError, QuorumError
 from fedward.messages import Blob, Reply, Request, Stage, Transport
-from fedward.privacy.secagg import Attempt, RoundSum, RoundTerms, SecAggServer, decode
 from fedward.privacy.secagg.crypto import RoundLostError
+from fedward.privacy.secagg.encoding import decode
 from fedward.privacy.secagg.roster import minimum_threshold
+from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggServer
 from fedward.run import Run
 from fedward.server.history import Archive, Ended, History
 from fedward.strategies.optimizers import NOTHING

@@ -35,7 +35,10 @@ from fedward.messages import SUM_STAGES, Reply, Request, Stage
 from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import CompareConfig, SpeedConfig
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.roster import minimum_threshold
+from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import EVALUATION, Run
 from fedward.server.flower import GridTransport, make_server_app
 from fedward.server.rounds import Coordinator, Incident, RoundSummary

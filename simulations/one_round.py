@@ -17,7 +17,8 @@ from fedward.client.tasks import local_task
 from fedward.messages import Reply, Request
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
-from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital
 

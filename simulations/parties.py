@@ -23,10 +23,13 @@ from fedward.measures import Outcomes
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
-from fedward.privacy import secagg
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
-from fedward.privacy.secagg import AcceptedManifest, FileJournal, Identity, RingVector, Roster
+from fedward.privacy.secagg.client import AcceptedManifest, SecAggClient
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish, verify_roster
 from fedward.run import Run, roster_rules
 from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 from fedward.strategies.combinations import check_ranks
@@ -183,16 +186,16 @@ def agree(run: Run, names: Sequence[str]) -> Agreement:
     roster = Roster(
         federation=plan.name,
         coordinator=coordinator.public,
-        members=tuple(secagg.Member(name, identity.public) for name, identity in members.items()),
+        members=tuple(Member(name, identity.public) for name, identity in members.items()),
         colluders=colluders,
-        policy=secagg.RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
+        policy=RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
         base_model_hash=base_model_hash(plan),
         adapter_layout_hash=run.layout.hash(),
         code_hash=core_hash(),
     )
-    signed = secagg.publish(roster, coordinator)
+    signed = publish(roster, coordinator)
     for identity in members.values():
-        signed = secagg.approve(signed, identity)
+        signed = approve(signed, identity)
     return Agreement(coordinator, members, signed, roster)
 
 
@@ -237,13 +240,13 @@ def make_hospital(
         model=model,
         train=site.train,
         evaluation=site.evaluation,
-        secagg=secagg.SecAggClient(
+        secagg=SecAggClient(
             identity=agreement.members[site.name],
             roster=agreement.signed,
             policy=policy,
-            journal=secagg.MemoryJournal() if journal is None else journal,
+            journal=MemoryJournal() if journal is None else journal,
         ),
-        roster=secagg.verify_roster(agreement.signed),
+        roster=verify_roster(agreement.signed),
         ledger=ledger,
         streams=Streams(**{use: randomness.stream(use, site.name) for use in ("noise", "statistics", "rounding")}),
         adapters=None if journal is None else journal.beside("adapters"),

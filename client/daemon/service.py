@@ -38,8 +38,9 @@ from fedward.notify import notify
 from fedward.plan import Plan
 from fedward.privacy import ledger as ledgers
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
-from fedward.privacy.secagg import FileJournal, Journal, MemoryJournal, SecAggClient
+from fedward.privacy.secagg.client import SecAggClient
 from fedward.privacy.secagg.crypto import journal_key, open_sealed
+from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run

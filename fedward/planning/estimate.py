@@ -37,7 +37,7 @@ from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.events import RELATION, Event
 from fedward.privacy.noise import ReleaseSpec, SecureStream, gradient_distance
-from fedward.privacy.secagg import default_colluders, minimum_threshold
+from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.run import Run, Schedule
 from fedward.server.deployment.runs import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector

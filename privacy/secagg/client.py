@@ -19,7 +19,7 @@ twice. q never leaves a round and is erased with the first unmask share.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from fedward.messages import Stage
 from fedward.privacy.secagg import crypto, messages, results, roster
 from fedward.privacy.secagg.crypto import Identity, RefusalError, ShareRefused, open_sealed, refuse_if
-from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout
+from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout
 from fedward.privacy.secagg.journal import ChainHead, ClientState, Confirmed, Journal, LiveRound, recall, remember
-from fedward.privacy.secagg.messages import SEED_BYTES, SHARE_BYTES, Manifest
-from fedward.privacy.secagg.results import CheckedSum, Chunk, EndedRound
+from fedward.privacy.secagg.messages import SEED_BYTES, SHARE_BYTES, HeadsAndMail, Manifest
+from fedward.privacy.secagg.results import BySite, CheckedSum, Chunks, EndedRound, Vectors
 from fedward.privacy.secagg.roster import LocalPolicy, Party, require_own_approval
 
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
@@ -179,12 +179,11 @@ class SecAggClient:
         Raises FW-SECAGG-003, FW-SECAGG-004, FW-SECAGG-005 (as for every stage), and what :func:`unpack` raises, of
         which ShareRefused holds a sealed complaint to send instead.
         """
-        message = messages.HeadsAndMail.from_bytes(request)
+        message = HeadsAndMail.from_bytes(request)
         live = self._live_round(message.ctx)
         if not live.package or live.unmasked:
             raise RefusalError("Masking follows the share package and precedes unmasking.", code="FW-SECAGG-004")
-        answered = recall(live.answers, Stage.MASK, request)
-        if answered is not None:
+        if (answered := recall(live.answers, Stage.MASK, request)) is not None:
             return MaskedUpload(answered, self._masked(live).buffer)
         live = unpack(self._party, self._state.keys.chains, live, self._manifest_of(live), message)
         vector = self._masked(live)
@@ -211,8 +210,7 @@ class SecAggClient:
         """
         message = messages.Survivors.from_bytes(request)
         live = self._live_round(message.ctx)
-        answered = recall(live.answers, Stage.CONFIRM, request, "FW-SECAGG-063")
-        if answered is not None:
+        if (answered := recall(live.answers, Stage.CONFIRM, request, "FW-SECAGG-063")) is not None:
             return answered
         refuse_if(not live.digest, "FW-SECAGG-004", "Survivors came before this hospital's upload.")
         u2 = self._survivors(live, message)
@@ -244,8 +242,7 @@ class SecAggClient:
         """
         message = messages.Confirmations.from_bytes(request)
         live = self._live_round(message.ctx)
-        answered = recall(live.answers, Stage.UNMASK, request, "FW-SECAGG-071")
-        if answered is not None:
+        if (answered := recall(live.answers, Stage.UNMASK, request, "FW-SECAGG-071")) is not None:
             return answered
         refuse_if(not live.statement, "FW-SECAGG-004", "Confirmations came before this hospital's own.")
         self._require_confirmations(live, message)
@@ -288,9 +285,7 @@ class SecAggClient:
         """
         return results.open_result(self._party, self._state, result)
 
-    def check_sum(
-        self, ended: EndedRound, evidence: bytes, vectors: Mapping[str, NDArray[np.uint8]], ring_sum: RingVector
-    ) -> CheckedSum:
+    def check_sum(self, ended: EndedRound, evidence: bytes, vectors: Vectors, ring_sum: RingVector) -> CheckedSum:
         """Recomputes the sum of a round; see :func:`results.check_sum` and :class:`CheckedSum`."""
         results.check_sum(self._party.roster.roster.keys, ended, evidence, vectors, ring_sum)
         return CheckedSum(ended, ring_sum)
@@ -306,10 +301,8 @@ class SecAggClient:
         self._save(replace(self._state, record=record))
         return results.chosen(record, ended)
 
-    def check_chunks(
-        self, ended: EndedRound, evidence: bytes, chunks: Mapping[int, Mapping[str, Chunk]], ring_sum: RingVector
-    ) -> CheckedSum:
-        """Recomputes the chunks that were chosen; by index, then by survivor.
+    def check_chunks(self, ended: EndedRound, evidence: bytes, chunks: Chunks, ring_sum: RingVector) -> CheckedSum:
+        """Recomputes the chunks that were chosen.
 
         Raises FW-SECAGG-004 (no chunks of this sum were chosen), FW-SECAGG-083 (a chosen chunk is missing), and what
         :func:`results.check_chunks` and :class:`CheckedSum` raise.
@@ -376,16 +369,7 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
     Raises RefusalError (the first rule that does not hold, each with a code of its own), FW-SECAGG-111 (the sum over n0
     hospitals could overflow a segment).
     """
-    _check_epoch(party, state, manifest)
-    _check_newness(state, manifest, party.clock())
-    _check_peers(party, state, manifest)
-    layout = roster.check_terms(party, manifest)
-    _check_retry(state, manifest, live)
-    _check_chain(party, state, manifest)
-    return layout
-
-
-def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
+    # the live key epoch
     ended = manifest.epoch < state.keys.epoch
     refuse_if(ended, "FW-SECAGG-020", "The manifest belongs to a key epoch that has ended.")
     expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
@@ -394,37 +378,29 @@ def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
     refuse_if(state.keys.private, "FW-SECAGG-004", "The manifest came before this hospital's keys were complete.")
     expired = party.clock() > state.keys.started + party.roster.roster.policy.epoch_seconds
     refuse_if(expired, "FW-SECAGG-021", "The key epoch has expired.")
-
-
-def _check_newness(state: ClientState, manifest: Manifest, now: float) -> None:
+    # news, and in time
     old = manifest.seq <= state.seq
     refuse_if(old, "FW-SECAGG-031", "The manifest's sequence number is not newer than the last one.")
     old = (manifest.round, manifest.attempt) <= (state.record.round, state.attempt)
     refuse_if(old, "FW-SECAGG-031", "The manifest's round and attempt are not newer than the last ones.")
-    refuse_if(manifest.deadline < now, "FW-SECAGG-039", "The manifest's deadline has passed.")
-
-
-def _check_peers(party: Party, state: ClientState, manifest: Manifest) -> None:
+    refuse_if(manifest.deadline < party.clock(), "FW-SECAGG-039", "The manifest's deadline has passed.")
+    # among peers
     refuse_if(party.name not in manifest.cohort, "FW-SECAGG-032", "The cohort leaves this hospital out.")
     strangers = not set(manifest.cohort) <= {party.name, *state.keys.chains}
     refuse_if(strangers, "FW-SECAGG-032", "The cohort names a hospital with which this one shares no key.")
-
-
-def _check_retry(state: ClientState, manifest: Manifest, live: Manifest | None) -> None:
-    if live is None or live.round != manifest.round:
-        return
-    differs = any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND)
-    refuse_if(differs, "FW-SECAGG-040", "The retry differs from its round in more than the cohort.")
-    refuse_if(state.live[0].unmasked, "FW-SECAGG-041", "The round was unmasked with this hospital's help already.")
-
-
-def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
+    layout = roster.check_terms(party, manifest)
+    if live is not None and live.round == manifest.round:  # a retry
+        differs = any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND)
+        refuse_if(differs, "FW-SECAGG-040", "The retry differs from its round in more than the cohort.")
+        refuse_if(state.live[0].unmasked, "FW-SECAGG-041", "The round was unmasked with this hospital's help already.")
+    # the next link of the chain of results
     record, head = state.record, party.chain(state.record, manifest.run)
     refuse_if(record.challenge, "FW-SECAGG-085", "A result was signed, and a manifest does not continue from it.")
     other = not record.head and manifest.adapter_hash != party.policy.initial_adapter_hash
     refuse_if(other, "FW-SECAGG-044", "The run does not start from the adapter of the approved plan.")
     other = (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash)
     refuse_if(other, "FW-SECAGG-042", "The manifest does not continue from the last result this hospital has checked.")
+    return layout
 
 
 # --- share packages -------------------------------------------------------------------------------
@@ -433,9 +409,7 @@ def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
 # of it, so that later a wrong share and its author are certain.
 
 
-def pack(
-    party: Party, chains: Mapping[str, bytes], live: LiveRound, manifest: Manifest, ledger_head: bytes
-) -> LiveRound:
+def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledger_head: bytes) -> LiveRound:
     """Draws b and R and returns the live round with this hospital's package in it."""
     me, ctx, cohort = party.name, live.ctx, manifest.cohort
     peers = [name for name in cohort if name != me]
@@ -464,9 +438,7 @@ def pack(
     return replace(live, b=b, R=R, head=sealed, package=package, shares={me: shares[me]})
 
 
-def unpack(
-    party: Party, chains: Mapping[str, bytes], live: LiveRound, manifest: Manifest, message: messages.HeadsAndMail
-) -> LiveRound:
+def unpack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, message: HeadsAndMail) -> LiveRound:
     """Checks the packages of U1 as far as they concern this hospital; returns the live round with its shares.
 
     Raises FW-SECAGG-050 (|U1| < t), FW-SECAGG-052 (this hospital's head is missing or altered, or mail does not belong
@@ -489,7 +461,7 @@ def unpack(
     return replace(live, heads_hash=crypto.heads_hash(live.ctx, heads), u1=tuple(sorted(heads)), shares=shares)
 
 
-def mask_seeds(me: str, chains: Mapping[str, bytes], live: LiveRound) -> list[tuple[int, bytes]]:
+def mask_seeds(me: str, chains: BySite, live: LiveRound) -> Seeds:
     """Returns the signed seeds of this hospital's mask: b, and each pair seed with the sign of the order."""
     seeds = {peer: crypto.mask_seed(chains[peer], live.ctx, me, peer) for peer in live.u1 if peer != me}
     return [(1, live.b), *((1 if peer > me else -1, seed) for peer, seed in seeds.items())]

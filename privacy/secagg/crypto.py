@@ -29,6 +29,7 @@ confirmations, 070-079 unmasking, 080-089 results and 090-099 replies at the coo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -44,7 +45,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from numpy.typing import NDArray
 
-from fedward.errors import AuthenticationError, IntegrityError, RunFailedError, VersionError
+from fedward.errors import AuthenticationError, IntegrityError, RunFailedError, VersionError, failing_as
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
 from fedward.privacy.secagg import messages
 from fedward.privacy.secagg.messages import X25519_BYTES, Bytes, Message, Signature
@@ -103,6 +104,11 @@ def refuse_if(wrong: object, code: str, reason: str) -> None:
     """Raises a :class:`RefusalError` with ``code`` if something is ``wrong``; the reason stays in the local log."""
     if wrong:
         raise RefusalError(reason, code=code)
+
+
+def refusing(code: str, reason: str, *causes: type[Exception]) -> AbstractContextManager[None]:
+    """Turns what a block raises of ``causes`` into a :class:`RefusalError` with ``code``."""
+    return failing_as(RefusalError(reason, code=code), *causes)
 
 
 def secagg_hash(label: str, *parts: bytes | str | int) -> bytes:
@@ -198,10 +204,8 @@ def open_envelope(secret: bytes, ctx: bytes, sender: str, sealed: bytes) -> byte
 
 
 def _open(key: bytes, sealed: bytes, aad: bytes) -> bytes:
-    try:
+    with failing_as(SealError("A sealed message does not open under the keys of this round."), InvalidTag, ValueError):
         return AESGCM(key).decrypt(_ZERO_NONCE, sealed, aad)
-    except (InvalidTag, ValueError) as error:
-        raise SealError("A sealed message does not open under the keys of this round.") from error
 
 
 def context(manifest: bytes) -> bytes:
@@ -301,10 +305,9 @@ class HybridPrivateKey:
 
     def __init__(self, x25519: bytes, mlkem_seed: bytes) -> None:
         self._x25519 = X25519PrivateKey.from_private_bytes(x25519)
-        try:
+        missing = VersionError("This installation has no ML-KEM-768.", code="FW-SECAGG-123")
+        with failing_as(missing, UnsupportedAlgorithm):
             self._mlkem = MLKEM768PrivateKey.from_seed_bytes(mlkem_seed)
-        except UnsupportedAlgorithm as error:
-            raise VersionError("This installation has no ML-KEM-768.", code="FW-SECAGG-123") from error
         self._raw = x25519 + mlkem_seed
         points = (self._x25519.public_key(), self._mlkem.public_key())
         self.public = HybridPublicKey(*(point.public_bytes_raw() for point in points))
@@ -320,10 +323,8 @@ class HybridPrivateKey:
 
     def encapsulate(self, peer: HybridPublicKey) -> tuple[bytes, bytes]:
         """As the smaller name: returns (ciphertext for the peer, agreed secret); raises KeyAgreementError."""
-        try:
+        with failing_as(KeyAgreementError("A peer's ML-KEM key is not valid."), ValueError):
             shared, ciphertext = MLKEM768PublicKey.from_public_bytes(peer.mlkem).encapsulate()
-        except ValueError as error:
-            raise KeyAgreementError("A peer's ML-KEM key is not valid.") from error
         return ciphertext, self._exchange(peer) + shared
 
     def decapsulate(self, peer: HybridPublicKey, ciphertext: bytes) -> bytes:
@@ -336,17 +337,14 @@ class HybridPrivateKey:
         """
         if len(ciphertext) != messages.MLKEM_CIPHERTEXT_BYTES:
             raise KeyAgreementError("A KEM ciphertext has the wrong length.")
-        try:
+        with failing_as(KeyAgreementError("A KEM ciphertext is not valid."), ValueError, InvalidKey):
             shared = self._mlkem.decapsulate(ciphertext)
-        except (ValueError, InvalidKey) as error:
-            raise KeyAgreementError("A KEM ciphertext is not valid.") from error
         return self._exchange(peer) + shared
 
     def _exchange(self, peer: HybridPublicKey) -> bytes:
-        try:
+        # A point of small order gives the all-zero secret (RFC 7748 section 6.1).
+        with failing_as(KeyAgreementError("A peer's X25519 key gives no shared secret."), ValueError):
             return self._x25519.exchange(X25519PublicKey.from_public_bytes(peer.x25519))
-        except ValueError as error:  # a point of small order gives the all-zero secret (RFC 7748 section 6.1)
-            raise KeyAgreementError("A peer's X25519 key gives no shared secret.") from error
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -450,11 +448,9 @@ class Identity:
         data = read_secret(path, code="FW-SECAGG-131")
         if len(data) == KEY_BYTES:
             return cls.from_seed(name, data)
-        try:
+        none = AuthenticationError("The identity key file holds no unencrypted PEM key.", code="FW-SECAGG-131")
+        with failing_as(none, ValueError, TypeError):
             key = load_pem_private_key(data, password=None)
-        except (ValueError, TypeError) as error:
-            reason = "The identity key file holds no unencrypted PEM key."
-            raise AuthenticationError(reason, code="FW-SECAGG-131") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise AuthenticationError("The identity key is not an Ed25519 key.", code="FW-SECAGG-131")
         return cls(name, key)
@@ -471,18 +467,15 @@ class Identity:
 
 def verify(kind: str, body: bytes, signature: bytes, public: bytes, code: str = "FW-SECAGG-002") -> None:
     """Checks a signature made by :meth:`Identity.sign`; raises RefusalError with ``code``."""
-    try:
+    refusal = RefusalError(f"The signature of a {kind} message does not verify.", code=code)
+    with failing_as(refusal, InvalidSignature, ValueError):
         Ed25519PublicKey.from_public_bytes(public).verify(signature, secagg_hash("signature", kind, body))
-    except (InvalidSignature, ValueError) as cause:
-        raise RefusalError(f"The signature of a {kind} message does not verify.", code=code) from cause
 
 
 def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-002") -> bytes:
     """Returns the body of an envelope, not parsed yet, after checking its signature; raises ``code``."""
-    try:
+    with failing_as(RefusalError(f"A {kind} message is not a signed envelope.", code=code), MalformedMessageError):
         envelope = Envelope.from_bytes(sealed)
-    except MalformedMessageError as cause:
-        raise RefusalError(f"A {kind} message is not a signed envelope.", code=code) from cause
     verify(kind, envelope.body, envelope.sig, public, code)
     return envelope.body
 
@@ -498,10 +491,8 @@ def open_message(
     body = open_sealed(kind, sealed, public, code)
     author = expected.get("site") or expected.get("sender")
     which = f"The {kind} message of {author}" if author else f"A {kind} message"
-    try:
+    with failing_as(RefusalError(f"{which} is malformed.", code=code), MalformedMessageError):
         parsed = message.from_bytes(body)
-    except MalformedMessageError as error:
-        raise RefusalError(f"{which} is malformed.", code=code) from error
     if any(getattr(parsed, name) != value for name, value in expected.items()):
         raise RefusalError(f"{which} is for another roster, epoch, context or hospital.", code=code)
     return parsed

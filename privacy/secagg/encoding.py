@@ -28,7 +28,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from fedward.errors import ConfigError, IntegrityError, RunFailedError
+from fedward.errors import ConfigError, IntegrityError, RunFailedError, failing_as
 from fedward.messages import MalformedMessageError, Value, labelled_hash
 from fedward.messages import encode as canonical
 from fedward.privacy.secagg.crypto import secagg_hash
@@ -44,6 +44,7 @@ MAX_SEGMENTS = 256
 MAX_SEGMENT_SIZE = 2**31
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
+Seeds: TypeAlias = Sequence[tuple[int, bytes]]  # +1 or -1, and 32 bytes
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
 _UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
 _SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
@@ -166,10 +167,8 @@ class VectorLayout:
         """Parses :meth:`to_value`; raises VectorLayoutError (anything but the exact form), and FW-SECAGG-111."""
         if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
             raise VectorLayoutError("A layout is not a list of segments.")
-        try:
+        with failing_as(VectorLayoutError("A layout holds something that is no segment."), MalformedMessageError):
             return cls(tuple(Segment.from_value(item) for item in value))
-        except MalformedMessageError as error:
-            raise VectorLayoutError("A layout holds something that is no segment.") from error
 
 
 class RingVector:
@@ -214,7 +213,7 @@ class RingVector:
             words: NDArray[Any] = self.segment(item.name)
             np.add(words, other.segment(item.name), out=words)
 
-    def add_masks_(self, signed_seeds: Sequence[tuple[int, bytes]], *, threads: int = 1) -> None:
+    def add_masks_(self, signed_seeds: Seeds, *, threads: int = 1) -> None:
         """Adds masks in place: one stream over the whole vector, see :func:`add_masks`."""
         for item in self.layout.segments:
             start = self.layout.slice_of(item.name).start
@@ -329,15 +328,12 @@ def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform:
         np.copyto(words[start : start + _PART], low, casting="unsafe")
 
 
-def add_masks(
-    acc: Words, signed_seeds: Sequence[tuple[int, bytes]], *, offset_bytes: int = 0, threads: int = 1
-) -> None:
+def add_masks(acc: Words, signed_seeds: Seeds, *, offset_bytes: int = 0, threads: int = 1) -> None:
     """Adds ``sum(sign * PRG(seed))`` to ``acc`` in place, modulo 2^w of its word width w.
 
     The result does not depend on ``threads``, which mask disjoint ranges at the same time (the cipher releases the
-    interpreter lock), nor on how a vector is cut into calls. ``acc`` are contiguous words of w = 16 or 32 bits,
-    ``signed_seeds`` pairs of +1 or -1 and 32 bytes; ``offset_bytes`` is the position of ``acc`` in the masked vector, a
-    multiple of 16.
+    interpreter lock), nor on how a vector is cut into calls. ``acc`` are contiguous words of w = 16 or 32 bits;
+    ``offset_bytes`` is the position of ``acc`` in the masked vector, a multiple of 16.
 
     Raises ValueError (an argument that does not fit the above: an error of the caller; nothing that a peer sends
     reaches this function unchecked).
@@ -364,7 +360,7 @@ def add_masks(
             job.result()
 
 
-def _add_range(acc: Words, signed_seeds: Sequence[tuple[int, bytes]], offset_bytes: int) -> None:
+def _add_range(acc: Words, signed_seeds: Seeds, offset_bytes: int) -> None:
     counter = modes.CTR((offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big"))
     ciphers = ((sign, Cipher(algorithms.AES(seed), counter)) for sign, seed in signed_seeds)
     streams = [(np.add if sign > 0 else np.subtract, cipher.encryptor()) for sign, cipher in ciphers]
@@ -397,13 +393,10 @@ class MerkleTree:
     def __init__(self, data: memoryview) -> None:
         chunks = (data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] for i in range(chunk_count(len(data))))
         self._levels = [[_leaf(chunk, i, len(data)) for i, chunk in enumerate(chunks)]]
-        while len(self._levels[-1]) > 1:
-            self._levels.append(_parents(self._levels[-1]))
-
-    @property
-    def root(self) -> bytes:
-        """The vector's digest."""
-        return self._levels[-1][0]
+        while len(level := self._levels[-1]) > 1:
+            pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+            self._levels.append(pairs + level[len(pairs) * 2 :])  # an odd last node moves up unchanged
+        self.root = self._levels[-1][0]  # the vector's digest
 
     def proof(self, index: int) -> list[bytes]:
         """Returns the sibling hashes from chunk ``index`` up to the root; an empty one where a node has no sibling."""
@@ -438,9 +431,3 @@ def _leaf(chunk: memoryview, index: int, nbytes: int) -> bytes:
 
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(_NODE + left + right).digest()
-
-
-def _parents(level: list[bytes]) -> list[bytes]:
-    """An odd last node moves up unchanged."""
-    pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-    return pairs + level[len(pairs) * 2 :]

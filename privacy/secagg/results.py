@@ -25,17 +25,30 @@ in its place is refused.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import FedwardError
 from fedward.privacy.secagg import crypto, encoding, messages
-from fedward.privacy.secagg.crypto import RefusalError, open_message, open_sealed, refuse_if, secagg_hash
-from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout, Words, add_masks, belongs, chunk_count
-from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, LiveRound, RunRecord
+from fedward.privacy.secagg.crypto import RefusalError, open_message, open_sealed, refuse_if, refusing, secagg_hash
+from fedward.privacy.secagg.encoding import (
+    MerkleTree,
+    RingVector,
+    Seeds,
+    VectorLayout,
+    Words,
+    add_masks,
+    belongs,
+    chunk_count,
+)
+from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, RunRecord
 from fedward.privacy.secagg.messages import Manifest, PackageHead, Result, SumEvidence, UploadHeader, WitnessedResult
 from fedward.privacy.secagg.roster import Party, check_terms
+
+BySite: TypeAlias = Mapping[str, bytes]  # keys, sealed messages, digests or secrets by hospital
+Vectors: TypeAlias = Mapping[str, NDArray[np.uint8]]  # masked vectors, or parts of them, by survivor
 
 AUDIT_BYTES = 64 * 1024 * 1024
 """Masked vectors that a hospital fetches to check one sum."""
@@ -50,7 +63,7 @@ class EndedRound:
     manifest: Manifest  # of the attempt that was unmasked
     layout: VectorLayout  # of the sum
     heads_hash: bytes  # hash of the heads of U1
-    digests: Mapping[str, bytes]  # Merkle root of the masked vector, by survivor
+    digests: BySite  # Merkle root of the masked vector, by survivor
     statement: bytes  # what the survivors confirmed
 
     @property
@@ -85,9 +98,10 @@ class Chunk:
     path: tuple[bytes, ...]
 
 
-def survivor_digests(
-    keys: Mapping[str, bytes], ctx: bytes, heads: bytes, uploads: Mapping[str, bytes]
-) -> dict[str, bytes]:
+Chunks: TypeAlias = Mapping[int, Mapping[str, Chunk]]  # by index, then by survivor
+
+
+def survivor_digests(keys: BySite, ctx: bytes, heads: bytes, uploads: BySite) -> dict[str, bytes]:
     """Returns the digest each survivor signed for this context and these heads; raises FW-SECAGG-062."""
     digests = {}
     for site, sealed in uploads.items():
@@ -114,8 +128,13 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
     result, digest = _signed(party, message)
     _check_link(party, state, result)
     live = state.live[0] if state.live else None
-    own = live is not None and live.unmasked and live.ctx == result.ctx
-    ended = _own_round(live, result, digest) if live and own else _shown_round(party, message, result, digest)
+    if live is not None and live.unmasked and live.ctx == result.ctx:
+        # This hospital unmasked the round: it has seen the uploads and t confirmations itself.
+        manifest = Manifest.from_bytes(live.manifest)
+        layout = VectorLayout.from_value(manifest.segments)
+        ended = EndedRound(result, digest, manifest, layout, live.heads_hash, live.u2, live.statement)
+    else:
+        ended = _shown_round(party, message, result, digest)
     _check_agreement(ended)
     _check_memory(state.record, ended)
     return ended
@@ -134,11 +153,7 @@ def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_h
     _check_memory(state.record, ended)
     other = ended.result.next_adapter_hash != next_adapter_hash
     refuse_if(other, "FW-SECAGG-084", "The next adapter is not what the published sum leads to.")
-    return _closed(state, ended)
-
-
-def _closed(state: ClientState, ended: EndedRound) -> ClientState:
-    """No manifest of this round or an earlier one is accepted any more, and no share of another attempt leaves."""
+    # From here on no manifest of this round or an earlier one is accepted, and no share of another attempt leaves.
     round_number, record = ended.result.round, state.record
     unsettled = tuple(entry for entry in record.confirmed if entry.round > round_number)
     settled = replace(record, head=(ended.head,), confirmed=unsettled, challenge=())
@@ -162,13 +177,6 @@ def _check_link(party: Party, state: ClientState, result: Result) -> None:
     refuse_if(other, "FW-SECAGG-042", "The result does not follow the last one this hospital has checked.")
 
 
-def _own_round(live: LiveRound, result: Result, digest: bytes) -> EndedRound:
-    """A round that this hospital unmasked: it has seen the uploads and t confirmations itself."""
-    manifest = Manifest.from_bytes(live.manifest)
-    layout = VectorLayout.from_value(manifest.segments)
-    return EndedRound(result, digest, manifest, layout, live.heads_hash, live.u2, live.statement)
-
-
 def _shown_round(party: Party, message: WitnessedResult, result: Result, digest: bytes) -> EndedRound:
     body = open_sealed("manifest", message.manifest, party.roster.roster.coordinator, "FW-SECAGG-086")
     manifest, uploads = Manifest.from_bytes(body), message.uploads
@@ -177,12 +185,10 @@ def _shown_round(party: Party, message: WitnessedResult, result: Result, digest:
     layout = check_terms(party, manifest)
     few = len(uploads) < manifest.threshold or not uploads.keys() <= set(manifest.cohort)
     refuse_if(few, "FW-SECAGG-086", "The uploads beside the result are too few, or of hospitals outside the cohort.")
-    try:
+    reason = "The uploads beside the result are not signed for one set of packages."
+    with refusing("FW-SECAGG-086", reason, FedwardError):
         heads = UploadHeader.from_bytes(crypto.Envelope.from_bytes(next(iter(uploads.values()))).body).heads_hash
         digests = survivor_digests(party.roster.roster.keys, result.ctx, heads, uploads)
-    except FedwardError as error:
-        reason = "The uploads beside the result are not signed for one set of packages."
-        raise RefusalError(reason, code="FW-SECAGG-086") from error
     statement = crypto.confirm_statement(result.ctx, heads, digests.items())
     confirmations = ((site, sealed) for site, sealed in message.confirms.items() if site in digests)
     confirmed = sum(confirms(party, site, sealed, result.ctx, statement) for site, sealed in confirmations)
@@ -225,13 +231,7 @@ def _check_memory(record: RunRecord, ended: EndedRound) -> None:
     refuse_if(other, "FW-SECAGG-085", "Another result was signed in the place of this one.")
 
 
-def check_sum(
-    keys: Mapping[str, bytes],
-    ended: EndedRound,
-    evidence: bytes,
-    vectors: Mapping[str, NDArray[np.uint8]],
-    ring_sum: RingVector,
-) -> None:
+def check_sum(keys: BySite, ended: EndedRound, evidence: bytes, vectors: Vectors, ring_sum: RingVector) -> None:
     """Recomputes a whole sum from a :class:`SumEvidence` and compares it with what the coordinator published.
 
     ``keys`` are the identity keys of the roster's members; ``ended`` is the round, as t confirmations show it;
@@ -247,14 +247,8 @@ def check_sum(
     _check_range(ended, seeds, vectors, 0, ring_sum)
 
 
-def check_chunks(
-    keys: Mapping[str, bytes],
-    ended: EndedRound,
-    evidence: bytes,
-    chunks: Mapping[int, Mapping[str, Chunk]],
-    ring_sum: RingVector,
-) -> None:
-    """Recomputes some chunks of a sum: by index, then by survivor; raises what :func:`check_sum` raises."""
+def check_chunks(keys: BySite, ended: EndedRound, evidence: bytes, chunks: Chunks, ring_sum: RingVector) -> None:
+    """Recomputes some chunks of a sum; raises what :func:`check_sum` raises."""
     seeds, nbytes = _seeds(keys, ended, SumEvidence.from_bytes(evidence)), ended.layout.nbytes
     for index, parts in chunks.items():
         for site, digest in ended.digests.items():
@@ -265,13 +259,7 @@ def check_chunks(
         _check_range(ended, seeds, data, index * encoding.CHUNK_BYTES, ring_sum)
 
 
-def _check_range(
-    ended: EndedRound,
-    seeds: list[tuple[int, bytes]],
-    parts: Mapping[str, NDArray[np.uint8]],
-    start: int,
-    ring_sum: RingVector,
-) -> None:
+def _check_range(ended: EndedRound, seeds: Seeds, parts: Vectors, start: int, ring_sum: RingVector) -> None:
     """Adds the survivors' bytes from offset ``start`` on, takes the masks away and compares with the published sum."""
     layout, stop = ended.layout, start + next(iter(parts.values())).nbytes
     for segment in layout.segments:
@@ -288,18 +276,17 @@ def _check_range(
         refuse_if(not same, "FW-SECAGG-082", "The published sum is not the sum of the survivors' vectors.")
 
 
-def _seeds(keys: Mapping[str, bytes], ended: EndedRound, evidence: SumEvidence) -> list[tuple[int, bytes]]:
+def _seeds(keys: BySite, ended: EndedRound, evidence: SumEvidence) -> Seeds:
     ctx, cohort, digests = ended.result.ctx, ended.manifest.cohort, ended.digests
     dropped = evidence.heads.keys() - digests.keys()
     other = evidence.ctx != ctx or crypto.heads_hash(ctx, evidence.heads) != ended.heads_hash
     refuse_if(other, "FW-SECAGG-083", "The evidence is for other packages than the survivors masked for.")
     covers = evidence.b.keys() == digests.keys() and evidence.R.keys() == evidence.envelopes.keys() == dropped
     refuse_if(not covers, "FW-SECAGG-083", "The evidence does not cover the survivors and the others.")
-    try:
+    causes = (KeyError, RefusalError, SecretMismatchError, PairSeedMismatchError)
+    with refusing("FW-SECAGG-083", "The evidence does not match what was signed.", *causes):
         heads = {site: open_head(keys, ended.manifest, ctx, site, sealed) for site, sealed in evidence.heads.items()}
         return removal_seeds(ctx, cohort, heads, evidence.envelopes, evidence.b, evidence.R)
-    except (KeyError, RefusalError, SecretMismatchError, PairSeedMismatchError) as error:
-        raise RefusalError("The evidence does not match what was signed.", code="FW-SECAGG-083") from error
 
 
 def recomputed_whole(nbytes: int, survivors: int) -> bool:
@@ -333,9 +320,7 @@ def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
     refuse_if(wrong, "FW-SECAGG-090", "A hospital asks for chunks it may not ask for.")
 
 
-def pack_chunks(
-    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]], trees: Mapping[str, MerkleTree]
-) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
+def pack_chunks(indices: Sequence[int], vectors: Vectors, trees: Mapping[str, MerkleTree]) -> tuple[bytes, Vectors]:
     """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
     paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
     slices = [slice(index * encoding.CHUNK_BYTES, (index + 1) * encoding.CHUNK_BYTES) for index in indices]
@@ -344,7 +329,7 @@ def pack_chunks(
     return messages.ChunkPaths(tuple(indices), paths).to_bytes(), rows
 
 
-def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: int) -> dict[int, dict[str, Chunk]]:
+def unpack_chunks(paths: bytes, rows: Vectors, nbytes: int) -> dict[int, dict[str, Chunk]]:
     """Cuts what :func:`pack_chunks` made; whoever uses it checks that it is genuine; raises FW-SECAGG-083."""
     message = messages.ChunkPaths.from_bytes(paths)
     sizes = [max(0, min(encoding.CHUNK_BYTES, nbytes - index * encoding.CHUNK_BYTES)) for index in message.indices]
@@ -359,12 +344,8 @@ def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: i
     return chunks
 
 
-def open_head(keys: Mapping[str, bytes], manifest: Manifest, ctx: bytes, site: str, sealed: bytes) -> PackageHead:
-    """Returns a head after checking its signature, its context and that it speaks of the whole cohort.
-
-    Raises FW-SECAGG-052 (``site`` is not in the cohort), FW-SECAGG-051 (not signed by ``site`` for this context and
-    cohort).
-    """
+def open_head(keys: BySite, manifest: Manifest, ctx: bytes, site: str, sealed: bytes) -> PackageHead:
+    """Returns the head that ``site`` signed for this context and cohort; raises FW-SECAGG-051, or -052 (not in it)."""
     refuse_if(site not in manifest.cohort, "FW-SECAGG-052", "A head stands for a hospital outside the cohort.")
     head = open_message("head", PackageHead, sealed, keys[site], "FW-SECAGG-051", ctx=ctx, site=site)
     cohort = set(manifest.cohort)
@@ -386,13 +367,8 @@ class PairSeedMismatchError(Exception):
 
 
 def removal_seeds(
-    ctx: bytes,
-    cohort: Iterable[str],
-    heads: Mapping[str, PackageHead],
-    envelopes: Mapping[str, bytes],
-    b: Mapping[str, bytes],
-    R: Mapping[str, bytes],
-) -> list[tuple[int, bytes]]:
+    ctx: bytes, cohort: Iterable[str], heads: Mapping[str, PackageHead], envelopes: BySite, b: BySite, R: BySite
+) -> Seeds:
     """Returns the signed seeds that turn the sum of the uploads into the sum of the vectors.
 
     ``heads`` are those of U1; ``b`` is the self-mask seed of every survivor; ``R`` is the envelope key of every other

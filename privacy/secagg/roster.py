@@ -20,16 +20,24 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from fedward.errors import QuorumError
 from fedward.messages import MalformedMessageError
 from fedward.privacy.secagg import crypto, messages
-from fedward.privacy.secagg.crypto import HybridPrivateKey, Identity, KeyAgreementError, RefusalError, refuse_if
+from fedward.privacy.secagg.crypto import (
+    HybridPrivateKey,
+    Identity,
+    KeyAgreementError,
+    RefusalError,
+    refuse_if,
+    refusing,
+)
 from fedward.privacy.secagg.encoding import VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.journal import MAX_RUNS, ChainHead, ClientState, EpochKeys, RunRecord, recall, remember
 from fedward.privacy.secagg.messages import Bytes, Digest, Map, Message, Nested, Site, Text, Uint
 
+Clock: TypeAlias = Callable[[], float]  # seconds since 1970
 MAX_EPOCH_DAYS = 30
 DAY_SECONDS = 86_400
 
@@ -164,11 +172,9 @@ def verify_roster(signed: bytes) -> VerifiedRoster:
     Raises FW-SECAGG-010 (malformed, or unsafe as :meth:`Roster.check` says), FW-SECAGG-002 (the coordinator's signature
     does not verify), FW-SECAGG-012 (an approval is not its member's signature).
     """
-    try:
+    with refusing("FW-SECAGG-010", "The roster file is not a roster.", MalformedMessageError):
         outer = SignedRoster.from_bytes(signed)
         roster = Roster.from_bytes(outer.roster)
-    except MalformedMessageError as error:
-        raise RefusalError("The roster file is not a roster.", code="FW-SECAGG-010") from error
     crypto.verify("roster", outer.roster, outer.coordinator, roster.coordinator)
     roster.check()
     digest = crypto.secagg_hash("roster", outer.roster)
@@ -269,9 +275,8 @@ class LocalPolicy:
         others = [name for name, (named, own) in pins.items() if named != own]
         refuse_if(others, "FW-SECAGG-015", f"The roster names another {' and '.join(others)} than this hospital runs.")
         alone = (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party
-        refuse_if(
-            alone, "FW-SECAGG-016", "The roster lets two hospitals run alone, which this hospital does not allow."
-        )
+        reason = "The roster lets two hospitals run alone, which this hospital does not allow."
+        refuse_if(alone, "FW-SECAGG-016", reason)
 
 
 @dataclass(frozen=True)
@@ -282,7 +287,7 @@ class Party:
     roster: VerifiedRoster
     policy: LocalPolicy
     random: Callable[[int], bytes]
-    clock: Callable[[], float]
+    clock: Clock
 
     @property
     def name(self) -> str:
@@ -305,8 +310,18 @@ def check_terms(party: Party, manifest: messages.Manifest) -> VectorLayout:
     Raises RefusalError (the first rule that does not hold, each with a code of its own), FW-SECAGG-111 (the sum over n0
     hospitals could overflow a segment).
     """
-    _check_cohort(party, manifest)
-    policy = party.policy
+    first, cohort, agreed, policy = manifest.first_cohort, manifest.cohort, party.roster.roster, party.policy
+    for names in (first, cohort):
+        twice = list(names) != sorted(set(names))
+        refuse_if(twice, "FW-SECAGG-032", "The cohort is not sorted, or names a hospital twice.")
+    reason = "The cohort names a hospital that is not on the roster or not of the first cohort."
+    refuse_if(not set(cohort) <= set(first) <= set(agreed.keys), "FW-SECAGG-032", reason)
+    other = manifest.attempt == 0 and cohort != first
+    refuse_if(other, "FW-SECAGG-032", "The cohort of a first attempt is the first cohort.")
+    check_threshold(manifest.n0, manifest.threshold, agreed.colluders)
+    refuse_if(manifest.threshold > len(cohort), "FW-SECAGG-033", "The threshold exceeds the cohort.")
+    small = manifest.n0 < max(policy.min_cohort, agreed.policy.min_cohort)
+    refuse_if(small, "FW-SECAGG-034", "The cohort is smaller than the smallest one allowed.")
     other = manifest.base_model_hash != policy.base_model_hash
     refuse_if(other, "FW-SECAGG-035", "The manifest names another base model.")
     other = manifest.code_hash != policy.code_hash
@@ -316,30 +331,12 @@ def check_terms(party: Party, manifest: messages.Manifest) -> VectorLayout:
     refuse_if(beyond, "FW-SECAGG-037", "The manifest names a round beyond the plan.")
     other = manifest.layout_hash not in policy.layout_hashes
     refuse_if(other, "FW-SECAGG-036", "The manifest's vector layout is not an approved one.")
-    try:
+    with refusing("FW-SECAGG-036", "The manifest's segments are not a layout.", VectorLayoutError):
         layout = VectorLayout.from_value(manifest.segments)
-    except VectorLayoutError as error:
-        raise RefusalError("The manifest's segments are not a layout.", code="FW-SECAGG-036") from error
     other = layout.hash() != manifest.layout_hash
     refuse_if(other, "FW-SECAGG-036", "The manifest's segments are not those of its layout hash.")
     layout.check_capacity(manifest.n0)
     return layout
-
-
-def _check_cohort(party: Party, manifest: messages.Manifest) -> None:
-    first, cohort, roster = manifest.first_cohort, manifest.cohort, party.roster.roster
-    for names in (first, cohort):
-        twice = list(names) != sorted(set(names))
-        refuse_if(twice, "FW-SECAGG-032", "The cohort is not sorted, or names a hospital twice.")
-    if not set(cohort) <= set(first) <= set(roster.keys):
-        reason = "The cohort names a hospital that is not on the roster or not of the first cohort."
-        raise RefusalError(reason, code="FW-SECAGG-032")
-    other = manifest.attempt == 0 and cohort != first
-    refuse_if(other, "FW-SECAGG-032", "The cohort of a first attempt is the first cohort.")
-    check_threshold(manifest.n0, manifest.threshold, roster.colluders)
-    refuse_if(manifest.threshold > len(cohort), "FW-SECAGG-033", "The threshold exceeds the cohort.")
-    small = manifest.n0 < max(party.policy.min_cohort, roster.policy.min_cohort)
-    refuse_if(small, "FW-SECAGG-034", "The cohort is smaller than the smallest one allowed.")
 
 
 # --- a key epoch at a hospital --------------------------------------------------------------------
@@ -354,10 +351,9 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
     body = crypto.open_sealed("epoch-invite", request, party.roster.roster.coordinator)
     invite = messages.EpochInvite.from_bytes(body)
     refuse_if(invite.roster_hash != party.roster.hash, "FW-SECAGG-022", "The key epoch is for another roster.")
-    if invite.epoch == state.keys.epoch:
-        answered = recall(state.keys.answers, "invite", request)
-        if answered is not None:
-            return state, answered
+    answered = recall(state.keys.answers, "invite", request) if invite.epoch == state.keys.epoch else None
+    if answered is not None:
+        return state, answered
     refuse_if(invite.epoch <= state.keys.epoch, "FW-SECAGG-020", "The key epoch is not newer than the last one.")
     record, others = _record_of(party.policy, state, invite.run)
     private = HybridPrivateKey(x25519=party.random(32), mlkem_seed=party.random(64))
@@ -384,8 +380,7 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
     """
     message = messages.Bundles.from_bytes(request)
     keys = _live_keys(state, message.epoch)
-    answered = recall(keys.answers, "bundles", request)
-    if answered is not None:
+    if (answered := recall(keys.answers, "bundles", request)) is not None:
         return state, answered
     bundles = {peer: _open_bundle(party, state, peer, sealed) for peer, sealed in message.bundles.items()}
     for peer in bundles:
@@ -393,10 +388,8 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
     private = HybridPrivateKey.from_bytes(keys.private)
     chains, ciphertexts = {}, {}
     for peer in (peer for peer in bundles if peer > party.name):
-        try:
+        with refusing("FW-SECAGG-023", f"The keys of {peer} are not valid.", KeyAgreementError):
             ciphertext, secret = private.encapsulate(_public(bundles[peer]))
-        except KeyAgreementError as error:
-            raise RefusalError(f"The keys of {peer} are not valid.", code="FW-SECAGG-023") from error
         chains[peer] = _chain(party, keys, peer, bundles[peer].to_bytes(), ciphertext, secret)
         sent = messages.KemCiphertext(party.roster.hash, keys.epoch, party.name, peer, ciphertext)
         ciphertexts[peer] = party.identity.seal("kem-ciphertext", sent)
@@ -414,8 +407,7 @@ def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tupl
     """
     message = messages.Ciphertexts.from_bytes(request)
     keys = _live_keys(state, message.epoch)
-    answered = recall(keys.answers, "ciphertexts", request)
-    if answered is not None:
+    if (answered := recall(keys.answers, "ciphertexts", request)) is not None:
         return state, answered
     refuse_if("bundles" not in keys.answers, "FW-SECAGG-004", "Ciphertexts came before the key bundles.")
     private = HybridPrivateKey.from_bytes(keys.private)
@@ -426,10 +418,8 @@ def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tupl
         known = {"roster_hash": party.roster.hash, "epoch": keys.epoch, "sender": sender, "receiver": party.name}
         key, code = party.key_of(sender), "FW-SECAGG-024"
         sent = crypto.open_message("kem-ciphertext", messages.KemCiphertext, sealed, key, code, **known)
-        try:
+        with refusing("FW-SECAGG-024", f"The keys of {sender} are not valid.", KeyAgreementError):
             secret = private.decapsulate(_public(messages.KeyBundle.from_bytes(keys.bundles[sender])), sent.ciphertext)
-        except KeyAgreementError as error:
-            raise RefusalError(f"The keys of {sender} are not valid.", code="FW-SECAGG-024") from error
         chains[sender] = _chain(party, keys, sender, keys.bundles[sender], sent.ciphertext, secret)
     ack = messages.EpochAck(party.roster.hash, keys.epoch, party.name, tuple(sorted(chains)))
     reply = party.identity.seal("epoch-ack", ack)
@@ -484,10 +474,8 @@ def _require_approval(party: Party, peer: str, approvals: Mapping[str, bytes]) -
     if peer in party.roster.approved:
         return
     refuse_if(peer not in approvals, "FW-SECAGG-013", f"{peer} has not approved this roster.")
-    try:
+    with refusing("FW-SECAGG-013", f"{peer} has not approved this roster.", RefusalError):
         crypto.verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), "FW-SECAGG-012")
-    except RefusalError as error:
-        raise RefusalError(f"{peer} has not approved this roster.", code="FW-SECAGG-013") from error
 
 
 def _public(bundle: messages.KeyBundle) -> crypto.HybridPublicKey:
@@ -531,10 +519,9 @@ class EpochSetup:
         """Takes a hospital's key bundle; raises FW-SECAGG-090 (not its own for this epoch, or not usable)."""
         asked, run = site in self._verified.approved, self._invite.run
         bundle = self._open("key-bundle", messages.KeyBundle, asked, site, sealed, run=run)
-        try:  # a throwaway encapsulation shows whether peers could use the keys
+        with refusing("FW-SECAGG-090", "A key bundle is not usable.", KeyAgreementError):
+            # A throwaway encapsulation shows whether peers could use the keys.
             HybridPrivateKey(os.urandom(32), os.urandom(64)).encapsulate(_public(bundle))
-        except KeyAgreementError as error:
-            raise RefusalError("A key bundle is not usable.", code="FW-SECAGG-090") from error
         self._bundles.setdefault(site, sealed)
 
     def close_bundles(self) -> dict[str, bytes]:
@@ -550,10 +537,8 @@ class EpochSetup:
     def add_ciphertexts(self, site: str, reply: bytes) -> None:
         """Takes a hospital's ciphertexts, which must be one for each larger name; raises FW-SECAGG-090."""
         refuse_if(site not in self._bundles, "FW-SECAGG-090", "Ciphertexts come from a hospital without a key bundle.")
-        try:
+        with refusing("FW-SECAGG-090", "A ciphertext message is malformed.", MalformedMessageError):
             message = messages.Ciphertexts.from_bytes(reply)
-        except MalformedMessageError as error:
-            raise RefusalError("A ciphertext message is malformed.", code="FW-SECAGG-090") from error
         if message.epoch != self._invite.epoch or set(message.ciphertexts) != {p for p in self._bundles if p > site}:
             raise RefusalError("The ciphertexts are not one for each larger name of this epoch.", code="FW-SECAGG-090")
         for receiver, sealed in message.ciphertexts.items():

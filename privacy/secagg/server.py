@@ -23,28 +23,40 @@ import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.errors import AuthenticationError, IntegrityError, QuorumError
+from fedward.errors import AuthenticationError, IntegrityError, QuorumError, failing_as
 from fedward.messages import MalformedMessageError, Stage
 from fedward.privacy.secagg import crypto, messages
-from fedward.privacy.secagg.crypto import RefusalError, RoundLostError, open_message, open_sealed, refuse_if
-from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.crypto import (
+    Identity,
+    RefusalError,
+    RoundLostError,
+    open_message,
+    open_sealed,
+    refuse_if,
+    refusing,
+)
+from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import SEALED, SITE, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.privacy.secagg.results import (
+    BySite,
     PairSeedMismatchError,
     SecretMismatchError,
     open_head,
     removal_seeds,
     survivor_digests,
 )
-from fedward.privacy.secagg.roster import EpochSetup, check_threshold, minimum_threshold, verify_roster
+from fedward.privacy.secagg.roster import Clock, EpochSetup, check_threshold, minimum_threshold, verify_roster
 
 _SUM = "sum"
+WrongShare: TypeAlias = tuple[crypto.ShareKind, str]  # with its dealer
+Heads: TypeAlias = Mapping[str, messages.PackageHead]
+Unmasks: TypeAlias = Mapping[str, messages.UnmaskShares]
 _Reply = TypeVar("_Reply", messages.UploadHeader, messages.Complaint, messages.UnmaskShares)
 
 
@@ -145,7 +157,7 @@ class RoundTerms:
     threshold: int | None = None  # None for the smallest that the rule allows
 
 
-def pair_disputes(heads: Mapping[str, messages.PackageHead], round_number: int) -> list[Dispute]:
+def pair_disputes(heads: Heads, round_number: int) -> list[Dispute]:
     """Returns the pairs whose two commitments to their common seed differ."""
     names = sorted(heads)
     pairs = ((a, b) for i, a in enumerate(names) for b in names[i + 1 :] if heads[a].pairs[b] != heads[b].pairs[a])
@@ -168,34 +180,31 @@ def leave_out(disputes: Iterable[Dispute]) -> set[str]:
     return out
 
 
-def wrong_shares(
-    ctx: bytes, holder: str, shares: messages.UnmaskShares, heads: Mapping[str, messages.PackageHead]
-) -> list[tuple[crypto.ShareKind, str]]:
+def wrong_shares(ctx: bytes, holder: str, shares: messages.UnmaskShares, heads: Heads) -> list[WrongShare]:
     """Returns (kind, dealer) of each revealed share that is not the one its dealer committed to."""
 
     def differs(kind: crypto.ShareKind, dealer: str, share: bytes, committed: Mapping[str, bytes]) -> bool:
         return crypto.commit_share(ctx, dealer, holder, kind, share) != committed[holder]
 
-    wrong: list[tuple[crypto.ShareKind, str]] = []
+    wrong: list[WrongShare] = []
     wrong += [("b", name) for name, share in shares.b.items() if differs("b", name, share, heads[name].b_shares)]
     wrong += [("R", name) for name, share in shares.R.items() if differs("R", name, share, heads[name].R_shares)]
     return wrong
 
 
-def verify_blame(keys: Mapping[str, bytes], blame: Blame) -> None:
+def verify_blame(keys: BySite, blame: Blame) -> None:
     """Checks what anybody can check about a blame: that the accused signed the contradiction.
 
     Raises FW-SECAGG-132 (the evidence proves nothing, or the reason needs the round's secrets too).
     """
-    try:
+    incomplete = IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132")
+    with failing_as(incomplete, KeyError, ValueError, RefusalError, MalformedMessageError):
         proven = _PROOFS[blame.reason](keys, blame)
-    except (KeyError, ValueError, RefusalError, MalformedMessageError) as error:
-        raise IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132") from error
     if not proven:
         raise IntegrityError("The evidence of a blame shows no contradiction.", code="FW-SECAGG-132")
 
 
-def _share_is_wrong(keys: Mapping[str, bytes], blame: Blame) -> bool:
+def _share_is_wrong(keys: BySite, blame: Blame) -> bool:
     sealed_head, sealed_shares, listed = blame.evidence
     shares = messages.UnmaskShares.from_bytes(open_sealed("unmask", sealed_shares, keys[blame.site]))
     if crypto.head_list_hash(shares.ctx, listed) != shares.heads_hash:
@@ -210,7 +219,7 @@ def _share_is_wrong(keys: Mapping[str, bytes], blame: Blame) -> bool:
     return False
 
 
-def _signed_two_heads(keys: Mapping[str, bytes], blame: Blame) -> bool:
+def _signed_two_heads(keys: BySite, blame: Blame) -> bool:
     bodies = (open_sealed("head", one, keys[blame.site]) for one in blame.evidence[:2])
     first, second = (messages.PackageHead.from_bytes(body) for body in bodies)
     return first.ctx == second.ctx and first != second
@@ -220,10 +229,7 @@ _PROOFS = {"share": _share_is_wrong, "two-heads": _signed_two_heads}
 
 
 def recover(
-    cohort: tuple[str, ...],
-    threshold: int,
-    dealers: tuple[set[str], set[str]],
-    replies: Mapping[str, messages.UnmaskShares],
+    cohort: tuple[str, ...], threshold: int, dealers: tuple[set[str], set[str]], replies: Unmasks
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Returns b and R by dealer.
 
@@ -263,13 +269,7 @@ class Attempt:
     """
 
     def __init__(
-        self,
-        keys: Mapping[str, bytes],
-        record: RoundRecord,
-        journal: Journal,
-        save: Callable[[RoundRecord], None],
-        *,
-        threads: int = 1,
+        self, keys: BySite, record: RoundRecord, journal: Journal, save: Callable[[RoundRecord], None], threads: int
     ) -> None:
         self._keys, self._record, self._save = keys, record, save
         self._journal, self._threads = journal, threads
@@ -329,12 +329,10 @@ class Attempt:
         """
         self._expect(Stage.MANIFEST, site, self.manifest.cohort)
         ctx = self._record.ctx
-        try:
+        reason = "A share package is malformed or not signed by its hospital."
+        with refusing("FW-SECAGG-090", reason, MalformedMessageError, RefusalError):
             package = messages.SharePackage.from_bytes(reply)
             head = open_head(self._keys, self.manifest, ctx, site, package.head)
-        except (MalformedMessageError, RefusalError) as error:
-            reason = "A share package is malformed or not signed by its hospital."
-            raise RefusalError(reason, code="FW-SECAGG-090") from error
         sent = (crypto.envelope_hash(ctx, site, package.envelope), crypto.mail_hash(ctx, site, package.mail))
         if sent != (head.envelope_hash, head.mail_hash) or package.mail.keys() != head.pairs.keys():
             raise RefusalError("A share package does not match its head.", code="FW-SECAGG-090")
@@ -369,10 +367,8 @@ class Attempt:
         parsed = self._parse("upload", messages.UploadHeader, site, header)
         refuse_if(parsed.heads_hash != self._heads_hash, "FW-SECAGG-090", "An upload was made for other packages.")
         refuse_if(self._uploads.get(site, header) != header, "FW-SECAGG-090", "A second, different upload.")
-        try:
+        with refusing("FW-SECAGG-090", "An upload does not fit the layout.", VectorLayoutError):
             upload = RingVector(self.layout, np.ascontiguousarray(vector))
-        except VectorLayoutError as error:
-            raise RefusalError("An upload does not fit the layout.", code="FW-SECAGG-090") from error
         if MerkleTree(upload.buffer.data).root != parsed.digest:
             raise RefusalError("An upload is not the vector its digest names.", code="FW-SECAGG-090")
         if site not in self._uploads:
@@ -471,7 +467,7 @@ class Attempt:
         record = self._record
         return messages.WitnessedResult(result, record.manifest, record.uploads, record.confirms).to_bytes()
 
-    def _removal_seeds(self) -> list[tuple[int, bytes]]:
+    def _removal_seeds(self) -> Seeds:
         record, survivors, cohort = self._record, set(self._record.uploads), self.manifest.cohort
         dealers = (survivors, record.heads.keys() - survivors)
         try:
@@ -545,13 +541,7 @@ class SecAggServer:
     """
 
     def __init__(
-        self,
-        *,
-        identity: crypto.Identity,
-        roster: bytes,
-        journal: Journal,
-        clock: Callable[[], float] = time.time,
-        threads: int = 1,
+        self, *, identity: Identity, roster: bytes, journal: Journal, clock: Clock = time.time, threads: int = 1
     ) -> None:
         verified = verify_roster(roster)
         if verified.roster.coordinator != identity.public:
@@ -560,7 +550,10 @@ class SecAggServer:
         self._journal, self._clock, self._threads = journal, clock, threads
         saved = journal.load()
         self._state = ServerState() if saved is None else ServerState.from_bytes(saved)
-        self._live = self._attempt(self._state.live[0]) if self._state.live else None
+        self.roster_names = tuple(sorted(verified.roster.keys))  # every hospital on the roster, present or not
+        self.min_cohort = verified.roster.policy.min_cohort  # of the smallest first cohort that the roster allows
+        # The live attempt, also after a restart; None before the first round of an epoch and after a result.
+        self.live = self._attempt(self._state.live[0]) if self._state.live else None
 
     @property
     def run(self) -> str:
@@ -588,24 +581,9 @@ class SecAggServer:
         return self._state.round
 
     @property
-    def live(self) -> Attempt | None:
-        """The live attempt, also after a restart; None before the first round of an epoch and after a result."""
-        return self._live
-
-    @property
-    def roster_names(self) -> tuple[str, ...]:
-        """Every hospital on the roster, present or not, sorted."""
-        return tuple(sorted(self._verified.roster.keys))
-
-    @property
     def last_result(self) -> bytes:
         """The last result of the run with its confirmations, empty before the first; sent again to whom missed it."""
         return self._state.result
-
-    @property
-    def min_cohort(self) -> int:
-        """Hospitals in the smallest first cohort that the roster allows."""
-        return self._verified.roster.policy.min_cohort
 
     @property
     def survivors(self) -> tuple[str, ...]:
@@ -619,7 +597,7 @@ class SecAggServer:
     @property
     def blames(self) -> tuple[Blame, ...]:
         """Hospitals proven to have lied in this run, with the evidence."""
-        fresh = self._live.blames if self._live else ()
+        fresh = self.live.blames if self.live else ()
         known = {blame.site for blame in self._state.blames}
         return (*self._state.blames, *(blame for blame in fresh if blame.site not in known))
 
@@ -635,7 +613,7 @@ class SecAggServer:
             kept = {name: getattr(old, name) for name in ("round", "head", "adapter_hash", "result")}
             fresh = replace(fresh, **kept, blames=blames)
         self._save(fresh)
-        self._live = None
+        self.live = None
         return EpochSetup(self._identity, self._signed_roster, run, self._state.epoch)
 
     def finish_epoch(self, setup: EpochSetup) -> tuple[str, ...]:
@@ -689,15 +667,15 @@ class SecAggServer:
         Raises QuorumError (fewer than the threshold would remain), RoundLostError (the attempt is being unmasked, and
         hospitals have erased their vectors).
         """
-        if self._live is None or self._live.stage is Stage.UNMASK:
+        if self.live is None or self.live.stage is Stage.UNMASK:
             raise RoundLostError("An attempt that is being unmasked cannot be repeated.")
-        before, seq = self._live.manifest, self._state.seq + 1
-        out = {blame.site for blame in self.blames} | leave_out(self._live.disputes) | set(without)
+        before, seq = self.live.manifest, self._state.seq + 1
+        out = {blame.site for blame in self.blames} | leave_out(self.live.disputes) | set(without)
         cohort = tuple(name for name in before.first_cohort if name not in out)
         if len(cohort) < before.threshold:
             raise QuorumError("Fewer hospitals than the threshold remain for another attempt.")
         manifest = replace(before, attempt=before.attempt + 1, seq=seq, cohort=cohort, deadline=deadline)
-        return self._open_attempt(manifest, tuple(dispute.next() for dispute in self._live.disputes))
+        return self._open_attempt(manifest, tuple(dispute.next() for dispute in self.live.disputes))
 
     def give_up(self) -> None:
         """Ends the live round without a result; its hospitals stay charged, and its number is not used again."""
@@ -710,9 +688,9 @@ class SecAggServer:
 
         Raises FW-SECAGG-004, QuorumError, RoundLostError (see :meth:`Attempt.finish`).
         """
-        if self._live is None:
+        if self.live is None:
             raise RefusalError("No round is live.", code="FW-SECAGG-004")
-        done, manifest = self._live.finish(), self._live.manifest
+        done, manifest = self.live.finish(), self.live.manifest
         result = messages.Result(
             run=manifest.run,
             round=done.round,
@@ -725,14 +703,14 @@ class SecAggServer:
             adapter_hash=manifest.adapter_hash,
             next_adapter_hash=next_adapter_hash,
         )
-        sealed = self._live.witnessed(self._identity.seal("result", result))
+        sealed = self.live.witnessed(self._identity.seal("result", result))
         head = crypto.result_hash(result.to_bytes())
         self._close_round(head=head, adapter_hash=next_adapter_hash, result=sealed)
         return sealed
 
     def _close_round(self, **changes: Any) -> None:
         self._save(replace(self._state, blames=self.blames, live=(), **changes))
-        self._live = None
+        self.live = None
         self._journal.keep_only(())
 
     def _open_attempt(self, manifest: messages.Manifest, disputes: tuple[Dispute, ...]) -> Attempt:
@@ -740,14 +718,14 @@ class SecAggServer:
         record = RoundRecord(sealed, ctx, Stage.MANIFEST.value, disputes=disputes)
         state = replace(self._state, round=manifest.round, attempt=manifest.attempt, seq=manifest.seq)
         self._save(replace(state, blames=self.blames, live=(record,)))
-        self._live = self._attempt(record)
-        return self._live
+        self.live = self._attempt(record)
+        return self.live
 
     def _attempt(self, record: RoundRecord) -> Attempt:
         def save(record: RoundRecord) -> None:
             self._save(replace(self._state, live=(record,)))
 
-        return Attempt(self._verified.roster.keys, record, self._journal, save, threads=self._threads)
+        return Attempt(self._verified.roster.keys, record, self._journal, save, self._threads)
 
     def _save(self, state: ServerState) -> None:
         self._journal.save(state.to_bytes())

@@ -37,7 +37,8 @@ from fedward.planning.budget import RunBudget
 from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import Scenario, SpeedConfig
 from fedward.privacy.audit import canary_bound, guesses_for, offline_lira, roc
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
 from fedward.run import Run
 from fedward.simulations.audit.document import (

@@ -11,7 +11,9 @@ from fedward.errors import FedwardError, NetworkError
 from fedward.messages import Reply, Request, Stage
 from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import MemoryJournal, SecAggServer, encoding, results
+from fedward.privacy.secagg import encoding, results
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.server import history
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator

@@ -16,9 +16,12 @@ from fedward.messages import Reply, Request, Stage
 from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
-from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, encoding
+from fedward.privacy.secagg import encoding
 from fedward.privacy.secagg.crypto import open_sealed, result_hash
+from fedward.privacy.secagg.encoding import RingVector, decode
+from fedward.privacy.secagg.journal import MemoryJournal
 from fedward.privacy.secagg.messages import Result, WitnessedResult
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Ended

@@ -13,7 +13,8 @@ from fedward.errors import FedwardError
 from fedward.messages import Reply, Stage
 from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.storage import FolderInUseError

@@ -18,7 +18,8 @@ from fedward.client.training import Kept
 from fedward.errors import PolicyError, QuorumError
 from fedward.planning import budget, estimate
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.run import Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator

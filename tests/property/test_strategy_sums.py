@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import RingVector, decode, encode
+from fedward.privacy.secagg.encoding import RingVector, decode, encode
 from fedward.run import EVALUATION, TRAINING, Run
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import ALIASES, base_of, find_strategy, spelt_out

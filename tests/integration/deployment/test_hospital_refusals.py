@@ -24,10 +24,11 @@ from fedward.client.daemon.settings import load_client_config
 from fedward.client.models.registry import PACKAGED_FOLDER
 from fedward.errors import FedwardError
 from fedward.messages import encode
-from fedward.privacy.secagg import Identity, LocalPolicy, Manifest, MemoryJournal, SecAggClient, minimum_threshold
-from fedward.privacy.secagg.crypto import genesis
-from fedward.privacy.secagg.messages import EpochInvite
-from fedward.privacy.secagg.roster import EpochSetup, publish, verify_roster
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Identity, genesis
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.messages import EpochInvite, Manifest
+from fedward.privacy.secagg.roster import EpochSetup, LocalPolicy, minimum_threshold, publish, verify_roster
 from fedward.run import Run
 from fedward.server import superlink
 from fedward.server.deployment.settings import Authority, ServerFolders

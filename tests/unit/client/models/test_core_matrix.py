@@ -21,7 +21,8 @@ from fedward.client.models.adapter_model import (
     start_vector,
 )
 from fedward.client.models.registry import resolve
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
 from fedward.strategies.strategy import kind_of, nested_layout, nested_positions
 
