@@ -31,9 +31,8 @@ from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
-from fedward.strategies import gate
 from fedward.strategies.combinations import check_ranks, check_sites, check_strategy
-from fedward.strategies.optimizers import Memory, gradient_step
+from fedward.strategies.optimizers import Best, Memory, gradient_step, judge, pack, unpack
 from fedward.strategies.strategy import Part, Step, Strategy, Sums
 from fedward.tasks import Task, task_named
 
@@ -315,28 +314,28 @@ class Run(Schedule):
         """
         gated = self.plan.gate.enabled
         best, inner = self._judged(state, memory, sums) if gated else (None, memory)
-        kept = gate.unpack(memory, state.size)[0] if gated and best is None else None
+        kept = unpack(memory, state.size)[0] if gated and best is None else None
         if kept is not None:
-            state, memory = kept.state, gate.pack(kept, kept.memory)
+            state, memory = kept.state, pack(kept, kept.memory)
         else:
             with np.errstate(over="ignore", invalid="ignore"):  # of which the result tells
                 state, inner = self._moved(self.step(number), state, inner, sums, survivors)
-            memory = gate.pack(best, inner) if gated else inner
+            memory = pack(best, inner) if gated else inner
         if not (np.isfinite(state).all() and np.isfinite(memory).all()):
             raise RunFailedError("The update of a round leads to numbers that are not finite.", code="FW-STRATEGY-018")
         return state, memory
 
     def takes_back(self, state: Vector, memory: Memory, sums: Sums) -> bool:
         """Whether the holdout gate drops ``state`` and the sum trained from it; arguments as for :meth:`advance`."""
-        if not self.plan.gate.enabled or gate.unpack(memory, state.size)[0] is None:
+        if not self.plan.gate.enabled or unpack(memory, state.size)[0] is None:
             return False
         return self._judged(state, memory, sums)[0] is None
 
-    def _judged(self, state: Vector, memory: Memory, sums: Sums) -> tuple[gate.Best | None, Memory]:
+    def _judged(self, state: Vector, memory: Memory, sums: Sums) -> tuple[Best | None, Memory]:
         """The best state after ``state`` was scored, if it was; None if it fails, or if none was ever scored."""
-        best, inner = gate.unpack(memory, state.size)
+        best, inner = unpack(memory, state.size)
         if EVALUATION in sums:
-            best = gate.judge(self._score(sums), state, inner, best, gate=self.plan.gate, measure=self.judge)
+            best = judge(self._score(sums), state, inner, best, gate=self.plan.gate, measure=self.judge)
         return best, inner
 
     def _moved(

@@ -17,24 +17,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
-from fedward.server.ingress import (
-    FLEET,
-    FLEET_ROUTES,
-    OPEN_ROUTES,
-    PUSH_MESSAGES,
-    App,
-    Bell,
-    FleetDoor,
-    HeldPolls,
-    LocalDoor,
-    PatientConnection,
-    UntilShutdown,
-)
+from fedward.server import ingress
 
 
 @dataclass(frozen=True)
@@ -52,10 +40,6 @@ class GatewaySettings:
     node_auth: bool = True  # only admitted node keys may connect
     health: str = ""  # host:port of a gRPC health service; empty for none
     max_object: int = 16 * 1024**2  # bytes of one object a hospital uploads; Flower cuts arrays into objects of 5 MiB
-
-    def to_json(self) -> str:
-        """The line."""
-        return json.dumps(asdict(self))
 
 
 class _Server(uvicorn.Server):
@@ -102,18 +86,18 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
     await asyncio.gather(*tasks)
 
 
-def _doors(app: App, settings: GatewaySettings) -> tuple[App, App]:
-    down, up = Bell(), Bell()
-    local = HeldPolls(
-        app, poll_path="/v1/runtime/pull-messages", listen=up, push_path="/v1/runtime/push-messages", tell=down
-    )
-    fleet = HeldPolls(app, poll_path=FLEET + "pull-messages", listen=down, push_path=PUSH_MESSAGES, tell=up)
-    routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
-    inner, outer = LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_object)
-    return UntilShutdown(inner), UntilShutdown(outer)
+def _doors(app: ingress.App, settings: GatewaySettings) -> tuple[ingress.App, ingress.App]:
+    down, up = ingress.Bell(), ingress.Bell()
+    pull, push = "/v1/runtime/pull-messages", "/v1/runtime/push-messages"
+    local = ingress.HeldPolls(app, poll_path=pull, listen=up, push_path=push, tell=down)
+    pull, push = ingress.FLEET + "pull-messages", ingress.PUSH_MESSAGES
+    fleet = ingress.HeldPolls(app, poll_path=pull, listen=down, push_path=push, tell=up)
+    routes = ingress.FLEET_ROUTES if settings.node_auth else ingress.OPEN_ROUTES
+    inner, outer = ingress.LocalDoor(local, settings.token), ingress.FleetDoor(fleet, routes, settings.max_object)
+    return ingress.UntilShutdown(inner), ingress.UntilShutdown(outer)
 
 
-def _superlink_app(settings: GatewaySettings, port: int) -> App:
+def _superlink_app(settings: GatewaySettings, port: int) -> ingress.App:
     """flwr's SuperLink as an ASGI application. Its own command line cannot serve what is needed here: node
     authentication without TLS on the inner door, and two doors to one state."""
     from flwr.common.constant import ISOLATION_MODE_PROCESS
@@ -195,16 +179,16 @@ def _listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _config(app: App, **more: Any) -> uvicorn.Config:
+def _config(app: ingress.App, **more: Any) -> uvicorn.Config:
     # Flower's clients keep an idle connection for 5 s. Were that also the server's limit, requests would
     # now and then meet a connection that is just being closed.
     more |= {"timeout_keep_alive": 60, "timeout_graceful_shutdown": 2}
     return uvicorn.Config(app, log_config=None, proxy_headers=False, server_header=False, **more)
 
 
-def _outer_config(app: App, settings: GatewaySettings) -> uvicorn.Config:
+def _outer_config(app: ingress.App, settings: GatewaySettings) -> uvicorn.Config:
     tls = {"ssl_context_factory": lambda _, __: _tls(settings)} if settings.certificate else {}
-    return _config(app, lifespan="off", http=PatientConnection, ws="none", **tls)
+    return _config(app, lifespan="off", http=ingress.PatientConnection, ws="none", **tls)
 
 
 def _tls(settings: GatewaySettings) -> ssl.SSLContext:

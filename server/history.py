@@ -85,13 +85,10 @@ class Stored(Message):
 
 
 class Staged(Message):
-    """A round whose sum is known and whose result may or may not have been signed.
-
-    ``before`` is the hash of the last result at that time, so that a newer one can only be this round's.
-    """
+    """A round whose sum is known and whose result may or may not have been signed."""
 
     stored: Annotated[Stored, Nested(Stored)]
-    before: Digest
+    before: Digest  # of the last result at that time, so that a newer one can only be this round's
 
 
 class ArchiveState(Message):
@@ -157,8 +154,7 @@ class Archive:
     def stage(self, ended: Ended, adapter: Vector, memory: NDArray[np.float64], last_result: bytes) -> Ended:
         """Makes durable what a result is about to be signed for, and returns the round as it is now stored.
 
-        Of ``ended`` the result is not known yet; ``adapter`` is the one after it, ``memory`` what the strategy carries
-        to the next round, ``last_result`` the last result signed so far.
+        ``adapter`` and the strategy's ``memory`` are those after the round, ``last_result`` the last one signed so far.
         """
         number = ended.round
         self._journal.put(f"sum-{number}", ended.ring_sum.data)
@@ -170,10 +166,8 @@ class Archive:
         return self._ended(stored, b"", ended.evidence)
 
     def commit(self, result: bytes, known: Mapping[str, int], kept: Collection[int]) -> None:
-        """Ends the staged round with its signed result, and erases what nobody waits for.
-
-        ``known`` is the last round acknowledged, by hospital; ``kept`` are rounds that one has still to be told of.
-        """
+        """Ends the staged round with its signed ``result``, and erases all rounds but ``kept``, which a hospital still
+        has to be told of; ``known`` is the last round each has acknowledged."""
         (staged,) = self._state.staged
         number = staged.stored.round
         self._journal.put(f"result-{number}", result)
@@ -247,8 +241,7 @@ class History:
 
     A hospital that missed rounds follows them in order, as much as one message holds at a time; while it does, it is
     asked for nothing else. Of a round that is too large to be recomputed whole it first names the chunks it wants to
-    see. ``archive`` keeps rounds over a restart, and has those that are taken up again; ``members`` are hospitals of
-    the run that are to be told of them.
+    see. Rounds in ``archive`` outlive a restart, and ``members`` are told of those that it has already.
     """
 
     def __init__(self, archive: Archive | None = None, members: Collection[str] = ()) -> None:
@@ -291,8 +284,7 @@ class History:
     def answered(self, site: str, payload: bytes) -> None:
         """Notes what a hospital's reply says: that it has checked what it was sent, or which chunks it wants to see.
 
-        Raises MalformedMessageError (a reply to a challenge is not a list of chunks), FW-SECAGG-090 (it asks for more
-        chunks than it may, or for some that do not exist).
+        Raises MalformedMessageError (it is no list of chunks), FW-SECAGG-090 (too many chunks, or some do not exist).
         """
         step = self._sent[site]
         indices = _indices(payload) if step.challenge else ()

@@ -30,13 +30,9 @@ CONTROL_HEADER = "x-fedward-control"
 FLEET = "/v1/fleet/"
 PUSH_MESSAGES = FLEET + "push-messages"
 UPLOADS = frozenset((FLEET + "push-object", FLEET + "push-objects"))
-FLEET_ROUTES = frozenset(
-    FLEET + name
-    for name in (
-        *("activate-node", "deactivate-node", "send-node-heartbeat", "confirm-message-received"),
-        *("pull-messages", "push-messages", "pull-object", "push-object", "pull-objects", "push-objects"),
-    )
-)
+_NODE_CALLS = ("activate-node", "deactivate-node", "send-node-heartbeat", "confirm-message-received")
+_MESSAGE_CALLS = ("pull-messages", "push-messages", "pull-object", "push-object", "pull-objects", "push-objects")
+FLEET_ROUTES = frozenset(FLEET + name for name in _NODE_CALLS + _MESSAGE_CALLS)
 """What a hospital's node calls; the last two are of :mod:`fedward.flower`. None gives out code (``get-fab``)."""
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""
@@ -56,7 +52,6 @@ class FleetDoor:
     """ASGI filter: POST to a fixed set of paths, in time, of declared and limited size, in the sender's own name.
 
     ``max_object`` are the bytes of one uploaded object; every other request is smaller than ``MAX_CALL_BYTES``, too.
-    A body may take ``body_seconds`` to arrive.
     """
 
     def __init__(
@@ -266,10 +261,8 @@ def _certified(transport: asyncio.BaseTransport) -> str:
 
 
 def _check_names(body: bytes) -> int | None:
-    """Flower knows who sends a request, but believes what its messages say about whose they are.
-
-    A node could answer in the name of another whose message it has seen or guessed.
-    """
+    """Flower knows who sends a request, but believes what its messages say about whose they are: a node could answer in
+    the name of another whose message it has seen or guessed."""
     try:
         request = PushMessagesRequest.FromString(body)
     except DecodeError:

@@ -1,33 +1,26 @@
 """Flower edge of the coordinator: the ServerApp that runs a job read from a JSON file.
 
-The kinds form a closed list. A run names a job file, never a function: configuration must not be able
-to choose code. ``federation`` runs a plan to its final adapter, without torch, from the files that the job names.
-``echo`` measures the road to the hospitals with random bytes; nothing of a hospital is involved, its Flower edge
-returns what it was sent.
+The kinds form a closed list. A run names a job file, never a function: configuration must not be able to choose code.
+``federation`` runs a plan to its final adapter, without torch, from the files that the job names.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Annotated, Literal
 
-import numpy as np
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from pydantic import Field
 
 from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
-from fedward.config import MAX_CONFIG_BYTES, Section, load_toml, parse
-from fedward.errors import ConfigError, FedwardError, IntegrityError, RunFailedError
-from fedward.messages import Blob, Reply, Request, Stage
+from fedward.config import MAX_CONFIG_BYTES, load_toml, parse
+from fedward.errors import ConfigError, FedwardError, RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.journal import FileJournal
@@ -35,7 +28,6 @@ from fedward.privacy.secagg.roster import verify_roster
 from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import Run
 from fedward.server.flower import GridTransport
-from fedward.server.grid import streaming
 from fedward.server.history import Archive
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary
@@ -54,7 +46,7 @@ def make_job_app() -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         try:
             with ending_with_parent():
-                run_job(GridTransport(streaming(grid)), Path(str(context.run_config["job"])))
+                run_job(GridTransport(grid), Path(str(context.run_config["job"])))
         except FedwardError as error:
             # Flower stores this text with the run, where ``fedward.server.superlink`` reads it again.
             message = f"The job ended with {error.code} and exit status {error.exit_code}."
@@ -101,9 +93,6 @@ def run_job(transport: GridTransport, path: Path) -> None:
         known = ", ".join(sorted(KINDS))
         raise ConfigError(f"The job is of no known kind; known kinds are {known}.", code="FW-CONFIG-211")
     KINDS[kind](transport, path)
-
-
-# --- federation -----------------------------------------------------------------------------------
 
 
 def run_federation(transport: GridTransport, path: Path) -> None:
@@ -179,51 +168,5 @@ def _progress(path: Path, rounds: int) -> Callable[[RoundSummary, RoundSum], Non
     return note
 
 
-# --- echo -----------------------------------------------------------------------------------------
-
-
-class EchoJob(Section):
-    """The job file. ``report`` is rewritten after each round: seconds and bytes by round and site."""
-
-    kind: Literal["echo"]
-    sites: Annotated[list[str], Field(min_length=1)]
-    report: str
-    rounds: Annotated[int, Field(ge=1, le=1000)] = 3
-    nbytes: Annotated[int, Field(ge=0, le=1024**3)] = 4_000_000
-    seconds: Annotated[float, Field(gt=0)] = 30.0
-    discover_seconds: Annotated[float, Field(gt=0)] = 60.0
-
-
-def run_echo(transport: GridTransport, path: Path) -> None:
-    """Sends every site fresh random bytes in each round and compares what comes back.
-
-    A site that misses the deadline is left out of that round. Raises FW-TIME-002 (a site was not online in time),
-    FW-INTEGRITY-211 (a hospital returned other bytes).
-    """
-    job = parse(json.loads(path.read_bytes()), EchoJob, source=path.name)
-    transport.discover(job.sites, seconds=job.discover_seconds)
-    report, rounds = Path(job.report), []
-    for number in range(job.rounds):
-        rounds.append(_echo_round(transport, job, number))
-        replace_file(report, json.dumps(rounds).encode())
-
-
-def _echo_round(transport: GridTransport, job: EchoJob, number: int) -> dict[str, dict[str, float]]:
-    blob = np.random.default_rng(number).integers(0, 256, job.nbytes, dtype=np.uint8)
-    request = Request(Stage.ECHO, hashlib.sha256(blob.tobytes()).digest(), {"noise": blob})
-    start, answered = time.monotonic(), {}
-    for site, reply in transport.exchange([(site, request) for site in job.sites], seconds=job.seconds):
-        if not reply.refusal:
-            _check_echo(reply, request.payload, blob)
-            answered[site] = {"seconds": time.monotonic() - start, "nbytes": float(reply.nbytes)}
-    return answered
-
-
-def _check_echo(reply: Reply, payload: bytes, blob: Blob) -> None:
-    echoed = reply.blobs.get("noise")
-    if reply.payload != payload or echoed is None or not np.array_equal(echoed, blob):
-        raise IntegrityError("A hospital returned other bytes than it was sent.", code="FW-INTEGRITY-211")
-
-
-KINDS: Mapping[str, Callable[[GridTransport, Path], None]] = {"echo": run_echo, "federation": run_federation}
+KINDS: dict[str, Callable[[GridTransport, Path], None]] = {"federation": run_federation}
 """Entry points by the ``kind`` in the job file; each reads the rest of the file itself."""

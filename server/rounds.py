@@ -39,18 +39,14 @@ MOST_IN_A_ROW = 2
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """What a round's sum says about the model: the coordinator's only view, noised in private runs.
-
-    ``measures`` are the task's on evaluation records, of the adapter that ``round`` started from, in rounds that
-    release them; ``training_loss`` is the mean clipped loss of training records, likewise. ``taken_back`` says whether
-    the holdout gate dropped the adapter that was scored, and what was trained from it.
-    """
+    """What a round's sum says about the model: the coordinator's only view, noised in private runs."""
 
     round: int
     survivors: int
+    # the task's on evaluation records, of the adapter that the round started from, in rounds that release them
     measures: Mapping[str, float | None] = field(default_factory=dict)
-    training_loss: float | None = None
-    taken_back: bool = False
+    training_loss: float | None = None  # mean clipped loss of training records, likewise
+    taken_back: bool = False  # the holdout gate dropped the adapter that was scored, and what was trained from it
 
     @classmethod
     def of(cls, run: Run, number: int, sums: Sums, survivors: int, *, taken_back: bool) -> RoundSummary:
@@ -86,7 +82,7 @@ class Coordinator:
         self._archive, self._memory, self._from = archive, NOTHING, 0
         self._history, self._finished = self._take_up()
         self._exchange = Exchange(transport, self._history, seconds=run.plan.secure_sum.leg_seconds)
-        self._exchange.round = self._finished
+        self._exchange.round, self.incidents = self._finished, self._exchange.incidents
         self._cohorts = Cohorts(run, secagg, colluders)
         self._sums = SecureSums(secagg, self._exchange, archive, self._deadline)
 
@@ -95,13 +91,8 @@ class Coordinator:
         """The protocol round that is being played, or the last one."""
         return self._exchange.round
 
-    @property
-    def incidents(self) -> list[Incident]:
-        """Replies that did not count."""
-        return self._exchange.incidents
-
     def run(self) -> Vector:
-        """Runs the plan to its end, from where a coordinator before this one stopped, and returns the final adapter.
+        """Runs the plan to its final adapter, from where a coordinator before this one stopped.
 
         Raises QuorumError (too few hospitals remain; the run can be taken up again when they are back).
         """
@@ -246,8 +237,6 @@ class Cohorts:
     a group, or over exactly the hospitals of the sum before, can lack a quorum although most hospitals are there. Its
     training round is given up then. It was paid for all the same, so a hospital that costs one is left out of the next,
     and of more each time (:class:`BackOff`); and where losses do not end, the run stops and waits.
-
-    The strategy of ``run`` says who takes part in which sum, ``secagg`` knows who is there.
     """
 
     def __init__(self, run: Run, secagg: SecAggServer, colluders: int) -> None:
@@ -332,10 +321,9 @@ SecureSum = tuple[RoundSum, Mapping[str, Blob], bytes]
 
 
 class SecureSums:
-    """The sums of one run, one after another.
+    """The sums of one run, one after another; ``deadline`` says when (since 1970) an attempt that begins now must end.
 
     Over a restart ``secagg`` remembers the leg it is in, and ``archive``, if there is one, keeps the masked vectors.
-    ``deadline`` gives the seconds since 1970 when an attempt that begins now has to end.
     """
 
     def __init__(
@@ -397,19 +385,23 @@ class SecureSums:
 
     def _unmask(self, attempt: Attempt) -> RoundSum:
         """Who did not answer is asked again: hospitals repeat what they said, and there is no other attempt."""
-        for _ in range(MAX_ATTEMPTS - 1):
-            self._ask_to_unmask(attempt)
+        tries, number = 0, attempt.manifest.round
+        while True:
+            tries += 1
+            missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
+            self._exchange.ask_all(Stage.UNMASK, missing, attempt.add_unmask)
             try:
                 return attempt.finish()
             except QuorumError:
-                number = attempt.manifest.round
+                if tries == MAX_ATTEMPTS:
+                    raise
                 LOG.warning("round %d: too few hospitals have unmasked, asking the others again", number)
-        self._ask_to_unmask(attempt)
-        return attempt.finish()
 
-    def _ask_to_unmask(self, attempt: Attempt) -> None:
-        missing = {site: m for site, m in attempt.requests().items() if site not in attempt.answered}
-        self._exchange.ask_all(Stage.UNMASK, missing, attempt.add_unmask)
+
+Messages = Mapping[str, bytes]
+Replies = Iterator[tuple[str, Reply]]
+Add = Callable[[str, bytes], None]
+"""Takes what a site says into the protocol; raises FedwardError where it does not count."""
 
 
 @dataclass(frozen=True)
@@ -433,28 +425,37 @@ class Exchange:
         self.round = 0  # the protocol round that incidents belong to
         self.incidents: list[Incident] = []
 
-    def ask(
-        self, stage: Stage, messages: Mapping[str, bytes], *, complain: Callable[[str, bytes], None] | None = None
-    ) -> Iterator[tuple[str, Reply]]:
+    def ask(self, stage: Stage, messages: Messages, *, complain: Add | None = None, news: bool = False) -> Replies:
         """Sends each site its message and yields the replies that are no refusal, in the order of their arrival.
 
-        ``complain`` takes what came with a refusal.
+        ``complain`` takes what came with a refusal. With ``news``, a message comes with the results its site missed.
         """
-        requests = ((site, Request(stage, message)) for site, message in messages.items())
-        yield from self._replies(stage, requests, complain)
 
-    def ask_all(self, stage: Stage, messages: Mapping[str, bytes], add: Callable[[str, bytes], None]) -> None:
+        def request(site: str) -> Request:
+            message = messages[site]
+            return self._history.request(stage, message, site) if news else Request(stage, message)
+
+        requests = ((site, request(site)) for site in messages)
+        for site, reply in self._transport.exchange(requests, seconds=self._seconds):
+            if not reply.refusal:
+                yield site, reply
+                del reply  # a loop's variable would keep it while the next one arrives
+                continue
+            self.note(site, stage, reply.refusal)
+            if complain is not None and reply.payload:
+                self.take(stage, site, complain, reply.payload)
+
+    def ask_all(self, stage: Stage, messages: Messages, add: Add) -> None:
         """Asks each site and hands every reply to the protocol."""
         for site, reply in self.ask(stage, messages):
             self.take(stage, site, add, reply.payload)
 
-    def tell(self, stage: Stage, messages: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
+    def tell(self, stage: Stage, messages: Messages) -> Replies:
         """Like :meth:`ask`, with every result a hospital missed; who needs several messages gets the others first."""
         sites: Collection[str] = messages
         while sites:
-            requests = ((site, self._history.request(stage, messages[site], site)) for site in sites)
             behind = []
-            for site, reply in self._replies(stage, requests):
+            for site, reply in self.ask(stage, {site: messages[site] for site in sites}, news=True):
                 if not self.take(stage, site, self._history.answered, reply.payload):
                     continue
                 if self._history.behind(site):
@@ -476,18 +477,3 @@ class Exchange:
         """Adds an incident."""
         LOG.warning("round %d, stage %s: %s answered %s", self.round, stage, site, code)
         self.incidents.append(Incident(self.round, stage, site, code))
-
-    def _replies(
-        self,
-        stage: Stage,
-        requests: Iterable[tuple[str, Request]],
-        complain: Callable[[str, bytes], None] | None = None,
-    ) -> Iterator[tuple[str, Reply]]:
-        for site, reply in self._transport.exchange(requests, seconds=self._seconds):
-            if not reply.refusal:
-                yield site, reply
-                del reply  # a loop's variable would keep it while the next one arrives
-                continue
-            self.note(site, stage, reply.refusal)
-            if complain is not None and reply.payload:
-                self.take(stage, site, complain, reply.payload)

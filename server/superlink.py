@@ -20,9 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -299,9 +299,15 @@ class SuperLink:
         if process.stdin is None or process.stdout is None:
             raise ResourceError("The SuperLink process has no pipes.", code="FW-RESOURCE-211")
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(self._settings.to_json().encode() + b"\n")
+            process.stdin.write(json.dumps(asdict(self._settings)).encode() + b"\n")
             process.stdin.flush()
-        ports = _first_line(process.stdout, self._start_seconds)
+        if not select.select([process.stdout], [], [], self._start_seconds)[0]:
+            message = f"The SuperLink was not ready within {self._start_seconds:.0f} s."
+            raise ResourceError(message, code="FW-RESOURCE-211")
+        line = process.stdout.readline()
+        if not line:
+            raise ResourceError("The SuperLink ended while it was started.", code="FW-RESOURCE-211")
+        ports = json.loads(line)
         self.inner_port, self._port = int(ports["inner"]), int(ports["outer"])
 
     def _environment(self) -> dict[str, str]:
@@ -309,16 +315,6 @@ class SuperLink:
         commands = str(Path(sys.executable).parent)
         own = {"FLWR_HOME": str(self._state_dir / "flwr"), "PATH": f"{commands}{os.pathsep}{kept.get('PATH', '')}"}
         return kept | _CHILD_SETTINGS | own
-
-
-def _first_line(pipe: IO[bytes], seconds: float) -> dict[str, int]:
-    if not select.select([pipe], [], [], seconds)[0]:
-        raise ResourceError(f"The SuperLink was not ready within {seconds:.0f} s.", code="FW-RESOURCE-211")
-    line = pipe.readline()
-    if not line:
-        raise ResourceError("The SuperLink ended while it was started.", code="FW-RESOURCE-211")
-    ports: dict[str, int] = json.loads(line)
-    return ports
 
 
 def end_of(state: RunState) -> RunEnd:

@@ -1,4 +1,4 @@
-"""Combinations of a strategy with a plan's other settings and its hospitals; what does not go together is refused."""
+"""What a strategy goes together with: a plan's other settings, and its hospitals. All else is refused."""
 
 from collections.abc import Collection
 
@@ -43,27 +43,20 @@ def check_sites(plan: Plan, kind: type[Strategy], *, hospitals: int, min_cohort:
     """Refuses a roster of too few ``hospitals``, or whose sums would be below ``min_cohort``; FW-STRATEGY-013."""
     fewest, size = kind.declaration.fewest_hospitals, kind.smallest_sum(plan, hospitals)
     if hospitals < fewest or size < min_cohort:
-        raise ConfigError(
-            f"The strategy {plan.strategy!r} needs {fewest} hospitals and sums of at least {min_cohort}; "
-            f"{hospitals} hospitals form sums of {size}.",
-            code="FW-STRATEGY-013",
-        )
+        needs = f"The strategy {plan.strategy!r} needs {fewest} hospitals and sums of at least {min_cohort}"
+        raise ConfigError(f"{needs}; {hospitals} hospitals form sums of {size}.", code="FW-STRATEGY-013")
 
 
 def _check_additions(plan: Plan, kind: type[Strategy]) -> None:
     placement, rule, gate = plan.privacy.placement, rule_of(plan), plan.gate.enabled
     if RULES[rule].placement != placement:
         able = ", ".join(name for name, other in RULES.items() if other.placement == placement)
-        raise ConfigError(
-            f"The optimizer {rule!r} is not for what hospitals send under {placement}.",
-            code="FW-STRATEGY-015",
-            fix=f"Remove optimizer.rule or set it to one of: {able}.",
-        )
+        message = f"The optimizer {rule!r} is not for what hospitals send under {placement}."
+        fix = f"Remove optimizer.rule or set it to one of: {able}."
+        raise ConfigError(message, code="FW-STRATEGY-015", fix=fix)
     if placement == "local" and rule != "mean" and not kind.declaration.server_optimizers:
-        raise ConfigError(
-            f"No server optimizer follows the strategy {plan.strategy!r}: what its sums mean changes between rounds.",
-            code="FW-STRATEGY-015",
-        )
+        message = f"No server optimizer follows the strategy {plan.strategy!r}"
+        raise ConfigError(f"{message}: what its sums mean changes between rounds.", code="FW-STRATEGY-015")
     if gate and (kind.declaration.variates or kind.declaration.personalises or kind.sums(plan) > 1):
         message = f"The holdout gate cannot take back a round of the strategy {plan.strategy!r}."
         raise ConfigError(message, code="FW-STRATEGY-017")

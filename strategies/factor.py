@@ -2,12 +2,9 @@
 
 LAPACK and BLAS order their additions by the width of the processor's registers, so that two hospitals could disagree
 about the last bit of a decomposition, and about every bit of a nearly degenerate one. Here each entry is computed by
-IEEE 754 operations (``+ - * / sqrt``) in a fixed order: whole-array additions and multiplications, running sums from
-the first entry to the last (``numpy.add.accumulate``), and Jacobi rotations in cyclic order. The matrices are a few
-hundred wide and at most a few dozen deep, so this costs milliseconds.
-
-All matrices are float64; one that is not finite raises FW-STRATEGY-007. Errors are those of the textbook methods:
-relative to the norm, a small multiple of 2^-53.
+IEEE 754 operations (``+ - * / sqrt``) in a fixed order, with the errors of the textbook methods: relative to the norm,
+a small multiple of 2^-53. Matrices of a few hundred by a few dozen cost milliseconds. All are float64; one that is not
+finite raises FW-STRATEGY-007.
 """
 
 import math
@@ -59,10 +56,8 @@ def orthonormal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def spanning_rows(rows: Matrix, count: int) -> Matrix:
-    """Orthonormal rows ``[count, n]`` made of the first ``count`` independent ones of ``rows [k, n]``.
-
-    A row counts as dependent if what is left of it outside the span of those before is negligible beside the longest
-    row. Unit vectors fill up what is missing.
+    """Orthonormal rows ``[count, n]`` made of the first ``count`` independent ones of ``rows [k, n]``: those whose part
+    outside the span of the rows before is not negligible beside the longest row. Unit vectors fill up what is missing.
     """
     basis, longest = np.zeros((0, rows.shape[1])), max(_length(row) for row in _finite(rows))
     for row in rows:

@@ -8,15 +8,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedward.adapter import Vector
-from fedward.config import Section
-from fedward.plan import Plan
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, singular
 from fedward.strategies.mean import MeanOfDeltas
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Kind, Moved, Step, Sums, read_options, stems
+from fedward.strategies.strategy import Declaration, Kind, Moved, Options, Step, Sums
 
 
-class FedSVDOptions(Section):
+class FedSVDOptions(Options):
     """``every``: training rounds between two refactorisations."""
 
     every: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -40,11 +38,7 @@ class FedSVD(MeanOfDeltas):
         noise_in_product="linear",
         mixed_ranks=True,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> FedSVDOptions:
-        """See :meth:`Strategy.options`."""
-        return read_options(plan, FedSVDOptions, cls.declaration.name)
+    own_options = FedSVDOptions
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """B's after a refactorisation, which is all that ever changes A."""
@@ -53,8 +47,8 @@ class FedSVD(MeanOfDeltas):
     def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """See :meth:`Strategy.advance`; the mean is refactored before it is rounded to float32."""
         whole = state.astype(np.float64) + self.mean(step, sums, survivors)
-        if step.round % self.options(self.plan).every == 0:
-            for stem in stems(self.layout):
+        if step.round % FedSVDOptions.of(self.plan).every == 0:
+            for stem in self.stems:
                 a, b = self._view(whole, f"{stem}.lora_A.weight"), self._view(whole, f"{stem}.lora_B.weight")
                 b[:], a[:] = refactored(b, a)
         return whole.astype(np.float32), memory

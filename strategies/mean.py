@@ -2,29 +2,30 @@
 
 from collections.abc import Sequence
 from math import fsum
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.strategies.optimizers import Memory, rule_of, server_step
-from fedward.strategies.strategy import (
-    DELTA,
-    Declaration,
-    Kind,
-    Moved,
-    Part,
-    Step,
-    Strategy,
-    Sums,
-    Trained,
-    piece_of,
-    size_of,
-    spans_of,
-)
+from fedward.strategies.strategy import DELTA, Declaration, Kind, Moved, Part, Step, Strategy, Sums, Trained, spans_of
 
 PIECE = 64 * 1024
 """Entries that are moved at a time."""
+
+
+@runtime_checkable
+class InPieces(Protocol):
+    """Sums that make their float64 values when they are asked for, any part of a segment by itself."""
+
+    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
+        """Entries ``start`` to ``stop`` of segment ``name``."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Entries of segment ``name``."""
+        ...
 
 
 class MeanOfDeltas(Strategy):
@@ -58,7 +59,8 @@ class MeanOfDeltas(Strategy):
         """What :meth:`mean` and :meth:`moved` come to, piece by piece: whole float64 vectors of a large adapter would
         be most of the memory of a coordinator."""
         spans = spans_of(self.layout, self.sent(step.round))
-        if size_of(sums, DELTA) != sum(stop - start for start, stop in spans) or not survivors:
+        size = sums.size(DELTA) if isinstance(sums, InPieces) else sums[DELTA].size
+        if size != sum(stop - start for start, stop in spans) or not survivors:
             raise ValueError("the sum does not fit the adapter layout")
         if state.shape != (self.layout.size,):
             raise ValueError("the state does not fit the adapter layout")
@@ -66,8 +68,10 @@ class MeanOfDeltas(Strategy):
         for start, stop in spans:
             for low in range(start, stop, PIECE):
                 part = moved[low : min(low + PIECE, stop)]
-                part[...] = part.astype(np.float64) + piece_of(sums, DELTA, done, done + part.size) / weight
-                done += part.size
+                end = done + part.size
+                piece = sums.piece(DELTA, done, end) if isinstance(sums, InPieces) else sums[DELTA][done:end]
+                part[...] = part.astype(np.float64) + piece / weight
+                done = end
         return moved
 
     def mean(self, step: Step, sums: Sums, survivors: Sequence[str]) -> NDArray[np.float64]:

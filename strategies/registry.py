@@ -2,10 +2,8 @@
 
 Look-ups only: what a strategy goes together with is decided in ``combinations.py``. Two kinds of names stand for no
 strategy of their own. An **alias** is a published method that is FFA-LoRA with one setting made; a scenario may name
-it, a plan spells it out, and the setting brings the same to any other strategy that allows it. A **refusal** is a
-published method that cannot run on encrypted sums: it reads the update of a single hospital at the server. Secure
-aggregation never shows one, and sending the same thing as a dense sum, where that is possible at all, costs many times
-the traffic of the factors.
+it, a plan spells it out. A **refusal** is a published method that reads the update of a single hospital at the server,
+which secure aggregation never shows; a dense sum instead, where possible, costs many times the traffic of the factors.
 """
 
 import difflib
@@ -85,27 +83,25 @@ class Refusal:
     instead: str
 
 
-REFUSALS: dict[str, Refusal] = {
-    refusal.name: refusal
-    for refusal in (
-        Refusal("flora", "it stacks each hospital's own factors (arXiv 2409.05976)", "fedask"),
-        Refusal("flexlora", "it multiplies each hospital's factors before it adds them (arXiv 2402.11505)", "fedask"),
-        Refusal("fedex-lora", "its residual is the mean of each hospital's product B A (arXiv 2410.09432)", "fedsvd"),
-        Refusal("lora-fair", "it fits B to the mean of each hospital's product B A (arXiv 2411.14961)", "ffa"),
-        Refusal("flora-na", "it fits its factors to each hospital's own product B A", "fedsvd"),
-        Refusal("florist", "it decomposes the stacked factors of single hospitals", "fedask"),
-        Refusal("fedpower", "its power iteration reads the product B A of single hospitals", "fedask"),
-        Refusal("krum", "it compares the deltas of hospitals pair by pair", "group-median"),
-        Refusal("multi-krum", "it compares the deltas of hospitals pair by pair", "group-median"),
-        Refusal("bulyan", "it selects among the deltas of single hospitals", "group-median"),
-        Refusal("median", "it sorts the deltas of single hospitals", "group-median"),
-        Refusal("trimmed-mean", "it sorts the deltas of single hospitals", "group-median"),
-        Refusal("geometric-median", "it weighs each hospital's delta by its distance from the others", "group-median"),
-        Refusal("foolsgold", "it compares the deltas of hospitals pair by pair", "group-median"),
-        Refusal("fltrust", "it weighs each hospital's delta by its angle to a trusted one", "group-median"),
-        Refusal("clustering", "it groups hospitals by their own deltas", "fedsa"),
-    )
-}
+_REFUSALS = (
+    Refusal("flora", "it stacks each hospital's own factors (arXiv 2409.05976)", "fedask"),
+    Refusal("flexlora", "it multiplies each hospital's factors before it adds them (arXiv 2402.11505)", "fedask"),
+    Refusal("fedex-lora", "its residual is the mean of each hospital's product B A (arXiv 2410.09432)", "fedsvd"),
+    Refusal("lora-fair", "it fits B to the mean of each hospital's product B A (arXiv 2411.14961)", "ffa"),
+    Refusal("flora-na", "it fits its factors to each hospital's own product B A", "fedsvd"),
+    Refusal("florist", "it decomposes the stacked factors of single hospitals", "fedask"),
+    Refusal("fedpower", "its power iteration reads the product B A of single hospitals", "fedask"),
+    Refusal("krum", "it compares the deltas of hospitals pair by pair", "group-median"),
+    Refusal("multi-krum", "it compares the deltas of hospitals pair by pair", "group-median"),
+    Refusal("bulyan", "it selects among the deltas of single hospitals", "group-median"),
+    Refusal("median", "it sorts the deltas of single hospitals", "group-median"),
+    Refusal("trimmed-mean", "it sorts the deltas of single hospitals", "group-median"),
+    Refusal("geometric-median", "it weighs each hospital's delta by its distance from the others", "group-median"),
+    Refusal("foolsgold", "it compares the deltas of hospitals pair by pair", "group-median"),
+    Refusal("fltrust", "it weighs each hospital's delta by its angle to a trusted one", "group-median"),
+    Refusal("clustering", "it groups hospitals by their own deltas", "fedsa"),
+)
+REFUSALS: dict[str, Refusal] = {refusal.name: refusal for refusal in _REFUSALS}
 
 _ALSO_CALLED = {
     "flex-lora": "flexlora",
@@ -124,11 +120,7 @@ _ALSO_CALLED = {
 
 
 def find_strategy(name: str) -> type[Strategy]:
-    """The strategy ``name``.
-
-    Raises FW-STRATEGY-002 (it cannot work on sums; the fix names the nearest one that does), FW-STRATEGY-001 (there is
-    no such strategy).
-    """
+    """The strategy ``name``. Raises FW-STRATEGY-002 (it cannot work on sums), FW-STRATEGY-001 (there is none)."""
     if name in STRATEGIES:
         return _imported(STRATEGIES[name])
     refuse_individual(name)
@@ -136,8 +128,9 @@ def find_strategy(name: str) -> type[Strategy]:
         hint = f"Write strategy = {STRATEGY!r} and {ALIASES[name].setting} in the plan."
         message = f"{name!r} is short for a setting, which a plan spells out."
         raise ConfigError(message, code="FW-STRATEGY-001", fix=hint)
-    near = _nearest(name)
-    hint = f"Did you mean {near!r}?" if near else f"Known strategies: {', '.join(sorted(NAMES))}."
+    names = {_plain(known): known for known in NAMES} | ALSO_CALLED
+    near = difflib.get_close_matches(_plain(name), names, n=1)
+    hint = f"Did you mean {names[near[0]]!r}?" if near else f"Known strategies: {', '.join(sorted(NAMES))}."
     raise ConfigError(f"There is no strategy {name!r}.", code="FW-STRATEGY-001", fix=hint)
 
 
@@ -146,14 +139,6 @@ def _imported(path: str) -> type[Strategy]:
     module, _, kind = path.partition(":")
     found: type[Strategy] = getattr(import_module(module), kind)
     return found
-
-
-def _nearest(name: str) -> str | None:
-    """The strategy that a published or mistyped ``name`` probably means."""
-    plain = _plain(name)
-    names = {_plain(known): known for known in NAMES} | ALSO_CALLED
-    near = difflib.get_close_matches(plain, names, n=1)
-    return names[near[0]] if near else None
 
 
 def _plain(name: str) -> str:
@@ -166,11 +151,9 @@ def refuse_individual(name: str) -> None:
     plain = name.strip().lower().replace("_", "-").replace(" ", "-")
     refusal = REFUSALS.get(_ALSO_CALLED.get(plain, plain))
     if refusal is not None:
-        raise ConfigError(
-            f"The strategy {refusal.name!r} needs individual updates, which encrypted sums hide: {refusal.reason}.",
-            code="FW-STRATEGY-002",
-            fix=f"Use {refusal.instead!r} instead.",
-        )
+        why = f"needs individual updates, which encrypted sums hide: {refusal.reason}"
+        fix = f"Use {refusal.instead!r} instead."
+        raise ConfigError(f"The strategy {refusal.name!r} {why}.", code="FW-STRATEGY-002", fix=fix)
 
 
 def base_of(name: str) -> str:
@@ -192,11 +175,9 @@ def spelt_out(plan: Plan) -> Plan:
     section = getattr(plan, alias.section)
     given = getattr(section, alias.key)
     if alias.section == "optimizer" and given not in (*UNSET, alias.value):
-        raise ConfigError(
-            f"The strategy {plan.strategy!r} was given another optimizer, {given!r}.",
-            code="FW-STRATEGY-004",
-            fix=f"Remove optimizer.rule, or write strategy = {STRATEGY!r}.",
-        )
+        message = f"The strategy {plan.strategy!r} was given another optimizer, {given!r}."
+        fix = f"Remove optimizer.rule, or write strategy = {STRATEGY!r}."
+        raise ConfigError(message, code="FW-STRATEGY-004", fix=fix)
     setting = {alias.key: alias.value if given in UNSET else given}
     return plan.model_copy(update={"strategy": STRATEGY, alias.section: section.model_copy(update=setting)})
 

@@ -14,14 +14,13 @@ protocol round is. What a hospital trains in phase 1 it keeps as :class:`Trained
 of it, over exactly the same hospitals: only phase 1 touches records and costs privacy. (Where every phase trains, each
 is a first one, for a group of hospitals of its own.)
 
-Which tensor of a state is which part of the adapter, and where the parts lie in the flat vector, follows from the names
-and shapes of the layout; no number is looked at. ``docs/adding-a-strategy.md`` shows how to add a strategy.
+Which tensor of a state is which part of the adapter follows from its name. ``docs/adding-a-strategy.md`` adds one.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,29 +46,6 @@ Moved = tuple[Vector, Memory]
 
 Sums = Mapping[str, NDArray[np.float64]]
 """Decoded sum of every segment of a round, by name: the strategy's parts, and the statistics that were due."""
-
-
-@runtime_checkable
-class InPieces(Protocol):
-    """Sums that make their float64 values when they are asked for, any part of a segment by itself."""
-
-    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
-        """Entries ``start`` to ``stop`` of segment ``name``."""
-        ...
-
-    def size(self, name: str) -> int:
-        """Entries of segment ``name``."""
-        ...
-
-
-def piece_of(sums: Sums, name: str, start: int, stop: int) -> NDArray[np.float64]:
-    """Entries ``start`` to ``stop`` of segment ``name``, without the others where ``sums`` can."""
-    return sums.piece(name, start, stop) if isinstance(sums, InPieces) else sums[name][start:stop]
-
-
-def size_of(sums: Sums, name: str) -> int:
-    """Entries of segment ``name``."""
-    return sums.size(name) if isinstance(sums, InPieces) else sums[name].size
 
 
 @dataclass(frozen=True)
@@ -163,41 +139,35 @@ class Declaration:
         return "R" in self.state
 
 
-class NoOptions(Section):
-    """A strategy without hyper-parameters of its own."""
+class Options(Section):
+    """A strategy's hyper-parameters, ``[strategy_options]`` of the plan; this one is for a strategy without any."""
 
-
-OptionsT = TypeVar("OptionsT", bound=Section)
-
-
-def read_options(plan: Plan, kind: type[OptionsT], name: str) -> OptionsT:
-    """Validates the plan's ``[strategy_options]`` as ``kind``; defaults are filled in.
-
-    Raises UnknownKeyError (an option that the strategy does not have), FW-STRATEGY-004 (a value out of range).
-    """
-    try:
-        return parse(dict(plan.strategy_options), kind, source=f"[strategy_options] of {name!r}")
-    except UnknownKeyError:
-        raise
-    except ConfigError as error:
-        raise ConfigError(error.message, code="FW-STRATEGY-004") from error
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The options of ``plan``, with defaults. Raises UnknownKeyError, FW-STRATEGY-004 (a value out of range)."""
+        try:
+            return parse(dict(plan.strategy_options), cls, source=f"[strategy_options] of {plan.strategy!r}")
+        except UnknownKeyError:
+            raise
+        except ConfigError as error:
+            raise ConfigError(error.message, code="FW-STRATEGY-004") from error
 
 
 class Strategy(ABC):
     """One strategy, bound to a plan and to the layout of its state, at the plan's full rank; raises like
-    :func:`read_options`. Everything it remembers is in the memory.
-    """
+    :meth:`Options.of`. Everything it remembers is in the memory."""
 
     declaration: ClassVar[Declaration]
+    own_options: ClassVar[type[Options]] = Options
 
     def __init__(self, plan: Plan, layout: AdapterLayout) -> None:
-        self.plan, self.layout = plan, layout
+        self.plan, self.layout, self.stems = plan, layout, stems(layout)
         self.options(plan)
 
     @classmethod
-    def options(cls, plan: Plan) -> Section:
-        """The strategy's hyper-parameters; override with ``read_options(plan, YourOptions, name)``."""
-        return read_options(plan, NoOptions, cls.declaration.name)
+    def options(cls, plan: Plan) -> Options:
+        """The strategy's hyper-parameters."""
+        return cls.own_options.of(plan)
 
     @classmethod
     def sums(cls, plan: Plan) -> int:
@@ -229,17 +199,15 @@ class Strategy(ABC):
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
         """Parts that are trained in local step ``local_step`` (from 0) of training round ``round_number`` (from 1).
 
-        Only these are clipped, noised and moved. The pattern must repeat after at most two rounds and two local steps:
-        the hospital tests every set of parts in it before any budget is spent.
+        Only these are clipped, noised and moved. The pattern must repeat after at most two rounds and two local steps.
         """
         return frozenset(self.declaration.trains)
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """Parts whose local optimizer moments, made in training from ``before``, do not fit ``now``: another basis.
 
-        The hospital forgets them. Moments of everything else live on from round to round. The states themselves are
-        compared, not the rounds between them: a hospital may have missed some, and a gate may have gone back. Both are
-        float32 ``[layout.size]``.
+        The hospital forgets these alone. The states themselves (float32 ``[layout.size]``) are compared, not the rounds
+        between them: a hospital may have missed some, and a gate may have gone back.
         """
         return frozenset()
 
@@ -269,12 +237,9 @@ class Strategy(ABC):
     def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """State and memory after this protocol round; a new vector, never the old one changed in place.
 
-        A phase that later ones follow up leaves the state as it is: a hospital makes its next message from the state
-        and the delta it has kept.
-
+        A phase that later ones follow up leaves the state as it is: hospitals make their next message from it.
         ``state`` is float32 ``[layout.size]``, ``memory`` as this method returned it last, empty in the first round.
-        The decoded sums of :meth:`sends` are float64 ``[part.layout.size]``. ``survivors`` are the sorted names of the
-        hospitals in the sum, at least one.
+        The decoded sums of :meth:`sends` are float64 ``[part.layout.size]``, over the sorted ``survivors``, at least 1.
         """
 
     # --- for strategies with tensors of the state -------------------------------------------------

@@ -38,7 +38,7 @@ CORE = {
     "privacy": "accounting book events ledger noise",
     "privacy/dpsgd": "backends clipping engine",
     "privacy/secagg": "client crypto encoding journal messages results roster",
-    "strategies": "combinations factor gate optimizers strategy",
+    "strategies": "combinations factor optimizers strategy",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""

@@ -227,7 +227,7 @@ def check_command(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: fedward plan check icu-plan
     """
-    from fedward.server.deployment.runs import check_folder
+    from fedward.server.deployment.records import check_folder
 
     found = check_folder(folder)
     say(found, (f"{name.replace('_', ' ')}: {value}" for name, value in found.items()), as_json=as_json)
@@ -244,7 +244,7 @@ def sign_command(
 
     Example: fedward plan sign icu-plan --run icu-1 --config server.toml
     """
-    from fedward.server.deployment.runs import SIGNED_FILE, sign_folder
+    from fedward.server.deployment.records import SIGNED_FILE, sign_folder
     from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     settings = load_server_config(config)

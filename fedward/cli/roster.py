@@ -100,9 +100,8 @@ def publish_command(
     """
     from fedward.privacy.secagg.roster import view
     from fedward.run import Schedule, smallest_sum
-    from fedward.server.deployment.runs import publish_roster, read_signed
+    from fedward.server.deployment.records import Sites, publish_roster, read_signed
     from fedward.server.deployment.settings import ServerFolders, load_server_config
-    from fedward.server.deployment.sites import Sites
 
     folders = ServerFolders(load_server_config(config).folder)
     identity = folders.identity()

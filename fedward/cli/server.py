@@ -65,7 +65,7 @@ def invite_command(
 
     Example: fedward server invite st-anna --config /var/lib/fedward/server.toml
     """
-    from fedward.server.deployment.sites import Sites
+    from fedward.server.deployment.records import Sites
 
     settings, folders = open_server(config)
     hours = settings.certificates.invite_hours
@@ -92,8 +92,8 @@ def accept_command(
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
     from fedward.privacy.secagg.crypto import fingerprint as in_words
+    from fedward.server.deployment.records import Sites
     from fedward.server.deployment.settings import Authority
-    from fedward.server.deployment.sites import Sites
 
     settings, folders = open_server(config)
     site, answer = Sites(folders).accept(
@@ -118,7 +118,7 @@ def revoke_command(site: SiteName, config: Config, yes: Yes = False) -> None:
     Example: fedward server revoke st-anna --config server.toml --yes
     """
     from fedward.server.deployment.channel import ServerNotRunningError, command
-    from fedward.server.deployment.sites import Sites
+    from fedward.server.deployment.records import Sites
 
     _, folders = open_server(config)
     if not yes:
@@ -243,8 +243,7 @@ def submit_command(
 
     Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
     """
-    from fedward.server.deployment.runs import Runs, describe
-    from fedward.server.deployment.sites import Sites
+    from fedward.server.deployment.records import Runs, Sites, describe
 
     settings, folders = open_server(config)
     runs, approved, sites = Runs(folders), handed_over(roster), Sites(folders).all()
@@ -272,7 +271,7 @@ def list_command(config: Config, as_json: AsJson = False) -> None:
 
     Example: fedward server run list --config server.toml
     """
-    from fedward.server.deployment.runs import Runs, describe
+    from fedward.server.deployment.records import Runs, describe
 
     _, folders = open_server(config)
     runs = Runs(folders)

@@ -39,7 +39,7 @@ from fedward.privacy.events import RELATION, Event
 from fedward.privacy.noise import ReleaseSpec, SecureStream, gradient_distance
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.run import Run, Schedule
-from fedward.server.deployment.runs import PLAN_FILE, START_FILE
+from fedward.server.deployment.records import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector
 from fedward.strategies.registry import spelt_out
 from fedward.units import UnitName

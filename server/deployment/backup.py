@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fedward.config import to_toml
 from fedward.errors import AuthenticationError, ConfigError, IntegrityError, ResourceError
-from fedward.server.deployment.runs import Runs
+from fedward.server.deployment.records import Runs
 from fedward.server.deployment.settings import CONFIG_FILE, ServerConfig, ServerFolders, load_server_config
 from fedward.storage import FolderLock, private_folder, replace_private, write_new_secret
 
@@ -46,11 +46,11 @@ SCRYPT_COST = 2**17  # with r = 8: 128 MiB and some tenths of a second for each 
 
 @dataclass(frozen=True)
 class Restored:
-    """What came back: when the backup was made, seconds since 1970, and the runs that are paused now."""
+    """What came back."""
 
     config: Path
-    made: int
-    paused: tuple[str, ...]
+    made: int  # when the backup was, in seconds since 1970
+    paused: tuple[str, ...]  # the runs that are paused now
 
 
 def back_up(config: ServerConfig, target: Path, passphrase: bytes, *, now: float) -> int:

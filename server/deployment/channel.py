@@ -32,10 +32,8 @@ class CommandRefusedError(AuthenticationError, code="FW-AUTH-314"):
 
 
 class CommandServer:
-    """Answers commands while it is open. Use as a context manager.
-
-    ``path`` is the file for port and token, removed on exit; ``handlers`` are called in another thread, one at a time.
-    """
+    """Answers commands while it is open, as a context manager; ``path`` is the file for port and token. The handlers
+    are called in another thread, one at a time."""
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         token, turn = secrets.token_hex(32), threading.Lock()

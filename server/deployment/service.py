@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from fedward.errors import FedwardError, IntegrityError, RunFailedError
 from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.deployment.channel import CommandServer, Handler
-from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe
+from fedward.server.deployment.records import JOB, RunRecord, Runs, SiteRecord, Sites, describe
 from fedward.server.deployment.settings import Authority, ServerConfig, ServerFolders
-from fedward.server.deployment.sites import SiteRecord, Sites
 from fedward.server.superlink import Control, ServerTls, SuperLink, end_of
 from fedward.storage import FolderInUseError, FolderLock
 

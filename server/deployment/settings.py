@@ -173,11 +173,9 @@ class Authority:
         mine = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         builder = _builder(name, root.subject, key, days, root.not_valid_after_utc)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        identifiers = (
-            x509.SubjectKeyIdentifier.from_public_key(key),
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(mine),
-        )
-        for extension in (*identifiers, *extensions):
+        subject = x509.SubjectKeyIdentifier.from_public_key(key)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(mine)
+        for extension in (subject, issuer, *extensions):
             builder = builder.add_extension(extension, critical=False)
         signer = load_pem_private_key(read_secret(self.key), password=None)
         if not isinstance(signer, ec.EllipticCurvePrivateKey):

@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from fedward.adapter import Vector
-from fedward.config import Section
 from fedward.errors import IntegrityError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Moved, Step, Sums, read_options
+from fedward.strategies.strategy import Declaration, Moved, Options, Step, Sums
 
 
-class GroupOptions(Section):
+class GroupOptions(Options):
     """``groups`` is g, odd, so that a median is one of the means."""
 
     groups: Annotated[int, Field(ge=3, le=99)] = 3
@@ -56,16 +55,12 @@ class MedianOfGroups(FFALoRA):
         trains_in_every_phase=True,
         fewest_hospitals=15,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> GroupOptions:
-        """See :class:`GroupOptions`."""
-        return read_options(plan, GroupOptions, cls.declaration.name)
+    own_options = GroupOptions
 
     @classmethod
     def sums(cls, plan: Plan) -> int:
         """One secure sum for each group."""
-        return cls.options(plan).groups
+        return GroupOptions.of(plan).groups
 
     @classmethod
     def smallest_sum(cls, plan: Plan, hospitals: int) -> int:

@@ -12,8 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower import join
 from fedward.messages import Request, Stage
-from fedward.server.flower import PUSH_BYTES, GridTransport
-from fedward.server.grid import StreamingGrid
+from fedward.server.flower import PUSH_BYTES, GridTransport, StreamingGrid
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower import pack_reply, unpack_reply
 from fedward.messages import Reply
-from fedward.server.grid import Unfolding
+from fedward.server.flower import Unfolding
 
 SIZE = 12 * 1024**2 + 5
 """Three of Flower's chunks."""

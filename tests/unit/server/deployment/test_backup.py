@@ -7,7 +7,7 @@ import pytest
 from fedward.config import parse
 from fedward.server.deployment import backup as backups
 from fedward.server.deployment.backup import PIECE_BYTES, SCRYPT_COST, SealedReader, SealedWriter, back_up, restore
-from fedward.server.deployment.runs import RunRecord, Runs
+from fedward.server.deployment.records import RunRecord, Runs
 from fedward.server.deployment.settings import ServerFolders, load_server_config
 from fedward.server.job_files import FederationJob
 from fedward.storage import FolderInUseError, FolderLock, replace_private

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from fedward.privacy.secagg.crypto import fingerprint
-from fedward.server.deployment.runs import RunRecord, Runs
+from fedward.server.deployment.records import RunRecord, Runs
 from fedward.server.deployment.service import Service
 from fedward.server.superlink import RunState
 from fedward.storage import FolderInUseError, FolderLock, replace_private

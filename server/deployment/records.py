@@ -1,22 +1,26 @@
-"""Plans and runs at the coordinator.
+"""Hospitals, plans and runs at the coordinator: records in its state folder, which are the truth.
 
-A plan folder is checked against its adapter, signed, and turned into the roster's pins. A run of a signed plan is
-submitted, queued, running, ended; each lies in a folder that a restart finds again. At most one run is active. A run
-that was active when its process ended is not left so: the server takes it up again from its journal when it starts, at
-most a configured number of times.
+Who was invited, admitted and revoked stands in one file per hospital, which the SuperLink follows. A plan folder is
+checked against its adapter, signed, and turned into the roster's pins. A run of a signed plan is submitted, queued,
+running, ended; each lies in a folder that a restart finds again. At most one run is active. A run that was active when
+its process ended is not left so: the server takes it up again from its journal when it starts, at most a configured
+number of times.
 """
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from cryptography import x509
 from pydantic import Field
 
 from fedward.adapter import adapter_hash
+from fedward.agreements import enrolment
 from fedward.agreements.code import check_core, check_plan_code, core_hash
 from fedward.agreements.proposal import (
     RUN_NAME,
@@ -28,14 +32,13 @@ from fedward.agreements.proposal import (
     sign_proposal,
 )
 from fedward.config import Section, load_toml, parse, to_toml
-from fedward.errors import ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
+from fedward.errors import AuthenticationError, ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
 from fedward.plan import Plan
-from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
 from fedward.run import Schedule, check_roster, roster_rules
-from fedward.server.deployment.settings import ServerFolders
-from fedward.server.deployment.sites import SiteRecord
-from fedward.server.job_files import PROGRESS, FederationJob, RunEnd, read_vector
+from fedward.server.deployment.settings import Authority, ServerFolders
+from fedward.server.job_files import COORDINATOR, PROGRESS, FederationJob, RunEnd, read_vector
 from fedward.storage import PUBLIC, private_folder, read_limited, replace_file, replace_private, sync_folder
 from fedward.strategies.combinations import check_ranks
 from fedward.strategies.registry import in_words
@@ -50,6 +53,150 @@ LEAST_SITES = 3
 RECORD = "run.json"
 JOB = "job.json"
 RESULT = "adapter.safetensors"
+
+Kind = TypeVar("Kind", bound=Section)
+_HEX = r"^[0-9a-f]*$"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+# --- hospitals ------------------------------------------------------------------------------------
+
+
+class Invite(Section):
+    """An open invitation; ``key`` is a hash of the code, from which the code cannot be found."""
+
+    site: str
+    key: Annotated[str, Field(pattern=_HEX)]
+    expires: int
+
+
+class SiteRecord(Section):
+    """One hospital. ``node_key`` is its Flower node's public key, DER in hex; ``serials`` of certificates issued."""
+
+    name: str
+    state: Literal["admitted", "revoked"]
+    identity: Annotated[str, Field(pattern=_HEX)]
+    node_key: Annotated[str, Field(pattern=_HEX)]
+    since: int
+    expires: int
+    serials: list[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of its signing key, as the roster shows it."""
+        return fingerprint(bytes.fromhex(self.identity))
+
+
+class Sites:
+    """The hospitals of a coordinator, in its state folder. Reading raises FW-INTEGRITY-311 (a file is damaged)."""
+
+    def __init__(self, folders: ServerFolders, *, clock: Callable[[], float] = time.time) -> None:
+        self._folders, self._clock = folders, clock
+
+    def invite(self, site: str, *, hours: int) -> str:
+        """A one-time code for ``site``; an older invitation ends. Raises FW-POLICY-311 (no possible or fresh name)."""
+        if _NAME.fullmatch(site) is None or site == COORDINATOR:
+            message = "The name of a site is lower-case letters, digits and dashes, at most 63 of them."
+            fix = "Agree on such a name with the hospital; it writes the same into site.name of its client.toml."
+            raise PolicyError(message, code="FW-POLICY-311", fix=fix)
+        if self._path(site).exists():
+            fix = "Names are never used twice: invite it under a new one. To renew a certificate, no code is needed."
+            raise PolicyError(f"There is a site called {site} already.", code="FW-POLICY-311", fix=fix)
+        code = enrolment.new_code()
+        invite = Invite(site=site, key=enrolment.code_key(code).hex(), expires=int(self._clock()) + hours * 3600)
+        replace_private(self._folders.invites / f"{site}.json", invite.model_dump_json().encode())
+        return code
+
+    def accept(
+        self, data: bytes, *, spoken: str, federation: str, identity: Identity, authority: Authority, days: int
+    ) -> tuple[SiteRecord, bytes]:
+        """Admits the site behind the request file ``data`` to the next roster, or renews its certificate for ``days``.
+
+        ``spoken`` is the file's fingerprint as the site read it out. Returns the site, and the answer file for it.
+        Raises FW-AUTH-303 (the request is malformed), FW-AUTH-313 (it has another fingerprint), FW-AUTH-312 (no open
+        invitation), FW-AUTH-311 (its CSR), FW-POLICY-311 (other keys, a key of another site, or a revoked one).
+        """
+        request, outer = enrolment.open_request(data)
+        if not enrolment.same_fingerprint(enrolment.request_fingerprint(data), spoken):
+            raise AuthenticationError("The request has another fingerprint than the site read out.", code="FW-AUTH-313")
+        known = self._path(request.site).exists()
+        key = b"" if known else self._invited(request, outer)
+        if known:
+            self._check_renewal(request)
+        certificate = authority.issue_site(request.site, request.csr, days=days)
+        answer = enrolment.EnrolmentAnswer(
+            federation=federation,
+            site=request.site,
+            request=secagg_hash("enrolment-request", outer.sealed),
+            coordinator=identity.public,
+            certificate=certificate,
+            ca=authority.certificate.read_bytes(),
+        )
+        record = self._record(request, certificate, self.get(request.site).serials if known else [])
+        _write(self._path(record.name), record)
+        (self._folders.invites / f"{request.site}.json").unlink(missing_ok=True)
+        return record, enrolment.seal_answer(answer, identity, key)
+
+    def revoke(self, site: str) -> SiteRecord:
+        """Shuts a site out for good: its node is refused from its next request on; raises like :meth:`get`."""
+        record = self.get(site).model_copy(update={"state": "revoked"})
+        _write(self._path(record.name), record)
+        return record
+
+    def get(self, site: str) -> SiteRecord:
+        """One site; raises FW-POLICY-311 (there is no such site)."""
+        path = self._path(site)
+        if _NAME.fullmatch(site) is None or not path.exists():
+            raise PolicyError(f"There is no site called {site[:64]}.", code="FW-POLICY-311")
+        return _read(path, SiteRecord)
+
+    def all(self) -> list[SiteRecord]:
+        """Every site, by name."""
+        return [_read(path, SiteRecord) for path in sorted(self._folders.sites.glob("*.json"))]
+
+    def open_invites(self) -> list[Invite]:
+        """Invitations that can still be used."""
+        found = [_read(path, Invite) for path in sorted(self._folders.invites.glob("*.json"))]
+        return [invite for invite in found if invite.expires >= self._clock()]
+
+    def _path(self, site: str) -> Path:
+        return self._folders.sites / f"{site}.json"
+
+    def _invited(self, request: enrolment.EnrolmentRequest, outer: enrolment.Proven) -> bytes:
+        path = self._folders.invites / f"{request.site}.json"
+        if not path.exists():
+            message = "The site of this request was not invited, or its invitation was used."
+            raise AuthenticationError(message, code="FW-AUTH-312")
+        invite = _read(path, Invite)
+        if invite.expires < self._clock():
+            raise AuthenticationError("The invitation of this site has expired.", code="FW-AUTH-312")
+        key = bytes.fromhex(invite.key)
+        enrolment.check_proof(outer, key)
+        if any(record.identity == request.identity.hex() for record in self.all()):
+            raise PolicyError("Another site has this signing key.", code="FW-POLICY-311")
+        return key
+
+    def _check_renewal(self, request: enrolment.EnrolmentRequest) -> None:
+        record = self.get(request.site)
+        if record.state == "revoked":
+            raise PolicyError(f"The site {request.site} was revoked.", code="FW-POLICY-311")
+        if (record.identity, record.node_key) != (request.identity.hex(), request.node_key.hex()):
+            raise PolicyError(f"The site {request.site} is admitted under other keys.", code="FW-POLICY-311")
+
+    def _record(self, request: enrolment.EnrolmentRequest, certificate: bytes, serials: list[str]) -> SiteRecord:
+        issued = x509.load_pem_x509_certificate(certificate)
+        return SiteRecord(
+            name=request.site,
+            state="admitted",
+            identity=request.identity.hex(),
+            node_key=request.node_key.hex(),
+            since=int(self._clock()),
+            expires=int(issued.not_valid_after_utc.timestamp()),
+            serials=[*serials, f"{issued.serial_number:x}"],
+        )
+
+
+# --- plans ----------------------------------------------------------------------------------------
 
 
 def sign_folder(
@@ -101,10 +248,7 @@ def _checked(folder: Path) -> PlanTerms:
 
 
 def check_start(folder: Path, terms: PlanTerms) -> None:
-    """Refuses another adapter to start from than the plan names.
-
-    Raises FW-CONFIG-212 (it is no safetensors file), FW-INTEGRITY-312 (its tensors are others).
-    """
+    """Refuses another adapter to start from than the plan names: FW-CONFIG-212 (no safetensors), FW-INTEGRITY-312."""
     layout, start = read_vector(folder / START_FILE)
     if (layout.hash(), adapter_hash(start, layout)) != (terms.adapter_layout_hash, terms.initial_adapter_hash):
         raise IntegrityError("The adapter to start from is not the one that the plan names.", code="FW-INTEGRITY-312")
@@ -128,11 +272,9 @@ def publish_roster(
 ) -> bytes:
     """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here.
 
-    ``min_cohort`` is the smallest first cohort, the smallest that is safe if absent; ``epoch_days`` the age at which a
-    key epoch ends.
-
-    Raises FW-POLICY-314 (fewer than three hospitals are admitted), FW-STRATEGY-013, FW-STRATEGY-019 (the plan does not
-    fit them), FW-SECAGG-010 (the cohort does not fit them).
+    ``min_cohort`` is the smallest first cohort, the smallest that is safe if absent. Raises FW-POLICY-314 (fewer than
+    three hospitals are admitted), FW-STRATEGY-013, FW-STRATEGY-019 (the plan does not fit them), FW-SECAGG-010 (the
+    cohort does not fit them).
     """
     members = [Member(site.name, bytes.fromhex(site.identity)) for site in sites if site.state == "admitted"]
     if len(members) < LEAST_SITES:
@@ -152,6 +294,9 @@ def publish_roster(
         code_hash=core_hash(),
     )
     return publish(roster, identity)
+
+
+# --- runs -----------------------------------------------------------------------------------------
 
 
 State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
@@ -255,17 +400,11 @@ class Runs:
         return self._save(run, state="queued", flower_run=None)
 
     def paused(self, run: RunRecord) -> RunRecord:
-        """Sets a run aside until it is resumed; its journal keeps the leg where it stood.
-
-        Raises FW-POLICY-313 (it has ended).
-        """
+        """Sets a run aside; its journal keeps the leg where it stood. Raises FW-POLICY-313 (it has ended)."""
         return self._save(_not_ended(run), state="paused", flower_run=None)
 
     def resumed(self, run: RunRecord) -> RunRecord:
-        """Queues a paused run again; does nothing to one that is queued or running.
-
-        Raises FW-POLICY-313 (it has ended).
-        """
+        """Queues a paused run again; one that is queued or running is left. Raises FW-POLICY-313 (it has ended)."""
         return self._save(run, state="queued") if _not_ended(run).state == "paused" else run
 
     def ended(self, run: RunRecord, end: RunEnd) -> RunRecord:
@@ -313,6 +452,14 @@ def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         progress = json.loads((runs.folder(run.name) / PROGRESS).read_bytes())
     return {**run.model_dump(), "round": progress.get("round", 0), "rounds": progress.get("rounds")}
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return parse(json.loads(path.read_bytes()), kind, source=path.name)
+    except (OSError, ValueError) as error:
+        message = f"The file {path.name} of the state folder cannot be read."
+        raise IntegrityError(message, code="FW-INTEGRITY-311") from error
 
 
 def _write(path: Path, document: Section) -> None:
