@@ -11,8 +11,6 @@ is needed to tell the two apart. A chain that is shorter than its last record, o
 damage and stops the ledger.
 """
 
-from __future__ import annotations
-
 import errno
 import hmac
 import json

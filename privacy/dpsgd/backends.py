@@ -16,8 +16,6 @@ instead of 1.0), and a batched product into rows that lie P numbers apart would 
 renames every key of the state dict: peft then loads none of them, and says nothing.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from functools import partial

@@ -11,8 +11,6 @@ long, so C is the sensitivity, and the noise is that of fixed clipping. Short gr
 loss is nearly flat counts almost as much as any other. Under Adam C cancels out and only gamma is left to choose.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import TypeAlias

@@ -5,8 +5,6 @@ and one per cent, and RDP must not lie below. A certificate whose accountants di
 beside the engine because Opacus' accountants import torch.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -17,8 +17,6 @@ The rounds' vectors are kept encoded (q), so a retry masks the same q: no traini
 twice. q never leaves a round and is erased with the first unmask share.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable
@@ -29,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedward.messages import Stage
 from fedward.privacy.secagg import crypto, messages, results, roster
 from fedward.privacy.secagg.crypto import Identity, RefusalError, ShareRefused, open_sealed, refuse_if
 from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout
@@ -36,7 +35,6 @@ from fedward.privacy.secagg.journal import ChainHead, ClientState, Confirmed, Jo
 from fedward.privacy.secagg.messages import SEED_BYTES, SHARE_BYTES, HeadsAndMail, Manifest
 from fedward.privacy.secagg.results import BySite, CheckedSum, Chunks, EndedRound, Vectors
 from fedward.privacy.secagg.roster import LocalPolicy, Party, require_own_approval
-from fedward.stages import Stage
 
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 

@@ -23,8 +23,6 @@ hospitals draw independently. The coordinator cannot try again: the draw belongs
 in its place is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias

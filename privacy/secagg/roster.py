@@ -16,8 +16,6 @@ later contexts use chain keys only, which run forward and never back. The coordi
 signed keys and ciphertexts between hospitals and learns no secret.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace

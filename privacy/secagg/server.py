@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import AuthenticationError, IntegrityError, QuorumError, failing_as
-from fedward.messages import MalformedMessageError
+from fedward.messages import MalformedMessageError, Stage
 from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import (
     Identity,
@@ -52,7 +52,6 @@ from fedward.privacy.secagg.results import (
     survivor_digests,
 )
 from fedward.privacy.secagg.roster import Clock, EpochSetup, check_threshold, minimum_threshold, verify_roster
-from fedward.stages import Stage
 
 _SUM = "sum"
 WrongShare: TypeAlias = tuple[crypto.ShareKind, str]  # with its dealer
@@ -101,7 +100,7 @@ class RoundRecord(Message):
 
     manifest: Annotated[bytes, messages.Bytes(1, Message.LIMIT)]  # sealed, as sent
     ctx: Digest  # its context
-    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.stages.Stage
+    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.messages.Stage
     heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # of U1, as the next two
     envelopes: Annotated[dict[str, bytes], Map(messages.ENVELOPE)] = field(default_factory=dict)
     mail: Annotated[dict[str, dict[str, bytes]], Map(Map(messages.MAIL))] = field(default_factory=dict)  # to, then from

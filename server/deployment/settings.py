@@ -8,8 +8,6 @@ certificate of the same key's owner is valid beside the old one until that one e
 renewal.
 """
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import os

@@ -7,8 +7,6 @@ W = W0 + (alpha / r) (B + B_i) A. The paper weighs both adapters by how much an 
 here the weight is one public constant, because similarities to patients would be another query of their records.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -12,8 +12,6 @@ and every hospital refuses a manifest that puts it into another group's sum. As 
 are in two of three groups sooner or later: g groups withstand (g - 1) / 2 bad hospitals for a whole run, not more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Annotated
 

@@ -13,8 +13,6 @@ They cost utility instead where noise outweighs drift: a variate holds the noise
 each step of the next round.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
