@@ -85,7 +85,7 @@ class FastRows:
             layer.forward = partial(self._forward, layer)
 
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
-        """Back-propagates the sum of what ``compute`` returns, ``[rows]``; FW-DP-010 for rows that are no records."""
+        """Back-propagates the losses ``[rows]``; FW-DP-010 if a gradient is not by record or bypassed its layer."""
         for parameter in self._parameters:
             parameter.grad = None
         self._rows = rows

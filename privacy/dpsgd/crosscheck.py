@@ -52,7 +52,7 @@ class Certificate:
 def certify(
     events: Sequence[Event], delta: float, *, unit: UnitName = "patient", clip: float | None = None
 ) -> Certificate:
-    """Prices what was released about some units with two accountants; FW-DP-020 if they disagree, -001 if nothing."""
+    """Certifies what was released about some units; raises FW-DP-001 (nothing), FW-DP-020 (accountants disagree)."""
     if not events:
         raise PrivacyParameterError("There is no event to certify.")
     spent = epsilon(events, delta)

@@ -340,7 +340,7 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
 
     ``live`` is the manifest of the live context, if there is one; it is given up only after all of this has passed.
     """
-    # the live key epoch
+    # Of the live key epoch.
     ended = manifest.epoch < state.keys.epoch
     refuse_if(ended, "FW-SECAGG-020", "The manifest belongs to a key epoch that has ended.")
     expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
@@ -349,13 +349,13 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
     refuse_if(state.keys.private, "FW-SECAGG-004", "The manifest came before this hospital's keys were complete.")
     expired = party.clock() > state.keys.started + party.roster.roster.policy.epoch_seconds
     refuse_if(expired, "FW-SECAGG-021", "The key epoch has expired.")
-    # news, and in time
+    # Newer than everything before, and in time.
     old = manifest.seq <= state.seq
     refuse_if(old, "FW-SECAGG-031", "The manifest's sequence number is not newer than the last one.")
     old = (manifest.round, manifest.attempt) <= (state.record.round, state.attempt)
     refuse_if(old, "FW-SECAGG-031", "The manifest's round and attempt are not newer than the last ones.")
     refuse_if(manifest.deadline < party.clock(), "FW-SECAGG-039", "The manifest's deadline has passed.")
-    # among peers
+    # Among peers with whom this hospital shares keys.
     refuse_if(party.name not in manifest.cohort, "FW-SECAGG-032", "The cohort leaves this hospital out.")
     strangers = not set(manifest.cohort) <= {party.name, *state.keys.chains}
     refuse_if(strangers, "FW-SECAGG-032", "The cohort names a hospital with which this one shares no key.")
@@ -364,7 +364,7 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
         differs = any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND)
         refuse_if(differs, "FW-SECAGG-040", "The retry differs from its round in more than the cohort.")
         refuse_if(state.live[0].unmasked, "FW-SECAGG-041", "The round was unmasked with this hospital's help already.")
-    # the next link of the chain of results
+    # The next link of the chain of results.
     record, head = state.record, party.chain(state.record, manifest.run)
     refuse_if(record.challenge, "FW-SECAGG-085", "A result was signed, and a manifest does not continue from it.")
     other = not record.head and manifest.adapter_hash != party.policy.initial_adapter_hash

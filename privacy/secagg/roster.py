@@ -250,7 +250,7 @@ class LocalPolicy:
     run: str = ""  # name of the approved run; if empty, the first run under the plan is the only one
 
     def check_roster(self, verified: VerifiedRoster) -> None:
-        """Refuses a roster for another model, adapter or core (FW-SECAGG-015), or with c = 0 (FW-SECAGG-016)."""
+        """Refuses a roster for another model, adapter or core (FW-SECAGG-015), or c = 0 unasked (FW-SECAGG-016)."""
         roster = verified.roster
         pins = {
             "base model": (roster.base_model_hash, self.base_model_hash),
