@@ -13,7 +13,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Set
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Set
 from typing import Any
 
 import h11
@@ -284,14 +284,10 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, then: Receive) -> Receive:
-    given = False
+    whole: Iterator[Event] = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def replay() -> Event:
-        nonlocal given
-        if given:
-            return await then()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(whole, None) or await then()
 
     return replay
 

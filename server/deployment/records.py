@@ -62,9 +62,6 @@ _HEX = r"^[0-9a-f]*$"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-# --- hospitals ------------------------------------------------------------------------------------
-
-
 class Invite(Section):
     """An open invitation; ``key`` is a hash of the code, from which the code cannot be found."""
 
@@ -196,9 +193,6 @@ class Sites:
             raise PolicyError(f"The site {request.site} is admitted under other keys.", code="FW-POLICY-311")
 
 
-# --- plans ----------------------------------------------------------------------------------------
-
-
 def sign_folder(
     folder: Path, *, run: str, federation: str, identity: Identity, days: int, now: float | None = None
 ) -> VerifiedProposal:
@@ -289,9 +283,6 @@ def publish_roster(
         code_hash=core_hash(),
     )
     return publish(roster, identity)
-
-
-# --- runs -----------------------------------------------------------------------------------------
 
 
 State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]

@@ -27,8 +27,6 @@ from fedward.strategies.strategy import Declaration, Moved, Part, Step, Sums, Tr
 VARIATE = "variate"
 """Name of the second segment, and of what a hospital keeps."""
 
-_LABEL_BYTES = 6
-
 
 class Scaffold(FFALoRA):
     """FFA-LoRA whose local steps are corrected by control variates.
@@ -87,4 +85,4 @@ class Scaffold(FFALoRA):
 
 def _label(site: str) -> float:
     """A number for a hospital's name that a float64 holds exactly."""
-    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:_LABEL_BYTES], "big"))
+    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:6], "big"))
