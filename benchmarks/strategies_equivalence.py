@@ -16,7 +16,7 @@ from benchmarks.secagg_rounds import Federation
 from fedward.adapter import Vector
 from fedward.client.models.adapter_model import resolve_run, start_of
 from fedward.client.models.registry import resolve
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode

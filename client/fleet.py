@@ -8,8 +8,6 @@ chooses the proxy, redirects are followed, contents are not compared with their 
 is too large. Nothing here asks for a FAB: a hospital never fetches code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

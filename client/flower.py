@@ -6,8 +6,6 @@ texts may quote records. The link may break, the SuperLink may restart, the coor
 with growing pauses until it is stopped.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError, N
 from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOverError
 from fedward.errors import FedwardError, PolicyError
 from fedward.flower import message_type, pack_reply, unpack_request
-from fedward.stages import Reply, Request, Stage
+from fedward.messages import Reply, Request, Stage
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0

@@ -1,7 +1,5 @@
 """Report of a data folder: its corpus, its records, what each task can use, and everything that would stop a run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace

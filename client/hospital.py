@@ -4,8 +4,6 @@ The order is the guarantee: check the manifest, charge the ledger, train, mask, 
 refusal at any point leaves nothing half done and tells the coordinator a code, nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +20,7 @@ from fedward.client.tasks.task import LocalTask
 from fedward.client.training import BetweenSteps, GradientSummer, LocalState, LocalTrainer, cut_entries
 from fedward.errors import PolicyError
 from fedward.measures import Outcomes
+from fedward.messages import Reply, Request, Stage
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
 from fedward.privacy.dpsgd.engine import weight_change_canary
@@ -34,7 +33,6 @@ from fedward.privacy.secagg.journal import Journal, MemoryJournal
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import LocalPolicy, VerifiedRoster, minimum_threshold
 from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
-from fedward.stages import Reply, Request, Stage
 from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 
 

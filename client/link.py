@@ -3,8 +3,6 @@
 Only this connection ever uses a proxy, and only the one that is configured; the environment is not asked.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import ssl
 import threading

@@ -20,7 +20,7 @@ import numpy as np
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, decode
+from fedward.messages import Blob, MalformedMessageError, Request, decode
 from fedward.privacy.secagg import results
 from fedward.privacy.secagg.client import SecAggClient
 from fedward.privacy.secagg.encoding import RingVector
@@ -30,7 +30,6 @@ from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message, Res
 from fedward.privacy.secagg.results import CheckedSum, EndedRound
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
-from fedward.stages import Blob, Request
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import NOTHING, Memory
 

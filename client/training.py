@@ -14,8 +14,6 @@ the result. So after a crash at any write the store is at the journal's round or
 round again changes nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping

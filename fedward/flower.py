@@ -11,8 +11,7 @@ from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushOb
 from flwr.proto.node_pb2 import Node
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from fedward.messages import MalformedMessageError
-from fedward.stages import Blob, Reply, Request, Stage
+from fedward.messages import Blob, MalformedMessageError, Reply, Request, Stage
 
 INLINE_BYTES = 256 * 1024
 """Arrays up to this size travel inside the control record."""

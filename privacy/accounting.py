@@ -9,8 +9,6 @@ offered: it can report far less than the true epsilon (measured in ``tests/unit/
 Runs without torch, because the coordinator prices plans too. A parameter outside its range is a PrivacyParameterError.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -19,8 +19,6 @@ Membership inference: an attack that is right on average says little; one that i
 So the true positive rate is reported at low false positive rates, with intervals (Carlini et al. 2022, section IV).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

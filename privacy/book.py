@@ -444,10 +444,7 @@ class Book:
         return book
 
     def catch_up(self, links: Sequence[Link]) -> None:
-        """Applies the records added since the last call.
-
-        Raises FW-LEDGER-001 (a record is not valid in its place), FW-LEDGER-002 (what was applied before is gone).
-        """
+        """Applies what was added since the last call; raises FW-LEDGER-001 (invalid), -002 (a known record is gone)."""
         known = len(self.heads)
         if len(links) < known or (known and links[known - 1].head != self.heads[-1]):
             raise rolled_back("The ledger on disk no longer holds a record that this process has seen in it.")

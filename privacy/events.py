@@ -1,7 +1,5 @@
 """What was released about units of privacy: the events that the accountant prices and the ledger remembers."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -11,8 +11,6 @@ is needed to tell the two apart. A chain that is shorter than its last record, o
 damage and stops the ledger.
 """
 
-from __future__ import annotations
-
 import errno
 import hmac
 import json
@@ -27,7 +25,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from fedward.errors import BudgetError, ConfigError, PolicyError, ResourceError, failing_as
 from fedward.messages import labelled_hash
@@ -111,10 +109,7 @@ class Namespace:
         return cls(name, read_secret(path, kind=ConfigError, code="FW-LEDGER-008"))
 
     def ids(self, patients: Iterable[str]) -> tuple[bytes, ...]:
-        """HMAC-SHA-256 of each identifier, cut to 16 bytes; sorted, each once.
-
-        Two patients with one value (chance below 2^-80 for a hundred million) would only be charged for each other.
-        """
+        """HMAC-SHA-256 of each identifier cut to 16 bytes, sorted, each once; two alike are charged for each other."""
         return tuple(sorted({hmac.digest(self._key, p.encode(), sha256)[:PATIENT_BYTES] for p in patients}))
 
 
@@ -353,6 +348,9 @@ class RoundCost:
     evaluation: Sequence[Event] = ()
 
 
+Rounds: TypeAlias = Sequence[RoundCost]
+
+
 class Ledger:
     """Append-only account of everything released about a site's patients, or about units of another kind.
 
@@ -387,16 +385,15 @@ class Ledger:
         if not (math.isfinite(cap_epsilon) and cap_epsilon > 0 and SMALLEST_DELTA <= delta < 1):
             raise unusable("A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.")
         self._store, self._population, self._anchor, self._clock = store, population, anchor, clock
-        self._book = Book()
+        self.book = Book()  # the replayed chain
         asked = Genesis(site, namespace.identity if namespace else b"", float(delta), float(cap_epsilon), unit)
         with self._exclusive() as appender:
-            if not self._book.heads:
+            if not self.book.heads:
                 self._append(appender, asked)
-        begun = self._book.genesis
+        begun = self.book.genesis
         if begun.unit != asked.unit:
-            raise PolicyError(
-                f"The ledger prices each {begun.unit}, and the run protects each {asked.unit}.", code="FW-LEDGER-010"
-            )
+            prices = f"The ledger prices each {begun.unit}, and the run protects each {asked.unit}."
+            raise PolicyError(prices, code="FW-LEDGER-010")
         if (begun.site, begun.delta) != (asked.site, asked.delta):
             raise other_terms("The ledger was begun for another site or another delta.")
         if asked.cap_epsilon > begun.cap_epsilon:
@@ -431,7 +428,7 @@ class Ledger:
         return self.reserve_run(run=run, plan_hash=plan_hash, rounds=[cost], patients=patients)[0]
 
     def reserve_run(
-        self, *, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], patients: Patients | None = None
+        self, *, run: str, plan_hash: bytes, rounds: Rounds, patients: Patients | None = None
     ) -> list[Reservation]:
         """Charges several rounds at once, or none of them; otherwise like :meth:`reserve`.
 
@@ -439,7 +436,7 @@ class Ledger:
         its first round.
         """
         with self._exclusive() as appender:
-            sets = exact_sets(self._book, patients or self._population.patients)
+            sets = exact_sets(self.book, patients or self._population.patients)
             charges = self._affordable(run, plan_hash, rounds, sets)
             new = [charge for charge in charges if charge.index < 0]
             for ids in sets.unrecorded if new else ():
@@ -448,66 +445,57 @@ class Ledger:
                 self._append(appender, replace(charge, at=int(self._clock())))
         return [self._recorded(run, cost.round_number) for cost in rounds]
 
-    def preflight(
-        self, *, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], patients: Patients | None = None
-    ) -> None:
+    def preflight(self, *, run: str, plan_hash: bytes, rounds: Rounds, patients: Patients | None = None) -> None:
         """Checks that a whole run would fit under the cap; rounds recorded already are not counted twice.
 
         Records nothing, so a run that started meanwhile can still use the budget up: :meth:`reserve` decides. Same
         errors.
         """
-        self._book.catch_up(self._store.load())
-        self._affordable(run, plan_hash, rounds, exact_sets(self._book, patients or self._population.patients))
+        self.book.catch_up(self._store.load())
+        self._affordable(run, plan_hash, rounds, exact_sets(self.book, patients or self._population.patients))
 
     def settle(self, reservation: Reservation) -> None:
         """Notes that the output of a round has left, which cannot be reserved again; FW-LEDGER-003 if it never was."""
         with self._exclusive() as appender:
-            if self._book.reservation(reservation.run, reservation.round_number) != reservation:
+            if self.book.reservation(reservation.run, reservation.round_number) != reservation:
                 raise refused("A round that is not in the ledger cannot be settled.")
             recorded = self._recorded(reservation.run, reservation.round_number)
             if not recorded.settled:
                 self._append(appender, Settlement(recorded.index))
 
-    @property
-    def book(self) -> Book:
-        """The replayed chain, for reports."""
-        return self._book
-
     def head(self) -> bytes:
         """32 bytes that bind the index and everything recorded so far, for the SharePackage."""
-        return self._book.heads[-1]
+        return self.book.heads[-1]
 
     def spent(self) -> float:
         """Epsilon of the patient who has spent most; see :meth:`Book.spent`."""
-        return self._book.spent()
+        return self.book.spent()
 
     def check_witness(self, index: int | None, head: bytes) -> None:
         """Raises FW-LEDGER-002 if the chain lacks a head that somebody else holds."""
-        self._book.catch_up(self._store.load())
-        self._book.check_witness(index, head)
+        self.book.catch_up(self._store.load())
+        self.book.check_witness(index, head)
 
     @contextmanager
     def _exclusive(self) -> Iterator[Appender]:
         with self._store.exclusive() as appender:
-            self._book.catch_up(appender.links)
+            self.book.catch_up(appender.links)
             if self._anchor is not None:
-                self._anchor.check(self._book)
+                self._anchor.check(self.book)
             yield appender
 
     def _append(self, appender: Appender, record: Record) -> None:
-        self._book.apply(appender.append(to_bytes(record)))
+        self.book.apply(appender.append(to_bytes(record)))
         if self._anchor is not None:
-            self._anchor.write(self._book)
+            self._anchor.write(self.book)
 
     def _recorded(self, run: str, round_number: int) -> Reservation:
-        recorded = self._book.reservation(run, round_number)
+        recorded = self.book.reservation(run, round_number)
         if recorded is None:
             raise refused("A round that was just reserved is not in the ledger.")
         return recorded
 
-    def _affordable(
-        self, run: str, plan_hash: bytes, rounds: Sequence[RoundCost], sets: ExactSets
-    ) -> list[Reservation]:
+    def _affordable(self, run: str, plan_hash: bytes, rounds: Rounds, sets: ExactSets) -> list[Reservation]:
         """The charges of ``rounds``, those already recorded with their index; raises if the others do not fit."""
         if len({cost.round_number for cost in rounds}) != len(rounds):
             raise unusable("A run cannot reserve one round twice in one call.")
@@ -518,17 +506,17 @@ class Ledger:
         training = tuple(chain.from_iterable(charge.training for charge in new))
         evaluation = tuple(chain.from_iterable(charge.evaluation for charge in new))
         together = replace(new[0], training=training, evaluation=evaluation)
-        trial = self._book.exposure.copy()
-        for index, ids in enumerate(sets.unrecorded, start=len(self._book.heads)):
+        trial = self.book.exposure.copy()
+        for index, ids in enumerate(sets.unrecorded, start=len(self.book.heads)):
             trial.add_set(index, ids)
         trial.add(together)
-        terms = self._book.genesis
+        terms = self.book.genesis
         if all(fits(history, terms.delta, self._cap) for history in trial.histories(touching=together)):
             return charges
-        alone = max(self._book.price(training), self._book.price(evaluation))
+        alone = max(self.book.price(training), self.book.price(evaluation))
         words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
         raise BudgetError(
-            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {self._book.spent():.4g} is spent and "
+            f"The lifetime cap of epsilon {self._cap:g} does not allow this: {self.book.spent():.4g} is spent and "
             f"{words} was asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",
             code="FW-BUDGET-010",
         )
@@ -539,7 +527,7 @@ class Ledger:
         events = (tuple(cost.training), tuple(cost.evaluation))
         split = self._population.split
         charge = Reservation(run, plan_hash, cost.round_number, split, *events, sets.training, sets.evaluation)
-        recorded = self._book.reservation(run, cost.round_number)
+        recorded = self.book.reservation(run, cost.round_number)
         if recorded is None:
             return charge
         if recorded != charge:

@@ -355,10 +355,7 @@ class GradientSpec:
 
     @property
     def step(self) -> float:
-        """Width gamma of a grid unit: the largest power of two that is fine enough for price and share.
-
-        Fine enough: rounding adds at most C / 128 to the sensitivity, and a share is at least 2^10 units wide.
-        """
+        """Grid width gamma: the largest power of two with rounding of at most C / 128 and shares 2^10 units wide."""
         finest = self.clip / (ROUNDING_PART * math.sqrt(self.parameters))
         if self.noise_multiplier:
             finest = min(finest, self.noise_multiplier * self.clip / (math.sqrt(self.honest) * SMALLEST_SHARE))

@@ -5,8 +5,6 @@ middleware and as many database transactions as it has questions, and that is mo
 same handlers answer behind the same checks, in one transaction each; what is not listed goes to the application.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math

@@ -33,8 +33,7 @@ from flwr.superlink.grid import HttpGrid
 
 from fedward.errors import DeadlineError, FedwardError, NetworkError
 from fedward.flower import MAX_CALLS, Objects, let_go, message_type, pack_request, raw_array, unpack_reply
-from fedward.messages import MalformedMessageError
-from fedward.stages import Reply, Request, Stage
+from fedward.messages import MalformedMessageError, Reply, Request, Stage
 
 POLL_SECONDS = 0.05
 PUSH_BYTES = 4 * 1024**2
@@ -98,7 +97,7 @@ class GridTransport:
             self._sleep(POLL_SECONDS)
 
     def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
-        """See :class:`fedward.stages.Transport`."""
+        """See :class:`fedward.messages.Transport`."""
         asked: dict[int, tuple[str, Stage]] = {}
 
         def addressed() -> Iterator[tuple[int, Request]]:

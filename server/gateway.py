@@ -4,8 +4,6 @@
 input, and ends it by closing that input; so it also ends when its parent is killed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -11,8 +11,6 @@ writes makes every crash harmless:
 :class:`History` hands results that a hospital has not acknowledged to it, with the evidence to check them.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,11 +22,10 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, decode, encode
+from fedward.messages import Blob, MalformedMessageError, Request, Stage, decode, encode
 from fedward.privacy.secagg import encoding, results
 from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
-from fedward.stages import Blob, Request, Stage
 from fedward.storage import JournalError
 
 MAX_ROUNDS = 2**16

@@ -6,8 +6,6 @@ listens on loopback for this machine's own processes: Flower's runtime API for t
 no authentication in Flower and gets a token here. The documentation pages are behind neither.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import logging

@@ -4,8 +4,6 @@ The kinds form a closed list. A run names a job file, never a function: configur
 ``federation`` runs a plan to its final adapter, without torch, from the files that the job names.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

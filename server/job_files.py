@@ -1,7 +1,5 @@
 """The files of a federation job: what a coordinator process is told, and what others read of its run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,7 +1,7 @@
 """A run at the coordinator: join, then round after round.
 
 :class:`Coordinator` knows no Flower and no torch: it drives the protocol objects of ``privacy.secagg`` over a
-:class:`~fedward.stages.Transport`, turns each sum into the next adapter with the plan's strategy, and hands sum,
+:class:`~fedward.messages.Transport`, turns each sum into the next adapter with the plan's strategy, and hands sum,
 survivors and evidence back to the hospitals, who check all of it. :class:`Cohorts` says whom a round asks,
 :class:`SecureSums` plays its legs (manifest, mask, confirm, unmask), :class:`Exchange` carries a leg's requests.
 """
@@ -18,13 +18,13 @@ import numpy as np
 
 from fedward.adapter import Vector, adapter_hash
 from fedward.errors import FedwardError, IntegrityError, QuorumError
+from fedward.messages import Blob, Reply, Request, Stage, Transport
 from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggServer
 from fedward.run import Run
 from fedward.server.history import Archive, Ended, History
-from fedward.stages import Blob, Reply, Request, Stage, Transport
 from fedward.strategies.optimizers import NOTHING
 
 LOG = logging.getLogger(__name__)

@@ -7,8 +7,6 @@ The code bundle (FAB) that Flower wants for a run is a few lines that import the
 code is what its operator installed, and hospitals never ask for the bundle.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -6,8 +6,6 @@ between them is missing. Each hospital alone, and everything pooled, take exactl
 sampling rate, so they spend the same epsilon. Pooling records is what no deployment may do; only a simulation can.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import time
@@ -33,6 +31,7 @@ from fedward.client.tasks import LocalTask, local_task
 from fedward.client.training import LocalTrainer
 from fedward.errors import ConfigError, NetworkError
 from fedward.measures import Outcomes
+from fedward.messages import SUM_STAGES, Reply, Request, Stage
 from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import CompareConfig, SpeedConfig
 from fedward.privacy.noise import SecureStream
@@ -54,7 +53,6 @@ from fedward.simulations.parties import (
 )
 from fedward.simulations.result import CurvePoint, SecureSum
 from fedward.simulations.terminal import RunDisplay
-from fedward.stages import SUM_STAGES, Reply, Request, Stage
 
 HELLO_SECONDS = 60
 POOLED = "(pooled)"

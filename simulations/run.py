@@ -5,8 +5,6 @@ holds a whole result or none. What a run says about itself is in its result docu
 adapter's card; scores here are the simulator's omniscient view.
 """
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import tempfile
@@ -28,8 +26,9 @@ from fedward.client.models.adapter_model import resolve_run, set_vector
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.errors import ConfigError, ResourceError
 from fedward.measures import Outcomes, bootstrap_interval
+from fedward.messages import Stage
 from fedward.planning.budget import LIFETIME_EPSILON, RunBudget
-from fedward.planning.calibration import draft_plan, with_noise
+from fedward.planning.estimate import draft_plan, with_noise
 from fedward.planning.scenario import Scenario
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd.crosscheck import NOT_COVERED, certify
@@ -43,7 +42,6 @@ from fedward.simulations.report import write_report
 from fedward.simulations.result import Privacy, Release, RunResult, SecureSum, write_atomically, write_result
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.simulations.terminal import Mode, RunDisplay
-from fedward.stages import Stage
 from fedward.strategies.registry import in_words
 from fedward.units import UNITS
 

@@ -5,8 +5,6 @@ faces: bars on a terminal, plain lines in a log, JSON lines for a program, nothi
 :func:`print_result` says in one screen what ``report.html`` says.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

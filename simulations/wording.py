@@ -1,7 +1,5 @@
 """How numbers and names read in the report and in the terminal: one place, so that both say the same."""
 
-from __future__ import annotations
-
 import math
 
 MISSING = "\N{EN DASH}"

@@ -1,7 +1,5 @@
 """What a strategy goes together with: a plan's other settings, and its hospitals. All else is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from fedward.errors import ConfigError

@@ -7,8 +7,6 @@ a small multiple of 2^-53. Matrices of a few hundred by a few dozen cost millise
 finite raises FW-STRATEGY-007.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

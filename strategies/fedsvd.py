@@ -1,7 +1,5 @@
 """FedSVD: only B is trained, and every few rounds the product B A is factored anew with orthonormal rows in A."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Strategies whose update is the mean of the survivors' deltas: FedIT and FFA-LoRA, and the base of others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import fsum
 from typing import Protocol, runtime_checkable

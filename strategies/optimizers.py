@@ -21,8 +21,6 @@ measure too, and the best of several noised values lies beyond the truth, so a t
 deviations of the noise (``docs/around-strategies.md``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction

@@ -6,8 +6,6 @@ it, a plan spells it out. A **refusal** is a published method that reads the upd
 which secure aggregation never shows; a dense sum instead, where possible, costs many times the traffic of the factors.
 """
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass
 from functools import cache

@@ -17,8 +17,6 @@ is a first one, for a group of hospitals of its own.)
 Which tensor of a state is which part of the adapter follows from its name. ``docs/adding-a-strategy.md`` adds one.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

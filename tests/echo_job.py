@@ -15,7 +15,7 @@ from pydantic import Field
 
 from fedward.config import Section, parse
 from fedward.errors import IntegrityError
-from fedward.stages import Request, Stage
+from fedward.messages import Request, Stage
 from fedward.storage import replace_file
 
 

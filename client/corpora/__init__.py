@@ -3,8 +3,6 @@
 Adding one is one file and one line here; ``corpus.py`` is the interface.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus, check_unit

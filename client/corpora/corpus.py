@@ -5,8 +5,6 @@ A corpus yields :class:`Item` objects, one for each record, and says whose recor
 whole laboratory in memory.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ First-day physiology comes from the APACHE tables, which hold the worst value up
 discharge. Predicted mortality and the outcome columns of APACHEPREDVAR are not read.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reader of the MIMIC-III layout (Johnson et al., Sci Data 2016): tables as published on PhysioNet."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

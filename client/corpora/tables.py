@@ -1,7 +1,5 @@
 """Corpora of CSV tables: names in any case, plain or gzip, read row by row, never a whole table in memory."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -9,8 +9,6 @@ the same accountant that charges the ledger; the epsilon that the plan was calib
 decisions, limits, rosters, and a plan in the words of a data protection officer.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

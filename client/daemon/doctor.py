@@ -1,7 +1,5 @@
 """`fedward client doctor`: everything that could stop a run, looked at before one starts. It changes nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import email.utils
 import os

@@ -3,8 +3,6 @@
 The private keys are made here, once, and never sent anywhere.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -10,8 +10,6 @@ process. That is safe at any moment: a round is charged before its first noisy s
 are sent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -35,6 +33,7 @@ from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import FedwardError, PolicyError, StoppedError
+from fedward.messages import Reply, Request, Stage
 from fedward.notify import notify
 from fedward.plan import Plan
 from fedward.privacy import ledger as ledgers
@@ -45,7 +44,6 @@ from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
-from fedward.stages import Reply, Request, Stage
 from fedward.storage import FolderLock, read_limited, replace_private
 
 LOG = logging.getLogger(__name__)

@@ -1,7 +1,5 @@
 """``client.toml``: the one file a hospital's administrator writes. It holds no secret."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path

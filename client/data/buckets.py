@@ -1,7 +1,5 @@
 """Measurements as words: a public threshold table instead of statistics pooled from patients."""
 
-from __future__ import annotations
-
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping

@@ -9,8 +9,6 @@ risk and is no certificate of anonymity. Every note passes here before any other
 is one file with its rules and one line in ``RULES``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ summaries, codes assigned at discharge (ICD, DRG), call-outs and death times of 
 never pass. What passes becomes lower-case phrases joined by `` . ``, the form that small encoders read well.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """One training example, and the split of examples by unit of privacy: keyed, never one patient on both sides."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

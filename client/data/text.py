@@ -8,8 +8,6 @@ from names or places. Letters decide between scripts, stop words between languag
 evidence counts as the declared language.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

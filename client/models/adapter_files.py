@@ -12,8 +12,6 @@ Everything is written beside the target, read back, compared and only then moved
 through peft: ``adapter_config.json`` of a foreign folder is not interpreted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

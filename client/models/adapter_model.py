@@ -13,8 +13,6 @@ foreign folders: it follows references to other files (adapters, remote code) th
 allocated before the weights on disk are known to be those that the configuration describes.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager

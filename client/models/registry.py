@@ -9,8 +9,6 @@ is refused. The weights lie in one safetensors file, or in several with an index
 and nothing else; each holds exactly the tensors that the index says. No other format is ever opened.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

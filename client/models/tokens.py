@@ -1,7 +1,5 @@
 """Text to token ids with the base model's own ``tokenizer.json`` (read by the ``tokenizers`` library, no code)."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """Predictions from one vector per text: a yes-or-no outcome, one class of several, several labels, or a number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

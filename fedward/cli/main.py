@@ -38,8 +38,8 @@ def _global(version: Annotated[bool, Option("--version", help="Print the version
         raise typer.Exit
 
 
-COMMANDS = ("simulate", "sweep", "evaluate", "audit", "explain", "coverage")
-"""Each is the function of that name in the module of that name."""
+COMMANDS = {"simulate": "simulate sweep", "evaluate": "evaluate audit", "explain": "explain", "coverage": "coverage"}
+"""Modules and the commands in them, each the function of that name."""
 
 GROUPS = {
     "plan": "Runs before they start: estimate, new, check, sign.",
@@ -53,8 +53,9 @@ GROUPS = {
 
 
 def _mount() -> None:
-    for name in COMMANDS:
-        app.command(name)(getattr(import_module(f"fedward.cli.{name}"), name))
+    for module, names in COMMANDS.items():
+        for name in names.split():
+            app.command(name)(getattr(import_module(f"fedward.cli.{module}"), name))
     for name, about in GROUPS.items():
         app.add_typer(import_module(f"fedward.cli.{name}").app, name=name, help=about)
 

@@ -212,7 +212,7 @@ def new_command(
 
     Example: fedward plan new icu.toml --out icu-plan
     """
-    from fedward.planning.calibration import write_plan
+    from fedward.planning.estimate import write_plan
     from fedward.planning.scenario import load_scenario
 
     plan, terms = write_plan(load_scenario(scenario), out)

@@ -8,8 +8,6 @@ forgets to clip, divides by who was there, lets rows mix or loses its noise lies
 self-test (:func:`~fedward.privacy.dpsgd.engine.sampler_self_test`) and its own price.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast

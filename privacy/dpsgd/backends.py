@@ -16,8 +16,6 @@ instead of 1.0), and a batched product into rows that lie P numbers apart would 
 renames every key of the state dict: peft then loads none of them, and says nothing.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -77,10 +75,7 @@ def _refuse_weight_arithmetic(model: nn.Module) -> None:
 
 
 class FastRows:
-    """Fills ``parameter.grad_sample`` with float32 rows ``[rows, *shape]``.
-
-    The layers' ``forward`` is replaced on the instances: no wrapper, no new parameter names.
-    """
+    """Fills ``parameter.grad_sample`` with float32 rows ``[rows, *shape]``; replaces ``forward`` of the instances."""
 
     def __init__(self, layers: dict[str, nn.Linear], parameters: list[nn.Parameter]) -> None:
         self._layers, self._parameters = list(layers.values()), parameters
@@ -90,11 +85,7 @@ class FastRows:
             layer.forward = partial(self._forward, layer)
 
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
-        """Runs ``compute`` and back-propagates the sum of its losses, row by row; returns the losses ``[rows]``.
-
-        Raises FW-DP-010: a layer's input does not have one entry per record in its first dimension, or a weight has a
-        gradient that did not pass through its layer.
-        """
+        """Back-propagates the sum of what ``compute`` returns, ``[rows]``; FW-DP-010 for rows that are no records."""
         for parameter in self._parameters:
             parameter.grad = None
         self._rows = rows

@@ -11,8 +11,6 @@ long, so C is the sensitivity, and the noise is that of fixed clipping. Short gr
 loss is nearly flat counts almost as much as any other. Under Adam C cancels out and only gamma is left to choose.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -160,13 +158,6 @@ class AdaptiveRule(ClipRule):
         self._centred = 0.0
 
 
-def make_rule(clipping: Clipping, *, clip: float, expected_batch: float) -> ClipRule:
-    """The rule for one engine; an adaptive one starts at ``clip``."""
-    if isinstance(clipping, AdaptiveClipping):
-        return AdaptiveRule(clip, expected_batch, clipping)
-    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else ClipRule(clip)
-
-
 @dataclass(frozen=True)
 class DPParameters:
     """Plan constants. None of them may be computed from the patients at hand."""
@@ -212,7 +203,11 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=parameters.expected_batch,
         )
         self._stream, self._gradient_noise = stream, parameters.gradient_noise
-        self._rule = make_rule(parameters.clipping, clip=parameters.clip, expected_batch=parameters.expected_batch)
+        self._rule, clipping = ClipRule(parameters.clip), parameters.clipping
+        if isinstance(clipping, AdaptiveClipping):
+            self._rule = AdaptiveRule(parameters.clip, parameters.expected_batch, clipping)
+        elif isinstance(clipping, AutomaticClipping):
+            self._rule = AutomaticRule(parameters.clip, clipping)
 
     def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
         """Adds the clipped gradients of some patients to the running sum; ``None`` if each row is another patient."""

@@ -5,8 +5,6 @@ and one per cent, and RDP must not lie below. A certificate whose accountants di
 beside the engine because Opacus' accountants import torch.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence
@@ -54,11 +52,7 @@ class Certificate:
 def certify(
     events: Sequence[Event], delta: float, *, unit: UnitName = "patient", clip: float | None = None
 ) -> Certificate:
-    """Prices everything released about one population of units with two accountants; certifies it if they agree.
-
-    Raises PrivacyParameterError (nothing to certify, a parameter out of range), FW-DP-020 (PRV does not confirm PLD, or
-    RDP lies below it).
-    """
+    """Prices what was released about some units with two accountants; FW-DP-020 if they disagree, -001 if nothing."""
     if not events:
         raise PrivacyParameterError("There is no event to certify.")
     spent = epsilon(events, delta)
@@ -78,10 +72,7 @@ def certify(
 
 @lru_cache(REMEMBERED)
 def cross_check(events: tuple[Event, ...], delta: float, *, expected: float) -> CrossCheck:
-    """Prices the composition of all events with Opacus' PRV accountant; the epsilon ``expected`` sets its mesh.
-
-    Raises FW-DP-020 if it cannot price them at all.
-    """
+    """Prices all events composed with Opacus' PRV accountant, or FW-DP-020; the epsilon ``expected`` sets its mesh."""
     usable = usable_delta(events, delta, bound=expected)
     error = min(0.01, 0.05 * expected)
     accountant = PRVAccountant()

@@ -48,11 +48,7 @@ class UnitSampler:
         self._order = np.argsort(patients, kind="stable").astype(np.int64)
         self._ids, first, self._counts = np.unique(patients[self._order], return_index=True, return_counts=True)
         self._first = first.astype(np.int64)
-
-    @property
-    def patient_count(self) -> int:
-        """Number of distinct patients. Not for release: it is data."""
-        return int(self._ids.size)
+        self.patient_count = int(self._ids.size)  # not for release: it is data
 
     def sample(self) -> tuple[Integers, Integers]:
         """``(records, patients)``, int64 ``[b]`` each, grouped by patient; ``b`` may be 0."""
@@ -74,13 +70,11 @@ Backend = Literal["fast", "opacus-hooks"]
 LossPerRecord = Callable[[Integers], torch.Tensor]
 """Maps record numbers ``[b]`` to one loss each ``[b]``; row i may depend on record i alone."""
 GradientBackend: TypeAlias = FastRows | OpacusHooks
+Floats: TypeAlias = NDArray[np.float32]
 
 
 class PrivateEngine:
-    """Takes private optimizer steps on a model whose trainable parameters all have a per-record rule.
-
-    Raises FW-DP-010: a trainable parameter has no rule, or the optimizer holds other parameters.
-    """
+    """Takes private steps on a model; FW-DP-010 where a trainable parameter has no rule or is not the optimizer's."""
 
     def __init__(
         self,
@@ -118,8 +112,13 @@ class PrivateEngine:
                 self._optimizer.clip_and_accumulate(patients[part])
         if self.params.private:
             self._optimizer.finish()
-        else:
-            self._finish_without_privacy()
+            return
+        for parameter in self._optimizer.params:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad /= self.params.expected_batch
+        self._optimizer.original_optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
 
     def gradient_sum(
         self, loss_per_record: LossPerRecord, records: Integers, patients: Integers, *, grid_step: float
@@ -149,7 +148,7 @@ class PrivateEngine:
 
     def gradients(
         self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[Floats, Floats]:
         """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests; without dropout by default.
 
         The result is patient data: it must not leave the process, and nothing may be computed from it but pass or fail.
@@ -165,9 +164,7 @@ class PrivateEngine:
         self._optimizer.zero_grad(set_to_none=True)
         return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
 
-    def plain_gradient(
-        self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False
-    ) -> NDArray[np.float32]:
+    def plain_gradient(self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False) -> Floats:
         """Gradient ``[P]`` of the summed losses by ordinary back-propagation, for self-tests like :meth:`gradients`."""
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train(training)
@@ -231,14 +228,6 @@ class PrivateEngine:
             if not isinstance(filled, torch.Tensor) or filled.shape[0] != rows:
                 raise unsupported(f"The parameter {name} has no gradient for each record of the batch.")
         return losses
-
-    def _finish_without_privacy(self) -> None:
-        for parameter in self._optimizer.params:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parameter.grad /= self.params.expected_batch
-        self._optimizer.original_optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
 
 
 def _backend(
@@ -313,7 +302,7 @@ def _compare_rows(
         raise unsupported("A trainable weight is also used outside its layer's forward.")
 
 
-def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:
+def weight_change_canary(before: Floats, after: Floats, *, private: bool) -> None:
     """Compares the weights that would be exported before and after the first step; raises FW-DP-016 if too few moved.
 
     With privacy noise reaches every entry, so most entries must have moved; without noise one is enough.
@@ -344,7 +333,7 @@ def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int 
         raise wrong_sampler("The number of sampled units does not vary as under Poisson sampling.")
 
 
-def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> bool:
+def _close(left: Floats, right: Floats, tolerance: float) -> bool:
     scale = max(float(np.linalg.norm(left)), float(np.linalg.norm(right)), 1e-6)
     return bool(np.linalg.norm(left - right) <= tolerance * scale)
 

@@ -17,8 +17,6 @@ The rounds' vectors are kept encoded (q), so a retry masks the same q: no traini
 twice. q never leaves a round and is erased with the first unmask share.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable
@@ -29,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedward.messages import Stage
 from fedward.privacy.secagg import crypto, messages, results, roster
 from fedward.privacy.secagg.crypto import Identity, RefusalError, ShareRefused, open_sealed, refuse_if
 from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout
@@ -36,7 +35,6 @@ from fedward.privacy.secagg.journal import ChainHead, ClientState, Confirmed, Jo
 from fedward.privacy.secagg.messages import SEED_BYTES, SHARE_BYTES, HeadsAndMail, Manifest
 from fedward.privacy.secagg.results import BySite, CheckedSum, Chunks, EndedRound, Vectors
 from fedward.privacy.secagg.roster import LocalPolicy, Party, require_own_approval
-from fedward.stages import Stage
 
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 
@@ -150,10 +148,7 @@ class SecAggClient:
         """Stores the encoded vector and returns the share package; called after training.
 
         ``vector`` is None if the manifest needed no training, and then the stored one is used. ``ledger_head`` is the
-        hash of this hospital's ledger after the round's spend, 32 bytes.
-
-        Raises FW-SECAGG-043 (a vector of another layout, none where one is due, or a second one), FW-SECAGG-004 (no
-        manifest is live).
+        hash of this hospital's ledger after the round's spend, 32 bytes. Raises FW-SECAGG-004, FW-SECAGG-043.
         """
         refuse_if(not self._state.live, "FW-SECAGG-004", "No manifest was accepted.")
         live = self._state.live[0]
@@ -161,8 +156,8 @@ class SecAggClient:
         if live.package:
             refuse_if(vector is not None, "FW-SECAGG-043", "This attempt has its vector already.")
             return live.package
-        if (vector is not None) != accepted.needs_training:
-            raise RefusalError("A vector is given exactly when the manifest needs training.", code="FW-SECAGG-043")
+        unasked = (vector is not None) != accepted.needs_training
+        refuse_if(unasked, "FW-SECAGG-043", "A vector is given exactly when the manifest needs training.")
         name = self._state.vector
         if vector is not None:
             if vector.layout != accepted.layout:
@@ -173,14 +168,10 @@ class SecAggClient:
         self._save(replace(self._state, live=(packed,), vector=name))
         return packed.package
 
-    # --- stage MASK -------------------------------------------------------------------------------
+    # --- stage MASK: raises, as all that follow, FW-SECAGG-003 (another context), -004 (out of order) ---
 
     def mask(self, request: bytes) -> MaskedUpload:
-        """Checks the heads and mail of U1 and returns the masked vector with its sealed digest.
-
-        Raises FW-SECAGG-003, FW-SECAGG-004, FW-SECAGG-005 (as for every stage), and what :func:`unpack` raises, of
-        which ShareRefused holds a sealed complaint to send instead.
-        """
+        """Checks heads and mail of U1 and returns the masked vector with its sealed digest; see :func:`unpack`."""
         message = HeadsAndMail.from_bytes(request)
         live = self._live_round(message.ctx)
         if not live.package or live.unmasked:
@@ -204,12 +195,7 @@ class SecAggClient:
     # --- stage CONFIRM ----------------------------------------------------------------------------
 
     def confirm(self, request: bytes) -> bytes:
-        """Checks the survivors and signs the one set this hospital will help to unmask.
-
-        Raises FW-SECAGG-003, FW-SECAGG-004 (as for every stage), FW-SECAGG-060 (|U2| < t), FW-SECAGG-061 (this hospital
-        is missing or its digest was altered), FW-SECAGG-062 (a survivor did not sign its upload for these heads),
-        FW-SECAGG-063 (another set was confirmed before).
-        """
+        """Checks the survivors and signs the one set this hospital will help to unmask; FW-SECAGG-060 to -063."""
         message = messages.Survivors.from_bytes(request)
         live = self._live_round(message.ctx)
         if (answered := recall(live.answers, Stage.CONFIRM, request, "FW-SECAGG-063")) is not None:
@@ -237,24 +223,17 @@ class SecAggClient:
     # --- stage UNMASK -----------------------------------------------------------------------------
 
     def unmask(self, request: bytes) -> bytes:
-        """Releases one share per hospital of U1, once t survivors have confirmed what this one confirmed.
-
-        Raises FW-SECAGG-003, FW-SECAGG-004 (as for every stage), FW-SECAGG-070 (fewer than t valid confirmations of
-        this hospital's statement), FW-SECAGG-071 (another request was answered before).
-        """
+        """Releases one share per hospital of U1, once t survivors confirmed what this one did; FW-SECAGG-070, -071."""
         message = messages.Confirmations.from_bytes(request)
         live = self._live_round(message.ctx)
         if (answered := recall(live.answers, Stage.UNMASK, request, "FW-SECAGG-071")) is not None:
             return answered
         refuse_if(not live.statement, "FW-SECAGG-004", "Confirmations came before this hospital's own.")
         self._require_confirmations(live, message)
-        shares = messages.UnmaskShares(  # one for each hospital of U1, never both of one
-            ctx=live.ctx,
-            site=self._party.name,
-            heads_hash=live.heads_hash,
-            b={dealer: live.shares[dealer][:SHARE_BYTES] for dealer in live.u1 if dealer in live.u2},
-            R={dealer: live.shares[dealer][SHARE_BYTES:] for dealer in live.u1 if dealer not in live.u2},
-        )
+        # One share for each hospital of U1, never both of one.
+        b = {dealer: live.shares[dealer][:SHARE_BYTES] for dealer in live.u1 if dealer in live.u2}
+        R = {dealer: live.shares[dealer][SHARE_BYTES:] for dealer in live.u1 if dealer not in live.u2}
+        shares = messages.UnmaskShares(live.ctx, self._party.name, live.heads_hash, b, R)
         reply = self._party.identity.seal("unmask", shares)
         done = replace(live, b=b"", R=b"", shares={}, unmasked=True)
         return self._answer(Stage.UNMASK, request, reply, done, vector="")
@@ -281,10 +260,7 @@ class SecAggClient:
         return results.round_of(self._party, result)
 
     def open_result(self, result: bytes) -> EndedRound:
-        """Checks who confirmed a round and that nothing contradicts it; see :func:`~.results.open_result`.
-
-        A hospital that was absent does the same; one that missed rounds is given their results in order.
-        """
+        """Checks who confirmed a round, whether or not this hospital did; see :func:`~.results.open_result`."""
         return results.open_result(self._party, self._state, result)
 
     def check_sum(self, ended: EndedRound, evidence: bytes, vectors: Vectors, ring_sum: RingVector) -> CheckedSum:
@@ -304,11 +280,7 @@ class SecAggClient:
         return results.chosen(record, ended)
 
     def check_chunks(self, ended: EndedRound, evidence: bytes, chunks: Chunks, ring_sum: RingVector) -> CheckedSum:
-        """Recomputes the chunks that were chosen.
-
-        Raises FW-SECAGG-004 (no chunks of this sum were chosen), FW-SECAGG-083 (a chosen chunk is missing), and what
-        :func:`results.check_chunks` and :class:`CheckedSum` raise.
-        """
+        """Recomputes the chunks that were chosen; raises FW-SECAGG-004, and as :func:`results.check_chunks` does."""
         others = tuple(sorted(chunks)) != results.chosen(self._state.record, ended)
         refuse_if(others, "FW-SECAGG-083", "The chunks are not those this hospital asked for.")
         results.check_chunks(self._party.roster.roster.keys, ended, evidence, chunks, ring_sum)
@@ -367,9 +339,6 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
     """Applies every rule to a manifest whose signature was checked; returns the layout of the round's vector.
 
     ``live`` is the manifest of the live context, if there is one; it is given up only after all of this has passed.
-
-    Raises RefusalError (the first rule that does not hold, each with a code of its own), FW-SECAGG-111 (the sum over n0
-    hospitals could overflow a segment).
     """
     # the live key epoch
     ended = manifest.epoch < state.keys.epoch
@@ -441,12 +410,7 @@ def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledg
 
 
 def unpack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, message: HeadsAndMail) -> LiveRound:
-    """Checks the packages of U1 as far as they concern this hospital; returns the live round with its shares.
-
-    Raises FW-SECAGG-050 (|U1| < t), FW-SECAGG-052 (this hospital's head is missing or altered, or mail does not belong
-    to the heads), FW-SECAGG-051 (see :func:`~.results.open_head`), ShareRefused (mail is missing, does not open, or
-    does not match the commitments in its head; FW-SECAGG-054 if a peer committed to another pair seed).
-    """
+    """Checks the packages of U1 as far as they concern this hospital; raises FW-SECAGG-050 to -052, ShareRefused."""
     me, heads, mail = party.name, message.heads, message.mail
     refuse_if(len(heads) < manifest.threshold, "FW-SECAGG-050", "Fewer share packages than the threshold.")
     refuse_if(heads.get(me) != live.head, "FW-SECAGG-052", "The heads leave out or alter this hospital's own.")

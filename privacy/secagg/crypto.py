@@ -57,15 +57,9 @@ _ZERO_NONCE = bytes(12)
 """Constant, because every key here is derived for exactly one message (a GCM nonce must differ per
 message of one key, NIST SP 800-38D section 8)."""
 
-SECRET_BYTES = 64
-"""Length of the agreed secret: X25519's 32 bytes, then ML-KEM's 32."""
-
-MAX_SHARES = 255
-"""Non-zero coordinates of GF(2^8)."""
-
-ShareKind = Literal["b", "R"]
-"""What a share is of: the self-mask seed b or the envelope key R."""
-
+SECRET_BYTES = 64  # length of the agreed secret: X25519's 32 bytes, then ML-KEM's 32
+MAX_SHARES = 255  # non-zero coordinates of GF(2^8)
+ShareKind = Literal["b", "R"]  # what a share is of: the self-mask seed b or the envelope key R
 Signed = TypeVar("Signed", bound=Message)
 
 
@@ -74,10 +68,7 @@ class RefusalError(IntegrityError, code="FW-SECAGG-001"):
 
 
 class ShareRefused(RefusalError, code="FW-SECAGG-053"):
-    """A hospital's share mail is missing, does not open, or does not match its commitment.
-
-    ``complaint`` holds this hospital's signed complaint, to be sent in place of the masked vector.
-    """
+    """Share mail is missing or wrong; ``complaint`` is what this hospital signed, to be sent in place of its upload."""
 
     def __init__(self, message: str, *, complaint: bytes, code: str | None = None) -> None:
         super().__init__(message, code=code)
@@ -298,10 +289,7 @@ class HybridPublicKey:
 
 
 class HybridPrivateKey:
-    """Both private keys of one site for one key epoch: 32 bytes, and the seed (d, z) of FIPS 203 section 7.1, 64 bytes.
-
-    Raises FW-SECAGG-123 (this installation has no ML-KEM-768).
-    """
+    """Both private keys of a site for one key epoch: 32 bytes, and the 64 of the seed (d, z), FIPS 203 section 7.1."""
 
     def __init__(self, x25519: bytes, mlkem_seed: bytes) -> None:
         self._x25519 = X25519PrivateKey.from_private_bytes(x25519)
@@ -399,10 +387,7 @@ def combine_shares(shares: Mapping[int, bytes], t: int) -> bytes:
 
 
 def _public_times_secret(public: NDArray[np.uint8], secret: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Matrix product over GF(2^8), (rows, t) x (t, size).
-
-    Schoolbook over the bits of ``public``: the product by bit k adds x^k times the secret.
-    """
+    """Matrix product over GF(2^8), (rows, t) x (t, size), by bits of ``public``: bit k adds x^k times the secret."""
     out = np.zeros((public.shape[0], secret.shape[1]), np.uint8)
     shifted = secret.copy()
     for bit in range(8):
@@ -483,11 +468,7 @@ def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-
 def open_message(
     kind: str, message: type[Signed], sealed: bytes, public: bytes, code: str = "FW-SECAGG-002", **expected: object
 ) -> Signed:
-    """Opens an envelope, parses the message in it, and compares the fields whose values are known beforehand.
-
-    Raises RefusalError with ``code`` (not a signed message of this kind, or a field has another value than
-    ``expected``).
-    """
+    """Opens an envelope, parses its message and compares the fields known beforehand; any failure raises ``code``."""
     body = open_sealed(kind, sealed, public, code)
     author = expected.get("site") or expected.get("sender")
     which = f"The {kind} message of {author}" if author else f"A {kind} message"
@@ -499,9 +480,6 @@ def open_message(
 
 
 def fingerprint(public: bytes) -> str:
-    """Returns the text that people compare out of band: SHA-256 of the key, 64 hex digits in groups of four.
-
-    The whole digest is shown: a shorter one could be matched by trying keys.
-    """
+    """Returns what people compare out of band: SHA-256 in groups of four hex digits; a shorter one could be matched."""
     digest = secagg_hash("fingerprint", public).hex()
     return " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))

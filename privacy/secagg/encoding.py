@@ -34,9 +34,7 @@ from fedward.messages import encode as canonical
 from fedward.privacy.secagg.crypto import secagg_hash
 from fedward.privacy.secagg.messages import SEED_BYTES, HexFloat, Message, Text, Uint
 
-ALIGNMENT = 16
-"""Segments start at AES block boundaries, so each can be masked alone."""
-
+ALIGNMENT = 16  # segments start at AES block boundaries, so each can be masked alone
 NOISE_DEVIATIONS = 9
 """Standard deviations of noise that must fit the ring: beyond them lies less than 1e-18 of its mass."""
 
@@ -48,15 +46,9 @@ Seeds: TypeAlias = Sequence[tuple[int, bytes]]  # +1 or -1, and 32 bytes
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
 _UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
 _SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
-
-_PART = 64 * 1024
-"""Values rounded together: temporaries stay in the cache, and calls into numpy are few."""
-
+_PART = 64 * 1024  # values rounded together: temporaries stay in the cache, and calls into numpy are few
 _CACHE_LINE = 64
-
-BLOCK_BYTES = 16
-"""A stream can be entered at multiples of the AES block."""
-
+BLOCK_BYTES = 16  # a stream can be entered at multiples of the AES block
 MASK_CHUNK_BYTES = 512 * 1024
 """All streams advance together over one chunk, so the vector crosses memory once for any number of
 seeds. Measured from 16 KiB to 768 KiB: smaller chunks lose time to calls, larger ones gain nothing."""
@@ -69,10 +61,7 @@ class VectorLayoutError(IntegrityError, code="FW-SECAGG-112"):
 
 
 class Segment(Message):
-    """One named part of the vector.
-
-    Raises VectorLayoutError (a field outside its limits), FW-SECAGG-111 (not even two hospitals fit the ring).
-    """
+    """One part of the vector; raises VectorLayoutError (a field is out of range), FW-SECAGG-111 (no room for two)."""
 
     name: Annotated[str, Text(64)]  # lower-case letters, digits, dot, underscore, hyphen; at most 64 characters
     size: Annotated[int, Uint()]  # number of values
@@ -172,10 +161,7 @@ class VectorLayout:
 
 
 class RingVector:
-    """A vector of ring words over a layout, in one contiguous buffer, which is used as it is and not copied.
-
-    Raises VectorLayoutError (the buffer is not ``layout.nbytes`` of uint8, or a gap between segments is not zero).
-    """
+    """Ring words over a layout in one buffer, not copied; raises VectorLayoutError (wrong size, or filled gaps)."""
 
     def __init__(self, layout: VectorLayout, buffer: NDArray[np.uint8]) -> None:
         if buffer.dtype != np.uint8 or buffer.shape != (layout.nbytes,) or not buffer.flags.c_contiguous:
@@ -376,8 +362,7 @@ def _add_range(acc: Words, signed_seeds: Seeds, offset_bytes: int) -> None:
             apply(part, mask, out=part)
 
 
-CHUNK_BYTES = 64 * 1024
-"""Small, so that a false sum of few words still has many chunks in which it can be found."""
+CHUNK_BYTES = 64 * 1024  # small, so that a false sum of few words still has many chunks in which it can be found
 
 _LEAF, _NODE = secagg_hash("merkle-leaf"), secagg_hash("merkle-node")
 

@@ -186,11 +186,8 @@ _OPTIONAL_DIGEST = Bytes(0, 32)
 LAST_ATTEMPT = 1000
 """Stored as the attempt when a new key epoch begins or a result is accepted, so that no round is continued after it."""
 
-MAX_RUNS = 256
-"""Runs a journal can remember; every one but the first needed an approval of its own."""
-
-MAX_UNSETTLED = 64
-"""Rounds without a result that are remembered; the oldest is forgotten first."""
+MAX_RUNS = 256  # runs a journal can remember; every one but the first needed an approval of its own
+MAX_UNSETTLED = 64  # rounds without a result that are remembered; the oldest is forgotten first
 
 
 class Answer(Message):

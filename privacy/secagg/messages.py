@@ -22,9 +22,7 @@ from typing import Annotated, Any, ClassVar, Self, dataclass_transform, get_type
 
 from fedward.messages import MAX_CONTROL_BYTES, MalformedMessageError, Value, decode, encode
 
-MAX_SITES = 128
-"""Largest roster: the complete graph is meant for about a hundred hospitals."""
-
+MAX_SITES = 128  # largest roster: the complete graph is meant for about a hundred hospitals
 X25519_BYTES = 32
 MLKEM_PUBLIC_BYTES = 1184
 MLKEM_CIPHERTEXT_BYTES = 1088
@@ -252,24 +250,14 @@ SHARE_BYTES = 32
 SEED_BYTES = 32
 GCM_TAG_BYTES = 16
 SEALED = Bytes(1, 64 * 1024)
-
-Sealed = Annotated[bytes, SEALED]
-"""A sealed envelope; the largest is the head of a package in a cohort of 128."""
-
-SHORT = Bytes(1, 512)
-"""A sealed upload header or confirmation: three digests, a name and a signature."""
-
-MANIFEST = Bytes(1, 256 * 1024)
-"""A sealed manifest: two lists of at most 128 names, at most 256 segments."""
-
+Sealed = Annotated[bytes, SEALED]  # a sealed envelope; the largest is the head of a package in a cohort of 128
+SHORT = Bytes(1, 512)  # a sealed upload header or confirmation: three digests, a name and a signature
+MANIFEST = Bytes(1, 256 * 1024)  # a sealed manifest: two lists of at most 128 names, at most 256 segments
 MAIL = Bytes(2 * SHARE_BYTES + GCM_TAG_BYTES, 2 * SHARE_BYTES + GCM_TAG_BYTES)
 ENVELOPE = Bytes(GCM_TAG_BYTES, MAX_SITES * SEED_BYTES + GCM_TAG_BYTES)
 SHARES = Map(Bytes(SHARE_BYTES, SHARE_BYTES))
 MAX_CHUNKS = 2**32
-
-MAX_SHOWN = 1024
-"""Chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor."""
-
+MAX_SHOWN = 1024  # chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor
 Counter = Annotated[int, Uint(2**32 - 1)]
 
 

@@ -23,8 +23,6 @@ hospitals draw independently. The coordinator cannot try again: the draw belongs
 in its place is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -51,9 +49,7 @@ from fedward.privacy.secagg.roster import Party, check_terms
 
 BySite: TypeAlias = Mapping[str, bytes]  # keys, sealed messages, digests or secrets by hospital
 Vectors: TypeAlias = Mapping[str, NDArray[np.uint8]]  # masked vectors, or parts of them, by survivor
-
-AUDIT_BYTES = 64 * 1024 * 1024
-"""Masked vectors that a hospital fetches to check one sum."""
+AUDIT_BYTES = 64 * 1024 * 1024  # masked vectors that a hospital fetches to check one sum
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,8 @@ class EndedRound:
 class CheckedSum:
     """A round whose sum a hospital has recomputed; nothing else can be accepted into the chain of results.
 
-    Whoever makes one has recomputed the sum with :func:`check_sum` or :func:`check_chunks`.
-
-    Raises FW-SECAGG-081 (``ring_sum`` is not the sum that the coordinator signed).
+    Whoever makes one has recomputed the sum with :func:`check_sum` or :func:`check_chunks`; FW-SECAGG-081 is raised for
+    another sum than the coordinator signed.
     """
 
     ended: EndedRound
@@ -121,10 +116,8 @@ def round_of(party: Party, data: bytes) -> int:
 def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
     """Checks everything about a result but its sum and its update; see the module.
 
-    Raises FW-SECAGG-080 (not signed by the coordinator), FW-SECAGG-042 (it does not follow the last accepted result),
-    FW-SECAGG-086 (manifest, uploads and confirmations do not show that the round took place), FW-SECAGG-081 (the result
-    says something else than its manifest and its survivors), FW-SECAGG-085 (it contradicts what this hospital
-    confirmed, released or was shown), and what :func:`~.roster.check_terms` raises.
+    Raises FW-SECAGG-080 (signature), FW-SECAGG-042 (order), FW-SECAGG-086 (the round is not shown to have taken place),
+    FW-SECAGG-081 (it says otherwise), FW-SECAGG-085 (this hospital knows otherwise), and as :func:`check_terms` does.
     """
     message = WitnessedResult.from_bytes(data)
     result, digest = _signed(party, message)
@@ -143,11 +136,7 @@ def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
 
 
 def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_hash: bytes) -> ClientState:
-    """Returns the state in which the result is the head of the chain; its round is closed.
-
-    Raises FW-SECAGG-084 (the next adapter is not the recomputed one), FW-SECAGG-042, FW-SECAGG-085 (since it was
-    opened, another result or manifest came in its way).
-    """
+    """Returns the state with the result as head of the chain and its round closed; raises FW-SECAGG-042, -084, -085."""
     ended = checked.ended
     if state.record.head and state.record.head[0].result_hash == ended.hash:
         return state

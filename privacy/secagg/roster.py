@@ -16,8 +16,6 @@ later contexts use chain keys only, which run forward and never back. The coordi
 signed keys and ciphertexts between hospitals and learns no secret.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -99,11 +97,7 @@ class Roster(Message):
         return {member.name: member.key for member in self.members}
 
     def check(self) -> None:
-        """Refuses a roster that could not be run safely.
-
-        Raises FW-SECAGG-010 (names not strictly sorted, a key used twice, c or the smallest cohort out of range, or a
-        federation's name that could hide or move what is printed beside it).
-        """
+        """Refuses a roster that could not be run safely, or whose name could hide what is printed (FW-SECAGG-010)."""
         if not self.federation.isprintable() or "[" in self.federation:
             raise RefusalError("The federation's name holds control characters or brackets.", code="FW-SECAGG-010")
         names = [member.name for member in self.members]
@@ -169,11 +163,7 @@ def publish(roster: Roster, coordinator: Identity) -> bytes:
 
 
 def verify_roster(signed: bytes) -> VerifiedRoster:
-    """Checks a roster and every signature on it; says nothing about who *should* be on it.
-
-    Raises FW-SECAGG-010 (malformed, or unsafe as :meth:`Roster.check` says), FW-SECAGG-002 (the coordinator's signature
-    does not verify), FW-SECAGG-012 (an approval is not its member's signature).
-    """
+    """Checks a roster and its signatures, not who *should* be on it; raises FW-SECAGG-010, -002 or -012."""
     with refusing("FW-SECAGG-010", "The roster file is not a roster.", MalformedMessageError):
         outer = SignedRoster.from_bytes(signed)
         roster = Roster.from_bytes(outer.roster)
@@ -205,11 +195,7 @@ def merge_approvals(copies: Iterable[bytes]) -> bytes:
 
 
 def require_own_approval(signed: bytes, identity: Identity) -> VerifiedRoster:
-    """Returns the roster if this very hospital has approved it.
-
-    Raises FW-SECAGG-014 (the identity is not on the roster), FW-SECAGG-011 (it has not signed this roster's hash), and
-    what :func:`verify_roster` raises.
-    """
+    """Returns the roster if this very hospital has signed its hash; raises FW-SECAGG-011, or -014 (not on it)."""
     verified = _verify_for(identity, signed)
     refuse_if(identity.name not in verified.approved, "FW-SECAGG-011", "This hospital has not approved this roster.")
     return verified
@@ -264,10 +250,7 @@ class LocalPolicy:
     run: str = ""  # name of the approved run; if empty, the first run under the plan is the only one
 
     def check_roster(self, verified: VerifiedRoster) -> None:
-        """Refuses a roster that speaks of another model, adapter or core than runs here, and says which.
-
-        Raises FW-SECAGG-015 (a hash differs), FW-SECAGG-016 (c = 0 without this hospital's own consent).
-        """
+        """Refuses a roster for another model, adapter or core (FW-SECAGG-015), or with c = 0 (FW-SECAGG-016)."""
         roster = verified.roster
         pins = {
             "base model": (roster.base_model_hash, self.base_model_hash),
@@ -307,11 +290,7 @@ class Party:
 
 
 def check_terms(party: Party, manifest: messages.Manifest) -> VectorLayout:
-    """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards.
-
-    Raises RefusalError (the first rule that does not hold, each with a code of its own), FW-SECAGG-111 (the sum over n0
-    hospitals could overflow a segment).
-    """
+    """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards."""
     first, cohort, agreed, policy = manifest.first_cohort, manifest.cohort, party.roster.roster, party.policy
     for names in (first, cohort):
         twice = list(names) != sorted(set(names))
@@ -345,11 +324,7 @@ def check_terms(party: Party, manifest: messages.Manifest) -> VectorLayout:
 
 
 def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
-    """Begins an epoch: fresh keys, everything of the epoch before is given up.
-
-    Raises FW-SECAGG-002 (not from the roster's coordinator), FW-SECAGG-022 (for another roster), FW-SECAGG-020 (not
-    newer than the highest epoch seen), FW-SECAGG-025 (for another run than the approved one).
-    """
+    """Begins an epoch with fresh keys and gives up the one before; raises FW-SECAGG-002, -020, -022, -025."""
     body = crypto.open_sealed("epoch-invite", request, party.roster.roster.coordinator)
     invite = messages.EpochInvite.from_bytes(body)
     refuse_if(invite.roster_hash != party.roster.hash, "FW-SECAGG-022", "The key epoch is for another roster.")
@@ -362,24 +337,14 @@ def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[Cli
     public = private.public
     bundle = messages.KeyBundle(party.roster.hash, invite.epoch, invite.run, party.name, public.x25519, public.mlkem)
     reply = party.identity.seal("key-bundle", bundle)
-    keys = EpochKeys(
-        epoch=invite.epoch,
-        started=int(party.clock()),
-        private=private.private_bytes(),
-        bundle=bundle.to_bytes(),
-        answers=remember({}, "invite", request, reply),
-    )
+    started, answers = int(party.clock()), remember({}, "invite", request, reply)
+    keys = EpochKeys(invite.epoch, started, private.private_bytes(), bundle.to_bytes(), answers=answers)
     fresh = ClientState(roster_hash=party.roster.hash, run=invite.run, keys=keys, record=record, other_runs=others)
     return fresh, reply
 
 
 def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
-    """Takes the others' public keys and encapsulates to the larger names.
-
-    Raises FW-SECAGG-022 (for another epoch), FW-SECAGG-013 (a peer has not approved this roster), FW-SECAGG-023 (a
-    bundle is not its hospital's own for this epoch, roster and run), FW-SECAGG-005 (other bundles were answered
-    before).
-    """
+    """Takes the others' public keys and encapsulates to the larger names; raises FW-SECAGG-005, -013, -022, -023."""
     message = messages.Bundles.from_bytes(request)
     keys = _live_keys(state, message.epoch)
     if (answered := recall(keys.answers, "bundles", request)) is not None:
@@ -402,11 +367,7 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
 
 
 def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
-    """Takes the smaller names' ciphertexts; erases the private keys.
-
-    Raises FW-SECAGG-022 (for another epoch), FW-SECAGG-004 (before the bundles), FW-SECAGG-024 (a ciphertext is not its
-    sender's for this hospital and epoch), FW-SECAGG-005 (other ciphertexts were answered before).
-    """
+    """Takes the smaller names' ciphertexts and erases the private keys; raises FW-SECAGG-004, -005, -022, -024."""
     message = messages.Ciphertexts.from_bytes(request)
     keys = _live_keys(state, message.epoch)
     if (answered := recall(keys.answers, "ciphertexts", request)) is not None:
@@ -459,8 +420,8 @@ def _record_of(policy: LocalPolicy, state: ClientState, run: str) -> tuple[RunRe
 
 
 def _live_keys(state: ClientState, epoch: int) -> EpochKeys:
-    if not state.keys.epoch or epoch != state.keys.epoch:
-        raise RefusalError("A message belongs to another key epoch than the live one.", code="FW-SECAGG-022")
+    other = not state.keys.epoch or epoch != state.keys.epoch
+    refuse_if(other, "FW-SECAGG-022", "A message belongs to another key epoch than the live one.")
     return state.keys
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import AuthenticationError, IntegrityError, QuorumError, failing_as
-from fedward.messages import MalformedMessageError
+from fedward.messages import MalformedMessageError, Stage
 from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import (
     Identity,
@@ -52,7 +52,6 @@ from fedward.privacy.secagg.results import (
     survivor_digests,
 )
 from fedward.privacy.secagg.roster import Clock, EpochSetup, check_threshold, minimum_threshold, verify_roster
-from fedward.stages import Stage
 
 _SUM = "sum"
 WrongShare: TypeAlias = tuple[crypto.ShareKind, str]  # with its dealer
@@ -101,7 +100,7 @@ class RoundRecord(Message):
 
     manifest: Annotated[bytes, messages.Bytes(1, Message.LIMIT)]  # sealed, as sent
     ctx: Digest  # its context
-    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.stages.Stage
+    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.messages.Stage
     heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # of U1, as the next two
     envelopes: Annotated[dict[str, bytes], Map(messages.ENVELOPE)] = field(default_factory=dict)
     mail: Annotated[dict[str, dict[str, bytes]], Map(Map(messages.MAIL))] = field(default_factory=dict)  # to, then from
@@ -194,10 +193,7 @@ def wrong_shares(ctx: bytes, holder: str, shares: messages.UnmaskShares, heads: 
 
 
 def verify_blame(keys: BySite, blame: Blame) -> None:
-    """Checks what anybody can check about a blame: that the accused signed the contradiction.
-
-    Raises FW-SECAGG-132 (the evidence proves nothing, or the reason needs the round's secrets too).
-    """
+    """Checks what anybody can about a blame: that the accused signed the contradiction; FW-SECAGG-132 if not shown."""
     incomplete = IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132")
     with failing_as(incomplete, KeyError, ValueError, RefusalError, MalformedMessageError):
         proven = _PROOFS[blame.reason](keys, blame)
@@ -324,10 +320,7 @@ class Attempt:
         return frozenset(replies[self.stage])
 
     def add_package(self, site: str, reply: bytes) -> None:
-        """Takes a share package, which must hold the envelope and mail of its signed head.
-
-        Raises FW-SECAGG-091 (a second, different head for the same context).
-        """
+        """Takes a share package, checked against its signed head; raises FW-SECAGG-091 (a second, different head)."""
         self._expect(Stage.MANIFEST, site, self.manifest.cohort)
         ctx = self._record.ctx
         reason = "A share package is malformed or not signed by its hospital."
@@ -343,10 +336,7 @@ class Attempt:
         self._packages[site], self._opened[site] = package, head
 
     def close_packages(self) -> dict[str, bytes]:
-        """Ends stage MANIFEST and returns heads and mail for every hospital of U1.
-
-        Hospitals in dispute over a pair seed are left out one at a time; nothing is masked yet.
-        """
+        """Ends stage MANIFEST and returns heads and mail for U1, without those who wait in a pair-seed dispute."""
         self._expect(Stage.MANIFEST)
         known = {dispute.pair: dispute for dispute in self._record.disputes}
         fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(self._opened, self.manifest.round)]
@@ -409,50 +399,34 @@ class Attempt:
         return self._next_stage(Stage.UNMASK, confirms=dict(sorted(self._confirms.items())))
 
     def add_unmask(self, site: str, sealed: bytes) -> None:
-        """Takes a survivor's shares of b for U2 and of R for the others, but none that contradicts its commitment.
-
-        Raises FW-SECAGG-091 (a share is wrong; the right ones of the same message were taken).
-        """
+        """Takes shares of b for U2 and of R for the others; if one is wrong, the right ones (FW-SECAGG-091)."""
         record = self._record
         self._expect(Stage.UNMASK, site, record.uploads)
         shares = self._parse("unmask", messages.UnmaskShares, site, sealed)
-        if shares.heads_hash != self._heads_hash:
-            raise RefusalError("An unmask message was made for other packages.", code="FW-SECAGG-090")
+        other = shares.heads_hash != self._heads_hash
+        refuse_if(other, "FW-SECAGG-090", "An unmask message was made for other packages.")
         survivors = set(record.uploads)
         if set(shares.b) != survivors or set(shares.R) != record.heads.keys() - survivors:
             raise RefusalError("An unmask message is for another survivor set.", code="FW-SECAGG-090")
         wrong = wrong_shares(record.ctx, site, shares, self._heads)
-        self._unmasks[site] = replace(
-            shares,
-            b={dealer: share for dealer, share in shares.b.items() if ("b", dealer) not in wrong},
-            R={dealer: share for dealer, share in shares.R.items() if ("R", dealer) not in wrong},
-        )
+        b = {dealer: share for dealer, share in shares.b.items() if ("b", dealer) not in wrong}
+        R = {dealer: share for dealer, share in shares.R.items() if ("R", dealer) not in wrong}
+        self._unmasks[site] = replace(shares, b=b, R=R)
         if wrong:
             listed = crypto.head_list(record.ctx, record.heads)
             self._blame(site, "share", record.heads[wrong[0][1]], sealed, listed)
 
     def finish(self) -> RoundSum:
-        """Recovers the secrets and unmasks the sum.
-
-        Raises QuorumError (fewer than t good shares of some secret; more replies may still come), RoundLostError (a
-        hospital dealt shares or sealed seeds that contradict its commitments).
-        """
+        """Unmasks the sum; raises QuorumError (too few good shares yet), RoundLostError (a hospital lied)."""
         self._expect(Stage.UNMASK)
         if self._finished is None:
             seeds = self._removal_seeds()
             total = RingVector.from_bytes(self.layout, self._journal.get(_SUM))
             total.add_masks_(seeds, threads=self._threads)
             digest = MerkleTree(total.buffer.data).root
-            self._finished = RoundSum(
-                round=self.manifest.round,
-                attempt=self.manifest.attempt,
-                ctx=self._record.ctx,
-                layout=self.layout,
-                sum=total,
-                survivors=tuple(sorted(self._record.uploads)),
-                digest=digest,
-                transcript=crypto.transcript_hash(self._statement, digest),
-            )
+            number, survivors = (self.manifest.round, self.manifest.attempt), tuple(sorted(self._record.uploads))
+            transcript = crypto.transcript_hash(self._statement, digest)
+            self._finished = RoundSum(*number, self._record.ctx, self.layout, total, survivors, digest, transcript)
         return self._finished
 
     def evidence(self) -> bytes:
@@ -502,8 +476,8 @@ class Attempt:
 
     def _expect(self, stage: Stage, site: str | None = None, asked: Container[str] = ()) -> None:
         refuse_if(self.stage is not stage, "FW-SECAGG-004", "The round is in another stage.")
-        if site is not None and site not in asked:
-            raise RefusalError("A reply comes from a hospital that was not asked.", code="FW-SECAGG-090")
+        strange = site is not None and site not in asked
+        refuse_if(strange, "FW-SECAGG-090", "A reply comes from a hospital that was not asked.")
 
     def _require(self, count: int) -> None:
         if count < self.manifest.threshold:
@@ -625,11 +599,7 @@ class SecAggServer:
         return members
 
     def begin_round(self, terms: RoundTerms) -> Attempt:
-        """Starts a round; an unfinished one is given up.
-
-        Raises QuorumError (the cohort is too small for the threshold rule or the roster's policy), FW-SECAGG-004 (the
-        round is not a new one).
-        """
+        """Starts a round in the place of an unfinished one; raises QuorumError (small cohort), FW-SECAGG-004."""
         state, roster = self._state, self._verified.roster
         blamed = {blame.site for blame in self.blames}
         cohort = tuple(sorted(set(state.members if terms.cohort is None else terms.cohort) - blamed))
@@ -661,9 +631,7 @@ class SecAggServer:
         return self._open_attempt(manifest, ())
 
     def retry(self, *, deadline: int, without: Collection[str] = ()) -> Attempt:
-        """Gives up the live attempt for another one: same vectors, fresh masks.
-
-        Leaves out the blamed, one hospital of each dispute, and ``without``.
+        """Repeats the live attempt with fresh masks, less the blamed, one of each dispute, and those ``without``.
 
         Raises QuorumError (fewer than the threshold would remain), RoundLostError (the attempt is being unmasked, and
         hospitals have erased their vectors).
@@ -685,9 +653,7 @@ class SecAggServer:
     def publish(self, next_adapter_hash: bytes) -> bytes:
         """Ends the round with its result, which the next manifest continues from; returns it with its confirmations.
 
-        ``next_adapter_hash`` is that of the adapter that the strategy made of the sum.
-
-        Raises FW-SECAGG-004, QuorumError, RoundLostError (see :meth:`Attempt.finish`).
+        ``next_adapter_hash`` is that of the adapter that the strategy made of the sum. Raises what :meth:`finish` does.
         """
         if self.live is None:
             raise RefusalError("No round is live.", code="FW-SECAGG-004")

@@ -4,8 +4,6 @@ Port and token lie in a file of mode 0600 in the state folder, so whoever may re
 command it, and nobody else on the machine. The token is new at every start.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 import os

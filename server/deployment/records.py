@@ -7,8 +7,6 @@ its process ended is not left so: the server takes it up again from its journal 
 number of times.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -4,8 +4,6 @@ The files of the state folder are the truth: sites, runs, journals. Flower's dat
 start, so nothing that was queued in it before a crash is ever delivered again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import threading

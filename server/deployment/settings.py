@@ -7,8 +7,6 @@ who may speak; what is said is signed by Ed25519 identities that this CA has no 
 X.509 version 3 profiles after RFC 5280.
 """
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import os

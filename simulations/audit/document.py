@@ -1,7 +1,5 @@
 """``audit.json``: what an audit of a run found, also in one screen for people. Rates and bounds only, no patients."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal

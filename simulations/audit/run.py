@@ -34,7 +34,7 @@ from fedward.errors import ConfigError
 from fedward.measures import Outcomes
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import Scenario, SpeedConfig
 from fedward.privacy.audit import canary_bound, guesses_for, offline_lira, roc
 from fedward.privacy.dpsgd.clipping import DPParameters

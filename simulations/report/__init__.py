@@ -5,8 +5,6 @@ nothing but its own style sheet (by hash), so it can be archived, mailed and pri
 words and positions, ``template.html`` and ``style.css`` give the looks. Never imports torch.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from importlib import resources

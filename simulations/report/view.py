@@ -4,8 +4,6 @@ No plotting library: the report must be one file without scripts that a hospital
 and a strict content security policy forbids what such libraries embed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

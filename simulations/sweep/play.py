@@ -18,7 +18,7 @@ from fedward.client.models.adapter_model import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, FedwardError, ResourceError
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.run import Schedule, roster_rules
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result

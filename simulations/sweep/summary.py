@@ -1,7 +1,5 @@
 """What a sweep found: one row per setting with mean and spread over its seeds, as document, table and page."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

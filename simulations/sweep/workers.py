@@ -1,7 +1,5 @@
 """Runs side by side, each in a process of its own that neither outlives the sweep nor ends it. Imports little."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping

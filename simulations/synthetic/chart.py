@@ -1,7 +1,5 @@
 """The chart of a synthetic patient, with fake identifiers at known places; a hospital's charts as MIMIC-III tables."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Weights are log odds ratios. They are invented so that the best possible AUROC i
 mortality of about 20 %; they are no medical knowledge.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -3,8 +3,6 @@
 Since the risk is known, so is the best score that anybody could reach.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -12,8 +12,6 @@ that hospital, which is most of D, and Q would not span the other mean. Hospital
 between the sums, so is the training round; until both sums are there, nothing has moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Literal
 

@@ -6,8 +6,6 @@ one on the same frozen A is an offset to B and to the head: W = W0 + (alpha / r)
 how much an input resembles the local training data, another query of patients' records; here the weight is a constant.
 """
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -12,8 +12,6 @@ sum. As they are drawn again for each training round, two bad hospitals are in t
 groups withstand (g - 1) / 2 bad hospitals for a whole run, not more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Annotated
 

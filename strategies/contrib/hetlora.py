@@ -1,7 +1,5 @@
 """HetLoRA: hospitals of different ranks train leading parts of the same factors, padded with zeros and added."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from fedward.strategies.mean import MeanOfDeltas

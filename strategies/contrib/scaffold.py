@@ -11,8 +11,6 @@ Both vectors are post-processing of gradients that the ledger was charged for, s
 noise outweighs drift they cost utility: a variate holds the noise of K gradients and adds it to the next round's steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.server import Attempt

@@ -16,7 +16,7 @@ from fedward.client.models.adapter_model import adapter_parameters, build_model,
 from fedward.client.models.registry import resolve
 from fedward.client.training import Kept
 from fedward.errors import PolicyError, QuorumError
-from fedward.planning import budget, calibration
+from fedward.planning import budget, estimate
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.secagg.journal import MemoryJournal
 from fedward.privacy.secagg.server import SecAggServer
@@ -62,8 +62,8 @@ def priced_once():
         for module, name in PRICING:
             patch.setattr(module, name, remembered(getattr(module, name)))
         enough = SimpleNamespace(noise_multiplier=1.5, release_noise_multiplier=None)
-        patch.setattr(calibration, "calibrate", lambda **_: enough)
-        patch.setattr(calibration, "calibrate_releases", lambda **_: 4.0)
+        patch.setattr(estimate, "calibrate", lambda **_: enough)
+        patch.setattr(estimate, "calibrate_releases", lambda **_: 4.0)
         yield
 
 
@@ -118,7 +118,7 @@ class FourHospitals:
             }
         )
         files = resolve(scenario.model)
-        plan = calibration.make_plan(scenario, files)
+        plan = estimate.make_plan(scenario, files)
         self.run = resolve_run(plan, files.config())
         model = build_model(self.run, files)
         data = make_sites(scenario, plan)

@@ -11,8 +11,9 @@ from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.client.models.registry import resolve
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.errors import FedwardError, QuorumError
+from fedward.messages import Reply, Request, Stage
 from fedward.plan import Plan
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg.client import SecAggClient
 from fedward.privacy.secagg.crypto import Envelope, Identity, RoundLostError, ShareRefused, mail_hash
@@ -24,7 +25,6 @@ from fedward.privacy.secagg.server import SecAggServer, ServerState
 from fedward.run import Run, Schedule
 from fedward.server.history import Archive
 from fedward.server.rounds import Coordinator
-from fedward.stages import Reply, Request, Stage
 from fedward.storage import FolderInUseError
 from tests.codes import raises
 

@@ -19,7 +19,7 @@ DISTRIBUTIONS = {
 }
 PACKAGE = ("fedward", "server", "client", "strategies", "privacy", "simulations")
 # Where the client extra may be imported; everything else runs at the coordinator too.
-HOSPITAL = ("client", "privacy/dpsgd", "simulations", "fedward/planning/estimate.py", "fedward/cli/audit.py")
+HOSPITAL = ("client", "privacy/dpsgd", "simulations", "fedward/planning/estimate.py", "fedward/cli/evaluate.py")
 NOT_IMPORTED = {
     "click": "typer's own, bounded because typer allows a release with which it prints no help",
 }

@@ -1,7 +1,5 @@
 """BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the encoder of most clinical models."""
 
-from __future__ import annotations
-
 from fedward.client.models.families.encoder_layers import FIXED, EncoderLayers, sizes_by
 from fedward.client.models.families.family import ACTIVATION, LAYERS, Family, Number, Optional, Whole
 

@@ -1,7 +1,5 @@
 """DistilBERT (Sanh et al. 2019, https://arxiv.org/abs/1910.01108): half of BERT's layers, with names of their own."""
 
-from __future__ import annotations
-
 from fedward.client.models.families.encoder_layers import FIXED, EncoderLayers, sizes_by
 from fedward.client.models.families.family import ACTIVATION, LAYERS, Choice, Family, Number, Optional, Whole
 

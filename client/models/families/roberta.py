@@ -1,7 +1,5 @@
 """RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692): BERT with two reserved positions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from fedward.client.models.families import bert

@@ -25,8 +25,8 @@ from fedward.client.fleet import FleetSession
 from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Limits, RunOverError
 from fedward.errors import NetworkError
+from fedward.messages import Reply, Stage
 from fedward.server.job_files import read_vector
-from fedward.stages import Reply, Stage
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow

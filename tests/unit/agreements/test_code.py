@@ -207,7 +207,7 @@ def test_a_name_that_is_none_leads_to_no_file(name):
         "client/flower.py",
         "cli/client.py",
         "errors.toml",
-        "planning/calibration.py",
+        "planning/estimate.py",
         "privacy/audit.py",
         "privacy/secagg/server.py",
         "server/rounds.py",

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fedward.errors import ConfigError
+from fedward.messages import Reply
 from fedward.server import job as jobs
 from fedward.server.job import run_job
 from fedward.server.job_files import RunEnd
 from fedward.server.superlink import RunState, SuperLink, end_of
-from fedward.stages import Reply
 from tests.codes import raises
 from tests.echo_job import run_echo
 

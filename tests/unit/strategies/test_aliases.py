@@ -7,7 +7,7 @@ from fedward.adapter import AdapterLayout
 from fedward.client.models.registry import resolve
 from fedward.config import load_toml
 from fedward.errors import UnknownKeyError
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
 from fedward.run import Run
 from fedward.strategies.combinations import check_strategy

@@ -7,7 +7,7 @@ from fedward.client.models.adapter_model import build_model, get_vector, resolve
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SpeedConfig, load_scenario
 from fedward.simulations.audit import run as audit
 from fedward.simulations.parties import EncodedSite
