@@ -11,8 +11,6 @@ hospitals and a slow upload delays nobody else. A chunk is pulled, moved to wher
 sender declares is held against a limit first.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

@@ -13,7 +13,6 @@ foreign folders: it follows references to other files (adapters, remote code) th
 allocated before the weights on disk are known to be those that the configuration describes.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -470,19 +469,6 @@ def set_parameters(model: AdapterModel, parts: Mapping[str, NDArray[np.float32]]
     with torch.no_grad():
         for name, part in parts.items():
             parameters[name].copy_(torch.tensor(part))
-
-
-def frozen_hash(model: AdapterModel) -> str:
-    """Hex SHA-256 over every tensor that training must not change: base weights, and A when it is not trained."""
-    moving = model.lora.trained_kinds
-    adapter = adapter_parameters(model)
-    parts: list[bytes | str | int] = []
-    for name, tensor in sorted(model.state_dict().items()):
-        layout_name = tensor_name(name)
-        if layout_name not in adapter or kind_of(layout_name) not in moving:
-            array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-            parts += [name, f"{array.dtype.str}{list(array.shape)}", hashlib.sha256(array.tobytes()).digest()]
-    return labelled_hash("frozen-weights", *parts).hex()
 
 
 class FrozenFactors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,18 +32,10 @@ def list_command(as_json: AsJson = False) -> None:
 
     models = list_models()
     if as_json:
-        rows = [
-            {
-                "name": m.name,
-                "family": m.family,
-                "heads": sorted(FAMILIES[m.family].heads),
-                "summary": m.summary,
-                "source": m.source,
-                "folder": str(m.folder) if m.folder else None,
-                "sha256": m.sha256,
-            }
-            for m in models
-        ]
+        rows = []
+        for m in models:
+            folder = str(m.folder) if m.folder else None
+            rows.append({**asdict(m), "heads": sorted(FAMILIES[m.family].heads), "folder": folder})
         known = {name: {"heads": sorted(each.heads), "targets": list(each.targets)} for name, each in FAMILIES.items()}
         say_json({"models": rows, "families": known})
         return

@@ -1,7 +1,5 @@
 """RoLoRA: rounds alternate between the two factors, so that each round averages one of them exactly."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from fedward.errors import ConfigError

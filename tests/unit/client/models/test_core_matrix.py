@@ -14,7 +14,6 @@ from fedward.client.models.adapter_model import (
     adapter_parameters,
     build,
     expected_layout,
-    frozen_hash,
     get_vector,
     layout_of,
     set_vector,
@@ -25,6 +24,7 @@ from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
 from fedward.strategies.strategy import kind_of, nested_layout, nested_positions
+from tests.weights import frozen_hash
 
 SETTINGS = LoraSettings(rank=5, top_layers=1, core=True)
 
