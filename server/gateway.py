@@ -66,10 +66,17 @@ def main() -> None:
 async def _run(settings: GatewaySettings, write: Callable[[str], object], done: Callable[[], None]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    threading.Thread(target=_await_end_of_input, args=(loop, stop), daemon=True).start()
+
+    def await_end_of_input() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=await_end_of_input, daemon=True).start()
     inner, outer = _listen("127.0.0.1", 0), _listen(settings.host, settings.port)
     local, fleet = _doors(_superlink_app(settings, inner.getsockname()[1]), settings)
-    servers = [(_Server(_config(local, lifespan="on")), inner), (_Server(_outer_config(fleet, settings)), outer)]
+    tls = {"ssl_context_factory": lambda _, __: _tls(settings)} if settings.certificate else {}
+    outside = _config(fleet, lifespan="off", http=ingress.PatientConnection, ws="none", **tls)
+    servers = [(_Server(_config(local, lifespan="on")), inner), (_Server(outside), outer)]
     tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
     while not all(server.started for server, _ in servers):
         if any(task.done() for task in tasks):
@@ -186,11 +193,6 @@ def _config(app: ingress.App, **more: Any) -> uvicorn.Config:
     return uvicorn.Config(app, log_config=None, proxy_headers=False, server_header=False, **more)
 
 
-def _outer_config(app: ingress.App, settings: GatewaySettings) -> uvicorn.Config:
-    tls = {"ssl_context_factory": lambda _, __: _tls(settings)} if settings.certificate else {}
-    return _config(app, lifespan="off", http=ingress.PatientConnection, ws="none", **tls)
-
-
 def _tls(settings: GatewaySettings) -> ssl.SSLContext:
     """TLS 1.3 and nothing older: both ends are ours, and before it a hospital's certificate travels in the open."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -200,11 +202,6 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext:
         context.load_verify_locations(settings.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def _await_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    sys.stdin.buffer.read()
-    loop.call_soon_threadsafe(stop.set)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Set
 from typing import Any
 
 import h11
@@ -54,9 +54,7 @@ class FleetDoor:
     ``max_object`` are the bytes of one uploaded object; every other request is smaller than ``MAX_CALL_BYTES``, too.
     """
 
-    def __init__(
-        self, app: App, routes: frozenset[str], max_object: int, *, body_seconds: float = BODY_SECONDS
-    ) -> None:
+    def __init__(self, app: App, routes: Set[str], max_object: int, *, body_seconds: float = BODY_SECONDS) -> None:
         self._app, self._routes, self._max_object, self._body_seconds = app, routes, max_object, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -197,9 +195,8 @@ class HeldPolls:
     """ASGI filter of long polling: holds empty answers to ``poll_path`` until ``listen`` rings; rings ``tell`` after
     each ``push_path``.
 
-    Flower's sides ask the SuperLink for messages again and again, and each question costs it a signature
-    check and a database transaction. A question whose answer is empty is kept open for up to a second and
-    asked again as soon as the other side has pushed something.
+    Flower's sides ask the SuperLink for messages again and again, at the price of a signature check and a database
+    transaction. An empty answer is kept for up to a second and asked for again when the other side has pushed.
     """
 
     def __init__(
@@ -285,14 +282,10 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, then: Receive) -> Receive:
-    given = False
+    whole: Iterator[Event] = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def replay() -> Event:
-        nonlocal given
-        if given:
-            return await then()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(whole, None) or await then()
 
     return replay
 

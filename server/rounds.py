@@ -26,7 +26,6 @@ from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggS
 from fedward.run import Run
 from fedward.server.history import Archive, Ended, History
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.strategy import Sums
 
 LOG = logging.getLogger(__name__)
 
@@ -47,11 +46,6 @@ class RoundSummary:
     measures: Mapping[str, float | None] = field(default_factory=dict)
     training_loss: float | None = None  # mean clipped loss of training records, likewise
     taken_back: bool = False  # the holdout gate dropped the adapter that was scored, and what was trained from it
-
-    @classmethod
-    def of(cls, run: Run, number: int, sums: Sums, survivors: int, *, taken_back: bool) -> RoundSummary:
-        """Reads the statistics of a decoded sum."""
-        return cls(number, survivors, run.quality(sums), run.training_loss(sums), taken_back)
 
 
 class Coordinator:
@@ -136,7 +130,8 @@ class Coordinator:
         self._finished = number
         self._cohorts.ended(number)
         self._history.add(ended, self._secagg.members)
-        summary = RoundSummary.of(self._run, number, values, len(survivors), taken_back=dropped)
+        quality, loss = self._run.quality(values), self._run.training_loss(values)
+        summary = RoundSummary(number, len(survivors), quality, loss, dropped)
         self.summaries.append(summary)
         self._on_round(summary, done)
         del done, values  # large, and from here on read from the archive where there is one

@@ -1,11 +1,10 @@
 """Starts, follows, commands and stops the SuperLink of a coordinator as a supervised child process.
 
-Everything Flower writes stays in one state folder: its database, its home, its log. The child and all
-that it starts form one process group, which is gone when :meth:`SuperLink.stop` returns; if this process
-is killed instead, the child sees its standard input close and ends by itself.
+Everything Flower writes stays in one state folder. The child and all that it starts form one process group, which is
+gone when :meth:`SuperLink.stop` returns; if this process is killed, the child sees its standard input close and ends.
 
-The code bundle (FAB) that Flower wants for a run is a few lines that import the installed package: the
-coordinator's code is what its operator installed, and hospitals never ask for the bundle.
+The code bundle (FAB) that Flower wants for a run is a few lines that import the installed package: the coordinator's
+code is what its operator installed, and hospitals never ask for the bundle.
 """
 
 import contextlib

@@ -21,11 +21,9 @@ class InPieces(Protocol):
 
     def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
         """Entries ``start`` to ``stop`` of segment ``name``."""
-        ...
 
     def size(self, name: str) -> int:
         """Entries of segment ``name``."""
-        ...
 
 
 class MeanOfDeltas(Strategy):

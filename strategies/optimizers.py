@@ -185,14 +185,12 @@ def _power(base: float, exponent: int) -> float:
     return result
 
 
-# --- the holdout gate -----------------------------------------------------------------------------
-
 _HEADER = 2
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best candidate so far."""
+    """The holdout gate's best candidate so far."""
 
     score: float  # of its released statistics
     state: Vector  # float32 [P]

@@ -123,7 +123,12 @@ def find_strategy(name: str) -> type[Strategy]:
     """The strategy ``name``. Raises FW-STRATEGY-002 (it cannot work on sums), FW-STRATEGY-001 (there is none)."""
     if name in STRATEGIES:
         return _imported(STRATEGIES[name])
-    refuse_individual(name)
+    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
+    refusal = REFUSALS.get(_ALSO_CALLED.get(plain, plain))
+    if refusal is not None:
+        why = f"needs individual updates, which encrypted sums hide: {refusal.reason}"
+        fix = f"Use {refusal.instead!r} instead."
+        raise ConfigError(f"The strategy {refusal.name!r} {why}.", code="FW-STRATEGY-002", fix=fix)
     if name in ALIASES:
         hint = f"Write strategy = {STRATEGY!r} and {ALIASES[name].setting} in the plan."
         message = f"{name!r} is short for a setting, which a plan spells out."
@@ -144,16 +149,6 @@ def _imported(path: str) -> type[Strategy]:
 def _plain(name: str) -> str:
     letters = "".join(letter for letter in name.lower() if letter.isalnum())
     return letters if letters in ("lora", "rolora") else letters.removesuffix("lora")
-
-
-def refuse_individual(name: str) -> None:
-    """Refuses a method that needs individual updates, however it is spelt, with FW-STRATEGY-002."""
-    plain = name.strip().lower().replace("_", "-").replace(" ", "-")
-    refusal = REFUSALS.get(_ALSO_CALLED.get(plain, plain))
-    if refusal is not None:
-        why = f"needs individual updates, which encrypted sums hide: {refusal.reason}"
-        fix = f"Use {refusal.instead!r} instead."
-        raise ConfigError(f"The strategy {refusal.name!r} {why}.", code="FW-STRATEGY-002", fix=fix)
 
 
 def base_of(name: str) -> str:

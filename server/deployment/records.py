@@ -49,6 +49,7 @@ SIGNED_FILE = "plan.fedward"
 MAX_FILE_BYTES = 256 * 1024
 DAY_SECONDS = 86_400
 LEAST_SITES = 3
+EPOCH_DAYS = 30  # age at which a key epoch ends
 
 RECORD = "run.json"
 JOB = "job.json"
@@ -57,9 +58,6 @@ RESULT = "adapter.safetensors"
 Kind = TypeVar("Kind", bound=Section)
 _HEX = r"^[0-9a-f]*$"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-# --- hospitals ------------------------------------------------------------------------------------
 
 
 class Invite(Section):
@@ -132,7 +130,16 @@ class Sites:
             certificate=certificate,
             ca=authority.certificate.read_bytes(),
         )
-        record = self._record(request, certificate, self.get(request.site).serials if known else [])
+        issued = x509.load_pem_x509_certificate(certificate)
+        record = SiteRecord(
+            name=request.site,
+            state="admitted",
+            identity=request.identity.hex(),
+            node_key=request.node_key.hex(),
+            since=int(self._clock()),
+            expires=int(issued.not_valid_after_utc.timestamp()),
+            serials=[*(self.get(request.site).serials if known else ()), f"{issued.serial_number:x}"],
+        )
         _write(self._path(record.name), record)
         (self._folders.invites / f"{request.site}.json").unlink(missing_ok=True)
         return record, enrolment.seal_answer(answer, identity, key)
@@ -182,21 +189,6 @@ class Sites:
             raise PolicyError(f"The site {request.site} was revoked.", code="FW-POLICY-311")
         if (record.identity, record.node_key) != (request.identity.hex(), request.node_key.hex()):
             raise PolicyError(f"The site {request.site} is admitted under other keys.", code="FW-POLICY-311")
-
-    def _record(self, request: enrolment.EnrolmentRequest, certificate: bytes, serials: list[str]) -> SiteRecord:
-        issued = x509.load_pem_x509_certificate(certificate)
-        return SiteRecord(
-            name=request.site,
-            state="admitted",
-            identity=request.identity.hex(),
-            node_key=request.node_key.hex(),
-            since=int(self._clock()),
-            expires=int(issued.not_valid_after_utc.timestamp()),
-            serials=[*serials, f"{issued.serial_number:x}"],
-        )
-
-
-# --- plans ----------------------------------------------------------------------------------------
 
 
 def sign_folder(
@@ -263,12 +255,7 @@ def read_signed(folder: Path, coordinator: bytes) -> VerifiedProposal:
 
 
 def publish_roster(
-    sites: Sequence[SiteRecord],
-    proposal: VerifiedProposal,
-    identity: Identity,
-    *,
-    min_cohort: int | None = None,
-    epoch_days: int = 30,
+    sites: Sequence[SiteRecord], proposal: VerifiedProposal, identity: Identity, *, min_cohort: int | None = None
 ) -> bytes:
     """The next roster: every admitted site, pinned to a signed plan's model and adapter and to the core here.
 
@@ -288,15 +275,12 @@ def publish_roster(
         coordinator=identity.public,
         members=tuple(sorted(members, key=lambda member: member.name)),
         colluders=colluders,
-        policy=RunPolicy(min_cohort=smallest, epoch_days=epoch_days, unsafe_two_party=False),
+        policy=RunPolicy(min_cohort=smallest, epoch_days=EPOCH_DAYS, unsafe_two_party=False),
         base_model_hash=terms.base_model_hash,
         adapter_layout_hash=terms.adapter_layout_hash,
         code_hash=core_hash(),
     )
     return publish(roster, identity)
-
-
-# --- runs -----------------------------------------------------------------------------------------
 
 
 State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]

@@ -2,10 +2,9 @@
 which makes them once.
 
 ``server.toml`` is the one file a coordinator's operator edits. It holds no secret. The authority issues one server
-certificate and one client certificate per hospital. TLS only decides who may speak; what is said is signed by Ed25519
-identities that this CA has no part in. ECDSA on P-384 (RFC 5480), X.509 version 3 profiles after RFC 5280. A new
-certificate of the same key's owner is valid beside the old one until that one expires, which is the overlap of a
-renewal.
+certificate and one client certificate per hospital, each valid beside an older one until that expires. TLS only decides
+who may speak; what is said is signed by Ed25519 identities that this CA has no part in. ECDSA on P-384 (RFC 5480),
+X.509 version 3 profiles after RFC 5280.
 """
 
 import datetime
@@ -166,7 +165,15 @@ class Authority:
     def issue_site(self, site: str, csr: bytes, *, days: int) -> bytes:
         """Signs a hospital's request, a CSR in DER, for ``days``; only its key is taken from it, never a name or an
         extension. Raises FW-AUTH-311 (it cannot be read, or is not signed by a P-384 key of its own)."""
-        return self._issue(site, _key_of(csr), days, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
+        try:
+            request = x509.load_der_x509_csr(csr)
+            valid, key = request.is_signature_valid, request.public_key()
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise AuthenticationError("The certificate signing request cannot be read.", code="FW-AUTH-311") from error
+        if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
+            message = "The certificate signing request is not signed by a P-384 key of its own."
+            raise AuthenticationError(message, code="FW-AUTH-311")
+        return self._issue(site, key, days, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
 
     def _issue(self, name: str, key: ec.EllipticCurvePublicKey, days: int, *extensions: x509.ExtensionType) -> bytes:
         root = x509.load_pem_x509_certificate(self.certificate.read_bytes())
@@ -225,19 +232,6 @@ def _builder(
 
 def _common(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _key_of(csr: bytes) -> ec.EllipticCurvePublicKey:
-    try:
-        request = x509.load_der_x509_csr(csr)
-        valid = request.is_signature_valid
-        key = request.public_key()
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise AuthenticationError("The certificate signing request cannot be read.", code="FW-AUTH-311") from error
-    if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp384r1":
-        message = "The certificate signing request is not signed by a P-384 key of its own."
-        raise AuthenticationError(message, code="FW-AUTH-311")
-    return key
 
 
 def _name(name: str) -> x509.GeneralName:

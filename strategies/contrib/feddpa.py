@@ -1,10 +1,9 @@
 """A global adapter and a private local one beside it, in the manner of FedDPA.
 
 Yang et al. 2024, https://arxiv.org/abs/2403.19211: each client trains the global adapter with the others and then, with
-the global one held still, a local adapter that it never sends. Here the global adapter is that of FFA-LoRA. Its A is
-frozen and the same everywhere, so a local adapter on the same A is an offset to B and to the head:
-W = W0 + (alpha / r) (B + B_i) A. The paper weighs both adapters by how much an input resembles the local training data;
-here the weight is one public constant, because similarities to patients would be another query of their records.
+the global one held still, a local adapter that it never sends. Here the global adapter is that of FFA-LoRA, so a local
+one on the same frozen A is an offset to B and to the head: W = W0 + (alpha / r) (B + B_i) A. The paper weighs both by
+how much an input resembles the local training data, another query of patients' records; here the weight is a constant.
 """
 
 from typing import Annotated

@@ -5,11 +5,11 @@ sums instead, each over a group of hospitals of its own, and each coordinate mov
 of group means: Chen, Su and Xu 2017, https://arxiv.org/abs/1705.05491, who take the geometric median). As long as fewer
 than half of the groups hold a hospital that misbehaves, every coordinate stays between the means of honest groups.
 
-It has a price, which is why it must be asked for. The coordinator sees sums over fewer hospitals, each group has to be
-as large as the roster's smallest cohort, and the median of g noisy means is noisier than the mean of all. Groups follow
-from plan, round and roster, and are drawn again for each training round: nobody chooses them once the plan is signed,
-and every hospital refuses a manifest that puts it into another group's sum. As they are drawn again, two bad hospitals
-are in two of three groups sooner or later: g groups withstand (g - 1) / 2 bad hospitals for a whole run, not more.
+Its price: the coordinator sees sums over fewer hospitals, each group has to be as large as the roster's smallest
+cohort, and the median of g noisy means is noisier than the mean of all. Groups follow from plan, round and roster:
+nobody chooses them once the plan is signed, and every hospital refuses a manifest that puts it into another group's
+sum. As they are drawn again for each training round, two bad hospitals are in two of three groups sooner or later: g
+groups withstand (g - 1) / 2 bad hospitals for a whole run, not more.
 """
 
 from collections.abc import Collection, Sequence

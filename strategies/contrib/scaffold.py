@@ -7,10 +7,8 @@ of this one. A second summed vector carries the changes of the variates.
 The new variate of a hospital is the mean of the **noised** gradients of its own steps in the round. For plain gradient
 descent that is option II of the paper, c_i - c + (x - y_i) / (K eta); it stays defined for Adam. Option I, the gradient
 at the global adapter over all patients, would read every patient once more and have to be paid for; it is not offered.
-Both vectors are post-processing of gradients that the ledger was charged for, so the variates cost no privacy.
-
-They cost utility instead where noise outweighs drift: a variate holds the noise of K gradients, and c - c_i adds it to
-each step of the next round.
+Both vectors are post-processing of gradients that the ledger was charged for, so the variates cost no privacy. Where
+noise outweighs drift they cost utility: a variate holds the noise of K gradients and adds it to the next round's steps.
 """
 
 from collections.abc import Sequence
@@ -26,8 +24,6 @@ from fedward.strategies.strategy import Declaration, Moved, Part, Step, Sums, Tr
 
 VARIATE = "variate"
 """Name of the second segment, and of what a hospital keeps."""
-
-_LABEL_BYTES = 6
 
 
 class Scaffold(FFALoRA):
@@ -87,4 +83,4 @@ class Scaffold(FFALoRA):
 
 def _label(site: str) -> float:
     """A number for a hospital's name that a float64 holds exactly."""
-    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:_LABEL_BYTES], "big"))
+    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:6], "big"))
