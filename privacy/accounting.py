@@ -1,4 +1,4 @@
-"""What a sequence of noisy releases costs, and how much noise a budget needs.
+"""Accounting: what a sequence of noisy releases costs, and how much noise a budget needs.
 
 An :class:`~fedward.privacy.events.Event` says what happened; this module says what it costs. Every epsilon is for the
 unit *patient* and the relation *add or remove one patient*, with Poisson sampling over patients. Privacy loss

@@ -1,4 +1,4 @@
-"""What was released about units of privacy: the events that the accountant prices and the ledger remembers."""
+"""Events: what was released about units of privacy: the events that the accountant prices and the ledger remembers."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Starts, follows, commands and stops the SuperLink of a coordinator as a supervised child process.
+"""SuperLink of a coordinator as a supervised child process: started, followed, commanded, stopped.
 
 Everything Flower writes stays in one state folder. The child and all that it starts form one process group, which is
 gone when :meth:`SuperLink.stop` returns; if this process is killed, the child sees its standard input close and ends.

@@ -1,4 +1,4 @@
-"""What a simulation trains: a whole federation in one process, and the two models it is measured against.
+"""Federation of a simulation: a whole federation in one process, and the two models it is measured against.
 
 The federation is the coordinator's and the hospitals' own code over an in-process grid, which implements flwr's public
 :class:`~flwr.serverapp.Grid`: the ServerApp and the ClientApps are the very objects a deployment runs; only the network

@@ -1,4 +1,4 @@
-"""Runs a scenario from its file to its folder: data, federation, comparison, result, report.
+"""Simulation of a scenario, from its file to its folder: data, federation, comparison, result, report.
 
 Everything is written into a folder beside ``--out`` and moved into place at the end, so ``--out``
 holds a whole result or none. What a run says about itself is in its result document, the certificate in it and the

@@ -1,4 +1,4 @@
-"""What a person or a program sees of a run: while it is going on, and as the final table.
+"""Terminal output: what a person or a program sees of a run: while it is going on, and as the final table.
 
 :class:`RunDisplay` keeps the state (phase, progress, expected time left) and hands it to one of five
 faces: bars on a terminal, plain lines in a log, JSON lines for a program, nothing until the end, or nothing.

@@ -1,4 +1,4 @@
-"""How numbers and names read in the report and in the terminal: one place, so that both say the same."""
+"""Wording: how numbers and names read in the report and in the terminal: one place, so that both say the same."""
 
 import math
 

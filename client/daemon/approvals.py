@@ -1,4 +1,4 @@
-"""What a person at the hospital has decided about plans and rosters, and what the hospital's own limits allow.
+"""Approvals: what a person at the hospital has decided about plans and rosters, within the hospital's own limits.
 
 The daemon serves what was accepted and nothing else. A decision is signed by the site's own key. It names the hash of
 the signed plan, which covers the plan, its base model, code and privacy settings, run and expiry, and the hash of the

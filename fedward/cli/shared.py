@@ -1,4 +1,4 @@
-"""What the commands share: options, answers for people and for programs, and what a service needs to run."""
+"""Shared parts of the commands: options, answers for people and for programs, and what a service needs to run."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""From a scenario to a plan, and what the plan would cost, before any data is read or any budget is spent.
+"""Plans drafted from scenarios, and estimates of what they would cost, before any data is read or any budget is spent.
 
 The noise is calibrated once, here, and then fixed for everyone.
 """

@@ -1,4 +1,4 @@
-"""How a step bounds a patient's gradient, at a fixed norm, at one that adapts or always at full length, and noises it.
+"""Clipping: how a step bounds a patient's gradient (fixed norm, adaptive norm, full length) and noises it.
 
 ``fixed`` (Abadi et al. 2016): g min(1, C / |g|). The contribution of a patient has norm at most C.
 

@@ -1,4 +1,4 @@
-"""What `fedward server serve` does: keep a SuperLink running, let the right hospitals in, bring every run to an end.
+"""Service of a coordinator, `fedward server serve`: SuperLink, admission of hospitals, every run to its end.
 
 The files of the state folder are the truth: sites, runs, journals. Flower's database is begun afresh at every
 start, so nothing that was queued in it before a crash is ever delivered again.

@@ -1,5 +1,4 @@
-"""What a coordinator is made of: ``server.toml``, its folders, its certificate authority, and `fedward server init`,
-which makes them once.
+"""Settings of a coordinator: ``server.toml``, folders, certificate authority, and `fedward server init`, which makes them.
 
 ``server.toml`` is the one file a coordinator's operator edits. It holds no secret. The authority issues one server
 certificate and one client certificate per hospital, each valid beside an older one until that expires. TLS only decides

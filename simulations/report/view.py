@@ -1,4 +1,4 @@
-"""What the report shows of a :class:`RunResult`, in words and positions; the template draws it as inline SVG.
+"""View of the report: a :class:`RunResult` in words and positions; the template draws it as inline SVG.
 
 No plotting library: the report must be one file without scripts that a hospital may archive and print,
 and a strict content security policy forbids what such libraries embed.

@@ -1,4 +1,4 @@
-"""Runs every combination of what is swept, each into its own folder; takes up where an earlier sweep was stopped."""
+"""Runs of every combination of what is swept, each into its own folder; takes up where an earlier sweep was stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep found: one row per setting with mean and spread over its seeds, as document, table and page."""
+"""Summary of a sweep: one row per setting with mean and spread over its seeds, as document, table and page."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a synthetic patient can have, how often, how it is written and what it adds to the risk of death.
+"""Findings that a synthetic patient can have, how often, how it is written and what it adds to the risk of death.
 
 Weights are log odds ratios. They are invented so that the best possible AUROC is about 0.865 at a
 mortality of about 20 %; they are no medical knowledge.

@@ -1,4 +1,4 @@
-"""Drawing synthetic hospitals: patients with findings, an exact risk of death and a drawn outcome.
+"""Synthetic hospitals, drawn: patients with findings, an exact risk of death and a drawn outcome.
 
 Since the risk is known, so is the best score that anybody could reach.
 """
