@@ -1,4 +1,4 @@
-"""Settings of a coordinator: ``server.toml``, folders, certificate authority, and `fedward server init`, which makes them.
+"""Settings of a coordinator: ``server.toml``, folders, certificate authority; `fedward server init` makes them.
 
 ``server.toml`` is the one file a coordinator's operator edits. It holds no secret. The authority issues one server
 certificate and one client certificate per hospital, each valid beside an older one until that expires. TLS only decides
