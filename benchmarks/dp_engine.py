@@ -14,7 +14,8 @@ from benchmarks.dp_models import CASES, FAMILIES, build, losses_of
 from benchmarks.dp_steps import SIDES, step_of
 from benchmarks.targets import Target
 from benchmarks.timing import ratio, samples
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
 
 TARGETS = (

@@ -25,17 +25,20 @@ from benchmarks.utility import FIRST_SEED, simulated
 from fedward.client.flower import make_client_app
 from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
+from fedward.messages import Stage
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
-from fedward.privacy.secagg import MemoryJournal, RoundSum, SecAggServer, decode, minimum_threshold
+from fedward.privacy.secagg.encoding import decode
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.roster import minimum_threshold
+from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import GRADIENT, Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator, RoundSummary
 from fedward.simulations.federation import InProcessGrid, Vanishing
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
-from fedward.stages import Stage
 
 LEAST_GAIN = {1.0: 0.02, 3.0: -0.005, 8.0: -0.005}
 """Least mean gain in AUROC over local noise, by epsilon."""

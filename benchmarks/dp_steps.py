@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from benchmarks.dp_models import CASES, TOKENS, VOCABULARY, build, losses_of
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
 
 Side = Literal["plain", "fast", "hooks"]

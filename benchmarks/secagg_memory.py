@@ -12,8 +12,8 @@ from benchmarks.resident import peak_growth
 from benchmarks.secagg_primitives import layout_of, update_of
 from benchmarks.secagg_rounds import Federation
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import FileJournal, Journal, MemoryJournal, RingVector
-from fedward.privacy.secagg.encoding import encode
+from fedward.privacy.secagg.encoding import RingVector, encode
+from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
 
 
 def peak_over_vector(size: int) -> float:

@@ -15,26 +15,14 @@ from numpy.typing import NDArray
 from benchmarks.secagg_primitives import layout_of, update_of
 from benchmarks.timing import interleave
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import (
-    Attempt,
-    CheckedSum,
-    Identity,
-    Journal,
-    LocalPolicy,
-    Member,
-    MemoryJournal,
-    Roster,
-    RoundTerms,
-    RunPolicy,
-    SecAggClient,
-    SecAggServer,
-    approve,
-    default_colluders,
-    encoding,
-    publish,
-    results,
-)
+from fedward.privacy.secagg import encoding, results
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.encoding import RingVector, VectorLayout, decode, encode
+from fedward.privacy.secagg.journal import Journal, MemoryJournal
+from fedward.privacy.secagg.results import CheckedSum
+from fedward.privacy.secagg.roster import LocalPolicy, Member, Roster, RunPolicy, approve, default_colluders, publish
+from fedward.privacy.secagg.server import Attempt, RoundTerms, SecAggServer
 
 CKKS: dict[str, Any] = {"poly_modulus_degree": 8192, "coeff_mod_bit_sizes": [60, 40, 40], "global_scale_bits": 40}
 """NVIDIA FLARE's parameters for homomorphic averaging."""

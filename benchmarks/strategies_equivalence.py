@@ -16,15 +16,14 @@ from benchmarks.secagg_rounds import Federation
 from fedward.adapter import Vector
 from fedward.client.models.adapter_model import resolve_run, start_of
 from fedward.client.models.registry import resolve
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout, decode, encode
 from fedward.run import Run
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import NAMES
-from fedward.strategies.strategy import Step, Trained
-from fedward.strategies.tensors import nested_positions
+from fedward.strategies.strategy import Step, Trained, nested_positions
 
 ROUNDS, FEWEST, SPREAD = 4, 6, 0.05
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from benchmarks.strategies_noise import DEVIATION, NOISE_RANK, WIDTH
 from fedward.simulations import wording
-from fedward.strategies.aliases import ALIASES, base_of
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.registry import ALIASES, NAMES, base_of, find_strategy
 from fedward.strategies.strategy import Declaration
 
 HEADER = """# Strategies, measured

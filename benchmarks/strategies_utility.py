@@ -14,8 +14,7 @@ from fedward.simulations.result import headline_of
 from fedward.simulations.sweep.play import Grid, Outcome, run_sweep
 from fedward.simulations.sweep.summary import Row, best_of, summarise
 from fedward.simulations.synthetic import default_hospitals
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.registry import NAMES, base_of, find_strategy
 
 DEFAULT = "ffa"
 HEADLINE = headline_of("mortality")

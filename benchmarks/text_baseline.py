@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fedward.client.models.registry import resolve
 from fedward.measures.auroc import within
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.parties import make_sites
 

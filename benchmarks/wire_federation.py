@@ -20,8 +20,9 @@ from fedward.adapter import AdapterLayout
 from fedward.agreements.code import core_hash
 from fedward.config import to_toml
 from fedward.plan import Plan, PrivacyPlan, TrainingPlan
-from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, approve, default_colluders, publish
-from fedward.server.deployment.authority import private_pem
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, default_colluders, publish
+from fedward.server.deployment.settings import private_pem
 from fedward.server.job_files import PROGRESS, write_vector
 from fedward.server.superlink import SuperLink
 

@@ -17,20 +17,15 @@ from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Endpoint
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.config import load_toml
-from fedward.messages import encode
+from fedward.messages import Reply, Request, Stage, encode
 from fedward.plan import Plan
-from fedward.privacy.secagg import (
-    Identity,
-    LocalPolicy,
-    MemoryJournal,
-    RingVector,
-    SecAggClient,
-    minimum_threshold,
-    verify_roster,
-)
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.roster import LocalPolicy, minimum_threshold, verify_roster
 from fedward.run import Run
 from fedward.server.job_files import read_vector
-from fedward.stages import Reply, Request, Stage
 
 
 class WireSite:

@@ -1,7 +1,5 @@
 """Examples of a folder: what a task takes from it, as a model reads it. Start of every use of data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fedward.client.corpora import corpus_named, locate

@@ -8,14 +8,12 @@ chooses the proxy, redirects are followed, contents are not compared with their 
 is too large. Nothing here asks for a FAB: a hospital never fetches code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,10 +54,8 @@ HEARTBEAT_SECONDS = 30.0
 NodeKeys = tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey]
 
 
-class MalformedObjectError(IntegrityError):
+class MalformedObjectError(IntegrityError, code="FW-INTEGRITY-201"):
     """An object of a message contradicts its hash or its own structure."""
-
-    code = "FW-INTEGRITY-201"
 
 
 @dataclass(frozen=True)
@@ -72,35 +68,24 @@ class Incoming:
     tree: ObjectTree
 
 
+@dataclass(eq=False)
 class FleetSession:
-    """One activation of a node. Use as a context manager; leaving it deactivates the node.
+    """One activation of a node. Use as a context manager; leaving it deactivates the node."""
 
-    Args:
-        endpoint: the coordinator.
-        keys: the node's NIST elliptic curve key pair; one process per key.
-        stop: ends waiting and retrying when set.
-        limits: see :class:`Limits`.
-        self_register: registers the key first; a SuperLink with node authentication refuses that.
-        node_file: remembers the node id, so that a node that was killed can end its own stale activation.
-    """
+    endpoint: Endpoint
+    keys: NodeKeys  # the node's NIST elliptic curve key pair; one process per key
+    stop: threading.Event  # ends waiting and retrying when set
+    _: KW_ONLY
+    limits: Limits
+    self_register: bool  # registers the key first; a SuperLink with node authentication refuses that
+    node_file: Path | None  # remembers the node id, so that a node that was killed can end its own stale activation
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        keys: NodeKeys,
-        stop: threading.Event,
-        *,
-        limits: Limits,
-        self_register: bool,
-        node_file: Path | None,
-    ) -> None:
-        self._client = _Client(endpoint, keys, Patience(stop, limits.patience_seconds), limits)
-        self._public_key = public_key_to_bytes(keys[1])
-        self._limits, self._self_register, self._node_file = limits, self_register, node_file
-        self._node = Node()
-        self._closed = threading.Event()
+    def __post_init__(self) -> None:
+        patience = Patience(self.stop, self.limits.patience_seconds)
+        self._client = _Client(self.endpoint, self.keys, patience, self.limits)
+        self._public_key, self._node = public_key_to_bytes(self.keys[1]), Node()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.lost = threading.Event()
+        self._closed, self.lost = threading.Event(), threading.Event()
 
     @property
     def node_id(self) -> int:
@@ -109,7 +94,7 @@ class FleetSession:
 
     def __enter__(self) -> Self:
         try:
-            if self._self_register:
+            if self.self_register:
                 # Refused where it is registered already, or not allowed to: the activation decides.
                 with contextlib.suppress(NodeRefusedError, RunOverError):
                     self._client.RegisterNode(fleet_pb2.RegisterNodeFleetRequest(public_key=self._public_key))
@@ -117,8 +102,8 @@ class FleetSession:
         except BaseException:
             self._client.close()
             raise
-        if self._node_file is not None:
-            self._node_file.write_text(str(self.node_id), encoding="ascii")
+        if self.node_file is not None:
+            self.node_file.write_text(str(self.node_id), encoding="ascii")
         self._heart.start()
         return self
 
@@ -149,23 +134,23 @@ class FleetSession:
         says, or not of Flower's closed set of types), RunOverError, LinkLostError, NodeRefusedError.
         """
         ids = list(dict.fromkeys(node.object_id for node in inflatable_object.iterate_object_tree(incoming.tree)))
-        if len(ids) > self._limits.objects:
+        if len(ids) > self.limits.objects:
             raise OversizedMessageError("A message has more objects than this site accepts.")
         if incoming.message_id not in ids:
             raise MalformedObjectError("A message is not the root of its own objects.")
         objects = Objects(self._client, "fleet", self._node, incoming.run_id)
-        pull = _Pull(objects, self._limits.message_bytes)
+        pull = _Pull(objects, self.limits.message_bytes)
         try:
             contents = pull.together(ids) if len(ids) <= MAX_CALLS else {}
             late = [object_id for object_id in ids if object_id not in contents]
             if late:
                 contents |= pull_objects(
-                    late, pull.one, max_time=self._limits.patience_seconds, initial_backoff=0.05, backoff_cap=2.0
+                    late, pull.one, max_time=self.limits.patience_seconds, initial_backoff=0.05, backoff_cap=2.0
                 )
         except ObjectPullError as error:
             raise MalformedObjectError("An object of a message was announced but never came.") from error
         self.confirm(incoming)
-        return _unfold(incoming, contents, self._limits.message_bytes)
+        return _unfold(incoming, contents, self.limits.message_bytes)
 
     def confirm(self, incoming: Incoming) -> None:
         """Lets the SuperLink delete the message."""
@@ -206,7 +191,7 @@ class FleetSession:
 
     def _last_node(self) -> int | None:
         try:
-            return None if self._node_file is None else int(self._node_file.read_text(encoding="ascii"))
+            return None if self.node_file is None else int(self.node_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
 

@@ -6,8 +6,6 @@ texts may quote records. The link may break, the SuperLink may restart, the coor
 with growing pauses until it is stopped.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from fedward.client.fleet import FleetSession, Incoming, MalformedObjectError, N
 from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOverError
 from fedward.errors import FedwardError, PolicyError
 from fedward.flower import message_type, pack_reply, unpack_request
-from fedward.stages import Reply, Request, Stage
+from fedward.messages import Reply, Request, Stage
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
@@ -30,10 +28,8 @@ LONGEST_PAUSE_SECONDS = 30.0
 SERVED = frozenset(message_type(stage) for stage in Stage)
 
 
-class UnservedMessageError(PolicyError):
+class UnservedMessageError(PolicyError, code="FW-POLICY-201"):
     """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
-
-    code = "FW-POLICY-201"
 
 
 class Site(Protocol):
@@ -80,27 +76,17 @@ def serve(
     app: ClientApp,
     endpoint: Endpoint,
     *,
-    stop: threading.Event,
-    keys: NodeKeys | None = None,
-    poll_seconds: float = 0.1,
-    limits: Limits | None = None,
-    node_file: Path | None = None,
-    on_online: Callable[[int], None] = lambda node: None,
-    on_poll: Callable[[], None] = lambda: None,
+    stop: threading.Event,  # ends the loop, also while it waits or retries; a leg that is being answered is finished
+    keys: NodeKeys | None = None,  # the node key that the coordinator has admitted (P-384)
+    poll_seconds: float = 0.1,  # pause between two questions for work
+    limits: Limits | None = None,  # what is accepted from the coordinator
+    node_file: Path | None = None,  # see FleetSession
+    on_online: Callable[[int], None] = lambda node: None,  # called with the node id after each activation
+    on_poll: Callable[[], None] = lambda: None,  # called before each question and attempt to connect: it is alive
 ) -> None:
-    """Serves ``app`` until ``stop`` is set.
+    """Serves ``app``, built by :func:`make_client_app`, until ``stop`` is set.
 
-    Args:
-        app: built by :func:`make_client_app`.
-        endpoint: the coordinator.
-        stop: ends the loop, also while it waits or retries; a leg that is being answered is finished.
-        keys: the node key that the coordinator has admitted (P-384). Without it a fresh key registers
-            itself, which only a SuperLink without node authentication accepts.
-        poll_seconds: pause between two questions for work.
-        limits: what is accepted from the coordinator.
-        node_file: see :class:`~fedward.client.fleet.FleetSession`.
-        on_online: called with the node id after each activation.
-        on_poll: called before each question for work and each attempt to connect: the loop is alive.
+    Without ``keys`` a fresh key registers itself, which only a SuperLink without node authentication accepts.
     """
     pair, limits, pause = keys or _fresh_keys(), limits or Limits(), FIRST_PAUSE_SECONDS
     while not stop.is_set():

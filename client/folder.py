@@ -1,7 +1,5 @@
 """Report of a data folder: its corpus, its records, what each task can use, and everything that would stop a run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -211,6 +209,31 @@ def _read(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) 
     return texts
 
 
+class _Tally:
+    """Counts of one form while records go by."""
+
+    def __init__(self, form: Form) -> None:
+        self.form, self.records, self.held_out, self.unlabelled = form, 0, 0, 0
+        self.units, self.labels, self.kept = set[str](), Counter[str](), Counter[str]()
+
+    def add(self, item: Item) -> None:
+        """Counts one record."""
+        if not self.form.fits(item):
+            self.unlabelled += 1
+        elif item.held_out:
+            self.held_out += 1
+            self.kept += self.form.labels(item)
+        else:
+            self.records += 1
+            self.units.add(item.unit)
+            self.labels += self.form.labels(item)
+
+    def count(self) -> FormCount:
+        """What was counted."""
+        labels, kept = dict(sorted(self.labels.items())), dict(sorted(self.kept.items()))
+        return FormCount(self.form.name, self.records, len(self.units), labels, self.held_out, kept, self.unlabelled)
+
+
 def _count_forms(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> _Texts:
     """Counts records, units, languages and what each form of record can use; returns the first texts."""
     drops = report.drops
@@ -253,31 +276,6 @@ def _count_documents(corpus: Corpus, folder: Path, task: str | None, report: Fol
 def _words(item: Item, hidden: Collection[str] = ()) -> str:
     texts = (text for role, text in item.texts.items() if role not in hidden)
     return " . ".join(filter(None, (*texts, *(turn.text for turn in item.turns), *item.options.values())))
-
-
-class _Tally:
-    """Counts of one form while records go by."""
-
-    def __init__(self, form: Form) -> None:
-        self.form, self.records, self.held_out, self.unlabelled = form, 0, 0, 0
-        self.units, self.labels, self.kept = set[str](), Counter[str](), Counter[str]()
-
-    def add(self, item: Item) -> None:
-        """Counts one record."""
-        if not self.form.fits(item):
-            self.unlabelled += 1
-        elif item.held_out:
-            self.held_out += 1
-            self.kept += self.form.labels(item)
-        else:
-            self.records += 1
-            self.units.add(item.unit)
-            self.labels += self.form.labels(item)
-
-    def count(self) -> FormCount:
-        """What was counted."""
-        labels, kept = dict(sorted(self.labels.items())), dict(sorted(self.kept.items()))
-        return FormCount(self.form.name, self.records, len(self.units), labels, self.held_out, kept, self.unlabelled)
 
 
 def _refuse(report: FolderReport, check: Callable[[], None]) -> None:

@@ -4,8 +4,6 @@ The order is the guarantee: check the manifest, charge the ledger, train, mask, 
 refusal at any point leaves nothing half done and tells the coordinator a code, nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,28 +20,20 @@ from fedward.client.tasks.task import LocalTask
 from fedward.client.training import BetweenSteps, GradientSummer, LocalState, LocalTrainer, cut_entries
 from fedward.errors import PolicyError
 from fedward.measures import Outcomes
+from fedward.messages import Reply, Request, Stage
 from fedward.messages import encode as encode_message
 from fedward.plan import Plan
 from fedward.privacy.dpsgd.engine import weight_change_canary
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import (
-    Journal,
-    LocalPolicy,
-    MemoryJournal,
-    RingVector,
-    SecAggClient,
-    encode,
-    minimum_threshold,
-)
-from fedward.privacy.secagg.client import AcceptedManifest
+from fedward.privacy.secagg.client import AcceptedManifest, SecAggClient
 from fedward.privacy.secagg.crypto import ShareRefused
+from fedward.privacy.secagg.encoding import RingVector, encode
+from fedward.privacy.secagg.journal import Journal, MemoryJournal
 from fedward.privacy.secagg.messages import Result
-from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.privacy.secagg.roster import LocalPolicy, VerifiedRoster, minimum_threshold
 from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
-from fedward.stages import Reply, Request, Stage
-from fedward.strategies.strategy import Step, Trained
-from fedward.strategies.tensors import nested_layout, nested_positions
+from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 
 
 @dataclass
@@ -55,79 +45,56 @@ class Streams:
     rounding: SecureStream = field(default_factory=SecureStream.from_os)
 
 
+@dataclass(kw_only=True, eq=False)
 class Hospital:
-    """One hospital in one run.
+    """One hospital in one run."""
 
-    Args:
-        name: its name on the roster.
-        run: the plan it has approved, resolved.
-        task: its side of the plan's task.
-        model: the adapter model of the plan at this hospital's rank; trained in place.
-        train, evaluation: its encoded records, disjoint patients.
-        secagg: its side of secure aggregation, which holds roster, keys and journal.
-        roster: the approved roster.
-        ledger: charged before the first noisy step of a round; None only where the plan is not private.
-        streams: randomness.
-        adapters: where the adapter of the last accepted result is kept, for the next start; a folder beside the journal
-            of ``secagg``, and in memory where that is in memory.
-        microbatch: records per forward pass.
-        between_steps: see :data:`BetweenSteps`.
-    """
+    name: str  # on the roster
+    run: Run  # the plan it has approved, resolved
+    task: LocalTask
+    model: AdapterModel  # of the plan at this hospital's rank; trained in place
+    train: Records
+    evaluation: Records  # of other patients than ``train``
+    secagg: SecAggClient  # holds roster, keys and journal
+    roster: VerifiedRoster
+    ledger: Ledger | None  # charged before the first noisy step of a round; None only where the plan is not private
+    streams: Streams = field(default_factory=Streams)
+    adapters: Journal | None = None  # keeps that of the last accepted result; beside the journal of secagg, or nowhere
+    microbatch: int | None = None  # records per forward pass
+    between_steps: BetweenSteps = None
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        run: Run,
-        task: LocalTask,
-        model: AdapterModel,
-        train: Records,
-        evaluation: Records,
-        secagg: SecAggClient,
-        roster: VerifiedRoster,
-        ledger: Ledger | None,
-        streams: Streams | None = None,
-        adapters: Journal | None = None,
-        microbatch: int | None = None,
-        between_steps: BetweenSteps = None,
-    ) -> None:
-        _check_units(run, train, evaluation, ledger)
-        plan, agreed = run.plan, roster.roster
-        self.name = name
-        self._run, self._task, self._model, self._secagg = run, task, model, secagg
-        self._train, self._evaluation, self._ledger = train, evaluation, ledger
+    def __post_init__(self) -> None:
+        run, plan, model, agreed = self.run, self.run.plan, self.model, self.roster.roster
+        _check_units(run, self.train, self.evaluation, self.ledger)
         self._colluders, self._sites = agreed.colluders, frozenset(agreed.keys)
         check_roster(run, self._sites, min_cohort=agreed.policy.min_cohort)
-        self._streams, self._between_steps = streams or Streams(), between_steps
-        rank = plan.adapter.rank_of(name)
+        rank = plan.adapter.rank_of(self.name)
         if layout_of(model) != nested_layout(run.layout, rank):
-            raise PolicyError(
-                "The model of this hospital has another rank than the plan gives it.", code="FW-POLICY-019"
-            )
+            words = "The model of this hospital has another rank than the plan gives it."
+            raise PolicyError(words, code="FW-POLICY-019")
         self._frozen = FrozenFactors(model, plan.adapter.init_seed)
         self._frozen.check(model)
         self._places = nested_positions(run.layout, rank)
-        journal = MemoryJournal() if adapters is None else adapters
-        self._side = LocalState(name, run, model, self._places.size, journal)
-        self._start = start_of(run, model.config)
-        snapshots = Snapshots(journal, run.layout)
-        self._follower = Follower(run, roster, secagg, snapshots, self._start, on_checked=self._note)
+        journal = MemoryJournal() if self.adapters is None else self.adapters
+        self._side = LocalState(self.name, run, model, self._places.size, journal)
+        self._start, snapshots = start_of(run, model.config), Snapshots(journal, run.layout)
+        self._follower = Follower(run, self.roster, self.secagg, snapshots, self._start, on_checked=self._note)
         if run.sums_gradients and plan.privacy.parameters != run.layout.size:
-            raise PolicyError(
-                "The plan prices the noise of another number of parameters than are trained.", code="FW-POLICY-017"
-            )
+            words = "The plan prices the noise of another number of parameters than are trained."
+            raise PolicyError(words, code="FW-POLICY-017")
         make_trainer = GradientSummer if run.sums_gradients else LocalTrainer
-        self._trainer = make_trainer(model, train, run, task, self._streams.noise, microbatch=microbatch)
+        noise = self.streams.noise
+        self._trainer = make_trainer(model, self.train, run, self.task, noise, microbatch=self.microbatch)
         self._trainer.preflight()
         self._run_name, self._trained = "", 0
         self._handlers: dict[Stage, Callable[[Request], Reply]] = {
-            Stage.JOIN: lambda request: Reply(secagg.key_bundle(request.payload)),
-            Stage.BUNDLES: lambda request: Reply(secagg.accept_bundles(request.payload)),
-            Stage.SEAL: lambda request: Reply(secagg.accept_ciphertexts(request.payload)),
+            Stage.JOIN: lambda request: Reply(self.secagg.key_bundle(request.payload)),
+            Stage.BUNDLES: lambda request: Reply(self.secagg.accept_bundles(request.payload)),
+            Stage.SEAL: lambda request: Reply(self.secagg.accept_ciphertexts(request.payload)),
             Stage.MANIFEST: self._contribute,
             Stage.MASK: self._mask,
-            Stage.CONFIRM: lambda request: Reply(secagg.confirm(request.payload)),
-            Stage.UNMASK: lambda request: Reply(secagg.unmask(request.payload)),
+            Stage.CONFIRM: lambda request: Reply(self.secagg.confirm(request.payload)),
+            Stage.UNMASK: lambda request: Reply(self.secagg.unmask(request.payload)),
             Stage.RESULT: self._finish,
             Stage.CHALLENGE: self._challenge,
         }
@@ -136,9 +103,8 @@ class Hospital:
         """Handles one request; raises FedwardError to refuse, whose code is all that may leave."""
         handler = self._handlers.get(request.stage)
         if handler is None:
-            raise PolicyError(
-                "The coordinator asked for something that a hospital does not answer.", code="FW-POLICY-011"
-            )
+            words = "The coordinator asked for something that a hospital does not answer."
+            raise PolicyError(words, code="FW-POLICY-011")
         return handler(request)
 
     @property
@@ -151,50 +117,45 @@ class Hospital:
     def _contribute(self, request: Request) -> Reply:
         manifest, published = Published.of(request)
         self._follower.follow(published)
-        accepted = self._secagg.accept_manifest(manifest)
+        accepted = self.secagg.accept_manifest(manifest)
         self._check(accepted)
         vector = self._train_round(accepted) if accepted.needs_training else None
-        return Reply(self._secagg.contribute(vector, bytes(32) if self._ledger is None else self._ledger.head()))
+        return Reply(self.secagg.contribute(vector, bytes(32) if self.ledger is None else self.ledger.head()))
 
     def _check(self, accepted: AcceptedManifest) -> None:
         """Compares the manifest with the plan and with what this hospital has followed."""
-        manifest, run = accepted.manifest, self._run
+        manifest, run = accepted.manifest, self.run
         honest = manifest.threshold - self._colluders
         if accepted.layout != run.vector_layout(manifest.round, n0=manifest.n0, honest=honest):
-            raise PolicyError(
-                "The manifest asks for other segments than the plan names for this round.", code="FW-POLICY-010"
-            )
+            words = "The manifest asks for other segments than the plan names for this round."
+            raise PolicyError(words, code="FW-POLICY-010")
         asked, last = frozenset(manifest.first_cohort), self._follower.round
         if not asked <= run.cohort(manifest.round, self._sites):
-            raise PolicyError(
-                "The manifest puts hospitals into a sum that the plan does not give them a part in.",
-                code="FW-POLICY-020",
-            )
+            words = "The manifest puts hospitals into a sum that the plan does not give them a part in."
+            raise PolicyError(words, code="FW-POLICY-020")
         if run.follows_up(run.step(manifest.round)):
             same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
             if not same or manifest.threshold != manifest.n0:
-                raise PolicyError(
-                    "The manifest would let the round's next sum be over other hospitals.", code="FW-POLICY-021"
-                )
+                words = "The manifest would let the round's next sum be over other hospitals."
+                raise PolicyError(words, code="FW-POLICY-021")
         self._run_name = self._run_name or manifest.run
         followed = adapter_hash(self.adapter, run.layout)
         if manifest.run != self._run_name or manifest.adapter_hash != followed:
-            raise PolicyError(
-                "The manifest does not continue the run that this hospital has followed.", code="FW-POLICY-014"
-            )
+            words = "The manifest does not continue the run that this hospital has followed."
+            raise PolicyError(words, code="FW-POLICY-014")
 
     def _train_round(self, accepted: AcceptedManifest) -> RingVector:
-        run, plan, round_number = self._run, self._run.plan, accepted.manifest.round
+        run, plan, round_number = self.run, self.run.plan, accepted.manifest.round
         if round_number <= self._trained:
             raise PolicyError("The training of this round had begun before.", code="FW-POLICY-013")
-        self._frozen.check(self._model)
+        self._frozen.check(self.model)
         self._trained = round_number
         self._side.ready(accepted.manifest.run, self._follower.round)
         if round_number == 2 and self._follower.round and run.sums_gradients:  # round 1 may have been lost
             weight_change_canary(self._start, self.adapter, private=plan.privacy.private)
         honest = accepted.manifest.threshold - self._colluders
-        if self._ledger is not None:
-            self._ledger.reserve(
+        if self.ledger is not None:
+            self.ledger.reserve(
                 run=accepted.manifest.run,
                 plan_hash=plan.hash(),
                 round_number=round_number,
@@ -205,18 +166,18 @@ class Hospital:
 
     def _values(self, round_number: int, honest: int) -> dict[str, NDArray[np.int64] | Vector]:
         """What the round asks for, noised where it is to be; the only place where records become numbers that leave."""
-        run, statistics, step = self._run, self._streams.statistics, self._run.step(round_number)
+        run, statistics, step = self.run, self.streams.statistics, self.run.step(round_number)
         values: dict[str, NDArray[np.int64] | Vector] = {}
         if run.releases_evaluation(round_number):
-            found = self.outcomes(self._evaluation)
+            found = self.outcomes(self.evaluation)
             values[EVALUATION] = evaluation_statistics(found, run, honest=honest, stream=statistics)
         if run.releases_training(round_number):
-            found = self.outcomes(self._train)
+            found = self.outcomes(self.train)
             values[TRAINING] = training_statistics(found, run, honest=honest, stream=statistics)
         if step.scores_only:
             return values
         if isinstance(self._trainer, GradientSummer):
-            values[GRADIENT] = self._trainer.run(self.adapter, honest=honest, between_steps=self._between_steps)
+            values[GRADIENT] = self._trainer.run(self.adapter, honest=honest, between_steps=self.between_steps)
             return values
         strategy = run.strategy
         sent = strategy.messages(step, self._trained_in(step), self._follower.memory, self.name)
@@ -227,10 +188,10 @@ class Hospital:
 
     def _trained_in(self, step: Step) -> Trained:
         """This training round's delta: made now if the phase trains, otherwise what an earlier phase has kept."""
-        start, whole = self.adapter, np.zeros(self._run.layout.size, np.float32)
-        if self._run.trains(step) and isinstance(self._trainer, LocalTrainer):
+        start, whole = self.adapter, np.zeros(self.run.layout.size, np.float32)
+        if self.run.trains(step) and isinstance(self._trainer, LocalTrainer):
             delta, variate = self._side.train(
-                self._trainer, step, start[self._places], self._follower.memory, between_steps=self._between_steps
+                self._trainer, step, start[self._places], self._follower.memory, between_steps=self.between_steps
             )
         else:
             delta, variate = self._side.trained(self._run_name, step.number - 1), None
@@ -239,38 +200,34 @@ class Hospital:
 
     def outcomes(self, records: Records) -> Outcomes:
         """What this hospital's model, its personal one if it has one, makes of ``records``."""
-        set_vector(self._model, self._side.scored(self.adapter[self._places]))
-        return self._task.outcomes(self._model, records)
+        set_vector(self.model, self._side.scored(self.adapter[self._places]))
+        return self.task.outcomes(self.model, records)
 
     def _note(self, result: Result) -> None:
         self._side.follow(result.run, result.round, result.survivors)
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, NDArray[np.int64] | Vector]) -> RingVector:
         """Puts a round's values into the ring; the simulator overrides this to compare sums."""
-        return encode(accepted.layout, values, self._streams.rounding.uniform32)
+        return encode(accepted.layout, values, self.streams.rounding.uniform32)
 
     # --- mask and the result ---------------------------------------------------------------------
 
     def _mask(self, request: Request) -> Reply:
         try:
-            upload = self._secagg.mask(request.payload)
+            upload = self.secagg.mask(request.payload)
         except ShareRefused as error:
             return Reply(error.complaint, refusal=error.code)
-        self._settle()
+        # The round's charge is closed before its vector leaves; the journal is asked, so a restart changes nothing.
+        live = self.secagg.live
+        if self.ledger is not None and live is not None:
+            reservation = self.ledger.book.reservation(live.run, live.round)
+            if reservation is not None and not reservation.settled:
+                self.ledger.settle(reservation)
         return Reply(upload.header, {"vector": upload.vector})
-
-    def _settle(self) -> None:
-        """Closes the round's charge before its vector leaves; asks the journal, so a restart changes nothing."""
-        live = self._secagg.live
-        if self._ledger is None or live is None:
-            return
-        reservation = self._ledger.book.reservation(live.run, live.round)
-        if reservation is not None and not reservation.settled:
-            self._ledger.settle(reservation)
 
     def _finish(self, request: Request) -> Reply:
         self._follower.follow(Published.of(request)[1])
-        return Reply(adapter_hash(self.adapter, self._run.layout))
+        return Reply(adapter_hash(self.adapter, self.run.layout))
 
     def _challenge(self, request: Request) -> Reply:
         return Reply(encode_message(list(self._follower.challenge(Published.of(request)[1]))))
@@ -285,16 +242,12 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
         raise PolicyError("The plan's delta exceeds 1 / (10 x training units of this hospital).", code="FW-POLICY-015")
     if ledger is not None and ledger.book.genesis.unit != plan.privacy.unit:
         raise PolicyError("The plan protects other units than this hospital's ledger counts.", code="FW-LEDGER-010")
-    if names & set(evaluation.names) or not (_one_to_one(train) and _one_to_one(evaluation)):
+    pairs = [set(zip(part.names, part.units.tolist(), strict=True)) for part in (train, evaluation)]
+    one_to_one = all(len({name for name, _ in p}) == len(p) == len({unit for _, unit in p}) for p in pairs)
+    if names & set(evaluation.names) or not one_to_one:
         raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")
     if run.evaluation_release is not None and not len(evaluation):
         raise PolicyError("The plan asks for statistics of evaluation records; there are none.", code="FW-POLICY-016")
-
-
-def _one_to_one(records: Records) -> bool:
-    """Whether each name has one number and each number one name."""
-    pairs = set(zip(records.names, records.units.tolist(), strict=True))
-    return len(pairs) == len(set(records.names)) == len(set(records.units.tolist()))
 
 
 def base_model_hash(plan: Plan) -> bytes:
@@ -303,17 +256,15 @@ def base_model_hash(plan: Plan) -> bytes:
 
 
 def local_policy(
-    run: Run, config: ModelConfig, *, hospitals: int, colluders: int, min_cohort: int, name: str = ""
+    run: Run,
+    config: ModelConfig,  # of the base model, as this hospital has it
+    *,
+    hospitals: int,  # size of the roster
+    colluders: int,  # c of the roster
+    min_cohort: int,  # smallest first cohort this hospital accepts
+    name: str = "",  # of the run it approves; if empty, the first run under the plan is the only one
 ) -> LocalPolicy:
-    """What a hospital enforces once it has approved the plan of ``run``.
-
-    Args:
-        run: the approved plan, resolved.
-        config: of its base model, as this hospital has it.
-        hospitals, colluders: size and c of the roster.
-        min_cohort: smallest first cohort this hospital accepts.
-        name: of the run it approves; if empty, the first run under the plan is the only one.
-    """
+    """What a hospital enforces once it has approved the plan of ``run``."""
     plan = run.plan
     vector_layouts = {
         run.vector_layout(number, n0=n0, honest=minimum_threshold(n0, colluders) - colluders).hash()

@@ -3,8 +3,6 @@
 Only this connection ever uses a proxy, and only the one that is configured; the environment is not asked.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import ssl
 import threading
@@ -22,28 +20,20 @@ Result = TypeVar("Result")
 TIMEOUT_SECONDS = 30.0
 
 
-class LinkLostError(NetworkError):
+class LinkLostError(NetworkError, code="FW-NET-201"):
     """The coordinator could not be reached for longer than the patience of the daemon."""
 
-    code = "FW-NET-201"
 
-
-class NodeRefusedError(AuthenticationError):
+class NodeRefusedError(AuthenticationError, code="FW-AUTH-201"):
     """The coordinator does not accept this node: not admitted, revoked, or active elsewhere."""
 
-    code = "FW-AUTH-201"
 
-
-class RunOverError(RunFailedError):
+class RunOverError(RunFailedError, code="FW-RUN-201"):
     """A message belongs to a run that has ended."""
 
-    code = "FW-RUN-201"
 
-
-class OversizedMessageError(ResourceError):
+class OversizedMessageError(ResourceError, code="FW-RESOURCE-201"):
     """A message from the coordinator exceeds the site's limits; it was not parsed."""
-
-    code = "FW-RESOURCE-201"
 
 
 @dataclass(frozen=True)
@@ -110,11 +100,12 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     return context
 
 
+@dataclass(eq=False)
 class Patience:
     """Repeats a request over a broken link until it works, time is up or the daemon stops."""
 
-    def __init__(self, stop: threading.Event, seconds: float) -> None:
-        self._stop, self.seconds = stop, seconds
+    stop: threading.Event
+    seconds: float
 
     def invoke(self, call: Callable[[], Result]) -> Result:
         """Runs ``call``; turns HTTP failures into this file's errors."""
@@ -131,16 +122,17 @@ class Patience:
                 if status < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise NodeRefusedError(f"The coordinator refused this node's request (HTTP {status}).") from error
                 failure = error
-            if time.monotonic() - start + delay > self.seconds or self._stop.wait(delay):
+            if time.monotonic() - start + delay > self.seconds or self.stop.wait(delay):
                 raise LinkLostError("The coordinator cannot be reached.") from failure
             delay = min(2 * delay, 5.0)
 
 
+@dataclass(eq=False)
 class _CappedTransport(httpx.BaseTransport):
     """Refuses responses that are compressed or larger than a limit, while they arrive."""
 
-    def __init__(self, inner: httpx.BaseTransport, max_bytes: int) -> None:
-        self._inner, self._max_bytes = inner, max_bytes
+    _inner: httpx.BaseTransport
+    _max_bytes: int
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See :class:`httpx.BaseTransport`."""
@@ -158,9 +150,10 @@ class _CappedTransport(httpx.BaseTransport):
         self._inner.close()
 
 
+@dataclass(eq=False)
 class _CappedStream(httpx.SyncByteStream):
-    def __init__(self, inner: httpx.SyncByteStream, max_bytes: int) -> None:
-        self._inner, self._max_bytes = inner, max_bytes
+    _inner: httpx.SyncByteStream
+    _max_bytes: int
 
     def __iter__(self) -> Iterator[bytes]:
         seen = 0

@@ -20,14 +20,16 @@ import numpy as np
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, adapter_hash, unflatten
 from fedward.errors import IntegrityError
-from fedward.messages import MalformedMessageError, decode
-from fedward.privacy.secagg import CheckedSum, EndedRound, Journal, RingVector, SecAggClient, results
-from fedward.privacy.secagg import decode as decode_sum
-from fedward.privacy.secagg.journal import ChainHead
+from fedward.messages import Blob, MalformedMessageError, Request, decode
+from fedward.privacy.secagg import results
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.encoding import decode as decode_sum
+from fedward.privacy.secagg.journal import ChainHead, Journal
 from fedward.privacy.secagg.messages import Bytes, Counter, Digest, Message, Result
+from fedward.privacy.secagg.results import CheckedSum, EndedRound
 from fedward.privacy.secagg.roster import VerifiedRoster
 from fedward.run import Run
-from fedward.stages import Blob, Request
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import NOTHING, Memory
 
@@ -50,16 +52,10 @@ class Published:
     def of(cls, request: Request) -> tuple[bytes, Published]:
         """The manifest and the published rounds of a request; the only unsigned framing a hospital parses."""
         match decode(request.payload):
-            case {
-                "manifest": bytes(manifest),
-                "results": list(results),
-                "evidence": dict(one),
-                "paths": dict(two),
-                **more,
-            }:
-                values = (*results, *one.values(), *two.values())
+            case {"manifest": bytes(manifest), "results": list(new), "evidence": dict(one), "paths": dict(two), **more}:
+                values = (*new, *one.values(), *two.values())
                 if not more and all(isinstance(value, bytes) for value in values):
-                    fields = cast("tuple[list[bytes], dict[str, bytes], dict[str, bytes]]", (results, one, two))
+                    fields = cast("tuple[list[bytes], dict[str, bytes], dict[str, bytes]]", (new, one, two))
                     return manifest, cls(*fields, request.blobs)
         raise MalformedMessageError("A request does not have the fields of its leg.")
 
@@ -107,13 +103,11 @@ class Follower:
     def challenge(self, published: Published) -> tuple[int, ...]:
         """Chooses which chunks of the first published round that is new here the coordinator has to show.
 
-        Returns nothing if all of it has been followed already: the reply to that was lost. Raises RefusalError
-        (signature, chain, confirmations or manifest do not hold).
+        None if all of it was followed already: the reply to that was lost. Raises RefusalError like :meth:`follow`.
         """
         self.resume()
-        for sealed in self._news(published):
-            return self.secagg.challenge(sealed)
-        return ()
+        first = next(self._news(published), None)
+        return () if first is None else self.secagg.challenge(first)
 
     def _news(self, published: Published) -> Iterator[bytes]:
         return (sealed for sealed in published.results if self.secagg.round_of(sealed) > self.round)
@@ -161,18 +155,19 @@ class Snapshot(Message):
     memory: Annotated[bytes, Bytes(0, 4 * MAX_ADAPTER_BYTES + 8)]
 
 
+@dataclass(frozen=True)
 class Snapshots:
-    """Adapters of one layout by result, as the only vectors of ``journal``; in memory for simulation and tests."""
+    """Adapters of one layout by result, as the only vectors of the journal; in memory for simulation and tests."""
 
-    def __init__(self, journal: Journal, layout: AdapterLayout) -> None:
-        self._journal, self._layout = journal, layout
+    journal: Journal
+    layout: AdapterLayout
 
     def put(self, head: ChainHead, adapter: Vector, memory: Memory) -> None:
         """Makes the adapter durable that ``head`` leads to, and the server optimizer's memory after it."""
         raw = np.ascontiguousarray(adapter, dtype="<f4").tobytes()
         remembered = np.ascontiguousarray(memory, dtype="<f8").tobytes()
         snapshot = Snapshot(head.round, head.result_hash, head.adapter_hash, raw, remembered)
-        self._journal.put(_name(head), snapshot.to_bytes())
+        self.journal.put(_name(head), snapshot.to_bytes())
 
     def load(self, head: ChainHead) -> tuple[Vector, Memory]:
         """The adapter that ``head`` leads to, float32 ``[layout.size]``, and the optimizer's memory.
@@ -180,22 +175,21 @@ class Snapshots:
         Raises IntegrityError FW-INTEGRITY-023 (missing, damaged, or not the adapter whose hash the chain holds).
         """
         try:
-            snapshot = Snapshot.from_bytes(bytes(self._journal.get(_name(head))))
+            snapshot = Snapshot.from_bytes(bytes(self.journal.get(_name(head))))
             adapter = np.frombuffer(snapshot.adapter, dtype="<f4").astype(np.float32)
             memory = np.frombuffer(snapshot.memory, dtype="<f8").astype(np.float64)
-            unflatten(adapter, self._layout)
+            unflatten(adapter, self.layout)
         except (JournalError, MalformedMessageError, LayoutError, ValueError) as error:
-            raise IntegrityError(
-                "The adapter of the last accepted result cannot be read.", code="FW-INTEGRITY-023"
-            ) from error
+            words = "The adapter of the last accepted result cannot be read."
+            raise IntegrityError(words, code="FW-INTEGRITY-023") from error
         stored = ChainHead(snapshot.round, snapshot.result_hash, snapshot.adapter_hash)
-        if stored != head or adapter_hash(adapter, self._layout) != head.adapter_hash:
+        if stored != head or adapter_hash(adapter, self.layout) != head.adapter_hash:
             raise IntegrityError("The stored adapter is not that of the last accepted result.", code="FW-INTEGRITY-023")
         return adapter, memory
 
     def keep_only(self, head: ChainHead) -> None:
         """Erases the adapters of other results."""
-        self._journal.keep_only((_name(head),))
+        self.journal.keep_only((_name(head),))
 
 
 def _name(head: ChainHead) -> str:

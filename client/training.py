@@ -4,12 +4,6 @@
 no step of its own: :class:`GradientSummer` samples patients once, adds up their clipped gradients as integers and adds
 its share of the noise; the server's optimizer moves the adapter by the sum of all.
 
-A strategy may train another part of the adapter in the next round or step. Then the engine is closed and another one
-opened on exactly the parameters that are trained now: no parameter is ever noised that is not sent. The optimizer's
-moments stay at the hospital and live on from round to round; as functions of noised gradients they cost no privacy.
-They are forgotten where the strategy says that the basis of a factor has changed under them, and with the process: a
-hospital that was started again says that it begins them anew.
-
 :class:`LocalState` puts personal tensors, a local adapter, a control variate or a kept delta into the model before a
 round's training and takes them out after it; :class:`LocalStore` keeps them under the same key as the journal. None of
 it is ever sent as it is. A round *proposes* new values when its training has ended and *settles* when its result is
@@ -20,12 +14,10 @@ the result. So after a crash at any write the store is at the journal's round or
 round again changes nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from typing import Annotated
 
@@ -42,23 +34,29 @@ from fedward.client.tasks.task import LocalTask
 from fedward.errors import IntegrityError, PolicyError, RunFailedError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
-from fedward.privacy.dpsgd.clipping import planned_clipping
-from fedward.privacy.dpsgd.engine import Backend, row_independence_self_test, sampler_self_test, weight_change_canary
+from fedward.privacy.dpsgd.clipping import DPParameters, planned_clipping
+from fedward.privacy.dpsgd.engine import (
+    Backend,
+    PrivateEngine,
+    UnitSampler,
+    row_independence_self_test,
+    sampler_self_test,
+    weight_change_canary,
+)
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import Journal
+from fedward.privacy.secagg.journal import Journal
 from fedward.privacy.secagg.messages import SITE, Bytes, Counter, Map, Message, Sequence, Site
 from fedward.run import Run
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Step
-from fedward.strategies.tensors import Kind, kind_of, positions_of
+from fedward.strategies.strategy import Kind, Step, kind_of, positions_of
 
 LOG = logging.getLogger(__name__)
 BetweenSteps = Callable[[], None] | None
 """Called before each step; raises to stop (the kill switch)."""
 
 
+@dataclass(eq=False)
 class LocalTerms:
     """``gradient + mu (w - w_round) + shift``, put in place just before the optimizer reads the gradient.
 
@@ -66,26 +64,17 @@ class LocalTerms:
     equation 2). The shift is SCAFFOLD's c - c_i (Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378, equation
     3). Both are functions of weights and of earlier noised gradients alone. Added behind the noise they change neither
     what a patient can move nor what was drawn: the step stays post-processing of the same private gradient.
-
-    Args:
-        optimizer: takes the local steps; its step is what the terms are hooked to.
-        parameters: trainable parameters by layout name.
-        layout: order and shapes of the parameters in a flat vector.
-        proximal: mu; 0 leaves the gradient bit for bit alone.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: dict[str, nn.Parameter],
-        layout: AdapterLayout,
-        *,
-        proximal: float,
-    ) -> None:
-        self._parameters, self._layout, self._proximal = parameters, layout, proximal
+    optimizer: InitVar[torch.optim.Optimizer]
+    parameters: dict[str, nn.Parameter]  # trainable ones by layout name
+    layout: AdapterLayout  # their order and shapes in a flat vector
+    proximal: float  # mu; 0 leaves the gradient bit for bit alone
+
+    def __post_init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._start: dict[str, torch.Tensor] = {}
         self._shift: dict[str, torch.Tensor] = {}
-        self._total, self._steps = np.zeros(layout.size), 0
+        self._total, self._steps = np.zeros(self.layout.size), 0
         self.attach(optimizer)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
@@ -96,7 +85,7 @@ class LocalTerms:
         """Begins a round's training at ``adapter`` float32 ``[P]``; ``shift`` ``[P]`` holds for all of its steps."""
         self._start = self._tensors(adapter)
         self._shift = {} if shift is None else self._tensors(shift)
-        self._total, self._steps = np.zeros(self._layout.size), 0
+        self._total, self._steps = np.zeros(self.layout.size), 0
 
     @property
     def mean_gradient(self) -> Vector:
@@ -111,52 +100,39 @@ class LocalTerms:
             if self._shift:
                 self._total += self._flat_gradient()
                 self._steps += 1
-            for name, parameter in self._parameters.items():
+            for name, parameter in self.parameters.items():
                 if parameter.grad is None:  # a part that this step does not train
                     continue
-                if self._proximal:
-                    parameter.grad += self._proximal * (parameter - self._start[name])
+                if self.proximal:
+                    parameter.grad += self.proximal * (parameter - self._start[name])
                 if self._shift:
                     parameter.grad += self._shift[name]
 
     def _flat_gradient(self) -> NDArray[np.float64]:
-        parameters = [self._parameters[tensor.name] for tensor in self._layout.tensors]
+        parameters = [self.parameters[tensor.name] for tensor in self.layout.tensors]
         parts = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
         return np.asarray(torch.cat(parts).double().cpu().numpy(), np.float64)
 
     def _tensors(self, vector: Vector) -> dict[str, torch.Tensor]:
-        parts = unflatten(vector, self._layout)
-        return {name: torch.tensor(part).to(self._parameters[name].device) for name, part in parts.items()}
+        parts = unflatten(vector, self.layout)
+        return {name: torch.tensor(part).to(self.parameters[name].device) for name, part in parts.items()}
 
 
 class PrivateTraining(ABC):
-    """One hospital's training patients under the plan's constants; nothing is taken from the data.
-
-    Args:
-        model: its trainable weights are overwritten by each round's adapter.
-        records: training patients.
-        run: the resolved plan: clip, sampling rate and noise.
-        task: the loss of each record.
-        stream: noise and sampling; from the operating system except in marked non-private runs.
-        units_per_site: the public number of units behind the denominator; the plan's unless this trainer stands for
-            several hospitals (pooled comparison).
-        federated: False where there is no global adapter to stay close to, only the untrained start.
-        microbatch: records per forward pass; speed and memory only.
-        backend: how per-record gradients are computed; speed only.
-    """
+    """One hospital's training patients under the plan's constants; nothing is taken from the data."""
 
     def __init__(
         self,
-        model: AdapterModel,
-        records: Records,
-        run: Run,
-        task: LocalTask,
-        stream: SecureStream,
+        model: AdapterModel,  # its trainable weights are overwritten by each round's adapter
+        records: Records,  # of training patients
+        run: Run,  # the resolved plan: clip, sampling rate and noise
+        task: LocalTask,  # the loss of each record
+        stream: SecureStream,  # noise and sampling; from the operating system except in marked non-private runs
         *,
-        units_per_site: int | None = None,
-        federated: bool = True,
-        microbatch: int | None = None,
-        backend: Backend = "fast",
+        units_per_site: int | None = None,  # behind the denominator, if not the plan's (pooled comparison)
+        federated: bool = True,  # False where there is no global adapter to stay close to, only the untrained start
+        microbatch: int | None = None,  # records per forward pass; speed and memory only
+        backend: Backend = "fast",  # how per-record gradients are computed; speed only
     ) -> None:
         privacy = run.plan.privacy
         self._model, self._records, self._run, self._task, self._stream = model, records, run, task, stream
@@ -207,15 +183,10 @@ class GradientSummer(PrivateTraining):
         return torch.optim.SGD([parameters[tensor.name] for tensor in layout_of(self._model).tensors], lr=0.0)
 
     def run(self, adapter: Vector, *, honest: int, between_steps: BetweenSteps = None) -> NDArray[np.int64]:
-        """One Poisson sample's clipped gradient sum at ``adapter`` with this hospital's noise share, int64 ``[P]``.
+        """One Poisson sample's clipped gradient sum at ``adapter`` float32 ``[P]``, int64 ``[P]``.
 
-        Args:
-            adapter: where the gradients are taken, float32 ``[P]``.
-            honest: t - c, into which the noise is shared.
-            between_steps: see :data:`BetweenSteps`.
-
-        Raises:
-            PrivacyParameterError: no honest share is certain, or the plan describes another number of parameters.
+        With this hospital's noise share, of t - c = ``honest`` ones. Raises PrivacyParameterError (no honest share is
+        certain, or the plan describes another number of parameters).
         """
         spec = self._run.gradient_spec(honest=honest)
         if between_steps is not None:
@@ -227,7 +198,13 @@ class GradientSummer(PrivateTraining):
 
 
 class LocalTrainer(PrivateTraining):
-    """Takes local private steps; see :class:`PrivateTraining`."""
+    """Takes local private steps; see :class:`PrivateTraining`.
+
+    A strategy may train another part of the adapter in the next round or step. Then the engine is closed and another
+    one opened on exactly the parameters that are trained now: no parameter is ever noised that is not sent. The
+    optimizer's moments live on from round to round; as functions of noised gradients they cost no privacy. They are
+    forgotten where the strategy says that the basis of a factor has changed under them, and with the process.
+    """
 
     def _begin(self) -> torch.optim.Optimizer:
         self._plan, self._strategy = self._run.plan, self._run.at_rank(layout_of(self._model))
@@ -252,17 +229,9 @@ class LocalTrainer(PrivateTraining):
     ) -> Vector:
         """Trains ``steps`` steps from ``adapter`` and returns the clipped delta, both float32 ``[P]``.
 
-        Args:
-            adapter: the global state at the rank of the model.
-            steps: local steps.
-            round_number: the training round, which says what is trained.
-            shift: added to each gradient behind the noise, float32 ``[P]``.
-            purpose: what is trained; each purpose has optimizer moments of its own.
-            between_steps: see :data:`BetweenSteps`.
-
-        Raises:
-            PreflightError: FW-DP-016, the very first step did not move what is trained.
-            RunFailedError: FW-RUN-010, the delta is not finite.
+        The training round says what is trained. ``shift`` float32 ``[P]`` is added to each gradient behind the noise.
+        Each ``purpose`` has optimizer moments of its own. Raises PreflightError FW-DP-016 (the very first step did not
+        move what is trained), RunFailedError FW-RUN-010 (the delta is not finite).
         """
         set_vector(self._model, adapter)
         self._terms.begin(adapter, shift=shift)
@@ -353,27 +322,21 @@ def cut_entries(values: Vector, bound: float, what: str) -> Vector:
 
 VARIATE, LOCAL, PERSONAL, TRAINED = "variate", "local", "personal", "trained"
 MAX_VECTOR_BYTES = 2 * 1024**3
-Vectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
+RawVectors = Annotated[dict[str, bytes], Map(Bytes(0, MAX_VECTOR_BYTES), most=8)]
+Vectors = Mapping[str, Vector]
 
 
 class LocalState:
     """What one hospital keeps under one plan; for strategies that keep nothing it does nothing.
 
-    Args:
-        name: of the hospital, as on the roster.
-        run: the approved plan, resolved.
-        model: the model it trains; holds the personal tensors.
-        size: entries of the state at the model's rank.
-        journal: whose state slot the local store takes; vectors in it are left alone.
-
-    Raises:
-        IntegrityError: FW-INTEGRITY-025, what is stored cannot be read.
+    ``name`` is the hospital's on the roster; ``model`` holds the personal tensors; ``size`` counts the entries of the
+    state at its rank. The store takes the state slot of ``journal``, whose vectors are left alone. Raises
+    IntegrityError FW-INTEGRITY-025 (what is stored cannot be read).
     """
 
     def __init__(self, name: str, run: Run, model: AdapterModel, size: int, journal: Journal) -> None:
         strategy, declared = run.strategy, run.strategy.declaration
-        self._name, self._run = name, run
-        self._strategy, self._model, self._size = strategy, model, size
+        self._name, self._run, self._strategy, self._model, self._size = name, run, strategy, model, size
         self._depends = declared.variates or declared.personalises
         self._sums_again = run.sums > 1 and not declared.trains_in_every_phase
         self._store = LocalStore(journal, needed=self._depends) if self._depends or self._sums_again else None
@@ -407,9 +370,8 @@ class LocalState:
         """
         kept = self._store
         if kept is None or self._name not in self.summed(run, round_number) or not kept.holds(TRAINED):
-            raise PolicyError(
-                "This hospital holds no training of the round whose next sum was asked for.", code="FW-POLICY-018"
-            )
+            words = "This hospital holds no training of the round whose next sum was asked for."
+            raise PolicyError(words, code="FW-POLICY-018")
         return kept.get(TRAINED, self._size)
 
     def ready(self, run: str, followed: int) -> None:
@@ -482,10 +444,10 @@ class Kept(Message):
     run: Site = "none"
     settled: Counter = 0  # last round whose result was followed
     survivors: Annotated[tuple[str, ...], Sequence(SITE)] = ()  # hospitals in its sum
-    vectors: Vectors = field(default_factory=dict)  # values that hold
+    vectors: RawVectors = field(default_factory=dict)  # values that hold
     proposed: Counter = 0  # round that has proposed others, 0 if none
-    always: Vectors = field(default_factory=dict)  # proposed values
-    if_summed: Vectors = field(default_factory=dict)  # those that hold only if this hospital is in the sum
+    always: RawVectors = field(default_factory=dict)  # proposed values
+    if_summed: RawVectors = field(default_factory=dict)  # those that hold only if this hospital is in the sum
 
 
 class LocalStore:
@@ -503,9 +465,8 @@ class LocalStore:
                 self._kept = Kept.from_bytes(saved)
         except (JournalError, MalformedMessageError) as error:
             if needed:
-                raise IntegrityError(
-                    "What this hospital kept of its training cannot be read.", code="FW-INTEGRITY-025"
-                ) from error
+                words = "What this hospital kept of its training cannot be read."
+                raise IntegrityError(words, code="FW-INTEGRITY-025") from error
             LOG.warning("what was kept of the last training cannot be read and is given up")
 
     def begin(self, run: str) -> None:
@@ -516,9 +477,8 @@ class LocalStore:
     def require(self, round_number: int) -> None:
         """Raises IntegrityError FW-INTEGRITY-025 unless the store has followed the run up to ``round_number``."""
         if self._kept.settled < round_number:
-            raise IntegrityError(
-                "What this hospital kept is of an earlier round than its journal.", code="FW-INTEGRITY-025"
-            )
+            words = "What this hospital kept is of an earlier round than its journal."
+            raise IntegrityError(words, code="FW-INTEGRITY-025")
 
     def survivors(self, run: str, round_number: int) -> frozenset[str] | None:
         """Hospitals in the sum of ``round_number``, if it is the last round of ``run`` that was followed here."""
@@ -541,20 +501,13 @@ class LocalStore:
             raise IntegrityError("What this hospital kept is of another adapter.", code="FW-INTEGRITY-025")
         return np.frombuffer(raw, dtype="<f4").astype(np.float32)
 
-    def propose(
-        self,
-        round_number: int,
-        *,
-        always: Mapping[str, Vector],
-        if_summed: Mapping[str, Vector],
-        drop: Collection[str] = (),
-    ) -> None:
-        """Makes the values durable that ``round_number`` led to when its training had ended.
+    def propose(self, number: int, *, always: Vectors, if_summed: Vectors, drop: Collection[str] = ()) -> None:
+        """Makes the values durable that round ``number`` led to when its training had ended.
 
         ``always`` hold once the round has ended, whoever was in its sum; ``if_summed`` only if this hospital was. The
         values named in ``drop`` have ended by now, whatever comes of the round.
         """
-        kept = replace(self._kept, vectors=self._without(drop), proposed=round_number)
+        kept = replace(self._kept, vectors=self._without(drop), proposed=number)
         self._save(replace(kept, always=_raw(always), if_summed=_raw(if_summed)))
 
     def settle(self, round_number: int, *, survivors: Collection[str], site: str, drop: Collection[str] = ()) -> None:
@@ -579,5 +532,5 @@ class LocalStore:
         return {name: vector for name, vector in self._kept.vectors.items() if name not in names}
 
 
-def _raw(vectors: Mapping[str, Vector]) -> dict[str, bytes]:
+def _raw(vectors: Vectors) -> dict[str, bytes]:
     return {name: np.ascontiguousarray(vector, dtype="<f4").tobytes() for name, vector in sorted(vectors.items())}

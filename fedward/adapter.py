@@ -20,10 +20,8 @@ Vector = NDArray[np.float32]
 MAX_TENSORS = 4096
 
 
-class LayoutError(IntegrityError):
+class LayoutError(IntegrityError, code="FW-INTEGRITY-011"):
     """Tensors do not fit the adapter layout of the plan."""
-
-    code = "FW-INTEGRITY-011"
 
 
 @dataclass(frozen=True)

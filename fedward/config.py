@@ -3,8 +3,6 @@
 Unknown keys are errors with a suggestion, because a silently ignored privacy setting is a leak.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import tomllib
@@ -32,10 +30,7 @@ Parsed = TypeVar("Parsed", bound=Section)
 
 
 def load_toml(path: Path, model: type[Parsed]) -> Parsed:
-    """Reads ``path`` as TOML into ``model``.
-
-    Raises ConfigError (unreadable, not TOML, or a value out of range), UnknownKeyError (names the nearest known key).
-    """
+    """Reads ``path`` as TOML into ``model``. Raises ConfigError, UnknownKeyError (names the nearest known key)."""
     try:
         raw = path.read_bytes()
     except OSError as error:

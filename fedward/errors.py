@@ -5,10 +5,9 @@ failure is data: ``raise DataError("One sentence.", code="FW-DATA-009")``. A mes
 contents or identifiers. Exit statuses follow ``docs/exit-codes.md``.
 """
 
-from __future__ import annotations
-
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -43,6 +42,9 @@ class FedwardError(Exception):
     exit_code: int  # process exit status of the command line
     fix: str  # what the reader can do about it, one sentence
 
+    def __init_subclass__(cls, *, code: str) -> None:
+        cls.code = code
+
     def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
         super().__init__(message)
         self.message = message
@@ -58,91 +60,70 @@ class FedwardError(Exception):
         return table()[cls.code]
 
 
-class ConfigError(FedwardError):
+@contextmanager
+def failing_as(error: FedwardError, *causes: type[Exception]) -> Iterator[None]:
+    """Raises ``error`` in the place of any of ``causes``, which stays attached to it."""
+    try:
+        yield
+    except causes as cause:
+        raise error from cause
+
+
+class ConfigError(FedwardError, code="FW-CONFIG-001"):
     """A scenario, plan or site file cannot be used as written."""
 
-    code = "FW-CONFIG-001"
 
-
-class UnknownKeyError(ConfigError):
+class UnknownKeyError(ConfigError, code="FW-CONFIG-002"):
     """A configuration file contains a key that fedward does not know."""
 
-    code = "FW-CONFIG-002"
 
-
-class PreflightError(FedwardError):
+class PreflightError(FedwardError, code="FW-PREFLIGHT-001"):
     """A check that runs before any work starts has failed."""
 
-    code = "FW-PREFLIGHT-001"
 
-
-class DataError(PreflightError):
+class DataError(PreflightError, code="FW-DATA-001"):
     """The clinical data cannot be read as the declared format."""
 
-    code = "FW-DATA-001"
 
-
-class PolicyError(FedwardError):
+class PolicyError(FedwardError, code="FW-POLICY-001"):
     """Something was asked that has not been approved or that local policy denies."""
 
-    code = "FW-POLICY-001"
 
-
-class BudgetError(FedwardError):
+class BudgetError(FedwardError, code="FW-BUDGET-001"):
     """The privacy budget does not allow what was asked."""
 
-    code = "FW-BUDGET-001"
 
-
-class AuthenticationError(FedwardError):
+class AuthenticationError(FedwardError, code="FW-AUTH-001"):
     """A signature, key or certificate was not accepted."""
 
-    code = "FW-AUTH-001"
 
-
-class NetworkError(FedwardError):
+class NetworkError(FedwardError, code="FW-NET-001"):
     """A machine could not be reached."""
 
-    code = "FW-NET-001"
 
-
-class RunFailedError(FedwardError):
+class RunFailedError(FedwardError, code="FW-RUN-001"):
     """A run ended without a result."""
 
-    code = "FW-RUN-001"
 
-
-class QuorumError(RunFailedError):
+class QuorumError(RunFailedError, code="FW-RUN-002"):
     """Fewer hospitals remain than the threshold of the round."""
 
-    code = "FW-RUN-002"
 
-
-class IntegrityError(FedwardError):
+class IntegrityError(FedwardError, code="FW-INTEGRITY-001"):
     """A hash, signature or chain does not match."""
 
-    code = "FW-INTEGRITY-001"
 
-
-class VersionError(FedwardError):
+class VersionError(FedwardError, code="FW-VERSION-001"):
     """Two parties run versions that do not work together."""
 
-    code = "FW-VERSION-001"
 
-
-class ResourceError(FedwardError):
+class ResourceError(FedwardError, code="FW-RESOURCE-001"):
     """Memory, disk or another resource is missing."""
 
-    code = "FW-RESOURCE-001"
 
-
-class StoppedError(FedwardError):
+class StoppedError(FedwardError, code="FW-STOP-001"):
     """The kill switch ended the run."""
 
-    code = "FW-STOP-001"
 
-
-class DeadlineError(FedwardError):
+class DeadlineError(FedwardError, code="FW-TIME-001"):
     """Something did not happen before its deadline."""
-
-    code = "FW-TIME-001"

@@ -1,6 +1,4 @@
-"""Flower edge: how a request and a reply lie in Flower's records. The only place that both sides share."""
-
-from __future__ import annotations
+"""Flower edge, the only place that both sides share: requests and replies in Flower's records, and batches of calls."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +11,7 @@ from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushOb
 from flwr.proto.node_pb2 import Node
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from fedward.messages import MalformedMessageError
-from fedward.stages import Blob, Reply, Request, Stage
+from fedward.messages import Blob, MalformedMessageError, Reply, Request, Stage
 
 INLINE_BYTES = 256 * 1024
 """Arrays up to this size travel inside the control record."""
@@ -122,6 +119,12 @@ def _field(content: RecordDict, name: str, kind: type[Field]) -> Field:
     return value
 
 
+# --- several of Flower's object calls in one request ----------------------------------------------
+#
+# Flower moves a message as a tree of objects, each by a call of its own with its own signature check and transaction;
+# for the small messages of secure aggregation that is most of the time of a round. A batch is a sequence of Flower's
+# own requests or responses, each behind its length in four bytes (big-endian).
+
 MAX_CALLS = 16
 MAX_BYTES = 1024**2
 """Objects of a batch that is sent, unless a single one has more."""
@@ -136,10 +139,7 @@ def join(calls: Iterable[Message]) -> bytes:
 
 
 def split(body: bytes, kind: type[Message]) -> list[Any]:
-    """Inverse of :func:`join`.
-
-    Raises MalformedMessageError (not one to ``MAX_CALLS`` messages of ``kind``, and nothing else).
-    """
+    """Inverse of :func:`join`. Raises MalformedMessageError (not one to ``MAX_CALLS`` messages of ``kind`` alone)."""
     calls: list[Any] = []
     at = 0
     while at < len(body):
@@ -181,14 +181,7 @@ class ObjectClient(Protocol):
 
 
 class Objects:
-    """Pulls and pushes the objects of one node's messages in one run, several in a request.
-
-    Args:
-        client: as named; its interceptors sign the request.
-        api: ``fleet`` or ``runtime``.
-        node: who asks.
-        run_id: the run.
-    """
+    """Pulls and pushes the objects of one node's messages in one run, several in a request that ``client`` signs."""
 
     def __init__(self, client: ObjectClient, api: Literal["fleet", "runtime"], node: Node, run_id: int) -> None:
         self._client, self._api, self._node, self._run_id = client, api, node, run_id
@@ -216,9 +209,8 @@ class Objects:
 
     def _call(self, name: str, requests: Sequence[Message], kind: type[Message]) -> list[Any]:
         path = f"/v1/{self._api}/{name}"
-        answer = self._client._unary_unary(
-            path=path, rpc_method=path, request=Batch(type(requests[0]), requests), response_type=lambda: Batch(kind)
-        )
+        sent, parsed = Batch(type(requests[0]), requests), lambda: Batch(kind)
+        answer = self._client._unary_unary(path=path, rpc_method=path, request=sent, response_type=parsed)
         if len(answer.calls) != len(requests):
             raise ValueError("A batch was answered by another number of answers.")
         return list(answer.calls)

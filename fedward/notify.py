@@ -1,6 +1,4 @@
-"""Tells systemd how a service is (sd_notify(3)): one datagram, and silence where nobody listens."""
-
-from __future__ import annotations
+"""Notification of systemd about a service (sd_notify(3)): one datagram, and silence where nobody listens."""
 
 import contextlib
 import os

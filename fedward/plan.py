@@ -4,8 +4,6 @@ A plan holds public constants only. Nothing in it is computed from records: the 
 expected batch and the noise come from the plan, never from a hospital's data.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -20,7 +18,6 @@ from fedward.units import UnitName
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-
 
 RENAMED_SECTIONS = {"server": "optimizer", "update": "optimizer"}
 """Sections of plans and scenarios before release 0.2.0, and what they are called now."""
@@ -38,10 +35,9 @@ class PlanSection(Section):
 class AdapterPlan(PlanSection):
     """The LoRA adapter (Hu et al. 2021): W = W0 + (alpha / rank) B A on the target modules.
 
-    Under differential privacy alpha divides the clip norm between the factors and the head, because a
-    unit's gradient is clipped as a whole and that of B grows with alpha / rank. With the usual
-    alpha = 2 rank the head gets almost nothing; a small alpha with a higher learning rate for LoRA trains
-    the same function with less noise.
+    Under differential privacy alpha divides the clip norm between the factors and the head, because a unit's gradient
+    is clipped as a whole and that of B grows with alpha / rank. With the usual alpha = 2 rank the head gets almost
+    nothing; a small alpha with a higher learning rate for LoRA trains the same function with less noise.
 
     ``ranks`` gives single hospitals a lower rank by name; such a hospital trains the first rows of A and columns of B.
     """
@@ -86,9 +82,9 @@ class PrivacyPlan(PlanSection):
     ``placement`` says who adds the noise. ``local``: every hospital, all of it, at each of its steps.
     ``secure-grad``: every hospital a share, inside the secure sum of one clipped gradient sum per round.
 
-    ``noise_multiplier`` and the release multipliers are standard deviations in units of the
-    sensitivity; they are calibrated from ``epsilon`` when the plan is made and then fixed. So is
-    ``parameters``, the number of trained parameters, on which the price of a noise share depends; 0 in ``local``.
+    ``noise_multiplier`` and the release multipliers are standard deviations in units of the sensitivity; they are
+    calibrated from ``epsilon`` when the plan is made and then fixed. So is ``parameters``, the number of trained
+    parameters, on which the price of a noise share depends; 0 in ``local``.
 
     ``clipping`` says how ``clip``, the bound C on a unit's gradient, is used. ``fixed``: longer gradients are
     shortened to C. ``adaptive``: C starts at ``clip`` and follows ``clip_quantile`` of the gradients' norms, each

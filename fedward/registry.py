@@ -5,8 +5,6 @@ What is agreed on is hashed file by file, and an entry's file is found by the en
 having been agreed on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -14,15 +12,12 @@ Entry = TypeVar("Entry")
 
 
 def by_name(entries: Iterable[tuple[str, str, Entry]]) -> dict[str, Entry]:
-    """The entries by name, in the order given.
+    """The entries, each given with its name and the module that defines it, by name and in the order given.
+
+    Raises ValueError (a name occurs twice, or is not that of the module, with hyphens for underscores).
 
     >>> by_name([("los-days", "fedward.tasks.los_days", 1)])
     {'los-days': 1}
-
-    Args:
-        entries: name, module that defines it, and the entry itself.
-
-    Raises ValueError (a name occurs twice, or is not that of the module, with hyphens for underscores).
     """
     found: dict[str, Entry] = {}
     for name, module, entry in entries:

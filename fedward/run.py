@@ -31,9 +31,8 @@ from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
-from fedward.strategies import gate
 from fedward.strategies.combinations import check_ranks, check_sites, check_strategy
-from fedward.strategies.optimizers import Memory, gradient_step
+from fedward.strategies.optimizers import Best, Memory, gradient_step, judge, pack, unpack
 from fedward.strategies.strategy import Part, Step, Strategy, Sums
 from fedward.tasks import Task, task_named
 
@@ -49,20 +48,16 @@ SITE_CAP_FACTOR = 4
 
 @dataclass(frozen=True)
 class Schedule:
-    """Rounds, statistics and costs of a plan."""
+    """Rounds, statistics and costs of a plan, with its task and the kind of its strategy."""
 
-    plan: Plan  # the plan
-    task: Task  # what it learns
-    kind: type[Strategy] = field(repr=False)  # its strategy
+    plan: Plan
+    task: Task
+    kind: type[Strategy] = field(repr=False)
 
     @classmethod
     def of(cls, plan: Plan) -> Schedule:
-        """Resolves the names in ``plan`` and checks that its settings go together.
-
-        Raises ConfigError (an unknown task or strategy, or settings that contradict each other).
-        """
-        task, kind = task_named(plan.task), check_strategy(plan)
-        schedule = Schedule(plan, task, kind)
+        """Resolves the names in ``plan``. Raises ConfigError (an unknown one, or settings that exclude each other)."""
+        schedule = Schedule(plan, task_named(plan.task), check_strategy(plan))
         if plan.gate.enabled:
             _ = schedule.judge  # raises where there is none
         return schedule
@@ -106,8 +101,7 @@ class Schedule:
     def follows_up(self, step: Step) -> bool:
         """Whether ``step`` sums another function of what hospitals trained for the sum before.
 
-        Such a sum must be over exactly the hospitals of the one before. Over one hospital less, the two would show what
-        that hospital alone has trained.
+        It must be over exactly the same hospitals: over one less, the two would show what that one alone has trained.
         """
         return not (step.scores_only or self.trains(step))
 
@@ -170,23 +164,16 @@ class Schedule:
         return SITE_CAP_FACTOR * self.plan.privacy.units_per_site * release.resolution
 
     def gradient_spec(self, *, honest: int) -> GradientSpec:
-        """Grid, sensitivity and noise share of a round's gradient sum, under ``secure-grad``.
-
-        Args:
-            honest: t - c, the number of noise shares that is certain to be in the sum.
+        """Grid, sensitivity and noise share of a round's gradient sum, of which t - c ``honest`` shares are certain.
 
         Raises PrivacyParameterError (no share is certain, or the plan lacks its noise or its number of parameters).
         """
         privacy = self.plan.privacy
-        if privacy.private and not privacy.noise_multiplier > 0:
+        noise = privacy.noise_multiplier if privacy.private else 0.0
+        if privacy.private and not noise > 0:
             raise PrivacyParameterError("A private plan has no noise for its gradient sums.")
-        return GradientSpec(
-            parameters=privacy.parameters,
-            clip=privacy.clip,
-            expected_batch=privacy.expected_batch,
-            noise_multiplier=privacy.noise_multiplier if privacy.private else 0.0,
-            honest=honest,
-        )
+        batch = privacy.expected_batch
+        return GradientSpec(privacy.parameters, privacy.clip, batch, noise_multiplier=noise, honest=honest)
 
     # --- what a round costs -----------------------------------------------------------------------
 
@@ -230,44 +217,37 @@ class Schedule:
     def judge(self) -> Measure:
         """The measure that the holdout gate decides by.
 
-        Raises FW-CONFIG-041 (it never leaves the hospitals, or all cannot come to the same bits of it, or no fall of it
-        is as large as the plan tolerates).
+        Raises FW-CONFIG-041 (it never leaves, all cannot come to the same bits of it, or any fall would be tolerated).
         """
         name = self.plan.gate.measure
         measure = self.task.headline if name is None else self.task.measure(name)
         if measure is None or not measure.statistics or type(measure).exact is Measure.exact:
-            raise ConfigError(
-                f"The holdout gate cannot judge by {name or self.task.headline.name!r}.", code="FW-CONFIG-041"
-            )
+            wanted = name or self.task.headline.name
+            raise ConfigError(f"The holdout gate cannot judge by {wanted!r}.", code="FW-CONFIG-041")
         if measure.highest is not None and 2 * self.plan.gate.tolerance >= measure.highest - measure.lowest:
-            raise ConfigError(
-                f"The holdout gate would tolerate any fall of the {measure.title}.",
-                code="FW-CONFIG-041",
-                fix="Lower gate.tolerance below half of the measure's range.",
-            )
+            tolerant = f"The holdout gate would tolerate any fall of the {measure.title}."
+            fix = "Lower gate.tolerance below half of the measure's range."
+            raise ConfigError(tolerant, code="FW-CONFIG-041", fix=fix)
         return measure
 
     def quality(self, sums: Sums) -> dict[str, float | None]:
         """Each released measure of the task as the evaluation statistics in ``sums`` show it; empty without them."""
-        if EVALUATION not in sums or self.evaluation_release is None:
-            return {}
-        decoded = _decoded(self.evaluation_release, sums[EVALUATION])
-        return {measure.name: measure.of_sum(decoded) for measure in self.task.released}
+        decoded = _decoded(self.evaluation_release, sums, EVALUATION)
+        return {measure.name: measure.of_sum(decoded) for measure in self.task.released} if decoded else {}
 
     def training_loss(self, sums: Sums) -> float | None:
         """Mean clipped loss of training units, where the sum has it."""
-        if TRAINING not in sums:
+        decoded = _decoded(self.training_release, sums, TRAINING)
+        if not decoded:
             return None
-        decoded = _decoded(self.training_release, sums[TRAINING])
         loss, units = float(decoded[LOSS][0]), float(decoded[UNITS][0])
         return min(self.task.loss_bound, max(0.0, loss / units)) if units > 0 else None
 
     def _score(self, sums: Sums) -> Fraction | None:
         """The judge's exact verdict on a sum that has evaluation statistics."""
-        if self.evaluation_release is None:
-            return None
-        decoded = _decoded(self.evaluation_release, sums[EVALUATION])
-        return self.judge.exact({name: tuple(map(Fraction, cells.tolist())) for name, cells in decoded.items()})
+        decoded = _decoded(self.evaluation_release, sums, EVALUATION)
+        exact = {name: tuple(map(Fraction, cells.tolist())) for name, cells in decoded.items()}
+        return self.judge.exact(exact) if exact else None
 
 
 @dataclass(frozen=True)
@@ -293,15 +273,10 @@ class Run(Schedule):
         return self.strategy if layout == self.layout else self.kind(self.plan, layout)
 
     def vector_layout(self, number: int, *, n0: int, honest: int) -> VectorLayout:
-        """The vector of protocol round ``number``.
+        """The vector of protocol round ``number`` with ``n0`` hospitals in its first cohort; ``honest`` is t - c.
 
         Coordinator and hospitals compute it independently; a hospital refuses a manifest whose segments differ, so a
         coordinator cannot ask for a number that the plan does not name.
-
-        Args:
-            number: the protocol round.
-            n0: hospitals in the round's first cohort.
-            honest: t - c, the number of noise shares that is certain to be in the sum.
         """
         segments, step, privacy = [], self.step(number), self.plan.privacy
         if not step.scores_only and self.sums_gradients:
@@ -334,39 +309,33 @@ class Run(Schedule):
     ) -> tuple[Vector, Memory]:
         """State and memory after protocol round ``number``; coordinator and hospitals call this same function.
 
-        Args:
-            number: the protocol round.
-            state: the current global state.
-            memory: of strategy or server optimizer; empty before the first round.
-            sums: every segment of the decoded sum.
-            survivors: sorted names of the hospitals in the sum.
-
-        Raises FW-STRATEGY-018 (one of them would hold a number that is not finite).
+        ``memory`` is that of strategy or server optimizer, empty before the first round; ``sums`` has every segment of
+        the decoded sum; ``survivors`` are sorted. Raises FW-STRATEGY-018 (a number would not be finite).
         """
         gated = self.plan.gate.enabled
         best, inner = self._judged(state, memory, sums) if gated else (None, memory)
-        kept = gate.unpack(memory, state.size)[0] if gated and best is None else None
+        kept = unpack(memory, state.size)[0] if gated and best is None else None
         if kept is not None:
-            state, memory = kept.state, gate.pack(kept, kept.memory)
+            state, memory = kept.state, pack(kept, kept.memory)
         else:
             with np.errstate(over="ignore", invalid="ignore"):  # of which the result tells
                 state, inner = self._moved(self.step(number), state, inner, sums, survivors)
-            memory = gate.pack(best, inner) if gated else inner
+            memory = pack(best, inner) if gated else inner
         if not (np.isfinite(state).all() and np.isfinite(memory).all()):
             raise RunFailedError("The update of a round leads to numbers that are not finite.", code="FW-STRATEGY-018")
         return state, memory
 
     def takes_back(self, state: Vector, memory: Memory, sums: Sums) -> bool:
         """Whether the holdout gate drops ``state`` and the sum trained from it; arguments as for :meth:`advance`."""
-        if not self.plan.gate.enabled or gate.unpack(memory, state.size)[0] is None:
+        if not self.plan.gate.enabled or unpack(memory, state.size)[0] is None:
             return False
         return self._judged(state, memory, sums)[0] is None
 
-    def _judged(self, state: Vector, memory: Memory, sums: Sums) -> tuple[gate.Best | None, Memory]:
+    def _judged(self, state: Vector, memory: Memory, sums: Sums) -> tuple[Best | None, Memory]:
         """The best state after ``state`` was scored, if it was; None if it fails, or if none was ever scored."""
-        best, inner = gate.unpack(memory, state.size)
+        best, inner = unpack(memory, state.size)
         if EVALUATION in sums:
-            best = gate.judge(self._score(sums), state, inner, best, gate=self.plan.gate, measure=self.judge)
+            best = judge(self._score(sums), state, inner, best, gate=self.plan.gate, measure=self.judge)
         return best, inner
 
     def _moved(
@@ -379,22 +348,17 @@ class Run(Schedule):
         return self.strategy.advance(step, state, memory, sums, survivors)
 
 
-def _decoded(release: ReleaseSpec, segment: Floats) -> Mapping[str, Floats]:
-    """A decoded segment in the units of its statistics."""
-    return release.decode(np.rint(segment * release.resolution).astype(np.int64))
+def _decoded(release: ReleaseSpec | None, sums: Sums, segment: str) -> Mapping[str, Floats]:
+    """A decoded segment in the units of its statistics; empty where the sum has none."""
+    if release is None or segment not in sums:
+        return {}
+    return release.decode(np.rint(sums[segment] * release.resolution).astype(np.int64))
 
 
 def roster_rules(schedule: Schedule, hospitals: int, *, min_cohort: int | None = None) -> tuple[int, int]:
-    """c and the smallest first cohort for a roster of so many ``hospitals``.
+    """c and the smallest first cohort, ``min_cohort`` or a safe one, for a roster of so many ``hospitals``.
 
-    A sum of few hospitals tolerates a dropout only under a small c; the groups of a median are such sums.
-
-    Args:
-        schedule: of the first plan that the roster is for.
-        hospitals: on the roster.
-        min_cohort: asked for; the smallest that is safe if absent.
-
-    Raises FW-STRATEGY-013 (they are too few for the sums of the plan's strategy).
+    A sum of few hospitals tolerates a dropout only under a small c; a median's groups are such sums (FW-STRATEGY-013).
     """
     smallest = schedule.kind.smallest_sum(schedule.plan, hospitals)
     colluders = min(default_colluders(hospitals), max(1, smallest - 3))
@@ -410,10 +374,6 @@ def smallest_sum(schedule: Schedule, hospitals: int, colluders: int) -> tuple[in
 
 
 def check_roster(schedule: Schedule, names: Collection[str], *, min_cohort: int) -> None:
-    """Refuses a plan that does not fit a roster of ``names``.
-
-    Raises FW-STRATEGY-013 (the sums of its strategy would be smaller than ``min_cohort``), FW-STRATEGY-019 (it gives a
-    rank to a hospital that is not among them).
-    """
+    """Refuses a plan that does not fit a roster: FW-STRATEGY-013 (small sums), FW-STRATEGY-019 (ranks of others)."""
     check_ranks(schedule.plan, names)
     check_sites(schedule.plan, schedule.kind, hospitals=len(names), min_cohort=min_cohort)

@@ -7,8 +7,6 @@ no moment in which others can open it, and a secret is refused when it is read i
 Functions that name no code leave an OSError to their caller, who knows what the file was for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl
@@ -29,16 +27,12 @@ PRIVATE, PUBLIC = 0o600, 0o666
 _POLL_SECONDS = 0.05
 
 
-class JournalError(IntegrityError):
+class JournalError(IntegrityError, code="FW-SECAGG-093"):
     """A state folder cannot be locked, or the journal in it not be read: altered, truncated, or another key."""
 
-    code = "FW-SECAGG-093"
 
-
-class FolderInUseError(ResourceError):
+class FolderInUseError(ResourceError, code="FW-SECAGG-094"):
     """Another process has this party's state folder open; two would use the same one-time keys."""
-
-    code = "FW-SECAGG-094"
 
 
 # --- whole files ----------------------------------------------------------------------------------
@@ -198,9 +192,7 @@ class FolderLock:
     same round trained twice for one charge. The operating system releases the lock when the process ends, however it
     ends, so a killed process leaves nothing behind that must be cleaned up. The descriptor is closed on exec, so
     programs that are started do not keep the lock. A second lock on one folder is refused in the same process, too.
-
-    Raises FolderInUseError (somebody else holds it), JournalError (the folder cannot be locked, as on a network file
-    system).
+    Raises FolderInUseError, JournalError (the folder cannot be locked, as on a network file system).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -232,10 +224,7 @@ class FolderLock:
 
 @contextmanager
 def locked_file(path: Path, *, seconds: float) -> Iterator[None]:
-    """Holds an exclusive lock on a file, which is made if it is missing, after waiting for it at most ``seconds``.
-
-    Raises TimeoutError (another process or thread holds it), OSError (it cannot be made or locked).
-    """
+    """Holds an exclusive lock on a file, made if missing. Raises TimeoutError after ``seconds``, OSError (no lock)."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
     try:
         deadline = time.monotonic() + seconds

@@ -5,8 +5,6 @@ and then plan, certificate, ledger and report speak of its own unit; the word *p
 true.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a sequence of noisy releases costs, and how much noise a budget needs.
+"""Accounting: what a sequence of noisy releases costs, and how much noise a budget needs.
 
 An :class:`~fedward.privacy.events.Event` says what happened; this module says what it costs. Every epsilon is for the
 unit *patient* and the relation *add or remove one patient*, with Poisson sampling over patients. Privacy loss
@@ -9,12 +9,9 @@ offered: it can report far less than the true epsilon (measured in ``tests/unit/
 Runs without torch, because the coordinator prices plans too. A parameter outside its range is a PrivacyParameterError.
 """
 
-from __future__ import annotations
-
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -31,8 +28,7 @@ from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event, PrivacyParam
 FINEST_INTERVAL = 1e-7
 USUAL_INTERVAL = 2e-4
 SEARCH_FACTOR = 5
-REMEMBERED = 128
-"""Answers kept per question: the sites of a run and the runs of a sweep ask the same ones, at seconds each."""
+REMEMBERED = 128  # answers kept per question: sites of a run and runs of a sweep ask the same ones, at seconds each
 
 
 @dataclass(frozen=True)
@@ -109,25 +105,23 @@ def calibrate(
     epsilon: float,
     delta: float,
     sampling_rate: float,
-    steps: int,
+    steps: int,  # empty batches included
     releases: int = 0,
     release_share: float = 0.05,
-    sampler_distance: float = 0.0,
-    step_distance: float = 0.0,
+    sampler_distance: float = 0.0,  # statistical distance of one release's noise from the ideal distribution
+    step_distance: float = 0.0,  # the same of one training step's noise; 0 where it is analysed exactly
 ) -> Calibration:
     """Finds the smallest noise with which a whole run stays within (epsilon, delta), to one part in a thousand.
 
     The releases of training statistics are given ``release_share`` of epsilon on their own; the training steps then get
-    what the *joint* composition leaves, which is more than the difference of the two epsilons. ``steps`` counts empty
-    batches too; the two distances are the statistical ones of a release's and a training step's noise from the ideal.
+    what the *joint* composition leaves, which is more than the difference of the two epsilons.
     """
     if steps < 1 or releases < 0 or (releases and not 0 < release_share < 1):
         raise PrivacyParameterError("A calibration needs at least one step and a release share between 0 and 1.")
     release: tuple[Event, ...] = ()
     if releases:
-        noise = calibrate_releases(
-            epsilon=epsilon * release_share, delta=delta, releases=releases, sampler_distance=sampler_distance
-        )
+        part = epsilon * release_share
+        noise = calibrate_releases(epsilon=part, delta=delta, releases=releases, sampler_distance=sampler_distance)
         release = (Event("release", noise, 1.0, releases, sampler_distance=sampler_distance),)
     step = Event("dpsgd", 1.0, sampling_rate, steps, sampler_distance=step_distance)
     noise = _smallest_noise(lambda z: (replace(step, noise_multiplier=z), *release), epsilon, delta)
@@ -248,19 +242,13 @@ def _compose(events: Sequence[Event], interval: float) -> Any:
 
 def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
     accountant = rdp.RdpAccountant(neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
-    with _quiet_absl():
+    # Fractional orders that do not converge cause warnings; leaving an order out only raises the price.
+    logger, keep = logging.getLogger("absl"), lambda record: "failed to converge" not in record.getMessage()
+    logger.addFilter(keep)
+    try:
         for event in events:
             gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
             accountant.compose(dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian), event.steps)
         return float(accountant.get_epsilon(delta))
-
-
-@contextmanager
-def _quiet_absl() -> Iterator[None]:
-    """Drops the warnings about fractional orders that do not converge: leaving an order out only raises the price."""
-    logger, keep = logging.getLogger("absl"), lambda record: "failed to converge" not in record.getMessage()
-    logger.addFilter(keep)
-    try:
-        yield
     finally:
         logger.removeFilter(keep)

@@ -1,28 +1,23 @@
 """Statistics of privacy audits: what observed guesses say about the epsilon or mu that was promised.
 
 An audit gives *lower* bounds: a bound above the certificate shows a broken mechanism, a bound below it shows only that
-this attack found nothing. There are four: :func:`mu_lower_bound` (one mechanism, many runs), :func:`repetition` (noise
-that repeats itself), :func:`canary_bound` (one run, many canaries) and :func:`roc` (membership inference). Numbers in,
-numbers out: no torch, no model and no patient data; the engine is driven by ``fedward.privacy.dpsgd.audit`` and whole
-runs by ``fedward.simulations.audit``.
+this attack found nothing. Numbers in, numbers out: no torch, no model and no patient data; the engine is driven by
+``fedward.privacy.dpsgd.audit`` and whole runs by ``fedward.simulations.audit``.
 
 A mechanism is mu-Gaussian private (Dong, Roth and Su 2022, definition 2.6) if telling its outputs on two neighbouring
 inputs apart is at least as hard as telling N(0, 1) from N(mu, 1): every test with false positive rate a and false
 negative rate b has Phi^-1(1 - a) - Phi^-1(b) <= mu. Measured error rates thus bound mu from below (Nasr et al. 2023,
 "Tight auditing", section 4). The (epsilon, delta) form of the same errors is looser: it does not notice half the noise.
-A bound on mu cannot see reused noise, because every single step looks as it should; two steps together reveal the sum
-without any noise.
+A bound on mu cannot see reused noise, because every single step looks as it should; two steps together reveal the sum.
 
 Canaries (Steinke, Nasr and Jagielski 2023, https://arxiv.org/abs/2305.08846): each was included by a fair coin of its
-own; an attacker who sees what the run released says of some of them whether they were in. Under
-(epsilon, delta)-privacy of the inclusion of one canary, the number of right guesses is hardly larger than the sum of as
-many coins that are right with probability e^epsilon / (1 + e^epsilon). Too many right guesses refute that epsilon.
+own; an attacker who sees what the run released says of some of them whether they were in. Under (epsilon,
+delta)-privacy of the inclusion of one canary, the number of right guesses is hardly larger than the sum of as many
+coins that are right with probability e^epsilon / (1 + e^epsilon). Too many right guesses refute that epsilon.
 
 Membership inference: an attack that is right on average says little; one that is sure about a few people is a breach.
 So the true positive rate is reported at low false positive rates, with intervals (Carlini et al. 2022, section IV).
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -33,6 +28,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri
 from scipy.stats import beta, binom, rankdata
+
+Scores = NDArray[np.float64]
+
+LAGS = 8
+LARGEST_EPSILON = 60.0
+LOW_RATES = (0.001, 0.01)
 
 
 def clopper_pearson(events: int, trials: int, *, confidence: float) -> tuple[float, float]:
@@ -46,9 +47,6 @@ def clopper_pearson(events: int, trials: int, *, confidence: float) -> tuple[flo
     low = 0.0 if events == 0 else float(beta.ppf(side, events, trials - events + 1))
     high = 1.0 if events == trials else float(beta.ppf(1 - side, events + 1, trials - events))
     return low, high
-
-
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,6 @@ def choose_threshold(without: Scores, with_patient: Scores) -> Threshold:
     return Threshold(sign * (low + high) / 2, sign)
 
 
-LAGS = 8
-
-
 @dataclass(frozen=True)
 class Repetition:
     """The largest correlation found and the largest that independent noise shows at this confidence."""
@@ -132,9 +127,6 @@ def repetition(noise: NDArray[np.float64], *, confidence: float, lags: int = LAG
     return Repetition(max(found, key=abs), limit)
 
 
-LARGEST_EPSILON = 60.0
-
-
 @dataclass(frozen=True)
 class CanaryBound:
     """What guesses about canaries say."""
@@ -151,7 +143,7 @@ class CanaryBound:
 def guesses_for(canaries: int) -> int:
     """How many canaries to guess about, fixed before the attack: all of few, the quarter that stands out of many.
 
-    Abstaining from unclear canaries raises the accuracy, but fewer guesses also lower the largest epsilon that can be
+    Abstaining from unclear ones raises the accuracy, but fewer guesses also lower the largest epsilon that can be
     shown.
     """
     return canaries if canaries <= 100 else max(100, canaries // 4)
@@ -174,8 +166,7 @@ def canary_bound(
 ) -> CanaryBound:
     """Guesses from ``scores`` ``[m]`` which canaries were in, and bounds epsilon at ``delta``.
 
-    ``included`` are the coins, bool ``[m]``; scores are computed without them, and ``guesses`` fixed without the
-    scores.
+    ``included`` are the coins, bool ``[m]``; scores are computed without them, ``guesses`` fixed without the scores.
     """
     if included.shape != scores.shape or not 1 <= guesses <= len(scores) or not np.isfinite(scores).all():
         raise ValueError("an audit needs one finite score for each canary, and at most as many guesses")
@@ -214,9 +205,6 @@ def p_value(canaries: int, guesses: int, correct: int, *, epsilon: float, delta:
     return min(1.0, tail + 2 * canaries * delta * slope)
 
 
-LOW_RATES = (0.001, 0.01)
-
-
 @dataclass(frozen=True)
 class LowRate:
     """How many training patients an attack finds while it wrongly accuses at most a small share of the others."""
@@ -239,8 +227,7 @@ class Roc:
 def roc(members: Scores, others: Scores, *, rates: Sequence[float] = LOW_RATES, confidence: float = 0.95) -> Roc:
     """Scores an attack by its scores ``[m]`` of training patients and ``[n]`` of others, higher for "was trained on".
 
-    At false positive ``rates`` below 1 / n the attack may accuse nobody wrongly at all. All intervals have
-    ``confidence``.
+    At false positive ``rates`` below 1 / n the attack may accuse nobody wrongly at all.
     """
     if len(members) < 2 or len(others) < 2 or not (np.isfinite(members).all() and np.isfinite(others).all()):
         raise ValueError("an attack is scored on at least two members and two others with finite scores")
@@ -253,9 +240,8 @@ def offline_lira(target: Scores, references: Scores, trained: NDArray[np.bool_])
 
     With few reference models one variance for all records is better than an estimate each, and does not change the
     order of the scores; what remains is the distance from the mean of the models that never saw the record. Takes the
-    logit confidence ``[n]`` of the true outcome under the attacked model, the same under each reference model ``[k,
-    n]``, and which of those were trained on which record, bool ``[k, n]``. Scores ``[n]`` are higher for "was trained
-    on".
+    logit confidence of the true outcome under the attacked model ``[n]`` and under each reference model ``[k, n]``, and
+    which of those were trained on which record. Scores ``[n]`` are higher for "was trained on".
     """
     if references.shape != trained.shape or references.shape[1:] != target.shape or trained.all(axis=0).any():
         raise ValueError("every record needs a reference model that was not trained on it")

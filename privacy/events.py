@@ -1,6 +1,4 @@
-"""What was released about units of privacy: the events that the accountant prices and the ledger remembers."""
-
-from __future__ import annotations
+"""Events: what was released about units of privacy: the events that the accountant prices and the ledger remembers."""
 
 import math
 from dataclasses import dataclass
@@ -12,16 +10,12 @@ RELATION = "add-or-remove-one"
 SMALLEST_DELTA = 1e-12
 
 
-class PrivacyParameterError(ConfigError):
+class PrivacyParameterError(ConfigError, code="FW-DP-001"):
     """A privacy parameter lies outside the range in which the accountant's statement holds."""
 
-    code = "FW-DP-001"
 
-
-class SamplerMismatchError(ConfigError):
+class SamplerMismatchError(ConfigError, code="FW-DP-002"):
     """Batches that were not drawn by Poisson sampling cannot be priced as if they were."""
-
-    code = "FW-DP-002"
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,9 @@ Integers: TypeAlias = NDArray[np.int64]
 
 KEY_BYTES = 32
 _ZEROS = bytes(256 * 1024)
+_BLOCK = 8192  # pairs of Gaussians whose intermediate values stay in the cache: half the time
+_DOMAIN = b"fedward/unsafe-seeded-stream/v1"
+SMALLEST_CELL = 10
 
 
 class SecureStream:
@@ -101,18 +104,6 @@ class SecureStream:
         out -= 1
         return out
 
-    def uniform64(self, count: int) -> NDArray[np.float64]:
-        """``count`` float64 numbers, uniform over the multiples of 2^-52 in [0, 1)."""
-        words = self.uint64(count)
-        np.right_shift(words, 12, out=words)
-        np.bitwise_or(words, 0x3FF0000000000000, out=words)
-        out = words.view(np.float64)
-        out -= 1
-        return out
-
-
-_BLOCK = 8192  # pairs whose intermediate values stay in the cache: half the time
-
 
 def gaussian(stream: SecureStream, count: int) -> NDArray[np.float64]:
     """``count`` independent standard normal numbers, float64 ``[count]``.
@@ -121,8 +112,7 @@ def gaussian(stream: SecureStream, count: int) -> NDArray[np.float64]:
     beyond which lies a probability of 3e-21.
     """
     pairs = (count + 1) // 2
-    words = stream.uint64(2 * pairs)
-    out = np.empty(2 * pairs)
+    words, out = stream.uint64(2 * pairs), np.empty(2 * pairs)
     for start in range(0, pairs, _BLOCK):
         first = slice(start, min(start + _BLOCK, pairs))
         second = slice(pairs + first.start, pairs + first.stop)
@@ -140,9 +130,6 @@ def poisson_sample(stream: SecureStream, count: int, rate: float) -> NDArray[np.
     if rate == 1.0:
         return np.ones(count, np.bool_)
     return np.asarray(stream.uint64(count) < np.uint64(int(math.ldexp(rate, 64))), np.bool_)
-
-
-_DOMAIN = b"fedward/unsafe-seeded-stream/v1"
 
 
 class UnsafeSeededStream(SecureStream):
@@ -163,10 +150,8 @@ SAMPLER_DISTANCE = 2.0**-60
 
 One draw is made of at most four table draws, each of which leaves out a tail below 2^-75: below 2^-70 in all.
 """
-MOST_SHARES = 2**10
-"""Most honest shares in one sum for which SAMPLER_DISTANCE holds."""
-SMALLEST_SHARE = 2.0**10
-"""Least standard deviation of a share in grid units."""
+MOST_SHARES = 2**10  # most honest shares in one sum for which SAMPLER_DISTANCE holds
+SMALLEST_SHARE = 2.0**10  # least standard deviation of a share in grid units
 ROUNDING_WIDTH = 2.0
 """gamma multiples given up in the price: a sum of shares is a rounding, this wide, of a continuous Gaussian."""
 
@@ -177,10 +162,7 @@ _TAIL, _BITS = 10.0, 192
 
 
 def discrete_gaussian(stream: SecureStream, sigma: float, count: int) -> Integers:
-    """``count`` integers k with probability proportional to exp(-k^2 / (2 sigma^2)), int64 ``[count]``.
-
-    Sigma is in grid units, from 1/2 to 2^39: PrivacyParameterError outside, where no distance is stated.
-    """
+    """``count`` integers k with probability proportional to exp(-k^2 / (2 sigma^2)); sigma in 1/2 to 2^39 units."""
     if not 0.5 <= sigma <= _LARGEST:
         raise PrivacyParameterError("The noise width must lie between 1/2 and 2^39 grid units.")
     if sigma <= _TABLE_LIMIT:
@@ -193,10 +175,7 @@ def discrete_gaussian(stream: SecureStream, sigma: float, count: int) -> Integer
 
 
 def share_sigma(total_sigma: float, honest: int) -> float:
-    """Standard deviation of a share, in grid units, so that ``honest`` shares alone (t - c) add up to ``total_sigma``.
-
-    Raises PrivacyParameterError: no honest share or too many, or a share narrower than 2^10 grid units.
-    """
+    """Standard deviation, in grid units, with which ``honest`` shares alone (t - c) add up to ``total_sigma``."""
     if honest < 1:
         raise PrivacyParameterError("Noise shares need at least one honest hospital in every sum.")
     if honest > MOST_SHARES:
@@ -216,10 +195,7 @@ def total_sigma(noise_multiplier: float, l2_sensitivity_grid: float) -> float:
 
 
 def rounded_sensitivity(clip_grid: float, dimension: int) -> float:
-    """L2 sensitivity, in grid units, of a real vector that is rounded to the grid after summing.
-
-    Rounding two neighbouring sums can move each coordinate by one more unit: C/gamma + sqrt(d).
-    """
+    """L2 sensitivity in grid units: rounding two neighbouring sums can move each coordinate by one more unit."""
     return clip_grid + math.sqrt(dimension)
 
 
@@ -270,9 +246,6 @@ def _weights(sigma: float, count: int) -> list[int]:
         weights.append((weights[-1] * ratio) >> _BITS)
         ratio = (ratio * shrink) >> _BITS
     return weights
-
-
-SMALLEST_CELL = 10
 
 
 @dataclass(frozen=True)
@@ -342,8 +315,6 @@ def noisy_release(
     The sum over any cohort with ``honest`` unmodified shares (t - c) is priced as a Gaussian mechanism with
     ``noise_multiplier``; more shares only add noise. With ``honest=1`` a single vector carries the full noise.
     ``l2_sensitivity_grid`` is the L2 norm of one patient's largest contribution, in grid units.
-
-    Raises PrivacyParameterError: the grid is too coarse for the share, or too fine for the sampler.
     """
     if not (math.isfinite(noise_multiplier) and noise_multiplier > 0 and l2_sensitivity_grid > 0):
         raise PrivacyParameterError("A release needs a positive noise multiplier and a positive sensitivity.")
@@ -356,11 +327,8 @@ def suppress_small_cells(values: Integers, units: Integers) -> Integers:
     return np.where(units < SMALLEST_CELL, 0, values)
 
 
-ROUNDING_PART = 128
-"""Rounding may add at most this fraction of the clip norm to the sensitivity: gamma sqrt(d) <= C / 128."""
-
-SUM_FACTOR = 4
-"""A coordinate of one hospital's sum is cut at this many expected batches, all of them pointing one way."""
+ROUNDING_PART = 128  # rounding may add this fraction of the clip norm to the sensitivity: gamma sqrt(d) <= C / 128
+SUM_FACTOR = 4  # a coordinate of one hospital's sum is cut at this many expected batches, all of them pointing one way
 
 
 def gradient_distance(parameters: int) -> float:
@@ -387,10 +355,7 @@ class GradientSpec:
 
     @property
     def step(self) -> float:
-        """Width gamma of a grid unit: the largest power of two that is fine enough for price and share.
-
-        Fine enough: rounding adds at most C / 128 to the sensitivity, and a share is at least 2^10 units wide.
-        """
+        """Grid width gamma: the largest power of two with rounding of at most C / 128 and shares 2^10 units wide."""
         finest = self.clip / (ROUNDING_PART * math.sqrt(self.parameters))
         if self.noise_multiplier:
             finest = min(finest, self.noise_multiplier * self.clip / (math.sqrt(self.honest) * SMALLEST_SHARE))

@@ -1,5 +1,4 @@
 """The coordinator: runs rounds over masked vectors and never sees a single hospital's delta.
 
-May import ``fedward.strategies``, ``fedward.privacy`` and the kernel; never ``fedward.client``, never torch.
-Start at ``rounds.py`` (one round as a pure object), then ``flower.py`` (the Flower edge).
+It never imports ``fedward.client`` or torch. Start at ``rounds.py``, which plays rounds and knows no Flower.
 """

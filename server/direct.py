@@ -5,8 +5,6 @@ middleware and as many database transactions as it has questions, and that is mo
 same handlers answer behind the same checks, in one transaction each; what is not listed goes to the application.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math
@@ -36,12 +34,9 @@ from starlette.responses import Response
 
 from fedward.flower import join, split
 from fedward.messages import MalformedMessageError
-from fedward.server.long_polling import HOLD_SECONDS, Receive, Scope, Send
+from fedward.server.ingress import HOLD_SECONDS, Receive, Scope, Send
 
-Handler = Callable[[Any, SqlLinkState], Message]
-"""What a request is answered with."""
-
-FLEET_HANDLERS: dict[str, Handler] = {
+FLEET_HANDLERS: dict[str, Callable[[Any, SqlLinkState], Message]] = {
     "/v1/fleet/pull-messages": lambda asked, state: fleet_handlers.pull_messages(asked, state, state.object_store),
     "/v1/fleet/push-messages": fleet_handlers.push_messages,
     "/v1/fleet/pull-object": fleet_handlers.pull_object,
@@ -69,11 +64,8 @@ BATCHES = {
 
 
 class DirectRoutes:
-    """ASGI filter before flwr's SuperLink application: answers the routes above itself, from the same state.
-
-    Args:
-        app: made by ``flwr.superlink.main.create_app`` over an SQLite state.
-    """
+    """ASGI filter before flwr's SuperLink application, which is made by ``flwr.superlink.main.create_app`` over an
+    SQLite state: answers the routes above itself, from the same state."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app

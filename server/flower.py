@@ -1,90 +1,82 @@
-"""Flower edge of the coordinator: the ServerApp, and a transport over Flower's message grid.
+"""Flower edge of the coordinator: the ServerApp, a transport over Flower's message grid, and a grid that streams.
 
-The loop pushes one leg, then pulls replies as they arrive and hands each on at once, so sums
-accumulate while slower hospitals still work; whoever has not answered at the deadline has dropped out.
+:class:`GridTransport` pushes one leg, then pulls replies as they arrive and hands each on at once, so sums accumulate
+while slower hospitals still work; whoever has not answered at the deadline has dropped out.
+
+:class:`StreamingGrid` pulls replies from a SuperLink one at a time, and only complete ones. flwr's own pull unfolds
+every announced reply before it returns any, waits up to minutes for a hospital that has not finished its upload, and
+holds an array four times at its height. Here a reply counts as arrived when its last object, the root, is there; then
+it is pulled, handed on and forgotten before the next one is touched, so memory does not grow with the number of
+hospitals and a slow upload delays nobody else. A chunk is pulled, moved to where it belongs and forgotten, and what a
+sender declares is held against a limit first.
 """
 
-from __future__ import annotations
-
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from flwr.app import Context, RecordDict
-from flwr.app import Message as FlowerMessage
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.inflatable import inflatable_object as inflatable
+from flwr.supercore.inflatable.inflatable_object import InflatableObject, get_object_body
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.superlink.grid import HttpGrid
 
 from fedward.errors import DeadlineError, FedwardError, NetworkError
-from fedward.flower import message_type, pack_request, unpack_reply
-from fedward.messages import MalformedMessageError
-from fedward.stages import Reply, Request, Stage
+from fedward.flower import MAX_CALLS, Objects, let_go, message_type, pack_request, raw_array, unpack_reply
+from fedward.messages import MalformedMessageError, Reply, Request, Stage
 
 POLL_SECONDS = 0.05
 PUSH_BYTES = 4 * 1024**2
 """Requests are pushed together up to this size."""
 
+STRAGGLING_OBJECT_SECONDS = 5.0
+RETRY_SECONDS = 0.05
 
-class HospitalGoneError(NetworkError):
+MAX_REPLY_BYTES = 1024**3
+"""Arrays of one reply."""
+
+_LEVELS: tuple[dict[str, type[InflatableObject]], ...] = (
+    {Message.__qualname__: Message},
+    {RecordDict.__qualname__: RecordDict},
+    {ArrayRecord.__qualname__: ArrayRecord, ConfigRecord.__qualname__: ConfigRecord},
+    {Array.__qualname__: Array},
+)
+"""What may lie how deep. No object can lead back to one above it."""
+
+
+class HospitalGoneError(NetworkError, code="FW-NET-212"):
     """A hospital that was asked is no longer there: its daemon stopped, its link broke, or it was revoked."""
-
-    code = "FW-NET-212"
 
 
 _GONE = frozenset((ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE))
 """What the SuperLink answers with in the name of a node that has not answered."""
 
 
-class MessageGrid(Protocol):
-    """The part of :class:`flwr.serverapp.Grid` that a transport uses."""
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Nodes that are online."""
-        ...
-
-    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str) -> FlowerMessage:
-        """Builds an instruction message."""
-        ...
-
-    def push_messages(self, messages: Iterable[FlowerMessage]) -> Iterable[str]:
-        """Sends messages; returns their ids in order."""
-        ...
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[FlowerMessage]:
-        """Replies that have arrived to any of ``message_ids``."""
-        ...
-
-
 class GridTransport:
-    """Sends requests to hospitals by site name over a Flower :class:`Grid`.
-
-    Args:
-        grid: Flower's grid: in-process, Ray or a SuperLink.
-        clock: monotonic seconds.
-        sleep: waits between polls.
-    """
+    """Sends requests to hospitals by site name over Flower's grid; one that leads to a SuperLink is made to stream."""
 
     def __init__(
-        self,
-        grid: MessageGrid,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        self, grid: Grid, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._grid, self._clock, self._sleep = grid, clock, sleep
+        self._grid = StreamingGrid(grid) if isinstance(grid, HttpGrid) else grid
+        self._clock, self._sleep = clock, sleep
         self._node_of: dict[str, int] = {}
         self.bytes_up: Counter[Stage] = Counter()
         self.bytes_down: Counter[Stage] = Counter()
 
     def discover(self, sites: list[str], *, seconds: float) -> None:
-        """Finds which Flower node speaks for which site.
+        """Finds which Flower node speaks for which site; raises FW-TIME-002 (one did not appear within ``seconds``).
 
         A node's word is enough here: it only decides where messages go. Who may take part is decided
         by the signatures of the roster.
-
-        Raises:
-            DeadlineError: FW-TIME-002, a site did not appear within ``seconds``.
         """
         deadline = self._clock() + seconds
         asked: set[int] = set()
@@ -103,7 +95,7 @@ class GridTransport:
             self._sleep(POLL_SECONDS)
 
     def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
-        """See :class:`fedward.stages.Transport`."""
+        """See :class:`fedward.messages.Transport`."""
         asked: dict[int, tuple[str, Stage]] = {}
 
         def addressed() -> Iterator[tuple[int, Request]]:
@@ -128,12 +120,7 @@ class GridTransport:
         # that went offline comes from another node id.
         waiting: dict[str, int] = {}
         for batch in _batches(requests):
-            messages = [
-                self._grid.create_message(
-                    pack_request(request), message_type(request.stage), node, group_id=request.stage
-                )
-                for node, request in batch
-            ]
+            messages = [self._addressed(node, request) for node, request in batch]
             nodes = [node for node, _ in batch]
             batch.clear()
             waiting |= zip(self._grid.push_messages(messages), nodes, strict=True)
@@ -148,6 +135,10 @@ class GridTransport:
                 return
             if waiting:
                 self._sleep(POLL_SECONDS)
+
+    def _addressed(self, node: int, request: Request) -> Message:
+        stage = request.stage
+        return self._grid.create_message(pack_request(request), message_type(stage), node, group_id=stage)
 
 
 def _batches(requests: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int, Request]]]:
@@ -165,7 +156,7 @@ def _batches(requests: Iterable[tuple[int, Request]]) -> Iterator[list[tuple[int
         yield batch
 
 
-def _reply_of(message: FlowerMessage) -> Reply:
+def _reply_of(message: Message) -> Reply:
     if message.has_error():
         # The reason text of a remote exception is not ours to read: it may hold anything.
         return Reply(refusal=HospitalGoneError.code if message.error.code in _GONE else FedwardError.code)
@@ -173,6 +164,154 @@ def _reply_of(message: FlowerMessage) -> Reply:
         return unpack_reply(message.content)
     except MalformedMessageError as error:
         return Reply(refusal=error.code)
+
+
+class StreamingGrid:
+    """The calls of :class:`flwr.serverapp.Grid` that a transport needs, over flwr's HTTP grid."""
+
+    def __init__(self, grid: HttpGrid) -> None:
+        self._grid = grid
+        self._announced: dict[str, tuple[str, ObjectTree]] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Nodes that are online."""
+        return list(self._grid.get_node_ids())
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str) -> Message:
+        """Builds an instruction message."""
+        return Message(content, dst_node_id, message_type, group_id=group_id)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Announces messages together, stores their objects one by one, where flwr has copies of all of them waiting,
+        and empties the messages; returns the messages' ids in order."""
+        pushed = list(messages)
+        objects: dict[str, InflatableObject] = {}
+        client = self._grid._runtime_client
+        with inflatable.no_object_id_recompute():
+            for message in pushed:
+                message.metadata.__dict__["_message_id"] = message.object_id
+                objects |= inflatable.get_all_nested_objects(message)
+            heads = [message_to_proto(remove_content_from_message(message)) for message in pushed]
+            trees = [inflatable.get_object_tree(message) for message in pushed]
+            answer = client.PushMessages(PushAppMessagesRequest(messages_list=heads, message_object_trees=trees))
+            missing = set(answer.objects_to_push)
+            contents = ((key, objects.pop(key).deflate()) for key in list(objects) if key in missing)
+            if not self._objects().push(contents, answer.session_id):
+                raise NetworkError("The SuperLink did not take a message for a hospital.", code="FW-NET-213")
+        for message in pushed:
+            let_go(message.content)
+        return list(answer.message_ids)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Yields the replies to ``message_ids`` that are complete; a reply that cannot be unfolded is dropped."""
+        wanted = set(message_ids)
+        self._announced = {asked: found for asked, found in self._announced.items() if asked in wanted}
+        unannounced = wanted - self._announced.keys()
+        if unannounced:
+            answer = self._grid._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=unannounced))
+            for header, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+                self._announced[header.metadata.reply_to_message_id] = (header.metadata.message_id, tree)
+        for asked in list(self._announced):
+            message_id, tree = self._announced[asked]
+            try:
+                message = self._pull(message_id, tree)
+            except ObjectUnavailableError:
+                continue
+            except (ObjectPullError, ValueError, LookupError, TypeError, AttributeError):
+                del self._announced[asked]
+                continue
+            del self._announced[asked]
+            yield message
+            if message.has_content():
+                let_go(message.content)
+
+    def _objects(self) -> Objects:
+        return Objects(self._grid._runtime_client, "runtime", self._grid.node, self._grid.run.run_id)
+
+    def _pull(self, message_id: str, tree: ObjectTree) -> Message:
+        run_id, node = self._grid.run.run_id, self._grid.node
+        announced = list(dict.fromkeys(part.object_id for part in inflatable.iterate_object_tree(tree)))
+        together = announced if len(announced) <= MAX_CALLS else [tree.object_id]
+        contents = self._fetch(together)
+        if any(content is None for content in contents.values()):
+            raise ObjectUnavailableError(tree.object_id)
+        deadline = time.monotonic() + STRAGGLING_OBJECT_SECONDS
+
+        def pull(object_id: str) -> bytes:
+            content = contents.pop(object_id, None)
+            while content is None:
+                (content,) = self._fetch([object_id]).values()
+                if content is None:
+                    if time.monotonic() > deadline:
+                        raise ObjectPullError(object_id, "a part of a complete reply is not there")
+                    time.sleep(RETRY_SECONDS)
+            return content
+
+        message = Unfolding(pull, announced).message(pull(tree.object_id))
+        self._grid._runtime_client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=message_id)
+        )
+        message.metadata.__dict__["_message_id"] = message_id
+        return message
+
+    def _fetch(self, object_ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Contents by id; None where an object has been announced only. Raises ObjectPullError."""
+        answers = self._objects().pull(object_ids)
+        for object_id, answer in answers.items():
+            if not answer.object_found:
+                raise ObjectPullError(object_id, "an object of a reply does not exist")
+        return {key: answer.object_content if answer.object_available else None for key, answer in answers.items()}
+
+
+class Unfolding:
+    """One message that is put together: ``pull`` gives the content of an object by its id, no other than ``announced``
+    ones are pulled, and all arrays together have at most ``max_bytes``."""
+
+    def __init__(
+        self, pull: Callable[[str], bytes], announced: Collection[str], *, max_bytes: int = MAX_REPLY_BYTES
+    ) -> None:
+        self._pull_one, self._announced, self._left = pull, frozenset(announced), max_bytes
+
+    def message(self, root: bytes) -> Message:
+        """The message with this root; what is none raises ValueError, LookupError, TypeError or AttributeError."""
+        return self._object(root, 0)
+
+    def _object(self, content: bytes, level: int) -> InflatableObject:
+        kind, children, _ = inflatable.get_object_head_values_from_object_content(content)
+        cls = _LEVELS[level][kind]
+        if cls is Array:
+            return self._array(content, children)
+        parts = {child: self._object(self._pull(child), level + 1) for child in dict.fromkeys(children)}
+        if cls is ArrayRecord:  # its own inflation wants arrays over bytes, another copy
+            record = ArrayRecord()
+            for name, child in json.loads(get_object_body(content, ArrayRecord)).items():
+                record[name] = parts[child]
+            return record
+        return cls.inflate(content, parts or None)
+
+    def _array(self, content: bytes, children: list[str]) -> Array:
+        body = json.loads(get_object_body(content, Array))
+        (size,) = body["shape"]
+        if type(size) is not int or not 0 <= size <= self._left:
+            raise ValueError("An array is larger than a reply may be.")
+        self._left -= size
+        data, filled = bytearray(size), 0
+        for index in body["arraychunk_ids"]:
+            chunk = get_object_body(self._pull(children[index]), ArrayChunk)
+            if not chunk or filled + len(chunk) > size:
+                raise ValueError("The chunks of an array are not of its size.")
+            data[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        if filled != size:
+            raise ValueError("The chunks of an array are not of its size.")
+        array = raw_array(data)
+        array.dtype, array.stype = str(body["dtype"]), str(body["stype"])
+        return array
+
+    def _pull(self, object_id: str) -> bytes:
+        if object_id not in self._announced:
+            raise KeyError("An object of a message was not announced with it.")
+        return self._pull_one(object_id)
 
 
 def make_server_app(main: Callable[[GridTransport], None]) -> ServerApp:

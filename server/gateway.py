@@ -1,10 +1,8 @@
-"""Flower edge of the coordinator: one process that holds the SuperLink and two doors to it (``doors.py``).
+"""Flower edge of the coordinator: one process that holds the SuperLink and the two doors to it (``ingress.py``).
 
 :mod:`fedward.server.superlink` starts this module as a child process, writes its settings to standard
 input, and ends it by closing that input; so it also ends when its parent is killed.
 """
-
-from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -19,57 +17,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
-from fedward.server.ingress import (
-    FLEET,
-    FLEET_ROUTES,
-    OPEN_ROUTES,
-    PUSH_MESSAGES,
-    FleetDoor,
-    LocalDoor,
-    PatientConnection,
-    UntilShutdown,
-)
-from fedward.server.long_polling import App, Bell, HeldPolls
+from fedward.server import ingress
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What the child process is told on its standard input.
+    """What the child process is told on its standard input, as one line of JSON."""
 
-    Attributes:
-        database: SQLite file of the SuperLink.
-        host: address of the outer door.
-        port: its port; 0 takes a free one.
-        token: secret of the control API.
-        secret_file: file with the secret for taking tasks.
-        certificate: TLS certificate file of the outer door, empty for plain HTTP.
-        key: its key file.
-        client_ca: CA file; given, hospitals must present a TLS client certificate.
-        node_auth: only admitted node keys may connect.
-        health: ``host:port`` of a gRPC health service, empty for none.
-        max_object: bytes of one object that a hospital uploads; Flower cuts arrays into objects of 5 MiB.
-    """
-
-    database: str
-    host: str
-    port: int
-    token: str
-    secret_file: str
-    certificate: str = ""
-    key: str = ""
-    client_ca: str = ""
-    node_auth: bool = True
-    health: str = ""
-    max_object: int = 16 * 1024**2
-
-    def to_json(self) -> str:
-        """One line, read back by :func:`main`."""
-        return json.dumps(asdict(self))
+    database: str  # SQLite file of the SuperLink
+    host: str  # address of the outer door
+    port: int  # its port; 0 takes a free one
+    token: str  # secret of the control API
+    secret_file: str  # holds the secret for taking tasks
+    certificate: str = ""  # TLS certificate file of the outer door; empty for plain HTTP
+    key: str = ""  # its key file
+    client_ca: str = ""  # CA file; given, hospitals must present a TLS client certificate
+    node_auth: bool = True  # only admitted node keys may connect
+    health: str = ""  # host:port of a gRPC health service; empty for none
+    max_object: int = 16 * 1024**2  # bytes of one object a hospital uploads; Flower cuts arrays into objects of 5 MiB
 
 
 class _Server(uvicorn.Server):
@@ -96,13 +66,17 @@ def main() -> None:
 async def _run(settings: GatewaySettings, write: Callable[[str], object], done: Callable[[], None]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    threading.Thread(target=_await_end_of_input, args=(loop, stop), daemon=True).start()
+
+    def await_end_of_input() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=await_end_of_input, daemon=True).start()
     inner, outer = _listen("127.0.0.1", 0), _listen(settings.host, settings.port)
     local, fleet = _doors(_superlink_app(settings, inner.getsockname()[1]), settings)
-    servers = [
-        (_Server(_config(local, lifespan="on")), inner),
-        (_Server(_outer_config(fleet, settings)), outer),
-    ]
+    tls = {"ssl_context_factory": lambda _, __: _tls(settings)} if settings.certificate else {}
+    outside = _config(fleet, lifespan="off", http=ingress.PatientConnection, ws="none", **tls)
+    servers = [(_Server(_config(local, lifespan="on")), inner), (_Server(outside), outer)]
     tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
     while not all(server.started for server, _ in servers):
         if any(task.done() for task in tasks):
@@ -119,18 +93,18 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
     await asyncio.gather(*tasks)
 
 
-def _doors(app: App, settings: GatewaySettings) -> tuple[App, App]:
-    down, up = Bell(), Bell()
-    local = HeldPolls(
-        app, poll_path="/v1/runtime/pull-messages", listen=up, push_path="/v1/runtime/push-messages", tell=down
-    )
-    fleet = HeldPolls(app, poll_path=FLEET + "pull-messages", listen=down, push_path=PUSH_MESSAGES, tell=up)
-    routes = FLEET_ROUTES if settings.node_auth else OPEN_ROUTES
-    inner, outer = LocalDoor(local, settings.token), FleetDoor(fleet, routes, settings.max_object)
-    return UntilShutdown(inner), UntilShutdown(outer)
+def _doors(app: ingress.App, settings: GatewaySettings) -> tuple[ingress.App, ingress.App]:
+    down, up = ingress.Bell(), ingress.Bell()
+    pull, push = "/v1/runtime/pull-messages", "/v1/runtime/push-messages"
+    local = ingress.HeldPolls(app, poll_path=pull, listen=up, push_path=push, tell=down)
+    pull, push = ingress.FLEET + "pull-messages", ingress.PUSH_MESSAGES
+    fleet = ingress.HeldPolls(app, poll_path=pull, listen=down, push_path=push, tell=up)
+    routes = ingress.FLEET_ROUTES if settings.node_auth else ingress.OPEN_ROUTES
+    inner, outer = ingress.LocalDoor(local, settings.token), ingress.FleetDoor(fleet, routes, settings.max_object)
+    return ingress.UntilShutdown(inner), ingress.UntilShutdown(outer)
 
 
-def _superlink_app(settings: GatewaySettings, port: int) -> App:
+def _superlink_app(settings: GatewaySettings, port: int) -> ingress.App:
     """flwr's SuperLink as an ASGI application. Its own command line cannot serve what is needed here: node
     authentication without TLS on the inner door, and two doors to one state."""
     from flwr.common.constant import ISOLATION_MODE_PROCESS
@@ -145,29 +119,22 @@ def _superlink_app(settings: GatewaySettings, port: int) -> App:
     flower = logging.getLogger("flwr")
     flower.setLevel(logging.WARNING)
     flower.handlers.clear()  # its records go where those of the doors go, with the time
+    unused = {"certificates", "event_log_plugin", "fleet_event_log_plugin", "artifact_provider", "fleet_api_address"}
+    unused |= {"ssl_ca_certfile", "ssl_certfile", "ssl_keyfile"}
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=settings.health or None,
         host="127.0.0.1",
         port=port,
         insecure=True,
-        certificates=None,
         superexec_auth_secret=load_superexec_auth_secret(settings.secret_file),
         authn_plugin=NoOpControlAuthnPlugin(),
-        event_log_plugin=None,
-        fleet_event_log_plugin=None,
-        enable_event_log=False,
-        artifact_provider=None,
         enable_supernode_auth=settings.node_auth,
         fleet_api_type="http",
-        fleet_api_address=None,
-        simulation=False,
-        ssl_ca_certfile=None,
-        ssl_certfile=None,
-        ssl_keyfile=None,
         database=settings.database,
         isolation=ISOLATION_MODE_PROCESS,
-        runtime_dependency_install=False,
+        **dict.fromkeys(("enable_event_log", "simulation", "runtime_dependency_install"), False),
+        **dict.fromkeys(unused),
     )
     return DirectRoutes(create_app(config, _Lifespan))
 
@@ -184,14 +151,12 @@ class _Lifespan:
         self._server: Any = None
 
     def startup(self) -> None:
-        """Called by the application when it starts."""
         from flwr.supercore.grpc_health import run_health_server_grpc_no_tls
 
         if self._address is not None:
             self._server = run_health_server_grpc_no_tls(self._address)
 
     def shutdown(self) -> None:
-        """Called by the application when it ends."""
         if self._server is not None:
             self._server.stop(grace=1)
 
@@ -221,25 +186,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _config(app: App, **more: Any) -> uvicorn.Config:
+def _config(app: ingress.App, **more: Any) -> uvicorn.Config:
     # Flower's clients keep an idle connection for 5 s. Were that also the server's limit, requests would
     # now and then meet a connection that is just being closed.
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=2,
-        **more,
-    )
-
-
-def _outer_config(app: App, settings: GatewaySettings) -> uvicorn.Config:
-    more: dict[str, Any] = {"lifespan": "off", "http": PatientConnection, "ws": "none"}
-    if not settings.certificate:
-        return _config(app, **more)
-    return _config(app, ssl_context_factory=lambda _, __: _tls(settings), **more)
+    more |= {"timeout_keep_alive": 60, "timeout_graceful_shutdown": 2}
+    return uvicorn.Config(app, log_config=None, proxy_headers=False, server_header=False, **more)
 
 
 def _tls(settings: GatewaySettings) -> ssl.SSLContext:
@@ -251,11 +202,6 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext:
         context.load_verify_locations(settings.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def _await_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    sys.stdin.buffer.read()
-    loop.call_soon_threadsafe(stop.set)
 
 
 if __name__ == "__main__":

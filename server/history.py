@@ -1,22 +1,34 @@
-"""What each hospital still has to be told: results it has not acknowledged, with the evidence to check them.
+"""Finished rounds at the coordinator: on disk, and what each hospital still has to be told of them.
 
-A hospital that missed rounds follows them in order, as much as one message holds at a time; while it does, it is asked
-for nothing else. Of a round that is too large to be recomputed whole it first names the chunks it wants to see.
+The journal of secure aggregation remembers the chain of results and the live attempt. :class:`Archive` keeps what a
+result led to and what hospitals need to check it, so that a restarted coordinator goes on where it stood. The order of
+writes makes every crash harmless:
+
+1. masked vectors, before the survivors are named and shares can leave;
+2. sum, evidence and next adapter (:meth:`Archive.stage`), before the result is signed;
+3. the result (:meth:`Archive.commit`), which a crash after signing leaves to be found in the journal.
+
+:class:`History` hands results that a hospital has not acknowledged to it, with the evidence to check them.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from fedward.messages import MalformedMessageError, Value, decode, encode
+import numpy as np
+from numpy.typing import NDArray
+
+from fedward.adapter import Vector
+from fedward.errors import IntegrityError
+from fedward.messages import Blob, MalformedMessageError, Request, Stage, decode, encode
 from fedward.privacy.secagg import encoding, results
-from fedward.stages import Blob, Request, Stage
+from fedward.privacy.secagg.journal import Journal
+from fedward.privacy.secagg.messages import SITE, Counter, Digest, Map, Message, Nested, Sequence, Text, Uint
+from fedward.storage import JournalError
 
-if TYPE_CHECKING:
-    from fedward.server.archive import Archive
+MAX_ROUNDS = 2**16
 
 KEPT_BYTES = 1024**3
 """Finished rounds are kept for absent hospitals up to this size; then the oldest is given up."""
@@ -30,15 +42,8 @@ BATCH_PROOFS = 4 * 1024**2
 
 @dataclass(frozen=True)
 class Ended:
-    """A finished round.
-
-    Attributes:
-        round: its number.
-        result: with the confirmations.
-        evidence: secrets that unmasking revealed.
-        vectors: masked vector by survivor.
-        read_sum: makes :attr:`ring_sum`.
-    """
+    """A finished round: its result with the confirmations, the secrets that unmasking revealed, the masked vector of
+    each survivor, and ``read_sum``, which makes :attr:`ring_sum`."""
 
     round: int
     result: bytes
@@ -72,6 +77,157 @@ class Ended:
         return self.width * (1 + len(self.vectors))
 
 
+class Stored(Message):
+    """A finished round and its survivors, whose masked vectors are kept with it."""
+
+    round: Counter
+    sites: Annotated[tuple[str, ...], Sequence(SITE)]
+
+
+class Staged(Message):
+    """A round whose sum is known and whose result may or may not have been signed."""
+
+    stored: Annotated[Stored, Nested(Stored)]
+    before: Digest  # of the last result at that time, so that a newer one can only be this round's
+
+
+class ArchiveState(Message):
+    """Everything but the large parts."""
+
+    run: Annotated[str, Text(64)]
+    round: Counter = 0  # the last finished one
+    ended: Annotated[tuple[Stored, ...], Sequence(Nested(Stored), MAX_ROUNDS)] = ()  # not acknowledged by everyone
+    staged: Annotated[tuple[Staged, ...], Sequence(Nested(Staged), 1)] = ()  # about to end
+    known: Annotated[dict[str, int], Map(Uint())] = field(default_factory=dict)  # acknowledged, by hospital
+
+
+class StoredVectors(Mapping[str, Blob]):
+    """Masked vectors by site, each read when it is asked for and kept by nobody: together they may not fit."""
+
+    def __init__(self, read: Callable[[str], Blob], sites: Collection[str]) -> None:
+        self._read, self._sites = read, tuple(sites)
+
+    def __getitem__(self, site: str) -> Blob:
+        if site not in self._sites:
+            raise KeyError(site)
+        return self._read(site)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+
+class Archive:
+    """Finished rounds of the run named ``run`` in a ``journal`` that holds nothing else; rounds of another run in it go
+    at the first write.
+
+    Reading raises FW-INTEGRITY-024 (what is stored cannot be read, lacks a part or was altered).
+    """
+
+    def __init__(self, journal: Journal, run: str) -> None:
+        self._journal = journal
+        try:
+            saved = journal.load()
+            state = ArchiveState(run) if saved is None else ArchiveState.from_bytes(saved)
+        except (JournalError, MalformedMessageError) as error:
+            raise IntegrityError("The coordinator's stored rounds cannot be read.", code="FW-INTEGRITY-024") from error
+        self._state = state if state.run == run else ArchiveState(run)
+
+    @property
+    def round(self) -> int:
+        """The last finished round; 0 before the first."""
+        return self._state.round
+
+    @property
+    def known(self) -> dict[str, int]:
+        """The last round each hospital had acknowledged when a round last ended."""
+        return dict(self._state.known)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def keep_upload(self, round_number: int, site: str, vector: Blob) -> None:
+        """Makes a masked vector durable; called before the survivors are named."""
+        self._journal.put(f"vector-{round_number}-{site}", vector.data)
+
+    def stage(self, ended: Ended, adapter: Vector, memory: NDArray[np.float64], last_result: bytes) -> Ended:
+        """Makes durable what a result is about to be signed for, and returns the round as it is now stored.
+
+        ``adapter`` and the strategy's ``memory`` are those after the round, ``last_result`` the last one signed so far.
+        """
+        number = ended.round
+        self._journal.put(f"sum-{number}", ended.ring_sum.data)
+        self._journal.put(f"evidence-{number}", ended.evidence)
+        self._journal.put(f"adapter-{number}", np.ascontiguousarray(adapter, dtype="<f4").data)
+        self._journal.put(f"memory-{number}", np.ascontiguousarray(memory, dtype="<f8").data)
+        stored = Stored(number, tuple(sorted(ended.vectors)))
+        self._save(replace(self._state, staged=(Staged(stored, _digest(last_result)),)))
+        return self._ended(stored, b"", ended.evidence)
+
+    def commit(self, result: bytes, known: Mapping[str, int], kept: Collection[int]) -> None:
+        """Ends the staged round with its signed ``result``, and erases all rounds but ``kept``, which a hospital still
+        has to be told of; ``known`` is the last round each has acknowledged."""
+        (staged,) = self._state.staged
+        number = staged.stored.round
+        self._journal.put(f"result-{number}", result)
+        ended = tuple(stored for stored in (*self._state.ended, staged.stored) if stored.round in kept)
+        self._save(replace(self._state, round=number, ended=ended, staged=(), known=dict(known)))
+        names = [f"adapter-{number}", f"memory-{number}"]
+        for stored in ended:
+            names += [f"{part}-{stored.round}" for part in ("result", "sum", "evidence")]
+            names += [f"vector-{stored.round}-{site}" for site in stored.sites]
+        self._journal.keep_only(names)
+
+    # --- after a restart --------------------------------------------------------------------------
+
+    def recover(self, last_result: bytes) -> None:
+        """Ends a round whose result was signed before the coordinator stopped, but not yet stored here."""
+        if self._state.staged and self._state.staged[0].before != _digest(last_result):
+            kept = [stored.round for stored in (*self._state.ended, self._state.staged[0].stored)]
+            self.commit(last_result, self._state.known, kept)
+
+    def rounds(self) -> list[Ended]:
+        """Finished rounds that are kept, oldest first; all of them are read once."""
+        rounds = []
+        for stored in self._state.ended:
+            result, evidence = (self._get(f"{part}-{stored.round}").tobytes() for part in ("result", "evidence"))
+            rounds.append(self._ended(stored, result, evidence))
+        for ended in rounds:  # a damaged part is found now, and not when a hospital needs it
+            ended.read_sum()
+            for site in ended.vectors:
+                self._get(f"vector-{ended.round}-{site}")
+        return rounds
+
+    def uploads(self, round_number: int, sites: Collection[str]) -> Mapping[str, Blob]:
+        """Masked vectors of a round, also of a live one."""
+        return StoredVectors(lambda site: self._get(f"vector-{round_number}-{site}"), sites)
+
+    def adapter(self) -> tuple[Vector, NDArray[np.float64]]:
+        """The adapter after the last finished round and the strategy's memory."""
+        adapter, memory = self._get(f"adapter-{self.round}"), self._get(f"memory-{self.round}")
+        return adapter.view("<f4").astype(np.float32), memory.view("<f8").astype(np.float64)
+
+    def _ended(self, stored: Stored, result: bytes, evidence: bytes) -> Ended:
+        vectors = self.uploads(stored.round, stored.sites)
+        return Ended(stored.round, result, evidence, vectors, lambda: self._get(f"sum-{stored.round}"))
+
+    def _get(self, name: str) -> Blob:
+        try:
+            return np.frombuffer(self._journal.get(name), np.uint8)
+        except JournalError as error:
+            message = "A stored round of the coordinator lacks a part, or it was altered."
+            raise IntegrityError(message, code="FW-INTEGRITY-024") from error
+
+    def _save(self, state: ArchiveState) -> None:
+        self._journal.save(state.to_bytes())
+        self._state = state
+
+
+def _digest(result: bytes) -> bytes:
+    return hashlib.sha256(result).digest()
+
+
 @dataclass(frozen=True)
 class _Step:
     """What a hospital was last sent: up to which round, and whether it was asked for chunks of that one."""
@@ -83,9 +239,9 @@ class _Step:
 class History:
     """Finished rounds until every hospital of the run has acknowledged them.
 
-    Args:
-        archive: where they are kept over a restart, and from where they are taken up again; None to keep none.
-        members: hospitals of the run that are to be told of the rounds in the archive.
+    A hospital that missed rounds follows them in order, as much as one message holds at a time; while it does, it is
+    asked for nothing else. Of a round that is too large to be recomputed whole it first names the chunks it wants to
+    see. Rounds in ``archive`` outlive a restart, and ``members`` are told of those that it has already.
     """
 
     def __init__(self, archive: Archive | None = None, members: Collection[str] = ()) -> None:
@@ -128,9 +284,7 @@ class History:
     def answered(self, site: str, payload: bytes) -> None:
         """Notes what a hospital's reply says: that it has checked what it was sent, or which chunks it wants to see.
 
-        Raises:
-            MalformedMessageError: a reply to a challenge is not a list of chunks.
-            RefusalError: FW-SECAGG-090, it asks for more chunks than it may, or for some that do not exist.
+        Raises MalformedMessageError (it is no list of chunks), FW-SECAGG-090 (too many chunks, or some do not exist).
         """
         step = self._sent[site]
         indices = _indices(payload) if step.challenge else ()
@@ -149,7 +303,7 @@ class History:
         number, chunks = self._chosen.get(site, (0, ()))
         return chunks if number == ended.round else None
 
-    def _batch(self, site: str, missed: Sequence[Ended]) -> tuple[list[Ended], dict[str, Blob], dict[str, bytes]]:
+    def _batch(self, site: str, missed: list[Ended]) -> tuple[list[Ended], dict[str, Blob], dict[str, bytes]]:
         """The first rounds of ``missed`` that fit into one message, at least one, with vectors and paths."""
         batch: list[Ended] = []
         blobs: dict[str, Blob] = {}
@@ -171,9 +325,9 @@ class History:
         return batch, blobs, paths
 
 
-def _payload(manifest: bytes, batch: Sequence[Ended], evidence: dict[str, bytes], paths: dict[str, bytes]) -> bytes:
-    results: list[Value] = [ended.result for ended in batch]
-    return encode({"manifest": manifest, "results": results, "evidence": dict(evidence), "paths": dict(paths)})
+def _payload(manifest: bytes, batch: list[Ended], evidence: dict[str, bytes], paths: dict[str, bytes]) -> bytes:
+    told = [ended.result for ended in batch]
+    return encode({"manifest": manifest, "results": [*told], "evidence": {**evidence}, "paths": {**paths}})
 
 
 def _indices(payload: bytes) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The two doors of the gateway: what a request must look like before Flower's code sees a byte of it.
+"""ASGI filters of the gateway: what a request must look like before Flower's code sees a byte of it, and long polling.
 
 The outer door is what hospitals reach: the fleet routes a node needs, and nothing else. The inner door
 listens on loopback for this machine's own processes: Flower's runtime API for the ServerApp process
@@ -6,40 +6,33 @@ listens on loopback for this machine's own processes: Flower's runtime API for t
 no authentication in Flower and gets a token here. The documentation pages are behind neither.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import logging
 import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Set
+from typing import Any
 
 import h11
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fedward.server.long_polling import App, Event, Receive, Scope, Send
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
 CONTROL_HEADER = "x-fedward-control"
 FLEET = "/v1/fleet/"
 PUSH_MESSAGES = FLEET + "push-messages"
 UPLOADS = frozenset((FLEET + "push-object", FLEET + "push-objects"))
-FLEET_ROUTES = frozenset(
-    FLEET + name
-    for name in (
-        "activate-node",
-        "deactivate-node",
-        "send-node-heartbeat",
-        "pull-messages",
-        "pull-object",
-        "confirm-message-received",
-        "push-messages",
-        "push-object",
-        "pull-objects",
-        "push-objects",
-    )
-)
+_NODE_CALLS = ("activate-node", "deactivate-node", "send-node-heartbeat", "confirm-message-received")
+_MESSAGE_CALLS = ("pull-messages", "push-messages", "pull-object", "push-object", "pull-objects", "push-objects")
+FLEET_ROUTES = frozenset(FLEET + name for name in _NODE_CALLS + _MESSAGE_CALLS)
 """What a hospital's node calls; the last two are of :mod:`fedward.flower`. None gives out code (``get-fab``)."""
 OPEN_ROUTES = FLEET_ROUTES | {FLEET + "register-node", FLEET + "unregister-node"}
 """With these a node admits itself; only where node authentication is off."""
@@ -50,24 +43,19 @@ costs the database a dozen statements."""
 HEAD_SECONDS = 20.0
 BODY_SECONDS = 300.0
 MAX_CONNECTIONS, MAX_OF_ONE_SITE = 1024, 64
+HOLD_SECONDS = 1.0
+MAX_POLL_BYTES = 64 * 1024
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{0,260}")
 
 
 class FleetDoor:
     """ASGI filter: POST to a fixed set of paths, in time, of declared and limited size, in the sender's own name.
 
-    Args:
-        app: the SuperLink.
-        routes: paths that answer.
-        max_object: bytes of one uploaded object; every other request is smaller than ``MAX_CALL_BYTES``, too.
-        body_seconds: how long a body may take to arrive.
+    ``max_object`` are the bytes of one uploaded object; every other request is smaller than ``MAX_CALL_BYTES``, too.
     """
 
-    def __init__(
-        self, app: App, routes: frozenset[str], max_object: int, *, body_seconds: float = BODY_SECONDS
-    ) -> None:
-        self._app, self._routes, self._max_object = app, routes, max_object
-        self._body_seconds = body_seconds
+    def __init__(self, app: App, routes: Set[str], max_object: int, *, body_seconds: float = BODY_SECONDS) -> None:
+        self._app, self._routes, self._max_object, self._body_seconds = app, routes, max_object, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a whole request on, or refuses it; one that is too large is not read."""
@@ -90,26 +78,19 @@ class FleetDoor:
             return 400  # Starlette puts it in front of the path that Flower's authentication goes by
         length = _header(scope, "content-length")
         # Of a request with both headers HTTP reads the chunks, and the declared length would limit nothing.
-        if not (length.isascii() and length.isdecimal()) or _has(scope, "transfer-encoding"):
+        chunked = any(key == b"transfer-encoding" for key, _ in scope.get("headers", ()))
+        if chunked or not (length.isascii() and length.isdecimal()):
             return 411
         limit = self._max_object if scope["path"] in UPLOADS else min(self._max_object, MAX_CALL_BYTES)
         return 413 if len(length) > len(str(limit)) or int(length) > limit else None
 
     async def _read(self, receive: Receive, length: int) -> tuple[int | None, bytes]:
-        parts: list[bytes] = []
         try:
             async with asyncio.timeout(self._body_seconds):
-                while True:
-                    event = await receive()
-                    if event["type"] != "http.request":
-                        return 400, b""
-                    parts.append(bytes(event.get("body", b"")))
-                    if not event.get("more_body", False):
-                        break
+                body = await _body(receive)
         except TimeoutError:
             return 408, b""
-        body = b"".join(parts)
-        return (None, body) if len(body) == length else (400, b"")
+        return (400, b"") if body is None or len(body) != length else (None, body)
 
 
 class UntilShutdown:
@@ -191,6 +172,85 @@ class PatientConnection(H11Protocol):
             self._waiting = None
 
 
+class Bell:
+    """Wakes everyone who waits; a ring between asking and waiting is not missed."""
+
+    def __init__(self) -> None:
+        self.rings = 0
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wakes the waiters."""
+        self.rings += 1
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seen: int) -> None:
+        """Returns when there were more than ``seen`` rings."""
+        while self.rings == seen:
+            await self._event.wait()
+
+
+class HeldPolls:
+    """ASGI filter of long polling: holds empty answers to ``poll_path`` until ``listen`` rings; rings ``tell`` after
+    each ``push_path``.
+
+    Flower's sides ask the SuperLink for messages again and again, at the price of a signature check and a database
+    transaction. An empty answer is kept for up to a second and asked for again when the other side has pushed.
+    """
+
+    def __init__(
+        self, app: App, *, poll_path: str, listen: Bell, push_path: str, tell: Bell, hold_seconds: float = HOLD_SECONDS
+    ) -> None:
+        self._app, self._poll_path, self._listen = app, poll_path, listen
+        self._push_path, self._tell, self._hold_seconds = push_path, tell, hold_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        path, length = scope.get("path"), _header(scope, "content-length")
+        if path == self._poll_path and length.isdecimal() and len(length) < 10 and int(length) <= MAX_POLL_BYTES:
+            await self._hold(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+        if path == self._push_path:
+            self._tell.ring()
+
+    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _body(receive)
+        if body is None:
+            return
+        deadline = time.monotonic() + self._hold_seconds
+        while True:
+            seen = self._listen.rings
+            answer = await self._ask(scope, body)
+            left = deadline - time.monotonic()
+            if left <= 0 or not _is_empty(answer):
+                break
+            if not await self._wait(seen, left, receive):
+                return  # the asker has gone: asking again would hand a message to nobody
+        for event in answer:
+            await send(event)
+
+    async def _ask(self, scope: Scope, body: bytes) -> list[Event]:
+        answer: list[Event] = []
+
+        async def collect(event: Event) -> None:
+            answer.append(event)
+
+        await self._app({**scope, "state": dict(scope.get("state", {}))}, _replay(body, _never), collect)
+        return answer
+
+    async def _wait(self, seen: int, seconds: float, receive: Receive) -> bool:
+        gone = asyncio.ensure_future(receive())
+        rung = asyncio.ensure_future(self._listen.wait(seen))
+        try:
+            done, _ = await asyncio.wait({gone, rung}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return gone not in done
+        finally:
+            gone.cancel()
+            rung.cancel()
+
+
 def _certified(transport: asyncio.BaseTransport) -> str:
     """Common name in the peer's certificate; empty without one."""
     subject = (transport.get_extra_info("peercert") or {}).get("subject", ())
@@ -198,10 +258,8 @@ def _certified(transport: asyncio.BaseTransport) -> str:
 
 
 def _check_names(body: bytes) -> int | None:
-    """Flower knows who sends a request, but believes what its messages say about whose they are.
-
-    A node could answer in the name of another whose message it has seen or guessed.
-    """
+    """Flower knows who sends a request, but believes what its messages say about whose they are: a node could answer in
+    the name of another whose message it has seen or guessed."""
     try:
         request = PushMessagesRequest.FromString(body)
     except DecodeError:
@@ -211,21 +269,30 @@ def _check_names(body: bytes) -> int | None:
     return None if request.messages_list[0].metadata.src_node_id == request.node.node_id else 403
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body of a request; None where the sender has gone."""
+    parts: list[bytes] = []
+    while True:
+        event = await receive()
+        if event["type"] != "http.request":
+            return None
+        parts.append(bytes(event.get("body", b"")))
+        if not event.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, then: Receive) -> Receive:
+    whole: Iterator[Event] = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def replay() -> Event:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(whole, None) or await then()
 
     return replay
 
 
-def _has(scope: Scope, name: str) -> bool:
-    return any(key == name.encode() for key, _ in scope.get("headers", ()))
+async def _never() -> Event:
+    event: Event = await asyncio.get_running_loop().create_future()
+    return event
 
 
 def _header(scope: Scope, name: str) -> str:
@@ -240,3 +307,9 @@ async def _refuse(scope: Scope, send: Send, status: int) -> None:
     headers = [(b"content-length", b"0"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+def _is_empty(answer: list[Event]) -> bool:
+    """Whether it is a success without content: a protobuf response in which no message is listed."""
+    status = [event["status"] for event in answer if event["type"] == "http.response.start"]
+    return status == [200] and not any(event.get("body") for event in answer)

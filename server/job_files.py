@@ -1,7 +1,5 @@
 """The files of a federation job: what a coordinator process is told, and what others read of its run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,32 +28,19 @@ class RunEnd:
 
 
 class FederationJob(Section):
-    """The job file of a federation. All paths are absolute.
-
-    Attributes:
-        run: identifier of the run; never used twice in a federation.
-        plan: the plan as TOML.
-        signed: the plan as it was signed, whose code must be what is installed; None where nobody signed one.
-        roster: the signed roster with its approvals.
-        identity: the coordinator's Ed25519 key file, mode 0600.
-        start: adapter to start from, safetensors.
-        state: folder of the coordinator's journal and its finished rounds.
-        journal_key: 32 bytes that seal the journal, mode 0600.
-        result: where the final adapter is written, safetensors.
-        discover_seconds: how long to wait for all hospitals of the roster.
-    """
+    """The job file of a federation. All paths are absolute."""
 
     kind: Literal["federation"]
-    run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    plan: str
-    signed: str | None = None
-    roster: str
-    identity: str
-    start: str
-    state: str
-    journal_key: str
-    result: str
-    discover_seconds: Annotated[float, Field(gt=0)] = 120.0
+    run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]  # never used twice in a federation
+    plan: str  # as TOML
+    signed: str | None = None  # the plan as it was signed, whose code must be what is installed; None if nobody did
+    roster: str  # signed, with its approvals
+    identity: str  # the coordinator's Ed25519 key file, mode 0600
+    start: str  # adapter to start from, safetensors
+    state: str  # folder of the coordinator's journal and its finished rounds
+    journal_key: str  # 32 bytes that seal the journal, mode 0600
+    result: str  # where the final adapter is written, safetensors
+    discover_seconds: Annotated[float, Field(gt=0)] = 120.0  # how long to wait for all hospitals of the roster
 
 
 def read_vector(path: Path) -> tuple[AdapterLayout, Vector]:

@@ -1,13 +1,14 @@
-"""Starts, follows and stops the SuperLink of a coordinator as a supervised child process.
+"""SuperLink of a coordinator as a supervised child process: started, followed, commanded, stopped.
 
-Everything Flower writes stays in one state folder: its database, its home, its log. The child and all
-that it starts form one process group, which is gone when :meth:`SuperLink.stop` returns; if this process
-is killed instead, the child sees its standard input close and ends by itself.
+Everything Flower writes stays in one state folder. The child and all that it starts form one process group, which is
+gone when :meth:`SuperLink.stop` returns; if this process is killed, the child sees its standard input close and ends.
+
+The code bundle (FAB) that Flower wants for a run is a few lines that import the installed package: the coordinator's
+code is what its operator installed, and hospitals never ask for the bundle.
 """
 
-from __future__ import annotations
-
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -17,14 +18,24 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import Any, Self
 
-from fedward.errors import DeadlineError, FedwardError, ResourceError, RunFailedError
-from fedward.server.control import Control, RunState
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.cli.build import build_fab_from_files
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto import control_pb2 as asked
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from fedward.errors import DeadlineError, FedwardError, NetworkError, ResourceError, RunFailedError
 from fedward.server.gateway import GatewaySettings
+from fedward.server.ingress import CONTROL_HEADER
 from fedward.server.job_files import RunEnd
 from fedward.storage import write_new_secret
 
@@ -42,6 +53,114 @@ _CHILD_SETTINGS = {
 }
 
 
+_BUNDLE = {
+    "pyproject.toml": b"""\
+[project]
+name = "fedward-run"
+version = "1.0.0"
+description = "Starts the installed fedward coordinator."
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "fedward"
+fab-format-version = 0
+
+[tool.flwr.app.components]
+serverapp = "fedward_run.app:server"
+clientapp = "fedward_run.app:client"
+
+[tool.flwr.app.config]
+job = ""
+""",
+    "fedward_run/__init__.py": b'"""Starts the installed fedward coordinator."""\n',
+    "fedward_run/app.py": b'''\
+"""Starts the installed fedward coordinator; a node that runs this bundle has nothing to serve."""
+
+from flwr.clientapp import ClientApp
+
+from fedward.server.job import make_job_app
+
+server = make_job_app()
+client = ClientApp()
+''',
+}
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a Flower run stands: ``status`` is Flower's, ``outcome`` is empty until it is finished."""
+
+    status: str
+    outcome: str
+    details: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended, well or badly."""
+        return self.status == "finished"
+
+
+class Control:
+    """The coordinator's own calls to its SuperLink's control API on loopback. Use as a context manager.
+
+    Every method raises FW-NET-211 (the SuperLink refuses or does not answer).
+    """
+
+    def __init__(self, port: int, token: str) -> None:
+        self._client = _Client(port, token)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def admit(self, key: ec.EllipticCurvePublicKey, name: str) -> int:
+        """Allows the node with this key; returns its id."""
+        request = asked.RegisterNodeRequest(public_key=public_key_to_bytes(key), name=name)
+        return int(_answer(self._client.RegisterNode, request).node_id)
+
+    def revoke(self, node_id: int) -> None:
+        """Refuses the node from its next request on."""
+        _answer(self._client.UnregisterNode, asked.UnregisterNodeRequest(node_id=node_id))
+
+    def start(self, job: Path) -> int:
+        """Submits a run of ``job``; returns the run's id."""
+        content = build_fab_from_files(_BUNDLE)[0]
+        fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
+        request = asked.StartRunRequest(fab=fab, override_config=user_config_to_proto({"job": str(job)}))
+        answer = _answer(self._client.StartRun, request)
+        if not answer.HasField("run_id"):
+            raise NetworkError("The SuperLink did not start the run.", code="FW-NET-211")
+        return int(answer.run_id)
+
+    def state(self, run_id: int) -> RunState:
+        """Where the run stands."""
+        status = _answer(self._client.ListRuns, asked.ListRunsRequest(run_id=run_id)).run_dict[run_id].status
+        return RunState(status.status, status.sub_status, status.details)
+
+    def abort(self, run_id: int) -> None:
+        """Ends the run."""
+        _answer(self._client.StopRun, asked.StopRunRequest(run_id=run_id))
+
+
+def _answer(call: Callable[[Any], Any], request: Any) -> Any:
+    try:
+        return call(request)
+    except httpx.HTTPError as error:
+        raise NetworkError("The SuperLink refused or missed a command.", code="FW-NET-211") from error
+
+
+class _Client(ControlHttpClient):  # type: ignore[misc]  # mypy does not follow flwr
+    def __init__(self, port: int, token: str) -> None:
+        # The parent's constructor is left out: its HTTP client would send loopback calls to a proxy
+        # that the environment names.
+        self._base_url = f"http://127.0.0.1:{port}"
+        self._interceptors = (RuntimeVersionHttpInterceptor(component_name="flwr CLI"),)
+        self._retry_invoker = None
+        self._client = httpx.Client(trust_env=False, timeout=30.0, headers={CONTROL_HEADER: token})
+
+
 @dataclass(frozen=True)
 class ServerTls:
     """Files of the outer door's certificate. With ``client_ca``, hospitals must present certificates too."""
@@ -52,54 +171,46 @@ class ServerTls:
 
 
 class SuperLink:
-    """A running SuperLink. Use as a context manager.
+    """A running SuperLink. Use as a context manager; entering raises FW-RESOURCE-211 (it does not start).
 
-    Args:
-        state_dir: folder for everything that outlives the process; created, readable by the owner only.
-        host: address that hospitals connect to.
-        port: port there; 0 takes a free one.
-        tls: certificate of that port; without it the port speaks plain HTTP and must be on loopback.
-        node_auth: only nodes that were admitted may connect.
-        health: ``host:port`` of a gRPC health service for probes.
-        start_seconds: how long to wait until the SuperLink is ready.
-
-    Raises:
-        ResourceError: FW-RESOURCE-211, on entry.
+    Everything that outlives the process lies in ``state_dir``, which is created, readable by the owner only.
     """
 
     def __init__(
         self,
         state_dir: Path,
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        tls: ServerTls | None = None,
-        node_auth: bool = True,
-        health: str = "",
-        start_seconds: float = 60.0,
+        host: str = "127.0.0.1",  # address that hospitals connect to
+        port: int = 0,  # 0 takes a free one
+        tls: ServerTls | None = None,  # without, the port speaks plain HTTP and must be on loopback
+        node_auth: bool = True,  # only nodes that were admitted may connect
+        health: str = "",  # host:port of a gRPC health service for probes
+        start_seconds: float = 60.0,  # how long to wait until it is ready
     ) -> None:
         if tls is None and host not in ("127.0.0.1", "::1"):
             raise ResourceError("A SuperLink without TLS may listen on loopback only.", code="FW-RESOURCE-211")
-        self._state_dir, self._host, self._port = state_dir.absolute(), host, port
-        self._tls, self._node_auth, self._health, self._start_seconds = tls, node_auth, health, start_seconds
-        self._token = secrets.token_hex(32)
+        self._state_dir, self._port, self._start_seconds = state_dir.absolute(), port, start_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self._inner_port = 0
+        self.inner_port = 0  # on loopback, of the runtime and control APIs
+        self.log_file = self._state_dir / "superlink.log"  # what Flower and its processes print
+        self._settings = GatewaySettings(
+            database=str(self._state_dir / "superlink.db"),
+            host=host,
+            port=port,
+            token=secrets.token_hex(32),
+            secret_file=str(self._state_dir / "task-secret"),
+            certificate=str(tls.certificate.absolute()) if tls else "",
+            key=str(tls.key.absolute()) if tls else "",
+            client_ca=str(tls.client_ca.absolute()) if tls and tls.client_ca else "",
+            node_auth=node_auth,
+            health=health,
+        )
 
     @property
     def address(self) -> str:
         """``host:port`` for hospitals."""
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-
-    @property
-    def log_file(self) -> Path:
-        """What Flower and its processes print."""
-        return self._state_dir / "superlink.log"
-
-    @property
-    def inner_port(self) -> int:
-        """Loopback port of the runtime and control APIs."""
-        return self._inner_port
+        host = self._settings.host
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
 
     def __enter__(self) -> Self:
         try:
@@ -109,9 +220,7 @@ class SuperLink:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -126,15 +235,13 @@ class SuperLink:
 
     def control(self) -> Control:
         """The coordinator's own commands."""
-        return Control(self._inner_port, self._token)
+        return Control(self.inner_port, self._settings.token)
 
     def run(self, job: Path, *, seconds: float | None = None) -> RunEnd:
         """Submits ``job`` and follows it to its end; a run that is left early is stopped.
 
-        Raises:
-            DeadlineError: FW-TIME-211, the run took longer than ``seconds``.
-            RunFailedError: FW-RUN-212, the SuperLink ended first.
-            NetworkError: FW-NET-211, the SuperLink refused the run.
+        Raises FW-TIME-211 (the run took longer than ``seconds``), FW-RUN-212 (the SuperLink ended first), FW-NET-211
+        (it refused the run).
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         with self.control() as control:
@@ -172,7 +279,7 @@ class SuperLink:
 
     def _start(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secret_file = self._state_dir / "task-secret"
+        secret_file = Path(self._settings.secret_file)
         secret_file.unlink(missing_ok=True)
         write_new_secret(secret_file, secrets.token_bytes(32))
         with self.log_file.open("ab") as log:
@@ -191,47 +298,22 @@ class SuperLink:
         if process.stdin is None or process.stdout is None:
             raise ResourceError("The SuperLink process has no pipes.", code="FW-RESOURCE-211")
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(self._settings(secret_file).to_json().encode() + b"\n")
+            process.stdin.write(json.dumps(asdict(self._settings)).encode() + b"\n")
             process.stdin.flush()
-        ports = _first_line(process.stdout, self._start_seconds)
-        self._inner_port, self._port = int(ports["inner"]), int(ports["outer"])
-
-    def _settings(self, secret_file: Path) -> GatewaySettings:
-        tls = self._tls
-        return GatewaySettings(
-            database=str(self._state_dir / "superlink.db"),
-            host=self._host,
-            port=self._port,
-            token=self._token,
-            secret_file=str(secret_file),
-            certificate=str(tls.certificate.absolute()) if tls else "",
-            key=str(tls.key.absolute()) if tls else "",
-            client_ca=str(tls.client_ca.absolute()) if tls and tls.client_ca else "",
-            node_auth=self._node_auth,
-            health=self._health,
-        )
+        if not select.select([process.stdout], [], [], self._start_seconds)[0]:
+            message = f"The SuperLink was not ready within {self._start_seconds:.0f} s."
+            raise ResourceError(message, code="FW-RESOURCE-211")
+        line = process.stdout.readline()
+        if not line:
+            raise ResourceError("The SuperLink ended while it was started.", code="FW-RESOURCE-211")
+        ports = json.loads(line)
+        self.inner_port, self._port = int(ports["inner"]), int(ports["outer"])
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         commands = str(Path(sys.executable).parent)
-        return (
-            kept
-            | _CHILD_SETTINGS
-            | {
-                "FLWR_HOME": str(self._state_dir / "flwr"),
-                "PATH": f"{commands}{os.pathsep}{kept.get('PATH', '')}",
-            }
-        )
-
-
-def _first_line(pipe: IO[bytes], seconds: float) -> dict[str, int]:
-    if not select.select([pipe], [], [], seconds)[0]:
-        raise ResourceError(f"The SuperLink was not ready within {seconds:.0f} s.", code="FW-RESOURCE-211")
-    line = pipe.readline()
-    if not line:
-        raise ResourceError("The SuperLink ended while it was started.", code="FW-RESOURCE-211")
-    ports: dict[str, int] = json.loads(line)
-    return ports
+        own = {"FLWR_HOME": str(self._state_dir / "flwr"), "PATH": f"{commands}{os.pathsep}{kept.get('PATH', '')}"}
+        return kept | _CHILD_SETTINGS | own
 
 
 def end_of(state: RunState) -> RunEnd:

@@ -1,4 +1,4 @@
-"""What a simulation trains: a whole federation in one process, and the two models it is measured against.
+"""Federation of a simulation: a whole federation in one process, and the two models it is measured against.
 
 The federation is the coordinator's and the hospitals' own code over an in-process grid, which implements flwr's public
 :class:`~flwr.serverapp.Grid`: the ServerApp and the ClientApps are the very objects a deployment runs; only the network
@@ -6,13 +6,13 @@ between them is missing. Each hospital alone, and everything pooled, take exactl
 sampling rate, so they spend the same epsilon. Pooling records is what no deployment may do; only a simulation can.
 """
 
-from __future__ import annotations
-
+import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
@@ -31,14 +31,17 @@ from fedward.client.tasks import LocalTask, local_task
 from fedward.client.training import LocalTrainer
 from fedward.errors import ConfigError, NetworkError
 from fedward.measures import Outcomes
+from fedward.messages import SUM_STAGES, Reply, Request, Stage
 from fedward.planning.budget import RunBudget, planned_epsilons
-from fedward.planning.scenario import Scenario, SpeedConfig
+from fedward.planning.scenario import CompareConfig, SpeedConfig
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import MemoryJournal, RingVector, RoundSum, SecAggServer, minimum_threshold
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.roster import minimum_threshold
+from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import EVALUATION, Run
 from fedward.server.flower import GridTransport, make_server_app
-from fedward.server.rounds import Coordinator, RoundSummary
-from fedward.server.secure_sum import Incident
+from fedward.server.rounds import Coordinator, Incident, RoundSummary
 from fedward.simulations.parties import (
     Agreement,
     EncodedSite,
@@ -50,7 +53,6 @@ from fedward.simulations.parties import (
 )
 from fedward.simulations.result import CurvePoint, SecureSum
 from fedward.simulations.terminal import RunDisplay
-from fedward.stages import SUM_STAGES, Reply, Request, Stage
 
 HELLO_SECONDS = 60
 POOLED = "(pooled)"
@@ -60,25 +62,15 @@ _RUN_ID = 1
 
 
 class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the type checker
-    """Delivers messages by calling ClientApps on a few threads.
+    """Delivers messages by calling ``apps`` (by node id) on ``threads``: so many hospitals work at the same time."""
 
-    Args:
-        apps: ClientApp by node id.
-        threads: hospitals that work at the same time.
-        on_reply: called in the worker thread after each reply, for progress.
-    """
-
-    def __init__(
-        self, apps: Mapping[int, ClientApp], *, threads: int = 1, on_reply: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, apps: Mapping[int, ClientApp], *, threads: int = 1) -> None:
         # Flower reads the identity of the running task from these process-wide fields.
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN_ID, _COORDINATOR_NODE, 1
-        self._apps = dict(apps)
-        self._contexts = {node: _context(node) for node in apps}
+        self._apps = {node: (app, _context(node)) for node, app in apps.items()}
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hospital")
         self._replies: dict[str, Future[Message]] = {}
-        self._pushed = 0
-        self._on_reply = on_reply
+        self._numbers = itertools.count(1)
         self._run: FlowerRun | None = None
 
     def close(self) -> None:
@@ -110,10 +102,10 @@ class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the 
         """Starts the addressed ClientApps; returns one id per message."""
         ids = []
         for message in messages:
-            self._pushed += 1
-            message_id = f"m{self._pushed}"
+            message_id = f"m{next(self._numbers)}"
             message.metadata.__dict__["_message_id"] = message_id
-            self._replies[message_id] = self._pool.submit(self._deliver, message)
+            app, context = self._apps[message.metadata.dst_node_id]
+            self._replies[message_id] = self._pool.submit(app, message, context)
             ids.append(message_id)
         return ids
 
@@ -128,13 +120,6 @@ class InProcessGrid(Grid):  # type: ignore[misc]  # flwr is not followed by the 
         """Pushes ``messages`` and waits for every reply."""
         ids = list(self.push_messages(messages))
         return [self._replies.pop(message_id).result(timeout) for message_id in ids]
-
-    def _deliver(self, message: Message) -> Message:
-        node = message.metadata.dst_node_id
-        reply = self._apps[node](message, self._contexts[node])
-        if self._on_reply is not None:
-            self._on_reply(message.metadata.message_type)
-        return reply
 
 
 def _context(node: int) -> Context:
@@ -160,10 +145,7 @@ class Vanishing:
 
 
 def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int, seed: int) -> list[Site]:
-    """Replaces ``count`` random sites by ones that vanish at a random stage of a random round.
-
-    Raises FW-CONFIG-030 (the threshold rule would stop the run).
-    """
+    """Has ``count`` random sites vanish at a random stage of a random round. Raises FW-CONFIG-030 (too many)."""
     if count > tolerated:
         raise ConfigError(
             f"{count} dropouts were asked for, but {len(sites)} hospitals tolerate {tolerated}.",
@@ -182,24 +164,15 @@ def let_vanish(sites: Sequence[Site], count: int, *, rounds: int, tolerated: int
 class Outcome:
     """What a federation leaves behind."""
 
-    adapter: Vector
-    """The final global adapter."""
-    adapters: tuple[Vector, ...]
-    """The global adapter before the first round and after each, as every party saw them."""
-    model: AdapterModel
-    """A model to hold it."""
-    sites: tuple[EncodedSite, ...]
-    """The records it was trained and scored on, for the models trained beside it."""
-    curve: tuple[CurvePoint, ...]
-    """What the coordinator saw, adapter by adapter; round 0 is the untrained one."""
-    secure_sum: SecureSum
-    """Whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit."""
-    bytes_up: dict[Stage, float]
-    """Mean bytes that left a hospital in a round, by stage."""
-    lifetime: dict[str, float]
-    """Epsilon that each hospital's ledger composes over every run it holds."""
-    incidents: list[Incident]
-    """Replies that did not count."""
+    adapter: Vector  # the final global one
+    adapters: tuple[Vector, ...]  # before the first round and after each, as every party saw them
+    model: AdapterModel  # to hold it
+    sites: tuple[EncodedSite, ...]  # what it was trained and scored on, for the models trained beside it
+    curve: tuple[CurvePoint, ...]  # what the coordinator saw, adapter by adapter; round 0 is the untrained one
+    secure_sum: SecureSum  # whether every unmasked sum was the plain sum of the survivors' vectors, bit for bit
+    bytes_up: dict[Stage, float]  # mean bytes that left a hospital in a round
+    lifetime: dict[str, float]  # epsilon that each hospital's ledger composes over every run it holds
+    incidents: list[Incident]  # replies that did not count
     personal: Mapping[str, Outcomes]
     """What each hospital's own model makes of its own evaluation records; empty where one model serves all."""
 
@@ -239,36 +212,33 @@ class Watcher:
         self._since = now
 
 
-def federate(
-    run: Run,
-    sites: Sequence[SiteData],
-    files: ModelFiles,
-    randomness: Randomness,
-    speed: SpeedConfig,
-    display: RunDisplay,
-    *,
-    budget: RunBudget,
-    dropouts: int = 0,
-    fault_seed: int = 0,
-) -> Outcome:
-    """Plays ``run`` over ``sites``.
+@dataclass(frozen=True)
+class Shared:
+    """What everything that is trained here has in common."""
 
-    Raises QuorumError (too few hospitals remain), BudgetError (a hospital's ledger has no room for the run; before any
-    training).
+    run: Run
+    files: ModelFiles
+    speed: SpeedConfig
+    display: RunDisplay
+    randomness: Randomness
+
+
+def federate(
+    shared: Shared, sites: Sequence[SiteData], *, budget: RunBudget, dropouts: int = 0, fault_seed: int = 0
+) -> Outcome:
+    """Plays the run over ``sites``.
+
+    Raises QuorumError (too few hospitals remain), BudgetError (before any training: a ledger has no room for the run).
     """
+    run, files, speed, display = shared.run, shared.files, shared.speed, shared.display
     ledgers = budget.open(site.name for site in sites)
     plan, reference = run.plan, build_model(run, files)
     agreement = agree(run, [site.name for site in sites])
-    # With a real encoder this takes as long as some rounds.
-    encoded = display.over(
-        "reading the records",
-        lambda site: EncodedSite.encode(site, run, files, reference),
-        sites,
-        threads=speed.hospitals_at_once,
-    )
+    encode = partial(EncodedSite.encode, run=run, files=files, model=reference)  # as slow as rounds
+    encoded = display.over("reading the records", encode, sites, threads=speed.hospitals_at_once)
     hospitals = [
         make_hospital(
-            run, site, files, agreement, randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
+            run, site, files, agreement, shared.randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
         )
         for site in encoded
     ]
@@ -332,14 +302,11 @@ def _serve(
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Evaluation records of all hospitals together, for the simulator's eyes only.
-
-    ``task`` finds and judges outcomes; ``site``, int64 ``[N]``, says which hospital each record belongs to.
-    """
+    """Evaluation records of all hospitals together, for the simulator's eyes only."""
 
     task: LocalTask
     records: Records
-    site: NDArray[np.int64]
+    site: NDArray[np.int64]  # [N], which hospital each record belongs to
 
     def outcomes(self, model: AdapterModel, adapter: Vector) -> Outcomes:
         """What ``model`` with ``adapter`` makes of everybody's records; groups are the hospitals."""
@@ -355,69 +322,40 @@ def evaluation_set(run: Run, sites: Sequence[EncodedSite]) -> EvaluationSet:
 
 
 def train_apart(
-    records: Records,
-    evaluation: EvaluationSet,
-    run: Run,
-    files: ModelFiles,
-    stream: SecureStream,
-    *,
-    hospitals: int = 1,
-    microbatch: int | None = None,
+    records: Records, evaluation: EvaluationSet, shared: Shared, stream: SecureStream, *, hospitals: int = 1
 ) -> Outcomes:
     """Trains one adapter on ``records`` without any federation and scores everybody's evaluation records.
 
     ``stream`` gives noise and sampling; ``hospitals`` is how many were pooled, and the denominator grows with it.
     """
-    plan, model = run.plan, build_model(run, files)
+    run, task, model = shared.run, evaluation.task, build_model(shared.run, shared.files)
+    units, microbatch = run.plan.privacy.units_per_site * hospitals, shared.speed.microbatch
     trainer = LocalTrainer(
-        model,
-        records,
-        run,
-        evaluation.task,
-        stream,
-        units_per_site=plan.privacy.units_per_site * hospitals,
-        microbatch=microbatch,
-        federated=False,
+        model, records, run, task, stream, units_per_site=units, microbatch=microbatch, federated=False
     )
-    for round_number in range(1, plan.training.rounds + 1):
+    for round_number in range(1, run.plan.training.rounds + 1):
         trainer.run(get_vector(model), run.private_steps, round_number=round_number)
     return evaluation.outcomes(model, get_vector(model))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What the models trained beside the federation make of everybody's evaluation records."""
-
-    alone: Mapping[str, Outcomes]
-    central: Outcomes | None
-
-
 def compare(
-    scenario: Scenario,
-    run: Run,
-    sites: Sequence[EncodedSite],
-    files: ModelFiles,
-    evaluation: EvaluationSet,
-    randomness: Randomness,
-    display: RunDisplay,
-) -> Comparison:
-    """Trains each hospital alone and everything pooled, as far as the scenario asks, several at a time."""
-    speed, wanted = scenario.speed, scenario.compare
+    shared: Shared, wanted: CompareConfig, sites: Sequence[EncodedSite], evaluation: EvaluationSet
+) -> dict[str, Outcomes]:
+    """Trains each hospital alone and everything pooled, as far as ``wanted``, several at a time; by name."""
     jobs: dict[str, Future[Outcomes]] = {}
 
     def submit(name: str, purpose: str, records: Records, hospitals: int) -> None:
-        given = (records, evaluation, run, files, randomness.stream(purpose, name))
-        jobs[name] = pool.submit(train_apart, *given, hospitals=hospitals, microbatch=speed.microbatch)
+        stream = shared.randomness.stream(purpose, name)
+        jobs[name] = pool.submit(train_apart, records, evaluation, shared, stream, hospitals=hospitals)
 
-    with ThreadPoolExecutor(max_workers=speed.hospitals_at_once) as pool:
+    with ThreadPoolExecutor(max_workers=shared.speed.hospitals_at_once) as pool:
         if wanted.central:  # the longest first
             submit(POOLED, "pooled", Records.pool([site.train for site in sites]), len(sites))
         for site in sites if wanted.local else []:
             submit(site.name, "alone", site.train, 1)
         if jobs:
-            display.phase("each hospital alone, and all data pooled", len(jobs))
+            shared.display.phase("each hospital alone, and all data pooled", len(jobs))
         for job in as_completed(jobs.values()):
             job.result()
-            display.advance()
-    done = {name: job.result() for name, job in jobs.items()}
-    return Comparison({name: found for name, found in done.items() if name != POOLED}, done.get(POOLED))
+            shared.display.advance()
+    return {name: job.result() for name, job in jobs.items()}

@@ -6,8 +6,6 @@ masked vectors and learns the sum, and every hospital checks what it is told. On
 Run it: ``python -m fedward.simulations.one_round``
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from fedward.client.data import Example
@@ -16,12 +14,13 @@ from fedward.client.models.adapter_model import build_model, resolve_run, start_
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
+from fedward.messages import Reply, Request
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
-from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital
-from fedward.stages import Reply, Request
 
 HOSPITALS = ("alder", "birch", "cedar")
 
@@ -33,7 +32,7 @@ class DirectCalls:
         self.hospitals = hospitals
 
     def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
-        """See :class:`fedward.stages.Transport`."""
+        """See :class:`fedward.messages.Transport`."""
         for site, request in requests:
             print(f"  {request.stage:9} -> {site}: {request.stage.content}")
             yield site, self.hospitals[site].answer(request)

@@ -23,10 +23,13 @@ from fedward.measures import Outcomes
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
-from fedward.privacy import secagg
 from fedward.privacy.ledger import Ledger
 from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
-from fedward.privacy.secagg import AcceptedManifest, FileJournal, Identity, RingVector, Roster
+from fedward.privacy.secagg.client import AcceptedManifest, SecAggClient
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish, verify_roster
 from fedward.run import Run, roster_rules
 from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 from fedward.strategies.combinations import check_ranks
@@ -97,7 +100,8 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     else:
         count = scenario.data.hospitals or MIN_HOSPITALS
         names = [f"hospital-{number + 1}" for number in range(count)]
-        deal = {e.patient_id: names[_bucket(e.patient_id, scenario.seed, count)] for e in examples}
+        dealt = {e.patient_id: labelled_hash("deal", e.patient_id, scenario.seed)[:8] for e in examples}
+        deal = {patient: names[int.from_bytes(drawn, "big") % count] for patient, drawn in dealt.items()}
     return [_split(plan, name, [e for e in examples if deal[e.patient_id] == name], None) for name in names]
 
 
@@ -148,17 +152,9 @@ def _folder(data: DataConfig) -> Path:
     return folder
 
 
-def _bucket(patient: str, seed: int, count: int) -> int:
-    return int.from_bytes(labelled_hash("deal", patient, seed)[:8], "big") % count
-
-
 @dataclass(frozen=True)
 class EncodedSite:
-    """One hospital's records in the form its model reads.
-
-    They are encoded once per hospital, as the hospital itself would, and shared by everything that is trained on
-    them here: the federation, the hospital alone and the pooled model.
-    """
+    """One hospital's records as its model reads them, encoded once for all that is trained on them here."""
 
     name: str
     train: Records
@@ -167,12 +163,8 @@ class EncodedSite:
     @classmethod
     def encode(cls, site: SiteData, run: Run, files: ModelFiles, model: AdapterModel) -> EncodedSite:
         """Encodes both populations of ``site``."""
-        length, task = run.plan.adapter.max_tokens, local_task(run.task.name)
-        train, evaluation = (
-            Records.encode(examples, task, files, model, max_tokens=length)
-            for examples in (site.train, site.evaluation)
-        )
-        return cls(site.name, train, evaluation)
+        length, task, parts = run.plan.adapter.max_tokens, local_task(run.task.name), (site.train, site.evaluation)
+        return cls(site.name, *(Records.encode(part, task, files, model, max_tokens=length) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -194,30 +186,27 @@ def agree(run: Run, names: Sequence[str]) -> Agreement:
     roster = Roster(
         federation=plan.name,
         coordinator=coordinator.public,
-        members=tuple(secagg.Member(name, identity.public) for name, identity in members.items()),
+        members=tuple(Member(name, identity.public) for name, identity in members.items()),
         colluders=colluders,
-        policy=secagg.RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
+        policy=RunPolicy(min_cohort=min_cohort, epoch_days=1, unsafe_two_party=False),
         base_model_hash=base_model_hash(plan),
         adapter_layout_hash=run.layout.hash(),
         code_hash=core_hash(),
     )
-    signed = secagg.publish(roster, coordinator)
+    signed = publish(roster, coordinator)
     for identity in members.values():
-        signed = secagg.approve(signed, identity)
+        signed = approve(signed, identity)
     return Agreement(coordinator, members, signed, roster)
 
 
 class WatchedHospital(Hospital):
-    """A hospital whose encoded vectors the simulator keeps, to compare the secure sum with the plain one.
-
-    Exists in simulation only: the vectors it keeps are what secure aggregation hides.
-    """
+    """A hospital whose encoded vectors, which secure aggregation hides, the simulator keeps to compare sums."""
 
     last_encoded: RingVector | None = None
 
     def evaluate(self) -> Outcomes:
         """What the model it ends with makes of its own evaluation records; the simulator's view."""
-        return self.outcomes(self._evaluation)
+        return self.outcomes(self.evaluation)
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, Vector]) -> RingVector:  # type: ignore[override]
         """Encodes and keeps a copy."""
@@ -251,13 +240,13 @@ def make_hospital(
         model=model,
         train=site.train,
         evaluation=site.evaluation,
-        secagg=secagg.SecAggClient(
+        secagg=SecAggClient(
             identity=agreement.members[site.name],
             roster=agreement.signed,
             policy=policy,
-            journal=secagg.MemoryJournal() if journal is None else journal,
+            journal=MemoryJournal() if journal is None else journal,
         ),
-        roster=secagg.verify_roster(agreement.signed),
+        roster=verify_roster(agreement.signed),
         ledger=ledger,
         streams=Streams(**{use: randomness.stream(use, site.name) for use in ("noise", "statistics", "rounding")}),
         adapters=None if journal is None else journal.beside("adapters"),

@@ -174,15 +174,12 @@ class Egress(Section):
 
 
 class CurvePoint(Section):
-    """What the coordinator saw after a round; round 0 is the untrained adapter. Noised in private runs.
-
-    ``taken_back``: the holdout gate dropped this adapter, and the run went on from the best one before it.
-    """
+    """What the coordinator saw after a round; round 0 is the untrained adapter. Noised in private runs."""
 
     round: Count
     measures: dict[str, Finite | None] = Field(default={})
     epsilon: Amount | None
-    taken_back: bool = False
+    taken_back: bool = False  # the holdout gate dropped this adapter: the run went on from the best one before it
 
 
 class BaseModelFacts(Section):
@@ -295,10 +292,7 @@ def read_result(folder: Path) -> RunResult:
 
 
 def write_atomically(path: Path, text: str) -> Path:
-    """Replaces ``path`` by ``text`` in UTF-8, as a whole; its folder is made if it is missing.
-
-    Raises FW-RESOURCE-020 (the folder or disk refuses; a partial file is removed).
-    """
+    """Replaces ``path`` by ``text``, as a whole, and makes its folder. Raises FW-RESOURCE-020 (nothing is left)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode(), mode=PUBLIC)

@@ -1,11 +1,9 @@
-"""What a person or a program sees of a run: while it is going on, and as the final table.
+"""Terminal output: what a person or a program sees of a run: while it is going on, and as the final table.
 
 :class:`RunDisplay` keeps the state (phase, progress, expected time left) and hands it to one of five
 faces: bars on a terminal, plain lines in a log, JSON lines for a program, nothing until the end, or nothing.
 :func:`print_result` says in one screen what ``report.html`` says.
 """
-
-from __future__ import annotations
 
 import json
 import sys
@@ -15,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from rich import box
 from rich.console import Console, Group
@@ -32,14 +30,14 @@ from fedward.units import UNITS, UnitName
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
-LOG_WIDTH = 100
-"""Columns of the tables where no terminal says how wide it is."""
+LOG_WIDTH = 100  # columns of the tables where no terminal says how wide it is
 
 
 @dataclass(frozen=True)
 class Plan:
     """What will be run, as far as a reader of the display cares."""
 
+    kind: ClassVar = "start"
     name: str
     hospitals: int
     rounds: int
@@ -57,6 +55,7 @@ class Plan:
 class Progressed:
     """A phase at one moment; ``eta_seconds`` is None until something is done."""
 
+    kind: ClassVar = "progress"
     phase: str
     done: int
     total: int
@@ -67,6 +66,7 @@ class Progressed:
 class RoundDone:
     """What the coordinator saw of a round: noised in private runs, None where nothing was released."""
 
+    kind: ClassVar = "round"
     round: int
     rounds: int
     measures: Mapping[str, float | None]
@@ -81,17 +81,18 @@ class RoundDone:
         return f"round {self.round}/{self.rounds}  {seen}epsilon {wording.epsilon(self.epsilon)}"
 
 
+Event: TypeAlias = Plan | Progressed | RoundDone
+
+
 class RunDisplay:
     """Progress of one run; use it as a context manager so that a failing run leaves a clean terminal.
 
     Order of calls: :meth:`start`, then for each phase :meth:`phase` followed by :meth:`round_done` (in
     the federated phase) or :meth:`advance`, and :meth:`finish` once.
 
-    Args:
-        mode: ``auto`` draws bars on a terminal and prints lines elsewhere; ``json`` prints one JSON
-            object per line on standard output; ``quiet`` prints the final table only, ``silent`` nothing.
-        console: where people read; standard output by default.
-        clock: seconds, monotonic.
+    ``mode`` *auto* draws bars on a terminal and prints lines elsewhere; *json* prints one JSON object per line on
+    standard output, *quiet* the final table only, *silent* nothing. People read ``console``, which is standard output
+    by default; ``clock`` gives monotonic seconds.
     """
 
     def __init__(
@@ -111,17 +112,17 @@ class RunDisplay:
     def start(self, name: str, *, hospitals: int, rounds: int, epsilon: float | None, unit: UnitName) -> None:
         """Announces the run; ``epsilon`` is the budget per ``unit``, None without differential privacy."""
         self._rounds = rounds
-        self._face.start(Plan(name, hospitals, rounds, epsilon, unit))
+        self._face.show(Plan(name, hospitals, rounds, epsilon, unit))
 
     def phase(self, name: str, total: int) -> None:
         """Begins a phase of ``total`` steps; the phase before it counts as over."""
         self._phase, self._done, self._total, self._began = name, 0, total, self._clock()
-        self._face.progress(Progressed(name, 0, total, None))
+        self._face.show(Progressed(name, 0, total, None))
 
     def advance(self, steps: int = 1) -> None:
         """Counts ``steps`` of the current phase as done."""
         self._done = min(self._total, self._done + steps)
-        self._face.progress(Progressed(self._phase, self._done, self._total, self._eta()))
+        self._face.show(Progressed(self._phase, self._done, self._total, self._eta()))
 
     def over(self, name: str, work: Callable[[Item], Found], items: Sequence[Item], *, threads: int) -> list[Found]:
         """Does ``work`` on each of ``items``, on some threads, as a phase of its own; what it gives, in their order."""
@@ -134,13 +135,10 @@ class RunDisplay:
         return done
 
     def round_done(self, point: CurvePoint, seconds: float) -> None:
-        """Shows what the coordinator saw of a round, and counts it as one step of the phase.
-
-        Round 0, the evaluation before training, is shown but is no step.
-        """
+        """Shows what the coordinator saw of a round; one step of the phase, but for round 0, the untrained adapter."""
         if point.round > 0:
             self._done = min(self._total, self._done + 1)
-        self._face.round_done(RoundDone(point.round, self._rounds, point.measures, point.epsilon, seconds, self._eta()))
+        self._face.show(RoundDone(point.round, self._rounds, point.measures, point.epsilon, seconds, self._eta()))
 
     def _eta(self) -> float | None:
         if not self._done:
@@ -165,14 +163,8 @@ class _Face:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def start(self, plan: Plan) -> None:
-        """The run begins."""
-
-    def progress(self, state: Progressed) -> None:
-        """A phase begins (``done`` is 0) or moves."""
-
-    def round_done(self, summary: RoundDone) -> None:
-        """A round ended, which also moves the phase by one."""
+    def show(self, event: Event) -> None:
+        """The run begins, a phase begins (``done`` is 0) or moves, or a round ends, which moves the phase by one."""
 
     def finish(self, result: RunResult, out: Path | None) -> None:
         """The run ended well."""
@@ -191,17 +183,17 @@ class _Quiet(_Face):
 class _Lines(_Quiet):
     """One line per round or tenth of a phase, for logs and pipes."""
 
-    def start(self, plan: Plan) -> None:
-        self._say(str(plan))
-
-    def progress(self, state: Progressed) -> None:
-        if state.done == 0:
-            self._say(state.phase)
-        elif state.done % max(1, state.total // 10) == 0 or state.done == state.total:
-            self._say(f"  {state.done}/{state.total}{_left(state.eta_seconds)}")
-
-    def round_done(self, summary: RoundDone) -> None:
-        self._say(f"  {summary}  {wording.duration(summary.seconds)}{_left(summary.eta_seconds)}")
+    def show(self, event: Event) -> None:
+        match event:
+            case Progressed(done=0):
+                self._say(event.phase)
+            case Progressed(done=done, total=total):
+                if done % max(1, total // 10) == 0 or done == total:
+                    self._say(f"  {done}/{total}{_left(event)}")
+            case RoundDone(seconds=seconds):
+                self._say(f"  {event}  {wording.duration(seconds)}{_left(event)}")
+            case Plan():
+                self._say(str(event))
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
@@ -223,49 +215,42 @@ class _Bars(_Quiet):
         self._latest = Text("", style="dim")
         self._live = Live(Group(self._bars, self._latest), console=console, refresh_per_second=8)
 
-    def start(self, plan: Plan) -> None:
-        self._console.print(str(plan), markup=False, style="bold")
-        self._live.start()
-
-    def progress(self, state: Progressed) -> None:
-        if state.phase not in self._tasks:
-            self._tasks[state.phase] = self._bars.add_task(state.phase, total=state.total, left="")
-        self._move(self._tasks[state.phase], state.done, state.eta_seconds)
-
-    def round_done(self, summary: RoundDone) -> None:
-        self._latest.plain = f"  {summary}"
-        if self._tasks:
-            self._move(list(self._tasks.values())[-1], summary.round, summary.eta_seconds)
+    def show(self, event: Event) -> None:
+        match event:
+            case Plan():
+                self._console.print(str(event), markup=False, style="bold")
+                self._live.start()
+            case Progressed(phase=phase, done=done):
+                if phase not in self._tasks:
+                    self._tasks[phase] = self._bars.add_task(phase, total=event.total, left="")
+                self._bars.update(self._tasks[phase], completed=done, left=_left(event).strip(", "))
+            case RoundDone():
+                self._latest.plain = f"  {event}"
+                if self._tasks:
+                    newest = list(self._tasks.values())[-1]
+                    self._bars.update(newest, completed=event.round, left=_left(event).strip(", "))
 
     def close(self) -> None:
         self._live.stop()  # its last state stays on the screen
-
-    def _move(self, task: TaskID, done: int, eta_seconds: float | None) -> None:
-        self._bars.update(task, completed=done, left=_left(eta_seconds).strip(", "))
 
 
 class _JsonLines(_Face):
     """One JSON object per line on standard output; the last one is the whole result."""
 
-    def start(self, plan: Plan) -> None:
-        self._write("start", **vars(plan))
-
-    def progress(self, state: Progressed) -> None:
-        self._write("progress", **vars(state))
-
-    def round_done(self, summary: RoundDone) -> None:
-        self._write("round", **vars(summary))
+    def show(self, event: Event) -> None:
+        self._write(event.kind, **vars(event))
 
     def finish(self, result: RunResult, out: Path | None) -> None:
         self._write("result", folder=None if out is None else str(out), result=result.model_dump(mode="json"))
 
-    def _write(self, event: str, **fields: Any) -> None:
-        sys.stdout.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+    def _write(self, kind: str, **fields: Any) -> None:
+        sys.stdout.write(json.dumps({"event": kind, **fields}, allow_nan=False) + "\n")
         sys.stdout.flush()
 
 
-def _left(eta_seconds: float | None) -> str:
-    return "" if eta_seconds is None or eta_seconds <= 0 else f", {wording.duration(eta_seconds)} left"
+def _left(event: Progressed | RoundDone) -> str:
+    left = event.eta_seconds
+    return "" if left is None or left <= 0 else f", {wording.duration(left)} left"
 
 
 def print_result(result: RunResult, console: Console, out: Path | None = None) -> None:
@@ -332,7 +317,15 @@ def _hospital_table(result: RunResult, units: str, *, framed: bool) -> Table:
 
 
 def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
-    seconds, exact = result.seconds, "exact" if result.secure_sum.exact else "NOT EXACT"
+    privacy, seconds, told = result.privacy, result.seconds, "NON-PRIVATE"
+    exact = "exact" if result.secure_sum.exact else "NOT EXACT"
+    if privacy.private:
+        checked = privacy.cross_check
+        verdict = f", {checked.accountant} {checked.verdict}" if checked else ""
+        told = (
+            f"epsilon {wording.epsilon(privacy.epsilon_max)} at delta {wording.delta(privacy.delta)} per "
+            f"{privacy.unit} ({privacy.relation.replace('-', ' ')}), {privacy.sampler}, {privacy.accountant}{verdict}"
+        )
     lines = [
         f"Sent       {wording.size(result.bytes_per_round_per_hospital)} per round and hospital, masked; "
         f"secure sum {exact}; {wording.counted(result.rounds, 'round')}",
@@ -341,17 +334,4 @@ def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
     ]
     if out is not None:
         lines.append(f"Written    {out / 'report.html'}, {out / 'result.json'}, {out / 'adapter'}")
-    privacy = Text(f"Privacy    {_privacy_line(result)}", style="" if result.privacy.private else "red")
-    return [privacy, *map(Text, lines)]
-
-
-def _privacy_line(result: RunResult) -> str:
-    privacy = result.privacy
-    if not privacy.private:
-        return "NON-PRIVATE"
-    checked = privacy.cross_check
-    verdict = f", {checked.accountant} {checked.verdict}" if checked else ""
-    return (
-        f"epsilon {wording.epsilon(privacy.epsilon_max)} at delta {wording.delta(privacy.delta)} per {privacy.unit} "
-        f"({privacy.relation.replace('-', ' ')}), {privacy.sampler}, {privacy.accountant}{verdict}"
-    )
+    return [Text(f"Privacy    {told}", style="" if privacy.private else "red"), *map(Text, lines)]

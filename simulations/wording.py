@@ -1,6 +1,4 @@
-"""How numbers and names read in the report and in the terminal: one place, so that both say the same."""
-
-from __future__ import annotations
+"""Wording: how numbers and names read in the report and in the terminal: one place, so that both say the same."""
 
 import math
 

@@ -2,14 +2,10 @@
 
 LAPACK and BLAS order their additions by the width of the processor's registers, so that two hospitals could disagree
 about the last bit of a decomposition, and about every bit of a nearly degenerate one. Here each entry is computed by
-IEEE 754 operations (``+ - * / sqrt``) in a fixed order: whole-array additions and multiplications, running sums from
-the first entry to the last (``numpy.add.accumulate``), and Jacobi rotations in cyclic order. The matrices are a few
-hundred wide and at most a few dozen deep, so this costs milliseconds.
-
-All matrices are float64. Errors are those of the textbook methods: relative to the norm, a small multiple of 2^-53.
+IEEE 754 operations (``+ - * / sqrt``) in a fixed order, with the errors of the textbook methods: relative to the norm,
+a small multiple of 2^-53. Matrices of a few hundred by a few dozen cost milliseconds. All are float64; one that is not
+finite raises FW-STRATEGY-007.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -44,20 +40,10 @@ def orthonormal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
     """``rows = lower @ basis`` with orthonormal rows in ``basis``: Gram-Schmidt, each row made orthogonal twice.
 
     Twice is enough for orthogonality to working precision (Giraud et al. 2005). A row in the span of those before it
-    gets a basis row outside of that span and a zero on the diagonal, so the basis always has full rank.
-
-    Args:
-        rows: ``[r, n]`` with r <= n.
-
-    Returns:
-        ``lower [r, r]``, lower triangular, and ``basis [r, n]``.
-
-    Raises:
-        RunFailedError: FW-STRATEGY-007, an entry is not finite.
+    gets a basis row outside of that span and a zero on the diagonal, so the basis always has full rank. For ``rows
+    [r, n]`` with r <= n, ``lower [r, r]`` is lower triangular, and ``basis`` is ``[r, n]``.
     """
-    if not np.isfinite(rows).all():
-        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
-    count, width = rows.shape
+    count, width = _finite(rows).shape
     lower, basis = np.zeros((count, count)), np.zeros((count, width))
     for i in range(count):
         rest, along = _outside(rows[i], basis[:i])
@@ -70,17 +56,10 @@ def orthonormal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def spanning_rows(rows: Matrix, count: int) -> Matrix:
-    """Orthonormal rows ``[count, n]`` made of the first ``count`` independent ones of ``rows [k, n]``.
-
-    A row counts as dependent if what is left of it outside the span of those before is negligible beside the longest
-    row. Unit vectors fill up what is missing.
-
-    Raises:
-        RunFailedError: FW-STRATEGY-007, an entry is not finite.
+    """Orthonormal rows ``[count, n]`` made of the first ``count`` independent ones of ``rows [k, n]``: those whose part
+    outside the span of the rows before is not negligible beside the longest row. Unit vectors fill up what is missing.
     """
-    if not np.isfinite(rows).all():
-        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
-    basis, longest = np.zeros((0, rows.shape[1])), max(_length(row) for row in rows)
+    basis, longest = np.zeros((0, rows.shape[1])), max(_length(row) for row in _finite(rows))
     for row in rows:
         if len(basis) == count:
             break
@@ -97,30 +76,19 @@ def singular(matrix: Matrix) -> tuple[Matrix, Matrix]:
     """``matrix = scaled @ right.T``: columns of ``scaled`` are left singular vectors times their singular values.
 
     One-sided Jacobi rotations (Hestenes 1958; Demmel and Veselic 1992): columns are rotated in pairs, in cyclic order,
-    until all are orthogonal.
-
-    Args:
-        matrix: ``[m, r]``.
-
-    Returns:
-        ``scaled [m, r]`` with columns of falling length, and ``right [r, r]`` orthogonal.
-
-    Raises:
-        RunFailedError: FW-STRATEGY-007, an entry is not finite.
+    until all are orthogonal. Of ``matrix [m, r]``, ``scaled [m, r]`` has columns of falling length, and ``right
+    [r, r]`` is orthogonal.
     """
-    if not np.isfinite(matrix).all():
-        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
     # Columns are kept as rows, each followed by its row of the rotations so far.
-    count, length = matrix.shape[1], matrix.shape[0]
+    length, count = _finite(matrix).shape
     work = np.concatenate([matrix.T, np.eye(count)], axis=1)
     nothing = (ORTHOGONAL * _length(work[:, :length].ravel())) ** 2
     for _ in range(MAX_SWEEPS):
         if not _sweep(work, length, nothing):
             break
     else:
-        raise RunFailedError(
-            "The singular values of a factor of the global state could not be found.", code="FW-STRATEGY-007"
-        )
+        message = "The singular values of a factor of the global state could not be found."
+        raise RunFailedError(message, code="FW-STRATEGY-007")
     sizes = [_dot(row[:length], row[:length]) for row in work]
     order = sorted(range(count), key=lambda i: (-sizes[i], i))
     return work[order, :length].T.copy(), work[order, length:].T.copy()
@@ -133,6 +101,12 @@ def public_matrix(rows: int, columns: int, *labels: bytes | str | int) -> Matrix
     """
     key = int.from_bytes(labelled_hash("public-matrix", *labels)[:16], "big")
     return np.random.Generator(np.random.Philox(key=key)).uniform(-1.0, 1.0, (rows, columns))
+
+
+def _finite(matrix: Matrix) -> Matrix:
+    if not np.isfinite(matrix).all():
+        raise RunFailedError("A factor of the global state is not finite.", code="FW-STRATEGY-007")
+    return matrix
 
 
 def _sweep(work: Matrix, length: int, nothing: float) -> bool:
@@ -174,14 +148,10 @@ def _another(basis: Matrix, width: int) -> Matrix:
     along = np.zeros(width)
     for direction in basis:
         along = along + direction * direction
-    rest, _ = _outside(_unit(width, int(np.argmin(along))), basis)
-    return np.asarray(rest / _length(rest))
-
-
-def _unit(width: int, index: int) -> Matrix:
     unit = np.zeros(width)
-    unit[index] = 1.0
-    return unit
+    unit[np.argmin(along)] = 1.0
+    rest, _ = _outside(unit, basis)
+    return np.asarray(rest / _length(rest))
 
 
 def _dot(left: Matrix, right: Matrix) -> float:

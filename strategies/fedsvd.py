@@ -1,7 +1,5 @@
 """FedSVD: only B is trained, and every few rounds the product B A is factored anew with orthonormal rows in A."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,16 +8,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedward.adapter import Vector
-from fedward.config import Section
-from fedward.plan import Plan
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, singular
 from fedward.strategies.mean import MeanOfDeltas
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Step, Sums, read_options
-from fedward.strategies.tensors import Kind, stems
+from fedward.strategies.strategy import Declaration, Kind, Moved, Options, Step, Sums
 
 
-class FedSVDOptions(Section):
+class FedSVDOptions(Options):
     """``every``: training rounds between two refactorisations."""
 
     every: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -43,32 +38,20 @@ class FedSVD(MeanOfDeltas):
         noise_in_product="linear",
         mixed_ranks=True,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> FedSVDOptions:
-        """See :meth:`Strategy.options`."""
-        return read_options(plan, FedSVDOptions, cls.declaration.name)
+    own_options = FedSVDOptions
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """B's after a refactorisation, which is all that ever changes A."""
         return frozenset({"B"} if self.differ(frozenset({"A"}), before, now) else ())
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """See :meth:`Strategy.advance`; the mean is refactored before it is rounded to float32."""
         whole = state.astype(np.float64) + self.mean(step, sums, survivors)
-        if self._refactors(step.round):
-            for stem in stems(self.layout):
-                self._refactor(whole, stem)
+        if step.round % FedSVDOptions.of(self.plan).every == 0:
+            for stem in self.stems:
+                a, b = self._view(whole, f"{stem}.lora_A.weight"), self._view(whole, f"{stem}.lora_B.weight")
+                b[:], a[:] = refactored(b, a)
         return whole.astype(np.float32), memory
-
-    def _refactors(self, round_number: int) -> bool:
-        return round_number % self.options(self.plan).every == 0
-
-    def _refactor(self, whole: NDArray[np.float64], stem: str) -> None:
-        a, b = self._view(whole, f"{stem}.lora_A.weight"), self._view(whole, f"{stem}.lora_B.weight")
-        b[:], a[:] = refactored(b, a)
 
     def _view(self, whole: NDArray[np.float64], name: str) -> Matrix:
         shape = next(tensor.shape for tensor in self.layout.tensors if tensor.name == name)
@@ -79,14 +62,8 @@ def refactored(b: Matrix, a: Matrix) -> tuple[Matrix, Matrix]:
     """Factors U S and V^T of the singular value decomposition of ``b @ a``, without ever forming the product.
 
     With a = L Q (orthonormal rows Q) and b L = (U S) P^T, the product is (U S) (P^T Q). Rows of A keep spanning what
-    they spanned, also where B has none of it, so no direction is lost.
-
-    Args:
-        b: ``[m, r]``.
-        a: ``[r, n]``, r <= n.
-
-    Returns:
-        The new ``b``, columns orthogonal and of falling length, and the new ``a`` with orthonormal rows.
+    they spanned, also where B has none of it, so no direction is lost. From ``b [m, r]`` and ``a [r, n]``, r <= n, to
+    the new ``b``, columns orthogonal and of falling length, and the new ``a`` with orthonormal rows.
     """
     lower, basis = orthonormal_rows(a)
     scaled, right = singular(product(b, lower))

@@ -1,20 +1,29 @@
 """Strategies whose update is the mean of the survivors' deltas: FedIT and FFA-LoRA, and the base of others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import fsum
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.strategies.optimizers import Memory, rule_of, server_step
-from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained, piece_of, size_of
-from fedward.strategies.tensors import Kind, spans_of
+from fedward.strategies.strategy import DELTA, Declaration, Kind, Moved, Part, Step, Strategy, Sums, Trained, spans_of
 
 PIECE = 64 * 1024
 """Entries that are moved at a time."""
+
+
+@runtime_checkable
+class InPieces(Protocol):
+    """Sums that make their float64 values when they are asked for, any part of a segment by itself."""
+
+    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
+        """Entries ``start`` to ``stop`` of segment ``name``."""
+
+    def size(self, name: str) -> int:
+        """Entries of segment ``name``."""
 
 
 class MeanOfDeltas(Strategy):
@@ -37,9 +46,7 @@ class MeanOfDeltas(Strategy):
         chosen = trained.delta[self.positions(self.sent(step.round))]
         return {DELTA: (chosen * np.float32(self.weight(site))).astype(np.float32)}
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """See :meth:`Strategy.advance`; a server optimizer of the plan comes between the mean and the state."""
         if rule_of(self.plan) == "mean":
             return self._moved_by_mean(step, state, sums, survivors), memory
@@ -50,7 +57,8 @@ class MeanOfDeltas(Strategy):
         """What :meth:`mean` and :meth:`moved` come to, piece by piece: whole float64 vectors of a large adapter would
         be most of the memory of a coordinator."""
         spans = spans_of(self.layout, self.sent(step.round))
-        if size_of(sums, DELTA) != sum(stop - start for start, stop in spans) or not survivors:
+        size = sums.size(DELTA) if isinstance(sums, InPieces) else sums[DELTA].size
+        if size != sum(stop - start for start, stop in spans) or not survivors:
             raise ValueError("the sum does not fit the adapter layout")
         if state.shape != (self.layout.size,):
             raise ValueError("the state does not fit the adapter layout")
@@ -58,8 +66,10 @@ class MeanOfDeltas(Strategy):
         for start, stop in spans:
             for low in range(start, stop, PIECE):
                 part = moved[low : min(low + PIECE, stop)]
-                part[...] = part.astype(np.float64) + piece_of(sums, DELTA, done, done + part.size) / weight
-                done += part.size
+                end = done + part.size
+                piece = sums.piece(DELTA, done, end) if isinstance(sums, InPieces) else sums[DELTA][done:end]
+                part[...] = part.astype(np.float64) + piece / weight
+                done = end
         return moved
 
     def mean(self, step: Step, sums: Sums, survivors: Sequence[str]) -> NDArray[np.float64]:
@@ -110,5 +120,26 @@ class FFALoRA(MeanOfDeltas):
         noise_in_product="linear",
         mixed_ranks=True,
         server_optimizers=True,
+        placements=("local", "secure-grad"),
+    )
+
+
+class FedSB(MeanOfDeltas):
+    """``W0 + (alpha / r) B R A`` with public orthonormal B and A: linear in R, so the mean is exact.
+
+    A message has r^2 numbers per layer where FFA-LoRA sends r m, and noise of the same size per number is smallest in
+    B R A. No direction outside the frozen factors can be reached, so it wants a higher rank. A hospital of lower rank
+    trains the leading block of R, and its delta counts as zero outside of it.
+    """
+
+    declaration = Declaration(
+        name="fedsb",
+        source="Singhal et al. 2025, arXiv 2502.15436",
+        state=("R", "head"),
+        trains=("R", "head"),
+        sends="R and the head",
+        exact=True,
+        noise_in_product="linear",
+        mixed_ranks=True,
         placements=("local", "secure-grad"),
     )

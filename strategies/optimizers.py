@@ -1,21 +1,29 @@
-"""Server optimizers: from the averaged sum of a round to a step of the state, the same bits on every machine.
+"""What a plan puts around any strategy: the server optimizers, and the holdout gate.
 
-What is averaged is the deltas of local training (Reddi et al. 2021, https://arxiv.org/abs/2003.00295, algorithm 2, and
-Hsu et al. 2019, https://arxiv.org/abs/1909.06335, for FedAvgM) or, under ``secure-grad``, one clipped gradient sum of
-each hospital. Every step is a sequence of elementwise float64 operations that IEEE 754 rounds exactly (+, -, *, /,
-sqrt), one ufunc at a time, so coordinator and hospitals compute identical bytes and hospitals can check the coordinator
-by repeating it.
+A server optimizer goes from the averaged sum of a round to a step of the state, the same bits on every machine. What is
+averaged is the deltas of local training (Reddi et al. 2021, https://arxiv.org/abs/2003.00295, algorithm 2, and Hsu et
+al. 2019, https://arxiv.org/abs/1909.06335, for FedAvgM) or, under ``secure-grad``, one clipped gradient sum of each
+hospital. Every step is a sequence of elementwise float64 operations that IEEE 754 rounds exactly (+, -, *, /, sqrt),
+one ufunc at a time, so coordinator and hospitals compute identical bytes and hospitals can check the coordinator by
+repeating it.
 
 In a private run the sum is noised before it is seen: whatever a rule remembers is post-processing and costs no privacy.
-The noise has the same deviation in every coordinate of a tensor, though, and the adaptive rules divide by the size of a
-coordinate's movement, noise included: they move one without a signal about as far as one with a weak signal. The
-stabiliser limits that.
-"""
+But the adaptive rules divide by the size of a coordinate's movement, noise included: they move one without a signal
+about as far as one with a weak signal. The stabiliser limits that.
 
-from __future__ import annotations
+The holdout gate takes back an adapter that scores clearly worse than the best one so far. Secure aggregation hides
+whether one hospital's delta has spoilt the sum. What shows is the result: the hospitals score every candidate on
+records that nobody trains on, and the statistics of those scores are a segment of the same secure sum. Where the plan's
+measure is worse than the best one released by more than the plan's tolerance, the candidate and the sum trained from it
+are dropped, and the run goes on from the best adapter. The decision is made from released sums alone, so it costs no
+privacy, and every hospital repeats it bit for bit, in exact rational arithmetic. The price is in utility: noise moves a
+measure too, and the best of several noised values lies beyond the truth, so a tolerance must exceed a few standard
+deviations of the noise (``docs/around-strategies.md``).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -23,7 +31,8 @@ from numpy.typing import NDArray
 
 from fedward.adapter import AdapterLayout, Vector
 from fedward.errors import IntegrityError
-from fedward.plan import OptimizerPlan, Plan
+from fedward.measures import Measure
+from fedward.plan import GatePlan, OptimizerPlan, Plan
 
 Values = NDArray[np.float64]
 Memory = Values
@@ -88,19 +97,16 @@ def adaptive(grown: Callable[[float, Values, Values], Values]) -> Step:
 class Rule:
     """One optimizer, and the numbers that it has unless the plan names others.
 
-    Attributes:
-        placement: value of ``privacy.placement`` whose sums it is for: deltas under ``local``, else gradients.
-        step: from settings, averaged sum and memory to the step along the sum and the memory after it.
-        head, lora: learning rates; None is 1 - momentum, with which the state moves in the long run as far as the mean.
-        momentum: beta 1. That of the adaptive rules is Flower's: Adagrad without. FedAvgM's is smaller: a run has about
-            ten rounds, which 0.9 would spend on getting under way and then overshoot.
+    A learning rate of None is 1 - momentum, with which the state moves in the long run as far as the mean. The momentum
+    of the adaptive rules is Flower's: Adagrad without. FedAvgM's is smaller: a run has about ten rounds, which 0.9
+    would spend on getting under way and then overshoot.
     """
 
-    placement: Literal["local", "secure-grad"]
-    step: Step
+    placement: Literal["local", "secure-grad"]  # value of privacy.placement whose sums it is for: deltas, or gradients
+    step: Step  # from settings, averaged sum and memory to the step along the sum and the memory after it
     head: float | None = None
     lora: float | None = None
-    momentum: float = 0.9
+    momentum: float = 0.9  # beta 1
     second_moment: float = 0.99
     stabiliser: float = 1e-3
 
@@ -125,19 +131,10 @@ def rule_of(plan: Plan) -> str:
 
 
 def server_step(plan: Plan, mean: Values, memory: Memory, layout: AdapterLayout) -> tuple[Values, Memory]:
-    """The step that the plan's optimizer makes of an averaged sum: added for a delta, subtracted for a gradient.
+    """The step that the plan's optimizer makes of an averaged sum ``mean``, and the memory after it; float64 ``[P]``.
 
-    Args:
-        plan: rule and numbers.
-        mean: averaged sum over the survivors, float64 ``[P]``.
-        memory: of the step before; empty at the first.
-        layout: which entries belong to the head, which has its own rate.
-
-    Returns:
-        The step, float64 ``[P]``, and the memory after it.
-
-    Raises:
-        IntegrityError: FW-STRATEGY-010, ``memory`` belongs to another adapter or optimizer.
+    The step is added for a delta, subtracted for a gradient. Raises FW-STRATEGY-010 (``memory``, empty before the
+    first step, belongs to another adapter or optimizer).
     """
     if mean.shape != (layout.size,):
         raise ValueError("the sum does not fit the adapter layout")
@@ -146,17 +143,11 @@ def server_step(plan: Plan, mean: Values, memory: Memory, layout: AdapterLayout)
 
 
 def gradient_step(
-    plan: Plan,
-    adapter: Vector,
-    memory: Memory,
-    gradient_sum: Values,
-    survivors: int,
-    layout: AdapterLayout,
+    plan: Plan, adapter: Vector, memory: Memory, gradient_sum: Values, survivors: int, layout: AdapterLayout
 ) -> tuple[Vector, Memory]:
     """The next adapter, float32 ``[P]``, and memory from a decoded noisy gradient sum over ``survivors`` hospitals.
 
-    The divisor is their number times the plan's expected batch: public numbers, whoever was sampled. Other arguments
-    and errors are those of :func:`server_step`.
+    The divisor is their number times the plan's expected batch: public numbers, whoever was sampled.
     """
     if adapter.shape != (layout.size,) or survivors < 1:
         raise ValueError("the sum does not fit the adapter layout")
@@ -171,16 +162,11 @@ def rates_by_tensor(layout: AdapterLayout, *, head: float, lora: float) -> Value
 
 def _settings(given: OptimizerPlan, rule: Rule, layout: AdapterLayout) -> Settings:
     momentum = rule.momentum if given.momentum is None else given.momentum
-    return Settings(
-        rates=rates_by_tensor(
-            layout,
-            head=given.learning_rate_head or rule.head or 1.0 - momentum,
-            lora=given.learning_rate_lora or rule.lora or 1.0 - momentum,
-        ),
-        momentum=momentum,
-        second_moment=rule.second_moment if given.second_moment is None else given.second_moment,
-        stabiliser=given.stabiliser or rule.stabiliser,
-    )
+    second_moment = rule.second_moment if given.second_moment is None else given.second_moment
+    head = given.learning_rate_head or rule.head or 1.0 - momentum
+    lora = given.learning_rate_lora or rule.lora or 1.0 - momentum
+    rates = rates_by_tensor(layout, head=head, lora=lora)
+    return Settings(rates, momentum, second_moment, given.stabiliser or rule.stabiliser)
 
 
 def _recall(memory: Memory, initial: Memory) -> Memory:
@@ -197,3 +183,63 @@ def _power(base: float, exponent: int) -> float:
     for _ in range(exponent):
         result *= base
     return result
+
+
+_HEADER = 2
+
+
+@dataclass(frozen=True)
+class Best:
+    """The holdout gate's best candidate so far."""
+
+    score: float  # of its released statistics
+    state: Vector  # float32 [P]
+    memory: Memory  # of the strategy, when the state was the current one
+
+
+def judge(
+    score: Fraction | None, candidate: Vector, memory: Memory, best: Best | None, *, gate: GatePlan, measure: Measure
+) -> Best | None:
+    """The best candidate after ``candidate`` was scored, or None if the candidate is to be taken back.
+
+    ``score`` is the exact measure of the candidate's released statistics, None if they do not define it; ``memory`` is
+    the strategy's at that state. Returns ``best`` itself if the candidate passed without being better, or has no score.
+    The best candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it
+    would fail itself, and every sum that is trained from it.
+    """
+    worst = measure.lowest if measure.better == "higher" else measure.highest
+    undefined = np.finfo(np.float64).max if worst is None else worst
+    mine = Best(undefined if score is None else float(score), candidate.copy(), memory.copy())
+    if best is None:
+        return mine
+    if score is None:
+        return best
+    if mine.state.tobytes() == best.state.tobytes():
+        return mine
+    ahead = measure.improves(mine.score, best.score)
+    if ahead < -gate.tolerance:
+        return None
+    return mine if ahead > 0 else best
+
+
+def pack(best: Best | None, memory: Memory) -> Memory:
+    """One vector of what gate and strategy remember; empty if neither remembers anything."""
+    if best is None:
+        return memory if memory.size == 0 else np.concatenate([[0.0, 0.0], memory])
+    header = [1.0 + best.memory.size, best.score]
+    return np.concatenate([header, best.state.astype(np.float64), best.memory, memory])
+
+
+def unpack(packed: Memory, size: int) -> tuple[Best | None, Memory]:
+    """Reverses :func:`pack` for states of ``size`` entries; raises FW-STRATEGY-011 (packed for another adapter)."""
+    if packed.size == 0:
+        return None, packed
+    if packed.size < _HEADER or not np.isfinite(packed).all():
+        raise IntegrityError("The holdout gate's memory cannot be read.", code="FW-STRATEGY-011")
+    kept = int(packed[0]) - 1
+    if kept < 0:
+        return None, packed[_HEADER:]
+    start, end = _HEADER + size, _HEADER + size + kept
+    if packed.size < end:
+        raise IntegrityError("The holdout gate's memory does not fit the adapter.", code="FW-STRATEGY-011")
+    return Best(float(packed[1]), packed[_HEADER:start].astype(np.float32), packed[start:end]), packed[end:]

@@ -14,73 +14,49 @@ protocol round is. What a hospital trains in phase 1 it keeps as :class:`Trained
 of it, over exactly the same hospitals: only phase 1 touches records and costs privacy. (Where every phase trains, each
 is a first one, for a group of hospitals of its own.)
 
-``docs/adding-a-strategy.md`` shows how to add one.
+Which tensor of a state is which part of the adapter follows from its name. ``docs/adding-a-strategy.md`` adds one.
 """
-
-from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.adapter import AdapterLayout, Vector
+from fedward.adapter import AdapterLayout, LayoutError, TensorSpec, Vector
 from fedward.config import Section, parse
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.plan import Plan
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.tensors import Kind, part_of, positions_of
+
+Kind = Literal["A", "B", "R", "head"]
+"""Part of the adapter: A [r, n], B [m, r], the core R [r, r] between frozen factors, or the head.
+
+W = W0 + (alpha / r) B A on every adapted layer, or B R A where the factors are frozen."""
+
+Positions = NDArray[np.int64]
 
 DELTA = "delta"
 """Name of the segment that most strategies send."""
+
+Moved = tuple[Vector, Memory]
+"""State and memory after a protocol round."""
 
 Sums = Mapping[str, NDArray[np.float64]]
 """Decoded sum of every segment of a round, by name: the strategy's parts, and the statistics that were due."""
 
 
-@runtime_checkable
-class InPieces(Protocol):
-    """Sums that make their float64 values when they are asked for, any part of a segment by itself."""
-
-    def piece(self, name: str, start: int, stop: int) -> NDArray[np.float64]:
-        """Entries ``start`` to ``stop`` of segment ``name``."""
-        ...
-
-    def size(self, name: str) -> int:
-        """Entries of segment ``name``."""
-        ...
-
-
-def piece_of(sums: Sums, name: str, start: int, stop: int) -> NDArray[np.float64]:
-    """Entries ``start`` to ``stop`` of segment ``name``, without the others where ``sums`` can."""
-    return sums.piece(name, start, stop) if isinstance(sums, InPieces) else sums[name][start:stop]
-
-
-def size_of(sums: Sums, name: str) -> int:
-    """Entries of segment ``name``."""
-    return sums.size(name) if isinstance(sums, InPieces) else sums[name].size
-
-
 @dataclass(frozen=True)
 class Step:
-    """Place of a protocol round in a run.
+    """Place of a protocol round in a run."""
 
-    Attributes:
-        number: the protocol round, from 1.
-        round: the training round, 1 to R; R + 1 is the scoring round at the end.
-        phase: which of the training round's sums this is, from 1.
-        phases: how many it has.
-        rounds: R.
-    """
-
-    number: int
-    round: int
-    phase: int
-    phases: int
-    rounds: int
+    number: int  # the protocol round, from 1
+    round: int  # the training round, 1 to R; R + 1 is the scoring round at the end
+    phase: int  # which of the training round's sums this is, from 1
+    phases: int  # how many it has
+    rounds: int  # R
 
     @property
     def scores_only(self) -> bool:
@@ -100,33 +76,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Part:
-    """One segment of the masked vector.
+    """One segment of the masked vector; ``layout`` need not be of tensors of the state."""
 
-    Attributes:
-        name: of the segment; lower-case letters, digits, dot, underscore, hyphen.
-        layout: tensors in it. They need not be tensors of the state.
-        bound: largest absolute value of one hospital's entries, beyond which they are cut; the plan's
-            ``secure_sum.delta_bound`` if None.
-        step: grid of the fixed-point encoding; the plan's ``secure_sum.delta_step`` if None.
-    """
-
-    name: str
+    name: str  # lower-case letters, digits, dot, underscore, hyphen
     layout: AdapterLayout
-    bound: float | None = None
-    step: float | None = None
+    bound: float | None = None  # beyond which one hospital's entries are cut; the plan's secure_sum.delta_bound if None
+    step: float | None = None  # grid of the fixed-point encoding; the plan's secure_sum.delta_step if None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a hospital keeps of one round's training, until the round ends.
+    """What a hospital keeps of one training round until it ends; vectors are float32 ``[P]``.
 
-    Attributes:
-        round: the training round.
-        start: the state it began from, float32 ``[P]``.
-        delta: what training added, clipped to the plan's L2 norm, float32 ``[P]``; zero where nothing was trained and
-            in the rows and columns that a hospital of lower rank does not have.
-        variate: change of the hospital's control variate, float32 ``[P]``; None for strategies without, and in phases
-            that do not train.
+    ``start`` is the state it began from. ``delta`` is what training added, clipped to the plan's L2 norm; zero where
+    nothing was trained and in the rows and columns that a hospital of lower rank does not have. ``variate`` is the
+    change of its control variate; None for strategies without, and in phases that do not train.
     """
 
     round: int
@@ -137,47 +101,27 @@ class Trained:
 
 @dataclass(frozen=True)
 class Declaration:
-    """The facts a hospital and a reader need before agreeing to a strategy.
+    """The facts a hospital and a reader need before agreeing to a strategy."""
 
-    Attributes:
-        name: as in ``strategy = "..."``.
-        source: paper and identifier.
-        state: parts of the adapter that the global state holds, because some round changes them.
-        trains: parts that hospitals train; of these, what a round trains is :meth:`Strategy.trained`.
-        personal: trained parts that stay at the hospital; never in the state and never sent.
-        sends: what leaves, in words, for tables and reports.
-        exact: whether the new product B A is the mean of the hospitals' products.
-        noise_in_product: how noise on what is sent enters B A.
-        fewest_hospitals: below which the strategy makes no sense.
-        sums: protocol rounds in a training round, unless :meth:`Strategy.sums` says otherwise.
-        trains_in_every_phase: whether each phase has hospitals of its own that train in it.
-        mixed_ranks: whether ``adapter.ranks`` may give hospitals lower ranks.
-        variates: whether hospitals keep control variates, whose changes are a part of what they send.
-        local_adapter: whether hospitals train an offset to the state that they keep (:meth:`Strategy.personal_steps`).
-        server_optimizers: whether ``[optimizer]`` may put a rule between the mean delta and the state; not where
-            coordinates of the state change their meaning or stand still for a round.
-        placements: values of ``privacy.placement`` it works with. ``secure-grad`` needs a state that moves by the
-            mean of gradients alone.
-        exact_replay: whether a hospital can recompute the update bit for bit.
-    """
-
-    name: str
-    source: str
-    state: tuple[Kind, ...]
-    trains: tuple[Kind, ...]
-    sends: str
-    exact: bool
-    noise_in_product: Literal["linear", "quadratic"]
-    personal: tuple[Kind, ...] = ()
-    fewest_hospitals: int = 3
-    sums: int = 1
-    trains_in_every_phase: bool = False
-    mixed_ranks: bool = False
-    variates: bool = False
-    local_adapter: bool = False
+    name: str  # as in strategy = "..."
+    source: str  # paper and identifier
+    state: tuple[Kind, ...]  # parts of the adapter that the global state holds, because some round changes them
+    trains: tuple[Kind, ...]  # parts that hospitals train; what a round trains is Strategy.trained
+    sends: str  # what leaves, in words, for tables and reports
+    exact: bool  # the new product B A is the mean of the hospitals' products
+    noise_in_product: Literal["linear", "quadratic"]  # how noise on what is sent enters B A
+    personal: tuple[Kind, ...] = ()  # trained parts that stay at the hospital; never in the state and never sent
+    fewest_hospitals: int = 3  # below which the strategy makes no sense
+    sums: int = 1  # protocol rounds in a training round, unless Strategy.sums says otherwise
+    trains_in_every_phase: bool = False  # each phase has hospitals of its own that train in it
+    mixed_ranks: bool = False  # adapter.ranks may give hospitals lower ranks
+    variates: bool = False  # hospitals keep control variates, whose changes are a part of what they send
+    local_adapter: bool = False  # hospitals train an offset to the state that they keep (Strategy.personal_steps)
+    # [optimizer] may put a rule between the mean delta and the state; not where coordinates of the state change their
+    # meaning or stand still for a round
     server_optimizers: bool = False
+    # values of privacy.placement it works with; secure-grad needs a state that moves by the mean of gradients alone
     placements: tuple[Literal["local", "secure-grad"], ...] = ("local",)
-    exact_replay: bool = True
 
     @property
     def trains_a(self) -> bool:
@@ -195,49 +139,35 @@ class Declaration:
         return "R" in self.state
 
 
-class NoOptions(Section):
-    """A strategy without hyper-parameters of its own."""
+class Options(Section):
+    """A strategy's hyper-parameters, ``[strategy_options]`` of the plan; this one is for a strategy without any."""
 
-
-OptionsT = TypeVar("OptionsT", bound=Section)
-
-
-def read_options(plan: Plan, kind: type[OptionsT], name: str) -> OptionsT:
-    """Validates the plan's ``[strategy_options]`` as ``kind``; defaults are filled in.
-
-    Raises:
-        UnknownKeyError: an option that the strategy does not have.
-        ConfigError: FW-STRATEGY-004, a value out of range.
-    """
-    try:
-        return parse(dict(plan.strategy_options), kind, source=f"[strategy_options] of {name!r}")
-    except UnknownKeyError:
-        raise
-    except ConfigError as error:
-        raise ConfigError(error.message, code="FW-STRATEGY-004") from error
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The options of ``plan``, with defaults. Raises UnknownKeyError, FW-STRATEGY-004 (a value out of range)."""
+        try:
+            return parse(dict(plan.strategy_options), cls, source=f"[strategy_options] of {plan.strategy!r}")
+        except UnknownKeyError:
+            raise
+        except ConfigError as error:
+            raise ConfigError(error.message, code="FW-STRATEGY-004") from error
 
 
 class Strategy(ABC):
-    """One strategy, bound to a plan and to the layout of its state. Everything it remembers is in the memory.
-
-    Args:
-        plan: the plan; its ``strategy_options`` are read with :meth:`options`.
-        layout: of the state, at the plan's full rank.
-
-    Raises:
-        UnknownKeyError, ConfigError (FW-STRATEGY-004): as for :func:`read_options`.
-    """
+    """One strategy, bound to a plan and to the layout of its state, at the plan's full rank; raises like
+    :meth:`Options.of`. Everything it remembers is in the memory."""
 
     declaration: ClassVar[Declaration]
+    own_options: ClassVar[type[Options]] = Options
 
     def __init__(self, plan: Plan, layout: AdapterLayout) -> None:
-        self.plan, self.layout = plan, layout
+        self.plan, self.layout, self.stems = plan, layout, stems(layout)
         self.options(plan)
 
     @classmethod
-    def options(cls, plan: Plan) -> Section:
-        """The strategy's hyper-parameters; override with ``read_options(plan, YourOptions, name)``."""
-        return read_options(plan, NoOptions, cls.declaration.name)
+    def options(cls, plan: Plan) -> Options:
+        """The strategy's hyper-parameters."""
+        return cls.own_options.of(plan)
 
     @classmethod
     def sums(cls, plan: Plan) -> int:
@@ -269,20 +199,15 @@ class Strategy(ABC):
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
         """Parts that are trained in local step ``local_step`` (from 0) of training round ``round_number`` (from 1).
 
-        Only these are clipped, noised and moved. The pattern must repeat after at most two rounds and two local steps:
-        the hospital tests every set of parts in it before any budget is spent.
+        Only these are clipped, noised and moved. The pattern must repeat after at most two rounds and two local steps.
         """
         return frozenset(self.declaration.trains)
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """Parts whose local optimizer moments, made in training from ``before``, do not fit ``now``: another basis.
 
-        The hospital forgets them. Moments of everything else live on from round to round. The states themselves are
-        compared, not the rounds between them: a hospital may have missed some, and a gate may have gone back.
-
-        Args:
-            before: state that this hospital trained from last, float32 ``[layout.size]``.
-            now: state that it trains from next.
+        The hospital forgets these alone. The states themselves (float32 ``[layout.size]``) are compared, not the rounds
+        between them: a hospital may have missed some, and a gate may have gone back.
         """
         return frozenset()
 
@@ -302,30 +227,19 @@ class Strategy(ABC):
     def messages(self, step: Step, trained: Trained, memory: Memory, site: str) -> dict[str, Vector]:
         """What ``site`` sends in this phase: float32 ``[part.layout.size]`` for each part of :meth:`sends`.
 
-        Args:
-            step: the protocol round.
-            trained: of phase 1 of this training round; the same object in every phase.
-            memory: the global memory before this protocol round.
-            site: name of the hospital.
+        ``trained`` is of phase 1 of this training round, the same object in every phase; ``memory`` is the global one
+        before this protocol round.
         """
 
     # --- at coordinator and hospitals alike -------------------------------------------------------
 
     @abstractmethod
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """State and memory after this protocol round; a new vector, never the old one changed in place.
 
-        A phase that later ones follow up leaves the state as it is: a hospital makes its next message from the state
-        and the delta it has kept.
-
-        Args:
-            step: the protocol round.
-            state: float32 ``[layout.size]``.
-            memory: as this method returned it last; empty in the first round.
-            sums: decoded sums; those of :meth:`sends` are float64 ``[part.layout.size]``.
-            survivors: sorted names of the hospitals in the sum, at least one.
+        A phase that later ones follow up leaves the state as it is: hospitals make their next message from it.
+        ``state`` is float32 ``[layout.size]``, ``memory`` as this method returned it last, empty in the first round.
+        The decoded sums of :meth:`sends` are float64 ``[part.layout.size]``, over the sorted ``survivors``, at least 1.
         """
 
     # --- for strategies with tensors of the state -------------------------------------------------
@@ -342,3 +256,70 @@ class Strategy(ABC):
         """Whether two states differ in any bit of the parts ``kinds``."""
         places = self.positions(kinds)
         return one[places].tobytes() != other[places].tobytes()
+
+
+# --- tensors of the state -------------------------------------------------------------------------
+
+_ENDINGS: dict[str, Kind] = {".lora_A.weight": "A", ".lora_B.weight": "B", ".lora_R.weight": "R"}
+
+
+def kind_of(name: str) -> Kind:
+    """The part of the adapter that the tensor ``name`` belongs to; raises LayoutError (it is no adapter tensor)."""
+    if name.startswith("head."):
+        return "head"
+    for ending, kind in _ENDINGS.items():
+        if name.endswith(ending):
+            return kind
+    raise LayoutError("A tensor of the adapter layout is neither a LoRA matrix nor part of the head.")
+
+
+def stem_of(name: str) -> str:
+    """The adapted layer that a LoRA tensor belongs to."""
+    for ending in _ENDINGS:
+        if name.endswith(ending):
+            return name.removesuffix(ending)
+    raise LayoutError("A tensor that was asked for is not a LoRA matrix.")
+
+
+def stems(layout: AdapterLayout) -> tuple[str, ...]:
+    """The adapted layers of ``layout``, sorted."""
+    return tuple(sorted({stem_of(tensor.name) for tensor in layout.tensors if kind_of(tensor.name) != "head"}))
+
+
+def part_of(layout: AdapterLayout, kinds: Collection[Kind]) -> AdapterLayout:
+    """The tensors of ``kinds`` as a layout of their own; raises LayoutError if there are none."""
+    return AdapterLayout(tuple(tensor for tensor in layout.tensors if kind_of(tensor.name) in kinds))
+
+
+def positions_of(layout: AdapterLayout, kinds: Collection[Kind]) -> Positions:
+    """Where the entries of ``part_of(layout, kinds)`` lie in the vector of ``layout``, int64, ascending."""
+    return np.concatenate([np.empty(0, np.int64), *(np.arange(*span) for span in spans_of(layout, kinds))])
+
+
+def spans_of(layout: AdapterLayout, kinds: Collection[Kind]) -> list[tuple[int, int]]:
+    """Where the tensors of ``part_of(layout, kinds)`` lie in the vector of ``layout``: from, and up to before."""
+    return [_span(layout, tensor) for tensor in layout.tensors if kind_of(tensor.name) in kinds]
+
+
+def nested_layout(layout: AdapterLayout, rank: int) -> AdapterLayout:
+    """``layout`` at the smaller ``rank``: the first rows of A, the first columns of B, the leading block of R."""
+    return AdapterLayout(tuple(TensorSpec(t.name, _nested_shape(t, rank)) for t in layout.tensors))
+
+
+def nested_positions(layout: AdapterLayout, rank: int) -> Positions:
+    """Where the entries of ``nested_layout(layout, rank)`` lie in the vector of ``layout``, int64."""
+    blocks = ((np.arange(*_span(layout, t)).reshape(t.shape), _nested_shape(t, rank)) for t in layout.tensors)
+    return np.concatenate([block[tuple(slice(length) for length in shape)].ravel() for block, shape in blocks])
+
+
+def _nested_shape(tensor: TensorSpec, rank: int) -> tuple[int, ...]:
+    kind = kind_of(tensor.name)
+    if kind == "head":
+        return tensor.shape
+    rows, columns = tensor.shape
+    return (rows if kind == "B" else min(rows, rank), columns if kind == "A" else min(columns, rank))
+
+
+def _span(layout: AdapterLayout, tensor: TensorSpec) -> tuple[int, int]:
+    place = layout.slice_of(tensor.name)
+    return int(place.start), int(place.stop)

@@ -5,8 +5,6 @@ A corpus yields :class:`Item` objects, one for each record, and says whose recor
 whole laboratory in memory.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,24 +83,15 @@ class Item:
 class Corpus(ABC):
     """One data set or layout. Instances hold nothing: folders are arguments."""
 
-    name: ClassVar[str]
-    """As in ``format = "..."``."""
-    title: ClassVar[str]
-    """What reports call it, with its source."""
-    unit: ClassVar[UnitName]
-    """Whose presence in the data is protected."""
-    languages: ClassVar[tuple[str, ...]] = ("en",)
-    """BCP 47 tags of its texts."""
-    licence: ClassVar[str]
-    """Short name of the terms it is published under; ``own`` for a hospital's own tables."""
-    free_text_of_persons: ClassVar[bool]
-    """Whether people wrote about persons in it, so that de-identification has to see it first."""
-    gives: ClassVar[frozenset[str]]
-    """What tasks can ask of it: roles of texts, or ``stay`` and the outcomes beyond its length and survival."""
-    grouped: ClassVar[bool] = False
-    """Whether every record names a group, by which a simulation deals records to hospitals."""
-    required: ClassVar[tuple[str, ...]]
-    """Files or tables without which the folder is not one of this corpus."""
+    name: ClassVar[str]  # as in `format = "..."`
+    title: ClassVar[str]  # what reports call it, with its source
+    unit: ClassVar[UnitName]  # whose presence in the data is protected
+    languages: ClassVar[tuple[str, ...]] = ("en",)  # BCP 47 tags of its texts
+    licence: ClassVar[str]  # short name of the terms it is published under; `own` for a hospital's own tables
+    free_text_of_persons: ClassVar[bool]  # people wrote about persons in it, so de-identification sees it first
+    gives: ClassVar[frozenset[str]]  # to tasks: roles of texts, or `stay` and outcomes beyond length and survival
+    grouped: ClassVar[bool] = False  # every record names a group, by which a simulation deals records to hospitals
+    required: ClassVar[tuple[str, ...]]  # files or tables without which the folder is not one of this corpus
 
     @abstractmethod
     def missing(self, folder: Path) -> list[str]:

@@ -4,8 +4,6 @@ The expert-labelled part as published: ``ori_pqal.json``, one object by PubMed i
 ``test_ground_truth.json`` with the ids of the official test part, which never train. Its questions are of no person.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

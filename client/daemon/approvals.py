@@ -1,26 +1,27 @@
-"""What a person at the hospital has decided about plans; the daemon serves what was accepted and nothing else.
+"""Approvals: what a person at the hospital has decided about plans and rosters, within the hospital's own limits.
 
-A decision is signed by the site's own key. It names the hash of the signed plan, which covers the plan, its base model,
-code and privacy settings, run and expiry, and the hash of the code that reads this site's tables. It is checked again
-at every leg, so that a withdrawn approval ends a run.
+The daemon serves what was accepted and nothing else. A decision is signed by the site's own key. It names the hash of
+the signed plan, which covers the plan, its base model, code and privacy settings, run and expiry, and the hash of the
+code that reads this site's tables. It is checked again at every leg, so that a withdrawn approval ends a run.
+
+Nothing a plan says about itself is believed. Epsilon is computed here from the plan's noise, at the site's delta, by
+the same accountant that charges the ledger; the epsilon that the plan was calibrated for plays no part. In this file:
+decisions, limits, rosters, and a plan in the words of a data protection officer.
 """
-
-from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
 from fedward.client.corpora import check_unit, corpus_named
-from fedward.client.daemon.folders import SiteFolders
-from fedward.client.daemon.keys import pinned_coordinator
+from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.client.data import Example
 from fedward.errors import AuthenticationError, ConfigError, FedwardError, IntegrityError, PolicyError, VersionError
@@ -36,27 +37,29 @@ from fedward.storage import read_limited, replace_private
 from fedward.tasks import task_named
 from fedward.units import UNITS, UnitName
 
+DAY_SECONDS = 86_400
+MAX_ROSTER_BYTES = 256 * 1024
+Lines = list[tuple[str, str]]
+
+
+class ExpiredPlanError(PolicyError, code="FW-POLICY-301"):
+    """A plan has expired, or is valid for longer than this site allows."""
+
+
+class OtherCodeError(VersionError, code="FW-VERSION-302"):
+    """A plan, or its approval, is of other code than is installed here."""
+
 
 class Decision(Message):
-    """What was decided about one plan.
-
-    Attributes:
-        site: the hospital.
-        run: the run.
-        plan: hash of the signed plan.
-        reader: hash of the code that reads this site's tables.
-        accepted: yes or no.
-        by: who decided, as this person wishes to be named in this hospital's records.
-        at: seconds since 1970.
-    """
+    """What was decided about one plan."""
 
     site: Site
     run: Annotated[str, Text(63)]
-    plan: Digest
-    reader: Digest
+    plan: Digest  # hash of the signed plan
+    reader: Digest  # hash of the code that reads this site's tables
     accepted: Annotated[bool, Flag()]
-    by: Annotated[str, Text(200)]
-    at: Annotated[int, Uint()]
+    by: Annotated[str, Text(200)]  # who decided, as this person wishes to be named in this hospital's records
+    at: Annotated[int, Uint()]  # seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -72,29 +75,25 @@ class Approval:
         return self.decision is not None and self.decision.accepted
 
 
+@dataclass(eq=False)
 class Approvals:
-    """The plans and decisions in a site's state folder.
+    """The plans and decisions in a site's state folder."""
 
-    Args:
-        config: of the site.
-        folders: of the site.
-        identity: signs decisions.
-        clock: seconds since 1970.
-    """
+    config: ClientConfig
+    folders: SiteFolders
+    identity: Identity  # of the site; signs decisions
+    _: KW_ONLY
+    clock: Callable[[], float] = time.time  # seconds since 1970
 
-    def __init__(
-        self, config: ClientConfig, folders: SiteFolders, identity: Identity, *, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._config, self._folders, self._identity, self._clock = config, folders, identity, clock
-        pinned = pinned_coordinator(folders)
+    def __post_init__(self) -> None:
+        pinned = pinned_coordinator(self.folders)
         self._coordinator, self._federation = pinned.coordinator, pinned.federation
 
     def open(self, plan: Path) -> VerifiedProposal:
         """Reads a plan file that was sent here.
 
-        Raises:
-            AuthenticationError: FW-AUTH-304, not signed by the pinned coordinator.
-            ConfigError (FW-CONFIG-302), VersionError (FW-VERSION-301): see the table.
+        Raises AuthenticationError FW-AUTH-304 (not signed by the pinned coordinator), ConfigError FW-CONFIG-302
+        (another federation's), VersionError FW-VERSION-301.
         """
         verified = open_proposal(read_limited(plan, MAX_PROPOSAL_BYTES), self._coordinator)
         if verified.proposal.federation != self._federation:
@@ -102,45 +101,40 @@ class Approvals:
         return verified
 
     def check(self, verified: VerifiedProposal) -> None:
-        """Refuses a plan beyond this site's limits; raises like :func:`.policy.check_proposal`."""
-        check_proposal(verified, self._config, now=self._clock())
+        """Refuses a plan beyond this site's limits; raises like :func:`check_proposal`."""
+        check_proposal(verified, self.config, now=self.clock())
 
     def decide(self, plan: Path, *, accept: bool, by: str) -> Approval:
         """Records a decision about the plan file; an earlier one about the same plan is replaced.
 
-        Raises:
-            PolicyError, VersionError, DataError: an accepted plan must be within the site's policy; see
-                ``policy.check_proposal``.
-            IntegrityError: FW-INTEGRITY-301, this run was decided about with another plan.
-            AuthenticationError (FW-AUTH-304), ConfigError (FW-CONFIG-302): see :meth:`open`.
+        Raises like :meth:`open`, an accepted plan like :func:`check_proposal`, and IntegrityError FW-INTEGRITY-301
+        (this run was decided about with another plan).
         """
         verified = self.open(plan)
         run = verified.proposal.run
         if accept:
             self.check(verified)
-        if self._plan_file(run).exists() and self._plan(run).hash != verified.hash:
+        if self._file(run, "plan").exists() and self._plan(run).hash != verified.hash:
             raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
-        decision = Decision(self._identity.name, run, verified.hash, self._reader, accept, by, int(self._clock()))
-        replace_private(self._plan_file(run), read_limited(plan, MAX_PROPOSAL_BYTES))
-        replace_private(self._decision_file(run), self._identity.seal("decision", decision))
+        decision = Decision(self.identity.name, run, verified.hash, self._reader, accept, by, int(self.clock()))
+        replace_private(self._file(run, "plan"), read_limited(plan, MAX_PROPOSAL_BYTES))
+        replace_private(self._file(run, "decision"), self.identity.seal("decision", decision))
         return Approval(verified, decision)
 
     def get(self, run: str) -> Approval:
         """What is known of a run.
 
-        Raises:
-            PolicyError: FW-POLICY-308, nothing.
-            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301,
-                FW-VERSION-306): see the table.
+        Raises like :meth:`open`, PolicyError FW-POLICY-308 (nothing is known), IntegrityError FW-INTEGRITY-302 (a file
+        here was altered), VersionError FW-VERSION-306 (or written by another release).
         """
         verified = self._plan(run)
         return Approval(verified, self._decision(verified))
 
     def _plan(self, run: str) -> VerifiedProposal:
         # A run's name may come from outside; one that is no name never becomes part of a path.
-        if RUN_NAME.fullmatch(run) is None or not self._plan_file(run).exists():
+        if RUN_NAME.fullmatch(run) is None or not self._file(run, "plan").exists():
             raise PolicyError("Nobody at this hospital has accepted a plan of this run.", code="FW-POLICY-308")
-        verified = self.open(self._plan_file(run))
+        verified = self.open(self._file(run, "plan"))
         if verified.proposal.run != run:
             raise IntegrityError("A stored plan is of another run than its name says.", code="FW-INTEGRITY-302")
         return verified
@@ -148,19 +142,14 @@ class Approvals:
     def require(self, run: str) -> VerifiedProposal:
         """The plan of a run that may be served now.
 
-        Raises:
-            PolicyError: FW-POLICY-308, not accepted, denied or withdrawn.
-            ExpiredPlanError: its time is over.
-            OtherCodeError: FW-VERSION-305, another reader of this site's tables was installed since.
-            IntegrityError (FW-INTEGRITY-302), AuthenticationError (FW-AUTH-304), VersionError (FW-VERSION-301,
-                FW-VERSION-306): see the table.
+        Raises like :meth:`get`, PolicyError FW-POLICY-308 (denied or withdrawn), ExpiredPlanError, OtherCodeError
+        FW-VERSION-305 (another reader of this site's tables was installed since).
         """
         found = self.get(run)
         if not found.accepted:
-            raise PolicyError(
-                "Nobody at this hospital has accepted the plan of this run, or it was withdrawn.", code="FW-POLICY-308"
-            )
-        check_dates(found.verified, self._config.policy, now=self._clock())
+            words = "Nobody at this hospital has accepted the plan of this run, or it was withdrawn."
+            raise PolicyError(words, code="FW-POLICY-308")
+        check_dates(found.verified, self.config.policy, now=self.clock())
         self.check_reader(found)
         return found.verified
 
@@ -168,14 +157,14 @@ class Approvals:
         """Refuses an approval that was given with another reader installed than now; raises FW-VERSION-305."""
         if approval.decision is not None and approval.decision.reader != self._reader:
             raise OtherCodeError(
-                f"The code that reads {self._config.tables.format} tables is not that of when the plan was accepted.",
+                f"The code that reads {self.config.tables.format} tables is not that of when the plan was accepted.",
                 code="FW-VERSION-305",
             )
 
     def all(self) -> list[Approval | FedwardError]:
         """Every plan this site has decided about, by run; the error where one cannot be read."""
         found: list[Approval | FedwardError] = []
-        for path in sorted(self._folders.approvals.glob("*.plan")):
+        for path in sorted(self.folders.approvals.glob("*.plan")):
             try:
                 found.append(self.get(path.stem))
             except FedwardError as error:
@@ -183,55 +172,34 @@ class Approvals:
         return found
 
     def _decision(self, verified: VerifiedProposal) -> Decision | None:
-        path = self._decision_file(verified.proposal.run)
-        if not path.exists():
+        run, site = verified.proposal.run, self.identity
+        if not self._file(run, "decision").exists():
             return None
         try:
-            body = open_sealed("decision", read_limited(path, MAX_PROPOSAL_BYTES), self._identity.public)
-            decision = Decision.from_bytes(body)
+            sealed = read_limited(self._file(run, "decision"), MAX_PROPOSAL_BYTES)
+            decision = Decision.from_bytes(open_sealed("decision", sealed, site.public))
         except RefusalError as error:
             raise IntegrityError("A stored decision is not this site's own.", code="FW-INTEGRITY-302") from error
         except MalformedMessageError as error:  # this site has signed it, in the form of another release
-            raise VersionError(
-                "A stored decision was made with another release of fedward.", code="FW-VERSION-306"
-            ) from error
-        if (decision.plan, decision.run, decision.site) != (verified.hash, verified.proposal.run, self._identity.name):
+            words = "A stored decision was made with another release of fedward."
+            raise VersionError(words, code="FW-VERSION-306") from error
+        if (decision.plan, decision.run, decision.site) != (verified.hash, run, site.name):
             raise IntegrityError("A stored decision is about another plan.", code="FW-INTEGRITY-302")
         return decision
 
     @cached_property
     def _reader(self) -> bytes:
-        return reader_hash(self._config.tables.format)
+        return reader_hash(self.config.tables.format)
 
-    def _plan_file(self, run: str) -> Path:
-        return self._folders.approvals / f"{run}.plan"
-
-    def _decision_file(self, run: str) -> Path:
-        return self._folders.approvals / f"{run}.decision"
-
-
-DAY_SECONDS = 86_400
-
-
-class ExpiredPlanError(PolicyError):
-    """A plan has expired, or is valid for longer than this site allows."""
-
-    code = "FW-POLICY-301"
-
-
-class OtherCodeError(VersionError):
-    """A plan, or its approval, is of other code than is installed here."""
-
-    code = "FW-VERSION-302"
+    def _file(self, run: str, kind: Literal["plan", "decision"]) -> Path:
+        return self.folders.approvals / f"{run}.{kind}"
 
 
 def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
-    """Applies every limit that needs no records.
+    """Applies every limit that needs no records; raises for the first that the plan breaks.
 
-    Raises:
-        ExpiredPlanError, PolicyError (FW-POLICY-302, FW-POLICY-303, FW-POLICY-304, FW-POLICY-305), OtherCodeError: the
-            first limit that the plan breaks.
-        DataError: FW-DATA-031, it protects other units than this site's records are of.
+    Raises ExpiredPlanError, OtherCodeError, PolicyError FW-POLICY-302 to FW-POLICY-305, DataError FW-DATA-031 (it
+    protects other units than this site's records are of).
     """
     proposal, plan, policy = verified.proposal, verified.plan, config.policy
     check_dates(verified, policy, now=now)
@@ -242,15 +210,21 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
     if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
         raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
     check_unit(corpus_named(config.tables.format), plan.privacy.unit)
-    _check_privacy(plan, policy)
+    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
+        if not policy.unsafe_non_private:
+            words = "The plan has no differential privacy, or releases exact statistics."
+            raise PolicyError(words, code="FW-POLICY-303")
+        return
+    if plan.privacy.delta > policy.delta:
+        raise PolicyError("The plan's delta is larger than this site's.", code="FW-POLICY-305")
+    spent = run_epsilon(plan, policy.delta)
+    if spent > policy.max_epsilon_per_run:
+        words = f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run."
+        raise PolicyError(words, code="FW-POLICY-304")
 
 
 def check_family(verified: VerifiedProposal, family: str) -> None:
-    """Refuses a plan that pins the code of another model family than the ``family`` of its base model.
-
-    Raises:
-        OtherCodeError: it does, so that what would run here is not what was approved.
-    """
+    """Raises OtherCodeError if the plan pins the code of another model family than its base model's, ``family``."""
     named = verified.proposal.terms.family
     if named != family:
         raise OtherCodeError(f"The plan was signed for models of the family {named}, and its base model is a {family}.")
@@ -258,10 +232,10 @@ def check_family(verified: VerifiedProposal, family: str) -> None:
 
 def check_dates(verified: VerifiedProposal, policy: PolicySection, *, now: float) -> None:
     """Raises :class:`ExpiredPlanError`."""
-    proposal = verified.proposal
-    if proposal.expires < now:
+    expires = verified.proposal.expires
+    if expires < now:
         raise ExpiredPlanError("The plan has expired.")
-    if proposal.expires - now > (policy.max_plan_days + 1) * DAY_SECONDS:
+    if expires - now > (policy.max_plan_days + 1) * DAY_SECONDS:
         raise ExpiredPlanError("The plan is valid for longer than this site allows.")
 
 
@@ -275,16 +249,14 @@ def check_size(training: Sequence[Example], policy: PolicySection, unit: UnitNam
 def check_cohort(min_cohort: int, policy: PolicySection) -> None:
     """Raises FW-POLICY-307 for a roster whose smallest cohort is too small."""
     if min_cohort < policy.min_cohort:
-        raise PolicyError(
-            f"The roster allows rounds of {min_cohort} hospitals, this site of {policy.min_cohort}.",
-            code="FW-POLICY-307",
-        )
+        words = f"The roster allows rounds of {min_cohort} hospitals, this site of {policy.min_cohort}."
+        raise PolicyError(words, code="FW-POLICY-307")
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
     """What the run costs its most exposed unit at ``delta``; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
-        return float("inf")
+        return math.inf
     schedule = Schedule.of(plan)
     return max(_price(tuple(e), delta) for e in (schedule.all_training_events, schedule.all_evaluation_events))
 
@@ -295,50 +267,29 @@ def _price(events: tuple[Event, ...], delta: float) -> float:
     try:
         return epsilon(events, delta).epsilon if events else 0.0
     except PrivacyParameterError:
-        return float("inf")  # so little noise that no finite epsilon can be stated at this delta
-
-
-def _check_privacy(plan: Plan, policy: PolicySection) -> None:
-    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
-        if not policy.unsafe_non_private:
-            raise PolicyError(
-                "The plan has no differential privacy, or releases exact statistics.", code="FW-POLICY-303"
-            )
-        return
-    if plan.privacy.delta > policy.delta:
-        raise PolicyError("The plan's delta is larger than this site's.", code="FW-POLICY-305")
-    spent = run_epsilon(plan, policy.delta)
-    if spent > policy.max_epsilon_per_run:
-        raise PolicyError(
-            f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run.",
-            code="FW-POLICY-304",
-        )
-
-
-MAX_ROSTER_BYTES = 256 * 1024
+        return math.inf  # so little noise that no finite epsilon can be stated at this delta
 
 
 def put_in_force(signed: bytes, config: ClientConfig) -> None:
     """Stores a roster that this site has approved; raises like :func:`approved_roster`."""
     folders = SiteFolders(config.folder)
-    _check(signed, folders, config, folders.identity(config.site.name))
+    _check_roster(signed, folders, config, folders.identity(config.site.name))
     replace_private(folders.roster, signed)
 
 
 def approved_roster(folders: SiteFolders, config: ClientConfig, identity: Identity) -> tuple[bytes, VerifiedRoster]:
-    """The roster in force, as bytes and checked.
+    """The roster in force, as bytes and checked: approved here, and published by the coordinator that was joined.
 
-    Raises:
-        PolicyError (FW-POLICY-310, FW-POLICY-307), AuthenticationError (FW-AUTH-305): see the table.
-        RefusalError: it is not approved here, or a signature does not verify.
+    Raises PolicyError FW-POLICY-310 (there is none), FW-POLICY-307, AuthenticationError FW-AUTH-305 (another
+    coordinator's), RefusalError (it is not approved here, or a signature does not verify).
     """
     if not folders.roster.exists():
         raise PolicyError("This site has approved no roster.", code="FW-POLICY-310")
     signed = read_limited(folders.roster, MAX_ROSTER_BYTES)
-    return signed, _check(signed, folders, config, identity)
+    return signed, _check_roster(signed, folders, config, identity)
 
 
-def _check(signed: bytes, folders: SiteFolders, config: ClientConfig, identity: Identity) -> VerifiedRoster:
+def _check_roster(signed: bytes, folders: SiteFolders, config: ClientConfig, identity: Identity) -> VerifiedRoster:
     verified = require_own_approval(signed, identity)
     if verified.roster.coordinator != pinned_coordinator(folders).coordinator:
         raise AuthenticationError("The roster names another coordinator than the pinned one.", code="FW-AUTH-305")
@@ -346,82 +297,49 @@ def _check(signed: bytes, folders: SiteFolders, config: ClientConfig, identity: 
     return verified
 
 
-Section = tuple[str, list[tuple[str, str]]]
-
-
 def describe_plan(
     verified: VerifiedProposal, config: ClientConfig, coordinator: bytes, *, spent: float
-) -> list[Section]:
-    """Sections of labelled lines.
+) -> list[tuple[str, Lines]]:
+    """Sections of labelled lines: who asks, what is trained, on which data, what leaves, what it costs.
 
-    Args:
-        verified: the plan.
-        config: this site's settings; its limits stand beside what is asked.
-        coordinator: public key of the coordinator.
-        spent: epsilon that this site's ledger has charged so far.
+    This site's limits stand beside what is asked. ``coordinator`` is its public key,
+    ``spent`` the epsilon that this site's ledger has charged so far.
     """
-    proposal, plan = verified.proposal, verified.plan
+    proposal, plan, terms = verified.proposal, verified.plan, verified.proposal.terms
+    made, expires = (datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d") for day in (proposal.made, proposal.expires))
+    asks = [("federation", proposal.federation), ("run", proposal.run), ("valid", f"{made} to {expires}")]
+    learned = f"{terms.parameters:,} numbers beside the base model, which stays as it is"
+    trained = [
+        ("purpose", f"a model that estimates {task_named(plan.task).purpose}"),
+        ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256})"),
+        ("what is learned", learned),
+        ("rounds", f"{plan.training.rounds}, each of {plan.training.local_steps} steps here"),
+    ]
+    start = ("starting adapter", terms.initial_adapter_hash.hex())
     return [
-        (
-            "Who asks",
-            [
-                ("federation", proposal.federation),
-                ("run", proposal.run),
-                ("valid", f"{_day(proposal.made)} to {_day(proposal.expires)}"),
-                ("coordinator", fingerprint(coordinator)),
-            ],
-        ),
-        (
-            "What is trained",
-            [
-                ("purpose", f"a model that estimates {task_named(plan.task).purpose}"),
-                ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256})"),
-                (
-                    "what is learned",
-                    f"{proposal.terms.parameters:,} numbers beside the base model, which stays as it is",
-                ),
-                ("rounds", f"{plan.training.rounds}, each of {plan.training.local_steps} steps here"),
-            ],
-        ),
-        ("Which data, all of it only on this machine", _data(verified, config)),
-        ("What leaves this hospital", _leaving(verified)),
-        ("What it costs in privacy", _privacy(verified, config, spent)),
-        (
-            "Bound to",
-            [
-                ("plan file", verified.fingerprint),
-                *_code(verified, config),
-                ("starting adapter", proposal.terms.initial_adapter_hash.hex()),
-            ],
-        ),
+        ("Who asks", [*asks, ("coordinator", fingerprint(coordinator))]),
+        ("What is trained", trained),
+        ("Which data, all of it only on this machine", _data(plan, config)),
+        ("What leaves this hospital", _leaving(plan, terms.parameters)),
+        ("What it costs in privacy", _privacy(plan, config.policy, spent)),
+        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config.tables.format), start]),
     ]
 
 
-def _code(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:
+def _code(verified: VerifiedProposal, format: str) -> Lines:
     """The three parts of the code, as they are pinned or installed here, and what each covers."""
-    terms, plan, tables = verified.proposal.terms, verified.plan, config.tables
+    terms, plan = verified.proposal.terms, verified.plan
+    core = "protocol, noise, accounting, ledger, the round at this hospital, de-identification and leakage guard"
+    of_plan = f"the task {plan.task} and its measures, the strategy {plan.strategy}, base models of the family"
     return [
-        (
-            "core",
-            f"{short(core_hash())}, pinned by the roster: protocol, noise, accounting, ledger, the round at this "
-            "hospital, de-identification and leakage guard",
-        ),
-        (
-            "plan's code",
-            f"{short(terms.code_hash)}, pinned by the plan: the task {plan.task} and its measures, the strategy "
-            f"{plan.strategy}, base models of the family {terms.family}",
-        ),
-        (
-            "reader",
-            f"{short(reader_hash(tables.format))}, pinned by this hospital's approval: what reads {tables.format} "
-            "tables",
-        ),
+        ("core", f"{short(core_hash())}, pinned by the roster: {core}"),
+        ("plan's code", f"{short(terms.code_hash)}, pinned by the plan: {of_plan} {terms.family}"),
+        ("reader", f"{short(reader_hash(format))}, pinned by this hospital's approval: what reads {format} tables"),
     ]
 
 
-def _data(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, str]]:
-    tables, plan = config.tables, verified.plan
-    unit, words = UNITS[plan.privacy.unit], f"at most {plan.adapter.max_tokens} word pieces"
+def _data(plan: Plan, config: ClientConfig) -> Lines:
+    tables, unit, words = config.tables, UNITS[plan.privacy.unit], f"at most {plan.adapter.max_tokens} word pieces"
     share = round(100 * plan.evaluation_fraction)
     return [
         ("tables", f"{tables.path} ({tables.format}), only read"),
@@ -431,10 +349,8 @@ def _data(verified: VerifiedProposal, config: ClientConfig) -> list[tuple[str, s
     ]
 
 
-def _leaving(verified: VerifiedProposal) -> list[tuple[str, str]]:
-    plan, parameters = verified.plan, verified.proposal.terms.parameters
-    unit = plan.privacy.unit
-    size = parameters * plan.secure_sum.delta_ring_bits // 8
+def _leaving(plan: Plan, parameters: int) -> Lines:
+    unit, size = plan.privacy.unit, parameters * plan.secure_sum.delta_ring_bits // 8
     return [
         ("each round", f"one masked vector of about {size:,} bytes, which only the sum over all hospitals can undo"),
         ("with it", "noised counts and losses inside the same vector; keys, hashes and signatures beside it"),
@@ -443,38 +359,23 @@ def _leaving(verified: VerifiedProposal) -> list[tuple[str, str]]:
     ]
 
 
-def _privacy(verified: VerifiedProposal, config: ClientConfig, spent: float) -> list[tuple[str, str]]:
-    plan, policy = verified.plan, config.policy
+def _privacy(plan: Plan, policy: PolicySection, spent: float) -> Lines:
     if not plan.privacy.private:
         return [("epsilon", "NONE: this plan has no differential privacy and is for synthetic data only")]
-    whole = run_epsilon(plan, policy.delta)
+    whole, unit, allowed = run_epsilon(plan, policy.delta), plan.privacy.unit, policy.max_epsilon_per_run
     noise = {
         "local": "this hospital adds all of the noise itself",
         "secure-grad": "each hospital adds a share; it protects if enough other hospitals add theirs",
     }[plan.privacy.placement]
+    upwards = f"{math.ceil(spent * 1000) / 1000:.3f}" if math.isfinite(spent) else "without bound"
+    meaning = (
+        f"whoever sees all results can multiply the odds that one given {unit} took part "
+        f"by at most {math.exp(min(whole, 700.0)):,.1f} (but for a chance of delta)"
+    )
     return [
-        (
-            "this run",
-            f"epsilon {whole:.3f} at delta {policy.delta:g}; this hospital allows {policy.max_epsilon_per_run:g}",
-        ),
-        ("so far", f"epsilon {_upwards(spent)} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
-        ("meaning", _meaning(whole, plan.privacy.unit)),
-        ("per", f"{plan.privacy.unit}; {RELATION}"),
+        ("this run", f"epsilon {whole:.3f} at delta {policy.delta:g}; this hospital allows {allowed:g}"),
+        ("so far", f"epsilon {upwards} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
+        ("meaning", meaning),
+        ("per", f"{unit}; {RELATION}"),
         ("noise", noise),
     ]
-
-
-def _upwards(epsilon: float) -> str:
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}" if math.isfinite(epsilon) else "without bound"
-
-
-def _meaning(epsilon: float, unit: str) -> str:
-    times = math.exp(min(epsilon, 700.0))
-    return (
-        f"whoever sees all results can multiply the odds that one given {unit} took part "
-        f"by at most {times:,.1f} (but for a chance of delta)"
-    )
-
-
-def _day(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

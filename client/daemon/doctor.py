@@ -1,7 +1,5 @@
 """`fedward client doctor`: everything that could stop a run, looked at before one starts. It changes nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import email.utils
 import os
@@ -17,28 +15,17 @@ from typing import Literal
 
 import httpx
 
-import fedward
+from fedward import __version__, errors
 from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.daemon.approvals import Approval, Approvals, approved_roster
-from fedward.client.daemon.folders import SiteFolders, endpoint_of
-from fedward.client.daemon.keys import certificate_days
+from fedward.client.daemon.folders import SiteFolders, certificate_days, endpoint_of
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.folder import check_folder
 from fedward.client.link import open_http
 from fedward.client.models.registry import resolve
-from fedward.errors import (
-    AuthenticationError,
-    ConfigError,
-    FedwardError,
-    NetworkError,
-    PolicyError,
-    PreflightError,
-    ResourceError,
-    StoppedError,
-    VersionError,
-)
+from fedward.errors import FedwardError
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.crypto import fingerprint
 
@@ -59,57 +46,43 @@ class Finding:
     code: str = ""
 
 
-def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]:
-    """Looks at everything, in order; a check that fails does not keep the others from running.
+@dataclass(frozen=True)
+class Doubt:
+    """What a check returns that found something to be told, but nothing that stops a run."""
 
-    Args:
-        config: ``client.toml``.
-        offline: leaves out what needs the network.
-    """
-    folders = SiteFolders(config.folder)
-    checks: list[tuple[str, Callable[[], str | Finding]]] = [
-        ("version", lambda: f"fedward {fedward.__version__}"),
-        ("state folder", lambda: _state_folder(folders)),
-        ("disk", lambda: _disk(config, folders)),
-        ("stop file", lambda: _stop_file(folders)),
-        ("keys", lambda: _keys(config, folders)),
-        ("certificate", lambda: _certificate(folders)),
-        ("roster", lambda: _roster(config, folders)),
-        ("approvals", lambda: _approvals(config, folders)),
-        ("base models", lambda: _models(config, folders)),
-        ("ledger", lambda: _ledger(config, folders)),
-        ("data", lambda: _data(config, folders)),
-    ]
-    if not offline:
-        checks += [("coordinator", lambda: _connect(config)), ("TLS and clock", lambda: _link(config, folders))]
-    reached = True
-    for name, check in checks:
-        found = _run(name, check if reached else lambda: _unconnected(config, folders))
+    words: str
+    fix: str
+    code: str = ""
+
+
+Check = Callable[[ClientConfig, SiteFolders], str | Doubt]
+
+
+def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]:
+    """Looks at everything in order (offline: but the network); a check that fails does not keep others from running."""
+    folders, reached = SiteFolders(config.folder), True
+    for name, check in CHECKS.items() if offline else (CHECKS | ONLINE).items():
+        found = _run(name, check if reached else _unconnected, config, folders)
         reached = name != "coordinator" or found.level != "FAIL"
         yield found
 
 
-def _run(name: str, check: Callable[[], str | Finding]) -> Finding:
+def _run(name: str, check: Check, config: ClientConfig, folders: SiteFolders) -> Finding:
     try:
-        found = check()
+        found = check(config, folders)
+        if isinstance(found, Doubt):
+            return Finding(name, "warn", found.words, found.fix, found.code)
+        return Finding(name, "ok", found)
     except FedwardError as error:
-        return _fail(name, error)
+        failure = error
     except Exception as error:
         # The text of an unexpected exception may quote a record, so only its kind is shown.
-        return _fail(
-            name,
-            PreflightError(
-                f"An unexpected {type(error).__name__} kept this from being examined.", code="FW-PREFLIGHT-303"
-            ),
-        )
-    return found if isinstance(found, Finding) else Finding(name, "ok", found)
+        words = f"An unexpected {type(error).__name__} kept this from being examined."
+        failure = errors.PreflightError(words, code="FW-PREFLIGHT-303")
+    return Finding(name, "FAIL", failure.message, failure.fix, failure.code)
 
 
-def _fail(name: str, error: FedwardError) -> Finding:
-    return Finding(name, "FAIL", error.message, error.fix, error.code)
-
-
-def _state_folder(folders: SiteFolders) -> str:
+def _state_folder(config: ClientConfig, folders: SiteFolders) -> str:
     folders.make()
     return f"{folders.root} belongs to this user alone"
 
@@ -117,7 +90,7 @@ def _state_folder(folders: SiteFolders) -> str:
 def _disk(config: ClientConfig, folders: SiteFolders) -> str:
     free = shutil.disk_usage(folders.root).free // MEBIBYTE
     if free < config.limits.min_free_disk_mb:
-        raise ResourceError(f"The disk of the state folder has {free} MB left.", code="FW-RESOURCE-302")
+        raise errors.ResourceError(f"The disk of the state folder has {free} MB left.", code="FW-RESOURCE-302")
     started = time.monotonic()
     try:
         with tempfile.TemporaryFile(dir=folders.root) as file:
@@ -125,15 +98,15 @@ def _disk(config: ClientConfig, folders: SiteFolders) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise ResourceError(
-            f"The disk of the state folder cannot be written ({error.strerror}).", code="FW-RESOURCE-302"
-        ) from error
+        words = f"The disk of the state folder cannot be written ({error.strerror})."
+        raise errors.ResourceError(words, code="FW-RESOURCE-302") from error
     return f"{free:,} MB free, fsync in {1000 * (time.monotonic() - started):.0f} ms"
 
 
-def _stop_file(folders: SiteFolders) -> str:
+def _stop_file(config: ClientConfig, folders: SiteFolders) -> str:
     if folders.stop_file.exists():
-        raise StoppedError("There is a STOP file.", code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again.")
+        words = "There is a STOP file."
+        raise errors.StoppedError(words, code="FW-STOP-301", fix=f"Remove {folders.stop_file} to run again.")
     return "none"
 
 
@@ -144,67 +117,66 @@ def _keys(config: ClientConfig, folders: SiteFolders) -> str:
     return f"all here, for this user alone; {config.site.name} is {fingerprint(identity.public)}"
 
 
-def _certificate(folders: SiteFolders) -> str | Finding:
-    days = certificate_days(folders.certificate[0], time.time())
+def _certificate(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
+    days = certificate_days(folders, time.time())
     words = f"good for {days:.0f} more days"
     if days <= 0:
-        raise AuthenticationError("The certificate of this site has expired.", code="FW-AUTH-306")
+        raise errors.AuthenticationError("The certificate of this site has expired.", code="FW-AUTH-306")
     if days < WARN_CERTIFICATE_DAYS:
-        return Finding("certificate", "warn", words, "Run `fedward client renew`.")
+        return Doubt(words, "Run `fedward client renew`.")
     return words
 
 
-def _roster(config: ClientConfig, folders: SiteFolders) -> str | Finding:
+def _roster(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     _, verified = approved_roster(folders, config, folders.identity(config.site.name))
     if verified.roster.code_hash != core_hash():
         words = "It was published for another core than is installed here."
-        return Finding("roster", "warn", words, "After an upgrade, approve the next roster.", "FW-SECAGG-015")
+        return Doubt(words, "After an upgrade, approve the next roster.", "FW-SECAGG-015")
     return f"approved here, {len(verified.roster.members)} hospitals, {len(verified.approved)} have approved it"
 
 
-def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Finding:
+def _approvals(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     approvals = Approvals(config, folders, folders.identity(config.site.name))
-    refused: list[FedwardError] = []
-    for found in approvals.all():
-        if isinstance(found, Approval):
-            refused += [error] if found.accepted and (error := _obstacle(approvals, found)) else []
-        elif isinstance(found, VersionError):
-            refused.append(found)  # another release wrote it, which is no fault of this site's files
-        else:
+    known = approvals.all()
+    for found in known:  # what another release wrote is no fault of this site's files
+        if not isinstance(found, Approval | errors.VersionError):
             raise found
     if ready := _ready(config, folders):
         return "ready for " + ", ".join(found.proposal.run for found in ready)
+    refused = [error for found in known if (error := _obstacle(approvals, found)) is not None]
     if refused:
-        return Finding("approvals", "warn", refused[-1].message, refused[-1].fix, refused[-1].code)
-    return Finding("approvals", "warn", "No plan is accepted.", "See `fedward client approve list`.")
+        return Doubt(refused[-1].message, refused[-1].fix, refused[-1].code)
+    return Doubt("No plan is accepted.", "See `fedward client approve list`.")
 
 
-def _obstacle(approvals: Approvals, found: Approval) -> FedwardError | None:
-    """Why the daemon would not serve an accepted plan now."""
+def _obstacle(approvals: Approvals, found: Approval | FedwardError) -> FedwardError | None:
+    """Why the daemon would not serve now what was accepted."""
     try:
-        approvals.check(found.verified)
-        approvals.check_reader(found)
+        if isinstance(found, Approval) and found.accepted:
+            approvals.check(found.verified)
+            approvals.check_reader(found)
     except FedwardError as error:
         return error
-    return None
+    return found if isinstance(found, FedwardError) else None
+
+
+def _accepted(approvals: Approvals) -> list[Approval]:
+    return [found for found in approvals.all() if isinstance(found, Approval) and found.accepted]
 
 
 def _ready(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]:
     """The accepted plans that the daemon would serve now."""
     approvals = Approvals(config, folders, folders.identity(config.site.name))
-    accepted = (found for found in approvals.all() if isinstance(found, Approval) and found.accepted)
-    return [found.verified for found in accepted if _obstacle(approvals, found) is None]
+    return [found.verified for found in _accepted(approvals) if _obstacle(approvals, found) is None]
 
 
 def _models(config: ClientConfig, folders: SiteFolders) -> str:
     approvals = Approvals(config, folders, folders.identity(config.site.name))
-    names = {
-        found.verified.plan.base_model for found in approvals.all() if isinstance(found, Approval) and found.accepted
-    }
-    for name in sorted(names):
+    names = sorted({found.verified.plan.base_model for found in _accepted(approvals)})
+    for name in names:
         if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
-            raise PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")
-    return ", ".join(sorted(names)) or "none needed yet"
+            raise errors.PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")
+    return ", ".join(names) or "none needed yet"
 
 
 def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
@@ -217,93 +189,98 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
     return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} per {book.genesis.unit} spent"
 
 
-def _data(config: ClientConfig, folders: SiteFolders) -> str | Finding:
-    report = check_folder(config.data_folder, leave_out=config.tables.leave_out)
+def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
+    report = check_folder(Path(config.tables.path), leave_out=config.tables.leave_out)
+    if report.problems:
+        raise report.problems[0]
     if report.format != config.tables.format or not report.usable:
-        first = report.problems[0] if report.problems else None
-        words = first.message if first else f"The folder holds {report.format or 'no known format'}."
-        return Finding(
-            "data",
-            "FAIL",
-            words,
-            first.fix if first else "Correct data.*.format.",
-            first.code if first else ConfigError.code,
-        )
+        words = f"The folder holds {report.format or 'no known format'}."
+        raise errors.ConfigError(words, fix="Correct data.*.format.")
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
     if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
-        return Finding("data", "warn", f"{words}, fewer than policy.min_units", "Export more records.")
+        return Doubt(f"{words}, fewer than policy.min_units", "Export more records.")
     eligible = {task.task: task.eligible for task in report.tasks}
-    for plan in (found.plan for found in _plans(config, folders)):
+    ready: list[VerifiedProposal] = []
+    with contextlib.suppress(FedwardError):  # that this site is not enrolled is said on another line
+        ready = _ready(config, folders)
+    for plan in (found.plan for found in ready):
         check_unit(corpus_named(config.tables.format), plan.privacy.unit)
         training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
         if training < config.policy.min_units:
             words = f"{words}; about {training:,} would train, fewer than policy.min_units"
-            return Finding("data", "warn", words, "Export more records.")
-    if os.access(config.data_folder, os.W_OK):
-        return Finding("data", "warn", f"{words}; this user could write there", "Mount or grant the folder read-only.")
+            return Doubt(words, "Export more records.")
+    if os.access(Path(config.tables.path), os.W_OK):
+        return Doubt(f"{words}; this user could write there", "Mount or grant the folder read-only.")
     return words
 
 
-def _plans(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]:
-    """What was accepted, where this site is enrolled; that it is not is said on another line."""
-    with contextlib.suppress(FedwardError):
-        return _ready(config, folders)
-    return []
-
-
-def _connect(config: ClientConfig) -> str:
-    host, port = config.coordinator.host, config.coordinator.port
-    via = ""
+def _way(config: ClientConfig) -> tuple[str, int, bool]:
+    """Host and port that this machine connects to, and whether that is the proxy."""
     if config.coordinator.proxy:
         url = httpx.URL(config.coordinator.proxy)
-        host, port, via = url.host, url.port or 80, " through the proxy"
+        return url.host, url.port or 80, True
+    return config.coordinator.host, config.coordinator.port, False
+
+
+def _connect(config: ClientConfig, folders: SiteFolders) -> str:
+    host, port, by_proxy = _way(config)
     try:
         with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
-            return f"{config.coordinator.url} reached{via}"
+            return f"{config.coordinator.url} reached{' through the proxy' if by_proxy else ''}"
     except socket.gaierror as error:
-        raise NetworkError(f"The name {host} is not known here.", code="FW-NET-301") from error
+        raise errors.NetworkError(f"The name {host} is not known here.", code="FW-NET-301") from error
     except OSError as error:
-        raise NetworkError(f"{host}:{port} does not answer.", code="FW-NET-301") from error
+        raise errors.NetworkError(f"{host}:{port} does not answer.", code="FW-NET-301") from error
 
 
-def _unconnected(config: ClientConfig, folders: SiteFolders) -> Finding:
+def _unconnected(config: ClientConfig, folders: SiteFolders) -> Doubt:
     """What can be said of TLS without a connection: that its files are here."""
-    certificate_days(folders.certificate[0], time.time())
+    certificate_days(folders, time.time())
     endpoint_of(config, folders)
-    return Finding(
-        "TLS and clock", "warn", "Not examined, as there was no connection.", "Correct the line above first."
-    )
+    return Doubt("Not examined, as there was no connection.", "Correct the line above first.")
 
 
-def _link(config: ClientConfig, folders: SiteFolders) -> str | Finding:
+def _link(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     """The coordinator answers 404 to this path; what counts is that TLS stood and what its clock says."""
-    certificate_days(folders.certificate[0], time.time())
+    certificate_days(folders, time.time())
     endpoint = endpoint_of(config, folders)
     try:
         with open_http(endpoint, config.link_limits) as http:
             answer = http.get(f"https://{endpoint.address}/")
     except (httpx.HTTPError, ssl.SSLError) as error:
-        raise NetworkError(
-            "TLS with the coordinator failed.",
-            code="FW-NET-301",
-            fix="Compare its fingerprint; it may present another certificate.",
-        ) from error
+        fix = "Compare its fingerprint; it may present another certificate."
+        raise errors.NetworkError("TLS with the coordinator failed.", code="FW-NET-301", fix=fix) from error
     try:
         skew = abs(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time())
     except (KeyError, ValueError):
-        return Finding(
-            "TLS and clock", "warn", "Both certificates accepted; no clock was shown.", "Compare the clocks."
-        )
+        return Doubt("Both certificates accepted; no clock was shown.", "Compare the clocks.")
     if skew > MAX_SKEW_SECONDS:
-        raise PreflightError(f"The clocks here and at the coordinator differ by {skew:.0f} s.", code="FW-PREFLIGHT-302")
+        words = f"The clocks here and at the coordinator differ by {skew:.0f} s."
+        raise errors.PreflightError(words, code="FW-PREFLIGHT-302")
     return f"both certificates accepted, clocks within {max(1.0, skew):.0f} s"
 
 
 def firewall_rows(config: ClientConfig) -> list[tuple[str, str, str, str]]:
     """Direction, from, to and purpose of every connection: one, and none inbound."""
-    target = f"{config.coordinator.host}:{config.coordinator.port}/tcp"
-    if config.coordinator.proxy:
-        url = httpx.URL(config.coordinator.proxy)
-        via = f"{url.host}:{url.port or 80}/tcp, CONNECT {config.coordinator.host}:{config.coordinator.port}"
-        return [("outbound", "this machine", via, "TLS to the coordinator, through the proxy")]
-    return [("outbound", "this machine", target, "TLS to the coordinator, both sides with certificates")]
+    target = f"{config.coordinator.host}:{config.coordinator.port}"
+    host, port, by_proxy = _way(config)
+    if by_proxy:
+        proxy = f"{host}:{port}/tcp, CONNECT {target}"
+        return [("outbound", "this machine", proxy, "TLS to the coordinator, through the proxy")]
+    return [("outbound", "this machine", f"{target}/tcp", "TLS to the coordinator, both sides with certificates")]
+
+
+CHECKS: dict[str, Check] = {
+    "version": lambda *_: f"fedward {__version__}",
+    "state folder": _state_folder,
+    "disk": _disk,
+    "stop file": _stop_file,
+    "keys": _keys,
+    "certificate": _certificate,
+    "roster": _roster,
+    "approvals": _approvals,
+    "base models": _models,
+    "ledger": _ledger,
+    "data": _data,
+}
+ONLINE: dict[str, Check] = {"coordinator": _connect, "TLS and clock": _link}

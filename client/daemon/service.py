@@ -1,65 +1,268 @@
-"""What `fedward client run` does: one process that serves approved runs until it is stopped, and then stops at once.
+"""Service of a hospital, `fedward client run`: serves approved runs until it is stopped, and then stops at once.
 
-The kill switch works without a network: a file called STOP in the state folder, or SIGTERM. Training ends at its
-next step; whatever still runs after the grace period is ended with the process. That is safe at any
-moment: a round is charged before its first noisy step, and state is written before words are sent.
+:class:`ApprovedSite` is the hospital as the coordinator meets it: one approved run at a time, opened when it is invited
+to, or refused. Everything about a run lies in its own folder: journal and adapters. Ledger and approvals are the
+site's. The run's name comes from the coordinator's signed invitation; all else is read from files of this machine.
+
+:class:`Daemon` is the process around it. The kill switch works without a network: a file called STOP in the state
+folder, or SIGTERM. Training ends at its next step; whatever still runs after the grace period is ended with the
+process. That is safe at any moment: a round is charged before its first noisy step, and state is written before words
+are sent.
 """
 
-from __future__ import annotations
-
+import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 
 import torch
 
-from fedward.client.daemon.approvals import approved_roster
-from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of
-from fedward.client.daemon.runs import ApprovedSite
+from fedward.agreements.proposal import VerifiedProposal
+from fedward.client.daemon.approvals import Approvals, approved_roster, check_family, check_proposal, check_size
+from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig
+from fedward.client.data import load_examples, split_patients
 from fedward.client.flower import make_client_app, serve
-from fedward.errors import FedwardError, StoppedError
+from fedward.client.hospital import Hospital, local_policy
+from fedward.client.models.adapter_model import build_model, resolve_run
+from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.records import Records
+from fedward.client.tasks import local_task
+from fedward.errors import FedwardError, PolicyError, StoppedError
+from fedward.messages import Reply, Request, Stage
 from fedward.notify import notify
-from fedward.storage import FolderLock
+from fedward.plan import Plan
+from fedward.privacy import ledger as ledgers
+from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import journal_key, open_sealed
+from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
+from fedward.privacy.secagg.messages import EpochInvite
+from fedward.privacy.secagg.roster import VerifiedRoster
+from fedward.run import Run
+from fedward.storage import FolderLock, read_limited, replace_private
 
 LOG = logging.getLogger(__name__)
 WATCH_SECONDS = 0.2
 GRACE_SECONDS = 1.5
 STALL_SECONDS = 900.0
+_CURRENT = "current-run"
 
 
-class Daemon:
-    """One hospital's process.
+class NoRunError(PolicyError, code="FW-POLICY-309"):
+    """A leg was asked for before any run was opened at this site."""
 
-    Args:
-        config: ``client.toml``.
-        stop: set by a signal handler; the STOP file sets it, too.
-        leave: ends the process at once; called if it has not ended by itself after the grace period.
-        clock: monotonic seconds.
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is read and built once: the resolved plan, the base model's files and this site's encoded records."""
+
+    run: Run
+    files: ModelFiles
+    train: Records
+    evaluation: Records
+
+
+@dataclass(eq=False)
+class ApprovedSite:
+    """The hospital as the coordinator meets it; see :class:`fedward.client.flower.Site`."""
+
+    config: ClientConfig
+    folders: SiteFolders
+    stop: threading.Event  # ends training at its next step
+    on_leg: Callable[[str, str], None] = lambda run, leg: None  # told what is being answered, and each step
+
+    def __post_init__(self) -> None:
+        self.name = self.config.site.name
+        self._identity = self.folders.identity(self.name)
+        self._coordinator = pinned_coordinator(self.folders).coordinator
+        self.approvals = Approvals(self.config, self.folders, self._identity)
+        self._run, self._journals = "", contextlib.ExitStack()  # the open run's name and journals
+        self._hospital: Hospital | None = None
+        self._prepared: dict[bytes, Prepared] = {}
+
+    def answer(self, request: Request) -> Reply:
+        """Handles one leg; raises FedwardError to refuse, whose code is all that may leave."""
+        if self.stop.is_set():
+            raise StoppedError("This site was stopped.")
+        if request.stage is Stage.JOIN:
+            run = EpochInvite.from_bytes(open_sealed("epoch-invite", request.payload, self._coordinator)).run
+        else:
+            run = self._current()
+        self.approvals.require(run)
+        self.on_leg(run, request.stage)
+        return self._serve(run).answer(request)
+
+    def warm(self) -> None:
+        """Opens the run that this site was in, if there is one, so that the first leg finds everything loaded."""
+        try:
+            run = self._current()
+        except NoRunError:
+            return
+        self.approvals.require(run)
+        self._serve(run)
+
+    def close(self) -> None:
+        """Frees the folders of the open run; a later leg opens it again."""
+        self._journals.close()
+        self._run, self._hospital = "", None
+
+    def rehearse(self, run: str) -> tuple[int, int]:
+        """Does all that precedes the first training step of an approved run, on copies; raises what would stop it.
+
+        Returns how many training and evaluation units it has.
+        """
+        verified = self.approvals.require(run)
+        check_proposal(verified, self.config, now=verified.proposal.made)
+        copy = MemoryStore()
+        copy.links = FileStore(self.folders.ledger).load()
+        self._build(verified, MemoryJournal(), None, copy)
+        prepared = self._prepare(verified.plan)
+        return len(set(prepared.train.names)), len(set(prepared.evaluation.names))
+
+    def _current(self) -> str:
+        if self._run:
+            return self._run
+        path = self.folders.root / _CURRENT
+        if not path.exists():
+            raise NoRunError("No run is open at this site.")
+        return read_limited(path, 64).decode("ascii", "replace")
+
+    def _serve(self, run: str) -> Hospital:
+        if self._hospital is not None and run == self._run:
+            return self._hospital
+        verified = self.approvals.require(run)
+        check_proposal(verified, self.config, now=verified.proposal.made)
+        self.close()
+        with contextlib.ExitStack() as held:
+            journal = FileJournal(self.folders.run(run), journal_key(self.folders.journal_key(), f"run/{run}"))
+            held.callback(journal.close)
+            adapters = journal.beside("adapters")
+            held.callback(adapters.close)
+            hospital = self._build(verified, journal, adapters, FileStore(self.folders.ledger))
+            replace_private(self.folders.root / _CURRENT, run.encode("ascii"))
+            self._run, self._hospital, self._journals = run, hospital, held.pop_all()
+        LOG.info("run %s is open", run)
+        return hospital
+
+    def _build(
+        self, verified: VerifiedProposal, journal: Journal, adapters: Journal | None, store: LedgerStore
+    ) -> Hospital:
+        signed, roster = approved_roster(self.folders, self.config, self._identity)
+        prepared = self._prepare(verified.plan)
+        check_family(verified, prepared.files.config().family.name)
+        run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
+        agreed = roster.roster
+        policy = local_policy(
+            run,
+            model.config,
+            hospitals=len(agreed.members),
+            colluders=agreed.colluders,
+            min_cohort=max(self.config.policy.min_cohort, agreed.policy.min_cohort),
+            name=verified.proposal.run,
+        )
+        secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
+        return Hospital(
+            name=self.name,
+            run=run,
+            task=local_task(run.task.name),
+            model=model,
+            train=prepared.train,
+            evaluation=prepared.evaluation,
+            secagg=secagg,
+            roster=roster,
+            ledger=self._ledger(verified, roster, store, prepared, policy.max_rounds),
+            adapters=adapters,
+            microbatch=self.config.limits.microbatch,
+            between_steps=self._between_steps,
+        )
+
+    def _prepare(self, plan: Plan) -> Prepared:
+        if plan.hash() not in self._prepared:
+            tables, length = self.config.tables, plan.adapter.max_tokens
+            files = resolve(plan.base_model)
+            run = resolve_run(plan, files.config())
+            task, model = local_task(run.task.name), build_model(run, files, site=self.name)
+            folder, leave_out = Path(tables.path), tables.leave_out
+            examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
+            parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
+            check_size(parts[0], self.config.policy, plan.privacy.unit)
+            train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
+            self._prepared = {plan.hash(): Prepared(run, files, train, evaluation)}
+        return self._prepared[plan.hash()]
+
+    def _ledger(
+        self, verified: VerifiedProposal, roster: VerifiedRoster, store: LedgerStore, prepared: Prepared, rounds: int
+    ) -> Ledger | None:
+        """The site's ledger, after it was made sure that the whole run fits; None for a plan that charges nothing."""
+        plan = verified.plan
+        if not plan.privacy.private:
+            return None
+        names = {"train": prepared.train.names, "evaluation": prepared.evaluation.names}
+        ledger = open_site_ledger(self.config, store, plan, **names)
+        schedule, run, sites = prepared.run, verified.proposal.run, roster.roster.keys
+        numbers = [number for number in range(1, rounds + 1) if self.name in schedule.cohort(number, sites)]
+        # Rounds whose output has left were paid for; only what is still to come has to fit.
+        known = {number: ledger.book.reservation(run, number) for number in numbers}
+        coming = [number for number, recorded in known.items() if recorded is None or not recorded.settled]
+        costs = [RoundCost(n, schedule.training_events(n), schedule.evaluation_events(n)) for n in coming]
+        ledger.preflight(run=run, plan_hash=plan.hash(), rounds=costs)
+        return ledger
+
+    def _between_steps(self) -> None:
+        if self.stop.is_set():
+            raise StoppedError("This site was stopped.")
+        self.on_leg(self._run, "training")
+
+
+def open_site_ledger(
+    config: ClientConfig, store: LedgerStore, plan: Plan, *, train: Iterable[str], evaluation: Iterable[str]
+) -> Ledger:
+    """Opens the ledger in ``store`` for a run of ``plan``, or begins it; on a copy in memory the anchor is left alone.
+
+    ``train`` and ``evaluation`` identify the units that can be sampled; they are hashed only where a namespace is
+    declared. Raises ConfigError FW-LEDGER-008 (the key of the namespace cannot be used), PolicyError FW-LEDGER-004,
+    FW-LEDGER-010, IntegrityError FW-LEDGER-001, FW-LEDGER-002, ResourceError FW-LEDGER-006.
     """
+    section, namespace, patients = config.ledger, None, None
+    if section.namespace is not None and section.namespace_key is not None:
+        namespace = ledgers.Namespace.from_file(section.namespace, Path(section.namespace_key))
+        patients = ledgers.Patients(namespace.ids(train), namespace.ids(evaluation))
+    anchored = section.anchor_file if isinstance(store, FileStore) else None
+    return Ledger(
+        store,
+        site=config.site.name,
+        cap_epsilon=config.policy.max_epsilon_lifetime,
+        delta=config.policy.delta,
+        population=ledgers.Population(plan.split_salt, plan.evaluation_fraction, patients),
+        unit=plan.privacy.unit,
+        namespace=namespace,
+        anchor=None if anchored is None else ledgers.AnchorFile(Path(anchored)),
+    )
 
-    def __init__(
-        self,
-        config: ClientConfig,
-        stop: threading.Event,
-        *,
-        leave: Callable[[int], object] = os._exit,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._config, self._stop, self._leave, self._clock = config, stop, leave, clock
-        self._folders = SiteFolders(config.folder)
-        self._done = threading.Event()
-        self._alive = clock()
+
+@dataclass(eq=False)
+class Daemon:
+    """One hospital's process."""
+
+    config: ClientConfig
+    stop: threading.Event  # set by a signal handler, and by the STOP file, too
+    _: KW_ONLY
+    leave: Callable[[int], object] = os._exit  # ends the process at once, after the grace period
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._folders, self._done, self._alive = SiteFolders(self.config.folder), threading.Event(), self.clock()
 
     def run(self) -> None:
         """Serves until stopped.
 
-        Raises:
-            StoppedError: FW-STOP-301, the STOP file was there at the start, or appeared.
-            FolderInUseError: another daemon uses the state folder.
-            AuthenticationError and others: FW-AUTH-302, the site is not set up.
+        Raises StoppedError FW-STOP-301 (the STOP file was there at the start, or appeared), FolderInUseError (another
+        daemon uses the state folder), AuthenticationError FW-AUTH-302 and others (the site is not set up).
         """
         folders = self._folders
         folders.make()
@@ -80,18 +283,21 @@ class Daemon:
         self._refuse_stop_file()
 
     def _serve(self, status: Status) -> None:
-        config, folders = self._config, self._folders
+        config, folders = self.config, self._folders
         torch.set_num_threads(config.limits.threads)
 
         def on_leg(run: str, leg: str) -> None:
             self._beat()
             status.leg(run, leg)
 
-        site = ApprovedSite(config, folders, self._stop, on_leg=on_leg)
+        site = ApprovedSite(config, folders, self.stop, on_leg=on_leg)
         approved_roster(folders, config, folders.identity(config.site.name))
         key = folders.node_key()
         endpoint = endpoint_of(config, folders)
-        self._warm(site)
+        try:
+            site.warm()
+        except FedwardError as error:
+            LOG.warning("the run this site was in is not open: %s", error.code)
         notify("READY=1")
         status.state("connecting")
         LOG.info("serving as %s", config.site.name)
@@ -99,7 +305,7 @@ class Daemon:
             serve(
                 make_client_app(site),
                 endpoint,
-                stop=self._stop,
+                stop=self.stop,
                 keys=(key, key.public_key()),
                 limits=config.link_limits,
                 node_file=folders.node_file,
@@ -109,28 +315,22 @@ class Daemon:
         finally:
             site.close()
 
-    def _warm(self, site: ApprovedSite) -> None:
-        try:
-            site.warm()
-        except FedwardError as error:
-            LOG.warning("the run this site was in is not open: %s", error.code)
-
     def _beat(self) -> None:
-        self._alive = self._clock()
+        self._alive = self.clock()
 
     def _watch(self) -> None:
         """Looks for the STOP file, feeds the service manager's watchdog, and enforces the grace period."""
-        while not self._stop.is_set() and not self._done.wait(WATCH_SECONDS):
+        while not self.stop.is_set() and not self._done.wait(WATCH_SECONDS):
             if self._folders.stop_file.exists():
                 LOG.warning("STOP file found")
-                self._stop.set()
-            if self._clock() - self._alive < STALL_SECONDS:
+                self.stop.set()
+            if self.clock() - self._alive < STALL_SECONDS:
                 notify("WATCHDOG=1")
         if not self._done.wait(GRACE_SECONDS):
             LOG.warning("ended in the middle of its work")
             Status(self._folders.status_file).state("stopped")
             notify("STOPPING=1")
-            self._leave(StoppedError.row().exit_code if self._folders.stop_file.exists() else 0)
+            self.leave(StoppedError.row().exit_code if self._folders.stop_file.exists() else 0)
 
     def _refuse_stop_file(self) -> None:
         if self._folders.stop_file.exists():

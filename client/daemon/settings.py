@@ -1,7 +1,5 @@
 """``client.toml``: the one file a hospital's administrator writes. It holds no secret."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -70,15 +68,12 @@ class CoordinatorSection(Section):
 class DataSection(Section):
     """One folder of records, which is only read.
 
-    Attributes:
-        path: the folder.
-        format: its corpus, a key of :data:`fedward.client.corpora.CORPORA`.
-        notes_without_rules: what happens to free texts in a language without de-identification rules: training stops
-            and says how many there are, or it goes on without them.
+    ``notes_without_rules`` says what happens to free texts in a language without de-identification rules: training
+    stops and says how many there are, or it goes on without them.
     """
 
     path: AbsolutePath
-    format: str
+    format: str  # its corpus, a key of CORPORA
     notes_without_rules: Literal["refuse", "leave-out"] = "refuse"
 
     @field_validator("format")
@@ -95,31 +90,19 @@ class DataSection(Section):
 
 
 class PolicySection(Section):
-    """The hospital's own limits. A plan can only be stricter; nothing a coordinator sends changes them.
-
-    Attributes:
-        min_units: fewest training units (patients, or questions) with which this site takes part.
-        max_epsilon_per_run: largest epsilon of one run, as this site's accountant computes it at ``delta``.
-        max_epsilon_lifetime: cap of the ledger, over all runs.
-        delta: at which every epsilon of this site is stated; fixed once the ledger exists.
-        min_cohort: fewest hospitals in a round.
-        max_plan_days: longest validity of a plan that is accepted.
-        approval: each run is approved by a person; there is no other mode.
-        allowed_base_models: ``sha256:...`` of each base model that may be trained.
-        unsafe_non_private: lets plans without differential privacy pass. For synthetic data only.
-    """
+    """The hospital's own limits. A plan can only be stricter; nothing a coordinator sends changes them."""
 
     renamed: ClassVar[Mapping[str, str]] = {"min_patients": "min_units"}
 
-    min_units: Annotated[int, Field(ge=1)]
-    max_epsilon_per_run: Annotated[float, Field(gt=0)]
-    max_epsilon_lifetime: Annotated[float, Field(gt=0)]
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    min_cohort: Annotated[int, Field(ge=3)] = 3
-    max_plan_days: Annotated[int, Field(ge=1, le=366)] = 90
-    approval: Literal["manual"] = "manual"
-    allowed_base_models: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]]
-    unsafe_non_private: bool = False
+    min_units: Annotated[int, Field(ge=1)]  # fewest training units (patients, or questions) to take part with
+    max_epsilon_per_run: Annotated[float, Field(gt=0)]  # as this site's accountant computes it at delta
+    max_epsilon_lifetime: Annotated[float, Field(gt=0)]  # cap of the ledger, over all runs
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # of every epsilon of this site; fixed once the ledger exists
+    min_cohort: Annotated[int, Field(ge=3)] = 3  # fewest hospitals in a round
+    max_plan_days: Annotated[int, Field(ge=1, le=366)] = 90  # longest validity of a plan that is accepted
+    approval: Literal["manual"] = "manual"  # each run is approved by a person; there is no other mode
+    allowed_base_models: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]]  # that may be trained
+    unsafe_non_private: bool = False  # lets plans without differential privacy pass; for synthetic data only
 
     @model_validator(mode="after")
     def _lifetime_covers_a_run(self) -> Self:
@@ -131,16 +114,13 @@ class PolicySection(Section):
 class LedgerSection(Section):
     """What the privacy ledger is kept with, beside the state folder; see ``docs/ledger.md``.
 
-    Attributes:
-        anchor_file: remembers how far the ledger had come; on another disk than the state folder.
-        namespace: name of patient identifiers that never change in any export, for example ``hospital-mrn``. Where it
-            is declared, a release counts for the patients who could have been drawn, otherwise for everybody.
-        namespace_key: file of 32 secret bytes that the identifiers are hashed with.
+    ``namespace`` names patient identifiers that never change in any export, for example ``hospital-mrn``. Where it is
+    declared, a release counts for the patients who could have been drawn, otherwise for everybody.
     """
 
-    anchor_file: AbsolutePath | None = None
+    anchor_file: AbsolutePath | None = None  # remembers how far the ledger had come; not on the state folder's disk
     namespace: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    namespace_key: AbsolutePath | None = None
+    namespace_key: AbsolutePath | None = None  # file of 32 secret bytes that the identifiers are hashed with
 
     @model_validator(mode="after")
     def _namespace_has_a_key(self) -> Self:
@@ -185,11 +165,6 @@ class ClientConfig(Section):
     def tables(self) -> DataSection:
         """The one data set of this site."""
         return next(iter(self.data.values()))
-
-    @property
-    def data_folder(self) -> Path:
-        """Where its tables lie."""
-        return Path(self.tables.path)
 
     @property
     def link_limits(self) -> Limits:

@@ -4,8 +4,6 @@ May import the kernel only. Data sets and layouts are in :mod:`fedward.client.co
 :mod:`fedward.client.tasks`; the way from a folder to examples is :mod:`fedward.client.examples`.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 

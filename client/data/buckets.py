@@ -1,7 +1,5 @@
 """Measurements as words: a public threshold table instead of statistics pooled from patients."""
 
-from __future__ import annotations
-
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -59,10 +57,7 @@ def measurements() -> Mapping[str, Measurement]:
 
 
 def parse_measurement(name: str, row: Mapping[str, Any], position: int) -> Measurement:
-    """One measurement from its TOML table.
-
-    Raises FW-DATA-010 (edges not increasing, number of words wrong, or no word ``normal``).
-    """
+    """One measurement from its TOML table; raises FW-DATA-010 (edges not increasing, or words that do not fit)."""
     edges, words = tuple(map(float, row["edges"])), tuple(map(str, row["words"]))
     increasing = all(low < high for low, high in pairwise(edges))
     if not increasing or len(words) != len(edges) + 1 or "normal" not in words:

@@ -9,8 +9,6 @@ risk and is no certificate of anonymity. Every note passes here before any other
 is one file with its rules and one line in ``RULES``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,74 +30,51 @@ _LABEL = (
 _FAMILY = r"wife|husband|daughter|son|mother|father|brother|sister|niece|nephew|partner|friend"
 _YEARS_OLD = r"[ \-]?(?:years?|yrs?|y)?[ \-/.]?(?:old|of age|o)\b"
 
-_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("MASKED", re.compile(r"\[\*\*.*?\*\*\]", re.DOTALL)),
-    ("EMAIL", re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")),
-    ("URL", re.compile(r"\b(?:https?://|www\.)[^\s,;]+", re.IGNORECASE)),
-    ("IP", re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")),
-    ("SSN", re.compile(r"\b\d{3}-\d{2}-\d{4}\b")),
-    (
-        "MRN",
-        re.compile(
-            r"\b(?:MRN|medical record(?: number| no\.?)?|unit no\.?|record no\.?|acct\.?|account(?: number| no\.?)?)"
-            r"[ \t]*[:#]*[ \t]*(?P<id>[A-Z]{0,3}-?\d[\d\-]{3,})",
-            re.IGNORECASE,
-        ),
+_PATTERNS = {
+    "MASKED": r"(?s)\[\*\*.*?\*\*\]",
+    "EMAIL": r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+",
+    "URL": r"(?i)\b(?:https?://|www\.)[^\s,;]+",
+    "IP": r"\b(?:\d{1,3}\.){3}\d{1,3}\b",
+    "SSN": r"\b\d{3}-\d{2}-\d{4}\b",
+    "MRN": (
+        r"(?i)\b(?:MRN|medical record(?: number| no\.?)?|unit no\.?|record no\.?|acct\.?|account(?: number| no\.?)?)"
+        r"[ \t]*[:#]*[ \t]*(?P<id>[A-Z]{0,3}-?\d[\d\-]{3,})"
     ),
-    (
-        "DATE",
-        re.compile(
-            rf"\b{_YEAR}[\-/.](?:1[0-2]|0?[1-9])[\-/.]{_DAY}\b"
-            rf"|\b(?:1[0-2]|0?[1-9])[\-/]{_DAY}[\-/](?:{_YEAR}|\d\d)\b"
-            rf"|\b{_DAY}[\-/.](?:1[0-2]|0?[1-9])[\-/.]{_YEAR}\b"
-            rf"|\b{_MONTH}[ \t]+{_DAY}(?:,?[ \t]+{_YEAR})?\b"
-            rf"|\b{_DAY}[ \t]+(?:of[ \t]+)?{_MONTH}(?:,?[ \t]+{_YEAR})?(?!\w)"
-            rf"|\b{_MONTH}[ \t]+{_YEAR}\b"
-            r"|(?:(?<=\bon )|(?<=\bsince )|(?<=\bfrom )|(?<=\buntil )|(?<=\bdated )|(?<=\badmitted ))"
-            rf"(?:1[0-2]|0?[1-9])/{_DAY}\b",
-        ),
+    "DATE": (
+        rf"\b{_YEAR}[\-/.](?:1[0-2]|0?[1-9])[\-/.]{_DAY}\b"
+        rf"|\b(?:1[0-2]|0?[1-9])[\-/]{_DAY}[\-/](?:{_YEAR}|\d\d)\b"
+        rf"|\b{_DAY}[\-/.](?:1[0-2]|0?[1-9])[\-/.]{_YEAR}\b"
+        rf"|\b{_MONTH}[ \t]+{_DAY}(?:,?[ \t]+{_YEAR})?\b"
+        rf"|\b{_DAY}[ \t]+(?:of[ \t]+)?{_MONTH}(?:,?[ \t]+{_YEAR})?(?!\w)"
+        rf"|\b{_MONTH}[ \t]+{_YEAR}\b"
+        r"|(?:(?<=\bon )|(?<=\bsince )|(?<=\bfrom )|(?<=\buntil )|(?<=\bdated )|(?<=\badmitted ))"
+        rf"(?:1[0-2]|0?[1-9])/{_DAY}\b"
     ),
-    (
-        "PHONE",
-        re.compile(
-            r"(?<![\w.])(?:\+?\d{1,2}[ .\-]?)?\(?\d{3}\)?[ .\-]\d{3}[ .\-]\d{4}\b"
-            r"|(?<![\w.\-])\d{3}[.\-]\d{4}\b"
-            r"|\b(?:pager|ext\.?|extension)[ \t]*[:#]?[ \t]*(?P<id>\d{3,6})\b",
-            re.IGNORECASE,
-        ),
+    "PHONE": (
+        r"(?i)(?<![\w.])(?:\+?\d{1,2}[ .\-]?)?\(?\d{3}\)?[ .\-]\d{3}[ .\-]\d{4}\b"
+        r"|(?<![\w.\-])\d{3}[.\-]\d{4}\b"
+        r"|\b(?:pager|ext\.?|extension)[ \t]*[:#]?[ \t]*(?P<id>\d{3,6})\b"
     ),
-    (
-        "ADDRESS",
-        re.compile(
-            rf"\b\d{{1,5}}[ \t]+(?:{_WORD}[ \t]+){{1,3}}{_STREET}\b\.?(?:,?[ \t]*(?:Apt|Unit|Suite)\.?[ \t]*\w+)?"
-            rf"(?:,[ \t]*{_WORD}(?:[ \t]{_WORD})?)?(?:,?[ \t]*[A-Z]{{2}}[ \t]+\d{{5}}(?:-\d{{4}})?)?"
-            r"|\b[A-Z]{2}[ \t]+\d{5}(?:-\d{4})?\b",
-        ),
+    "ADDRESS": (
+        rf"\b\d{{1,5}}[ \t]+(?:{_WORD}[ \t]+){{1,3}}{_STREET}\b\.?(?:,?[ \t]*(?:Apt|Unit|Suite)\.?[ \t]*\w+)?"
+        rf"(?:,[ \t]*{_WORD}(?:[ \t]{_WORD})?)?(?:,?[ \t]*[A-Z]{{2}}[ \t]+\d{{5}}(?:-\d{{4}})?)?"
+        r"|\b[A-Z]{2}[ \t]+\d{5}(?:-\d{4})?\b"
     ),
-    (
-        "AGE",
-        re.compile(
-            rf"\b(?P<id>9\d|1[0-2]\d){_YEARS_OLD}|\b(?P<id2>9\d|1[0-2]\d)[ ]?(?:yo|y/o)\b"
-            r"|\bage[d]?[ \t:]+(?P<id3>9\d|1[0-2]\d)\b",
-            re.IGNORECASE,
-        ),
+    "AGE": (
+        rf"(?i)\b(?P<id>9\d|1[0-2]\d){_YEARS_OLD}|\b(?P<id2>9\d|1[0-2]\d)[ ]?(?:yo|y/o)\b"
+        r"|\bage[d]?[ \t:]+(?P<id3>9\d|1[0-2]\d)\b"
     ),
-    (
-        "NAME",
-        re.compile(
-            rf"\b{_TITLE}\b\.?[ \t]+(?P<id>{_NAME})"
-            rf"|(?i:{_LABEL})[ \t]*[:,]?[ \t]+(?P<id2>{_NAME})"
-            rf"|\b(?i:{_FAMILY})[ \t]*[,:]?[ \t]+(?P<id3>{_NAME})",
-        ),
+    "NAME": (
+        rf"\b{_TITLE}\b\.?[ \t]+(?P<id>{_NAME})"
+        rf"|(?i:{_LABEL})[ \t]*[:,]?[ \t]+(?P<id2>{_NAME})"
+        rf"|\b(?i:{_FAMILY})[ \t]*[,:]?[ \t]+(?P<id3>{_NAME})"
     ),
-    ("ID", re.compile(r"\b[A-Z]{0,3}\d{7,}\b")),
-)
-
+    "ID": r"\b[A-Z]{0,3}\d{7,}\b",
+}
+_RULES = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
 _NEED_DIGIT = frozenset({"IP", "SSN", "MRN", "DATE", "PHONE", "ADDRESS", "AGE", "ID"})
 _DIGIT = re.compile(r"\d")
-_TAG = re.compile(
-    rf"(?:\b{_TITLE}\b\.?[ \t\u00a0]*)?\[(?:MASKED|EMAIL|URL|IP|SSN|MRN|DATE|PHONE|ADDRESS|AGE|NAME|ID|SCRIPT)\]"
-)
+_TAG = re.compile(rf"(?:\b{_TITLE}\b\.?[ \t\u00a0]*)?\[(?:{'|'.join(_PATTERNS)}|SCRIPT)\]")
 
 _LETTERS = r"[^\W\d_][\w'’\-\u0300-\u036f]*"
 _BLANK = r"[ \t\u00a0]"
@@ -142,10 +117,7 @@ class Scrubbed:
 
 
 def scrub(text: str) -> Scrubbed:
-    """Replaces identifiers of English text by their class.
-
-    A name found once is removed wherever its words occur in the same text. The result is in normal form C.
-    """
+    """Replaces identifiers of English text, in normal form C, by their class; a name wherever its words occur again."""
     text = normal(text)
     plain, places = shadow(text)
     spans: list[Span] = []
@@ -154,11 +126,12 @@ def scrub(text: str) -> Scrubbed:
         _add(spans, Span(kind, places[start], places[end]))
 
     has_digit = _DIGIT.search(plain) is not None
-    for kind, pattern in _RULES:
+    for kind, pattern in _RULES.items():
         if kind in _NEED_DIGIT and not has_digit:
             continue
         for match in pattern.finditer(plain):
-            add(kind, *_identifier_range(match))
+            # The identifier alone, where the pattern names it.
+            add(kind, *match.span(next((name for name, value in match.groupdict().items() if value is not None), 0)))
     if not text.isascii():
         _add_foreign_names(text, spans)
     for word in _name_words(text, spans):
@@ -174,11 +147,8 @@ def scrub(text: str) -> Scrubbed:
     return Scrubbed("".join([*pieces, text[position:]]), tuple(spans))
 
 
-Rules = Callable[[str], Scrubbed]
-"""De-identification of one language's free text."""
-
-RULES: dict[str, Rules] = {"en": scrub}
-"""By primary language subtag (BCP 47)."""
+Rules = Callable[[str], Scrubbed]  # de-identification of one language's free text
+RULES: dict[str, Rules] = {"en": scrub}  # by primary language subtag (BCP 47)
 
 
 def has_rules(language: str) -> bool:
@@ -195,10 +165,7 @@ def rules_for(language: str) -> Rules:
 
 
 def check_rules(languages: Mapping[str, int]) -> None:
-    """Refuses free texts, counted by language, of which some are in a language without rules.
-
-    Raises FW-DATA-020 (names these languages and how many texts each has).
-    """
+    """Raises FW-DATA-020 for free texts in languages without rules, and names these with their counts, as given."""
     without = {language: count for language, count in sorted(languages.items()) if not has_rules(language)}
     if without:
         named = ", ".join(f"{language} ({count:,})" for language, count in without.items())
@@ -214,10 +181,6 @@ def _primary(language: str) -> str:
 def without_tags(text: str) -> str:
     """Scrubbed text with the class tags taken out: they would only lengthen a model's input."""
     return _TAG.sub(" ", text)
-
-
-def _identifier_range(match: re.Match[str]) -> tuple[int, int]:
-    return match.span(next((name for name, value in match.groupdict().items() if value is not None), 0))
 
 
 def _add(spans: list[Span], new: Span) -> None:

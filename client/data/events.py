@@ -7,8 +7,6 @@ summaries, codes assigned at discharge (ICD, DRG), call-outs and death times of 
 never pass. What passes becomes lower-case phrases joined by `` . ``, the form that small encoders read well.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,20 +17,11 @@ from fedward.client.data.buckets import measurements
 from fedward.client.data.deid import has_rules, rules_for, without_tags
 from fedward.client.data.text import clean, first_words, language_of
 
-PREDICTION_HOURS = 24.0
-"""Hours after intensive-care admission at which most tasks predict; earlier if the patient leaves before."""
-
+PREDICTION_HOURS = 24.0  # after intensive-care admission, when most tasks predict; earlier if the patient leaves before
 ADULT_YEARS = 18
-
-DIAGNOSIS_WORDS = 12
-"""Longest admission diagnosis in words."""
-
-NOTE_WORDS = 400
-"""Words kept of all notes of a stay together, earliest first; more than any packaged model reads."""
-
-OLDEST = 90
-"""Stands for every age over 89."""
-
+OLDEST = 90  # stands for every age over 89
+DIAGNOSIS_WORDS = 12  # longest admission diagnosis
+NOTE_WORDS = 400  # kept of all notes of a stay together, earliest first; more than any packaged model reads
 _SENTENCE = re.compile(r"[.!?]+(?=\s|$)|[;\n\r]+|(?<=\s)\.(?=\s)|[。！？；।॥۔؟؛]+")
 
 

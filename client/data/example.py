@@ -1,7 +1,5 @@
 """One training example, and the split of examples by unit of privacy: keyed, never one patient on both sides."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +8,18 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The text and the label of one record of a patient or of a question; a unit of privacy may have several."""
+    """The text and the label of one record of a patient or of a question; a unit of privacy may have several.
 
-    unit: str
-    """Identifier of the unit of privacy (a patient, a question) inside the source; never leaves the hospital."""
+    ``group`` is the natural sub-population, to build federations from one folder. eICU: the hospital's region in lower
+    case, ``unknown`` where the table is blank; MIMIC-III: empty.
+    """
+
+    unit: str  # identifier of the unit of privacy (a patient, a question) inside the source; never leaves the hospital
     group: str
-    """Natural sub-population, to build federations from one folder. eICU: the hospital's region in lower case,
-    ``unknown`` where the table is blank; MIMIC-III: empty."""
-    text: str
-    """Phrases joined by `` . ``."""
-    label: Any
-    """What is to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number."""
+    text: str  # phrases joined by " . "
+    label: Any  # to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number
     language: str = "und"
-    held_out: bool = False
-    """Whether the publisher of the data set keeps the record for evaluation; its unit never trains."""
+    held_out: bool = False  # whether the publisher keeps the record for evaluation; its unit never trains
 
     @property
     def patient_id(self) -> str:

@@ -8,8 +8,6 @@ from names or places. Letters decide between scripts, stop words between languag
 evidence counts as the declared language.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter
@@ -143,10 +141,7 @@ def plain(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """The text with a space for everything but letters, marks and numbers of every script and ``. + / -``.
-
-    Marks that stand on no letter go too.
-    """
+    """The text with a space for all but letters with their marks and numbers of every script and ``. + / -``."""
     parts = text.translate(_WORDS).split(" ")
     return " ".join(part if part.isascii() else _without_stray_marks(part) for part in parts)
 
@@ -177,7 +172,7 @@ def _without_stray_marks(word: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Returns lower-case words with single spaces; everything but letters, numbers and ``. + / -`` goes.
+    """Lower-case words with single spaces; everything but letters, numbers and ``. + / -`` goes.
 
     Letters are those of every script, with their marks, in Unicode normal form C. Digits become 0 to 9.
     """
@@ -187,13 +182,12 @@ def clean(text: str) -> str:
 
 
 def first_words(text: str, limit: int) -> str:
-    """Returns the text up to its ``limit``-th word; in scripts that write no spaces a letter counts as a word."""
+    """The text up to its ``limit``-th word; in scripts that write no spaces a letter counts as a word."""
     ends = [word.end() for word in islice(_WORD.finditer(text), limit)]
     return text[: ends[-1] if ends else 0].strip(" .")
 
 
-UNDETERMINED = "und"
-"""BCP 47 for a language that cannot be told."""
+UNDETERMINED = "und"  # BCP 47 for a language that cannot be told
 
 OTHER_SCRIPT_SHARE = 0.05
 """Share of letters in another script above which a text counts as that script's language. A name or a term in Chinese
@@ -266,10 +260,7 @@ def language_of(text: str, declared: str = "en") -> str:
 
 
 def check_represented(shares: Mapping[str, float]) -> None:
-    """Refuses texts that a base model cannot read, by the shares of characters that its tokenizer loses, by language.
-
-    Raises FW-DATA-021 (one is above :data:`UNREPRESENTED_LIMIT`; names every such language and its share).
-    """
+    """Raises FW-DATA-021 for languages of which a tokenizer loses too large a share of the characters; names each."""
     lost = [f"{share:.1%} in {language}" for language, share in sorted(shares.items()) if share > UNREPRESENTED_LIMIT]
     if lost:
         told = f"The base model's tokenizer cannot represent all characters of the texts: it loses {', '.join(lost)}."

@@ -12,8 +12,6 @@ Everything is written beside the target, read back, compared and only then moved
 through peft: ``adapter_config.json`` of a foreign folder is not interpreted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -28,21 +26,13 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fedward.client.models.adapter_model import (
-    AdapterModel,
-    LoraSettings,
-    adapter_parameters,
-    build,
-    tensor_name,
-    with_core_folded,
-)
+from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 from fedward.tasks.task import Head, HeadKind
 
-FORMAT_VERSION = 1
 PEFT_PREFIX = "base_model.model."
 WEIGHT_FILES = ("adapter_model.safetensors", "head.safetensors")
 
@@ -82,25 +72,18 @@ class AdapterCard(Section):
         return LoraSettings(**self.lora.model_dump(), head=Head(**self.head.model_dump()))
 
 
+def _damaged(told: str) -> IntegrityError:
+    return IntegrityError(told, code="FW-MODEL-005")
+
+
 def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, task: str, max_tokens: int) -> str:
-    """Writes the adapter to ``folder``, which appears complete or not at all.
+    """Writes the adapter to ``folder``, which appears complete or not at all; returns :func:`adapter_files_hash`.
 
-    It is an ordinary LoRA adapter, whatever was trained: a core R is folded into B.
+    It is an ordinary LoRA adapter, whatever was trained: a core R is folded into B. ``folder`` must not exist yet, or
+    be empty; ``card`` is the text of README.md, ``task`` the outcome that the scores are the risk of, ``max_tokens``
+    the text length that the adapter was trained with.
 
-    Args:
-        model: the trained model.
-        folder: must not exist yet, or be empty.
-        base: the base model's files.
-        card: text of README.md.
-        task: outcome that the scores are the risk of.
-        max_tokens: text length the adapter was trained with.
-
-    Returns:
-        Hex SHA-256 over both weight files (:func:`adapter_files_hash`).
-
-    Raises:
-        ConfigError: FW-CONFIG-005, ``folder`` holds something.
-        IntegrityError: FW-MODEL-005, what was written does not read back as the same tensors.
+    Raises FW-CONFIG-005 (``folder`` holds something), FW-MODEL-005 (other tensors are read back than were written).
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError("The adapter folder already holds something.", code="FW-CONFIG-005")
@@ -120,29 +103,20 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
 
 
 def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterModel:
-    """Rebuilds the model of an adapter folder.
+    """Rebuilds the model of an adapter folder on ``base``, or else on the base model that the adapter names.
 
-    Args:
-        folder: as written by :func:`save_adapter`.
-        base: the base model, if it is not to be found by the name that the adapter gives.
-
-    Raises:
-        ConfigError: FW-CONFIG-004, the base model is not on this machine.
-        IntegrityError: FW-MODEL-005, damaged, or the base model has another hash.
+    Raises FW-CONFIG-004 (the base model is not on this machine), FW-MODEL-005 (damaged, or another base model's).
     """
     card = read_card(folder)
     files = resolve(card.base_model) if base is None else base
     if files.sha256 != card.base_model_sha256:
-        raise IntegrityError("The adapter belongs to another version of the base model.", code="FW-MODEL-005")
+        raise _damaged("The adapter belongs to another version of the base model.")
     model = build(files, card.settings(), seed=0)
     if card.pooling != model.config.family.pooling:
-        raise IntegrityError(
-            "The adapter reads texts in another way than models of its base model's family do.", code="FW-MODEL-005"
-        )
-    tensors = _read_tensors(folder)
-    targets = {tensor_name(n): p for n, p in model.named_parameters() if _stored(tensor_name(n))}
+        raise _damaged("The adapter reads texts in another way than models of its base model's family do.")
+    tensors, targets = _read_tensors(folder), adapter_parameters(model)
     if {n: p.shape for n, p in targets.items()} != {n: a.shape for n, a in tensors.items()}:
-        raise IntegrityError("The adapter's tensors are not those of its LoRA settings.", code="FW-MODEL-005")
+        raise _damaged("The adapter's tensors are not those of its LoRA settings.")
     for name, parameter in targets.items():
         parameter.data.copy_(parameter.new_tensor(tensors[name]))
     return model
@@ -166,11 +140,9 @@ def read_card(folder: Path) -> AdapterCard:
     try:
         return AdapterCard.model_validate_json((folder / "fedward.json").read_bytes())
     except OSError as error:
-        raise IntegrityError("The adapter folder has no readable fedward.json.", code="FW-MODEL-005") from error
+        raise _damaged("The adapter folder has no readable fedward.json.") from error
     except ValidationError as error:
-        raise IntegrityError(
-            "The adapter's fedward.json does not have the expected form.", code="FW-MODEL-005"
-        ) from error
+        raise _damaged("The adapter's fedward.json does not have the expected form.") from error
 
 
 def adapter_files_hash(folder: Path) -> str:
@@ -186,53 +158,38 @@ def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task:
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # peft keeps targets in a set, whose order changes from process to process.
     config["target_modules"] = sorted(config["target_modules"])
-    _write_json(folder / "adapter_config.json", config)
     head = {name: tensor.detach().cpu().numpy() for name, tensor in model.head.state_dict().items()}
     save_file(head, folder / "head.safetensors")
-    stored = set(LoraSection.model_fields)
-    lora = {key: value for key, value in asdict(model.lora).items() if key in stored}
-    lora["targets"] = list(model.lora.targets)
     document = {
-        "format": FORMAT_VERSION,
+        "format": 1,
         "base_model": base.name,
         "base_model_sha256": base.sha256,
-        "lora": lora,
+        "lora": {key: getattr(model.lora, key) for key in LoraSection.model_fields},
         "pooling": model.config.family.pooling,
         "head": asdict(model.lora.head),
         "task": task,
         "max_tokens": max_tokens,
     }
-    _write_json(folder / "fedward.json", document)
+    for name, content in (("adapter_config.json", config), ("fedward.json", document)):
+        (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _check_written(model: AdapterModel, folder: Path) -> None:
     read_card(folder)
     written = _read_tensors(folder)
-    held = {tensor_name(n): p.detach().cpu().numpy() for n, p in model.named_parameters() if _stored(tensor_name(n))}
+    held = {name: parameter.detach().cpu().numpy() for name, parameter in adapter_parameters(model).items()}
     if set(written) != set(held) or any(not np.array_equal(written[name], held[name]) for name in held):
-        raise IntegrityError(
-            "The adapter that was written does not read back as the one in memory.", code="FW-MODEL-005"
-        )
+        raise _damaged("The adapter that was written does not read back as the one in memory.")
 
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     try:
-        lora = load_file(folder / "adapter_model.safetensors")
-        head = load_file(folder / "head.safetensors")
+        lora, head = (load_file(folder / name) for name in WEIGHT_FILES)
     except (OSError, SafetensorError) as error:
-        raise IntegrityError("The adapter's weights cannot be read.", code="FW-MODEL-005") from error
+        raise _damaged("The adapter's weights cannot be read.") from error
     named = {name.removeprefix(PEFT_PREFIX): array for name, array in lora.items()}
     named |= {f"head.{name}": array for name, array in head.items()}
     if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in named.values()):
-        raise IntegrityError("The adapter's weights are not finite 32-bit floats.", code="FW-MODEL-005")
+        raise _damaged("The adapter's weights are not finite 32-bit floats.")
     return named
-
-
-def _stored(name: str) -> bool:
-    """Whether a tensor belongs to the adapter; with a frozen A, A is stored although it is not trained."""
-    return name.startswith("head.") or name.endswith(("lora_A.weight", "lora_B.weight"))

@@ -13,9 +13,6 @@ foreign folders: it follows references to other files (adapters, remote code) th
 allocated before the weights on disk are known to be those that the configuration describes.
 """
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,11 +36,10 @@ from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.run import Run, Schedule
 from fedward.strategies.factor import orthonormal_rows, public_matrix
-from fedward.strategies.tensors import Kind, kind_of
+from fedward.strategies.strategy import Kind, kind_of
 from fedward.tasks.task import Head, HeadKind
 
-Features = tuple[int, int]
-"""Input and output units of a linear map."""
+Features = tuple[int, int]  # input and output units of a linear map
 
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -54,29 +50,17 @@ _CORED_NAMES = {".lora_B.default.core.weight": ".lora_R.weight", ".lora_B.defaul
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Where LoRA sits and how large it is.
+    """Where LoRA sits and how large it is."""
 
-    Attributes:
-        rank: inner dimension r.
-        alpha: scale; the update is multiplied by alpha / rank (or alpha / sqrt(rank) with ``rank_stabilised``).
-        targets: which maps of each layer are adapted, by the generic names of the model's family.
-        top_layers: adapt only this many layers, counted from the output; ``None`` for all.
-        rank_stabilised: rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732).
-        train_a: whether A is trained; if not, it stays at its seeded initial value.
-        personal: trained parts that are no part of the state vector.
-        core: train a small R between frozen orthonormal factors instead.
-        head: what the task needs on top.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    targets: tuple[str, ...] = ("query", "value")
-    top_layers: int | None = None
-    rank_stabilised: bool = False
-    train_a: bool = True
-    personal: tuple[Kind, ...] = ()
-    core: bool = False
-    head: Head = field(default_factory=Head)
+    rank: int = 8  # inner dimension r
+    alpha: float = 16.0  # the update is multiplied by alpha / rank (or alpha / sqrt(rank) with rank_stabilised)
+    targets: tuple[str, ...] = ("query", "value")  # adapted maps of each layer, by the family's generic names
+    top_layers: int | None = None  # adapt only this many layers, counted from the output; None for all
+    rank_stabilised: bool = False  # rsLoRA scaling (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732)
+    train_a: bool = True  # if not, A stays at its seeded initial value
+    personal: tuple[Kind, ...] = ()  # trained parts that are no part of the state vector
+    core: bool = False  # train a small R between frozen orthonormal factors instead
+    head: Head = field(default_factory=Head)  # what the task needs on top
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
@@ -154,10 +138,7 @@ def empty_base(config: ModelConfig, kind: HeadKind = "sequence", *, seed: int = 
 
 
 def skeleton(config: ModelConfig, kind: HeadKind = "sequence") -> nn.Module:
-    """The same modules on torch's meta device: names and shapes, no memory.
-
-    Raises FW-MODEL-002 (the settings pass their rules, but do not go together).
-    """
+    """The same modules on torch's meta device, no memory; raises FW-MODEL-002 (settings that do not go together)."""
     try:
         with torch.device("meta"):
             return _construct(config, kind)
@@ -179,8 +160,7 @@ def linear_maps(config: ModelConfig, kind: HeadKind) -> Mapping[str, Features]:
 
 def transformer_layers(base: nn.Module, config: ModelConfig) -> nn.ModuleList:
     """The list of transformer layers inside a model without a head."""
-    layers: nn.ModuleList = attrgetter(config.family.layers_path)(base)
-    return layers
+    return attrgetter(config.family.layers_path)(base)
 
 
 @contextmanager
@@ -193,8 +173,7 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 
 def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     model_class = getattr(transformers, config.family.heads[kind])
-    model: nn.Module = model_class(model_class.config_class(**config.settings), **config.family.options)
-    return model
+    return model_class(model_class.config_class(**config.settings), **config.family.options)
 
 
 def _placed(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
@@ -289,13 +268,10 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
 
         A ``sequence`` head gives ``[B]``, or ``[B, outputs]`` for several; ``token`` gives ``[B, T, outputs]``.
         """
-        scores: Tensor
         if self.lora.head.kind == "token":
-            scores = self.head(hidden)
-            return scores
+            return self.head(hidden)
         pool = mean_pool if self.config.family.pooling == "mean" else last_token
-        scores = self.head(pool(hidden, attention_mask)).squeeze(-1)
-        return scores
+        return self.head(pool(hidden, attention_mask)).squeeze(-1)
 
     def bare_base(self) -> nn.Module:
         """The transformers model inside the peft wrapper (its LoRA layers included)."""
@@ -325,8 +301,7 @@ def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 def resolve_run(plan: Plan, config: ModelConfig) -> Run:
     """``plan`` bound to the base model of ``config``: the one place where a hospital resolves it.
 
-    Raises ConfigError for names or settings of the plan that do not go together, or an adapter that the model cannot
-    have; FW-MODEL-010 (its family has no head for the task).
+    Raises ConfigError for names or settings that do not go together, or that the model or its family cannot have.
     """
     schedule = Schedule.of(plan)
     return Run.bind(schedule, expected_layout(config, lora_of(schedule)))
@@ -450,8 +425,7 @@ def tensor_name(parameter_name: str) -> str:
     """Layout name of a parameter of :class:`AdapterModel`."""
     name = parameter_name.removeprefix(_BASE_PREFIX)
     for ending, layout_ending in _CORED_NAMES.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending) + layout_ending
+        name = name.replace(ending, layout_ending)
     return name.replace(".default.weight", ".weight")
 
 
@@ -468,8 +442,7 @@ def trainable(model: AdapterModel) -> dict[str, nn.Parameter]:
 
 def train_only(model: AdapterModel, kinds: Collection[Kind]) -> None:
     """Lets exactly the parts ``kinds`` of the adapter be trained; all else is frozen."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.requires_grad_(False)
     for name, parameter in adapter_parameters(model).items():
         parameter.requires_grad_(kind_of(name) in kinds)
 
@@ -496,19 +469,6 @@ def set_parameters(model: AdapterModel, parts: Mapping[str, NDArray[np.float32]]
     with torch.no_grad():
         for name, part in parts.items():
             parameters[name].copy_(torch.tensor(part))
-
-
-def frozen_hash(model: AdapterModel) -> str:
-    """Hex SHA-256 over every tensor that training must not change: base weights, and A when it is not trained."""
-    moving = model.lora.trained_kinds
-    adapter = adapter_parameters(model)
-    parts: list[bytes | str | int] = []
-    for name, tensor in sorted(model.state_dict().items()):
-        layout_name = tensor_name(name)
-        if layout_name not in adapter or kind_of(layout_name) not in moving:
-            array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-            parts += [name, f"{array.dtype.str}{list(array.shape)}", hashlib.sha256(array.tobytes()).digest()]
-    return labelled_hash("frozen-weights", *parts).hex()
 
 
 class FrozenFactors:

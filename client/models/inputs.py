@@ -6,7 +6,7 @@ and run, instead of once per step, is the largest saving there is for a real enc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.tokens import Tokens, join
+from fedward.client.models.tokens import Tokens
 
 CACHE_BATCH = 32
 
 
 class Inputs(Protocol):
-    """The records of one hospital in the form that the model reads fastest."""
+    """The N records of one hospital in the form that the model reads fastest."""
 
-    def __len__(self) -> int:
-        """Number of records N."""
+    def __len__(self) -> int: ...
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -62,14 +61,19 @@ class TokenInputs:
 
     def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
-        ids, mask = _batch(self.tokens, records, model)
-        found: Tensor = model(ids, mask)
-        return found
+        return model(*_batch(self.tokens, records, model))
 
     @classmethod
     def joined(cls, parts: Sequence[TokenInputs]) -> TokenInputs:
-        """See :class:`Inputs`."""
-        return cls(join([part.tokens for part in parts]))
+        """See :class:`Inputs`; padding ids are 0, and masked."""
+        tokens = [part.tokens for part in parts]
+        width = max(each.input_ids.shape[1] for each in tokens)
+
+        def rows(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+            return np.concatenate([np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in arrays])
+
+        ids, mask = rows(each.input_ids for each in tokens), rows(each.attention_mask for each in tokens)
+        return cls(Tokens(ids, mask, sum(each.truncated for each in tokens)))
 
     def chosen(self, records: NDArray[np.int64]) -> TokenInputs:
         """See :class:`Inputs`."""
@@ -79,19 +83,12 @@ class TokenInputs:
 
 @dataclass(frozen=True)
 class PrefixInputs:
-    """Output of the frozen lower layers, without padding.
+    """Output of the frozen lower layers, without padding."""
 
-    Attributes:
-        layer: first layer that is still to be computed.
-        hidden: float32 ``[total tokens, d]``, text after text.
-        starts: int64 ``[N]``, where each text begins.
-        lengths: int64 ``[N]``, its tokens.
-    """
-
-    layer: int
-    hidden: Tensor
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    layer: int  # first layer that is still to be computed
+    hidden: Tensor  # float32 [total tokens, d], text after text
+    starts: NDArray[np.int64]  # [N], where each text begins
+    lengths: NDArray[np.int64]  # [N], its tokens
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -110,12 +107,9 @@ class PrefixInputs:
     def joined(cls, parts: Sequence[PrefixInputs]) -> PrefixInputs:
         """See :class:`Inputs`."""
         offsets = np.cumsum([0, *(len(part.hidden) for part in parts[:-1])])
-        return cls(
-            parts[0].layer,
-            torch.cat([part.hidden for part in parts]),
-            np.concatenate([part.starts + offset for part, offset in zip(parts, offsets, strict=True)]),
-            np.concatenate([part.lengths for part in parts]),
-        )
+        starts = [part.starts + offset for part, offset in zip(parts, offsets, strict=True)]
+        hidden, lengths = torch.cat([part.hidden for part in parts]), [part.lengths for part in parts]
+        return cls(parts[0].layer, hidden, np.concatenate(starts), np.concatenate(lengths))
 
     def chosen(self, records: NDArray[np.int64]) -> PrefixInputs:
         """See :class:`Inputs`; the cached output is shared, not copied."""
@@ -150,9 +144,8 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
 
 
 def _batch(tokens: Tokens, records: NDArray[np.int64], model: AdapterModel) -> tuple[Tensor, Tensor]:
-    places = _places(tokens.lengths[records], model)
     # Tokens are kept padded on the right; a place outside a text is a place where the padding is.
-    places = places % tokens.input_ids.shape[1]
+    places = _places(tokens.lengths[records], model) % tokens.input_ids.shape[1]
     device = next(model.parameters()).device
     parts = (np.take_along_axis(part[records], places, axis=1) for part in (tokens.input_ids, tokens.attention_mask))
     ids, mask = (torch.from_numpy(part).to(device) for part in parts)

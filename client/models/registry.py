@@ -9,8 +9,6 @@ is refused. The weights lie in one safetensors file, or in several with an index
 and nothing else; each holds exactly the tensors that the index says. No other format is ever opened.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json
@@ -187,11 +185,7 @@ def read_model_folder(folder: Path, name: str) -> ModelFiles:
 
 
 def read_model_config(path: Path) -> ModelConfig:
-    """Parses ``path`` (a ``config.json``).
-
-    Raises FW-MODEL-001 (missing, too large, not a JSON object), FW-MODEL-002 (an architecture, key or value outside the
-    allow-list).
-    """
+    """Parses a ``config.json``; raises FW-MODEL-001 (no readable JSON object), FW-MODEL-002 (not on the allow-list)."""
     return check_model_config(_json_object(path, MAX_CONFIG_BYTES))
 
 
@@ -240,10 +234,7 @@ def _json_object(path: Path, limit: int) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the files that the weights in ``folder`` lie in: the weights alone, or the index and its parts, sorted.
-
-    Raises FW-MODEL-001 (there are none, the index is not one, or the folder holds other parts than it names).
-    """
+    """Names of the files of the weights: one alone, or the index and its parts, sorted; raises FW-MODEL-001."""
     if not (folder / INDEX).exists():
         if not (folder / WEIGHTS).is_file():
             raise damaged(f"The model folder has no {WEIGHTS}.")
@@ -260,10 +251,7 @@ def weight_files(folder: Path) -> list[str]:
 
 @contextmanager
 def opened_weights(folder: Path) -> Iterator[dict[str, Any]]:
-    """Name of every tensor in ``folder`` -> the open file that holds it; no tensor is read yet.
-
-    Raises FW-MODEL-001 (a file is not safetensors, or holds other tensors than the index says).
-    """
+    """Name of every tensor in ``folder`` -> the open file that holds it; no tensor is read yet. Raises FW-MODEL-001."""
     names = [name for name in weight_files(folder) if name != INDEX]
     expected = _weight_map(folder) if (folder / INDEX).exists() else None
     try:

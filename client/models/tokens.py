@@ -1,7 +1,5 @@
 """Text to token ids with the base model's own ``tokenizer.json`` (read by the ``tokenizers`` library, no code)."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections import Counter
@@ -13,28 +11,20 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from fedward.client.data.text import language_of
-from fedward.client.models.registry import ModelFiles
+from fedward.client.models.registry import ModelFiles, damaged
 from fedward.errors import ConfigError
 
 LEAST_TOKENS = 8
-
-_BATCH = 1024
-"""Texts encoded at a time where only shares are asked for."""
+_BATCH = 1024  # texts encoded at a time where only shares are asked for
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of N texts, padded to the longest of them.
+    """Token ids of N texts, padded to the longest of them."""
 
-    Attributes:
-        input_ids: int64 ``[N, T]``.
-        attention_mask: int64 ``[N, T]``, 1 where a token is, 0 where padding is.
-        truncated: how many texts were cut.
-    """
-
-    input_ids: NDArray[np.int64]
-    attention_mask: NDArray[np.int64]
-    truncated: int = 0
+    input_ids: NDArray[np.int64]  # [N, T]
+    attention_mask: NDArray[np.int64]  # [N, T], 1 where a token is, 0 where padding is
+    truncated: int = 0  # how many texts were cut
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -42,41 +32,34 @@ class Tokens:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, int64 ``[N]``."""
-        lengths: NDArray[np.int64] = self.attention_mask.sum(axis=1)
-        return lengths
+        return np.asarray(self.attention_mask.sum(axis=1), np.int64)
+
+
+def load_tokenizer(files: ModelFiles) -> Tokenizer:
+    """The base model's tokenizer without the padding and truncation stored in its file."""
+    try:
+        tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception for a file it cannot parse
+        raise damaged("The model's tokenizer.json cannot be read.") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def tokenize(files: ModelFiles, texts: Sequence[str], *, max_tokens: int) -> Tokens:
     """Tokenizes ``texts``, cutting each after ``max_tokens`` tokens (special tokens included).
 
-    Raises:
-        ConfigError: FW-MODEL-006, ``max_tokens`` below 8 or beyond the base model's positions.
-        ConfigError: FW-MODEL-001, the tokenizer cannot be read, or makes ids that the model does not have.
+    Raises FW-MODEL-006 (``max_tokens`` below 8 or beyond the base model's positions), FW-MODEL-001 (the tokenizer
+    cannot be read, or makes ids that the model does not have).
     """
     config = files.config()
     if not LEAST_TOKENS <= max_tokens <= config.max_tokens:
-        raise ConfigError(
-            f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens.",
-            code="FW-MODEL-006",
-        )
+        told = f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens."
+        raise ConfigError(told, code="FW-MODEL-006")
     tokens = encode(load_tokenizer(files), texts, max_tokens=max_tokens, pad_id=config.pad_id)
     if tokens.input_ids.size and tokens.input_ids.max() >= config.vocabulary:
-        raise ConfigError("The tokenizer makes token ids that the base model does not have.", code="FW-MODEL-001")
+        raise damaged("The tokenizer makes token ids that the base model does not have.")
     return tokens
-
-
-def join(parts: Sequence[Tokens]) -> Tokens:
-    """The texts of several parts, part after part, padded to the longest of all. Padding ids are 0, and masked."""
-    width = max(part.input_ids.shape[1] for part in parts)
-
-    def wide(array: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.pad(array, ((0, 0), (0, width - array.shape[1])))
-
-    return Tokens(
-        np.concatenate([wide(part.input_ids) for part in parts]),
-        np.concatenate([wide(part.attention_mask) for part in parts]),
-        sum(part.truncated for part in parts),
-    )
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, pad_id: int) -> Tokens:
@@ -96,11 +79,8 @@ def unrepresented(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, float
     """The share of letters, marks and numbers that a tokenizer cannot represent, by language of the text.
 
     A character is represented if it stands in a token that is not the unknown one; bytes that stand for it count, so
-    tokenizers with byte fallback lose nothing. One unknown letter costs the whole word where the tokenizer says so.
-
-    Args:
-        tokenizer: of the base model, without truncation.
-        texts: as the model would read them.
+    tokenizers with byte fallback lose nothing. One unknown letter costs the whole word where the tokenizer says so. The
+    texts are as the model would read them, without truncation.
     """
     unknown = _unknown_id(tokenizer)
     lost: Counter[str] = Counter()
@@ -133,14 +113,3 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
     if "unk_id" in model:
         return None if model["unk_id"] is None else int(model["unk_id"])
     return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else None
-
-
-def load_tokenizer(files: ModelFiles) -> Tokenizer:
-    """The base model's tokenizer without the padding and truncation stored in its file."""
-    try:
-        tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
-    except Exception as error:  # the library raises bare Exception for a file it cannot parse
-        raise ConfigError("The model's tokenizer.json cannot be read.", code="FW-MODEL-001") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

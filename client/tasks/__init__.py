@@ -4,8 +4,6 @@ Adding one is one file and one line here. ``task.py`` is the interface, with the
 ``prediction.py`` has the kinds with a head on one vector per text.
 """
 
-from __future__ import annotations
-
 from fedward.client.tasks import discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission
 from fedward.client.tasks.task import LocalTask
 from fedward.registry import by_name

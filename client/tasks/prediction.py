@@ -1,7 +1,5 @@
 """Predictions from one vector per text: a yes-or-no outcome, one class of several, several labels, or a number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +39,8 @@ class Prediction(LocalTask):
 
     def losses_of(self, outputs: Floats, targets: NDArray[Any]) -> Floats:
         """Losses float64 ``[N]`` of logits, as :meth:`losses` has them."""
-        losses: Floats = self.loss(torch.from_numpy(outputs), torch.from_numpy(targets)).double().numpy()
-        return losses
+        losses = self.loss(torch.from_numpy(outputs), torch.from_numpy(targets))
+        return np.asarray(losses.double().numpy(), np.float64)
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
         """See :meth:`LocalTask.losses`."""

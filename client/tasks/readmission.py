@@ -16,6 +16,5 @@ def label(outcome: Outcome) -> int | None:
 
 
 LOCAL = Binary(
-    TASK,
-    StaySource(label, minimum_hours=0.0, one_per="admission", moment=discharge_hours, outcomes=("readmission",)),
+    TASK, StaySource(label, minimum_hours=0.0, one_per="admission", moment=discharge_hours, outcomes=("readmission",))
 )

@@ -20,19 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
+from fedward.client.data import events
 from fedward.client.data.columns import Drops
 from fedward.client.data.deid import check_rules
-from fedward.client.data.events import (
-    Chosen,
-    Event,
-    Outcome,
-    Stay,
-    eligible,
-    known_at_prediction,
-    note_phrases,
-    prediction_hours,
-    render,
-)
+from fedward.client.data.events import Chosen, Event, Outcome, Stay
 from fedward.client.data.example import Example
 from fedward.client.data.text import clean
 from fedward.errors import DataError
@@ -115,7 +106,7 @@ class TextSource(Source):
         """See :meth:`Source.texts`."""
 
         def phrases(text: str) -> list[str]:
-            return note_phrases(text, languages) if corpus.free_text_of_persons else [clean(text)]
+            return events.note_phrases(text, languages) if corpus.free_text_of_persons else [clean(text)]
 
         return [" . ".join(part for role in self.roles for part in phrases(item.texts[role]) if part) for item in items]
 
@@ -144,7 +135,7 @@ class StaySource(Source):
         *,
         minimum_hours: float = 4.0,
         one_per: Literal["patient", "admission", "stay"] = "patient",
-        moment: Callable[[Outcome], float | None] = prediction_hours,
+        moment: Callable[[Outcome], float | None] = events.prediction_hours,
         outcomes: Sequence[str] = (),
     ) -> None:
         super().__init__("stay", *outcomes)
@@ -157,7 +148,7 @@ class StaySource(Source):
         stays = corpus.stays(folder, self.outcomes, drops)
         for stay in sorted(stays, key=lambda stay: (stay.patient, stay.order, stay.stay)):
             hours, key = self.moment(stay.outcome), self.key(stay)
-            if key in chosen or hours is None or not eligible(stay, self.minimum_hours, hours):
+            if key in chosen or hours is None or not events.eligible(stay, self.minimum_hours, hours):
                 continue
             label = self.label(stay.outcome)
             if label is not None:
@@ -168,15 +159,15 @@ class StaySource(Source):
         self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
     ) -> list[str]:
         """See :meth:`Source.texts`."""
-        return [render(events, languages) for events in self.known(corpus, folder, items, drops)]
+        return [events.render(known, languages) for known in self.known(corpus, folder, items, drops)]
 
     def known(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> Iterator[list[Event]]:
         """What was known about each stay at its prediction time: admission facts and events, through the guard."""
         stays = [item.stay for item in items if item.stay is not None]
         chosen = [Chosen(stay, self.moment(stay.outcome) or 0.0) for stay in stays]
-        events = _stays_of(corpus).events(folder, chosen, drops)
+        recorded = _stays_of(corpus).events(folder, chosen, drops)
         for each in chosen:
-            yield known_at_prediction([*each.stay.events, *events[each.stay.stay]], each.hours)
+            yield events.known_at_prediction([*each.stay.events, *recorded[each.stay.stay]], each.hours)
 
 
 def _stays_of(corpus: Corpus) -> StayCorpus:

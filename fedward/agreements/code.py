@@ -26,7 +26,7 @@ from fedward.strategies.registry import STRATEGIES
 ROOT = Path(__file__).parents[1]
 
 CORE = {
-    "": "adapter config errors messages plan registry run stages storage units",
+    "": "adapter config errors messages plan registry run storage units",
     "agreements": "code",
     "client": "examples hospital records result_verification training",
     "client/corpora": "corpus",
@@ -35,11 +35,10 @@ CORE = {
     "client/models/families": "family",
     "client/tasks": "task",
     "measures": "measure",
-    "privacy": "accounting events noise",
+    "privacy": "accounting book events ledger noise",
     "privacy/dpsgd": "backends clipping engine",
-    "privacy/ledger": "book files ledger",
     "privacy/secagg": "client crypto encoding journal messages results roster",
-    "strategies": "combinations factor gate optimizers strategy tensors",
+    "strategies": "combinations factor optimizers strategy",
     "tasks": "task",
 }
 """Files of the core by folder; a test holds the list closed under imports."""

@@ -5,8 +5,6 @@ an HMAC-SHA256 (RFC 2104) under a key made from it. The keys in the request sign
 compare its fingerprint, so a stolen code alone admits nobody. Renewals are signed by the key on record.
 """
 
-from __future__ import annotations
-
 import base64
 import hmac
 import secrets
@@ -65,20 +63,19 @@ def new_code() -> str:
 
 
 def code_key(code: str) -> bytes:
-    """The key made from a code; case, spaces and dashes do not matter. The code has 160 bits, so a hash suffices.
-
-    Raises FW-AUTH-303 (it is no such code).
-    """
+    """The key made from a code; case, spaces and dashes do not matter. Raises FW-AUTH-303 (it is no such code)."""
     compact = "".join(code.upper().replace("-", "").split())
     try:
         raw = base64.b32decode(compact)
     except ValueError as error:
-        raise AuthenticationError(
-            "The one-time code has a mistake in it.", code="FW-AUTH-303", fix=_TYPE_AGAIN
-        ) from error
+        raise _refused("The one-time code has a mistake in it.", _TYPE_AGAIN) from error
     if len(raw) != CODE_BYTES:
-        raise AuthenticationError("The one-time code is not complete.", code="FW-AUTH-303", fix=_TYPE_AGAIN)
-    return secagg_hash("invite-code", raw)
+        raise _refused("The one-time code is not complete.", _TYPE_AGAIN)
+    return secagg_hash("invite-code", raw)  # of 160 random bits, so a hash suffices
+
+
+def _refused(message: str, fix: str | None = None) -> AuthenticationError:
+    return AuthenticationError(message, code="FW-AUTH-303", fix=fix)
 
 
 def seal_request(request: EnrolmentRequest, identity: Identity, key: bytes = b"") -> bytes:
@@ -87,10 +84,7 @@ def seal_request(request: EnrolmentRequest, identity: Identity, key: bytes = b""
 
 
 def open_request(data: bytes) -> tuple[EnrolmentRequest, Proven]:
-    """Reads a request and checks the signature by its own key; whose key that is, the caller has to find out.
-
-    Raises FW-AUTH-303 (malformed, or not signed by the key it names).
-    """
+    """Reads a request and checks the signature by its own key (FW-AUTH-303); whose that is, the caller finds out."""
     outer, request = _read(data, EnrolmentRequest, "an enrolment request")
     _check_signature("enrolment", outer.sealed, request.identity)
     return request, outer
@@ -107,22 +101,14 @@ def seal_answer(answer: EnrolmentAnswer, identity: Identity, key: bytes = b"") -
 
 
 def read_answer(data: bytes) -> tuple[EnrolmentAnswer, Proven]:
-    """Reads an answer and checks the signature by its own key; whose key that is, :func:`open_answer` finds out.
-
-    Raises FW-AUTH-303 (malformed, or not signed by the key it names).
-    """
+    """Reads an answer and checks the signature by its own key (FW-AUTH-303); whose that is, the caller finds out."""
     outer, answer = _read(data, EnrolmentAnswer, "an answer to an enrolment")
     _check_signature("enrolment-answer", outer.sealed, answer.coordinator)
     return answer, outer
 
 
 def open_answer(data: bytes, *, key: bytes = b"", coordinator: bytes = b"") -> EnrolmentAnswer:
-    """Reads an answer and checks where it comes from.
-
-    Args:
-        data: the file.
-        key: the code's key, at a first enrolment.
-        coordinator: the pinned key, at a renewal. One of the two is needed.
+    """Reads an answer that the code's ``key`` proves or, at a renewal, that the pinned ``coordinator`` has signed.
 
     Raises FW-AUTH-303 (malformed, or neither the code nor the pinned key stands behind it).
     """
@@ -130,23 +116,20 @@ def open_answer(data: bytes, *, key: bytes = b"", coordinator: bytes = b"") -> E
     if not coordinator:
         check_proof(outer, key)
     elif answer.coordinator != coordinator:
-        raise AuthenticationError("The answer comes from another coordinator than the pinned one.", code="FW-AUTH-303")
+        raise _refused("The answer comes from another coordinator than the pinned one.")
     return answer
 
 
 def check_proof(outer: Proven, key: bytes) -> None:
     """Raises FW-AUTH-303 unless the document was made with the code of ``key``."""
     if not key or not hmac.compare_digest(_proof(key, outer.sealed), outer.proof):
-        raise AuthenticationError("The document was not made with the one-time code.", code="FW-AUTH-303")
+        raise _refused("The document was not made with the one-time code.")
 
 
 def same_fingerprint(shown: str, spoken: str) -> bool:
     """Whether two fingerprints are one; spaces and case do not matter."""
-    return hmac.compare_digest(_compact(shown), _compact(spoken))
-
-
-def _compact(text: str) -> bytes:
-    return "".join(text.lower().split()).encode()
+    one, other = ("".join(text.lower().split()).encode() for text in (shown, spoken))
+    return hmac.compare_digest(one, other)
 
 
 def _seal(kind: str, message: Message, identity: Identity, key: bytes) -> bytes:
@@ -159,7 +142,7 @@ def _read(data: bytes, kind: type[Document], called: str) -> tuple[Proven, Docum
         outer = Proven.from_bytes(data)
         return outer, kind.from_bytes(Envelope.from_bytes(outer.sealed).body)
     except MalformedMessageError as error:
-        raise AuthenticationError(f"The file is not {called}.", code="FW-AUTH-303") from error
+        raise _refused(f"The file is not {called}.") from error
 
 
 def _proof(key: bytes, sealed: bytes) -> bytes:
@@ -170,6 +153,4 @@ def _check_signature(kind: str, sealed: bytes, public: bytes) -> None:
     try:
         open_sealed(kind, sealed, public)
     except RefusalError as error:
-        raise AuthenticationError(
-            "The signature of an enrolment document does not verify.", code="FW-AUTH-303"
-        ) from error
+        raise _refused("The signature of an enrolment document does not verify.") from error

@@ -4,8 +4,6 @@ The coordinator signs it; each hospital approves it by the hash of its bytes. Wh
 pinned again by the roster and by every manifest of the run.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +80,7 @@ def sign_proposal(proposal: Proposal, coordinator: Identity) -> bytes:
 
 
 def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
-    """Checks a plan file against the coordinator's public key.
-
-    Raises FW-AUTH-304 (not its signature, or not a proposal), FW-VERSION-301 (another release has signed it; see also
-    :meth:`PlanTerms.read`).
-    """
+    """Checks a plan file against the coordinator's key. Raises FW-AUTH-304 (not signed by it), FW-VERSION-301."""
     if len(sealed) > MAX_PROPOSAL_BYTES:
         raise AuthenticationError("The plan file is too large.", code="FW-AUTH-304")
     try:

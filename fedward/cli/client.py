@@ -17,38 +17,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import Argument, Option, Typer
 
-from fedward.cli.shared import MAX_FILE_BYTES, AsJson, Yes, day, plain, say, say_json, start_log, stop_signal, titled
+from fedward.cli.shared import AsJson, Yes, day, handed_over, plain, say, say_json, start_log, stop_signal, titled
 from fedward.errors import ConfigError, FedwardError, PolicyError, PreflightError
+from fedward.storage import read_secret
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
     from fedward.client.daemon.approvals import Approval, Approvals
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.settings import ClientConfig
-    from fedward.privacy.ledger import Book
+    from fedward.privacy.book import Book
 
-app = typer.Typer(no_args_is_help=True)
-ledger_app = typer.Typer(no_args_is_help=True)
-site_app = typer.Typer(no_args_is_help=True)
-approve_app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
+ledger_app = Typer(no_args_is_help=True)
+site_app = Typer(no_args_is_help=True)
+approve_app = Typer(no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger", help="The privacy budget of this site: show, verify, anchor.")
 app.add_typer(site_app)
 app.add_typer(approve_app, name="approve", help="Decide about plans: list, show, accept, deny.")
 
-Config = Annotated[
-    Path, typer.Option("--config", envvar="FEDWARD_CLIENT_CONFIG", help="The client.toml of this hospital.")
-]
-State = Annotated[
-    Path | None, typer.Option("--state", help="State directory of a site, or of `fedward simulate --state`.")
-]
+Config = Annotated[Path, Option(envvar="FEDWARD_CLIENT_CONFIG", help="The client.toml of this hospital.")]
+State = Annotated[Path | None, Option(help="State directory of a site, or of `fedward simulate --state`.")]
 OrConfig = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="FEDWARD_CLIENT_CONFIG", help="The hospital's client.toml, instead of --state."),
+    Path | None, Option(envvar="FEDWARD_CLIENT_CONFIG", help="The hospital's client.toml, instead of --state.")
 ]
-Out = Annotated[Path, typer.Option("--out", help="Request file to write.", dir_okay=False)]
-PlanFile = Annotated[str, typer.Argument(metavar="PLAN", help="The plan file, or the name of a run already known.")]
-By = Annotated[str | None, typer.Option("--by", help="Who decides, for this hospital's own record.")]
+Out = Annotated[Path, Option(help="Request file to write.", dir_okay=False)]
+PlanFile = Annotated[str, Argument(metavar="PLAN", help="The plan file, or the name of a run already known.")]
+By = Annotated[str | None, Option(help="Who decides, for this hospital's own record.")]
 
 
 def _open(config: Path) -> tuple[ClientConfig, SiteFolders]:
@@ -84,10 +81,8 @@ def show_ledger_command(state: State = None, config: OrConfig = None, as_json: A
 def verify_command(
     state: State = None,
     config: OrConfig = None,
-    anchor: Annotated[Path | None, typer.Option("--anchor", help="The anchor file, if the site keeps one.")] = None,
-    head: Annotated[
-        str | None, typer.Option("--head", metavar="HEX", help="A head that someone else holds, 64 hex digits.")
-    ] = None,
+    anchor: Annotated[Path | None, Option(help="The anchor file, if the site keeps one.")] = None,
+    head: Annotated[str | None, Option(metavar="HEX", help="A head that someone else holds, 64 hex digits.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every record of the ledger against its hash chain, its anchor and a head held elsewhere.
@@ -115,7 +110,7 @@ def verify_command(
 
 @ledger_app.command("anchor")
 def anchor_command(
-    anchor: Annotated[Path, typer.Option("--anchor", help="The file to begin, outside the state directory.")],
+    anchor: Annotated[Path, Option(help="The file to begin, outside the state directory.")],
     state: State = None,
     config: OrConfig = None,
 ) -> None:
@@ -136,7 +131,7 @@ def anchor_command(
 
 
 def _ledgers(state: Path | None, config: Path | None) -> list[Path]:
-    from fedward.privacy.ledger.files import ledger_folders
+    from fedward.privacy.ledger import ledger_folders
 
     if state is None and config is None:
         raise typer.BadParameter("Give --config or --state.")
@@ -238,7 +233,7 @@ def enroll_command(
     config: Config,
     out: Out,
     code_file: Annotated[
-        Path | None, typer.Option("--code-file", help="File of mode 0600 with the one-time code; asked for without.")
+        Path | None, Option(help="File of mode 0600 with the one-time code; asked for without.")
     ] = None,
 ) -> None:
     """Make this hospital's keys and a request for admission; private keys never leave the state folder.
@@ -248,8 +243,7 @@ def enroll_command(
     Example: fedward client enroll --config client.toml --out st-anna.request
     """
     from fedward.agreements.enrolment import code_key
-    from fedward.client.daemon.keys import enrol
-    from fedward.storage import read_secret
+    from fedward.client.daemon.folders import enrol
 
     settings, folders = _open(config)
     if code_file is not None:
@@ -265,7 +259,7 @@ def renew_command(config: Config, out: Out) -> None:
 
     Example: fedward client renew --config client.toml --out st-anna.request
     """
-    from fedward.client.daemon.keys import renew
+    from fedward.client.daemon.folders import renew
 
     settings, folders = _open(config)
     _hand_over(renew(folders, settings.site.name), out)
@@ -281,22 +275,19 @@ def _hand_over(request: bytes, out: Path) -> None:
 
 @site_app.command("join")
 def join_command(
-    answer: Annotated[Path, typer.Argument(metavar="ANSWER", help="The coordinator's answer file.")],
+    answer: Annotated[Path, Argument(metavar="ANSWER", help="The coordinator's answer file.")],
     config: Config,
-    fingerprint: Annotated[
-        str, typer.Option("--fingerprint", help="The coordinator's fingerprint as its operator read it out.")
-    ],
+    fingerprint: Annotated[str, Option(help="The coordinator's fingerprint as its operator read it out.")],
 ) -> None:
     """Take the coordinator's answer: pin its key, install certificate and CA. The daemon notices at its next start.
 
     Example: fedward client join st-anna.answer --config client.toml --fingerprint "9f3c ..."
     """
-    from fedward.client.daemon.keys import join
+    from fedward.client.daemon.folders import join
     from fedward.privacy.secagg.crypto import fingerprint as words_of
-    from fedward.storage import read_limited
 
     settings, folders = _open(config)
-    joined = join(folders, settings.site.name, read_limited(answer, MAX_FILE_BYTES), spoken=fingerprint)
+    joined = join(folders, settings.site.name, handed_over(answer), spoken=fingerprint)
     typer.echo(f"{settings.site.name} has joined {joined.federation}. Its fingerprint, as rosters show it:")
     typer.echo(words_of(folders.identity(settings.site.name).public))
 
@@ -304,7 +295,7 @@ def join_command(
 @site_app.command("doctor")
 def doctor_command(
     config: Config,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave out what needs the network.")] = False,
+    offline: Annotated[bool, Option("--offline", help="Leave out what needs the network.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at everything that could stop a run: keys, disk, clock, TLS, data, model, ledger. Changes nothing.
@@ -333,7 +324,7 @@ def doctor_command(
 def run_command(
     config: Config,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do all that precedes the first step of each accepted run, and stop.")
+        bool, Option("--dry-run", help="Do all that precedes the first step of each accepted run, and stop.")
     ] = False,
 ) -> None:
     """Serve the runs that were accepted here until stopped. Exit status 14 if a STOP file ended it.
@@ -352,7 +343,7 @@ def run_command(
 
 def _rehearse(settings: ClientConfig, folders: SiteFolders) -> None:
     from fedward.client.daemon.approvals import Approval, ExpiredPlanError, OtherCodeError
-    from fedward.client.daemon.runs import ApprovedSite
+    from fedward.client.daemon.service import ApprovedSite
 
     site = ApprovedSite(settings, folders, threading.Event())
     known = site.approvals.all()
@@ -447,13 +438,14 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
     from fedward.client.daemon.approvals import describe_plan
-    from fedward.client.daemon.folders import SiteFolders
-    from fedward.client.daemon.keys import pinned_coordinator
+    from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
+    from fedward.privacy.ledger import FileStore, verify
 
     settings, approvals = _approvals(config)
-    verified = approvals.open(_path(plan, settings))
-    pinned = pinned_coordinator(SiteFolders(settings.folder)).coordinator
-    sections = describe_plan(verified, settings, pinned, spent=_spent(settings))
+    verified, folders = approvals.open(_path(plan, settings)), SiteFolders(settings.folder)
+    pinned, store = pinned_coordinator(folders).coordinator, FileStore(folders.ledger)
+    spent = verify(store).spent() if store.load() else 0.0
+    sections = describe_plan(verified, settings, pinned, spent=spent)
     try:
         approvals.check(verified)
         verdict = "This plan is within this hospital's policy."
@@ -509,14 +501,6 @@ def _approvals(config: Path) -> tuple[ClientConfig, Approvals]:
 def _path(plan: str, settings: ClientConfig) -> Path:
     stored = settings.folder / "approvals" / f"{plan}.plan"
     return stored if "/" not in plan and stored.exists() else Path(plan)
-
-
-def _spent(settings: ClientConfig) -> float:
-    from fedward.client.daemon.folders import SiteFolders
-    from fedward.privacy.ledger import FileStore, verify
-
-    store = FileStore(SiteFolders(settings.folder).ledger)
-    return verify(store).spent() if store.load() else 0.0
 
 
 def _row(one: Approval) -> dict[str, str]:

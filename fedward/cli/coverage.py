@@ -1,7 +1,5 @@
 """`fedward coverage`: the survey of medical language models row by row, with the command that shows each."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Option
 
 NOT_YET = "not yet"
 
@@ -26,8 +25,8 @@ class Row:
 
 
 def coverage(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/coverage.md.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False,
+    as_markdown: Annotated[bool, Option("--markdown", help="Print docs/coverage.md.")] = False,
 ) -> None:
     """Show which parts of the survey of medical language models work, and the command that shows each.
 

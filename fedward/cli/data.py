@@ -10,30 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from typer import Argument, Option, Typer
 
 from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from fedward.client.folder import FolderReport, Texts
+    from fedward.client.folder import FolderReport
 
-app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
 
 
 @app.command("check")
 def check_command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")
-    ],
-    model: Annotated[
-        str | None, typer.Option("--model", help="Base model whose tokenizer must know the texts' characters.")
-    ] = None,
+    folder: Annotated[Path, Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")],
+    model: Annotated[str | None, Option(help="Base model whose tokenizer must know the texts' characters.")] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="Count for this task or form of record alone, for example choice.")
+        str | None, Option("--task", help="Count for this task or form of record alone, for example choice.")
     ] = None,
-    show: Annotated[int, typer.Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
+    show: Annotated[int, Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
     leave_out: LeaveOut = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
 
@@ -45,8 +42,13 @@ def check_command(
     """
     from fedward.client.folder import check_folder
 
-    reader = _reader(model) if model else None
-    report = check_folder(folder, task=task, leave_out=leave_out, texts=reader, show=show)
+    texts = None
+    if model:
+        from fedward.client.models.registry import resolve
+        from fedward.client.models.tokens import load_tokenizer, unrepresented
+
+        texts = partial(unrepresented, load_tokenizer(resolve(model)))
+    report = check_folder(folder, task=task, leave_out=leave_out, texts=texts, show=show)
     if as_json:
         say_json(report.to_value())
     else:
@@ -57,10 +59,10 @@ def check_command(
 
 @app.command("synthetic")
 def synthetic_command(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
-    names: Annotated[list[str], typer.Option("--name", help="Name of a hospital; repeat it for several.")],
-    patients: Annotated[int, typer.Option("--patients", min=20, help="Patients of each hospital.")] = 400,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same patients.")] = 1,
+    out: Annotated[Path, Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
+    names: Annotated[list[str], Option("--name", help="Name of a hospital; repeat it for several.")],
+    patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
+    seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
 ) -> None:
     """Write invented patients as MIMIC-III tables, to try a federation with. Nobody in them exists.
 
@@ -73,13 +75,6 @@ def synthetic_command(
     for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
         write_mimic3(hospital, out / hospital.spec.name)
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
-
-
-def _reader(model: str) -> Texts:
-    from fedward.client.models.registry import resolve
-    from fedward.client.models.tokens import load_tokenizer, unrepresented
-
-    return partial(unrepresented, load_tokenizer(resolve(model)))
 
 
 def _print(report: FolderReport, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""`fedward evaluate`: scores an adapter on other data; predictions never leave the process."""
+"""`fedward evaluate` and `fedward audit`: how good the adapter of a run is on other data, and what the run leaked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Column
+from typer import Argument, Option
 
 from fedward.cli.shared import LeaveOut, say_json, titled
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
     from fedward.client.tasks import LocalTask
@@ -18,14 +20,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder with the clinical tables.")],
-    format: Annotated[str, typer.Option("--format", help="Layout of the tables: mimic-iii or eicu.")],
-    task: Annotated[
-        str | None, typer.Option("--task", help="Task that the adapter must have been trained for.")
-    ] = None,
+    run: Annotated[Path, Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
+    data: Annotated[Path, Option(help="Folder with the clinical tables.")],
+    format: Annotated[str, Option(help="Layout of the tables: mimic-iii or eicu.")],
+    task: Annotated[str | None, Option(help="Task that the adapter must have been trained for.")] = None,
     leave_out: LeaveOut = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter on other data, by every measure of its task.
 
@@ -82,14 +82,13 @@ def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str
 
     measures, headline = task.declaration.measures, task.declaration.headline
     interval = bootstrap_interval(headline, outcomes, seed=seed)
+    calibrated = any(isinstance(measure, CalibrationError) for measure in measures)
     return {
         "n": len(outcomes),
         "positives": task.positives(outcomes.targets),
         **{measure.name: measure.local(outcomes) for measure in measures},
         f"{headline.name}_interval": None if interval is None else list(interval),
-        "calibration": [vars(each) for each in calibration_curve(outcomes)]
-        if any(isinstance(measure, CalibrationError) for measure in measures)
-        else [],
+        "calibration": [vars(each) for each in calibration_curve(outcomes)] if calibrated else [],
     }
 
 
@@ -112,3 +111,90 @@ def _print(scores: dict[str, Any], console: Console) -> None:
         shares = f"{row['predicted']:.3f}", f"{row['observed']:.3f}"
         bins.add_row(f"{row['low']:.2f} to {row['high']:.2f}", str(row["n"]), *shares)
     console.print(bins)
+
+
+def audit(
+    run: Annotated[
+        Path | None, Argument(metavar="[RUN]", help="Folder of a private run that `fedward simulate` wrote.")
+    ] = None,
+    canaries: Annotated[int, Option(min=10, max=10_000, help="Made-up records; more can show a larger epsilon.")] = 100,
+    self_test: Annotated[
+        bool, Option("--self-test", help="Audit the training engine of this installation instead of a run.")
+    ] = False,
+    steps: Annotated[int, Option(min=2_000, help="Steps of the self-test.")] = 20_000,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object and no progress.")] = False,
+) -> None:
+    """Try to find out from a run who took part, and compare with what it promised.
+
+    RUN: trains the same federation again with canaries, made-up records for each of which a coin decides whether it
+    takes part, guesses which did, and bounds epsilon from the right guesses. Then attacks the run's adapter for those
+    it was trained on. Writes audit.json into RUN and adds a section to report.html. About as long as two runs.
+
+    --self-test: takes 20,000 single steps of the training engine with and without one record and bounds what a step
+    leaks. Less than a minute or two.
+
+    Examples:
+
+      fedward audit run
+
+      fedward audit run --canaries 400
+
+      fedward audit --self-test
+
+    Exit code 11 if more leaked than promised. That an audit finds nothing does not prove that nothing leaks.
+    """
+    if self_test == (run is not None):
+        raise typer.BadParameter("Give the folder of a run, or --self-test.", param_hint="RUN")
+    if run is None:
+        _self_test(steps, as_json=as_json)
+    else:
+        _run(run, canaries, as_json=as_json)
+
+
+def _run(folder: Path, canaries: int, *, as_json: bool) -> None:
+    from fedward.simulations.audit.document import print_audit
+    from fedward.simulations.audit.run import audit_run
+    from fedward.simulations.terminal import RunDisplay
+
+    document = audit_run(folder, canaries=canaries, display=RunDisplay("quiet" if as_json else "auto"))
+    if as_json:
+        typer.echo(document.model_dump_json())
+    else:
+        console = Console(highlight=False)
+        print_audit(document, console)
+        console.print(f"Written    {folder / 'audit.json'}, {folder / 'report.html'}", markup=False, soft_wrap=True)
+    if document.refutes:
+        raise IntegrityError(
+            f"The run leaked epsilon {document.canaries.epsilon_lower:.2f} at least, "
+            f"and its certificate says {document.epsilon_certified:.2f}.",
+            code="FW-AUDIT-003",
+        )
+
+
+def _self_test(steps: int, *, as_json: bool) -> None:
+    import torch
+
+    from fedward.privacy.dpsgd.audit import LEAST_RATIO, MechanismAudit, audit_mechanism
+
+    torch.set_num_threads(1)
+    console = Console(highlight=False)
+    with Progress(console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("steps of the training engine", total=None)
+        found: MechanismAudit = audit_mechanism(steps=steps, progress=lambda done: bar.advance(task, done))
+    if as_json:
+        say_json(found.figures())
+    else:
+        steps_words = f"{found.steps:,} steps of the {found.backend} engine"
+        more = f"{found.errors.with_patient:,} of them with one record more"
+        console.print(f"Mechanism audit: {steps_words}, {more}", style="bold")
+        for line in (
+            f"  certified          mu = {found.mu_certified:.3f} a step (noise multiplier 1, everybody sampled)",
+            f"  leaked at least    mu = {found.mu_lower:.3f} ({100 * found.confidence:g} % confidence)",
+            f"  ratio              {found.ratio:.2f}; sound between {LEAST_RATIO} and 1",
+            f"  noise repeats      correlation {found.noise.correlation:+.4f}; "
+            f"independent noise stays within {found.noise.limit:.4f}",
+        ):
+            console.print(line)
+    found.check()
+    if not as_json:
+        console.print("The engine keeps its promise on this pair of inputs.")

@@ -1,7 +1,5 @@
 """`fedward explain`: what an error code means, which exit code it has and what to do, from ``fedward/errors.toml``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+from typer import Argument, Option
 
 from fedward.cli.shared import AsJson
 from fedward.errors import ConfigError, Row, table
@@ -36,11 +35,9 @@ EXIT_CODES = {
 
 
 def explain(
-    code: Annotated[
-        str | None, typer.Argument(metavar="[CODE]", help="For example FW-BUDGET-001; all without.")
-    ] = None,
+    code: Annotated[str | None, Argument(metavar="[CODE]", help="For example FW-BUDGET-001; all without.")] = None,
     as_json: AsJson = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/exit-codes.md.")] = False,
+    as_markdown: Annotated[bool, Option("--markdown", help="Print docs/exit-codes.md.")] = False,
 ) -> None:
     """Explain an error code: meaning, exit code and fix.
 
@@ -61,7 +58,11 @@ def explain(
     elif code is not None:
         _print_entry(entries[0], Console(highlight=False, soft_wrap=True))
     else:
-        _print_list(entries, Console(highlight=False))
+        code_column, exit_column = Column("Code", no_wrap=True), Column("Exit", justify="right")
+        listed = Table(code_column, exit_column, "Meaning", box=None, pad_edge=False)
+        for entry in entries:
+            listed.add_row(entry.code, str(entry.exit_code), Text(entry.meaning))
+        Console(highlight=False).print(listed)
 
 
 def markdown(entries: Sequence[Row]) -> str:
@@ -92,10 +93,3 @@ def _print_entry(entry: Row, console: Console) -> None:
     console.print(Text(entry.meaning))
     console.print(Text.assemble(("Fix: ", "bold"), entry.fix))
     console.print(Text.assemble(("Exit code: ", "bold"), f"{entry.exit_code} ({EXIT_CODES[entry.exit_code]})"))
-
-
-def _print_list(entries: Sequence[Row], console: Console) -> None:
-    listed = Table(Column("Code", no_wrap=True), Column("Exit", justify="right"), "Meaning", box=None, pad_edge=False)
-    for entry in entries:
-        listed.add_row(entry.code, str(entry.exit_code), Text(entry.meaning))
-    console.print(listed)

@@ -3,8 +3,6 @@
 Heavy imports (torch, Flower) happen inside the commands, so ``--help`` answers at once.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -14,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer import Option, Typer
 
 import fedward
 from fedward.cli.shared import plain
@@ -21,7 +20,7 @@ from fedward.errors import FedwardError, PreflightError, StoppedError
 
 CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
 
-app = typer.Typer(
+app = Typer(
     name="fedward",
     help="Hospitals fine-tune one language model together; the coordinator sees only encrypted sums.",
     no_args_is_help=True,
@@ -33,14 +32,14 @@ app = typer.Typer(
 
 
 @app.callback()
-def _global(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _global(version: Annotated[bool, Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         typer.echo(f"fedward {fedward.__version__}")
         raise typer.Exit
 
 
-COMMANDS = ("simulate", "sweep", "evaluate", "audit", "explain", "coverage")
-"""Each is the function of that name in the module of that name."""
+COMMANDS = {"simulate": "simulate sweep", "evaluate": "evaluate audit", "explain": "explain", "coverage": "coverage"}
+"""Modules and the commands in them, each the function of that name."""
 
 GROUPS = {
     "plan": "Runs before they start: estimate, new, check, sign.",
@@ -54,8 +53,9 @@ GROUPS = {
 
 
 def _mount() -> None:
-    for name in COMMANDS:
-        app.command(name)(getattr(import_module(f"fedward.cli.{name}"), name))
+    for module, names in COMMANDS.items():
+        for name in names.split():
+            app.command(name)(getattr(import_module(f"fedward.cli.{module}"), name))
     for name, about in GROUPS.items():
         app.add_typer(import_module(f"fedward.cli.{name}").app, name=name, help=about)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Typer
 
 from fedward.cli.shared import AsJson, say, say_json, titled
 
 if TYPE_CHECKING:
     from fedward.client.models.registry import ModelFiles
 
-app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
 
 
 @app.command("list")
@@ -30,18 +32,10 @@ def list_command(as_json: AsJson = False) -> None:
 
     models = list_models()
     if as_json:
-        rows = [
-            {
-                "name": m.name,
-                "family": m.family,
-                "heads": sorted(FAMILIES[m.family].heads),
-                "summary": m.summary,
-                "source": m.source,
-                "folder": str(m.folder) if m.folder else None,
-                "sha256": m.sha256,
-            }
-            for m in models
-        ]
+        rows = []
+        for m in models:
+            folder = str(m.folder) if m.folder else None
+            rows.append({**asdict(m), "heads": sorted(FAMILIES[m.family].heads), "folder": folder})
         known = {name: {"heads": sorted(each.heads), "targets": list(each.targets)} for name, each in FAMILIES.items()}
         say_json({"models": rows, "families": known})
         return
@@ -58,8 +52,7 @@ def list_command(as_json: AsJson = False) -> None:
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of `fedward models list`.")],
-    as_json: AsJson = False,
+    name: Annotated[str, Argument(metavar="NAME", help="A model of `fedward models list`.")], as_json: AsJson = False
 ) -> None:
     """Download a base model into the cache and check its hash; does nothing if it is already there.
 
@@ -73,8 +66,7 @@ def fetch_command(
 
 @app.command("path")
 def path_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or folder of a base model.")],
-    as_json: AsJson = False,
+    name: Annotated[str, Argument(metavar="NAME", help="Name or folder of a base model.")], as_json: AsJson = False
 ) -> None:
     """Print the folder of a base model that is on this machine, and the hash that plans pin.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Argument, Option, Typer
 
 from fedward.cli.shared import AsJson, Epsilon, Placement, Rounds, ScenarioName, say
 from fedward.units import UNITS
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fedward.planning.estimate import Estimate, Statistics
 
 
-app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
 Rows = Sequence[tuple[str, str]]
 
 
@@ -38,28 +39,23 @@ def estimate_command(
     epsilon: Epsilon = None,
     rounds: Rounds = None,
     privacy: Annotated[
-        Placement | None,
-        typer.Option("--privacy", help="Who adds the noise, local or secure-grad, instead of the scenario's."),
+        Placement | None, Option(help="Who adds the noise, local or secure-grad, instead of the scenario's.")
     ] = None,
     hospitals: Annotated[
-        int | None, typer.Option("--hospitals", min=3, help="Number of hospitals, where only the data would say it.")
+        int | None, Option(min=3, help="Number of hospitals, where only the data would say it.")
     ] = None,
     unit: Annotated[
-        Unit | None,
-        typer.Option("--unit", help="Whom privacy is for: the data say it; hospital is refused, with the numbers why."),
+        Unit | None, Option(help="Whom privacy is for: the data say it; hospital is refused, with the numbers why.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="Folder of ledgers that the run must fit into; they are only read.")
+        Path | None, Option(help="Folder of ledgers that the run must fit into; they are only read.")
     ] = None,
     lifetime_epsilon: Annotated[
-        float | None,
-        typer.Option("--lifetime-epsilon", min=1e-6, help="Lifetime cap instead of the one each ledger began with."),
+        float | None, Option(min=1e-6, help="Lifetime cap instead of the one each ledger began with.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of the run: another split of the records, for --state.")
-    ] = None,
-    no_time: Annotated[bool, typer.Option("--no-time", help="Take no steps to see how long it would run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    seed: Annotated[int | None, Option(min=0, help="Of the run: another split of the records, for --state.")] = None,
+    no_time: Annotated[bool, Option("--no-time", help="Take no steps to see how long it would run.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Say what a run would cost: epsilon, noise, steps, ledgers and time. Reads no record and charges nothing.
 
@@ -204,19 +200,19 @@ def _remarks(found: Estimate) -> Iterator[str]:
         yield f"Time: {found.time.basis}"
 
 
-Folder = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan folder.", file_okay=False)]
+Folder = Annotated[Path, Argument(metavar="PLAN", help="Plan folder.", file_okay=False)]
 
 
 @app.command("new")
 def new_command(
-    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A shipped scenario or a TOML file.")],
-    out: Annotated[Path, typer.Option("--out", help="New plan folder.", file_okay=False)],
+    scenario: Annotated[str, Argument(metavar="SCENARIO", help="A shipped scenario or a TOML file.")],
+    out: Annotated[Path, Option(help="New plan folder.", file_okay=False)],
 ) -> None:
     """Make a plan from a scenario: noise calibrated, starting adapter, hashes. Needs fedward[client]; reads no record.
 
     Example: fedward plan new icu.toml --out icu-plan
     """
-    from fedward.planning.calibration import write_plan
+    from fedward.planning.estimate import write_plan
     from fedward.planning.scenario import load_scenario
 
     plan, terms = write_plan(load_scenario(scenario), out)
@@ -231,7 +227,7 @@ def check_command(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: fedward plan check icu-plan
     """
-    from fedward.server.deployment.plans import check_folder
+    from fedward.server.deployment.records import check_folder
 
     found = check_folder(folder)
     say(found, (f"{name.replace('_', ' ')}: {value}" for name, value in found.items()), as_json=as_json)
@@ -240,19 +236,16 @@ def check_command(folder: Folder, as_json: AsJson = False) -> None:
 @app.command("sign")
 def sign_command(
     folder: Folder,
-    run: Annotated[str, typer.Option("--run", help="Name of the run, never used before.")],
-    config: Annotated[
-        Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
-    ],
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="How long hospitals may answer for it.")] = 30,
+    run: Annotated[str, Option(help="Name of the run, never used before.")],
+    config: Annotated[Path, Option(envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")],
+    days: Annotated[int, Option(min=1, max=366, help="How long hospitals may answer for it.")] = 30,
 ) -> None:
     """Sign a plan for one run with the coordinator's key; writes plan.fedward, the file to send to hospitals.
 
     Example: fedward plan sign icu-plan --run icu-1 --config server.toml
     """
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.plans import SIGNED_FILE, sign_folder
-    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.records import SIGNED_FILE, sign_folder
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     settings = load_server_config(config)
     identity = ServerFolders(settings.folder).identity()

@@ -14,23 +14,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column
+from typer import Argument, Option, Typer
 
-from fedward.cli.shared import MAX_FILE_BYTES, AsJson, SignedPlan, plain, say, say_json, titled
+from fedward.cli.shared import AsJson, SignedPlan, handed_over, plain, say, say_json, titled
+from fedward.storage import PUBLIC, replace_file
 
 if TYPE_CHECKING:
     from fedward.privacy.secagg.crypto import Identity
     from fedward.privacy.secagg.roster import RosterView
 
-app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
 
-RosterFile = Annotated[Path, typer.Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
-Name = Annotated[str | None, typer.Option("--name", help="This hospital's name on the roster.")]
-Key = Annotated[Path | None, typer.Option("--key", help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
+RosterFile = Annotated[Path, Argument(metavar="ROSTER", help="The roster file.", exists=True, dir_okay=False)]
+Name = Annotated[str | None, Option(help="This hospital's name on the roster.")]
+Key = Annotated[Path | None, Option(help="This hospital's Ed25519 key file, mode 0600.", dir_okay=False)]
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config", envvar="FEDWARD_CLIENT_CONFIG", help="This hospital's client.toml, instead of --name and --key."
-    ),
+    Option(envvar="FEDWARD_CLIENT_CONFIG", help="This hospital's client.toml, instead of --name and --key."),
 ]
 
 
@@ -42,7 +42,7 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
     """
     from fedward.privacy.secagg.roster import view
 
-    shown = view(_read(roster))
+    shown = view(handed_over(roster))
     if as_json:
         say_json(asdict(shown))
     else:
@@ -52,9 +52,7 @@ def show_command(roster: RosterFile, as_json: AsJson = False) -> None:
 @app.command("approve")
 def approve_command(
     roster: RosterFile,
-    fingerprint: Annotated[
-        str, typer.Option("--fingerprint", help="The roster fingerprint that the other hospitals read out to you.")
-    ],
+    fingerprint: Annotated[str, Option(help="The roster fingerprint that the other hospitals read out to you.")],
     name: Name = None,
     key: Key = None,
     config: Config = None,
@@ -71,7 +69,7 @@ def approve_command(
     """
     from fedward.privacy.secagg.roster import approve, require_fingerprint
 
-    signed = _read(roster)
+    signed = handed_over(roster)
     require_fingerprint(signed, fingerprint)
     config = None if name and key else config
     identity = _identity(name, key, config)
@@ -88,12 +86,10 @@ def approve_command(
 @app.command("publish")
 def publish_command(
     plan: SignedPlan,
-    config: Annotated[
-        Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Roster file to write.", dir_okay=False)],
+    config: Annotated[Path, Option(envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")],
+    out: Annotated[Path, Option(help="Roster file to write.", dir_okay=False)],
     min_cohort: Annotated[
-        int | None, typer.Option("--min-cohort", min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
+        int | None, Option(min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
     ] = None,
 ) -> None:
     """At the coordinator: write the next roster, of all admitted hospitals and the pins of a signed plan.
@@ -104,10 +100,8 @@ def publish_command(
     """
     from fedward.privacy.secagg.roster import view
     from fedward.run import Schedule, smallest_sum
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.plans import publish_roster, read_signed
-    from fedward.server.deployment.settings import load_server_config
-    from fedward.server.deployment.sites import Sites
+    from fedward.server.deployment.records import Sites, publish_roster, read_signed
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     folders = ServerFolders(load_server_config(config).folder)
     identity = folders.identity()
@@ -124,7 +118,7 @@ def publish_command(
 @app.command("merge")
 def merge_command(
     roster: RosterFile,
-    others: Annotated[list[Path], typer.Argument(metavar="COPY...", help="Copies with other approvals.", exists=True)],
+    others: Annotated[list[Path], Argument(metavar="COPY...", help="Copies with other approvals.", exists=True)],
 ) -> None:
     """Join the approvals on several copies of one roster into the first file.
 
@@ -132,7 +126,7 @@ def merge_command(
     """
     from fedward.privacy.secagg.roster import merge_approvals, verify_roster
 
-    merged = merge_approvals([_read(roster), *(_read(other) for other in others)])
+    merged = merge_approvals([handed_over(roster), *(handed_over(other) for other in others)])
     _replace(roster, merged)
     verified = verify_roster(merged)
     missing = sorted(verified.roster.keys.keys() - verified.approved)
@@ -152,7 +146,7 @@ def verify_command(
     """
     from fedward.privacy.secagg.roster import require_own_approval
 
-    verified = require_own_approval(_read(roster), _identity(name, key, config))
+    verified = require_own_approval(handed_over(roster), _identity(name, key, config))
     missing = sorted(verified.roster.keys.keys() - verified.approved)
     lines = ["The roster is valid and this hospital has approved it.", *_not_yet(missing)]
     say({"approved": sorted(verified.approved), "missing": missing}, lines, as_json=as_json)
@@ -198,17 +192,6 @@ def _print(shown: RosterView) -> None:
         console.print("UNSAFE: two hospitals may run alone, and then each learns the other's delta.", style="bold red")
 
 
-def _read(path: Path) -> bytes:
-    from fedward.storage import read_limited
-
-    return read_limited(path, MAX_FILE_BYTES)
-
-
 def _replace(path: Path, data: bytes) -> None:
-    """Writes beside the file and renames, so that an interrupted command leaves one roster whole.
-
-    In a folder that others may write to, nobody's link leads the bytes elsewhere.
-    """
-    from fedward.storage import PUBLIC, replace_file
-
+    """An interrupted command leaves one roster whole; where others may write, no link leads the bytes elsewhere."""
     replace_file(path, data, mode=PUBLIC)

@@ -8,64 +8,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import Argument, Option, Typer
 
-from fedward.cli.shared import (
-    MAX_FILE_BYTES,
-    AsJson,
-    SignedPlan,
-    Yes,
-    day,
-    say,
-    say_json,
-    start_log,
-    stop_signal,
-    titled,
-)
+from fedward.cli.shared import AsJson, SignedPlan, Yes, day, handed_over, say, say_json, start_log, stop_signal, titled
+from fedward.notify import notify
+from fedward.storage import read_secret, write_new_secret
 
 if TYPE_CHECKING:
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import ServerConfig
+    from fedward.server.deployment.settings import ServerConfig, ServerFolders
 
-app = typer.Typer(no_args_is_help=True)
-run_app = typer.Typer(no_args_is_help=True)
+app = Typer(no_args_is_help=True)
+run_app = Typer(no_args_is_help=True)
 app.add_typer(run_app, name="run", help="Runs: submit, list, pause, resume, abort.")
 
-Config = Annotated[
-    Path, typer.Option("--config", envvar="FEDWARD_SERVER_CONFIG", help="The server.toml of this coordinator.")
-]
-SiteName = Annotated[str, typer.Argument(metavar="NAME", help="The hospital.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
+Config = Annotated[Path, Option(envvar="FEDWARD_SERVER_CONFIG", help="The server.toml of this coordinator.")]
+SiteName = Annotated[str, Argument(metavar="NAME", help="The hospital.")]
+RunName = Annotated[str, Argument(metavar="RUN", help="Name of the run.")]
 Passphrase = Annotated[
     Path,
-    typer.Option(
-        "--passphrase-file",
-        help="File of mode 0600 with one line of at least 16 characters; keep it apart from the backup.",
-        dir_okay=False,
+    Option(
+        help="File of mode 0600 with one line of at least 16 characters; keep it apart from the backup.", dir_okay=False
     ),
 ]
 
 
 @app.command("init")
 def init_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for server.toml and all keys.")],
-    federation: Annotated[str, typer.Option("--federation", help="Name of the federation.")],
-    name: Annotated[
-        list[str], typer.Option("--name", help="Host name or address under which hospitals reach it; may be repeated.")
-    ],
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "0.0.0.0",  # noqa: S104
-    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8443,
-    health: Annotated[
-        str | None, typer.Option("--health", help="127.0.0.1:PORT of a gRPC health service for probes.")
-    ] = None,
+    folder: Annotated[Path, Argument(metavar="DIR", help="New folder for server.toml and all keys.")],
+    federation: Annotated[str, Option(help="Name of the federation.")],
+    name: Annotated[list[str], Option(help="Host name or address under which hospitals reach it; may be repeated.")],
+    host: Annotated[str, Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104
+    port: Annotated[int, Option(help="Port to listen on.")] = 8443,
+    health: Annotated[str | None, Option(help="127.0.0.1:PORT of a gRPC health service for probes.")] = None,
 ) -> None:
     """Make a coordinator: CA, server certificate, signing key, journal key and server.toml.
 
     Example: fedward server init /var/lib/fedward --federation icu-study --name fl.consortium.example
     """
     from fedward.privacy.secagg.crypto import fingerprint
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
-    from fedward.server.deployment.setup import initialise
+    from fedward.server.deployment.settings import ServerFolders, initialise, load_server_config
 
     path = initialise(folder, federation=federation, names=name, host=host, port=port, health=health)
     identity = ServerFolders(load_server_config(path).folder).identity()
@@ -76,18 +57,15 @@ def init_command(
 
 @app.command("invite")
 def invite_command(
-    site: Annotated[str, typer.Argument(metavar="NAME", help="Name the hospital will have.")],
+    site: Annotated[str, Argument(metavar="NAME", help="Name the hospital will have.")],
     config: Config,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write the code into a file of mode 0600 instead of printing it.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="Write the code into a file of mode 0600 instead of printing it.")] = None,
 ) -> None:
     """Invite a hospital: a one-time code, of which only a hash is kept.
 
     Example: fedward server invite st-anna --config /var/lib/fedward/server.toml
     """
-    from fedward.server.deployment.sites import Sites
-    from fedward.storage import write_new_secret
+    from fedward.server.deployment.records import Sites
 
     settings, folders = open_server(config)
     hours = settings.certificates.invite_hours
@@ -102,12 +80,10 @@ def invite_command(
 
 @app.command("accept")
 def accept_command(
-    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="Request file of the hospital.")],
+    request: Annotated[Path, Argument(metavar="REQUEST", help="Request file of the hospital.")],
     config: Config,
-    fingerprint: Annotated[
-        str, typer.Option("--fingerprint", help="The request's fingerprint as the hospital read it out to you.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="File to write.", dir_okay=False)],
+    fingerprint: Annotated[str, Option(help="The request's fingerprint as the hospital read it out to you.")],
+    out: Annotated[Path, Option(help="File to write.", dir_okay=False)],
 ) -> None:
     """Admit a hospital to the next roster, or renew its certificate; writes the answer to send back.
 
@@ -116,13 +92,12 @@ def accept_command(
     Example: fedward server accept st-anna.request --config server.toml --fingerprint "1a2b ..." --out st-anna.answer
     """
     from fedward.privacy.secagg.crypto import fingerprint as in_words
-    from fedward.server.deployment.authority import Authority
-    from fedward.server.deployment.sites import Sites
-    from fedward.storage import read_limited
+    from fedward.server.deployment.records import Sites
+    from fedward.server.deployment.settings import Authority
 
     settings, folders = open_server(config)
     site, answer = Sites(folders).accept(
-        read_limited(request, MAX_FILE_BYTES),
+        handed_over(request),
         spoken=fingerprint,
         federation=settings.federation.name,
         identity=folders.identity(),
@@ -143,7 +118,7 @@ def revoke_command(site: SiteName, config: Config, yes: Yes = False) -> None:
     Example: fedward server revoke st-anna --config server.toml --yes
     """
     from fedward.server.deployment.channel import ServerNotRunningError, command
-    from fedward.server.deployment.sites import Sites
+    from fedward.server.deployment.records import Sites
 
     _, folders = open_server(config)
     if not yes:
@@ -167,7 +142,7 @@ def renew_command(config: Config) -> None:
 
     Example: fedward server renew --config server.toml
     """
-    from fedward.server.deployment.authority import Authority
+    from fedward.server.deployment.settings import Authority
 
     settings, folders = open_server(config)
     Authority(folders.keys).issue_server(list(settings.listen.public_names))
@@ -180,7 +155,6 @@ def serve_command(config: Config) -> None:
 
     Example: fedward server serve --config /var/lib/fedward/server.toml
     """
-    from fedward.notify import notify
     from fedward.server.deployment.service import Service
 
     settings, folders = open_server(config)
@@ -217,7 +191,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 @app.command("backup")
 def backup_command(
     config: Config,
-    out: Annotated[Path, typer.Option("--out", help="New file for the encrypted backup.", dir_okay=False)],
+    out: Annotated[Path, Option(help="New file for the encrypted backup.", dir_okay=False)],
     passphrase_file: Passphrase,
 ) -> None:
     """Write keys, hospitals, runs and journals into one encrypted file. Refused while the server runs.
@@ -225,7 +199,6 @@ def backup_command(
     Example: fedward server backup --config server.toml --out icu.backup --passphrase-file backup.pass
     """
     from fedward.server.deployment.backup import back_up
-    from fedward.storage import read_secret
 
     settings, _ = open_server(config)
     count = back_up(settings, out, read_secret(passphrase_file).strip(), now=time.time())
@@ -234,8 +207,8 @@ def backup_command(
 
 @app.command("restore")
 def restore_command(
-    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="The encrypted file.", dir_okay=False)],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for server.toml and the state.")],
+    backup: Annotated[Path, Argument(metavar="BACKUP", help="The encrypted file.", dir_okay=False)],
+    folder: Annotated[Path, Argument(metavar="DIR", help="New folder for server.toml and the state.")],
     passphrase_file: Passphrase,
 ) -> None:
     """Make a coordinator from a backup, in a new folder. Open runs come back paused, invitations not at all.
@@ -246,7 +219,6 @@ def restore_command(
     """
     from fedward.privacy.secagg.crypto import fingerprint
     from fedward.server.deployment.backup import restore
-    from fedward.storage import read_secret
 
     restored = restore(backup, folder, read_secret(passphrase_file).strip())
     _, folders = open_server(restored.config)
@@ -263,20 +235,18 @@ def restore_command(
 @run_app.command("submit")
 def submit_command(
     plan: SignedPlan,
-    roster: Annotated[Path, typer.Option("--roster", help="The roster that all its hospitals have approved.")],
+    roster: Annotated[Path, Option(help="The roster that all its hospitals have approved.")],
     config: Config,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run; end with its exit status.")] = False,
+    wait: Annotated[bool, Option("--wait", help="Follow the run; end with its exit status.")] = False,
 ) -> None:
     """Queue a run of a signed plan; the server starts it when no other is active.
 
     Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
     """
-    from fedward.server.deployment.runs import Runs, describe
-    from fedward.server.deployment.sites import Sites
-    from fedward.storage import read_limited
+    from fedward.server.deployment.records import Runs, Sites, describe
 
     settings, folders = open_server(config)
-    runs, approved, sites = Runs(folders), read_limited(roster, MAX_FILE_BYTES), Sites(folders).all()
+    runs, approved, sites = Runs(folders), handed_over(roster), Sites(folders).all()
     seconds, key = settings.runs.discover_seconds, folders.identity().public
     run = runs.submit(plan, approved, sites, coordinator=key, discover_seconds=seconds)
     typer.echo(f"Run {run.name} is queued.")
@@ -301,7 +271,7 @@ def list_command(config: Config, as_json: AsJson = False) -> None:
 
     Example: fedward server run list --config server.toml
     """
-    from fedward.server.deployment.runs import Runs, describe
+    from fedward.server.deployment.records import Runs, describe
 
     _, folders = open_server(config)
     runs = Runs(folders)
@@ -359,8 +329,7 @@ def run_line(run: dict[str, Any]) -> str:
 
 def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:
     """Settings and state folder of a coordinator; raises :class:`ConfigError`, FW-RESOURCE-301."""
-    from fedward.server.deployment.folders import ServerFolders
-    from fedward.server.deployment.settings import load_server_config
+    from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     settings = load_server_config(config)
     folders = ServerFolders(settings.folder)

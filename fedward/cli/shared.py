@@ -1,6 +1,4 @@
-"""What the commands share: options, answers for people and for programs, and what a service needs to run."""
-
-from __future__ import annotations
+"""Shared parts of the commands: options, answers for people and for programs, and what a service needs to run."""
 
 import json
 import logging
@@ -18,23 +16,21 @@ from typing import Annotated
 
 import typer
 from rich.table import Column, Table
+from typer import Argument, Option
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-JsonLines = Annotated[bool, typer.Option("--json", help="Progress and result as JSON lines.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress; only the final table.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-ScenarioName = Annotated[
-    str, typer.Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")
-]
-Epsilon = Annotated[float | None, typer.Option("--epsilon", min=1e-6, help="Privacy budget instead of the scenario's.")]
-Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds instead of the scenario's.")]
+from fedward.storage import read_limited
+
+AsJson = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
+JsonLines = Annotated[bool, Option("--json", help="Progress and result as JSON lines.")]
+Quiet = Annotated[bool, Option("--quiet", help="No progress; only the final table.")]
+Yes = Annotated[bool, Option("--yes", help="Do not ask.")]
+ScenarioName = Annotated[str, Argument(metavar="[SCENARIO]", help="A shipped scenario or the path of a TOML file.")]
+Epsilon = Annotated[float | None, Option(min=1e-6, help="Privacy budget instead of the scenario's.")]
+Rounds = Annotated[int | None, Option(min=1, help="Rounds instead of the scenario's.")]
 LeaveOut = Annotated[
-    bool, typer.Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
+    bool, Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
 ]
-SignedPlan = Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)]
-MAX_FILE_BYTES = 256 * 1024
-"""Largest roster, request or answer that somebody may hand over."""
-
+SignedPlan = Annotated[Path, Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)]
 LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
 
 
@@ -65,6 +61,11 @@ def titled(title: str | None, headings: Iterable[str | Column], rows: Iterable[I
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def handed_over(path: Path) -> bytes:
+    """A roster, request or answer of somebody else; raises FW-RESOURCE-301, also if it is larger than any can be."""
+    return read_limited(path, 256 * 1024)
 
 
 def plain(text: str) -> str:

@@ -6,8 +6,6 @@ pair, so the L2 sensitivity of one pair is 1. Every cell carries its own noise, 
 more than coarse ties do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
@@ -65,8 +63,7 @@ class Auroc(HistogramMeasure):
 def within(labels: NDArray[np.bool_], scores: Floats, groups: NDArray[np.generic] | None) -> float | None:
     """AUROC over pairs of one group (all pairs without groups); None if there are none.
 
-    Computed from counts per distinct score rather than by ``sklearn.metrics.roc_auc_score``, which it equals: the
-    bootstrap calls it thousands of times per report.
+    From counts per distinct score: ``sklearn.metrics.roc_auc_score`` is equal, but slow in thousands of resamples.
     """
     chosen: list[Any] = [slice(None)] if groups is None else [groups == group for group in np.unique(groups)]
     counted = [_pairs(labels[some], scores[some]) for some in chosen]

@@ -1,7 +1,5 @@
 """Bootstrap intervals of a measure over units of privacy (Efron 1979)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

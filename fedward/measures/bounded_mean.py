@@ -3,8 +3,6 @@
 Hospitals add up two numbers per unit of privacy, its mean score and the count 1, each bounded; the mean is their ratio.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction

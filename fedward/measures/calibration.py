@@ -1,7 +1,5 @@
 """Calibration: how honest predicted probabilities are. Brier score and expected calibration error; never leave."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

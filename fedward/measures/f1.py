@@ -1,7 +1,5 @@
 """F1: the harmonic mean of precision and recall over all decisions (micro-averaged)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fractions import Fraction
 

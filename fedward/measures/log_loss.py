@@ -1,7 +1,5 @@
 """Cross-entropy of binary outcomes, read from the same histogram as the AUROC, so that it costs nothing more."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from fedward.measures.auroc import HISTOGRAM, HistogramMeasure, cross_entropy

@@ -1,7 +1,5 @@
 """Macro AUROC: mean over several labels of the AUROC of each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fractions import Fraction
 from math import sqrt

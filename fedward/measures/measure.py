@@ -83,7 +83,6 @@ class Measure(ABC):
     >>> outcomes = Outcomes(np.arange(4), np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.8]), np.zeros(4))
     >>> Auroc().local(outcomes), [statistic.name for statistic in Auroc().statistics]
     (0.75, ['histogram'])
-
     """
 
     name: ClassVar[str]  # key in documents and on the command line
@@ -120,10 +119,7 @@ class Measure(ABC):
 
 
 def binary(outcomes: Outcomes, *, probabilities: bool = False) -> tuple[NDArray[np.bool_], Floats]:
-    """Labels and scores of a binary task, both ``[N]``.
-
-    Raises FW-DATA-090 (labels other than 0 and 1, several per record, or a probability outside [0, 1]).
-    """
+    """Labels and scores of a binary task, both ``[N]``. Raises FW-DATA-090 (they are something else)."""
     labels, scores = np.asarray(outcomes.targets), np.asarray(outcomes.scores, np.float64)
     wrong = None
     if labels.ndim != 1 or labels.shape != scores.shape:

@@ -1,7 +1,5 @@
 """Average precision (AUPRC): the step-wise area under the precision-recall curve. Never leaves a hospital."""
 
-from __future__ import annotations
-
 from fedward.measures.measure import Measure, Outcomes, binary
 
 

@@ -1,14 +1,21 @@
 """Ledgers of the simulated hospitals: opened, charged, or only asked; and the epsilon of a plan after each round."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
-from fedward.privacy.ledger import FileStore, Ledger, MemoryStore, Population, RoundCost, verify
-from fedward.privacy.ledger.files import ledger_folders
+from fedward.privacy.ledger import (
+    FileStore,
+    Ledger,
+    LedgerStore,
+    MemoryStore,
+    Population,
+    RoundCost,
+    ledger_folders,
+    verify,
+)
 from fedward.run import Schedule
 
 LIFETIME_EPSILON = 8.0
@@ -16,14 +23,7 @@ LIFETIME_EPSILON = 8.0
 
 
 class RunBudget:
-    """One ledger per hospital, each in its own folder under ``state``.
-
-    Args:
-        schedule: the run's plan, resolved.
-        run: identifier that no other run ever had.
-        state: where the ledgers are kept.
-        cap: lifetime cap per unit.
-    """
+    """One ledger per hospital, each in its own folder under ``state``; ``run`` never named another run."""
 
     def __init__(self, schedule: Schedule, run: str, state: Path, *, cap: float) -> None:
         self.run = run
@@ -31,42 +31,33 @@ class RunBudget:
         self._sites: tuple[str, ...] = ()
 
     def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
-        """Opens every hospital's ledger and makes sure that the whole run fits; charges nothing yet.
+        """Opens every hospital's ledger and makes sure that the whole run fits (FW-BUDGET-010); charges nothing yet.
 
-        Returns:
-            Ledger by site; empty if the plan is not private, because then nothing is promised or spent.
-
-        Raises FW-BUDGET-010 (some hospital's units would exceed the cap).
+        Empty if the plan is not private, because then nothing is promised or spent.
         """
         if not self._plan.privacy.private:
             return {}
         self._sites = tuple(sites)
-        ledgers = {site: self._ledger(site) for site in self._sites}
+        stores = {site: FileStore(self._state / site) for site in self._sites}
+        ledgers = {site: _ledger(self._plan, store, site, self._cap) for site, store in stores.items()}
         for site, ledger in ledgers.items():
             costs = round_costs(self._schedule, site, self._sites)
             ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
         return ledgers
 
     def charge(self, ledgers: Mapping[str, Ledger]) -> None:
-        """Charges the whole run to every ledger, before any training.
+        """Charges the whole run to every ledger, before any training. Raises FW-BUDGET-010 (used up meanwhile).
 
-        A run that is killed has spent all of this: nobody can tell what it had sent. Raises FW-BUDGET-010 (another run
-        has used the budget up meanwhile).
+        A run that is killed has spent all of this: nobody can tell what it had sent.
         """
         for site, ledger in ledgers.items():
             costs = round_costs(self._schedule, site, self._sites)
             ledger.reserve_run(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
 
-    def _ledger(self, site: str) -> Ledger:
-        plan = self._plan
-        return Ledger(
-            FileStore(self._state / site),
-            site=site,
-            cap_epsilon=self._cap,
-            delta=plan.privacy.delta,
-            population=Population(plan.split_salt, plan.evaluation_fraction),
-            unit=plan.privacy.unit,
-        )
+
+def _ledger(plan: Plan, store: LedgerStore, site: str, cap: float) -> Ledger:
+    population, privacy = Population(plan.split_salt, plan.evaluation_fraction), plan.privacy
+    return Ledger(store, site=site, cap_epsilon=cap, delta=privacy.delta, population=population, unit=privacy.unit)
 
 
 @dataclass(frozen=True)
@@ -82,13 +73,8 @@ class Room:
 def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> list[Room]:
     """Tries a run on copies of every ledger under ``state``, or on a new one if there is none; writes nothing.
 
-    Args:
-        schedule: of a plan with its noise, private, its evaluation noised.
-        state: folder of one hospital's ledger or of several.
-        cap: lifetime cap to apply; each ledger's own if None.
-
-    Raises FW-BUDGET-010 (the run does not fit into one of them), FW-LEDGER-004 or FW-LEDGER-010 (a ledger was begun
-    with a lower cap, another delta or another unit).
+    The plan has its noise, is private, and its evaluation is noised; without ``cap`` each ledger's own applies. Raises
+    FW-BUDGET-010 (it does not fit into one of them), FW-LEDGER-004, FW-LEDGER-010 (one was begun under other terms).
     """
     books = [(verify(FileStore(folder)).genesis, FileStore(folder).load()) for folder in ledger_folders(state)]
     if not books:
@@ -102,28 +88,14 @@ def room_for(schedule: Schedule, state: Path, *, cap: float | None = None) -> li
 
 
 def _try(schedule: Schedule, copy: MemoryStore, site: str | None, cap: float) -> Room:
-    plan = schedule.plan
-    ledger = Ledger(
-        copy,
-        site=site or "new",
-        cap_epsilon=cap,
-        delta=plan.privacy.delta,
-        population=Population(plan.split_salt, plan.evaluation_fraction),
-        unit=plan.privacy.unit,
-    )
+    ledger = _ledger(schedule.plan, copy, site or "new", cap)
     spent = ledger.spent()
-    ledger.reserve_run(run="estimate", plan_hash=plan.hash(), rounds=round_costs(schedule))
+    ledger.reserve_run(run="estimate", plan_hash=schedule.plan.hash(), rounds=round_costs(schedule))
     return Room(site, cap, spent, ledger.spent())
 
 
 def round_costs(schedule: Schedule, site: str | None = None, sites: Collection[str] = ()) -> list[RoundCost]:
-    """What each protocol round of a plan costs, the scoring round included.
-
-    Args:
-        schedule: of the plan.
-        site: only the rounds that the plan gives this hospital a part in; None for those of some hospital.
-        sites: every hospital of the roster.
-    """
+    """What each protocol round costs, the scoring round included; with ``site`` those that it has a part in."""
     rounds = schedule.openings
     if site is not None:
         rounds = [r for r in range(1, schedule.final_round + 1) if site in schedule.cohort(r, sites)]

@@ -1,4 +1,7 @@
-"""What a plan would cost and how loud its noise would be, before any data is read or any budget is spent."""
+"""Plans drafted from scenarios, and estimates of what they would cost, before any data is read or any budget is spent.
+
+The noise is calibrated once, here, and then fixed for everyone.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,118 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
+from fedward.adapter import adapter_hash
+from fedward.agreements.code import plan_code_hash
+from fedward.agreements.proposal import PlanTerms, write_terms
+from fedward.client.models.adapter_model import build_model, expected_layout, get_vector, lora_of, resolve_run, start_of
 from fedward.client.models.inputs import prepare
-from fedward.client.models.registry import ModelFiles
+from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
+from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.measures.auroc import Auroc
 from fedward.plan import Plan, PrivacyPlan
 from fedward.planning.budget import Room, room_for
-from fedward.planning.calibration import draft_plan, make_plan
 from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, load_scenario
-from fedward.privacy.accounting import calibrate_releases, epsilon
+from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
 from fedward.privacy.events import RELATION, Event
-from fedward.privacy.noise import ReleaseSpec, SecureStream
-from fedward.privacy.secagg import default_colluders, minimum_threshold
+from fedward.privacy.noise import ReleaseSpec, SecureStream, gradient_distance
+from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.run import Run, Schedule
+from fedward.server.deployment.records import PLAN_FILE, START_FILE
+from fedward.server.job_files import write_vector
+from fedward.strategies.registry import spelt_out
 from fedward.units import UnitName
+
+
+def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
+    """The plan of ``scenario`` on the base model ``files``, noise included; raises like its two halves."""
+    return with_noise(draft_plan(scenario, files), files)
+
+
+def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
+    """The plan without its noise, which takes seconds to calibrate. Raises ConfigError (of strategy or options)."""
+    shared = {name: getattr(scenario, name) for name in Plan.model_fields if name in Scenario.model_fields}
+    salt = f"{scenario.name}/{scenario.seed}"
+    draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
+    options = Schedule.of(draft).kind.options(draft)
+    return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
+
+
+def with_noise(draft: Plan, files: ModelFiles) -> Plan:
+    """``draft`` with the noise that its epsilon asks for. Raises ConfigError (no noise within reach achieves it)."""
+    schedule = Schedule.of(draft)
+    parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0
+    return draft.model_copy(update={"privacy": _calibrated(schedule, parameters)})
+
+
+def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
+    plan, release = schedule.plan, schedule.evaluation_release
+    privacy = plan.privacy.model_copy(update={"parameters": parameters})
+    if not privacy.private:
+        return privacy
+    training = calibrate(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        sampling_rate=privacy.sampling_rate,
+        steps=plan.training.rounds * schedule.private_steps,
+        releases=schedule.training_releases,
+        release_share=privacy.release_share,
+        sampler_distance=schedule.training_release.sampler_distance,
+        step_distance=gradient_distance(parameters),
+    )
+    gradient_noise(planned_clipping(privacy), training.noise_multiplier)  # raises if the count would cost too much
+    # Evaluation units are others than training units (the split depends on the unit alone), so their statistics have
+    # a budget of their own of the same size.
+    evaluation = 0.0
+    if release is not None:
+        evaluation = calibrate_releases(
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            releases=schedule.evaluation_releases,
+            sampler_distance=release.sampler_distance,
+        )
+    noise = {
+        "noise_multiplier": training.noise_multiplier,
+        "release_noise_multiplier": training.release_noise_multiplier or 0.0,
+        "evaluation_noise_multiplier": evaluation,
+    }
+    return privacy.model_copy(update=noise)
+
+
+def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
+    """Writes a new plan folder: ``plan.toml``, ``start.safetensors``, ``terms.cbor``. Raises FW-CONFIG-005 (used)."""
+    if folder.exists() and any(folder.iterdir()):
+        fix = "Choose another --out folder."
+        raise ConfigError(f"{folder} holds something already.", code="FW-CONFIG-005", fix=fix)
+    files = resolve(scenario.model)
+    plan = make_plan(scenario, files)
+    config = files.config()
+    run, family = resolve_run(plan, config), config.family.name
+    layout, start = run.layout, start_of(run, config)
+    terms = PlanTerms(
+        plan=plan.model_dump_json().encode(),
+        plan_hash=plan.hash(),
+        base_model_hash=bytes.fromhex(plan.base_model_sha256),
+        adapter_layout_hash=layout.hash(),
+        initial_adapter_hash=adapter_hash(start, layout),
+        family=family,
+        code_hash=plan_code_hash(plan, family),
+        parameters=layout.size,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLAN_FILE).write_text(to_toml(plan.model_dump()), encoding="utf-8")
+    write_vector(start, layout, folder / START_FILE)
+    write_terms(terms, folder)
+    terms.read()
+    return plan, terms
+
+
+# --- what it would cost ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -97,25 +192,16 @@ def estimate(
 ) -> Estimate:
     """Prices the run that ``scenario`` describes; reads no record and charges no ledger.
 
-    Args:
-        scenario: checked, with the command line's changes.
-        files: its base model.
-        hospitals: how many there will be, where the scenario leaves that to its data.
-        state: ledgers that the run must fit into; they are read only.
-        lifetime_epsilon: cap to apply to them instead of their own.
-        measure_time: take a few steps on random tokens with the plan's model.
-
-    Raises FW-BUDGET-010 (the run does not fit into a ledger under ``state``), ConfigError (the plan does not hold
-    together, or the ledgers cannot price it).
+    ``hospitals`` says how many there will be where the scenario leaves that to its data. The run must fit into the
+    ledgers of ``state`` (FW-BUDGET-010), under ``lifetime_epsilon`` instead of their own caps if it is given.
     """
     count = hospitals or known_hospitals(scenario.data)
     plan = make_plan(scenario, files)
     run = resolve_run(plan, files.config())
     private, steps = plan.privacy.private, plan.training.rounds * run.private_steps
     if state is not None and not (private and run.noises_evaluation):
-        raise ConfigError(
-            "A run without privacy, or with exact evaluation, cannot be booked in a ledger.", code="FW-CONFIG-032"
-        )
+        unpriced = "A run without privacy, or with exact evaluation, cannot be booked in a ledger."
+        raise ConfigError(unpriced, code="FW-CONFIG-032")
     training, evaluation, parameters = run.all_training_events, run.all_evaluation_events, run.layout.size
     releases = [event for event in training if event.kind == "release"]
     return Estimate(
@@ -155,7 +241,12 @@ def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float)
 
 @dataclass(frozen=True)
 class StepNoise:
-    """The noise in one training step."""
+    """The noise in one training step.
+
+    ``noise_to_clip`` is the length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or
+    for the sum of all hospitals over all their expected batches where the noise is split. Above 1 the noise is longer
+    than the longest mean gradient can be.
+    """
 
     noise_multiplier: float  # sigma, as certified
     gradient_noise_multiplier: float  # what the gradients get; above sigma where clipping adapts
@@ -163,31 +254,21 @@ class StepNoise:
     parameters: int  # trained parameters, d
     sampling_rate: float  # q
     expected_batch: float  # units that a hospital is expected to sample, q N
-    # length of the noise in the mean gradient over C: sigma sqrt(d) / (q N) at one hospital, or for the sum of all
-    # hospitals over all their expected batches where the noise is split. Above 1 the noise is longer than the longest
-    # mean gradient can be
     noise_to_clip: float
     noise_to_clip_all: float | None  # the same in the mean over all hospitals; None if their number is not known
-    # the same in a sum of all that carries only the shares that are certain; None in ``local``
-    noise_to_clip_certain: float | None = None
+    noise_to_clip_certain: float | None = None  # in a sum of all with only the certain shares; None in ``local``
 
 
 @dataclass(frozen=True)
 class HospitalUnit:
-    """Privacy for hospitals instead of single units, at the same epsilon and delta: every hospital is in every round.
-
-    ``noise_to_clip`` is the length of the noise in the mean of all updates over the longest update of one hospital.
-    """
+    """Privacy for hospitals instead of single units, at the same epsilon and delta; each hospital is in every round."""
 
     noise_multiplier: float
-    noise_to_clip: float
+    noise_to_clip: float  # length of the noise in the mean of all updates over the longest update of one hospital
 
 
 def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> StepNoise:
-    """The noise of one step of a private plan with ``parameters`` trained parameters.
-
-    Raises FW-CONFIG-034 (the noise is split between nobody knows how many).
-    """
+    """The noise of one step of a private plan. Raises FW-CONFIG-034 (it is split between nobody knows how many)."""
     privacy, root = schedule.plan.privacy, math.sqrt(parameters)
     noise = gradient_noise(planned_clipping(privacy), privacy.noise_multiplier)
     certain = None
@@ -204,17 +285,8 @@ def step_noise(schedule: Schedule, parameters: int, hospitals: int | None) -> St
     else:
         alone = noise * root / privacy.expected_batch
         everyone = None if hospitals is None else alone / math.sqrt(hospitals)
-    return StepNoise(
-        noise_multiplier=privacy.noise_multiplier,
-        gradient_noise_multiplier=noise,
-        clip=privacy.clip,
-        parameters=parameters,
-        sampling_rate=privacy.sampling_rate,
-        expected_batch=privacy.expected_batch,
-        noise_to_clip=alone,
-        noise_to_clip_all=everyone,
-        noise_to_clip_certain=certain,
-    )
+    batch = privacy.sampling_rate, privacy.expected_batch
+    return StepNoise(privacy.noise_multiplier, noise, privacy.clip, parameters, *batch, alone, everyone, certain)
 
 
 def hospital_unit(plan: Plan, parameters: int, hospitals: int) -> HospitalUnit:
@@ -259,27 +331,15 @@ class TimeEstimate:
 
 
 def time_training(run: Run, files: ModelFiles, speed: SpeedConfig, *, hospitals: int | None) -> TimeEstimate:
-    """Times steps of a plan on random tokens; no record is read and the weights are thrown away.
-
-    Args:
-        run: the plan with its noise, resolved.
-        files: its base model.
-        speed: threads, micro-batch and hospitals at once.
-        hospitals: how many take part, if known.
-    """
+    """Times steps of a plan on random tokens; no record is read and the weights are thrown away."""
     plan = run.plan
     torch.set_num_threads(speed.torch_threads)
     count = max(1, min(MOST_RECORDS, speed.microbatch, round(plan.privacy.expected_batch)))
     seconds = _seconds_per_step(run, files, speed, count) * plan.privacy.expected_batch / count
     steps = plan.training.rounds * run.private_steps
     at_once = max(1, min(speed.hospitals_at_once, (os.cpu_count() or 1) // speed.torch_threads, hospitals or 1))
-    return TimeEstimate(
-        step_seconds=seconds,
-        timed_steps=TIMED_STEPS,
-        timed_records=count,
-        at_once=at_once,
-        training_seconds=None if hospitals is None else seconds * steps * hospitals / at_once,
-    )
+    whole = None if hospitals is None else seconds * steps * hospitals / at_once
+    return TimeEstimate(seconds, TIMED_STEPS, count, at_once, whole)
 
 
 def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: int) -> float:
@@ -287,18 +347,12 @@ def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: in
     length = min(plan.adapter.max_tokens, model.config.max_tokens)
     numbers = np.random.Generator(np.random.Philox(0))
     ids = numbers.integers(0, model.config.vocabulary, size=(count, length), dtype=np.int64)
-    records = Records(
-        prepare(model, Tokens(ids, np.ones_like(ids))),
-        task.made_up(count),
-        np.arange(count, dtype=np.int64),
-        ("",) * count,
-        np.arange(count, dtype=np.int64),
-    )
+    tokens, units = prepare(model, Tokens(ids, np.ones_like(ids))), np.arange(count, dtype=np.int64)
+    records = Records(tokens, task.made_up(count), units, ("",) * count, units.copy())
     # A rate of one draws every record, so that each timed step has the same size.
     whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
-    trainer = LocalTrainer(
-        model, records, replace(run, plan=whole), task, SecureStream.from_os(), microbatch=speed.microbatch
-    )
+    every, stream = replace(run, plan=whole), SecureStream.from_os()
+    trainer = LocalTrainer(model, records, every, task, stream, microbatch=speed.microbatch)
     start = get_vector(model)
     trainer.run(start, 1)  # the first step pays for what later ones find ready
     seconds = []

@@ -22,8 +22,7 @@ from fedward.plan import (
     SecureSumPlan,
     TrainingPlan,
 )
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import find_strategy
+from fedward.strategies.registry import base_of, find_strategy
 from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.tasks import task_named
 
@@ -46,10 +45,9 @@ class SyntheticHospitalConfig(Section):
 class DataConfig(Section):
     """Where the hospitals' records come from.
 
-    ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to
-    ``FEDWARD_DATA`` when that is set) and splits its units: by group if the corpus has groups (the regions of eICU),
-    otherwise into ``hospitals`` parts by a keyed hash of the unit. ``hospitals`` of synthetic data are so many of the
-    default ones; ``site`` describes each by itself.
+    ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to ``FEDWARD_DATA`` when that
+    is set) and splits its units: by group if the corpus has groups (the regions of eICU), otherwise into ``hospitals``
+    parts by a keyed hash of the unit. ``site`` describes each synthetic hospital by itself.
     """
 
     source: str = "synthetic"
@@ -104,38 +102,32 @@ class Scenario(Section):
     def check(self) -> Scenario:
         """Rules across sections; returns itself with the unit of privacy of its data.
 
-        Raises FW-CONFIG-040 (there is no such task), FW-DATA-009 (there is no such data source; FW-DATA-031, its units
-        are not those of the scenario), FW-CONFIG-003 (fewer than three hospitals), FW-DP-019 (adaptive clipping where
-        the noise is split), ConfigError (a data source without its folder, a noise multiplier, which a plan calibrates
-        itself, or several steps per round where the noise is split).
+        Raises FW-CONFIG-040 (no such task), FW-DATA-009 (no such source), FW-DATA-031 (its units are others),
+        FW-CONFIG-003 (too few hospitals), FW-DP-019 (adaptive clipping where noise is split), FW-CONFIG-001 (the rest).
         """
         task_named(self.task)
-        corpus, noise = self.data.corpus, self.privacy
+        this, corpus, noise = f"The scenario {self.name!r}", self.data.corpus, self.privacy
         if "unit" in noise.model_fields_set:
             check_unit(corpus, noise.unit)
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
-            raise ConfigError(f"The scenario {self.name!r} has {count} hospitals.", code="FW-CONFIG-003")
+            raise ConfigError(f"{this} has {count} hospitals.", code="FW-CONFIG-003")
         if sites is not None and self.data.hospitals is not None:
-            raise ConfigError(
-                f"The scenario {self.name!r} describes its hospitals and says how many there are.",
-                fix="Leave out the number (data.hospitals, --hospitals) or the [[data.site]] sections.",
-            )
+            fix = "Leave out the number (data.hospitals, --hospitals) or the [[data.site]] sections."
+            raise ConfigError(f"{this} describes its hospitals and says how many there are.", fix=fix)
         if sites is not None and len({site.name for site in sites}) != len(sites):
-            raise ConfigError(f"The scenario {self.name!r} names a hospital twice.")
+            raise ConfigError(f"{this} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:
-            raise ConfigError(f"The scenario {self.name!r} reads {self.data.source} data but names no data.path.")
+            raise ConfigError(f"{this} reads {self.data.source} data but names no data.path.")
         noise.check_placement()
         if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
-            raise ConfigError(
-                f"The scenario {self.name!r} sets a noise multiplier, which is calibrated from epsilon.",
-                fix="Remove the multiplier and set privacy.epsilon.",
-            )
+            fix = "Remove the multiplier and set privacy.epsilon."
+            raise ConfigError(f"{this} sets a noise multiplier, which is calibrated from epsilon.", fix=fix)
         if noise.placement == "secure-grad" and self.training.local_steps != 1:
+            fix = "Set training.local_steps = 1 and raise training.rounds, or use privacy.placement = 'local'."
             raise ConfigError(
-                f"The scenario {self.name!r} splits the noise between hospitals, but trains several steps per round.",
-                fix="Set training.local_steps = 1 and raise training.rounds, or use privacy.placement = 'local'.",
+                f"{this} splits the noise between hospitals, but trains several steps per round.", fix=fix
             )
         return self.model_copy(update={"privacy": noise.model_copy(update={"unit": corpus.unit})})
 
@@ -146,18 +138,10 @@ class Scenario(Section):
         one step per round stays so under ``local``.
         """
         steps = self.training.local_steps if placement == "secure-grad" else 1
-        training = {"rounds": self.training.rounds * steps, "local_steps": self.training.local_steps // steps}
-        privacy = {
-            "placement": placement,
-            "release_every": self.privacy.release_every * steps,
-            "evaluate_every": self.privacy.evaluate_every * steps,
-        }
-        return self.model_copy(
-            update={
-                "training": self.training.model_copy(update=training),
-                "privacy": self.privacy.model_copy(update=privacy),
-            }
-        )
+        rounds = {"rounds": self.training.rounds * steps, "local_steps": self.training.local_steps // steps}
+        every = {name: getattr(self.privacy, name) * steps for name in ("release_every", "evaluate_every")}
+        privacy = self.privacy.model_copy(update={"placement": placement, **every})
+        return self.model_copy(update={"training": self.training.model_copy(update=rounds), "privacy": privacy})
 
 
 def shipped_scenarios() -> list[str]:
@@ -166,18 +150,13 @@ def shipped_scenarios() -> list[str]:
 
 
 def load_scenario(name_or_path: str) -> Scenario:
-    """Loads a shipped scenario by name or a file by path, and checks it.
-
-    Raises ConfigError (no such scenario, or one that does not hold together).
-    """
+    """Loads a shipped scenario by name or a file by path, and checks it. Raises ConfigError (it does not hold)."""
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.exists():
         return load_toml(path, Scenario).check()
     if name_or_path not in shipped_scenarios():
-        raise ConfigError(
-            f"There is no scenario {name_or_path!r}.",
-            fix=f"Give the path of a TOML file, or one of: {', '.join(shipped_scenarios())}.",
-        )
+        fix = f"Give the path of a TOML file, or one of: {', '.join(shipped_scenarios())}."
+        raise ConfigError(f"There is no scenario {name_or_path!r}.", fix=fix)
     with resources.as_file(_SHIPPED / f"{name_or_path}.toml") as shipped:
         return load_toml(shipped, Scenario).check()
 
@@ -192,10 +171,7 @@ def known_hospitals(data: DataConfig) -> int | None:
 
 
 def hospitals_for(data: DataConfig, strategy: str) -> int | None:
-    """How many synthetic hospitals to draw for a strategy that needs more than the default six; None to leave it.
-
-    Raises FW-STRATEGY-001 (there is no such strategy).
-    """
+    """How many synthetic hospitals to draw for a strategy that needs more than six; None to leave it."""
     if data.source != "synthetic" or data.site is not None or data.hospitals is not None:
         return None
     fewest = find_strategy(base_of(strategy)).declaration.fewest_hospitals

@@ -3,8 +3,6 @@
 Adding one is one file and one line here, and one file and one line in :mod:`fedward.client.tasks`.
 """
 
-from __future__ import annotations
-
 import difflib
 
 from fedward.errors import ConfigError

@@ -4,8 +4,6 @@ How records become examples, losses and outcomes is the hospital's side, :mod:`f
 name.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -8,8 +8,6 @@ forgets to clip, divides by who was there, lets rows mix or loses its noise lies
 self-test (:func:`~fedward.privacy.dpsgd.engine.sampler_self_test`) and its own price.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -84,19 +82,14 @@ class MechanismAudit:
 
 def audit_mechanism(
     *,
-    steps: int = STEPS,
+    steps: int = STEPS,  # scored ones; a tenth more, at least 200, is taken first to choose the test
     backend: Backend = "fast",
-    stream: SecureStream | None = None,
+    stream: SecureStream | None = None,  # noise, and the coins that include the patient; by default from the system
     make_engine: EngineFactory = PrivateEngine,
-    token_loss: TokenLoss | None = None,
-    progress: Callable[[int], None] = lambda steps: None,
+    token_loss: TokenLoss | None = None,  # the mean over each record's own tokens by default
+    progress: Callable[[int], None] = lambda steps: None,  # called with the number of steps done since the last call
 ) -> MechanismAudit:
-    """Audits single steps of an engine; see the module's text for the inputs. Call ``check`` on what it returns.
-
-    ``steps`` are scored; a tenth more, at least 200, is taken first to choose the test. ``stream`` gives the engine's
-    noise and the coins that include the patient; from the operating system by default. ``progress`` is called with the
-    number of steps done since its last call.
-    """
+    """Audits single steps of an engine; see the module's text for the inputs. Call ``check`` on what it returns."""
     stream = stream or SecureStream.from_os()
     pilot = max(LEAST_PILOT, steps // PILOT_SHARE)
     bench = _Bench(backend, stream, make_engine, token_loss or mean_over_own_tokens)

@@ -6,20 +6,15 @@ gradient of the whole batch in every row. Everything else is refused before trai
 
 :class:`FastRows`: for a linear layer the gradient of record i is dY_i^T X_i, which costs the same multiplications as
 the ordinary weight gradient sum_i dY_i^T X_i; only the batching differs. So each trainable layer gets an autograd
-function that keeps its records' gradients and never builds their sum. Norms and the clipped sum are then one reduction
-and one product of the clip factors with the rows. Works under both kinds of gradient checkpointing, because a
-recomputed layer is recorded when it is back-propagated.
-
-The rows of the batch, [rows, P] in all, lie in one contiguous block [rows, size] for each parameter, made when the
-backward pass reaches it, in the place of activations that it has just freed. In a single allocation they would lie
-beside the activations (memory 1.10 times that of training without privacy instead of 1.0), in fresh pages (2 % of a
-step), and a batched product into rows that lie P numbers apart would be taken apart into a small product per record.
+function that keeps its records' gradients and never builds their sum. It works under both kinds of gradient
+checkpointing, because a recomputed layer is recorded when it is back-propagated. The rows lie in one contiguous block
+[rows, size] for each parameter, made when the backward pass reaches it, in the place of activations that it has just
+freed. In a single allocation they would lie beside the activations (memory 1.10 times that of training without privacy
+instead of 1.0), and a batched product into rows that lie P numbers apart would be taken apart into one per record.
 
 :class:`OpacusHooks` goes through Opacus' module hooks (Yousefpour et al. 2021), without its model wrapper, which
 renames every key of the state dict: peft then loads none of them, and says nothing.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
@@ -80,10 +75,7 @@ def _refuse_weight_arithmetic(model: nn.Module) -> None:
 
 
 class FastRows:
-    """Fills ``parameter.grad_sample`` with float32 rows ``[rows, *shape]``.
-
-    The layers' ``forward`` is replaced on the instances: no wrapper, no new parameter names.
-    """
+    """Fills ``parameter.grad_sample`` with float32 rows ``[rows, *shape]``; replaces ``forward`` of the instances."""
 
     def __init__(self, layers: dict[str, nn.Linear], parameters: list[nn.Parameter]) -> None:
         self._layers, self._parameters = list(layers.values()), parameters
@@ -93,11 +85,7 @@ class FastRows:
             layer.forward = partial(self._forward, layer)
 
     def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
-        """Runs ``compute`` and back-propagates the sum of its losses, row by row; returns the losses ``[rows]``.
-
-        Raises FW-DP-010: a layer's input does not have one entry per record in its first dimension, or a weight has a
-        gradient that did not pass through its layer.
-        """
+        """Back-propagates the losses ``[rows]``; FW-DP-010 if a gradient is not by record or bypassed its layer."""
         for parameter in self._parameters:
             parameter.grad = None
         self._rows = rows
@@ -150,8 +138,7 @@ def _is_tall(weight: torch.Tensor) -> bool:
     return weight.dim() == 2 and bool(weight.shape[0] > weight.shape[1])
 
 
-RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]
-"""Takes x and dY of a layer, rows first."""
+RowWriter: TypeAlias = Callable[[torch.Tensor, torch.Tensor], None]  # takes x and dY of a layer, rows first
 
 
 class _RowLinear(torch.autograd.Function):  # type: ignore[misc]

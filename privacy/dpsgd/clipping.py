@@ -1,4 +1,4 @@
-"""How a step bounds a patient's gradient, at a fixed norm, at one that adapts or always at full length, and noises it.
+"""Clipping: how a step bounds a patient's gradient (fixed norm, adaptive norm, full length) and noises it.
 
 ``fixed`` (Abadi et al. 2016): g min(1, C / |g|). The contribution of a patient has norm at most C.
 
@@ -10,8 +10,6 @@ the gradients: count and gradient together are one Gaussian mechanism with exact
 long, so C is the sensitivity, and the noise is that of fixed clipping. Short gradients are lengthened: a patient whose
 loss is nearly flat counts almost as much as any other. Under Adam C cancels out and only gamma is left to choose.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -47,18 +45,16 @@ class AdaptiveClipping:
         positive = (self.learning_rate, self.count_noise, self.smallest, self.largest)
         sound = all(math.isfinite(value) and value > 0 for value in positive) and 0 < self.quantile < 1
         if not sound or self.smallest > self.largest:
-            raise PrivacyParameterError(
-                "Adaptive clipping needs a quantile in (0, 1), a positive rate, a noised count and ordered bounds."
-            )
+            needs = "a quantile in (0, 1), a positive rate, a noised count and ordered bounds"
+            raise PrivacyParameterError(f"Adaptive clipping needs {needs}.")
 
     def gradient_noise(self, noise_multiplier: float) -> float:
         """Noise multiplier left for the gradients, so that the step as a whole has the certified ``noise_multiplier``.
 
         A patient moves the centred count by 1/2, which is 1 / (2 sigma_b) standard deviations, and the clipped sum by
         at most 1 / sigma_g of them. In units of the noise the patient moves the pair by at most 1 / sigma with sigma^-2
-        = sigma_g^-2 + (2 sigma_b)^-2 (Andrew et al. 2021, theorem 1), and both come from one Poisson sample.
-
-        Raises FW-DP-018: sigma_b is at most sigma / 2.
+        = sigma_g^-2 + (2 sigma_b)^-2 (Andrew et al. 2021, theorem 1), and both come from one Poisson sample. Raises
+        FW-DP-018 if sigma_b is at most sigma / 2.
         """
         left = noise_multiplier**-2 - (2.0 * self.count_noise) ** -2
         if left <= 0:
@@ -78,8 +74,7 @@ class AutomaticClipping:
             raise PrivacyParameterError("Automatic clipping needs a finite stabiliser of at least 1e-6.")
 
 
-Clipping: TypeAlias = AdaptiveClipping | AutomaticClipping | None
-"""``None`` is fixed clipping."""
+Clipping: TypeAlias = AdaptiveClipping | AutomaticClipping | None  # ``None`` is fixed clipping
 
 
 def planned_clipping(privacy: PrivacyPlan) -> Clipping:
@@ -163,13 +158,6 @@ class AdaptiveRule(ClipRule):
         self._centred = 0.0
 
 
-def make_rule(clipping: Clipping, *, clip: float, expected_batch: float) -> ClipRule:
-    """The rule for one engine; an adaptive one starts at ``clip``."""
-    if isinstance(clipping, AdaptiveClipping):
-        return AdaptiveRule(clip, expected_batch, clipping)
-    return AutomaticRule(clip, clipping) if isinstance(clipping, AutomaticClipping) else ClipRule(clip)
-
-
 @dataclass(frozen=True)
 class DPParameters:
     """Plan constants. None of them may be computed from the patients at hand."""
@@ -203,10 +191,8 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
     """Sums each patient's rows, clips the sum to C, adds N(0, (sigma C)^2) once and divides by a plan constant.
 
     ``noise_multiplier`` stays the certified sigma; where clipping adapts, part of it pays for the count and the
-    gradients get more noise (:mod:`fedward.privacy.dpsgd.clipping`). ``max_grad_norm`` is C of the coming step.
-
-    Opacus divides by the number of accumulated micro-batches too, and cannot step on an empty batch; both depend on who
-    was sampled.
+    gradients get more noise. ``max_grad_norm`` is C of the coming step. Opacus divides by the number of accumulated
+    micro-batches too, and cannot step on an empty batch; both depend on who was sampled.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: DPParameters, stream: SecureStream) -> None:
@@ -217,14 +203,14 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=parameters.expected_batch,
         )
         self._stream, self._gradient_noise = stream, parameters.gradient_noise
-        self._rule = make_rule(parameters.clipping, clip=parameters.clip, expected_batch=parameters.expected_batch)
+        self._rule, clipping = ClipRule(parameters.clip), parameters.clipping
+        if isinstance(clipping, AdaptiveClipping):
+            self._rule = AdaptiveRule(parameters.clip, parameters.expected_batch, clipping)
+        elif isinstance(clipping, AutomaticClipping):
+            self._rule = AutomaticRule(parameters.clip, clipping)
 
     def clip_and_accumulate(self, patients: NDArray[np.int64] | None = None) -> None:
-        """Adds the clipped gradients of some patients to the running sum.
-
-        ``patients`` has the patient number of each row of ``grad_sample``, every row of a patient in this call;
-        ``None`` if each row is another patient.
-        """
+        """Adds the clipped gradients of some patients to the running sum; ``None`` if each row is another patient."""
         rows, factor = self._rows_and_factors(patients)
         for parameter, row in zip(self.params, rows, strict=True):
             total = _unflatten(factor @ row, parameter)
@@ -251,8 +237,7 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
     def _rows_and_factors(self, patients: NDArray[np.int64] | None) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Each parameter's gradients with one row per patient, and the patients' clip factors.
 
-        A row without a finite norm is zeroed: that depends on its patient alone, and 0 * nan would poison everybody's
-        sum.
+        A row without a finite norm is zeroed: that depends on its patient alone; 0 * nan would poison everybody's sum.
         """
         rows = self._rows_by_patient(patients)
         norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows]).norm(dim=0)

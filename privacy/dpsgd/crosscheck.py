@@ -5,14 +5,11 @@ and one per cent, and RDP must not lie below. A certificate whose accountants di
 beside the engine because Opacus' accountants import torch.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from opacus.accountants import PRVAccountant
 
@@ -36,7 +33,6 @@ class CrossCheck:
     epsilon_lower: float
     epsilon: float
     epsilon_upper: float
-    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -48,41 +44,15 @@ class Certificate:
     events: tuple[Event, ...]  # the priced mechanisms
     clip: float | None  # L2 bound on one unit's gradient in a step; ``None`` if no step was taken
     assumptions: tuple[str, ...]  # what must hold outside the software
-    not_covered: tuple[str, ...]  # what the epsilon says nothing about
-    non_private_reasons: tuple[str, ...]  # why the numbers do not protect anybody; empty for a private run
     sampler: str  # how units were chosen for a step
     unit: UnitName  # whose presence epsilon hides
     mechanism: str = MECHANISM  # what was applied to the records
 
-    @property
-    def private(self) -> bool:
-        """Whether the epsilon holds for the run that was made."""
-        return not self.non_private_reasons
-
-    def to_value(self) -> dict[str, Any]:
-        """The certificate as JSON values."""
-        return {**asdict(self), "private": self.private}
-
 
 def certify(
-    events: Sequence[Event],
-    delta: float,
-    *,
-    unit: UnitName = "patient",
-    clip: float | None = None,
-    assumptions: Sequence[str] = (),
-    not_covered: Sequence[str] = (),
-    non_private_reasons: Sequence[str] = (),
+    events: Sequence[Event], delta: float, *, unit: UnitName = "patient", clip: float | None = None
 ) -> Certificate:
-    """Prices events with two accountants and issues a certificate if they agree.
-
-    ``events`` are everything released about one population of units, ``assumptions`` additional ones (such as how many
-    hospitals' noise shares are honest), ``not_covered`` additional releases without noise, ``non_private_reasons`` what
-    the engine reports.
-
-    Raises PrivacyParameterError (nothing to certify, a parameter out of range), FW-DP-020 (PRV does not confirm PLD, or
-    RDP lies below it).
-    """
+    """Certifies what was released about some units; raises FW-DP-001 (nothing), FW-DP-020 (accountants disagree)."""
     if not events:
         raise PrivacyParameterError("There is no event to certify.")
     spent = epsilon(events, delta)
@@ -94,9 +64,7 @@ def certify(
         cross_check=check,
         events=tuple(events),
         clip=clip,
-        assumptions=(OWN_KEYS, at_one_hospital, *assumptions),
-        not_covered=(*NOT_COVERED, *not_covered),
-        non_private_reasons=tuple(non_private_reasons),
+        assumptions=(OWN_KEYS, at_one_hospital),
         sampler=f"Poisson over {UNITS[unit].plural}",
         unit=unit,
     )
@@ -104,10 +72,7 @@ def certify(
 
 @lru_cache(REMEMBERED)
 def cross_check(events: tuple[Event, ...], delta: float, *, expected: float) -> CrossCheck:
-    """Prices the composition of all events with Opacus' PRV accountant; the epsilon ``expected`` sets its mesh.
-
-    Raises FW-DP-020 if it cannot price them at all.
-    """
+    """Prices all events composed with Opacus' PRV accountant, or FW-DP-020; the epsilon ``expected`` sets its mesh."""
     usable = usable_delta(events, delta, bound=expected)
     error = min(0.01, 0.05 * expected)
     accountant = PRVAccountant()

@@ -1,7 +1,8 @@
 """One private training step: sample patients, clip each patient's gradient, add noise, divide by a constant.
 
 Abadi et al. 2016, algorithm 1, with the patient instead of the example as the unit and Poisson sampling over patients.
-The engine is closed: it refuses a model, a loss or a batch for which the printed epsilon would be wrong.
+The engine is closed: it refuses a model, a loss or a batch for which the printed epsilon would be wrong. The self-tests
+run before budget is spent, turn ways of printing a false epsilon into an error, and say pass or fail, no more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from fedward.privacy.dpsgd.clipping import AdaptiveClipping, DPParameters, Patie
 from fedward.privacy.noise import Integers, SecureStream, UnsafeSeededStream, poisson_sample
 
 wrong_batch = partial(PreflightError, code="FW-DP-013")
+not_moved = partial(PreflightError, code="FW-DP-016")
 rows_mix = partial(PreflightError, code="FW-DP-015")
 wrong_sampler = partial(PreflightError, code="FW-DP-017")
 
@@ -31,10 +33,8 @@ class UnitSampler:
     """Draws batches by including each patient independently; the batch size is random and may be zero.
 
     Clipping bounds a patient's whole contribution, so the guarantee is the patient's. Sampling notes instead of
-    patients would only give a guarantee per note: with 20 notes of one patient its epsilon is many times larger.
-
-    ``patients`` is the patient number of each record, int64 ``[records]``, and ``sampling_rate`` the plan's q in (0,
-    1]. At most ``max_records_per_unit`` records of a sampled patient are taken, chosen uniformly anew each time.
+    patients would only give a guarantee per note: with 20 notes of one patient its epsilon is many times larger. At
+    most ``max_records_per_unit`` records of a sampled patient are taken, chosen uniformly anew each time.
     """
 
     sampler_name = "poisson"
@@ -48,11 +48,7 @@ class UnitSampler:
         self._order = np.argsort(patients, kind="stable").astype(np.int64)
         self._ids, first, self._counts = np.unique(patients[self._order], return_index=True, return_counts=True)
         self._first = first.astype(np.int64)
-
-    @property
-    def patient_count(self) -> int:
-        """Number of distinct patients. Not for release: it is data."""
-        return int(self._ids.size)
+        self.patient_count = int(self._ids.size)  # not for release: it is data
 
     def sample(self) -> tuple[Integers, Integers]:
         """``(records, patients)``, int64 ``[b]`` each, grouped by patient; ``b`` may be 0."""
@@ -73,41 +69,22 @@ class UnitSampler:
 Backend = Literal["fast", "opacus-hooks"]
 LossPerRecord = Callable[[Integers], torch.Tensor]
 """Maps record numbers ``[b]`` to one loss each ``[b]``; row i may depend on record i alone."""
-
-
-class GradientBackend(Protocol):
-    """Computes gradients per record into ``parameter.grad_sample``."""
-
-    def backward(self, compute: Callable[[], torch.Tensor], rows: int) -> torch.Tensor:
-        """Runs the forward pass and back-propagates each row's loss; returns the losses."""
-
-    def detach(self) -> None:
-        """Leaves the model as it was found."""
+GradientBackend: TypeAlias = FastRows | OpacusHooks
+Floats: TypeAlias = NDArray[np.float32]
 
 
 class PrivateEngine:
-    """Takes private optimizer steps on a model whose trainable parameters all have a per-record rule.
-
-    Args:
-        model: the model; only its LoRA matrices and linear heads may be trainable.
-        optimizer: plain torch optimizer over exactly the trainable parameters.
-        params: plan constants.
-        stream: source of the noise.
-        microbatch: records in one forward pass (whole patients), which bounds memory; ``None`` for all at once.
-        backend: how per-record gradients are computed; no choice changes the guarantee.
-
-    Raises FW-DP-010: a trainable parameter has no rule, or the optimizer holds other parameters.
-    """
+    """Takes private steps on a model; FW-DP-010 where a trainable parameter has no rule or is not the optimizer's."""
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        model: nn.Module,  # only its LoRA matrices and linear heads may be trainable
+        optimizer: torch.optim.Optimizer,  # plain, over exactly the trainable parameters
         params: DPParameters,
-        stream: SecureStream,
+        stream: SecureStream,  # source of the noise
         *,
-        microbatch: int | None = None,
-        backend: Backend = "opacus-hooks",
+        microbatch: int | None = None,  # records (whole patients) in one forward pass, which bounds memory; None: all
+        backend: Backend = "opacus-hooks",  # how per-record gradients are computed; no choice changes the guarantee
     ) -> None:
         self.layers = trainable_layers(model)
         self.model, self.params = model, params
@@ -135,8 +112,13 @@ class PrivateEngine:
                 self._optimizer.clip_and_accumulate(patients[part])
         if self.params.private:
             self._optimizer.finish()
-        else:
-            self._finish_without_privacy()
+            return
+        for parameter in self._optimizer.params:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad /= self.params.expected_batch
+        self._optimizer.original_optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
 
     def gradient_sum(
         self, loss_per_record: LossPerRecord, records: Integers, patients: Integers, *, grid_step: float
@@ -166,12 +148,10 @@ class PrivateEngine:
 
     def gradients(
         self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[Floats, Floats]:
         """Per-record losses ``[b]`` and unclipped gradients ``[b, P]``, for self-tests; without dropout by default.
 
         The result is patient data: it must not leave the process, and nothing may be computed from it but pass or fail.
-
-        Raises FW-DP-010: the engine is not private and computes no per-record gradients.
         """
         if self._backend is None:
             raise unsupported("An engine without privacy computes no per-record gradients.")
@@ -184,9 +164,7 @@ class PrivateEngine:
         self._optimizer.zero_grad(set_to_none=True)
         return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
 
-    def plain_gradient(
-        self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False
-    ) -> NDArray[np.float32]:
+    def plain_gradient(self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False) -> Floats:
         """Gradient ``[P]`` of the summed losses by ordinary back-propagation, for self-tests like :meth:`gradients`."""
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train(training)
@@ -214,8 +192,7 @@ class PrivateEngine:
             self._backend = None
         for parameter in self._optimizer.params:
             for name in ("grad_sample", "summed_grad"):
-                if hasattr(parameter, name):
-                    delattr(parameter, name)
+                parameter.__dict__.pop(name, None)
 
     def __enter__(self) -> PrivateEngine:
         return self
@@ -251,14 +228,6 @@ class PrivateEngine:
             if not isinstance(filled, torch.Tensor) or filled.shape[0] != rows:
                 raise unsupported(f"The parameter {name} has no gradient for each record of the batch.")
         return losses
-
-    def _finish_without_privacy(self) -> None:
-        for parameter in self._optimizer.params:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parameter.grad /= self.params.expected_batch
-        self._optimizer.original_optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
 
 
 def _backend(
@@ -304,13 +273,10 @@ def row_independence_self_test(
     The sum is taken by ordinary back-propagation: a weight that is also used where no rule sees it has more gradient
     than its rows add up to. The trainable weights are perturbed for the test and restored: at the usual start, with B =
     0, the gradient of every A is zero and would agree with anything. All is compared without dropout, and again in
-    training mode unless the model draws random numbers there, which no two passes share.
+    training mode unless the model draws random numbers there, which no two passes share. Three of at least two distinct
+    records are used; widen the relative ``tolerance`` for a bf16 base model.
 
-    Three of at least two distinct ``records`` are used. ``tolerance`` is the largest relative difference; widen it for
-    a bf16 base model.
-
-    Raises FW-DP-015 (a row depends on its companions), FW-DP-010 (the rows do not add up to the gradient, or the model
-    keeps what it sees).
+    Raises FW-DP-015 (a row depends on its companions), FW-DP-010 (rows do not add up, or the model keeps what it sees).
     """
     chosen = np.unique(records)[:3]
     if chosen.size < 2:
@@ -336,29 +302,23 @@ def _compare_rows(
         raise unsupported("A trainable weight is also used outside its layer's forward.")
 
 
-def weight_change_canary(before: NDArray[np.float32], after: NDArray[np.float32], *, private: bool) -> None:
-    """Compares the weights that would be exported before and after the first step.
+def weight_change_canary(before: Floats, after: Floats, *, private: bool) -> None:
+    """Compares the weights that would be exported before and after the first step; raises FW-DP-016 if too few moved.
 
     With privacy noise reaches every entry, so most entries must have moved; without noise one is enough.
-
-    Raises FW-DP-016: too few entries moved, or some are not finite.
     """
     if before.shape != after.shape or not np.isfinite(after).all():
-        raise PreflightError(
-            "The exported weights are not finite or changed their shape in the first step.", code="FW-DP-016"
-        )
+        raise not_moved("The exported weights are not finite or changed their shape in the first step.")
     moved = float(np.mean(before != after)) if before.size else 0.0
     if moved == 0.0 or (private and moved < 0.5):
-        raise PreflightError("The exported weights did not move in the first step.", code="FW-DP-016")
+        raise not_moved("The exported weights did not move in the first step.")
 
 
 def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int = 400) -> None:
-    """Draws trial batches and checks that their sizes vary as Poisson sampling makes them vary.
+    """Draws trial batches and checks that their sizes vary as Poisson sampling makes them vary; raises FW-DP-017.
 
     Shuffled batches of fixed size have no variance; a wrong rate shifts the mean. A sound sampler fails with
     probability below 1e-7.
-
-    Raises FW-DP-017: the sampler declares another scheme, or mean or variance of the number of patients is off.
     """
     if sampler.sampler_name != "poisson":
         raise wrong_sampler("The sampler does not declare Poisson sampling.")
@@ -373,17 +333,14 @@ def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int 
         raise wrong_sampler("The number of sampled units does not vary as under Poisson sampling.")
 
 
-def _close(left: NDArray[np.float32], right: NDArray[np.float32], tolerance: float) -> bool:
+def _close(left: Floats, right: Floats, tolerance: float) -> bool:
     scale = max(float(np.linalg.norm(left)), float(np.linalg.norm(right)), 1e-6)
     return bool(np.linalg.norm(left - right) <= tolerance * scale)
 
 
 @contextmanager
 def _perturbed(engine: PrivateEngine) -> Iterator[list[torch.Tensor]]:
-    """Moves the trainable weights off their initial zeros for the time of the test; yields the buffers as they were.
-
-    Weights, buffers and modes are put back whatever happens.
-    """
+    """Moves the trainable weights off their initial zeros, and yields the buffers; puts all back whatever happens."""
     trained = [p for p in engine.model.parameters() if p.requires_grad]
     saved = [p.detach().clone() for p in trained]
     buffers = [buffer.clone() for buffer in engine.model.buffers()]

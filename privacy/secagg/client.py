@@ -17,11 +17,9 @@ The rounds' vectors are kept encoded (q), so a retry masks the same q: no traini
 twice. q never leaves a round and is erased with the first unmask share.
 """
 
-from __future__ import annotations
-
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -29,47 +27,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.privacy.secagg import crypto, results
-from fedward.privacy.secagg.crypto import (
-    Identity,
-    RefusalError,
-    ShareRefused,
-    confirm_statement,
-    context,
-    envelope_hash,
-    heads_hash,
-    mail_hash,
-    open_sealed,
-)
-from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout
+from fedward.messages import Stage
+from fedward.privacy.secagg import crypto, messages, results, roster
+from fedward.privacy.secagg.crypto import Identity, RefusalError, ShareRefused, open_sealed, refuse_if
+from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout
 from fedward.privacy.secagg.journal import ChainHead, ClientState, Confirmed, Journal, LiveRound, recall, remember
-from fedward.privacy.secagg.messages import (
-    SEED_BYTES,
-    SHARE_BYTES,
-    Complaint,
-    Confirm,
-    Confirmations,
-    HeadsAndMail,
-    Manifest,
-    PackageHead,
-    SharePackage,
-    Survivors,
-    UnmaskShares,
-    UploadHeader,
-)
-from fedward.privacy.secagg.results import CheckedSum, Chunk, EndedRound, open_head
-from fedward.privacy.secagg.roster import (
-    DAY_SECONDS,
-    LocalPolicy,
-    Party,
-    advance,
-    answer_bundles,
-    answer_ciphertexts,
-    answer_invite,
-    check_terms,
-    require_own_approval,
-)
-from fedward.stages import Stage
+from fedward.privacy.secagg.messages import SEED_BYTES, SHARE_BYTES, HeadsAndMail, Manifest
+from fedward.privacy.secagg.results import BySite, CheckedSum, Chunks, EndedRound, Vectors
+from fedward.privacy.secagg.roster import LocalPolicy, Party, require_own_approval
 
 _FIXED_IN_A_ROUND = ("first_cohort", "threshold", "adapter_hash", "previous_result", "layout_hash", "mechanism")
 
@@ -92,20 +57,14 @@ class MaskedUpload:
 
 
 class SecAggClient:
-    """One hospital in one federation, as a state machine over its journal.
+    """One hospital in one federation, as a state machine over its journal; an existing one is continued.
 
-    Args:
-        identity: the hospital's name and signing key.
-        roster: the signed roster, which this hospital must have approved.
-        policy: the hashes and limits this hospital has approved.
-        journal: its durable memory; an existing one is continued.
-        random: source of secret bytes.
-        clock: seconds since 1970.
-        threads: threads for masking.
+    ``identity`` is the hospital's name and signing key; it must have approved the signed ``roster``. ``policy`` holds
+    the hashes and limits it has approved. ``random`` gives secret bytes, ``clock`` seconds since 1970; ``threads`` are
+    those for masking.
 
-    Raises:
-        RefusalError and others: FW-SECAGG-011, FW-SECAGG-015, see
-            :func:`~fedward.privacy.secagg.roster.require_own_approval` and :meth:`LocalPolicy.check_roster`.
+    Raises FW-SECAGG-011 and others (see :func:`~.roster.require_own_approval`), FW-SECAGG-015, FW-SECAGG-016 (see
+    :meth:`LocalPolicy.check_roster`).
     """
 
     def __init__(
@@ -141,16 +100,16 @@ class SecAggClient:
     # --- once per key epoch -----------------------------------------------------------------------
 
     def key_bundle(self, invite: bytes) -> bytes:
-        """Begins a key epoch and returns this hospital's sealed key bundle; see :func:`answer_invite`."""
-        return self._in_epoch(answer_invite, invite)
+        """Begins a key epoch and returns this hospital's sealed key bundle; see :func:`~.roster.answer_invite`."""
+        return self._in_epoch(roster.answer_invite, invite)
 
     def accept_bundles(self, bundles: bytes) -> bytes:
-        """Takes the others' bundles and returns KEM ciphertexts; see :func:`answer_bundles`."""
-        return self._in_epoch(answer_bundles, bundles)
+        """Takes the others' bundles and returns KEM ciphertexts; see :func:`~.roster.answer_bundles`."""
+        return self._in_epoch(roster.answer_bundles, bundles)
 
     def accept_ciphertexts(self, ciphertexts: bytes) -> bytes:
-        """Takes the others' ciphertexts and returns an acknowledgement; see :func:`answer_ciphertexts`."""
-        return self._in_epoch(answer_ciphertexts, ciphertexts)
+        """Takes the others' ciphertexts and returns an acknowledgement; see :func:`~.roster.answer_ciphertexts`."""
+        return self._in_epoch(roster.answer_ciphertexts, ciphertexts)
 
     def _in_epoch(
         self, rule: Callable[[Party, ClientState, bytes], tuple[ClientState, bytes]], request: bytes
@@ -162,30 +121,23 @@ class SecAggClient:
     # --- stage MANIFEST ---------------------------------------------------------------------------
 
     def accept_manifest(self, sealed: bytes) -> AcceptedManifest:
-        """Checks a manifest against every rule and makes its context the live one.
-
-        Raises:
-            RefusalError: FW-SECAGG-030, not signed by the roster's coordinator.
-            RefusalError, ConfigError (FW-SECAGG-111): see :func:`check_manifest`.
-        """
+        """Checks a manifest by every rule and makes its context the live one; raises FW-SECAGG-030 if unsigned."""
         body = open_sealed("manifest", sealed, self._party.roster.roster.coordinator, "FW-SECAGG-030")
-        manifest = Manifest.from_bytes(body)
-        live = self.live
-        if live is not None and self._state.live[0].manifest == body:
+        manifest, state, live = Manifest.from_bytes(body), self._state, self.live
+        if live is not None and state.live[0].manifest == body:
             return self._accepted(manifest)
-        check_manifest(self._party, self._state, manifest, live)
+        check_manifest(self._party, state, manifest, live)
         same_round = live is not None and live.round == manifest.round
-        self._save(
-            replace(
-                self._state,
-                attempt=manifest.attempt,
-                seq=manifest.seq,
-                keys=advance(self._state.keys, manifest.round),
-                live=(LiveRound(manifest=body, ctx=context(body)),),
-                vector=self._state.vector if same_round else "",
-                record=replace(self._state.record, round=manifest.round),
-            )
+        accepted = replace(
+            state,
+            attempt=manifest.attempt,
+            seq=manifest.seq,
+            keys=roster.advance(state.keys, manifest.round),
+            live=(LiveRound(manifest=body, ctx=crypto.context(body)),),
+            vector=state.vector if same_round else "",
+            record=replace(state.record, round=manifest.round),
         )
+        self._save(accepted)
         return self._accepted(manifest)
 
     def _accepted(self, manifest: Manifest) -> AcceptedManifest:
@@ -195,24 +147,17 @@ class SecAggClient:
     def contribute(self, vector: RingVector | None, ledger_head: bytes) -> bytes:
         """Stores the encoded vector and returns the share package; called after training.
 
-        Args:
-            vector: the encoded vector if the manifest needed training, else None (the stored one is used).
-            ledger_head: hash of this hospital's ledger after the round's spend, 32 bytes.
-
-        Raises:
-            RefusalError: FW-SECAGG-043, a vector of another layout, none where one is due, or a second one.
-            RefusalError: FW-SECAGG-004, no manifest is live.
+        ``vector`` is None if the manifest needed no training, and then the stored one is used. ``ledger_head`` is the
+        hash of this hospital's ledger after the round's spend, 32 bytes. Raises FW-SECAGG-004, FW-SECAGG-043.
         """
-        if not self._state.live:
-            raise RefusalError("No manifest was accepted.", code="FW-SECAGG-004")
+        refuse_if(not self._state.live, "FW-SECAGG-004", "No manifest was accepted.")
         live = self._state.live[0]
         accepted = self._accepted(self._manifest_of(live))
         if live.package:
-            if vector is not None:
-                raise RefusalError("This attempt has its vector already.", code="FW-SECAGG-043")
+            refuse_if(vector is not None, "FW-SECAGG-043", "This attempt has its vector already.")
             return live.package
-        if (vector is not None) != accepted.needs_training:
-            raise RefusalError("A vector is given exactly when the manifest needs training.", code="FW-SECAGG-043")
+        unasked = (vector is not None) != accepted.needs_training
+        refuse_if(unasked, "FW-SECAGG-043", "A vector is given exactly when the manifest needs training.")
         name = self._state.vector
         if vector is not None:
             if vector.layout != accepted.layout:
@@ -223,27 +168,20 @@ class SecAggClient:
         self._save(replace(self._state, live=(packed,), vector=name))
         return packed.package
 
-    # --- stage MASK -------------------------------------------------------------------------------
+    # --- stage MASK: raises, as all that follow, FW-SECAGG-003 (another context), -004 (out of order) ---
 
     def mask(self, request: bytes) -> MaskedUpload:
-        """Checks the heads and mail of U1 and returns the masked vector with its sealed digest.
-
-        Raises:
-            RefusalError: FW-SECAGG-003, FW-SECAGG-004, FW-SECAGG-005, as for every stage.
-            RefusalError: FW-SECAGG-050, FW-SECAGG-051, FW-SECAGG-052, see :func:`unpack`.
-            ShareRefused: FW-SECAGG-054, with a sealed complaint to send instead.
-        """
+        """Checks heads and mail of U1 and returns the masked vector with its sealed digest; see :func:`unpack`."""
         message = HeadsAndMail.from_bytes(request)
         live = self._live_round(message.ctx)
         if not live.package or live.unmasked:
             raise RefusalError("Masking follows the share package and precedes unmasking.", code="FW-SECAGG-004")
-        answered = recall(live.answers, Stage.MASK, request)
-        if answered is not None:
+        if (answered := recall(live.answers, Stage.MASK, request)) is not None:
             return MaskedUpload(answered, self._masked(live).buffer)
         live = unpack(self._party, self._state.keys.chains, live, self._manifest_of(live), message)
         vector = self._masked(live)
         digest = MerkleTree(vector.buffer.data).root
-        header = UploadHeader(live.ctx, self._party.name, live.heads_hash, digest)
+        header = messages.UploadHeader(live.ctx, self._party.name, live.heads_hash, digest)
         reply = self._party.identity.seal("upload", header)
         return MaskedUpload(self._answer(Stage.MASK, request, reply, replace(live, digest=digest)), vector.buffer)
 
@@ -257,74 +195,50 @@ class SecAggClient:
     # --- stage CONFIRM ----------------------------------------------------------------------------
 
     def confirm(self, request: bytes) -> bytes:
-        """Checks the survivors and signs the one set this hospital will help to unmask.
-
-        Raises:
-            RefusalError: FW-SECAGG-060, |U2| < t.
-            RefusalError: FW-SECAGG-061, this hospital is missing or its digest was altered.
-            RefusalError: FW-SECAGG-062, a survivor did not sign its upload for these heads.
-            RefusalError: FW-SECAGG-063, another set was confirmed before.
-            RefusalError: FW-SECAGG-003, FW-SECAGG-004, as for every stage.
-        """
-        message = Survivors.from_bytes(request)
+        """Checks the survivors and signs the one set this hospital will help to unmask; FW-SECAGG-060 to -063."""
+        message = messages.Survivors.from_bytes(request)
         live = self._live_round(message.ctx)
-        answered = recall(live.answers, Stage.CONFIRM, request, "FW-SECAGG-063")
-        if answered is not None:
+        if (answered := recall(live.answers, Stage.CONFIRM, request, "FW-SECAGG-063")) is not None:
             return answered
-        if not live.digest:
-            raise RefusalError("Survivors came before this hospital's upload.", code="FW-SECAGG-004")
+        refuse_if(not live.digest, "FW-SECAGG-004", "Survivors came before this hospital's upload.")
         u2 = self._survivors(live, message)
-        statement = confirm_statement(live.ctx, live.heads_hash, u2.items())
-        reply = self._party.identity.seal("confirm", Confirm(live.ctx, self._party.name, statement))
+        statement = crypto.confirm_statement(live.ctx, live.heads_hash, u2.items())
+        reply = self._party.identity.seal("confirm", messages.Confirm(live.ctx, self._party.name, statement))
         return self._answer(Stage.CONFIRM, request, reply, replace(live, statement=statement, u2=u2))
 
-    def _survivors(self, live: LiveRound, message: Survivors) -> dict[str, bytes]:
+    def _survivors(self, live: LiveRound, message: messages.Survivors) -> dict[str, bytes]:
         """Returns the digest of each survivor after checking that they are enough, of U1, and this hospital one."""
         if len(message.uploads) < self._manifest_of(live).threshold:
             raise RefusalError("Fewer survivors than the threshold.", code="FW-SECAGG-060")
-        if not set(message.uploads) <= set(live.u1):
-            raise RefusalError("A survivor sent no share package.", code="FW-SECAGG-062")
+        refuse_if(not set(message.uploads) <= set(live.u1), "FW-SECAGG-062", "A survivor sent no share package.")
         me, own = self._party.name, live.answers[Stage.MASK].reply
         others = {site: sealed for site, sealed in message.uploads.items() if (site, sealed) != (me, own)}
         u2 = results.survivor_digests(self._party.roster.roster.keys, live.ctx, live.heads_hash, others)
         if message.uploads.get(me) == own:  # byte for byte what was sealed here
             u2[me] = live.digest
-        if u2.get(me) != live.digest:
-            raise RefusalError(
-                "This hospital is not among the survivors with the digest it sent.", code="FW-SECAGG-061"
-            )
+        altered = u2.get(me) != live.digest
+        refuse_if(altered, "FW-SECAGG-061", "This hospital is not among the survivors with the digest it sent.")
         return u2
 
     # --- stage UNMASK -----------------------------------------------------------------------------
 
     def unmask(self, request: bytes) -> bytes:
-        """Releases one share per hospital of U1, once t survivors have confirmed what this one confirmed.
-
-        Raises:
-            RefusalError: FW-SECAGG-070, fewer than t valid confirmations of this hospital's statement.
-            RefusalError: FW-SECAGG-071, another request was answered before.
-            RefusalError: FW-SECAGG-003, FW-SECAGG-004, as for every stage.
-        """
-        message = Confirmations.from_bytes(request)
+        """Releases one share per hospital of U1, once t survivors confirmed what this one did; FW-SECAGG-070, -071."""
+        message = messages.Confirmations.from_bytes(request)
         live = self._live_round(message.ctx)
-        answered = recall(live.answers, Stage.UNMASK, request, "FW-SECAGG-071")
-        if answered is not None:
+        if (answered := recall(live.answers, Stage.UNMASK, request, "FW-SECAGG-071")) is not None:
             return answered
-        if not live.statement:
-            raise RefusalError("Confirmations came before this hospital's own.", code="FW-SECAGG-004")
+        refuse_if(not live.statement, "FW-SECAGG-004", "Confirmations came before this hospital's own.")
         self._require_confirmations(live, message)
-        shares = UnmaskShares(  # one for each hospital of U1, never both of one
-            ctx=live.ctx,
-            site=self._party.name,
-            heads_hash=live.heads_hash,
-            b={dealer: live.shares[dealer][:SHARE_BYTES] for dealer in live.u1 if dealer in live.u2},
-            R={dealer: live.shares[dealer][SHARE_BYTES:] for dealer in live.u1 if dealer not in live.u2},
-        )
+        # One share for each hospital of U1, never both of one.
+        b = {dealer: live.shares[dealer][:SHARE_BYTES] for dealer in live.u1 if dealer in live.u2}
+        R = {dealer: live.shares[dealer][SHARE_BYTES:] for dealer in live.u1 if dealer not in live.u2}
+        shares = messages.UnmaskShares(live.ctx, self._party.name, live.heads_hash, b, R)
         reply = self._party.identity.seal("unmask", shares)
         done = replace(live, b=b"", R=b"", shares={}, unmasked=True)
         return self._answer(Stage.UNMASK, request, reply, done, vector="")
 
-    def _require_confirmations(self, live: LiveRound, message: Confirmations) -> None:
+    def _require_confirmations(self, live: LiveRound, message: messages.Confirmations) -> None:
         me, threshold = self._party.name, self._manifest_of(live).threshold
 
         def valid(site: str, sealed: bytes) -> bool:
@@ -334,37 +248,22 @@ class SecAggClient:
         # Own words first, and no more signatures than the rule asks for.
         ordered = sorted(message.confirms.items(), key=lambda item: item[0] != me)
         confirmed = (site for site, sealed in ordered if site in live.u2 and valid(site, sealed))
-        if sum(1 for _ in islice(confirmed, threshold)) < threshold:
-            raise RefusalError(
-                "Fewer confirmations of this hospital's statement than the threshold.", code="FW-SECAGG-070"
-            )
+        fewer = sum(1 for _ in islice(confirmed, threshold)) < threshold
+        refuse_if(fewer, "FW-SECAGG-070", "Fewer confirmations of this hospital's statement than the threshold.")
 
     # --- stage RESULT -----------------------------------------------------------------------------
     # Results are believed whether or not this hospital took part in their rounds. For each in order: open_result, then
     # check_sum, or of a large round challenge and check_chunks, then accept_result.
 
     def round_of(self, result: bytes) -> int:
-        """Returns the round a result speaks of, after checking the coordinator's signature and nothing else.
-
-        Raises:
-            RefusalError: FW-SECAGG-080, not signed by the coordinator.
-        """
+        """Returns the round of a result whose signature verifies, and checks nothing else; raises FW-SECAGG-080."""
         return results.round_of(self._party, result)
 
     def open_result(self, result: bytes) -> EndedRound:
-        """Checks who confirmed a round and that nothing contradicts it; a hospital that was absent does the same.
-
-        A hospital that missed rounds is given their results in order.
-
-        Raises:
-            RefusalError and others: FW-SECAGG-080, FW-SECAGG-042, FW-SECAGG-086, FW-SECAGG-081, FW-SECAGG-085, see
-                :func:`~fedward.privacy.secagg.results.open_result`.
-        """
+        """Checks who confirmed a round, whether or not this hospital did; see :func:`~.results.open_result`."""
         return results.open_result(self._party, self._state, result)
 
-    def check_sum(
-        self, ended: EndedRound, evidence: bytes, vectors: Mapping[str, NDArray[np.uint8]], ring_sum: RingVector
-    ) -> CheckedSum:
+    def check_sum(self, ended: EndedRound, evidence: bytes, vectors: Vectors, ring_sum: RingVector) -> CheckedSum:
         """Recomputes the sum of a round; see :func:`results.check_sum` and :class:`CheckedSum`."""
         results.check_sum(self._party.roster.roster.keys, ended, evidence, vectors, ring_sum)
         return CheckedSum(ended, ring_sum)
@@ -372,28 +271,18 @@ class SecAggClient:
     def challenge(self, result: bytes) -> tuple[int, ...]:
         """Chooses the chunks of a large sum that :meth:`check_chunks` will want, after the result was signed.
 
-        From here on no other result is accepted in the place of this one, nor a manifest that ignores it.
-
-        Raises:
-            RefusalError: see :meth:`open_result`.
+        From here on no other result is accepted in the place of this one, nor a manifest that ignores it. Raises what
+        :meth:`open_result` raises.
         """
         ended = self.open_result(result)
         record = results.challenge(self._state.record, ended, self._party.random)
         self._save(replace(self._state, record=record))
         return results.chosen(record, ended)
 
-    def check_chunks(
-        self, ended: EndedRound, evidence: bytes, chunks: Mapping[int, Mapping[str, Chunk]], ring_sum: RingVector
-    ) -> CheckedSum:
-        """Recomputes the chunks that were chosen; by index, then by survivor.
-
-        Raises:
-            RefusalError: FW-SECAGG-004, no chunks of this sum were chosen.
-            RefusalError: FW-SECAGG-083, a chosen chunk is missing.
-            RefusalError: see :func:`results.check_chunks` and :class:`CheckedSum`.
-        """
-        if tuple(sorted(chunks)) != results.chosen(self._state.record, ended):
-            raise RefusalError("The chunks are not those this hospital asked for.", code="FW-SECAGG-083")
+    def check_chunks(self, ended: EndedRound, evidence: bytes, chunks: Chunks, ring_sum: RingVector) -> CheckedSum:
+        """Recomputes the chunks that were chosen; raises FW-SECAGG-004, and as :func:`results.check_chunks` does."""
+        others = tuple(sorted(chunks)) != results.chosen(self._state.record, ended)
+        refuse_if(others, "FW-SECAGG-083", "The chunks are not those this hospital asked for.")
         results.check_chunks(self._party.roster.roster.keys, ended, evidence, chunks, ring_sum)
         return CheckedSum(ended, ring_sum)
 
@@ -401,14 +290,7 @@ class SecAggClient:
         """Adds a round's result to the chain of results this hospital has checked, and closes its round.
 
         The strategy's update is recomputed by the caller, who passes the hash of what came out (or of the broadcast
-        bytes, where the strategy allows a tolerance and they lie within it).
-
-        Args:
-            checked: from :meth:`check_sum` or :meth:`check_chunks`.
-            next_adapter_hash: hash of the adapter as the caller recomputed it.
-
-        Raises:
-            RefusalError: see :func:`~fedward.privacy.secagg.results.accept`.
+        bytes, where the strategy allows a tolerance and they lie within it). Raises what :func:`results.accept` raises.
         """
         self._save(results.accept(self._party, self._state, checked, next_adapter_hash))
 
@@ -421,8 +303,8 @@ class SecAggClient:
         return self._parsed[1]
 
     def _live_round(self, ctx: bytes) -> LiveRound:
-        if not self._state.live or self._state.live[0].ctx != ctx:
-            raise RefusalError("The request names a context that is not the live one.", code="FW-SECAGG-003")
+        other = not self._state.live or self._state.live[0].ctx != ctx
+        refuse_if(other, "FW-SECAGG-003", "The request names a context that is not the live one.")
         return self._state.live[0]
 
     def _answer(self, stage: Stage, request: bytes, reply: bytes, live: LiveRound, **changes: Any) -> bytes:
@@ -450,83 +332,55 @@ class SecAggClient:
         self._journal.keep_only((self._state.vector,) if self._state.vector else ())
 
 
+# --- what a manifest must satisfy; nothing here changes state -------------------------------------
+
+
 def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: Manifest | None) -> VectorLayout:
-    """Applies every rule and returns the layout of the round's vector.
+    """Applies every rule to a manifest whose signature was checked; returns the layout of the round's vector.
 
-    Args:
-        party: this hospital.
-        state: what it remembers.
-        manifest: the new manifest; its signature has been checked.
-        live: the manifest of the live context, if there is one.
-
-    Raises:
-        RefusalError: the first rule that does not hold, each with a class of its own.
-        ConfigError: FW-SECAGG-111, the sum over n0 hospitals could overflow a segment.
+    ``live`` is the manifest of the live context, if there is one; it is given up only after all of this has passed.
     """
-    _check_epoch(party, state, manifest)
-    _check_newness(state, manifest, party.clock())
-    _check_peers(party, state, manifest)
-    layout = check_terms(party, manifest)
-    _check_retry(state, manifest, live)
-    _check_chain(party, state, manifest)
+    # Of the live key epoch.
+    ended = manifest.epoch < state.keys.epoch
+    refuse_if(ended, "FW-SECAGG-020", "The manifest belongs to a key epoch that has ended.")
+    expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
+    other = (manifest.roster_hash, manifest.roster_hash, manifest.epoch, manifest.run) != expected
+    refuse_if(other, "FW-SECAGG-022", "The manifest names another roster, key epoch or run than the live one.")
+    refuse_if(state.keys.private, "FW-SECAGG-004", "The manifest came before this hospital's keys were complete.")
+    expired = party.clock() > state.keys.started + party.roster.roster.policy.epoch_seconds
+    refuse_if(expired, "FW-SECAGG-021", "The key epoch has expired.")
+    # Newer than everything before, and in time.
+    old = manifest.seq <= state.seq
+    refuse_if(old, "FW-SECAGG-031", "The manifest's sequence number is not newer than the last one.")
+    old = (manifest.round, manifest.attempt) <= (state.record.round, state.attempt)
+    refuse_if(old, "FW-SECAGG-031", "The manifest's round and attempt are not newer than the last ones.")
+    refuse_if(manifest.deadline < party.clock(), "FW-SECAGG-039", "The manifest's deadline has passed.")
+    # Among peers with whom this hospital shares keys.
+    refuse_if(party.name not in manifest.cohort, "FW-SECAGG-032", "The cohort leaves this hospital out.")
+    strangers = not set(manifest.cohort) <= {party.name, *state.keys.chains}
+    refuse_if(strangers, "FW-SECAGG-032", "The cohort names a hospital with which this one shares no key.")
+    layout = roster.check_terms(party, manifest)
+    if live is not None and live.round == manifest.round:  # a retry
+        differs = any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND)
+        refuse_if(differs, "FW-SECAGG-040", "The retry differs from its round in more than the cohort.")
+        refuse_if(state.live[0].unmasked, "FW-SECAGG-041", "The round was unmasked with this hospital's help already.")
+    # The next link of the chain of results.
+    record, head = state.record, party.chain(state.record, manifest.run)
+    refuse_if(record.challenge, "FW-SECAGG-085", "A result was signed, and a manifest does not continue from it.")
+    other = not record.head and manifest.adapter_hash != party.policy.initial_adapter_hash
+    refuse_if(other, "FW-SECAGG-044", "The run does not start from the adapter of the approved plan.")
+    other = (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash)
+    refuse_if(other, "FW-SECAGG-042", "The manifest does not continue from the last result this hospital has checked.")
     return layout
 
 
-def _check_epoch(party: Party, state: ClientState, manifest: Manifest) -> None:
-    if manifest.epoch < state.keys.epoch:
-        raise RefusalError("The manifest belongs to a key epoch that has ended.", code="FW-SECAGG-020")
-    expected = (party.roster.hash, state.roster_hash, state.keys.epoch, state.run)
-    if (manifest.roster_hash, manifest.roster_hash, manifest.epoch, manifest.run) != expected:
-        raise RefusalError(
-            "The manifest names another roster, key epoch or run than the live one.", code="FW-SECAGG-022"
-        )
-    if state.keys.private:
-        raise RefusalError("The manifest came before this hospital's keys were complete.", code="FW-SECAGG-004")
-    if party.clock() > state.keys.started + party.roster.roster.policy.epoch_days * DAY_SECONDS:
-        raise RefusalError("The key epoch has expired.", code="FW-SECAGG-021")
+# --- share packages -------------------------------------------------------------------------------
+# A package holds, for one context: an envelope with this hospital's pair seeds under R (opened only if it drops out
+# after this stage), one share of b and of R for every member as encrypted mail, and a signed head that commits to all
+# of it, so that later a wrong share and its author are certain.
 
 
-def _check_newness(state: ClientState, manifest: Manifest, now: float) -> None:
-    if manifest.seq <= state.seq:
-        raise RefusalError("The manifest's sequence number is not newer than the last one.", code="FW-SECAGG-031")
-    if (manifest.round, manifest.attempt) <= (state.record.round, state.attempt):
-        raise RefusalError("The manifest's round and attempt are not newer than the last ones.", code="FW-SECAGG-031")
-    if manifest.deadline < now:
-        raise RefusalError("The manifest's deadline has passed.", code="FW-SECAGG-039")
-
-
-def _check_peers(party: Party, state: ClientState, manifest: Manifest) -> None:
-    if party.name not in manifest.cohort:
-        raise RefusalError("The cohort leaves this hospital out.", code="FW-SECAGG-032")
-    if not set(manifest.cohort) <= {party.name, *state.keys.chains}:
-        raise RefusalError("The cohort names a hospital with which this one shares no key.", code="FW-SECAGG-032")
-
-
-def _check_retry(state: ClientState, manifest: Manifest, live: Manifest | None) -> None:
-    if live is None or live.round != manifest.round:
-        return
-    if any(getattr(live, name) != getattr(manifest, name) for name in _FIXED_IN_A_ROUND):
-        raise RefusalError("The retry differs from its round in more than the cohort.", code="FW-SECAGG-040")
-    if state.live[0].unmasked:
-        raise RefusalError("The round was unmasked with this hospital's help already.", code="FW-SECAGG-041")
-
-
-def _check_chain(party: Party, state: ClientState, manifest: Manifest) -> None:
-    policy, record = party.policy, state.record
-    if record.challenge:
-        raise RefusalError("A result was signed, and a manifest does not continue from it.", code="FW-SECAGG-085")
-    if not record.head and manifest.adapter_hash != policy.initial_adapter_hash:
-        raise RefusalError("The run does not start from the adapter of the approved plan.", code="FW-SECAGG-044")
-    head = party.chain(record, manifest.run)
-    if (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash):
-        raise RefusalError(
-            "The manifest does not continue from the last result this hospital has checked.", code="FW-SECAGG-042"
-        )
-
-
-def pack(
-    party: Party, chains: Mapping[str, bytes], live: LiveRound, manifest: Manifest, ledger_head: bytes
-) -> LiveRound:
+def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledger_head: bytes) -> LiveRound:
     """Draws b and R and returns the live round with this hospital's package in it."""
     me, ctx, cohort = party.name, live.ctx, manifest.cohort
     peers = [name for name in cohort if name != me]
@@ -535,13 +389,10 @@ def pack(
     R_shares = dict(zip(cohort, crypto.split_secret(R, len(cohort), manifest.threshold, party.random), strict=True))
     seeds = {peer: crypto.mask_seed(chains[peer], ctx, me, peer) for peer in peers}
     envelope = crypto.seal_envelope(R, ctx, me, b"".join(seeds[peer] for peer in peers))
-    mail = {
-        peer: crypto.seal_share(
-            crypto.share_key(chains[peer], ctx, me, peer), ctx, me, peer, b_shares[peer] + R_shares[peer]
-        )
-        for peer in peers
-    }
-    head = PackageHead(
+    mail_keys = {peer: crypto.share_key(chains[peer], ctx, me, peer) for peer in peers}
+    shares = {name: b_shares[name] + R_shares[name] for name in cohort}
+    mail = {peer: crypto.seal_share(mail_keys[peer], ctx, me, peer, shares[peer]) for peer in peers}
+    head = messages.PackageHead(
         ctx=ctx,
         site=me,
         ledger_head=ledger_head,
@@ -550,83 +401,53 @@ def pack(
         b_shares={name: crypto.commit_share(ctx, me, name, "b", share) for name, share in b_shares.items()},
         R_shares={name: crypto.commit_share(ctx, me, name, "R", share) for name, share in R_shares.items()},
         pairs={peer: crypto.commit_pair_seed(ctx, seed) for peer, seed in seeds.items()},
-        envelope_hash=envelope_hash(ctx, me, envelope),
-        mail_hash=mail_hash(ctx, me, mail),
+        envelope_hash=crypto.envelope_hash(ctx, me, envelope),
+        mail_hash=crypto.mail_hash(ctx, me, mail),
     )
     sealed = party.identity.seal("head", head)
-    return replace(
-        live,
-        b=b,
-        R=R,
-        head=sealed,
-        package=SharePackage(sealed, envelope, mail).to_bytes(),
-        shares={me: b_shares[me] + R_shares[me]},
-    )
+    package = messages.SharePackage(sealed, envelope, mail).to_bytes()
+    return replace(live, b=b, R=R, head=sealed, package=package, shares={me: shares[me]})
 
 
-def unpack(
-    party: Party, chains: Mapping[str, bytes], live: LiveRound, manifest: Manifest, message: HeadsAndMail
-) -> LiveRound:
-    """Checks the packages of U1 as far as they concern this hospital; returns the live round with its shares.
-
-    Raises:
-        RefusalError: FW-SECAGG-050, |U1| < t.
-        RefusalError: FW-SECAGG-052, this hospital's head is missing or altered, or mail does not belong to the heads.
-        RefusalError: FW-SECAGG-051, see :func:`open_head`.
-        ShareRefused: mail is missing, does not open, or does not match the commitments in its head.
-        ShareRefused: FW-SECAGG-054, a peer committed to another pair seed.
-    """
-    me = party.name
-    if len(message.heads) < manifest.threshold:
-        raise RefusalError("Fewer share packages than the threshold.", code="FW-SECAGG-050")
-    if message.heads.get(me) != live.head:
-        raise RefusalError("The heads leave out or alter this hospital's own.", code="FW-SECAGG-052")
-    if not set(message.mail) <= set(message.heads) - {me}:
-        raise RefusalError("There is mail from a hospital without a head.", code="FW-SECAGG-052")
-    heads = {  # the own head is, byte for byte, the one that was sealed here
-        site: open_head(party.roster.roster.keys, manifest, live.ctx, site, sealed)
-        for site, sealed in message.heads.items()
+def unpack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, message: HeadsAndMail) -> LiveRound:
+    """Checks the packages of U1 as far as they concern this hospital; raises FW-SECAGG-050 to -052, ShareRefused."""
+    me, heads, mail = party.name, message.heads, message.mail
+    refuse_if(len(heads) < manifest.threshold, "FW-SECAGG-050", "Fewer share packages than the threshold.")
+    refuse_if(heads.get(me) != live.head, "FW-SECAGG-052", "The heads leave out or alter this hospital's own.")
+    stray = not set(mail) <= set(heads) - {me}
+    refuse_if(stray, "FW-SECAGG-052", "There is mail from a hospital without a head.")
+    opened = {  # the own head is, byte for byte, the one that was sealed here
+        site: results.open_head(party.roster.roster.keys, manifest, live.ctx, site, sealed)
+        for site, sealed in heads.items()
         if site != me
     }
     shares = dict(live.shares)
-    for site, head in heads.items():
-        shares[site] = _open_mail(party, chains[site], live.ctx, head, message.mail.get(site, b""))
-    return replace(live, heads_hash=heads_hash(live.ctx, message.heads), u1=tuple(sorted(message.heads)), shares=shares)
+    for site, head in opened.items():
+        shares[site] = _open_mail(party, chains[site], live.ctx, head, mail.get(site, b""))
+    return replace(live, heads_hash=crypto.heads_hash(live.ctx, heads), u1=tuple(sorted(heads)), shares=shares)
 
 
-def mask_seeds(me: str, chains: Mapping[str, bytes], live: LiveRound) -> list[tuple[int, bytes]]:
+def mask_seeds(me: str, chains: BySite, live: LiveRound) -> Seeds:
     """Returns the signed seeds of this hospital's mask: b, and each pair seed with the sign of the order."""
-    pairs = [
-        (1 if peer > me else -1, crypto.mask_seed(chains[peer], live.ctx, me, peer)) for peer in live.u1 if peer != me
-    ]
-    return [(1, live.b), *pairs]
+    seeds = {peer: crypto.mask_seed(chains[peer], live.ctx, me, peer) for peer in live.u1 if peer != me}
+    return [(1, live.b), *((1 if peer > me else -1, seed) for peer, seed in seeds.items())]
 
 
-def _open_mail(party: Party, chain: bytes, ctx: bytes, head: PackageHead, sealed: bytes) -> bytes:
+def _open_mail(party: Party, chain: bytes, ctx: bytes, head: messages.PackageHead, sealed: bytes) -> bytes:
     me, dealer = party.name, head.site
+
+    def refusal(message: str, reason: str, code: str | None = None) -> ShareRefused:
+        complaint = party.identity.seal("complaint", messages.Complaint(ctx, me, dealer, reason))
+        return ShareRefused(message, complaint=complaint, code=code)
+
     if head.pairs[me] != crypto.commit_pair_seed(ctx, crypto.mask_seed(chain, ctx, me, dealer)):
-        raise ShareRefused(
-            f"{dealer} committed to another pair seed.",
-            code="FW-SECAGG-054",
-            complaint=_complain(party, ctx, dealer, "pair-seed"),
-        )
+        raise refusal(f"{dealer} committed to another pair seed.", "pair-seed", "FW-SECAGG-054")
     try:
         both = crypto.open_share(crypto.share_key(chain, ctx, dealer, me), ctx, dealer, me, sealed)
     except crypto.SealError as error:
-        raise ShareRefused(
-            f"The share mail of {dealer} does not open.", complaint=_complain(party, ctx, dealer, "mail")
-        ) from error
-    committed = (head.b_shares[me], head.R_shares[me])
-    opened = (
-        crypto.commit_share(ctx, dealer, me, "b", both[:SHARE_BYTES]),
-        crypto.commit_share(ctx, dealer, me, "R", both[SHARE_BYTES:]),
-    )
-    if opened != committed:
-        raise ShareRefused(
-            f"A share of {dealer} does not match its commitment.", complaint=_complain(party, ctx, dealer, "share")
-        )
+        raise refusal(f"The share mail of {dealer} does not open.", "mail") from error
+    b, R = both[:SHARE_BYTES], both[SHARE_BYTES:]
+    opened = (crypto.commit_share(ctx, dealer, me, "b", b), crypto.commit_share(ctx, dealer, me, "R", R))
+    if opened != (head.b_shares[me], head.R_shares[me]):
+        raise refusal(f"A share of {dealer} does not match its commitment.", "share")
     return both
-
-
-def _complain(party: Party, ctx: bytes, against: str, reason: str) -> bytes:
-    return party.identity.seal("complaint", Complaint(ctx, party.name, against, reason))

@@ -29,6 +29,7 @@ confirmations, 070-079 unmasking, 080-089 results and 090-099 replies at the coo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -44,60 +45,61 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from numpy.typing import NDArray
 
-from fedward.errors import AuthenticationError, IntegrityError, RunFailedError, VersionError
+from fedward.errors import AuthenticationError, IntegrityError, RunFailedError, VersionError, failing_as
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
-from fedward.privacy.secagg.messages import (
-    MLKEM_CIPHERTEXT_BYTES,
-    MLKEM_PUBLIC_BYTES,
-    X25519_BYTES,
-    Bytes,
-    Message,
-    Signature,
-)
+from fedward.privacy.secagg import messages
+from fedward.privacy.secagg.messages import X25519_BYTES, Bytes, Message, Signature
 from fedward.storage import read_secret
 
+KEY_BYTES = 32
 
-class RefusalError(IntegrityError):
+_ZERO_NONCE = bytes(12)
+"""Constant, because every key here is derived for exactly one message (a GCM nonce must differ per
+message of one key, NIST SP 800-38D section 8)."""
+
+SECRET_BYTES = 64  # length of the agreed secret: X25519's 32 bytes, then ML-KEM's 32
+MAX_SHARES = 255  # non-zero coordinates of GF(2^8)
+ShareKind = Literal["b", "R"]  # what a share is of: the self-mask seed b or the envelope key R
+Signed = TypeVar("Signed", bound=Message)
+
+
+class RefusalError(IntegrityError, code="FW-SECAGG-001"):
     """Base of all refusals of the protocol; raised with the code of the reason."""
 
-    code = "FW-SECAGG-001"
 
-
-class ShareRefused(RefusalError):
-    """A hospital's share mail is missing, does not open, or does not match its commitment.
-
-    ``complaint`` holds this hospital's signed complaint, to be sent in place of the masked vector.
-    """
-
-    code = "FW-SECAGG-053"
+class ShareRefused(RefusalError, code="FW-SECAGG-053"):
+    """Share mail is missing or wrong; ``complaint`` is what this hospital signed, to be sent in place of its upload."""
 
     def __init__(self, message: str, *, complaint: bytes, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.complaint = complaint
 
 
-class RoundLostError(RunFailedError):
+class RoundLostError(RunFailedError, code="FW-SECAGG-092"):
     """A round cannot be unmasked any more, and its vectors are erased; the next round starts without the liars."""
 
-    code = "FW-SECAGG-092"
 
-
-KEY_BYTES = 32
-
-
-_ZERO_NONCE = bytes(12)
-"""Constant, because every key here is derived for exactly one message (a GCM nonce must differ per
-message of one key, NIST SP 800-38D section 8)."""
-
-
-ShareKind = Literal["b", "R"]
-"""What a share is of: the self-mask seed b or the envelope key R."""
-
-
-class SealError(AuthenticationError):
+class SealError(AuthenticationError, code="FW-SECAGG-121"):
     """A sealed message does not open: altered, or sealed under another manifest or for another site."""
 
-    code = "FW-SECAGG-121"
+
+class KeyAgreementError(AuthenticationError, code="FW-SECAGG-122"):
+    """A peer's public key or ciphertext is malformed, or leads to no shared secret."""
+
+
+class ShareError(IntegrityError, code="FW-SECAGG-101"):
+    """Shares are too few, differ in length, or do not lie on one polynomial."""
+
+
+def refuse_if(wrong: object, code: str, reason: str) -> None:
+    """Raises a :class:`RefusalError` with ``code`` if something is ``wrong``; the reason stays in the local log."""
+    if wrong:
+        raise RefusalError(reason, code=code)
+
+
+def refusing(code: str, reason: str, *causes: type[Exception]) -> AbstractContextManager[None]:
+    """Turns what a block raises of ``causes`` into a :class:`RefusalError` with ``code``."""
+    return failing_as(RefusalError(reason, code=code), *causes)
 
 
 def secagg_hash(label: str, *parts: bytes | str | int) -> bytes:
@@ -122,11 +124,6 @@ def ordered(a: str, b: str) -> tuple[str, str]:
     return (a, b) if a.encode() < b.encode() else (b, a)
 
 
-def context(manifest: bytes) -> bytes:
-    """Returns ctx, the hash of the manifest's canonical bytes as received."""
-    return secagg_hash("ctx", manifest)
-
-
 def pair_root(
     ikm: bytes,
     *,
@@ -138,17 +135,10 @@ def pair_root(
     bundle_hi: bytes,
     ciphertext: bytes,
 ) -> bytes:
-    """Root of two sites' keys for one key epoch.
+    """Root of two sites' keys for one key epoch under the roster that both approved.
 
-    Args:
-        ikm: X25519 secret followed by the ML-KEM-768 secret, see :class:`HybridPrivateKey`.
-        roster_hash: hash of the roster that both approved.
-        epoch: number of the key epoch.
-        lo: smaller site name; it encapsulated.
-        hi: larger site name.
-        bundle_lo: key bundle of ``lo``, as signed.
-        bundle_hi: key bundle of ``hi``, as signed.
-        ciphertext: ML-KEM ciphertext from lo to hi.
+    ``ikm`` is the X25519 secret followed by the ML-KEM-768 secret, see :class:`HybridPrivateKey`; ``lo`` encapsulated.
+    The bundles are those that were signed, the ciphertext is ML-KEM's from lo to hi.
     """
     salt = secagg_hash("pair-root", roster_hash, epoch, lo, hi, bundle_lo, bundle_hi, ciphertext)
     return hkdf(ikm, salt=salt, info=secagg_hash("pair-root-info"))
@@ -174,37 +164,44 @@ def share_key(chain_key: bytes, ctx: bytes, sender: str, receiver: str) -> bytes
     return hkdf_expand(chain_key, secagg_hash("share", ctx, sender, receiver))
 
 
+def envelope_key(secret: bytes, ctx: bytes) -> bytes:
+    """Returns the key of a site's envelope from its round secret R."""
+    return hkdf(secret, salt=b"", info=secagg_hash("env", ctx))
+
+
+def journal_key(key: bytes, name: str) -> bytes:
+    """Key of the journal ``name`` beside the one that ``key`` seals; neither opens the other's files."""
+    return hkdf_expand(key, secagg_hash("journal-key", name))
+
+
 def seal_share(key: bytes, ctx: bytes, sender: str, receiver: str, shares: bytes) -> bytes:
     """Encrypts share mail with AES-256-GCM under :func:`share_key`."""
     return AESGCM(key).encrypt(_ZERO_NONCE, shares, secagg_hash("share-aad", ctx, sender, receiver))
 
 
 def open_share(key: bytes, ctx: bytes, sender: str, receiver: str, sealed: bytes) -> bytes:
-    """Decrypts share mail.
-
-    Raises:
-        SealError: it was altered, or sealed for another manifest, sender or receiver.
-    """
+    """Decrypts share mail; raises SealError."""
     return _open(key, sealed, secagg_hash("share-aad", ctx, sender, receiver))
 
 
-def envelope_key(secret: bytes, ctx: bytes) -> bytes:
-    """Returns the key of a site's envelope from its round secret R."""
-    return hkdf(secret, salt=b"", info=secagg_hash("env", ctx))
-
-
 def seal_envelope(secret: bytes, ctx: bytes, sender: str, seeds: bytes) -> bytes:
-    """Encrypts a site's pair seeds under its round secret R, to be opened only if the site drops out."""
+    """Encrypts a site's pair seeds with AES-256-GCM under its round secret R, to be opened only if it drops out."""
     return AESGCM(envelope_key(secret, ctx)).encrypt(_ZERO_NONCE, seeds, secagg_hash("env-aad", ctx, sender))
 
 
 def open_envelope(secret: bytes, ctx: bytes, sender: str, sealed: bytes) -> bytes:
-    """Decrypts the envelope of a site whose R was recovered.
-
-    Raises:
-        SealError: it was altered, or R is not the one that sealed it.
-    """
+    """Decrypts the envelope of a site whose R was recovered; raises SealError."""
     return _open(envelope_key(secret, ctx), sealed, secagg_hash("env-aad", ctx, sender))
+
+
+def _open(key: bytes, sealed: bytes, aad: bytes) -> bytes:
+    with failing_as(SealError("A sealed message does not open under the keys of this round."), InvalidTag, ValueError):
+        return AESGCM(key).decrypt(_ZERO_NONCE, sealed, aad)
+
+
+def context(manifest: bytes) -> bytes:
+    """Returns ctx, the hash of the manifest's canonical bytes as received."""
+    return secagg_hash("ctx", manifest)
 
 
 def commit_self_seed(ctx: bytes, seed: bytes) -> bytes:
@@ -225,30 +222,6 @@ def commit_share(ctx: bytes, sender: str, receiver: str, kind: ShareKind, share:
 def commit_pair_seed(ctx: bytes, seed: bytes) -> bytes:
     """Commitment to a pair's mask seed; both sites publish it, and unequal ones are a dispute."""
     return secagg_hash("pc", ctx, seed)
-
-
-def confirm_statement(ctx: bytes, heads_hash: bytes, survivors: Iterable[tuple[str, bytes]]) -> bytes:
-    """What a survivor signs in the stage CONFIRM: this context, these packages, this survivor set.
-
-    Args:
-        ctx: the manifest's context.
-        heads_hash: hash of all signed heads of the round.
-        survivors: (site name, digest of its upload), in any order.
-    """
-    rows: list[Value] = [[name, digest] for name, digest in sorted(survivors)]
-    return secagg_hash("confirm", ctx, heads_hash, encode(rows))
-
-
-def journal_key(key: bytes, name: str) -> bytes:
-    """Key of the journal ``name`` beside the one that ``key`` seals; neither opens the other's files."""
-    return hkdf_expand(key, secagg_hash("journal-key", name))
-
-
-def _open(key: bytes, sealed: bytes, aad: bytes) -> bytes:
-    try:
-        return AESGCM(key).decrypt(_ZERO_NONCE, sealed, aad)
-    except (InvalidTag, ValueError) as error:
-        raise SealError("A sealed message does not open under the keys of this round.") from error
 
 
 def head_list(ctx: bytes, heads: Mapping[str, bytes]) -> bytes:
@@ -282,6 +255,12 @@ def envelope_hash(ctx: bytes, sender: str, envelope: bytes) -> bytes:
     return secagg_hash("envelope", ctx, sender, envelope)
 
 
+def confirm_statement(ctx: bytes, heads_hash: bytes, survivors: Iterable[tuple[str, bytes]]) -> bytes:
+    """What a survivor signs in stage CONFIRM: context, all heads, and each survivor (name, digest of its upload)."""
+    rows: list[Value] = [[name, digest] for name, digest in sorted(survivors)]
+    return secagg_hash("confirm", ctx, heads_hash, encode(rows))
+
+
 def transcript_hash(statement: bytes, sum_digest: bytes) -> bytes:
     """Hash of a finished round: the confirmed statement (context, heads, survivors, uploads) and the sum."""
     return secagg_hash("transcript", statement, sum_digest)
@@ -297,49 +276,29 @@ def result_hash(body: bytes) -> bytes:
     return secagg_hash("result", body)
 
 
-SECRET_BYTES = 64
-"""Length of the agreed secret: X25519's 32 bytes, then ML-KEM's 32."""
-
-
-class KeyAgreementError(AuthenticationError):
-    """A peer's public key or ciphertext is malformed, or leads to no shared secret."""
-
-    code = "FW-SECAGG-122"
-
-
 @dataclass(frozen=True)
 class HybridPublicKey:
-    """Both public keys of one site for one key epoch, as raw bytes."""
+    """Both public keys of one site for one key epoch, as raw bytes; raises KeyAgreementError for a wrong length."""
 
     x25519: bytes
     mlkem: bytes
 
     def __post_init__(self) -> None:
-        if len(self.x25519) != X25519_BYTES or len(self.mlkem) != MLKEM_PUBLIC_BYTES:
+        if len(self.x25519) != X25519_BYTES or len(self.mlkem) != messages.MLKEM_PUBLIC_BYTES:
             raise KeyAgreementError("A public key has the wrong length.")
 
 
 class HybridPrivateKey:
-    """Both private keys of one site for one key epoch.
-
-    Args:
-        x25519: 32 bytes.
-        mlkem_seed: the seed (d, z) of FIPS 203 section 7.1, 64 bytes.
-
-    Raises:
-        VersionError: FW-SECAGG-123, see the table.
-    """
+    """Both private keys of a site for one key epoch: 32 bytes, and the 64 of the seed (d, z), FIPS 203 section 7.1."""
 
     def __init__(self, x25519: bytes, mlkem_seed: bytes) -> None:
         self._x25519 = X25519PrivateKey.from_private_bytes(x25519)
-        try:
+        missing = VersionError("This installation has no ML-KEM-768.", code="FW-SECAGG-123")
+        with failing_as(missing, UnsupportedAlgorithm):
             self._mlkem = MLKEM768PrivateKey.from_seed_bytes(mlkem_seed)
-        except UnsupportedAlgorithm as error:
-            raise VersionError("This installation has no ML-KEM-768.", code="FW-SECAGG-123") from error
         self._raw = x25519 + mlkem_seed
-        self.public = HybridPublicKey(
-            self._x25519.public_key().public_bytes_raw(), self._mlkem.public_key().public_bytes_raw()
-        )
+        points = (self._x25519.public_key(), self._mlkem.public_key())
+        self.public = HybridPublicKey(*(point.public_bytes_raw() for point in points))
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> HybridPrivateKey:
@@ -351,15 +310,9 @@ class HybridPrivateKey:
         return self._raw
 
     def encapsulate(self, peer: HybridPublicKey) -> tuple[bytes, bytes]:
-        """As the smaller name: returns (ciphertext for the peer, agreed secret).
-
-        Raises:
-            KeyAgreementError: the peer's key is invalid.
-        """
-        try:
+        """As the smaller name: returns (ciphertext for the peer, agreed secret); raises KeyAgreementError."""
+        with failing_as(KeyAgreementError("A peer's ML-KEM key is not valid."), ValueError):
             shared, ciphertext = MLKEM768PublicKey.from_public_bytes(peer.mlkem).encapsulate()
-        except ValueError as error:
-            raise KeyAgreementError("A peer's ML-KEM key is not valid.") from error
         return ciphertext, self._exchange(peer) + shared
 
     def decapsulate(self, peer: HybridPublicKey, ciphertext: bytes) -> bytes:
@@ -368,26 +321,18 @@ class HybridPrivateKey:
         A ciphertext of the right length that was altered gives an unrelated secret, not an error
         (implicit rejection, FIPS 203 section 7.3).
 
-        Raises:
-            KeyAgreementError: the ciphertext's length or the peer's X25519 key is invalid.
+        Raises KeyAgreementError (the ciphertext's length or the peer's X25519 key is invalid).
         """
-        if len(ciphertext) != MLKEM_CIPHERTEXT_BYTES:
+        if len(ciphertext) != messages.MLKEM_CIPHERTEXT_BYTES:
             raise KeyAgreementError("A KEM ciphertext has the wrong length.")
-        try:
+        with failing_as(KeyAgreementError("A KEM ciphertext is not valid."), ValueError, InvalidKey):
             shared = self._mlkem.decapsulate(ciphertext)
-        except (ValueError, InvalidKey) as error:
-            raise KeyAgreementError("A KEM ciphertext is not valid.") from error
         return self._exchange(peer) + shared
 
     def _exchange(self, peer: HybridPublicKey) -> bytes:
-        try:
+        # A point of small order gives the all-zero secret (RFC 7748 section 6.1).
+        with failing_as(KeyAgreementError("A peer's X25519 key gives no shared secret."), ValueError):
             return self._x25519.exchange(X25519PublicKey.from_public_bytes(peer.x25519))
-        except ValueError as error:  # a point of small order gives the all-zero secret (RFC 7748 section 6.1)
-            raise KeyAgreementError("A peer's X25519 key gives no shared secret.") from error
-
-
-MAX_SHARES = 255
-"""Non-zero coordinates of GF(2^8)."""
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -403,23 +348,11 @@ def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 _EXP, _LOG = _tables()
 
 
-class ShareError(IntegrityError):
-    """Shares are too few, differ in length, or do not lie on one polynomial."""
-
-    code = "FW-SECAGG-101"
-
-
 def split_secret(secret: bytes, n: int, t: int, random: Callable[[int], bytes]) -> list[bytes]:
-    """Shares ``secret`` among ``n`` holders so that any ``t`` of them recover it.
+    """Shares ``secret`` among ``n`` holders (at most 255) so that any ``t`` of them recover it.
 
-    Args:
-        secret: any number of bytes; every share has the same length.
-        n: holders, at most 255.
-        t: threshold, 1 <= t <= n; fewer shares are independent of the secret.
-        random: source of secret bytes, normally ``os.urandom``.
-
-    Returns:
-        The shares; entry i belongs to coordinate x = i + 1.
+    Fewer shares are independent of the secret. ``random`` gives secret bytes, normally ``os.urandom``. Every share has
+    the secret's length; entry i of the list belongs to coordinate x = i + 1.
     """
     if not 1 <= t <= n <= MAX_SHARES:
         raise ValueError(f"Sharing needs 1 <= t <= n <= {MAX_SHARES}.")
@@ -433,16 +366,10 @@ def split_secret(secret: bytes, n: int, t: int, random: Callable[[int], bytes]) 
 
 
 def combine_shares(shares: Mapping[int, bytes], t: int) -> bytes:
-    """Recovers a secret from at least ``t`` shares.
+    """Recovers a secret from at least ``t`` shares by coordinate x (1 to 255); those beyond ``t`` are checked.
 
-    Args:
-        shares: share by coordinate x (1 to 255). Shares beyond ``t`` are checked against the others.
-        t: the threshold of :func:`split_secret`.
-
-    Raises:
-        ShareError: fewer than t shares, unequal lengths, a coordinate outside 1..255, or more than t
-            shares of which one contradicts the others. With exactly t shares a wrong one cannot be
-            seen here: callers check commitments first.
+    Raises ShareError (fewer than t shares, unequal lengths, a coordinate outside 1..255, or more than t shares of which
+    one contradicts the others). With exactly t shares a wrong one cannot be seen here: callers check commitments first.
     """
     xs = sorted(shares)
     if t < 1 or len(xs) < t:
@@ -460,10 +387,7 @@ def combine_shares(shares: Mapping[int, bytes], t: int) -> bytes:
 
 
 def _public_times_secret(public: NDArray[np.uint8], secret: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Matrix product over GF(2^8), (rows, t) x (t, size).
-
-    Schoolbook over the bits of ``public``: the product by bit k adds x^k times the secret.
-    """
+    """Matrix product over GF(2^8), (rows, t) x (t, size), by bits of ``public``: bit k adds x^k times the secret."""
     out = np.zeros((public.shape[0], secret.shape[1]), np.uint8)
     shifted = secret.copy()
     for bit in range(8):
@@ -484,12 +408,6 @@ def _lagrange(xs: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.uint8]
     return weights
 
 
-Signed = TypeVar("Signed", bound=Message)
-
-
-_RAW_KEY_BYTES = 32
-
-
 class Envelope(Message):
     """A body as its author encoded it, and the author's signature over it."""
 
@@ -501,8 +419,7 @@ class Identity:
     """A party's signing key, with the name it has in the roster (the coordinator's is ``coordinator``)."""
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
-        self.name = name
-        self._key = key
+        self.name, self._key = name, key
         self.public = key.public_key().public_bytes_raw()
 
     @classmethod
@@ -512,20 +429,13 @@ class Identity:
 
     @classmethod
     def from_file(cls, name: str, path: Path) -> Self:
-        """Reads a private key that nobody else can read.
-
-        Raises:
-            AuthenticationError: FW-SECAGG-131, see the table.
-        """
+        """Reads a private key, 32 raw bytes or PEM, that nobody else can read; raises FW-SECAGG-131."""
         data = read_secret(path, code="FW-SECAGG-131")
-        if len(data) == _RAW_KEY_BYTES:
+        if len(data) == KEY_BYTES:
             return cls.from_seed(name, data)
-        try:
+        none = AuthenticationError("The identity key file holds no unencrypted PEM key.", code="FW-SECAGG-131")
+        with failing_as(none, ValueError, TypeError):
             key = load_pem_private_key(data, password=None)
-        except (ValueError, TypeError) as error:
-            raise AuthenticationError(
-                "The identity key file holds no unencrypted PEM key.", code="FW-SECAGG-131"
-            ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise AuthenticationError("The identity key is not an Ed25519 key.", code="FW-SECAGG-131")
         return cls(name, key)
@@ -541,27 +451,16 @@ class Identity:
 
 
 def verify(kind: str, body: bytes, signature: bytes, public: bytes, code: str = "FW-SECAGG-002") -> None:
-    """Checks a signature made by :meth:`Identity.sign`.
-
-    Raises:
-        RefusalError: ``code``, it does not verify under ``public``.
-    """
-    try:
+    """Checks a signature made by :meth:`Identity.sign`; raises RefusalError with ``code``."""
+    refusal = RefusalError(f"The signature of a {kind} message does not verify.", code=code)
+    with failing_as(refusal, InvalidSignature, ValueError):
         Ed25519PublicKey.from_public_bytes(public).verify(signature, secagg_hash("signature", kind, body))
-    except (InvalidSignature, ValueError) as cause:
-        raise RefusalError(f"The signature of a {kind} message does not verify.", code=code) from cause
 
 
 def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-002") -> bytes:
-    """Returns the body of an envelope after checking its signature; the body is not parsed yet.
-
-    Raises:
-        RefusalError: ``code``, the envelope is malformed or its signature does not verify.
-    """
-    try:
+    """Returns the body of an envelope, not parsed yet, after checking its signature; raises ``code``."""
+    with failing_as(RefusalError(f"A {kind} message is not a signed envelope.", code=code), MalformedMessageError):
         envelope = Envelope.from_bytes(sealed)
-    except MalformedMessageError as cause:
-        raise RefusalError(f"A {kind} message is not a signed envelope.", code=code) from cause
     verify(kind, envelope.body, envelope.sig, public, code)
     return envelope.body
 
@@ -569,27 +468,18 @@ def open_sealed(kind: str, sealed: bytes, public: bytes, code: str = "FW-SECAGG-
 def open_message(
     kind: str, message: type[Signed], sealed: bytes, public: bytes, code: str = "FW-SECAGG-002", **expected: object
 ) -> Signed:
-    """Opens an envelope, parses the message in it, and compares the fields whose values are known beforehand.
-
-    Raises:
-        RefusalError: ``code``, not a signed message of this kind, or a field has another value than ``expected``.
-    """
+    """Opens an envelope, parses its message and compares the fields known beforehand; any failure raises ``code``."""
     body = open_sealed(kind, sealed, public, code)
     author = expected.get("site") or expected.get("sender")
     which = f"The {kind} message of {author}" if author else f"A {kind} message"
-    try:
+    with failing_as(RefusalError(f"{which} is malformed.", code=code), MalformedMessageError):
         parsed = message.from_bytes(body)
-    except MalformedMessageError as error:
-        raise RefusalError(f"{which} is malformed.", code=code) from error
     if any(getattr(parsed, name) != value for name, value in expected.items()):
         raise RefusalError(f"{which} is for another roster, epoch, context or hospital.", code=code)
     return parsed
 
 
 def fingerprint(public: bytes) -> str:
-    """Returns the text that people compare out of band: SHA-256 of the key, 64 hex digits in groups of four.
-
-    The whole digest is shown: a shorter one could be matched by trying keys.
-    """
+    """Returns what people compare out of band: SHA-256 in groups of four hex digits; a shorter one could be matched."""
     digest = secagg_hash("fingerprint", public).hex()
     return " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))

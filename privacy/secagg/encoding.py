@@ -25,113 +25,61 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from fedward.errors import ConfigError, IntegrityError, RunFailedError
+from fedward.errors import ConfigError, IntegrityError, RunFailedError, failing_as
 from fedward.messages import MalformedMessageError, Value, labelled_hash
 from fedward.messages import encode as canonical
 from fedward.privacy.secagg.crypto import secagg_hash
-from fedward.privacy.secagg.messages import HexFloat, Message, Text, Uint
+from fedward.privacy.secagg.messages import SEED_BYTES, HexFloat, Message, Text, Uint
 
-ALIGNMENT = 16
-"""Segments start at AES block boundaries, so each can be masked alone."""
-
-
+ALIGNMENT = 16  # segments start at AES block boundaries, so each can be masked alone
 NOISE_DEVIATIONS = 9
 """Standard deviations of noise that must fit the ring: beyond them lies less than 1e-18 of its mass."""
 
-
 MAX_SEGMENTS = 256
-
-
 MAX_SEGMENT_SIZE = 2**31
-
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
 Words: TypeAlias = NDArray[np.uint16] | NDArray[np.uint32]
-
-
+Seeds: TypeAlias = Sequence[tuple[int, bytes]]  # +1 or -1, and 32 bytes
 Uniform: TypeAlias = Callable[[int], NDArray[np.float32]] | Callable[[int], NDArray[np.float64]]
-
-
 _UNSIGNED: dict[int, str] = {16: "<u2", 32: "<u4"}
-
-
 _SIGNED: dict[int, str] = {16: "<i2", 32: "<i4"}
-
-
-_PART = 64 * 1024
-"""Values rounded together: temporaries stay in the cache, and calls into numpy are few."""
-
-
+_PART = 64 * 1024  # values rounded together: temporaries stay in the cache, and calls into numpy are few
 _CACHE_LINE = 64
-
-
-SEED_BYTES = 32
-
-
-BLOCK_BYTES = 16
-"""A stream can be entered at multiples of the AES block."""
-
-
+BLOCK_BYTES = 16  # a stream can be entered at multiples of the AES block
 MASK_CHUNK_BYTES = 512 * 1024
 """All streams advance together over one chunk, so the vector crosses memory once for any number of
 seeds. Measured from 16 KiB to 768 KiB: smaller chunks lose time to calls, larger ones gain nothing."""
 
-
 _ZEROS = bytes(MASK_CHUNK_BYTES)
 
 
-class VectorLayoutError(IntegrityError):
+class VectorLayoutError(IntegrityError, code="FW-SECAGG-112"):
     """A vector layout is malformed, or a vector does not have the agreed layout."""
-
-    code = "FW-SECAGG-112"
 
 
 class Segment(Message):
-    """One named part of the vector.
+    """One part of the vector; raises VectorLayoutError (a field is out of range), FW-SECAGG-111 (no room for two)."""
 
-    Attributes:
-        name: lower-case letters, digits, dot, underscore, hyphen; at most 64 characters.
-        size: number of values.
-        ring_bits: word width w; sums are taken modulo 2^w.
-        step: value of one grid unit (gamma), between 2^-64 and 2^64.
-        bound: largest absolute value of one hospital's entries, after any weighting (B).
-        noise_std: standard deviation, in the unit of the values, of the noise in the sum if all
-            hospitals survive (sigma); 0 without noise, or when noise is added before the bound.
-
-    Raises:
-        VectorLayoutError: a field outside these limits.
-        ConfigError: FW-SECAGG-111, not even two hospitals fit the ring.
-    """
-
-    name: Annotated[str, Text(64)]
-    size: Annotated[int, Uint()]
-    ring_bits: Annotated[Literal[16, 32], Uint()]
-    step: Annotated[float, HexFloat()]
-    bound: Annotated[float, HexFloat()]
+    name: Annotated[str, Text(64)]  # lower-case letters, digits, dot, underscore, hyphen; at most 64 characters
+    size: Annotated[int, Uint()]  # number of values
+    ring_bits: Annotated[Literal[16, 32], Uint()]  # word width w; sums are taken modulo 2^w
+    step: Annotated[float, HexFloat()]  # value of one grid unit (gamma), between 2^-64 and 2^64
+    bound: Annotated[float, HexFloat()]  # largest absolute value of one hospital's entries, after any weighting (B)
     noise_std: Annotated[float, HexFloat()] = 0.0
+    """Standard deviation, in the unit of the values, of the noise in the sum if all hospitals survive (sigma); 0
+    without noise, or when noise is added before the bound."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise VectorLayoutError("A segment has an invalid name.")
         if not 0 < self.size <= MAX_SEGMENT_SIZE or self.ring_bits not in (16, 32):
             raise VectorLayoutError(f"Segment {self.name} has an invalid size or ring.")
-        if not all(
-            map(
-                math.isfinite,
-                (
-                    self.step,
-                    self.bound,
-                    self.noise_std,
-                    self.bound / (self.step or 1),
-                    self.noise_std / (self.step or 1) * NOISE_DEVIATIONS,
-                ),
-            )
-        ):
+        unit = self.step or 1
+        numbers = (self.step, self.bound, self.noise_std, self.bound / unit, self.noise_std / unit * NOISE_DEVIATIONS)
+        if not all(map(math.isfinite, numbers)):
             raise VectorLayoutError(f"Segment {self.name} has a number that is not finite.")
         if not 2.0**-64 <= self.step <= 2.0**64 or self.bound <= 0 or math.copysign(1.0, self.noise_std) < 0:
             raise VectorLayoutError(f"Segment {self.name} needs a step within 2^-64 to 2^64 and a positive bound.")
@@ -153,15 +101,10 @@ class Segment(Message):
         return math.ceil(NOISE_DEVIATIONS * self.noise_std / self.step)
 
     def check_capacity(self, n0: int) -> None:
-        """Refuses unless n0 (ceil(B/gamma) + 1) + kappa sigma/gamma < 2^(w-1).
-
-        Raises:
-            ConfigError: FW-SECAGG-111, the rule does not hold.
-        """
+        """Refuses with FW-SECAGG-111 unless n0 (ceil(B/gamma) + 1) + kappa sigma/gamma < 2^(w-1)."""
         if n0 * self.grid_bound + self.grid_noise >= 2 ** (self.ring_bits - 1):
-            raise ConfigError(
-                f"Segment {self.name} can overflow its {self.ring_bits}-bit ring with {n0} sites.", code="FW-SECAGG-111"
-            )
+            reason = f"Segment {self.name} can overflow its {self.ring_bits}-bit ring with {n0} sites."
+            raise ConfigError(reason, code="FW-SECAGG-111")
 
 
 @dataclass(frozen=True)
@@ -190,21 +133,13 @@ class VectorLayout:
         return self.spans[self.segments[-1].name][1]
 
     def slice_of(self, name: str) -> slice:
-        """Returns the byte range of a segment.
-
-        Raises:
-            VectorLayoutError: no such segment.
-        """
+        """Returns the byte range of a segment; raises VectorLayoutError (no such segment)."""
         if name not in self.spans:
             raise VectorLayoutError("The layout has no segment of that name.")
         return slice(*self.spans[name])
 
     def check_capacity(self, n0: int) -> None:
-        """Refuses a cohort of ``n0`` hospitals whose sum could overflow any segment.
-
-        Raises:
-            ConfigError: FW-SECAGG-111, see :meth:`Segment.check_capacity`.
-        """
+        """Refuses a cohort of ``n0`` hospitals whose sum could overflow any segment; raises FW-SECAGG-111."""
         for segment in self.segments:
             segment.check_capacity(n0)
 
@@ -218,36 +153,20 @@ class VectorLayout:
 
     @classmethod
     def from_value(cls, value: Value) -> VectorLayout:
-        """Parses :meth:`to_value`.
-
-        Raises:
-            VectorLayoutError: anything but the exact form.
-            ConfigError: FW-SECAGG-111, a segment that cannot hold two hospitals.
-        """
+        """Parses :meth:`to_value`; raises VectorLayoutError (anything but the exact form), and FW-SECAGG-111."""
         if not isinstance(value, list) or len(value) > MAX_SEGMENTS:
             raise VectorLayoutError("A layout is not a list of segments.")
-        try:
+        with failing_as(VectorLayoutError("A layout holds something that is no segment."), MalformedMessageError):
             return cls(tuple(Segment.from_value(item) for item in value))
-        except MalformedMessageError as error:
-            raise VectorLayoutError("A layout holds something that is no segment.") from error
 
 
 class RingVector:
-    """A vector of ring words over a layout, in one contiguous buffer.
-
-    Args:
-        layout: the segments.
-        buffer: ``layout.nbytes`` bytes (one-dimensional, uint8); used as it is, not copied.
-
-    Raises:
-        VectorLayoutError: the buffer has another length, or a gap between segments is not zero.
-    """
+    """Ring words over a layout in one buffer, not copied; raises VectorLayoutError (wrong size, or filled gaps)."""
 
     def __init__(self, layout: VectorLayout, buffer: NDArray[np.uint8]) -> None:
         if buffer.dtype != np.uint8 or buffer.shape != (layout.nbytes,) or not buffer.flags.c_contiguous:
             raise VectorLayoutError(f"A vector over this layout has {layout.nbytes} bytes.")
-        self.layout = layout
-        self.buffer = buffer
+        self.layout, self.buffer = layout, buffer
         end = 0
         for start, stop in layout.spans.values():
             if buffer[end:start].any():
@@ -256,21 +175,15 @@ class RingVector:
 
     @classmethod
     def zeros(cls, layout: VectorLayout) -> RingVector:
-        """Returns the zero vector, the start of a running sum.
-
-        It starts at a cache line, where vector instructions add a fifth faster than at numpy's 16 bytes.
-        """
+        """Returns the zero vector, the start of a running sum."""
+        # It starts at a cache line, where vector instructions add a fifth faster than at numpy's 16 bytes.
         raw = np.zeros(layout.nbytes + _CACHE_LINE, np.uint8)
         start = -raw.ctypes.data % _CACHE_LINE
         return cls(layout, raw[start : start + layout.nbytes])
 
     @classmethod
     def from_bytes(cls, layout: VectorLayout, data: bytes | bytearray | memoryview) -> RingVector:
-        """Returns a view of ``data`` without copying; read-only if ``data`` is.
-
-        Raises:
-            VectorLayoutError: see the class.
-        """
+        """Returns a view of ``data`` without copying; read-only if ``data`` is."""
         return cls(layout, np.frombuffer(data, np.uint8))
 
     def segment(self, name: str) -> Words:
@@ -279,18 +192,14 @@ class RingVector:
         return self.buffer[self.layout.slice_of(name)].view(_UNSIGNED[bits])
 
     def add_(self, other: RingVector) -> None:
-        """Adds ``other`` in place, each segment modulo 2^w.
-
-        Raises:
-            VectorLayoutError: the layouts differ.
-        """
+        """Adds ``other`` in place, each segment modulo 2^w; raises VectorLayoutError (the layouts differ)."""
         if other.layout != self.layout:
             raise VectorLayoutError("Vectors of different layouts cannot be added.")
         for item in self.layout.segments:
             words: NDArray[Any] = self.segment(item.name)
             np.add(words, other.segment(item.name), out=words)
 
-    def add_masks_(self, signed_seeds: Sequence[tuple[int, bytes]], *, threads: int = 1) -> None:
+    def add_masks_(self, signed_seeds: Seeds, *, threads: int = 1) -> None:
         """Adds masks in place: one stream over the whole vector, see :func:`add_masks`."""
         for item in self.layout.segments:
             start = self.layout.slice_of(item.name).start
@@ -315,16 +224,12 @@ def encode(layout: VectorLayout, values: Mapping[str, NDArray[Any]], uniform: Un
     of at most 2^-23 (none if gamma is a power of two), as small as that of the input itself.
     Integer segments (int64) are grid integers already, such as sums with discrete noise, and are taken as they are.
 
-    Args:
-        layout: the segments.
-        values: one array per segment, of its size: float32, float64 or int64.
-        uniform: returns that many numbers uniform in [0, 1), normally ``SecureStream.uniform32``. Its
-            grid bounds the bias of one rounding: 2^-23 of a grid unit.
+    ``values`` has one array per segment, of its size: float32, float64 or int64. ``uniform`` returns that many numbers
+    uniform in [0, 1), normally ``SecureStream.uniform32``; its grid bounds the bias of one rounding: 2^-23 of a grid
+    unit.
 
-    Raises:
-        VectorLayoutError: segments missing or unknown, wrong size or type.
-        RunFailedError: FW-SECAGG-113, |x| > bound, a value that is not a number, or a grid integer beyond the bound and
-            the noise the layout declares.
+    Raises VectorLayoutError (segments missing or unknown, wrong size or type), FW-SECAGG-113 (|x| > bound, a value that
+    is not a number, or a grid integer beyond the bound and the noise the layout declares).
     """
     if set(values) != {segment.name for segment in layout.segments}:
         raise VectorLayoutError("The values do not name the segments of the layout.")
@@ -394,9 +299,8 @@ def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform:
         part = values[start : start + _PART]
         # Written so that a NaN, which compares false, is refused too.
         if not (float(part.max()) <= segment.bound and float(part.min()) >= -segment.bound):
-            raise RunFailedError(
-                f"A value of segment {segment.name} exceeds its bound or is not a number.", code="FW-SECAGG-113"
-            )
+            reason = f"A value of segment {segment.name} exceeds its bound or is not a number."
+            raise RunFailedError(reason, code="FW-SECAGG-113")
         x, low = scaled[: part.size], whole[: part.size]
         np.multiply(part, inverse, out=x)
         # floor(x) + floor(x - floor(x) + u) rather than floor(x + u): adding u to a large x would drop
@@ -410,26 +314,15 @@ def _round(segment: Segment, values: NDArray[Any], words: NDArray[Any], uniform:
         np.copyto(words[start : start + _PART], low, casting="unsafe")
 
 
-def add_masks(
-    acc: NDArray[np.uint32] | NDArray[np.uint16],
-    signed_seeds: Sequence[tuple[int, bytes]],
-    *,
-    offset_bytes: int = 0,
-    threads: int = 1,
-) -> None:
+def add_masks(acc: Words, signed_seeds: Seeds, *, offset_bytes: int = 0, threads: int = 1) -> None:
     """Adds ``sum(sign * PRG(seed))`` to ``acc`` in place, modulo 2^w of its word width w.
 
-    The result does not depend on ``threads`` nor on how a vector is cut into calls.
+    The result does not depend on ``threads``, which mask disjoint ranges at the same time (the cipher releases the
+    interpreter lock), nor on how a vector is cut into calls. ``acc`` are contiguous words of w = 16 or 32 bits;
+    ``offset_bytes`` is the position of ``acc`` in the masked vector, a multiple of 16.
 
-    Args:
-        acc: contiguous words of w = 16 or 32 bits, any length.
-        signed_seeds: pairs (+1 or -1, seed of 32 bytes).
-        offset_bytes: position of ``acc`` in the masked vector, a multiple of 16.
-        threads: disjoint ranges masked at the same time; the cipher releases the interpreter lock.
-
-    Raises:
-        ValueError: a sign, seed, offset or array that does not fit the above. These are errors of the
-            caller; nothing that a peer sends reaches this function unchecked.
+    Raises ValueError (an argument that does not fit the above: an error of the caller; nothing that a peer sends
+    reaches this function unchecked).
     """
     if acc.dtype.kind != "u" or acc.dtype.itemsize not in (2, 4) or acc.ndim != 1 or not acc.flags.c_contiguous:
         raise ValueError("Masks are added to a contiguous array of 16-bit or 32-bit words.")
@@ -453,10 +346,10 @@ def add_masks(
             job.result()
 
 
-def _add_range(
-    acc: NDArray[np.uint32] | NDArray[np.uint16], signed_seeds: Sequence[tuple[int, bytes]], offset_bytes: int
-) -> None:
-    streams = [(np.add if sign > 0 else np.subtract, _open(seed, offset_bytes)) for sign, seed in signed_seeds]
+def _add_range(acc: Words, signed_seeds: Seeds, offset_bytes: int) -> None:
+    counter = modes.CTR((offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big"))
+    ciphers = ((sign, Cipher(algorithms.AES(seed), counter)) for sign, seed in signed_seeds)
+    streams = [(np.add if sign > 0 else np.subtract, cipher.encryptor()) for sign, cipher in ciphers]
     keystream = np.empty(min(MASK_CHUNK_BYTES, acc.nbytes), np.uint8)
     words = keystream.view(acc.dtype.newbyteorder("<"))
     zeros = memoryview(_ZEROS)
@@ -469,14 +362,7 @@ def _add_range(
             apply(part, mask, out=part)
 
 
-def _open(seed: bytes, offset_bytes: int) -> CipherContext:
-    counter = (offset_bytes // BLOCK_BYTES).to_bytes(BLOCK_BYTES, "big")
-    return Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor()
-
-
-CHUNK_BYTES = 64 * 1024
-"""Small, so that a false sum of few words still has many chunks in which it can be found."""
-
+CHUNK_BYTES = 64 * 1024  # small, so that a false sum of few words still has many chunks in which it can be found
 
 _LEAF, _NODE = secagg_hash("merkle-leaf"), secagg_hash("merkle-node")
 
@@ -490,14 +376,12 @@ class MerkleTree:
     """Every hash of a vector's tree, 64 bytes for a chunk: many hospitals' proofs for one hashing of the vector."""
 
     def __init__(self, data: memoryview) -> None:
-        self._levels = [_leaves(data)]
-        while len(self._levels[-1]) > 1:
-            self._levels.append(_parents(self._levels[-1]))
-
-    @property
-    def root(self) -> bytes:
-        """The vector's digest."""
-        return self._levels[-1][0]
+        chunks = (data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES] for i in range(chunk_count(len(data))))
+        self._levels = [[_leaf(chunk, i, len(data)) for i, chunk in enumerate(chunks)]]
+        while len(level := self._levels[-1]) > 1:
+            pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+            self._levels.append(pairs + level[len(pairs) * 2 :])  # an odd last node moves up unchanged
+        self.root = self._levels[-1][0]  # the vector's digest
 
     def proof(self, index: int) -> list[bytes]:
         """Returns the sibling hashes from chunk ``index`` up to the root; an empty one where a node has no sibling."""
@@ -524,11 +408,6 @@ def belongs(chunk: memoryview, index: int, nbytes: int, path: list[bytes], expec
     return width == 1 and node == expected
 
 
-def _leaves(data: memoryview) -> list[bytes]:
-    count = chunk_count(len(data))
-    return [_leaf(data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES], i, len(data)) for i in range(count)]
-
-
 def _leaf(chunk: memoryview, index: int, nbytes: int) -> bytes:
     digest = hashlib.sha256(_LEAF + index.to_bytes(8, "big") + nbytes.to_bytes(8, "big"))
     digest.update(chunk)
@@ -537,9 +416,3 @@ def _leaf(chunk: memoryview, index: int, nbytes: int) -> bytes:
 
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(_NODE + left + right).digest()
-
-
-def _parents(level: list[bytes]) -> list[bytes]:
-    """An odd last node moves up unchanged."""
-    pairs = [_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-    return pairs + level[len(pairs) * 2 :]

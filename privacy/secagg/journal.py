@@ -19,29 +19,13 @@ from typing import Annotated, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from fedward.privacy.secagg import messages
 from fedward.privacy.secagg.crypto import RefusalError, journal_key, secagg_hash
-from fedward.privacy.secagg.messages import (
-    DIGEST,
-    SEALED,
-    SITE,
-    Bytes,
-    Counter,
-    Digest,
-    Flag,
-    Map,
-    Message,
-    Nested,
-    Sequence,
-    Text,
-    Uint,
-)
+from fedward.privacy.secagg.messages import SEALED, SITE, Bytes, Counter, Digest, Map, Message, Nested, Text, Uint
 from fedward.storage import FolderLock, JournalError, replace_file, sync_folder
 
 _NONCE_BYTES = 12
-
-
 _TAG_BYTES = 16
-
 
 _PIECE_BYTES = 1024**2
 """Vectors are sealed and opened in pieces: a second copy of one would be most of what a party needs in memory."""
@@ -97,21 +81,16 @@ class MemoryJournal:
 
 
 class FileJournal:
-    """A journal in a folder, each file sealed with AES-256-GCM under the keystore's key.
+    """A journal in a folder, each file sealed with AES-256-GCM under a key from the keystore, for this journal alone.
 
     Each write replaces its file as a whole and durably. Erasure removes the file; whether the medium forgets its
     blocks is up to the medium, which is why the files are encrypted.
 
-    The folder is locked for as long as the journal is open (:class:`FolderLock`): a second process, or a second
-    journal in this one, would use one-time keys twice.
+    The folder is made if it is missing, readable by this user only: one folder for one party, on a local disk. It is
+    locked for as long as the journal is open (:class:`FolderLock`): a second process, or a second journal in this one,
+    would use one-time keys twice.
 
-    Args:
-        folder: created if missing, readable by this user only; one folder for one party, on a local disk.
-        key: 32 bytes from the site's keystore, for this journal alone.
-
-    Raises:
-        FolderInUseError: another process has opened this journal.
-        JournalError: the folder cannot be locked.
+    Raises FolderInUseError (another process has opened this journal), JournalError (the folder cannot be locked).
     """
 
     def __init__(self, folder: Path, key: bytes) -> None:
@@ -120,11 +99,7 @@ class FileJournal:
         self._folder, self._key = folder, key
 
     def beside(self, name: str) -> FileJournal:
-        """Opens another journal of the same party, for other things, in the subfolder ``name`` under a key of its own.
-
-        Raises:
-            FolderInUseError, JournalError: as for the journal itself.
-        """
+        """Opens another journal of the same party, for other things, in the subfolder ``name`` under its own key."""
         return FileJournal(self._folder / name, journal_key(self._key, name))
 
     def close(self) -> None:
@@ -206,21 +181,13 @@ class FileJournal:
 
 
 _KEPT = Bytes(0, Message.LIMIT)
-
-
 _OPTIONAL_DIGEST = Bytes(0, 32)
-
 
 LAST_ATTEMPT = 1000
 """Stored as the attempt when a new key epoch begins or a result is accepted, so that no round is continued after it."""
 
-
-MAX_RUNS = 256
-"""Runs a journal can remember; every one but the first needed an approval of its own."""
-
-
-MAX_UNSETTLED = 64
-"""Rounds without a result that are remembered; the oldest is forgotten first."""
+MAX_RUNS = 256  # runs a journal can remember; every one but the first needed an approval of its own
+MAX_UNSETTLED = 64  # rounds without a result that are remembered; the oldest is forgotten first
 
 
 class Answer(Message):
@@ -231,52 +198,34 @@ class Answer(Message):
 
 
 class EpochKeys(Message):
-    """Key material of the live epoch.
-
-    Attributes:
-        private: private keys; empty once every chain exists.
-        bundle: own key bundle, unsealed.
-        bundles: the others' key bundles, unsealed; empty once every chain exists.
-        chains: chain key by peer, all at round ``index``.
-    """
+    """Key material of the live epoch; private keys and bundles are empty once every chain exists."""
 
     epoch: Counter = 0
     started: Annotated[int, Uint()] = 0
     private: Annotated[bytes, Bytes(0, 96)] = b""
-    bundle: Annotated[bytes, _KEPT] = b""
-    bundles: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)
-    chains: Annotated[dict[str, bytes], Map(Bytes(32, 32))] = field(default_factory=dict)
+    bundle: Annotated[bytes, _KEPT] = b""  # own key bundle, unsealed
+    bundles: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # the others', unsealed
+    chains: Annotated[dict[str, bytes], Map(Bytes(32, 32))] = field(default_factory=dict)  # by peer, at round ``index``
     index: Counter = 0
     answers: Annotated[dict[str, Answer], Map(Nested(Answer))] = field(default_factory=dict)
 
 
 class LiveRound(Message):
-    """The one live context, and what this hospital did in it.
+    """The one live context, and what this hospital did in it; b, R and the shares are erased when unmasking."""
 
-    Attributes:
-        manifest: the sealed manifest as received.
-        b: own self-mask seed; R: own envelope key (both erased when unmasking).
-        head: own sealed head.
-        heads_hash: hash of the sealed heads of U1.
-        u1: hospitals whose packages were taken; u2: hospitals in the confirmed survivor set.
-        shares: share of b and of R, concatenated, by dealer.
-        digest: Merkle root of the masked vector.
-        statement: what was confirmed.
-    """
-
-    manifest: Annotated[bytes, _KEPT]
+    manifest: Annotated[bytes, _KEPT]  # the sealed manifest as received
     ctx: Digest
-    b: Annotated[bytes, Bytes(0, 32)] = b""
-    R: Annotated[bytes, Bytes(0, 32)] = b""
+    b: Annotated[bytes, Bytes(0, 32)] = b""  # own self-mask seed
+    R: Annotated[bytes, Bytes(0, 32)] = b""  # own envelope key
     package: Annotated[bytes, _KEPT] = b""
-    head: Annotated[bytes, _KEPT] = b""
-    heads_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    u1: Annotated[tuple[str, ...], Sequence(SITE)] = ()
-    shares: Annotated[dict[str, bytes], Map(Bytes(64, 64))] = field(default_factory=dict)
-    digest: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    statement: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    u2: Annotated[dict[str, bytes], Map(DIGEST)] = field(default_factory=dict)
-    unmasked: Annotated[bool, Flag()] = False
+    head: Annotated[bytes, _KEPT] = b""  # own sealed head
+    heads_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # hash of the sealed heads of U1
+    u1: Annotated[tuple[str, ...], messages.Sequence(SITE)] = ()  # hospitals whose packages were taken
+    shares: Annotated[dict[str, bytes], Map(Bytes(64, 64))] = field(default_factory=dict)  # of b and R, joined
+    digest: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # Merkle root of the masked vector
+    statement: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # what was confirmed
+    u2: Annotated[dict[str, bytes], Map(messages.DIGEST)] = field(default_factory=dict)  # confirmed survivors
+    unmasked: Annotated[bool, messages.Flag()] = False
     answers: Annotated[dict[str, Answer], Map(Nested(Answer))] = field(default_factory=dict)
 
 
@@ -289,16 +238,13 @@ class ChainHead(Message):
 
 
 class Confirmed(Message):
-    """The last attempt of a round in which this hospital confirmed survivors; kept until a result settles the round.
-
-    ``released`` says whether its shares left, too.
-    """
+    """The last attempt of a round in which this hospital confirmed survivors; kept until a result settles the round."""
 
     round: Counter
     attempt: Annotated[int, Uint(LAST_ATTEMPT)]
     ctx: Digest
     statement: Digest
-    released: Annotated[bool, Flag()] = False
+    released: Annotated[bool, messages.Flag()] = False  # whether its shares left, too
 
 
 class Challenge(Message):
@@ -309,21 +255,14 @@ class Challenge(Message):
 
 
 class RunRecord(Message):
-    """What a hospital remembers of a run, whatever key epochs and other runs come between.
+    """What a hospital remembers of a run, whatever key epochs and other runs come between."""
 
-    Attributes:
-        plan_hash: of the plan that was approved when the run began.
-        round: highest round of which a manifest or a result was accepted; none is answered twice.
-        head: head of the result chain, none or one.
-        confirmed: by round, what was confirmed and has no result yet.
-        challenge: a result whose sum is being sampled, none or one.
-    """
-
-    plan_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    round: Counter = 0
-    head: Annotated[tuple[ChainHead, ...], Sequence(Nested(ChainHead), 1)] = ()
-    confirmed: Annotated[tuple[Confirmed, ...], Sequence(Nested(Confirmed), MAX_UNSETTLED)] = ()
-    challenge: Annotated[tuple[Challenge, ...], Sequence(Nested(Challenge), 1)] = ()
+    plan_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # of the plan that was approved when the run began
+    round: Counter = 0  # highest round of which a manifest or a result was accepted; none is answered twice
+    head: Annotated[tuple[ChainHead, ...], messages.Sequence(Nested(ChainHead), 1)] = ()  # of the results, or none
+    confirmed: Annotated[tuple[Confirmed, ...], messages.Sequence(Nested(Confirmed), MAX_UNSETTLED)] = ()
+    """By round, what was confirmed and has no result yet."""
+    challenge: Annotated[tuple[Challenge, ...], messages.Sequence(Nested(Challenge), 1)] = ()  # being sampled, or none
 
     def confirms(self, entry: Confirmed) -> RunRecord:
         """Returns the record with ``entry`` as the last attempt of its round."""
@@ -332,39 +271,25 @@ class RunRecord(Message):
 
 
 class ClientState(Message):
-    """Everything a hospital persists.
-
-    Attributes:
-        run: name of the live run.
-        attempt, seq: of the highest manifest accepted; ``seq`` counts within the key epoch.
-        vector: name in the journal of the encoded vector q of the live round, empty if there is none.
-        live: the live context, none or one.
-        record: of the live run; ``other_runs`` of those before, by name.
-    """
+    """Everything a hospital persists."""
 
     roster_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""
-    run: Annotated[str, Text(64)] = ""
-    attempt: Annotated[int, Uint(LAST_ATTEMPT)] = LAST_ATTEMPT
-    seq: Annotated[int, Uint()] = 0
+    run: Annotated[str, Text(64)] = ""  # name of the live run
+    attempt: Annotated[int, Uint(LAST_ATTEMPT)] = LAST_ATTEMPT  # of the highest manifest accepted, as the next
+    seq: Annotated[int, Uint()] = 0  # counts within the key epoch
     keys: Annotated[EpochKeys, Nested(EpochKeys)] = field(default_factory=EpochKeys)
-    live: Annotated[tuple[LiveRound, ...], Sequence(Nested(LiveRound), 1)] = ()
-    vector: Annotated[str, Text(128)] = ""
-    record: Annotated[RunRecord, Nested(RunRecord)] = field(default_factory=RunRecord)
+    live: Annotated[tuple[LiveRound, ...], messages.Sequence(Nested(LiveRound), 1)] = ()  # the live context, or none
+    vector: Annotated[str, Text(128)] = ""  # journal name of the encoded vector q of the live round, or empty
+    record: Annotated[RunRecord, Nested(RunRecord)] = field(default_factory=RunRecord)  # of the live run
     other_runs: Annotated[dict[str, RunRecord], Map(Nested(RunRecord), most=MAX_RUNS)] = field(default_factory=dict)
 
 
 def recall(answers: dict[str, Answer], kind: str, request: bytes, code: str = "FW-SECAGG-005") -> bytes | None:
-    """Returns the reply that was given to these very bytes, or None if such a request was not answered yet.
-
-    Raises:
-        RefusalError: ``code``, another request of the kind was answered.
-    """
+    """Returns the reply that was given to these very bytes, or None; raises ``code`` if others were answered."""
     answer = answers.get(kind)
-    if answer is None:
-        return None
-    if answer.request != secagg_hash("request", request):
+    if answer is not None and answer.request != secagg_hash("request", request):
         raise RefusalError(f"Another {kind} request was answered before.", code=code)
-    return answer.reply
+    return None if answer is None else answer.reply
 
 
 def remember(answers: dict[str, Answer], kind: str, request: bytes, reply: bytes) -> dict[str, Answer]:

@@ -1,4 +1,4 @@
-"""Messages of the protocol, stage by stage, with hard caps. ``docs/protocol.md`` explains them.
+"""Messages of the protocol in the order of a key epoch and a round, with hard caps; see ``docs/protocol.md``.
 
 A message is a frozen dataclass with one checker in each field's annotation, and travels as a CBOR map whose keys are
 exactly the field names. Unknown or missing keys, a value of another type and anything beyond a cap raise
@@ -18,53 +18,32 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Protocol, Self, dataclass_transform, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, dataclass_transform, get_type_hints
 
 from fedward.messages import MAX_CONTROL_BYTES, MalformedMessageError, Value, decode, encode
 
-MAX_SITES = 128
-"""Largest roster: the complete graph is meant for about a hundred hospitals."""
-
-
+MAX_SITES = 128  # largest roster: the complete graph is meant for about a hundred hospitals
 X25519_BYTES = 32
-
-
 MLKEM_PUBLIC_BYTES = 1184
-
-
 MLKEM_CIPHERTEXT_BYTES = 1088
-
-
 _SITE = re.compile(r"[a-z0-9-]{1,64}")
-
-
 _BYTES = frozenset({bytes})
 
 
-class Check(Protocol):
+class Check:
     """Turns a decoded CBOR value into a field and back, or refuses it."""
 
     def load(self, value: Value) -> Any:
         """Returns the field for ``value``, or raises MalformedMessageError."""
-
-    def dump(self, item: Any) -> Value:
-        """Returns the CBOR value of a field."""
-
-
-class _AsItIs:
-    """A field that stands in a message as it is; what is about to be sent is checked, too."""
-
-    def load(self, value: Value) -> Any:
-        """See :class:`Check`."""
         return value
 
     def dump(self, item: Any) -> Value:
-        """See :class:`Check`."""
+        """Returns the CBOR value of a field; what is about to be sent is checked, too."""
         return self.load(item)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
-class Bytes(_AsItIs):
+class Bytes(Check):
     """A byte string of ``least`` to ``most`` bytes."""
 
     least: int
@@ -85,7 +64,7 @@ class Bytes(_AsItIs):
 
 
 @dataclass(frozen=True)
-class Text(_AsItIs):
+class Text(Check):
     """Text of at most ``most`` characters that matches ``pattern``."""
 
     most: int
@@ -101,7 +80,7 @@ class Text(_AsItIs):
 
 
 @dataclass(frozen=True)
-class Uint(_AsItIs):
+class Uint(Check):
     """An integer from 0 to ``most``."""
 
     most: int = 2**63 - 1
@@ -113,8 +92,7 @@ class Uint(_AsItIs):
         return value
 
 
-@dataclass(frozen=True)
-class Flag(_AsItIs):
+class Flag(Check):
     """True or false."""
 
     def load(self, value: Value) -> bool:
@@ -124,8 +102,7 @@ class Flag(_AsItIs):
         return value
 
 
-@dataclass(frozen=True)
-class HexFloat:
+class HexFloat(Check):
     """A finite number as C99 hexadecimal text, which is exact."""
 
     def load(self, value: Value) -> float:
@@ -144,7 +121,7 @@ class HexFloat:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Sequence(Check):
     """At most ``most`` items of one kind; a tuple inside, a list on the wire."""
 
     item: Check
@@ -164,7 +141,7 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Check):
     """At most ``most`` entries from a name to items of one kind."""
 
     item: Check
@@ -189,11 +166,8 @@ class Map:
 
     def _fits(self, entries: Mapping[str, Any]) -> bool:
         """The same checks for a whole map of byte strings; names and hashes are most of what a round parses."""
-        return (
-            isinstance(self.item, Bytes)
-            and self.item.fits_all(entries.values())
-            and _names_fit(self.key, tuple(entries))
-        )
+        fits = isinstance(self.item, Bytes) and self.item.fits_all(entries.values())
+        return fits and _names_fit(self.key, tuple(entries))
 
 
 @lru_cache(maxsize=64)
@@ -206,7 +180,7 @@ def _names_fit(key: Text, names: tuple[str, ...]) -> bool:
 
 
 @dataclass(frozen=True)
-class Nested:
+class Nested(Check):
     """Another message inside this one."""
 
     kind: type[Message]
@@ -220,39 +194,24 @@ class Nested:
         return item.to_value()
 
 
-class Opaque(_AsItIs):
+class Opaque(Check):
     """Any CBOR value; whoever uses it checks it (the vector layout does)."""
 
 
 SITE = Text(64, _SITE)
-
-
 DIGEST = Bytes(32, 32)
-
-
 SIGNATURE = Bytes(64, 64)
-
-
 Site = Annotated[str, SITE]
-
-
 Digest = Annotated[bytes, DIGEST]
-
-
 Signature = Annotated[bytes, SIGNATURE]
-
-
 _CHECKS: dict[type[Message], dict[str, Check]] = {}
 
 
 def _checks(kind: type[Message]) -> dict[str, Check]:
-    """Returns the checker of each field, which stands in its annotation."""
+    """The checker of each field, which stands in its annotation; every kind of message is a dataclass."""
     if kind not in _CHECKS:
         hints = get_type_hints(kind, include_extras=True)
-        _CHECKS[kind] = {
-            one.name: hints[one.name].__metadata__[0]
-            for one in fields(kind)  # type: ignore[arg-type]  # every subclass is a dataclass
-        }
+        _CHECKS[kind] = {one.name: hints[one.name].__metadata__[0] for one in fields(kind)}  # type: ignore[arg-type]
     return _CHECKS[kind]
 
 
@@ -288,49 +247,18 @@ class Message:
 
 
 SHARE_BYTES = 32
-
-
 SEED_BYTES = 32
-
-
 GCM_TAG_BYTES = 16
-
-
 SEALED = Bytes(1, 64 * 1024)
-
-
-Sealed = Annotated[bytes, SEALED]
-"""A sealed envelope; the largest is the head of a package in a cohort of 128."""
-
-
-SHORT = Bytes(1, 512)
-"""A sealed upload header or confirmation: three digests, a name and a signature."""
-
-
-MANIFEST = Bytes(1, 256 * 1024)
-"""A sealed manifest: two lists of at most 128 names, at most 256 segments."""
-
-
+Sealed = Annotated[bytes, SEALED]  # a sealed envelope; the largest is the head of a package in a cohort of 128
+SHORT = Bytes(1, 512)  # a sealed upload header or confirmation: three digests, a name and a signature
+MANIFEST = Bytes(1, 256 * 1024)  # a sealed manifest: two lists of at most 128 names, at most 256 segments
 MAIL = Bytes(2 * SHARE_BYTES + GCM_TAG_BYTES, 2 * SHARE_BYTES + GCM_TAG_BYTES)
-
-
 ENVELOPE = Bytes(GCM_TAG_BYTES, MAX_SITES * SEED_BYTES + GCM_TAG_BYTES)
-
-
 SHARES = Map(Bytes(SHARE_BYTES, SHARE_BYTES))
-
-
 MAX_CHUNKS = 2**32
-
-
-MAX_SHOWN = 1024
-"""Chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor."""
-
-
+MAX_SHOWN = 1024  # chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor
 Counter = Annotated[int, Uint(2**32 - 1)]
-
-
-# --- once per key epoch ---------------------------------------------------------------------------
 
 
 class EpochInvite(Message):
@@ -386,19 +314,8 @@ class EpochAck(Message):
     peers: Annotated[tuple[str, ...], Sequence(SITE)]
 
 
-# --- stage MANIFEST -------------------------------------------------------------------------------
-
-
 class Manifest(Message):
-    """Coordinator to the cohort, sealed: everything a round is about. Its hash is the round's context ctx.
-
-    Attributes:
-        first_cohort: cohort of attempt 0; its size is n0, and a retry's cohort lies within it.
-        threshold: t, fixed over the retries of a round.
-        previous_result: head of the chain of results before this round.
-        segments: the vector layout, ``layout_hash`` its hash.
-        deadline: seconds since 1970 after which the manifest is refused.
-    """
+    """Coordinator to the cohort, sealed: everything a round is about. Its hash is the round's context ctx."""
 
     roster_hash: Digest
     epoch: Counter
@@ -406,18 +323,18 @@ class Manifest(Message):
     round: Counter
     attempt: Annotated[int, Uint(1000)]
     seq: Annotated[int, Uint()]
-    first_cohort: Annotated[tuple[str, ...], Sequence(SITE)]
+    first_cohort: Annotated[tuple[str, ...], Sequence(SITE)]  # of attempt 0; the cohort of a retry lies within it
     cohort: Annotated[tuple[str, ...], Sequence(SITE)]
-    threshold: Annotated[int, Uint(MAX_SITES)]
+    threshold: Annotated[int, Uint(MAX_SITES)]  # t, fixed over the retries of a round
     base_model_hash: Digest
     adapter_hash: Digest
-    previous_result: Digest
+    previous_result: Digest  # head of the chain of results before this round
     plan_hash: Digest
     code_hash: Digest
     layout_hash: Digest
-    segments: Annotated[Value, Opaque()]
+    segments: Annotated[Value, Opaque()]  # the vector layout, ``layout_hash`` its hash
     mechanism: Annotated[str, Text(4096)]
-    deadline: Annotated[int, Uint()]
+    deadline: Annotated[int, Uint()]  # seconds since 1970 after which the manifest is refused
 
     @property
     def n0(self) -> int:
@@ -426,29 +343,18 @@ class Manifest(Message):
 
 
 class PackageHead(Message):
-    """Hospital to all, sealed: commitments to everything secret in its package.
-
-    Attributes:
-        ledger_head: hash of the hospital's privacy ledger after this round's spend.
-        b: commitment to its self-mask seed.
-        R: commitment to its envelope key.
-        b_shares: commitment to the share of b for each member of the cohort.
-        R_shares: the same for R.
-        pairs: commitment to the pair seed with each other member.
-        envelope_hash: hash of its envelope.
-        mail_hash: hash of its share mail for all members.
-    """
+    """Hospital to all, sealed: commitments to everything secret in its package."""
 
     ctx: Digest
     site: Site
-    ledger_head: Digest
-    b: Digest
-    R: Digest
-    b_shares: Annotated[dict[str, bytes], Map(DIGEST)]
-    R_shares: Annotated[dict[str, bytes], Map(DIGEST)]
-    pairs: Annotated[dict[str, bytes], Map(DIGEST)]
-    envelope_hash: Digest
-    mail_hash: Digest
+    ledger_head: Digest  # hash of the hospital's privacy ledger after this round's spend
+    b: Digest  # commitment to its self-mask seed
+    R: Digest  # commitment to its envelope key
+    b_shares: Annotated[dict[str, bytes], Map(DIGEST)]  # commitment to the share of b for each member of the cohort
+    R_shares: Annotated[dict[str, bytes], Map(DIGEST)]  # the same for R
+    pairs: Annotated[dict[str, bytes], Map(DIGEST)]  # commitment to the pair seed with each other member
+    envelope_hash: Digest  # hash of its envelope
+    mail_hash: Digest  # hash of its share mail for all members
 
 
 class SharePackage(Message):
@@ -457,9 +363,6 @@ class SharePackage(Message):
     head: Sealed
     envelope: Annotated[bytes, ENVELOPE]
     mail: Annotated[dict[str, bytes], Map(MAIL)]
-
-
-# --- stage MASK -----------------------------------------------------------------------------------
 
 
 class HeadsAndMail(Message):
@@ -488,9 +391,6 @@ class Complaint(Message):
     reason: Annotated[str, Text(32)]
 
 
-# --- stage CONFIRM --------------------------------------------------------------------------------
-
-
 class Survivors(Message):
     """Coordinator to all survivors: the sealed upload headers of U2."""
 
@@ -506,9 +406,6 @@ class Confirm(Message):
     statement: Digest
 
 
-# --- stage UNMASK ---------------------------------------------------------------------------------
-
-
 class Confirmations(Message):
     """Coordinator to all survivors: the sealed confirmations."""
 
@@ -517,29 +414,17 @@ class Confirmations(Message):
 
 
 class UnmaskShares(Message):
-    """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one.
-
-    ``heads_hash`` names the heads that committed to these shares, so nobody can hold them against others.
-    """
+    """Survivor to coordinator, sealed: shares of b for U2, shares of R for U1 without U2, never both of one."""
 
     ctx: Digest
     site: Site
-    heads_hash: Digest
+    heads_hash: Digest  # of the heads that committed to these shares; nobody can hold them against others
     b: Annotated[dict[str, bytes], SHARES]
     R: Annotated[dict[str, bytes], SHARES]
 
 
-# --- stage RESULT ---------------------------------------------------------------------------------
-
-
 class Result(Message):
-    """Coordinator to all, sealed: what a round gave. ``previous`` links it to the result before.
-
-    Attributes:
-        sum_digest: Merkle root of the ring sum.
-        transcript: hash over context, heads, survivors with digests, and the sum.
-        next_adapter_hash: hash of the adapter that the next round starts from.
-    """
+    """Coordinator to all, sealed: what a round gave. ``previous`` links it to the result before."""
 
     run: Site
     round: Counter
@@ -547,26 +432,19 @@ class Result(Message):
     ctx: Digest
     previous: Digest
     survivors: Annotated[tuple[str, ...], Sequence(SITE)]
-    sum_digest: Digest
-    transcript: Digest
+    sum_digest: Digest  # Merkle root of the ring sum
+    transcript: Digest  # hash over context, heads, survivors with digests, and the sum
     adapter_hash: Digest
-    next_adapter_hash: Digest
+    next_adapter_hash: Digest  # hash of the adapter that the next round starts from
 
 
 class WitnessedResult(Message):
-    """Coordinator to all: a sealed result with the words of the hospitals that confirmed the round.
+    """Coordinator to all: a sealed result with the words of the hospitals that confirmed the round."""
 
-    Attributes:
-        result: sealed by the coordinator.
-        manifest: the round's sealed manifest; its hash is the context that everything below names.
-        uploads: sealed upload headers of the survivors.
-        confirms: at least t sealed confirmations of exactly these uploads.
-    """
-
-    result: Sealed
-    manifest: Annotated[bytes, MANIFEST]
-    uploads: Annotated[dict[str, bytes], Map(SHORT)]
-    confirms: Annotated[dict[str, bytes], Map(SHORT)]
+    result: Sealed  # sealed by the coordinator
+    manifest: Annotated[bytes, MANIFEST]  # sealed, as sent; its hash is the context that everything below names
+    uploads: Annotated[dict[str, bytes], Map(SHORT)]  # sealed upload headers of the survivors
+    confirms: Annotated[dict[str, bytes], Map(SHORT)]  # at least t sealed confirmations of exactly these uploads
 
 
 class ChunkPaths(Message):
@@ -580,10 +458,7 @@ class ChunkPaths(Message):
 
 
 class SumEvidence(Message):
-    """Coordinator to all, beside a result: what turns the survivors' masked vectors into the ring sum.
-
-    Only secrets that unmasking revealed: b of the survivors and R of the others.
-    """
+    """Coordinator to all, beside a result: what turns the masked vectors into the sum; only what unmasking revealed."""
 
     ctx: Digest
     heads: Annotated[dict[str, bytes], Map(SEALED)]

@@ -23,77 +23,46 @@ hospitals draw independently. The coordinator cannot try again: the draw belongs
 in its place is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import FedwardError
-from fedward.privacy.secagg import crypto, encoding
-from fedward.privacy.secagg.crypto import (
-    Envelope,
-    RefusalError,
-    confirm_statement,
-    context,
-    envelope_hash,
-    heads_hash,
-    open_message,
-    open_sealed,
-    result_hash,
-    secagg_hash,
-    transcript_hash,
-)
+from fedward.privacy.secagg import crypto, encoding, messages
+from fedward.privacy.secagg.crypto import RefusalError, open_message, open_sealed, refuse_if, refusing, secagg_hash
 from fedward.privacy.secagg.encoding import (
     MerkleTree,
     RingVector,
+    Seeds,
     VectorLayout,
     Words,
     add_masks,
     belongs,
     chunk_count,
 )
-from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, LiveRound, RunRecord
-from fedward.privacy.secagg.messages import (
-    SEED_BYTES,
-    ChunkPaths,
-    Confirm,
-    Manifest,
-    PackageHead,
-    Result,
-    SumEvidence,
-    UploadHeader,
-    WitnessedResult,
-)
+from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, RunRecord
+from fedward.privacy.secagg.messages import Manifest, PackageHead, Result, SumEvidence, UploadHeader, WitnessedResult
 from fedward.privacy.secagg.roster import Party, check_terms
 
-AUDIT_BYTES = 64 * 1024 * 1024
-"""Masked vectors that a hospital fetches to check one sum."""
+BySite: TypeAlias = Mapping[str, bytes]  # keys, sealed messages, digests or secrets by hospital
+Vectors: TypeAlias = Mapping[str, NDArray[np.uint8]]  # masked vectors, or parts of them, by survivor
+AUDIT_BYTES = 64 * 1024 * 1024  # masked vectors that a hospital fetches to check one sum
 
 
 @dataclass(frozen=True)
 class EndedRound:
-    """A finished round as its result and the words of the hospitals that confirmed it show it.
+    """A finished round as its result and the words of the hospitals that confirmed it show it."""
 
-    Attributes:
-        result: as the coordinator signed it.
-        hash: its hash, by which the chain names it.
-        manifest: of the attempt that was unmasked.
-        layout: of the sum.
-        heads_hash: hash of the heads of U1.
-        digests: Merkle root of the masked vector, by survivor.
-        statement: what the survivors confirmed.
-    """
-
-    result: Result
-    hash: bytes
-    manifest: Manifest
-    layout: VectorLayout
-    heads_hash: bytes
-    digests: Mapping[str, bytes]
-    statement: bytes
+    result: Result  # as the coordinator signed it
+    hash: bytes  # its hash, by which the chain names it
+    manifest: Manifest  # of the attempt that was unmasked
+    layout: VectorLayout  # of the sum
+    heads_hash: bytes  # hash of the heads of U1
+    digests: BySite  # Merkle root of the masked vector, by survivor
+    statement: bytes  # what the survivors confirmed
 
     @property
     def head(self) -> ChainHead:
@@ -105,10 +74,8 @@ class EndedRound:
 class CheckedSum:
     """A round whose sum a hospital has recomputed; nothing else can be accepted into the chain of results.
 
-    Whoever makes one has recomputed the sum with :func:`check_sum` or :func:`check_chunks`.
-
-    Raises:
-        RefusalError: FW-SECAGG-081, ``ring_sum`` is not the sum that the coordinator signed.
+    Whoever makes one has recomputed the sum with :func:`check_sum` or :func:`check_chunks`; FW-SECAGG-081 is raised for
+    another sum than the coordinator signed.
     """
 
     ended: EndedRound
@@ -128,21 +95,16 @@ class Chunk:
     path: tuple[bytes, ...]
 
 
-def survivor_digests(
-    keys: Mapping[str, bytes], ctx: bytes, heads: bytes, uploads: Mapping[str, bytes]
-) -> dict[str, bytes]:
-    """Returns the digest each survivor signed for this context and these heads.
+Chunks: TypeAlias = Mapping[int, Mapping[str, Chunk]]  # by index, then by survivor
 
-    Raises:
-        RefusalError: FW-SECAGG-062, a header is not its hospital's, or for other heads.
-    """
+
+def survivor_digests(keys: BySite, ctx: bytes, heads: bytes, uploads: BySite) -> dict[str, bytes]:
+    """Returns the digest each survivor signed for this context and these heads; raises FW-SECAGG-062."""
     digests = {}
     for site, sealed in uploads.items():
-        if site not in keys:
-            raise RefusalError("A survivor is not on the roster.", code="FW-SECAGG-062")
-        digests[site] = open_message(
-            "upload", UploadHeader, sealed, keys[site], "FW-SECAGG-062", ctx=ctx, site=site, heads_hash=heads
-        ).digest
+        refuse_if(site not in keys, "FW-SECAGG-062", "A survivor is not on the roster.")
+        known = {"ctx": ctx, "site": site, "heads_hash": heads}
+        digests[site] = open_message("upload", UploadHeader, sealed, keys[site], "FW-SECAGG-062", **known).digest
     return digests
 
 
@@ -154,106 +116,75 @@ def round_of(party: Party, data: bytes) -> int:
 def open_result(party: Party, state: ClientState, data: bytes) -> EndedRound:
     """Checks everything about a result but its sum and its update; see the module.
 
-    Raises:
-        RefusalError: FW-SECAGG-080, not signed by the coordinator.
-        RefusalError: FW-SECAGG-042, it does not follow the last accepted result.
-        RefusalError: FW-SECAGG-086, manifest, uploads and confirmations do not show that the round took place.
-        RefusalError, ConfigError (FW-SECAGG-111): the manifest breaks a rule of :func:`~.roster.check_terms`.
-        RefusalError: FW-SECAGG-081, the result says something else than its manifest and its survivors.
-        RefusalError: FW-SECAGG-085, it contradicts what this hospital confirmed, released or was shown.
+    Raises FW-SECAGG-080 (signature), FW-SECAGG-042 (order), FW-SECAGG-086 (the round is not shown to have taken place),
+    FW-SECAGG-081 (it says otherwise), FW-SECAGG-085 (this hospital knows otherwise), and as :func:`check_terms` does.
     """
     message = WitnessedResult.from_bytes(data)
     result, digest = _signed(party, message)
     _check_link(party, state, result)
     live = state.live[0] if state.live else None
-    own = live is not None and live.unmasked and live.ctx == result.ctx
-    ended = _own_round(live, result, digest) if live and own else _shown_round(party, message, result, digest)
+    if live is not None and live.unmasked and live.ctx == result.ctx:
+        # This hospital unmasked the round: it has seen the uploads and t confirmations itself.
+        manifest = Manifest.from_bytes(live.manifest)
+        layout = VectorLayout.from_value(manifest.segments)
+        ended = EndedRound(result, digest, manifest, layout, live.heads_hash, live.u2, live.statement)
+    else:
+        ended = _shown_round(party, message, result, digest)
     _check_agreement(ended)
     _check_memory(state.record, ended)
     return ended
 
 
 def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_hash: bytes) -> ClientState:
-    """Returns the state in which the result is the head of the chain; its round is closed.
-
-    Raises:
-        RefusalError: FW-SECAGG-084, the next adapter is not the recomputed one.
-        RefusalError: FW-SECAGG-042, FW-SECAGG-085, since it was opened, another result or manifest came in its way.
-    """
+    """Returns the state with the result as head of the chain and its round closed; raises FW-SECAGG-042, -084, -085."""
     ended = checked.ended
     if state.record.head and state.record.head[0].result_hash == ended.hash:
         return state
     _check_link(party, state, ended.result)
     _check_memory(state.record, ended)
-    if ended.result.next_adapter_hash != next_adapter_hash:
-        raise RefusalError("The next adapter is not what the published sum leads to.", code="FW-SECAGG-084")
-    return _closed(state, ended)
-
-
-def _closed(state: ClientState, ended: EndedRound) -> ClientState:
-    """No manifest of this round or an earlier one is accepted any more, and no share of another attempt leaves."""
+    other = ended.result.next_adapter_hash != next_adapter_hash
+    refuse_if(other, "FW-SECAGG-084", "The next adapter is not what the published sum leads to.")
+    # From here on no manifest of this round or an earlier one is accepted, and no share of another attempt leaves.
     round_number, record = ended.result.round, state.record
     unsettled = tuple(entry for entry in record.confirmed if entry.round > round_number)
     settled = replace(record, head=(ended.head,), confirmed=unsettled, challenge=())
     if record.round > round_number:
         return replace(state, record=settled)
     finished = bool(state.live) and state.live[0].ctx == ended.result.ctx and state.live[0].unmasked
-    return replace(
-        state,
-        attempt=LAST_ATTEMPT,
-        live=state.live if finished else (),
-        vector="",
-        record=replace(settled, round=round_number),
-    )
+    live, record = state.live if finished else (), replace(settled, round=round_number)
+    return replace(state, attempt=LAST_ATTEMPT, live=live, vector="", record=record)
 
 
 def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:
     body = open_sealed("result", message.result, party.roster.roster.coordinator, "FW-SECAGG-080")
-    return Result.from_bytes(body), result_hash(body)
+    return Result.from_bytes(body), crypto.result_hash(body)
 
 
 def _check_link(party: Party, state: ClientState, result: Result) -> None:
-    if result.run != state.run:
-        raise RefusalError("The result belongs to another run.", code="FW-SECAGG-042")
+    refuse_if(result.run != state.run, "FW-SECAGG-042", "The result belongs to another run.")
     head = party.chain(state.record, state.run)
     follows = (result.previous, result.adapter_hash) == (head.result_hash, head.adapter_hash)
-    if not follows or result.round <= head.round:
-        raise RefusalError("The result does not follow the last one this hospital has checked.", code="FW-SECAGG-042")
-
-
-def _own_round(live: LiveRound, result: Result, digest: bytes) -> EndedRound:
-    """A round that this hospital unmasked: it has seen the uploads and t confirmations itself."""
-    manifest = Manifest.from_bytes(live.manifest)
-    layout = VectorLayout.from_value(manifest.segments)
-    return EndedRound(result, digest, manifest, layout, live.heads_hash, live.u2, live.statement)
+    other = not follows or result.round <= head.round
+    refuse_if(other, "FW-SECAGG-042", "The result does not follow the last one this hospital has checked.")
 
 
 def _shown_round(party: Party, message: WitnessedResult, result: Result, digest: bytes) -> EndedRound:
     body = open_sealed("manifest", message.manifest, party.roster.roster.coordinator, "FW-SECAGG-086")
-    manifest = Manifest.from_bytes(body)
-    if context(body) != result.ctx or manifest.roster_hash != party.roster.hash:
-        raise RefusalError("The manifest beside the result is of another round or roster.", code="FW-SECAGG-086")
+    manifest, uploads = Manifest.from_bytes(body), message.uploads
+    other = crypto.context(body) != result.ctx or manifest.roster_hash != party.roster.hash
+    refuse_if(other, "FW-SECAGG-086", "The manifest beside the result is of another round or roster.")
     layout = check_terms(party, manifest)
-    if len(message.uploads) < manifest.threshold or not message.uploads.keys() <= set(manifest.cohort):
-        raise RefusalError(
-            "The uploads beside the result are too few, or of hospitals outside the cohort.", code="FW-SECAGG-086"
-        )
-    try:
-        heads = UploadHeader.from_bytes(Envelope.from_bytes(next(iter(message.uploads.values()))).body).heads_hash
-        digests = survivor_digests(party.roster.roster.keys, result.ctx, heads, message.uploads)
-    except FedwardError as error:
-        raise RefusalError(
-            "The uploads beside the result are not signed for one set of packages.", code="FW-SECAGG-086"
-        ) from error
-    statement = confirm_statement(result.ctx, heads, digests.items())
-    confirmed = sum(
-        site in digests and confirms(party, site, sealed, result.ctx, statement)
-        for site, sealed in message.confirms.items()
-    )
-    if confirmed < manifest.threshold:
-        raise RefusalError(
-            "Fewer survivors than the threshold confirmed what the result speaks of.", code="FW-SECAGG-086"
-        )
+    few = len(uploads) < manifest.threshold or not uploads.keys() <= set(manifest.cohort)
+    refuse_if(few, "FW-SECAGG-086", "The uploads beside the result are too few, or of hospitals outside the cohort.")
+    reason = "The uploads beside the result are not signed for one set of packages."
+    with refusing("FW-SECAGG-086", reason, FedwardError):
+        heads = UploadHeader.from_bytes(crypto.Envelope.from_bytes(next(iter(uploads.values()))).body).heads_hash
+        digests = survivor_digests(party.roster.roster.keys, result.ctx, heads, uploads)
+    statement = crypto.confirm_statement(result.ctx, heads, digests.items())
+    confirmations = ((site, sealed) for site, sealed in message.confirms.items() if site in digests)
+    confirmed = sum(confirms(party, site, sealed, result.ctx, statement) for site, sealed in confirmations)
+    few = confirmed < manifest.threshold
+    refuse_if(few, "FW-SECAGG-086", "Fewer survivors than the threshold confirmed what the result speaks of.")
     return EndedRound(result, digest, manifest, layout, heads, digests, statement)
 
 
@@ -263,18 +194,18 @@ def confirms(party: Party, site: str, sealed: bytes, ctx: bytes, statement: byte
         body = open_sealed("confirm", sealed, party.key_of(site))
     except RefusalError:
         return False
-    return body == Confirm(ctx, site, statement).to_bytes()
+    return body == messages.Confirm(ctx, site, statement).to_bytes()
 
 
 def _check_agreement(ended: EndedRound) -> None:
     result, manifest = ended.result, ended.manifest
     named = (result.run, result.round, result.attempt, result.previous, result.adapter_hash)
-    if named != (manifest.run, manifest.round, manifest.attempt, manifest.previous_result, manifest.adapter_hash):
-        raise RefusalError("The result names another round, chain or adapter than its manifest.", code="FW-SECAGG-081")
-    if list(result.survivors) != sorted(ended.digests):
-        raise RefusalError("The result names other survivors than were confirmed.", code="FW-SECAGG-081")
-    if result.transcript != transcript_hash(ended.statement, result.sum_digest):
-        raise RefusalError("The result's transcript is not the one that was confirmed.", code="FW-SECAGG-081")
+    signed = (manifest.run, manifest.round, manifest.attempt, manifest.previous_result, manifest.adapter_hash)
+    refuse_if(named != signed, "FW-SECAGG-081", "The result names another round, chain or adapter than its manifest.")
+    others = list(result.survivors) != sorted(ended.digests)
+    refuse_if(others, "FW-SECAGG-081", "The result names other survivors than were confirmed.")
+    other = result.transcript != crypto.transcript_hash(ended.statement, result.sum_digest)
+    refuse_if(other, "FW-SECAGG-081", "The result's transcript is not the one that was confirmed.")
 
 
 def _check_memory(record: RunRecord, ended: EndedRound) -> None:
@@ -286,71 +217,40 @@ def _check_memory(record: RunRecord, ended: EndedRound) -> None:
             contradicts = entry.statement != ended.statement
         else:
             contradicts = entry.released or result.attempt <= entry.attempt
-        if contradicts:
-            raise RefusalError(
-                "The result contradicts what this hospital confirmed in its round.", code="FW-SECAGG-085"
-            )
-    if record.challenge and record.challenge[0].result_hash != ended.hash:
-        raise RefusalError("Another result was signed in the place of this one.", code="FW-SECAGG-085")
+        refuse_if(contradicts, "FW-SECAGG-085", "The result contradicts what this hospital confirmed in its round.")
+    other = record.challenge and record.challenge[0].result_hash != ended.hash
+    refuse_if(other, "FW-SECAGG-085", "Another result was signed in the place of this one.")
 
 
-def check_sum(
-    keys: Mapping[str, bytes],
-    ended: EndedRound,
-    evidence: bytes,
-    vectors: Mapping[str, NDArray[np.uint8]],
-    ring_sum: RingVector,
-) -> None:
-    """Recomputes a whole sum.
+def check_sum(keys: BySite, ended: EndedRound, evidence: bytes, vectors: Vectors, ring_sum: RingVector) -> None:
+    """Recomputes a whole sum from a :class:`SumEvidence` and compares it with what the coordinator published.
 
-    Args:
-        keys: identity key of every member of the roster.
-        ended: the round, as t confirmations show it.
-        evidence: a :class:`SumEvidence`.
-        vectors: masked vector by survivor, ``layout.nbytes`` bytes each.
-        ring_sum: what the coordinator published.
+    ``keys`` are the identity keys of the roster's members; ``ended`` is the round, as t confirmations show it;
+    ``vectors`` holds the masked vector of each survivor, ``layout.nbytes`` bytes each.
 
-    Raises:
-        RefusalError: FW-SECAGG-083, evidence or vectors do not match what was signed.
-        RefusalError: FW-SECAGG-082, the published sum differs.
+    Raises FW-SECAGG-083 (evidence or vectors do not match what was signed), FW-SECAGG-082 (the published sum differs).
     """
     seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
     for site, digest in ended.digests.items():
         vector = vectors.get(site)
-        if vector is None or vector.nbytes != ended.layout.nbytes or MerkleTree(vector.data).root != digest:
-            raise RefusalError(
-                f"The masked vector of {site} is missing or not the one it signed.", code="FW-SECAGG-083"
-            )
+        other = vector is None or vector.nbytes != ended.layout.nbytes or MerkleTree(vector.data).root != digest
+        refuse_if(other, "FW-SECAGG-083", f"The masked vector of {site} is missing or not the one it signed.")
     _check_range(ended, seeds, vectors, 0, ring_sum)
 
 
-def check_chunks(
-    keys: Mapping[str, bytes],
-    ended: EndedRound,
-    evidence: bytes,
-    chunks: Mapping[int, Mapping[str, Chunk]],
-    ring_sum: RingVector,
-) -> None:
-    """Recomputes some chunks of a sum: by index, then by survivor; raises what :func:`check_sum` raises."""
-    seeds = _seeds(keys, ended, SumEvidence.from_bytes(evidence))
+def check_chunks(keys: BySite, ended: EndedRound, evidence: bytes, chunks: Chunks, ring_sum: RingVector) -> None:
+    """Recomputes some chunks of a sum; raises what :func:`check_sum` raises."""
+    seeds, nbytes = _seeds(keys, ended, SumEvidence.from_bytes(evidence)), ended.layout.nbytes
     for index, parts in chunks.items():
         for site, digest in ended.digests.items():
             part = parts.get(site)
-            if part is None or not belongs(part.data.data, index, ended.layout.nbytes, list(part.path), digest):
-                raise RefusalError(
-                    f"A chunk of {site} is missing or not of the vector it signed.", code="FW-SECAGG-083"
-                )
+            other = part is None or not belongs(part.data.data, index, nbytes, list(part.path), digest)
+            refuse_if(other, "FW-SECAGG-083", f"A chunk of {site} is missing or not of the vector it signed.")
         data = {site: parts[site].data for site in ended.digests}
         _check_range(ended, seeds, data, index * encoding.CHUNK_BYTES, ring_sum)
 
 
-def _check_range(
-    ended: EndedRound,
-    seeds: list[tuple[int, bytes]],
-    parts: Mapping[str, NDArray[np.uint8]],
-    start: int,
-    ring_sum: RingVector,
-) -> None:
+def _check_range(ended: EndedRound, seeds: Seeds, parts: Vectors, start: int, ring_sum: RingVector) -> None:
     """Adds the survivors' bytes from offset ``start`` on, takes the masks away and compares with the published sum."""
     layout, stop = ended.layout, start + next(iter(parts.values())).nbytes
     for segment in layout.segments:
@@ -358,33 +258,26 @@ def _check_range(
         low, high = max(start, first), min(stop, last)
         if low >= high:
             continue
-        words = [np.ascontiguousarray(parts[site][low - start : high - start]) for site in ended.digests]
-        total = _sum_words(words, segment.ring_bits)
+        kind = np.dtype(f"<u{segment.ring_bits // 8}")
+        total: Words = np.zeros((high - low) // kind.itemsize, kind)
+        for site in ended.digests:
+            total += np.ascontiguousarray(parts[site][low - start : high - start]).view(kind)
         add_masks(total, seeds, offset_bytes=low)
-        if ring_sum.layout != layout or not np.array_equal(total.view(np.uint8), ring_sum.buffer[low:high]):
-            raise RefusalError("The published sum is not the sum of the survivors' vectors.", code="FW-SECAGG-082")
+        same = ring_sum.layout == layout and np.array_equal(total.view(np.uint8), ring_sum.buffer[low:high])
+        refuse_if(not same, "FW-SECAGG-082", "The published sum is not the sum of the survivors' vectors.")
 
 
-def _seeds(keys: Mapping[str, bytes], ended: EndedRound, evidence: SumEvidence) -> list[tuple[int, bytes]]:
-    ctx, manifest = ended.result.ctx, ended.manifest
-    dropped = evidence.heads.keys() - ended.digests.keys()
-    if evidence.ctx != ctx or heads_hash(ctx, evidence.heads) != ended.heads_hash:
-        raise RefusalError("The evidence is for other packages than the survivors masked for.", code="FW-SECAGG-083")
-    if evidence.b.keys() != ended.digests.keys() or not evidence.R.keys() == evidence.envelopes.keys() == dropped:
-        raise RefusalError("The evidence does not cover the survivors and the others.", code="FW-SECAGG-083")
-    try:
-        heads = {site: open_head(keys, manifest, ctx, site, sealed) for site, sealed in evidence.heads.items()}
-        return removal_seeds(ctx, manifest.cohort, heads, evidence.envelopes, evidence.b, evidence.R)
-    except (KeyError, RefusalError, SecretMismatchError, PairSeedMismatchError) as error:
-        raise RefusalError("The evidence does not match what was signed.", code="FW-SECAGG-083") from error
-
-
-def _sum_words(parts: list[NDArray[np.uint8]], ring_bits: int) -> Words:
-    kind = np.dtype(f"<u{ring_bits // 8}")
-    total = np.zeros(parts[0].size // kind.itemsize, kind)
-    for part in parts:
-        total += part.view(kind)
-    return total
+def _seeds(keys: BySite, ended: EndedRound, evidence: SumEvidence) -> Seeds:
+    ctx, cohort, digests = ended.result.ctx, ended.manifest.cohort, ended.digests
+    dropped = evidence.heads.keys() - digests.keys()
+    other = evidence.ctx != ctx or crypto.heads_hash(ctx, evidence.heads) != ended.heads_hash
+    refuse_if(other, "FW-SECAGG-083", "The evidence is for other packages than the survivors masked for.")
+    covers = evidence.b.keys() == digests.keys() and evidence.R.keys() == evidence.envelopes.keys() == dropped
+    refuse_if(not covers, "FW-SECAGG-083", "The evidence does not cover the survivors and the others.")
+    causes = (KeyError, RefusalError, SecretMismatchError, PairSeedMismatchError)
+    with refusing("FW-SECAGG-083", "The evidence does not match what was signed.", *causes):
+        heads = {site: open_head(keys, ended.manifest, ctx, site, sealed) for site, sealed in evidence.heads.items()}
+        return removal_seeds(ctx, cohort, heads, evidence.envelopes, evidence.b, evidence.R)
 
 
 def recomputed_whole(nbytes: int, survivors: int) -> bool:
@@ -403,76 +296,52 @@ def challenge(record: RunRecord, ended: EndedRound, random: Callable[[int], byte
 
 
 def chosen(record: RunRecord, ended: EndedRound) -> tuple[int, ...]:
-    """Returns the chunks to be checked, in order.
-
-    Raises:
-        RefusalError: FW-SECAGG-004, no challenge was made for this result.
-    """
-    if not record.challenge or record.challenge[0].result_hash != ended.hash:
-        raise RefusalError("No chunks of this sum were asked for.", code="FW-SECAGG-004")
+    """Returns the chunks to be checked, in order; raises FW-SECAGG-004 (no challenge was made for this result)."""
+    other = not record.challenge or record.challenge[0].result_hash != ended.hash
+    refuse_if(other, "FW-SECAGG-004", "No chunks of this sum were asked for.")
     seed, nbytes = record.challenge[0].seed, ended.layout.nbytes
     order = sorted(range(chunk_count(nbytes)), key=lambda index: secagg_hash("challenge", seed, index))
     return tuple(sorted(order[: chunks_drawn(nbytes, len(ended.digests))]))
 
 
 def check_indices(indices: Sequence[int], nbytes: int, survivors: int) -> None:
-    """Checks at the coordinator what a hospital asks for.
-
-    Raises:
-        RefusalError: FW-SECAGG-090, a chunk that does not exist, one twice, or more than a hospital may ask for.
-    """
-    known = set(range(chunk_count(nbytes)))
-    if len(indices) > chunks_drawn(nbytes, survivors) or len(set(indices)) != len(indices) or not known >= {*indices}:
-        raise RefusalError("A hospital asks for chunks it may not ask for.", code="FW-SECAGG-090")
+    """Checks what a hospital asks the coordinator for: chunks that exist, each once, not too many (FW-SECAGG-090)."""
+    exist, twice = set(range(chunk_count(nbytes))) >= {*indices}, len(set(indices)) != len(indices)
+    wrong = len(indices) > chunks_drawn(nbytes, survivors) or twice or not exist
+    refuse_if(wrong, "FW-SECAGG-090", "A hospital asks for chunks it may not ask for.")
 
 
-def pack_chunks(
-    indices: Sequence[int], vectors: Mapping[str, NDArray[np.uint8]], trees: Mapping[str, MerkleTree]
-) -> tuple[bytes, dict[str, NDArray[np.uint8]]]:
+def pack_chunks(indices: Sequence[int], vectors: Vectors, trees: Mapping[str, MerkleTree]) -> tuple[bytes, Vectors]:
     """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
     paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
-    rows = {site: _row(vectors[site], indices) for site in vectors}  # one vector at a time: they may be read from disk
-    return ChunkPaths(tuple(indices), paths).to_bytes(), rows
+    slices = [slice(index * encoding.CHUNK_BYTES, (index + 1) * encoding.CHUNK_BYTES) for index in indices]
+    # One vector at a time: they may be read from disk.
+    rows = {site: np.concatenate([vector[part] for part in slices]) for site, vector in vectors.items()}
+    return messages.ChunkPaths(tuple(indices), paths).to_bytes(), rows
 
 
-def _row(vector: NDArray[np.uint8], indices: Sequence[int]) -> NDArray[np.uint8]:
-    size = encoding.CHUNK_BYTES
-    return np.concatenate([vector[index * size : (index + 1) * size] for index in indices])
-
-
-def unpack_chunks(paths: bytes, rows: Mapping[str, NDArray[np.uint8]], nbytes: int) -> dict[int, dict[str, Chunk]]:
-    """Cuts what :func:`pack_chunks` made; whether it is genuine is checked by whoever uses it.
-
-    Raises:
-        RefusalError: FW-SECAGG-083, rows and paths do not fit each other.
-    """
-    message = ChunkPaths.from_bytes(paths)
+def unpack_chunks(paths: bytes, rows: Vectors, nbytes: int) -> dict[int, dict[str, Chunk]]:
+    """Cuts what :func:`pack_chunks` made; whoever uses it checks that it is genuine; raises FW-SECAGG-083."""
+    message = messages.ChunkPaths.from_bytes(paths)
     sizes = [max(0, min(encoding.CHUNK_BYTES, nbytes - index * encoding.CHUNK_BYTES)) for index in message.indices]
     starts = np.cumsum([0, *sizes])
     chunks: dict[int, dict[str, Chunk]] = {index: {} for index in message.indices}
     for site, row in rows.items():
         steps = message.paths.get(site, ())
-        if len(steps) != len(sizes) or row.nbytes != starts[-1]:
-            raise RefusalError(f"The chunks of {site} do not fit their proofs.", code="FW-SECAGG-083")
+        misfit = len(steps) != len(sizes) or row.nbytes != starts[-1]
+        refuse_if(misfit, "FW-SECAGG-083", f"The chunks of {site} do not fit their proofs.")
         for place, index in enumerate(message.indices):
             chunks[index][site] = Chunk(row[starts[place] : starts[place + 1]], steps[place])
     return chunks
 
 
-def open_head(keys: Mapping[str, bytes], manifest: Manifest, ctx: bytes, site: str, sealed: bytes) -> PackageHead:
-    """Returns a head after checking its signature, its context and that it speaks of the whole cohort.
-
-    Raises:
-        RefusalError: FW-SECAGG-052, ``site`` is not in the cohort.
-        RefusalError: FW-SECAGG-051, not signed by ``site`` for this context and cohort.
-    """
-    if site not in manifest.cohort:
-        raise RefusalError("A head stands for a hospital outside the cohort.", code="FW-SECAGG-052")
+def open_head(keys: BySite, manifest: Manifest, ctx: bytes, site: str, sealed: bytes) -> PackageHead:
+    """Returns the head that ``site`` signed for this context and cohort; raises FW-SECAGG-051, or -052 (not in it)."""
+    refuse_if(site not in manifest.cohort, "FW-SECAGG-052", "A head stands for a hospital outside the cohort.")
     head = open_message("head", PackageHead, sealed, keys[site], "FW-SECAGG-051", ctx=ctx, site=site)
     cohort = set(manifest.cohort)
     whole = head.b_shares.keys() == head.R_shares.keys() == cohort and head.pairs.keys() == cohort - {site}
-    if not whole:
-        raise RefusalError(f"The head of {site} is for another cohort.", code="FW-SECAGG-051")
+    refuse_if(not whole, "FW-SECAGG-051", f"The head of {site} is for another cohort.")
     return head
 
 
@@ -489,26 +358,16 @@ class PairSeedMismatchError(Exception):
 
 
 def removal_seeds(
-    ctx: bytes,
-    cohort: Iterable[str],
-    heads: Mapping[str, PackageHead],
-    envelopes: Mapping[str, bytes],
-    b: Mapping[str, bytes],
-    R: Mapping[str, bytes],
-) -> list[tuple[int, bytes]]:
+    ctx: bytes, cohort: Iterable[str], heads: Mapping[str, PackageHead], envelopes: BySite, b: BySite, R: BySite
+) -> Seeds:
     """Returns the signed seeds that turn the sum of the uploads into the sum of the vectors.
 
-    Args:
-        ctx: the round's context.
-        cohort: all members, sorted; the order of seeds in an envelope.
-        heads: head of every hospital in U1.
-        envelopes: envelope of every hospital in U1 without U2.
-        b: self-mask seed of every survivor.
-        R: envelope key of every hospital in U1 without U2.
+    ``heads`` are those of U1; ``b`` is the self-mask seed of every survivor; ``R`` is the envelope key of every other
+    hospital of U1, whose ``envelopes`` hold pair seeds in the order of the sorted ``cohort``. What is recovered is
+    checked against the commitments before it is used, at the coordinator and at a hospital that recomputes the sum.
 
-    Raises:
-        SecretMismatchError: a secret or envelope is not the committed one.
-        PairSeedMismatchError: an envelope holds another seed than the survivor committed to.
+    Raises SecretMismatchError (a secret or envelope is not the committed one), PairSeedMismatchError (an envelope holds
+    another seed than the survivor committed to).
     """
     seeds = []
     for survivor, seed in b.items():
@@ -531,7 +390,7 @@ def removal_seeds(
 
 
 def _open_envelope(ctx: bytes, head: PackageHead, order: list[str], envelope: bytes, secret: bytes) -> dict[str, bytes]:
-    opened = (crypto.commit_envelope_secret(ctx, secret), envelope_hash(ctx, head.site, envelope))
+    opened = (crypto.commit_envelope_secret(ctx, secret), crypto.envelope_hash(ctx, head.site, envelope))
     if opened != (head.R, head.envelope_hash):
         raise SecretMismatchError(head.site)
     try:
@@ -539,6 +398,6 @@ def _open_envelope(ctx: bytes, head: PackageHead, order: list[str], envelope: by
     except crypto.SealError as error:
         raise SecretMismatchError(head.site) from error
     peers = [name for name in order if name != head.site]
-    if len(plain) != SEED_BYTES * len(peers):
+    if len(plain) != messages.SEED_BYTES * len(peers):
         raise SecretMismatchError(head.site)
-    return {peer: plain[i * SEED_BYTES : (i + 1) * SEED_BYTES] for i, peer in enumerate(peers)}
+    return {peer: plain[i * messages.SEED_BYTES : (i + 1) * messages.SEED_BYTES] for i, peer in enumerate(peers)}

@@ -16,58 +16,29 @@ later contexts use chain keys only, which run forward and never back. The coordi
 signed keys and ciphertexts between hospitals and learns no secret.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from fedward.errors import QuorumError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import (
     HybridPrivateKey,
-    HybridPublicKey,
     Identity,
     KeyAgreementError,
     RefusalError,
-    Signed,
-    fingerprint,
-    open_message,
-    open_sealed,
-    secagg_hash,
-    verify,
+    refuse_if,
+    refusing,
 )
 from fedward.privacy.secagg.encoding import VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.journal import MAX_RUNS, ChainHead, ClientState, EpochKeys, RunRecord, recall, remember
-from fedward.privacy.secagg.messages import (
-    MAX_SITES,
-    SIGNATURE,
-    Bundles,
-    Bytes,
-    Ciphertexts,
-    Digest,
-    EpochAck,
-    EpochInvite,
-    Flag,
-    KemCiphertext,
-    KeyBundle,
-    Manifest,
-    Map,
-    Message,
-    Nested,
-    Sequence,
-    Signature,
-    Site,
-    Text,
-    Uint,
-)
+from fedward.privacy.secagg.messages import Bytes, Digest, Map, Message, Nested, Site, Text, Uint
 
+Clock: TypeAlias = Callable[[], float]  # seconds since 1970
 MAX_EPOCH_DAYS = 30
-
-
 DAY_SECONDS = 86_400
 
 
@@ -82,15 +53,10 @@ def minimum_threshold(n0: int, c: int) -> int:
 
 
 def check_threshold(n0: int, threshold: int, c: int) -> None:
-    """Applies the threshold rule.
-
-    Raises:
-        RefusalError: FW-SECAGG-033, the threshold is too small, or larger than the cohort.
-    """
+    """Applies the threshold rule; raises FW-SECAGG-033 (the threshold is too small, or larger than the cohort)."""
     if not minimum_threshold(n0, c) <= threshold <= n0:
-        raise RefusalError(
-            f"A threshold of {threshold} is not safe for {n0} hospitals of which {c} may collude.", code="FW-SECAGG-033"
-        )
+        reason = f"A threshold of {threshold} is not safe for {n0} hospitals of which {c} may collude."
+        raise RefusalError(reason, code="FW-SECAGG-033")
 
 
 class Member(Message):
@@ -101,17 +67,16 @@ class Member(Message):
 
 
 class RunPolicy(Message):
-    """What every hospital on the roster enforces in every run.
+    """What every hospital on the roster enforces in every run."""
 
-    Attributes:
-        min_cohort: smallest first cohort.
-        epoch_days: age at which a key epoch ends, at most 30.
-        unsafe_two_party: allows c = 0 and with it two hospitals, each of which learns the other's delta.
-    """
+    min_cohort: Annotated[int, Uint(messages.MAX_SITES)]  # smallest first cohort
+    epoch_days: Annotated[int, Uint(MAX_EPOCH_DAYS)]  # age at which a key epoch ends, at most 30
+    unsafe_two_party: Annotated[bool, messages.Flag()]  # c = 0, with it two hospitals that learn each other's delta
 
-    min_cohort: Annotated[int, Uint(MAX_SITES)]
-    epoch_days: Annotated[int, Uint(MAX_EPOCH_DAYS)]
-    unsafe_two_party: Annotated[bool, Flag()]
+    @property
+    def epoch_seconds(self) -> int:
+        """The age at which a key epoch ends."""
+        return self.epoch_days * DAY_SECONDS
 
 
 class Roster(Message):
@@ -119,8 +84,8 @@ class Roster(Message):
 
     federation: Annotated[str, Text(64)]
     coordinator: Annotated[bytes, Bytes(32, 32)]
-    members: Annotated[tuple[Member, ...], Sequence(Nested(Member))]
-    colluders: Annotated[int, Uint(MAX_SITES)]
+    members: Annotated[tuple[Member, ...], messages.Sequence(Nested(Member))]
+    colluders: Annotated[int, Uint(messages.MAX_SITES)]
     policy: Annotated[RunPolicy, Nested(RunPolicy)]
     base_model_hash: Digest
     adapter_layout_hash: Digest
@@ -132,17 +97,11 @@ class Roster(Message):
         return {member.name: member.key for member in self.members}
 
     def check(self) -> None:
-        """Refuses a roster that could not be run safely.
-
-        Raises:
-            RefusalError: FW-SECAGG-010, names not strictly sorted, a key used twice, c or the smallest cohort out of
-                range, or a federation's name that could hide or move what is printed beside it.
-        """
+        """Refuses a roster that could not be run safely, or whose name could hide what is printed (FW-SECAGG-010)."""
         if not self.federation.isprintable() or "[" in self.federation:
             raise RefusalError("The federation's name holds control characters or brackets.", code="FW-SECAGG-010")
         names = [member.name for member in self.members]
-        if names != sorted(set(names)):
-            raise RefusalError("The names of a roster are not sorted and distinct.", code="FW-SECAGG-010")
+        refuse_if(names != sorted(set(names)), "FW-SECAGG-010", "The names of a roster are not sorted and distinct.")
         if len({self.coordinator, *self.keys.values()}) != len(names) + 1:
             raise RefusalError("A key stands in the roster twice.", code="FW-SECAGG-010")
         least = 0 if self.policy.unsafe_two_party else 1
@@ -150,16 +109,15 @@ class Roster(Message):
             raise RefusalError("The number of colluding hospitals does not fit the roster.", code="FW-SECAGG-010")
         if not self.colluders + 2 <= self.policy.min_cohort <= len(names):
             raise RefusalError("The smallest cohort does not fit the roster.", code="FW-SECAGG-010")
-        if self.policy.epoch_days < 1:
-            raise RefusalError("A key epoch lasts at least one day.", code="FW-SECAGG-010")
+        refuse_if(self.policy.epoch_days < 1, "FW-SECAGG-010", "A key epoch lasts at least one day.")
 
 
 class SignedRoster(Message):
     """A roster's bytes with the coordinator's signature and the approvals gathered so far."""
 
     roster: Annotated[bytes, Bytes(1, 64 * 1024)]
-    coordinator: Signature
-    approvals: Annotated[dict[str, bytes], Map(SIGNATURE)]
+    coordinator: messages.Signature
+    approvals: Annotated[dict[str, bytes], Map(messages.SIGNATURE)]
 
 
 @dataclass(frozen=True)
@@ -197,97 +155,63 @@ class RosterView:
 
 
 def publish(roster: Roster, coordinator: Identity) -> bytes:
-    """Returns the signed roster without approvals.
-
-    Raises:
-        RefusalError: FW-SECAGG-010, see :meth:`Roster.check`, or the coordinator's key is not the roster's.
-    """
+    """Returns the signed roster without approvals; raises FW-SECAGG-010 (unsafe, or of another coordinator's key)."""
     roster.check()
-    if coordinator.public != roster.coordinator:
-        raise RefusalError("The roster names another coordinator key.", code="FW-SECAGG-010")
+    refuse_if(coordinator.public != roster.coordinator, "FW-SECAGG-010", "The roster names another coordinator key.")
     body = roster.to_bytes()
     return SignedRoster(body, coordinator.sign("roster", body), {}).to_bytes()
 
 
 def verify_roster(signed: bytes) -> VerifiedRoster:
-    """Checks a roster and every signature on it; says nothing about who *should* be on it.
-
-    Raises:
-        RefusalError: FW-SECAGG-010, malformed, or unsafe as :meth:`Roster.check` says.
-        RefusalError: FW-SECAGG-002, the coordinator's signature does not verify.
-        RefusalError: FW-SECAGG-012, an approval is not its member's signature.
-    """
-    try:
+    """Checks a roster and its signatures, not who *should* be on it; raises FW-SECAGG-010, -002 or -012."""
+    with refusing("FW-SECAGG-010", "The roster file is not a roster.", MalformedMessageError):
         outer = SignedRoster.from_bytes(signed)
         roster = Roster.from_bytes(outer.roster)
-    except MalformedMessageError as error:
-        raise RefusalError("The roster file is not a roster.", code="FW-SECAGG-010") from error
-    verify("roster", outer.roster, outer.coordinator, roster.coordinator)
+    crypto.verify("roster", outer.roster, outer.coordinator, roster.coordinator)
     roster.check()
-    digest = secagg_hash("roster", outer.roster)
+    digest = crypto.secagg_hash("roster", outer.roster)
     for name, signature in outer.approvals.items():
-        if name not in roster.keys:
-            raise RefusalError("An approval names a hospital that is not on the roster.", code="FW-SECAGG-012")
-        verify("roster-approval", digest, signature, roster.keys[name], "FW-SECAGG-012")
+        refuse_if(name not in roster.keys, "FW-SECAGG-012", "An approval names a hospital that is not on the roster.")
+        crypto.verify("roster-approval", digest, signature, roster.keys[name], "FW-SECAGG-012")
     return VerifiedRoster(roster, digest, frozenset(outer.approvals))
 
 
 def approve(signed: bytes, identity: Identity) -> bytes:
-    """Adds a hospital's own approval; to be called only after the fingerprints were compared.
-
-    Raises:
-        RefusalError: FW-SECAGG-014, the identity is not on the roster.
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
-    """
-    verified = verify_roster(signed)
-    if verified.roster.keys.get(identity.name) != identity.public:
-        raise RefusalError("The roster does not name this hospital with this key.", code="FW-SECAGG-014")
-    outer = SignedRoster.from_bytes(signed)
+    """Adds a hospital's own approval, once the fingerprints were compared; raises FW-SECAGG-014 (not on the roster)."""
+    verified, outer = _verify_for(identity, signed), SignedRoster.from_bytes(signed)
     approvals = {**outer.approvals, identity.name: identity.sign("roster-approval", verified.hash)}
     return SignedRoster(outer.roster, outer.coordinator, approvals).to_bytes()
 
 
 def merge_approvals(copies: Iterable[bytes]) -> bytes:
-    """Joins the approvals on several copies of one roster.
-
-    Raises:
-        RefusalError: FW-SECAGG-010, no copies, or copies of different rosters.
-    """
+    """Joins the approvals on several copies of one roster; raises FW-SECAGG-010 (none, or of different rosters)."""
     outers = []
     for copy in copies:
         verify_roster(copy)
         outers.append(SignedRoster.from_bytes(copy))
-    if len({outer.roster for outer in outers}) != 1:
-        raise RefusalError("The copies are not of one roster.", code="FW-SECAGG-010")
+    refuse_if(len({outer.roster for outer in outers}) != 1, "FW-SECAGG-010", "The copies are not of one roster.")
     approvals = {name: signature for outer in outers for name, signature in outer.approvals.items()}
     return SignedRoster(outers[0].roster, outers[0].coordinator, approvals).to_bytes()
 
 
 def require_own_approval(signed: bytes, identity: Identity) -> VerifiedRoster:
-    """Returns the roster if this very hospital has approved it.
+    """Returns the roster if this very hospital has signed its hash; raises FW-SECAGG-011, or -014 (not on it)."""
+    verified = _verify_for(identity, signed)
+    refuse_if(identity.name not in verified.approved, "FW-SECAGG-011", "This hospital has not approved this roster.")
+    return verified
 
-    Raises:
-        RefusalError: FW-SECAGG-014, the identity is not on the roster.
-        RefusalError: FW-SECAGG-011, it has not signed this roster's hash.
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
-    """
+
+def _verify_for(identity: Identity, signed: bytes) -> VerifiedRoster:
     verified = verify_roster(signed)
-    if verified.roster.keys.get(identity.name) != identity.public:
-        raise RefusalError("The roster does not name this hospital with this key.", code="FW-SECAGG-014")
-    if identity.name not in verified.approved:
-        raise RefusalError("This hospital has not approved this roster.", code="FW-SECAGG-011")
+    stranger = verified.roster.keys.get(identity.name) != identity.public
+    refuse_if(stranger, "FW-SECAGG-014", "The roster does not name this hospital with this key.")
     return verified
 
 
 def require_fingerprint(signed: bytes, spoken: str) -> None:
-    """Compares a roster with the fingerprint that others read out; spaces and case do not matter.
-
-    Raises:
-        RefusalError: FW-SECAGG-017, it is another roster than theirs.
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
-    """
-    if "".join(spoken.lower().split()) != fingerprint(verify_roster(signed).hash).replace(" ", ""):
-        raise RefusalError("The roster has another fingerprint than the one that was given.", code="FW-SECAGG-017")
+    """Compares a roster with the fingerprint that others read out, but for spaces and case; raises FW-SECAGG-017."""
+    other = "".join(spoken.lower().split()) != crypto.fingerprint(verify_roster(signed).hash).replace(" ", "")
+    refuse_if(other, "FW-SECAGG-017", "The roster has another fingerprint than the one that was given.")
 
 
 def view(signed: bytes) -> RosterView:
@@ -295,13 +219,13 @@ def view(signed: bytes) -> RosterView:
     verified = verify_roster(signed)
     roster, n = verified.roster, len(verified.roster.members)
     threshold = minimum_threshold(n, roster.colluders)
-    lines = tuple(MemberView(m.name, fingerprint(m.key), m.name in verified.approved) for m in roster.members)
+    approved, spoken = verified.approved, crypto.fingerprint
     return RosterView(
         federation=roster.federation,
-        roster_fingerprint=fingerprint(verified.hash),
+        roster_fingerprint=crypto.fingerprint(verified.hash),
         core=roster.code_hash.hex(),
-        coordinator_fingerprint=fingerprint(roster.coordinator),
-        members=lines,
+        coordinator_fingerprint=crypto.fingerprint(roster.coordinator),
+        members=tuple(MemberView(m.name, spoken(m.key), m.name in approved) for m in roster.members),
         colluders=roster.colluders,
         threshold=threshold,
         dropouts=n - threshold,
@@ -312,39 +236,21 @@ def view(signed: bytes) -> RosterView:
 
 @dataclass(frozen=True)
 class LocalPolicy:
-    """A hospital's own approvals; a manifest that differs from any of them is refused.
+    """A hospital's own approvals; a manifest that differs from any of them is refused."""
 
-    Attributes:
-        base_model_hash: of the base model that is loaded here.
-        adapter_layout_hash: of the adapter that the loaded model takes.
-        code_hash: of the core of the code that runs here.
-        plan_hash: of the approved plan.
-        layout_hashes: of the vector layouts that the approved plan leads to.
-        max_rounds: last round of the approved plan.
-        min_cohort: smallest first cohort; the larger of this and the roster's counts.
-        initial_adapter_hash: of the adapter that the plan starts from.
-        unsafe_two_party: lets a roster with c = 0 pass.
-        run: name of the approved run; if empty, the first run under the plan is the only one.
-    """
-
-    base_model_hash: bytes
-    adapter_layout_hash: bytes
-    code_hash: bytes
-    plan_hash: bytes
-    layout_hashes: frozenset[bytes]
-    max_rounds: int
-    min_cohort: int
-    initial_adapter_hash: bytes
-    unsafe_two_party: bool = False
-    run: str = ""
+    base_model_hash: bytes  # of the base model that is loaded here
+    adapter_layout_hash: bytes  # of the adapter that the loaded model takes
+    code_hash: bytes  # of the core of the code that runs here
+    plan_hash: bytes  # of the approved plan
+    layout_hashes: frozenset[bytes]  # of the vector layouts that the approved plan leads to
+    max_rounds: int  # last round of the approved plan
+    min_cohort: int  # smallest first cohort; the larger of this and the roster's counts
+    initial_adapter_hash: bytes  # of the adapter that the plan starts from
+    unsafe_two_party: bool = False  # lets a roster with c = 0 pass
+    run: str = ""  # name of the approved run; if empty, the first run under the plan is the only one
 
     def check_roster(self, verified: VerifiedRoster) -> None:
-        """Refuses a roster that speaks of another model, adapter or core than runs here, and says which.
-
-        Raises:
-            RefusalError: FW-SECAGG-015, a hash differs.
-            RefusalError: FW-SECAGG-016, c = 0 without this hospital's own consent.
-        """
+        """Refuses a roster for another model, adapter or core (FW-SECAGG-015), or c = 0 unasked (FW-SECAGG-016)."""
         roster = verified.roster
         pins = {
             "base model": (roster.base_model_hash, self.base_model_hash),
@@ -352,14 +258,10 @@ class LocalPolicy:
             "core": (roster.code_hash, self.code_hash),
         }
         others = [name for name, (named, own) in pins.items() if named != own]
-        if others:
-            raise RefusalError(
-                f"The roster names another {' and '.join(others)} than this hospital runs.", code="FW-SECAGG-015"
-            )
-        if (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party:
-            raise RefusalError(
-                "The roster lets two hospitals run alone, which this hospital does not allow.", code="FW-SECAGG-016"
-            )
+        refuse_if(others, "FW-SECAGG-015", f"The roster names another {' and '.join(others)} than this hospital runs.")
+        alone = (roster.policy.unsafe_two_party or roster.colluders == 0) and not self.unsafe_two_party
+        reason = "The roster lets two hospitals run alone, which this hospital does not allow."
+        refuse_if(alone, "FW-SECAGG-016", reason)
 
 
 @dataclass(frozen=True)
@@ -370,7 +272,7 @@ class Party:
     roster: VerifiedRoster
     policy: LocalPolicy
     random: Callable[[int], bytes]
-    clock: Callable[[], float]
+    clock: Clock
 
     @property
     def name(self) -> str:
@@ -387,115 +289,65 @@ class Party:
         return record.head[0] if record.head else ChainHead(0, crypto.genesis(run, self.policy.plan_hash, start), start)
 
 
-def check_terms(party: Party, manifest: Manifest) -> VectorLayout:
-    """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards.
-
-    Raises:
-        RefusalError, ConfigError (FW-SECAGG-111): see :func:`check_manifest`.
-    """
-    _check_cohort(party, manifest)
-    _check_rules(party, manifest)
-    _check_pins(party, manifest)
-    return _check_layout(party, manifest)
-
-
-def _check_cohort(party: Party, manifest: Manifest) -> None:
-    first, cohort = manifest.first_cohort, manifest.cohort
+def check_terms(party: Party, manifest: messages.Manifest) -> VectorLayout:
+    """Applies what a manifest must satisfy at every hospital, also at one that only hears of the round afterwards."""
+    first, cohort, agreed, policy = manifest.first_cohort, manifest.cohort, party.roster.roster, party.policy
     for names in (first, cohort):
-        if list(names) != sorted(set(names)):
-            raise RefusalError("The cohort is not sorted, or names a hospital twice.", code="FW-SECAGG-032")
-    if not set(cohort) <= set(first) <= set(party.roster.roster.keys):
-        raise RefusalError(
-            "The cohort names a hospital that is not on the roster or not of the first cohort.", code="FW-SECAGG-032"
-        )
-    if manifest.attempt == 0 and cohort != first:
-        raise RefusalError("The cohort of a first attempt is the first cohort.", code="FW-SECAGG-032")
-
-
-def _check_rules(party: Party, manifest: Manifest) -> None:
-    roster = party.roster.roster
-    check_threshold(manifest.n0, manifest.threshold, roster.colluders)
-    if manifest.threshold > len(manifest.cohort):
-        raise RefusalError("The threshold exceeds the cohort.", code="FW-SECAGG-033")
-    if manifest.n0 < max(party.policy.min_cohort, roster.policy.min_cohort):
-        raise RefusalError("The cohort is smaller than the smallest one allowed.", code="FW-SECAGG-034")
-
-
-def _check_pins(party: Party, manifest: Manifest) -> None:
-    policy = party.policy
-    if manifest.base_model_hash != policy.base_model_hash:
-        raise RefusalError("The manifest names another base model.", code="FW-SECAGG-035")
-    if manifest.code_hash != policy.code_hash:
-        raise RefusalError("The manifest names another core than runs here.", code="FW-SECAGG-038")
-    if manifest.plan_hash != policy.plan_hash:
-        raise RefusalError("The manifest names another plan.", code="FW-SECAGG-037")
-    if not 1 <= manifest.round <= policy.max_rounds:
-        raise RefusalError("The manifest names a round beyond the plan.", code="FW-SECAGG-037")
-
-
-def _check_layout(party: Party, manifest: Manifest) -> VectorLayout:
-    if manifest.layout_hash not in party.policy.layout_hashes:
-        raise RefusalError("The manifest's vector layout is not an approved one.", code="FW-SECAGG-036")
-    try:
+        twice = list(names) != sorted(set(names))
+        refuse_if(twice, "FW-SECAGG-032", "The cohort is not sorted, or names a hospital twice.")
+    reason = "The cohort names a hospital that is not on the roster or not of the first cohort."
+    refuse_if(not set(cohort) <= set(first) <= set(agreed.keys), "FW-SECAGG-032", reason)
+    other = manifest.attempt == 0 and cohort != first
+    refuse_if(other, "FW-SECAGG-032", "The cohort of a first attempt is the first cohort.")
+    check_threshold(manifest.n0, manifest.threshold, agreed.colluders)
+    refuse_if(manifest.threshold > len(cohort), "FW-SECAGG-033", "The threshold exceeds the cohort.")
+    small = manifest.n0 < max(policy.min_cohort, agreed.policy.min_cohort)
+    refuse_if(small, "FW-SECAGG-034", "The cohort is smaller than the smallest one allowed.")
+    other = manifest.base_model_hash != policy.base_model_hash
+    refuse_if(other, "FW-SECAGG-035", "The manifest names another base model.")
+    other = manifest.code_hash != policy.code_hash
+    refuse_if(other, "FW-SECAGG-038", "The manifest names another core than runs here.")
+    refuse_if(manifest.plan_hash != policy.plan_hash, "FW-SECAGG-037", "The manifest names another plan.")
+    beyond = not 1 <= manifest.round <= policy.max_rounds
+    refuse_if(beyond, "FW-SECAGG-037", "The manifest names a round beyond the plan.")
+    other = manifest.layout_hash not in policy.layout_hashes
+    refuse_if(other, "FW-SECAGG-036", "The manifest's vector layout is not an approved one.")
+    with refusing("FW-SECAGG-036", "The manifest's segments are not a layout.", VectorLayoutError):
         layout = VectorLayout.from_value(manifest.segments)
-    except VectorLayoutError as error:
-        raise RefusalError("The manifest's segments are not a layout.", code="FW-SECAGG-036") from error
-    if layout.hash() != manifest.layout_hash:
-        raise RefusalError("The manifest's segments are not those of its layout hash.", code="FW-SECAGG-036")
+    other = layout.hash() != manifest.layout_hash
+    refuse_if(other, "FW-SECAGG-036", "The manifest's segments are not those of its layout hash.")
     layout.check_capacity(manifest.n0)
     return layout
 
 
-_X25519_AND_MLKEM_BYTES = (32, 64)
+# --- a key epoch at a hospital --------------------------------------------------------------------
 
 
 def answer_invite(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
-    """Begins an epoch: fresh keys, everything of the epoch before is given up.
-
-    Raises:
-        RefusalError: FW-SECAGG-002, not from the roster's coordinator.
-        RefusalError: FW-SECAGG-022, for another roster.
-        RefusalError: FW-SECAGG-020, not newer than the highest epoch seen.
-        RefusalError: FW-SECAGG-025, for another run than the approved one.
-    """
-    invite = EpochInvite.from_bytes(open_sealed("epoch-invite", request, party.roster.roster.coordinator))
-    if invite.roster_hash != party.roster.hash:
-        raise RefusalError("The key epoch is for another roster.", code="FW-SECAGG-022")
-    if invite.epoch == state.keys.epoch:
-        answered = recall(state.keys.answers, "invite", request)
-        if answered is not None:
-            return state, answered
-    if invite.epoch <= state.keys.epoch:
-        raise RefusalError("The key epoch is not newer than the last one.", code="FW-SECAGG-020")
+    """Begins an epoch with fresh keys and gives up the one before; raises FW-SECAGG-002, -020, -022, -025."""
+    body = crypto.open_sealed("epoch-invite", request, party.roster.roster.coordinator)
+    invite = messages.EpochInvite.from_bytes(body)
+    refuse_if(invite.roster_hash != party.roster.hash, "FW-SECAGG-022", "The key epoch is for another roster.")
+    answered = recall(state.keys.answers, "invite", request) if invite.epoch == state.keys.epoch else None
+    if answered is not None:
+        return state, answered
+    refuse_if(invite.epoch <= state.keys.epoch, "FW-SECAGG-020", "The key epoch is not newer than the last one.")
     record, others = _record_of(party.policy, state, invite.run)
-    private = HybridPrivateKey(*(party.random(size) for size in _X25519_AND_MLKEM_BYTES))
+    private = HybridPrivateKey(x25519=party.random(32), mlkem_seed=party.random(64))
     public = private.public
-    bundle = KeyBundle(party.roster.hash, invite.epoch, invite.run, party.name, public.x25519, public.mlkem)
+    bundle = messages.KeyBundle(party.roster.hash, invite.epoch, invite.run, party.name, public.x25519, public.mlkem)
     reply = party.identity.seal("key-bundle", bundle)
-    keys = EpochKeys(
-        epoch=invite.epoch,
-        started=int(party.clock()),
-        private=private.private_bytes(),
-        bundle=bundle.to_bytes(),
-        answers=remember({}, "invite", request, reply),
-    )
+    started, answers = int(party.clock()), remember({}, "invite", request, reply)
+    keys = EpochKeys(invite.epoch, started, private.private_bytes(), bundle.to_bytes(), answers=answers)
     fresh = ClientState(roster_hash=party.roster.hash, run=invite.run, keys=keys, record=record, other_runs=others)
     return fresh, reply
 
 
 def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
-    """Takes the others' public keys and encapsulates to the larger names.
-
-    Raises:
-        RefusalError: FW-SECAGG-022, for another epoch.
-        RefusalError: FW-SECAGG-013, a peer has not approved this roster.
-        RefusalError: FW-SECAGG-023, a bundle is not its hospital's own for this epoch, roster and run.
-        RefusalError: FW-SECAGG-005, other bundles were answered before.
-    """
-    message = Bundles.from_bytes(request)
+    """Takes the others' public keys and encapsulates to the larger names; raises FW-SECAGG-005, -013, -022, -023."""
+    message = messages.Bundles.from_bytes(request)
     keys = _live_keys(state, message.epoch)
-    answered = recall(keys.answers, "bundles", request)
-    if answered is not None:
+    if (answered := recall(keys.answers, "bundles", request)) is not None:
         return state, answered
     bundles = {peer: _open_bundle(party, state, peer, sealed) for peer, sealed in message.bundles.items()}
     for peer in bundles:
@@ -503,57 +355,36 @@ def answer_bundles(party: Party, state: ClientState, request: bytes) -> tuple[Cl
     private = HybridPrivateKey.from_bytes(keys.private)
     chains, ciphertexts = {}, {}
     for peer in (peer for peer in bundles if peer > party.name):
-        try:
+        with refusing("FW-SECAGG-023", f"The keys of {peer} are not valid.", KeyAgreementError):
             ciphertext, secret = private.encapsulate(_public(bundles[peer]))
-        except KeyAgreementError as error:
-            raise RefusalError(f"The keys of {peer} are not valid.", code="FW-SECAGG-023") from error
         chains[peer] = _chain(party, keys, peer, bundles[peer].to_bytes(), ciphertext, secret)
-        sent = KemCiphertext(party.roster.hash, keys.epoch, party.name, peer, ciphertext)
+        sent = messages.KemCiphertext(party.roster.hash, keys.epoch, party.name, peer, ciphertext)
         ciphertexts[peer] = party.identity.seal("kem-ciphertext", sent)
-    reply = Ciphertexts(keys.epoch, ciphertexts).to_bytes()
+    reply = messages.Ciphertexts(keys.epoch, ciphertexts).to_bytes()
     waiting = {peer: bundle.to_bytes() for peer, bundle in bundles.items() if peer < party.name}
     answers = remember(keys.answers, "bundles", request, reply)
     return replace(state, keys=replace(keys, bundles=waiting, chains=chains, answers=answers)), reply
 
 
 def answer_ciphertexts(party: Party, state: ClientState, request: bytes) -> tuple[ClientState, bytes]:
-    """Takes the smaller names' ciphertexts; erases the private keys.
-
-    Raises:
-        RefusalError: FW-SECAGG-022, for another epoch.
-        RefusalError: FW-SECAGG-004, before the bundles.
-        RefusalError: FW-SECAGG-024, a ciphertext is not its sender's for this hospital and epoch.
-        RefusalError: FW-SECAGG-005, other ciphertexts were answered before.
-    """
-    message = Ciphertexts.from_bytes(request)
+    """Takes the smaller names' ciphertexts and erases the private keys; raises FW-SECAGG-004, -005, -022, -024."""
+    message = messages.Ciphertexts.from_bytes(request)
     keys = _live_keys(state, message.epoch)
-    answered = recall(keys.answers, "ciphertexts", request)
-    if answered is not None:
+    if (answered := recall(keys.answers, "ciphertexts", request)) is not None:
         return state, answered
-    if "bundles" not in keys.answers:
-        raise RefusalError("Ciphertexts came before the key bundles.", code="FW-SECAGG-004")
+    refuse_if("bundles" not in keys.answers, "FW-SECAGG-004", "Ciphertexts came before the key bundles.")
     private = HybridPrivateKey.from_bytes(keys.private)
     chains = dict(keys.chains)
     for sender, sealed in message.ciphertexts.items():
         if sender not in keys.bundles:
             raise RefusalError("A ciphertext comes from a hospital whose keys were not taken.", code="FW-SECAGG-024")
-        sent = open_message(
-            "kem-ciphertext",
-            KemCiphertext,
-            sealed,
-            party.key_of(sender),
-            "FW-SECAGG-024",
-            roster_hash=party.roster.hash,
-            epoch=keys.epoch,
-            sender=sender,
-            receiver=party.name,
-        )
-        try:
-            secret = private.decapsulate(_public(KeyBundle.from_bytes(keys.bundles[sender])), sent.ciphertext)
-        except KeyAgreementError as error:
-            raise RefusalError(f"The keys of {sender} are not valid.", code="FW-SECAGG-024") from error
+        known = {"roster_hash": party.roster.hash, "epoch": keys.epoch, "sender": sender, "receiver": party.name}
+        key, code = party.key_of(sender), "FW-SECAGG-024"
+        sent = crypto.open_message("kem-ciphertext", messages.KemCiphertext, sealed, key, code, **known)
+        with refusing("FW-SECAGG-024", f"The keys of {sender} are not valid.", KeyAgreementError):
+            secret = private.decapsulate(_public(messages.KeyBundle.from_bytes(keys.bundles[sender])), sent.ciphertext)
         chains[sender] = _chain(party, keys, sender, keys.bundles[sender], sent.ciphertext, secret)
-    ack = EpochAck(party.roster.hash, keys.epoch, party.name, tuple(sorted(chains)))
+    ack = messages.EpochAck(party.roster.hash, keys.epoch, party.name, tuple(sorted(chains)))
     reply = party.identity.seal("epoch-ack", ack)
     answers = remember(keys.answers, "ciphertexts", request, reply)
     done = replace(keys, private=b"", bundle=b"", bundles={}, chains=chains, answers=answers)
@@ -578,71 +409,51 @@ def _record_of(policy: LocalPolicy, state: ClientState, run: str) -> tuple[RunRe
     others = {name: record for name, record in known.items() if name != run and record.round}
     record = known.get(run, RunRecord())
     if policy.run not in ("", run):
-        raise RefusalError(
-            "The key epoch is for another run than the one this hospital has approved by name.", code="FW-SECAGG-025"
-        )
+        reason = "The key epoch is for another run than the one this hospital has approved by name."
+        raise RefusalError(reason, code="FW-SECAGG-025")
     if record.round and record.plan_hash != policy.plan_hash:
         raise RefusalError("The name of the run belongs to another plan.", code="FW-SECAGG-025")
     if not policy.run and any(other.plan_hash == policy.plan_hash for other in others.values()):
         raise RefusalError("The approved plan serves another run already.", code="FW-SECAGG-025")
-    if len(others) >= MAX_RUNS:
-        raise RefusalError("This journal remembers as many runs as it can hold.", code="FW-SECAGG-025")
+    refuse_if(len(others) >= MAX_RUNS, "FW-SECAGG-025", "This journal remembers as many runs as it can hold.")
     return replace(record, plan_hash=policy.plan_hash), others
 
 
 def _live_keys(state: ClientState, epoch: int) -> EpochKeys:
-    if not state.keys.epoch or epoch != state.keys.epoch:
-        raise RefusalError("A message belongs to another key epoch than the live one.", code="FW-SECAGG-022")
+    other = not state.keys.epoch or epoch != state.keys.epoch
+    refuse_if(other, "FW-SECAGG-022", "A message belongs to another key epoch than the live one.")
     return state.keys
 
 
-def _open_bundle(party: Party, state: ClientState, peer: str, sealed: bytes) -> KeyBundle:
+def _open_bundle(party: Party, state: ClientState, peer: str, sealed: bytes) -> messages.KeyBundle:
     if peer == party.name or peer not in party.roster.roster.keys:
         raise RefusalError("A key bundle stands for a hospital that is not a peer on the roster.", code="FW-SECAGG-023")
-    return open_message(
-        "key-bundle",
-        KeyBundle,
-        sealed,
-        party.key_of(peer),
-        "FW-SECAGG-023",
-        roster_hash=party.roster.hash,
-        epoch=state.keys.epoch,
-        run=state.run,
-        site=peer,
-    )
+    known = {"roster_hash": party.roster.hash, "epoch": state.keys.epoch, "run": state.run, "site": peer}
+    return crypto.open_message("key-bundle", messages.KeyBundle, sealed, party.key_of(peer), "FW-SECAGG-023", **known)
 
 
 def _require_approval(party: Party, peer: str, approvals: Mapping[str, bytes]) -> None:
     """The local copy of the roster may be older than the peer's approval, which then travels beside the bundle."""
     if peer in party.roster.approved:
         return
-    if peer not in approvals:
-        raise RefusalError(f"{peer} has not approved this roster.", code="FW-SECAGG-013")
-    try:
-        verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), "FW-SECAGG-012")
-    except RefusalError as error:
-        raise RefusalError(f"{peer} has not approved this roster.", code="FW-SECAGG-013") from error
+    refuse_if(peer not in approvals, "FW-SECAGG-013", f"{peer} has not approved this roster.")
+    with refusing("FW-SECAGG-013", f"{peer} has not approved this roster.", RefusalError):
+        crypto.verify("roster-approval", party.roster.hash, approvals[peer], party.key_of(peer), "FW-SECAGG-012")
 
 
-def _public(bundle: KeyBundle) -> HybridPublicKey:
-    return HybridPublicKey(bundle.x25519, bundle.mlkem)
+def _public(bundle: messages.KeyBundle) -> crypto.HybridPublicKey:
+    return crypto.HybridPublicKey(bundle.x25519, bundle.mlkem)
 
 
 def _chain(party: Party, keys: EpochKeys, peer: str, body: bytes, ciphertext: bytes, secret: bytes) -> bytes:
     """Returns ck_0; the secret and the pair root live in this call only."""
-    lo, hi = crypto.ordered(party.name, peer)
-    bundle_lo, bundle_hi = (keys.bundle, body) if lo == party.name else (body, keys.bundle)
-    root = crypto.pair_root(
-        secret,
-        roster_hash=party.roster.hash,
-        epoch=keys.epoch,
-        lo=lo,
-        hi=hi,
-        bundle_lo=bundle_lo,
-        bundle_hi=bundle_hi,
-        ciphertext=ciphertext,
-    )
+    (lo, bundle_lo), (hi, bundle_hi) = sorted(((party.name, keys.bundle), (peer, body)))
+    pair = {"bundle_lo": bundle_lo, "bundle_hi": bundle_hi, "ciphertext": ciphertext}
+    root = crypto.pair_root(secret, roster_hash=party.roster.hash, epoch=keys.epoch, lo=lo, hi=hi, **pair)
     return crypto.chain_start(root)
+
+
+# --- a key epoch at the coordinator ---------------------------------------------------------------
 
 
 class EpochSetup:
@@ -650,13 +461,14 @@ class EpochSetup:
 
     Call order: :meth:`invites`, :meth:`add_bundle` for each reply, :meth:`close_bundles`,
     :meth:`add_ciphertexts`, :meth:`close_ciphertexts`, :meth:`add_ack`, :meth:`close`. A reply that
-    raises FW-SECAGG-090 leaves the others untouched; a hospital that stays silent is left out of the epoch.
+    raises FW-SECAGG-090 leaves the others untouched; a hospital that stays silent is left out of the epoch. Fewer
+    hospitals than the roster's smallest cohort are a QuorumError.
     """
 
     def __init__(self, identity: Identity, roster: bytes, run: str, epoch: int) -> None:
         self._verified = verify_roster(roster)
         self._approvals = SignedRoster.from_bytes(roster).approvals
-        self._invite = EpochInvite(self._verified.hash, epoch, run)
+        self._invite = messages.EpochInvite(self._verified.hash, epoch, run)
         self._sealed_invite = identity.seal("epoch-invite", self._invite)
         self._bundles: dict[str, bytes] = {}
         self._ciphertexts: dict[str, dict[str, bytes]] = {}
@@ -667,80 +479,51 @@ class EpochSetup:
         return dict.fromkeys(sorted(self._verified.approved), self._sealed_invite)
 
     def add_bundle(self, site: str, sealed: bytes) -> None:
-        """Takes a hospital's key bundle.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, not its own for this epoch, or its keys are not usable.
-        """
-        bundle = self._open(
-            "key-bundle", KeyBundle, site in self._verified.approved, site, sealed, run=self._invite.run
-        )
-        try:  # a throwaway encapsulation shows whether peers could use the keys
+        """Takes a hospital's key bundle; raises FW-SECAGG-090 (not its own for this epoch, or not usable)."""
+        asked, run = site in self._verified.approved, self._invite.run
+        bundle = self._open("key-bundle", messages.KeyBundle, asked, site, sealed, run=run)
+        with refusing("FW-SECAGG-090", "A key bundle is not usable.", KeyAgreementError):
+            # A throwaway encapsulation shows whether peers could use the keys.
             HybridPrivateKey(os.urandom(32), os.urandom(64)).encapsulate(_public(bundle))
-        except KeyAgreementError as error:
-            raise RefusalError("A key bundle is not usable.", code="FW-SECAGG-090") from error
         self._bundles.setdefault(site, sealed)
 
     def close_bundles(self) -> dict[str, bytes]:
-        """Returns, for each hospital that sent a bundle, the bundles of the others.
-
-        Raises:
-            QuorumError: fewer bundles than the roster's smallest cohort.
-        """
+        """Returns, for each hospital that sent a bundle, the bundles of the others; raises QuorumError."""
         self._require(len(self._bundles))
-        return {site: self._bundles_for(site) for site in sorted(self._bundles)}
-
-    def _bundles_for(self, site: str) -> bytes:
-        others = {peer: sealed for peer, sealed in self._bundles.items() if peer != site}
-        approvals = {peer: self._approvals[peer] for peer in others}
-        return Bundles(self._invite.epoch, others, approvals).to_bytes()
+        requests = {}
+        for site in sorted(self._bundles):
+            others = {peer: sealed for peer, sealed in self._bundles.items() if peer != site}
+            approvals = {peer: self._approvals[peer] for peer in others}
+            requests[site] = messages.Bundles(self._invite.epoch, others, approvals).to_bytes()
+        return requests
 
     def add_ciphertexts(self, site: str, reply: bytes) -> None:
-        """Takes a hospital's ciphertexts for the larger names.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, malformed, not its own, or not exactly one for each larger name.
-        """
-        if site not in self._bundles:
-            raise RefusalError("Ciphertexts come from a hospital without a key bundle.", code="FW-SECAGG-090")
-        try:
-            message = Ciphertexts.from_bytes(reply)
-        except MalformedMessageError as error:
-            raise RefusalError("A ciphertext message is malformed.", code="FW-SECAGG-090") from error
+        """Takes a hospital's ciphertexts, which must be one for each larger name; raises FW-SECAGG-090."""
+        refuse_if(site not in self._bundles, "FW-SECAGG-090", "Ciphertexts come from a hospital without a key bundle.")
+        with refusing("FW-SECAGG-090", "A ciphertext message is malformed.", MalformedMessageError):
+            message = messages.Ciphertexts.from_bytes(reply)
         if message.epoch != self._invite.epoch or set(message.ciphertexts) != {p for p in self._bundles if p > site}:
             raise RefusalError("The ciphertexts are not one for each larger name of this epoch.", code="FW-SECAGG-090")
         for receiver, sealed in message.ciphertexts.items():
-            self._open("kem-ciphertext", KemCiphertext, True, site, sealed, receiver=receiver)
+            self._open("kem-ciphertext", messages.KemCiphertext, True, site, sealed, receiver=receiver)
         self._ciphertexts.setdefault(site, message.ciphertexts)
 
     def close_ciphertexts(self) -> dict[str, bytes]:
-        """Returns, for each hospital, the ciphertexts from the smaller names.
-
-        Raises:
-            QuorumError: fewer replies than the roster's smallest cohort.
-        """
+        """Returns, for each hospital, the ciphertexts from the smaller names; raises QuorumError."""
         self._require(len(self._ciphertexts))
         mail: dict[str, dict[str, bytes]] = {site: {} for site in sorted(self._ciphertexts)}
         for sender, ciphertexts in self._ciphertexts.items():
             for receiver in ciphertexts.keys() & mail.keys():
                 mail[receiver][sender] = ciphertexts[receiver]
-        return {site: Ciphertexts(self._invite.epoch, received).to_bytes() for site, received in mail.items()}
+        return {site: messages.Ciphertexts(self._invite.epoch, received).to_bytes() for site, received in mail.items()}
 
     def add_ack(self, site: str, sealed: bytes) -> None:
-        """Takes a hospital's word that its keys are complete.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, malformed, or not its own for this epoch.
-        """
-        ack = self._open("epoch-ack", EpochAck, site in self._ciphertexts, site, sealed)
+        """Takes a hospital's word that its keys are complete; raises FW-SECAGG-090 (not its own for this epoch)."""
+        ack = self._open("epoch-ack", messages.EpochAck, site in self._ciphertexts, site, sealed)
         self._acks[site] = set(ack.peers)
 
     def close(self) -> tuple[int, tuple[str, ...]]:
-        """Returns the epoch and its members: hospitals that all share a key with each other.
-
-        Raises:
-            QuorumError: fewer than the roster's smallest cohort.
-        """
+        """Returns the epoch and its members: hospitals that all share a key with each other; raises QuorumError."""
         members = sorted(site for site in self._acks if self._acks.keys() - {site} <= self._acks[site])
         self._require(len(members))
         return self._invite.epoch, tuple(members)
@@ -750,10 +533,9 @@ class EpochSetup:
             raise QuorumError("Too few hospitals take part in the key epoch.")
 
     def _open(
-        self, kind: str, message: type[Signed], asked: bool, site: str, sealed: bytes, **expected: object
-    ) -> Signed:
-        if not asked:
-            raise RefusalError(f"A {kind} message comes from a hospital that was not asked.", code="FW-SECAGG-090")
-        author = "sender" if message is KemCiphertext else "site"
+        self, kind: str, message: type[crypto.Signed], asked: bool, site: str, sealed: bytes, **expected: object
+    ) -> crypto.Signed:
+        refuse_if(not asked, "FW-SECAGG-090", f"A {kind} message comes from a hospital that was not asked.")
+        author = "sender" if message is messages.KemCiphertext else "site"
         known = {"roster_hash": self._verified.hash, "epoch": self._invite.epoch, author: site, **expected}
-        return open_message(kind, message, sealed, self._verified.roster.keys[site], "FW-SECAGG-090", **known)
+        return crypto.open_message(kind, message, sealed, self._verified.roster.keys[site], "FW-SECAGG-090", **known)

@@ -23,80 +23,41 @@ import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.errors import AuthenticationError, IntegrityError, QuorumError
-from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg import crypto
+from fedward.errors import AuthenticationError, IntegrityError, QuorumError, failing_as
+from fedward.messages import MalformedMessageError, Stage
+from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import (
-    Envelope,
     Identity,
     RefusalError,
     RoundLostError,
-    confirm_statement,
-    context,
-    envelope_hash,
-    genesis,
-    head_list,
-    head_list_hash,
-    heads_hash,
-    lists_head,
-    mail_hash,
     open_message,
     open_sealed,
-    result_hash,
-    transcript_hash,
+    refuse_if,
+    refusing,
 )
-from fedward.privacy.secagg.encoding import MerkleTree, RingVector, VectorLayout, VectorLayoutError
+from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.journal import Journal
-from fedward.privacy.secagg.messages import (
-    ENVELOPE,
-    MAIL,
-    MAX_SITES,
-    SEALED,
-    SITE,
-    Bytes,
-    Complaint,
-    Confirm,
-    Confirmations,
-    Counter,
-    Digest,
-    HeadsAndMail,
-    Manifest,
-    Map,
-    Message,
-    Nested,
-    PackageHead,
-    Result,
-    Sequence,
-    SharePackage,
-    Site,
-    SumEvidence,
-    Survivors,
-    Text,
-    Uint,
-    UnmaskShares,
-    UploadHeader,
-    WitnessedResult,
-)
+from fedward.privacy.secagg.messages import SEALED, SITE, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.privacy.secagg.results import (
+    BySite,
     PairSeedMismatchError,
     SecretMismatchError,
     open_head,
     removal_seeds,
     survivor_digests,
 )
-from fedward.privacy.secagg.roster import (
-    DAY_SECONDS,
-    EpochSetup,
-    check_threshold,
-    minimum_threshold,
-    verify_roster,
-)
-from fedward.stages import Stage
+from fedward.privacy.secagg.roster import Clock, EpochSetup, check_threshold, minimum_threshold, verify_roster
+
+_SUM = "sum"
+WrongShare: TypeAlias = tuple[crypto.ShareKind, str]  # with its dealer
+Heads: TypeAlias = Mapping[str, messages.PackageHead]
+Unmasks: TypeAlias = Mapping[str, messages.UnmaskShares]
+_Reply = TypeVar("_Reply", messages.UploadHeader, messages.Complaint, messages.UnmaskShares)
 
 
 class Blame(Message):
@@ -107,7 +68,7 @@ class Blame(Message):
     round's secrets, are not what it committed to).
     """
 
-    site: Site
+    site: messages.Site
     reason: Annotated[str, Text(32)]
     evidence: Annotated[tuple[bytes, ...], Sequence(SEALED)]
 
@@ -117,108 +78,55 @@ class Dispute(Message):
 
     pair: Annotated[tuple[str, ...], Sequence(SITE, 2)]
     reason: Annotated[str, Text(32)]
-    turn: Annotated[int, Uint(MAX_SITES)] = 0
+    turn: Annotated[int, Uint(messages.MAX_SITES)] = 0
 
     @classmethod
     def between(cls, a: str, b: str, reason: str, round_number: int) -> Dispute:
         """Returns a new dispute. Who waits first alternates by round, so that no liar keeps the other out of all."""
-        pair = sorted((a, b), reverse=round_number % 2 == 0)
-        return cls(tuple(pair), reason)
+        return cls(tuple(sorted((a, b), reverse=round_number % 2 == 0)), reason)
 
     def next(self) -> Dispute:
         """Returns the dispute after one more attempt."""
         return replace(self, turn=self.turn + 1)
 
-
-def pair_disputes(heads: Mapping[str, PackageHead], round_number: int) -> list[Dispute]:
-    """Returns the pairs whose two commitments to their common seed differ."""
-    names = sorted(heads)
-    return [
-        Dispute.between(a, b, "pair-seed", round_number)
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-        if heads[a].pairs[b] != heads[b].pairs[a]
-    ]
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Who waits in this attempt: one of the pair, then the other, then both."""
+        return (self.pair[self.turn],) if self.turn < len(self.pair) else self.pair
 
 
-def leave_out(disputes: Iterable[Dispute]) -> set[str]:
-    """Chooses the hospitals to go on without: as few as possible, then first one of a pair, then the other.
+class RoundRecord(Message):
+    """One attempt, as far as its stages are closed."""
 
-    A hospital with disputes against many is left out before its opponents, which keeps the quorum; it
-    is a choice of who waits, not of who lied.
-    """
-    open_disputes, out = list(disputes), set()
-    while open_disputes:
-        counts = collections.Counter(name for dispute in open_disputes for name in dispute.pair)
-        name, most = max(counts.items(), key=lambda item: (item[1], item[0]))
-        chosen = {name} if most > 1 else set(_turn(open_disputes[0]))
-        out |= chosen
-        open_disputes = [dispute for dispute in open_disputes if not chosen & set(dispute.pair)]
-    return out
-
-
-def wrong_shares(
-    ctx: bytes, holder: str, shares: UnmaskShares, heads: Mapping[str, PackageHead]
-) -> list[tuple[crypto.ShareKind, str]]:
-    """Returns (kind, dealer) of each revealed share that is not the one its dealer committed to."""
-    wrong: list[tuple[crypto.ShareKind, str]] = []
-    for dealer, share in shares.b.items():
-        if crypto.commit_share(ctx, dealer, holder, "b", share) != heads[dealer].b_shares[holder]:
-            wrong.append(("b", dealer))
-    for dealer, share in shares.R.items():
-        if crypto.commit_share(ctx, dealer, holder, "R", share) != heads[dealer].R_shares[holder]:
-            wrong.append(("R", dealer))
-    return wrong
+    manifest: Annotated[bytes, messages.Bytes(1, Message.LIMIT)]  # sealed, as sent
+    ctx: Digest  # its context
+    stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.messages.Stage
+    heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # of U1, as the next two
+    envelopes: Annotated[dict[str, bytes], Map(messages.ENVELOPE)] = field(default_factory=dict)
+    mail: Annotated[dict[str, dict[str, bytes]], Map(Map(messages.MAIL))] = field(default_factory=dict)  # to, then from
+    uploads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # sealed headers of U2
+    confirms: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # sealed confirmations
+    blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()  # found in this attempt
+    disputes: Annotated[tuple[Dispute, ...], Sequence(Nested(Dispute), 16384)] = ()  # of this round, retries included
 
 
-def verify_blame(keys: Mapping[str, bytes], blame: Blame) -> None:
-    """Checks what anybody can check about a blame: that the accused signed the contradiction.
+class ServerState(Message):
+    """Everything the coordinator persists, besides the running sum."""
 
-    Raises:
-        IntegrityError: FW-SECAGG-132, the evidence proves nothing, or the reason needs the round's secrets too.
-    """
-    try:
-        proven = _PROOFS[blame.reason](keys, blame)
-    except (KeyError, ValueError, RefusalError, MalformedMessageError) as error:
-        raise IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132") from error
-    if not proven:
-        raise IntegrityError("The evidence of a blame shows no contradiction.", code="FW-SECAGG-132")
+    LIMIT: ClassVar[int] = 64 * 1024 * 1024
 
-
-def _turn(dispute: Dispute) -> tuple[str, ...]:
-    return (dispute.pair[dispute.turn],) if dispute.turn < len(dispute.pair) else dispute.pair
-
-
-def _share_is_wrong(keys: Mapping[str, bytes], blame: Blame) -> bool:
-    sealed_head, sealed_shares, listed = blame.evidence
-    shares = UnmaskShares.from_bytes(open_sealed("unmask", sealed_shares, keys[blame.site]))
-    if head_list_hash(shares.ctx, listed) != shares.heads_hash:
-        return False
-    for dealer in {*shares.b, *shares.R}:
-        if not lists_head(shares.ctx, listed, dealer, sealed_head):
-            continue
-        head = PackageHead.from_bytes(open_sealed("head", sealed_head, keys[dealer]))
-        only = replace(
-            shares,
-            b={name: share for name, share in shares.b.items() if name == dealer},
-            R={name: share for name, share in shares.R.items() if name == dealer},
-        )
-        return head.ctx == shares.ctx and bool(wrong_shares(shares.ctx, blame.site, only, {dealer: head}))
-    return False
-
-
-def _signed_two_heads(keys: Mapping[str, bytes], blame: Blame) -> bool:
-    first, second = (PackageHead.from_bytes(open_sealed("head", one, keys[blame.site])) for one in blame.evidence[:2])
-    return first.ctx == second.ctx and first != second
-
-
-_PROOFS = {"share": _share_is_wrong, "two-heads": _signed_two_heads}
-
-
-_SUM = "sum"
-
-
-_Reply = TypeVar("_Reply", UploadHeader, Complaint, UnmaskShares)
+    epoch: messages.Counter = 0  # the live key epoch, with its run and members
+    run: Annotated[str, Text(64)] = ""
+    members: Annotated[tuple[str, ...], Sequence(SITE)] = ()
+    started: Annotated[int, Uint()] = 0  # when the epoch began, in seconds since 1970
+    round: messages.Counter = 0  # of the last manifest sent, as the next two
+    attempt: Annotated[int, Uint(1000)] = 0
+    seq: Annotated[int, Uint()] = 0  # counts within the epoch
+    head: Annotated[bytes, messages.Bytes(0, 32)] = b""  # the last result's hash; empty before the first
+    adapter_hash: Annotated[bytes, messages.Bytes(0, 32)] = b""  # of the adapter after it; empty before the first
+    blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()  # of this run; left out of later cohorts
+    result: Annotated[bytes, messages.Bytes(0, Message.LIMIT)] = b""  # the last, with its confirmations; or empty
+    live: Annotated[tuple[RoundRecord, ...], Sequence(Nested(RoundRecord), 1)] = ()  # the live attempt, none or one
 
 
 @dataclass(frozen=True)
@@ -235,61 +143,141 @@ class RoundSum:
     transcript: bytes
 
 
-class RoundRecord(Message):
-    """One attempt, as far as its stages are closed.
+@dataclass(frozen=True)
+class RoundTerms:
+    """What the caller decides about a round; everything else in the manifest follows."""
 
-    Attributes:
-        manifest: sealed, as sent.
-        ctx: its context.
-        stage: whose replies are awaited, a :class:`~fedward.stages.Stage`.
-        heads, envelopes, mail: of U1; mail by receiver, then sender.
-        uploads: sealed headers of U2.
-        confirms: sealed confirmations.
-        blames, disputes: found in this round, retries included.
+    round: int  # larger than that of every round before in this run
+    adapter_hash: bytes  # of the global adapter that is sent beside the manifest
+    plan_hash: bytes  # of the approved plan
+    layout: VectorLayout  # of the vector to be summed
+    mechanism: str  # the privacy mechanism, in words
+    deadline: int  # seconds since 1970
+    cohort: Collection[str] | None = None  # names; None for every member of the epoch that was not blamed
+    threshold: int | None = None  # None for the smallest that the rule allows
+
+
+def pair_disputes(heads: Heads, round_number: int) -> list[Dispute]:
+    """Returns the pairs whose two commitments to their common seed differ."""
+    names = sorted(heads)
+    pairs = ((a, b) for i, a in enumerate(names) for b in names[i + 1 :] if heads[a].pairs[b] != heads[b].pairs[a])
+    return [Dispute.between(a, b, "pair-seed", round_number) for a, b in pairs]
+
+
+def leave_out(disputes: Iterable[Dispute]) -> set[str]:
+    """Chooses the hospitals to go on without: as few as possible, then first one of a pair, then the other.
+
+    A hospital with disputes against many is left out before its opponents, which keeps the quorum; it
+    is a choice of who waits, not of who lied.
     """
+    open_disputes, out = list(disputes), set()
+    while open_disputes:
+        counts = collections.Counter(name for dispute in open_disputes for name in dispute.pair)
+        name, most = max(counts.items(), key=lambda item: (item[1], item[0]))
+        chosen = {name} if most > 1 else set(open_disputes[0].waiting)
+        out |= chosen
+        open_disputes = [dispute for dispute in open_disputes if not chosen & set(dispute.pair)]
+    return out
 
-    manifest: Annotated[bytes, Bytes(1, Message.LIMIT)]
-    ctx: Digest
-    stage: Annotated[str, Text(16)]
-    heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)
-    envelopes: Annotated[dict[str, bytes], Map(ENVELOPE)] = field(default_factory=dict)
-    mail: Annotated[dict[str, dict[str, bytes]], Map(Map(MAIL))] = field(default_factory=dict)
-    uploads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)
-    confirms: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)
-    blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()
-    disputes: Annotated[tuple[Dispute, ...], Sequence(Nested(Dispute), 16384)] = ()
+
+def wrong_shares(ctx: bytes, holder: str, shares: messages.UnmaskShares, heads: Heads) -> list[WrongShare]:
+    """Returns (kind, dealer) of each revealed share that is not the one its dealer committed to."""
+
+    def differs(kind: crypto.ShareKind, dealer: str, share: bytes, committed: Mapping[str, bytes]) -> bool:
+        return crypto.commit_share(ctx, dealer, holder, kind, share) != committed[holder]
+
+    wrong: list[WrongShare] = []
+    wrong += [("b", name) for name, share in shares.b.items() if differs("b", name, share, heads[name].b_shares)]
+    wrong += [("R", name) for name, share in shares.R.items() if differs("R", name, share, heads[name].R_shares)]
+    return wrong
+
+
+def verify_blame(keys: BySite, blame: Blame) -> None:
+    """Checks what anybody can about a blame: that the accused signed the contradiction; FW-SECAGG-132 if not shown."""
+    incomplete = IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132")
+    with failing_as(incomplete, KeyError, ValueError, RefusalError, MalformedMessageError):
+        proven = _PROOFS[blame.reason](keys, blame)
+    if not proven:
+        raise IntegrityError("The evidence of a blame shows no contradiction.", code="FW-SECAGG-132")
+
+
+def _share_is_wrong(keys: BySite, blame: Blame) -> bool:
+    sealed_head, sealed_shares, listed = blame.evidence
+    shares = messages.UnmaskShares.from_bytes(open_sealed("unmask", sealed_shares, keys[blame.site]))
+    if crypto.head_list_hash(shares.ctx, listed) != shares.heads_hash:
+        return False
+    for dealer in {*shares.b, *shares.R}:
+        if not crypto.lists_head(shares.ctx, listed, dealer, sealed_head):
+            continue
+        head = messages.PackageHead.from_bytes(open_sealed("head", sealed_head, keys[dealer]))
+        b, R = ({name: one for name, one in dealt.items() if name == dealer} for dealt in (shares.b, shares.R))
+        only = replace(shares, b=b, R=R)
+        return head.ctx == shares.ctx and bool(wrong_shares(shares.ctx, blame.site, only, {dealer: head}))
+    return False
+
+
+def _signed_two_heads(keys: BySite, blame: Blame) -> bool:
+    bodies = (open_sealed("head", one, keys[blame.site]) for one in blame.evidence[:2])
+    first, second = (messages.PackageHead.from_bytes(body) for body in bodies)
+    return first.ctx == second.ctx and first != second
+
+
+_PROOFS = {"share": _share_is_wrong, "two-heads": _signed_two_heads}
+
+
+def recover(
+    cohort: tuple[str, ...], threshold: int, dealers: tuple[set[str], set[str]], replies: Unmasks
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Returns b and R by dealer.
+
+    ``cohort`` is sorted: a hospital's place in it, counted from one, is the coordinate of its shares. ``dealers`` says
+    whose b, and whose R, to recover; ``replies`` holds the revealed shares by holder, those that failed their
+    commitment already taken out.
+
+    Raises QuorumError (fewer than ``threshold`` good shares of some secret), SecretMismatchError (committed shares do
+    not lie on one polynomial, which is their dealer's fault).
+    """
+    places = {name: x for x, name in enumerate(cohort, start=1)}
+
+    def combine(kind: str, dealer: str) -> bytes:
+        held = {holder: getattr(reply, kind).get(dealer) for holder, reply in replies.items()}
+        shares = {places[holder]: share for holder, share in held.items() if share is not None}
+        if len(shares) < threshold:
+            raise QuorumError("Fewer shares than the threshold were revealed.")
+        try:
+            return crypto.combine_shares(shares, threshold)
+        except crypto.ShareError as error:
+            raise SecretMismatchError(dealer) from error
+
+    survivors, dropped = dealers
+    b = {name: combine("b", name) for name in sorted(survivors)}
+    return b, {name: combine("R", name) for name in sorted(dropped)}
 
 
 class Attempt:
-    """The live attempt; made by :class:`SecAggServer`.
+    """The live attempt; made by :class:`SecAggServer`, which passes the keys of the roster's members.
 
-    Args:
-        keys: identity key of every member of the roster.
-        record: where the attempt stands.
-        journal: keeps the running sum between stages.
-        save: makes a new record durable.
-        threads: threads for unmasking.
+    ``record`` says where the attempt stands and ``save`` makes a new one durable; ``journal`` keeps the running sum
+    between stages; ``threads`` are those for unmasking.
+
+    Every ``add_*`` raises FW-SECAGG-090 for a reply that is malformed, not signed by its hospital for this context, or
+    does not fit what was sent; the others stand. ``close_*`` raises QuorumError while fewer than t hospitals have
+    answered; the caller may :meth:`SecAggServer.retry`. A call in another stage is FW-SECAGG-004.
     """
 
     def __init__(
-        self,
-        keys: Mapping[str, bytes],
-        record: RoundRecord,
-        journal: Journal,
-        save: Callable[[RoundRecord], None],
-        *,
-        threads: int = 1,
+        self, keys: BySite, record: RoundRecord, journal: Journal, save: Callable[[RoundRecord], None], threads: int
     ) -> None:
         self._keys, self._record, self._save = keys, record, save
         self._journal, self._threads = journal, threads
-        self.manifest = Manifest.from_bytes(Envelope.from_bytes(record.manifest).body)
+        self.manifest = messages.Manifest.from_bytes(crypto.Envelope.from_bytes(record.manifest).body)
         self.layout = VectorLayout.from_value(self.manifest.segments)
-        self._opened: dict[str, PackageHead] = {}
+        self._opened: dict[str, messages.PackageHead] = {}
         self._digests: dict[str, bytes] = {}
-        self._packages: dict[str, SharePackage] = {}
+        self._packages: dict[str, messages.SharePackage] = {}
         self._uploads: dict[str, bytes] = {}
         self._confirms: dict[str, bytes] = {}
-        self._unmasks: dict[str, UnmaskShares] = {}
+        self._unmasks: dict[str, messages.UnmaskShares] = {}
         self._sum = RingVector.zeros(self.layout)
         self._finished: RoundSum | None = None
         self._secrets: tuple[dict[str, bytes], dict[str, bytes]] | None = None
@@ -315,10 +303,10 @@ class Attempt:
         if self.stage is Stage.MANIFEST:
             return dict.fromkeys(self.manifest.cohort, record.manifest)
         if self.stage is Stage.MASK:
-            return {to: HeadsAndMail(ctx, record.heads, mail).to_bytes() for to, mail in record.mail.items()}
+            return {to: messages.HeadsAndMail(ctx, record.heads, mail).to_bytes() for to, mail in record.mail.items()}
         if self.stage is Stage.CONFIRM:
-            return dict.fromkeys(record.uploads, Survivors(ctx, record.uploads).to_bytes())
-        return dict.fromkeys(record.uploads, Confirmations(ctx, record.confirms).to_bytes())
+            return dict.fromkeys(record.uploads, messages.Survivors(ctx, record.uploads).to_bytes())
+        return dict.fromkeys(record.uploads, messages.Confirmations(ctx, record.confirms).to_bytes())
 
     @property
     def answered(self) -> frozenset[str]:
@@ -331,27 +319,15 @@ class Attempt:
         }
         return frozenset(replies[self.stage])
 
-    # --- stage MANIFEST ---------------------------------------------------------------------------
-
     def add_package(self, site: str, reply: bytes) -> None:
-        """Takes a share package.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, malformed, unsigned, or its envelope or mail is not the one in its head.
-            RefusalError: FW-SECAGG-091, a second, different head for the same context.
-        """
+        """Takes a share package, checked against its signed head; raises FW-SECAGG-091 (a second, different head)."""
         self._expect(Stage.MANIFEST, site, self.manifest.cohort)
-        try:
-            package = SharePackage.from_bytes(reply)
-            head = open_head(self._keys, self.manifest, self._record.ctx, site, package.head)
-        except (MalformedMessageError, RefusalError) as error:
-            raise RefusalError(
-                "A share package is malformed or not signed by its hospital.", code="FW-SECAGG-090"
-            ) from error
-        sent = (
-            envelope_hash(self._record.ctx, site, package.envelope),
-            mail_hash(self._record.ctx, site, package.mail),
-        )
+        ctx = self._record.ctx
+        reason = "A share package is malformed or not signed by its hospital."
+        with refusing("FW-SECAGG-090", reason, MalformedMessageError, RefusalError):
+            package = messages.SharePackage.from_bytes(reply)
+            head = open_head(self._keys, self.manifest, ctx, site, package.head)
+        sent = (crypto.envelope_hash(ctx, site, package.envelope), crypto.mail_hash(ctx, site, package.mail))
         if sent != (head.envelope_hash, head.mail_hash) or package.mail.keys() != head.pairs.keys():
             raise RefusalError("A share package does not match its head.", code="FW-SECAGG-090")
         known = self._packages.get(site)
@@ -360,13 +336,7 @@ class Attempt:
         self._packages[site], self._opened[site] = package, head
 
     def close_packages(self) -> dict[str, bytes]:
-        """Ends stage MANIFEST and returns heads and mail for every hospital of U1.
-
-        Hospitals in dispute over a pair seed are left out one at a time; nothing is masked yet.
-
-        Raises:
-            QuorumError: fewer than t packages; the caller may :meth:`retry`.
-        """
+        """Ends stage MANIFEST and returns heads and mail for U1, without those who wait in a pair-seed dispute."""
         self._expect(Stage.MANIFEST)
         known = {dispute.pair: dispute for dispute in self._record.disputes}
         fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(self._opened, self.manifest.round)]
@@ -382,24 +352,14 @@ class Attempt:
             mail={to: {site: p.mail[to] for site, p in packages.items() if site != to} for to in u1},
         )
 
-    # --- stage MASK -------------------------------------------------------------------------------
-
     def add_upload(self, site: str, header: bytes, vector: NDArray[np.uint8]) -> None:
-        """Adds a masked vector to the running sum; the caller may keep the vector for :meth:`evidence`.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, unsigned, for other heads, or not the vector its digest names.
-        """
+        """Adds a masked vector, made for these heads, to the running sum; the caller may keep it for the audit."""
         self._expect(Stage.MASK, site, self._record.heads)
-        parsed = self._parse("upload", UploadHeader, site, header)
-        if parsed.heads_hash != self._heads_hash:
-            raise RefusalError("An upload was made for other packages.", code="FW-SECAGG-090")
-        if self._uploads.get(site, header) != header:
-            raise RefusalError("A second, different upload.", code="FW-SECAGG-090")
-        try:
+        parsed = self._parse("upload", messages.UploadHeader, site, header)
+        refuse_if(parsed.heads_hash != self._heads_hash, "FW-SECAGG-090", "An upload was made for other packages.")
+        refuse_if(self._uploads.get(site, header) != header, "FW-SECAGG-090", "A second, different upload.")
+        with refusing("FW-SECAGG-090", "An upload does not fit the layout.", VectorLayoutError):
             upload = RingVector(self.layout, np.ascontiguousarray(vector))
-        except VectorLayoutError as error:
-            raise RefusalError("An upload does not fit the layout.", code="FW-SECAGG-090") from error
         if MerkleTree(upload.buffer.data).root != parsed.digest:
             raise RefusalError("An upload is not the vector its digest names.", code="FW-SECAGG-090")
         if site not in self._uploads:
@@ -407,13 +367,9 @@ class Attempt:
             self._sum.add_(upload)
 
     def add_complaint(self, site: str, sealed: bytes) -> None:
-        """Takes a complaint in place of an upload; it opens a dispute and blames nobody.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, unsigned, for another context, or against a hospital outside U1.
-        """
+        """Takes a complaint against a hospital of U1 in place of an upload; it opens a dispute and blames nobody."""
         self._expect(Stage.MASK, site, self._record.heads)
-        complaint = self._parse("complaint", Complaint, site, sealed)
+        complaint = self._parse("complaint", messages.Complaint, site, sealed)
         if complaint.against not in self._record.heads or complaint.against == site:
             raise RefusalError("A complaint is against a hospital outside the round.", code="FW-SECAGG-090")
         dispute = Dispute.between(site, complaint.against, complaint.reason, self.manifest.round)
@@ -421,116 +377,76 @@ class Attempt:
             self._commit(disputes=(*self._record.disputes, dispute))
 
     def close_uploads(self) -> dict[str, bytes]:
-        """Ends stage MASK and returns the survivors' headers for every survivor; the running sum is stored.
-
-        Raises:
-            QuorumError: fewer than t uploads; the caller may :meth:`retry`.
-        """
+        """Ends stage MASK and returns the survivors' headers for every survivor; the running sum is stored."""
         self._expect(Stage.MASK)
         self._require(len(self._uploads))
         self._journal.put(_SUM, self._sum.buffer.data)
         self._sum = RingVector.zeros(self.layout)
         return self._next_stage(Stage.CONFIRM, uploads=dict(sorted(self._uploads.items())))
 
-    # --- stage CONFIRM ----------------------------------------------------------------------------
-
     def add_confirm(self, site: str, sealed: bytes) -> None:
-        """Takes a survivor's confirmation.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, unsigned, or of another statement than the one sent.
-        """
+        """Takes a survivor's confirmation of the statement that was sent."""
         self._expect(Stage.CONFIRM, site, self._record.uploads)
-        if (
-            open_sealed("confirm", sealed, self._keys[site], "FW-SECAGG-090")
-            != Confirm(self._record.ctx, site, self._statement).to_bytes()
-        ):
+        own = messages.Confirm(self._record.ctx, site, self._statement).to_bytes()
+        if open_sealed("confirm", sealed, self._keys[site], "FW-SECAGG-090") != own:
             raise RefusalError("A confirmation is of another statement.", code="FW-SECAGG-090")
         self._confirms[site] = sealed
 
     def close_confirms(self) -> dict[str, bytes]:
-        """Ends stage CONFIRM and returns the confirmations for every survivor.
-
-        Raises:
-            QuorumError: fewer than t confirmations; the caller may :meth:`retry`.
-        """
+        """Ends stage CONFIRM and returns the confirmations for every survivor."""
         self._expect(Stage.CONFIRM)
         self._require(len(self._confirms))
         return self._next_stage(Stage.UNMASK, confirms=dict(sorted(self._confirms.items())))
 
-    # --- stage UNMASK -----------------------------------------------------------------------------
-
     def add_unmask(self, site: str, sealed: bytes) -> None:
-        """Takes a survivor's shares; those that contradict their commitment are discarded one by one.
-
-        Raises:
-            RefusalError: FW-SECAGG-090, unsigned, or not shares of b for U2 and of R for the others.
-            RefusalError: FW-SECAGG-091, a share is wrong; the right ones of the same message were taken.
-        """
-        self._expect(Stage.UNMASK, site, self._record.uploads)
-        shares = self._parse("unmask", UnmaskShares, site, sealed)
-        if shares.heads_hash != self._heads_hash:
-            raise RefusalError("An unmask message was made for other packages.", code="FW-SECAGG-090")
-        survivors = set(self._record.uploads)
-        if set(shares.b) != survivors or set(shares.R) != self._record.heads.keys() - survivors:
+        """Takes shares of b for U2 and of R for the others; if one is wrong, the right ones (FW-SECAGG-091)."""
+        record = self._record
+        self._expect(Stage.UNMASK, site, record.uploads)
+        shares = self._parse("unmask", messages.UnmaskShares, site, sealed)
+        other = shares.heads_hash != self._heads_hash
+        refuse_if(other, "FW-SECAGG-090", "An unmask message was made for other packages.")
+        survivors = set(record.uploads)
+        if set(shares.b) != survivors or set(shares.R) != record.heads.keys() - survivors:
             raise RefusalError("An unmask message is for another survivor set.", code="FW-SECAGG-090")
-        wrong = wrong_shares(self._record.ctx, site, shares, self._heads)
-        self._unmasks[site] = replace(
-            shares,
-            b={dealer: share for dealer, share in shares.b.items() if ("b", dealer) not in wrong},
-            R={dealer: share for dealer, share in shares.R.items() if ("R", dealer) not in wrong},
-        )
+        wrong = wrong_shares(record.ctx, site, shares, self._heads)
+        b = {dealer: share for dealer, share in shares.b.items() if ("b", dealer) not in wrong}
+        R = {dealer: share for dealer, share in shares.R.items() if ("R", dealer) not in wrong}
+        self._unmasks[site] = replace(shares, b=b, R=R)
         if wrong:
-            listed = head_list(self._record.ctx, self._record.heads)
-            self._blame(site, "share", self._record.heads[wrong[0][1]], sealed, listed)
+            listed = crypto.head_list(record.ctx, record.heads)
+            self._blame(site, "share", record.heads[wrong[0][1]], sealed, listed)
 
     def finish(self) -> RoundSum:
-        """Recovers the secrets and unmasks the sum.
-
-        Raises:
-            QuorumError: fewer than t good shares of some secret; more replies may still come.
-            RoundLostError: a hospital dealt shares or sealed seeds that contradict its commitments.
-        """
+        """Unmasks the sum; raises QuorumError (too few good shares yet), RoundLostError (a hospital lied)."""
         self._expect(Stage.UNMASK)
         if self._finished is None:
             seeds = self._removal_seeds()
             total = RingVector.from_bytes(self.layout, self._journal.get(_SUM))
             total.add_masks_(seeds, threads=self._threads)
             digest = MerkleTree(total.buffer.data).root
-            self._finished = RoundSum(
-                round=self.manifest.round,
-                attempt=self.manifest.attempt,
-                ctx=self._record.ctx,
-                layout=self.layout,
-                sum=total,
-                survivors=tuple(sorted(self._record.uploads)),
-                digest=digest,
-                transcript=transcript_hash(self._statement, digest),
-            )
+            number, survivors = (self.manifest.round, self.manifest.attempt), tuple(sorted(self._record.uploads))
+            transcript = crypto.transcript_hash(self._statement, digest)
+            self._finished = RoundSum(*number, self._record.ctx, self.layout, total, survivors, digest, transcript)
         return self._finished
 
     def evidence(self) -> bytes:
-        """Returns what a hospital needs, besides the survivors' vectors, to recompute the sum.
-
-        Raises:
-            RefusalError: FW-SECAGG-004, the sum is not finished.
-        """
+        """Returns what a hospital needs, besides the survivors' vectors, to recompute the finished sum."""
         if self._secrets is None:
             raise RefusalError("The sum is not finished.", code="FW-SECAGG-004")
         record, (b, R) = self._record, self._secrets
         envelopes = {site: record.envelopes[site] for site in R}
-        return SumEvidence(record.ctx, record.heads, envelopes, b, R).to_bytes()
+        return messages.SumEvidence(record.ctx, record.heads, envelopes, b, R).to_bytes()
 
     def witnessed(self, result: bytes) -> bytes:
         """Returns a sealed result of this attempt together with the words of the hospitals that confirmed it."""
         record = self._record
-        return WitnessedResult(result, record.manifest, record.uploads, record.confirms).to_bytes()
+        return messages.WitnessedResult(result, record.manifest, record.uploads, record.confirms).to_bytes()
 
-    def _removal_seeds(self) -> list[tuple[int, bytes]]:
-        record, survivors = self._record, set(self._record.uploads)
-        cohort, threshold = self.manifest.cohort, self.manifest.threshold
+    def _removal_seeds(self) -> Seeds:
+        record, survivors, cohort = self._record, set(self._record.uploads), self.manifest.cohort
+        dealers = (survivors, record.heads.keys() - survivors)
         try:
-            secrets = recover(cohort, threshold, (survivors, record.heads.keys() - survivors), self._unmasks)
+            secrets = recover(cohort, self.manifest.threshold, dealers, self._unmasks)
             seeds = removal_seeds(record.ctx, cohort, self._heads, record.envelopes, *secrets)
         except SecretMismatchError as error:
             self._add_blame(Blame(error.site, "secret", (record.heads[error.site],)))
@@ -540,31 +456,28 @@ class Attempt:
         self._secrets = secrets
         return seeds
 
-    # --- for every stage --------------------------------------------------------------------------
-
     @cached_property
-    def _heads(self) -> dict[str, PackageHead]:
+    def _heads(self) -> dict[str, messages.PackageHead]:
         return {  # parsed when they came, unless the coordinator restarted since
-            site: self._opened.get(site) or PackageHead.from_bytes(Envelope.from_bytes(head).body)
+            site: self._opened.get(site) or messages.PackageHead.from_bytes(crypto.Envelope.from_bytes(head).body)
             for site, head in self._record.heads.items()
         }
 
     @cached_property
     def _heads_hash(self) -> bytes:
-        return heads_hash(self._record.ctx, self._record.heads)
+        return crypto.heads_hash(self._record.ctx, self._record.heads)
 
     @cached_property
     def _statement(self) -> bytes:
         digests = self._digests  # checked when they came, unless the coordinator restarted since
         if digests.keys() != self._record.uploads.keys():
             digests = survivor_digests(self._keys, self._record.ctx, self._heads_hash, self._record.uploads)
-        return confirm_statement(self._record.ctx, self._heads_hash, digests.items())
+        return crypto.confirm_statement(self._record.ctx, self._heads_hash, digests.items())
 
     def _expect(self, stage: Stage, site: str | None = None, asked: Container[str] = ()) -> None:
-        if self.stage is not stage:
-            raise RefusalError("The round is in another stage.", code="FW-SECAGG-004")
-        if site is not None and site not in asked:
-            raise RefusalError("A reply comes from a hospital that was not asked.", code="FW-SECAGG-090")
+        refuse_if(self.stage is not stage, "FW-SECAGG-004", "The round is in another stage.")
+        strange = site is not None and site not in asked
+        refuse_if(strange, "FW-SECAGG-090", "A reply comes from a hospital that was not asked.")
 
     def _require(self, count: int) -> None:
         if count < self.manifest.threshold:
@@ -592,114 +505,18 @@ class Attempt:
             self._commit(blames=(*self._record.blames, blame))
 
 
-def recover(
-    cohort: tuple[str, ...], threshold: int, dealers: tuple[set[str], set[str]], replies: Mapping[str, UnmaskShares]
-) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Returns b and R by dealer.
-
-    Args:
-        cohort: sorted; a hospital's place, counted from one, is the coordinate of its shares.
-        threshold: shares needed for each secret.
-        dealers: whose b, and whose R, to recover.
-        replies: revealed shares by holder, those that failed their commitment already taken out.
-
-    Raises:
-        QuorumError: fewer than ``threshold`` good shares of some secret.
-        SecretMismatchError: committed shares do not lie on one polynomial, which is their dealer's fault.
-    """
-    places = {name: x for x, name in enumerate(cohort, start=1)}
-
-    def combine(kind: str, dealer: str) -> bytes:
-        held = {holder: getattr(reply, kind).get(dealer) for holder, reply in replies.items()}
-        shares = {places[holder]: share for holder, share in held.items() if share is not None}
-        if len(shares) < threshold:
-            raise QuorumError("Fewer shares than the threshold were revealed.")
-        try:
-            return crypto.combine_shares(shares, threshold)
-        except crypto.ShareError as error:
-            raise SecretMismatchError(dealer) from error
-
-    survivors, dropped = dealers
-    b = {name: combine("b", name) for name in sorted(survivors)}
-    return b, {name: combine("R", name) for name in sorted(dropped)}
-
-
-class ServerState(Message):
-    """Everything the coordinator persists, besides the running sum.
-
-    Attributes:
-        epoch, run, members: the live key epoch; ``started`` in seconds since 1970.
-        round, attempt, seq: of the last manifest sent; ``seq`` counts within the epoch.
-        head, adapter_hash: the last result's hash and the adapter after it; empty before the first.
-        blames: hospitals proven to have lied in earlier rounds of this run; they are left out of later cohorts.
-        result: the last result with its confirmations; empty before the first.
-        live: the live attempt, none or one.
-    """
-
-    LIMIT: ClassVar[int] = 64 * 1024 * 1024
-
-    epoch: Counter = 0
-    run: Annotated[str, Text(64)] = ""
-    members: Annotated[tuple[str, ...], Sequence(SITE)] = ()
-    started: Annotated[int, Uint()] = 0
-    round: Counter = 0
-    attempt: Annotated[int, Uint(1000)] = 0
-    seq: Annotated[int, Uint()] = 0
-    head: Annotated[bytes, Bytes(0, 32)] = b""
-    adapter_hash: Annotated[bytes, Bytes(0, 32)] = b""
-    blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()
-    result: Annotated[bytes, Bytes(0, Message.LIMIT)] = b""
-    live: Annotated[tuple[RoundRecord, ...], Sequence(Nested(RoundRecord), 1)] = ()
-
-
-@dataclass(frozen=True)
-class RoundTerms:
-    """What the caller decides about a round; everything else in the manifest follows.
-
-    Attributes:
-        round: larger than that of every round before in this run.
-        adapter_hash: of the global adapter that is sent beside the manifest.
-        plan_hash: of the approved plan.
-        layout: of the vector to be summed.
-        mechanism: the privacy mechanism, in words.
-        deadline: seconds since 1970.
-        cohort: names; None for every member of the epoch that was not blamed.
-        threshold: None for the smallest that the rule allows.
-    """
-
-    round: int
-    adapter_hash: bytes
-    plan_hash: bytes
-    layout: VectorLayout
-    mechanism: str
-    deadline: int
-    cohort: Collection[str] | None = None
-    threshold: int | None = None
-
-
 class SecAggServer:
     """The coordinator of one federation, as a state machine over its journal.
 
-    Args:
-        identity: the coordinator's signing key, the one on the roster.
-        roster: the signed roster with its approvals.
-        journal: its durable memory; an existing one is continued.
-        clock: seconds since 1970.
-        threads: threads for unmasking.
+    ``identity`` is the coordinator's signing key, the one on the signed ``roster``. An existing journal is continued.
+    ``clock`` gives seconds since 1970; ``threads`` are those for unmasking.
 
-    Raises:
-        RefusalError: FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012, see :func:`verify_roster`.
-        AuthenticationError: the roster names another coordinator key.
+    Raises FW-SECAGG-010, FW-SECAGG-002, FW-SECAGG-012 (see :func:`verify_roster`), AuthenticationError (the roster
+    names another coordinator key).
     """
 
     def __init__(
-        self,
-        *,
-        identity: Identity,
-        roster: bytes,
-        journal: Journal,
-        clock: Callable[[], float] = time.time,
-        threads: int = 1,
+        self, *, identity: Identity, roster: bytes, journal: Journal, clock: Clock = time.time, threads: int = 1
     ) -> None:
         verified = verify_roster(roster)
         if verified.roster.coordinator != identity.public:
@@ -708,7 +525,10 @@ class SecAggServer:
         self._journal, self._clock, self._threads = journal, clock, threads
         saved = journal.load()
         self._state = ServerState() if saved is None else ServerState.from_bytes(saved)
-        self._live = self._attempt(self._state.live[0]) if self._state.live else None
+        self.roster_names = tuple(sorted(verified.roster.keys))  # every hospital on the roster, present or not
+        self.min_cohort = verified.roster.policy.min_cohort  # of the smallest first cohort that the roster allows
+        # The live attempt, also after a restart; None before the first round of an epoch and after a result.
+        self.live = self._attempt(self._state.live[0]) if self._state.live else None
 
     @property
     def run(self) -> str:
@@ -728,7 +548,7 @@ class SecAggServer:
     @property
     def epoch_ends(self) -> float:
         """When hospitals begin to refuse manifests of the live key epoch, in seconds since 1970; not after this."""
-        return self._state.started + self._verified.roster.policy.epoch_days * DAY_SECONDS
+        return self._state.started + self._verified.roster.policy.epoch_seconds
 
     @property
     def round(self) -> int:
@@ -736,83 +556,50 @@ class SecAggServer:
         return self._state.round
 
     @property
-    def live(self) -> Attempt | None:
-        """The live attempt, also after a restart; None before the first round of an epoch and after a result."""
-        return self._live
-
-    @property
-    def roster_names(self) -> tuple[str, ...]:
-        """Every hospital on the roster, present or not, sorted."""
-        return tuple(sorted(self._verified.roster.keys))
-
-    @property
     def last_result(self) -> bytes:
         """The last result of the run with its confirmations, empty before the first; sent again to whom missed it."""
         return self._state.result
-
-    @property
-    def min_cohort(self) -> int:
-        """Hospitals in the smallest first cohort that the roster allows."""
-        return self._verified.roster.policy.min_cohort
 
     @property
     def survivors(self) -> tuple[str, ...]:
         """Hospitals in the sum of the last result of the run, sorted; empty before the first."""
         if not self._state.result:
             return ()
-        sealed = WitnessedResult.from_bytes(self._state.result).result
+        sealed = messages.WitnessedResult.from_bytes(self._state.result).result
         body = open_sealed("result", sealed, self._identity.public, "FW-SECAGG-081")
-        return tuple(sorted(Result.from_bytes(body).survivors))
+        return tuple(sorted(messages.Result.from_bytes(body).survivors))
 
     @property
     def blames(self) -> tuple[Blame, ...]:
         """Hospitals proven to have lied in this run, with the evidence."""
-        fresh = self._live.blames if self._live else ()
+        fresh = self.live.blames if self.live else ()
         known = {blame.site for blame in self._state.blames}
         return (*self._state.blames, *(blame for blame in fresh if blame.site not in known))
-
-    # --- key epochs -------------------------------------------------------------------------------
 
     def begin_epoch(self, run: str, *, at_least: int = 1) -> EpochSetup:
         """Starts a new key epoch; whatever round was live is given up.
 
-        Args:
-            run: name of the run; a run may need several epochs, an epoch serves one run.
-            at_least: smallest epoch number, for a coordinator whose journal was lost.
+        A run may need several epochs, an epoch serves one run. ``at_least`` is the smallest epoch number, for a
+        coordinator whose journal was lost.
         """
-        same_run = run == self._state.run
-        self._save(
-            ServerState(
-                epoch=max(self._state.epoch + 1, at_least),
-                run=run,
-                started=int(self._clock()),
-                round=self._state.round if same_run else 0,
-                head=self._state.head if same_run else b"",
-                adapter_hash=self._state.adapter_hash if same_run else b"",
-                result=self._state.result if same_run else b"",
-                blames=self.blames if same_run else (),
-            )
-        )
-        self._live = None
+        old, blames = self._state, self.blames
+        fresh = ServerState(epoch=max(old.epoch + 1, at_least), run=run, started=int(self._clock()))
+        if run == old.run:
+            kept = {name: getattr(old, name) for name in ("round", "head", "adapter_hash", "result")}
+            fresh = replace(fresh, **kept, blames=blames)
+        self._save(fresh)
+        self.live = None
         return EpochSetup(self._identity, self._signed_roster, run, self._state.epoch)
 
     def finish_epoch(self, setup: EpochSetup) -> tuple[str, ...]:
         """Takes over the members of a finished set-up; raises QuorumError if they are too few."""
         epoch, members = setup.close()
-        if epoch != self._state.epoch:
-            raise RefusalError("A newer key epoch was begun.", code="FW-SECAGG-004")
+        refuse_if(epoch != self._state.epoch, "FW-SECAGG-004", "A newer key epoch was begun.")
         self._save(replace(self._state, members=members))
         return members
 
-    # --- rounds -----------------------------------------------------------------------------------
-
     def begin_round(self, terms: RoundTerms) -> Attempt:
-        """Starts a round; an unfinished one is given up.
-
-        Raises:
-            QuorumError: the cohort is too small for the threshold rule or the roster's policy.
-            RefusalError: FW-SECAGG-004, the round is not a new one.
-        """
+        """Starts a round in the place of an unfinished one; raises QuorumError (small cohort), FW-SECAGG-004."""
         state, roster = self._state, self._verified.roster
         blamed = {blame.site for blame in self.blames}
         cohort = tuple(sorted(set(state.members if terms.cohort is None else terms.cohort) - blamed))
@@ -820,9 +607,8 @@ class SecAggServer:
         if len(cohort) < max(roster.policy.min_cohort, threshold) or not set(cohort) <= set(state.members):
             raise QuorumError("The cohort is too small, or names a hospital outside the key epoch.")
         check_threshold(len(cohort), threshold, roster.colluders)
-        if terms.round <= state.round:
-            raise RefusalError("A round number is used once.", code="FW-SECAGG-004")
-        manifest = Manifest(
+        refuse_if(terms.round <= state.round, "FW-SECAGG-004", "A round number is used once.")
+        manifest = messages.Manifest(
             roster_hash=self._verified.hash,
             epoch=state.epoch,
             run=state.run,
@@ -834,7 +620,7 @@ class SecAggServer:
             threshold=threshold,
             base_model_hash=roster.base_model_hash,
             adapter_hash=terms.adapter_hash,
-            previous_result=state.head or genesis(state.run, terms.plan_hash, terms.adapter_hash),
+            previous_result=state.head or crypto.genesis(state.run, terms.plan_hash, terms.adapter_hash),
             plan_hash=terms.plan_hash,
             code_hash=roster.code_hash,
             layout_hash=terms.layout.hash(),
@@ -845,45 +631,34 @@ class SecAggServer:
         return self._open_attempt(manifest, ())
 
     def retry(self, *, deadline: int, without: Collection[str] = ()) -> Attempt:
-        """Gives up the live attempt for another one: same vectors, fresh masks.
+        """Repeats the live attempt with fresh masks, less the blamed, one of each dispute, and those ``without``.
 
-        Leaves out the blamed, one hospital of each dispute, and ``without``.
-
-        Raises:
-            QuorumError: fewer than the threshold would remain.
-            RoundLostError: the attempt is being unmasked, and hospitals have erased their vectors.
+        Raises QuorumError (fewer than the threshold would remain), RoundLostError (the attempt is being unmasked, and
+        hospitals have erased their vectors).
         """
-        if self._live is None or self._live.stage is Stage.UNMASK:
+        if self.live is None or self.live.stage is Stage.UNMASK:
             raise RoundLostError("An attempt that is being unmasked cannot be repeated.")
-        before = self._live.manifest
-        out = {blame.site for blame in self.blames} | leave_out(self._live.disputes) | set(without)
+        before, seq = self.live.manifest, self._state.seq + 1
+        out = {blame.site for blame in self.blames} | leave_out(self.live.disputes) | set(without)
         cohort = tuple(name for name in before.first_cohort if name not in out)
         if len(cohort) < before.threshold:
             raise QuorumError("Fewer hospitals than the threshold remain for another attempt.")
-        manifest = replace(
-            before, attempt=before.attempt + 1, seq=self._state.seq + 1, cohort=cohort, deadline=deadline
-        )
-        return self._open_attempt(manifest, tuple(dispute.next() for dispute in self._live.disputes))
+        manifest = replace(before, attempt=before.attempt + 1, seq=seq, cohort=cohort, deadline=deadline)
+        return self._open_attempt(manifest, tuple(dispute.next() for dispute in self.live.disputes))
 
     def give_up(self) -> None:
         """Ends the live round without a result; its hospitals stay charged, and its number is not used again."""
-        self._save(replace(self._state, blames=self.blames, live=()))
-        self._live = None
-        self._journal.keep_only(())
+        self._close_round()
 
     def publish(self, next_adapter_hash: bytes) -> bytes:
         """Ends the round with its result, which the next manifest continues from; returns it with its confirmations.
 
-        Args:
-            next_adapter_hash: of the adapter that the strategy made of the sum.
-
-        Raises:
-            RefusalError (FW-SECAGG-004), QuorumError, RoundLostError: see :meth:`Attempt.finish`.
+        ``next_adapter_hash`` is that of the adapter that the strategy made of the sum. Raises what :meth:`finish` does.
         """
-        if self._live is None:
+        if self.live is None:
             raise RefusalError("No round is live.", code="FW-SECAGG-004")
-        done, manifest = self._live.finish(), self._live.manifest
-        result = Result(
+        done, manifest = self.live.finish(), self.live.manifest
+        result = messages.Result(
             run=manifest.run,
             round=done.round,
             attempt=done.attempt,
@@ -895,47 +670,29 @@ class SecAggServer:
             adapter_hash=manifest.adapter_hash,
             next_adapter_hash=next_adapter_hash,
         )
-        sealed = self._live.witnessed(self._identity.seal("result", result))
-        self._save(
-            replace(
-                self._state,
-                head=result_hash(result.to_bytes()),
-                adapter_hash=next_adapter_hash,
-                blames=self.blames,
-                result=sealed,
-                live=(),
-            )
-        )
-        self._live = None
-        self._journal.keep_only(())
+        sealed = self.live.witnessed(self._identity.seal("result", result))
+        head = crypto.result_hash(result.to_bytes())
+        self._close_round(head=head, adapter_hash=next_adapter_hash, result=sealed)
         return sealed
 
-    def _open_attempt(self, manifest: Manifest, disputes: tuple[Dispute, ...]) -> Attempt:
-        record = RoundRecord(
-            manifest=self._identity.seal("manifest", manifest),
-            ctx=context(manifest.to_bytes()),
-            stage=Stage.MANIFEST.value,
-            disputes=disputes,
-        )
-        self._save(
-            replace(
-                self._state,
-                round=manifest.round,
-                attempt=manifest.attempt,
-                seq=manifest.seq,
-                blames=self.blames,
-                live=(record,),
-            )
-        )
-        self._live = self._attempt(record)
-        return self._live
+    def _close_round(self, **changes: Any) -> None:
+        self._save(replace(self._state, blames=self.blames, live=(), **changes))
+        self.live = None
+        self._journal.keep_only(())
+
+    def _open_attempt(self, manifest: messages.Manifest, disputes: tuple[Dispute, ...]) -> Attempt:
+        sealed, ctx = self._identity.seal("manifest", manifest), crypto.context(manifest.to_bytes())
+        record = RoundRecord(sealed, ctx, Stage.MANIFEST.value, disputes=disputes)
+        state = replace(self._state, round=manifest.round, attempt=manifest.attempt, seq=manifest.seq)
+        self._save(replace(state, blames=self.blames, live=(record,)))
+        self.live = self._attempt(record)
+        return self.live
 
     def _attempt(self, record: RoundRecord) -> Attempt:
-        keys = self._verified.roster.keys
-        return Attempt(keys, record, self._journal, self._save_record, threads=self._threads)
+        def save(record: RoundRecord) -> None:
+            self._save(replace(self._state, live=(record,)))
 
-    def _save_record(self, record: RoundRecord) -> None:
-        self._save(replace(self._state, live=(record,)))
+        return Attempt(self._verified.roster.keys, record, self._journal, save, self._threads)
 
     def _save(self, state: ServerState) -> None:
         self._journal.save(state.to_bytes())

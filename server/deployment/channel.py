@@ -4,8 +4,6 @@ Port and token lie in a file of mode 0600 in the state folder, so whoever may re
 command it, and nobody else on the machine. The token is new at every start.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 import os
@@ -15,7 +13,6 @@ import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from fedward.errors import AuthenticationError, FedwardError, NetworkError
@@ -26,25 +23,17 @@ TIMEOUT_SECONDS = 30.0
 Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
-class ServerNotRunningError(NetworkError):
+class ServerNotRunningError(NetworkError, code="FW-NET-311"):
     """No coordinator process answers on this machine."""
 
-    code = "FW-NET-311"
 
-
-class CommandRefusedError(AuthenticationError):
+class CommandRefusedError(AuthenticationError, code="FW-AUTH-314"):
     """A command came without the token, or the server does not know it."""
-
-    code = "FW-AUTH-314"
 
 
 class CommandServer:
-    """Answers commands while it is open. Use as a context manager.
-
-    Args:
-        path: file for port and token; removed on exit.
-        handlers: what each command does; called in a thread of its own, one at a time.
-    """
+    """Answers commands while it is open, as a context manager; ``path`` is the file for port and token. The handlers
+    are called in another thread, one at a time."""
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         token, turn = secrets.token_hex(32), threading.Lock()
@@ -68,9 +57,7 @@ class CommandServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._path.unlink(missing_ok=True)
         self._server.shutdown()
         self._server.server_close()
@@ -80,10 +67,8 @@ class CommandServer:
 def command(path: Path, name: str, **arguments: object) -> dict[str, Any]:
     """Sends one command to the running server and returns its answer.
 
-    Raises:
-        ServerNotRunningError: nobody answers.
-        CommandRefusedError: the token was not accepted, or the command is unknown.
-        FedwardError: FW-SERVER-001, the command failed there; its exit status is the failure's.
+    Raises ServerNotRunningError (nobody answers), CommandRefusedError (the token was not accepted, or the command is
+    unknown), FW-SERVER-001 (the command failed there; the message begins with the failure's code).
     """
     if not path.exists():
         raise ServerNotRunningError("The coordinator is not running.")
@@ -121,7 +106,7 @@ def _answer(line: bytes, token: str, handlers: Mapping[str, Handler]) -> Mapping
             raise CommandRefusedError("The server does not know this command.")
         return handler(request)
     except FedwardError as error:
-        return {"error": {"code": error.code, "message": error.message, "fix": error.fix}}
+        failure = error
     except (ValueError, KeyError, TypeError) as error:
-        refused = CommandRefusedError(f"The command could not be read ({type(error).__name__}).")
-        return {"error": {"code": refused.code, "message": refused.message, "fix": refused.fix}}
+        failure = CommandRefusedError(f"The command could not be read ({type(error).__name__}).")
+    return {"error": {"code": failure.code, "message": failure.message, "fix": failure.fix}}

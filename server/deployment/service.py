@@ -1,10 +1,8 @@
-"""What `fedward server serve` does: keep a SuperLink running, let the right hospitals in, bring every run to an end.
+"""Service of a coordinator, `fedward server serve`: SuperLink, admission of hospitals, every run to its end.
 
 The files of the state folder are the truth: sites, runs, journals. Flower's database is begun afresh at every
 start, so nothing that was queued in it before a crash is ever delivered again.
 """
-
-from __future__ import annotations
 
 import contextlib
 import logging
@@ -18,14 +16,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import FedwardError, IntegrityError, RunFailedError
 from fedward.privacy.secagg.crypto import fingerprint
-from fedward.server.control import Control
-from fedward.server.deployment.authority import Authority
 from fedward.server.deployment.channel import CommandServer, Handler
-from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.runs import JOB, RunRecord, Runs, describe
-from fedward.server.deployment.settings import ServerConfig
-from fedward.server.deployment.sites import SiteRecord, Sites
-from fedward.server.superlink import ServerTls, SuperLink, end_of
+from fedward.server.deployment.records import JOB, RunRecord, Runs, SiteRecord, Sites, describe
+from fedward.server.deployment.settings import Authority, ServerConfig, ServerFolders
+from fedward.server.superlink import Control, ServerTls, SuperLink, end_of
 from fedward.storage import FolderInUseError, FolderLock
 
 LOG = logging.getLogger(__name__)
@@ -35,13 +29,9 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Service:
-    """A coordinator that serves until ``stop`` is set.
+    """A coordinator that serves until ``stop`` is set; the active run goes on when the service starts again.
 
-    Args:
-        config: ``server.toml``.
-        stop: ends it; the active run goes on when the service starts again.
-        on_serving: called each time hospitals can connect.
-        on_tick: called twice a second while they can.
+    ``on_serving`` is called each time hospitals can connect, ``on_tick`` twice a second while they can.
     """
 
     def __init__(
@@ -65,9 +55,8 @@ class Service:
     def run(self) -> None:
         """Serves; a SuperLink that ends is started again after growing pauses.
 
-        Raises:
-            ResourceError: FW-RESOURCE-211, the very first start failed, so a person has to look.
-            FolderInUseError: another process serves, or backs up, this state folder.
+        Raises FW-RESOURCE-211 (the very first start failed, so a person has to look), FolderInUseError (another process
+        serves, or backs up, this state folder).
         """
         lock = FolderLock(self._folders.root)
         try:
@@ -79,7 +68,7 @@ class Service:
     def _handlers(self) -> dict[str, Handler]:
         return {
             "status": self._status,
-            "list": self._list,
+            "list": lambda request: {"runs": [describe(self._runs, run) for run in self._runs.all()]},
             "sync": self._sync_now,
             "abort": self._change(self._abort),
             "pause": self._change(self._pause),
@@ -188,11 +177,8 @@ class Service:
             "since": self._started,
             "sites": [_site(site) for site in self._sites.all()],
             "invited": [invite.site for invite in self._sites.open_invites()],
-            "active": None if active is None else self._describe(active),
+            "active": None if active is None else describe(self._runs, active),
         }
-
-    def _list(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"runs": [self._describe(run) for run in self._runs.all()]}
 
     def _sync_now(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The loop follows the site files within a tick; this says that it has seen them."""
@@ -204,7 +190,7 @@ class Service:
 
         def handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
             with self._turn:
-                return {"run": self._describe(change(self._runs.get(str(request["run"]))))}
+                return {"run": describe(self._runs, change(self._runs.get(str(request["run"]))))}
 
         return handle
 
@@ -224,9 +210,6 @@ class Service:
         """The loop holds the connection to the SuperLink, so the process ends at its next tick."""
         if run.flower_run is not None:
             self._ended.append(run.flower_run)
-
-    def _describe(self, run: RunRecord) -> dict[str, Any]:
-        return describe(self._runs, run)
 
 
 def _site(site: SiteRecord) -> dict[str, Any]:

@@ -1,9 +1,4 @@
-"""``audit.json``: what an audit of a run found, for the report, for programs and, in one screen, for people.
-
-Rates and bounds only, no patients.
-"""
-
-from __future__ import annotations
+"""``audit.json``: what an audit of a run found, also in one screen for people. Rates and bounds only, no patients."""
 
 from datetime import datetime
 from pathlib import Path

@@ -1,12 +1,9 @@
 """``report.html``: one self-contained page about a finished run, for a doctor and a security officer.
 
 No scripts, no fonts, no images from elsewhere: the page carries a content security policy that allows
-nothing but its own style sheet (by hash), so it can be archived, mailed and printed. Start at
-:func:`render`; ``view`` turns a result into words and positions, ``template.html`` and ``style.css`` give
-the looks. May import the result, metrics and wording; never torch.
+nothing but its own style sheet (by hash), so it can be archived, mailed and printed. ``view`` turns a result into
+words and positions, ``template.html`` and ``style.css`` give the looks. Never imports torch.
 """
-
-from __future__ import annotations
 
 import base64
 import hashlib

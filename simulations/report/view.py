@@ -1,10 +1,8 @@
-"""What the report shows of a :class:`RunResult`, in words and positions; the template draws it as inline SVG.
+"""View of the report: a :class:`RunResult` in words and positions; the template draws it as inline SVG.
 
 No plotting library: the report must be one file without scripts that a hospital may archive and print,
 and a strict content security policy forbids what such libraries embed.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -69,10 +67,7 @@ class Scale:
 
 
 def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that enclose [low, high].
-
-    Raises ValueError (``low`` is not below ``high``).
-    """
+    """Round numbers (1, 2 or 5 times a power of ten apart) that enclose [low, high]; ValueError unless low < high."""
     if not low < high:
         raise ValueError("an axis needs a positive length")
     raw = (high - low) / about
@@ -252,21 +247,19 @@ class View:
             lines.append(("Clip norm", f"C = {privacy.clip:g} per {privacy.unit} (L2)"))
         if privacy.noise_multiplier is not None:
             lines.append(("Noise multiplier", f"sigma = {privacy.noise_multiplier:.4g}, in units of C"))
-        lines += self._spent()
+        if privacy.epsilon_max is None or privacy.accountant is None:
+            lines.append(("Epsilon", "none: the run has no differential privacy"))
+        else:
+            nominal = "" if privacy.private else " (nominal: this run is NON-PRIVATE, see above)"
+            at = f"{wording.epsilon(privacy.epsilon_max)} at delta = {wording.delta(privacy.delta)}"
+            lines.append(("Epsilon", f"{at}, composed over the whole run{nominal}"))
+            lines.append(("Accountant", privacy.accountant))
+            if check := privacy.cross_check:
+                rdp = f"RDP {wording.epsilon(check.rdp_epsilon)} (a looser bound)"
+                others = f"{check.accountant} {wording.epsilon(check.epsilon)}, {rdp}"
+                lines.append(("Cross-check", f"{check.verdict}: {others}"))
         lines += _release("Training statistics", privacy.release)
         lines += _release("Evaluation statistics", privacy.evaluation)
-        return lines
-
-    def _spent(self) -> list[tuple[str, str]]:
-        privacy, shown = self._result.privacy, wording.epsilon
-        if privacy.epsilon_max is None or privacy.accountant is None:
-            return [("Epsilon", "none: the run has no differential privacy")]
-        nominal = "" if privacy.private else " (nominal: this run is NON-PRIVATE, see above)"
-        at = f"{shown(privacy.epsilon_max)} at delta = {wording.delta(privacy.delta)}"
-        lines = [("Epsilon", f"{at}, composed over the whole run{nominal}"), ("Accountant", privacy.accountant)]
-        if check := privacy.cross_check:
-            others = f"{check.accountant} {shown(check.epsilon)}, RDP {shown(check.rdp_epsilon)} (a looser bound)"
-            lines.append(("Cross-check", f"{check.verdict}: {others}"))
         return lines
 
 

@@ -1,20 +1,15 @@
-"""Runs every combination of what is swept, each into its own folder; takes up where an earlier sweep was stopped."""
+"""Runs of every combination of what is swept, each into its own folder; takes up where an earlier sweep was stopped."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,30 +17,21 @@ from fedward import __version__
 from fedward.client.models.adapter_model import lora_of
 from fedward.client.models.registry import resolve
 from fedward.config import Section
-from fedward.errors import ConfigError, FedwardError, ResourceError, RunFailedError
-from fedward.planning.calibration import draft_plan
+from fedward.errors import ConfigError, FedwardError, ResourceError
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.run import Schedule, roster_rules
 from fedward.simulations.result import RESULT_FILE, RunResult, read_result
 from fedward.simulations.run import SCENARIO_FILE, Options, apply_options, run_scenario
+from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 from fedward.storage import FolderInUseError, FolderLock, JournalError
 
 RUNS = "runs"
 Values = Field(min_length=1, strict=False)
-Key = TypeVar("Key")
-Found = TypeVar("Found")
 
 
-class CellRefusedError(ConfigError):
+class CellRefusedError(ConfigError, code="FW-CONFIG-036"):
     """One of the runs of a sweep could not be planned, so none was started."""
-
-    code = "FW-CONFIG-036"
-
-
-class WorkerLostError(RunFailedError):
-    """A process of a sweep was ended from outside, and with it the runs that were under way."""
-
-    code = "FW-RUN-012"
 
 
 class Grid(Section):
@@ -107,10 +93,7 @@ class Cell:
         return base.model_copy(update={"adapter": base.adapter.model_copy(update={"rank": self.rank})})
 
     def planned(self, base: Scenario, *, federated_only: bool) -> Scenario:
-        """The scenario as the run will keep it, checked as far as it can be without data.
-
-        Raises CellRefusedError (it cannot be planned; names the cell and the cause).
-        """
+        """The scenario as the run will keep it. Raises CellRefusedError (what can be checked without data is wrong)."""
         try:
             scenario = apply_options(self.scenario(base), self.options(Path(), federated_only=federated_only))
             files, hospitals = resolve(scenario.model), known_hospitals(scenario.data)
@@ -125,16 +108,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: a result, or the code of the error that ended it.
-
-    ``state`` is ``kept`` if an earlier sweep had finished it; ``seconds`` is the wall-clock time spent on it now.
-    """
+    """What became of a cell: a result, or the code of the error that ended it."""
 
     cell: Cell
-    state: Literal["kept", "done", "failed"]
+    state: Literal["kept", "done", "failed"]  # kept if an earlier sweep had finished it
     result: RunResult | None = None
     error: str = ""
-    seconds: float = 0.0
+    seconds: float = 0.0  # spent on it now
 
 
 def run_sweep(
@@ -149,16 +129,12 @@ def run_sweep(
     """Runs what is missing of ``grid`` and returns the outcomes of all its cells, in their order.
 
     Every cell is planned before the first one is run, and a run's folder appears only when it is complete, so a sweep
-    can be stopped at any moment and started again. Raises CellRefusedError (a cell cannot be planned), FW-CONFIG-037 (a
-    folder holds another run), FW-CONFIG-039 (another sweep writes into ``out``), FW-RESOURCE-021 (nor can this one).
+    can be stopped at any moment and started again. ``out/runs/CELL`` gets the runs, ``jobs`` of them at the same time,
+    each in its own process; ``federated_only`` leaves out the local and central models of each. ``on_outcome`` hears of
+    each cell that is settled.
 
-    Args:
-        base: the scenario that every cell changes.
-        grid: what is swept.
-        out: ``out/runs/CELL`` gets the runs.
-        federated_only: leave out the local and central models of each run.
-        jobs: runs at the same time, each in its own process.
-        on_outcome: called as each cell is settled.
+    Raises CellRefusedError (a cell cannot be planned), FW-CONFIG-037 (a folder holds another run), FW-CONFIG-039
+    (another sweep writes into ``out``), FW-RESOURCE-021 (it cannot be written).
     """
     planned = {cell: cell.planned(base, federated_only=federated_only) for cell in grid.cells()}
     settled: dict[Cell, Outcome] = {}
@@ -227,36 +203,3 @@ def _played(jobs: int, base: Scenario, cells: list[Cell], out: Path, federated_o
         return
     for cell, found in side_by_side(jobs, play_cell, {cell: (base, cell, out, federated_only) for cell in cells}):
         yield Outcome(cell, "failed", error=found.code) if isinstance(found, WorkerLostError) else found
-
-
-def side_by_side(
-    jobs: int, work: Callable[..., Found], arguments: Mapping[Key, tuple[object, ...]]
-) -> Iterator[tuple[Key, Found | WorkerLostError]]:
-    """Calls ``work`` with each of ``arguments`` in ``jobs`` processes; yields what came of it, as it comes.
-
-    ``work`` is a function of a module, which the processes import; they neither outlive the sweep nor end it.
-    """
-    # Spawned: a fork would copy the threads' locks of numerical libraries in whatever state they are.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        running: dict[Future[Found], Key] = {pool.submit(work, *each): key for key, each in arguments.items()}
-        try:
-            for future in as_completed(running):
-                try:
-                    yield running[future], future.result()
-                except BrokenProcessPool:  # the pool gives up all that is not finished
-                    yield running[future], WorkerLostError("A process of the sweep was ended from outside.")
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def end_with_parent() -> None:
-    """Ends this process when the one that started it is gone; a pool's process would wait for work for ever."""
-    parent = parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -1,6 +1,4 @@
-"""What a sweep found: one row per setting with mean and spread over its seeds, as document, table and page."""
-
-from __future__ import annotations
+"""Summary of a sweep: one row per setting with mean and spread over its seeds, as document, table and page."""
 
 import csv
 import io
@@ -29,34 +27,21 @@ PAGE = "sweep.html"
 
 
 class Row(Section):
-    """One setting over the seeds; without value where no run finished.
-
-    Attributes:
-        rank: None if the scenario's own was used.
-        epsilon: budget that was asked for; None without privacy.
-        seeds: those whose run finished, in the order of ``scores``.
-        scores: headline measure of the federated model, by seed.
-        mean, sd: of them, over the seeds; no ``sd`` of one.
-        behind: mean over seeds of the difference from the best setting at the same epsilon, on the same seeds; 0 for
-            the best itself.
-        behind_se: its standard error; None for fewer than two common seeds.
-        bytes_up: bytes per round and hospital, mean over the seeds.
-        seconds: of a whole run, mean over the seeds.
-        failed: seeds whose run failed, with the code of the error.
-    """
+    """One setting over the seeds; without value where no run finished."""
 
     strategy: str
-    rank: int | None
-    epsilon: float | None
-    seeds: list[int]
-    scores: list[float]
+    rank: int | None  # None if the scenario's own was used
+    epsilon: float | None  # budget that was asked for; None without privacy
+    seeds: list[int]  # those whose run finished, in the order of scores
+    scores: list[float]  # headline measure of the federated model, by seed
     mean: float | None
-    sd: float | None
-    behind: float | None
-    behind_se: float | None
-    bytes_up: float | None
-    seconds: float | None
-    failed: dict[str, str]
+    sd: float | None  # over the seeds; None for fewer than two
+    behind: float | None = None
+    """Mean difference from the best setting at the same epsilon, on the same seeds; 0 for the best itself."""
+    behind_se: float | None = None  # its standard error; None for fewer than two common seeds
+    bytes_up: float | None  # bytes per round and hospital, mean over the seeds
+    seconds: float | None  # of a whole run, mean over the seeds
+    failed: dict[str, str]  # seeds whose run failed, with the code of the error
 
     @property
     def label(self) -> str:
@@ -127,8 +112,6 @@ def _row(group: Sequence[Outcome]) -> Row:
         scores=scores,
         mean=fmean(scores) if scores else None,
         sd=stdev(scores) if len(scores) > 1 else None,
-        behind=None,
-        behind_se=None,
         bytes_up=fmean(result.bytes_per_round_per_hospital for _, result, _ in known) if known else None,
         seconds=fmean(result.seconds.total for _, result, _ in known) if known else None,
         failed={str(o.cell.seed): o.error for o in group if o.state == "failed"},

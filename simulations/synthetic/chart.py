@@ -1,7 +1,5 @@
 """The chart of a synthetic patient, with fake identifiers at known places; a hospital's charts as MIMIC-III tables."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,7 @@ from fedward.client.data.buckets import measurements
 from fedward.simulations.synthetic import findings as known
 from fedward.simulations.synthetic.hospital import SyntheticHospital, SyntheticPatient, stream
 
-TRUTH_FOLDER = "truth"
-"""Folder beside the tables with what no hospital knows: risks and places of fake identifiers."""
+TRUTH_FOLDER = "truth"  # beside the tables, with what no hospital knows: risks and places of fake identifiers
 
 _SURNAMES = ("Carver", "Lindqvist", "Okafor", "Petrov", "Nakamura", "Alvarez", "Brandt", "Hughes", "Kowalski", "Moreau")
 _FIRST = ("Anna", "Jonas", "Maria", "Peter", "Grace", "Samuel", "Helen", "Victor", "Nora", "Daniel")
@@ -37,55 +34,35 @@ _Parts: TypeAlias = list[str | tuple[str, str]]
 _T = TypeVar("_T")
 
 _COLUMNS = {
-    "PATIENTS": ("ROW_ID", "SUBJECT_ID", "GENDER", "DOB", "DOD", "DOD_HOSP", "DOD_SSN", "EXPIRE_FLAG"),
-    "ADMISSIONS": (
-        "ROW_ID", "SUBJECT_ID", "HADM_ID", "ADMITTIME", "DISCHTIME", "DEATHTIME", "ADMISSION_TYPE",
-        "ADMISSION_LOCATION", "DISCHARGE_LOCATION", "INSURANCE", "LANGUAGE", "RELIGION", "MARITAL_STATUS",
-        "ETHNICITY", "EDREGTIME", "EDOUTTIME", "DIAGNOSIS", "HOSPITAL_EXPIRE_FLAG", "HAS_CHARTEVENTS_DATA",
-    ),
-    "ICUSTAYS": (
-        "ROW_ID", "SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "DBSOURCE", "FIRST_CAREUNIT", "LAST_CAREUNIT",
-        "FIRST_WARDID", "LAST_WARDID", "INTIME", "OUTTIME", "LOS",
-    ),
-    "DIAGNOSES_ICD": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"),
-    "LABEVENTS": ("ROW_ID", "SUBJECT_ID", "HADM_ID", "ITEMID", "CHARTTIME", "VALUE", "VALUENUM", "VALUEUOM", "FLAG"),
-    "D_LABITEMS": ("ROW_ID", "ITEMID", "LABEL", "FLUID", "CATEGORY", "LOINC_CODE"),
-    "NOTEEVENTS": (
-        "ROW_ID", "SUBJECT_ID", "HADM_ID", "CHARTDATE", "CHARTTIME", "STORETIME", "CATEGORY", "DESCRIPTION",
-        "CGID", "ISERROR", "TEXT",
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Identifier:
-    """A fake identifier inside a note: class and half-open character range."""
-
-    kind: str
-    start: int
-    end: int
+    "PATIENTS": "ROW_ID SUBJECT_ID GENDER DOB DOD DOD_HOSP DOD_SSN EXPIRE_FLAG",
+    "ADMISSIONS": "ROW_ID SUBJECT_ID HADM_ID ADMITTIME DISCHTIME DEATHTIME ADMISSION_TYPE ADMISSION_LOCATION "
+    "DISCHARGE_LOCATION INSURANCE LANGUAGE RELIGION MARITAL_STATUS ETHNICITY EDREGTIME EDOUTTIME DIAGNOSIS "
+    "HOSPITAL_EXPIRE_FLAG HAS_CHARTEVENTS_DATA",
+    "ICUSTAYS": "ROW_ID SUBJECT_ID HADM_ID ICUSTAY_ID DBSOURCE FIRST_CAREUNIT LAST_CAREUNIT FIRST_WARDID LAST_WARDID "
+    "INTIME OUTTIME LOS",
+    "DIAGNOSES_ICD": "ROW_ID SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
+    "LABEVENTS": "ROW_ID SUBJECT_ID HADM_ID ITEMID CHARTTIME VALUE VALUENUM VALUEUOM FLAG",
+    "D_LABITEMS": "ROW_ID ITEMID LABEL FLUID CATEGORY LOINC_CODE",
+    "NOTEEVENTS": "ROW_ID SUBJECT_ID HADM_ID CHARTDATE CHARTTIME STORETIME CATEGORY DESCRIPTION CGID ISERROR TEXT",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note: hours after intensive-care admission, MIMIC-III category, text and its fake identifiers."""
+    """A note with its fake identifiers."""
 
-    hours: float
-    category: str
+    hours: float  # after intensive-care admission
+    category: str  # of MIMIC-III
     text: str
-    identifiers: tuple[Identifier, ...]
+    identifiers: tuple[tuple[str, int, int], ...]  # class and half-open character range
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What was recorded about a patient.
+    """What was recorded about a patient."""
 
-    ``labs`` are measurement name, hours after intensive-care admission and value; ``notes`` are in order of time, and
-    the last one is a discharge summary that tells the outcome.
-    """
-
-    labs: tuple[tuple[str, float, float], ...]
-    notes: tuple[Note, ...]
+    labs: tuple[tuple[str, float, float], ...]  # measurement name, hours after intensive-care admission, value
+    notes: tuple[Note, ...]  # in order of time; the last one is a discharge summary that tells the outcome
 
 
 def chart_of(patient: SyntheticPatient, rng: np.random.Generator) -> Chart:
@@ -122,11 +99,11 @@ def _note(
 
 def _written(hours: float, category: str, parts: _Parts) -> Note:
     """A note that remembers where identifiers stand."""
-    text, identifiers = "", []
+    text, identifiers = "", list[tuple[str, int, int]]()
     for part in parts:
         kind, said = ("", part) if isinstance(part, str) else part
         if kind:
-            identifiers.append(Identifier(kind, len(text), len(text) + len(said)))
+            identifiers.append((kind, len(text), len(text) + len(said)))
         text += said
     return Note(hours, category, text, tuple(identifiers))
 
@@ -210,7 +187,7 @@ def write_mimic3(hospital: SyntheticHospital, folder: Path) -> None:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, columns in _COLUMNS.items():
-        _write(folder / f"{name}.csv", columns, rows[name])
+        _write(folder / f"{name}.csv", columns.split(), rows[name])
     truth = folder / TRUTH_FOLDER
     truth.mkdir(exist_ok=True)
     _write(truth / "eta.csv", ("SUBJECT_ID", "ETA"), [(key, repr(value)) for key, value in hospital.eta.items()])
@@ -231,7 +208,9 @@ def _add_patient(
     end = start + timedelta(hours=patient.unit_hours)
     home = end if died else end + timedelta(hours=12)
     death = home if died else ""
-    add("PATIENTS", patient.sex, _day(_birth(patient.age, start)), death, death, "", int(died))
+    years = patient.age if patient.age <= _OLDEST_KNOWN else _OLDEST_SHIFT_YEARS
+    birth = start - timedelta(days=round((years + 0.5) * _DAYS_PER_YEAR))
+    add("PATIENTS", patient.sex, _day(birth), death, death, "", int(died))
     place, at_death = ("DEAD/EXPIRED", _time(home)) if died else ("HOME", "")
     add(
         "ADMISSIONS", admission, _time(start), _time(home), at_death, patient.admission, "EMERGENCY ROOM ADMIT", place,
@@ -248,12 +227,7 @@ def _add_patient(
         moment = start + timedelta(hours=note.hours)
         at = "" if note.category == "Discharge summary" else _time(moment)
         row = add("NOTEEVENTS", admission, _day(moment), at, "", note.category, "Report", "", "", note.text)
-        identifiers.extend((row, item.kind, item.start, item.end) for item in note.identifiers)
-
-
-def _birth(age: int, start: datetime) -> datetime:
-    years = age if age <= _OLDEST_KNOWN else _OLDEST_SHIFT_YEARS
-    return start - timedelta(days=round((years + 0.5) * _DAYS_PER_YEAR))
+        identifiers.extend((row, *identifier) for identifier in note.identifiers)
 
 
 def _time(moment: datetime) -> str:

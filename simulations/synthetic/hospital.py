@@ -1,9 +1,7 @@
-"""Drawing synthetic hospitals: patients with findings, an exact risk of death and a drawn outcome.
+"""Synthetic hospitals, drawn: patients with findings, an exact risk of death and a drawn outcome.
 
 Since the risk is known, so is the best score that anybody could reach.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,27 +19,20 @@ SCENARIO_DOMAIN = 0x5CE7A210
 
 _FIRST_DAY_HOURS = 24.0
 
-KNOWN_TRUTH = TASK.name
-"""The task whose true risk is known of every patient."""
+KNOWN_TRUTH = TASK.name  # the task whose true risk is known of every patient
 
 
 @dataclass(frozen=True, slots=True)
 class HospitalSpec:
-    """How many patients a hospital has and how it differs from the average one.
-
-    Attributes:
-        label_shift: added to the log odds of death of every patient.
-        covariate_shift: standard deviation of the hospital's tilt of the log odds of each finding and of
-            the log shares of ages, units, admissions and diagnoses.
-        concept_shift: standard deviation of the hospital's relative change of each weight; 0 means that
-            the same patient has the same risk everywhere up to ``label_shift``.
-    """
+    """How many patients a hospital has and how it differs from the average one."""
 
     name: str
     patients: int
-    label_shift: float = 0.0
+    label_shift: float = 0.0  # added to the log odds of death of every patient
     covariate_shift: float = 0.0
+    """Standard deviation of its tilt of the log odds of each finding and the log shares of ages, units and the like."""
     concept_shift: float = 0.0
+    """Standard deviation of its relative change of each weight; 0: the same risk everywhere up to ``label_shift``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +54,12 @@ class SyntheticPatient:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticHospital:
-    """A drawn hospital; ``eta`` is p(y = 1 | x) of the task mortality by patient identifier.
-
-    ``stream`` are seed words for how the records are worded; the risk never depends on them.
-    """
+    """A drawn hospital."""
 
     spec: HospitalSpec
     patients: tuple[SyntheticPatient, ...]
-    eta: dict[str, float]
-    stream: tuple[int, ...] = field(repr=False)
+    eta: dict[str, float]  # p(y = 1 | x) of the task mortality by patient identifier
+    stream: tuple[int, ...] = field(repr=False)  # seed words for how records are worded; the risk ignores them
 
 
 def default_hospitals(count: int = DEFAULT_HOSPITALS) -> list[HospitalSpec]:
@@ -105,7 +93,7 @@ def draw_hospital(spec: HospitalSpec, index: int, words: tuple[int, ...]) -> Syn
     units = _choice(rng, known.UNIT_SHARES, n, tilt)
     admissions = _choice(rng, known.ADMISSION_SHARES, n, tilt)
     diagnoses = _choice(rng, known.DIAGNOSIS_SHARES, n, tilt)
-    weights = np.array([item.weight for item in (*known.FINDINGS, *known.LABS)]) * factor
+    weights = np.array([found.weight for found in known.FINDINGS] + [lab.weight for lab in known.LABS]) * factor
     logit = np.hstack([present, severity]) @ weights + known.BASE_LOG_ODDS + spec.label_shift
     logit += np.array(known.AGE_WEIGHTS)[bands] + np.array(known.UNIT_WEIGHTS)[units]
     logit += np.array(known.ADMISSION_WEIGHTS)[admissions] + np.array(known.DIAGNOSIS_WEIGHTS)[diagnoses]
@@ -151,19 +139,9 @@ def _lab_words(rng: np.random.Generator, n: int, tilt: float) -> tuple[list[dict
     severe = abnormal & (rng.random(abnormal.shape) < known.SEVERE_SHARE)
     harmless = ~abnormal & (rng.random(abnormal.shape) < known.OTHER_SHARE)
     taken = abnormal | (rng.random(abnormal.shape) < 0.35)
-    words: list[dict[str, str]] = []
-    for i in range(n):
-        chart: dict[str, str] = {}
-        for j, lab in enumerate(known.LABS):
-            if severe[i, j]:
-                chart[lab.name] = lab.severe
-            elif abnormal[i, j]:
-                chart[lab.name] = lab.word
-            elif harmless[i, j] and lab.other:
-                chart[lab.name] = lab.other
-            elif taken[i, j]:
-                chart[lab.name] = "normal"
-        words.append(chart)
+    usual, worse, other = (np.array([getattr(lab, key) for lab in known.LABS]) for key in ("word", "severe", "other"))
+    said = np.select([severe, abnormal, harmless & (other != ""), taken], [worse, usual, other, np.array("normal")], "")
+    words = [{lab.name: word for lab, word in zip(known.LABS, row, strict=True) if word} for row in said.tolist()]
     return words, np.where(severe, known.SEVERE_FACTOR, abnormal.astype(np.float64))
 
 
@@ -189,9 +167,7 @@ def bayes_auroc(eta: NDArray[np.float64]) -> float:
         sum over i != j of eta_i (1 - eta_j) ([eta_i > eta_j] + [eta_i = eta_j] / 2)
         / sum over i != j of eta_i (1 - eta_j)
 
-    computed in O(n log n) by sorting.
-
-    Raises ValueError (fewer than two patients, or a probability outside [0, 1], or no discordant pair possible).
+    in O(n log n) by sorting. Raises ValueError (fewer than two patients, no probabilities, or no discordant pair).
     """
     values = np.sort(np.asarray(eta, dtype=np.float64))
     if values.size < 2 or values[0] < 0.0 or values[-1] > 1.0:

@@ -12,8 +12,6 @@ that hospital, which is most of D, and Q would not span the other mean. Hospital
 between the sums, so is the training round; until both sums are there, nothing has moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -22,20 +20,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fedward.adapter import AdapterLayout, TensorSpec, Vector
-from fedward.config import Section
 from fedward.errors import IntegrityError
-from fedward.plan import Plan
 from fedward.strategies.factor import Matrix, orthonormal_rows, product, public_matrix, singular, spanning_rows
 from fedward.strategies.optimizers import NOTHING, Memory
-from fedward.strategies.strategy import DELTA, Declaration, Part, Step, Strategy, Sums, Trained, read_options
-from fedward.strategies.tensors import Kind, stems
+from fedward.strategies.strategy import DELTA, Declaration, Kind, Moved, Options, Part, Step, Strategy, Sums, Trained
 
 SKETCH = "sketch"
 COSKETCH = "cosketch"
 HEAD: frozenset[Kind] = frozenset({"head"})
 
 
-class FedASKOptions(Section):
+class FedASKOptions(Options):
     """``oversampling``: columns of the sketch beyond the rank. ``factors``: what hospitals train, ``B`` or ``both``.
 
     With ``both`` the mean has a rank of up to the number of hospitals times r, of which r are kept, and noise on A and
@@ -60,15 +55,11 @@ class FedASK(Strategy):
         sums=2,
         mixed_ranks=True,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> FedASKOptions:
-        """See :meth:`Strategy.options`."""
-        return read_options(plan, FedASKOptions, cls.declaration.name)
+    own_options = FedASKOptions
 
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
         """See :meth:`Strategy.trained`."""
-        return frozenset({"B", "head"} if self.options(self.plan).factors == "B" else {"A", "B", "head"})
+        return frozenset({"B", "head"} if FedASKOptions.of(self.plan).factors == "B" else {"A", "B", "head"})
 
     def stale_moments(self, before: Vector, now: Vector) -> frozenset[Kind]:
         """Both factors', once they were factored anew, which changes A."""
@@ -86,7 +77,7 @@ class FedASK(Strategy):
         end = start + trained.delta.astype(np.float64)
         bases = self._bases(memory) if step.phase == 2 else {}
         parts = []
-        for stem in stems(self.layout):
+        for stem in self.stems:
             before, after = self._factors(start, stem), self._factors(end, stem)
             if step.phase == 1:
                 parts.append(change_along(before, after, self._omega(step.round, stem)))
@@ -97,23 +88,19 @@ class FedASK(Strategy):
             return {SKETCH: sketch}
         return {DELTA: trained.delta[self.positions(HEAD)], COSKETCH: sketch}
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """Phase 1 leaves Q in the memory; phase 2 moves the head, makes the new factors and empties the memory."""
         whole, count = state.astype(np.float64), float(len(survivors))
         if step.phase == 1:
             parts = self._split(sums[SKETCH] / count, self._sketches("lora_B", rows=0))
-            bases = [
-                sketch_basis(self._factors(whole, stem), parts[stem], self._omega(step.round, stem))
-                for stem in stems(self.layout)
-            ]
+            omegas = {stem: self._omega(step.round, stem) for stem in self.stems}
+            bases = (sketch_basis(self._factors(whole, stem), parts[stem], omegas[stem]) for stem in omegas)
             return state, np.concatenate([basis.ravel() for basis in bases])
         places = self.positions(HEAD)
         whole[places] = whole[places] + sums[DELTA] / count
         bases_by_stem = self._bases(memory)
         parts = self._split(sums[COSKETCH] / count, self._sketches("lora_A", rows=1))
-        for stem in stems(self.layout):
+        for stem in self.stems:
             b, a = self._factors(whole, stem)
             b[:], a[:] = recovered((b.copy(), a.copy()), bases_by_stem[stem], parts[stem])
         return whole.astype(np.float32), NOTHING
@@ -121,9 +108,8 @@ class FedASK(Strategy):
     # --- shapes and places ------------------------------------------------------------------------
 
     def _width(self, stem: str) -> int:
-        rank, inner = self._shape(stem, "lora_A")
-        outer = self._shape(stem, "lora_B")[0]
-        return min(rank + self.options(self.plan).oversampling, inner, outer)
+        (rank, inner), (outer, _) = self._shape(stem, "lora_A"), self._shape(stem, "lora_B")
+        return min(rank + FedASKOptions.of(self.plan).oversampling, inner, outer)
 
     def _shape(self, stem: str, factor: str) -> tuple[int, int]:
         rows, columns = next(t.shape for t in self.layout.tensors if t.name == f"{stem}.{factor}.weight")
@@ -131,7 +117,7 @@ class FedASK(Strategy):
 
     def _sketches(self, factor: str, *, rows: int) -> AdapterLayout:
         """One tensor per layer, named as the layer, as high as the side ``rows`` of ``factor``."""
-        found = [(stem, (self._shape(stem, factor)[rows], self._width(stem))) for stem in stems(self.layout)]
+        found = [(stem, (self._shape(stem, factor)[rows], self._width(stem))) for stem in self.stems]
         return AdapterLayout(tuple(TensorSpec(stem, shape) for stem, shape in found))
 
     def _split(self, vector: NDArray[np.float64], layout: AdapterLayout) -> dict[str, Matrix]:
@@ -142,23 +128,20 @@ class FedASK(Strategy):
     def _bases(self, memory: Memory) -> dict[str, Matrix]:
         layout = self._sketches("lora_B", rows=0)
         if memory.shape != (layout.size,) or not np.isfinite(memory).all():
-            raise IntegrityError(
-                "A second sum was asked for without the basis that the first one leads to.", code="FW-STRATEGY-008"
-            )
+            message = "A second sum was asked for without the basis that the first one leads to."
+            raise IntegrityError(message, code="FW-STRATEGY-008")
         return self._split(memory, layout)
 
     def _factors(self, whole: NDArray[np.float64], stem: str) -> tuple[Matrix, Matrix]:
         """Views of B ``[m, r]`` and A ``[r, n]`` in a state vector."""
-        b, a = (
-            whole[self.layout.slice_of(f"{stem}.{factor}.weight")].reshape(self._shape(stem, factor))
-            for factor in ("lora_B", "lora_A")
-        )
+        places = {factor: self.layout.slice_of(f"{stem}.{factor}.weight") for factor in ("lora_B", "lora_A")}
+        b, a = (whole[place].reshape(self._shape(stem, factor)) for factor, place in places.items())
         return b, a
 
     def _omega(self, round_number: int, stem: str) -> Matrix:
         """Public random numbers ``[n, w]`` of this round, from the hash of the plan."""
-        width = self._shape(stem, "lora_A")[1]
-        return public_matrix(width, self._width(stem), "fedask-omega", self.plan.hash(), round_number, stem)
+        rows = self._shape(stem, "lora_A")[1]
+        return public_matrix(rows, self._width(stem), "fedask-omega", self.plan.hash(), round_number, stem)
 
 
 Factors = tuple[Matrix, Matrix]
@@ -185,12 +168,7 @@ def recovered(before: Factors, basis: Matrix, mean_change: Matrix) -> Factors:
     """The new B and A: the leading part of rank r of ``basis (mean change + (B A)^T basis)^T``.
 
     Rows of A are orthonormal. Where the mean has a lower rank than r, they go on with directions that A had before, so
-    that B can still be trained along them.
-
-    Args:
-        before: B and A before the round.
-        basis: Q, ``[m, w]``.
-        mean_change: mean of ``D^T Q``, ``[n, w]``.
+    that B can still be trained along them. ``basis`` is Q, ``[m, w]``; ``mean_change`` that of ``D^T Q``, ``[n, w]``.
     """
     rank = before[1].shape[0]
     across = product(before[1].T, product(before[0].T, basis)) + mean_change

@@ -1,29 +1,23 @@
 """A global adapter and a private local one beside it, in the manner of FedDPA.
 
 Yang et al. 2024, https://arxiv.org/abs/2403.19211: each client trains the global adapter with the others and then, with
-the global one held still, a local adapter that it never sends. Here the global adapter is that of FFA-LoRA. Its A is
-frozen and the same everywhere, so a local adapter on the same A is an offset to B and to the head:
-W = W0 + (alpha / r) (B + B_i) A. The paper weighs both adapters by how much an input resembles the local training data;
-here the weight is one public constant, because similarities to patients would be another query of their records.
+the global one held still, a local adapter that it never sends. Here the global adapter is that of FFA-LoRA, so a local
+one on the same frozen A is an offset to B and to the head: W = W0 + (alpha / r) (B + B_i) A. The paper weighs both by
+how much an input resembles the local training data, another query of patients' records; here the weight is a constant.
 """
-
-from __future__ import annotations
 
 from typing import Annotated
 
 from pydantic import Field
 
-from fedward.config import Section
 from fedward.plan import Plan
 from fedward.strategies.mean import FFALoRA
-from fedward.strategies.strategy import Declaration, read_options
+from fedward.strategies.strategy import Declaration, Options
 
 
-class DualOptions(Section):
-    """``personal_steps`` of each round train the local adapter and are charged like any others.
-
-    ``personal_weight`` multiplies the local adapter when the personal model is scored.
-    """
+class DualOptions(Options):
+    """``personal_steps`` of each round train the local adapter and are charged like any others; ``personal_weight``
+    multiplies it when the personal model is scored."""
 
     personal_steps: Annotated[int, Field(ge=1, le=10_000)] = 2
     personal_weight: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -42,18 +36,14 @@ class FedDPA(FFALoRA):
         noise_in_product="linear",
         local_adapter=True,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> DualOptions:
-        """See :class:`DualOptions`."""
-        return read_options(plan, DualOptions, cls.declaration.name)
+    own_options = DualOptions
 
     @classmethod
     def personal_steps(cls, plan: Plan) -> int:
         """Steps of the local adapter in each training round."""
-        return cls.options(plan).personal_steps
+        return DualOptions.of(plan).personal_steps
 
     @classmethod
     def personal_weight(cls, plan: Plan) -> float:
         """Weight of the local adapter in the personal model."""
-        return cls.options(plan).personal_weight
+        return DualOptions.of(plan).personal_weight

@@ -4,8 +4,6 @@ Guo et al. 2024, https://arxiv.org/abs/2410.01463: the factors A of different cl
 not. Only A is averaged. B and the head of a hospital never leave it, so every hospital ends with a model of its own.
 """
 
-from __future__ import annotations
-
 from fedward.strategies.mean import MeanOfDeltas
 from fedward.strategies.strategy import Declaration
 

@@ -5,14 +5,12 @@ sums instead, each over a group of hospitals of its own, and each coordinate mov
 of group means: Chen, Su and Xu 2017, https://arxiv.org/abs/1705.05491, who take the geometric median). As long as fewer
 than half of the groups hold a hospital that misbehaves, every coordinate stays between the means of honest groups.
 
-It has a price, which is why it must be asked for. The coordinator sees sums over fewer hospitals, each group has to be
-as large as the roster's smallest cohort, and the median of g noisy means is noisier than the mean of all. Groups follow
-from plan, round and roster, and are drawn again for each training round: nobody chooses them once the plan is signed,
-and every hospital refuses a manifest that puts it into another group's sum. As they are drawn again, two bad hospitals
-are in two of three groups sooner or later: g groups withstand (g - 1) / 2 bad hospitals for a whole run, not more.
+Its price: the coordinator sees sums over fewer hospitals, each group has to be as large as the roster's smallest
+cohort, and the median of g noisy means is noisier than the mean of all. Groups follow from plan, round and roster:
+nobody chooses them once the plan is signed, and every hospital refuses a manifest that puts it into another group's
+sum. As they are drawn again for each training round, two bad hospitals are in two of three groups sooner or later: g
+groups withstand (g - 1) / 2 bad hospitals for a whole run, not more.
 """
-
-from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Annotated
@@ -22,16 +20,15 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from fedward.adapter import Vector
-from fedward.config import Section
 from fedward.errors import IntegrityError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Step, Sums, read_options
+from fedward.strategies.strategy import Declaration, Moved, Options, Step, Sums
 
 
-class GroupOptions(Section):
+class GroupOptions(Options):
     """``groups`` is g, odd, so that a median is one of the means."""
 
     groups: Annotated[int, Field(ge=3, le=99)] = 3
@@ -58,16 +55,12 @@ class MedianOfGroups(FFALoRA):
         trains_in_every_phase=True,
         fewest_hospitals=15,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> GroupOptions:
-        """See :class:`GroupOptions`."""
-        return read_options(plan, GroupOptions, cls.declaration.name)
+    own_options = GroupOptions
 
     @classmethod
     def sums(cls, plan: Plan) -> int:
         """One secure sum for each group."""
-        return cls.options(plan).groups
+        return GroupOptions.of(plan).groups
 
     @classmethod
     def smallest_sum(cls, plan: Plan, hospitals: int) -> int:
@@ -79,9 +72,7 @@ class MedianOfGroups(FFALoRA):
         """The group of this phase; in the scoring round everybody."""
         return frozenset(sites if step.scores_only else groups(plan, step.round, sites, step.phases)[step.phase - 1])
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """Remembers the group's mean; after the last group, moves by the median and forgets the means."""
         if step.opens:  # the training round before may have lost a phase, and all of its means with it
             memory = np.empty(0)

@@ -1,16 +1,12 @@
 """HetLoRA: hospitals of different ranks train leading parts of the same factors, padded with zeros and added."""
 
-from __future__ import annotations
-
 from typing import Literal
 
-from fedward.config import Section
-from fedward.plan import Plan
 from fedward.strategies.mean import MeanOfDeltas
-from fedward.strategies.strategy import Declaration, read_options
+from fedward.strategies.strategy import Declaration, Options
 
 
-class HetLoRAOptions(Section):
+class HetLoRAOptions(Options):
     """``weights``: ``rank`` lets a hospital count in proportion to its rank, ``uniform`` counts all the same.
 
     The published weight is the norm of a hospital's own B A, which says something about its patients. Both choices here
@@ -38,14 +34,10 @@ class HetLoRA(MeanOfDeltas):
         noise_in_product="quadratic",
         mixed_ranks=True,
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> HetLoRAOptions:
-        """See :meth:`Strategy.options`."""
-        return read_options(plan, HetLoRAOptions, cls.declaration.name)
+    own_options = HetLoRAOptions
 
     def weight(self, site: str) -> float:
         """See :meth:`Strategy.weight`."""
-        if self.options(self.plan).weights == "uniform":
+        if HetLoRAOptions.of(self.plan).weights == "uniform":
             return 1.0
         return self.plan.adapter.rank_of(site) / self.plan.adapter.rank

@@ -1,18 +1,14 @@
 """RoLoRA: rounds alternate between the two factors, so that each round averages one of them exactly."""
 
-from __future__ import annotations
+from typing import Literal, Self
 
-from typing import Literal
-
-from fedward.config import Section
 from fedward.errors import ConfigError
 from fedward.plan import Plan
 from fedward.strategies.mean import MeanOfDeltas
-from fedward.strategies.strategy import Declaration, read_options
-from fedward.strategies.tensors import Kind
+from fedward.strategies.strategy import Declaration, Kind, Options
 
 
-class RoLoRAOptions(Section):
+class RoLoRAOptions(Options):
     """``alternate``: ``rounds`` trains B in odd rounds and A in even ones; ``steps`` alternates inside a round.
 
     With ``steps`` both factors are sent every round. The mean is no longer exact (the cross terms of the two deltas
@@ -20,6 +16,15 @@ class RoLoRAOptions(Section):
     """
 
     alternate: Literal["rounds", "steps"] = "rounds"
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """See :meth:`Options.of`; raises FW-STRATEGY-004 also where a round has no second step for A."""
+        options = super().of(plan)
+        if options.alternate == "steps" and plan.training.local_steps < 2:
+            message = "alternate = 'steps' needs training.local_steps of at least 2, or A never moves."
+            raise ConfigError(message, code="FW-STRATEGY-004")
+        return options
 
 
 class RoLoRA(MeanOfDeltas):
@@ -38,19 +43,9 @@ class RoLoRA(MeanOfDeltas):
         exact=True,
         noise_in_product="linear",
     )
-
-    @classmethod
-    def options(cls, plan: Plan) -> RoLoRAOptions:
-        """See :meth:`Strategy.options`; raises FW-STRATEGY-004 also where a round has no second step for A."""
-        options = read_options(plan, RoLoRAOptions, cls.declaration.name)
-        if options.alternate == "steps" and plan.training.local_steps < 2:
-            raise ConfigError(
-                "alternate = 'steps' needs training.local_steps of at least 2, or A never moves.",
-                code="FW-STRATEGY-004",
-            )
-        return options
+    own_options = RoLoRAOptions
 
     def trained(self, round_number: int, local_step: int) -> frozenset[Kind]:
         """See :meth:`Strategy.trained`."""
-        turn = round_number - 1 if self.options(self.plan).alternate == "rounds" else local_step
+        turn = round_number - 1 if RoLoRAOptions.of(self.plan).alternate == "rounds" else local_step
         return frozenset({"A" if turn % 2 else "B", "head"})

@@ -7,13 +7,9 @@ of this one. A second summed vector carries the changes of the variates.
 The new variate of a hospital is the mean of the **noised** gradients of its own steps in the round. For plain gradient
 descent that is option II of the paper, c_i - c + (x - y_i) / (K eta); it stays defined for Adam. Option I, the gradient
 at the global adapter over all patients, would read every patient once more and have to be paid for; it is not offered.
-Both vectors are post-processing of gradients that the ledger was charged for, so the variates cost no privacy.
-
-They cost utility instead where noise outweighs drift: a variate holds the noise of K gradients, and c - c_i adds it to
-each step of the next round.
+Both vectors are post-processing of gradients that the ledger was charged for, so the variates cost no privacy. Where
+noise outweighs drift they cost utility: a variate holds the noise of K gradients and adds it to the next round's steps.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -24,12 +20,10 @@ from fedward.errors import IntegrityError
 from fedward.messages import labelled_hash
 from fedward.strategies.mean import FFALoRA
 from fedward.strategies.optimizers import Memory
-from fedward.strategies.strategy import Declaration, Part, Step, Sums, Trained
+from fedward.strategies.strategy import Declaration, Moved, Part, Step, Sums, Trained
 
 VARIATE = "variate"
 """Name of the second segment, and of what a hospital keeps."""
-
-_LABEL_BYTES = 6
 
 
 class Scaffold(FFALoRA):
@@ -69,9 +63,7 @@ class Scaffold(FFALoRA):
             return np.zeros_like(own)
         return (total / len(seen) - own).astype(np.float32)
 
-    def advance(
-        self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]
-    ) -> tuple[Vector, Memory]:
+    def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """The mean of the deltas; the variates' sum grows by the changes."""
         seen, total = self._recall(memory)
         moved, _ = super().advance(step, state, np.empty(0), sums, survivors)
@@ -91,4 +83,4 @@ class Scaffold(FFALoRA):
 
 def _label(site: str) -> float:
     """A number for a hospital's name that a float64 holds exactly."""
-    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:_LABEL_BYTES], "big"))
+    return float(int.from_bytes(labelled_hash("scaffold-hospital", site)[:6], "big"))

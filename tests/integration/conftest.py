@@ -134,9 +134,13 @@ def hospitals(link, tmp_path_factory, certificates, new_node_key):
 
 
 @pytest.fixture
-def submit(link, tmp_path):
+def submit(link, tmp_path, monkeypatch):
     """Starts an echo job in a thread; ``end()`` waits for it, ``report()`` reads what it has so far."""
+    from fedward.server import superlink
+    from tests.echo_job import bundled
+
     report = tmp_path / "report.json"
+    monkeypatch.setattr(superlink, "_BUNDLE", bundled(superlink._BUNDLE))
 
     def start(sites, **settings):
         job = tmp_path / "job.json"

@@ -8,15 +8,17 @@ from fedward.client.models.adapter_model import build_model, get_vector, resolve
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, NetworkError
-from fedward.planning.calibration import make_plan
+from fedward.messages import Reply, Request, Stage
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import MemoryJournal, SecAggServer, encoding, results
+from fedward.privacy.secagg import encoding, results
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.server import history
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
 from fedward.simulations.federation import InProcessGrid
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
-from fedward.stages import Reply, Request, Stage
 
 pytestmark = pytest.mark.slow
 

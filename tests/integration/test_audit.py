@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fedward.cli.audit import audit
+from fedward.cli.evaluate import audit
 from fedward.errors import FedwardError, table
 from fedward.planning.scenario import DataConfig, SyntheticHospitalConfig, load_scenario
 from fedward.simulations.audit.document import AuditDocument

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.server.job_files import read_vector, write_vector
 from fedward.server.superlink import SuperLink

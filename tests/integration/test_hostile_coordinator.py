@@ -12,19 +12,22 @@ from fedward.client.models.adapter_model import build_model, get_vector, resolve
 from fedward.client.models.registry import resolve
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError, QuorumError
-from fedward.planning.calibration import make_plan
+from fedward.messages import Reply, Request, Stage
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
-from fedward.privacy.secagg import MemoryJournal, RingVector, SecAggServer, decode, encoding
+from fedward.privacy.secagg import encoding
 from fedward.privacy.secagg.crypto import open_sealed, result_hash
+from fedward.privacy.secagg.encoding import RingVector, decode
+from fedward.privacy.secagg.journal import MemoryJournal
 from fedward.privacy.secagg.messages import Result, WitnessedResult
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.run import Run
 from fedward.server.flower import GridTransport
 from fedward.server.history import Ended
 from fedward.server.rounds import Coordinator
 from fedward.simulations.federation import InProcessGrid
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
-from fedward.stages import Reply, Request, Stage
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow

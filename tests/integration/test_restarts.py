@@ -10,12 +10,13 @@ from fedward.adapter import adapter_hash
 from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import FedwardError
-from fedward.planning.calibration import make_plan
+from fedward.messages import Reply, Stage
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import FileJournal, MemoryJournal, SecAggServer
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.server.rounds import Coordinator
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
-from fedward.stages import Reply, Stage
 from fedward.storage import FolderInUseError
 
 pytestmark = pytest.mark.slow
@@ -155,7 +156,7 @@ def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation
     restarted._follower.resume()
     restarted._side.ready("run-1", restarted._follower.round)  # raises if what it kept for itself were lost
     assert restarted.adapter.tobytes() == coordinator.adapter.tobytes()
-    assert adapter_hash(restarted.adapter, federation.run.layout) == restarted._secagg.head.adapter_hash
+    assert adapter_hash(restarted.adapter, federation.run.layout) == restarted.secagg.head.adapter_hash
     assert not np.array_equal(coordinator.adapter, get_vector(federation.model))
 
 

@@ -8,8 +8,7 @@ from fedward.client.training import LocalState
 from fedward.errors import NetworkError, QuorumError
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.run import Run
-from fedward.server.cohorts import Cohorts
-from fedward.server.rounds import Coordinator
+from fedward.server.rounds import Cohorts, Coordinator
 from fedward.simulations.run import Options, run_scenario
 from fedward.strategies.contrib.group_median import groups
 from tests.codes import raises

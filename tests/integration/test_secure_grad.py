@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import Attempt, RoundLostError
+from fedward.privacy.secagg.crypto import RoundLostError
+from fedward.privacy.secagg.server import Attempt
 from fedward.run import Schedule
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.simulations.report.view import PLACEMENTS

@@ -16,19 +16,19 @@ from fedward.client.models.adapter_model import adapter_parameters, build_model,
 from fedward.client.models.registry import resolve
 from fedward.client.training import Kept
 from fedward.errors import PolicyError, QuorumError
-from fedward.planning import budget, calibration
+from fedward.planning import budget, estimate
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
-from fedward.privacy.secagg import MemoryJournal, SecAggServer
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.server import SecAggServer
 from fedward.run import Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator
-from fedward.simulations import assemble
+from fedward.simulations import run as simulation
 from fedward.simulations.federation import InProcessGrid
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
 from fedward.simulations.run import Options, run_scenario
-from fedward.strategies.aliases import base_of
 from fedward.strategies.registry import NAMES as KNOWN
-from fedward.strategies.registry import find_strategy
+from fedward.strategies.registry import base_of, find_strategy
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ NAMES = sorted(
     if name not in SAME_PATH and declared.fewest_hospitals <= 3 and not (declared.variates or declared.personalises)
 )
 """test_personal_models.py and test_robustness.py have the kinds that are left out."""
-PRICING = [(budget, "epsilon_curve"), (assemble, "certify")]
+PRICING = [(budget, "epsilon_curve"), (simulation, "certify")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,8 +62,8 @@ def priced_once():
         for module, name in PRICING:
             patch.setattr(module, name, remembered(getattr(module, name)))
         enough = SimpleNamespace(noise_multiplier=1.5, release_noise_multiplier=None)
-        patch.setattr(calibration, "calibrate", lambda **_: enough)
-        patch.setattr(calibration, "calibrate_releases", lambda **_: 4.0)
+        patch.setattr(estimate, "calibrate", lambda **_: enough)
+        patch.setattr(estimate, "calibrate_releases", lambda **_: 4.0)
         yield
 
 
@@ -118,7 +118,7 @@ class FourHospitals:
             }
         )
         files = resolve(scenario.model)
-        plan = calibration.make_plan(scenario, files)
+        plan = estimate.make_plan(scenario, files)
         self.run = resolve_run(plan, files.config())
         model = build_model(self.run, files)
         data = make_sites(scenario, plan)
@@ -300,7 +300,7 @@ def test_the_second_sum_touches_no_record_and_costs_nothing():
     federation.coordinator.play(1)
     plan = federation.run.plan
     for hospital in federation.hospitals:
-        hospital._trainer = hospital._train = hospital._evaluation = None
+        hospital._trainer = hospital.train = hospital.evaluation = None
     federation.coordinator.play(2)
     assert federation.coordinator.incidents == []
     noise = dict.fromkeys(("noise_multiplier", "release_noise_multiplier", "evaluation_noise_multiplier"), 1.0)
@@ -315,7 +315,7 @@ def test_the_second_sum_touches_no_record_and_costs_nothing():
 def test_a_hospital_whose_frozen_factor_was_initialised_again_sends_nothing(strategy):
     federation = FourHospitals(strategy)
     first, *others = federation.hospitals
-    frozen = [p for name, p in adapter_parameters(first._model).items() if name.endswith("lora_A.weight")]
+    frozen = [p for name, p in adapter_parameters(first.model).items() if name.endswith("lora_A.weight")]
     with torch.no_grad():
         frozen[0].add_(1e-3)
     federation.coordinator.play(1)

@@ -68,6 +68,7 @@ def test_a_job_that_fails_ends_with_its_code_and_exit_status(link, tmp_path):
     assert (end.exit_status, end.code) == (3, "FW-CONFIG-211")
 
 
+@pytest.mark.usefixtures("submit")  # with which the SuperLink knows echo jobs
 def test_a_run_over_its_deadline_is_stopped(link, tmp_path):
     job = tmp_path / "job.json"
     document = {"kind": "echo", "sites": ["nowhere"], "report": str(tmp_path / "r"), "discover_seconds": 1000.0}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedward.cli.sweep import sweep
+from fedward.cli.simulate import sweep
 from fedward.errors import RunFailedError
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.sweep import play

@@ -18,7 +18,9 @@ from fedward.config import load_toml
 from fedward.plan import Plan
 from fedward.planning.budget import RunBudget
 from fedward.planning.scenario import load_scenario
-from fedward.privacy.secagg import FileJournal, Identity, verify_roster
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.journal import FileJournal
+from fedward.privacy.secagg.roster import verify_roster
 from fedward.simulations.parties import Agreement, EncodedSite, Randomness, make_hospital, make_sites
 
 

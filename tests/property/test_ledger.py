@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.errors import FedwardError
+from fedward.privacy.book import Book, Exposure, Reservation, follow, from_bytes, read_frames
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import Book, FileStore, Ledger, MemoryStore, Namespace, Patients, Population, files
-from fedward.privacy.ledger.book import Exposure, Reservation, follow, from_bytes, read_frames
+from fedward.privacy.ledger import CHAIN, LAST, FileStore, Ledger, MemoryStore, Namespace, Patients, Population
 
 PLAN = bytes(range(32))
 NAMESPACE = Namespace("mrn", bytes(32))
@@ -120,8 +120,8 @@ def test_any_tear_of_the_last_record_leaves_it_recorded(rounds, data):
         ledger = opened(store)
         for number in range(rounds):
             ledger.reserve(run="run-1", plan_hash=PLAN, round_number=number, training=[Event("release", 20.0, 1.0, 1)])
-        chain = store.folder / files.CHAIN
-        whole, last = chain.read_bytes(), (store.folder / files.LAST).read_bytes()
+        chain = store.folder / CHAIN
+        whole, last = chain.read_bytes(), (store.folder / LAST).read_bytes()
         kept = data.draw(st.integers(len(whole) - len(last), len(whole) - 1))
         garbage = data.draw(st.binary(max_size=len(whole) - kept))
         chain.write_bytes(whole[:kept] + garbage)

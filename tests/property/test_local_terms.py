@@ -9,7 +9,8 @@ from torch import nn
 
 from fedward.adapter import AdapterLayout
 from fedward.client.training import LocalTerms
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import UnsafeSeededStream
 
 torch.set_num_threads(1)

@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 from fedward.adapter import AdapterLayout
 from fedward.plan import Plan
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import RingVector, decode, encode
+from fedward.privacy.secagg.encoding import RingVector, decode, encode
 from fedward.run import EVALUATION, TRAINING, Run
-from fedward.strategies.aliases import ALIASES, base_of, spelt_out
 from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.registry import ALIASES, base_of, find_strategy, spelt_out
 from fedward.strategies.registry import NAMES as KNOWN
-from fedward.strategies.registry import find_strategy
-from fedward.strategies.strategy import Trained
-from fedward.strategies.tensors import kind_of, part_of
+from fedward.strategies.strategy import Trained, kind_of, part_of
 
 TENSORS = {"head.bias": (1,), "x.lora_A.weight": (2, 3), "x.lora_B.weight": (4, 2), "x.lora_R.weight": (2, 2)}
 WHOLE = AdapterLayout.of(TENSORS.items())

@@ -9,28 +9,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import (
-    Attempt,
-    CheckedSum,
-    Identity,
-    Journal,
-    LocalPolicy,
-    Manifest,
-    Member,
-    MemoryJournal,
-    RingVector,
-    Roster,
-    RoundSum,
-    RoundTerms,
-    RunPolicy,
-    SecAggClient,
-    SecAggServer,
-    Segment,
-    VectorLayout,
-    approve,
-    default_colluders,
-    publish,
-)
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
+from fedward.privacy.secagg.journal import Journal, MemoryJournal
+from fedward.privacy.secagg.messages import Manifest
+from fedward.privacy.secagg.results import CheckedSum
+from fedward.privacy.secagg.roster import LocalPolicy, Member, Roster, RunPolicy, approve, default_colluders, publish
+from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggServer
 
 LAYOUT = VectorLayout((Segment("adapter", 37, 32, 2.0**-10, 4.0), Segment("metrics", 5, 16, 2.0**-4, 4.0)))
 

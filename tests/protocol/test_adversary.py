@@ -26,9 +26,10 @@ from hypothesis.stateful import (
 )
 
 from fedward.errors import FedwardError, QuorumError
-from fedward.privacy.secagg import EpochSetup, MemoryJournal, RingVector, RunPolicy, encoding, minimum_threshold
+from fedward.privacy.secagg import encoding
 from fedward.privacy.secagg.crypto import Envelope, context, genesis, heads_hash, result_hash, transcript_hash
-from fedward.privacy.secagg.journal import ChainHead, ClientState, RunRecord
+from fedward.privacy.secagg.encoding import RingVector
+from fedward.privacy.secagg.journal import ChainHead, ClientState, MemoryJournal, RunRecord
 from fedward.privacy.secagg.messages import (
     Confirm,
     Confirmations,
@@ -43,6 +44,7 @@ from fedward.privacy.secagg.messages import (
     WitnessedResult,
 )
 from fedward.privacy.secagg.results import SecretMismatchError
+from fedward.privacy.secagg.roster import EpochSetup, RunPolicy, minimum_threshold
 from fedward.privacy.secagg.server import recover
 
 N, C = 6, 1

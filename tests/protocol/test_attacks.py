@@ -7,17 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import (
-    Identity,
-    Member,
-    RingVector,
-    SecAggClient,
-    approve,
-    encoding,
-    publish,
-    verify_roster,
-)
-from fedward.privacy.secagg.crypto import Envelope, HybridPrivateKey, RefusalError, context, transcript_hash
+from fedward.privacy.secagg import encoding
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Envelope, HybridPrivateKey, Identity, RefusalError, context, transcript_hash
+from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.messages import (
     Bundles,
     Ciphertexts,
@@ -30,7 +23,7 @@ from fedward.privacy.secagg.messages import (
     Survivors,
     WitnessedResult,
 )
-from fedward.privacy.secagg.roster import SignedRoster
+from fedward.privacy.secagg.roster import Member, SignedRoster, approve, publish, verify_roster
 
 
 def with_bundles(fed):

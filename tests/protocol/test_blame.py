@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import RoundLostError, ShareRefused, crypto
-from fedward.privacy.secagg.crypto import Envelope, envelope_hash, head_list, mail_hash
+from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg.crypto import Envelope, RoundLostError, ShareRefused, envelope_hash, head_list, mail_hash
 from fedward.privacy.secagg.messages import Complaint, HeadsAndMail, PackageHead, SharePackage, UnmaskShares
 from fedward.privacy.secagg.server import Blame, Dispute, leave_out, verify_blame
 from tests.codes import raises

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedward.privacy.secagg import RingVector, Segment, VectorLayout, encoding, results
+from fedward.privacy.secagg import encoding, results
 from fedward.privacy.secagg.crypto import Envelope, RefusalError, transcript_hash
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
 from fedward.privacy.secagg.journal import Challenge, RunRecord
 from fedward.privacy.secagg.messages import ChunkPaths, Result, WitnessedResult
 

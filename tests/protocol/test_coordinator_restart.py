@@ -11,31 +11,20 @@ from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.client.models.registry import resolve
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.errors import FedwardError, QuorumError
+from fedward.messages import Reply, Request, Stage
 from fedward.plan import Plan
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
-from fedward.privacy.secagg import (
-    FileJournal,
-    Identity,
-    LocalPolicy,
-    Member,
-    MemoryJournal,
-    Roster,
-    RunPolicy,
-    SecAggClient,
-    SecAggServer,
-    approve,
-    encode,
-    publish,
-    verify_roster,
-)
-from fedward.privacy.secagg.crypto import Envelope, RoundLostError, ShareRefused, mail_hash
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Envelope, Identity, RoundLostError, ShareRefused, mail_hash
+from fedward.privacy.secagg.encoding import encode
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 from fedward.privacy.secagg.messages import PackageHead, SharePackage
-from fedward.privacy.secagg.server import ServerState
+from fedward.privacy.secagg.roster import LocalPolicy, Member, Roster, RunPolicy, approve, publish, verify_roster
+from fedward.privacy.secagg.server import SecAggServer, ServerState
 from fedward.run import Run, Schedule
-from fedward.server.archive import Archive
+from fedward.server.history import Archive
 from fedward.server.rounds import Coordinator
-from fedward.stages import Reply, Request, Stage
 from fedward.storage import FolderInUseError
 from tests.codes import raises
 

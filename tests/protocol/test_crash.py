@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import FileJournal, MemoryJournal
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 
 
 class PowerCutError(Exception):

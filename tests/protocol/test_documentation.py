@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from fedward.errors import table
-from fedward.privacy.secagg import default_colluders, minimum_threshold
 from fedward.privacy.secagg.crypto import secagg_hash
+from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import minimum_threshold
+from fedward.privacy.secagg.roster import minimum_threshold
 
 LEGS = (1, 2, 3, 4)
 

@@ -9,20 +9,10 @@ import pytest
 
 from fedward.errors import AuthenticationError, FedwardError, QuorumError
 from fedward.messages import MalformedMessageError
-from fedward.privacy.secagg import (
-    LocalPolicy,
-    RingVector,
-    SecAggClient,
-    SecAggServer,
-    Segment,
-    VectorLayout,
-    approve,
-    encoding,
-    minimum_threshold,
-    publish,
-    verify_roster,
-)
+from fedward.privacy.secagg import encoding
+from fedward.privacy.secagg.client import SecAggClient
 from fedward.privacy.secagg.crypto import Envelope
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
 from fedward.privacy.secagg.messages import (
     Bundles,
     Ciphertexts,
@@ -36,6 +26,8 @@ from fedward.privacy.secagg.messages import (
     UnmaskShares,
     UploadHeader,
 )
+from fedward.privacy.secagg.roster import LocalPolicy, approve, minimum_threshold, publish, verify_roster
+from fedward.privacy.secagg.server import SecAggServer
 from tests.codes import raises
 
 OTHER = VectorLayout((Segment("adapter", 38, 32, 2.0**-10, 4.0),))

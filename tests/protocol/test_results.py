@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import RingVector, encoding
+from fedward.privacy.secagg import encoding
 from fedward.privacy.secagg.crypto import Envelope, RefusalError, confirm_statement, context, transcript_hash
+from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.messages import (
     Confirm,
     Confirmations,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.errors import QuorumError
-from fedward.privacy.secagg import RoundLostError
+from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.messages import Confirmations, HeadsAndMail, Survivors
 from tests.codes import raises
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from fedward.privacy.secagg import verify_roster
 from fedward.privacy.secagg.crypto import RefusalError
 from fedward.privacy.secagg.journal import MAX_RUNS, ClientState, RunRecord
 from fedward.privacy.secagg.messages import Ciphertexts, EpochAck, EpochInvite, KemCiphertext
+from fedward.privacy.secagg.roster import verify_roster
 
 
 def refused(code, call, *arguments):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from fedward.privacy.secagg import RingVector, Segment, VectorLayout, crypto
+from fedward.privacy.secagg import crypto
 from fedward.privacy.secagg.client import mask_seeds
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
 
 WIDE = VectorLayout((Segment("adapter", 200_000, 32, 2.0**-10, 4.0),))
 ALPHA = 1e-6

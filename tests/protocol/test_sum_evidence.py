@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedward.privacy.secagg import Chunk, RingVector, encoding, results
+from fedward.privacy.secagg import encoding, results
+from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.messages import SumEvidence
+from fedward.privacy.secagg.results import Chunk
 from tests.codes import raises
 
 

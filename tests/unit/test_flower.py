@@ -12,8 +12,7 @@ from fedward.flower import (
     unpack_reply,
     unpack_request,
 )
-from fedward.messages import MalformedMessageError
-from fedward.stages import Reply, Request, Stage
+from fedward.messages import MalformedMessageError, Reply, Request, Stage
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE_BYTES, INLINE_BYTES + 1])

@@ -19,30 +19,22 @@ from unittest import mock
 
 import numpy as np
 
-from fedward.privacy.secagg import (
-    Blame,
-    Dispute,
+from fedward.privacy.secagg import encoding, messages, results
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import (
+    Envelope,
+    HybridPrivateKey,
     Identity,
-    LocalPolicy,
-    Member,
-    MemoryJournal,
-    RingVector,
-    Roster,
-    RoundTerms,
-    RunPolicy,
-    SecAggClient,
-    SecAggServer,
-    Segment,
-    VectorLayout,
-    approve,
-    encoding,
-    messages,
-    publish,
-    results,
-    verify_roster,
+    genesis,
+    head_list,
+    heads_hash,
+    result_hash,
 )
-from fedward.privacy.secagg.crypto import Envelope, HybridPrivateKey, genesis, head_list, heads_hash, result_hash
+from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
+from fedward.privacy.secagg.journal import MemoryJournal
 from fedward.privacy.secagg.messages import Message
+from fedward.privacy.secagg.roster import LocalPolicy, Member, Roster, RunPolicy, approve, publish, verify_roster
+from fedward.privacy.secagg.server import Blame, Dispute, RoundTerms, SecAggServer
 
 FILE = Path(__file__).with_name("secagg_messages.json")
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -4,8 +4,6 @@ Adding one is one file and one line here; :mod:`fedward.client.models.families.f
 here imports torch.
 """
 
-from __future__ import annotations
-
 from fedward.client.models.families import bert, distilbert, roberta
 from fedward.client.models.families.family import Family
 from fedward.registry import by_name

@@ -1,19 +1,7 @@
 """BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the encoder of most clinical models."""
 
-from __future__ import annotations
-
-from fedward.client.models.families.encoder_layers import EncoderLayers
-from fedward.client.models.families.family import (
-    ACTIVATION,
-    FIXED_KEYS,
-    LAYERS,
-    Choice,
-    Family,
-    Number,
-    Optional,
-    Whole,
-    sizes_by,
-)
+from fedward.client.models.families.encoder_layers import FIXED, EncoderLayers, sizes_by
+from fedward.client.models.families.family import ACTIVATION, LAYERS, Family, Number, Optional, Whole
 
 FAMILY = Family(
     name="bert",
@@ -36,7 +24,7 @@ FAMILY = Family(
     ),
     defaults={"hidden_act": "gelu", "pad_token_id": 0},
     overridden={"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
-    fixed={**FIXED_KEYS, "position_embedding_type": Choice(("absolute", None))},
+    fixed=FIXED,
     sizes=sizes_by("hidden_size", "num_hidden_layers", "num_attention_heads"),
     layers_path="encoder.layer",
     targets={

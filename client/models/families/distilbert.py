@@ -1,19 +1,7 @@
 """DistilBERT (Sanh et al. 2019, https://arxiv.org/abs/1910.01108): half of BERT's layers, with names of their own."""
 
-from __future__ import annotations
-
-from fedward.client.models.families.encoder_layers import EncoderLayers
-from fedward.client.models.families.family import (
-    ACTIVATION,
-    FIXED_KEYS,
-    LAYERS,
-    Choice,
-    Family,
-    Number,
-    Optional,
-    Whole,
-    sizes_by,
-)
+from fedward.client.models.families.encoder_layers import FIXED, EncoderLayers, sizes_by
+from fedward.client.models.families.family import ACTIVATION, LAYERS, Choice, Family, Number, Optional, Whole
 
 FAMILY = Family(
     name="distilbert",
@@ -32,11 +20,7 @@ FAMILY = Family(
     required=frozenset({"dim", "max_position_embeddings", "n_heads", "n_layers", "vocab_size"}),
     defaults={"activation": "gelu", "pad_token_id": 0},
     overridden=dict.fromkeys(("attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout"), 0.0),
-    fixed={
-        **FIXED_KEYS,
-        "position_embedding_type": Choice(("absolute", None)),
-        "sinusoidal_pos_embds": Choice((False,)),
-    },
+    fixed={**FIXED, "sinusoidal_pos_embds": Choice((False,))},
     sizes=sizes_by("dim", "n_layers", "n_heads"),
     layers_path="transformer.layer",
     targets={

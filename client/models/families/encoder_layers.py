@@ -1,21 +1,36 @@
-"""Layers of encoders whose tokens all see each other: each takes the hidden state and one mask."""
+"""What encoders have in common, whose tokens all see each other: sizes, fixed settings, and their layers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from fedward.client.models.families.family import FIXED_KEYS, Choice, Settings, Sizes, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+FIXED = {**FIXED_KEYS, "position_embedding_type": Choice(("absolute", None))}
+
+
+def sizes_by(hidden: str, layers: str, heads: str, *, reserved: int = 0) -> Callable[[Settings], Sizes]:
+    """Sizes from the settings of these keys, of an encoder with so many positions that no token gets."""
+
+    def sizes(settings: Settings) -> Sizes:
+        if settings[hidden] % settings[heads]:
+            raise refused("The model's hidden size is not a multiple of its attention heads.")
+        positions = settings["max_position_embeddings"]
+        return Sizes(settings[hidden], settings[layers], settings["vocab_size"], positions - reserved)
+
+    return sizes
+
 
 class EncoderLayers:
-    """The forward pass of BERT and its kin in steps; see ``family.LayerByLayer``."""
+    """The forward pass in steps, see ``family.LayerByLayer``; each layer takes the hidden state and one mask."""
 
     def embed(self, base: nn.Module, ids: Tensor) -> Tensor:
         """See :meth:`LayerByLayer.embed`."""
-        embedded: Tensor = base.embeddings(ids)
-        return embedded
+        return base.embeddings(ids)
 
     def run(self, base: nn.Module, layers: Sequence[nn.Module], hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """See :meth:`LayerByLayer.run`."""

@@ -151,18 +151,6 @@ class Sizes:
     max_tokens: int  # longest sequence, special tokens included
 
 
-def sizes_by(hidden: str, layers: str, heads: str, *, reserved: int = 0) -> Callable[[Settings], Sizes]:
-    """Sizes from the settings of these keys, of an encoder with so many positions that no token gets."""
-
-    def sizes(settings: Settings) -> Sizes:
-        if settings[hidden] % settings[heads]:
-            raise refused("The model's hidden size is not a multiple of its attention heads.")
-        positions = settings["max_position_embeddings"]
-        return Sizes(settings[hidden], settings[layers], settings["vocab_size"], positions - reserved)
-
-    return sizes
-
-
 class LayerByLayer(Protocol):
     """A model's forward pass in steps, so that layers that are never trained are computed once and kept."""
 
@@ -178,45 +166,27 @@ class LayerByLayer(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture.
+    """One architecture. A task that needs another kind of head is refused."""
 
-    Attributes:
-        name: ``model_type`` in ``config.json``.
-        heads: kind of head -> class in transformers that it stands on. A task that needs another kind is refused.
-        settings: allowed key of ``config.json`` -> what its value may be. These are passed on.
-        required: keys among them that must be present.
-        defaults: values for keys that are absent, where those of transformers will not do.
-        overridden: keys that may be present, and the value that is passed on whatever they say. Dropout is zero: under
-            per-unit clipping it only adds noise.
-        fixed: keys that must have a certain value if they are present.
-        ignored: keys that may be present and are never passed on.
-        sizes: sizes of a model from its checked settings; raises FW-MODEL-002 if they do not go together.
-        layers_path: attribute path of the list of layers, also the prefix of their tensor names.
-        targets: generic LoRA target -> module path inside a layer, of any linear (or transposed linear) map.
-        layer_by_layer: how to run some layers alone; None if frozen layers are computed again in every step.
-        pooling: how a ``sequence`` head reads a text: the mean over its tokens, or its last token.
-        padding: side on which shorter texts of a batch are padded. With ``left``, positions must be relative.
-        template: text of a conversation, turns of (role, text), as the family's models were taught to read it.
-        options: keyword arguments of the model class.
-        prefix: prefix of the model's tensors in checkpoints that also hold a task head.
-        outside: pattern of tensors in a checkpoint that are no part of the model without a head, after the prefix.
-    """
-
-    name: str
-    heads: Mapping[HeadKind, str]
-    settings: Mapping[str, Rule]
-    required: frozenset[str]
-    sizes: Callable[[Settings], Sizes]
-    layers_path: str
-    targets: Mapping[str, str]
-    layer_by_layer: LayerByLayer | None = None
-    pooling: Literal["mean", "last"] = "mean"
-    padding: Literal["right", "left"] = "right"
+    name: str  # model_type in config.json
+    heads: Mapping[HeadKind, str]  # kind of head -> class in transformers that it stands on
+    settings: Mapping[str, Rule]  # allowed key of config.json -> what its value may be; these are passed on
+    required: frozenset[str]  # keys among them that must be present
+    sizes: Callable[[Settings], Sizes]  # of a model, from checked settings; FW-MODEL-002 if they do not go together
+    layers_path: str  # attribute path of the list of layers, also the prefix of their tensor names
+    targets: Mapping[str, str]  # generic LoRA target -> module path inside a layer, of any (transposed) linear map
+    layer_by_layer: LayerByLayer | None = None  # to run some layers alone; else frozen ones are run in every step
+    pooling: Literal["mean", "last"] = "mean"  # how a sequence head reads a text: mean over its tokens, or the last
+    padding: Literal["right", "left"] = "right"  # of shorter texts; with "left", positions must be relative
     template: Callable[[Sequence[tuple[str, str]]], str] | None = None
-    defaults: Settings = field(default_factory=dict)
+    """Text of a conversation, turns of (role, text), as the family's models were taught to read it."""
+    defaults: Settings = field(default_factory=dict)  # for absent keys, where those of transformers will not do
     overridden: Settings = field(default_factory=dict)
-    fixed: Mapping[str, Choice] = field(default_factory=lambda: FIXED_KEYS)
-    ignored: frozenset[str] = IGNORED_KEYS
-    options: Settings = field(default_factory=dict)
-    prefix: str = ""
+    """Keys that may be present, and the value that is passed on whatever they say. Dropout is zero: under per-unit
+    clipping it only adds noise."""
+    fixed: Mapping[str, Choice] = field(default_factory=lambda: FIXED_KEYS)  # may be present, but with this value only
+    ignored: frozenset[str] = IGNORED_KEYS  # keys that may be present and are never passed on
+    options: Settings = field(default_factory=dict)  # keyword arguments of the model class
+    prefix: str = ""  # of the model's tensors in checkpoints that also hold a task head
     outside: re.Pattern[str] = field(default_factory=lambda: re.compile(OUTSIDE))
+    """Tensors in a checkpoint that are no part of the model without a head, after the prefix."""

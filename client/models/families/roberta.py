@@ -1,11 +1,9 @@
 """RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692): BERT with two reserved positions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from fedward.client.models.families import bert
-from fedward.client.models.families.family import sizes_by
+from fedward.client.models.families.encoder_layers import sizes_by
 
 FAMILY = replace(
     bert.FAMILY,

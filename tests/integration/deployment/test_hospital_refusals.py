@@ -24,14 +24,14 @@ from fedward.client.daemon.settings import load_client_config
 from fedward.client.models.registry import PACKAGED_FOLDER
 from fedward.errors import FedwardError
 from fedward.messages import encode
-from fedward.privacy.secagg import Identity, LocalPolicy, Manifest, MemoryJournal, SecAggClient, minimum_threshold
-from fedward.privacy.secagg.crypto import genesis
-from fedward.privacy.secagg.messages import EpochInvite
-from fedward.privacy.secagg.roster import EpochSetup, publish, verify_roster
+from fedward.privacy.secagg.client import SecAggClient
+from fedward.privacy.secagg.crypto import Identity, genesis
+from fedward.privacy.secagg.journal import MemoryJournal
+from fedward.privacy.secagg.messages import EpochInvite, Manifest
+from fedward.privacy.secagg.roster import EpochSetup, LocalPolicy, minimum_threshold, publish, verify_roster
 from fedward.run import Run
-from fedward.server import control
-from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.folders import ServerFolders
+from fedward.server import superlink
+from fedward.server.deployment.settings import Authority, ServerFolders
 from fedward.server.job_files import read_vector
 from fedward.server.superlink import ServerTls, SuperLink
 
@@ -183,7 +183,7 @@ def hostile(federation, tmp_path_factory):
     tls = ServerTls(authority.server_certificate, authority.server_key, client_ca=authority.certificate)
     source = Path(__file__).with_name("hostile_bundle.py").read_text().replace("@TRAP@", str(folder / "trap"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(control, "_BUNDLE", {**control._BUNDLE, "fedward_run/app.py": source.encode()})
+        patch.setattr(superlink, "_BUNDLE", {**superlink._BUNDLE, "fedward_run/app.py": source.encode()})
         with (
             SuperLink(folder / "link", port=federation.port, tls=tls, start_seconds=120) as link,
             link.control() as own,

@@ -19,14 +19,14 @@ from typer.testing import CliRunner
 
 from fedward.cli import main as cli
 from fedward.client.daemon.folders import SiteFolders, endpoint_of
-from fedward.client.daemon.runs import ApprovedSite
+from fedward.client.daemon.service import ApprovedSite
 from fedward.client.daemon.settings import load_client_config
 from fedward.client.fleet import FleetSession
 from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Limits, RunOverError
 from fedward.errors import NetworkError
+from fedward.messages import Reply, Stage
 from fedward.server.job_files import read_vector
-from fedward.stages import Reply, Stage
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow

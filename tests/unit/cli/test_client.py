@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fedward.cli.client import _upwards, app
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import AnchorFile, FileStore, Ledger, Population, files
+from fedward.privacy.ledger import CHAIN, AnchorFile, FileStore, Ledger, Population
 
 PLAN = bytes(range(32))
 
@@ -85,7 +85,7 @@ def test_verify_accepts_an_intact_chain_its_anchor_and_its_head(state, tmp_path)
 
 
 def test_verify_ends_with_11_where_anything_is_wrong(state, tmp_path):
-    chain = state / "anna" / files.CHAIN
+    chain = state / "anna" / CHAIN
     whole = chain.read_bytes()
     chain.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
     codes = [call("verify", "--state", state)]

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from fedward.cli.roster import app
-from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, publish, verify_roster
-from fedward.privacy.secagg.crypto import fingerprint
+from fedward.privacy.secagg.crypto import Identity, fingerprint
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
 from tests.codes import raises
 
 NAMES = ("anna", "berta", "clara")

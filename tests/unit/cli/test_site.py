@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedward.cli import client
-from fedward.client.daemon import runs
+from fedward.client.daemon import service
 from fedward.client.daemon.approvals import Approval, OtherCodeError
 from fedward.errors import PolicyError
 from tests.codes import raises
@@ -25,7 +25,7 @@ def rehearse(monkeypatch):
             for run in outcomes
         ]
         fake = SimpleNamespace(approvals=SimpleNamespace(all=lambda: known), rehearse=one)
-        monkeypatch.setattr(runs, "ApprovedSite", lambda *_: fake)
+        monkeypatch.setattr(service, "ApprovedSite", lambda *_: fake)
         client._rehearse(None, None)
 
     return call

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedward.cli.sweep import _grid
+from fedward.cli.simulate import _grid
 from fedward.errors import ConfigError
 from fedward.planning.scenario import load_scenario
 from fedward.strategies.registry import NAMES

@@ -7,8 +7,7 @@ import pytest
 
 from fedward.adapter import AdapterLayout, adapter_hash
 from fedward.client.result_verification import Snapshot, Snapshots
-from fedward.privacy.secagg import FileJournal, MemoryJournal
-from fedward.privacy.secagg.journal import ChainHead
+from fedward.privacy.secagg.journal import ChainHead, FileJournal, MemoryJournal
 from fedward.storage import JournalError
 from fedward.strategies.optimizers import NOTHING
 from tests.codes import raises

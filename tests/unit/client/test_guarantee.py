@@ -15,7 +15,7 @@ from fedward.client.models.registry import resolve
 from fedward.client.tasks import local_task
 from fedward.client.tasks.prediction import Binary
 from fedward.client.training import GradientSummer, LocalTrainer
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.noise import SecureStream

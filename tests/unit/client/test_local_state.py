@@ -20,9 +20,9 @@ from fedward.client.tasks import local_task
 from fedward.client.training import LOCAL, PERSONAL, TRAINED, VARIATE, LocalState, LocalTrainer
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, SecureSumPlan, TrainingPlan
 from fedward.privacy.noise import UnsafeSeededStream
-from fedward.privacy.secagg import MemoryJournal
+from fedward.privacy.secagg.journal import MemoryJournal
 from fedward.strategies.optimizers import NOTHING
-from fedward.strategies.tensors import kind_of
+from fedward.strategies.strategy import kind_of
 from tests.codes import raises
 
 

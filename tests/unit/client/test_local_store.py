@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.client.training import LocalStore
-from fedward.privacy.secagg import FileJournal, MemoryJournal
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 from tests.codes import raises
 
 ONE, TWO, NOTHING = np.float32([1, 2, 3]), np.float32([4, 5, 1e-45]), np.zeros(3, np.float32)

@@ -13,7 +13,7 @@ from fedward.client.fleet import Incoming, MalformedObjectError, _unfold
 from fedward.client.flower import make_client_app
 from fedward.client.link import Endpoint, LinkLostError, OversizedMessageError, RunOverError
 from fedward.flower import message_type, pack_request, unpack_reply, unpack_request
-from fedward.stages import Reply, Request
+from fedward.messages import Reply, Request
 
 RUN, COORDINATOR, NODE = 7, 1, 42
 

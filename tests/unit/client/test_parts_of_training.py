@@ -20,7 +20,7 @@ from fedward.client.training import LocalTrainer
 from fedward.errors import PreflightError
 from fedward.plan import Plan
 from fedward.privacy.noise import SecureStream
-from fedward.strategies.tensors import kind_of, nested_layout, nested_positions, positions_of
+from fedward.strategies.strategy import kind_of, nested_layout, nested_positions, positions_of
 from tests.codes import raises
 
 STEPS = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedward.client.daemon.doctor import examine
-from fedward.client.daemon.runs import open_site_ledger
+from fedward.client.daemon.service import open_site_ledger
 from fedward.client.daemon.settings import ClientConfig
 from fedward.config import parse
 from fedward.errors import ConfigError

@@ -10,8 +10,15 @@ from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.errors import BudgetError
 from fedward.planning.budget import RunBudget, room_for
-from fedward.planning.calibration import draft_plan, with_noise
-from fedward.planning.estimate import MEASURED, estimate, measured_utility, refuse_hospital_unit, step_noise
+from fedward.planning.estimate import (
+    MEASURED,
+    draft_plan,
+    estimate,
+    measured_utility,
+    refuse_hospital_unit,
+    step_noise,
+    with_noise,
+)
 from fedward.planning.scenario import known_hospitals, load_scenario
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event

@@ -6,7 +6,7 @@ import pytest
 
 from fedward.client.models.registry import resolve
 from fedward.plan import Plan
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import load_scenario
 from fedward.run import Schedule
 from fedward.simulations.run import Options, open_budget

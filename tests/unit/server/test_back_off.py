@@ -1,6 +1,6 @@
 """Who sits out after a training round was given up, and when the run stops giving up."""
 
-from fedward.server.cohorts import MOST_IN_A_ROW, BackOff
+from fedward.server.rounds import MOST_IN_A_ROW, BackOff
 
 
 def test_a_hospital_that_costs_rounds_sits_out_more_of_them_each_time():

@@ -8,7 +8,7 @@ import pytest
 from fedward.plan import Plan, TrainingPlan
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.run import Schedule
-from fedward.server.cohorts import MOST_IN_A_ROW, Cohorts
+from fedward.server.rounds import MOST_IN_A_ROW, Cohorts
 
 SITES = ("a", "b", "c", "d", "e", "f")
 

@@ -5,9 +5,9 @@ import weakref
 import numpy as np
 
 from fedward.errors import PolicyError
+from fedward.messages import Reply, Stage
 from fedward.server.history import History
-from fedward.server.secure_sum import Exchange, Incident
-from fedward.stages import Reply, Stage
+from fedward.server.rounds import Exchange, Incident
 
 MESSAGES = {"a": b"1", "b": b"2", "c": b"3"}
 

@@ -11,9 +11,8 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower import join
-from fedward.server.flower import PUSH_BYTES, GridTransport
-from fedward.server.grid import StreamingGrid
-from fedward.stages import Request, Stage
+from fedward.messages import Request, Stage
+from fedward.server.flower import PUSH_BYTES, GridTransport, StreamingGrid
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,16 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
 
-from fedward.server.ingress import FLEET_ROUTES, PUSH_MESSAGES, FleetDoor, LocalDoor, PatientConnection, UntilShutdown
-from fedward.server.long_polling import Bell, HeldPolls
+from fedward.server.ingress import (
+    FLEET_ROUTES,
+    PUSH_MESSAGES,
+    Bell,
+    FleetDoor,
+    HeldPolls,
+    LocalDoor,
+    PatientConnection,
+    UntilShutdown,
+)
 
 
 class App:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fedward.errors import ConfigError
+from fedward.messages import Reply
 from fedward.server import job as jobs
-from fedward.server.control import RunState
 from fedward.server.job import run_job
 from fedward.server.job_files import RunEnd
-from fedward.server.superlink import SuperLink, end_of
-from fedward.stages import Reply
+from fedward.server.superlink import RunState, SuperLink, end_of
 from tests.codes import raises
+from tests.echo_job import run_echo
 
 
 class Road:
@@ -31,7 +31,9 @@ class Road:
 
 
 @pytest.fixture
-def job(tmp_path):
+def job(tmp_path, monkeypatch):
+    monkeypatch.setitem(jobs.KINDS, "echo", run_echo)
+
     def write(**settings):
         path = tmp_path / "job.json"
         document = {"kind": "echo", "sites": ["a", "b"], "report": str(tmp_path / "report"), "nbytes": 10, "rounds": 2}
@@ -49,7 +51,7 @@ def test_an_echo_job_reports_who_answered(job):
 
 
 def test_an_echo_job_fails_on_other_bytes(job):
-    with raises("FW-INTEGRITY-211"):
+    with raises("FW-INTEGRITY-001"):
         run_job(Road(lambda request: Reply(request.payload, {"noise": np.zeros(10, np.uint8)})), job().path)
 
 

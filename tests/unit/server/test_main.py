@@ -12,8 +12,9 @@ from fedward.agreements.proposal import PlanTerms, Proposal, sign_proposal
 from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.plan import Plan
-from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, publish
-from fedward.server.main import run_federation
+from fedward.privacy.secagg.crypto import Identity
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish
+from fedward.server.job import run_federation
 from tests.codes import raises
 
 

@@ -10,8 +10,8 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.flower import pack_reply, unpack_reply
-from fedward.server.reply_assembly import Unfolding
-from fedward.stages import Reply
+from fedward.messages import Reply
+from fedward.server.flower import Unfolding
 
 SIZE = 12 * 1024**2 + 5
 """Three of Flower's chunks."""

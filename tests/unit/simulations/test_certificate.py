@@ -8,8 +8,8 @@ from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.dpsgd import crosscheck
 from fedward.run import Schedule
-from fedward.simulations.assemble import certificate
 from fedward.simulations.result import SecureSum
+from fedward.simulations.run import certificate
 from tests.codes import raises
 
 SUM = SecureSum(exact=True, ring_bits=32, threshold=4, colluders=1, cohort=6)

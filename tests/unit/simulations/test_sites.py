@@ -6,11 +6,10 @@ from typer.testing import CliRunner
 from fedward.cli import main
 from fedward.client.data import Example
 from fedward.client.models.registry import resolve
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, DataConfig, hospitals_for, load_scenario
 from fedward.simulations import parties, run
-from fedward.strategies.aliases import base_of
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.registry import NAMES, base_of, find_strategy
 
 
 def test_a_strategy_that_needs_more_hospitals_than_the_default_gets_them():

@@ -20,10 +20,10 @@ from fedward.plan import Plan
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import FileStore, Ledger, Population
 from fedward.run import Schedule
-from fedward.simulations.assemble import card, certificate
 from fedward.simulations.audit.document import print_audit
 from fedward.simulations.report import render
 from fedward.simulations.result import RunResult, SecureSum
+from fedward.simulations.run import card, certificate
 from fedward.simulations.sweep import summary
 from fedward.simulations.sweep.play import Cell, Outcome
 from fedward.simulations.sweep.summary import summarise

@@ -7,13 +7,12 @@ from fedward.adapter import AdapterLayout
 from fedward.client.models.registry import resolve
 from fedward.config import load_toml
 from fedward.errors import UnknownKeyError
-from fedward.planning.calibration import draft_plan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
 from fedward.run import Run
-from fedward.strategies.aliases import ALIASES, in_words, spelt_out
-from fedward.strategies.combinations import check_strategy, make_strategy
+from fedward.strategies.combinations import check_strategy
 from fedward.strategies.optimizers import NOTHING, RULES, server_step
-from fedward.strategies.registry import STRATEGIES, find_strategy
+from fedward.strategies.registry import ALIASES, STRATEGIES, find_strategy, in_words, spelt_out
 from fedward.strategies.strategy import DELTA
 from tests.codes import raises
 
@@ -136,7 +135,7 @@ def test_a_section_or_key_of_an_earlier_release_is_told_its_name_of_today(text, 
 def test_a_number_out_of_range_is_refused(plan_of):
     for section in ({"momentum": 1.0}, {"stabiliser": 0.0}, {"learning_rate_head": 0.0}, {"rule": "adamw"}):
         with pytest.raises(ValueError, match="optimizer"):
-            make_strategy(plan_of(optimizer=section), LAYOUT)
+            check_strategy(plan_of(optimizer=section))(plan_of(optimizer=section), LAYOUT)
 
 
 OF_THE_RULE = [

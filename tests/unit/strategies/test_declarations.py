@@ -5,7 +5,7 @@ import pytest
 from fedward.client.models.adapter_model import lora_of, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.strategies.registry import STRATEGIES
-from fedward.strategies.tensors import kind_of
+from fedward.strategies.strategy import kind_of
 
 
 @pytest.fixture(params=sorted(STRATEGIES))

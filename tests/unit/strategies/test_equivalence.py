@@ -9,16 +9,14 @@ from fedward.adapter import AdapterLayout, Vector, unflatten
 from fedward.client.models.adapter_model import LoraSettings, expected_layout
 from fedward.client.models.registry import resolve
 from fedward.privacy.noise import SecureStream
-from fedward.privacy.secagg import RingVector, decode, encode
-from fedward.privacy.secagg.encoding import VectorLayout
+from fedward.privacy.secagg.encoding import RingVector, VectorLayout, decode, encode
 from fedward.run import EVALUATION, TRAINING, Run
 from fedward.strategies.contrib.fedask import change_across, change_along, recovered, sketch_basis
 from fedward.strategies.factor import product
 from fedward.strategies.fedsvd import refactored
 from fedward.strategies.optimizers import NOTHING, Memory
 from fedward.strategies.registry import STRATEGIES, find_strategy
-from fedward.strategies.strategy import Step, Trained
-from fedward.strategies.tensors import kind_of, nested_positions, positions_of, stems
+from fedward.strategies.strategy import Step, Trained, kind_of, nested_positions, positions_of, stems
 
 SITES = ["a", "b", "c", "d"]
 RANK = 4

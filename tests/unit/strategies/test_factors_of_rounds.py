@@ -5,17 +5,20 @@ import pytest
 
 from fedward.adapter import AdapterLayout
 from fedward.run import Run, Schedule
-from fedward.strategies.combinations import check_ranks, check_strategy, make_strategy
+from fedward.strategies.combinations import check_ranks, check_strategy
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import STRATEGIES
-from fedward.strategies.strategy import Trained
-from fedward.strategies.tensors import positions_of
+from fedward.strategies.strategy import Trained, positions_of
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of(
     [("head.bias", (1,)), ("layer.lora_A.weight", (2, 3)), ("layer.lora_B.weight", (3, 2))],
 )
 SITES = ["a", "b", "c"]
+
+
+def make_strategy(plan, layout):
+    return check_strategy(plan)(plan, layout)
 
 
 def test_rolora_sends_one_factor_per_round_and_leaves_the_other_alone(plan_of):

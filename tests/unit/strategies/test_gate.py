@@ -12,10 +12,9 @@ from fedward.adapter import AdapterLayout
 from fedward.measures.auroc import HISTOGRAM, Auroc
 from fedward.plan import GatePlan, Plan
 from fedward.run import Run, Schedule
-from fedward.strategies import gate
+from fedward.strategies import optimizers
 from fedward.strategies.combinations import check_strategy
-from fedward.strategies.gate import Best, pack, unpack
-from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.optimizers import NOTHING, Best, pack, unpack
 from tests.codes import raises
 
 LAYOUT = AdapterLayout.of([("head.bias", (1,)), ("layer.lora_B.weight", (2, 2))])
@@ -32,7 +31,7 @@ def histogram(auroc):
 def judge(cells, candidate, memory, best, tolerance=0.05):
     """The gate's decision on a released histogram."""
     score = Auroc().exact({HISTOGRAM.name: tuple(map(Fraction, cells.tolist()))})
-    return gate.judge(score, candidate, memory, best, gate=GatePlan(tolerance=tolerance), measure=Auroc())
+    return optimizers.judge(score, candidate, memory, best, gate=GatePlan(tolerance=tolerance), measure=Auroc())
 
 
 def auroc_of(cells):
@@ -68,7 +67,7 @@ def test_a_measure_that_improves_downwards_is_taken_back_when_it_rises():
         better, highest = "lower", None
 
     def judge(score, candidate, best):
-        return gate.judge(score, candidate, NOTHING, best, gate=GatePlan(tolerance=0.05), measure=Mistakes())
+        return optimizers.judge(score, candidate, NOTHING, best, gate=GatePlan(tolerance=0.05), measure=Mistakes())
 
     best = judge(Fraction(1, 5), STATE, judge(None, STATE - 1, None))
     assert best.score == 0.2

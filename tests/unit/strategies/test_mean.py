@@ -7,7 +7,7 @@ from fedward.adapter import AdapterLayout
 from fedward.errors import ConfigError, UnknownKeyError
 from fedward.run import Run, Schedule
 from fedward.strategies import mean
-from fedward.strategies.combinations import check_strategy, make_strategy
+from fedward.strategies.combinations import check_strategy
 from fedward.strategies.optimizers import NOTHING
 from fedward.strategies.registry import find_strategy
 from fedward.strategies.strategy import Trained
@@ -72,7 +72,7 @@ def test_a_large_sum_is_applied_in_pieces_and_what_was_not_sent_stays(plan_of, m
 @pytest.mark.parametrize("name", ["ffa", "fedit"])
 def test_what_is_sent_is_the_clipped_delta_bit_for_bit(plan_of, name):
     plan, delta = plan_of(name), np.random.default_rng(1).normal(size=5).astype(np.float32)
-    strategy, step = make_strategy(plan, LAYOUT), Schedule.of(plan).step(1)
+    strategy, step = check_strategy(plan)(plan, LAYOUT), Schedule.of(plan).step(1)
     message = strategy.messages(step, Trained(1, np.zeros(5, np.float32), delta), NOTHING, "a")
     assert message["delta"].tobytes() == delta.tobytes()
     assert [part.layout.size for part in strategy.sends(step)] == [5]

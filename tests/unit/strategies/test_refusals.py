@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedward.strategies.combinations import check_strategy
-from fedward.strategies.refusals import REFUSALS
-from fedward.strategies.registry import NAMES, find_strategy
+from fedward.strategies.registry import NAMES, REFUSALS, find_strategy
 from tests.codes import raises
 
 DESIGN = ["FLoRA", "FlexLoRA", "FedEx-LoRA", "LoRA-FAIR", "FLoRA-NA", "FLoRIST", "FedPower", "Krum", "median"]

@@ -9,7 +9,7 @@ from fedward.strategies.registry import STRATEGIES, find_strategy
 
 DEFAULT_ROUND = """
 import sys
-import fedward.client.hospital, fedward.planning.calibration, fedward.server.rounds, fedward.simulations.federation
+import fedward.client.hospital, fedward.planning.estimate, fedward.server.rounds, fedward.simulations.federation
 from fedward.plan import Plan
 from fedward.strategies.combinations import check_strategy
 for name in ("ffa", "fedit", "fedsvd", "fedsb"):

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from fedward.strategies.aliases import ALIASES
-from fedward.strategies.registry import NAMES, STRATEGIES, find_strategy
+from fedward.strategies.registry import ALIASES, NAMES, STRATEGIES, find_strategy
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "strategies.md"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedward.adapter import AdapterLayout, LayoutError, flatten
-from fedward.strategies.tensors import kind_of, nested_layout, nested_positions, positions_of, stem_of, stems
+from fedward.strategies.strategy import kind_of, nested_layout, nested_positions, positions_of, stem_of, stems
 
 SHAPES = [("head.bias", (1,)), ("x.lora_A.weight", (3, 2)), ("x.lora_B.weight", (2, 3)), ("x.lora_R.weight", (3, 3))]
 LAYOUT = AdapterLayout.of(SHAPES)

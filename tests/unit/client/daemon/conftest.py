@@ -11,8 +11,7 @@ from cryptography.x509.oid import NameOID
 from fedward.agreements.code import plan_code_hash
 from fedward.agreements.enrolment import EnrolmentAnswer, code_key, new_code, open_request, seal_answer
 from fedward.agreements.proposal import PlanTerms, Proposal, sign_proposal
-from fedward.client.daemon.folders import SiteFolders
-from fedward.client.daemon.keys import enrol, join, request_hash
+from fedward.client.daemon.folders import SiteFolders, enrol, join, request_hash
 from fedward.client.daemon.settings import ClientConfig
 from fedward.config import parse
 from fedward.plan import Plan

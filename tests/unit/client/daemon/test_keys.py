@@ -3,7 +3,7 @@ import os
 import pytest
 
 from fedward.agreements.enrolment import code_key, new_code, open_request
-from fedward.client.daemon.keys import enrol, join, pinned_coordinator, renew
+from fedward.client.daemon.folders import enrol, join, pinned_coordinator, renew
 from fedward.privacy.secagg.crypto import Identity, fingerprint
 from tests.codes import raises
 

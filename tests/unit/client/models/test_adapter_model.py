@@ -9,7 +9,6 @@ from fedward.client.models.adapter_model import (
     LoraSettings,
     build,
     expected_layout,
-    frozen_hash,
     get_vector,
     layout_of,
     set_vector,
@@ -21,6 +20,7 @@ from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen
 from fedward.client.models.tokens import tokenize
 from fedward.tasks.task import Head
 from tests.codes import raises
+from tests.weights import frozen_hash
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 RECORDS = np.arange(3)

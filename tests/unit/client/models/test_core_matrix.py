@@ -14,16 +14,17 @@ from fedward.client.models.adapter_model import (
     adapter_parameters,
     build,
     expected_layout,
-    frozen_hash,
     get_vector,
     layout_of,
     set_vector,
     start_vector,
 )
 from fedward.client.models.registry import resolve
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
-from fedward.strategies.tensors import kind_of, nested_layout, nested_positions
+from fedward.strategies.strategy import kind_of, nested_layout, nested_positions
+from tests.weights import frozen_hash
 
 SETTINGS = LoraSettings(rank=5, top_layers=1, core=True)
 

@@ -25,8 +25,8 @@ from fedward.client.models.families.family import Family, Sizes, Whole
 from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen_prefix, prepare
 from fedward.client.models.registry import check_model_config
 from fedward.client.models.tokens import tokenize
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
-from fedward.privacy.dpsgd.engine import row_independence_self_test
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine, row_independence_self_test
 from fedward.privacy.noise import SecureStream
 from fedward.tasks.task import Head
 from tests.codes import raises

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedward.plan import PrivacyPlan
-from fedward.privacy.dpsgd import DPParameters, clipping
+from fedward.privacy.dpsgd import clipping
 from fedward.privacy.dpsgd.clipping import (
     AdaptiveClipping,
     AdaptiveRule,
     AutomaticClipping,
     AutomaticRule,
+    DPParameters,
     PatientOptimizer,
     planned_clipping,
 )

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine, UnitSampler
 from fedward.privacy.events import PrivacyParameterError
 from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
 from tests.codes import raises

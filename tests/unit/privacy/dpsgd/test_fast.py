@@ -20,7 +20,8 @@ from transformers import (
     Qwen2Config,
 )
 
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
 from tests.codes import raises
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fedward.privacy.dpsgd import DPParameters
-from fedward.privacy.dpsgd.clipping import PatientOptimizer
+from fedward.privacy.dpsgd.clipping import DPParameters, PatientOptimizer
 from fedward.privacy.noise import SecureStream, rounded_sensitivity
 
 RECORDS = np.array([3, 9, 17, 4, 30, 22, 8])

@@ -35,8 +35,14 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import fedward
 from fedward.privacy.accounting import epsilon, epsilon_curve
-from fedward.privacy.dpsgd import DPParameters, PrivateEngine, UnitSampler
-from fedward.privacy.dpsgd.engine import row_independence_self_test, sampler_self_test, weight_change_canary
+from fedward.privacy.dpsgd.clipping import DPParameters
+from fedward.privacy.dpsgd.engine import (
+    PrivateEngine,
+    UnitSampler,
+    row_independence_self_test,
+    sampler_self_test,
+    weight_change_canary,
+)
 from fedward.privacy.events import Event, SamplerMismatchError
 from fedward.privacy.noise import SecureStream
 from tests.codes import raises

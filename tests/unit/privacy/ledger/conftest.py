@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fedward.privacy.book import Reservation
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, Population, Reservation
+from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, Population
 
 PLAN = bytes(range(32))
 

@@ -14,7 +14,7 @@ import pytest
 from fedward import storage
 from fedward.errors import FedwardError
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import FileStore, RoundCost, files, verify
+from fedward.privacy.ledger import CHAIN, LAST, FileStore, RoundCost, verify
 from tests.codes import raises
 
 PLAN = bytes(range(32))
@@ -110,7 +110,7 @@ def test_read_only_directory(tmp_path, open_it):
 def test_torn_last_record_counts_as_spent(store, open_it, spend):
     ledger = open_it(store)
     spend(ledger, 1)
-    chain = store.folder / files.CHAIN
+    chain = store.folder / CHAIN
     before = chain.stat().st_size
     spend(ledger, 2)
     whole = chain.read_bytes()
@@ -126,7 +126,7 @@ def test_torn_last_record_counts_as_spent(store, open_it, spend):
 def test_chain_shorter_than_one_record_below_its_end_is_damage(store, open_it, spend):
     ledger = open_it(store)
     sizes = []
-    chain = store.folder / files.CHAIN
+    chain = store.folder / CHAIN
     for number in (1, 2, 3):
         sizes.append(chain.stat().st_size)
         spend(ledger, number)
@@ -142,7 +142,7 @@ def test_chain_shorter_than_one_record_below_its_end_is_damage(store, open_it, s
 def test_every_altered_byte_is_found(store, open_it, spend):
     spend(open_it(store), 1)
     spend(open_it(store), 2)
-    path, last = store.folder / files.CHAIN, (store.folder / files.LAST).read_bytes()
+    path, last = store.folder / CHAIN, (store.folder / LAST).read_bytes()
     whole = path.read_bytes()
     for position in range(0, len(whole) - len(last), 3):
         altered = bytearray(whole)
@@ -152,7 +152,7 @@ def test_every_altered_byte_is_found(store, open_it, spend):
             verify(store)
 
 
-@pytest.mark.parametrize("name", [files.CHAIN, files.LAST])
+@pytest.mark.parametrize("name", [CHAIN, LAST])
 def test_missing_file_is_damage_not_a_new_ledger(store, open_it, spend, name):
     spend(open_it(store), 1)
     (store.folder / name).unlink()

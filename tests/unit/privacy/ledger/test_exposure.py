@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from fedward.privacy.accounting import epsilon
+from fedward.privacy.book import MOST_PLACEMENTS, Exposure
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import MemoryStore, Namespace, Patients, Population
-from fedward.privacy.ledger.book import MOST_PLACEMENTS, Exposure
 from tests.codes import raises
 
 TRAIN = Event("release", 4.0, 1.0, 1)
@@ -154,7 +154,7 @@ def test_exact_sets_need_a_namespace(open_it, spend, namespace):
 
 def test_histories_equal_those_of_every_patient_one_by_one(namespace):
     """The grouping drops only histories that are part of another."""
-    from fedward.privacy.ledger.book import Reservation
+    from fedward.privacy.book import Reservation
 
     people = [bytes([i]) * 16 for i in range(8)]
     sets = {1: people[:4], 2: people[2:6], 3: people[3:5], 4: people[:1]}

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedward.errors import FedwardError
-from fedward.privacy.events import Event
-from fedward.privacy.ledger import AnchorFile, FileStore, files, verify
-from fedward.privacy.ledger.book import (
+from fedward.privacy.book import (
     BEFORE_FIRST,
     Genesis,
     PatientSet,
@@ -22,6 +20,8 @@ from fedward.privacy.ledger.book import (
     read_frames,
     to_bytes,
 )
+from fedward.privacy.events import Event
+from fedward.privacy.ledger import CHAIN, LAST, LOCK, AnchorFile, FileStore, verify
 from tests.codes import raises
 
 PLAN = bytes(range(32))
@@ -30,7 +30,7 @@ PLAN = bytes(range(32))
 def test_files_are_for_this_user_alone(store, open_it, spend):
     spend(open_it(store))
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    assert {path.name for path in store.folder.iterdir()} == {files.CHAIN, files.LAST, files.LOCK}
+    assert {path.name for path in store.folder.iterdir()} == {CHAIN, LAST, LOCK}
     for path in store.folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -57,8 +57,8 @@ def test_record_is_synced_before_reserve_returns(store, open_it, spend, monkeypa
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append(f"sync {name(fd)}"), fsync(fd))[1])
     monkeypatch.setattr(os, "write", lambda fd, data: (order.append(f"write {name(fd)}"), write(fd, data))[1])
     spend(ledger)
-    part = files.LAST + ".part"
-    assert order == [f"write {part}", f"sync {part}", "sync state", f"write {files.CHAIN}", f"sync {files.CHAIN}"]
+    part = LAST + ".part"
+    assert order == [f"write {part}", f"sync {part}", "sync state", f"write {CHAIN}", f"sync {CHAIN}"]
 
 
 def test_second_writer_is_told_to_wait(store, open_it):
@@ -95,7 +95,7 @@ def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open
 
 def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
     store.folder.mkdir()
-    (store.folder / files.LOCK).symlink_to(tmp_path / "elsewhere")
+    (store.folder / LOCK).symlink_to(tmp_path / "elsewhere")
     with raises("FW-LEDGER-006"):
         open_it(store)
 
@@ -198,7 +198,8 @@ def test_mutated_records_are_damage_or_another_record_and_never_crash(record):
 
 
 def test_records_out_of_place_are_damage(open_it, spend):
-    from fedward.privacy.ledger import Book, MemoryStore
+    from fedward.privacy.book import Book
+    from fedward.privacy.ledger import MemoryStore
 
     genesis, other = to_bytes(RECORDS[0]), [to_bytes(r) for r in RECORDS[1:]]
     reserve = to_bytes(Reservation("r", PLAN, 1, bytes(32), (Event("release", 9.0, 1.0, 1),)))

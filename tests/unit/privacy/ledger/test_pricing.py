@@ -6,9 +6,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from fedward.privacy import book
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event
-from fedward.privacy.ledger import book
 
 HISTORIES = [
     (Event("release", 3.0, 1.0, 2), Event("release", 7.0, 1.0, 3)),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fedward.errors import PolicyError
-from fedward.privacy.ledger import Book, MemoryStore, verify
+from fedward.privacy.book import Book
+from fedward.privacy.ledger import MemoryStore, verify
 from tests.codes import raises
 
 # Written by fedward 0.1: genesis, one reserved round, its settlement; and the head that 0.1 printed for it.

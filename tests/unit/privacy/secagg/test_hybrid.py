@@ -5,7 +5,7 @@ import os
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import HybridPrivateKey, HybridPublicKey, KeyAgreementError
 from tests.codes import raises
 
@@ -18,7 +18,7 @@ def pair():
 def test_both_sides_agree(pair):
     lo, hi = pair
     ciphertext, secret = lo.encapsulate(hi.public)
-    assert len(ciphertext) == crypto.MLKEM_CIPHERTEXT_BYTES and len(secret) == crypto.SECRET_BYTES
+    assert len(ciphertext) == messages.MLKEM_CIPHERTEXT_BYTES and len(secret) == crypto.SECRET_BYTES
     assert hi.decapsulate(lo.public, ciphertext) == secret
 
 
@@ -56,7 +56,7 @@ def test_small_order_points_are_refused(pair):
 def test_malformed_keys_and_ciphertexts_are_refused(pair):
     lo, hi = pair
     with pytest.raises(KeyAgreementError):
-        lo.encapsulate(HybridPublicKey(hi.public.x25519, b"\xff" * crypto.MLKEM_PUBLIC_BYTES))
+        lo.encapsulate(HybridPublicKey(hi.public.x25519, b"\xff" * messages.MLKEM_PUBLIC_BYTES))
     for sizes in ((31, 1184), (32, 1183)):
         with pytest.raises(KeyAgreementError, match="length"):
             HybridPublicKey(bytes(sizes[0]), bytes(sizes[1]))

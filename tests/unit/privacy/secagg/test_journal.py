@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fedward.privacy.secagg import FileJournal, MemoryJournal
+from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 from fedward.storage import FolderInUseError, JournalError
 
 KEY = b"k" * 32
@@ -125,7 +125,7 @@ def test_a_write_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
 HOLDER = """
 import sys
 from pathlib import Path
-from fedward.privacy.secagg import FileJournal
+from fedward.privacy.secagg.journal import FileJournal
 journal = FileJournal(Path(sys.argv[1]), b"k" * 32)
 journal.save(b"theirs")
 print("open", flush=True)

@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from fedward.privacy.secagg import Identity, Member, Roster, RunPolicy, default_colluders
+from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.roster import (
+    Member,
+    Roster,
+    RunPolicy,
     SignedRoster,
     approve,
     check_threshold,
+    default_colluders,
     merge_approvals,
     minimum_threshold,
     publish,

@@ -9,11 +9,8 @@ from cryptography.x509.oid import NameOID
 
 from fedward.agreements.enrolment import EnrolmentRequest, code_key, request_fingerprint, seal_request
 from fedward.privacy.secagg.crypto import Identity
-from fedward.server.deployment.authority import Authority
-from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.settings import load_server_config
-from fedward.server.deployment.setup import initialise
-from fedward.server.deployment.sites import Sites
+from fedward.server.deployment.records import Sites
+from fedward.server.deployment.settings import Authority, ServerFolders, initialise, load_server_config
 
 
 class Applicant:

@@ -6,8 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedward.agreements.enrolment import code_key, open_answer
 from fedward.errors import ConfigError, UnknownKeyError
-from fedward.server.deployment.settings import load_server_config
-from fedward.server.deployment.setup import initialise
+from fedward.server.deployment.settings import initialise, load_server_config
 from tests.codes import raises
 
 

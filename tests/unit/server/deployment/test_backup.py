@@ -5,12 +5,10 @@ import tarfile
 import pytest
 
 from fedward.config import parse
-from fedward.server.deployment import sealed_stream
-from fedward.server.deployment.backup import back_up, restore
-from fedward.server.deployment.folders import ServerFolders
-from fedward.server.deployment.runs import RunRecord, Runs
-from fedward.server.deployment.sealed_stream import PIECE_BYTES, SCRYPT_COST, SealedReader, SealedWriter
-from fedward.server.deployment.settings import load_server_config
+from fedward.server.deployment import backup as backups
+from fedward.server.deployment.backup import PIECE_BYTES, SCRYPT_COST, SealedReader, SealedWriter, back_up, restore
+from fedward.server.deployment.records import RunRecord, Runs
+from fedward.server.deployment.settings import ServerFolders, load_server_config
 from fedward.server.job_files import FederationJob
 from fedward.storage import FolderInUseError, FolderLock, replace_private
 from tests.codes import raises
@@ -21,7 +19,7 @@ PASSPHRASE = b"correct horse battery staple"
 @pytest.fixture(autouse=True)
 def _cheap_guesses(monkeypatch):
     """The real cost is for those who guess, not for tests."""
-    monkeypatch.setattr(sealed_stream, "SCRYPT_COST", 2**4)
+    monkeypatch.setattr(backups, "SCRYPT_COST", 2**4)
 
 
 @pytest.fixture
@@ -110,7 +108,7 @@ def test_nothing_is_written_over(kept, backup, tmp_path):
     [
         lambda data: data[:-1],
         lambda data: data[: len(data) // 2],
-        lambda data: data[: len(sealed_stream.MAGIC) + 16 + 2 * (PIECE_BYTES + 16)],
+        lambda data: data[: len(backups.MAGIC) + 16 + 2 * (PIECE_BYTES + 16)],
         lambda data: data + b"x",
         lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:],
         lambda data: b"other" + data,
@@ -168,7 +166,7 @@ def test_a_stream_cut_between_two_pieces_is_not_a_shorter_one():
     sealed = SealedWriter(file, PASSPHRASE)
     sealed.write(bytes(4 * PIECE_BYTES))
     sealed.close()
-    cut = file.getvalue()[: len(sealed_stream.MAGIC) + 16 + 2 * (PIECE_BYTES + 16)]
+    cut = file.getvalue()[: len(backups.MAGIC) + 16 + 2 * (PIECE_BYTES + 16)]
     reader = SealedReader(io.BytesIO(cut), PASSPHRASE)
     with raises("FW-INTEGRITY-314"):
         reader.read(4 * PIECE_BYTES)
@@ -179,7 +177,7 @@ def test_pieces_cannot_be_swapped():
     sealed = SealedWriter(file, PASSPHRASE)
     sealed.write(bytes(4 * PIECE_BYTES))
     sealed.close()
-    head, step = len(sealed_stream.MAGIC) + 16, PIECE_BYTES + 16
+    head, step = len(backups.MAGIC) + 16, PIECE_BYTES + 16
     data = file.getvalue()
     pieces = [data[start : start + step] for start in range(head, len(data), step)]
     pieces[1], pieces[2] = pieces[2], pieces[1]

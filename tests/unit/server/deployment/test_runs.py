@@ -12,8 +12,7 @@ from fedward.errors import AuthenticationError, ConfigError
 from fedward.plan import AdapterPlan, Plan
 from fedward.privacy.secagg.roster import approve, verify_roster
 from fedward.server.deployment.channel import CommandRefusedError, CommandServer, command
-from fedward.server.deployment.plans import check_folder, publish_roster, read_signed, sign_folder
-from fedward.server.deployment.runs import Runs
+from fedward.server.deployment.records import Runs, check_folder, publish_roster, read_signed, sign_folder
 from fedward.server.job_files import FederationJob, RunEnd, write_vector
 from tests.codes import raises
 

@@ -4,9 +4,9 @@ import threading
 import pytest
 
 from fedward.privacy.secagg.crypto import fingerprint
-from fedward.server.control import RunState
-from fedward.server.deployment.runs import RunRecord, Runs
+from fedward.server.deployment.records import RunRecord, Runs
 from fedward.server.deployment.service import Service
+from fedward.server.superlink import RunState
 from fedward.storage import FolderInUseError, FolderLock, replace_private
 
 
@@ -106,7 +106,7 @@ def test_an_aborted_run_loses_its_process(service, control, run):
     assert service._handlers()["abort"]({"run": "icu-1"})["run"]["state"] == "aborted"
     service._advance(control)
     assert control.aborted == [1]
-    assert service._list({})["runs"][0]["code"] == "FW-STOP-001"
+    assert service._handlers()["list"]({})["runs"][0]["code"] == "FW-STOP-001"
 
 
 def test_a_paused_run_has_no_process_and_a_resumed_one_a_new_one(service, control, run):

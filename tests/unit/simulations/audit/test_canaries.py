@@ -8,11 +8,11 @@ from fedward.client.models.adapter_model import build_model, get_vector, resolve
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
 from fedward.privacy.noise import SecureStream
-from fedward.simulations.audit.attacks import canary_scores, gradients, make_canaries
+from fedward.simulations.audit.run import canary_scores, gradients, make_canaries
 from fedward.simulations.parties import SiteData
 
 TASK = local_task("mortality")

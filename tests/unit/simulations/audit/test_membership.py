@@ -7,9 +7,9 @@ from fedward.client.models.adapter_model import build_model, get_vector, resolve
 from fedward.client.models.registry import resolve
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.planning.calibration import make_plan
+from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import SpeedConfig, load_scenario
-from fedward.simulations.audit import attacks
+from fedward.simulations.audit import run as audit
 from fedward.simulations.parties import EncodedSite
 from fedward.simulations.terminal import RunDisplay
 
@@ -33,17 +33,17 @@ def test_halves_and_counts_are_of_patients(monkeypatch):
         scored.append((len(members), len(others)))
         return roc(members, others)
 
-    roc = attacks.roc
-    monkeypatch.setattr(attacks, "train_apart", train)
-    monkeypatch.setattr(attacks, "roc", note)
+    roc = audit.roc
+    monkeypatch.setattr(audit, "train_apart", train)
+    monkeypatch.setattr(audit, "roc", note)
     sites = [EncodedSite(name, records(f"{name}-t", 6), records(f"{name}-e", 4)) for name in ("a", "b")]
     speed = SpeedConfig(hospitals_at_once=1)
-    found = attacks.membership(model, get_vector(model), sites, run, files, speed, RunDisplay())
+    found = audit.membership(model, get_vector(model), sites, run, files, speed, RunDisplay())
 
     everybody = {name for site in sites for part in (site.train, site.evaluation) for name in part.names}
     assert (found.members, found.others) == (12, 8)
     assert set(scored) == {(12, 8)}
-    assert len(halves) == 2 * attacks.PAIRS
+    assert len(halves) == 2 * audit.PAIRS
     for one, other in zip(halves[::2], halves[1::2], strict=True):
         assert (len(one), len(other)) == (10, 10)
         assert one | other == everybody

@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 
-from fedward.simulations.sweep.play import WorkerLostError, side_by_side
+from fedward.simulations.sweep.workers import WorkerLostError, side_by_side
 
 ORPHAN = """
 import os, signal
-from fedward.simulations.sweep.play import side_by_side
+from fedward.simulations.sweep.workers import side_by_side
 if __name__ == "__main__":
     for _, process in side_by_side(1, os.getpid, {"only": ()}):
         print(process, flush=True)

@@ -4,11 +4,10 @@ Frame = length (4 bytes, big-endian) || body || head (32 bytes), with head = H("
 body). A head therefore binds its index and everything before it, and is what an anchor, a SharePackage and a witness
 hold. Floats are stored as their exact hexadecimal text, because the canonical encoding has none.
 
-Pricing is fast enough to be done before every round. The question then is not "what is epsilon" but "is it within the
-cap", and a loss distribution on a coarse grid, rounded up, usually answers it. Only near the cap is the history priced
-by ``accounting.epsilon`` itself, so what the accountant prices at the cap always fits, and what truly costs more never
-does. Distributions are kept: a new round of a run costs one self-composition and two convolutions, whatever the ledger
-holds; the first price in a process builds one distribution per distinct mechanism.
+The question before a round is not "what is epsilon" but "is it within the cap", and a loss distribution on a coarse
+grid, rounded up, usually answers it. Only near the cap is the history priced by ``accounting.epsilon`` itself, so what
+the accountant prices at the cap always fits, and what truly costs more never does. Distributions are kept: a new round
+costs one self-composition and two convolutions, whatever the ledger holds.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from typing import Any, Self, TypeAlias, TypeVar
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.stats import norm
 
-from fedward.errors import ConfigError, IntegrityError
+from fedward.errors import ConfigError, IntegrityError, failing_as
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
 from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.units import UNITS, UnitName
 
+FORMAT, PATIENT_BYTES = 2, 16
 HEAD_BYTES, _LENGTH_BYTES = 32, 4
 BEFORE_FIRST = bytes(HEAD_BYTES)
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Room for an exact set of two million patients, with as much again to spare."""
+MAX_BODY_BYTES = 64 * 1024 * 1024  # room for an exact set of two million patients, with as much again to spare
 
 damaged = partial(IntegrityError, code="FW-LEDGER-001")
 rolled_back = partial(IntegrityError, code="FW-LEDGER-002")
@@ -74,9 +73,6 @@ def read_frames(data: bytes) -> tuple[list[Link], int]:
             return links, position
         links.append(link)
         position = end
-
-
-FORMAT, PATIENT_BYTES = 2, 16
 
 
 @dataclass(frozen=True)
@@ -126,14 +122,9 @@ class Settlement:
 Record: TypeAlias = "Genesis | PatientSet | Reservation | Settlement"
 
 _KINDS: dict[str, type] = {"genesis": Genesis, "patients": PatientSet, "reserve": Reservation, "settle": Settlement}
-_KEYS = {"cap_epsilon": "cap", "plan_hash": "plan", "round_number": "round"}
-"""Keys of fields that are not called as their field is."""
-
-_NOT_WRITTEN = frozenset({"index", "head", "settled"})
-"""Fields that follow from a record's place in the chain and from what comes after it."""
-
-_EVENT_TYPES = (str, float, float, int, str, float)
-"""Of the fields of an event, in their order."""
+_KEYS = {"cap_epsilon": "cap", "plan_hash": "plan", "round_number": "round"}  # where the key is not the name
+_NOT_WRITTEN = frozenset({"index", "head", "settled"})  # they follow from the place in the chain and what comes after
+_EVENT_TYPES = (str, float, float, int, str, float)  # of the fields of an event, in their order
 
 _MALFORMED = (MalformedMessageError, ConfigError, KeyError, TypeError, ValueError, OverflowError, AttributeError)
 
@@ -151,12 +142,10 @@ def to_bytes(record: Record) -> bytes:
 
 def from_bytes(body: bytes) -> Record:
     """Parses a body; raises FW-LEDGER-001 for what is not a record that this version writes."""
-    try:
+    with failing_as(damaged("A ledger record does not have the form this version writes."), *_MALFORMED):
         record = _from_value(decode(body, limit=MAX_BODY_BYTES))
         if to_bytes(record) != body:
             raise damaged("A ledger record holds more than this version knows.")
-    except _MALFORMED as error:
-        raise damaged("A ledger record does not have the form this version writes.") from error
     return record
 
 
@@ -214,11 +203,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 """How a field is read, by its annotation."""
 
 
-History: TypeAlias = tuple[Event, ...]
-"""What one patient was exposed to."""
+History: TypeAlias = tuple[Event, ...]  # what one patient was exposed to
 
-GRIDS_PER_CAP = (1_000, 5_000)
-"""The privacy loss is rounded up to this part of the cap."""
+GRIDS_PER_CAP = (1_000, 5_000)  # the privacy loss is rounded up to this part of the cap
 
 FAR_ABOVE_CAP = (2.0, 1.05)
 """On each grid, a price this many times the cap is a refusal: the rounding, of second order in the grid, is smaller.
@@ -255,10 +242,7 @@ def fits(history: History, delta: float, cap: float) -> bool:
 
 
 def price(history: History, delta: float, cap: float) -> float:
-    """Epsilon of the history at ``delta``, rounded up by a little more than a thousandth of the cap.
-
-    For people to read; decisions are made by :func:`fits`. Infinite if the history does not fit under the cap.
-    """
+    """Epsilon of the history, rounded up by a little over cap / 1000, for people to read; infinite above the cap."""
     if not fits(history, delta, cap):
         return math.inf
     events = _join_gaussians(history)
@@ -342,11 +326,9 @@ def _step(noise: float, rate: float, grid: float) -> Any:
     return pld.from_gaussian_mechanism(noise, sampling_prob=rate, value_discretization_interval=grid)
 
 
-Tally: TypeAlias = dict[Event, int]
-"""Steps by mechanism (an event with zero steps), in the order of their first use."""
+Tally: TypeAlias = dict[Event, int]  # steps by mechanism (an event with zero steps), in the order of their first use
 
-MOST_PLACEMENTS = 64
-"""Ways to have been placed that are priced one by one; runs beyond that count on both sides at once."""
+MOST_PLACEMENTS = 64  # ways to have been placed that are priced one by one; runs beyond count on both sides at once
 
 
 class Exposure:
@@ -390,10 +372,7 @@ class Exposure:
             _count(side if members is None else self._sets[members], events)
 
     def histories(self, touching: Reservation | None = None) -> set[History]:
-        """The distinct histories that can be the most expensive one.
-
-        With ``touching``, a charge that has been added, patients whom it does not concern are left out.
-        """
+        """The distinct histories that can be the most expensive one, of those a charge is ``touching`` if given."""
         masks = self._masks()
         if touching is not None:
             parts = [members for events, members in _parts(touching) if events]
@@ -465,11 +444,7 @@ class Book:
         return book
 
     def catch_up(self, links: Sequence[Link]) -> None:
-        """Applies the records that were added since the last call.
-
-        Raises FW-LEDGER-002 (the chain no longer holds what was applied before), FW-LEDGER-001 (a record is not valid
-        in its place).
-        """
+        """Applies what was added since the last call; raises FW-LEDGER-001 (invalid), -002 (a known record is gone)."""
         known = len(self.heads)
         if len(links) < known or (known and links[known - 1].head != self.heads[-1]):
             raise rolled_back("The ledger on disk no longer holds a record that this process has seen in it.")
@@ -491,23 +466,19 @@ class Book:
                 self._sets[record.ids] = link.index
                 self.exposure.add_set(link.index, record.ids)
             case Reservation():
-                self._reserve(replace(record, index=link.index, head=link.head))
+                if (record.run, record.round_number) in self._rounds:
+                    raise damaged("The ledger reserves one round twice.")
+                unknown = damaged("A reservation names a set of units that the ledger does not hold.")
+                with failing_as(unknown, KeyError):
+                    self.exposure.add(record)
+                self._rounds[record.run, record.round_number] = link.index
+                self.reservations[link.index] = replace(record, index=link.index, head=link.head)
             case Settlement():
                 reservation = self.reservations.get(record.reservation)
                 if reservation is None:
                     raise damaged("The ledger settles a round that it never reserved.")
                 self.reservations[record.reservation] = replace(reservation, settled=True)
         self.heads.append(link.head)
-
-    def _reserve(self, record: Reservation) -> None:
-        if (record.run, record.round_number) in self._rounds:
-            raise damaged("The ledger reserves one round twice.")
-        try:
-            self.exposure.add(record)
-        except KeyError as error:
-            raise damaged("A reservation names a set of units that the ledger does not hold.") from error
-        self._rounds[record.run, record.round_number] = record.index
-        self.reservations[record.index] = record
 
     @property
     def genesis(self) -> Genesis:
@@ -544,10 +515,7 @@ class Book:
         return max(price(history, terms.delta, terms.cap_epsilon) for history in exposure.histories())
 
     def check_witness(self, index: int | None, head: bytes) -> None:
-        """Raises FW-LEDGER-002 unless the chain holds a 32-byte head that someone else kept.
-
-        ``index`` is that of the record after which the head was taken; None if the witness kept only the head.
-        """
+        """Raises FW-LEDGER-002 unless the chain holds this head, at ``index`` if the witness kept one."""
         held = head in self.heads if index is None else 0 <= index < len(self.heads) and self.heads[index] == head
         if not held:
             raise rolled_back("The ledger lacks a record whose head a witness holds.")
