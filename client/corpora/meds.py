@@ -51,7 +51,7 @@ class _Life:
 
 
 class Meds(StayCorpus):
-    """Subjects with their stays in hospital and intensive care."""
+    """Subjects with their stays in intensive care; in hospital where the data set tells of none."""
 
     name: ClassVar[str] = "meds"
     title: ClassVar[str] = "MEDS 0.4 (Medical Event Data Standard)"
@@ -73,10 +73,12 @@ class Meds(StayCorpus):
     def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """See :meth:`StayCorpus.stays`."""
         drops, found, held_out = Drops() if drops is None else drops, [], _held_out(folder)
-        for subject, life in sorted(_lives(folder, "diagnosis codes" in outcomes, drops).items()):
-            admissions, units = _walk(subject, life)
-            begins = [each.start for each in admissions]
-            for facts in units:
+        lives = _lives(folder, "diagnosis codes" in outcomes, drops)
+        walked = {subject: _walk(subject, life) for subject, life in sorted(lives.items())}
+        intensive = any(units for _, units in walked.values())
+        for subject, (admissions, units) in walked.items():
+            life, begins = lives[subject], [each.start for each in admissions]
+            for facts in units if intensive else [_whole(each) for each in admissions]:
                 around = next((each for each in admissions if _holds(each, facts.start)), None)
                 if around is None:
                     drops.add("ICU_ADMISSION", "in no hospital admission")
@@ -172,17 +174,25 @@ def _walk(subject: str, life: _Life) -> tuple[list[Facts], list[Facts]]:
         kind, *rest = code.split("//")
         if kind == "HOSPITAL_ADMISSION":
             arrival = MimicIV.arrivals.get(rest[0], rest[0].lower()) if rest else ""
-            admissions.append(_admission(subject, key or str(len(admissions)), time, life, arrival))
+            admissions.append(_admission(subject, key or _key(subject, time), time, life, arrival))
         elif kind in _DIAGNOSES and admissions and admissions[-1].left is None and not admissions[-1].diagnosis:
             admissions[-1] = replace(admissions[-1], diagnosis=text.strip() or " ".join(rest))
         elif kind == "HOSPITAL_DISCHARGE" and admissions and admissions[-1].left is None:
             admissions[-1] = _discharged(admissions[-1], time, rest[0] if rest else "", life)
         elif kind == "ICU_ADMISSION":
-            stay = f"{subject}-{time:%Y%m%d%H%M%S}"
-            units.append(Facts(subject, stay, key, time, None, None, unit=rest[0] if rest else ""))
+            units.append(Facts(subject, _key(subject, time), key, time, None, None, unit=rest[0] if rest else ""))
         elif kind == "ICU_DISCHARGE" and units and units[-1].end is None:
             units[-1] = replace(units[-1], end=time)
     return admissions, units
+
+
+def _key(subject: str, time: datetime) -> str:
+    return f"{subject}-{time:%Y%m%d%H%M%S}"
+
+
+def _whole(admission: Facts) -> Facts:
+    """The hospital stay as the stay, where no subject has one in intensive care."""
+    return replace(admission, stay=admission.admission, end=admission.left)
 
 
 def _admission(subject: str, key: str, start: datetime, life: _Life, arrival: str) -> Facts:
