@@ -75,7 +75,7 @@ def split_command(
         str | None, Option(metavar="YYYY-MM-DD", help="Train on what is of before that day, evaluate on the rest.")
     ] = None,
     evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
-    task: Annotated[str | None, Option("--task", help="Whose records and labels; the default task if left out.")] = None,
+    task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Deal a data set to the hospitals of a simulation and say how much they differ. Trains and charges nothing.
