@@ -121,7 +121,8 @@ def stay_of(facts: Facts, table: str, drops: Drops) -> Stay | None:
         codes=facts.codes,
     )
     order = (seconds_of(facts.start),)
-    return Stay(facts.patient, facts.stay, facts.admission, facts.group, order, age, outcome, tuple(events))
+    named = (facts.patient, facts.stay, facts.admission, facts.group)
+    return Stay(*named, order, age, outcome, tuple(events), start=facts.start)
 
 
 def _unusable(facts: Facts) -> str:
