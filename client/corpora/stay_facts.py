@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -226,8 +227,10 @@ class Measured:
             below = pc.is_in(batch.identifiers(self.comparator), value_set=pa.array(self.below))
             numbers = pc.if_else(below, _next_below(numbers), numbers)
         for column in self.written:
+            absent = pc.is_null(numbers)
             if numbers.null_count:
-                numbers = pc.coalesce(numbers, _written_numbers(batch.text(column)))
+                found = _written_numbers(batch.where(absent).text(column))
+                numbers = pc.replace_with_mask(numbers, absent, found)
         return numbers
 
 
@@ -320,12 +323,14 @@ def in_own_units(names: pa.Array, values: pa.Array, units: pa.Array) -> pa.Array
         values: numbers, ``[n]``.
         units: as the table writes them, ``[n]``; one that is not in the threshold table leaves the value as it is.
     """
-    written = pc.replace_substring_regex(pc.utf8_lower(pc.fill_null(units, "")), "[\u00b5\u03bc]", "u")  # micro, mu
-    for name, row in measurements().items():
-        for unit, (factor, offset) in row.other_units.items():
-            mask = pc.and_(pc.equal(names, name), pc.equal(written, unit))
-            if pc.any(mask).as_py():
-                values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
+    called, told = names.dictionary_encode(), pc.fill_null(units, "").dictionary_encode()
+    written = pc.replace_substring_regex(pc.utf8_lower(told.dictionary), "[\u00b5\u03bc]", "u").to_pylist()  # micro, mu
+    table, own = measurements(), called.dictionary.to_pylist()
+    for (i, name), (j, unit) in product(enumerate(own), enumerate(written)):
+        if name in table and unit in table[name].other_units:
+            factor, offset = table[name].other_units[unit]
+            mask = pc.and_(pc.equal(called.indices, i), pc.equal(told.indices, j))
+            values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
     return values
 
 
