@@ -12,7 +12,8 @@ from pathlib import Path
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
 from fedward.client.corpora import check_unit
-from fedward.client.data import Example, load_examples, split_patients
+from fedward.client.data import Example
+from fedward.client.examples import load_examples, split_for
 from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
@@ -92,7 +93,11 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     source = scenario.data.source
     if source == "synthetic":
         return _synthetic(scenario, plan)
-    examples = load_examples(_folder(scenario.data), format=source, task=scenario.task)
+    data, every = scenario.data, scenario.privacy.records_per_unit > 1
+    examples = load_examples(
+        _folder(data), format=source, task=scenario.task, every=every, exclude=_file(data.exclude),
+        mapping=_file(data.mapping),
+    )  # fmt: skip
     if scenario.data.corpus.grouped and scenario.data.hospitals is None:
         called = _names([example.group for example in examples])
         deal = {example.patient_id: called[example.group] for example in examples}
@@ -114,7 +119,8 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
             folder = Path(root) / called[hospital.spec.name]
             write_mimic3(hospital, folder)
             try:
-                examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+                every = scenario.privacy.records_per_unit > 1
+                examples = load_examples(folder, format="mimic-iii", task=scenario.task, every=every)
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
@@ -124,7 +130,7 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
 
 
 def _split(plan: Plan, name: str, examples: Sequence[Example], eta: Mapping[str, float] | None) -> SiteData:
-    train, evaluation = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
+    train, evaluation = split_for(plan, examples)
     return SiteData(name, train, evaluation, eta)
 
 
@@ -144,12 +150,20 @@ def _names(groups: Iterable[str]) -> dict[str, str]:
 def _folder(data: DataConfig) -> Path:
     if data.path is None:
         raise ConfigError(f"The data source {data.source!r} needs data.path.")
-    folder = Path(data.path)
-    if not folder.is_absolute() and (root := os.environ.get(DATA_ROOT)):
-        folder = Path(root) / folder
+    folder = _below_root(data.path)
     if not folder.is_dir():
         raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
     return folder
+
+
+def _file(path: str | None) -> Path | None:
+    return None if path is None else _below_root(path)
+
+
+def _below_root(path: str) -> Path:
+    """A path of a scenario, relative to the folder of data sets where that is set."""
+    root = os.environ.get(DATA_ROOT)
+    return Path(path) if root is None else Path(root) / path
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,21 @@ def unit_words(unit: str) -> str:
     return short.rstrip(")") if short else _UNITS.get(name.strip().lower(), unit)
 
 
+def death_within(
+    deaths: Sequence[tuple[datetime, bool]], start: datetime, left: datetime | None
+) -> tuple[datetime, bool] | None:
+    """The first of ``deaths`` in a hospital stay: up to a day after its end, for clerks close stays first.
+
+    Each is a time, and whether only its day is known.
+    """
+    until = None if left is None else left + timedelta(days=1)
+    day = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    for time, dated in deaths:
+        if (day if dated else start) <= time and (until is None or time <= until):
+            return time, dated
+    return None
+
+
 def readmitted(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
     """Whether an admission of any kind began within 30 days after ``end``; None without a discharge time."""
     if end is None:

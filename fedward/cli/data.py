@@ -30,6 +30,13 @@ def check_command(
     ] = None,
     show: Annotated[int, Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
     leave_out: LeaveOut = False,
+    exclude: Annotated[
+        Path | None,
+        Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV."),
+    ] = None,
+    mapping: Annotated[
+        Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not PATH/mapping.toml.")
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
@@ -48,7 +55,9 @@ def check_command(
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
-    report = check_folder(folder, task=task, leave_out=leave_out, texts=texts, show=show)
+    report = check_folder(
+        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping
+    )
     if as_json:
         say_json(report.to_value())
     else:
@@ -88,6 +97,9 @@ def _print(report: FolderReport, console: Console) -> None:
         counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
         notes = f", {report.notes:,} first-day notes" if report.stays else ""
         console.print(counted + notes, markup=False)
+    if report.excluded is not None:
+        met, unmatched = report.excluded["persons"], report.excluded["unmatched"]
+        console.print(f"Excluded: {met:,} persons; {unmatched:,} listed identifiers are of nobody here", markup=False)
     if report.tasks:
         rows = [(task.task, f"{task.eligible:,}", f"{task.records:,}", task.words) for task in report.tasks]
         console.print(_table("Tasks", ("task", f"eligible {report.plural}", "records", "labels"), rows))
