@@ -21,22 +21,26 @@ def load_examples(
     every: bool = False,
     exclude: Path | None = None,
     mapping: Path | None = None,
+    unread: bool = False,
 ) -> list[Example]:
     """The records that ``task`` takes from the folder of the corpus ``format``, in the order of their units.
 
     For ``leave_out`` see :meth:`LocalTask.examples`, for ``every`` :meth:`Source.labelled`. ``exclude`` lists persons
     who have opted out, see :class:`Exclusions`. ``mapping`` is the mapping file of the corpus ``mapped``, where it does
-    not lie in the folder.
+    not lie in the folder. ``unread`` leaves the texts empty, and does not read them.
 
     Raises ConfigError FW-CONFIG-040 (there is no such task), DataError (unknown format, unusable files, a corpus that
-    does not hold what the task predicts), FW-DATA-006 (no eligible record), FW-DATA-007 (one label only), FW-DATA-060,
-    FW-DATA-061 (the list cannot be used).
+    does not hold what the task predicts), FW-DATA-006 (no eligible record), FW-DATA-007 (one label only), FW-DATA-070,
+    FW-DATA-071 (the list cannot be used).
     """
     corpus, excluded = corpus_named(format, mapping=mapping), None if exclude is None else Exclusions.read(exclude)
-    folder = locate(path, corpus)
+    folder, local = locate(path, corpus), local_task(task)
     if excluded is not None:
         corpus = excluding(corpus, excluded)
-    examples = local_task(task).examples(corpus, folder, leave_out=leave_out, every=every)
+    if unread:
+        examples = [each.example("") for each in local.labelled(corpus, folder, every=every)]
+    else:
+        examples = local.examples(corpus, folder, leave_out=leave_out, every=every)
     if excluded is not None:
         excluded.check()
     if not examples:
@@ -49,6 +53,11 @@ def load_examples(
 def split_for(plan: Plan, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Training and evaluation records of ``plan``, see :func:`split_patients`; those that train as it chooses."""
     train, evaluation = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
+    return training_records(plan, train), evaluation
+
+
+def training_records(plan: Plan, train: Sequence[Example]) -> list[Example]:
+    """The records of training units that ``plan`` lets take part: all, or those that it fixes for the run."""
     if plan.privacy.records_chosen == "fixed":
-        train = fixed_records(train, most=plan.privacy.records_per_unit, salt=plan.split_salt)
-    return train, evaluation
+        return fixed_records(train, most=plan.privacy.records_per_unit, salt=plan.split_salt)
+    return list(train)

@@ -181,7 +181,7 @@ def check_folder(
         exclude: list of persons who have opted out; they are counted and else left out.
         mapping: mapping file of the folder's tables, where it does not lie in the folder.
 
-    Raises DataError FW-DATA-011 (no such folder), FW-DATA-060 (the list cannot be read), ConfigError FW-CONFIG-040 (no
+    Raises DataError FW-DATA-011 (no such folder), FW-DATA-070 (the list cannot be read), ConfigError FW-CONFIG-040 (no
     such task); every other failure is listed in the report.
     """
     if task is not None and task not in LOCAL_TASKS and task not in FORMS:

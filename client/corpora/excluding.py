@@ -52,10 +52,10 @@ class _ExcludingStays(StayCorpus):
 
 
 def excluding(corpus: Corpus, excluded: Exclusions) -> Corpus:
-    """``corpus`` without the records of ``excluded``; raises FW-DATA-060 for a corpus of records of nobody."""
+    """``corpus`` without the records of ``excluded``; raises FW-DATA-070 for a corpus of records of nobody."""
     if corpus.unit != "patient":
         words = f"{excluded.name} lists persons, and the records of {corpus.name!r} name none."
-        raise DataError(words, code="FW-DATA-060", fix="Take `exclude` out for this data set.")
+        raise DataError(words, code="FW-DATA-070", fix="Take `exclude` out for this data set.")
     base = _ExcludingStays if isinstance(corpus, StayCorpus) else _Excluding
     kind = type("Excluding", (base, type(corpus)), {"inner": corpus, "excluded": excluded})
     made = cast("Corpus", object.__new__(kind))

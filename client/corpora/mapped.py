@@ -315,7 +315,7 @@ def _add_long(
             units = batch.text(section.unit) if section.unit else pa.nulls(len(batch), pa.string())
             values = in_units(names, batch.numbers(section.value, drops), units, section, drops)
             timeline.add(timeline.of_patients(persons, _seconds(batch, section, drops)), names, values)
-    check_known(table, total, known, matched, timeline)
+    check_known(table.path.name, total, known, matched, timeline)
 
 
 def _add_wide(
@@ -332,7 +332,7 @@ def _add_wide(
             for column, name in section.columns_of.items():
                 names, none = pa.array([name] * len(batch)), pa.nulls(len(batch), pa.string())
                 timeline.add(match, names, in_units(names, batch.numbers(column, drops), none, section, drops))
-    check_known(table, total, total, matched, timeline)
+    check_known(table.path.name, total, total, matched, timeline)
 
 
 def _add_notes(

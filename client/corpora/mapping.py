@@ -305,14 +305,14 @@ class MappingFile(Section):
 
 
 def mapping_bytes(path: Path) -> bytes:
-    """The content of a mapping file; raises FW-DATA-062 (it cannot be read, or is too large)."""
+    """The content of a mapping file; raises FW-DATA-072 (it cannot be read, or is too large)."""
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise DataError(f"The mapping file {path} cannot be read.", code="FW-DATA-062") from error
+        raise DataError(f"The mapping file {path} cannot be read.", code="FW-DATA-072") from error
     if len(content) > MAX_CONFIG_BYTES:
-        raise DataError(f"The mapping file {path} is larger than {MAX_CONFIG_BYTES} bytes.", code="FW-DATA-062")
+        raise DataError(f"The mapping file {path} is larger than {MAX_CONFIG_BYTES} bytes.", code="FW-DATA-072")
     return content
 
 
@@ -320,19 +320,19 @@ def load_mapping(path: Path) -> MappingFile:
     """Reads and checks a mapping file.
 
     Raises:
-        DataError: FW-DATA-062 (it does not hold; names the key), FW-DATA-063 (keys are open).
+        DataError: FW-DATA-072 (it does not hold; names the key), FW-DATA-073 (keys are open).
     """
     try:
         document = tomllib.loads(mapping_bytes(path).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"The mapping file {path.name} is not valid TOML: {error}.", code="FW-DATA-062") from error
+        raise DataError(f"The mapping file {path.name} is not valid TOML: {error}.", code="FW-DATA-072") from error
     unknown = list(open_keys(document))
     if unknown:
-        raise DataError(f"{path.name} leaves open: {', '.join(unknown)}.", code="FW-DATA-063")
+        raise DataError(f"{path.name} leaves open: {', '.join(unknown)}.", code="FW-DATA-073")
     try:
         return parse(document, MappingFile, source=path.name)
     except ConfigError as error:
-        raise DataError(error.message, code="FW-DATA-062", fix=error.fix) from error
+        raise DataError(error.message, code="FW-DATA-072", fix=error.fix) from error
 
 
 def open_keys(document: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -193,7 +193,7 @@ class Approvals:
     def reader(self) -> bytes:
         """Hash of what reads this site's tables. The mapping file is read each time: it may change under a daemon.
 
-        Raises FW-DATA-062 (it cannot be read).
+        Raises FW-DATA-072 (it cannot be read).
         """
         return installed_reader(self.config, self._code)
 
@@ -206,7 +206,7 @@ class Approvals:
 
 
 def installed_reader(config: ClientConfig, code: bytes) -> bytes:
-    """``code``, the hash of what reads this site's tables, with its mapping file; raises FW-DATA-062 (no such file)."""
+    """``code``, the hash of what reads this site's tables, with its mapping file; raises FW-DATA-072 (no such file)."""
     mapping = config.tables.mapped_by
     return code if mapping is None else with_mapping(code, mapping_bytes(mapping))
 

@@ -231,13 +231,13 @@ class ApprovedSite:
 
 
 def _digest(path: Path | None) -> bytes:
-    """Hash of a file as it is now; raises FW-DATA-060 where it cannot be read."""
+    """Hash of a file as it is now; raises FW-DATA-070 where it cannot be read."""
     if path is None:
         return b""
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:
-        raise DataError(f"The opt-out list {path} cannot be read.", code="FW-DATA-060") from error
+        raise DataError(f"The opt-out list {path} cannot be read.", code="FW-DATA-070") from error
 
 
 def open_site_ledger(

@@ -44,20 +44,20 @@ class Exclusions:
 
     @classmethod
     def read(cls, path: Path) -> Exclusions:
-        """Reads a file; raises FW-DATA-060 (it cannot be read, is empty, or no column is the person's)."""
+        """Reads a file; raises FW-DATA-070 (it cannot be read, is empty, or no column is the person's)."""
         try:
             with path.open("rb") as stream:
                 content = stream.read(LARGEST + 1)
         except OSError as error:
-            raise DataError(f"The opt-out list {path} cannot be read.", code="FW-DATA-060") from error
+            raise DataError(f"The opt-out list {path} cannot be read.", code="FW-DATA-070") from error
         if not content.strip() or len(content) > LARGEST:
             words = f"The opt-out list {path.name} is empty, or too large."
-            raise DataError(words, code="FW-DATA-060", fix="Take `exclude` out where nobody has opted out.")
+            raise DataError(words, code="FW-DATA-070", fix="Take `exclude` out where nobody has opted out.")
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             words = f"The opt-out list {path.name} is not encoded as UTF-8."
-            raise DataError(words, code="FW-DATA-060", fix=_FIX) from error
+            raise DataError(words, code="FW-DATA-070", fix=_FIX) from error
         return cls(filter(None, map(spelled, _cells(text, path.name))), path.name)
 
     def holds(self, person: str) -> bool:
@@ -84,12 +84,12 @@ class Exclusions:
         """Refuses a list whose identifiers differ from the tables' in leading zeros alone; after everything was read.
 
         Raises:
-            DataError: FW-DATA-061.
+            DataError: FW-DATA-071.
         """
         missed = len(self._alike - self._met)
         if missed:
             words = f"{missed:,} identifiers of {self.name} match persons of the tables but for leading zeros or case."
-            raise DataError(words, code="FW-DATA-061")
+            raise DataError(words, code="FW-DATA-071")
 
 
 def spelled(cell: str) -> str:
@@ -116,15 +116,15 @@ def _cells(text: str, name: str) -> list[str]:
     try:
         rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=True) if row]
     except csv.Error as error:
-        raise DataError(f"The opt-out list {name} is not CSV.", code="FW-DATA-060", fix=_FIX) from error
+        raise DataError(f"The opt-out list {name} is not CSV.", code="FW-DATA-070", fix=_FIX) from error
     header = [cell.translate(MARKS).lower() for cell in rows[0]]
     column = next((header.index(key) for key in _COLUMNS if key in header), None)
     if column is None and max(map(len, rows)) > 1:
-        raise DataError(f"No column of the opt-out list {name} is called patient_id.", code="FW-DATA-060", fix=_FIX)
+        raise DataError(f"No column of the opt-out list {name} is called patient_id.", code="FW-DATA-070", fix=_FIX)
     below = rows[1:] if column is not None or _is_header(rows) else rows
     if any(len(row) != len(header) for row in rows):
         words = f"Some rows of the opt-out list {name} are not of the header's length."
-        raise DataError(words, code="FW-DATA-060", fix=_FIX)
+        raise DataError(words, code="FW-DATA-070", fix=_FIX)
     return [row[column or 0] for row in below]
 
 

@@ -48,7 +48,8 @@ class Labelled:
     def example(self, text: str) -> Example:
         """The record with its text."""
         item = self.item
-        return Example(item.unit, item.group, text, self.label, item.language, item.held_out)
+        own = (item.unit, item.group, text, self.label, item.language, item.held_out)
+        return Example(*own, groups=item.groups, time=item.time)
 
 
 class Source(ABC):
@@ -188,13 +189,17 @@ class LocalTask(ABC):
     def __init__(self, declaration: Task, source: Source) -> None:
         self.declaration, self.source = declaration, source
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops | None = None) -> list[Labelled]:
+    def labelled(
+        self, corpus: Corpus, folder: Path, drops: Drops | None = None, *, every: bool = False
+    ) -> list[Labelled]:
         """The records of ``folder`` that the task takes, with their labels; no text is read.
+
+        ``every`` as in :meth:`Source.labelled`.
 
         Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
-        return self.source.labelled(corpus, folder, Drops() if drops is None else drops)
+        return self.source.labelled(corpus, folder, Drops() if drops is None else drops, every=every)
 
     def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False, every: bool = False) -> list[Example]:
         """The records of ``folder`` as a model reads them; ``every`` as in :meth:`Source.labelled`.

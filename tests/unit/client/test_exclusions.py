@@ -19,7 +19,7 @@ from fedward.client.folder import check_folder
 from tests.codes import raises
 
 Tables = Callable[[str], Path]
-SAME = "formats/ehr_same_patients"
+SAME = "formats/ehr-same-patients"
 LAYOUTS = {
     "mapped": ("formats/mapped", "21"),
     "mimic-iii": ("mimic3-several", "21"),
@@ -79,21 +79,21 @@ def test_records_that_name_persons_follow_the_list(tables: Tables, tmp_path: Pat
 def test_a_list_without_the_leading_zeros_of_the_tables_stops_reading(tables: Tables, tmp_path: Path) -> None:
     folder, listed = tables("mimic3"), tmp_path / "optout"
     listed.write_text("0011\n", encoding="utf-8")
-    with raises("FW-DATA-061", match="1 identifiers"):
+    with raises("FW-DATA-071", match="1 identifiers"):
         load_examples(folder, format="mimic-iii", task="mortality", exclude=listed)
     report = check_folder(folder, exclude=listed)
-    assert [problem.code for problem in report.stops] == ["FW-DATA-061"]
+    assert [problem.code for problem in report.stops] == ["FW-DATA-071"]
 
 
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (b"", "FW-DATA-060"),
-        (b"  \n\n", "FW-DATA-060"),
-        ("病人,号\n7,8\n".encode("gb18030"), "FW-DATA-060"),
-        (b"ward,bed\n7,8\n", "FW-DATA-060"),
-        (b"patient_id,bed\n7\n", "FW-DATA-060"),
-        (b'"7\n8\n', "FW-DATA-060"),
+        (b"", "FW-DATA-070"),
+        (b"  \n\n", "FW-DATA-070"),
+        ("病人,号\n7,8\n".encode("gb18030"), "FW-DATA-070"),
+        (b"ward,bed\n7,8\n", "FW-DATA-070"),
+        (b"patient_id,bed\n7\n", "FW-DATA-070"),
+        (b'"7\n8\n', "FW-DATA-070"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, code: str) -> None:
@@ -130,7 +130,7 @@ def test_records_of_nobody_have_no_list(tables: Tables, tmp_path: Path) -> None:
     listed = tmp_path / "optout"
     listed.write_text("7\n", encoding="utf-8")
     report = check_folder(tables("pubmedqa"), exclude=listed)
-    assert [problem.code for problem in report.stops] == ["FW-DATA-060"]
+    assert [problem.code for problem in report.stops] == ["FW-DATA-070"]
 
 
 def test_data_check_counts_them(tables: Tables, tmp_path: Path) -> None:

@@ -163,19 +163,19 @@ def test_stays_of_no_admission_are_refused(tables: Tables) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "code", "match"),
     [
-        ('birth = "Geb-Datum"', 'brith = "Geb-Datum"', "FW-DATA-062", "brith"),
-        ('KREA = "creatinine"', 'KREA = "creatinin"', "FW-DATA-062", "did you mean 'creatinine'"),
-        ('separator = ";"', 'separator = "#"', "FW-DATA-062", "separator"),
-        ('encoding = "cp1252"', 'encoding = "klingon"', "FW-DATA-062", "no text encoding"),
-        ('"%d.%m.%Y"]', '"%d.%m"]', "FW-DATA-062", "day, month and year"),
-        ('"%d.%m.%Y"]', '"%d.%Q"]', "FW-DATA-062", "no format of a time"),
-        ('file = "Labor.csv"', 'file = "../Labor.csv"', "FW-DATA-062", "below the data folder"),
-        ('file = "Labor.csv"', 'file = "C:\\\\Labor.csv"', "FW-DATA-062", "below the data folder"),
-        ('Pflegeheim = "facility"', 'Pflegeheim = "nursing"', "FW-DATA-062", "Pflegeheim"),
-        ('Nursing = "nursing"', 'Nursing = "?"', "FW-DATA-063", r"notes\.ward\.categories\.Nursing"),
-        ('sex = "Geschlecht"', 'sex = "?"', "FW-DATA-063", r"persons\.sex"),
-        ("[persons]", "persons]", "FW-DATA-062", "not valid TOML"),
-        ('admission = "Fall-Nr"\ncode', "code", "FW-DATA-062", "person"),
+        ('birth = "Geb-Datum"', 'brith = "Geb-Datum"', "FW-DATA-072", "brith"),
+        ('KREA = "creatinine"', 'KREA = "creatinin"', "FW-DATA-072", "did you mean 'creatinine'"),
+        ('separator = ";"', 'separator = "#"', "FW-DATA-072", "separator"),
+        ('encoding = "cp1252"', 'encoding = "klingon"', "FW-DATA-072", "no text encoding"),
+        ('"%d.%m.%Y"]', '"%d.%m"]', "FW-DATA-072", "day, month and year"),
+        ('"%d.%m.%Y"]', '"%d.%Q"]', "FW-DATA-072", "no format of a time"),
+        ('file = "Labor.csv"', 'file = "../Labor.csv"', "FW-DATA-072", "below the data folder"),
+        ('file = "Labor.csv"', 'file = "C:\\\\Labor.csv"', "FW-DATA-072", "below the data folder"),
+        ('Pflegeheim = "facility"', 'Pflegeheim = "nursing"', "FW-DATA-072", "Pflegeheim"),
+        ('Nursing = "nursing"', 'Nursing = "?"', "FW-DATA-073", r"notes\.ward\.categories\.Nursing"),
+        ('sex = "Geschlecht"', 'sex = "?"', "FW-DATA-073", r"persons\.sex"),
+        ("[persons]", "persons]", "FW-DATA-072", "not valid TOML"),
+        ('admission = "Fall-Nr"\ncode', "code", "FW-DATA-072", "person"),
     ],
 )
 def test_a_mapping_that_does_not_hold_names_its_key(tables: Tables, old: str, new: str, code: str, match: str) -> None:
@@ -189,7 +189,7 @@ def test_a_mapping_that_does_not_hold_names_its_key(tables: Tables, old: str, ne
 def test_an_unknown_key_names_the_nearest(tables: Tables) -> None:
     folder = tables("formats/mapped")
     change(folder, 'birth = "Geb-Datum"', 'brith = "Geb-Datum"')
-    with raises("FW-DATA-062") as caught:
+    with raises("FW-DATA-072") as caught:
         load_mapping(folder / "mapping.toml")
     assert caught.value.fix == "Did you mean 'birth'?"
 

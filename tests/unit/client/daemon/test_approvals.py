@@ -217,7 +217,7 @@ def test_an_approval_is_of_the_mapping_file_that_was_there(mapped, propose):
     book.decide(propose(), accept=True, by="DPO")
     assert book.require("icu-1"), "approved again"
     mapping.unlink()
-    with raises("FW-DATA-062"):
+    with raises("FW-DATA-072"):
         book.require("icu-1")
 
 
