@@ -17,6 +17,17 @@ def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False
     """
     corpus = corpus_named(format)
     examples = local_task(task).examples(corpus, locate(path, corpus), leave_out=leave_out)
+    return _usable(examples, task)
+
+
+def load_unread(path: Path, *, format: str, task: str) -> list[Example]:
+    """The same records without their texts, which are not read; errors as for :func:`load_examples`."""
+    corpus = corpus_named(format)
+    found = local_task(task).labelled(corpus, locate(path, corpus))
+    return _usable([each.example("") for each in found], task)
+
+
+def _usable(examples: list[Example], task: str) -> list[Example]:
     if not examples:
         raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
     if len({example.label for example in examples}) < 2:

@@ -1,8 +1,9 @@
 """One training example, and the split of examples by unit of privacy: keyed, never one patient on both sides."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -20,6 +21,9 @@ class Example:
     label: Any  # to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number
     language: str = "und"
     held_out: bool = False  # whether the publisher keeps the record for evaluation; its unit never trains
+    groups: Mapping[str, str] = field(default_factory=dict, compare=False)  # further natural groups by kind
+    time: datetime | None = field(default=None, compare=False)  # when the stay began or the text was written
+    facts: Mapping[str, str] = field(default_factory=dict, compare=False)  # for statistics alone, see Source.facts
 
     @property
     def patient_id(self) -> str:

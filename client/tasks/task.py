@@ -48,7 +48,8 @@ class Labelled:
     def example(self, text: str) -> Example:
         """The record with its text."""
         item = self.item
-        return Example(item.unit, item.group, text, self.label, item.language, item.held_out)
+        own = (item.unit, item.group, text, self.label, item.language, item.held_out)
+        return Example(*own, groups=item.groups, time=item.time)
 
 
 class Source(ABC):

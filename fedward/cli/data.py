@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.folder import FolderReport
+    from fedward.simulations.heterogeneity import Heterogeneity
 
 app = Typer(no_args_is_help=True)
 
@@ -57,24 +59,114 @@ def check_command(
         raise typer.Exit(DataError.row().exit_code)
 
 
+@app.command("split")
+def split_command(
+    folder: Annotated[Path, Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")],
+    by: Annotated[
+        str | None,
+        Option(help="group, site, unit, department, region, subject, iid, label or quantity; else as the set has it."),
+    ] = None,
+    hospitals: Annotated[
+        int | None, Option(min=3, max=1000, help="So many; of natural groups the largest ones.")
+    ] = None,
+    alpha: Annotated[float, Option(help="Dirichlet parameter of label and quantity; small is very uneven.")] = 0.5,
+    seed: Annotated[int, Option(min=0, help="The same seed deals the same way.")] = 1,
+    train_before: Annotated[
+        str | None, Option(metavar="YYYY-MM-DD", help="Train on what is of before that day, evaluate on the rest.")
+    ] = None,
+    evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
+    task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Deal a data set to the hospitals of a simulation and say how much they differ. Trains and charges nothing.
+
+    Every unit of privacy is at one hospital and on one side, training or evaluation. Dirichlet draws are repeated
+    until each hospital has both outcomes on both sides. A scenario's [data.split] has the same settings.
+
+    Example: fedward data split /srv/ehr --by label --alpha 0.3 --hospitals 5
+
+    Exit status: 0 done, 3 a setting is wrong, 4 the records cannot be divided so.
+    """
+    from fedward.client.corpora import detect
+    from fedward.client.examples import load_unread
+    from fedward.config import parse
+    from fedward.planning.scenario import Scenario
+    from fedward.simulations.heterogeneity import heterogeneity
+    from fedward.simulations.partition import divide
+    from fedward.tasks import DEFAULT
+
+    corpus, place, task = *detect(folder), task or DEFAULT
+    split = {"by": by, "alpha": alpha, "seed": seed, "train_before": _day(train_before)}
+    data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
+    wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
+    scenario = parse(wanted, Scenario, source="The split").check()
+    examples = load_unread(place, format=corpus.name, task=task)
+    partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
+    report = heterogeneity(partition)
+    if as_json:
+        say_json({"format": corpus.name, "task": task, "by": by, **report.to_value()})
+    else:
+        _print_split(report, Console())
+
+
 @app.command("synthetic")
 def synthetic_command(
     out: Annotated[Path, Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
     names: Annotated[list[str], Option("--name", help="Name of a hospital; repeat it for several.")],
     patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
     seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
+    layout: Annotated[
+        str, Option(help="Layout of the tables: mimic-iii, mimic-iv, meds, omop or fhir; the patients are the same.")
+    ] = "mimic-iii",
 ) -> None:
-    """Write invented patients as MIMIC-III tables, to try a federation with. Nobody in them exists.
+    """Write invented patients as tables of a hospital, to try a federation with. Nobody in them exists.
 
     Example: fedward data synthetic demo-data --name st-anna --name st-bede --name st-clare
     """
-    from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
+    from fedward.simulations.synthetic import HospitalSpec, draw
+    from fedward.simulations.synthetic.layouts import LAYOUTS
 
+    if layout not in LAYOUTS:
+        raise DataError(f"The layout {layout!r} is not one of {', '.join(LAYOUTS)}.", code="FW-DATA-009")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} holds something already.", code="FW-CONFIG-005", fix="Choose another folder.")
     for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
-        write_mimic3(hospital, out / hospital.spec.name)
+        LAYOUTS[layout](hospital, out / hospital.spec.name)
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        fix = "Write it as YYYY-MM-DD."
+        raise ConfigError("The day of --train-before cannot be read.", code="FW-CONFIG-061", fix=fix) from None
+
+
+def _print_split(report: Heterogeneity, console: Console) -> None:
+    headings = ("hospital", "train", "evaluate", "records", "per unit", "labels", "distance")
+    rows = [
+        (
+            site.name,
+            f"{site.train_units:,}",
+            f"{site.evaluation_units:,}",
+            f"{site.records:,}",
+            f"{site.records_per_unit:.2f} (most {site.most_records})",
+            ", ".join(f"{label} {share:.3g}" for label, share in site.labels.items()),
+            f"{site.distance:.3f}" + (" *" if site.one_outcome else ""),
+        )
+        for site in report.sites
+    ]
+    console.print(_table("Hospitals", headings, rows))
+    console.print(
+        f"Jensen-Shannon distance of labels between two hospitals: {report.mean_distance:.3f} on average, of 0 to 1. "
+        f"The largest hospital has {report.size_ratio:.1f} times the units of the smallest.",
+        soft_wrap=True,
+    )
+    for reason, count in report.left_out.items():
+        console.print(f"Left out: {count:,} {reason}.", markup=False)
+    if any(site.one_outcome for site in report.sites):
+        console.print("* One outcome only, in training or in evaluation: no run accepts this hospital.")
 
 
 def _print(report: FolderReport, console: Console) -> None:
