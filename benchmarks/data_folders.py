@@ -148,8 +148,9 @@ def _laboratory(part: dict[str, pa.Array]) -> dict[str, pa.Array]:
 def _bedside(part: dict[str, pa.Array]) -> dict[str, pa.Array]:
     return {
         "subject_id": part["subject"], "hadm_id": part["admission"], "stay_id": part["stay"],
-        "caregiver_id": part["row"], "charttime": part["time"], "storetime": part["stored"], "itemid": part["item"], "value": part["text"],
-        "valuenum": part["number"], "valueuom": part["unit"], "warning": pc.multiply(part["row"], 0),
+        "caregiver_id": part["row"], "charttime": part["time"], "storetime": part["stored"], "itemid": part["item"],
+        "value": part["text"], "valuenum": part["number"], "valueuom": part["unit"],
+        "warning": pc.multiply(part["row"], 0),
     }  # fmt: skip
 
 
