@@ -24,7 +24,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "aufnahmedatum aufnahmezeit dateentree fechaingreso 入院时间 入院日期 开始时间",
         "end": "dischtime dischargetime dischargedate endtime enddate end outtime bis to entlassung entlassungsdatum "
         "entlassungszeit datesortie fechaalta 出院时间 出院日期 结束时间",
-        "died": "hospitalexpireflag died dead deceased verstorben tot exitus expired mortality decede fallecido 死亡",
+        "died": "hospitalexpireflag died dead deceased verstorben tot exitus expired decede fallecido 死亡",
         "death": "deathtime deathdate dateofdeath dod todeszeitpunkt todesdatum verstorbenam datedeces 死亡时间",
         "destination": "dischargelocation dischargedisposition entlassungsart entlassungsgrund modesortie "
         "destinoalta 离院方式",

@@ -163,7 +163,7 @@ def synthetic_command(
     patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
     seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
     layout: Annotated[
-        str, Option(help="Layout of the tables: mimic-iii, mimic-iv, meds, omop or fhir; the patients are the same.")
+        str, Option(help="Layout: mimic-iii, mimic-iv, meds, omop, fhir or mapped; the patients are the same.")
     ] = "mimic-iii",
 ) -> None:
     """Write invented patients as tables of a hospital, to try a federation with. Nobody in them exists.
