@@ -118,6 +118,8 @@ class Table:
                 return tuple(name.lower() for name in pq.read_schema(self.path).names)
             with self._unpacked() as stream:
                 first = self._decoded(stream.readline(LONGEST_ROW), 1)
+            if "\0" in first:
+                raise self._not_utf8(1, "UTF-16")
             cells = next(csv.reader([first], delimiter=self._separator_of(first)), [])
             return tuple(cell.strip().lower() for cell in cells)
 
@@ -159,16 +161,15 @@ class Table:
     def _check_header(self, columns: Sequence[str]) -> None:
         if not self.header:
             raise DataError(f"The file {self.path.name} is empty: it has no header.", code="FW-DATA-005")
-        lacking = [name.upper() for name in columns if name not in self.header]
-        if not lacking:
-            return
         if len(self.header) == 1 and any(mark in self.header[0] for mark in ";|"):
             raise DataError(
                 f"The header of {self.path.name} was read as one column: it has another separator than the comma.",
                 code="FW-DATA-005",
                 fix="Export the table again with commas between the columns; Excel writes the local list separator.",
             )
-        raise DataError(f"The table {self.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
+        lacking = [name.upper() for name in columns if name not in self.header]
+        if lacking:
+            raise DataError(f"The table {self.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
 
     @cached_property
     def _kind(self) -> str:
@@ -376,7 +377,7 @@ class Batch:
         try:
             values = pc.cast(cells, pa.float64())
         except pa.ArrowInvalid:
-            values = self._one_by_one(cells, float, pa.float64(), column, "a number", drops)
+            values = self._one_by_one(cells, _number, pa.float64(), column, "a number", drops)
         odd = pc.invert(pc.is_finite(values))
         return self._without(values, odd, column, "a number", drops)
 
@@ -455,6 +456,13 @@ class Moments:
     def to_list(self) -> list[datetime | None]:
         """The times as objects without zone."""
         return cast("list[datetime | None]", self.values.to_pylist())
+
+
+def _number(cell: str) -> float:
+    """A number as tables write it; Python reads ``1_000`` too."""
+    if "_" in cell:
+        raise ValueError
+    return float(cell)
 
 
 def _moment(cell: str) -> datetime:
