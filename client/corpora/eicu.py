@@ -229,7 +229,7 @@ def _add_physiology(table: Table, timeline: Timeline) -> None:
             timeline.add(match, pa.array([name] * len(batch)), pa.array(taken))
         for column, words in _SUPPORT.items():
             _add_state(timeline, match, numbers[column] == 1.0, column, words)
-    check_known(table, known, known, matched, timeline)
+    check_known(table.path.name, known, known, matched, timeline)
 
 
 def _add_history(table: Table, timeline: Timeline) -> None:

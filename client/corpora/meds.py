@@ -27,7 +27,9 @@ from fedward.client.data.events import Chosen, Kind, Stay
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError
 
+_DIAGNOSES = ("ADMISSION_DIAGNOSIS", "CHIEF_COMPLAINT")
 _LIFE = (
+    *_DIAGNOSES,
     "HOSPITAL_ADMISSION",
     "HOSPITAL_DISCHARGE",
     "ICU_ADMISSION",
@@ -45,11 +47,11 @@ class _Life:
     sex: str = ""
     born: datetime | None = None
     death: datetime | None = None
-    events: list[tuple[datetime, str, str]] = field(default_factory=list)  # time, code, admission
+    events: list[tuple[datetime, str, str, str]] = field(default_factory=list)  # time, code, admission, text
 
 
 class Meds(StayCorpus):
-    """Subjects with their stays in hospital and intensive care."""
+    """Subjects with their stays in intensive care; in hospital where the data set tells of none."""
 
     name: ClassVar[str] = "meds"
     title: ClassVar[str] = "MEDS 0.4 (Medical Event Data Standard)"
@@ -71,10 +73,12 @@ class Meds(StayCorpus):
     def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """See :meth:`StayCorpus.stays`."""
         drops, found, held_out = Drops() if drops is None else drops, [], _held_out(folder)
-        for subject, life in sorted(_lives(folder, "diagnosis codes" in outcomes, drops).items()):
-            admissions, units = _walk(subject, life)
-            begins = [each.start for each in admissions]
-            for facts in units:
+        lives = _lives(folder, "diagnosis codes" in outcomes, drops)
+        walked = {subject: _walk(subject, life) for subject, life in sorted(lives.items())}
+        intensive = any(units for _, units in walked.values())
+        for subject, (admissions, units) in walked.items():
+            life, begins = lives[subject], [each.start for each in admissions]
+            for facts in units if intensive else [_whole(each) for each in admissions]:
                 around = next((each for each in admissions if _holds(each, facts.start)), None)
                 if around is None:
                     drops.add("ICU_ADMISSION", "in no hospital admission")
@@ -93,7 +97,7 @@ class Meds(StayCorpus):
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         tables = [Table(path, path.stem) for path in _shards(folder)]
         value = "numeric_value" if tables[0].has("numeric_value") else "value"
-        measured = Measured(_subject(tables[0]), "code", ("time",), value, lenient=True)
+        measured = Measured(_subject(tables[0]), "code", ("time",), value, written=("text_value",), lenient=True)
         add_measurements(tables, measured, timeline, drops, named=partial(_named, _described(folder)), units=_units)
         for table in tables:
             _add_notes(table, timeline)
@@ -130,14 +134,15 @@ def _lives(folder: Path, codes: bool, drops: Drops) -> dict[str, _Life]:
     kinds, found = (*_LIFE, "DIAGNOSIS") if codes else _LIFE, dict[str, _Life]()
     for path in _shards(folder):
         table = Table(path, path.stem)
-        for every in table.read((_subject(table), "time", "code"), optional=("hadm_id",)):
+        for every in table.read((_subject(table), "time", "code"), optional=("hadm_id", "text_value")):
             batch = every.where(pc.is_in(_prefix(every.text("code")), value_set=pa.array(kinds)))
             lists = (
                 batch.identifiers(_subject(table)).to_pylist(), batch.moments("time", drops).to_list(),
                 batch.text("code").to_pylist(), pc.fill_null(batch.identifiers("hadm_id"), "").to_pylist(),
+                batch.prose("text_value").to_pylist(),
             )  # fmt: skip
-            for subject, time, code, admission in zip(*lists, strict=True):
-                _note_life(found.setdefault(subject, _Life()), time, code, admission)
+            for subject, *told in zip(*lists, strict=True):
+                _note_life(found.setdefault(subject, _Life()), *told)
     for life in found.values():
         life.events.sort(key=lambda event: (event[0], not event[1].startswith("HOSPITAL_ADMISSION")))
     return found
@@ -147,7 +152,7 @@ def _prefix(codes: pa.Array) -> pa.Array:
     return pc.list_element(pc.split_pattern(codes, "//", max_splits=1), 0)
 
 
-def _note_life(life: _Life, time: datetime | None, code: str, admission: str) -> None:
+def _note_life(life: _Life, time: datetime | None, code: str, admission: str, text: str) -> None:
     kind, _, rest = code.partition("//")
     if kind == "GENDER":
         life.sex = rest
@@ -158,26 +163,36 @@ def _note_life(life: _Life, time: datetime | None, code: str, admission: str) ->
     elif kind == "MEDS_DEATH":
         life.death = time if life.death is None else min(life.death, time)
     else:
-        life.events.append((time, code, admission))
+        life.events.append((time, code, admission, text))
 
 
 def _walk(subject: str, life: _Life) -> tuple[list[Facts], list[Facts]]:
     """Admissions to hospital and stays in intensive care, from begins and ends in order of time."""
     admissions: list[Facts] = []
     units: list[Facts] = []
-    for time, code, key in life.events:
+    for time, code, key, text in life.events:
         kind, *rest = code.split("//")
         if kind == "HOSPITAL_ADMISSION":
             arrival = MimicIV.arrivals.get(rest[0], rest[0].lower()) if rest else ""
-            admissions.append(_admission(subject, key or str(len(admissions)), time, life, arrival))
+            admissions.append(_admission(subject, key or _key(subject, time), time, life, arrival))
+        elif kind in _DIAGNOSES and admissions and admissions[-1].left is None and not admissions[-1].diagnosis:
+            admissions[-1] = replace(admissions[-1], diagnosis=text.strip() or " ".join(rest))
         elif kind == "HOSPITAL_DISCHARGE" and admissions and admissions[-1].left is None:
             admissions[-1] = _discharged(admissions[-1], time, rest[0] if rest else "", life)
         elif kind == "ICU_ADMISSION":
-            stay = f"{subject}-{time:%Y%m%d%H%M%S}"
-            units.append(Facts(subject, stay, key, time, None, None, unit=rest[0] if rest else ""))
+            units.append(Facts(subject, _key(subject, time), key, time, None, None, unit=rest[0] if rest else ""))
         elif kind == "ICU_DISCHARGE" and units and units[-1].end is None:
             units[-1] = replace(units[-1], end=time)
     return admissions, units
+
+
+def _key(subject: str, time: datetime) -> str:
+    return f"{subject}-{time:%Y%m%d%H%M%S}"
+
+
+def _whole(admission: Facts) -> Facts:
+    """The hospital stay as the stay, where no subject has one in intensive care."""
+    return replace(admission, stay=admission.admission, end=admission.left)
 
 
 def _admission(subject: str, key: str, start: datetime, life: _Life, arrival: str) -> Facts:
@@ -206,9 +221,9 @@ def _holds(admission: Facts, time: datetime) -> bool:
 def _codes(life: _Life, admission: Facts) -> tuple[str, ...]:
     """Diagnoses of an admission: by its key, or written while it lasted and up to a day after."""
     until = (admission.left or admission.start) + timedelta(days=1)
-    diagnoses = ((time, code.split("//")[-1], key) for time, code, key in life.events if code.startswith("DIAGNOSIS//"))
+    told = (event for event in life.events if event[1].startswith("DIAGNOSIS//"))
     return tuple(
-        code.replace(".", "").upper() for time, code, key in diagnoses
+        code.split("//")[-1].replace(".", "").upper() for time, code, key, _ in told
         if (key == admission.admission if key else admission.start <= time <= until)
     )  # fmt: skip
 
@@ -228,7 +243,7 @@ def _described(folder: Path) -> dict[str, str]:
 def _named(described: Mapping[str, str], batch: Batch) -> pa.Array:
     """Names of measurements: from the description, else by the item number that MIMIC's own conversion writes."""
     encoded = batch.text("code").dictionary_encode()
-    items = {**names_by_code("mimic"), **names_by_code("chart")}
+    items = {**names_by_code("mimic_iv"), **names_by_code("chart")}
     names = [described.get(code) or _by_item(code, items) for code in encoded.dictionary.to_pylist()]
     return pa.array(names, pa.string()).take(encoded.indices)
 

@@ -80,10 +80,12 @@ class MimicIV(Mimic):
     def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
         """See :meth:`StayCorpus.timeline`; laboratory, bedside monitor, triage and notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
-        for name, vocabulary in (("labevents", "mimic"), ("chartevents", "chart")):
+        for name, vocabulary in (("labevents", "mimic_iv"), ("chartevents", "chart")):
             table = self.table(folder, name)
             if table is not None:
-                measured = Measured("subject_id", "itemid", _TIMES, "valuenum", vocabulary, "valueuom")
+                measured = Measured(
+                    "subject_id", "itemid", _TIMES, "valuenum", vocabulary, "valueuom", written=("value", "comments")
+                )  # fmt: skip
                 add_measurements([table], measured, timeline, drops)
         self._add_triage(folder, timeline)
         self.add_notes(folder, "radiology", timeline, drops, category="radiology")

@@ -22,7 +22,7 @@ from fedward.client.corpora.stay_facts import (
     Facts,
     Measured,
     add_measurements,
-    by_admission,
+    arrival_words,
     known_seconds,
     names_of,
     once,
@@ -42,11 +42,15 @@ _DESTINATIONS = {
     "4216643": "died", "8536": "home", "581476": "home", "8863": "facility", "8920": "facility", "8676": "facility",
     "8717": "facility", **dict.fromkeys(_DIED, "died"), "home": "home",
 }  # fmt: skip
-_UNIT_CONCEPTS = {"9289": "[degf]", "8749": "umol/l", "8753": "mmol/l", "8840": "mg/dl", "8636": "g/l"}
+_UNIT_CONCEPTS = {
+    "9289": "[degf]", "8749": "umol/l", "8753": "mmol/l", "8840": "mg/dl", "8636": "g/l", "8842": "ng/ml",
+}  # fmt: skip
+_CHIEF_COMPLAINT, _AT_ADMISSION = "42894222", "32890"  # condition_type_concept_id, condition_status_concept_id
 _MEASURED = Measured(
     "person_id", "measurement_concept_id", ("measurement_datetime",), "value_as_number", "omop", "unit_source_value",
     comparator="operator_concept_id", below=("4171756", "4171754"),
-    more=("measurement_source_value", "measurement_date", "unit_concept_id"), lenient=True,
+    more=("measurement_source_value", "measurement_date", "unit_concept_id"), written=("value_source_value",),
+    lenient=True,
 )  # fmt: skip
 
 
@@ -81,7 +85,7 @@ class Omop(StayCorpus):
         drops = Drops() if drops is None else drops
         persons, visits = _persons(folder), _visits(folder, drops)
         details = _details(folder, visits, drops)
-        codes = _codes(folder) if "diagnosis codes" in outcomes else {}
+        codes, complaints = _conditions(folder)
         begins: dict[str, list[datetime]] = {}
         for visit in visits.values():
             begins.setdefault(visit.patient, []).append(visit.start)
@@ -97,6 +101,7 @@ class Omop(StayCorpus):
                 age=None if born is None else _age(born, facts.start),
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
+                diagnosis=complaints.get(facts.admission, ""),
             )
             stay = stay_of(full, "visit", drops)
             found += [stay] if stay is not None else []
@@ -106,7 +111,7 @@ class Omop(StayCorpus):
         """See :meth:`StayCorpus.timeline`; measurements and notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         named = partial(_named, _concepts(folder), drops)
-        add_measurements([Table.need(folder, "measurement")], _MEASURED, timeline, drops, named=named)
+        add_measurements([Table.need(folder, "measurement")], _MEASURED, timeline, drops, named=named, units=_units)
         notes = Table.find(folder, "note")
         if notes is not None:
             _add_notes(notes, timeline, drops)
@@ -151,14 +156,16 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
     table, deaths, found, seen = Table.need(folder, "visit_occurrence"), _deaths(folder), dict[str, Facts](), set[str]()
     keys = ("visit_occurrence_id", "person_id", "visit_concept_id")
     places = ("discharged_to_concept_id", "discharge_to_concept_id", "discharged_to_source_value")
-    for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places)):
+    kinds = ("visit_source_value", "admitted_from_source_value", "admitting_source_value")
+    for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places, *kinds)):
         once(batch.required(keys[0]).to_pylist(), seen, table, keys[0])
         told = zip(*(batch.identifiers(place).to_pylist() for place in places), strict=True)
         rows = zip(
             *(batch.identifiers(key).to_pylist() for key in keys), told,
+            zip(*(batch.text(kind).to_pylist() for kind in kinds), strict=True),
             _moments(batch, "visit_start"), _moments(batch, "visit_end"), strict=True,
         )  # fmt: skip
-        for key, person, concept, to, start, end in rows:
+        for key, person, concept, to, arrival, start, end in rows:
             if concept not in (_INPATIENT, _EMERGENCY_INPATIENT):
                 continue
             if start.time is None or start.dated:
@@ -171,7 +178,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
             found[key] = Facts(
                 person, key, key, start.time, left, None, died=died, left=left,
                 death=death.time if death else None, death_dated=death.dated if death else False,
-                arrival="emergency" if concept == _EMERGENCY_INPATIENT else "",
+                arrival="emergency" if concept == _EMERGENCY_INPATIENT else arrival_words(*arrival),
                 destination=place or ("other" if any(to) else None),
             )  # fmt: skip
     return found
@@ -228,9 +235,29 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
     return found or None
 
 
-def _codes(folder: Path) -> Mapping[str, tuple[str, ...]]:
-    table = Table.find(folder, "condition_occurrence")
-    return {} if table is None else by_admission(table, "visit_occurrence_id", "condition_source_value")
+def _conditions(folder: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Diagnosis codes by visit, and the admission diagnosis in words: a chief complaint without a digit is no code."""
+    table, codes, words = Table.find(folder, "condition_occurrence"), dict[str, tuple[str, ...]](), dict[str, str]()
+    if table is None:
+        return codes, words
+    kinds = ("condition_type_concept_id", "condition_status_concept_id")
+    for batch in table.read(("visit_occurrence_id", "condition_source_value"), optional=kinds):
+        columns = (batch.identifiers(name).to_pylist() for name in ("visit_occurrence_id", *kinds))
+        told = batch.text("condition_source_value").to_pylist()
+        for visit, kind, status, cell in zip(*columns, told, strict=True):
+            if not visit or not cell:
+                continue
+            if (kind == _CHIEF_COMPLAINT or status == _AT_ADMISSION) and not any(map(str.isdigit, cell)):
+                words.setdefault(visit, cell)
+            else:
+                codes[visit] = (*codes.get(visit, ()), cell.replace(".", "").upper())
+    return codes, words
+
+
+def _units(batch: Batch) -> pa.Array:
+    """Units by concept, else as the source wrote them."""
+    places = pc.index_in(batch.identifiers("unit_concept_id"), value_set=pa.array(list(_UNIT_CONCEPTS)))
+    return pc.coalesce(pa.array(list(_UNIT_CONCEPTS.values())).take(places), batch.text("unit_source_value"))
 
 
 def _concepts(folder: Path) -> dict[str, str]:

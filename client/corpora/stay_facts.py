@@ -28,7 +28,14 @@ READMISSION_DAYS = 30.0
 LONGEST_DAYS = 1000.0
 """A stay longer than this is an error of entry."""
 
+WRITTEN = r"^(?P<sign>[<>]=?)?\s*(?P<number>\d+(?:\.\d+)?)$"
+"""A number as people write it in a column of text, such as ``<0.01`` for a result below the limit of detection."""
+
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
+_ARRIVALS = {
+    "em": "emergency", "el": "elective", "ur": "urgent", "r": "routine",  # HL7 v3 ActPriority
+    **{kind: kind for kind in ("emergency", "elective", "urgent", "routine", "observation", "newborn")},
+}  # fmt: skip
 _UNITS = {
     "medical intensive care unit": "MICU",
     "surgical intensive care unit": "SICU",
@@ -159,6 +166,11 @@ def unit_words(unit: str) -> str:
     return short.rstrip(")") if short else _UNITS.get(name.strip().lower(), unit)
 
 
+def arrival_words(*told: str | None) -> str:
+    """The kind of admission in one spelling: the first of ``told`` that is one; empty where none is."""
+    return next(filter(None, (_ARRIVALS.get((each or "").strip().lower(), "") for each in told)), "")
+
+
 def readmitted(end: datetime | None, begins: Sequence[datetime]) -> bool | None:
     """Whether an admission of any kind began within 30 days after ``end``; None without a discharge time."""
     if end is None:
@@ -180,6 +192,7 @@ class Measured:
         comparator: column that says that a value lies below the number, where there is one.
         below: what it says then.
         more: further columns that ``named`` looks at.
+        written: columns of text that may hold the number where ``value`` is empty, see :data:`WRITTEN`.
         lenient: whether a value that is no number is counted instead of refused.
     """
 
@@ -192,6 +205,7 @@ class Measured:
     comparator: str = ""
     below: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
     lenient: bool = False
 
     @property
@@ -202,15 +216,29 @@ class Measured:
     @property
     def optional(self) -> tuple[str, ...]:
         """Columns that may be missing."""
-        return tuple(filter(None, (*self.times, *self.more, self.unit, self.comparator)))
+        return tuple(filter(None, (*self.times, *self.more, *self.written, self.unit, self.comparator)))
 
     def values(self, batch: Batch, drops: Drops) -> pa.Array:
         """Numbers, ``[n]``; one that is told to lie below a limit is the next smaller number."""
         numbers = batch.numbers(self.value, drops if self.lenient else None)
-        if not self.comparator:
-            return numbers
-        below = pc.is_in(batch.text(self.comparator), value_set=pa.array(self.below))
-        return pc.if_else(below, pa.array(np.nextafter(np.asarray(numbers.fill_null(np.nan)), -np.inf)), numbers)
+        if self.comparator:
+            below = pc.is_in(batch.identifiers(self.comparator), value_set=pa.array(self.below))
+            numbers = pc.if_else(below, _next_below(numbers), numbers)
+        for column in self.written:
+            if numbers.null_count:
+                numbers = pc.coalesce(numbers, _written_numbers(batch.text(column)))
+        return numbers
+
+
+def _next_below(numbers: pa.Array) -> pa.Array:
+    return pa.array(np.nextafter(np.asarray(numbers.fill_null(np.nan)), -np.inf))
+
+
+def _written_numbers(cells: pa.Array) -> pa.Array:
+    """Numbers that stand in cells of text; null where a cell holds anything else."""
+    parts = pc.extract_regex(cells, WRITTEN)
+    numbers = pc.cast(pc.struct_field(parts, "number"), pa.float64())
+    return pc.if_else(pc.starts_with(pc.struct_field(parts, "sign"), "<"), _next_below(numbers), numbers)
 
 
 def add_measurements(
@@ -250,7 +278,7 @@ def add_measurements(
             values = in_own_units(names, values, units(batch))
         timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
     if tables:
-        check_known(tables[0], total, known, matched, timeline)
+        check_known(tables[0].path.name, total, known, matched, timeline)
 
 
 def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
@@ -260,13 +288,13 @@ def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
     return pa.array(list(names.values()), pa.string()).take(places)
 
 
-def check_known(table: Table, total: int, known: int, matched: int, timeline: Timeline) -> None:
-    """Refuses a table of which nothing can be used, see :func:`add_measurements`."""
+def check_known(name: str, total: int, known: int, matched: int, timeline: Timeline) -> None:
+    """Refuses a table called ``name`` of which nothing can be used, see :func:`add_measurements`."""
     if total and not known:
-        words = f"No row of {table.path.name} has a measurement that fedward knows ({total:,} rows)."
+        words = f"No row of {name} has a measurement that fedward knows ({total:,} rows)."
         raise DataError(words, code="FW-DATA-015")
     if known and not matched and len(timeline.chosen):
-        words = f"No row of {table.path.name} is of a patient of the stays: identifiers match in 0 of {known:,} rows."
+        words = f"No row of {name} is of a patient of the stays: identifiers match in 0 of {known:,} rows."
         raise DataError(words, code="FW-DATA-016")
 
 
@@ -291,7 +319,7 @@ def in_own_units(names: pa.Array, values: pa.Array, units: pa.Array) -> pa.Array
         values: numbers, ``[n]``.
         units: as the table writes them, ``[n]``; one that is not in the threshold table leaves the value as it is.
     """
-    written = pc.utf8_lower(pc.fill_null(units, ""))
+    written = pc.replace_substring_regex(pc.utf8_lower(pc.fill_null(units, "")), "[\u00b5\u03bc]", "u")  # micro, mu
     for name, row in measurements().items():
         for unit, (factor, offset) in row.other_units.items():
             mask = pc.and_(pc.equal(names, name), pc.equal(written, unit))

@@ -12,8 +12,8 @@ from typing import Any
 
 from fedward.errors import DataError
 
-VOCABULARIES = ("chart", "loinc", "omop")
-"""Other codes of a measurement: of the CHARTEVENTS of MIMIC-IV, of LOINC, of OMOP."""
+VOCABULARIES = ("chart", "mimic_iv", "loinc", "omop")
+"""Other codes of a measurement: of MIMIC-IV's CHARTEVENTS and LABEVENTS (beside MIMIC-III's), of LOINC, of OMOP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def parse_measurement(name: str, row: Mapping[str, Any], position: int) -> Measu
 @cache
 def names_by_code(vocabulary: str) -> Mapping[str, str]:
     """Names of measurements by their codes in ``vocabulary``: ``mimic`` or one of :data:`VOCABULARIES`."""
-    codes = {
-        name: map(str, row.mimic) if vocabulary == "mimic" else row.codes[vocabulary]
-        for name, row in measurements().items()
-    }
-    return MappingProxyType({code: name for name, each in codes.items() for code in each})
+    found: dict[str, str] = {}
+    for name, row in measurements().items():
+        items = map(str, row.mimic if vocabulary in ("mimic", "mimic_iv") else ())
+        found |= dict.fromkeys((*items, *row.codes.get(vocabulary, ())), name)
+    return MappingProxyType(found)

@@ -63,17 +63,23 @@ def synthetic_command(
     names: Annotated[list[str], Option("--name", help="Name of a hospital; repeat it for several.")],
     patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
     seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
+    layout: Annotated[
+        str, Option(help="Layout of the tables: mimic-iii, mimic-iv, meds, omop or fhir; the patients are the same.")
+    ] = "mimic-iii",
 ) -> None:
-    """Write invented patients as MIMIC-III tables, to try a federation with. Nobody in them exists.
+    """Write invented patients as tables of a hospital, to try a federation with. Nobody in them exists.
 
     Example: fedward data synthetic demo-data --name st-anna --name st-bede --name st-clare
     """
-    from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
+    from fedward.simulations.synthetic import HospitalSpec, draw
+    from fedward.simulations.synthetic.layouts import LAYOUTS
 
+    if layout not in LAYOUTS:
+        raise DataError(f"The layout {layout!r} is not one of {', '.join(LAYOUTS)}.", code="FW-DATA-009")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} holds something already.", code="FW-CONFIG-005", fix="Choose another folder.")
     for hospital in draw([HospitalSpec(name=name, patients=patients) for name in names], seed):
-        write_mimic3(hospital, out / hospital.spec.name)
+        LAYOUTS[layout](hospital, out / hospital.spec.name)
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
 
 

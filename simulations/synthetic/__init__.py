@@ -1,7 +1,7 @@
-"""Synthetic hospitals with a known outcome probability for every patient, written as MIMIC-III tables.
+"""Synthetic hospitals with a known outcome probability for every patient, written as the tables of any layout.
 
 Start at ``findings.py`` (what a patient can have and how much it matters), then ``hospital.py`` (drawing
-patients, and the best AUROC anyone could reach) and ``chart.py`` (their records, as CSV).
+patients, and the best AUROC anyone could reach), ``chart.py`` (their records, as MIMIC-III) and ``layouts.py``.
 """
 
 from fedward.simulations.synthetic.chart import write_mimic3

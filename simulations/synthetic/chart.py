@@ -1,7 +1,7 @@
 """The chart of a synthetic patient, with fake identifiers at known places; a hospital's charts as MIMIC-III tables."""
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,8 +25,10 @@ _ABSENT_SHARE = 0.16
 _DAYS_PER_YEAR = 365.25
 _OLDEST_KNOWN = 89
 _OLDEST_SHIFT_YEARS = 300
+_HOME_AFTER = timedelta(hours=12)
 _CODES = {"PNEUMONIA": "486", "SEPSIS": "99591", "GASTROINTESTINAL BLEED": "5789", "STROKE": "43491"}
 _DEATH_CODE = "7981"
+DISCHARGE_SUMMARY = "Discharge summary"
 
 Rows: TypeAlias = list[Sequence[object]]
 _Parts: TypeAlias = list[str | tuple[str, str]]
@@ -65,6 +67,58 @@ class Chart:
     notes: tuple[Note, ...]  # in order of time; the last one is a discharge summary that tells the outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A patient's only hospital stay, which begins with the one in intensive care."""
+
+    patient: SyntheticPatient
+    chart: Chart
+    start: datetime
+
+    @property
+    def admission(self) -> str:
+        """Identifier of the hospital stay."""
+        return f"1{self.patient.patient_id}"
+
+    @property
+    def stay(self) -> str:
+        """Identifier of the stay in intensive care."""
+        return f"2{self.patient.patient_id}"
+
+    @property
+    def end(self) -> datetime:
+        """When intensive care ended."""
+        return self.at(self.patient.unit_hours)
+
+    @property
+    def left(self) -> datetime:
+        """When the patient left hospital, or died."""
+        return self.end if self.patient.died else self.at(self.patient.unit_hours, _HOME_AFTER)
+
+    @property
+    def code(self) -> str:
+        """Diagnosis written at discharge, ICD-9 without dot."""
+        return _DEATH_CODE if self.patient.died else _CODES.get(self.patient.diagnosis, "78099")
+
+    def at(self, hours: float, later: timedelta = timedelta()) -> datetime:
+        """The time ``hours`` after the beginning, in whole seconds as tables tell it."""
+        return (self.start + timedelta(hours=hours) + later).replace(microsecond=0)
+
+    def birth(self, oldest_years: int) -> datetime:
+        """Day of birth; of a patient over 89 one ``oldest_years`` ago."""
+        years = self.patient.age if self.patient.age <= _OLDEST_KNOWN else oldest_years
+        return self.start - timedelta(days=round((years + 0.5) * _DAYS_PER_YEAR))
+
+
+def admitted(hospital: SyntheticHospital) -> Iterator[Admitted]:
+    """The stays of a hospital's patients; the same in every layout."""
+    rng = stream(*hospital.stream, 1)
+    for patient in hospital.patients:
+        chart = chart_of(patient, rng)
+        minutes = int(rng.integers(0, 40 * 365 * 24 * 60))
+        yield Admitted(patient, chart, datetime(2110, 1, 1) + timedelta(minutes=minutes))
+
+
 def chart_of(patient: SyntheticPatient, rng: np.random.Generator) -> Chart:
     """Writes the chart: a nursing and a physician note of the first day, later values, a discharge summary."""
     sentences = _sentences(patient, rng)
@@ -73,7 +127,7 @@ def chart_of(patient: SyntheticPatient, rng: np.random.Generator) -> Chart:
     if sentences[cut:]:
         notes.append(_note(patient, sentences[cut:], 8.0 + 14.0 * rng.random(), "Physician", rng))
     told = "Patient expired. " if patient.died else "Discharged home in good condition. "
-    notes.append(_written(patient.unit_hours, "Discharge summary", [told]))
+    notes.append(_written(patient.unit_hours, DISCHARGE_SUMMARY, [told]))
     return Chart(_lab_values(patient, rng), tuple(notes))
 
 
@@ -175,62 +229,57 @@ def write_mimic3(hospital: SyntheticHospital, folder: Path) -> None:
 
     The same hospital always gives the same bytes. ``folder`` is created if missing; existing tables are replaced.
     """
-    rng = stream(*hospital.stream, 1)
     rows: dict[str, Rows] = {name: [] for name in _COLUMNS}
-    identifiers: Rows = []
-    for patient in hospital.patients:
-        _add_patient(rows, identifiers, patient, chart_of(patient, rng), rng)
+    for stay in admitted(hospital):
+        _add_stay(rows, stay)
     rows["D_LABITEMS"] = [
         (item.position + 1, item.mimic[0], item.name.capitalize(), "Blood", "Chemistry", "")
         for item in measurements().values()
         if item.mimic
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     for name, columns in _COLUMNS.items():
-        _write(folder / f"{name}.csv", columns.split(), rows[name])
-    truth = folder / TRUTH_FOLDER
-    truth.mkdir(exist_ok=True)
-    _write(truth / "eta.csv", ("SUBJECT_ID", "ETA"), [(key, repr(value)) for key, value in hospital.eta.items()])
-    _write(truth / "identifiers.csv", ("ROW_ID", "KIND", "START", "END"), identifiers)
+        write_table(folder / f"{name}.csv", columns, rows[name])
+    write_truth(hospital, folder)
 
 
-def _add_patient(
-    rows: dict[str, Rows], identifiers: Rows, patient: SyntheticPatient, chart: Chart, rng: np.random.Generator
-) -> None:
-    subject, died = patient.patient_id, patient.died
-    admission, stay = f"1{subject}", f"2{subject}"
+def write_truth(hospital: SyntheticHospital, folder: Path) -> None:
+    """Writes every patient's risk, and places of fake identifiers in notes, which are counted from 1 in their order."""
+    notes = (note for stay in admitted(hospital) for note in stay.chart.notes)
+    places = [(row, *identifier) for row, note in enumerate(notes, 1) for identifier in note.identifiers]
+    risks = [(key, repr(value)) for key, value in hospital.eta.items()]
+    write_table(folder / TRUTH_FOLDER / "eta.csv", "SUBJECT_ID ETA", risks)
+    write_table(folder / TRUTH_FOLDER / "identifiers.csv", "ROW_ID KIND START END", places)
 
-    def add(table: str, *values: object) -> int:
-        rows[table].append((len(rows[table]) + 1, subject, *values))
-        return len(rows[table])
 
-    start = datetime(2110, 1, 1) + timedelta(minutes=int(rng.integers(0, 40 * 365 * 24 * 60)))
-    end = start + timedelta(hours=patient.unit_hours)
-    home = end if died else end + timedelta(hours=12)
-    death = home if died else ""
-    years = patient.age if patient.age <= _OLDEST_KNOWN else _OLDEST_SHIFT_YEARS
-    birth = start - timedelta(days=round((years + 0.5) * _DAYS_PER_YEAR))
-    add("PATIENTS", patient.sex, _day(birth), death, death, "", int(died))
-    place, at_death = ("DEAD/EXPIRED", _time(home)) if died else ("HOME", "")
+def _add_stay(rows: dict[str, Rows], stay: Admitted) -> None:
+    patient, died = stay.patient, stay.patient.died
+
+    def add(table: str, *values: object) -> None:
+        rows[table].append((len(rows[table]) + 1, patient.patient_id, *values))
+
+    start, end, home = (time_text(moment) for moment in (stay.start, stay.end, stay.left))
+    death = stay.start + timedelta(hours=patient.unit_hours) if died else ""
+    add("PATIENTS", patient.sex, _day(stay.birth(_OLDEST_SHIFT_YEARS)), death, death, "", int(died))
+    place, at_death = ("DEAD/EXPIRED", home) if died else ("HOME", "")
     add(
-        "ADMISSIONS", admission, _time(start), _time(home), at_death, patient.admission, "EMERGENCY ROOM ADMIT", place,
+        "ADMISSIONS", stay.admission, start, home, at_death, patient.admission, "EMERGENCY ROOM ADMIT", place,
         "Medicare", "", "", "", "", "", "", patient.diagnosis, int(died), 1,
     )  # fmt: skip
     days = round(patient.unit_hours / 24.0, 4)
-    add("ICUSTAYS", admission, stay, "synthetic", patient.unit, patient.unit, 1, 1, _time(start), _time(end), days)
-    add("DIAGNOSES_ICD", admission, 1, _DEATH_CODE if died else _CODES.get(patient.diagnosis, "78099"))
+    add("ICUSTAYS", stay.admission, stay.stay, "synthetic", patient.unit, patient.unit, 1, 1, start, end, days)
+    add("DIAGNOSES_ICD", stay.admission, 1, stay.code)
     table = measurements()
-    for name, hours, value in chart.labs:
-        at, item = _time(start + timedelta(hours=hours)), table[name]
-        add("LABEVENTS", admission, item.mimic[0], at, value, value, item.unit, "")
-    for note in chart.notes:
-        moment = start + timedelta(hours=note.hours)
-        at = "" if note.category == "Discharge summary" else _time(moment)
-        row = add("NOTEEVENTS", admission, _day(moment), at, "", note.category, "Report", "", "", note.text)
-        identifiers.extend((row, *identifier) for identifier in note.identifiers)
+    for name, hours, value in stay.chart.labs:
+        item = table[name]
+        add("LABEVENTS", stay.admission, item.mimic[0], time_text(stay.at(hours)), value, value, item.unit, "")
+    for note in stay.chart.notes:
+        moment = stay.at(note.hours)
+        at = "" if note.category == DISCHARGE_SUMMARY else time_text(moment)
+        add("NOTEEVENTS", stay.admission, _day(moment), at, "", note.category, "Report", "", "", note.text)
 
 
-def _time(moment: datetime) -> str:
+def time_text(moment: datetime) -> str:
+    """A time as tables write it."""
     return moment.isoformat(sep=" ", timespec="seconds")
 
 
@@ -238,8 +287,10 @@ def _day(moment: datetime) -> str:
     return f"{moment.date().isoformat()} 00:00:00"
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_table(path: Path, columns: str, rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table of CSV; names of ``columns`` have blanks between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
+        writer.writerow(columns.split())
         writer.writerows(rows)

@@ -15,6 +15,7 @@ FOLDERS = {name: f"formats/{name.replace('-', '_')}" for name in CORPORA} | {
     "mimic-iii": "mimic3-several",
     "eicu": "eicu",
     "pubmedqa": "pubmedqa",
+    **{name: f"formats/ehr-same-patients/{name}" for name in ("mimic-iv", "omop", "fhir", "meds")},
 }
 
 
