@@ -9,7 +9,7 @@ from typing import Any
 
 from fedward.client.corpora import Corpus, Item, StayCorpus, detect
 from fedward.client.corpora.forms import FORMS, Form
-from fedward.client.data.columns import Drops
+from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.documents import encoded_twice
 from fedward.client.data.events import Kind, free_texts, render
@@ -147,6 +147,10 @@ class FolderReport:
             "languages": dict(self.languages),
             "unrepresented": self.unrepresented,
             "dropped": self.drops.to_value(),
+            "remarks": [
+                {"table": table, "remark": words, "count": count}
+                for (table, words), count in sorted(self.drops.remarks.items())
+            ],
             "problems": [_problem_value(problem) for problem in self.problems],
         }
 
@@ -156,7 +160,13 @@ def _problem_value(error: DataError) -> dict[str, str]:
 
 
 def check_folder(
-    path: Path, *, task: str | None = None, leave_out: bool = False, texts: Texts | None = None, show: int = 0
+    path: Path,
+    *,
+    task: str | None = None,
+    leave_out: bool = False,
+    texts: Texts | None = None,
+    show: int = 0,
+    most_dropped: float = MOST_DROPPED,
 ) -> FolderReport:
     """Reads the whole folder as a run would and reports what it finds.
 
@@ -166,6 +176,7 @@ def check_folder(
         leave_out: see :func:`fedward.client.examples.load_examples`.
         texts: finds what a model's tokenizer cannot represent.
         show: number of texts that are kept, as a model would read them.
+        most_dropped: see :meth:`fedward.client.data.columns.Drops.check`.
 
     Raises DataError FW-DATA-011 (no such folder), ConfigError FW-CONFIG-040 (no such task); every other failure is
     listed in the report.
@@ -185,6 +196,7 @@ def check_folder(
     report.shown = read.texts[:show]
     if texts is not None:
         report.unrepresented = texts(read.texts if leave_out else [*read.texts, *read.left_out])
+    _refuse(report, partial(report.drops.check, most_dropped, together=not report.stays))
     _refuse(report, partial(check_represented, report.unrepresented))
     if not leave_out and corpus.free_text_of_persons:
         _refuse(report, partial(check_rules, report.languages))

@@ -12,7 +12,8 @@ from pathlib import Path
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
 from fedward.client.corpora import check_unit
-from fedward.client.data import Example, load_examples, split_patients
+from fedward.client.data import Example, split_patients
+from fedward.client.examples import load_examples
 from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
@@ -92,7 +93,9 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     source = scenario.data.source
     if source == "synthetic":
         return _synthetic(scenario, plan)
-    examples = load_examples(_folder(scenario.data), format=source, task=scenario.task)
+    examples = load_examples(
+        _folder(scenario.data), format=source, task=scenario.task, most_dropped=scenario.data.most_dropped
+    )
     if scenario.data.corpus.grouped and scenario.data.hospitals is None:
         called = _names([example.group for example in examples])
         deal = {example.patient_id: called[example.group] for example in examples}

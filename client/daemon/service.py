@@ -25,7 +25,8 @@ from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.daemon.approvals import Approvals, approved_roster, check_family, check_proposal, check_size
 from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig
-from fedward.client.data import load_examples, split_patients
+from fedward.client.data import split_patients
+from fedward.client.examples import load_examples
 from fedward.client.flower import make_client_app, serve
 from fedward.client.hospital import Hospital, local_policy
 from fedward.client.models.adapter_model import build_model, resolve_run
@@ -188,7 +189,10 @@ class ApprovedSite:
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
             folder, leave_out = Path(tables.path), tables.leave_out
-            examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
+            examples = load_examples(
+                folder, format=tables.format, task=plan.task, leave_out=leave_out,
+                most_dropped=tables.most_dropped,
+            )  # fmt: skip
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_size(parts[0], self.config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from fedward.client.corpora import CORPORA
+from fedward.client.data.columns import MOST_DROPPED
 from fedward.client.link import Limits
 from fedward.config import Section, load_toml
 
@@ -69,12 +70,14 @@ class DataSection(Section):
     """One folder of records, which is only read.
 
     ``notes_without_rules`` says what happens to free texts in a language without de-identification rules: training
-    stops and says how many there are, or it goes on without them.
+    stops and says how many there are, or it goes on without them. ``most_dropped`` is the share of the rows of a table
+    that may be unusable; with more, training stops and says why.
     """
 
     path: AbsolutePath
     format: str  # its corpus, a key of CORPORA
     notes_without_rules: Literal["refuse", "leave-out"] = "refuse"
+    most_dropped: Annotated[float, Field(ge=0, le=1)] = MOST_DROPPED
 
     @field_validator("format")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fedward.client.corpora import Corpus, check_unit, corpus_named
+from fedward.client.data.columns import MOST_DROPPED
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
 from fedward.plan import (
@@ -47,13 +48,15 @@ class DataConfig(Section):
 
     ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to ``FEDWARD_DATA`` when that
     is set) and splits its units: by group if the corpus has groups (the regions of eICU), otherwise into ``hospitals``
-    parts by a keyed hash of the unit. ``site`` describes each synthetic hospital by itself.
+    parts by a keyed hash of the unit. ``site`` describes each synthetic hospital by itself. ``most_dropped`` is the
+    share of the rows of a table that may be unusable.
     """
 
     source: str = "synthetic"
     path: str | None = None
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
+    most_dropped: Annotated[float, Field(ge=0, le=1)] = MOST_DROPPED
 
     @property
     def corpus(self) -> Corpus:
