@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
 from fedward.client.corpora import check_unit
-from fedward.client.data import Example, split_patients
-from fedward.client.examples import load_examples
+from fedward.client.data import Example
+from fedward.client.examples import load_examples, training_records
 from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
@@ -21,7 +20,6 @@ from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
-from fedward.messages import labelled_hash
 from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
 from fedward.privacy.ledger import Ledger
@@ -32,6 +30,7 @@ from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish, verify_roster
 from fedward.run import Run, roster_rules
+from fedward.simulations.partition import divide, site_names, split_sides
 from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 from fedward.strategies.combinations import check_ranks
 
@@ -93,66 +92,54 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     source = scenario.data.source
     if source == "synthetic":
         return _synthetic(scenario, plan)
+    data, every = scenario.data, plan.privacy.records_per_unit > 1
     examples = load_examples(
-        _folder(scenario.data), format=source, task=scenario.task, most_dropped=scenario.data.most_dropped
-    )
-    if scenario.data.corpus.grouped and scenario.data.hospitals is None:
-        called = _names([example.group for example in examples])
-        deal = {example.patient_id: called[example.group] for example in examples}
-        names = sorted(set(deal.values()))
-    else:
-        count = scenario.data.hospitals or MIN_HOSPITALS
-        names = [f"hospital-{number + 1}" for number in range(count)]
-        dealt = {e.patient_id: labelled_hash("deal", e.patient_id, scenario.seed)[:8] for e in examples}
-        deal = {patient: names[int.from_bytes(drawn, "big") % count] for patient, drawn in dealt.items()}
-    return [_split(plan, name, [e for e in examples if deal[e.patient_id] == name], None) for name in names]
+        _folder(data), format=source, task=scenario.task, every=every, exclude=_file(data.exclude),
+        mapping=_file(data.mapping), most_dropped=data.most_dropped,
+    )  # fmt: skip
+    found = divide(scenario, examples, fraction=plan.evaluation_fraction, salt=plan.split_salt)
+    sites = found.sites.items()
+    return [SiteData(name, training_records(plan, train), evaluation) for name, (train, evaluation) in sites]
 
 
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
     configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
     specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
-    called, sites = _names([spec.name for spec in specs]), []
+    called, sites = site_names([spec.name for spec in specs]), []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):
             folder = Path(root) / called[hospital.spec.name]
             write_mimic3(hospital, folder)
             try:
-                examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+                every = plan.privacy.records_per_unit > 1
+                examples = load_examples(folder, format="mimic-iii", task=scenario.task, every=every)
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
             eta = hospital.eta if scenario.task == KNOWN_TRUTH else None
-            sites.append(_split(plan, called[hospital.spec.name], examples, eta))
+            fraction, salt = plan.evaluation_fraction, plan.split_salt
+            (train, evaluation), _ = split_sides(scenario.data, examples, fraction=fraction, salt=salt)
+            sites.append(SiteData(called[hospital.spec.name], training_records(plan, train), evaluation, eta))
     return sites
-
-
-def _split(plan: Plan, name: str, examples: Sequence[Example], eta: Mapping[str, float] | None) -> SiteData:
-    train, evaluation = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
-    return SiteData(name, train, evaluation, eta)
-
-
-def _names(groups: Iterable[str]) -> dict[str, str]:
-    """A hospital's name for each group; those that come out alike are numbered, in order of the groups' own names."""
-    names: dict[str, str] = {}
-    for group in sorted(set(groups)):
-        slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-") or "unnamed"
-        name, number = slug, 1
-        while name in names.values():
-            number += 1
-            name = f"{slug}-{number}"
-        names[group] = name
-    return names
 
 
 def _folder(data: DataConfig) -> Path:
     if data.path is None:
         raise ConfigError(f"The data source {data.source!r} needs data.path.")
-    folder = Path(data.path)
-    if not folder.is_absolute() and (root := os.environ.get(DATA_ROOT)):
-        folder = Path(root) / folder
+    folder = _below_root(data.path)
     if not folder.is_dir():
         raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
     return folder
+
+
+def _file(path: str | None) -> Path | None:
+    return None if path is None else _below_root(path)
+
+
+def _below_root(path: str) -> Path:
+    """A path of a scenario, relative to the folder of data sets where that is set."""
+    root = os.environ.get(DATA_ROOT)
+    return Path(path) if root is None else Path(root) / path
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class CnMedDialogue(TextCorpus):
     free_text_of_persons: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"title", "question", "answer"})
     grouped: ClassVar[bool] = True
+    grouped_by: ClassVar[str] = "department"
     required: ClassVar[tuple[str, ...]] = ("CSV or JSON of department, title, ask and answer",)
 
     def owns(self, file: File) -> bool:

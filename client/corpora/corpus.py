@@ -78,6 +78,7 @@ class Item:
     stay: Stay | None = None  # with its outcome, for records of stays; their texts are made from events
     held_out: bool = False  # whether the publisher keeps the record for evaluation
     licence: str = ""  # terms of this record, where they differ from record to record
+    groups: Mapping[str, str] = field(default_factory=dict)  # further natural groups by kind: ``site``, ``unit``
 
 
 class Corpus(ABC):
@@ -91,6 +92,7 @@ class Corpus(ABC):
     free_text_of_persons: ClassVar[bool]  # people wrote about persons in it, so de-identification sees it first
     gives: ClassVar[frozenset[str]]  # to tasks: roles of texts, or `stay` and outcomes beyond length and survival
     grouped: ClassVar[bool] = False  # every record names a group, by which a simulation deals records to hospitals
+    grouped_by: ClassVar[str] = ""  # what these groups are: ``site``, ``department``, ``region``, ``subject``
     required: ClassVar[tuple[str, ...]]  # files or tables without which the folder is not one of this corpus
 
     @abstractmethod
@@ -141,7 +143,9 @@ class StayCorpus(Corpus):
 
     def item(self, stay: Stay) -> Item:
         """The record of one stay."""
-        return Item(stay.patient, stay.group, self.languages[0], stay=stay, held_out=stay.held_out)
+        groups = {kind: name for kind, name in (("site", stay.site), ("unit", stay.unit)) if name}
+        own = (stay.patient, stay.group, self.languages[0])
+        return Item(*own, time=stay.start, stay=stay, held_out=stay.held_out, groups=groups)
 
 
 def check_unit(corpus: Corpus, unit: str) -> None:

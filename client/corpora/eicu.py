@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import MAXYEAR, MINYEAR, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,6 +76,7 @@ class Eicu(StayCorpus):
     free_text_of_persons: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination"})
     grouped: ClassVar[bool] = True
+    grouped_by: ClassVar[str] = "region"
     required: ClassVar[tuple[str, ...]] = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
     optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
 
@@ -190,7 +192,11 @@ def _stay(row: Mapping[str, Any], age: int | None, region: str, codes: tuple[str
     events = tuple(Event(patient, key, 0.0, kind, kind.value, None, text) for kind, text in known.items())
     if age is not None:
         events = (*events, Event(patient, key, 0.0, Kind.AGE, Kind.AGE.value, float(age)))
-    return Stay(patient, key, f"{row[_HOSPITAL_STAY] or 0:.0f}", region, order, age, _outcome(row, codes), events)
+    year = row["hospitaldischargeyear"]
+    return Stay(
+        patient, key, f"{row[_HOSPITAL_STAY] or 0:.0f}", region, order, age, _outcome(row, codes), events,
+        site=row["hospitalid"], start=datetime(int(year), 1, 1) if year and MINYEAR <= year <= MAXYEAR else None,
+    )  # fmt: skip
 
 
 def _outcome(row: Mapping[str, Any], codes: tuple[str, ...] | None) -> Outcome:

@@ -33,6 +33,7 @@ class MedMCQA(TextCorpus):
     free_text_of_persons: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"question", "options"})
     grouped: ClassVar[bool] = True
+    grouped_by: ClassVar[str] = "subject"
     required: ClassVar[tuple[str, ...]] = ("JSON with question, opa, opb, opc, opd and cop",)
 
     def owns(self, file: File) -> bool:

@@ -38,6 +38,7 @@ class MedQuad(TextCorpus):
     free_text_of_persons: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"question", "answer", "labels"})
     grouped: ClassVar[bool] = True
+    grouped_by: ClassVar[str] = "site"
     required: ClassVar[tuple[str, ...]] = ("N_Name_QA/*.xml with <Document source=...>, or JSON of the same fields",)
 
     def owns(self, file: File) -> bool:

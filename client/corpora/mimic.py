@@ -30,6 +30,9 @@ from fedward.errors import DataError
 PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0"
 
 
+_COLUMNS_OF = {"readmission": ("admittime", "dischtime"), "destination": ("discharge_location",)}
+
+
 class Mimic(StayCorpus):
     """A version of MIMIC.
 
@@ -80,7 +83,8 @@ class Mimic(StayCorpus):
     def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """See :meth:`StayCorpus.stays`; from PATIENTS, ADMISSIONS, ICUSTAYS and, where asked for, DIAGNOSES_ICD."""
         drops = Drops() if drops is None else drops
-        births, admissions, diagnoses = self.births(folder), self._admissions(folder), self.diagnoses(folder)
+        births, diagnoses = self.births(folder), self.diagnoses(folder)
+        admissions = self._admissions(folder, outcomes)
         codes = (
             by_admission(self.need(folder, "diagnoses_icd"), "hadm_id", self.code)
             if "diagnosis codes" in outcomes
@@ -110,7 +114,7 @@ class Mimic(StayCorpus):
         if table is None:
             return
         for every in table.read(("subject_id", "charttime", "text"), optional=("storetime", "category", "iserror")):
-            ours = of_the_stays(every, "subject_id", timeline, drops)
+            ours = of_the_stays(every, every.identifiers("subject_id"), timeline, drops, "subject_id")
             batch = every.where(ours & ~np.asarray(pc.fill_null(every.flags("iserror"), False)))
             if not len(batch):
                 continue
@@ -121,11 +125,13 @@ class Mimic(StayCorpus):
             match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
             timeline.add_text(match, Kind.NOTE, kinds, batch.prose("text").to_pylist())
 
-    def _admissions(self, folder: Path) -> dict[str, Facts]:
+    def _admissions(self, folder: Path, outcomes: Collection[str]) -> dict[str, Facts]:
         """What each hospital admission tells of the stays in it; ``start`` is the admission's."""
         table, found, seen = self.need(folder, "admissions"), dict[str, Facts](), set[str]()
-        needed = ("subject_id", "hadm_id", "hospital_expire_flag", "deathtime")
-        more = ("admission_type", "discharge_location", "diagnosis", "admittime", "dischtime")
+        needed = ["subject_id", "hadm_id", "hospital_expire_flag", "deathtime"]
+        needed += [column for outcome in outcomes for column in _COLUMNS_OF.get(outcome, ())]
+        every = ("admission_type", "discharge_location", "diagnosis", "admittime", "dischtime")
+        more = [column for column in every if column not in needed]
         open_ended = table.has("dischtime")
         for batch in table.read(needed, optional=more):
             keys = batch.required("hadm_id").to_pylist()

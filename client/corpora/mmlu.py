@@ -34,6 +34,7 @@ class Mmlu(TextCorpus):
     free_text_of_persons: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"question", "options"})
     grouped: ClassVar[bool] = True
+    grouped_by: ClassVar[str] = "subject"
     required: ClassVar[tuple[str, ...]] = ("{dev,val,test}/SUBJECT_{dev,val,test}.csv without a header",)
 
     def owns(self, file: File) -> bool:

@@ -158,7 +158,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
     """Hospital stays with their outcomes, by identifier."""
     table, deaths, found, seen = Table.need(folder, "visit_occurrence"), _deaths(folder), dict[str, Facts](), set[str]()
     keys = ("visit_occurrence_id", "person_id", "visit_concept_id")
-    places = ("discharged_to_concept_id", "discharge_to_concept_id", "discharged_to_source_value")
+    places = tuple(f"{to}_to_{kind}" for kind in ("concept_id", "source_value") for to in ("discharged", "discharge"))
     kinds = ("visit_source_value", "admitted_from_source_value", "admitting_source_value")
     for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places, *kinds)):
         once(batch.required(keys[0]).to_pylist(), seen, table, keys[0], batch.rows)
@@ -293,7 +293,7 @@ def _named(concepts: Mapping[str, str], drops: Drops, batch: Batch) -> pa.Array:
 def _add_notes(table: Table, timeline: Timeline, drops: Drops) -> None:
     """Notes with a time of day; most exports have dates only, which may lie after any prediction time."""
     for every in table.read(("person_id", "note_text"), optional=("note_datetime", "note_title")):
-        batch = every.where(of_the_stays(every, "person_id", timeline, drops))
+        batch = every.where(of_the_stays(every, every.identifiers("person_id"), timeline, drops, "person_id"))
         if not len(batch):
             continue
         seconds = known_seconds(batch, ("note_datetime",), drops, expected=True)

@@ -136,7 +136,8 @@ def stay_of(facts: Facts, table: str, drops: Drops, row: int | None = None) -> S
         codes=facts.codes,
     )
     order = (seconds_of(facts.start),)
-    return Stay(facts.patient, facts.stay, facts.admission, facts.group, order, age, outcome, tuple(events))
+    named = (facts.patient, facts.stay, facts.admission, facts.group)
+    return Stay(*named, order, age, outcome, tuple(events), start=facts.start)
 
 
 def _open(facts: Facts) -> str:
@@ -190,6 +191,21 @@ def unit_words(unit: str) -> str:
     """A unit in one spelling: the abbreviation in brackets, or that of a well-known name, else as written."""
     name, _, short = unit.partition(" (")
     return short.rstrip(")") if short else _UNITS.get(name.strip().lower(), unit)
+
+
+def death_within(
+    deaths: Sequence[tuple[datetime, bool]], start: datetime, left: datetime | None
+) -> tuple[datetime, bool] | None:
+    """The first of ``deaths`` in a hospital stay: up to a day after its end, for clerks close stays first.
+
+    Each is a time, and whether only its day is known.
+    """
+    until = None if left is None else left + timedelta(days=1)
+    day = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    for time, dated in deaths:
+        if (day if dated else start) <= time and (until is None or time <= until):
+            return time, dated
+    return None
 
 
 def arrival_words(*told: str | None) -> str:
@@ -294,7 +310,8 @@ def add_measurements(
     for every in (batch for table in tables for batch in table.read(measured.needed, optional=measured.optional)):
         called = named(every)
         there = np.asarray(pc.is_valid(called))
-        ours = of_the_stays(every, measured.person, timeline, drops, there)
+        keys = every.identifiers(measured.person)
+        ours = of_the_stays(every, keys, timeline, drops, measured.person, there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int((there & ours).sum())
         batch, names = every.where(there & ours), called.filter(pa.array(there & ours))
         if not len(batch):
@@ -310,14 +327,21 @@ def add_measurements(
 
 
 def of_the_stays(
-    batch: Batch, column: str, timeline: Timeline, drops: Drops, among: NDArray[np.bool_] | None = None
+    batch: Batch, keys: pa.Array, timeline: Timeline, drops: Drops, column: str, among: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_]:
     """Which rows are of persons of the stays, ``[n]``.
 
-    Rows ``among`` those of interest that say no person, or one of the stays with other leading zeros, are counted: a
-    table in which nothing matches would be refused, but half a table would be lost in silence.
+    Rows that say no person, or one of the stays with other leading zeros, are counted: a table in which nothing matches
+    would be refused, but half a table would be lost in silence.
+
+    Args:
+        batch: some rows.
+        keys: their persons, ``[n]``.
+        timeline: of the stays.
+        drops: counts.
+        column: where the persons stand.
+        among: which rows matter, ``[n]``; all if not given.
     """
-    keys = batch.identifiers(column)
     ours = np.asarray(pc.is_in(keys, value_set=timeline.patients))
     among = np.ones(len(batch), bool) if among is None else among
     nobody = among & np.asarray(keys.is_null())

@@ -32,6 +32,7 @@ class WebMedQA(TextCorpus):
     free_text_of_persons: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"question", "answer", "candidates"})
     grouped: ClassVar[bool] = True
+    grouped_by: ClassVar[str] = "department"
     required: ClassVar[tuple[str, ...]] = ("medQA.{train,valid,test}.txt: five fields between tabs",)
 
     def owns(self, file: File) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from fedward.client.data.buckets import measurements
@@ -88,6 +89,13 @@ class Stay:
     outcome: Outcome
     events: tuple[Event, ...]  # what is known at admission, unfiltered
     held_out: bool = False  # whether the publisher keeps the patient for evaluation
+    site: str = ""  # the hospital, where the source has several
+    start: datetime | None = None  # when it began; 1 January where the source tells the year alone
+
+    @property
+    def unit(self) -> str:
+        """The unit of intensive care, in lower case; empty where the source does not tell."""
+        return next((event.text.lower() for event in self.events if event.kind is Kind.UNIT), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """One training example, and the split of examples by unit of privacy: keyed, never one patient on both sides."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -20,6 +21,9 @@ class Example:
     label: Any  # to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number
     language: str = "und"
     held_out: bool = False  # whether the publisher keeps the record for evaluation; its unit never trains
+    groups: Mapping[str, str] = field(default_factory=dict, compare=False)  # further natural groups by kind
+    time: datetime | None = field(default=None, compare=False)  # when the stay began or the text was written
+    facts: Mapping[str, str] = field(default_factory=dict, compare=False)  # for statistics alone, see Source.facts
 
     @property
     def patient_id(self) -> str:
@@ -43,6 +47,20 @@ def split_patients(
     for example in examples:
         sides[example.unit in held_out or position(example.unit, salt) < evaluation_fraction].append(example)
     return sides
+
+
+def fixed_records(examples: Sequence[Example], *, most: int, salt: str) -> list[Example]:
+    """At most ``most`` records of each unit, in the order given.
+
+    Which ones depends on the salt and each record's unit and text alone, so a record stays chosen while no other of its
+    unit comes before it.
+    """
+    ranked: dict[str, list[tuple[float, int]]] = {}
+    for place, example in enumerate(examples):
+        rank = position(f"{example.unit}\x00{example.text}", salt)
+        ranked.setdefault(example.unit, []).append((rank, place))
+    kept = {place for ranks in ranked.values() for _, place in sorted(ranks)[:most]}
+    return [example for place, example in enumerate(examples) if place in kept]
 
 
 def position(unit: str, salt: str) -> float:

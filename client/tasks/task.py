@@ -48,7 +48,8 @@ class Labelled:
     def example(self, text: str) -> Example:
         """The record with its text."""
         item = self.item
-        return Example(item.unit, item.group, text, self.label, item.language, item.held_out)
+        own = (item.unit, item.group, text, self.label, item.language, item.held_out)
+        return Example(*own, groups=item.groups, time=item.time)
 
 
 class Source(ABC):
@@ -65,8 +66,11 @@ class Source(ABC):
             raise DataError(told, code="FW-DATA-030")
 
     @abstractmethod
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
-        """The records with their labels, in the order of the examples; ``drops`` counts what cannot be used."""
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
+        """The records with their labels, in the order of the examples; ``drops`` counts what cannot be used.
+
+        ``every`` keeps all records of a unit that the task could take, where it would take one.
+        """
 
     @abstractmethod
     def texts(
@@ -78,9 +82,11 @@ class Source(ABC):
         out of the text.
         """
 
-    def examples(self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops) -> list[Example]:
-        """The records as a model reads them; ``languages`` as in :meth:`texts`."""
-        found = self.labelled(corpus, folder, drops)
+    def examples(
+        self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops, *, every: bool = False
+    ) -> list[Example]:
+        """The records as a model reads them; ``languages`` as in :meth:`texts`, ``every`` as in :meth:`labelled`."""
+        found = self.labelled(corpus, folder, drops, every=every)
         texts = self.texts(corpus, folder, [each.item for each in found], languages, drops)
         return [each.example(text) for each, text in zip(found, texts, strict=True)]
 
@@ -95,8 +101,8 @@ class TextSource(Source):
         super().__init__(*roles, *needs)
         self.roles, self.label = roles, label
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
-        """See :meth:`Source.labelled`."""
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
+        """See :meth:`Source.labelled`; every record is taken in any case."""
         found = ((item, self.label(item)) for item in corpus.items(folder, drops))
         return [Labelled(item, label) for item, label in found if label is not None]
 
@@ -125,6 +131,7 @@ class StaySource(Source):
         label: the label of an outcome; None where the source does not tell it, and the stay is left out.
         minimum_hours: shortest stay in intensive care that is predicted. Four hours is the rule of the APACHE scores.
         one_per: what has one record: the first eligible stay of each patient or hospital admission, or every stay.
+            Where every record is asked for, a patient has one of each eligible stay.
         moment: prediction time in hours since admission to intensive care; None for stays that are not predicted.
         outcomes: what the label needs beyond length and survival, see :meth:`StayCorpus.stays`.
     """
@@ -140,14 +147,14 @@ class StaySource(Source):
     ) -> None:
         super().__init__("stay", *outcomes)
         self.label, self.minimum_hours, self.moment, self.outcomes = label, minimum_hours, moment, outcomes
-        self.key = _KEYS[one_per]
+        self.key, self.key_of_every = _KEYS[one_per], _KEYS["stay" if one_per == "patient" else one_per]
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
         """See :meth:`Source.labelled`; sorted by patient and time."""
-        corpus, chosen = _stays_of(corpus), {}
+        corpus, chosen, key_of = _stays_of(corpus), {}, self.key_of_every if every else self.key
         stays = corpus.stays(folder, self.outcomes, drops)
         for stay in sorted(stays, key=lambda stay: (stay.patient, stay.order, stay.stay)):
-            hours, key = self.moment(stay.outcome), self.key(stay)
+            hours, key = self.moment(stay.outcome), key_of(stay)
             if key in chosen or hours is None or not events.eligible(stay, self.minimum_hours, hours):
                 continue
             label = self.label(stay.outcome)
@@ -182,18 +189,28 @@ class LocalTask(ABC):
     def __init__(self, declaration: Task, source: Source) -> None:
         self.declaration, self.source = declaration, source
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops | None = None) -> list[Labelled]:
+    def labelled(
+        self, corpus: Corpus, folder: Path, drops: Drops | None = None, *, every: bool = False
+    ) -> list[Labelled]:
         """The records of ``folder`` that the task takes, with their labels; no text is read.
+
+        ``every`` as in :meth:`Source.labelled`.
 
         Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
-        return self.source.labelled(corpus, folder, Drops() if drops is None else drops)
+        return self.source.labelled(corpus, folder, Drops() if drops is None else drops, every=every)
 
     def examples(
-        self, corpus: Corpus, folder: Path, *, leave_out: bool = False, most_dropped: float = MOST_DROPPED
+        self,
+        corpus: Corpus,
+        folder: Path,
+        *,
+        leave_out: bool = False,
+        every: bool = False,
+        most_dropped: float = MOST_DROPPED,
     ) -> list[Example]:
-        """The records of ``folder`` as a model reads them.
+        """The records of ``folder`` as a model reads them; ``every`` as in :meth:`Source.labelled`.
 
         Raises as :meth:`labelled`, and FW-DATA-020 (free text of persons in a language without de-identification
         rules), unless ``leave_out`` says to go on without these texts, and FW-DATA-019 (more than the share
@@ -201,7 +218,7 @@ class LocalTask(ABC):
         """
         self.source.check(corpus, self.declaration.name)
         languages, drops = Counter[str](), Drops()
-        examples = self.source.examples(corpus, folder, languages, drops)
+        examples = self.source.examples(corpus, folder, languages, drops, every=every)
         drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
         if not leave_out:
             check_rules(languages)

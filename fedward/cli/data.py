@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,11 @@ from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.folder import FolderReport
+    from fedward.simulations.heterogeneity import Heterogeneity
 
+Exclude = Annotated[
+    Path | None, Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV.")
+]
 app = Typer(no_args_is_help=True)
 
 
@@ -33,6 +38,10 @@ def check_command(
     most_dropped: Annotated[
         float | None,
         Option(min=0.0, max=1.0, help="Share of a table's rows that may be unusable; one half if not given."),
+    ] = None,
+    exclude: Exclude = None,
+    mapping: Annotated[
+        Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not PATH/mapping.toml.")
     ] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -54,7 +63,7 @@ def check_command(
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
     report = check_folder(
-        folder, task=task, leave_out=leave_out, texts=texts, show=show,
+        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
         most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
     )  # fmt: skip
     if as_json:
@@ -63,6 +72,57 @@ def check_command(
         _print(report, Console())
     if not report.read_whole:
         raise typer.Exit(DataError.row().exit_code)
+
+
+@app.command("split")
+def split_command(
+    folder: Annotated[Path, Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")],
+    by: Annotated[
+        str | None,
+        Option(help="group, site, unit, department, region, subject, iid, label or quantity; else as the set has it."),
+    ] = None,
+    hospitals: Annotated[
+        int | None, Option(min=3, max=1000, help="So many; of natural groups the largest ones.")
+    ] = None,
+    alpha: Annotated[float, Option(help="Dirichlet parameter of label and quantity; small is very uneven.")] = 0.5,
+    seed: Annotated[int, Option(min=0, help="The same seed deals the same way.")] = 1,
+    train_before: Annotated[
+        str | None, Option(metavar="YYYY-MM-DD", help="Train on what is of before that day, evaluate on the rest.")
+    ] = None,
+    evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
+    task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
+    exclude: Exclude = None,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Deal a data set to the hospitals of a simulation and say how much they differ. Trains and charges nothing.
+
+    Every unit of privacy is at one hospital and on one side, training or evaluation. Dirichlet draws are repeated
+    until each hospital has both outcomes on both sides. A scenario's [data.split] has the same settings.
+
+    Example: fedward data split /srv/ehr --by label --alpha 0.3 --hospitals 5
+
+    Exit status: 0 done, 3 a setting is wrong, 4 the records cannot be divided so.
+    """
+    from fedward.client.corpora import detect
+    from fedward.client.examples import load_examples
+    from fedward.config import parse
+    from fedward.planning.scenario import Scenario
+    from fedward.simulations.heterogeneity import heterogeneity
+    from fedward.simulations.partition import divide
+    from fedward.tasks import DEFAULT
+
+    corpus, place, task = *detect(folder), task or DEFAULT
+    split = {"by": by, "alpha": alpha, "seed": seed, "train_before": _day(train_before)}
+    data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
+    wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
+    scenario = parse(wanted, Scenario, source="The split").check()
+    examples = load_examples(place, format=corpus.name, task=task, exclude=exclude, unread=True)
+    partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
+    report = heterogeneity(partition)
+    if as_json:
+        say_json({"format": corpus.name, "task": task, "by": by, **report.to_value()})
+    else:
+        _print_split(report, Console())
 
 
 @app.command("synthetic")
@@ -91,6 +151,40 @@ def synthetic_command(
         typer.echo(f"{out / hospital.spec.name}: {patients} patients")
 
 
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        fix = "Write it as YYYY-MM-DD."
+        raise ConfigError("The day of --train-before cannot be read.", code="FW-CONFIG-061", fix=fix) from None
+
+
+def _print_split(report: Heterogeneity, console: Console) -> None:
+    headings = ("hospital", "train", "evaluate", "records", "per unit", "labels", "distance")
+    rows = [
+        (
+            site.name,
+            f"{site.train_units:,}",
+            f"{site.evaluation_units:,}",
+            f"{site.records:,}",
+            f"{site.records_per_unit:.2f} (most {site.most_records})",
+            ", ".join(f"{label} {share:.3g}" for label, share in site.labels.items()),
+            f"{site.distance:.3f}" + (" *" if site.one_outcome else ""),
+        )
+        for site in report.sites
+    ]
+    console.print(_table("Hospitals", headings, rows))
+    console.print(
+        f"Jensen-Shannon distance of labels between two hospitals: {report.mean_distance:.3f} on average, of 0 to 1. "
+        f"The largest hospital has {report.size_ratio:.1f} times the units of the smallest.",
+        soft_wrap=True,
+    )
+    for reason, count in report.left_out.items():
+        console.print(f"Left out: {count:,} {reason}.", markup=False)
+    if any(site.one_outcome for site in report.sites):
+        console.print("* One outcome only, in training or in evaluation: no run accepts this hospital.")
+
+
 def _print(report: FolderReport, console: Console) -> None:
     from fedward.client.data.deid import has_rules
 
@@ -102,6 +196,9 @@ def _print(report: FolderReport, console: Console) -> None:
         counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
         notes = f", {report.notes:,} first-day notes" if report.stays else ""
         console.print(counted + notes, markup=False)
+    if report.excluded is not None:
+        met, unmatched = report.excluded["persons"], report.excluded["unmatched"]
+        console.print(f"Excluded: {met:,} persons; {unmatched:,} listed identifiers are of nobody here", markup=False)
     if report.tasks:
         rows = [(task.task, f"{task.eligible:,}", f"{task.records:,}", task.words) for task in report.tasks]
         console.print(_table("Tasks", ("task", f"eligible {report.plural}", "records", "labels"), rows))

@@ -53,7 +53,8 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """The plan without its noise, which takes seconds to calibrate. Raises ConfigError (of strategy or options)."""
     shared = {name: getattr(scenario, name) for name in Plan.model_fields if name in Scenario.model_fields}
-    salt = f"{scenario.name}/{scenario.seed}"
+    day = scenario.data.split.train_before  # units are on other sides then, so ledgers must count another split
+    salt = f"{scenario.name}/{scenario.seed}" + ("" if day is None else f"/before {day}")
     draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
     options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from fedward.client.corpora import Corpus, check_unit, corpus_named
+from fedward.client.corpora import Corpus, StayCorpus, check_unit, corpus_named
 from fedward.client.data.columns import MOST_DROPPED
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
@@ -43,19 +44,60 @@ class SyntheticHospitalConfig(Section):
     concept_shift: float = 0.0
 
 
+class SplitConfig(Section):
+    """How the units of a corpus are dealt to hospitals, and which of them train; see ``docs/data.md``.
+
+    ``by`` is ``group`` (the corpus' own groups), one kind of them, ``iid`` (at random), ``label`` (each label in shares
+    drawn from a Dirichlet distribution of parameter ``alpha``) or ``quantity`` (all units in such shares). Without it
+    the corpus decides. ``seed`` draws, the scenario's if left out. With ``train_before`` units whose records are all
+    of before that day train, and records from that day on evaluate.
+    """
+
+    by: Literal["group", "site", "unit", "department", "region", "subject", "iid", "label", "quantity"] | None = None
+    alpha: Annotated[float, Field(allow_inf_nan=False)] = 0.5
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    train_before: date | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance deals the units, rather than a group that they are of."""
+        return self.by in ("iid", "label", "quantity")
+
+    def check(self, data: DataConfig) -> None:
+        """Raises FW-CONFIG-061 for a split that the records of ``data`` cannot have, whatever they are."""
+        if self.alpha <= 0:
+            raise _no_split(f"The Dirichlet parameter alpha is {self.alpha:g}.", "Set it above 0, for example to 0.5.")
+        if self.by is not None and data.source == "synthetic":
+            fix = "Describe synthetic hospitals with [[data.site]], or read a corpus."
+            raise _no_split("Synthetic hospitals have their own patients, who cannot be dealt again.", fix)
+        kinds = {"group", data.corpus.grouped_by} if data.corpus.grouped else set()
+        kinds |= {"site", "unit"} if isinstance(data.corpus, StayCorpus) else set()
+        if self.by is not None and not self.drawn and self.by not in kinds:
+            known = ", ".join(sorted({*kinds, "iid", "label", "quantity"}))
+            raise _no_split(f"Records of {data.source!r} do not name a {self.by}.", f"Split by one of {known}.")
+
+
+def _no_split(message: str, fix: str) -> ConfigError:
+    return ConfigError(message, code="FW-CONFIG-061", fix=fix)
+
+
 class DataConfig(Section):
     """Where the hospitals' records come from.
 
     ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to ``FEDWARD_DATA`` when that
     is set) and splits its units: by group if the corpus has groups (the regions of eICU), otherwise into ``hospitals``
-    parts by a keyed hash of the unit. ``site`` describes each synthetic hospital by itself. ``most_dropped`` is the
-    share of the rows of a table that may be unusable.
+    parts by a keyed hash of the unit. ``split`` divides them in other ways. ``site`` describes each synthetic hospital
+    by itself. ``exclude`` lists persons who have opted out, ``mapping`` is the mapping file of the source ``mapped``;
+    both are found as ``path`` is. ``most_dropped`` is the share of the rows of a table that may be unusable.
     """
 
     source: str = "synthetic"
     path: str | None = None
+    exclude: str | None = None
+    mapping: str | None = None
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
+    split: SplitConfig = SplitConfig()
     most_dropped: Annotated[float, Field(ge=0, le=1)] = MOST_DROPPED
 
     @property
@@ -106,7 +148,8 @@ class Scenario(Section):
         """Rules across sections; returns itself with the unit of privacy of its data.
 
         Raises FW-CONFIG-040 (no such task), FW-DATA-009 (no such source), FW-DATA-031 (its units are others),
-        FW-CONFIG-003 (too few hospitals), FW-DP-019 (adaptive clipping where noise is split), FW-CONFIG-001 (the rest).
+        FW-CONFIG-003 (too few hospitals), FW-CONFIG-061 (a split that the data cannot have), FW-DP-019 (adaptive
+        clipping where noise is split), FW-CONFIG-001 (the rest).
         """
         task_named(self.task)
         this, corpus, noise = f"The scenario {self.name!r}", self.data.corpus, self.privacy
@@ -123,6 +166,7 @@ class Scenario(Section):
             raise ConfigError(f"{this} names a hospital twice.")
         if self.data.source != "synthetic" and self.data.path is None:
             raise ConfigError(f"{this} reads {self.data.source} data but names no data.path.")
+        self.data.split.check(self.data)
         noise.check_placement()
         if noise.noise_multiplier or noise.release_noise_multiplier or noise.evaluation_noise_multiplier:
             fix = "Remove the multiplier and set privacy.epsilon."
@@ -168,7 +212,8 @@ def known_hospitals(data: DataConfig) -> int | None:
     """How many hospitals ``data`` yield, where that is known before they are read: a corpus' groups are not."""
     if data.source == "synthetic":
         return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
-    if data.hospitals is None and data.corpus.grouped:
+    dealt = data.split.by is None and data.corpus.grouped
+    if data.hospitals is None and (dealt or (data.split.by is not None and not data.split.drawn)):
         return None
     return data.hospitals or MIN_HOSPITALS
 
