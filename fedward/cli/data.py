@@ -36,6 +36,10 @@ def check_command(
     ] = None,
     show: Annotated[int, Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
     leave_out: LeaveOut = False,
+    most_dropped: Annotated[
+        float | None,
+        Option(min=0.0, max=1.0, help="Share of a table's rows that may be unusable; one half if not given."),
+    ] = None,
     exclude: Exclude = None,
     mapping: Annotated[
         Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not PATH/mapping.toml.")
@@ -50,6 +54,7 @@ def check_command(
     that the model's tokenizer cannot represent. What was read and left out is counted by reason. The exit status is 4
     if something is wrong with the folder, or no task of those that read its layout can use it.
     """
+    from fedward.client.data.columns import MOST_DROPPED
     from fedward.client.folder import check_folder
 
     texts = None
@@ -59,8 +64,9 @@ def check_command(
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
     report = check_folder(
-        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping
-    )
+        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
+        most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
+    )  # fmt: skip
     if as_json:
         say_json(report.to_value())
     else:
@@ -249,8 +255,14 @@ def _print(report: FolderReport, console: Console) -> None:
         shares = [(language, f"{share:.2%}") for language, share in report.unrepresented.items()]
         console.print(_table("Characters that the model cannot read", ("language", "share"), shares))
     if report.drops.counts:
-        left = [(table, reason, f"{count:,}") for (table, reason), count in sorted(report.drops.counts.items())]
-        console.print(_table("Left out", ("file", "why", "rows"), left))
+        left = [
+            (file, reason, f"{count:,}", f"{row:,}" if (row := report.drops.first.get((file, reason))) else "")
+            for (file, reason), count in sorted(report.drops.counts.items())
+        ]
+        console.print(_table("Left out", ("file", "why", "rows", "first in row"), left))
+    if report.drops.remarks:
+        known = [(file, words, f"{count:,}") for (file, words), count in sorted(report.drops.remarks.items())]
+        console.print(_table("Read with a remark", ("file", "what", "rows"), known))
     for text in report.shown:
         console.print(text, markup=False, soft_wrap=True)
     for problem in report.problems:
