@@ -29,6 +29,7 @@ from fedward.simulations.synthetic.chart import (
     write_truth,
 )
 from fedward.simulations.synthetic.hospital import SyntheticHospital
+from fedward.simulations.synthetic.own_tables import write_own_tables
 
 _OLDEST_YEARS = 91  # written for every age over 89
 _UNITS = {
@@ -307,101 +308,6 @@ def _instant(moment: datetime, zone: timezone = _ZONE) -> str:
     return moment.replace(tzinfo=_ZONE).astimezone(zone).isoformat()
 
 
-_OWN = {
-    "persons": "person sex born",
-    "admissions": "person admission from until kind diagnosis died to",
-    "stays": "stay admission ward from until",
-    "laboratory": "admission test value unit at",
-    "notes": "person at kind text",
-    "diagnoses": "admission code",
-}
-_MAPPING = """\
-# Tables of a hospital's own, by what their columns are.
-
-[persons]
-file = "persons.csv"
-person = "person"
-sex = "sex"
-birth = "born"
-
-[admissions]
-file = "admissions.csv"
-person = "person"
-admission = "admission"
-start = "from"
-end = "until"
-arrival = "kind"
-diagnosis = "diagnosis"
-died = "died"
-destination = "to"
-
-[stays]
-file = "stays.csv"
-stay = "stay"
-admission = "admission"
-start = "from"
-end = "until"
-unit = "ward"
-
-[measurements.laboratory]
-file = "laboratory.csv"
-admission = "admission"
-code = "test"
-value = "value"
-unit = "unit"
-time = "at"
-
-[measurements.laboratory.codes]
-CODES
-[notes.ward]
-file = "notes.csv"
-person = "person"
-time = "at"
-text = "text"
-category = "kind"
-
-[notes.ward.categories]
-Nursing = "nursing"
-Physician = "physician"
-"Discharge summary" = "discharge summary"
-
-[diagnoses]
-file = "diagnoses.csv"
-admission = "admission"
-code = "code"
-"""
-
-
-def write_own(hospital: SyntheticHospital, folder: Path) -> None:
-    """Writes six tables in a layout of nobody else's, with a mapping file, and the truth."""
-    rows: dict[str, Rows] = {name: [] for name in _OWN}
-    for stay in admitted(hospital):
-        _add_own(rows, stay)
-    for name, columns in _OWN.items():
-        write_table(folder / f"{name}.csv", columns, rows[name])
-    codes = "".join(f'T{item.position} = "{item.name}"\n' for item in _laboratory())
-    (folder / "mapping.toml").write_text(_MAPPING.replace("CODES\n", codes + "\n"), encoding="utf-8")
-    write_truth(hospital, folder)
-
-
-def _add_own(rows: dict[str, Rows], stay: Admitted) -> None:
-    patient, hadm = stay.patient, stay.admission
-    start, end, left = (time_text(moment) for moment in (stay.start, stay.end, stay.left))
-    person, to = patient.patient_id, "died" if patient.died else "home"
-    rows["persons"].append((person, patient.sex, stay.birth(_OLDEST_YEARS).date()))
-    told = (patient.admission, patient.diagnosis, int(patient.died), to)
-    rows["admissions"].append((person, hadm, start, left, *told))
-    rows["stays"].append((stay.stay, hadm, patient.unit, start, end))
-    rows["laboratory"] += [
-        (hadm, f"T{item.position}", value, item.unit, time_text(at)) for item, at, value in _values(stay)
-    ]
-    for note in stay.chart.notes:
-        at = stay.at(note.hours)
-        moment = at.date() if note.category == DISCHARGE_SUMMARY else time_text(at)
-        rows["notes"].append((person, moment, note.category, note.text))
-    rows["diagnoses"].append((hadm, stay.code))
-
-
 def _laboratory() -> Iterable[Measurement]:
     return (item for item in measurements().values() if item.mimic)
 
@@ -419,6 +325,6 @@ LAYOUTS: dict[str, Callable[[SyntheticHospital, Path], None]] = {
     "meds": write_meds,
     "omop": write_omop,
     "fhir": write_fhir,
-    "mapped": write_own,
+    "mapped": write_own_tables,
 }
 """Writers by the name of the corpus that reads what they write."""
