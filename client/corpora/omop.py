@@ -283,7 +283,7 @@ def _named(concepts: Mapping[str, str], drops: Drops, batch: Batch) -> pa.Array:
     codes = batch.identifiers("measurement_concept_id")
     places = pc.index_in(codes, value_set=pa.array(list(concepts), pa.string()))
     by_concept = pa.array(list(concepts.values()), pa.string()).take(places)
-    names = pc.coalesce(by_concept, names_of("measurement_source_value", "loinc", batch))
+    names = pc.coalesce(by_concept, names_of("measurement_source_value", "loinc", batch).dictionary_decode())
     unmapped = pc.and_(pc.equal(pc.fill_null(codes, "0"), "0"), pc.is_null(names))
     words = "concept 0: not mapped, and the source value is no known code"
     drops.add(batch.file, words, int(pc.sum(unmapped).as_py() or 0), expected=True)

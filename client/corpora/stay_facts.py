@@ -40,6 +40,7 @@ HIDDEN_AGES = range(290, 311)
 DEATH_AFTER_DAYS = 2.0
 """A death in hospital that is written this long after the patient left it is another one, or an error."""
 
+_KINDS = {kind: kind.value for kind in Kind}
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _ARRIVALS = {
     "em": "emergency", "el": "elective", "ur": "urgent", "r": "routine",  # HL7 v3 ActPriority
@@ -116,7 +117,7 @@ def stay_of(facts: Facts, table: str, drops: Drops, row: int | None = None) -> S
     end = facts.end or facts.start
 
     def at_admission(kind: Kind, text: str, value: float | None = None) -> Event:
-        return Event(facts.patient, facts.stay, 0.0, kind, kind.value, value, text)
+        return Event(facts.patient, facts.stay, 0.0, kind, _KINDS[kind], value, text)
 
     events = [
         at_admission(Kind.SEX, _SEXES.get(facts.sex.lower(), "")),
@@ -316,7 +317,7 @@ def add_measurements(
         keys = every.identifiers(measured.person)
         ours = of_the_stays(every, keys, timeline, drops, measured.person, there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int((there & ours).sum())
-        batch, names = every.where(there & ours), called.filter(pa.array(there & ours))
+        batch, names = every.where(there & ours), called.filter(pa.array(there & ours)).dictionary_encode()
         if not len(batch):
             continue
         seconds, values = known_seconds(batch, measured.times, drops), measured.values(batch, drops)
@@ -392,10 +393,10 @@ def plausible(
 
 
 def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
-    """Names of measurements by the codes in a column, ``[n]``; null where the code is not known."""
+    """Names of measurements by the codes in a column, a dictionary ``[n]``; null where the code is not known."""
     names = names_by_code(vocabulary)
     places = pc.index_in(batch.identifiers(column), value_set=pa.array(list(names), pa.string()))
-    return pa.array(list(names.values()), pa.string()).take(places)
+    return pa.DictionaryArray.from_arrays(places, pa.array(list(names.values()), pa.string()))
 
 
 def check_known(name: str, total: int, known: int, matched: int, timeline: Timeline) -> None:

@@ -15,6 +15,7 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,8 +32,11 @@ from numpy.typing import NDArray
 
 from fedward.errors import DataError
 
-CHUNK = 8 << 20
-"""Bytes that are parsed at once; memory stays a small multiple of it however large the table."""
+CHUNK = 512 << 10
+"""Bytes that are parsed at once, few enough for a processor's cache."""
+
+BATCH = 8 << 20
+"""Bytes of a batch; memory stays a small multiple of it however large the table."""
 
 LONGEST_ROW = 64 << 20
 """Bytes of one row above which a quotation mark was left open, or the file is no table."""
@@ -209,9 +213,8 @@ class Table:
         absent = [name for name in optional if name not in self.header]
         places = {name: self.header.index(name) for name in asked}
         with self._readable():
-            parts = self._of_parquet(places) if self._kind == "parquet" else self._of_csv(places)
-            row = 2
-            for part in parts:
+            row, parts = 2, self._of_parquet(places) if self._kind == "parquet" else self._of_csv(places)
+            for part in _ahead(parts):
                 size = len(next(iter(part.values()))) if part else 0
                 empty = pa.nulls(size, pa.string())
                 yield Batch(self.path.name, np.arange(row, row + size), {**part, **dict.fromkeys(absent, empty)})
@@ -283,15 +286,20 @@ class Table:
         with self._unpacked() as stream:
             lines = _Lines(stream)
             separator = self._separator_of(self._decoded(lines.take_line(), 1))
-            row = 2
+            row, held, size = 2, list[dict[str, pa.Array]](), 0
             for block in lines.blocks():
                 odd = b"\0" in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n"))
                 quoted = b'"' in block
                 odd = odd or (quoted and not _well_quoted(block, separator))
                 fast = None if odd else self._by_arrow(block, places, separator, quoted)
                 part, count = fast or self._by_csv(block, lines, places, separator, row)
-                yield part
-                row += count
+                held.append(part)
+                row, size = row + count, size + len(block)
+                if size >= BATCH:
+                    yield _joined(held)
+                    held, size = [], 0
+            if held:
+                yield _joined(held)
 
     def _by_arrow(
         self, block: bytes, places: dict[str, int], separator: str, quoted: bool
@@ -577,6 +585,19 @@ def _number(cell: str) -> float:
 def _moment(cell: str) -> datetime:
     value = datetime.fromisoformat(cell)
     return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+
+
+def _ahead(parts: Iterator[dict[str, pa.Array]]) -> Iterator[dict[str, pa.Array]]:
+    """The same parts, each read while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part
+
+
+def _joined(parts: Sequence[dict[str, pa.Array]]) -> dict[str, pa.Array]:
+    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
