@@ -13,6 +13,7 @@ from fedward.client.data.columns import Drops
 from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.documents import encoded_twice
 from fedward.client.data.events import Kind, free_texts, render
+from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import check_represented, clean, language_of
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.task import Labelled, StaySource
@@ -106,6 +107,7 @@ class FolderReport:
     unrepresented: dict[str, float] = field(default_factory=dict)  # see Texts
     drops: Drops = field(default_factory=Drops)  # what was read and left out
     stops: list[DataError] = field(default_factory=list)  # what stops every task
+    scanned: bool = False  # whether it is a prepared folder, see fedward.client.data.scanned
     shown: list[str] = field(default_factory=list)  # the texts that were asked for
 
     @property
@@ -131,7 +133,8 @@ class FolderReport:
     def to_value(self) -> dict[str, object]:
         """The report as JSON-ready values."""
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
-        texts = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
+        texts: dict[str, object] = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
+        texts |= {"scanned": True} if self.scanned else {}
         return {
             "format": self.format,
             "licence": self.licence,
@@ -175,6 +178,7 @@ def check_folder(
     report = FolderReport()
     try:
         corpus, folder = detect(path)
+        report.scanned = folder.is_dir() and is_scanned(folder)
         read = _read(corpus, folder, task, report)
     except DataError as error:
         if error.code == NO_FOLDER:
@@ -186,7 +190,7 @@ def check_folder(
     if texts is not None:
         report.unrepresented = texts(read.texts if leave_out else [*read.texts, *read.left_out])
     _refuse(report, partial(check_represented, report.unrepresented))
-    if not leave_out and corpus.free_text_of_persons:
+    if not leave_out and corpus.free_text_of_persons and not report.scanned:
         _refuse(report, partial(check_rules, report.languages))
     return report
 

@@ -25,6 +25,7 @@ from fedward.client.data.columns import Drops
 from fedward.client.data.deid import check_rules
 from fedward.client.data.events import Chosen, Event, Outcome, Stay
 from fedward.client.data.example import Example
+from fedward.client.data.scanned import check_scanned, is_scanned
 from fedward.client.data.text import clean
 from fedward.errors import DataError
 from fedward.measures import Outcomes
@@ -52,6 +53,10 @@ class Labelled:
         return Example(*own, groups=item.groups, time=item.time)
 
 
+RUNNING = "text"
+"""Role of running text, which a language model learns word for word."""
+
+
 class Source(ABC):
     """Where the examples of a task come from; ``needs`` is what a corpus must give, see :attr:`Corpus.gives`."""
 
@@ -64,6 +69,11 @@ class Source(ABC):
         if lacking:
             told = f"{corpus.name!r} cannot serve the task {task!r}: its records have no {', no '.join(lacking)}."
             raise DataError(told, code="FW-DATA-030")
+
+    def check_folder(self, corpus: Corpus, folder: Path) -> None:
+        """Raises FW-DATA-022 where running text of persons would be read that was not scanned for identifiers."""
+        if corpus.free_text_of_persons and RUNNING in self.needs:
+            check_scanned(folder)
 
     @abstractmethod
     def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
@@ -105,9 +115,10 @@ class TextSource(Source):
         self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
     ) -> list[str]:
         """See :meth:`Source.texts`."""
+        masked = corpus.free_text_of_persons and not (folder.is_dir() and is_scanned(folder))
 
         def phrases(text: str) -> list[str]:
-            return events.note_phrases(text, languages) if corpus.free_text_of_persons else [clean(text)]
+            return events.note_phrases(text, languages) if masked else [clean(text)]
 
         return [" . ".join(part for role in self.roles for part in phrases(item.texts[role]) if part) for item in items]
 
@@ -186,9 +197,11 @@ class LocalTask(ABC):
     def labelled(self, corpus: Corpus, folder: Path, drops: Drops | None = None) -> list[Labelled]:
         """The records of ``folder`` that the task takes, with their labels; no text is read.
 
-        Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
+        Raises FW-DATA-030 (the corpus does not hold what the task predicts), FW-DATA-022 (running text of persons that
+        was not scanned), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
+        self.source.check_folder(corpus, folder)
         return self.source.labelled(corpus, folder, Drops() if drops is None else drops)
 
     def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False) -> list[Example]:
@@ -198,6 +211,7 @@ class LocalTask(ABC):
         rules), unless ``leave_out`` says to go on without these texts.
         """
         self.source.check(corpus, self.declaration.name)
+        self.source.check_folder(corpus, folder)
         languages: Counter[str] = Counter()
         examples = self.source.examples(corpus, folder, languages, Drops())
         if not leave_out:

@@ -30,7 +30,8 @@ CORE = {
     "agreements": "code",
     "client": "examples hospital records result_verification training",
     "client/corpora": "corpus",
-    "client/data": "buckets columns deid deid_chinese deid_english events example spans text thresholds.toml timeline",
+    "client/data": "buckets columns deid deid_chinese deid_english events example scanned spans text thresholds.toml "
+    "timeline",
     "client/models": "adapter_model inputs registry tokens",
     "client/models/families": "family",
     "client/tasks": "task",

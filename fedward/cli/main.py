@@ -18,7 +18,7 @@ import fedward
 from fedward.cli.shared import plain
 from fedward.errors import FedwardError, PreflightError, StoppedError
 
-CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
+CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate", "datasketch")
 
 app = Typer(
     name="fedward",
