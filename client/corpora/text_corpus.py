@@ -16,10 +16,8 @@ from lxml import etree
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File, files
+from fedward.client.data.exclusions import MARKS, PERSON_KEYS
 from fedward.errors import DataError
-
-_PERSON_KEYS = ("personid", "patientid", "subjectid", "person", "patient", "subject", "mrn")
-_MARKS = str.maketrans("", "", "_- ")
 
 
 class TextCorpus(Corpus):
@@ -59,8 +57,11 @@ class TextCorpus(Corpus):
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`Corpus.items`; file by file."""
+        drops = Drops() if drops is None else drops
         for file in self.own_files(folder):
-            yield from self.read(file, Drops() if drops is None else drops)
+            for item in self.read(file, drops):
+                drops.use(file.name)
+                yield item
 
 
 def first_record(file: File) -> Any:
@@ -93,8 +94,8 @@ def person_of(record: Mapping[str, Any]) -> str | None:
 
     Leading zeros are kept: ``007`` may be another person, and two persons must not share one budget.
     """
-    spelled = {key.translate(_MARKS).lower(): key for key in record if isinstance(key, str)}
-    key = next((spelled[key] for key in _PERSON_KEYS if key in spelled), None)
+    spelled = {key.translate(MARKS).lower(): key for key in record if isinstance(key, str)}
+    key = next((spelled[key] for key in PERSON_KEYS if key in spelled), None)
     if key is None:
         return None
     value = record[key]

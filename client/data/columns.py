@@ -8,6 +8,7 @@ spreadsheet does: the header is row 1.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -47,25 +48,80 @@ _ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".txt", ".txt.gz",
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"PK\x03\x04": "zip"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BROKEN = (csv.Error, gzip.BadGzipFile, zlib.error, pa.ArrowException, OSError)
-_YEARS = range(1750, 2350)
+YEARS = range(1750, 2350)
 """Years that a record may tell: published sets move dates two centuries ahead, and births over 89 three back."""
 
-_FIRST, _LAST = (pa.scalar(datetime(year, 1, 1), pa.timestamp("us")) for year in (_YEARS.start, _YEARS.stop))
+_FIRST, _LAST = (pa.scalar(datetime(year, 1, 1), pa.timestamp("us")) for year in (YEARS.start, YEARS.stop))
+
+
+MOST_DROPPED = 0.5
+"""Share of a table's rows that may be unusable unless a hospital sets another limit, see :meth:`Drops.check`."""
 
 
 @dataclass
 class Drops:
-    """What was read and left out: cells and rows by table and reason; stays on the machine that holds the data."""
+    """What was read and left out: cells and rows by table and reason; stays on the machine that holds the data.
+
+    Attributes:
+        counts: what was left out.
+        first: row of the first.
+        expected: what good tables have, too, such as patients who are still in hospital: it counts for no limit.
+        used: rows that were used, by table.
+        remarks: what was read and is worth a look, by table, for example values in other units.
+    """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     first: dict[tuple[str, str], int] = field(default_factory=dict)
+    expected: set[tuple[str, str]] = field(default_factory=set)
+    used: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, table: str, reason: str, count: int = 1, row: int | None = None) -> None:
+    def add(
+        self, table: str, reason: str, count: int = 1, row: int | None = None, *, expected: bool = False
+    ) -> None:  # fmt: skip
         """Counts ``count`` more of ``table`` for ``reason``; ``row`` is where the first of them stands."""
         if count:
             self.counts[table, reason] += count
             if row is not None:
                 self.first.setdefault((table, reason), row)
+            if expected:
+                self.expected.add((table, reason))
+
+    def use(self, table: str, count: int = 1) -> None:
+        """Counts rows of ``table`` that were used."""
+        self.used[table] += count
+
+    def remark(self, table: str, words: str, count: int = 1) -> None:
+        """Counts rows of ``table`` that were read, of which somebody should know."""
+        if count:
+            self.remarks[table, words] += count
+
+    def check(self, most: float = MOST_DROPPED, *, together: bool = False) -> None:
+        """Refuses a table of which too little can be used; what good tables have, too, does not count.
+
+        Args:
+            most: share of the rows that may be unusable.
+            together: whether the files of the set are one table.
+
+        Raises:
+            DataError: FW-DATA-019.
+        """
+        wrong = Counter({key: count for key, count in self.counts.items() if key not in self.expected})
+        for tables in [{*self.used, *(table for table, _ in wrong)}] if together else [{each} for each, _ in wrong]:
+            reasons = Counter({key: count for key, count in wrong.items() if key[0] in tables})
+            dropped, used = reasons.total(), sum(self.used[table] for table in tables)
+            if dropped and dropped > most * (dropped + used):
+                raise self._too_many(reasons, dropped, dropped + used, most)
+
+    def _too_many(self, reasons: Counter[tuple[str, str]], dropped: int, total: int, most: float) -> DataError:
+        (table, reason), _ = reasons.most_common(1)[0]
+        row = self.first.get((table, reason))
+        where = "" if row is None else f", first in row {row:,}"
+        return DataError(
+            f"{dropped:,} of {total:,} rows of {table} cannot be used, more than the share of {most:g} that may be: "
+            f"{reason}{where}.",
+            code="FW-DATA-019",
+        )
 
     def to_value(self) -> list[dict[str, Any]]:
         """Returns the counts as JSON-ready values, sorted."""
@@ -81,10 +137,13 @@ class Table:
     Args:
         path: its file.
         name: what messages call it.
+        encoding: of its text, where somebody has declared another than UTF-8.
+        separator: between its cells, where somebody has declared it; else comma or TAB.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, encoding: str = "utf-8", separator: str = "") -> None:
         self.path, self.name = path, name.upper()
+        self._encoding, self._separator = encoding, separator
 
     @classmethod
     def find(cls, folder: Path, name: str) -> Table | None:
@@ -118,6 +177,8 @@ class Table:
                 return tuple(name.lower() for name in pq.read_schema(self.path).names)
             with self._unpacked() as stream:
                 first = self._decoded(stream.readline(LONGEST_ROW), 1)
+            if "\0" in first:
+                raise self._not_utf8(1, "UTF-16")
             cells = next(csv.reader([first], delimiter=self._separator_of(first)), [])
             return tuple(cell.strip().lower() for cell in cells)
 
@@ -159,23 +220,22 @@ class Table:
     def _check_header(self, columns: Sequence[str]) -> None:
         if not self.header:
             raise DataError(f"The file {self.path.name} is empty: it has no header.", code="FW-DATA-005")
-        lacking = [name.upper() for name in columns if name not in self.header]
-        if not lacking:
-            return
         if len(self.header) == 1 and any(mark in self.header[0] for mark in ";|"):
             raise DataError(
                 f"The header of {self.path.name} was read as one column: it has another separator than the comma.",
                 code="FW-DATA-005",
                 fix="Export the table again with commas between the columns; Excel writes the local list separator.",
             )
-        raise DataError(f"The table {self.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
+        lacking = [name.upper() for name in columns if name not in self.header]
+        if lacking:
+            raise DataError(f"The file {self.path.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
 
     @cached_property
     def _kind(self) -> str:
         """How the file is packed, by its first bytes: names lie after downloads and renaming."""
         with self._readable(), self.path.open("rb") as raw:
             begin = raw.read(4)
-        if begin[:2] in _UTF16:
+        if begin[:2] in _UTF16 and not self._encoding.startswith("utf-16"):
             raise self._not_utf8(1, "UTF-16")
         kind = next((kind for magic, kind in _MAGIC.items() if begin.startswith(magic)), "plain")
         if kind == "zip":
@@ -183,7 +243,7 @@ class Table:
         return kind
 
     def _separator_of(self, line: str) -> str:
-        return "\t" if line.count("\t") > line.count(",") else ","
+        return self._separator or "\t" if self._separator or line.count("\t") > line.count(",") else ","
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -203,12 +263,14 @@ class Table:
     @contextmanager
     def _unpacked(self) -> Iterator[IO[bytes]]:
         with self.path.open("rb") as raw:
+            stream: IO[bytes] = raw
             if self._kind == "gzip":
-                yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
+                stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
             elif self._kind == "zstd":
-                yield cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(raw, "zstd")))
-            else:
-                yield raw
+                stream = cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(raw, "zstd")))
+            if self._encoding not in ("utf-8", "utf-8-sig"):
+                stream = cast("IO[bytes]", io.BufferedReader(_Recoded(stream, self._encoding, self.path.name), CHUNK))
+            yield stream
 
     def _of_parquet(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
         file = pq.ParquetFile(self.path)
@@ -289,6 +351,47 @@ class Table:
             code="FW-DATA-005",
             fix=f"Export the table again as UTF-8, or convert it, for example `iconv -f {name} -t UTF-8`.",
         )
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of another encoding as UTF-8; raises FW-DATA-005 where it is not of that encoding, or is UTF-8."""
+
+    def __init__(self, stream: IO[bytes], encoding: str, name: str) -> None:
+        self._stream, self._name, self._encoding, self._left = stream, name, encoding, b""
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._plain: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
+        self._marked = False  # whether anything but ASCII was seen
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            block = self._stream.read(len(buffer))
+            self._left = self._recoded(block)
+            if not block:
+                break
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+    def _recoded(self, block: bytes) -> bytes:
+        self._marked = self._marked or not block.isascii()
+        try:
+            text = self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            words = f"The file {self._name} is not encoded as {self._encoding}, as was declared."
+            raise DataError(words, code="FW-DATA-005") from error
+        if self._plain is not None:
+            try:
+                self._plain.decode(block, final=not block)
+            except UnicodeDecodeError:
+                self._plain = None  # no UTF-8, as declared
+        if not block and self._plain is not None and self._marked and not self._encoding.startswith("utf-16"):
+            raise DataError(
+                f"The file {self._name} is UTF-8, not {self._encoding} as was declared.", code="FW-DATA-005"
+            )
+        return text.lstrip("\ufeff").encode() if text.startswith("\ufeff") else text.encode()
 
 
 class _Lines:
@@ -376,7 +479,7 @@ class Batch:
         try:
             values = pc.cast(cells, pa.float64())
         except pa.ArrowInvalid:
-            values = self._one_by_one(cells, float, pa.float64(), column, "a number", drops)
+            values = self._one_by_one(cells, _number, pa.float64(), column, "a number", drops)
         odd = pc.invert(pc.is_finite(values))
         return self._without(values, odd, column, "a number", drops)
 
@@ -396,10 +499,8 @@ class Batch:
         except pa.ArrowInvalid:
             values = self._one_by_one(cells, _moment, pa.timestamp("us"), column, "a time", drops)
         years = pc.year(values)
-        odd = pc.or_(pc.less(years, _YEARS.start), pc.greater_equal(years, _YEARS.stop))
-        values = self._without(
-            values, pc.fill_null(odd, False), column, f"a time of {_YEARS[0]} to {_YEARS[-1]}", drops
-        )
+        odd = pc.or_(pc.less(years, YEARS.start), pc.greater_equal(years, YEARS.stop))
+        values = self._without(values, pc.fill_null(odd, False), column, f"a time of {YEARS[0]} to {YEARS[-1]}", drops)
         return Moments(values, np.asarray(pc.fill_null(pc.less_equal(pc.binary_length(cells), 10), False)))
 
     def wrong(self, column: str, kind: str, row: int) -> DataError:
@@ -455,6 +556,13 @@ class Moments:
     def to_list(self) -> list[datetime | None]:
         """The times as objects without zone."""
         return cast("list[datetime | None]", self.values.to_pylist())
+
+
+def _number(cell: str) -> float:
+    """A number as tables write it; Python reads ``1_000`` too."""
+    if "_" in cell:
+        raise ValueError
+    return float(cell)
 
 
 def _moment(cell: str) -> datetime:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedward.client.corpora import Corpus, Item, StayCorpus, detect
+from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS
 from fedward.client.data.columns import Drops
 from fedward.client.data.deid import RULES_VERSION, check_rules, has_rules
+from fedward.client.data.exclusions import Exclusions
 from fedward.client.data.scanned import MARKER, file_hash, is_scanned, marker
 from fedward.client.data.text import language_of
 from fedward.client.preparation.card import Card
@@ -52,6 +54,7 @@ class Settings:
         day_first: whether 3/4/2024 is the third of April.
         leave_out: leave out texts of persons in languages without rules, instead of refusing them.
         second: a second pass that finds identifiers.
+        exclude: file of persons who opted out, whose records are not read.
     """
 
     key: Path
@@ -59,6 +62,7 @@ class Settings:
     day_first: bool = False
     leave_out: bool = False
     second: Second | None = None
+    exclude: Path | None = None
 
 
 def prepare(path: Path, out: Path, settings: Settings, progress: Progress = lambda what, count: None) -> Card:
@@ -70,8 +74,13 @@ def prepare(path: Path, out: Path, settings: Settings, progress: Progress = lamb
     if out.exists() or out.is_symlink():
         raise ConfigError(f"{out} exists already.", code="FW-CONFIG-005", fix="Choose another folder.")
     corpus, folder = detect(path)
+    excluded = None if settings.exclude is None else Exclusions.read(settings.exclude)
+    if excluded is not None:
+        corpus = excluding(corpus, excluded)
     work = _Preparation(corpus, folder, settings, progress)
     work.survey()
+    if excluded is not None:
+        excluded.check()
     if work.of_persons:
         shift = DateShift(_key(settings.key, (out, path)), day_first=settings.day_first)
         work.masking = Masking(shift, settings.second)

@@ -183,6 +183,13 @@ def test_command(tmp_path: Path, key: Path) -> None:
     assert "Okafor" not in printed.stdout
 
 
+def test_persons_who_opted_out_are_not_written(tmp_path: Path, key: Path) -> None:
+    (tmp_path / "out.txt").write_text("7\n")
+    folder = write(tmp_path / "in" / "notes.jsonl", NOTES)
+    card = prepare(folder, tmp_path / "out", Settings(key, exclude=tmp_path / "out.txt"))
+    assert (card.read, card.units, card.unread.to_value()[0]["count"]) == (1, 1, 2)
+
+
 def test_presidio_is_named_where_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "presidio_analyzer", None)
     with raises("FW-PREFLIGHT-002") as refusal:
