@@ -9,6 +9,7 @@ survivors and evidence back to the hospitals, who check all of it. :class:`Cohor
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggServer
-from fedward.run import Run
+from fedward.run import SURVEY, Run
 from fedward.server.history import Archive, Ended, History
 from fedward.strategies.optimizers import NOTHING
 
@@ -45,6 +46,9 @@ class RoundSummary:
     # the task's on evaluation records, of the adapter that the round started from, in rounds that release them
     measures: Mapping[str, float | None] = field(default_factory=dict)
     training_loss: float | None = None  # mean clipped loss of training records, likewise
+    # of a plan that trains nothing: noised statistics by variable, and the noise in a cell of bound and weight 1
+    statistics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    deviation: float = 0.0
     taken_back: bool = False  # the holdout gate dropped the adapter that was scored, and what was trained from it
 
 
@@ -117,6 +121,8 @@ class Coordinator:
         """One protocol round: a secure sum, the strategy's update, and the signed result."""
         self._exchange.round = number
         done, vectors, evidence = self._secure_sum(number)
+        live = self._secagg.live
+        asked = len(done.survivors) if live is None else live.manifest.n0
         values = decode(done.sum)
         dropped = self._run.takes_back(self.adapter, self._memory, values)
         if dropped:
@@ -131,7 +137,12 @@ class Coordinator:
         self._cohorts.ended(number)
         self._history.add(ended, self._secagg.members)
         quality, loss = self._run.quality(values), self._run.training_loss(values)
-        summary = RoundSummary(number, len(survivors), quality, loss, dropped)
+        summary = RoundSummary(number, len(survivors), quality, loss, taken_back=dropped)
+        if self._run.surveys:
+            counted = {name: tuple(cells.tolist()) for name, cells in self._run.counted(values).items()}
+            (noise,) = (segment.noise_std for segment in done.layout.segments if segment.name == SURVEY)
+            noise *= math.sqrt(len(survivors) / asked)  # each survivor has added a share of it
+            summary = replace(summary, statistics=counted, deviation=noise)
         self.summaries.append(summary)
         self._on_round(summary, done)
         del done, values  # large, and from here on read from the archive where there is one

@@ -175,6 +175,7 @@ class Outcome:
     incidents: list[Incident]  # replies that did not count
     personal: Mapping[str, Outcomes]
     """What each hospital's own model makes of its own evaluation records; empty where one model serves all."""
+    summaries: list[RoundSummary]  # what the coordinator learnt from each sum
 
 
 @dataclass
@@ -263,10 +264,11 @@ def federate(
         sites=tuple(encoded),
         curve=tuple(watcher.curve),
         secure_sum=SecureSum(exact=watcher.exact, ring_bits=ring_bits, threshold=threshold, colluders=c, cohort=n),
-        bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=len(sites)),
+        bytes_up=transport.mean_up(rounds=run.rounds + 1, sites=len(sites)),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
         personal={hospital.name: hospital.evaluate() for hospital in own},
+        summaries=coordinator.summaries,
     )
 
 

@@ -16,6 +16,7 @@ from fedward.client.hospital import Hospital, Streams, base_model_hash, local_po
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
+from fedward.client.survey import Rows, load_surveyed, rows_of
 from fedward.client.tasks import local_task
 from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
@@ -76,7 +77,7 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
         raise ConfigError(
             f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.", code="FW-CONFIG-003"
         )
-    for site in sites:
+    for site in sites if plan.statistics is None else ():
         for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
             if len({example.label for example in examples}) < 2:
                 raise DataError(
@@ -91,7 +92,8 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     source = scenario.data.source
     if source == "synthetic":
         return _synthetic(scenario, plan)
-    examples = load_examples(_folder(scenario.data), format=source, task=scenario.task)
+    load = load_examples if plan.statistics is None else load_surveyed
+    examples = load(_folder(scenario.data), format=source, task=scenario.task)
     found = divide(scenario, examples, fraction=plan.evaluation_fraction, salt=plan.split_salt)
     return [SiteData(name, train, evaluation) for name, (train, evaluation) in found.sites.items()]
 
@@ -99,13 +101,14 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
     configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
     specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
+    load = load_examples if plan.statistics is None else load_surveyed
     called, sites = site_names([spec.name for spec in specs]), []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):
             folder = Path(root) / called[hospital.spec.name]
             write_mimic3(hospital, folder)
             try:
-                examples = load_examples(folder, format="mimic-iii", task=scenario.task)
+                examples = load(folder, format="mimic-iii", task=scenario.task)
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
@@ -134,12 +137,16 @@ class EncodedSite:
     name: str
     train: Records
     evaluation: Records
+    survey: Rows | None = None  # of a plan of statistics: what its units add
 
     @classmethod
     def encode(cls, site: SiteData, run: Run, files: ModelFiles, model: AdapterModel) -> EncodedSite:
         """Encodes both populations of ``site``."""
         length, task, parts = run.plan.adapter.max_tokens, local_task(run.task.name), (site.train, site.evaluation)
-        return cls(site.name, *(Records.encode(part, task, files, model, max_tokens=length) for part in parts))
+        statistics = run.plan.statistics
+        survey = None if statistics is None else rows_of([*site.train, *site.evaluation], statistics)
+        train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
+        return cls(site.name, train, evaluation, survey)
 
 
 @dataclass(frozen=True)
@@ -226,4 +233,5 @@ def make_hospital(
         streams=Streams(**{use: randomness.stream(use, site.name) for use in ("noise", "statistics", "rounding")}),
         adapters=None if journal is None else journal.beside("adapters"),
         microbatch=microbatch,
+        survey=site.survey,
     )

@@ -31,6 +31,7 @@ from fedward.client.hospital import Hospital, local_policy
 from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
+from fedward.client.survey import Rows, load_surveyed, rows_of
 from fedward.client.tasks import local_task
 from fedward.errors import FedwardError, PolicyError, StoppedError
 from fedward.messages import Reply, Request, Stage
@@ -65,6 +66,7 @@ class Prepared:
     files: ModelFiles
     train: Records
     evaluation: Records
+    survey: Rows | None = None  # of a plan of statistics
 
 
 @dataclass(eq=False)
@@ -179,6 +181,7 @@ class ApprovedSite:
             adapters=adapters,
             microbatch=self.config.limits.microbatch,
             between_steps=self._between_steps,
+            survey=prepared.survey,
         )
 
     def _prepare(self, plan: Plan) -> Prepared:
@@ -188,11 +191,15 @@ class ApprovedSite:
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
             folder, leave_out = Path(tables.path), tables.leave_out
-            examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
+            if plan.statistics is None:
+                examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
+            else:
+                examples = load_surveyed(folder, format=tables.format, task=plan.task)
             parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
             check_size(parts[0], self.config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
-            self._prepared = {plan.hash(): Prepared(run, files, train, evaluation)}
+            survey = None if plan.statistics is None else rows_of(examples, plan.statistics)
+            self._prepared = {plan.hash(): Prepared(run, files, train, evaluation, survey)}
         return self._prepared[plan.hash()]
 
     def _ledger(
