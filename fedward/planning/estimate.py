@@ -31,7 +31,7 @@ from fedward.client.training import LocalTrainer
 from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.measures.auroc import Auroc
-from fedward.plan import GatePlan, OptimizerPlan, Plan, PrivacyPlan, TrainingPlan
+from fedward.plan import GatePlan, OptimizerPlan, Plan, PrivacyPlan
 from fedward.planning.budget import Room, room_for
 from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, load_scenario
 from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
@@ -63,22 +63,16 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 
 def make_statistics_plan(scenario: Scenario, files: ModelFiles, *, epsilon: float | None = None) -> Plan:
-    """The plan that counts the units of ``scenario`` instead of training on them; the same split, another budget.
+    """The plan that counts the units of ``scenario`` instead of training on them: the same split, model and roster.
 
     ``epsilon`` is what it costs, the scenario's ``statistics.epsilon`` if None. Raises FW-CONFIG-062 (a variable that
     the records do not have), FW-DP-021 (the scenario has no privacy).
     """
     price = scenario.statistics.epsilon if epsilon is None else epsilon
     own = {"placement": "local", "clipping": "fixed", "epsilon": price}
-    alone = {
-        "strategy": "ffa",
-        "strategy_options": {},
-        "adapter": scenario.adapter.model_copy(update={"ranks": {}}),
-        "optimizer": OptimizerPlan(),
-        "gate": GatePlan(),
-        "training": TrainingPlan(rounds=1, local_steps=1),
-        "privacy": scenario.privacy.model_copy(update=own),
-    }
+    alone = {"gate": GatePlan(), "privacy": scenario.privacy.model_copy(update=own)}
+    if scenario.privacy.placement != "local":
+        alone["optimizer"] = OptimizerPlan()  # it has rules for gradients, and there will be none
     draft = draft_plan(scenario.model_copy(update=alone), files)
     counted = statistics_of(local_task(scenario.task), scenario.statistics.variables)
     plan = draft.model_copy(update={"statistics": counted})

@@ -6,16 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.client.data import Example
+from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.records import survey_statistics
 from fedward.client.survey import AGE, LABEL, MEASUREMENTS, SEX, UNKNOWN, load_surveyed, rows_of, statistics_of
 from fedward.client.tasks import local_task
 from fedward.plan import Plan, StatisticsPlan
-from fedward.planning.estimate import make_statistics_plan
+from fedward.planning.estimate import draft_plan, make_statistics_plan
 from fedward.planning.scenario import Scenario, load_scenario
 from fedward.privacy.noise import SecureStream, UnsafeSeededStream
 from fedward.run import Schedule
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
+from fedward.strategies.registry import NAMES
 from tests.codes import raises
 
 PLAN = {"name": "counts", "base_model_sha256": "0" * 64}
@@ -135,10 +137,19 @@ def test_a_plan_of_statistics_has_one_round_and_one_price():
     assert plan.split_salt == "default/1"
 
 
-@pytest.mark.parametrize("strategy", ["group-median", "fedsa", "fedask", "scaffold"])
-def test_any_scenario_can_be_counted(strategy):
-    scenario = Scenario.model_validate({"name": "x", "strategy": strategy, "gate": {"enabled": True}}).check()
-    assert Schedule.of(make_statistics_plan(scenario, resolve("tiny-clinical"))).final_round == 1
+@pytest.mark.parametrize("placed", [*NAMES, "secure-grad"])
+def test_any_scenario_can_be_counted_by_all_hospitals_of_its_roster(placed):
+    files, sites = resolve("tiny-clinical"), [f"site-{i}" for i in range(15)]
+    own = {"privacy": {"placement": placed}, "training": {"local_steps": 1}, "optimizer": {"rule": "adam"}}
+    own = own if placed == "secure-grad" else {"strategy": placed}
+    scenario = Scenario.model_validate({"name": "x", **own}).check()
+    plan = make_statistics_plan(scenario, files)
+    run = resolve_run(plan, files.config())
+    assert run.final_round == 1
+    assert run.cohort(1, sites) == set(sites)
+    assert [segment.name for segment in run.vector_layout(1, n0=15, honest=5).segments] == ["statistics"]
+    trained = resolve_run(draft_plan(scenario, files), files.config())
+    assert run.layout == trained.layout, "one roster serves both"
 
 
 def test_a_plan_without_statistics_has_the_hash_that_it_always_had():
@@ -174,3 +185,8 @@ def test_facts_come_from_tables_without_any_text(tmp_path):
 
     texts = " . ".join(example.text for example in load_examples(tmp_path, format="mimic-iii", task="mortality"))
     assert all(word in texts or word.startswith("sex ") for word in words)
+
+
+def test_a_scenario_with_a_gate_is_counted_without_it():
+    scenario = Scenario.model_validate({"name": "x", "gate": {"enabled": True}}).check()
+    assert not make_statistics_plan(scenario, resolve("tiny-clinical")).gate.enabled
