@@ -169,7 +169,7 @@ def _progress(result: Path, run: Run) -> Callable[[RoundSummary, RoundSum], None
                 run, summary.statistics, deviation=summary.deviation, hospitals=len(done.survivors)
             )
             replace_file(result.with_name(STATISTICS_FILE), found.model_dump_json(indent=2).encode() + b"\n")
-        state = {"round": summary.round, "rounds": run.plan.training.rounds, "survivors": sorted(done.survivors)}
+        state = {"round": summary.round, "rounds": max(1, run.rounds), "survivors": sorted(done.survivors)}
         replace_file(result.with_name(PROGRESS), json.dumps(state).encode())
 
     return note

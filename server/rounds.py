@@ -27,6 +27,7 @@ from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggS
 from fedward.run import SURVEY, Run
 from fedward.server.history import Archive, Ended, History
 from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.strategy import Sums
 
 LOG = logging.getLogger(__name__)
 
@@ -121,8 +122,6 @@ class Coordinator:
         """One protocol round: a secure sum, the strategy's update, and the signed result."""
         self._exchange.round = number
         done, vectors, evidence = self._secure_sum(number)
-        live = self._secagg.live
-        asked = len(done.survivors) if live is None else live.manifest.n0
         values = decode(done.sum)
         dropped = self._run.takes_back(self.adapter, self._memory, values)
         if dropped:
@@ -132,22 +131,29 @@ class Coordinator:
         ended = _just_ended(number, evidence, vectors, done.sum.buffer)
         if self._archive is not None:
             ended = self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
+        summary = self._summarise(number, done, values, dropped=dropped)
+        if self._run.surveys:  # all that comes of it, so it is handed over while the round can still be repeated
+            self._on_round(summary, done)
         ended = replace(ended, result=self._secagg.publish(self._adapter_hash()))
         self._finished = number
         self._cohorts.ended(number)
         self._history.add(ended, self._secagg.members)
-        quality, loss = self._run.quality(values), self._run.training_loss(values)
-        summary = RoundSummary(number, len(survivors), quality, loss, taken_back=dropped)
-        if self._run.surveys:
-            counted = {name: tuple(cells.tolist()) for name, cells in self._run.counted(values).items()}
-            (noise,) = (segment.noise_std for segment in done.layout.segments if segment.name == SURVEY)
-            noise *= math.sqrt(len(survivors) / asked)  # each survivor has added a share of it
-            summary = replace(summary, statistics=counted, deviation=noise)
         self.summaries.append(summary)
-        self._on_round(summary, done)
+        if not self._run.surveys:
+            self._on_round(summary, done)
         del done, values  # large, and from here on read from the archive where there is one
         if ended.sampled:  # the others are asked when they are heard of again
             self._tell_all(survivors)
+
+    def _summarise(self, number: int, done: RoundSum, values: Sums, *, dropped: bool) -> RoundSummary:
+        run, count, live = self._run, len(done.survivors), self._secagg.live
+        summary = RoundSummary(number, count, run.quality(values), run.training_loss(values), taken_back=dropped)
+        if not run.surveys:
+            return summary
+        counted = {name: tuple(cells.tolist()) for name, cells in run.counted(values).items()}
+        (noise,) = (segment.noise_std for segment in done.layout.segments if segment.name == SURVEY)
+        asked = count if live is None else live.manifest.n0  # the noise is that of as many shares, one of each
+        return replace(summary, statistics=counted, deviation=noise * math.sqrt(count / asked))
 
     def hand_out(self) -> None:
         """Brings everyone up to the last result; who does not confirm the final adapter is an incident."""

@@ -245,12 +245,12 @@ def federate(
     ]
     n, c = run.kind.smallest_sum(plan, len(sites)), agreement.roster.colluders
     threshold = minimum_threshold(n, c)
-    answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
+    answering = let_vanish(hospitals, dropouts, rounds=max(1, run.rounds), tolerated=n - threshold, seed=fault_seed)
     budget.charge(ledgers)
     apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
     grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
     watcher = Watcher(run, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(run), display)
-    display.phase("federated", plan.training.rounds)
+    display.phase("federated", max(1, run.rounds))
     try:
         coordinator, transport = _serve(run, budget.run, reference, agreement, grid, watcher)
     finally:
