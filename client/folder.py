@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedward.client.corpora import Corpus, Item, StayCorpus, detect
+from fedward.client.corpora import Corpus, Item, StayCorpus, corpus_named, detect
+from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS, Form
 from fedward.client.data.columns import Drops
 from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.documents import encoded_twice
 from fedward.client.data.events import Kind, free_texts, render
+from fedward.client.data.exclusions import Exclusions
 from fedward.client.data.text import check_represented, clean, language_of
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.task import Labelled, StaySource
@@ -105,6 +107,7 @@ class FolderReport:
     languages: Counter[str] = field(default_factory=Counter)  # notes, admission diagnoses by BCP 47 tag
     unrepresented: dict[str, float] = field(default_factory=dict)  # see Texts
     drops: Drops = field(default_factory=Drops)  # what was read and left out
+    excluded: dict[str, int] | None = None  # persons who opted out, and listed identifiers that are of nobody here
     stops: list[DataError] = field(default_factory=list)  # what stops every task
     shown: list[str] = field(default_factory=list)  # the texts that were asked for
 
@@ -131,7 +134,9 @@ class FolderReport:
     def to_value(self) -> dict[str, object]:
         """The report as JSON-ready values."""
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
-        texts = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
+        texts: dict[str, object] = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
+        if self.excluded is not None:
+            texts["excluded"] = self.excluded
         return {
             "format": self.format,
             "licence": self.licence,
@@ -156,7 +161,14 @@ def _problem_value(error: DataError) -> dict[str, str]:
 
 
 def check_folder(
-    path: Path, *, task: str | None = None, leave_out: bool = False, texts: Texts | None = None, show: int = 0
+    path: Path,
+    *,
+    task: str | None = None,
+    leave_out: bool = False,
+    texts: Texts | None = None,
+    show: int = 0,
+    exclude: Path | None = None,
+    mapping: Path | None = None,
 ) -> FolderReport:
     """Reads the whole folder as a run would and reports what it finds.
 
@@ -166,16 +178,23 @@ def check_folder(
         leave_out: see :func:`fedward.client.examples.load_examples`.
         texts: finds what a model's tokenizer cannot represent.
         show: number of texts that are kept, as a model would read them.
+        exclude: list of persons who have opted out; they are counted and else left out.
+        mapping: mapping file of the folder's tables, where it does not lie in the folder.
 
-    Raises DataError FW-DATA-011 (no such folder), ConfigError FW-CONFIG-040 (no such task); every other failure is
-    listed in the report.
+    Raises DataError FW-DATA-011 (no such folder), FW-DATA-070 (the list cannot be read), ConfigError FW-CONFIG-040 (no
+    such task); every other failure is listed in the report.
     """
     if task is not None and task not in LOCAL_TASKS and task not in FORMS:
         raise ConfigError(f"There is no task {task!r}.", code="FW-CONFIG-040")
-    report = FolderReport()
+    report, excluded = FolderReport(), None if exclude is None else Exclusions.read(exclude)
     try:
-        corpus, folder = detect(path)
+        corpus, folder = detect(path) if mapping is None else (corpus_named("mapped", mapping=mapping), path)
+        if excluded is not None:
+            corpus = excluding(corpus, excluded)
         read = _read(corpus, folder, task, report)
+        if excluded is not None:
+            report.excluded = {"persons": excluded.persons, "unmatched": excluded.unmatched}
+            excluded.check()
     except DataError as error:
         if error.code == NO_FOLDER:
             raise

@@ -5,17 +5,14 @@ variable with several. What has no cell in the plan counts as ``not recorded``, 
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from fedward.client.corpora import corpus_named, locate
 from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Drops
 from fedward.client.data.example import Example
-from fedward.client.tasks import LocalTask, local_task
+from fedward.client.tasks import LocalTask
 from fedward.client.tasks.task import StaySource
-from fedward.errors import ConfigError, DataError
+from fedward.errors import ConfigError
 from fedward.measures.measure import Floats
 from fedward.plan import UNITS_COUNTED, StatisticsPlan
 
@@ -63,20 +60,6 @@ def _known(task: LocalTask) -> dict[str, tuple[str, ...]]:
 
 def _several(task: LocalTask) -> bool:
     return bool(task.declaration.classes) and task.counts_positives
-
-
-def load_surveyed(path: Path, *, format: str, task: str) -> list[Example]:
-    """The records that ``task`` takes, without their texts and with what is counted of them.
-
-    Raises as :func:`fedward.client.examples.load_examples`; records of one label are no reason here.
-    """
-    corpus, local = corpus_named(format), local_task(task)
-    folder, drops = locate(path, corpus), Drops()
-    found = local.labelled(corpus, folder, drops)
-    if not found:
-        raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
-    facts = local.source.facts(corpus, folder, [each.item for each in found], drops)
-    return [each.example("", known) for each, known in zip(found, facts, strict=True)]
 
 
 def rows_of(examples: Sequence[Example], statistics: StatisticsPlan) -> Rows:

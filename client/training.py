@@ -144,8 +144,10 @@ class PrivateTraining(ABC):
             expected_batch=privacy.sampling_rate * (units_per_site or privacy.units_per_site),
             private=privacy.private,
             clipping=planned_clipping(privacy),
+            max_records_per_unit=privacy.records_per_unit,
         )
-        self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream)
+        most = privacy.records_per_unit
+        self._sampler = UnitSampler(records.units, privacy.sampling_rate, stream, max_records_per_unit=most)
         self._engine = self._open(self._begin())
 
     @abstractmethod

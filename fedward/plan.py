@@ -82,6 +82,10 @@ class PrivacyPlan(PlanSection):
 
     ``unit`` names whose presence in the data epsilon hides; ``units_per_site`` is a public, rounded number of them.
 
+    ``records_per_unit`` is how many records of a unit take part in a step at most, together clipped to C. Above 1 every
+    record that the task can take is read, also where it takes one otherwise. ``records_chosen`` says which, where a
+    unit has more: drawn anew at ``each-step``, or ``fixed`` for the run by a hash. Neither alters epsilon.
+
     ``placement`` says who adds the noise. ``local``: every hospital, all of it, at each of its steps.
     ``secure-grad``: every hospital a share, inside the secure sum of one clipped gradient sum per round.
 
@@ -99,6 +103,8 @@ class PrivacyPlan(PlanSection):
 
     private: bool = True
     unit: UnitName = "patient"
+    records_per_unit: Annotated[int, Field(ge=1, le=1000)] = 1
+    records_chosen: Literal["each-step", "fixed"] = "each-step"
     placement: Literal["local", "secure-grad"] = "local"
     epsilon: Positive = 8.0
     delta: Fraction = 1e-5

@@ -11,12 +11,13 @@ from pathlib import Path
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
 from fedward.client.corpora import check_unit
-from fedward.client.data import Example, load_examples
+from fedward.client.data import Example
+from fedward.client.examples import load_examples, training_records
 from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
-from fedward.client.survey import Rows, load_surveyed, rows_of
+from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
 from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
@@ -92,42 +93,54 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     source = scenario.data.source
     if source == "synthetic":
         return _synthetic(scenario, plan)
-    load = load_examples if plan.statistics is None else load_surveyed
-    examples = load(_folder(scenario.data), format=source, task=scenario.task)
+    data, every = scenario.data, plan.privacy.records_per_unit > 1
+    examples = load_examples(
+        _folder(data), format=source, task=scenario.task, every=every, exclude=_file(data.exclude),
+        mapping=_file(data.mapping), counted=plan.statistics is not None,
+    )  # fmt: skip
     found = divide(scenario, examples, fraction=plan.evaluation_fraction, salt=plan.split_salt)
-    return [SiteData(name, train, evaluation) for name, (train, evaluation) in found.sites.items()]
+    sites = found.sites.items()
+    return [SiteData(name, training_records(plan, train), evaluation) for name, (train, evaluation) in sites]
 
 
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
     configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
     specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
-    load = load_examples if plan.statistics is None else load_surveyed
     called, sites = site_names([spec.name for spec in specs]), []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):
             folder = Path(root) / called[hospital.spec.name]
             write_mimic3(hospital, folder)
             try:
-                examples = load(folder, format="mimic-iii", task=scenario.task)
+                every, counted = plan.privacy.records_per_unit > 1, plan.statistics is not None
+                examples = load_examples(folder, format="mimic-iii", task=scenario.task, every=every, counted=counted)
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
             eta = hospital.eta if scenario.task == KNOWN_TRUTH else None
             fraction, salt = plan.evaluation_fraction, plan.split_salt
             (train, evaluation), _ = split_sides(scenario.data, examples, fraction=fraction, salt=salt)
-            sites.append(SiteData(called[hospital.spec.name], train, evaluation, eta))
+            sites.append(SiteData(called[hospital.spec.name], training_records(plan, train), evaluation, eta))
     return sites
 
 
 def _folder(data: DataConfig) -> Path:
     if data.path is None:
         raise ConfigError(f"The data source {data.source!r} needs data.path.")
-    folder = Path(data.path)
-    if not folder.is_absolute() and (root := os.environ.get(DATA_ROOT)):
-        folder = Path(root) / folder
+    folder = _below_root(data.path)
     if not folder.is_dir():
         raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
     return folder
+
+
+def _file(path: str | None) -> Path | None:
+    return None if path is None else _below_root(path)
+
+
+def _below_root(path: str) -> Path:
+    """A path of a scenario, relative to the folder of data sets where that is set."""
+    root = os.environ.get(DATA_ROOT)
+    return Path(path) if root is None else Path(root) / path
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from fedward.client.corpora.huatuo_26m import Huatuo26M
 from fedward.client.corpora.instructions import Instructions
 from fedward.client.corpora.kd_dti import KdDti
 from fedward.client.corpora.llava_med import LlavaMed
+from fedward.client.corpora.mapped import Mapped
 from fedward.client.corpora.meddialog import MedDialog
 from fedward.client.corpora.medmcqa import MedMCQA
 from fedward.client.corpora.medpix2 import MedPix2
@@ -67,6 +68,7 @@ DEEPEST = 5
 CORPORA: dict[str, Corpus] = by_name(
     (corpus.name, type(corpus).__module__, corpus)
     for corpus in (
+        Mapped(),
         MimicIII(),
         MimicIV(),
         Eicu(),
@@ -118,11 +120,14 @@ CORPORA: dict[str, Corpus] = by_name(
 )
 
 
-def corpus_named(name: str) -> Corpus:
-    """The corpus ``name``; raises FW-DATA-009 (there is none)."""
+def corpus_named(name: str, *, mapping: Path | None = None) -> Corpus:
+    """The corpus ``name``; raises FW-DATA-009 (there is none).
+
+    ``mapping`` is the mapping file of the corpus ``mapped``, where it does not lie in the folder of the tables.
+    """
     if name not in CORPORA:
         raise DataError(f"The format {name!r} is not one of {', '.join(CORPORA)}.", code="FW-DATA-009")
-    return CORPORA[name]
+    return CORPORA[name] if mapping is None else Mapped(mapping)
 
 
 def detect(path: Path) -> tuple[Corpus, Path]:

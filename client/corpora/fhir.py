@@ -13,7 +13,7 @@ import binascii
 import re
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from lxml import html
+from lxml import etree, html
 
 from fedward.client.corpora.corpus import Item, StayCorpus
 from fedward.client.corpora.stay_facts import (
@@ -66,6 +66,7 @@ _NOTE_KINDS = {
     "28651-8": "nursing", "34117-2": "physician",
 }  # fmt: skip
 _LONGEST_NOTE = 8 << 20
+_TEXTS = frozenset({"text/plain", "text/html", "application/xhtml+xml"})
 _BATCH = 50_000
 _NUMBER = re.compile(WRITTEN)
 
@@ -470,19 +471,29 @@ def _text(attachment: Resource, binaries: Mapping[str, Resource], drops: Drops) 
     source = attachment
     if "data" not in attachment:
         source = binaries.get(_target({"reference": attachment.get("url")}, "Binary"), {})
-    kind, _, rest = str(attachment.get("contentType") or source.get("contentType") or "").partition(";")
+    kind, _, rest = str(attachment.get("contentType") or source.get("contentType") or "text/plain").partition(";")
+    kind = kind.strip().lower()
+    if kind not in _TEXTS:
+        drops.add("DocumentReference", f"attachment is {kind}, which is not read")
+        return ""
     try:
         content = base64.b64decode(str(source.get("data", "")), validate=True)[:_LONGEST_NOTE]
-        charset = rest.partition("charset=")[2].strip(' "') or "utf-8"
-        text = content.decode(charset)
+        text = content.decode(rest.partition("charset=")[2].strip(' "') or "utf-8").strip()
     except (binascii.Error, LookupError, UnicodeDecodeError):
         drops.add("DocumentReference", "attachment cannot be decoded")
         return ""
-    if not text.strip() or kind.strip() not in ("text/plain", "text/html", "application/xhtml+xml", ""):
-        drops.add("DocumentReference", f"attachment is {kind.strip() or 'empty'}, which is not read")
+    text = text if kind == "text/plain" else _words(text)
+    if not text:
+        drops.add("DocumentReference", "attachment is empty")
+    return text
+
+
+def _words(page: str) -> str:
+    """The words of a page of HTML, without what a browser does not show."""
+    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True)
+    try:
+        root = html.fromstring(page.encode(), parser=parser)
+    except etree.ParserError:  # there is nothing in it
         return ""
-    return text.strip() if kind.strip() in ("text/plain", "") else _words(html.fromstring(text).itertext())
-
-
-def _words(parts: Iterable[Any]) -> str:
-    return " ".join(" ".join(str(part) for part in parts).split())
+    etree.strip_elements(root, "script", "style", "head", with_tail=False)
+    return " ".join(" ".join(root.itertext()).split())

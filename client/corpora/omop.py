@@ -155,7 +155,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
     """Hospital stays with their outcomes, by identifier."""
     table, deaths, found, seen = Table.need(folder, "visit_occurrence"), _deaths(folder), dict[str, Facts](), set[str]()
     keys = ("visit_occurrence_id", "person_id", "visit_concept_id")
-    places = ("discharged_to_concept_id", "discharge_to_concept_id", "discharged_to_source_value")
+    places = tuple(f"{to}_to_{kind}" for kind in ("concept_id", "source_value") for to in ("discharged", "discharge"))
     kinds = ("visit_source_value", "admitted_from_source_value", "admitting_source_value")
     for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places, *kinds)):
         once(batch.required(keys[0]).to_pylist(), seen, table, keys[0])

@@ -167,6 +167,21 @@ def unit_words(unit: str) -> str:
     return short.rstrip(")") if short else _UNITS.get(name.strip().lower(), unit)
 
 
+def death_within(
+    deaths: Sequence[tuple[datetime, bool]], start: datetime, left: datetime | None
+) -> tuple[datetime, bool] | None:
+    """The first of ``deaths`` in a hospital stay: up to a day after its end, for clerks close stays first.
+
+    Each is a time, and whether only its day is known.
+    """
+    until = None if left is None else left + timedelta(days=1)
+    day = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    for time, dated in deaths:
+        if (day if dated else start) <= time and (until is None or time <= until):
+            return time, dated
+    return None
+
+
 def arrival_words(*told: str | None) -> str:
     """The kind of admission in one spelling: the first of ``told`` that is one; empty where none is."""
     return next(filter(None, (_ARRIVALS.get((each or "").strip().lower(), "") for each in told)), "")

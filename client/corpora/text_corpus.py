@@ -16,10 +16,8 @@ from lxml import etree
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File, files
+from fedward.client.data.exclusions import MARKS, PERSON_KEYS
 from fedward.errors import DataError
-
-_PERSON_KEYS = ("personid", "patientid", "subjectid", "person", "patient", "subject", "mrn")
-_MARKS = str.maketrans("", "", "_- ")
 
 
 class TextCorpus(Corpus):
@@ -93,8 +91,8 @@ def person_of(record: Mapping[str, Any]) -> str | None:
 
     Leading zeros are kept: ``007`` may be another person, and two persons must not share one budget.
     """
-    spelled = {key.translate(_MARKS).lower(): key for key in record if isinstance(key, str)}
-    key = next((spelled[key] for key in _PERSON_KEYS if key in spelled), None)
+    spelled = {key.translate(MARKS).lower(): key for key in record if isinstance(key, str)}
+    key = next((spelled[key] for key in PERSON_KEYS if key in spelled), None)
     if key is None:
         return None
     value = record[key]

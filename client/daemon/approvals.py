@@ -18,9 +18,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short
+from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short, with_mapping
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
 from fedward.client.corpora import check_unit, corpus_named
+from fedward.client.corpora.mapping import mapping_bytes
 from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig, PolicySection
 from fedward.client.data import Example
@@ -116,7 +117,7 @@ class Approvals:
             self.check(verified)
         if self._file(run, "plan").exists() and self._plan(run).hash != verified.hash:
             raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
-        decision = Decision(self.identity.name, run, verified.hash, self._reader, accept, by, int(self.clock()))
+        decision = Decision(self.identity.name, run, verified.hash, self.reader, accept, by, int(self.clock()))
         replace_private(self._file(run, "plan"), read_limited(plan, MAX_PROPOSAL_BYTES))
         replace_private(self._file(run, "decision"), self.identity.seal("decision", decision))
         return Approval(verified, decision)
@@ -155,9 +156,10 @@ class Approvals:
 
     def check_reader(self, approval: Approval) -> None:
         """Refuses an approval that was given with another reader installed than now; raises FW-VERSION-305."""
-        if approval.decision is not None and approval.decision.reader != self._reader:
+        if approval.decision is not None and approval.decision.reader != self.reader:
             raise OtherCodeError(
-                f"The code that reads {self.config.tables.format} tables is not that of when the plan was accepted.",
+                f"What reads {self.config.tables.format} tables (code, mapping file) is not that of when the plan was "
+                "accepted.",
                 code="FW-VERSION-305",
             )
 
@@ -187,12 +189,26 @@ class Approvals:
             raise IntegrityError("A stored decision is about another plan.", code="FW-INTEGRITY-302")
         return decision
 
+    @property
+    def reader(self) -> bytes:
+        """Hash of what reads this site's tables. The mapping file is read each time: it may change under a daemon.
+
+        Raises FW-DATA-072 (it cannot be read).
+        """
+        return installed_reader(self.config, self._code)
+
     @cached_property
-    def _reader(self) -> bytes:
+    def _code(self) -> bytes:
         return reader_hash(self.config.tables.format)
 
     def _file(self, run: str, kind: Literal["plan", "decision"]) -> Path:
         return self.folders.approvals / f"{run}.{kind}"
+
+
+def installed_reader(config: ClientConfig, code: bytes) -> bytes:
+    """``code``, the hash of what reads this site's tables, with its mapping file; raises FW-DATA-072 (no such file)."""
+    mapping = config.tables.mapped_by
+    return code if mapping is None else with_mapping(code, mapping_bytes(mapping))
 
 
 def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
@@ -329,32 +345,39 @@ def describe_plan(
         ("Which data, all of it only on this machine", _data(plan, config)),
         ("What leaves this hospital", _leaving(plan, terms.parameters)),
         ("What it costs in privacy", _privacy(plan, config.policy, spent)),
-        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config.tables.format), start]),
+        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config), start]),
     ]
 
 
-def _code(verified: VerifiedProposal, format: str) -> Lines:
+def _code(verified: VerifiedProposal, config: ClientConfig) -> Lines:
     """The three parts of the code, as they are pinned or installed here, and what each covers."""
     terms, plan = verified.proposal.terms, verified.plan
     core = "protocol, noise, accounting, ledger, the round at this hospital, de-identification and leakage guard"
+    tables, reader = config.tables, short(installed_reader(config, reader_hash(config.tables.format)))
+    reads = f"what reads {tables.format} tables" + ("" if tables.mapped_by is None else f", with {tables.mapped_by}")
     of_plan = f"the task {plan.task} and its measures, the strategy {plan.strategy}, base models of the family"
     return [
         ("core", f"{short(core_hash())}, pinned by the roster: {core}"),
         ("plan's code", f"{short(terms.code_hash)}, pinned by the plan: {of_plan} {terms.family}"),
-        ("reader", f"{short(reader_hash(format))}, pinned by this hospital's approval: what reads {format} tables"),
+        ("reader", f"{reader}, pinned by this hospital's approval: {reads}"),
     ]
 
 
 def _data(plan: Plan, config: ClientConfig) -> Lines:
     tables, unit, words = config.tables, UNITS[plan.privacy.unit], f"at most {plan.adapter.max_tokens} word pieces"
-    share = round(100 * plan.evaluation_fraction)
+    share, most = round(100 * plan.evaluation_fraction), plan.privacy.records_per_unit
+    left_out = [] if tables.exclude is None else [("opted out", f"whom {tables.exclude} lists is never read")]
+    several = [] if most == 1 else [("records", f"at most {most} of one {plan.privacy.unit} in each step")]
     if plan.statistics is not None:
         return [
             ("tables", f"{tables.path} ({tables.format}), only read"),
+            *left_out,
             (unit.plural, "all, each once by its first record; no text is sent to a model"),
         ]
     return [
         ("tables", f"{tables.path} ({tables.format}), only read"),
+        *left_out,
+        *several,
         (unit.plural, f"{100 - share} of 100 train the adapter, {share} of 100 measure it; none does both"),
         (f"fewest {unit.plural}", f"{config.policy.min_units} for training, by this hospital's policy"),
         ("text", f"events of the first day as {words}, without names" if unit.persons else words),

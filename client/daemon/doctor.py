@@ -190,7 +190,10 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
 
 
 def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
-    report = check_folder(Path(config.tables.path), leave_out=config.tables.leave_out)
+    tables = config.tables
+    report = check_folder(
+        Path(tables.path), leave_out=tables.leave_out, exclude=tables.excluded, mapping=tables.mapped_by
+    )
     if report.problems:
         raise report.problems[0]
     if report.format != config.tables.format or not report.usable:

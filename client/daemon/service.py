@@ -11,6 +11,7 @@ are sent.
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import threading
@@ -22,18 +23,24 @@ from pathlib import Path
 import torch
 
 from fedward.agreements.proposal import VerifiedProposal
-from fedward.client.daemon.approvals import Approvals, approved_roster, check_family, check_proposal, check_size
+from fedward.client.daemon.approvals import (
+    Approvals,
+    approved_roster,
+    check_family,
+    check_proposal,
+    check_size,
+)
 from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig
-from fedward.client.data import load_examples, split_patients
+from fedward.client.examples import load_examples, split_for
 from fedward.client.flower import make_client_app, serve
 from fedward.client.hospital import Hospital, local_policy
 from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
-from fedward.client.survey import Rows, load_surveyed, rows_of
+from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
-from fedward.errors import FedwardError, PolicyError, StoppedError
+from fedward.errors import DataError, FedwardError, PolicyError, StoppedError
 from fedward.messages import Reply, Request, Stage
 from fedward.notify import notify
 from fedward.plan import Plan
@@ -185,22 +192,24 @@ class ApprovedSite:
         )
 
     def _prepare(self, plan: Plan) -> Prepared:
-        if plan.hash() not in self._prepared:
+        """Reads the records, once for a plan, a mapping file and a list of opt-outs."""
+        key = plan.hash() + self.approvals.reader + _digest(self.config.tables.excluded)
+        if key not in self._prepared:
             tables, length = self.config.tables, plan.adapter.max_tokens
             files = resolve(plan.base_model)
             run = resolve_run(plan, files.config())
             task, model = local_task(run.task.name), build_model(run, files, site=self.name)
-            folder, leave_out = Path(tables.path), tables.leave_out
-            if plan.statistics is None:
-                examples = load_examples(folder, format=tables.format, task=plan.task, leave_out=leave_out)
-            else:
-                examples = load_surveyed(folder, format=tables.format, task=plan.task)
-            parts = split_patients(examples, evaluation_fraction=plan.evaluation_fraction, salt=plan.split_salt)
+            examples = load_examples(
+                Path(tables.path), format=tables.format, task=plan.task, leave_out=tables.leave_out,
+                every=plan.privacy.records_per_unit > 1, exclude=tables.excluded, mapping=tables.mapped_by,
+                counted=plan.statistics is not None,
+            )  # fmt: skip
+            parts = split_for(plan, examples)
             check_size(parts[0], self.config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
-            survey = None if plan.statistics is None else rows_of(examples, plan.statistics)
-            self._prepared = {plan.hash(): Prepared(run, files, train, evaluation, survey)}
-        return self._prepared[plan.hash()]
+            survey = None if plan.statistics is None else rows_of([*parts[0], *parts[1]], plan.statistics)
+            self._prepared = {key: Prepared(run, files, train, evaluation, survey)}
+        return self._prepared[key]
 
     def _ledger(
         self, verified: VerifiedProposal, roster: VerifiedRoster, store: LedgerStore, prepared: Prepared, rounds: int
@@ -224,6 +233,16 @@ class ApprovedSite:
         if self.stop.is_set():
             raise StoppedError("This site was stopped.")
         self.on_leg(self._run, "training")
+
+
+def _digest(path: Path | None) -> bytes:
+    """Hash of a file as it is now; raises FW-DATA-070 where it cannot be read."""
+    if path is None:
+        return b""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise DataError(f"The opt-out list {path} cannot be read.", code="FW-DATA-070") from error
 
 
 def open_site_ledger(

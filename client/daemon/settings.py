@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from fedward.client.corpora import CORPORA
+from fedward.client.corpora.mapping import MAPPING
 from fedward.client.link import Limits
 from fedward.config import Section, load_toml
 
@@ -69,12 +70,16 @@ class DataSection(Section):
     """One folder of records, which is only read.
 
     ``notes_without_rules`` says what happens to free texts in a language without de-identification rules: training
-    stops and says how many there are, or it goes on without them.
+    stops and says how many there are, or it goes on without them. ``exclude`` lists persons who have opted out:
+    they are never read into any task. ``mapping`` says what the columns are where ``format`` is ``mapped``; where it
+    is not given, ``mapping.toml`` in the folder does.
     """
 
     path: AbsolutePath
     format: str  # its corpus, a key of CORPORA
     notes_without_rules: Literal["refuse", "leave-out"] = "refuse"
+    exclude: AbsolutePath | None = None
+    mapping: AbsolutePath | None = None
 
     @field_validator("format")
     @classmethod
@@ -82,6 +87,24 @@ class DataSection(Section):
         if name not in CORPORA:
             raise ValueError(f"is not one of {', '.join(CORPORA)}")
         return name
+
+    @model_validator(mode="after")
+    def _only_mapped_tables_have_a_mapping(self) -> Self:
+        if self.mapping is not None and self.format != "mapped":
+            raise ValueError('mapping is for format = "mapped" alone')
+        return self
+
+    @property
+    def excluded(self) -> Path | None:
+        """The list of persons who have opted out."""
+        return None if self.exclude is None else Path(self.exclude)
+
+    @property
+    def mapped_by(self) -> Path | None:
+        """The mapping file; None for other formats."""
+        if self.format != "mapped":
+            return None
+        return Path(self.path) / MAPPING if self.mapping is None else Path(self.mapping)
 
     @property
     def leave_out(self) -> bool:

@@ -6,14 +6,15 @@ May import the kernel only. Data sets and layouts are in :mod:`fedward.client.co
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from fedward.client.data.example import Example, split_patients
 
 
-def load_examples(path: Path, *, format: str, task: str, leave_out: bool = False) -> list[Example]:
+def load_examples(path: Path, *, format: str, task: str, **options: Any) -> list[Example]:
     """The function of that name in :mod:`fedward.client.examples`, which imports this package, for scripts."""
     load = import_module("fedward.client.examples").load_examples
-    found: list[Example] = load(path, format=format, task=task, leave_out=leave_out)
+    found: list[Example] = load(path, format=format, task=task, **options)
     return found
 
 

@@ -8,6 +8,7 @@ spreadsheet does: the header is row 1.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -81,10 +82,13 @@ class Table:
     Args:
         path: its file.
         name: what messages call it.
+        encoding: of its text, where somebody has declared another than UTF-8.
+        separator: between its cells, where somebody has declared it; else comma or TAB.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, encoding: str = "utf-8", separator: str = "") -> None:
         self.path, self.name = path, name.upper()
+        self._encoding, self._separator = encoding, separator
 
     @classmethod
     def find(cls, folder: Path, name: str) -> Table | None:
@@ -175,7 +179,7 @@ class Table:
         """How the file is packed, by its first bytes: names lie after downloads and renaming."""
         with self._readable(), self.path.open("rb") as raw:
             begin = raw.read(4)
-        if begin[:2] in _UTF16:
+        if begin[:2] in _UTF16 and not self._encoding.startswith("utf-16"):
             raise self._not_utf8(1, "UTF-16")
         kind = next((kind for magic, kind in _MAGIC.items() if begin.startswith(magic)), "plain")
         if kind == "zip":
@@ -183,7 +187,7 @@ class Table:
         return kind
 
     def _separator_of(self, line: str) -> str:
-        return "\t" if line.count("\t") > line.count(",") else ","
+        return self._separator or "\t" if self._separator or line.count("\t") > line.count(",") else ","
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -203,12 +207,14 @@ class Table:
     @contextmanager
     def _unpacked(self) -> Iterator[IO[bytes]]:
         with self.path.open("rb") as raw:
+            stream: IO[bytes] = raw
             if self._kind == "gzip":
-                yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
+                stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
             elif self._kind == "zstd":
-                yield cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(raw, "zstd")))
-            else:
-                yield raw
+                stream = cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(raw, "zstd")))
+            if self._encoding not in ("utf-8", "utf-8-sig"):
+                stream = cast("IO[bytes]", io.BufferedReader(_Recoded(stream, self._encoding, self.path.name), CHUNK))
+            yield stream
 
     def _of_parquet(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
         file = pq.ParquetFile(self.path)
@@ -289,6 +295,47 @@ class Table:
             code="FW-DATA-005",
             fix=f"Export the table again as UTF-8, or convert it, for example `iconv -f {name} -t UTF-8`.",
         )
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of another encoding as UTF-8; raises FW-DATA-005 where it is not of that encoding, or is UTF-8."""
+
+    def __init__(self, stream: IO[bytes], encoding: str, name: str) -> None:
+        self._stream, self._name, self._encoding, self._left = stream, name, encoding, b""
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._plain: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
+        self._marked = False  # whether anything but ASCII was seen
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            block = self._stream.read(len(buffer))
+            self._left = self._recoded(block)
+            if not block:
+                break
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+    def _recoded(self, block: bytes) -> bytes:
+        self._marked = self._marked or not block.isascii()
+        try:
+            text = self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            words = f"The file {self._name} is not encoded as {self._encoding}, as was declared."
+            raise DataError(words, code="FW-DATA-005") from error
+        if self._plain is not None:
+            try:
+                self._plain.decode(block, final=not block)
+            except UnicodeDecodeError:
+                self._plain = None  # no UTF-8, as declared
+        if not block and self._plain is not None and self._marked and not self._encoding.startswith("utf-16"):
+            raise DataError(
+                f"The file {self._name} is UTF-8, not {self._encoding} as was declared.", code="FW-DATA-005"
+            )
+        return text.lstrip("\ufeff").encode() if text.startswith("\ufeff") else text.encode()
 
 
 class _Lines:

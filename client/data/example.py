@@ -49,6 +49,20 @@ def split_patients(
     return sides
 
 
+def fixed_records(examples: Sequence[Example], *, most: int, salt: str) -> list[Example]:
+    """At most ``most`` records of each unit, in the order given.
+
+    Which ones depends on the salt and each record's unit and text alone, so a record stays chosen while no other of its
+    unit comes before it.
+    """
+    ranked: dict[str, list[tuple[float, int]]] = {}
+    for place, example in enumerate(examples):
+        rank = position(f"{example.unit}\x00{example.text}", salt)
+        ranked.setdefault(example.unit, []).append((rank, place))
+    kept = {place for ranks in ranked.values() for _, place in sorted(ranks)[:most]}
+    return [example for place, example in enumerate(examples) if place in kept]
+
+
 def position(unit: str, salt: str) -> float:
     """The unit's number in [0, 1), uniform over units and salts."""
     key = hashlib.sha256(b"fedward/v1/patient-split\x00" + salt.encode()).digest()

@@ -66,8 +66,11 @@ class Source(ABC):
             raise DataError(told, code="FW-DATA-030")
 
     @abstractmethod
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
-        """The records with their labels, in the order of the examples; ``drops`` counts what cannot be used."""
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
+        """The records with their labels, in the order of the examples; ``drops`` counts what cannot be used.
+
+        ``every`` keeps all records of a unit that the task could take, where it would take one.
+        """
 
     @abstractmethod
     def texts(
@@ -83,9 +86,11 @@ class Source(ABC):
         """What statistics count of each of ``items`` beside its label, by name of the variable."""
         return [{} for _ in items]
 
-    def examples(self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops) -> list[Example]:
-        """The records as a model reads them; ``languages`` as in :meth:`texts`."""
-        found = self.labelled(corpus, folder, drops)
+    def examples(
+        self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops, *, every: bool = False
+    ) -> list[Example]:
+        """The records as a model reads them; ``languages`` as in :meth:`texts`, ``every`` as in :meth:`labelled`."""
+        found = self.labelled(corpus, folder, drops, every=every)
         texts = self.texts(corpus, folder, [each.item for each in found], languages, drops)
         return [each.example(text) for each, text in zip(found, texts, strict=True)]
 
@@ -100,8 +105,8 @@ class TextSource(Source):
         super().__init__(*roles, *needs)
         self.roles, self.label = roles, label
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
-        """See :meth:`Source.labelled`."""
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
+        """See :meth:`Source.labelled`; every record is taken in any case."""
         found = ((item, self.label(item)) for item in corpus.items(folder, drops))
         return [Labelled(item, label) for item, label in found if label is not None]
 
@@ -130,6 +135,7 @@ class StaySource(Source):
         label: the label of an outcome; None where the source does not tell it, and the stay is left out.
         minimum_hours: shortest stay in intensive care that is predicted. Four hours is the rule of the APACHE scores.
         one_per: what has one record: the first eligible stay of each patient or hospital admission, or every stay.
+            Where every record is asked for, a patient has one of each eligible stay.
         moment: prediction time in hours since admission to intensive care; None for stays that are not predicted.
         outcomes: what the label needs beyond length and survival, see :meth:`StayCorpus.stays`.
     """
@@ -145,14 +151,14 @@ class StaySource(Source):
     ) -> None:
         super().__init__("stay", *outcomes)
         self.label, self.minimum_hours, self.moment, self.outcomes = label, minimum_hours, moment, outcomes
-        self.key = _KEYS[one_per]
+        self.key, self.key_of_every = _KEYS[one_per], _KEYS["stay" if one_per == "patient" else one_per]
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops) -> list[Labelled]:
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
         """See :meth:`Source.labelled`; sorted by patient and time."""
-        corpus, chosen = _stays_of(corpus), {}
+        corpus, chosen, key_of = _stays_of(corpus), {}, self.key_of_every if every else self.key
         stays = corpus.stays(folder, self.outcomes, drops)
         for stay in sorted(stays, key=lambda stay: (stay.patient, stay.order, stay.stay)):
-            hours, key = self.moment(stay.outcome), self.key(stay)
+            hours, key = self.moment(stay.outcome), key_of(stay)
             if key in chosen or hours is None or not events.eligible(stay, self.minimum_hours, hours):
                 continue
             label = self.label(stay.outcome)
@@ -191,23 +197,27 @@ class LocalTask(ABC):
     def __init__(self, declaration: Task, source: Source) -> None:
         self.declaration, self.source = declaration, source
 
-    def labelled(self, corpus: Corpus, folder: Path, drops: Drops | None = None) -> list[Labelled]:
+    def labelled(
+        self, corpus: Corpus, folder: Path, drops: Drops | None = None, *, every: bool = False
+    ) -> list[Labelled]:
         """The records of ``folder`` that the task takes, with their labels; no text is read.
+
+        ``every`` as in :meth:`Source.labelled`.
 
         Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
-        return self.source.labelled(corpus, folder, Drops() if drops is None else drops)
+        return self.source.labelled(corpus, folder, Drops() if drops is None else drops, every=every)
 
-    def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False) -> list[Example]:
-        """The records of ``folder`` as a model reads them.
+    def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False, every: bool = False) -> list[Example]:
+        """The records of ``folder`` as a model reads them; ``every`` as in :meth:`Source.labelled`.
 
         Raises as :meth:`labelled`, and FW-DATA-020 (free text of persons in a language without de-identification
         rules), unless ``leave_out`` says to go on without these texts.
         """
         self.source.check(corpus, self.declaration.name)
         languages: Counter[str] = Counter()
-        examples = self.source.examples(corpus, folder, languages, Drops())
+        examples = self.source.examples(corpus, folder, languages, Drops(), every=every)
         if not leave_out:
             check_rules(languages)
         return examples

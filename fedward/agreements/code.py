@@ -29,8 +29,9 @@ CORE = {
     "": "adapter config errors messages plan registry run storage units",
     "agreements": "code",
     "client": "examples hospital records result_verification survey training",
-    "client/corpora": "corpus",
-    "client/data": "buckets columns deid events example text thresholds.toml timeline",
+    "client/corpora": "corpus excluding",
+    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions spans text "
+    "thresholds.toml timeline",
     "client/models": "adapter_model inputs registry tokens",
     "client/models/families": "family",
     "client/tasks": "task",
@@ -94,6 +95,11 @@ def reader_hash(format: str, *, root: Path = ROOT) -> bytes:
     if not files:
         raise DataError("There is no reader of that format here.", code="FW-DATA-009")
     return _hash("reader", files, root)
+
+
+def with_mapping(reader: bytes, mapping: bytes) -> bytes:
+    """The hash of a reader with the mapping file that it reads by, which decides as much as code what a record is."""
+    return labelled_hash("code-mapping", reader, mapping)
 
 
 def check_core(pinned: bytes) -> None:

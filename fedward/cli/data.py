@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fedward.client.folder import FolderReport
     from fedward.simulations.heterogeneity import Heterogeneity
 
+Exclude = Annotated[
+    Path | None, Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV.")
+]
 app = Typer(no_args_is_help=True)
 
 
@@ -32,6 +35,10 @@ def check_command(
     ] = None,
     show: Annotated[int, Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
     leave_out: LeaveOut = False,
+    exclude: Exclude = None,
+    mapping: Annotated[
+        Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not PATH/mapping.toml.")
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
@@ -50,7 +57,9 @@ def check_command(
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
-    report = check_folder(folder, task=task, leave_out=leave_out, texts=texts, show=show)
+    report = check_folder(
+        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping
+    )
     if as_json:
         say_json(report.to_value())
     else:
@@ -76,6 +85,7 @@ def split_command(
     ] = None,
     evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
     task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
+    exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Deal a data set to the hospitals of a simulation and say how much they differ. Trains and charges nothing.
@@ -88,7 +98,7 @@ def split_command(
     Exit status: 0 done, 3 a setting is wrong, 4 the records cannot be divided so.
     """
     from fedward.client.corpora import detect
-    from fedward.client.examples import load_unread
+    from fedward.client.examples import load_examples
     from fedward.config import parse
     from fedward.planning.scenario import Scenario
     from fedward.simulations.heterogeneity import heterogeneity
@@ -100,7 +110,7 @@ def split_command(
     data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
     wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
     scenario = parse(wanted, Scenario, source="The split").check()
-    examples = load_unread(place, format=corpus.name, task=task)
+    examples = load_examples(place, format=corpus.name, task=task, exclude=exclude, unread=True)
     partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
     report = heterogeneity(partition)
     if as_json:
@@ -180,6 +190,9 @@ def _print(report: FolderReport, console: Console) -> None:
         counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
         notes = f", {report.notes:,} first-day notes" if report.stays else ""
         console.print(counted + notes, markup=False)
+    if report.excluded is not None:
+        met, unmatched = report.excluded["persons"], report.excluded["unmatched"]
+        console.print(f"Excluded: {met:,} persons; {unmatched:,} listed identifiers are of nobody here", markup=False)
     if report.tasks:
         rows = [(task.task, f"{task.eligible:,}", f"{task.records:,}", task.words) for task in report.tasks]
         console.print(_table("Tasks", ("task", f"eligible {report.plural}", "records", "labels"), rows))

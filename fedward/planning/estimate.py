@@ -69,7 +69,8 @@ def make_statistics_plan(scenario: Scenario, files: ModelFiles, *, epsilon: floa
     the records do not have), FW-DP-021 (the scenario has no privacy).
     """
     price = scenario.statistics.epsilon if epsilon is None else epsilon
-    own = {"placement": "local", "clipping": "fixed", "epsilon": price}
+    first = {"records_per_unit": 1, "records_chosen": "each-step"}
+    own = {"placement": "local", "clipping": "fixed", "epsilon": price, **first}
     alone = {"gate": GatePlan(), "privacy": scenario.privacy.model_copy(update=own)}
     if scenario.privacy.placement != "local":
         alone["optimizer"] = OptimizerPlan()  # it has rules for gradients, and there will be none

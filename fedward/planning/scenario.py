@@ -86,11 +86,14 @@ class DataConfig(Section):
     ``synthetic`` draws hospitals; a corpus such as ``mimic-iii`` reads ``path`` (relative to ``FEDWARD_DATA`` when that
     is set) and splits its units: by group if the corpus has groups (the regions of eICU), otherwise into ``hospitals``
     parts by a keyed hash of the unit. ``split`` divides them in other ways. ``site`` describes each synthetic hospital
-    by itself.
+    by itself. ``exclude`` lists persons who have opted out, ``mapping`` is the mapping file of the source ``mapped``;
+    both are found as ``path`` is.
     """
 
     source: str = "synthetic"
     path: str | None = None
+    exclude: str | None = None
+    mapping: str | None = None
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
     split: SplitConfig = SplitConfig()

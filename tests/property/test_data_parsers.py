@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.client.corpora import corpus_named
-from fedward.client.data.deid import scrub
+from fedward.client.data.deid_english import scrub
 from fedward.client.data.text import clean, language_of, normal, plain, shadow
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder

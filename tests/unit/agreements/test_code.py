@@ -21,6 +21,7 @@ from fedward.agreements.code import (
     reach,
     reader_files,
     reader_hash,
+    with_mapping,
 )
 from fedward.client.corpora import CORPORA
 from fedward.client.models.families import FAMILIES
@@ -305,3 +306,10 @@ def test_imports_are_followed_to_the_file_that_defines_a_name(tmp_path):
     assert reach(root, {"a.py"}, stop={"pack/__init__.py", "e.py"}) == {"a.py", "b.py", "pack/d.py", "pack/inner.py"}
     shutil.move(root / "pack", tmp_path / "pack")
     assert imported(root, "b.py") == {"e.py", "pack/__init__.py", "pack/d.py", "pack/inner.py"}, "without links"
+
+
+def test_a_mapping_file_is_part_of_its_reader_and_of_no_other(copy, before):
+    one, other = with_mapping(before["mapped"], b"a = 1"), with_mapping(before["mapped"], b"a = 2")
+    assert len({before["mapped"], one, other, with_mapping(before["omop"], b"a = 1")}) == 4
+    assert changed(copy, before, "client/corpora/mapping.py") == {"mapped"}
+    assert changed(copy, before, "client/corpora/mapped_cells.py") == {"mapped"}

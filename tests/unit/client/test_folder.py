@@ -133,14 +133,14 @@ def test_command_says_what_a_model_cannot_read(tables: Tables, edit: Edit) -> No
     edit(
         folder / "NOTEEVENTS.csv",
         FIRST_NOTE,
-        "患者男，56岁，糖尿病史10年，近期胸闷，咳嗽咳痰，伴发热，无胸痛，双肺呼吸音粗。",
+        "患者は56歳の男性で、糖尿病を10年わずらっている。最近は胸の苦しさがある。咳と痰があり、熱もある。胸の痛みはない。",
     )
     command = ["check", str(folder), "--model", "tiny-clinical"]
     result = CliRunner().invoke(app, [*command, "--json"])
     assert result.exit_code == 4
     found = json.loads(result.stdout)
     assert found["unrepresented"]["en"] == 0
-    assert 0.3 < found["unrepresented"]["zh"] < 0.9
+    assert 0.3 < found["unrepresented"]["ja"] < 0.9
     assert [problem["code"] for problem in found["problems"]] == ["FW-DATA-021", "FW-DATA-020", "FW-DATA-007"]
     assert "患" not in result.stdout
     as_text = CliRunner().invoke(app, command).stdout

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedward.client.data import Example
+from fedward.client.examples import load_examples
 from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.records import survey_statistics
-from fedward.client.survey import AGE, LABEL, MEASUREMENTS, SEX, UNKNOWN, load_surveyed, rows_of, statistics_of
+from fedward.client.survey import AGE, LABEL, MEASUREMENTS, SEX, UNKNOWN, rows_of, statistics_of
 from fedward.client.tasks import local_task
 from fedward.plan import Plan, StatisticsPlan
 from fedward.planning.estimate import draft_plan, make_statistics_plan
@@ -177,12 +178,10 @@ def test_cells_that_cannot_be_counted_are_refused(wrong):
 def test_facts_come_from_tables_without_any_text(tmp_path):
     (hospital,) = draw([HospitalSpec(name="a", patients=60)], 5)
     write_mimic3(hospital, tmp_path)
-    found = load_surveyed(tmp_path, format="mimic-iii", task="mortality")
+    found = load_examples(tmp_path, format="mimic-iii", task="mortality", counted=True)
     assert {example.text for example in found} == {""}
     assert {example.facts["sex"] for example in found} == {"male", "female"}
     words = {f"{name} {word}" for e in found for name, word in e.facts.items()}
-    from fedward.client.data import load_examples
-
     texts = " . ".join(example.text for example in load_examples(tmp_path, format="mimic-iii", task="mortality"))
     assert all(word in texts or word.startswith("sex ") for word in words)
 
@@ -190,3 +189,14 @@ def test_facts_come_from_tables_without_any_text(tmp_path):
 def test_a_scenario_with_a_gate_is_counted_without_it():
     scenario = Scenario.model_validate({"name": "x", "gate": {"enabled": True}}).check()
     assert not make_statistics_plan(scenario, resolve("tiny-clinical")).gate.enabled
+
+
+def test_who_has_opted_out_is_not_counted(tmp_path):
+    (hospital,) = draw([HospitalSpec(name="a", patients=60)], 5)
+    write_mimic3(hospital, tmp_path / "tables")
+    every = load_examples(tmp_path / "tables", format="mimic-iii", task="mortality", counted=True)
+    (tmp_path / "out.txt").write_text(f"{every[0].unit}\n{every[1].unit}\n", encoding="utf-8")
+    rest = load_examples(
+        tmp_path / "tables", format="mimic-iii", task="mortality", counted=True, exclude=tmp_path / "out.txt"
+    )
+    assert [example.unit for example in rest] == [example.unit for example in every[2:]]

@@ -1,5 +1,6 @@
 import math
 import os
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,9 @@ from fedward.client.daemon.approvals import (
     describe_plan,
     run_epsilon,
 )
+from fedward.client.daemon.settings import ClientConfig
 from fedward.client.data import Example
+from fedward.config import parse
 from fedward.errors import FedwardError
 from fedward.messages import encode
 from fedward.plan import Plan
@@ -188,3 +191,61 @@ def test_a_plan_is_described_for_people(configure, propose, ca):
         assert words in text
     open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)
     assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=0.0))
+
+
+@pytest.fixture
+def mapped(raw, joined, at, tmp_path):
+    """A site whose tables are read through a mapping file, and that file."""
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('[admissions]\nfile = "stays.csv"\n', encoding="utf-8")
+    raw["data"]["icu"] |= {"format": "mapped", "mapping": str(mapping)}
+    config = parse(raw, ClientConfig, source="test")
+    return Approvals(config, joined, joined.identity("st-anna"), clock=lambda: at.now), mapping
+
+
+def test_an_approval_is_of_the_mapping_file_that_was_there(mapped, propose):
+    book, mapping = mapped
+    book.decide(propose(), accept=True, by="DPO")
+    assert book.require("icu-1")
+    before = mapping.read_bytes()
+    mapping.write_bytes(before + b"# a comment\n")
+    with raises("FW-VERSION-305", match="mapping file"):  # within the same daemon
+        book.require("icu-1")
+    mapping.write_bytes(before)
+    assert book.require("icu-1"), "the file of the approval is back"
+    mapping.write_bytes(before + b'admission = "case"\n')
+    book.decide(propose(), accept=True, by="DPO")
+    assert book.require("icu-1"), "approved again"
+    mapping.unlink()
+    with raises("FW-DATA-072"):
+        book.require("icu-1")
+
+
+def test_the_mapping_file_of_another_format_is_in_no_approval(approvals, propose, tmp_path):
+    book = approvals()
+    book.decide(propose(), accept=True, by="DPO")
+    (tmp_path / "state" / "data").mkdir(exist_ok=True)
+    (tmp_path / "state" / "data" / "mapping.toml").write_text("x = 1\n", encoding="utf-8")
+    assert book.require("icu-1")
+
+
+def test_the_mapping_file_of_the_folder_is_the_one_without_a_key(raw):
+    raw["data"]["icu"] |= {"format": "mapped"}
+    tables = parse(raw, ClientConfig, source="test").tables
+    assert tables.mapped_by == Path(tables.path) / "mapping.toml"
+    raw["data"]["icu"] |= {"format": "omop", "mapping": "/srv/mapping.toml"}
+    with pytest.raises(FedwardError, match="mapped"):
+        parse(raw, ClientConfig, source="test")
+
+
+def test_a_person_reads_of_opt_outs_records_and_mapping(mapped, propose, ca, raw):
+    book, mapping = mapped
+    raw["data"]["icu"]["exclude"] = "/srv/optout.txt"
+    privacy = {"noise_multiplier": 4.0, "evaluation_noise_multiplier": 20.0, "release_noise_multiplier": 40.0}
+    plan = Plan(name="icu", base_model_sha256="ab" * 32, privacy={**privacy, "records_per_unit": 4})
+    verified = book.open(propose(plan=plan))
+    sections = describe_plan(verified, parse(raw, ClientConfig, source="test"), coordinator=ca.identity.public, spent=0)
+    lines = [f"{name}: {words}" for _, section in sections for name, words in section]
+    assert "opted out: whom /srv/optout.txt lists is never read" in lines
+    assert "records: at most 4 of one patient in each step" in lines
+    assert any(line.startswith("reader") and str(mapping) in line for line in lines)

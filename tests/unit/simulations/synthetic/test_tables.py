@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from fedward.client.data import load_examples
-from fedward.client.data.deid import scrub
+from fedward.client.data.deid_english import scrub
 from fedward.client.folder import check_folder
 from fedward.simulations.synthetic import SyntheticHospital, write_mimic3
 from fedward.simulations.synthetic import findings as known
