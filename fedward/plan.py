@@ -258,10 +258,7 @@ class Plan(PlanSection):
 
     def hash(self) -> bytes:
         """SHA-256 over the canonical form (sorted JSON, floats by their exact hexadecimal value)."""
-        left_out = {"statistics"} if self.statistics is None else None  # as if plans had never had any
-        return labelled_hash(
-            "plan", json.dumps(_exact(self.model_dump(mode="python", exclude=left_out)), sort_keys=True)
-        )
+        return labelled_hash("plan", json.dumps(_exact(self.model_dump(mode="python")), sort_keys=True))
 
 
 def _exact(value: Any) -> Any:
