@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedward.client.corpora import corpus_named, locate
 from fedward.client.corpora.excluding import excluding
-from fedward.client.data.columns import Drops
+from fedward.client.data.columns import MOST_DROPPED
 from fedward.client.data.example import Example, fixed_records, split_patients
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.tasks import local_task
@@ -24,29 +24,29 @@ def load_examples(
     mapping: Path | None = None,
     unread: bool = False,
     counted: bool = False,
+    most_dropped: float = MOST_DROPPED,
 ) -> list[Example]:
     """The records that ``task`` takes from the folder of the corpus ``format``, in the order of their units.
 
-    For ``leave_out`` see :meth:`LocalTask.examples`, for ``every`` :meth:`Source.labelled`. ``exclude`` lists persons
-    who have opted out, see :class:`Exclusions`. ``mapping`` is the mapping file of the corpus ``mapped``, where it does
-    not lie in the folder. ``unread`` leaves the texts empty, and does not read them. So does ``counted``, which adds
-    what statistics count; records of one label are no reason for it to stop.
+    For ``leave_out`` and ``most_dropped`` see :meth:`LocalTask.examples`, for ``every`` :meth:`Source.labelled`.
+    ``exclude`` lists persons who have opted out, see :class:`Exclusions`. ``mapping`` is the mapping file of the corpus
+    ``mapped``, where it does not lie in the folder. ``unread`` leaves the texts empty, and does not read them. So
+    does ``counted``, which adds what statistics count; records of one label are no reason for it to stop.
 
     Raises ConfigError FW-CONFIG-040 (there is no such task), DataError (unknown format, unusable files, a corpus that
-    does not hold what the task predicts), FW-DATA-006 (no eligible record), FW-DATA-007 (one label only), FW-DATA-070,
-    FW-DATA-071 (the list cannot be used).
+    does not hold what the task predicts), FW-DATA-006 (no eligible record), FW-DATA-007 (one label only), FW-DATA-019
+    (too much cannot be used), FW-DATA-070, FW-DATA-071 (the list cannot be used).
     """
     corpus, excluded = corpus_named(format, mapping=mapping), None if exclude is None else Exclusions.read(exclude)
     folder, local = locate(path, corpus), local_task(task)
     if excluded is not None:
         corpus = excluding(corpus, excluded)
-    if unread or counted:
-        found = local.labelled(corpus, folder, every=every)
-        items = [each.item for each in found]
-        facts = local.source.facts(corpus, folder, items, Drops()) if counted else [{} for _ in items]
-        examples = [each.example("", known) for each, known in zip(found, facts, strict=True)]
+    if counted:
+        examples = local.counted(corpus, folder, every=every, most_dropped=most_dropped)
+    elif unread:
+        examples = [each.example("") for each in local.labelled(corpus, folder, every=every)]
     else:
-        examples = local.examples(corpus, folder, leave_out=leave_out, every=every)
+        examples = local.examples(corpus, folder, leave_out=leave_out, every=every, most_dropped=most_dropped)
     if excluded is not None:
         excluded.check()
     if not examples:

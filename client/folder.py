@@ -10,7 +10,7 @@ from typing import Any
 from fedward.client.corpora import Corpus, Item, StayCorpus, corpus_named, detect
 from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS, Form
-from fedward.client.data.columns import Drops
+from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.documents import encoded_twice
 from fedward.client.data.events import Kind, free_texts, render
@@ -152,6 +152,10 @@ class FolderReport:
             "languages": dict(self.languages),
             "unrepresented": self.unrepresented,
             "dropped": self.drops.to_value(),
+            "remarks": [
+                {"table": table, "remark": words, "count": count}
+                for (table, words), count in sorted(self.drops.remarks.items())
+            ],
             "problems": [_problem_value(problem) for problem in self.problems],
         }
 
@@ -169,6 +173,7 @@ def check_folder(
     show: int = 0,
     exclude: Path | None = None,
     mapping: Path | None = None,
+    most_dropped: float = MOST_DROPPED,
 ) -> FolderReport:
     """Reads the whole folder as a run would and reports what it finds.
 
@@ -180,6 +185,7 @@ def check_folder(
         show: number of texts that are kept, as a model would read them.
         exclude: list of persons who have opted out; they are counted and else left out.
         mapping: mapping file of the folder's tables, where it does not lie in the folder.
+        most_dropped: see :meth:`fedward.client.data.columns.Drops.check`.
 
     Raises DataError FW-DATA-011 (no such folder), FW-DATA-070 (the list cannot be read), ConfigError FW-CONFIG-040 (no
     such task); every other failure is listed in the report.
@@ -204,6 +210,7 @@ def check_folder(
     report.shown = read.texts[:show]
     if texts is not None:
         report.unrepresented = texts(read.texts if leave_out else [*read.texts, *read.left_out])
+    _refuse(report, partial(report.drops.check, most_dropped, together=not report.stays))
     _refuse(report, partial(check_represented, report.unrepresented))
     if not leave_out and corpus.free_text_of_persons:
         _refuse(report, partial(check_rules, report.languages))

@@ -16,7 +16,8 @@ round again changes nothing.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from typing import Annotated
@@ -250,7 +251,8 @@ class LocalTrainer(PrivateTraining):
             self._steps += 1
             before = self._trained_vector() if self._steps == 1 else adapter
             rows, patients = self._sampler.sample()
-            self._engine.step(self._losses, rows, patients)
+            with _numbers_left():
+                self._engine.step(self._losses, rows, patients)
             if self._steps == 1 and (rows.size or self._plan.privacy.private):
                 weight_change_canary(before, self._trained_vector(), private=self._plan.privacy.private)
         return clip_delta(get_vector(self._model) - adapter, self._plan)
@@ -304,11 +306,26 @@ class LocalTrainer(PrivateTraining):
                 moments.clear()
 
 
+@contextmanager
+def _numbers_left() -> Iterator[None]:
+    """Names a step that is too long for any float as what it is: torch refuses it as a conversion."""
+    try:
+        yield
+    except (RuntimeError, OverflowError) as error:
+        if "overflow" not in str(error):
+            raise
+        raise _diverged() from error
+
+
+def _diverged() -> RunFailedError:
+    return RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010")
+
+
 def clip_delta(delta: Vector, plan: Plan) -> Vector:
     """Scales ``delta`` to the plan's L2 norm and cuts entries at its bound, as the encoding requires."""
     norm = float(np.linalg.norm(delta.astype(np.float64)))
     if not np.isfinite(norm):
-        raise RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010")
+        raise _diverged()
     scale = min(1.0, plan.secure_sum.delta_l2_clip / norm) if norm > 0 else 1.0
     return cut_entries(delta * np.float32(scale), plan.secure_sum.delta_bound, "what training changed")
 

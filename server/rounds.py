@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.errors import FedwardError, IntegrityError, QuorumError
+from fedward.errors import FedwardError, IntegrityError, QuorumError, RunFailedError
 from fedward.messages import Blob, Reply, Request, Stage, Transport
 from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
@@ -33,6 +33,9 @@ LOG = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 4
 """Attempts at one round; a dispute of two needs up to three."""
+
+_DIVERGED = "FW-RUN-010"
+"""What a hospital answers whose training has left the numbers that can be represented."""
 
 MOST_IN_A_ROW = 2
 """Training rounds that are given up one after another; at the next the run waits instead."""
@@ -357,6 +360,7 @@ class SecureSums:
             try:
                 return self._attempt(attempt, at_least)
             except QuorumError:
+                self._exchange.check_converging()
                 if attempt.stage is Stage.UNMASK:
                     raise  # vectors are erased by now, so there is no other attempt
                 LOG.warning("round %d: attempt %d lacks hospitals, trying again", number, attempt.manifest.attempt)
@@ -484,6 +488,13 @@ class Exchange:
             self.note(site, stage, error.code)
             return False
         return True
+
+    def check_converging(self) -> None:
+        """Raises FW-RUN-010 where training of this round has left the numbers at hospitals: no attempt mends that."""
+        sites = sorted({each.site for each in self.incidents if (each.round, each.code) == (self.round, _DIVERGED)})
+        if sites:
+            told = f"Training left the numbers that can be represented at {', '.join(sites)}."
+            raise RunFailedError(told, code=_DIVERGED)
 
     def note(self, site: str, stage: Stage, code: str) -> None:
         """Adds an incident."""

@@ -96,7 +96,7 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     data, every = scenario.data, plan.privacy.records_per_unit > 1
     examples = load_examples(
         _folder(data), format=source, task=scenario.task, every=every, exclude=_file(data.exclude),
-        mapping=_file(data.mapping), counted=plan.statistics is not None,
+        mapping=_file(data.mapping), counted=plan.statistics is not None, most_dropped=data.most_dropped,
     )  # fmt: skip
     found = divide(scenario, examples, fraction=plan.evaluation_fraction, salt=plan.split_salt)
     sites = found.sites.items()

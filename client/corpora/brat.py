@@ -85,7 +85,7 @@ def read_brat(file: File, drops: Drops, kind: Callable[[str], str] = str) -> Mar
             pieces = [(int(start), int(end)) for start, end in (each.split() for each in ranges.split(";"))]
             marks.add(number, span, kind(name), pieces, words, note=notes.get(span, ""))
         elif line[0] in _OTHERS:
-            drops.add(file.name, f"{_OTHERS[line[0]]}: not read", row=number)
+            drops.add(file.name, f"{_OTHERS[line[0]]}: not read", row=number, expected=True)
         elif not _RELATION.fullmatch(line) and not _ATTRIBUTE.fullmatch(line):
             raise DataError(f"Line {number:,} of {file.name} is not an annotation.", code="FW-DATA-032")
     for number, line in lines:  # relations may stand before their entities

@@ -63,9 +63,9 @@ def joined(turns: Iterable[Turn], file: File, drops: Drops, row: int) -> list[Tu
     found: list[Turn] = []
     for turn in turns:
         if not turn.text:
-            drops.add(file.name, "turn is empty", row=row)
+            drops.add(file.name, "turn is empty", row=row, expected=True)
         elif found and found[-1].role == turn.role:
-            drops.add(file.name, "turn follows one of the same role: joined to it", row=row)
+            drops.add(file.name, "turn follows one of the same role: joined to it", row=row, expected=True)
             found[-1] = Turn(turn.role, f"{found[-1].text}\n{turn.text}")
         else:
             found.append(turn)

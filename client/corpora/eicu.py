@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,12 +19,11 @@ import pyarrow.compute as pc
 
 from fedward.client.corpora.corpus import StayCorpus
 from fedward.client.corpora.mimic import PHYSIONET
-from fedward.client.corpora.stay_facts import check_known, once
+from fedward.client.corpora.stay_facts import LONGEST_DAYS, check_known, once, plausible
 from fedward.client.data.buckets import measurements
 from fedward.client.data.columns import Batch, Drops, Table
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay, prediction_hours
 from fedward.client.data.timeline import Match, Timeline
-from fedward.errors import DataError
 
 _KEY, _HOSPITAL_STAY = "patientunitstayid", "patienthealthsystemstayid"
 _NOT_TAKEN = -1.0
@@ -106,20 +106,22 @@ class Eicu(StayCorpus):
         table, found, seen = Table.need(folder, "patient"), list[Stay](), set[str]()
         for batch in table.read((*_STAY_COLUMNS, *more)):
             batch.required("uniquepid")
-            once(batch.required(_KEY).to_pylist(), seen, table, _KEY)
-            for row in _rows(batch, more):
-                reason = _unusable(row, measured)
+            once(batch.required(_KEY).to_pylist(), seen, table, _KEY, batch.rows)
+            ages = _ages(batch)
+            for number, age, row in zip(batch.rows.tolist(), ages, _rows(batch, more), strict=True):
+                reason, expected = _unusable(row, measured)
                 if reason:
-                    drops.add(table.path.name, reason)
+                    drops.add(table.path.name, reason, row=number, expected=expected)
                 else:
+                    drops.use(table.path.name)
                     own = None if codes is None else tuple(dict.fromkeys(codes.get(row[_KEY], ())))
-                    found.append(_stay(row, regions.get(row["hospitalid"]) or "unknown", own))
+                    found.append(_stay(row, age, regions.get(row["hospitalid"]) or "unknown", own))
         return found
 
     def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
         """See :meth:`StayCorpus.timeline`; first-day physiology, history and vasopressors."""
         timeline = Timeline(chosen)
-        _add_physiology(Table.need(folder, "apacheapsvar"), timeline)
+        _add_physiology(Table.need(folder, "apacheapsvar"), timeline, drops)
         history = Table.find(folder, "apachepredvar")
         if history is not None:
             _add_history(history, timeline)
@@ -159,23 +161,27 @@ def _rows(batch: Batch, more: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _unusable(row: Mapping[str, Any], measured: Collection[str]) -> str:
+def _unusable(row: Mapping[str, Any], measured: Collection[str]) -> tuple[str, bool]:
+    """Why a stay cannot be used, empty if it can, and whether good tables have such stays, too."""
     hospital, unit = row["hospitaldischargestatus"].lower(), row["unitdischargestatus"].lower()
+    left, out = row["hospitaldischargeoffset"], row["unitdischargeoffset"]
     if row[_KEY] not in measured:
-        return "no first-day physiology"
+        return "no first-day physiology", True
     if hospital not in (_ALIVE, _DEAD):
-        return "hospital outcome unknown"
-    if row["unitdischargeoffset"] is None or (hospital == _DEAD and row["hospitaldischargeoffset"] is None):
-        return "length of the stay unknown"
-    return (
-        "the death contradicts the outcome: died in the unit, left hospital alive"
-        if (unit, hospital) == (_DEAD, _ALIVE)
-        else ""
-    )
+        return "hospital outcome unknown", True
+    if out is None or (hospital == _DEAD and left is None):
+        return "length of the stay unknown", False
+    if out < 0:
+        return "the stay ends before it begins", False
+    if out > LONGEST_DAYS * 24 * _MINUTES:
+        return f"the stay is longer than {LONGEST_DAYS:.0f} days", False
+    if (unit, hospital) == (_DEAD, _ALIVE):
+        return "the death contradicts the outcome: died in the unit, left hospital alive", False
+    return "", False
 
 
-def _stay(row: Mapping[str, Any], region: str, codes: tuple[str, ...] | None) -> Stay:
-    patient, key, age, source = row["uniquepid"], row[_KEY], _age(row["age"]), row["unitadmitsource"]
+def _stay(row: Mapping[str, Any], age: int | None, region: str, codes: tuple[str, ...] | None) -> Stay:
+    patient, key, source = row["uniquepid"], row[_KEY], row["unitadmitsource"]
     known = {
         Kind.SEX: row["gender"] if row["gender"].lower() in ("male", "female") else "",
         Kind.UNIT: row["unittype"],
@@ -204,13 +210,13 @@ def _outcome(row: Mapping[str, Any], codes: tuple[str, ...] | None) -> Outcome:
     return Outcome(died, unit_hours, death_hours, destination=destination, codes=codes)
 
 
-def _age(cell: str) -> int | None:
-    if cell.startswith(">"):
-        return OLDEST
-    try:
-        return min(int(float(cell)), OLDEST) if cell else None
-    except ValueError:
-        raise DataError("A cell of PATIENT.AGE is not a number.", code="FW-DATA-004") from None
+def _ages(batch: Batch) -> list[int | None]:
+    """Whole years; eICU writes ages over 89 as ``> 89``."""
+    cells = batch.text("age")
+    over = pc.fill_null(pc.starts_with(cells, ">"), False)
+    rest = replace(batch, columns={"age": pc.if_else(over, pa.scalar(None, pa.string()), cells)}).numbers("age")
+    years = zip(over.to_pylist(), rest.to_pylist(), strict=True)
+    return [OLDEST if old else None if age is None else min(int(age), OLDEST) for old, age in years]
 
 
 def _on_first_day(batch: Batch, timeline: Timeline) -> Match:
@@ -220,7 +226,7 @@ def _on_first_day(batch: Batch, timeline: Timeline) -> Match:
     return timeline.of_stays(batch.identifiers(_KEY), hours)
 
 
-def _add_physiology(table: Table, timeline: Timeline) -> None:
+def _add_physiology(table: Table, timeline: Timeline, drops: Drops) -> None:
     values, known, matched = {row.eicu: row.name for row in measurements().values() if row.eicu}, 0, 0
     for batch in table.read((_KEY, *_COMA_COLUMNS, *_SUPPORT, *values)):
         match = _on_first_day(batch, timeline)
@@ -231,8 +237,11 @@ def _add_physiology(table: Table, timeline: Timeline) -> None:
         points = np.stack([numbers[name] for name in _COMA_COLUMNS])
         numbers["coma"] = np.where((points == _NOT_TAKEN).any(axis=0), _NOT_TAKEN, points.sum(axis=0))
         for column, name in {"coma": "coma scale", **values}.items():
-            taken = np.where(numbers[column] == _NOT_TAKEN, np.nan, numbers[column])
-            timeline.add(match, pa.array([name] * len(batch)), pa.array(taken))
+            taken = pa.array(np.where(numbers[column] == _NOT_TAKEN, np.nan, numbers[column]))
+            names = pa.array([name] * len(batch))
+            values = plausible(names, taken, batch.file, drops, batch.rows)
+            drops.use(batch.file, int(np.isfinite(np.asarray(values.fill_null(np.nan))).sum()))
+            timeline.add(match, names, values)
         for column, words in _SUPPORT.items():
             _add_state(timeline, match, numbers[column] == 1.0, column, words)
     check_known(table.path.name, known, known, matched, timeline)
@@ -255,7 +264,10 @@ def _add_vasopressors(table: Table, timeline: Timeline, offset: str, drug: str, 
         ours = pc.is_in(every.identifiers(_KEY), value_set=timeline.stays)
         batch = every.where(pc.and_(pc.fill_null(given, False), ours))
         hours = np.asarray(batch.numbers(offset).fill_null(np.nan)) / _MINUTES
-        drops.add(batch.file, f"{offset.upper()} is empty", int(np.isnan(hours).sum()))
+        absent = np.isnan(hours)
+        if absent.any():
+            drops.add(batch.file, f"{offset.upper()} is empty", int(absent.sum()), int(batch.rows[absent][0]))
+        drops.use(batch.file, int((~absent).sum()))
         match = timeline.of_stays(batch.identifiers(_KEY), hours, look_back=np.inf)
         _add_state(timeline, match, np.full(len(batch), True), "vasopressors", "vasopressors")
 

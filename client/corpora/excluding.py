@@ -68,4 +68,4 @@ def _kept(records: Iterable[Record], excluded: Exclusions, drops: Drops | None) 
         if not excluded.holds(record.unit if isinstance(record, Item) else record.patient):
             yield record
         elif drops is not None:
-            drops.add(excluded.name, REASON)
+            drops.add(excluded.name, REASON, expected=True)

@@ -31,12 +31,13 @@ from fedward.client.corpora.stay_facts import (
     arrival_words,
     check_known,
     in_own_units,
+    plausible,
     readmitted,
     stay_of,
 )
 from fedward.client.corpora.text_corpus import first_record
 from fedward.client.data.buckets import names_by_code
-from fedward.client.data.columns import Drops
+from fedward.client.data.columns import YEARS, Drops
 from fedward.client.data.documents import File, files
 from fedward.client.data.events import Chosen, Kind, Stay
 from fedward.client.data.timeline import Timeline, seconds_of
@@ -146,10 +147,11 @@ class Fhir(StayCorpus):
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         _add_numbers(folder, timeline, drops)
         ours = frozenset(each.stay.patient for each in chosen)
-        notes = (note for note in _notes(folder, drops, ours) if note.when and not note.when.dated)
+        notes = _timed(_notes(folder, drops, ours), drops)
         while some := list(islice(notes, _BATCH // 100)):
             seconds = np.array([seconds_of(note.when.time) if note.when else np.nan for note in some])
             match = timeline.of_patients(pa.array([note.patient for note in some], pa.string()), seconds)
+            drops.use("DocumentReference", len(some))
             timeline.add_text(match, Kind.NOTE, [note.kind for note in some], [note.text for note in some])
         return timeline
 
@@ -158,6 +160,7 @@ class Fhir(StayCorpus):
         drops = Drops() if drops is None else drops
         patients = frozenset(_latest(folder, "Patient", Drops()))
         for note in _notes(folder, drops, patients, others="without a patient of the export"):
+            drops.use("DocumentReference")
             yield Item(note.patient, texts={"text": note.text}, time=note.when.time if note.when else None)
 
 
@@ -214,7 +217,7 @@ def _last_versions(folder: Path, kind: str, drops: Drops) -> Iterator[Resource]:
     ordered = columns[-1][order]
     last = np.zeros(len(order), bool)
     last[order[np.append(ordered[1:] != ordered[:-1], True)] if len(order) else order] = True
-    drops.add(kind, "entered in error, cancelled or superseded", int((last & (stage == _WRONG)).sum()))
+    drops.add(kind, "entered in error, cancelled or superseded", int((last & (stage == _WRONG)).sum()), expected=True)
     kept = last & (stage < _WRONG)
     for keep, (_, resource) in zip(kept.tolist(), _resources(folder, kind), strict=True):
         if keep:
@@ -252,6 +255,8 @@ def _when(text: Any) -> _When | None:
     try:
         value = datetime.fromisoformat(full)
     except ValueError:
+        return None
+    if value.year not in YEARS:
         return None
     local = value.replace(tzinfo=None)
     return _When(local if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None), local, dated)
@@ -404,11 +409,13 @@ def _add_batch(batch: Sequence[_Number], timeline: Timeline, drops: Drops) -> No
         return
     seconds = np.array([each.seconds for each in batch])
     drops.add("Observation", "effective has no time of day", int(np.isnan(seconds).sum()))
+    drops.use("Observation", int(np.isfinite(seconds).sum()))
     names = pa.array([each.name for each in batch], pa.string())
     values = pa.array([each.value for each in batch], pa.float64())
     units = pa.array([each.unit for each in batch], pa.string())
     match = timeline.of_patients(pa.array([each.person for each in batch], pa.string()), seconds)
-    timeline.add(match, names, in_own_units(names, values, units))
+    values = in_own_units(names, values, units, "Observation", drops)
+    timeline.add(match, names, plausible(names, values, "Observation", drops))
 
 
 def _numbers(resource: Resource) -> Iterator[_Number]:
@@ -466,6 +473,15 @@ def _notes(folder: Path, drops: Drops, patients: Collection[str], *, others: str
             yield _Note(person, _when(resource.get("date")), kind, text)
 
 
+def _timed(notes: Iterator[_Note], drops: Drops) -> Iterator[_Note]:
+    """Notes with a time of day; one with a date only may have been written after prediction time."""
+    for note in notes:
+        if note.when and not note.when.dated:
+            yield note
+        else:
+            drops.add("DocumentReference", "date has no time of day", expected=True)
+
+
 def _text(attachment: Resource, binaries: Mapping[str, Resource], drops: Drops) -> str:
     """The words of an attachment; empty, and counted, for forms that are not read."""
     source = attachment
@@ -474,7 +490,7 @@ def _text(attachment: Resource, binaries: Mapping[str, Resource], drops: Drops) 
     kind, _, rest = str(attachment.get("contentType") or source.get("contentType") or "text/plain").partition(";")
     kind = kind.strip().lower()
     if kind not in _TEXTS:
-        drops.add("DocumentReference", f"attachment is {kind}, which is not read")
+        drops.add("DocumentReference", f"attachment is {kind}, which is not read", expected=True)
         return ""
     try:
         content = base64.b64decode(str(source.get("data", "")), validate=True)[:_LONGEST_NOTE]
@@ -484,7 +500,7 @@ def _text(attachment: Resource, binaries: Mapping[str, Resource], drops: Drops) 
         return ""
     text = text if kind == "text/plain" else _words(text)
     if not text:
-        drops.add("DocumentReference", "attachment is empty")
+        drops.add("DocumentReference", "attachment is empty", expected=True)
     return text
 
 

@@ -76,7 +76,7 @@ def _nested(record: Mapping[str, Any], where: str, file: File, drops: Drops, row
         drops.add(file.name, "answer is empty", row=row)
     for paraphrases, answer in pairs:
         if _ADDRESS.fullmatch(answer):
-            drops.add(file.name, "answer is a web address", row=row)
+            drops.add(file.name, "answer is a web address", row=row, expected=True)
             continue
         unit = unit_of(next(filter(None, paraphrases), ""))
         for question in paraphrases or [""]:

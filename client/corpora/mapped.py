@@ -34,7 +34,9 @@ from fedward.client.corpora.stay_facts import (
     check_known,
     death_within,
     known_seconds,
+    of_the_stays,
     once,
+    plausible,
     readmitted,
     stay_of,
 )
@@ -191,7 +193,7 @@ def _admissions(folder: Path, mapping: MappingFile, drops: Drops) -> dict[str, F
         else:
             person = row if persons is None else {**row, **persons[row["person"]]}
             if person.get("sex") == WRONG:
-                drops.add(section.file, "the sex is no word of [sexes]")
+                drops.remark(section.file, "the sex is no word of [sexes]")
             found[row["admission"]] = _facts(section, row, person, deaths.get(row["person"], ()))
     if seen and not found:
         words = (
@@ -282,15 +284,17 @@ def _needed(section: Rows) -> list[str]:
 
 
 def _persons_of(batch: Batch, section: Rows, owners: Mapping[str, str]) -> pa.Array:
-    """Whose each row is, ``[n]``; null where the admission is unknown."""
+    """Whose each row is, ``[n]``: null where the row does not say it, empty for an admission that is not exported."""
     if section.person is not None:
         return batch.identifiers(section.person)
-    places = pc.index_in(batch.identifiers(section.admission or ""), value_set=pa.array(list(owners), pa.string()))
-    return pa.array(list(owners.values()), pa.string()).take(places)
+    keys = batch.identifiers(section.admission or "")
+    places = pc.index_in(keys, value_set=pa.array(list(owners), pa.string()))
+    known = pa.array(list(owners.values()), pa.string()).take(places)
+    return pc.if_else(pc.and_(pc.is_valid(keys), pc.is_null(known)), "", known)
 
 
-def _seconds(batch: Batch, section: MeasurementsSection | WideSection, drops: Drops) -> np.ndarray[Any, Any]:
-    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops)
+def _seconds(batch: Batch, section: Rows, drops: Drops, *, expected: bool = False) -> np.ndarray[Any, Any]:
+    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops, expected=expected)
 
 
 def _names(batch: Batch, section: MeasurementsSection) -> pa.Array:
@@ -308,13 +312,16 @@ def _add_long(
     for every in table.read(_needed(section)):
         called, persons = _names(every, section), _persons_of(every, section, owners)
         there = np.asarray(pc.is_valid(called))
-        ours = there & np.asarray(pc.is_in(persons, value_set=timeline.patients))
+        ours = there & of_the_stays(every, persons, timeline, drops, section.person or section.admission or "", there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int(ours.sum())
         batch, names, persons = every.where(ours), called.filter(pa.array(ours)), persons.filter(pa.array(ours))
         if len(batch):
             units = batch.text(section.unit) if section.unit else pa.nulls(len(batch), pa.string())
             values = in_units(names, batch.numbers(section.value, drops), units, section, drops)
-            timeline.add(timeline.of_patients(persons, _seconds(batch, section, drops)), names, values)
+            values = plausible(names, values, batch.file, drops, batch.rows)
+            seconds = _seconds(batch, section, drops)
+            drops.use(batch.file, int((np.isfinite(seconds) & np.isfinite(np.asarray(values.fill_null(np.nan)))).sum()))
+            timeline.add(timeline.of_patients(persons, seconds), names, values)
     check_known(table.path.name, total, known, matched, timeline)
 
 
@@ -324,14 +331,17 @@ def _add_wide(
     total = matched = 0
     for every in table.read(_needed(section)):
         persons = _persons_of(every, section, owners)
-        ours = np.asarray(pc.is_in(persons, value_set=timeline.patients))
+        ours = of_the_stays(every, persons, timeline, drops, section.person or section.admission or "")
         total, matched = total + len(every), matched + int(ours.sum())
         batch, persons = every.where(ours), persons.filter(pa.array(ours))
         if len(batch):
             match = timeline.of_patients(persons, _seconds(batch, section, drops))
             for column, name in section.columns_of.items():
                 names, none = pa.array([name] * len(batch)), pa.nulls(len(batch), pa.string())
-                timeline.add(match, names, in_units(names, batch.numbers(column, drops), none, section, drops))
+                values = in_units(names, batch.numbers(column, drops), none, section, drops)
+                values = plausible(names, values, batch.file, drops, batch.rows)
+                drops.use(batch.file, int(np.isfinite(np.asarray(values.fill_null(np.nan))).sum()))
+                timeline.add(match, names, values)
     check_known(table.path.name, total, total, matched, timeline)
 
 
@@ -341,12 +351,14 @@ def _add_notes(
     """Adds notes with a time of day; one with a date only may have been written after prediction time."""
     for every in table.read(_needed(section)):
         persons = _persons_of(every, section, owners)
-        ours = np.asarray(pc.is_in(persons, value_set=timeline.patients))
+        ours = of_the_stays(every, persons, timeline, drops, section.person or section.admission or "")
         batch, persons = every.where(ours), persons.filter(pa.array(ours))
         if not len(batch):
             continue
         kinds: list[str] = [section.kind or ""] * len(batch)
         if section.category:
             kinds = [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
-        match = timeline.of_patients(persons, known_seconds(batch, (section.time,), drops))
+        seconds = _seconds(batch, section, drops, expected=True)
+        drops.use(batch.file, int(np.isfinite(seconds).sum()))
+        match = timeline.of_patients(persons, seconds)
         timeline.add_text(match, Kind.NOTE, kinds, batch.prose(section.text).to_pylist())

@@ -61,7 +61,7 @@ class MedDialog(TextCorpus):
         if file.base.endswith(".txt"):
             for number, raw in enumerate(_raw(file), 1):
                 if raw.before:
-                    drops.add(file.name, "words of no speaker", raw.before, raw.line)
+                    drops.add(file.name, "words of no speaker", raw.before, raw.line, expected=True)
                 yield from _item(raw.turns(), "\n".join(raw.context), file, drops, number)
             return
         for row, record in file.json():
@@ -69,7 +69,7 @@ class MedDialog(TextCorpus):
             whole = has_keys(record, "utterances")
             turns = [spoken(each) for each in _utterances(record["utterances"] if whole else record, where)]
             if None in turns:
-                drops.add(file.name, "utterance without a speaker", row=row)
+                drops.add(file.name, "utterance without a speaker", row=row, expected=True)
                 continue
             context = text_of(record, "description", where) if whole else ""
             yield from _item(filter(None, turns), context, file, drops, row)

@@ -106,7 +106,7 @@ def _case(
     parts["Topic"] = _words(topic, "Disease Discussion", where)
     text = "\n".join(f"{key}: {words}" for key, words in parts.items() if words and key != "Title")
     if not text:
-        drops.add(file.name, "case without text", row=row)
+        drops.add(file.name, "case without text", row=row, expected=True)
         return
     names = [str(name) for key in ("TAC", "MRI") for name in record.get(key) or ()]
     images = tuple(path for name in names for path in image_of(file, [f"{name}.png"], drops, row))
@@ -121,7 +121,7 @@ def _image(
     description = record["Description"]
     caption = _words(description, "Caption", where)
     if not caption:
-        drops.add(file.name, "image without caption", row=row)
+        drops.add(file.name, "image without caption", row=row, expected=True)
         return
     name = text_of(record, "image", where, empty=False)
     labels = labels_of(record, ("Type", "Location Category")) | labels_of(description, ("Modality", "Plane"))

@@ -88,7 +88,7 @@ class Meds(StayCorpus):
                     readmitted=readmitted(around.left, begins) if "readmission" in outcomes else None,
                     codes=_codes(life, around) if "diagnosis codes" in outcomes else None,
                 )  # fmt: skip
-                stay = stay_of(full, "ICU_ADMISSION", drops)
+                stay = stay_of(full, "ICU_ADMISSION" if intensive else "HOSPITAL_ADMISSION", drops)
                 found += [replace(stay, held_out=subject in held_out)] if stay is not None else []
         return found
 

@@ -9,16 +9,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow.compute as pc
 
 from fedward.client.corpora.corpus import StayCorpus
-from fedward.client.corpora.stay_facts import Facts, by_admission, known_seconds, once, readmitted, stay_of
+from fedward.client.corpora.stay_facts import (
+    Facts,
+    by_admission,
+    known_seconds,
+    of_the_stays,
+    once,
+    readmitted,
+    stay_of,
+)
 from fedward.client.data.columns import Drops, Table
 from fedward.client.data.events import OLDEST, Kind, Stay
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError
 
 PHYSIONET = "PhysioNet Credentialed Health Data License 1.5.0"
+
+
+_COLUMNS_OF = {"readmission": ("admittime", "dischtime"), "destination": ("discharge_location",)}
 
 
 class Mimic(StayCorpus):
@@ -71,7 +83,8 @@ class Mimic(StayCorpus):
     def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """See :meth:`StayCorpus.stays`; from PATIENTS, ADMISSIONS, ICUSTAYS and, where asked for, DIAGNOSES_ICD."""
         drops = Drops() if drops is None else drops
-        births, admissions, diagnoses = self.births(folder), self._admissions(folder), self.diagnoses(folder)
+        births, diagnoses = self.births(folder), self.diagnoses(folder)
+        admissions = self._admissions(folder, outcomes)
         codes = (
             by_admission(self.need(folder, "diagnoses_icd"), "hadm_id", self.code)
             if "diagnosis codes" in outcomes
@@ -81,9 +94,9 @@ class Mimic(StayCorpus):
         for facts in admissions.values():
             begins.setdefault(facts.patient, []).append(facts.start)
         table, found, seen = self.need(folder, "icustays"), list[Stay](), set[str]()
-        for subject, hadm, key, unit, start, end in _stay_cells(table, self.stay_key):
-            once([key], seen, table, self.stay_key)
-            admission = _owner(table, subject, hadm, births, admissions)
+        for row, subject, hadm, key, unit, start, end in _stay_cells(table, self.stay_key):
+            once([key], seen, table, self.stay_key, [row])
+            admission = _owner(table, row, subject, hadm, births, admissions)
             sex, born = births[subject]
             facts = replace(
                 admission, stay=key, start=start, end=end, age=None if born is None else _age(born, start), sex=sex,
@@ -91,7 +104,7 @@ class Mimic(StayCorpus):
                 readmitted=readmitted(admission.left, begins[subject]) if "readmission" in outcomes else None,
                 codes=None if codes is None else codes.get(hadm, ()),
             )  # fmt: skip
-            stay = stay_of(facts, table.path.name, drops)
+            stay = stay_of(facts, table.path.name, drops, row)
             found += [stay] if stay is not None else []
         return found
 
@@ -101,25 +114,28 @@ class Mimic(StayCorpus):
         if table is None:
             return
         for every in table.read(("subject_id", "charttime", "text"), optional=("storetime", "category", "iserror")):
-            ours = pc.is_in(every.identifiers("subject_id"), value_set=timeline.patients)
-            batch = every.where(pc.and_(ours, pc.invert(pc.fill_null(every.flags("iserror"), False))))
+            ours = of_the_stays(every, every.identifiers("subject_id"), timeline, drops, "subject_id")
+            batch = every.where(ours & ~np.asarray(pc.fill_null(every.flags("iserror"), False)))
             if not len(batch):
                 continue
             # A note with a date only may have been written after prediction time, so it is left out.
-            seconds = known_seconds(batch, ("charttime", "storetime"), drops)
+            seconds = known_seconds(batch, ("charttime", "storetime"), drops, expected=True)
             kinds = [(kind or category).lower() for kind in batch.text("category").to_pylist()]
+            drops.use(batch.file, int(np.isfinite(seconds).sum()))
             match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
             timeline.add_text(match, Kind.NOTE, kinds, batch.prose("text").to_pylist())
 
-    def _admissions(self, folder: Path) -> dict[str, Facts]:
+    def _admissions(self, folder: Path, outcomes: Collection[str]) -> dict[str, Facts]:
         """What each hospital admission tells of the stays in it; ``start`` is the admission's."""
         table, found, seen = self.need(folder, "admissions"), dict[str, Facts](), set[str]()
-        needed = ("subject_id", "hadm_id", "hospital_expire_flag", "deathtime")
-        more = ("admission_type", "discharge_location", "diagnosis", "admittime", "dischtime")
+        needed = ["subject_id", "hadm_id", "hospital_expire_flag", "deathtime"]
+        needed += [column for outcome in outcomes for column in _COLUMNS_OF.get(outcome, ())]
+        every = ("admission_type", "discharge_location", "diagnosis", "admittime", "dischtime")
+        more = [column for column in every if column not in needed]
         open_ended = table.has("dischtime")
         for batch in table.read(needed, optional=more):
             keys = batch.required("hadm_id").to_pylist()
-            once(keys, seen, table, "hadm_id")
+            once(keys, seen, table, "hadm_id", batch.rows)
             begin, end, death = (batch.moments(name) for name in ("admittime", "dischtime", "deathtime"))
             lists = (
                 batch.identifiers("subject_id").to_pylist(), batch.text("admission_type").to_pylist(),
@@ -147,8 +163,8 @@ def cells(table: Table, columns: Sequence[str], times: Collection[str] = ()) -> 
         yield from zip(*lists, strict=True)
 
 
-def _stay_cells(table: Table, key: str) -> Iterator[tuple[str, str, str, str | None, datetime, datetime | None]]:
-    """Patient, admission, stay, unit, begin and end of each row of ICUSTAYS."""
+def _stay_cells(table: Table, key: str) -> Iterator[tuple[int, str, str, str, str | None, datetime, datetime | None]]:
+    """Row, patient, admission, stay, unit, begin and end of each row of ICUSTAYS."""
     columns = ("subject_id", "hadm_id", key, "first_careunit")
     for batch in table.read((*columns, "intime", "outtime")):
         begin = batch.moments("intime")
@@ -156,18 +172,22 @@ def _stay_cells(table: Table, key: str) -> Iterator[tuple[str, str, str, str | N
             raise batch.wrong(
                 "intime", "a time", int(batch.rows[begin.values.is_null().to_numpy(zero_copy_only=False)][0])
             )
+        batch.required(key)
         lists = (batch.identifiers(name).to_pylist() for name in columns)
-        yield from zip(*lists, begin.to_list(), batch.moments("outtime").to_list(), strict=True)
+        yield from zip(
+            batch.rows.tolist(), *lists, begin.to_list(), batch.moments("outtime").to_list(), strict=True
+        )  # fmt: skip
 
 
 def _owner(
-    table: Table, subject: str, hadm: str, births: Collection[str], admissions: Mapping[str, Facts]
+    table: Table, row: int, subject: str, hadm: str, births: Collection[str], admissions: Mapping[str, Facts]
 ) -> Facts:  # fmt: skip
     """The admission of a stay; raises FW-DATA-012 where patient or admission stand in no table of their own."""
     if subject not in births:
-        raise DataError(f"The file {table.path.name} names a SUBJECT_ID that PATIENTS lacks.", code="FW-DATA-012")
+        words = f"The file {table.path.name} names a SUBJECT_ID that PATIENTS lacks, in row {row:,}."
+        raise DataError(words, code="FW-DATA-012")
     if hadm not in admissions or admissions[hadm].patient != subject:
-        words = f"The file {table.path.name} names a HADM_ID that ADMISSIONS lacks for that patient."
+        words = f"The file {table.path.name} names a HADM_ID that ADMISSIONS lacks for that patient, in row {row:,}."
         raise DataError(words, code="FW-DATA-012")
     return admissions[hadm]
 

@@ -44,7 +44,7 @@ class MimicIII(Mimic):
         table, found, seen = self.need(folder, "patients"), dict[str, tuple[str, datetime | None]](), set[str]()
         for batch in table.read(("subject_id", "gender", "dob")):
             keys = batch.required("subject_id").to_pylist()
-            once(keys, seen, table, "subject_id")
+            once(keys, seen, table, "subject_id", batch.rows)
             births = batch.moments("dob").to_list()
             found |= zip(
                 keys, zip((sex or "" for sex in batch.text("gender").to_pylist()), births, strict=True), strict=True

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fedward.client.corpora.mimic import Mimic, cells
-from fedward.client.corpora.stay_facts import Measured, add_measurements, in_own_units, once
+from fedward.client.corpora.stay_facts import Measured, add_measurements, in_own_units, once, plausible
 from fedward.client.data.columns import Drops
 from fedward.client.data.events import Chosen
 from fedward.client.data.timeline import Timeline, seconds_of
@@ -61,7 +61,7 @@ class MimicIV(Mimic):
         table, found, seen = self.need(folder, "patients"), dict[str, tuple[str, datetime | None]](), set[str]()
         for batch in table.read(("subject_id", "gender", "anchor_age", "anchor_year")):
             keys = batch.required("subject_id").to_pylist()
-            once(keys, seen, table, "subject_id")
+            once(keys, seen, table, "subject_id", batch.rows)
             ages, years = batch.numbers("anchor_age").to_pylist(), batch.numbers("anchor_year").to_pylist()
             for key, sex, age, year in zip(keys, batch.text("gender").to_pylist(), ages, years, strict=True):
                 born = None if age is None or year is None else datetime(int(year) - int(age), 1, 1)
@@ -87,12 +87,12 @@ class MimicIV(Mimic):
                     "subject_id", "itemid", _TIMES, "valuenum", vocabulary, "valueuom", written=("value", "comments")
                 )  # fmt: skip
                 add_measurements([table], measured, timeline, drops)
-        self._add_triage(folder, timeline)
+        self._add_triage(folder, timeline, drops)
         self.add_notes(folder, "radiology", timeline, drops, category="radiology")
         self.add_notes(folder, "discharge", timeline, drops, category="discharge summary")
         return timeline
 
-    def _add_triage(self, folder: Path, timeline: Timeline) -> None:
+    def _add_triage(self, folder: Path, timeline: Timeline, drops: Drops) -> None:
         """Triage has no time of its own: it is taken on arrival."""
         stays, triage = self.table(folder, "edstays"), self.table(folder, "triage")
         if stays is None or triage is None:
@@ -101,7 +101,9 @@ class MimicIV(Mimic):
         for batch in triage.read(("subject_id", "stay_id"), optional=tuple(_TRIAGE)):
             times = [arrivals.get(key) for key in batch.identifiers("stay_id").to_pylist()]
             seconds = np.array([np.nan if time is None else seconds_of(time) for time in times])
+            drops.use(batch.file, int(np.isfinite(seconds).sum()))
             match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
             for column, name in _TRIAGE.items():
                 names, units = pa.array([name] * len(batch)), pa.array(["°F"] * len(batch))
-                timeline.add(match, names, in_own_units(names, batch.numbers(column, Drops()), units))
+                values = in_own_units(names, batch.numbers(column, drops), units)
+                timeline.add(match, names, plausible(names, values, batch.file, drops, batch.rows))

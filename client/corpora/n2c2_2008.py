@@ -56,7 +56,7 @@ def _records(file: File, labels: Labels, drops: Drops) -> Iterator[Item]:
         texts = {"text": note_of(record.find("text"), file)}
         found = labels.get(unit, {})
         if not found and labels:
-            drops.add(file.name, "record without judgements (read without labels)", row=row)
+            drops.add(file.name, "record without judgements (read without labels)", row=row, expected=True)
         yield Item(unit, language="en", texts=texts, labels=found, held_out=of_test_part(file))
 
 

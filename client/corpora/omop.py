@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +26,7 @@ from fedward.client.corpora.stay_facts import (
     arrival_words,
     known_seconds,
     names_of,
+    of_the_stays,
     once,
     readmitted,
     stay_of,
@@ -89,10 +91,11 @@ class Omop(StayCorpus):
         begins: dict[str, list[datetime]] = {}
         for visit in visits.values():
             begins.setdefault(visit.patient, []).append(visit.start)
-        found = []
+        found, name = [], "visit_occurrence" if details is None else "visit_detail"
+        file = Table.need(folder, name).path.name
         for facts in details if details is not None else visits.values():
             if facts.patient not in persons:
-                drops.add("visit", "person is not in PERSON")
+                drops.add(file, "person is not in PERSON")
                 continue
             sex, born = persons[facts.patient]
             full = replace(
@@ -103,7 +106,7 @@ class Omop(StayCorpus):
                 codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
                 diagnosis=complaints.get(facts.admission, ""),
             )
-            stay = stay_of(full, "visit", drops)
+            stay = stay_of(full, file, drops)
             found += [stay] if stay is not None else []
         return found
 
@@ -124,7 +127,7 @@ def _persons(folder: Path) -> dict[str, tuple[str, tuple[int, int, int] | None]]
     parts = ("year_of_birth", "month_of_birth", "day_of_birth")
     for batch in table.read(("person_id", "gender_concept_id"), optional=parts):
         keys = batch.required("person_id").to_pylist()
-        once(keys, seen, table, "person_id")
+        once(keys, seen, table, "person_id", batch.rows)
         births = zip(*(batch.numbers(part).fill_null(0).to_pylist() for part in parts), strict=True)
         for key, sex, birth in zip(keys, batch.identifiers("gender_concept_id").to_pylist(), births, strict=True):
             year, month, day = map(int, birth)
@@ -158,7 +161,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
     places = tuple(f"{to}_to_{kind}" for kind in ("concept_id", "source_value") for to in ("discharged", "discharge"))
     kinds = ("visit_source_value", "admitted_from_source_value", "admitting_source_value")
     for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places, *kinds)):
-        once(batch.required(keys[0]).to_pylist(), seen, table, keys[0])
+        once(batch.required(keys[0]).to_pylist(), seen, table, keys[0], batch.rows)
         told = zip(*(batch.identifiers(place).to_pylist() for place in places), strict=True)
         rows = zip(
             *(batch.identifiers(key).to_pylist() for key in keys), told,
@@ -216,7 +219,7 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
     keys, found, seen = ("visit_detail_id", "visit_detail_concept_id", "visit_occurrence_id"), [], set[str]()
     names = ("visit_detail_start", "visit_detail_end")
     for batch in table.read(keys, optional=(*_pairs(*names), "visit_detail_source_value")):
-        once(batch.required(keys[0]).to_pylist(), seen, table, keys[0])
+        once(batch.required(keys[0]).to_pylist(), seen, table, keys[0], batch.rows)
         columns = (
             *(batch.identifiers(key).to_pylist() for key in keys),
             batch.text("visit_detail_source_value").to_pylist(),
@@ -282,18 +285,19 @@ def _named(concepts: Mapping[str, str], drops: Drops, batch: Batch) -> pa.Array:
     by_concept = pa.array(list(concepts.values()), pa.string()).take(places)
     names = pc.coalesce(by_concept, names_of("measurement_source_value", "loinc", batch))
     unmapped = pc.and_(pc.equal(pc.fill_null(codes, "0"), "0"), pc.is_null(names))
-    drops.add(
-        batch.file, "concept 0: not mapped, and the source value is no known code", int(pc.sum(unmapped).as_py() or 0)
-    )
+    words = "concept 0: not mapped, and the source value is no known code"
+    drops.add(batch.file, words, int(pc.sum(unmapped).as_py() or 0), expected=True)
     return names
 
 
 def _add_notes(table: Table, timeline: Timeline, drops: Drops) -> None:
     """Notes with a time of day; most exports have dates only, which may lie after any prediction time."""
     for every in table.read(("person_id", "note_text"), optional=("note_datetime", "note_title")):
-        batch = every.where(pc.is_in(every.identifiers("person_id"), value_set=timeline.patients))
+        batch = every.where(of_the_stays(every, every.identifiers("person_id"), timeline, drops, "person_id"))
         if not len(batch):
             continue
-        match = timeline.of_patients(batch.identifiers("person_id"), known_seconds(batch, ("note_datetime",), drops))
+        seconds = known_seconds(batch, ("note_datetime",), drops, expected=True)
+        drops.use(batch.file, int(np.isfinite(seconds).sum()))
+        match = timeline.of_patients(batch.identifiers("person_id"), seconds)
         titles = [title.lower() for title in pc.fill_null(batch.text("note_title"), "").to_pylist()]
         timeline.add_text(match, Kind.NOTE, titles, batch.prose("note_text").to_pylist())

@@ -73,14 +73,14 @@ class Marks:
             if _same(words, (cut(self.text, start, end) for start, end in pieces)):
                 raise _shifted(f"Line {line:,} of {self.file.name} counts {units}, not characters of the text.")
         self.wrong += 1
-        self.drops.add(self.file.name, "entity does not agree with its text", row=line)
+        self.drops.add(self.file.name, "entity does not agree with its text", row=line, expected=True)
 
     def relate(self, line: int, kind: str, head: str, tail: str) -> None:
         """Keeps a relation between spans that were kept."""
         if head in self.spans and tail in self.spans:
             self.relations.append(Relation(kind, head, tail))
         else:
-            self.drops.add(self.file.name, "relation names an entity that is left out", row=line)
+            self.drops.add(self.file.name, "relation names an entity that is left out", row=line, expected=True)
 
     def check(self) -> None:
         """Raises FW-DATA-038 where most marks of a file do not agree: its text is of another version."""
@@ -111,7 +111,7 @@ def image_of(file: File, names: Sequence[str], drops: Drops, row: int) -> tuple[
     found = next((found for name in names if (found := file.near(name)) is not None), None)
     if found is None or found.path is None:
         reason = "image is not in the folder" if found is None else "image lies in an archive: unpack it"
-        drops.add(file.name, reason, row=row)
+        drops.add(file.name, reason, row=row, expected=True)
         return ()
     return (found.path,)
 
@@ -122,11 +122,13 @@ def labels_of(record: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in found.items() if value and value.lower() not in ("n/a", "null", "none")}
 
 
-def question_and_answer(texts: Mapping[str, str], file: File, drops: Drops, row: int) -> bool:
-    """Whether both are there; a record without one is counted."""
+def question_and_answer(
+    texts: Mapping[str, str], file: File, drops: Drops, row: int, *, expected: bool = False
+) -> bool:  # fmt: skip
+    """Whether both are there; a record without one is counted, see :meth:`Drops.add`."""
     lacking = next((role for role in ("question", "answer") if not texts.get(role)), None)
     if lacking is not None:
-        drops.add(file.name, f"{lacking} is empty", row=row)
+        drops.add(file.name, f"{lacking} is empty", row=row, expected=expected)
     return lacking is None
 
 

@@ -60,14 +60,14 @@ class Pmc(TextCorpus):
         for row, article in enumerate([root] if root.tag == "article" else list(root.iter("article")), 1):
             unit, licence = _identifier(article) or f"{file.name}:{row}", _licence(article)
             if not licence:
-                drops.add(file.name, "article states no licence", row=row)
+                drops.add(file.name, "article states no licence", row=row, expected=True)
                 continue
             texts = {"title": all_text(article.find("front/article-meta/title-group/article-title"))}
             texts["text"] = "\n".join(_paragraphs(article))
             if texts["text"]:
                 yield Item(unit, language="en", texts=texts, licence=licence)
             else:
-                drops.add(file.name, "article without text", row=row)
+                drops.add(file.name, "article without text", row=row, expected=True)
             for figure in article.iter("fig"):
                 yield from _figure(figure, unit, licence, file, drops)
 
@@ -141,10 +141,10 @@ def _figure(figure: etree._Element, unit: str, licence: str, file: File, drops: 
     words = "" if caption is None else _prose(caption)
     line = figure.sourceline or 0
     if not words:
-        drops.add(file.name, "figure without caption", row=line)
+        drops.add(file.name, "figure without caption", row=line, expected=True)
         return
     href = "" if graphic is None else graphic.get(_LINK) or ""
     images = image_of(file, [href + ending for ending in _PACKED], drops, line) if href else ()
     if not href:
-        drops.add(file.name, "figure names no image", row=line)
+        drops.add(file.name, "figure names no image", row=line, expected=True)
     yield Item(unit, language="en", texts={"caption": words}, images=images, licence=licence)

@@ -77,13 +77,13 @@ def _citations(file: File, drops: Drops, known: _Ids) -> Iterator[Item]:
         row += 1
         number = _number(element.find("MedlineCitation/PMID"), file, row)
         if known.seen(number):
-            drops.add(file.name, "citation is revised or withdrawn later", row=row)
+            drops.add(file.name, "citation is revised or withdrawn later", row=row, expected=True)
             continue
         texts = {"title": all_text(element.find("MedlineCitation/Article/ArticleTitle")), "text": _abstract(element)}
         if texts["text"]:
             yield Item(str(number), language="en", texts=texts, labels=_headings(element))
         else:
-            drops.add(file.name, "citation without abstract", row=row)
+            drops.add(file.name, "citation without abstract", row=row, expected=True)
 
 
 def _elements(file: File) -> Iterator[etree._Element]:

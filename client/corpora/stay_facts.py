@@ -6,7 +6,7 @@ the rest is the same for all, so that one patient gives one text whatever layout
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from fedward.client.data.buckets import measurements, names_by_code
 from fedward.client.data.columns import Batch, Drops, Table
@@ -30,6 +31,13 @@ LONGEST_DAYS = 1000.0
 
 WRITTEN = r"^(?P<sign>[<>]=?)?\s*(?P<number>\d+(?:\.\d+)?)$"
 """A number as people write it in a column of text, such as ``<0.01`` for a result below the limit of detection."""
+
+OLDEST_POSSIBLE = 150
+HIDDEN_AGES = range(290, 311)
+"""What MIMIC-III makes of ages over 89, in whatever layout its patients are written: births 300 years before."""
+
+DEATH_AFTER_DAYS = 2.0
+"""A death in hospital that is written this long after the patient left it is another one, or an error."""
 
 _SEXES = {"m": "male", "male": "male", "f": "female", "female": "female"}
 _ARRIVALS = {
@@ -91,12 +99,19 @@ class Facts:
     codes: tuple[str, ...] | None = None
 
 
-def stay_of(facts: Facts, table: str, drops: Drops) -> Stay | None:
+def stay_of(facts: Facts, table: str, drops: Drops, row: int | None = None) -> Stay | None:
     """The stay, or None where its outcome is open or its facts contradict each other; ``drops`` counts why."""
-    reason = _unusable(facts)
+    reason = _open(facts)
     if reason:
-        drops.add(table, reason)
+        drops.add(table, reason, row=row, expected=True)
         return None
+    reason = _impossible(facts)
+    if reason:
+        drops.add(table, reason, row=row)
+        return None
+    drops.use(table)
+    if facts.destination is not None and (facts.destination == "died") != facts.died:
+        drops.remark(table, "destination and outcome contradict each other: left out of the task discharge")
     end = facts.end or facts.start
 
     def at_admission(kind: Kind, text: str, value: float | None = None) -> Event:
@@ -125,24 +140,35 @@ def stay_of(facts: Facts, table: str, drops: Drops) -> Stay | None:
     return Stay(*named, order, age, outcome, tuple(events), start=facts.start)
 
 
-def _unusable(facts: Facts) -> str:
+def _open(facts: Facts) -> str:
     if facts.end is None:
         return "still in intensive care, outcome open"
-    if facts.died is None:
-        return "still in hospital, outcome open"
-    days = hours_between(facts.start, facts.end) / 24.0
+    return "still in hospital, outcome open" if facts.died is None else ""
+
+
+def _impossible(facts: Facts) -> str:
+    end = facts.end or facts.start
+    days = hours_between(facts.start, end) / 24.0
     if days < 0 or (facts.left is not None and facts.left < facts.start):
         return "the stay ends before it begins"
     if days > LONGEST_DAYS:
         return f"the stay is longer than {LONGEST_DAYS:.0f} days"
-    if facts.age is not None and not 0 <= facts.age <= 150:
+    if facts.age is not None and not (0 <= facts.age <= OLDEST_POSSIBLE or facts.age in HIDDEN_AGES):
         return "the age is not possible"
-    if facts.death is not None:
-        until = max(facts.left or facts.end, facts.end) + timedelta(days=1 if facts.death_dated else 0)
-        if not facts.died and facts.start <= facts.death < until and not facts.death_dated:
-            return "the death contradicts the outcome: a time of death within the stay of a survivor"
-        if facts.died and facts.death < facts.start - timedelta(days=1):
-            return "the death contradicts the outcome: a time of death before the stay"
+    return _contradiction(facts, max(facts.left or end, end))
+
+
+def _contradiction(facts: Facts, left: datetime) -> str:
+    """Why a death and an outcome cannot both be true; empty where they can."""
+    told = "the death contradicts the outcome: "
+    if facts.death is None:
+        return ""
+    if facts.died is False and facts.start <= facts.death <= left and not facts.death_dated:
+        return told + "a time of death within the stay of a survivor"
+    if facts.died and facts.death < facts.start - timedelta(days=1):
+        return told + "a time of death before the stay"
+    if facts.died and facts.death > left + timedelta(days=DEATH_AFTER_DAYS):
+        return told + "a time of death long after the stay"
     return ""
 
 
@@ -284,17 +310,82 @@ def add_measurements(
     for every in (batch for table in tables for batch in table.read(measured.needed, optional=measured.optional)):
         called = named(every)
         there = np.asarray(pc.is_valid(called))
-        ours = np.asarray(pc.is_in(every.identifiers(measured.person), value_set=timeline.patients))
+        keys = every.identifiers(measured.person)
+        ours = of_the_stays(every, keys, timeline, drops, measured.person, there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int((there & ours).sum())
         batch, names = every.where(there & ours), called.filter(pa.array(there & ours))
         if not len(batch):
             continue
         seconds, values = known_seconds(batch, measured.times, drops), measured.values(batch, drops)
         if units is not None:
-            values = in_own_units(names, values, units(batch))
+            values = in_own_units(names, values, units(batch), batch.file, drops)
+        values = plausible(names, values, batch.file, drops, batch.rows)
+        drops.use(batch.file, int((np.isfinite(seconds) & np.isfinite(np.asarray(values.fill_null(np.nan)))).sum()))
         timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
     if tables:
         check_known(tables[0].path.name, total, known, matched, timeline)
+
+
+def of_the_stays(
+    batch: Batch, keys: pa.Array, timeline: Timeline, drops: Drops, column: str, among: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Which rows are of persons of the stays, ``[n]``.
+
+    Rows that say no person, or one of the stays with other leading zeros, are counted: a table in which nothing matches
+    would be refused, but half a table would be lost in silence.
+
+    Args:
+        batch: some rows.
+        keys: their persons, ``[n]``.
+        timeline: of the stays.
+        drops: counts.
+        column: where the persons stand.
+        among: which rows matter, ``[n]``; all if not given.
+    """
+    ours = np.asarray(pc.is_in(keys, value_set=timeline.patients))
+    among = np.ones(len(batch), bool) if among is None else among
+    nobody = among & np.asarray(keys.is_null())
+    if nobody.any():
+        drops.add(batch.file, f"{column.upper()} is empty", int(nobody.sum()), int(batch.rows[nobody][0]))
+    if timeline.zeros or pc.any(pc.starts_with(keys, "0")).as_py():
+        plain = np.asarray(pc.fill_null(pc.is_in(pc.utf8_ltrim(keys, "0"), value_set=timeline.without_zeros), False))
+        other = among & ~ours & plain
+        if other.any():
+            words = f"{column.upper()} has other leading zeros than the table of the stays"
+            drops.add(batch.file, words, int(other.sum()), int(batch.rows[other][0]))
+    return ours
+
+
+def plausible(
+    names: pa.Array,
+    values: pa.Array,
+    file: str,
+    drops: Drops,
+    rows: NDArray[np.int64] | None = None,
+) -> pa.Array:
+    """Values within the plausible range of their measurement, null elsewhere; ``drops`` counts those outside.
+
+    Args:
+        names: of measurements, ``[n]``.
+        values: numbers in the units of the threshold table, ``[n]``.
+        file: that holds them.
+        drops: counts by measurement.
+        rows: their rows, ``[n]``, where the file has any.
+    """
+    table, encoded = measurements(), names.dictionary_encode()
+    own = encoded.dictionary.to_pylist()
+    anything = (-np.inf, np.inf)
+    bounds = np.array([*(table[name].bounds if name in table else anything for name in own), anything])
+    places = np.asarray(encoded.indices.fill_null(len(own)))
+    numbers = np.asarray(pc.fill_null(values, np.nan), np.float64)
+    odd = (numbers < bounds[places, 0]) | (numbers > bounds[places, 1])
+    if not odd.any():
+        return values
+    for place in np.unique(places[odd]).tolist():
+        mask = odd & (places == place)
+        words = f"{own[place]} is outside the plausible range in {table[own[place]].unit}"
+        drops.add(file, words, int(mask.sum()), None if rows is None else int(rows[mask][0]))
+    return pa.array(np.where(odd, np.nan, numbers))
 
 
 def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
@@ -314,32 +405,42 @@ def check_known(name: str, total: int, known: int, matched: int, timeline: Timel
         raise DataError(words, code="FW-DATA-016")
 
 
-def known_seconds(batch: Batch, times: Sequence[str], drops: Drops) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """When each row was known, in seconds since 1970, ``[n]``: the latest of its times; NaN where only a day is."""
+def known_seconds(batch: Batch, times: Sequence[str], drops: Drops, *, expected: bool = False) -> NDArray[np.float64]:
+    """When each row was known, in seconds since 1970, ``[n]``: the latest of its times; NaN where only a day is.
+
+    ``expected`` tells tables of which many rows have a day only, as notes have.
+    """
     first = batch.moments(times[0])
     seconds = np.where(first.dated, np.nan, first.seconds)
     absent = np.isnan(seconds)
     if count := int(absent.sum()):
-        drops.add(batch.file, f"{times[0].upper()} has no time of day", count, int(batch.rows[absent][0]))
+        words = f"{times[0].upper()} has no time of day"
+        drops.add(batch.file, words, count, int(batch.rows[absent][0]), expected=expected)
     for column in times[1:]:
         later = batch.moments(column)
         seconds = np.where(later.dated, seconds, np.fmax(seconds, np.where(np.isnan(seconds), np.nan, later.seconds)))
     return seconds
 
 
-def in_own_units(names: pa.Array, values: pa.Array, units: pa.Array) -> pa.Array:
+def in_own_units(
+    names: pa.Array, values: pa.Array, units: pa.Array, file: str = "", drops: Drops | None = None
+) -> pa.Array:  # fmt: skip
     """Values in the units of the threshold table.
 
     Args:
         names: of measurements, ``[n]``.
         values: numbers, ``[n]``.
         units: as the table writes them, ``[n]``; one that is not in the threshold table leaves the value as it is.
+        file: that holds them.
+        drops: counts, as remarks, what was turned into another unit.
     """
     written = pc.replace_substring_regex(pc.utf8_lower(pc.fill_null(units, "")), "[\u00b5\u03bc]", "u")  # micro, mu
     for name, row in measurements().items():
         for unit, (factor, offset) in row.other_units.items():
             mask = pc.and_(pc.equal(names, name), pc.equal(written, unit))
-            if pc.any(mask).as_py():
+            if count := pc.sum(mask).as_py():
+                if drops is not None:
+                    drops.remark(file, f"unit of {name}: {unit} turned into {row.unit}", count)
                 values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
     return values
 
@@ -354,13 +455,16 @@ def by_admission(table: Table, admission: str, code: str) -> Mapping[str, tuple[
     return {key: tuple(codes) for key, codes in found.items()}
 
 
-def once(keys: Collection[str], seen: set[str], table: Table, column: str) -> None:
-    """Refuses identifiers that stand twice in a table with one row for each.
+def once(
+    keys: Sequence[str], seen: set[str], table: Table, column: str, rows: Sequence[int] | NDArray[np.int64] = ()
+) -> None:  # fmt: skip
+    """Refuses identifiers that stand twice in a table with one row for each; ``rows`` is where they stand.
 
     Raises:
         DataError: FW-DATA-008.
     """
-    before = len(seen)
-    seen.update(keys)
-    if len(seen) != before + len(keys):
-        raise DataError(f"The file {table.path.name} lists a {column.upper()} twice.", code="FW-DATA-008")
+    for place, key in enumerate(keys):
+        if key in seen:
+            where = f", again in row {rows[place]:,}" if len(rows) else ""
+            raise DataError(f"The file {table.path.name} lists a {column.upper()} twice{where}.", code="FW-DATA-008")
+        seen.add(key)

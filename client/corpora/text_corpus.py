@@ -57,8 +57,11 @@ class TextCorpus(Corpus):
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`Corpus.items`; file by file."""
+        drops = Drops() if drops is None else drops
         for file in self.own_files(folder):
-            yield from self.read(file, Drops() if drops is None else drops)
+            for item in self.read(file, drops):
+                drops.use(file.name)
+                yield item
 
 
 def first_record(file: File) -> Any:

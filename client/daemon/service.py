@@ -202,7 +202,7 @@ class ApprovedSite:
             examples = load_examples(
                 Path(tables.path), format=tables.format, task=plan.task, leave_out=tables.leave_out,
                 every=plan.privacy.records_per_unit > 1, exclude=tables.excluded, mapping=tables.mapped_by,
-                counted=plan.statistics is not None,
+                counted=plan.statistics is not None, most_dropped=tables.most_dropped,
             )  # fmt: skip
             parts = split_for(plan, examples)
             check_size(parts[0], self.config.policy, plan.privacy.unit)

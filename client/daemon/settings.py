@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedward.client.corpora import CORPORA
 from fedward.client.corpora.mapping import MAPPING
+from fedward.client.data.columns import MOST_DROPPED
 from fedward.client.link import Limits
 from fedward.config import Section, load_toml
 
@@ -70,7 +71,8 @@ class DataSection(Section):
     """One folder of records, which is only read.
 
     ``notes_without_rules`` says what happens to free texts in a language without de-identification rules: training
-    stops and says how many there are, or it goes on without them. ``exclude`` lists persons who have opted out:
+    stops and says how many there are, or it goes on without them. ``most_dropped`` is the share of the rows of a table
+    that may be unusable; with more, training stops and says why. ``exclude`` lists persons who have opted out:
     they are never read into any task. ``mapping`` says what the columns are where ``format`` is ``mapped``; where it
     is not given, ``mapping.toml`` in the folder does.
     """
@@ -78,6 +80,7 @@ class DataSection(Section):
     path: AbsolutePath
     format: str  # its corpus, a key of CORPORA
     notes_without_rules: Literal["refuse", "leave-out"] = "refuse"
+    most_dropped: Annotated[float, Field(ge=0, le=1)] = MOST_DROPPED
     exclude: AbsolutePath | None = None
     mapping: AbsolutePath | None = None
 

@@ -48,25 +48,80 @@ _ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".txt", ".txt.gz",
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet", b"PK\x03\x04": "zip"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BROKEN = (csv.Error, gzip.BadGzipFile, zlib.error, pa.ArrowException, OSError)
-_YEARS = range(1750, 2350)
+YEARS = range(1750, 2350)
 """Years that a record may tell: published sets move dates two centuries ahead, and births over 89 three back."""
 
-_FIRST, _LAST = (pa.scalar(datetime(year, 1, 1), pa.timestamp("us")) for year in (_YEARS.start, _YEARS.stop))
+_FIRST, _LAST = (pa.scalar(datetime(year, 1, 1), pa.timestamp("us")) for year in (YEARS.start, YEARS.stop))
+
+
+MOST_DROPPED = 0.5
+"""Share of a table's rows that may be unusable unless a hospital sets another limit, see :meth:`Drops.check`."""
 
 
 @dataclass
 class Drops:
-    """What was read and left out: cells and rows by table and reason; stays on the machine that holds the data."""
+    """What was read and left out: cells and rows by table and reason; stays on the machine that holds the data.
+
+    Attributes:
+        counts: what was left out.
+        first: row of the first.
+        expected: what good tables have, too, such as patients who are still in hospital: it counts for no limit.
+        used: rows that were used, by table.
+        remarks: what was read and is worth a look, by table, for example values in other units.
+    """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     first: dict[tuple[str, str], int] = field(default_factory=dict)
+    expected: set[tuple[str, str]] = field(default_factory=set)
+    used: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, table: str, reason: str, count: int = 1, row: int | None = None) -> None:
+    def add(
+        self, table: str, reason: str, count: int = 1, row: int | None = None, *, expected: bool = False
+    ) -> None:  # fmt: skip
         """Counts ``count`` more of ``table`` for ``reason``; ``row`` is where the first of them stands."""
         if count:
             self.counts[table, reason] += count
             if row is not None:
                 self.first.setdefault((table, reason), row)
+            if expected:
+                self.expected.add((table, reason))
+
+    def use(self, table: str, count: int = 1) -> None:
+        """Counts rows of ``table`` that were used."""
+        self.used[table] += count
+
+    def remark(self, table: str, words: str, count: int = 1) -> None:
+        """Counts rows of ``table`` that were read, of which somebody should know."""
+        if count:
+            self.remarks[table, words] += count
+
+    def check(self, most: float = MOST_DROPPED, *, together: bool = False) -> None:
+        """Refuses a table of which too little can be used; what good tables have, too, does not count.
+
+        Args:
+            most: share of the rows that may be unusable.
+            together: whether the files of the set are one table.
+
+        Raises:
+            DataError: FW-DATA-019.
+        """
+        wrong = Counter({key: count for key, count in self.counts.items() if key not in self.expected})
+        for tables in [{*self.used, *(table for table, _ in wrong)}] if together else [{each} for each, _ in wrong]:
+            reasons = Counter({key: count for key, count in wrong.items() if key[0] in tables})
+            dropped, used = reasons.total(), sum(self.used[table] for table in tables)
+            if dropped and dropped > most * (dropped + used):
+                raise self._too_many(reasons, dropped, dropped + used, most)
+
+    def _too_many(self, reasons: Counter[tuple[str, str]], dropped: int, total: int, most: float) -> DataError:
+        (table, reason), _ = reasons.most_common(1)[0]
+        row = self.first.get((table, reason))
+        where = "" if row is None else f", first in row {row:,}"
+        return DataError(
+            f"{dropped:,} of {total:,} rows of {table} cannot be used, more than the share of {most:g} that may be: "
+            f"{reason}{where}.",
+            code="FW-DATA-019",
+        )
 
     def to_value(self) -> list[dict[str, Any]]:
         """Returns the counts as JSON-ready values, sorted."""
@@ -122,6 +177,8 @@ class Table:
                 return tuple(name.lower() for name in pq.read_schema(self.path).names)
             with self._unpacked() as stream:
                 first = self._decoded(stream.readline(LONGEST_ROW), 1)
+            if "\0" in first:
+                raise self._not_utf8(1, "UTF-16")
             cells = next(csv.reader([first], delimiter=self._separator_of(first)), [])
             return tuple(cell.strip().lower() for cell in cells)
 
@@ -163,16 +220,15 @@ class Table:
     def _check_header(self, columns: Sequence[str]) -> None:
         if not self.header:
             raise DataError(f"The file {self.path.name} is empty: it has no header.", code="FW-DATA-005")
-        lacking = [name.upper() for name in columns if name not in self.header]
-        if not lacking:
-            return
         if len(self.header) == 1 and any(mark in self.header[0] for mark in ";|"):
             raise DataError(
                 f"The header of {self.path.name} was read as one column: it has another separator than the comma.",
                 code="FW-DATA-005",
                 fix="Export the table again with commas between the columns; Excel writes the local list separator.",
             )
-        raise DataError(f"The table {self.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
+        lacking = [name.upper() for name in columns if name not in self.header]
+        if lacking:
+            raise DataError(f"The file {self.path.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
 
     @cached_property
     def _kind(self) -> str:
@@ -423,7 +479,7 @@ class Batch:
         try:
             values = pc.cast(cells, pa.float64())
         except pa.ArrowInvalid:
-            values = self._one_by_one(cells, float, pa.float64(), column, "a number", drops)
+            values = self._one_by_one(cells, _number, pa.float64(), column, "a number", drops)
         odd = pc.invert(pc.is_finite(values))
         return self._without(values, odd, column, "a number", drops)
 
@@ -443,10 +499,8 @@ class Batch:
         except pa.ArrowInvalid:
             values = self._one_by_one(cells, _moment, pa.timestamp("us"), column, "a time", drops)
         years = pc.year(values)
-        odd = pc.or_(pc.less(years, _YEARS.start), pc.greater_equal(years, _YEARS.stop))
-        values = self._without(
-            values, pc.fill_null(odd, False), column, f"a time of {_YEARS[0]} to {_YEARS[-1]}", drops
-        )
+        odd = pc.or_(pc.less(years, YEARS.start), pc.greater_equal(years, YEARS.stop))
+        values = self._without(values, pc.fill_null(odd, False), column, f"a time of {YEARS[0]} to {YEARS[-1]}", drops)
         return Moments(values, np.asarray(pc.fill_null(pc.less_equal(pc.binary_length(cells), 10), False)))
 
     def wrong(self, column: str, kind: str, row: int) -> DataError:
@@ -502,6 +556,13 @@ class Moments:
     def to_list(self) -> list[datetime | None]:
         """The times as objects without zone."""
         return cast("list[datetime | None]", self.values.to_pylist())
+
+
+def _number(cell: str) -> float:
+    """A number as tables write it; Python reads ``1_000`` too."""
+    if "_" in cell:
+        raise ValueError
+    return float(cell)
 
 
 def _moment(cell: str) -> datetime:

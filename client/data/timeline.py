@@ -63,6 +63,8 @@ class Timeline:
         names, self._first = np.unique(patients[self._order].astype(str), return_index=True)
         self._count = np.diff([*self._first, len(chosen)])
         self.patients = pa.array(names.tolist(), pa.string())
+        self.zeros = any(name.startswith("0") for name in names)
+        self.without_zeros = pa.array([name.lstrip("0") for name in names.tolist()], pa.string())
         self.stays = pa.array([each.stay.stay for each in chosen], pa.string())
         self._numbers: list[tuple[NDArray[np.int64], NDArray[np.float64], pa.DictionaryArray, NDArray[np.float64]]] = []
         self._texts: list[tuple[int, Event]] = []

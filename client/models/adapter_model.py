@@ -89,7 +89,8 @@ class LoraSettings:
             raise _misfit("The LoRA targets must be distinct, and at least one.")
         for target in self.targets:
             if target not in family.targets:
-                raise _misfit(f"{target[:40]!r} is not a LoRA target of this base model.")
+                fix = f"Its targets are {', '.join(family.targets)}."
+                raise _misfit(f"{target[:40]!r} is not a LoRA target of this base model.", fix)
         if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
             raise _misfit(f"top_layers must lie between 1 and {config.layers} for this base model.")
         known = linear_maps(config, self.head.kind)
@@ -104,8 +105,8 @@ class LoraSettings:
             raise _misfit(f"The LoRA rank must lie between 1 and {largest} and alpha above 0.")
 
 
-def _misfit(told: str) -> ConfigError:
-    return ConfigError(told, code="FW-MODEL-007")
+def _misfit(told: str, fix: str | None = None) -> ConfigError:
+    return ConfigError(told, code="FW-MODEL-007", fix=fix)
 
 
 def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
 from fedward.client.data import events
-from fedward.client.data.columns import Drops
+from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules
 from fedward.client.data.events import Chosen, Event, Outcome, Stay
 from fedward.client.data.example import Example
@@ -209,18 +209,38 @@ class LocalTask(ABC):
         self.source.check(corpus, self.declaration.name)
         return self.source.labelled(corpus, folder, Drops() if drops is None else drops, every=every)
 
-    def examples(self, corpus: Corpus, folder: Path, *, leave_out: bool = False, every: bool = False) -> list[Example]:
+    def examples(
+        self,
+        corpus: Corpus,
+        folder: Path,
+        *,
+        leave_out: bool = False,
+        every: bool = False,
+        most_dropped: float = MOST_DROPPED,
+    ) -> list[Example]:
         """The records of ``folder`` as a model reads them; ``every`` as in :meth:`Source.labelled`.
 
         Raises as :meth:`labelled`, and FW-DATA-020 (free text of persons in a language without de-identification
-        rules), unless ``leave_out`` says to go on without these texts.
+        rules), unless ``leave_out`` says to go on without these texts, and FW-DATA-019 (more than the share
+        ``most_dropped`` of a table cannot be used).
         """
         self.source.check(corpus, self.declaration.name)
-        languages: Counter[str] = Counter()
-        examples = self.source.examples(corpus, folder, languages, Drops(), every=every)
+        languages, drops = Counter[str](), Drops()
+        examples = self.source.examples(corpus, folder, languages, drops, every=every)
+        drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
         if not leave_out:
             check_rules(languages)
         return examples
+
+    def counted(
+        self, corpus: Corpus, folder: Path, *, every: bool = False, most_dropped: float = MOST_DROPPED
+    ) -> list[Example]:
+        """The same records without their texts and with what statistics count of them; see :meth:`Source.facts`."""
+        drops = Drops()
+        found = self.labelled(corpus, folder, drops, every=every)
+        facts = self.source.facts(corpus, folder, [each.item for each in found], drops)
+        drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
+        return [each.example("", known) for each, known in zip(found, facts, strict=True)]
 
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -13,16 +14,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import LeaveOut, say_json, titled
+from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.folder import FolderReport
     from fedward.simulations.heterogeneity import Heterogeneity
 
-Exclude = Annotated[
-    Path | None, Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV.")
-]
 app = Typer(no_args_is_help=True)
 
 
@@ -35,10 +33,12 @@ def check_command(
     ] = None,
     show: Annotated[int, Option("--show", min=0, help="Print this many texts as a model would read them.")] = 0,
     leave_out: LeaveOut = False,
-    exclude: Exclude = None,
-    mapping: Annotated[
-        Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not PATH/mapping.toml.")
+    most_dropped: Annotated[
+        float | None,
+        Option(min=0.0, max=1.0, help="Share of a table's rows that may be unusable; one half if not given."),
     ] = None,
+    exclude: Exclude = None,
+    mapping: Mapped = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
@@ -49,6 +49,7 @@ def check_command(
     that the model's tokenizer cannot represent. What was read and left out is counted by reason. The exit status is 4
     if something is wrong with the folder, or no task of those that read its layout can use it.
     """
+    from fedward.client.data.columns import MOST_DROPPED
     from fedward.client.folder import check_folder
 
     texts = None
@@ -58,8 +59,9 @@ def check_command(
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
     report = check_folder(
-        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping
-    )
+        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
+        most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
+    )  # fmt: skip
     if as_json:
         say_json(report.to_value())
     else:
@@ -119,6 +121,42 @@ def split_command(
         _print_split(report, Console())
 
 
+@app.command("map")
+def map_command(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder with tables of a hospital: CSV, TSV or parquet.")],
+    out: Annotated[
+        Path | None, Option("--out", metavar="FILE", help="Where the mapping file goes; else printed.")
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object and ask nothing.")] = False,
+) -> None:
+    """Write a first draft of a mapping file, by which fedward reads a hospital's own tables (format "mapped").
+
+    Example: fedward data map /srv/ehr --out /srv/ehr/mapping.toml
+
+    Looks at headers and a sample of cells. It prints no cell; of the words in cells the draft holds only well-known
+    ones, such as "male". At a terminal it asks for what it cannot know; the rest stands as "?", which is refused until
+    somebody has written what it is.
+    """
+    from fedward.client.mapping_draft import draft
+
+    if out is not None and out.exists():
+        fix = "Choose another file, or move this one away."
+        raise ConfigError(f"{out} is there already.", code="FW-CONFIG-005", fix=fix)
+    made = draft(folder)
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+        made.ask(lambda key, about: str(typer.prompt(f"{key} ({about or 'see docs/data.md'})", default="?", err=True)))
+    if out is not None:
+        out.write_text(made.text(), encoding="utf-8")
+    if as_json:
+        say_json({"mapping": made.document, "open": made.open, "unused": made.unused})
+    elif out is None:
+        typer.echo(made.text(), nl=False)
+    else:
+        typer.echo(f"{out}: {len(made.open)} keys open{': ' if made.open else ''}{', '.join(made.open)}")
+        typer.echo(f"Files without a part in it: {', '.join(made.unused) or 'none'}.")
+        typer.echo(f"Then: fedward data check {folder} --mapping {out}")
+
+
 @app.command("synthetic")
 def synthetic_command(
     out: Annotated[Path, Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
@@ -126,7 +164,7 @@ def synthetic_command(
     patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
     seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
     layout: Annotated[
-        str, Option(help="Layout of the tables: mimic-iii, mimic-iv, meds, omop or fhir; the patients are the same.")
+        str, Option(help="Layout: mimic-iii, mimic-iv, meds, omop, fhir or mapped; the patients are the same.")
     ] = "mimic-iii",
 ) -> None:
     """Write invented patients as tables of a hospital, to try a federation with. Nobody in them exists.
@@ -212,8 +250,14 @@ def _print(report: FolderReport, console: Console) -> None:
         shares = [(language, f"{share:.2%}") for language, share in report.unrepresented.items()]
         console.print(_table("Characters that the model cannot read", ("language", "share"), shares))
     if report.drops.counts:
-        left = [(table, reason, f"{count:,}") for (table, reason), count in sorted(report.drops.counts.items())]
-        console.print(_table("Left out", ("file", "why", "rows"), left))
+        left = [
+            (file, reason, f"{count:,}", f"{row:,}" if (row := report.drops.first.get((file, reason))) else "")
+            for (file, reason), count in sorted(report.drops.counts.items())
+        ]
+        console.print(_table("Left out", ("file", "why", "rows", "first in row"), left))
+    if report.drops.remarks:
+        known = [(file, words, f"{count:,}") for (file, words), count in sorted(report.drops.remarks.items())]
+        console.print(_table("Read with a remark", ("file", "what", "rows"), known))
     for text in report.shown:
         console.print(text, markup=False, soft_wrap=True)
     for problem in report.problems:

@@ -31,11 +31,19 @@ app = Typer(
 )
 
 
-@app.callback()
-def _global(version: Annotated[bool, Option("--version", help="Print the version and exit.")] = False) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"fedward {fedward.__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 COMMANDS = {"simulate": "simulate sweep", "evaluate": "evaluate audit", "explain": "explain", "coverage": "coverage"}

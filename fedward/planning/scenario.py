@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fedward.client.corpora import Corpus, StayCorpus, check_unit, corpus_named
+from fedward.client.data.columns import MOST_DROPPED
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
 from fedward.plan import (
@@ -87,7 +88,7 @@ class DataConfig(Section):
     is set) and splits its units: by group if the corpus has groups (the regions of eICU), otherwise into ``hospitals``
     parts by a keyed hash of the unit. ``split`` divides them in other ways. ``site`` describes each synthetic hospital
     by itself. ``exclude`` lists persons who have opted out, ``mapping`` is the mapping file of the source ``mapped``;
-    both are found as ``path`` is.
+    both are found as ``path`` is. ``most_dropped`` is the share of the rows of a table that may be unusable.
     """
 
     source: str = "synthetic"
@@ -97,6 +98,7 @@ class DataConfig(Section):
     hospitals: Annotated[int, Field(ge=1, le=1000)] | None = None
     site: list[SyntheticHospitalConfig] | None = None
     split: SplitConfig = SplitConfig()
+    most_dropped: Annotated[float, Field(ge=0, le=1)] = MOST_DROPPED
 
     @property
     def corpus(self) -> Corpus:

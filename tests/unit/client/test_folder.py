@@ -20,6 +20,7 @@ Edit = Callable[[Path, str, str], None]
 def test_mimic_folder(tables: Tables) -> None:
     assert check_folder(tables("mimic3")).to_value() == {
         "format": "mimic-iii",
+        "licence": "PhysioNet Credentialed Health Data License 1.5.0",
         "usable": True,
         "unit": "patient",
         "rows": {"PATIENTS": 7, "ADMISSIONS": 8, "ICUSTAYS": 8, "LABEVENTS": 13, "NOTEEVENTS": 7},
@@ -52,6 +53,16 @@ def test_mimic_folder(tables: Tables) -> None:
         "notes": 2,
         "languages": {"en": 6},
         "unrepresented": {},
+        "dropped": [
+            {
+                "table": "LABEVENTS.csv",
+                "reason": "sodium is outside the plausible range in mmol/L",
+                "count": 1,
+                "first_row": 7,
+            },
+            {"table": "NOTEEVENTS.csv", "reason": "CHARTTIME has no time of day", "count": 1, "first_row": 5},
+        ],
+        "remarks": [],
         "problems": [],
     }
 

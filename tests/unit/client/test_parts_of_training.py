@@ -33,7 +33,7 @@ def plan_of(strategy, **fields):
             "base_model_sha256": resolve("tiny-clinical").sha256,
             "strategy": strategy,
             "adapter": {"top_layers": 1, "rank": 4, **fields.pop("adapter", {})},
-            "training": {"rounds": 4, "local_steps": STEPS},
+            "training": {"rounds": 4, "local_steps": STEPS, **fields.pop("training", {})},
             "privacy": {"noise_multiplier": 1.0, "units_per_site": 20},
             **fields,
         }
@@ -165,3 +165,11 @@ def test_a_hospital_of_lower_rank_trains_the_leading_block_of_the_same_function(
     assert model.lora.alpha / model.lora.rank == plan.adapter.alpha / plan.adapter.rank
     delta = trainer.run(start_of(run, model.config)[places], STEPS)
     assert np.count_nonzero(delta) == delta.size == places.size
+
+
+@pytest.mark.parametrize("rate", [1e38, 1e300])
+def test_steps_that_no_number_holds_are_named_as_divergence(rate):
+    rates = {"learning_rate_lora": rate, "learning_rate_head": rate}
+    trainer, model = trainer_of(plan_of("ffa", training=rates))
+    with raises("FW-RUN-010"):
+        trainer.run(get_vector(model), STEPS)

@@ -202,5 +202,5 @@ def test_a_visit_of_an_unknown_person_or_admission_is_counted(folder: Path) -> N
     change(folder / "person.csv", lambda rows: rows.pop(0))
     change(folder / "visit_detail.csv", lambda rows: rows[1].update(visit_occurrence_id="7"))
     assert sorted(stays(folder, drops=drops)) == ["30003", "30004"]
-    assert drops.counts["visit", "person is not in PERSON"] == 1
+    assert drops.counts["visit_detail.csv", "person is not in PERSON"] == 1
     assert drops.counts["visit_detail.csv", "visit is not in VISIT_OCCURRENCE"] == 1

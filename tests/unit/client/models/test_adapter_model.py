@@ -175,3 +175,9 @@ def test_cache_is_used_only_when_it_saves_layers(tiny):
 def test_unfit_settings_are_refused(tiny, lora):
     with raises("FW-MODEL-007"):
         build(tiny, lora, seed=0)
+
+
+def test_the_refusal_of_a_target_names_those_that_exist(tiny):
+    with raises("FW-MODEL-007", match="'q_proj'") as caught:
+        build(tiny, LoraSettings(targets=("q_proj", "v_proj")), seed=0)
+    assert "query, key, value" in caught.value.fix
