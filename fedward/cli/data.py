@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
+from fedward.cli.formats import formats
 from fedward.cli.shared import LeaveOut, say_json, titled
 from fedward.errors import ConfigError, DataError
 
@@ -24,6 +25,7 @@ Exclude = Annotated[
     Path | None, Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV.")
 ]
 app = Typer(no_args_is_help=True)
+app.command("formats")(formats)
 
 
 @app.command("check")
