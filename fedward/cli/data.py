@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
@@ -127,6 +128,42 @@ def split_command(
         _print_split(report, Console())
 
 
+@app.command("map")
+def map_command(
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder with tables of a hospital: CSV, TSV or parquet.")],
+    out: Annotated[
+        Path | None, Option("--out", metavar="FILE", help="Where the mapping file goes; else printed.")
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object and ask nothing.")] = False,
+) -> None:
+    """Write a first draft of a mapping file, by which fedward reads a hospital's own tables (format "mapped").
+
+    Example: fedward data map /srv/ehr --out /srv/ehr/mapping.toml
+
+    Looks at headers and a sample of cells. It prints no cell; of the words in cells the draft holds only well-known
+    ones, such as "male". At a terminal it asks for what it cannot know; the rest stands as "?", which is refused until
+    somebody has written what it is.
+    """
+    from fedward.client.mapping_draft import draft
+
+    if out is not None and out.exists():
+        fix = "Choose another file, or move this one away."
+        raise ConfigError(f"{out} is there already.", code="FW-CONFIG-005", fix=fix)
+    made = draft(folder)
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+        made.ask(lambda key, about: str(typer.prompt(f"{key} ({about or 'see docs/data.md'})", default="?", err=True)))
+    if out is not None:
+        out.write_text(made.text(), encoding="utf-8")
+    if as_json:
+        say_json({"mapping": made.document, "open": made.open, "unused": made.unused})
+    elif out is None:
+        typer.echo(made.text(), nl=False)
+    else:
+        typer.echo(f"{out}: {len(made.open)} keys open{': ' if made.open else ''}{', '.join(made.open)}")
+        typer.echo(f"Files without a part in it: {', '.join(made.unused) or 'none'}.")
+        typer.echo(f"Then: fedward data check {folder} --mapping {out}")
+
+
 @app.command("synthetic")
 def synthetic_command(
     out: Annotated[Path, Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
@@ -134,7 +171,7 @@ def synthetic_command(
     patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
     seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,
     layout: Annotated[
-        str, Option(help="Layout of the tables: mimic-iii, mimic-iv, meds, omop or fhir; the patients are the same.")
+        str, Option(help="Layout: mimic-iii, mimic-iv, meds, omop, fhir or mapped; the patients are the same.")
     ] = "mimic-iii",
 ) -> None:
     """Write invented patients as tables of a hospital, to try a federation with. Nobody in them exists.

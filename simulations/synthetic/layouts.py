@@ -29,6 +29,7 @@ from fedward.simulations.synthetic.chart import (
     write_truth,
 )
 from fedward.simulations.synthetic.hospital import SyntheticHospital
+from fedward.simulations.synthetic.own_tables import write_own_tables
 
 _OLDEST_YEARS = 91  # written for every age over 89
 _UNITS = {
@@ -324,5 +325,6 @@ LAYOUTS: dict[str, Callable[[SyntheticHospital, Path], None]] = {
     "meds": write_meds,
     "omop": write_omop,
     "fhir": write_fhir,
+    "mapped": write_own_tables,
 }
 """Writers by the name of the corpus that reads what they write."""
