@@ -193,7 +193,7 @@ def _admissions(folder: Path, mapping: MappingFile, drops: Drops) -> dict[str, F
         else:
             person = row if persons is None else {**row, **persons[row["person"]]}
             if person.get("sex") == WRONG:
-                drops.add(section.file, "the sex is no word of [sexes]", expected=True)
+                drops.remark(section.file, "the sex is no word of [sexes]")
             found[row["admission"]] = _facts(section, row, person, deaths.get(row["person"], ()))
     if seen and not found:
         words = (
@@ -284,15 +284,17 @@ def _needed(section: Rows) -> list[str]:
 
 
 def _persons_of(batch: Batch, section: Rows, owners: Mapping[str, str]) -> pa.Array:
-    """Whose each row is, ``[n]``; null where the admission is unknown."""
+    """Whose each row is, ``[n]``: null where the row does not say it, empty for an admission that is not exported."""
     if section.person is not None:
         return batch.identifiers(section.person)
-    places = pc.index_in(batch.identifiers(section.admission or ""), value_set=pa.array(list(owners), pa.string()))
-    return pa.array(list(owners.values()), pa.string()).take(places)
+    keys = batch.identifiers(section.admission or "")
+    places = pc.index_in(keys, value_set=pa.array(list(owners), pa.string()))
+    known = pa.array(list(owners.values()), pa.string()).take(places)
+    return pc.if_else(pc.and_(pc.is_valid(keys), pc.is_null(known)), "", known)
 
 
-def _seconds(batch: Batch, section: MeasurementsSection | WideSection, drops: Drops) -> np.ndarray[Any, Any]:
-    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops)
+def _seconds(batch: Batch, section: Rows, drops: Drops, *, expected: bool = False) -> np.ndarray[Any, Any]:
+    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops, expected=expected)
 
 
 def _names(batch: Batch, section: MeasurementsSection) -> pa.Array:
@@ -356,7 +358,7 @@ def _add_notes(
         kinds: list[str] = [section.kind or ""] * len(batch)
         if section.category:
             kinds = [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
-        seconds = known_seconds(batch, (section.time,), drops, expected=True)
+        seconds = _seconds(batch, section, drops, expected=True)
         drops.use(batch.file, int(np.isfinite(seconds).sum()))
         match = timeline.of_patients(persons, seconds)
         timeline.add_text(match, Kind.NOTE, kinds, batch.prose(section.text).to_pylist())

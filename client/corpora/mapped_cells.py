@@ -27,6 +27,7 @@ from fedward.client.corpora.mapping import (
     own_units,
     plain_unit,
 )
+from fedward.client.data.buckets import measurements
 from fedward.client.data.columns import Batch, Drops, Table
 from fedward.client.data.events import OLDEST
 from fedward.errors import DataError
@@ -196,7 +197,8 @@ def in_units(
         mine = pc.equal(names, name)
         for unit, (factor, offset) in other_units(name).items():
             mask = pc.and_(mine, pc.fill_null(pc.equal(told, unit), False))
-            if pc.any(mask).as_py():
+            if count := int(pc.sum(mask).as_py() or 0):
+                drops.remark(section.file, f"unit of {name}: {unit} turned into {measurements()[name].unit}", count)
                 values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
         own = own_units(name)
         if not own:

@@ -187,11 +187,12 @@ class StaysSection(TableSection):
 
 
 class _OfSomebody(TableSection):
-    """Rows of a person, or of an admission that tells whose they are."""
+    """Rows of a person, or of an admission that tells whose they are; known when ``stored``, not at their ``time``."""
 
     person: Column | None = None
     admission: Column | None = None
     time: Column
+    stored: Column | None = None
 
     @model_validator(mode="after")
     def _one_owner(self) -> Self:
@@ -202,7 +203,6 @@ class _OfSomebody(TableSection):
 
 class _Measured(_OfSomebody):
     units: dict[Name, str] = Field(default={})
-    stored: Column | None = None
 
     @field_validator("units")
     @classmethod

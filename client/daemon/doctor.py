@@ -192,13 +192,17 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
 def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     tables = config.tables
     report = check_folder(
-        Path(tables.path), leave_out=tables.leave_out, exclude=tables.excluded, mapping=tables.mapped_by
-    )
+        Path(tables.path), leave_out=tables.leave_out, exclude=tables.excluded, mapping=tables.mapped_by,
+        most_dropped=tables.most_dropped,
+    )  # fmt: skip
     if report.problems:
         raise report.problems[0]
     if report.format != config.tables.format or not report.usable:
         words = f"The folder holds {report.format or 'no known format'}."
         raise errors.ConfigError(words, fix="Correct data.*.format.")
+    if report.excluded is not None and report.excluded["unmatched"] and not report.excluded["persons"]:
+        fix = "Write the identifiers as the tables do, or take `exclude` out if these persons are not in them."
+        return Doubt("the list of persons who opted out matches nobody", fix)
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
     if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
         return Doubt(f"{words}, fewer than policy.min_units", "Export more records.")

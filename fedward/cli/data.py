@@ -15,16 +15,13 @@ from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
 from fedward.cli.formats import formats
-from fedward.cli.shared import LeaveOut, say_json, titled
+from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.folder import FolderReport
     from fedward.simulations.heterogeneity import Heterogeneity
 
-Exclude = Annotated[
-    Path | None, Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV.")
-]
 app = Typer(no_args_is_help=True)
 app.command("formats")(formats)
 
@@ -43,9 +40,7 @@ def check_command(
         Option(min=0.0, max=1.0, help="Share of a table's rows that may be unusable; one half if not given."),
     ] = None,
     exclude: Exclude = None,
-    mapping: Annotated[
-        Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not PATH/mapping.toml.")
-    ] = None,
+    mapping: Mapped = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Column
 from typer import Argument, Option
 
-from fedward.cli.shared import LeaveOut, say_json, titled
+from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[Path, Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
     data: Annotated[Path, Option(help="Folder with the clinical tables.")],
-    format: Annotated[str, Option(help="Layout of the tables: mimic-iii or eicu.")],
+    format: Annotated[str, Option(help="Layout of the tables, as `fedward data check` calls it.")],
     task: Annotated[str | None, Option(help="Task that the adapter must have been trained for.")] = None,
     leave_out: LeaveOut = False,
+    exclude: Exclude = None,
+    mapping: Mapped = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter on other data, by every measure of its task.
@@ -33,7 +35,7 @@ def evaluate(
 
     Predictions stay in this process; only the scores are printed.
     """
-    scores = score_folder(run, data, format=format, task=task, leave_out=leave_out)
+    scores = score_folder(run, data, format=format, task=task, leave_out=leave_out, exclude=exclude, mapping=mapping)
     if as_json:
         say_json(scores)
     else:
@@ -48,10 +50,11 @@ def adapter_folder(run: Path) -> Path:
     raise ConfigError(f"The folder {run} holds no adapter.", code="FW-CONFIG-010")
 
 
-def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_out: bool = False) -> dict[str, Any]:
+def score_folder(run: Path, data: Path, *, format: str, task: str | None, **options: Any) -> dict[str, Any]:
     """The scorecard of the adapter in ``run`` on all eligible records of ``data``, whose tables have a ``format``.
 
-    ``task`` may name the outcome it was trained for; ``leave_out`` is about texts without de-identification rules.
+    ``task`` may name the outcome it was trained for; ``options`` are those of
+    :func:`fedward.client.examples.load_examples`.
     Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another outcome).
     """
     folder = adapter_folder(run)
@@ -65,7 +68,7 @@ def score_folder(run: Path, data: Path, *, format: str, task: str | None, leave_
     if task not in (None, card.task):
         raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
     model = load_adapter(folder)
-    examples = load_examples(data, format=format, task=card.task, leave_out=leave_out)
+    examples = load_examples(data, format=format, task=card.task, **options)
     local = local_task(card.task)
     records = Records.encode(examples, local, resolve(card.base_model), model, max_tokens=card.max_tokens)
     return {"task": card.task, "format": format, **scorecard(local, local.outcomes(model, records))}

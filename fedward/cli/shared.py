@@ -30,6 +30,12 @@ Rounds = Annotated[int | None, Option(min=1, help="Rounds instead of the scenari
 LeaveOut = Annotated[
     bool, Option("--leave-out", help="Leave out free texts in languages without de-identification rules.")
 ]
+Exclude = Annotated[
+    Path | None, Option("--exclude", metavar="FILE", help="Identifiers of persons who opted out, one a line or CSV.")
+]
+Mapped = Annotated[
+    Path | None, Option("--mapping", metavar="FILE", help="Mapping file, where it is not mapping.toml in the folder.")
+]
 SignedPlan = Annotated[Path, Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)]
 LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
 

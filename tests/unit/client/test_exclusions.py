@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from fedward.cli.data import app
@@ -16,6 +19,7 @@ from fedward.client.data.columns import Drops
 from fedward.client.data.exclusions import Exclusions, spelled
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder
+from fedward.errors import DataError
 from tests.codes import raises
 
 Tables = Callable[[str], Path]
@@ -142,3 +146,14 @@ def test_data_check_counts_them(tables: Tables, tmp_path: Path) -> None:
     assert found["tasks"][0]["eligible"] == 2
     said = CliRunner().invoke(app, ["check", str(tmp_path / "mimic3"), "--exclude", str(listed)]).output
     assert "Excluded: 2 persons; 1 listed identifiers are of nobody here" in said
+
+
+@given(st.binary(max_size=400))
+def test_a_list_of_random_bytes_is_read_or_refused(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "optout"
+        listed.write_bytes(content)
+        try:
+            assert "" not in Exclusions.read(listed).identifiers
+        except DataError as error:
+            assert error.code == "FW-DATA-070"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedward.client.corpora import corpus_named, detect
 from fedward.client.corpora.mapped_cells import Cells
@@ -19,6 +22,8 @@ from fedward.client.data.columns import Drops
 from fedward.client.data.events import Chosen, Event, Stay, prediction_hours
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder
+from fedward.client.mapping_draft import draft
+from fedward.config import to_toml
 from tests.codes import raises
 
 Tables = Callable[[str], Path]
@@ -285,3 +290,54 @@ def test_times_flags_ages_and_sexes() -> None:
     assert [cells.flag(cell) for cell in ("x", "-", "ja")] == ["1", "0", "?"]
     assert [cells.sex(cell) for cell in ("m", " W ", "d")] == ["male", "female", "?"]
     assert [Cells.age(cell) for cell in ("67.0", "> 89", "90+", "old")] == [67, 90, 90, None]
+
+
+def test_results_of_admissions_that_are_not_exported_are_skipped_and_those_of_none_counted(tables: Tables) -> None:
+    folder, drops = tables("formats/mapped"), Drops()
+    with (folder / "Labor.csv").open("a", encoding="cp1252") as file:
+        file.writelines("999;KREA;1,0;mg/dl;01.01.2130 09:00:00\r\n" for _ in range(100))
+    known(folder, drops)
+    drops.check()
+    assert drops.counts["Labor.csv", "FALL-NR is empty"] == 1
+
+
+def test_what_was_turned_into_another_unit_is_said(tables: Tables) -> None:
+    drops = Drops()
+    known(tables("formats/mapped"), drops)
+    assert drops.remarks["Labor.csv", "unit of creatinine: umol/l turned into mg/dL"] > 1
+
+
+def test_sexes_without_a_word_are_said(tables: Tables) -> None:
+    folder, drops = tables("formats/mapped"), Drops()
+    change(folder, "21;W", "21;D", "Patienten.csv", "cp1252")
+    corpus_named("mapped").stays(folder, (), drops)  # type: ignore[attr-defined]
+    assert drops.remarks["Faelle.csv", "the sex is no word of [sexes]"] == 3
+
+
+@pytest.mark.torch
+def test_the_codes_of_a_hospitals_own_laboratory(tables: Tables) -> None:
+    """Tables of MIMIC-III whose item numbers are the hospital's own: refused as they are, read through a mapping."""
+    folder = tables("mimic3-several")
+    wanted = load_examples(folder, format="mimic-iii", task="mortality")
+    for item in ("50912", "50813", "50971", "51265"):
+        text = (folder / "LABEVENTS.csv").read_text(encoding="utf-8")
+        (folder / "LABEVENTS.csv").write_text(text.replace(f",{item},", f",9{item},"), encoding="utf-8")
+    with raises("FW-DATA-015") as caught:
+        load_examples(folder, format="mimic-iii", task="mortality")
+    assert "fedward data map" in caught.value.fix
+    document = draft(folder).document
+    codes = {"950912": "creatinine", "950813": "lactate", "950971": "potassium", "951265": "platelets"}
+    document["measurements"]["labevents"]["codes"] = codes
+    (folder / "mapping.toml").write_text(to_toml(document), encoding="utf-8")
+    found = examples(folder)
+    assert [(each.unit, each.label) for each in found] == [(each.unit, each.label) for each in wanted]
+    assert [each.text.count("lactate") for each in found] == [each.text.count("lactate") for each in wanted]
+
+
+@given(st.binary(max_size=400))
+def test_a_mapping_of_random_bytes_is_refused_and_nothing_else(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mapping.toml"
+        path.write_bytes(content)
+        with raises("FW-DATA-072", "FW-DATA-073"):
+            load_mapping(path)

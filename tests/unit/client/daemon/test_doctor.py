@@ -36,7 +36,7 @@ def with_section(config, section, **changes):
 @pytest.fixture
 def sound(joined, configure, ca, monkeypatch):
     """A site with nothing wrong but its data, which other tests are about."""
-    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[], plural="patients")
+    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[], plural="patients", excluded=None)
     monkeypatch.setattr(doctor, "check_folder", lambda path, **options: report)
     config = configure()
     identity = joined.identity("st-anna")
@@ -170,6 +170,14 @@ def test_a_decision_that_was_altered(sound, propose, at):
 def test_data_of_another_format_or_none(sound, changes):
     sound.report.__dict__.update(changes)
     assert set(failed(sound.config)) == {"data"}
+
+
+def test_a_list_of_opt_outs_that_matches_nobody_is_a_warning(sound):
+    sound.report.excluded = {"persons": 0, "unmatched": 3}
+    found = findings(sound.config)["data"]
+    assert (found.level, "opted out" in found.words) == ("warn", True)
+    sound.report.excluded = {"persons": 1, "unmatched": 3}
+    assert findings(sound.config)["data"].level == "ok"
 
 
 def test_too_few_patients_are_a_warning(sound):
