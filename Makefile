@@ -65,6 +65,7 @@ bench: install
 	$(BIN)/python -m benchmarks.secagg --json runs/secagg.json
 	$(BIN)/python -m benchmarks.dp --json runs/dp.json
 	$(BIN)/python -m benchmarks.wire --json runs/wire.json
+	$(BIN)/python -m benchmarks.data --json runs/data.json
 	$(BIN)/python -m benchmarks.strategies --only sums --json runs/strategies.json
 
 clean:

@@ -14,6 +14,11 @@ def peak_growth(work: Callable[[], object]) -> int:
     return _resident("VmHWM") - before
 
 
+def peak() -> int:
+    """The most bytes that this process has held so far."""
+    return _resident("VmHWM")
+
+
 def _resident(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key + ":"):

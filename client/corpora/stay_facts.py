@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -267,8 +268,10 @@ class Measured:
             below = pc.is_in(batch.identifiers(self.comparator), value_set=pa.array(self.below))
             numbers = pc.if_else(below, _next_below(numbers), numbers)
         for column in self.written:
+            absent = pc.is_null(numbers)
             if numbers.null_count:
-                numbers = pc.coalesce(numbers, _written_numbers(batch.text(column)))
+                found = _written_numbers(batch.where(absent).text(column))
+                numbers = pc.replace_with_mask(numbers, absent, found)
         return numbers
 
 
@@ -434,14 +437,16 @@ def in_own_units(
         file: that holds them.
         drops: counts, as remarks, what was turned into another unit.
     """
-    written = pc.replace_substring_regex(pc.utf8_lower(pc.fill_null(units, "")), "[\u00b5\u03bc]", "u")  # micro, mu
-    for name, row in measurements().items():
-        for unit, (factor, offset) in row.other_units.items():
-            mask = pc.and_(pc.equal(names, name), pc.equal(written, unit))
-            if count := pc.sum(mask).as_py():
-                if drops is not None:
-                    drops.remark(file, f"unit of {name}: {unit} turned into {row.unit}", count)
-                values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
+    called, told = names.dictionary_encode(), pc.fill_null(units, "").dictionary_encode()
+    written = pc.replace_substring_regex(pc.utf8_lower(told.dictionary), "[\u00b5\u03bc]", "u").to_pylist()  # micro, mu
+    table, own = measurements(), called.dictionary.to_pylist()
+    for (i, name), (j, unit) in product(enumerate(own), enumerate(written)):
+        if name in table and unit in table[name].other_units:
+            factor, offset = table[name].other_units[unit]
+            mask = pc.and_(pc.equal(called.indices, i), pc.equal(told.indices, j))
+            if drops is not None:
+                drops.remark(file, f"unit of {name}: {unit} turned into {table[name].unit}", pc.sum(mask).as_py() or 0)
+            values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
     return values
 
 

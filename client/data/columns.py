@@ -279,19 +279,23 @@ class Table:
             yield {name: _as_text(batch.column(own)) for name, own in names.items()}
 
     def _of_csv(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
-        """Blocks without a quotation mark go through Arrow; others through a strict reader, which finds open ones."""
+        """Blocks whose quoted cells end where they should go through Arrow; others through a reader that says where."""
         with self._unpacked() as stream:
             lines = _Lines(stream)
             separator = self._separator_of(self._decoded(lines.take_line(), 1))
             row = 2
             for block in lines.blocks():
-                odd = b'"' in block or b"\0" in block or block.count(b"\r") != block.count(b"\r\n")
-                fast = None if odd else self._by_arrow(block, places, separator)
+                odd = b"\0" in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n"))
+                quoted = b'"' in block
+                odd = odd or (quoted and not _well_quoted(block, separator))
+                fast = None if odd else self._by_arrow(block, places, separator, quoted)
                 part, count = fast or self._by_csv(block, lines, places, separator, row)
                 yield part
                 row += count
 
-    def _by_arrow(self, block: bytes, places: dict[str, int], separator: str) -> tuple[dict[str, pa.Array], int] | None:
+    def _by_arrow(
+        self, block: bytes, places: dict[str, int], separator: str, quoted: bool
+    ) -> tuple[dict[str, pa.Array], int] | None:
         """None where a row is not of the header's length, for the other way to say which."""
         names = [str(place) for place in range(len(self.header))]
         asked = {str(place): pa.string() for place in places.values()}
@@ -299,7 +303,9 @@ class Table:
             table = arrow_csv.read_csv(
                 pa.BufferReader(block),
                 read_options=arrow_csv.ReadOptions(column_names=names, block_size=1 << 20),
-                parse_options=arrow_csv.ParseOptions(delimiter=separator, quote_char=False, ignore_empty_lines=True),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=separator, quote_char='"' if quoted else False, newlines_in_values=quoted
+                ),
                 convert_options=arrow_csv.ConvertOptions(
                     include_columns=list(asked), column_types=asked, null_values=sorted(EMPTY), strings_can_be_null=True
                 ),
@@ -452,7 +458,10 @@ class Batch:
 
     def text(self, column: str) -> pa.Array:
         """Cells without outer blanks; null where empty."""
-        cells = pc.utf8_trim_whitespace(self.columns[column])
+        cells = self.columns[column]
+        if _without_blanks(cells):
+            return cells
+        cells = pc.utf8_trim_whitespace(cells)
         blank = pc.equal(pc.binary_length(cells), 0)
         return pc.if_else(blank, _NONE, cells) if pc.any(blank).as_py() else cells
 
@@ -583,6 +592,34 @@ def _as_text(column: pa.Array) -> pa.Array:
         column = pc.cast(column, pa.timestamp("us"), safe=False)
     cells = pc.cast(column, pa.string())
     return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(EMPTY))), _NONE, cells)
+
+
+def _well_quoted(block: bytes, separator: str) -> bool:
+    """Whether every quoted cell of a block begins and ends as one.
+
+    Such a block means the same to every reader of CSV; Arrow says nothing of marks that stand elsewhere.
+    """
+    letters = np.frombuffer(block, np.uint8)
+    marks = np.flatnonzero(letters == ord('"'))
+    begins, ends = marks[::2], marks[1::2]
+    if len(begins) != len(ends):
+        return False
+    allowed = np.zeros(256, bool)
+    allowed[list(f'"\r\n{separator}'.encode())] = True
+    before, after = letters[begins[begins > 0] - 1], letters[ends[ends + 1 < len(letters)] + 1]
+    return bool(allowed[before].all() and allowed[after].all())
+
+
+def _without_blanks(cells: pa.Array) -> bool:
+    """Whether no cell holds a blank or a letter beyond ASCII, or is of no letter; false where it takes long to know."""
+    if not pa.types.is_string(cells.type) or not len(cells):
+        return False
+    _, offsets, letters = cells.buffers()
+    ends = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    if letters is None or cells.null_count != int((ends[1:] == ends[:-1]).sum()):
+        return False
+    used = np.frombuffer(letters, np.uint8)[ends[0] : ends[-1]]
+    return not ((used <= ord(" ")) | (used >= 128)).any()
 
 
 def _encoding_of(block: bytes) -> str:

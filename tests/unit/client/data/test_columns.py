@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedward.client.data import columns
 from fedward.client.data.columns import Drops, Table
+from fedward.errors import DataError
 from tests.codes import raises
 
 pytestmark = pytest.mark.torch  # needs the client extra
@@ -205,3 +206,28 @@ def test_any_text_comes_back_whatever_the_blocks(tmp_path_factory, rows, chunk):
     expected = [tuple("" if cell in columns.EMPTY else cell for cell in row) for row in rows if list(row) != [""]]
     assert found == expected
     assert [row for batch in batches for row in batch.rows] == list(range(2, 2 + len(found)))
+
+
+@given(st.text('a",\n\r .0', max_size=60), st.booleans())
+def test_both_ways_through_a_block_agree(tmp_path_factory, text, wide):
+    """Arrow reads what the strict reader reads, and leaves to it what that refuses."""
+    folder = tmp_path_factory.mktemp("both")
+    write(folder, f"A,B\n{text}" if wide else f"A\n{text}")
+
+    def found():
+        try:
+            batches = list(Table.need(folder, "labevents").read(("a",)))
+        except DataError as error:
+            return error.code
+        return [cell for batch in batches for cell in batch.columns["a"].to_pylist()]
+
+    fast = found()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Table, "_by_arrow", lambda *_: None)
+        assert found() == fast
+
+
+def test_quoted_cells_are_read_by_arrow(folder, monkeypatch):
+    monkeypatch.setattr(Table, "_by_csv", None)
+    write(folder, '"SUBJECT_ID","TEXT"\n7,"a, ""b"""\n"8",""\n')
+    assert cells(folder, "text") == ['a, "b"', None]
