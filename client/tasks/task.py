@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,11 +45,11 @@ class Labelled:
     item: Item
     label: Any
 
-    def example(self, text: str) -> Example:
-        """The record with its text."""
+    def example(self, text: str, facts: Mapping[str, str] | None = None) -> Example:
+        """The record with its text, or with what statistics count of it."""
         item = self.item
         own = (item.unit, item.group, text, self.label, item.language, item.held_out)
-        return Example(*own, groups=item.groups, time=item.time)
+        return Example(*own, groups=item.groups, time=item.time, facts=facts or {})
 
 
 class Source(ABC):
@@ -81,6 +81,10 @@ class Source(ABC):
         Free texts of persons are added to ``languages`` and de-identified; those in a language without rules are left
         out of the text.
         """
+
+    def facts(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> list[dict[str, str]]:
+        """What statistics count of each of ``items`` beside its label, by name of the variable."""
+        return [{} for _ in items]
 
     def examples(
         self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops, *, every: bool = False
@@ -168,6 +172,10 @@ class StaySource(Source):
         """See :meth:`Source.texts`."""
         return [events.render(known, languages) for known in self.known(corpus, folder, items, drops)]
 
+    def facts(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> list[dict[str, str]]:
+        """See :meth:`Source.facts`; no free text is read."""
+        return [events.facts(known) for known in self.known(corpus, folder, items, drops)]
+
     def known(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> Iterator[list[Event]]:
         """What was known about each stay at its prediction time: admission facts and events, through the guard."""
         stays = [item.stay for item in items if item.stay is not None]
@@ -224,9 +232,24 @@ class LocalTask(ABC):
             check_rules(languages)
         return examples
 
+    def counted(
+        self, corpus: Corpus, folder: Path, *, every: bool = False, most_dropped: float = MOST_DROPPED
+    ) -> list[Example]:
+        """The same records without their texts and with what statistics count of them; see :meth:`Source.facts`."""
+        drops = Drops()
+        found = self.labelled(corpus, folder, drops, every=every)
+        facts = self.source.facts(corpus, folder, [each.item for each in found], drops)
+        drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
+        return [each.example("", known) for each, known in zip(found, facts, strict=True)]
+
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """What is to be predicted of each example, ``[N]`` or ``[N, K]``; raises DataError for any other label."""
+
+    @property
+    def counts_positives(self) -> bool:
+        """Whether each label is yes or no."""
+        return False
 
     def positives(self, targets: NDArray[Any]) -> int | None:
         """How many of ``targets`` have the outcome; None for tasks without a yes-or-no outcome."""

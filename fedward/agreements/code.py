@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 CORE = {
     "": "adapter config errors messages plan registry run storage units",
     "agreements": "code",
-    "client": "examples hospital records result_verification training",
+    "client": "examples hospital records result_verification survey training",
     "client/corpora": "corpus excluding",
     "client/data": "buckets columns deid deid_chinese deid_english events example exclusions spans text "
     "thresholds.toml timeline",
