@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
+from fedward.cli.formats import formats
 from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, DataError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fedward.simulations.heterogeneity import Heterogeneity
 
 app = Typer(no_args_is_help=True)
+app.command("formats")(formats)
 
 
 @app.command("check")

@@ -51,7 +51,7 @@ COMMANDS = {"simulate": "simulate sweep", "evaluate": "evaluate audit", "explain
 
 GROUPS = {
     "plan": "Runs before they start: estimate, new, check, sign.",
-    "data": "Data folders: check, synthetic.",
+    "data": "Data folders: formats, check, split, synthetic.",
     "models": "Base models: list, fetch, path.",
     "client": "The hospital's own commands.",
     "server": "The coordinator's commands.",
