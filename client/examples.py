@@ -23,13 +23,15 @@ def load_examples(
     exclude: Path | None = None,
     mapping: Path | None = None,
     unread: bool = False,
+    counted: bool = False,
     most_dropped: float = MOST_DROPPED,
 ) -> list[Example]:
     """The records that ``task`` takes from the folder of the corpus ``format``, in the order of their units.
 
     For ``leave_out`` and ``most_dropped`` see :meth:`LocalTask.examples`, for ``every`` :meth:`Source.labelled`.
     ``exclude`` lists persons who have opted out, see :class:`Exclusions`. ``mapping`` is the mapping file of the corpus
-    ``mapped``, where it does not lie in the folder. ``unread`` leaves the texts empty, and does not read them.
+    ``mapped``, where it does not lie in the folder. ``unread`` leaves the texts empty, and does not read them. So
+    does ``counted``, which adds what statistics count; records of one label are no reason for it to stop.
 
     Raises ConfigError FW-CONFIG-040 (there is no such task), DataError (unknown format, unusable files, a corpus that
     does not hold what the task predicts), FW-DATA-006 (no eligible record), FW-DATA-007 (one label only), FW-DATA-019
@@ -39,7 +41,9 @@ def load_examples(
     folder, local = locate(path, corpus), local_task(task)
     if excluded is not None:
         corpus = excluding(corpus, excluded)
-    if unread:
+    if counted:
+        examples = local.counted(corpus, folder, every=every, most_dropped=most_dropped)
+    elif unread:
         examples = [each.example("") for each in local.labelled(corpus, folder, every=every)]
     else:
         examples = local.examples(corpus, folder, leave_out=leave_out, every=every, most_dropped=most_dropped)
@@ -47,7 +51,7 @@ def load_examples(
         excluded.check()
     if not examples:
         raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
-    if len({example.label for example in examples}) < 2:
+    if not counted and len({example.label for example in examples}) < 2:
         raise DataError(f"All eligible records have the same label of the task {task!r}.", code="FW-DATA-007")
     return examples
 

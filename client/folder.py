@@ -15,6 +15,7 @@ from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.documents import encoded_twice
 from fedward.client.data.events import Kind, free_texts, render
 from fedward.client.data.exclusions import Exclusions
+from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import check_represented, clean, language_of
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.task import Labelled, StaySource
@@ -109,6 +110,7 @@ class FolderReport:
     drops: Drops = field(default_factory=Drops)  # what was read and left out
     excluded: dict[str, int] | None = None  # persons who opted out, and listed identifiers that are of nobody here
     stops: list[DataError] = field(default_factory=list)  # what stops every task
+    scanned: bool = False  # whether it is a prepared folder, see fedward.client.data.scanned
     shown: list[str] = field(default_factory=list)  # the texts that were asked for
 
     @property
@@ -135,6 +137,7 @@ class FolderReport:
         """The report as JSON-ready values."""
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
         texts: dict[str, object] = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
+        texts |= {"scanned": True} if self.scanned else {}
         if self.excluded is not None:
             texts["excluded"] = self.excluded
         return {
@@ -197,6 +200,7 @@ def check_folder(
         corpus, folder = detect(path) if mapping is None else (corpus_named("mapped", mapping=mapping), path)
         if excluded is not None:
             corpus = excluding(corpus, excluded)
+        report.scanned = folder.is_dir() and is_scanned(folder)
         read = _read(corpus, folder, task, report)
         if excluded is not None:
             report.excluded = {"persons": excluded.persons, "unmatched": excluded.unmatched}
@@ -212,7 +216,7 @@ def check_folder(
         report.unrepresented = texts(read.texts if leave_out else [*read.texts, *read.left_out])
     _refuse(report, partial(report.drops.check, most_dropped, together=not report.stays))
     _refuse(report, partial(check_represented, report.unrepresented))
-    if not leave_out and corpus.free_text_of_persons:
+    if not leave_out and corpus.free_text_of_persons and not report.scanned:
         _refuse(report, partial(check_rules, report.languages))
     return report
 

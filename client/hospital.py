@@ -14,8 +14,9 @@ from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.code import core_hash
 from fedward.client.models.adapter_model import AdapterModel, FrozenFactors, layout_of, set_vector, start_of
 from fedward.client.models.registry import ModelConfig
-from fedward.client.records import Records, evaluation_statistics, training_statistics
+from fedward.client.records import Records, evaluation_statistics, survey_statistics, training_statistics
 from fedward.client.result_verification import Follower, Published, Snapshots
+from fedward.client.survey import Rows
 from fedward.client.tasks.task import LocalTask
 from fedward.client.training import BetweenSteps, GradientSummer, LocalState, LocalTrainer, cut_entries
 from fedward.errors import PolicyError
@@ -32,7 +33,7 @@ from fedward.privacy.secagg.encoding import RingVector, encode
 from fedward.privacy.secagg.journal import Journal, MemoryJournal
 from fedward.privacy.secagg.messages import Result
 from fedward.privacy.secagg.roster import LocalPolicy, VerifiedRoster, minimum_threshold
-from fedward.run import EVALUATION, GRADIENT, TRAINING, Run, check_roster
+from fedward.run import EVALUATION, GRADIENT, SURVEY, TRAINING, Run, check_roster
 from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 
 
@@ -62,10 +63,12 @@ class Hospital:
     adapters: Journal | None = None  # keeps that of the last accepted result; beside the journal of secagg, or nowhere
     microbatch: int | None = None  # records per forward pass
     between_steps: BetweenSteps = None
+    survey: Rows | None = None  # of a plan of statistics: what each unit of both populations adds
 
     def __post_init__(self) -> None:
         run, plan, model, agreed = self.run, self.run.plan, self.model, self.roster.roster
         _check_units(run, self.train, self.evaluation, self.ledger)
+        self._check_survey()
         self._colluders, self._sites = agreed.colluders, frozenset(agreed.keys)
         check_roster(run, self._sites, min_cohort=agreed.policy.min_cohort)
         rank = plan.adapter.rank_of(self.name)
@@ -82,10 +85,7 @@ class Hospital:
         if run.sums_gradients and plan.privacy.parameters != run.layout.size:
             words = "The plan prices the noise of another number of parameters than are trained."
             raise PolicyError(words, code="FW-POLICY-017")
-        make_trainer = GradientSummer if run.sums_gradients else LocalTrainer
-        noise = self.streams.noise
-        self._trainer = make_trainer(model, self.train, run, self.task, noise, microbatch=self.microbatch)
-        self._trainer.preflight()
+        self._trainer = None if run.surveys else self._make_trainer()
         self._run_name, self._trained = "", 0
         self._handlers: dict[Stage, Callable[[Request], Reply]] = {
             Stage.JOIN: lambda request: Reply(self.secagg.key_bundle(request.payload)),
@@ -98,6 +98,21 @@ class Hospital:
             Stage.RESULT: self._finish,
             Stage.CHALLENGE: self._challenge,
         }
+
+    def _check_survey(self) -> None:
+        """Refuses, before anything is charged, rows that are not one for each unit of this hospital."""
+        units = {*self.train.names, *self.evaluation.names}
+        blocks = self.survey or {}
+        if self.run.surveys and not (blocks and {len(rows) for rows in blocks.values()} == {len(units)}):
+            words = "The statistics of this hospital do not have one row for each unit."
+            raise PolicyError(words, code="FW-POLICY-016")
+
+    def _make_trainer(self) -> LocalTrainer | GradientSummer:
+        make_trainer = GradientSummer if self.run.sums_gradients else LocalTrainer
+        noise, microbatch = self.streams.noise, self.microbatch
+        trainer = make_trainer(self.model, self.train, self.run, self.task, noise, microbatch=microbatch)
+        trainer.preflight()
+        return trainer
 
     def answer(self, request: Request) -> Reply:
         """Handles one request; raises FedwardError to refuse, whose code is all that may leave."""
@@ -168,6 +183,8 @@ class Hospital:
         """What the round asks for, noised where it is to be; the only place where records become numbers that leave."""
         run, statistics, step = self.run, self.streams.statistics, self.run.step(round_number)
         values: dict[str, NDArray[np.int64] | Vector] = {}
+        if run.surveys:
+            values[SURVEY] = survey_statistics(self.survey or {}, run, honest=honest, stream=statistics)
         if run.releases_evaluation(round_number):
             found = self.outcomes(self.evaluation)
             values[EVALUATION] = evaluation_statistics(found, run, honest=honest, stream=statistics)
@@ -236,10 +253,12 @@ class Hospital:
 def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger | None) -> None:
     """Refuses, before anything is built, what the plan's price does not cover for these records."""
     plan, names = run.plan, set(train.names)
+    counted = names | set(evaluation.names) if run.surveys else names
     if plan.privacy.private and ledger is None:
         raise PolicyError("A private plan needs a ledger to charge.", code="FW-POLICY-012")
-    if plan.privacy.private and plan.privacy.delta * 10 * len(names) > 1:
-        raise PolicyError("The plan's delta exceeds 1 / (10 x training units of this hospital).", code="FW-POLICY-015")
+    if plan.privacy.private and plan.privacy.delta * 10 * len(counted) > 1:
+        words = "The plan's delta exceeds 1 / (10 x units of this hospital that its noise is for)."
+        raise PolicyError(words, code="FW-POLICY-015")
     if ledger is not None and ledger.book.genesis.unit != plan.privacy.unit:
         raise PolicyError("The plan protects other units than this hospital's ledger counts.", code="FW-LEDGER-010")
     pairs = [set(zip(part.names, part.units.tolist(), strict=True)) for part in (train, evaluation)]

@@ -6,7 +6,7 @@ of discrete Gaussian noise is added before masking, and the ledger is charged fo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,19 @@ def evaluation_statistics(
     elif schedule.plan.privacy.private:
         values = suppress_small_cells(values, np.concatenate([(rows[s.name] != 0).sum(0) for s in release.statistics]))
     return _released(values, schedule, release, noise, honest, stream)
+
+
+def survey_statistics(
+    rows: Mapping[str, Floats], schedule: Schedule, *, honest: int, stream: SecureStream
+) -> NDArray[np.int64]:
+    """How many units there are and in which cells of a plan that trains nothing; always noised.
+
+    ``rows`` are :func:`fedward.client.survey.rows_of`; the noise is as for :func:`training_statistics`.
+    """
+    release, statistics = schedule.survey_release, schedule.plan.statistics
+    if release is None or statistics is None:
+        raise ValueError("the plan has no statistics")
+    return _released(release.encode(rows), schedule, release, statistics.noise_multiplier, honest, stream)
 
 
 def _released(

@@ -22,6 +22,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 RENAMED_SECTIONS = {"server": "optimizer", "update": "optimizer"}
 """Sections of plans and scenarios before release 0.2.0, and what they are called now."""
 
+UNITS_COUNTED = "units"
+"""Statistic that counts units; no variable can have its name."""
+
 Option = bool | int | float | str
 """A hyper-parameter of a strategy; the strategy says which there are and checks them."""
 
@@ -197,8 +200,31 @@ class GatePlan(PlanSection):
     measure: str | None = None
 
 
+class StatisticsPlan(PlanSection):
+    """What is counted instead of training: cells of the units of all hospitals, in one noised sum.
+
+    Each unit is in one cell of a variable, by its first record, or in any number of cells of those in ``several``. A
+    cell ``not recorded`` takes what has none of its own. ``noise_multiplier`` is calibrated from ``privacy.epsilon``.
+    """
+
+    variables: Annotated[
+        dict[str, Annotated[tuple[str, ...], Field(min_length=1, max_length=256, strict=False)]],
+        Field(min_length=1, max_length=64),
+    ]
+    several: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _cells_are_distinct(self) -> Self:
+        if UNITS_COUNTED in self.variables or not set(self.several) <= set(self.variables):
+            raise ValueError("statistics.several names variables, and none of them is called units")
+        if any(len(set(cells)) != len(cells) for cells in self.variables.values()):
+            raise ValueError("a variable of the statistics has a cell twice")
+        return self
+
+
 class Plan(PlanSection):
-    """One federated run."""
+    """One federated run; with ``statistics`` nothing is trained."""
 
     renamed: ClassVar[Mapping[str, str]] = RENAMED_SECTIONS
 
@@ -216,11 +242,18 @@ class Plan(PlanSection):
     secure_sum: SecureSumPlan = SecureSumPlan()
     optimizer: OptimizerPlan = OptimizerPlan()
     gate: GatePlan = GatePlan()
+    statistics: StatisticsPlan | None = None
 
     @model_validator(mode="after")
     def _one_clipped_sum_per_aggregation(self) -> Self:
         if self.privacy.placement == "secure-grad" and self.training.local_steps != 1:
             raise ValueError("secure-grad splits the noise, so a round is one step: set training.local_steps to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_alone(self) -> Self:
+        if self.statistics is not None and (self.gate.enabled or self.privacy.placement != "local"):
+            raise ValueError("a plan of statistics trains nothing: it has no gate, and no gradients to split noise in")
         return self
 
     def hash(self) -> bytes:

@@ -26,7 +26,7 @@ from fedward.adapter import AdapterLayout, Vector
 from fedward.errors import ConfigError, RunFailedError
 from fedward.measures import Measure, Statistic
 from fedward.measures.measure import Floats
-from fedward.plan import Plan
+from fedward.plan import UNITS_COUNTED, Plan
 from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
@@ -36,8 +36,9 @@ from fedward.strategies.optimizers import Best, Memory, gradient_step, judge, pa
 from fedward.strategies.strategy import Part, Step, Strategy, Sums
 from fedward.tasks import Task, task_named
 
-GRADIENT, TRAINING, EVALUATION = "gradient", "training", "evaluation"
-"""Segments beside a strategy's own: the gradient sum of ``secure-grad``, and the statistics of both populations."""
+GRADIENT, TRAINING, EVALUATION, SURVEY = "gradient", "training", "evaluation", "statistics"
+"""Segments beside a strategy's own: the gradient sum of ``secure-grad``, statistics of both populations, and those of a
+plan that trains nothing."""
 
 LOSS, UNITS = "loss", "units"
 """Statistics of training records: the sum of clipped losses and the number of units."""
@@ -60,6 +61,9 @@ class Schedule:
         schedule = Schedule(plan, task_named(plan.task), check_strategy(plan))
         if plan.gate.enabled:
             _ = schedule.judge  # raises where there is none
+        if schedule.surveys and not schedule.noises_evaluation:
+            words = "A plan of statistics would let exact counts leave the hospitals."
+            raise ConfigError(words, code="FW-DP-021")
         return schedule
 
     # --- rounds -----------------------------------------------------------------------------------
@@ -70,13 +74,23 @@ class Schedule:
         return self.kind.sums(self.plan)
 
     @property
+    def surveys(self) -> bool:
+        """Whether the plan counts units instead of training: its scoring round, the only one, sums their statistics."""
+        return self.plan.statistics is not None
+
+    @property
+    def rounds(self) -> int:
+        """Training rounds, R."""
+        return 0 if self.surveys else self.plan.training.rounds
+
+    @property
     def final_round(self) -> int:
         """Number of the protocol round that only scores, after the last training round."""
-        return self.plan.training.rounds * self.sums + 1
+        return self.rounds * self.sums + 1
 
     def step(self, number: int) -> Step:
         """Training round and phase of protocol round ``number``, 1 to :attr:`final_round`."""
-        rounds = self.plan.training.rounds
+        rounds = self.rounds
         before, phase = divmod(number - 1, self.sums)
         if before >= rounds:
             return Step(number, rounds + 1, 1, 1, rounds)
@@ -92,7 +106,7 @@ class Schedule:
 
         All that costs anything happens in them, or in its place in one later phase of the same training round.
         """
-        return [self.opening(number).number for number in range(1, self.plan.training.rounds + 2)]
+        return [self.opening(number).number for number in range(1, self.rounds + 2)]
 
     def trains(self, step: Step) -> bool:
         """Whether hospitals train in ``step``; it is the only time that their ledgers are charged for training."""
@@ -131,17 +145,27 @@ class Schedule:
         """Statistics of evaluation records: every sum that a measure of the task is read from; None without any."""
         return ReleaseSpec(self.task.statistics) if self.task.statistics else None
 
+    @cached_property
+    def survey_release(self) -> ReleaseSpec | None:
+        """Statistics of a plan that trains nothing, of all units: how many there are, and in which cells."""
+        statistics = self.plan.statistics
+        if statistics is None:
+            return None
+        bounds = {name: math.sqrt(len(statistics.variables[name])) for name in statistics.several}
+        cells = (Statistic(name, len(c), bound=bounds.get(name, 1.0)) for name, c in statistics.variables.items())
+        return ReleaseSpec((Statistic(UNITS_COUNTED, 1), *cells))
+
     @property
     def training_releases(self) -> int:
         """How many rounds release statistics of training records."""
-        return self.plan.training.rounds // self.plan.privacy.release_every
+        return self.rounds // self.plan.privacy.release_every
 
     @property
     def evaluation_releases(self) -> int:
         """How often evaluation statistics are released: before the first round, every k-th, and at the end."""
-        if self.evaluation_release is None:
+        if self.evaluation_release is None or self.surveys:
             return 0
-        return -(-self.plan.training.rounds // self.plan.privacy.evaluate_every) + 1
+        return -(-self.rounds // self.plan.privacy.evaluate_every) + 1
 
     def releases_training(self, number: int) -> bool:
         """Whether protocol round ``number`` carries statistics of training records."""
@@ -152,7 +176,7 @@ class Schedule:
         """Whether it carries statistics of evaluation records; the scoring round at the end always does."""
         step = self.step(number)
         due = step.scores_only or (step.opens and (step.round - 1) % self.plan.privacy.evaluate_every == 0)
-        return due and self.evaluation_release is not None
+        return due and self.evaluation_release is not None and not self.surveys
 
     @property
     def noises_evaluation(self) -> bool:
@@ -183,6 +207,8 @@ class Schedule:
         A later phase sends functions of what was trained in the first one, which is noised already, and costs nothing.
         """
         privacy = self.plan.privacy
+        if self.surveys:
+            return self._survey_events
         if not privacy.private or not self.trains(self.step(number)):
             return []
         shares = gradient_distance(privacy.parameters) if self.sums_gradients else 0.0
@@ -195,11 +221,21 @@ class Schedule:
 
     def evaluation_events(self, number: int) -> list[Event]:
         """What it costs an evaluation unit; nothing where evaluation is exact or the round has none."""
+        if self.surveys:
+            return self._survey_events
         release = self.evaluation_release
         if release is None or not self.noises_evaluation or not self.releases_evaluation(number):
             return []
         noise = self.plan.privacy.evaluation_noise_multiplier
         return [Event("release", noise, 1.0, 1, sampler_distance=release.sampler_distance)]
+
+    @property
+    def _survey_events(self) -> list[Event]:
+        """What statistics of all units cost each of them, whatever side of the split it is on."""
+        release, statistics = self.survey_release, self.plan.statistics
+        if release is None or statistics is None:
+            return []
+        return [Event("release", statistics.noise_multiplier, 1.0, 1, sampler_distance=release.sampler_distance)]
 
     @property
     def all_training_events(self) -> list[Event]:
@@ -234,6 +270,10 @@ class Schedule:
         """Each released measure of the task as the evaluation statistics in ``sums`` show it; empty without them."""
         decoded = _decoded(self.evaluation_release, sums, EVALUATION)
         return {measure.name: measure.of_sum(decoded) for measure in self.task.released} if decoded else {}
+
+    def counted(self, sums: Sums) -> Mapping[str, Floats]:
+        """The noised statistics of a plan that trains nothing, by variable; empty where the sum has none."""
+        return _decoded(self.survey_release, sums, SURVEY)
 
     def training_loss(self, sums: Sums) -> float | None:
         """Mean clipped loss of training units, where the sum has it."""
@@ -290,6 +330,9 @@ class Run(Schedule):
         if self.evaluation_release is not None and self.releases_evaluation(number):
             multiplier = privacy.evaluation_noise_multiplier if self.noises_evaluation else 0.0
             segments.append(self._statistics(EVALUATION, self.evaluation_release, multiplier, n0 / honest))
+        if self.survey_release is not None and self.plan.statistics is not None:
+            multiplier = self.plan.statistics.noise_multiplier
+            segments.append(self._statistics(SURVEY, self.survey_release, multiplier, n0 / honest))
         return VectorLayout(tuple(segments))
 
     def _part(self, part: Part) -> Segment:

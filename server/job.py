@@ -32,6 +32,7 @@ from fedward.server.history import Archive
 from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
 from fedward.server.rounds import Coordinator, RoundSummary
 from fedward.storage import read_limited, replace_file
+from fedward.survey import STATISTICS_FILE, statistics_result
 
 LOG = logging.getLogger(__name__)
 PARENT_SECONDS = 0.5
@@ -120,16 +121,17 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
         terms = open_proposal(read_limited(Path(job.signed), MAX_PROPOSAL_BYTES), identity.public).proposal.terms
         check_plan_code(terms.read(), terms.family, terms.code_hash)
     layout, adapter = read_vector(Path(job.start))
+    schedule = Run.resolve(plan, layout)
     journal = FileJournal(Path(job.state), Path(job.journal_key).read_bytes())
     coordinator = Coordinator(
-        run=Run.resolve(plan, layout),
+        run=schedule,
         name=job.run,
         adapter=adapter,
         secagg=SecAggServer(identity=identity, roster=roster, journal=journal),
         colluders=verified.roster.colluders,
         transport=transport,
         archive=Archive(journal.beside("rounds"), job.run),
-        on_round=_progress(Path(job.result).with_name(PROGRESS), plan.training.rounds),
+        on_round=_progress(Path(job.result), schedule),
     )
     del adapter  # or the start would stay in memory beside what becomes of it
     transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
@@ -159,11 +161,16 @@ def _logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _progress(path: Path, rounds: int) -> Callable[[RoundSummary, RoundSum], None]:
+def _progress(result: Path, run: Run) -> Callable[[RoundSummary, RoundSum], None]:
     def note(summary: RoundSummary, done: RoundSum) -> None:
         LOG.info("round %d: %d hospitals in the sum", summary.round, len(done.survivors))
-        state = {"round": summary.round, "rounds": rounds, "survivors": sorted(done.survivors)}
-        replace_file(path, json.dumps(state).encode())
+        if run.surveys:
+            found = statistics_result(
+                run, summary.statistics, deviation=summary.deviation, hospitals=len(done.survivors)
+            )
+            replace_file(result.with_name(STATISTICS_FILE), found.model_dump_json(indent=2).encode() + b"\n")
+        state = {"round": summary.round, "rounds": max(1, run.rounds), "survivors": sorted(done.survivors)}
+        replace_file(result.with_name(PROGRESS), json.dumps(state).encode())
 
     return note
 

@@ -9,6 +9,7 @@ survivors and evidence back to the hospitals, who check all of it. :class:`Cohor
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -23,9 +24,10 @@ from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.secagg.server import Attempt, RoundSum, RoundTerms, SecAggServer
-from fedward.run import Run
+from fedward.run import SURVEY, Run
 from fedward.server.history import Archive, Ended, History
 from fedward.strategies.optimizers import NOTHING
+from fedward.strategies.strategy import Sums
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ class RoundSummary:
     # the task's on evaluation records, of the adapter that the round started from, in rounds that release them
     measures: Mapping[str, float | None] = field(default_factory=dict)
     training_loss: float | None = None  # mean clipped loss of training records, likewise
+    # of a plan that trains nothing: noised statistics by variable, and the noise in a cell of bound and weight 1
+    statistics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    deviation: float = 0.0
     taken_back: bool = False  # the holdout gate dropped the adapter that was scored, and what was trained from it
 
 
@@ -129,17 +134,29 @@ class Coordinator:
         ended = _just_ended(number, evidence, vectors, done.sum.buffer)
         if self._archive is not None:
             ended = self._archive.stage(ended, self.adapter, self._memory, self._secagg.last_result)
+        summary = self._summarise(number, done, values, dropped=dropped)
+        if self._run.surveys:  # all that comes of it, so it is handed over while the round can still be repeated
+            self._on_round(summary, done)
         ended = replace(ended, result=self._secagg.publish(self._adapter_hash()))
         self._finished = number
         self._cohorts.ended(number)
         self._history.add(ended, self._secagg.members)
-        quality, loss = self._run.quality(values), self._run.training_loss(values)
-        summary = RoundSummary(number, len(survivors), quality, loss, dropped)
         self.summaries.append(summary)
-        self._on_round(summary, done)
+        if not self._run.surveys:
+            self._on_round(summary, done)
         del done, values  # large, and from here on read from the archive where there is one
         if ended.sampled:  # the others are asked when they are heard of again
             self._tell_all(survivors)
+
+    def _summarise(self, number: int, done: RoundSum, values: Sums, *, dropped: bool) -> RoundSummary:
+        run, count, live = self._run, len(done.survivors), self._secagg.live
+        summary = RoundSummary(number, count, run.quality(values), run.training_loss(values), taken_back=dropped)
+        if not run.surveys:
+            return summary
+        counted = {name: tuple(cells.tolist()) for name, cells in run.counted(values).items()}
+        (noise,) = (segment.noise_std for segment in done.layout.segments if segment.name == SURVEY)
+        asked = count if live is None else live.manifest.n0  # the noise is that of as many shares, one of each
+        return replace(summary, statistics=counted, deviation=noise * math.sqrt(count / asked))
 
     def hand_out(self) -> None:
         """Brings everyone up to the last result; who does not confirm the final adapter is an incident."""

@@ -175,6 +175,7 @@ class Outcome:
     incidents: list[Incident]  # replies that did not count
     personal: Mapping[str, Outcomes]
     """What each hospital's own model makes of its own evaluation records; empty where one model serves all."""
+    summaries: list[RoundSummary]  # what the coordinator learnt from each sum
 
 
 @dataclass
@@ -244,12 +245,12 @@ def federate(
     ]
     n, c = run.kind.smallest_sum(plan, len(sites)), agreement.roster.colluders
     threshold = minimum_threshold(n, c)
-    answering = let_vanish(hospitals, dropouts, rounds=plan.training.rounds, tolerated=n - threshold, seed=fault_seed)
+    answering = let_vanish(hospitals, dropouts, rounds=max(1, run.rounds), tolerated=n - threshold, seed=fault_seed)
     budget.charge(ledgers)
     apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
     grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
     watcher = Watcher(run, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(run), display)
-    display.phase("federated", plan.training.rounds)
+    display.phase("federated", max(1, run.rounds))
     try:
         coordinator, transport = _serve(run, budget.run, reference, agreement, grid, watcher)
     finally:
@@ -263,10 +264,11 @@ def federate(
         sites=tuple(encoded),
         curve=tuple(watcher.curve),
         secure_sum=SecureSum(exact=watcher.exact, ring_bits=ring_bits, threshold=threshold, colluders=c, cohort=n),
-        bytes_up=transport.mean_up(rounds=plan.training.rounds + 1, sites=len(sites)),
+        bytes_up=transport.mean_up(rounds=run.rounds + 1, sites=len(sites)),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
         personal={hospital.name: hospital.evaluate() for hospital in own},
+        summaries=coordinator.summaries,
     )
 
 

@@ -17,6 +17,7 @@ from fedward.client.hospital import Hospital, Streams, base_model_hash, local_po
 from fedward.client.models.adapter_model import AdapterModel, build_model
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
+from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
 from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
@@ -77,7 +78,7 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
         raise ConfigError(
             f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.", code="FW-CONFIG-003"
         )
-    for site in sites:
+    for site in sites if plan.statistics is None else ():
         for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
             if len({example.label for example in examples}) < 2:
                 raise DataError(
@@ -95,7 +96,7 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
     data, every = scenario.data, plan.privacy.records_per_unit > 1
     examples = load_examples(
         _folder(data), format=source, task=scenario.task, every=every, exclude=_file(data.exclude),
-        mapping=_file(data.mapping), most_dropped=data.most_dropped,
+        mapping=_file(data.mapping), counted=plan.statistics is not None, most_dropped=data.most_dropped,
     )  # fmt: skip
     found = divide(scenario, examples, fraction=plan.evaluation_fraction, salt=plan.split_salt)
     sites = found.sites.items()
@@ -111,8 +112,8 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
             folder = Path(root) / called[hospital.spec.name]
             write_mimic3(hospital, folder)
             try:
-                every = plan.privacy.records_per_unit > 1
-                examples = load_examples(folder, format="mimic-iii", task=scenario.task, every=every)
+                every, counted = plan.privacy.records_per_unit > 1, plan.statistics is not None
+                examples = load_examples(folder, format="mimic-iii", task=scenario.task, every=every, counted=counted)
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
@@ -149,12 +150,16 @@ class EncodedSite:
     name: str
     train: Records
     evaluation: Records
+    survey: Rows | None = None  # of a plan of statistics: what its units add
 
     @classmethod
     def encode(cls, site: SiteData, run: Run, files: ModelFiles, model: AdapterModel) -> EncodedSite:
         """Encodes both populations of ``site``."""
         length, task, parts = run.plan.adapter.max_tokens, local_task(run.task.name), (site.train, site.evaluation)
-        return cls(site.name, *(Records.encode(part, task, files, model, max_tokens=length) for part in parts))
+        statistics = run.plan.statistics
+        survey = None if statistics is None else rows_of([*site.train, *site.evaluation], statistics)
+        train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
+        return cls(site.name, train, evaluation, survey)
 
 
 @dataclass(frozen=True)
@@ -241,4 +246,5 @@ def make_hospital(
         streams=Streams(**{use: randomness.stream(use, site.name) for use in ("noise", "statistics", "rounding")}),
         adapters=None if journal is None else journal.beside("adapters"),
         microbatch=microbatch,
+        survey=site.survey,
     )

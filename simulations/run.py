@@ -49,7 +49,7 @@ LEDGERS = "ledgers"
 SCENARIO_FILE = "scenario.json"
 """The scenario with the command line's changes, from which `fedward audit` makes the run again."""
 
-_SHARES = (
+SHARES = (
     "Statistics carry shares of the noise: their part of epsilon holds against the coordinator as long as at least "
     "{honest} hospitals in every sum add theirs and the secure sum hides each vector."
 )
@@ -58,7 +58,7 @@ _SHARED_STEPS = (
     "leave theirs out or disclose them (c = {colluders}), so that at least {honest} (t - c) honest ones remain in "
     "every sum of at least {threshold} (t), and the secure sum hides each vector."
 )
-_TWICE_IN_A_SUM = (
+TWICE_IN_A_SUM = (
     "A {unit} of two hospitals is in each sum twice: for such a {unit} epsilon doubles and delta is multiplied by "
     "1 + exp(epsilon)."
 )
@@ -71,6 +71,7 @@ _CLIPPING = {
     "adaptive": "; clip norm by a noised count of {units} within the same noise multiplier (Andrew et al. 2021)",
     "automatic": "; automatic clipping (Bu et al. 2023)",
 }
+SEEDED = "The noise came from a known seed (--unsafe-seeded-noise) and can be subtracted."
 _EXACT_EVALUATION = "Evaluation {units}: their statistics left without noise (unsafe_exact_evaluation)."
 _RESULT = "The scores, intervals and {unit} counts in this result: exact, and known to the simulator only."
 _COMPARISON = "The local and central models of the comparison, which exist in this simulation only."
@@ -223,12 +224,12 @@ def open_budget(run: Run, options: Options, folder: Path) -> RunBudget:
     return RunBudget(run, name, options.state or folder / LEDGERS, cap=cap)
 
 
-def check_output(options: Options) -> None:
-    """Refuses an --out that holds anything, unless it is an earlier result and --force was given."""
+def check_output(options: Options, result: str = document.RESULT_FILE) -> None:
+    """Refuses an --out that holds anything, unless it is an earlier ``result`` and --force was given."""
     out = options.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not out.is_dir() or not (out / document.RESULT_FILE).is_file():
+    if not out.is_dir() or not (out / result).is_file():
         raise ConfigError(
             f"{out} exists and is not an earlier result.", code="FW-CONFIG-005", fix="Choose another --out folder."
         )
@@ -301,8 +302,7 @@ def non_private_reasons(facts: Facts) -> list[str]:
     """Why the run must not be called private; empty if it may."""
     off, seeded = not facts.run.plan.privacy.private, facts.seeded
     reasons = ["Differential privacy was switched off."] if off else []
-    known = "The noise came from a known seed (--unsafe-seeded-noise) and can be subtracted."
-    return [*reasons, known] if seeded else reasons
+    return [*reasons, SEEDED] if seeded else reasons
 
 
 def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mapping[str, float]) -> RunResult:
@@ -455,8 +455,8 @@ def _shares(schedule: Schedule, secure_sum: SecureSum) -> list[str]:
     t, c = secure_sum.threshold, secure_sum.colluders
     numbers = {"threshold": t, "colluders": c, "honest": t - c}
     if schedule.sums_gradients:
-        return [_SHARED_STEPS.format(**numbers), _TWICE_IN_A_SUM.format(unit=schedule.plan.privacy.unit)]
-    return [_SHARES.format(**numbers)]
+        return [_SHARED_STEPS.format(**numbers), TWICE_IN_A_SUM.format(unit=schedule.plan.privacy.unit)]
+    return [SHARES.format(**numbers)]
 
 
 def _release(

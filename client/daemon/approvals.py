@@ -331,6 +331,13 @@ def describe_plan(
         ("what is learned", learned),
         ("rounds", f"{plan.training.rounds}, each of {plan.training.local_steps} steps here"),
     ]
+    if plan.statistics is not None:
+        plural = UNITS[plan.privacy.unit].plural
+        trained = [
+            ("purpose", f"statistics of {plural}, to see whether the data of the hospitals fit together"),
+            ("what is learned", "nothing: no model is trained"),
+            *((f"counts by {name}", ", ".join(cells)) for name, cells in plan.statistics.variables.items()),
+        ]
     start = ("starting adapter", terms.initial_adapter_hash.hex())
     return [
         ("Who asks", [*asks, ("coordinator", fingerprint(coordinator))]),
@@ -361,6 +368,12 @@ def _data(plan: Plan, config: ClientConfig) -> Lines:
     share, most = round(100 * plan.evaluation_fraction), plan.privacy.records_per_unit
     left_out = [] if tables.exclude is None else [("opted out", f"whom {tables.exclude} lists is never read")]
     several = [] if most == 1 else [("records", f"at most {most} of one {plan.privacy.unit} in each step")]
+    if plan.statistics is not None:
+        return [
+            ("tables", f"{tables.path} ({tables.format}), only read"),
+            *left_out,
+            (unit.plural, "all, each once by its first record; no text is sent to a model"),
+        ]
     return [
         ("tables", f"{tables.path} ({tables.format}), only read"),
         *left_out,
@@ -373,6 +386,12 @@ def _data(plan: Plan, config: ClientConfig) -> Lines:
 
 def _leaving(plan: Plan, parameters: int) -> Lines:
     unit, size = plan.privacy.unit, parameters * plan.secure_sum.delta_ring_bits // 8
+    if plan.statistics is not None:
+        return [
+            ("once", "noised counts in one masked vector, which only the sum over all hospitals can undo"),
+            ("never", f"records, texts, names, numbers of one {unit}, counts of this hospital, or error texts"),
+            ("result", "the noised counts of all hospitals together, which the coordinator receives"),
+        ]
     return [
         ("each round", f"one masked vector of about {size:,} bytes, which only the sum over all hospitals can undo"),
         ("with it", "noised counts and losses inside the same vector; keys, hashes and signatures beside it"),
@@ -388,7 +407,7 @@ def _privacy(plan: Plan, policy: PolicySection, spent: float) -> Lines:
     noise = {
         "local": "this hospital adds all of the noise itself",
         "secure-grad": "each hospital adds a share; it protects if enough other hospitals add theirs",
-    }[plan.privacy.placement]
+    }[plan.privacy.placement if plan.statistics is None else "secure-grad"]
     upwards = f"{math.ceil(spent * 1000) / 1000:.3f}" if math.isfinite(spent) else "without bound"
     meaning = (
         f"whoever sees all results can multiply the odds that one given {unit} took part "

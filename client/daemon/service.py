@@ -38,6 +38,7 @@ from fedward.client.hospital import Hospital, local_policy
 from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
+from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
 from fedward.errors import DataError, FedwardError, PolicyError, StoppedError
 from fedward.messages import Reply, Request, Stage
@@ -72,6 +73,7 @@ class Prepared:
     files: ModelFiles
     train: Records
     evaluation: Records
+    survey: Rows | None = None  # of a plan of statistics
 
 
 @dataclass(eq=False)
@@ -186,6 +188,7 @@ class ApprovedSite:
             adapters=adapters,
             microbatch=self.config.limits.microbatch,
             between_steps=self._between_steps,
+            survey=prepared.survey,
         )
 
     def _prepare(self, plan: Plan) -> Prepared:
@@ -199,12 +202,13 @@ class ApprovedSite:
             examples = load_examples(
                 Path(tables.path), format=tables.format, task=plan.task, leave_out=tables.leave_out,
                 every=plan.privacy.records_per_unit > 1, exclude=tables.excluded, mapping=tables.mapped_by,
-                most_dropped=tables.most_dropped,
+                counted=plan.statistics is not None, most_dropped=tables.most_dropped,
             )  # fmt: skip
             parts = split_for(plan, examples)
             check_size(parts[0], self.config.policy, plan.privacy.unit)
             train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
-            self._prepared = {key: Prepared(run, files, train, evaluation)}
+            survey = None if plan.statistics is None else rows_of([*parts[0], *parts[1]], plan.statistics)
+            self._prepared = {key: Prepared(run, files, train, evaluation, survey)}
         return self._prepared[key]
 
     def _ledger(

@@ -163,6 +163,11 @@ def render(events: Sequence[Event], languages: Counter[str] | None = None) -> st
 
 def measurement_phrases(events: Iterable[Event]) -> list[str]:
     """One phrase such as ``lactate very high`` for each measurement taken."""
+    return [f"{name} {word}" for name, word in worst_words(events).items()]
+
+
+def worst_words(events: Iterable[Event]) -> dict[str, str]:
+    """The word farthest from normal of each measurement taken, in the order of the threshold table."""
     table = measurements()
     worst: dict[str, tuple[int, str]] = {}
     for event in events:
@@ -170,7 +175,14 @@ def measurement_phrases(events: Iterable[Event]) -> list[str]:
             word, severity = table[event.code].word(event.value), table[event.code].severity(event.value)
             if word is not None and (event.code not in worst or severity >= worst[event.code][0]):
                 worst[event.code] = severity, word
-    return [f"{name} {worst[name][1]}" for name in table if name in worst]
+    return {name: worst[name][1] for name in table if name in worst}
+
+
+def facts(events: Sequence[Event]) -> dict[str, str]:
+    """Age, sex and measurement words of a stay by name, from the events that the leakage guard let through."""
+    age = next((_age_phrase(event).removeprefix("age ") for event in events if event.kind is Kind.AGE), "")
+    sex = next((event.text.lower() for event in events if event.kind is Kind.SEX), "")
+    return {name: word for name, word in (("age", age), ("sex", sex)) if word} | worst_words(events)
 
 
 def note_phrases(note: str, languages: Counter[str] | None = None) -> list[str]:

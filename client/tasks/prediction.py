@@ -78,6 +78,11 @@ class Binary(Prediction):
         found = -np.where(targets > 0.5, np.log(p), np.log1p(-p))
         return np.asarray(found if found.ndim == 1 else found.mean(axis=1), np.float64)
 
+    @property
+    def counts_positives(self) -> bool:
+        """See :meth:`LocalTask.counts_positives`."""
+        return True
+
     def positives(self, targets: NDArray[Any]) -> int | None:
         """See :meth:`LocalTask.positives`."""
         return int(targets.sum()) if targets.ndim == 1 else None

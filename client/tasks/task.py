@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules
 from fedward.client.data.events import Chosen, Event, Outcome, Stay
 from fedward.client.data.example import Example
+from fedward.client.data.scanned import check_scanned, is_scanned
 from fedward.client.data.text import clean
 from fedward.errors import DataError
 from fedward.measures import Outcomes
@@ -45,11 +46,15 @@ class Labelled:
     item: Item
     label: Any
 
-    def example(self, text: str) -> Example:
-        """The record with its text."""
+    def example(self, text: str, facts: Mapping[str, str] | None = None) -> Example:
+        """The record with its text, or with what statistics count of it."""
         item = self.item
         own = (item.unit, item.group, text, self.label, item.language, item.held_out)
-        return Example(*own, groups=item.groups, time=item.time)
+        return Example(*own, groups=item.groups, time=item.time, facts=facts or {})
+
+
+RUNNING = "text"
+"""Role of running text, which a language model learns word for word."""
 
 
 class Source(ABC):
@@ -64,6 +69,11 @@ class Source(ABC):
         if lacking:
             told = f"{corpus.name!r} cannot serve the task {task!r}: its records have no {', no '.join(lacking)}."
             raise DataError(told, code="FW-DATA-030")
+
+    def check_folder(self, corpus: Corpus, folder: Path) -> None:
+        """Raises FW-DATA-022 where running text of persons would be read that was not scanned for identifiers."""
+        if corpus.free_text_of_persons and RUNNING in self.needs:
+            check_scanned(folder)
 
     @abstractmethod
     def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
@@ -81,6 +91,10 @@ class Source(ABC):
         Free texts of persons are added to ``languages`` and de-identified; those in a language without rules are left
         out of the text.
         """
+
+    def facts(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> list[dict[str, str]]:
+        """What statistics count of each of ``items`` beside its label, by name of the variable."""
+        return [{} for _ in items]
 
     def examples(
         self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops, *, every: bool = False
@@ -110,9 +124,10 @@ class TextSource(Source):
         self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
     ) -> list[str]:
         """See :meth:`Source.texts`."""
+        masked = corpus.free_text_of_persons and not (folder.is_dir() and is_scanned(folder))
 
         def phrases(text: str) -> list[str]:
-            return events.note_phrases(text, languages) if corpus.free_text_of_persons else [clean(text)]
+            return events.note_phrases(text, languages) if masked else [clean(text)]
 
         return [" . ".join(part for role in self.roles for part in phrases(item.texts[role]) if part) for item in items]
 
@@ -168,6 +183,10 @@ class StaySource(Source):
         """See :meth:`Source.texts`."""
         return [events.render(known, languages) for known in self.known(corpus, folder, items, drops)]
 
+    def facts(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> list[dict[str, str]]:
+        """See :meth:`Source.facts`; no free text is read."""
+        return [events.facts(known) for known in self.known(corpus, folder, items, drops)]
+
     def known(self, corpus: Corpus, folder: Path, items: Sequence[Item], drops: Drops) -> Iterator[list[Event]]:
         """What was known about each stay at its prediction time: admission facts and events, through the guard."""
         stays = [item.stay for item in items if item.stay is not None]
@@ -196,9 +215,11 @@ class LocalTask(ABC):
 
         ``every`` as in :meth:`Source.labelled`.
 
-        Raises FW-DATA-030 (the corpus does not hold what the task predicts), or DataError (it cannot be read).
+        Raises FW-DATA-030 (the corpus does not hold what the task predicts), FW-DATA-022 (running text of persons that
+        was not scanned), or DataError (it cannot be read).
         """
         self.source.check(corpus, self.declaration.name)
+        self.source.check_folder(corpus, folder)
         return self.source.labelled(corpus, folder, Drops() if drops is None else drops, every=every)
 
     def examples(
@@ -217,6 +238,7 @@ class LocalTask(ABC):
         ``most_dropped`` of a table cannot be used).
         """
         self.source.check(corpus, self.declaration.name)
+        self.source.check_folder(corpus, folder)
         languages, drops = Counter[str](), Drops()
         examples = self.source.examples(corpus, folder, languages, drops, every=every)
         drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
@@ -224,9 +246,24 @@ class LocalTask(ABC):
             check_rules(languages)
         return examples
 
+    def counted(
+        self, corpus: Corpus, folder: Path, *, every: bool = False, most_dropped: float = MOST_DROPPED
+    ) -> list[Example]:
+        """The same records without their texts and with what statistics count of them; see :meth:`Source.facts`."""
+        drops = Drops()
+        found = self.labelled(corpus, folder, drops, every=every)
+        facts = self.source.facts(corpus, folder, [each.item for each in found], drops)
+        drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
+        return [each.example("", known) for each, known in zip(found, facts, strict=True)]
+
     @abstractmethod
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """What is to be predicted of each example, ``[N]`` or ``[N, K]``; raises DataError for any other label."""
+
+    @property
+    def counts_positives(self) -> bool:
+        """Whether each label is yes or no."""
+        return False
 
     def positives(self, targets: NDArray[Any]) -> int | None:
         """How many of ``targets`` have the outcome; None for tasks without a yes-or-no outcome."""

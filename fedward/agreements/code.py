@@ -28,9 +28,9 @@ ROOT = Path(__file__).parents[1]
 CORE = {
     "": "adapter config errors messages plan registry run storage units",
     "agreements": "code",
-    "client": "examples hospital records result_verification training",
+    "client": "examples hospital records result_verification survey training",
     "client/corpora": "corpus excluding",
-    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions spans text "
+    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions scanned spans text "
     "thresholds.toml timeline",
     "client/models": "adapter_model inputs registry tokens",
     "client/models/families": "family",

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
+from fedward.cli.formats import formats
 from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, DataError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fedward.simulations.heterogeneity import Heterogeneity
 
 app = Typer(no_args_is_help=True)
+app.command("formats")(formats)
 
 
 @app.command("check")
@@ -119,6 +121,55 @@ def split_command(
         say_json({"format": corpus.name, "task": task, "by": by, **report.to_value()})
     else:
         _print_split(report, Console())
+
+
+@app.command("prepare")
+def prepare_command(
+    folder: Annotated[Path, Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")],
+    out: Annotated[Path, Option("--out", metavar="DIR", help="New folder that is written.")],
+    key: Annotated[
+        Path | None, Option(metavar="FILE", help="Key that shifts dates and renames persons; made if it is missing.")
+    ] = None,
+    min_words: Annotated[int, Option("--min-words", min=1, help="Shortest record that is kept.")] = 1,
+    max_words: Annotated[int, Option("--max-words", min=1, help="Longest record that is kept.")] = 1_000_000,
+    languages: Annotated[
+        list[str] | None, Option("--language", help="Keep this language, such as en; repeat it for several.")
+    ] = None,
+    day_first: Annotated[bool, Option("--day-first", help="Read 3/4/2024 as the third of April.")] = False,
+    presidio: Annotated[bool, Option("--presidio", help="Let Presidio look at English texts, too.")] = False,
+    leave_out: LeaveOut = False,
+    exclude: Exclude = None,
+    as_json: Annotated[bool, Option("--json", help="Print the data card as one JSON object.")] = False,
+) -> None:
+    """Write a data set without identifiers, copies and noise as a new folder that can train a language model.
+
+    Example: fedward data prepare notes.jsonl --out prepared
+
+    Masks identifiers by the rules of each text's language, moves all dates of a person by the same number of days,
+    renames persons, leaves out duplicates (also of records that are kept for evaluation) and writes a data card.
+    Whoever has the key can undo the shift: by default it is made at ~/.config/fedward/date-shift.key.
+    """
+    from fedward.client.preparation.prepare import Settings, prepare
+    from fedward.client.preparation.presidio import presidio as second_pass
+    from fedward.client.preparation.quality import Quality
+
+    settings = Settings(
+        key=key or Path.home() / ".config" / "fedward" / "date-shift.key",
+        quality=Quality(min_words, max_words, frozenset(each.lower() for each in languages or ())),
+        day_first=day_first,
+        leave_out=leave_out,
+        second=second_pass() if presidio else None,
+        exclude=exclude,
+    )
+    with Console(stderr=True).status("reading") as status:
+        card = prepare(folder, out, settings, lambda what, count: status.update(f"{what}: {count:,} records"))
+    if as_json:
+        say_json(card.to_value())
+        return
+    typer.echo(f"{out}: {card.written.total():,} of {card.read:,} records, {card.units:,} {card.unit}s")
+    for reason, count in sorted(card.left_out.items()):
+        typer.echo(f"Left out: {reason}: {count:,}")
+    typer.echo(f"SHA-256 of all files: {card.hash}")
 
 
 @app.command("map")

@@ -18,7 +18,7 @@ import fedward
 from fedward.cli.shared import plain
 from fedward.errors import FedwardError, PreflightError, StoppedError
 
-CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate")
+CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate", "datasketch")
 
 app = Typer(
     name="fedward",
@@ -51,7 +51,7 @@ COMMANDS = {"simulate": "simulate sweep", "evaluate": "evaluate audit", "explain
 
 GROUPS = {
     "plan": "Runs before they start: estimate, new, check, sign.",
-    "data": "Data folders: check, synthetic.",
+    "data": "Data folders: formats, check, split, synthetic.",
     "models": "Base models: list, fetch, path.",
     "client": "The hospital's own commands.",
     "server": "The coordinator's commands.",

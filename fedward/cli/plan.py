@@ -207,6 +207,9 @@ Folder = Annotated[Path, Argument(metavar="PLAN", help="Plan folder.", file_okay
 def new_command(
     scenario: Annotated[str, Argument(metavar="SCENARIO", help="A shipped scenario or a TOML file.")],
     out: Annotated[Path, Option(help="New plan folder.", file_okay=False)],
+    statistics: Annotated[
+        bool, Option("--statistics", help="Count the units of all hospitals, noised; train nothing.")
+    ] = False,
 ) -> None:
     """Make a plan from a scenario: noise calibrated, starting adapter, hashes. Needs fedward[client]; reads no record.
 
@@ -215,7 +218,10 @@ def new_command(
     from fedward.planning.estimate import write_plan
     from fedward.planning.scenario import load_scenario
 
-    plan, terms = write_plan(load_scenario(scenario), out)
+    plan, terms = write_plan(load_scenario(scenario), out, statistics=statistics)
+    if plan.statistics is not None:
+        typer.echo(f"Wrote {out}: {plan.name}, statistics of {', '.join(plan.statistics.variables)}; trains nothing.")
+        return
     typer.echo(f"Wrote {out}: {plan.name}, {terms.parameters:,} parameters, {plan.training.rounds} rounds.")
 
 

@@ -244,6 +244,7 @@ def submit_command(
     Example: fedward server run submit plan --roster federation.roster --config server.toml --wait
     """
     from fedward.server.deployment.records import Runs, Sites, describe
+    from fedward.survey import STATISTICS_FILE
 
     settings, folders = open_server(config)
     runs, approved, sites = Runs(folders), handed_over(roster), Sites(folders).all()
@@ -260,7 +261,9 @@ def submit_command(
             typer.echo(said := line, err=True)
         time.sleep(0.5)
     typer.echo(run_line(describe(runs, run)))
-    if run.state == "completed":
+    if run.state == "completed" and (runs.folder(run.name) / STATISTICS_FILE).exists():
+        typer.echo(f"Statistics: `fedward server run statistics {run.name}` prints them.")
+    elif run.state == "completed":
         typer.echo(f"Adapter: {runs.folder(run.name) / 'adapter.safetensors'}")
     raise typer.Exit(run.exit_status)
 
@@ -277,6 +280,27 @@ def list_command(config: Config, as_json: AsJson = False) -> None:
     runs = Runs(folders)
     found = [describe(runs, run) for run in runs.all()]
     say({"runs": found}, map(run_line, found), as_json=as_json)
+
+
+@run_app.command("statistics")
+def statistics_command(run: RunName, config: Config, as_json: AsJson = False) -> None:
+    """Print what a run of statistics has counted; such a plan comes from `fedward plan new --statistics`.
+
+    Every number has the standard deviation of its noise beside it. Also while the server is not running.
+
+    Example: fedward server run statistics icu-counts --config server.toml
+    """
+    from fedward.cli.statistics import print_statistics
+    from fedward.server.deployment.records import Runs
+    from fedward.survey import STATISTICS_FILE, read_statistics
+
+    _, folders = open_server(config)
+    runs = Runs(folders)
+    found = read_statistics(runs.folder(runs.get(run).name) / STATISTICS_FILE)
+    if as_json:
+        say_json(found.model_dump(mode="json"))
+    else:
+        print_statistics(found, Console())
 
 
 @run_app.command("pause")

@@ -47,6 +47,9 @@ def simulate(
     ] = False,
     state: Annotated[Path | None, Option(help="Folder of the hospitals' privacy ledgers; outlives runs.")] = None,
     lifetime_epsilon: Annotated[float, Option(min=1e-6, help="Lifetime cap over all runs in --state.")] = 8.0,
+    statistics: Annotated[
+        bool, Option("--statistics", help="Train nothing: count the units of all hospitals, noised and charged.")
+    ] = False,
     force: Annotated[bool, Option("--force", help="Replace an earlier result in --out.")] = False,
     unsafe_seeded_noise: Annotated[
         bool,
@@ -75,17 +78,23 @@ def simulate(
 
       fedward simulate my-scenario.toml --seed 7 --out run-7
 
+      fedward simulate --statistics --epsilon 0.5 --out counts
+
     Scenarios: default (six synthetic hospitals), no-dp (the same without privacy), eicu (five regions of the eICU
     demo, needs its tables and MiniLM), mimic-demo (the MIMIC-III demo tables), or a TOML file of your own.
 
-    Writes to --out: result.json, report.html, scenario.json and adapter/ (loadable with peft). Nothing is
-    written if the run fails.
+    Writes to --out: result.json, report.html, scenario.json and adapter/ (loadable with peft), or statistics.json.
+    Nothing is written if the run fails.
 
     Exit status: 0 done, 3 a setting is wrong, 4 the data cannot be used, 6 the privacy budget is used up,
     10 too few hospitals remained; `fedward explain` lists all codes and their fixes.
     """
+    from fedward.cli.statistics import print_statistics
     from fedward.planning.scenario import hospitals_for, load_scenario
     from fedward.simulations.run import Options, run_scenario
+    from fedward.simulations.statistics import run_statistics
+    from fedward.simulations.terminal import open_console
+    from fedward.survey import STATISTICS_FILE
 
     loaded = load_scenario(scenario)
     options = Options(
@@ -105,7 +114,15 @@ def simulate(
         unsafe_seeded_noise=unsafe_seeded_noise,
         display="json" if as_json else "quiet" if quiet else "auto",
     )
-    run_scenario(loaded, options)
+    if not statistics:
+        run_scenario(loaded, options)
+        return
+    result = run_statistics(loaded, options)
+    if as_json:
+        typer.echo(json.dumps({"event": "result", "folder": str(out), "result": result.model_dump(mode="json")}))
+    else:
+        print_statistics(result, open_console())
+        typer.echo(f"Written    {out / STATISTICS_FILE}")
 
 
 def sweep(

@@ -105,7 +105,7 @@ def round_costs(schedule: Schedule, site: str | None = None, sites: Collection[s
 def planned_epsilons(schedule: Schedule) -> list[float | None]:
     """Epsilon of the most exposed unit once adapter r has been scored, for r = 0 to the last training round."""
     plan = schedule.plan
-    rounds = plan.training.rounds
+    rounds = schedule.rounds
     if not plan.privacy.private:
         return [None] * (rounds + 1)
     delta, scored = plan.privacy.delta, [0.0] * (rounds + 1)

@@ -25,12 +25,13 @@ from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
+from fedward.client.survey import statistics_of
 from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
 from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.measures.auroc import Auroc
-from fedward.plan import Plan, PrivacyPlan
+from fedward.plan import GatePlan, OptimizerPlan, Plan, PrivacyPlan
 from fedward.planning.budget import Room, room_for
 from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, load_scenario
 from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
@@ -52,12 +53,38 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """The plan without its noise, which takes seconds to calibrate. Raises ConfigError (of strategy or options)."""
-    shared = {name: getattr(scenario, name) for name in Plan.model_fields if name in Scenario.model_fields}
+    names = (Plan.model_fields.keys() & Scenario.model_fields.keys()) - {"statistics"}
+    shared = {name: getattr(scenario, name) for name in names}
     day = scenario.data.split.train_before  # units are on other sides then, so ledgers must count another split
     salt = f"{scenario.name}/{scenario.seed}" + ("" if day is None else f"/before {day}")
     draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
     options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
+
+
+def make_statistics_plan(scenario: Scenario, files: ModelFiles, *, epsilon: float | None = None) -> Plan:
+    """The plan that counts the units of ``scenario`` instead of training on them: the same split, model and roster.
+
+    ``epsilon`` is what it costs, the scenario's ``statistics.epsilon`` if None. Raises FW-CONFIG-062 (a variable that
+    the records do not have), FW-DP-021 (the scenario has no privacy).
+    """
+    price = scenario.statistics.epsilon if epsilon is None else epsilon
+    first = {"records_per_unit": 1, "records_chosen": "each-step"}
+    own = {"placement": "local", "clipping": "fixed", "epsilon": price, **first}
+    alone = {"gate": GatePlan(), "privacy": scenario.privacy.model_copy(update=own)}
+    if scenario.privacy.placement != "local":
+        alone["optimizer"] = OptimizerPlan()  # it has rules for gradients, and there will be none
+    draft = draft_plan(scenario.model_copy(update=alone), files)
+    counted = statistics_of(local_task(scenario.task), scenario.statistics.variables)
+    plan = draft.model_copy(update={"statistics": counted})
+    release = Schedule.of(plan).survey_release
+    noise = calibrate_releases(
+        epsilon=price,
+        delta=plan.privacy.delta,
+        releases=1,
+        sampler_distance=0.0 if release is None else release.sampler_distance,
+    )
+    return plan.model_copy(update={"statistics": counted.model_copy(update={"noise_multiplier": noise})})
 
 
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
@@ -101,13 +128,16 @@ def _calibrated(schedule: Schedule, parameters: int) -> PrivacyPlan:
     return privacy.model_copy(update=noise)
 
 
-def write_plan(scenario: Scenario, folder: Path) -> tuple[Plan, PlanTerms]:
-    """Writes a new plan folder: ``plan.toml``, ``start.safetensors``, ``terms.cbor``. Raises FW-CONFIG-005 (used)."""
+def write_plan(scenario: Scenario, folder: Path, *, statistics: bool = False) -> tuple[Plan, PlanTerms]:
+    """Writes a new plan folder: ``plan.toml``, ``start.safetensors``, ``terms.cbor``. Raises FW-CONFIG-005 (used).
+
+    With ``statistics`` it is a plan that counts units and trains nothing.
+    """
     if folder.exists() and any(folder.iterdir()):
         fix = "Choose another --out folder."
         raise ConfigError(f"{folder} holds something already.", code="FW-CONFIG-005", fix=fix)
     files = resolve(scenario.model)
-    plan = make_plan(scenario, files)
+    plan = make_statistics_plan(scenario, files) if statistics else make_plan(scenario, files)
     config = files.config()
     run, family = resolve_run(plan, config), config.family.name
     layout, start = run.layout, start_of(run, config)

@@ -114,6 +114,16 @@ class SpeedConfig(Section):
     torch_threads: Annotated[int, Field(ge=1, le=256)] = 1
 
 
+class StatisticsConfig(Section):
+    """What `fedward simulate --statistics` and `fedward plan new --statistics` count, and the epsilon of that alone.
+
+    ``variables`` are of the task's records: ``label``, ``age``, ``sex``, ``measurements`` or single ones.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    variables: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+
+
 class CompareConfig(Section):
     """What is trained beside the federation for comparison, with the same steps and the same privacy."""
 
@@ -143,6 +153,7 @@ class Scenario(Section):
     gate: GatePlan = GatePlan()
     speed: SpeedConfig = SpeedConfig()
     compare: CompareConfig = CompareConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
 
     def check(self) -> Scenario:
         """Rules across sections; returns itself with the unit of privacy of its data.

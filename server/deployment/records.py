@@ -214,14 +214,16 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
     """Facts about a plan folder that holds together; raises like :func:`sign_folder`."""
     terms = _checked(folder)
     plan, privacy = terms.read(), terms.read().privacy
+    counts = plan.statistics
     promised = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}"
     return {
         "name": plan.name,
         "task": plan.task,
         "strategy": in_words(plan),
         "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
-        "rounds": plan.training.rounds,
+        "rounds": plan.training.rounds if counts is None else 1,
         "parameters": terms.parameters,
+        **({} if counts is None else {"statistics": ", ".join(counts.variables)}),
         "privacy": promised if privacy.private else "NONE",
         "noise": privacy.placement,
         "core": core_hash().hex(),

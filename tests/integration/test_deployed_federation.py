@@ -42,31 +42,36 @@ def plain(value):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "scenario.toml").write_bytes(tomli_w.dumps(SCENARIO).encode())
-    scenario = load_scenario(str(tmp_path / "scenario.toml"))
+    return prepare(tmp_path, SCENARIO)
+
+
+def prepare(folder, document, plan=None):
+    """Scenario, plan, roster, keys and job of a federation; by default the plan of the scenario."""
+    (folder / "scenario.toml").write_bytes(tomli_w.dumps(document).encode())
+    scenario = load_scenario(str(folder / "scenario.toml"))
     files = resolve(scenario.model)
-    plan = make_plan(scenario, files)
-    (tmp_path / "plan.toml").write_bytes(tomli_w.dumps(plain(plan.model_dump())).encode())
+    plan = plan or make_plan(scenario, files)
+    (folder / "plan.toml").write_bytes(tomli_w.dumps(plain(plan.model_dump())).encode())
     run = resolve_run(plan, files.config())
-    agreement = agree(run, [site["name"] for site in SCENARIO["data"]["site"]])
-    (tmp_path / "roster.cbor").write_bytes(agreement.signed)
+    agreement = agree(run, [site["name"] for site in document["data"]["site"]])
+    (folder / "roster.cbor").write_bytes(agreement.signed)
     for identity in (agreement.coordinator, *agreement.members.values()):
-        write_secret(tmp_path / f"{identity.name}.key", identity._key.private_bytes_raw())
-    write_secret(tmp_path / "journal.key", secrets.token_bytes(32))
-    write_vector(get_vector(build_model(run, files)), run.layout, tmp_path / "start.safetensors")
+        write_secret(folder / f"{identity.name}.key", identity._key.private_bytes_raw())
+    write_secret(folder / "journal.key", secrets.token_bytes(32))
+    write_vector(get_vector(build_model(run, files)), run.layout, folder / "start.safetensors")
     job = {
         "kind": "federation",
         "run": "deployed-1",
-        "plan": str(tmp_path / "plan.toml"),
-        "roster": str(tmp_path / "roster.cbor"),
-        "identity": str(tmp_path / "coordinator.key"),
-        "start": str(tmp_path / "start.safetensors"),
-        "state": str(tmp_path / "journal"),
-        "journal_key": str(tmp_path / "journal.key"),
-        "result": str(tmp_path / "final.safetensors"),
+        "plan": str(folder / "plan.toml"),
+        "roster": str(folder / "roster.cbor"),
+        "identity": str(folder / "coordinator.key"),
+        "start": str(folder / "start.safetensors"),
+        "state": str(folder / "journal"),
+        "journal_key": str(folder / "journal.key"),
+        "result": str(folder / "final.safetensors"),
     }
-    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    return tmp_path
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return folder
 
 
 def write_secret(path, data):

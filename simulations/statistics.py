@@ -1,0 +1,98 @@
+"""Statistics of a simulated federation before any training: one noised, charged secure sum, by the code of a run.
+
+The hospitals and the coordinator are those of :mod:`fedward.simulations.federation`; their plan counts instead of
+training.
+"""
+
+from fedward.client.models.adapter_model import resolve_run
+from fedward.client.models.registry import resolve
+from fedward.errors import ConfigError
+from fedward.planning.estimate import make_statistics_plan
+from fedward.planning.scenario import Scenario
+from fedward.privacy.dpsgd.crosscheck import OWN_KEYS, certify
+from fedward.run import Run
+from fedward.simulations import result as document
+from fedward.simulations.federation import Shared, federate
+from fedward.simulations.parties import Randomness, make_sites
+from fedward.simulations.result import Privacy, SecureSum, write_atomically
+from fedward.simulations.run import (
+    SEEDED,
+    SHARES,
+    TWICE_IN_A_SUM,
+    Options,
+    apply_options,
+    check_output,
+    open_budget,
+    staged,
+)
+from fedward.simulations.terminal import RunDisplay
+from fedward.survey import STATISTICS_FILE, StatisticsResult, statistics_result
+from fedward.units import UNITS
+
+_MECHANISM = "Statistics with discrete Gaussian noise shares inside a secure sum, priced as Gaussian (ADR 0002)"
+
+
+def run_statistics(scenario: Scenario, options: Options) -> StatisticsResult:
+    """Counts the units of ``scenario`` and writes ``statistics.json`` and the ledgers to ``options.out``.
+
+    Raises FW-DP-021 (without noise), FW-BUDGET-010 (a ledger has no room for it), FW-CONFIG-062 (no such variable);
+    nothing is written then.
+    """
+    scenario = apply_options(scenario, options)
+    if not scenario.privacy.private:
+        raise ConfigError("Statistics without noise would be exact counts of the hospitals.", code="FW-DP-021")
+    check_output(options, STATISTICS_FILE)
+    randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
+    files, display = resolve(scenario.model), RunDisplay(options.display)
+    with display, staged(options) as folder:
+        plan = make_statistics_plan(scenario, files, epsilon=options.epsilon)
+        sites = make_sites(scenario, plan)
+        display.start(plan.name, hospitals=len(sites), rounds=1, epsilon=plan.privacy.epsilon, unit=plan.privacy.unit)
+        run = resolve_run(plan, files.config())
+        budget = open_budget(run, options, folder)
+        shared = Shared(run, files, scenario.speed, display, randomness)
+        outcome = federate(shared, sites, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
+        summary = outcome.summaries[-1]
+        found = statistics_result(run, summary.statistics, deviation=summary.deviation, hospitals=summary.survivors)
+        reasons = (SEEDED,) if options.unsafe_seeded_noise else ()
+        priced = survey_certificate(run, private=not reasons, secure_sum=outcome.secure_sum).model_dump(mode="json")
+        result = found.model_copy(update={"non_private_reasons": reasons, "certificate": priced})
+        write_atomically(folder / STATISTICS_FILE, result.model_dump_json(indent=2) + "\n")
+    return result
+
+
+def survey_certificate(run: Run, *, private: bool, secure_sum: SecureSum) -> Privacy:
+    """Prices the statistics for each unit, cross-checked. Raises FW-DP-020 (the accountants disagree)."""
+    plan, statistics, unit = run.plan, run.plan.statistics, UNITS[run.plan.privacy.unit]
+    if statistics is None:
+        raise ConfigError("The plan has no statistics.", code="FW-CONFIG-001")
+    delta, noise = plan.privacy.delta, statistics.noise_multiplier
+    certified = certify(run.all_training_events, delta)
+    spent, check, t, c = certified.spent, certified.cross_check, secure_sum.threshold, secure_sum.colluders
+    released = document.Release(
+        statistics=(f"number of {unit.plural}", *statistics.variables),
+        releases=1,
+        noise_multiplier=noise,
+        epsilon=spent.epsilon,
+        delta=delta,
+    )
+    return Privacy(
+        private=private,
+        epsilon_max=spent.epsilon,
+        delta=delta,
+        unit=unit.name,
+        placement="shares",
+        mechanism=_MECHANISM,
+        sampler=f"none: all {unit.plural} are in the sum",
+        sampling_rate=1.0,
+        steps=0,
+        expected_batch=0.0,
+        noise_multiplier=noise,
+        clip=None,
+        accountant=spent.accountant,
+        cross_check=document.CrossCheck(
+            accountant=check.accountant, epsilon=check.epsilon, rdp_epsilon=spent.rdp_epsilon, agrees=True
+        ),
+        release=released,
+        assumptions=(OWN_KEYS, SHARES.format(honest=t - c), TWICE_IN_A_SUM.format(unit=unit.name)),
+    )
