@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from fedward.client.corpora.mimic import Mimic, cells
-from fedward.client.corpora.stay_facts import Measured, add_measurements, in_own_units, once, plausible
-from fedward.client.data.columns import Drops
+from fedward.client.corpora.stay_facts import OLDEST_POSSIBLE, Measured, add_measurements, in_own_units, once, plausible
+from fedward.client.data.columns import YEARS, Drops
 from fedward.client.data.events import Chosen
 from fedward.client.data.timeline import Timeline, seconds_of
 
@@ -63,7 +63,12 @@ class MimicIV(Mimic):
             keys = batch.required("subject_id").to_pylist()
             once(keys, seen, table, "subject_id", batch.rows)
             ages, years = batch.numbers("anchor_age").to_pylist(), batch.numbers("anchor_year").to_pylist()
-            for key, sex, age, year in zip(keys, batch.text("gender").to_pylist(), ages, years, strict=True):
+            rows = zip(batch.rows.tolist(), keys, batch.text("gender").to_pylist(), ages, years, strict=True)
+            for row, key, sex, age, year in rows:
+                if year is not None and int(year) not in YEARS:
+                    raise batch.wrong("anchor_year", f"a year of {YEARS[0]} to {YEARS[-1]}", row)
+                if age is not None and not 0 <= age <= OLDEST_POSSIBLE:
+                    raise batch.wrong("anchor_age", "an age", row)
                 born = None if age is None or year is None else datetime(int(year) - int(age), 1, 1)
                 found[key] = (sex or "", born)
         return found

@@ -67,8 +67,10 @@ class File:
     def near(self, name: str) -> File | None:
         """The file of the same data set whose path ends with ``name``, in any case; of several, the nearest.
 
-        Sets keep texts, annotations and images in folders of their own, each set in its own way.
+        Sets keep texts, annotations and images in folders of their own, each set in its own way; those that were
+        written on Windows have ``\\`` between the parts.
         """
+        name = name.replace("\\", "/").removeprefix("./")
         ending = f"/{name.lower()}"
         found = [each for each in self._places.get(_last(name), ()) if f"/{each.name.lower()}".endswith(ending)]
         return max(found, key=lambda each: len(commonpath((each.name, self.name))), default=None)

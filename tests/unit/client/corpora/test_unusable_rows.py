@@ -324,3 +324,22 @@ def test_a_gz_that_is_none_and_a_plain_name_of_a_gz_are_read(tables: Tables) -> 
     path = folder / "ADMISSIONS.csv"
     path.write_bytes(gzip.compress(path.read_bytes()))
     assert load_examples(folder, format="mimic-iii", task="mortality") == before
+
+
+@pytest.mark.parametrize(("column", "value"), [("ANCHOR_YEAR", "0"), ("ANCHOR_YEAR", "99999"), ("ANCHOR_AGE", "-5")])
+def test_impossible_anchors_of_ages_are_named_by_row(tables: Tables, column: str, value: str) -> None:
+    folder = tables(MIMIC4)
+    path = folder / "hosp" / "patients.csv.gz"
+    header, *rows = gzip.decompress(path.read_bytes()).decode().split("\n")
+    place = header.upper().split(",").index(column)
+    cells = rows[1].split(",")
+    rows[1] = ",".join([*cells[:place], value, *cells[place + 1 :]])
+    path.write_bytes(gzip.compress("\n".join([header, *rows]).encode()))
+    assert any(f"patients.csv.gz, row 3, column {column}" in each for each in problems(folder))
+
+
+def test_images_are_found_under_paths_of_windows(tables: Tables) -> None:
+    folder = tables("formats/slake")
+    sub(folder / "train.json", "xmlab1/source.png", r".\\\\xmlab1\\\\source.png")
+    assert json.loads((folder / "train.json").read_text(encoding="utf-8"))[0]["img_name"] == ".\\xmlab1\\source.png"
+    assert next(iter(CORPORA["slake"].items(folder))).images == (folder / "imgs" / "xmlab1" / "source.png",)
