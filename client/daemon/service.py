@@ -67,7 +67,7 @@ class Prepared:
     evaluation: Records
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ApprovedSite:
     """The hospital as the coordinator meets it; see :class:`fedward.client.flower.Site`."""
 
@@ -245,7 +245,7 @@ def open_site_ledger(
     )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Daemon:
     """One hospital's process."""
 
