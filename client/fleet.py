@@ -68,7 +68,7 @@ class Incoming:
     tree: ObjectTree
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class FleetSession:
     """One activation of a node. Use as a context manager; leaving it deactivates the node."""
 

@@ -46,7 +46,7 @@ class Streams:
     rounding: SecureStream = field(default_factory=SecureStream.from_os)
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Hospital:
     """One hospital in one run."""
 

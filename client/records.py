@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fedward.client.tasks.task import LocalTask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Records:
     """Encoded examples of one population (training or evaluation patients), N of them.
 

@@ -57,7 +57,7 @@ BetweenSteps = Callable[[], None] | None
 """Called before each step; raises to stop (the kill switch)."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LocalTerms:
     """``gradient + mu (w - w_round) + shift``, put in place just before the optimizer reads the gradient.
 

@@ -1,4 +1,4 @@
-"""Strategies whose update is the mean of the survivors' deltas: FedIT and FFA-LoRA, and the base of others."""
+"""Mean of deltas: the update of most strategies, on which those that are one file each stand."""
 
 from collections.abc import Sequence
 from math import fsum
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.strategies.optimizers import Memory, rule_of, server_step
-from fedward.strategies.strategy import DELTA, Declaration, Kind, Moved, Part, Step, Strategy, Sums, Trained, spans_of
+from fedward.strategies.strategy import DELTA, Kind, Moved, Part, Step, Strategy, Sums, Trained, spans_of
 
 PIECE = 64 * 1024
 """Entries that are moved at a time."""
@@ -86,60 +86,3 @@ class MeanOfDeltas(Strategy):
         if state.shape != (self.layout.size,):
             raise ValueError("the state does not fit the adapter layout")
         return (state.astype(np.float64) + mean).astype(np.float32)
-
-
-class FedIT(MeanOfDeltas):
-    """Both factors are trained and averaged separately; the mean of products is not the product of means."""
-
-    declaration = Declaration(
-        name="fedit",
-        source="Zhang et al. 2023, arXiv 2305.05644",
-        state=("A", "B", "head"),
-        trains=("A", "B", "head"),
-        sends="A, B and the head",
-        exact=False,
-        noise_in_product="quadratic",
-        server_optimizers=True,
-        placements=("local", "secure-grad"),
-    )
-
-
-class FFALoRA(MeanOfDeltas):
-    """A stays at its common random start and only B is trained: the mean is exact and noise enters linearly.
-
-    A hospital of rank s trains the first s columns of B over the first s rows of the same A, so that ranks may differ.
-    """
-
-    declaration = Declaration(
-        name="ffa",
-        source="Sun et al. 2024, arXiv 2403.12313",
-        state=("B", "head"),
-        trains=("B", "head"),
-        sends="B and the head",
-        exact=True,
-        noise_in_product="linear",
-        mixed_ranks=True,
-        server_optimizers=True,
-        placements=("local", "secure-grad"),
-    )
-
-
-class FedSB(MeanOfDeltas):
-    """``W0 + (alpha / r) B R A`` with public orthonormal B and A: linear in R, so the mean is exact.
-
-    A message has r^2 numbers per layer where FFA-LoRA sends r m, and noise of the same size per number is smallest in
-    B R A. No direction outside the frozen factors can be reached, so it wants a higher rank. A hospital of lower rank
-    trains the leading block of R, and its delta counts as zero outside of it.
-    """
-
-    declaration = Declaration(
-        name="fedsb",
-        source="Singhal et al. 2025, arXiv 2502.15436",
-        state=("R", "head"),
-        trains=("R", "head"),
-        sends="R and the head",
-        exact=True,
-        noise_in_product="linear",
-        mixed_ranks=True,
-        placements=("local", "secure-grad"),
-    )

@@ -17,10 +17,10 @@ from fedward.plan import Plan
 from fedward.strategies.strategy import Strategy
 
 STRATEGIES: dict[str, str] = {
-    "ffa": "fedward.strategies.mean:FFALoRA",
-    "fedit": "fedward.strategies.mean:FedIT",
+    "ffa": "fedward.strategies.ffa:FFALoRA",
+    "fedit": "fedward.strategies.fedit:FedIT",
     "fedsvd": "fedward.strategies.fedsvd:FedSVD",
-    "fedsb": "fedward.strategies.mean:FedSB",
+    "fedsb": "fedward.strategies.fedsb:FedSB",
     "fedask": "fedward.strategies.contrib.fedask:FedASK",
     "feddpa": "fedward.strategies.contrib.feddpa:FedDPA",
     "fedsa": "fedward.strategies.contrib.fedsa:FedSA",

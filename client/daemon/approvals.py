@@ -76,7 +76,7 @@ class Approval:
         return self.decision is not None and self.decision.accepted
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Approvals:
     """The plans and decisions in a site's state folder."""
 

@@ -76,7 +76,7 @@ class Prepared:
     survey: Rows | None = None  # of a plan of statistics
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ApprovedSite:
     """The hospital as the coordinator meets it; see :class:`fedward.client.flower.Site`."""
 
@@ -271,7 +271,7 @@ def open_site_ledger(
     )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Daemon:
     """One hospital's process."""
 

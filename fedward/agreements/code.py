@@ -182,7 +182,7 @@ def _imports(source: bytes) -> tuple[tuple[str, str | None], ...]:
 
 def _under(node: ast.AST) -> Iterator[tuple[str, str | None]]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for other in child.orelse:
                 yield from _under(other)
             continue

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from fedward.measures.auroc import HISTOGRAM, HistogramMeasure, cross_entropy
+import numpy as np
+
+from fedward.measures.histogram import HISTOGRAM, HistogramMeasure, edges
 from fedward.measures.measure import Floats, Outcomes
 
 
@@ -18,3 +20,19 @@ class LogLoss(HistogramMeasure):
     def of_sum(self, sums: Mapping[str, Floats]) -> float | None:
         """See :meth:`Measure.of_sum`; logarithms have no exact form."""
         return cross_entropy(sums[HISTOGRAM.name])
+
+
+def cross_entropy(cells: Floats) -> float | None:
+    """Mean binary cross-entropy of a flat histogram in nats, each cell at the logit middle of its bin.
+
+    Noisy cells enter as they are: cutting the negative ones would bias the sum. None if no records remain.
+    """
+    total = float(cells.sum())
+    if total <= 0:
+        return None
+    inner = edges(len(cells) // 2)
+    logits = np.log(inner / (1.0 - inner))
+    half = (logits[1] - logits[0]) / 2.0
+    middles = np.concatenate([[logits[0] - half], logits[:-1] + half, [logits[-1] + half]])
+    costs = np.concatenate([np.logaddexp(0.0, middles), np.logaddexp(0.0, -middles)])
+    return max(0.0, float((cells * costs).sum()) / total)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.errors import DataError
-from fedward.measures.auroc import BINS, concordance, rows, within
+from fedward.measures.auroc import within
+from fedward.measures.histogram import BINS, concordance, rows
 from fedward.measures.measure import Cells, Floats, Measure, Outcomes, Statistic
 
 NAME = "histograms"

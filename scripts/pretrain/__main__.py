@@ -120,7 +120,9 @@ the attention mask.
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the module."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.pretrain", description=(__doc__ or "")[:200])
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.pretrain", description=(__doc__ or "").partition("\n\n")[0]
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the encoder to")
     parser.add_argument("--patients", type=int, default=30_000, help="synthetic patients to train on")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and masks")

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fedward.plan import Plan
-from fedward.strategies.mean import FFALoRA
+from fedward.strategies.ffa import FFALoRA
 from fedward.strategies.strategy import Declaration, Options
 
 

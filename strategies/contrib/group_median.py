@@ -23,7 +23,7 @@ from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
-from fedward.strategies.mean import FFALoRA
+from fedward.strategies.ffa import FFALoRA
 from fedward.strategies.optimizers import Memory
 from fedward.strategies.strategy import Declaration, Moved, Options, Step, Sums
 

@@ -18,7 +18,7 @@ import numpy as np
 from fedward.adapter import Vector
 from fedward.errors import IntegrityError
 from fedward.messages import labelled_hash
-from fedward.strategies.mean import FFALoRA
+from fedward.strategies.ffa import FFALoRA
 from fedward.strategies.optimizers import Memory
 from fedward.strategies.strategy import Declaration, Moved, Part, Step, Sums, Trained
 

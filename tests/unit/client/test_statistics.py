@@ -7,7 +7,7 @@ import pytest
 
 from fedward.client.records import evaluation_statistics, training_statistics
 from fedward.measures import Outcomes
-from fedward.measures.auroc import BINS
+from fedward.measures.histogram import BINS
 from fedward.plan import Plan
 from fedward.privacy.noise import SecureStream, share_sigma, total_sigma
 from fedward.run import SITE_CAP_FACTOR, Schedule

@@ -13,9 +13,10 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from fedward.cli.evaluate import scorecard
 from fedward.client.tasks import local_task
 from fedward.measures import Outcomes, bootstrap_interval
-from fedward.measures.auroc import BINS, Auroc
-from fedward.measures.auroc import rows as histogram_rows
+from fedward.measures.auroc import Auroc
 from fedward.measures.calibration import Brier, CalibrationError, calibration_curve
+from fedward.measures.histogram import BINS
+from fedward.measures.histogram import rows as histogram_rows
 from fedward.measures.log_loss import LogLoss
 from fedward.measures.precision_recall import Auprc
 from tests.codes import raises

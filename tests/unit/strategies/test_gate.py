@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedward.adapter import AdapterLayout
-from fedward.measures.auroc import HISTOGRAM, Auroc
+from fedward.measures.auroc import Auroc
+from fedward.measures.histogram import HISTOGRAM
 from fedward.plan import GatePlan, Plan
 from fedward.run import Run, Schedule
 from fedward.strategies import optimizers

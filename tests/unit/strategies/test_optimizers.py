@@ -14,7 +14,7 @@ from fedward.client.models.registry import resolve
 from fedward.plan import OptimizerPlan, Plan
 from fedward.run import Run
 from fedward.strategies.combinations import check_strategy
-from fedward.strategies.mean import FFALoRA
+from fedward.strategies.ffa import FFALoRA
 from fedward.strategies.optimizers import HEAD, NOTHING, gradient_step, rates_by_tensor
 from fedward.strategies.registry import STRATEGIES
 from tests.codes import raises
