@@ -51,7 +51,7 @@ def load_examples(
         excluded.check()
     if not examples:
         raise DataError(f"No record in the folder is eligible for the task {task!r}.", code="FW-DATA-006")
-    if not counted and len({example.label for example in examples}) < 2:
+    if local.has_labels and not counted and len({example.label for example in examples}) < 2:
         raise DataError(f"All eligible records have the same label of the task {task!r}.", code="FW-DATA-007")
     return examples
 

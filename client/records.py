@@ -18,7 +18,7 @@ from fedward.client.data.text import check_represented
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.inputs import Inputs, prepare
 from fedward.client.models.registry import ModelFiles
-from fedward.client.models.tokens import load_tokenizer, tokenize, unrepresented
+from fedward.client.models.tokens import load_tokenizer, unrepresented
 from fedward.measures import Outcomes
 from fedward.measures.measure import Floats
 from fedward.privacy.noise import ReleaseSpec, SecureStream, noisy_release, suppress_small_cells
@@ -41,6 +41,7 @@ class Records:
     units: NDArray[np.int64]  # [N], a running number per unit of privacy (a patient) from 0; carries no identity
     names: tuple[str, ...]  # the unit's identifier for each record, used on this machine only
     order: NDArray[np.int64]  # [N], position of each record in the examples it was encoded from
+    left_out: int = 0  # examples that are too long to teach anything
 
     def __len__(self) -> int:
         return len(self.units)
@@ -56,10 +57,10 @@ class Records:
         """
         check_represented(unrepresented(load_tokenizer(files), [example.text for example in examples]))
         order = np.array(sorted(range(len(examples)), key=lambda i: len(examples[i].text)), dtype=np.int64)
-        examples = [examples[i] for i in order]
-        tokens = tokenize(files, [example.text for example in examples], max_tokens=max_tokens)
-        names = tuple(example.patient_id for example in examples)
-        return cls(prepare(model, tokens), task.targets(examples), _numbered(names), names, order)
+        kept, tokens, targets = task.encode(files, [examples[i] for i in order], max_tokens=max_tokens)
+        order = order[kept]
+        names = tuple(examples[i].patient_id for i in order)
+        return cls(prepare(model, tokens), targets, _numbered(names), names, order, len(examples) - len(kept))
 
     @classmethod
     def pool(cls, parts: Sequence[Records]) -> Records:
@@ -74,7 +75,8 @@ class Records:
         apart = np.concatenate([part.units + offset for part, offset in zip(parts, offsets, strict=True)])
         names = [name for part in parts for name in part.names]
         targets = np.concatenate([part.targets for part in parts])[order]
-        return cls(inputs.chosen(order), targets, _numbered(apart[order]), tuple(names[i] for i in order), order)
+        units, left_out = _numbered(apart[order]), sum(part.left_out for part in parts)
+        return cls(inputs.chosen(order), targets, units, tuple(names[i] for i in order), order, left_out)
 
 
 def _numbered(units: Iterable[Hashable]) -> NDArray[np.int64]:

@@ -353,7 +353,8 @@ def _federated(facts: Facts) -> Outcomes:
     records, own = evaluation.records, [outcome.personal[site.name] for site in facts.sites]
     scores = np.concatenate([found.scores for found in own])[records.order]
     losses = np.concatenate([found.losses for found in own])[records.order]
-    return Outcomes(records.units, records.targets, scores, losses, evaluation.site)
+    targets = np.concatenate([found.targets for found in own])[records.order]
+    return Outcomes(records.units, targets, scores, losses, evaluation.site)
 
 
 def _scores(facts: Facts, federated: Outcomes) -> document.Scores:

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Example:
     label: Any  # to be predicted, in the form of the task: 0 or 1, a class, a tuple of labels, a number
     language: str = "und"
     held_out: bool = False  # whether the publisher keeps the record for evaluation; its unit never trains
+    turns: tuple[tuple[Role, str], ...] = ()  # who says what, where the record is a conversation
     groups: Mapping[str, str] = field(default_factory=dict, compare=False)  # further natural groups by kind
     time: datetime | None = field(default=None, compare=False)  # when the stay began or the text was written
     facts: Mapping[str, str] = field(default_factory=dict, compare=False)  # for statistics alone, see Source.facts

@@ -4,7 +4,8 @@
 
     adapter/
       adapter_config.json, adapter_model.safetensors   loadable by ``peft.PeftModel.from_pretrained``
-      head.safetensors                                 weight [outputs, d], bias [outputs] on the last hidden state
+      head.safetensors                                 weight [outputs, d], bias [outputs] on the last hidden state;
+                                                   not there for a language model
       fedward.json                                     base model and its hash, LoRA settings, head, pooling, task, text
       README.md                                        the card
 
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
+from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
@@ -34,7 +36,7 @@ from fedward.messages import labelled_hash
 from fedward.tasks.task import Head, HeadKind
 
 PEFT_PREFIX = "base_model.model."
-WEIGHT_FILES = ("adapter_model.safetensors", "head.safetensors")
+LORA_FILE, HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
 
 
 class LoraSection(Section):
@@ -148,9 +150,13 @@ def read_card(folder: Path) -> AdapterCard:
 def adapter_files_hash(folder: Path) -> str:
     """Hex SHA-256 over the LoRA and head files, as stored."""
     parts: list[bytes | str | int] = []
-    for name in WEIGHT_FILES:
+    for name in _weight_files(folder):
         parts += [name, hashlib.sha256((folder / name).read_bytes()).digest()]
     return labelled_hash("adapter-files", *parts).hex()
+
+
+def _weight_files(folder: Path) -> list[str]:
+    return [LORA_FILE] if read_card(folder).head.kind in LANGUAGE_HEADS else [LORA_FILE, HEAD_FILE]
 
 
 def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task: str, max_tokens: int) -> None:
@@ -158,8 +164,9 @@ def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task:
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # peft keeps targets in a set, whose order changes from process to process.
     config["target_modules"] = sorted(config["target_modules"])
-    head = {name: tensor.detach().cpu().numpy() for name, tensor in model.head.state_dict().items()}
-    save_file(head, folder / "head.safetensors")
+    if model.head is not None:
+        head = {name: tensor.detach().cpu().numpy() for name, tensor in model.head.state_dict().items()}
+        save_file(head, folder / HEAD_FILE)
     document = {
         "format": 1,
         "base_model": base.name,
@@ -185,11 +192,11 @@ def _check_written(model: AdapterModel, folder: Path) -> None:
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     try:
-        lora, head = (load_file(folder / name) for name in WEIGHT_FILES)
+        lora, *head = (load_file(folder / name) for name in _weight_files(folder))
     except (OSError, SafetensorError) as error:
         raise _damaged("The adapter's weights cannot be read.") from error
     named = {name.removeprefix(PEFT_PREFIX): array for name, array in lora.items()}
-    named |= {f"head.{name}": array for name, array in head.items()}
+    named |= {f"head.{name}": array for tensors in head for name, array in tensors.items()}
     if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in named.values()):
         raise _damaged("The adapter's weights are not finite 32-bit floats.")
     return named

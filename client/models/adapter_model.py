@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
-from fedward.client.models.families.family import LayerByLayer, refused
+from fedward.client.models.families.family import LANGUAGE_HEADS, LayerByLayer, refused
 from fedward.client.models.registry import ModelConfig, ModelFiles, damaged, opened_weights
+from fedward.client.models.vocabulary_loss import vocabulary_loss
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 from fedward.plan import Plan
@@ -41,6 +42,7 @@ from fedward.tasks.task import Head, HeadKind
 
 Features = tuple[int, int]  # input and output units of a linear map
 
+_PEFT_TASKS = {"causal": TaskType.CAUSAL_LM, "seq2seq": TaskType.SEQ_2_SEQ_LM}
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 _BASE_PREFIX = "base.base_model.model."
@@ -94,7 +96,8 @@ class LoraSettings:
         if self.top_layers is not None and not 1 <= self.top_layers <= config.layers:
             raise _misfit(f"top_layers must lie between 1 and {config.layers} for this base model.")
         known = linear_maps(config, self.head.kind)
-        layers = [f"{family.layers_path}.{number}" for number in range(self.first_layer(config), config.layers)]
+        path = family.layers_at(self.head.kind)
+        layers = [f"{path}.{number}" for number in range(self.first_layer(config), config.layers)]
         names = [f"{layer}.{family.targets[target]}" for layer in layers for target in self.targets]
         return {name: known[name] for name in names}
 
@@ -116,8 +119,12 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
     """
     config = files.config()
     expected = {name: tuple(tensor.shape) for name, tensor in skeleton(config, kind).state_dict().items()}
+    tied = f"{config.family.output}.weight" if config.ties_output(kind) else None
     with opened_weights(files.folder) as tensors:
-        where = _placed(config, tensors)
+        where = _placed(config, tensors, kind)
+        if tied is not None:  # one matrix under two names; a file may hold it once or twice
+            expected.pop(tied)
+            _check_tied(where.pop(tied, None), where.get(config.embedding(kind)), tensors)
         slices = {name: tensors[stored].get_slice(stored) for name, stored in where.items()}
         if {name: tuple(each.get_shape()) for name, each in slices.items()} != expected:
             raise damaged("The model's weights are not those that its config.json describes.")
@@ -125,8 +132,9 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
             raise damaged("The model's weights are not floating-point numbers.")
         model = empty_base(config, kind)
         with torch.no_grad():
-            for name, target in model.state_dict().items():
-                target.copy_(tensors[where[name]].get_tensor(where[name]))
+            state = model.state_dict()
+            for name, stored in where.items():
+                state[name].copy_(tensors[stored].get_tensor(stored))
     # peft writes this into the adapter's configuration: the public name, never a path of this machine.
     model.name_or_path = files.name
     return model.requires_grad_(False).eval()
@@ -164,6 +172,14 @@ def transformer_layers(base: nn.Module, config: ModelConfig) -> nn.ModuleList:
     return attrgetter(config.family.layers_path)(base)
 
 
+def _check_tied(output: str | None, embedding: str | None, tensors: Mapping[str, Any]) -> None:
+    """Raises FW-MODEL-001 for an output layer on disk that is not the word embedding it is said to be."""
+    if output is None or embedding is None:
+        return
+    if not torch.equal(tensors[output].get_tensor(output), tensors[embedding].get_tensor(embedding)):
+        raise damaged("The model's output layer is not its word embedding, as its config.json says.")
+
+
 @contextmanager
 def isolated_randomness(seed: int) -> Iterator[None]:
     """Runs a block under a seeded global generator and restores the generator afterwards."""
@@ -177,14 +193,18 @@ def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     return model_class(model_class.config_class(**config.settings), **config.family.options)
 
 
-def _placed(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, str]:
+def _placed(config: ModelConfig, tensors: Mapping[str, Any], kind: HeadKind) -> dict[str, str]:
     """Name in the model -> name in the file, without what lies outside the model."""
     where: dict[str, str] = {}
+    family = config.family
+    head = f"{family.output}." if kind in LANGUAGE_HEADS else None
     for name in tensors:
-        stem, _, last = name.removeprefix(config.family.prefix).rpartition(".")
+        stem, _, last = name.removeprefix(family.prefix).rpartition(".")
         renamed = f"{stem}.{_OLD_NAMES.get(last, last)}" if stem else last
-        if config.family.outside.match(renamed):
-            continue
+        if head is None or not renamed.startswith(head):
+            if family.outside.match(renamed):
+                continue
+            renamed = family.inside(kind) + renamed
         if renamed in where:
             raise damaged("The model's weights hold one tensor under two names.")
         where[renamed] = name
@@ -236,43 +256,66 @@ def with_core_folded(outer: Tensor, core: Tensor) -> Tensor:
 
 
 class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
-    """Scores of texts: the peft model around the base model, then ``nn.Linear(hidden, outputs)`` on its last state."""
+    """Scores of texts: the peft model around the base model, then ``nn.Linear(hidden, outputs)`` on its last state.
+
+    Under the head of a language model there is no such map: outputs are last hidden states, of which
+    :meth:`token_losses` makes losses without ever holding a number for each word of the vocabulary at every token.
+    """
 
     def __init__(self, base: PeftModel, config: ModelConfig, lora: LoraSettings) -> None:
         super().__init__()
         self.base = base
         self.config = config
         self.lora = lora
-        self.head = nn.Linear(config.hidden, lora.head.outputs)
+        self.head = None if lora.head.kind in LANGUAGE_HEADS else nn.Linear(config.hidden, lora.head.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Outputs of the head, as in :meth:`score`, on token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
+        if self.config.family.body:  # decoders: no cache of keys and values is built
+            return self.forward_from(0, self.embed(input_ids), attention_mask)
         hidden = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 
     def forward_from(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Outputs from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
         hidden = self.run_layers(layer, self.config.layers, hidden, attention_mask)
-        return self.score(self._steps.finish(self.bare_base(), hidden), attention_mask)
+        return self.score(self._steps.finish(self.body(), hidden), attention_mask)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Input of the first layer, ``[B, T, hidden]``."""
-        return self._steps.embed(self.bare_base(), input_ids)
+        return self._steps.embed(self.body(), input_ids)
 
     def run_layers(self, first: int, end: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Output of layers ``first`` to ``end - 1`` on their input ``[B, T, hidden]``."""
-        bare = self.bare_base()
-        return self._steps.run(bare, transformer_layers(bare, self.config)[first:end], hidden, attention_mask)
+        body = self.body()
+        return self._steps.run(body, transformer_layers(body, self.config)[first:end], hidden, attention_mask)
 
     def score(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """The head on the last hidden state ``[B, T, hidden]``.
 
-        A ``sequence`` head gives ``[B]``, or ``[B, outputs]`` for several; ``token`` gives ``[B, T, outputs]``.
+        A ``sequence`` head gives ``[B]``, or ``[B, outputs]`` for several; ``token`` gives ``[B, T, outputs]``, a
+        language model ``hidden`` itself.
         """
+        if self.head is None:
+            return hidden
         if self.lora.head.kind == "token":
             return self.head(hidden)
         pool = mean_pool if self.config.family.pooling == "mean" else last_token
         return self.head(pool(hidden, attention_mask)).squeeze(-1)
+
+    def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-log p(target) in nats, float32 ``[M]``, at states ``[M, hidden]`` of a language model; token ids ``[M]``."""
+        output = attrgetter(self.config.family.output)(self.bare_base())
+        return vocabulary_loss(hidden, output.weight, output.bias, targets)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """A number for each word of the vocabulary, ``[M, vocabulary]``, at states ``[M, hidden]``; to generate."""
+        return attrgetter(self.config.family.output)(self.bare_base())(hidden)
+
+    def body(self) -> nn.Module:
+        """The transformers model without any head, whose layers are run one by one."""
+        inside = self.config.family.inside(self.lora.head.kind).rstrip(".")
+        return attrgetter(inside)(self.bare_base()) if inside else self.bare_base()
 
     def bare_base(self) -> nn.Module:
         """The transformers model inside the peft wrapper (its LoRA layers included)."""
@@ -369,9 +412,9 @@ def _peft_config(bare: nn.Module, config: ModelConfig, lora: LoraSettings) -> Lo
     paths = [config.family.targets[target] for target in lora.targets]
     # peft looks for names that end in a path, of layers with a number behind two dots; else it needs the full names.
     clear = not any(other.endswith(f".{path}") for other in config.family.targets.values() for path in paths)
-    clear = clear and (not first or "." in config.family.layers_path)
+    clear = clear and (not first or "." in config.family.layers_at(lora.head.kind))
     return LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
+        task_type=_PEFT_TASKS.get(lora.head.kind, TaskType.FEATURE_EXTRACTION),
         base_model_name_or_path=bare.name_or_path,
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -403,7 +446,9 @@ def expected_layout(config: ModelConfig, lora: LoraSettings) -> AdapterLayout:
     """The layout of the state, derived without loading a model; raises like :meth:`LoraSettings.maps`."""
     lora.check(config)
     outputs, rank = lora.head.outputs, lora.rank
-    shapes: list[tuple[str, tuple[int, ...]]] = [("head.weight", (outputs, config.hidden)), ("head.bias", (outputs,))]
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    if lora.head.kind not in LANGUAGE_HEADS:
+        shapes += [("head.weight", (outputs, config.hidden)), ("head.bias", (outputs,))]
     for name, (inputs, units) in lora.maps(config).items():
         shapes.append((f"{name}.lora_B.weight", (units, rank)))
         shapes.append((f"{name}.lora_A.weight", (rank, inputs)))

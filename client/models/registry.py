@@ -24,10 +24,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
+from fedward.client.models.families.family import LANGUAGE_HEADS, Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
-from fedward.tasks.task import Head
+from fedward.tasks.task import Head, HeadKind
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
@@ -98,6 +98,14 @@ class ModelConfig(Sizes):
     @cached_property
     def _text(self) -> str:
         return json.dumps([self.family.name, self.settings], sort_keys=True)
+
+    def ties_output(self, kind: HeadKind) -> bool:
+        """Whether the output layer of a language model is its word embedding."""
+        return kind in LANGUAGE_HEADS and bool(self.settings.get("tie_word_embeddings", self.family.tied))
+
+    def embedding(self, kind: HeadKind) -> str:
+        """Name of the word embedding's tensor in a model under a head of ``kind``."""
+        return f"{self.family.inside(kind)}{self.family.embedding}.weight"
 
     def check_head(self, head: Head) -> None:
         """Raises FW-MODEL-010 unless the family has a head of that kind."""
@@ -186,7 +194,7 @@ def read_model_folder(folder: Path, name: str) -> ModelFiles:
 
 def read_model_config(path: Path) -> ModelConfig:
     """Parses a ``config.json``; raises FW-MODEL-001 (no readable JSON object), FW-MODEL-002 (not on the allow-list)."""
-    return check_model_config(_json_object(path, MAX_CONFIG_BYTES))
+    return check_model_config(json_object(path, MAX_CONFIG_BYTES))
 
 
 def check_model_config(document: dict[str, Any]) -> ModelConfig:
@@ -215,7 +223,7 @@ def damaged(told: str) -> ConfigError:
     return ConfigError(told, code="FW-MODEL-001")
 
 
-def _json_object(path: Path, limit: int) -> dict[str, Any]:
+def json_object(path: Path, limit: int) -> dict[str, Any]:
     """The JSON object in a file of a model folder of at most ``limit`` bytes; raises FW-MODEL-001."""
     try:
         with path.open("rb") as stream:
@@ -266,7 +274,7 @@ def opened_weights(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
-    document = _json_object(folder / INDEX, MAX_INDEX_BYTES)
+    document = json_object(folder / INDEX, MAX_INDEX_BYTES)
     named = document.get("weight_map")
     if set(document) - {"metadata", "weight_map"} or not isinstance(named, dict) or not named:
         raise damaged(f"The model's {INDEX} does not have the expected form.")

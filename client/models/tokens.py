@@ -36,13 +36,20 @@ class Tokens:
 
 
 def load_tokenizer(files: ModelFiles) -> Tokenizer:
-    """The base model's tokenizer without the padding and truncation stored in its file."""
+    """The base model's tokenizer without the padding and truncation stored in its file.
+
+    Raises FW-MODEL-001 (it cannot be read), FW-MODEL-012 (it has tokens that the model's embedding has no row for).
+    """
     try:
         tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
     except Exception as error:  # the library raises bare Exception for a file it cannot parse
         raise damaged("The model's tokenizer.json cannot be read.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    entries, rows = 1 + max(tokenizer.get_vocab().values(), default=-1), files.config().vocabulary
+    if entries > rows:
+        told = f"The tokenizer of {files.name!r} has {entries} entries, its model's embedding {rows} rows."
+        raise ConfigError(told, code="FW-MODEL-012")
     return tokenizer
 
 
@@ -52,14 +59,20 @@ def tokenize(files: ModelFiles, texts: Sequence[str], *, max_tokens: int) -> Tok
     Raises FW-MODEL-006 (``max_tokens`` below 8 or beyond the base model's positions), FW-MODEL-001 (the tokenizer
     cannot be read, or makes ids that the model does not have).
     """
+    check_max_tokens(files, max_tokens)
     config = files.config()
-    if not LEAST_TOKENS <= max_tokens <= config.max_tokens:
-        told = f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {config.max_tokens} tokens."
-        raise ConfigError(told, code="FW-MODEL-006")
     tokens = encode(load_tokenizer(files), texts, max_tokens=max_tokens, pad_id=config.pad_id)
     if tokens.input_ids.size and tokens.input_ids.max() >= config.vocabulary:
         raise damaged("The tokenizer makes token ids that the base model does not have.")
     return tokens
+
+
+def check_max_tokens(files: ModelFiles, max_tokens: int) -> None:
+    """Raises FW-MODEL-006 (``max_tokens`` below 8 or beyond the base model's positions)."""
+    most = files.config().max_tokens
+    if not LEAST_TOKENS <= max_tokens <= most:
+        told = f"max_tokens is {max_tokens}; this base model takes {LEAST_TOKENS} to {most} tokens."
+        raise ConfigError(told, code="FW-MODEL-006")
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, pad_id: int) -> Tokens:

@@ -24,7 +24,7 @@ SMALLEST_PROBABILITY = 1e-12
 class Prediction(LocalTask):
     """Base of tasks whose model gives ``head.outputs`` numbers per text."""
 
-    def made_up(self, count: int) -> NDArray[Any]:
+    def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`."""
         return (np.arange(count) % 2).astype(np.float32)
 
@@ -103,7 +103,7 @@ class Multilabel(Binary):
         found = np.array([[name in example.label for name in classes] for example in examples], np.float32)
         return found.reshape(len(examples), len(classes))
 
-    def made_up(self, count: int) -> NDArray[Any]:
+    def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`."""
         classes = len(self.declaration.classes)
         return np.eye(classes, dtype=np.float32)[np.arange(count) % classes]
@@ -128,7 +128,7 @@ class Multiclass(Prediction):
             raise self._refused("none of its classes")
         return np.array([place[str(example.label)] for example in examples], dtype=np.int64)
 
-    def made_up(self, count: int) -> NDArray[Any]:
+    def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`."""
         return np.arange(count) % len(self.declaration.classes)
 

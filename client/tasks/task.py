@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
@@ -24,7 +25,7 @@ from fedward.client.data import events
 from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules
 from fedward.client.data.events import Chosen, Event, Outcome, Stay
-from fedward.client.data.example import Example
+from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import check_scanned, is_scanned
 from fedward.client.data.text import clean
 from fedward.errors import DataError
@@ -32,10 +33,11 @@ from fedward.measures import Outcomes
 from fedward.tasks import Task
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from fedward.client.models.adapter_model import AdapterModel
+    from fedward.client.models.registry import ModelFiles
+    from fedward.client.models.tokens import Tokens
     from fedward.client.records import Records
 
 
@@ -46,11 +48,13 @@ class Labelled:
     item: Item
     label: Any
 
-    def example(self, text: str, facts: Mapping[str, str] | None = None) -> Example:
+    def example(
+        self, text: str, facts: Mapping[str, str] | None = None, turns: tuple[tuple[Role, str], ...] = ()
+    ) -> Example:
         """The record with its text, or with what statistics count of it."""
         item = self.item
         own = (item.unit, item.group, text, self.label, item.language, item.held_out)
-        return Example(*own, groups=item.groups, time=item.time, facts=facts or {})
+        return Example(*own, turns=turns, groups=item.groups, time=item.time, facts=facts or {})
 
 
 RUNNING = "text"
@@ -60,8 +64,9 @@ RUNNING = "text"
 class Source(ABC):
     """Where the examples of a task come from; ``needs`` is what a corpus must give, see :attr:`Corpus.gives`."""
 
-    def __init__(self, *needs: str) -> None:
+    def __init__(self, *needs: str, word_for_word: bool = False) -> None:
         self.needs = frozenset(needs)
+        self.word_for_word = word_for_word or RUNNING in needs  # whether a language model learns the texts as they are
 
     def check(self, corpus: Corpus, task: str) -> None:
         """Raises FW-DATA-030 for a corpus that does not hold what ``task`` is made of, and names what it lacks."""
@@ -71,8 +76,8 @@ class Source(ABC):
             raise DataError(told, code="FW-DATA-030")
 
     def check_folder(self, corpus: Corpus, folder: Path) -> None:
-        """Raises FW-DATA-022 where running text of persons would be read that was not scanned for identifiers."""
-        if corpus.free_text_of_persons and RUNNING in self.needs:
+        """Raises FW-DATA-022 where a language model would learn texts of persons that were not scanned."""
+        if corpus.free_text_of_persons and self.word_for_word:
             check_scanned(folder)
 
     @abstractmethod
@@ -205,6 +210,8 @@ def _stays_of(corpus: Corpus) -> StayCorpus:
 class LocalTask(ABC):
     """The hospital's side of one task: what the coordinator knows of it, and where its examples come from."""
 
+    has_labels: ClassVar[bool] = True  # whether records have labels, of which one alone teaches nothing
+
     def __init__(self, declaration: Task, source: Source) -> None:
         self.declaration, self.source = declaration, source
 
@@ -260,6 +267,18 @@ class LocalTask(ABC):
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """What is to be predicted of each example, ``[N]`` or ``[N, K]``; raises DataError for any other label."""
 
+    def encode(
+        self, files: ModelFiles, examples: Sequence[Example], *, max_tokens: int
+    ) -> tuple[NDArray[np.int64], Tokens, NDArray[Any]]:
+        """Which examples a model can read, int64 ``[M]``, their tokens, and what is to be predicted, ``[M, ...]``.
+
+        A text is cut after ``max_tokens`` tokens. Raises as :meth:`targets` and :func:`tokens.tokenize` do.
+        """
+        from fedward.client.models.tokens import tokenize
+
+        tokens = tokenize(files, [example.text for example in examples], max_tokens=max_tokens)
+        return np.arange(len(examples)), tokens, self.targets(examples)
+
     @property
     def counts_positives(self) -> bool:
         """Whether each label is yes or no."""
@@ -274,8 +293,8 @@ class LocalTask(ABC):
         """For each record the label that the model thinks least likely, for made-up records that must be noticed."""
 
     @abstractmethod
-    def made_up(self, count: int) -> NDArray[Any]:
-        """Targets of ``count`` records that are nobody's, for timing a step."""
+    def made_up(self, count: int, tokens: int) -> NDArray[Any]:
+        """Targets of ``count`` records of so many ``tokens`` that are nobody's, for timing a step."""
 
     @abstractmethod
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:

@@ -137,6 +137,9 @@ IGNORED_KEYS = frozenset({
 FIXED_KEYS = {key: Choice((False,)) for key in ("add_cross_attention", "is_decoder", "is_encoder_decoder")}
 """Keys that change the computation: accepted only with the value fedward computes with, never passed on."""
 
+LANGUAGE_HEADS: tuple[HeadKind, ...] = ("causal", "masked", "seq2seq")
+"""Heads that are the language model's own output."""
+
 OUTSIDE = r"(cls|classifier|pre_classifier|lm_head|vocab_\w+|qa_outputs|pooler|embeddings\.position_ids)\b"
 """Parts of published checkpoints beside the model without a head: task heads, the pooler, and position indices."""
 
@@ -176,6 +179,10 @@ class Family:
     layers_path: str  # attribute path of the list of layers, also the prefix of their tensor names
     targets: Mapping[str, str]  # generic LoRA target -> module path inside a layer, of any (transposed) linear map
     layer_by_layer: LayerByLayer | None = None  # to run some layers alone; else frozen ones are run in every step
+    body: str = ""  # attribute path of the model without a head inside the class of a language model's head
+    embedding: str = "embed_tokens"  # attribute path of the word embedding in the model without a head
+    tied: bool = False  # whether the output layer is the word embedding where the configuration does not say
+    output: str = "lm_head"  # attribute path of that head: the map from the last hidden state to the vocabulary
     pooling: Literal["mean", "last"] = "mean"  # how a sequence head reads a text: mean over its tokens, or the last
     padding: Literal["right", "left"] = "right"  # of shorter texts; with "left", positions must be relative
     template: Callable[[Sequence[tuple[str, str]]], str] | None = None
@@ -190,3 +197,11 @@ class Family:
     prefix: str = ""  # of the model's tensors in checkpoints that also hold a task head
     outside: re.Pattern[str] = field(default_factory=lambda: re.compile(OUTSIDE))
     """Tensors in a checkpoint that are no part of the model without a head, after the prefix."""
+
+    def inside(self, kind: HeadKind) -> str:
+        """Prefix of the names of all parts of the model without a head, in a model under a head of ``kind``."""
+        return f"{self.body}." if self.body and kind in LANGUAGE_HEADS else ""
+
+    def layers_at(self, kind: HeadKind) -> str:
+        """:attr:`layers_path` in a model under a head of ``kind``."""
+        return self.inside(kind) + self.layers_path

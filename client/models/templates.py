@@ -1,0 +1,242 @@
+"""Chat template: how a conversation becomes tokens, and which of them a language model learns to say.
+
+The template in a model folder is a program of a foreign author. None is ever run: what is allowed is a list, each entry
+written here as data and recognised by its text, quotation marks and blanks apart. Marks of structure are added as token
+ids; text of a record is encoded without them, so nothing that somebody wrote becomes structure.
+
+Loss is taken on what the assistant says and on the token that ends it, never on anybody else's words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from fedward.client.corpora.corpus import Turn
+from fedward.client.models.registry import ModelFiles, damaged, json_object
+from fedward.client.models.tokens import load_tokenizer
+from fedward.errors import ConfigError
+
+MAX_TOKENIZER_CONFIG_BYTES = 4 * 2**20
+SMOLLM2_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A special token by its text; an empty text stands for the tokenizer's end of text."""
+
+    text: str = ""
+
+
+Piece = str | Mark
+ROLE = "{role}"
+
+
+@dataclass(frozen=True)
+class Template:
+    """One way to write a conversation."""
+
+    name: str
+    source: str = ""  # the program that model folders carry for it
+    begins: tuple[Piece, ...] = ()  # before the first turn
+    opens: tuple[Piece, ...] = ()  # before a turn's text; ``{role}`` is replaced
+    closes: tuple[Piece, ...] = ()  # after it; the first piece ends what is said
+    closes_others: tuple[Piece, ...] | None = None  # after a turn of somebody else, where that differs
+    trims: bool = False  # whether blanks around a turn's text are dropped
+    system: bool = True  # whether a conversation may begin with instructions of the system
+    default_system: str = ""  # what such instructions are where a conversation has none
+
+    def after(self, turn: Turn) -> tuple[Piece, ...]:
+        """What follows a turn's text."""
+        others = self.closes if self.closes_others is None else self.closes_others
+        return self.closes if turn.role == "assistant" else others
+
+
+_IM_TURN = "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+_IM_LOOP = (
+    "{% for message in messages %}" + _IM_TURN + "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+_IM_NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+)
+_IM_SMOLLM2 = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\n"
+    + SMOLLM2_SYSTEM
+    + "<|im_end|>\\n' }}{% endif %}"
+    + _IM_TURN
+    + "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+_HEADER = "'<|start_header_id|>' + {} + '<|end_header_id|>\\n\\n'"
+_LLAMA3 = (
+    "{{ bos_token }}{% for message in messages %}{{ " + _HEADER.format("message['role']") + " + message['content'] | trim"
+    " + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ " + _HEADER.format("'assistant'") + " }}{% endif %}"
+)
+_IM: dict[str, Any] = {"opens": (Mark("<|im_start|>"), f"{ROLE}\n"), "closes": (Mark("<|im_end|>"), "\n")}
+
+PLAIN = Template("plain", closes=(Mark(),), closes_others=("\n",))
+"""For models without a template: turns line by line, each answer followed by the end of text."""
+
+TEMPLATES = (
+    Template("chatml", _IM_LOOP, **_IM),
+    Template("no-system", _IM_NO_SYSTEM + _IM_LOOP, system=False, **_IM),
+    Template("smollm2", _IM_SMOLLM2, default_system=SMOLLM2_SYSTEM, **_IM),
+    Template(
+        "llama3",
+        _LLAMA3,
+        opens=(Mark("<|start_header_id|>"), ROLE, Mark("<|end_header_id|>"), "\n\n"),
+        closes=(Mark("<|eot_id|>"),),
+        trims=True,
+    ),
+)
+
+
+def _normal(source: str) -> str:
+    """The program without blanks outside its words, with one kind of quotation marks."""
+    return "".join(source.replace('"', "'").split())
+
+
+_BY_SOURCE = {_normal(template.source): template for template in TEMPLATES}
+
+
+def template_of(files: ModelFiles) -> Template:
+    """The template of a model folder, which is never run; raises FW-MODEL-011 (not one that is known by its text)."""
+    source = _tokenizer_config(files).get("chat_template")
+    if (files.folder / "chat_template.jinja").is_file():
+        source = (files.folder / "chat_template.jinja").read_text(encoding="utf-8")[:MAX_TOKENIZER_CONFIG_BYTES]
+    if source is None:
+        return PLAIN
+    found = _BY_SOURCE.get(_normal(source)) if isinstance(source, str) else None
+    if found is None:
+        names = ", ".join(template.name for template in TEMPLATES)
+        told = f"The chat template of the model {files.name!r} is none of those that are known: {names}."
+        raise ConfigError(told, code="FW-MODEL-011")
+    return found
+
+
+def _tokenizer_config(files: ModelFiles) -> dict[str, Any]:
+    path = files.folder / "tokenizer_config.json"
+    return json_object(path, MAX_TOKENIZER_CONFIG_BYTES) if path.is_file() else {}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record as token ids, and which of them are to be predicted."""
+
+    ids: list[int]
+    scored: list[bool]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Writer:
+    """Writes conversations and running texts as tokens of one base model.
+
+    Raises FW-MODEL-011 (its template is unknown, or needs marks that the tokenizer lacks).
+    """
+
+    def __init__(self, files: ModelFiles) -> None:
+        self._files, self.template = files, template_of(files)
+        self._tokenizer = load_tokenizer(files)
+        # Special tokens in a text are spelled out in ordinary ones.
+        self._tokenizer.encode_special_tokens = True
+        self._begin = _begin_ids(self._tokenizer)
+        for piece in (*self.template.opens, *self.template.closes):
+            if isinstance(piece, Mark):
+                self._id(piece)
+
+    def conversation(self, turns: Sequence[Turn]) -> Written:
+        """Tokens of a conversation: every turn of the assistant is scored with its end, and nothing else is.
+
+        Raises ValueError (instructions of the system where the template has no place for them).
+        """
+        template = self.template
+        if turns and turns[0].role == "system" and not template.system:
+            raise ValueError("the template has no place for instructions of the system")
+        if template.default_system and (not turns or turns[0].role != "system"):
+            turns = [Turn("system", template.default_system), *turns]
+        ids, scored = list(self._begin), [False] * len(self._begin)
+        for turn in turns:
+            for part, said in self._turn(turn):
+                ids += part
+                scored += [said] * len(part)
+        return Written(ids, scored)
+
+    def prompt(self, turns: Sequence[Turn]) -> list[int]:
+        """Tokens of a conversation that the assistant is to continue."""
+        opening = [id_ for piece in self.template.opens for id_ in self._ids(piece, "assistant")]
+        return self.conversation(turns).ids + opening
+
+    def text(self, text: str, *, ended: bool = True) -> Written:
+        """Tokens of a running text, all of them scored, with the end of text unless it goes on."""
+        said = self._spell(text) + ([self._id(Mark())] if ended else [])
+        return Written([*self._begin, *said], [False] * len(self._begin) + [True] * len(said))
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Token ids that end what a model says."""
+        first = self.template.closes[0]
+        return frozenset({self._id(first)} if isinstance(first, Mark) else set()) | {self._id(Mark())}
+
+    def read(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without marks of structure."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _turn(self, turn: Turn) -> Iterator[tuple[list[int], bool]]:
+        said = turn.role == "assistant"
+        for piece in self.template.opens:
+            yield self._ids(piece, turn.role), False
+        yield self._spell(turn.text.strip() if self.template.trims else turn.text), said
+        for place, piece in enumerate(self.template.after(turn)):
+            yield self._ids(piece, turn.role), said and place == 0
+
+    def _ids(self, piece: Piece, role: str) -> list[int]:
+        return [self._id(piece)] if isinstance(piece, Mark) else self._spell(piece.replace(ROLE, role))
+
+    def _spell(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _id(self, mark: Mark) -> int:
+        text = mark.text or self._end_of_text
+        found = self._tokenizer.token_to_id(text)
+        if found is None:
+            told = f"The template {self.template.name!r} needs the token {text!r}, which the model's tokenizer lacks."
+            raise ConfigError(told, code="FW-MODEL-011")
+        return int(found)
+
+    @cached_property
+    def _end_of_text(self) -> str:
+        named = _tokenizer_config(self._files).get("eos_token")
+        text = named.get("content") if isinstance(named, dict) else named
+        if isinstance(text, str) and text:
+            return text
+        first = _first(json_object(self._files.folder / "config.json", MAX_TOKENIZER_CONFIG_BYTES).get("eos_token_id"))
+        spelled = None if first is None else self._tokenizer.id_to_token(first)
+        if spelled is None:
+            raise damaged("The model folder does not say which token ends a text.")
+        return str(spelled)
+
+
+def _first(value: Any) -> int | None:
+    """A token id, or the first of several."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first if type(first) is int and first >= 0 else None
+
+
+def _begin_ids(tokenizer: Tokenizer) -> list[int]:
+    """What the tokenizer puts before every text, such as one begin token; encoder's closing tokens are left away."""
+    processor = json.loads(tokenizer.to_str()).get("post_processor")
+    if processor is None:
+        return []
+    marked = tokenizer.encode("a")
+    plain = tokenizer.encode("a", add_special_tokens=False)
+    for start in range(len(marked.ids) - len(plain.ids) + 1):
+        if marked.ids[start : start + len(plain.ids)] == plain.ids:
+            return list(marked.ids[:start])
+    return []

@@ -1,0 +1,207 @@
+"""Language modelling: the next token of a running text, of an answer, or of what the assistant says in a dialogue.
+
+The loss of a record is the mean of -log p over its scored tokens, in nats, so a long record counts as a short one.
+Records are never packed together: no token sees another record's.
+"""
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedward.client.corpora.corpus import Corpus, Item, Turn
+from fedward.client.data import events
+from fedward.client.data.columns import Drops
+from fedward.client.data.example import Example
+from fedward.client.data.scanned import is_scanned
+from fedward.client.data.text import clean
+from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.registry import ModelFiles
+from fedward.client.models.templates import Writer, Written
+from fedward.client.models.tokens import Tokens, check_max_tokens
+from fedward.client.records import Records
+from fedward.client.tasks.task import Labelled, LocalTask, Source
+from fedward.errors import DataError
+from fedward.measures import Outcomes
+from fedward.tasks import Task
+
+NOT_SCORED = -1
+MOST_TOKENS = 8192  # tokens of one forward pass where no gradient is asked for
+
+
+class TurnSource(Source):
+    """Conversations: turns as they are, or question and answer as two of them.
+
+    Texts keep their words, case and line breaks: a language model learns to write as people do.
+    """
+
+    def __init__(self, *needs: str, turns: Callable[[Item], Sequence[Turn]]) -> None:
+        super().__init__(*needs, word_for_word=True)
+        self._turns = turns
+
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
+        """See :meth:`Source.labelled`; every record that has something to learn is taken."""
+        return [Labelled(item, "") for item in corpus.items(folder, drops) if _teaches(self._turns(item))]
+
+    def texts(
+        self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
+    ) -> list[str]:
+        """See :meth:`Source.texts`: what is said, turn by turn."""
+        return ["\n".join(turn.text for turn in self._turns(item)) for item in items]
+
+    def examples(
+        self, corpus: Corpus, folder: Path, languages: Counter[str], drops: Drops, *, every: bool = False
+    ) -> list[Example]:
+        """See :meth:`Source.examples`."""
+        found = self.labelled(corpus, folder, drops, every=every)
+        texts = self.texts(corpus, folder, [each.item for each in found], languages, drops)
+        return [
+            each.example(text, turns=tuple((turn.role, turn.text) for turn in self._turns(each.item)))
+            for each, text in zip(found, texts, strict=True)
+        ]
+
+
+def _teaches(turns: Sequence[Turn]) -> bool:
+    return any(turn.role == "assistant" and turn.text.strip() for turn in turns)
+
+
+class RunningSource(Source):
+    """Running texts: a corpus's documents, or its records that are one."""
+
+    def __init__(self) -> None:
+        super().__init__("text")
+
+    def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
+        """See :meth:`Source.labelled`."""
+        return [Labelled(item, "") for item in corpus.items(folder, drops) if item.texts.get("text", "").strip()]
+
+    def texts(
+        self, corpus: Corpus, folder: Path, items: Sequence[Item], languages: Counter[str], drops: Drops
+    ) -> list[str]:
+        """See :meth:`Source.texts`."""
+        masked = corpus.free_text_of_persons and not (folder.is_dir() and is_scanned(folder))
+
+        def read(text: str) -> str:
+            return " . ".join(events.note_phrases(text, languages)) if masked else clean(text)
+
+        return [read(item.texts["text"]) for item in items]
+
+
+class LanguageTask(LocalTask):
+    """Base of tasks whose model predicts tokens."""
+
+    has_labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def write(self, writer: Writer, example: Example) -> Written:
+        """The record as tokens."""
+
+    def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
+        """See :meth:`LocalTask.targets`; what a record teaches stands in its text, so there is nothing to check."""
+        return np.zeros(len(examples), np.int64)
+
+    def encode(
+        self, files: ModelFiles, examples: Sequence[Example], *, max_tokens: int
+    ) -> tuple[NDArray[np.int64], Tokens, NDArray[Any]]:
+        """See :meth:`LocalTask.encode`.
+
+        Targets are int64 ``[N, max_tokens]``: at each place the id of the token that follows, or -1 where none is
+        scored. Records of which no scored token fits are left out; of longer ones the end is cut. Raises FW-DATA-034
+        (nothing fits).
+        """
+        check_max_tokens(files, max_tokens)
+        writer = Writer(files)
+        written = [self.write(writer, example) for example in examples]
+        kept = np.array([n for n, each in enumerate(written) if any(each.scored[1:max_tokens])], dtype=np.int64)
+        if examples and not kept.size:
+            told = f"Of none of the {len(examples)} records does a word of the answer fit in {max_tokens} tokens."
+            raise DataError(told, code="FW-DATA-034")
+        width = max((min(len(written[n]), max_tokens) for n in kept), default=0)
+        ids, mask = np.full((kept.size, width), files.config().pad_id), np.zeros((kept.size, width), np.int64)
+        targets = np.full((kept.size, max_tokens), NOT_SCORED, np.int64)
+        for row, n in enumerate(kept):
+            each, length = written[n], min(len(written[n]), max_tokens)
+            ids[row, :length], mask[row, :length] = each.ids[:length], 1
+            following, scored = np.array(each.ids[1:length]), np.array(each.scored[1:length])
+            targets[row, : length - 1] = np.where(scored, following, NOT_SCORED)
+        cut = sum(len(written[n]) > max_tokens for n in kept)
+        return kept, Tokens(ids, mask, cut), targets
+
+    def unlikely(self, outcomes: Outcomes) -> list[Any]:
+        """See :meth:`LocalTask.unlikely`; what a language model must notice is the text itself."""
+        return [""] * len(outcomes)
+
+    def made_up(self, count: int, tokens: int) -> NDArray[Any]:
+        """See :meth:`LocalTask.made_up`; every token is scored."""
+        targets = np.zeros((count, tokens), np.int64)
+        targets[:, -1] = NOT_SCORED
+        return targets
+
+    def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
+        """See :meth:`LocalTask.losses`."""
+        sums, counts = self._sums(model, records, rows)
+        return sums / counts
+
+    def outcomes(self, model: AdapterModel, records: Records) -> Outcomes:
+        """See :meth:`LocalTask.outcomes`: per record the scored tokens as target, their summed loss as score."""
+        model.eval()
+        sums, counts = np.zeros(len(records)), np.ones(len(records))
+        with torch.no_grad():
+            for rows in _batches(records.inputs.lengths):
+                found, number = self._sums(model, records, rows)
+                sums[rows], counts[rows] = found.double().cpu().numpy(), number.double().cpu().numpy()
+        return Outcomes(records.units, counts, sums, sums / counts)
+
+    def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Summed losses of the scored tokens of each record, and how many they are, both ``[b]``."""
+        hidden = records.inputs.outputs(model, rows)
+        targets = torch.from_numpy(records.targets[rows][:, : hidden.shape[1]]).to(hidden.device)
+        scored = targets != NOT_SCORED
+        losses = model.token_losses(hidden[scored], targets[scored])
+        owner = scored.nonzero()[:, 0]
+        sums = torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, owner, losses)
+        return sums, scored.sum(dim=1)
+
+
+def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Records in batches of at most ``MOST_TOKENS`` tokens, padding included, similar lengths together."""
+    order, batches, start = np.argsort(lengths, kind="stable"), [], 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - start) * int(lengths[order[end]]) > MOST_TOKENS:
+            batches.append(order[start:end])
+            start = end
+    return batches
+
+
+class Conversation(LanguageTask):
+    """Learns what the assistant says, given all that was said before."""
+
+    def write(self, writer: Writer, example: Example) -> Written:
+        """See :meth:`LanguageTask.write`."""
+        return writer.conversation([Turn(role, text) for role, text in example.turns])
+
+
+class Running(LanguageTask):
+    """Learns every token of a text."""
+
+    def write(self, writer: Writer, example: Example) -> Written:
+        """See :meth:`LanguageTask.write`."""
+        return writer.text(example.text)
+
+
+def asked_and_answered(item: Item) -> list[Turn]:
+    """Question and answer as a conversation of two turns; nothing where one of them is empty."""
+    question, answer = item.texts.get("question", ""), item.texts.get("answer", "")
+    if not question.strip() or not answer.strip():
+        return []
+    system = item.texts.get("system", "")
+    before = [Turn("system", system)] if system.strip() else []
+    return [*before, Turn("user", question), Turn("assistant", answer)]
+
+
