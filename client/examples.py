@@ -24,14 +24,16 @@ def load_examples(
     mapping: Path | None = None,
     unread: bool = False,
     counted: bool = False,
+    scored_only: bool = False,
     most_dropped: float = MOST_DROPPED,
 ) -> list[Example]:
     """The records that ``task`` takes from the folder of the corpus ``format``, in the order of their units.
 
-    For ``leave_out`` and ``most_dropped`` see :meth:`LocalTask.examples`, for ``every`` :meth:`Source.labelled`.
-    ``exclude`` lists persons who have opted out, see :class:`Exclusions`. ``mapping`` is the mapping file of the corpus
-    ``mapped``, where it does not lie in the folder. ``unread`` leaves the texts empty, and does not read them. So
-    does ``counted``, which adds what statistics count; records of one label are no reason for it to stop.
+    For ``leave_out``, ``scored_only`` and ``most_dropped`` see :meth:`LocalTask.examples`, for ``every``
+    :meth:`Source.labelled`. ``exclude`` lists persons who have opted out, see :class:`Exclusions`. ``mapping`` is the
+    mapping file of the corpus ``mapped``, where it does not lie in the folder. ``unread`` leaves the texts empty, and
+    does not read them. So does ``counted``, which adds what statistics count; records of one label are no reason for it
+    to stop.
 
     Raises ConfigError FW-CONFIG-040 (there is no such task), DataError (unknown format, unusable files, a corpus that
     does not hold what the task predicts), FW-DATA-006 (no eligible record), FW-DATA-007 (one label only), FW-DATA-019
@@ -46,7 +48,8 @@ def load_examples(
     elif unread:
         examples = [each.example("") for each in local.labelled(corpus, folder, every=every)]
     else:
-        examples = local.examples(corpus, folder, leave_out=leave_out, every=every, most_dropped=most_dropped)
+        how = {"leave_out": leave_out, "every": every, "scored_only": scored_only}
+        examples = local.examples(corpus, folder, most_dropped=most_dropped, **how)
     if excluded is not None:
         excluded.check()
     if not examples:

@@ -121,7 +121,8 @@ class FolderReport:
     @property
     def usable(self) -> bool:
         """Whether at least one task can train or be scored on this folder."""
-        return not self.stops and any(task.problem is None for task in self.tasks)
+        taught = any(form.form in LOCAL_TASKS and form.records + form.held_out for form in self.forms)
+        return not self.stops and (taught or any(task.problem is None for task in self.tasks))
 
     @property
     def read_whole(self) -> bool:
@@ -321,7 +322,7 @@ def _count_tasks(
     """Counts what each task can use; returns the first that the folder serves, with its records."""
     first = None
     for name, task in LOCAL_TASKS.items():
-        if only not in (None, name):
+        if only not in (None, name) or name in FORMS:  # a form of record has been counted
             continue
         try:
             found = task.labelled(corpus, path)

@@ -30,6 +30,10 @@ class Inputs(Protocol):
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each record, int64 ``[N]``."""
 
+    @property
+    def cut(self) -> int:
+        """How many texts were cut at the text length."""
+
     def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """Outputs of the model's head on the records with indices int64 ``[B]``, padded to the longest of them.
 
@@ -58,6 +62,11 @@ class TokenInputs:
     def lengths(self) -> NDArray[np.int64]:
         """See :class:`Inputs`."""
         return self.tokens.lengths
+
+    @property
+    def cut(self) -> int:
+        """See :class:`Inputs`."""
+        return self.tokens.truncated
 
     def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
@@ -89,6 +98,7 @@ class PrefixInputs:
     hidden: Tensor  # float32 [total tokens, d], text after text
     starts: NDArray[np.int64]  # [N], where each text begins
     lengths: NDArray[np.int64]  # [N], its tokens
+    cut: int = 0  # see Inputs
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -109,11 +119,12 @@ class PrefixInputs:
         offsets = np.cumsum([0, *(len(part.hidden) for part in parts[:-1])])
         starts = [part.starts + offset for part, offset in zip(parts, offsets, strict=True)]
         hidden, lengths = torch.cat([part.hidden for part in parts]), [part.lengths for part in parts]
-        return cls(parts[0].layer, hidden, np.concatenate(starts), np.concatenate(lengths))
+        cut = sum(part.cut for part in parts)
+        return cls(parts[0].layer, hidden, np.concatenate(starts), np.concatenate(lengths), cut)
 
     def chosen(self, records: NDArray[np.int64]) -> PrefixInputs:
         """See :class:`Inputs`; the cached output is shared, not copied."""
-        return PrefixInputs(self.layer, self.hidden, self.starts[records], self.lengths[records])
+        return PrefixInputs(self.layer, self.hidden, self.starts[records], self.lengths[records], self.cut)
 
 
 def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
@@ -140,7 +151,7 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
             output = model.run_layers(0, layer, model.embed(ids), mask)
             for row, record in enumerate(records):
                 hidden[starts[record] : starts[record] + lengths[record]] = output[row, mask[row].bool()]
-    return PrefixInputs(layer, hidden, starts, lengths)
+    return PrefixInputs(layer, hidden, starts, lengths, tokens.truncated)
 
 
 def _batch(tokens: Tokens, records: NDArray[np.int64], model: AdapterModel) -> tuple[Tensor, Tensor]:

@@ -62,9 +62,7 @@ _IM_LOOP = (
     "{% for message in messages %}" + _IM_TURN + "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-_IM_NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-)
+_IM_NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 _IM_SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\n"
     + SMOLLM2_SYSTEM
@@ -74,7 +72,9 @@ _IM_SMOLLM2 = (
 )
 _HEADER = "'<|start_header_id|>' + {} + '<|end_header_id|>\\n\\n'"
 _LLAMA3 = (
-    "{{ bos_token }}{% for message in messages %}{{ " + _HEADER.format("message['role']") + " + message['content'] | trim"
+    "{{ bos_token }}{% for message in messages %}{{ "
+    + _HEADER.format("message['role']")
+    + " + message['content'] | trim"
     " + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ " + _HEADER.format("'assistant'") + " }}{% endif %}"
 )
 _IM: dict[str, Any] = {"opens": (Mark("<|im_start|>"), f"{ROLE}\n"), "closes": (Mark("<|im_end|>"), "\n")}

@@ -41,7 +41,7 @@ class _VocabularyLoss(torch.autograd.Function):  # type: ignore[misc]  # torch i
 
 
 def vocabulary_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    """-log softmax(hidden weight^T + bias) at ``targets``: nats, float32 ``[M]``, of states ``[M, d]``, ids int64 ``[M]``.
+    """-log softmax(hidden weight^T + bias) at ``targets``, in nats: float32 ``[M]`` of states ``[M, d]``, ids ``[M]``.
 
     ``weight`` ``[V, d]`` and ``bias`` ``[V]`` must be frozen: no gradient reaches them, else ``ValueError``.
     """

@@ -29,7 +29,6 @@ from fedward.client.records import Records
 from fedward.client.tasks.task import Labelled, LocalTask, Source
 from fedward.errors import DataError
 from fedward.measures import Outcomes
-from fedward.tasks import Task
 
 NOT_SCORED = -1
 MOST_TOKENS = 8192  # tokens of one forward pass where no gradient is asked for
@@ -203,5 +202,3 @@ def asked_and_answered(item: Item) -> list[Turn]:
     system = item.texts.get("system", "")
     before = [Turn("system", system)] if system.strip() else []
     return [*before, Turn("user", question), Turn("assistant", answer)]
-
-

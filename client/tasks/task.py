@@ -236,16 +236,18 @@ class LocalTask(ABC):
         *,
         leave_out: bool = False,
         every: bool = False,
+        scored_only: bool = False,
         most_dropped: float = MOST_DROPPED,
     ) -> list[Example]:
         """The records of ``folder`` as a model reads them; ``every`` as in :meth:`Source.labelled`.
 
         Raises as :meth:`labelled`, and FW-DATA-020 (free text of persons in a language without de-identification
         rules), unless ``leave_out`` says to go on without these texts, and FW-DATA-019 (more than the share
-        ``most_dropped`` of a table cannot be used).
+        ``most_dropped`` of a table cannot be used). Texts that are ``scored_only``, on this machine, need no scan.
         """
         self.source.check(corpus, self.declaration.name)
-        self.source.check_folder(corpus, folder)
+        if not scored_only:
+            self.source.check_folder(corpus, folder)
         languages, drops = Counter[str](), Drops()
         examples = self.source.examples(corpus, folder, languages, drops, every=every)
         drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,27 +16,52 @@ from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
+    from fedward.client.models.adapter_model import AdapterModel
+    from fedward.client.models.registry import ModelFiles
     from fedward.client.tasks import LocalTask
     from fedward.measures import Outcomes
 
 
+MOST_TOKENS = 1024
+"""Text length of a language model that is scored without an adapter."""
+
+
 def evaluate(
-    run: Annotated[Path, Argument(metavar="RUN|ADAPTER", help="Folder of a run, or of an adapter.")],
-    data: Annotated[Path, Option(help="Folder with the clinical tables.")],
-    format: Annotated[str, Option(help="Layout of the tables, as `fedward data check` calls it.")],
-    task: Annotated[str | None, Option(help="Task that the adapter must have been trained for.")] = None,
+    run: Annotated[
+        Path,
+        Argument(metavar="RUN|ADAPTER|MODEL", help="Folder of a run, of an adapter, or name or folder of a model."),
+    ],
+    data: Annotated[Path, Option(help="Folder or file of the data.")],
+    format: Annotated[
+        str | None, Option(help="Layout, as `fedward data check` calls it; found by itself if not given.")
+    ] = None,
+    task: Annotated[
+        str | None, Option(help="What to score; of an adapter, the task that it must have been trained for.")
+    ] = None,
+    base: Annotated[
+        Path | None, Option(help="Base model of the adapter, where it is not the one that it names.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        Option(min=8, help="Text length for a model without an adapter; the model's own, up to 1024, if not given."),
+    ] = None,
     leave_out: LeaveOut = False,
     exclude: Exclude = None,
     mapping: Mapped = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Score an adapter on other data, by every measure of its task.
+    """Score an adapter, or a language model as it is, on other data, by every measure of its task.
 
-    Example: fedward evaluate demo-run --data /srv/ehr --format mimic-iii
+    Examples:
+
+      fedward evaluate demo-run --data /srv/ehr --format mimic-iii
+
+      fedward evaluate tiny-decoder --data questions.jsonl --task sft
 
     Predictions stay in this process; only the scores are printed.
     """
-    scores = score_folder(run, data, format=format, task=task, leave_out=leave_out, exclude=exclude, mapping=mapping)
+    scored = _load(run, task, base=base, max_tokens=max_tokens)
+    scores = scored.score(data, format=format, leave_out=leave_out, exclude=exclude, mapping=mapping)
     if as_json:
         say_json(scores)
     else:
@@ -50,28 +76,66 @@ def adapter_folder(run: Path) -> Path:
     raise ConfigError(f"The folder {run} holds no adapter.", code="FW-CONFIG-010")
 
 
-def score_folder(run: Path, data: Path, *, format: str, task: str | None, **options: Any) -> dict[str, Any]:
-    """The scorecard of the adapter in ``run`` on all eligible records of ``data``, whose tables have a ``format``.
+def score_folder(run: Path, data: Path, *, format: str | None, task: str | None, **options: Any) -> dict[str, Any]:
+    """The scorecard of the adapter in ``run`` on all eligible records of ``data``, see :meth:`Scored.score`.
 
-    ``task`` may name the outcome it was trained for; ``options`` are those of
-    :func:`fedward.client.examples.load_examples`.
-    Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another outcome).
+    Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another task).
     """
-    folder = adapter_folder(run)
-    from fedward.client.data import load_examples
+    return _load(run, task).score(data, format=format, **options)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model that is to be scored for a task."""
+
+    model: AdapterModel
+    files: ModelFiles
+    task: LocalTask
+    max_tokens: int
+
+    def score(self, data: Path, *, format: str | None, **options: Any) -> dict[str, Any]:
+        """The scorecard on all eligible records of ``data``; ``options`` are those of :func:`load_examples`."""
+        from fedward.client.corpora import detect
+        from fedward.client.data import load_examples
+        from fedward.client.records import Records
+
+        name = self.task.declaration.name
+        format = detect(data)[0].name if format is None else format
+        examples = load_examples(data, format=format, task=name, scored_only=True, **options)
+        records = Records.encode(examples, self.task, self.files, self.model, max_tokens=self.max_tokens)
+        lengths = {"too_long": records.left_out, "cut": records.inputs.cut} if not self.task.has_labels else {}
+        found = scorecard(self.task, self.task.outcomes(self.model, records))
+        return {"task": name, "format": format, "records": len(records), **lengths, **found}
+
+
+def _load(run: Path, task: str | None, *, base: Path | None = None, max_tokens: int | None = None) -> Scored:
+    """The adapter in ``run``, or the model of that name or folder with an adapter that changes nothing."""
     from fedward.client.models.adapter_files import load_adapter, read_card
-    from fedward.client.models.registry import resolve
-    from fedward.client.records import Records
+    from fedward.client.models.registry import REQUIRED_FILES, resolve
     from fedward.client.tasks import local_task
 
-    card = read_card(folder)
-    if task not in (None, card.task):
-        raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
-    model = load_adapter(folder)
-    examples = load_examples(data, format=format, task=card.task, **options)
-    local = local_task(card.task)
-    records = Records.encode(examples, local, resolve(card.base_model), model, max_tokens=card.max_tokens)
-    return {"task": card.task, "format": format, **scorecard(local, local.outcomes(model, records))}
+    if not (run / REQUIRED_FILES[0]).is_file() and run.is_dir():
+        folder = adapter_folder(run)
+        card = read_card(folder)
+        if task not in (None, card.task):
+            raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
+        files = resolve(card.base_model if base is None else base)
+        return Scored(load_adapter(folder, base=files), files, local_task(card.task), card.max_tokens)
+    if task is None:
+        raise ConfigError("A model without an adapter has no task of its own.", code="FW-CONFIG-042")
+    local, files = local_task(task), resolve(run if run.is_dir() else str(run))
+    if local.has_labels:
+        told = f"A model without an adapter has nothing to say about {task!r}: its head is not trained."
+        raise ConfigError(told, code="FW-CONFIG-042")
+    return Scored(untrained(files, local), files, local, max_tokens or min(files.config().max_tokens, MOST_TOKENS))
+
+
+def untrained(files: ModelFiles, task: LocalTask) -> AdapterModel:
+    """The base model under the task's head, with an adapter that is zero."""
+    from fedward.client.models.adapter_model import LoraSettings, build
+
+    first = next(iter(files.config().family.targets))
+    return build(files, LoraSettings(rank=1, targets=(first,), top_layers=1, head=task.declaration.head), seed=0)
 
 
 def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str, Any]:
