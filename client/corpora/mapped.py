@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedward.client.corpora.corpus import Item, StayCorpus
-from fedward.client.corpora.mapped_cells import TIMES, WRONG, Cells, MappedTable, in_units
+from fedward.client.corpora.mapped_cells import TIMES, WRONG, Cells, MappedTable
 from fedward.client.corpora.mapping import (
     MAPPING,
     AdmissionsSection,
@@ -28,6 +28,7 @@ from fedward.client.corpora.mapping import (
     WideSection,
     load_mapping,
 )
+from fedward.client.corpora.notes import Noted, add_notes, documents
 from fedward.client.corpora.stay_facts import (
     Facts,
     by_admission,
@@ -42,11 +43,15 @@ from fedward.client.corpora.stay_facts import (
 )
 from fedward.client.data.buckets import names_by_code
 from fedward.client.data.columns import Batch, Drops
-from fedward.client.data.events import Chosen, Kind, Stay
+from fedward.client.data.events import Chosen, Stay
+from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError
 
 Row = dict[str, Any]
+_ROW = "#"
+"""Under which the number of a row stands beside its cells."""
+
 _NUMBERS = ("birth_year",)
 
 
@@ -90,14 +95,14 @@ class Mapped(StayCorpus):
         begins: dict[str, list[datetime]] = {}
         for facts in admissions.values():
             begins.setdefault(facts.patient, []).append(facts.start)
-        table, found = (mapping.stays or mapping.admissions).file, []
+        found = []
         for facts in _units(folder, mapping, admissions, drops):
             full = replace(
                 facts,
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=None if codes is None else codes.get(facts.admission, ()),
             )
-            stay = stay_of(full, table, drops)
+            stay = stay_of(full, drops)
             found += [stay] if stay is not None else []
         return found
 
@@ -110,23 +115,17 @@ class Mapped(StayCorpus):
         for wide in mapping.wide.values():
             _add_wide(MappedTable.of(folder, mapping, wide), wide, owners, timeline, drops)
         for notes in mapping.notes.values():
-            _add_notes(MappedTable.of(folder, mapping, notes), notes, owners, timeline, drops)
+            add_notes([MappedTable.of(folder, mapping, notes)], _noted(notes, owners), timeline, drops)
         return timeline
 
     def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
-        """Every note, as running text."""
+        """See :meth:`Corpus.documents`; every note of a person in the table of persons, where there is one."""
         mapping = self._load(folder)
-        owners = _owners(folder, mapping) if mapping.notes else {}
+        listed = _persons(folder, mapping) if mapping.notes else None
+        of, owners = mapping.persons.file if mapping.persons else "", _owners(folder, mapping) if mapping.notes else {}
         for section in mapping.notes.values():
-            table = MappedTable.of(folder, mapping, section)
-            for batch in table.read(_needed(section), optional=()):
-                times = batch.moments(section.time, drops).to_list()
-                persons = _persons_of(batch, section, owners).to_pylist()
-                for person, time, text in zip(persons, times, batch.prose(section.text).to_pylist(), strict=True):
-                    if person and text:
-                        yield Item(person, texts={"text": text}, time=time)
-                    elif drops is not None:
-                        drops.add(section.file, "a note without a person or without a text")
+            table, noted = MappedTable.of(folder, mapping, section), _noted(section, owners)
+            yield from documents([table], noted, drops or Drops(), persons=listed, of=of)
 
     def _load(self, folder: Path) -> MappingFile:
         return load_mapping(folder / MAPPING if self.mapping is None else self.mapping)
@@ -139,8 +138,8 @@ def _rows(table: MappedTable, section: TableSection, needed: Collection[str]) ->
         for key in needed:
             batch.required(columns[key])
         lists = {key: _cells_of(batch, key, column) for key, column in columns.items()}
-        for cells in zip(*lists.values(), strict=True):
-            yield dict(zip(lists, cells, strict=True))
+        for row, *cells in zip(batch.rows.tolist(), *lists.values(), strict=True):
+            yield {**dict(zip(lists, cells, strict=True)), _ROW: row}
 
 
 def _cells_of(batch: Batch, key: str, column: str) -> list[Any]:
@@ -163,7 +162,7 @@ def _persons(folder: Path, mapping: MappingFile) -> dict[str, Row] | None:
         return None
     table, found, seen = MappedTable.of(folder, mapping, section), dict[str, Row](), set[str]()
     for row in _rows(table, section, ("person",)):
-        once([row["person"]], seen, table, section.person)
+        once([row["person"]], seen, table, section.person, [row[_ROW]])
         found[row["person"]] = row
     return found
 
@@ -184,12 +183,13 @@ def _admissions(folder: Path, mapping: MappingFile, drops: Drops) -> dict[str, F
     section, persons, deaths = mapping.admissions, _persons(folder, mapping), _deaths(folder, mapping)
     table, found, seen = MappedTable.of(folder, mapping, section), dict[str, Facts](), set[str]()
     for row in _rows(table, section, ("person", "admission")):
-        once([row["admission"]], seen, table, section.admission)
+        once([row["admission"]], seen, table, section.admission, [row[_ROW]])
         start, dated = row["start"]
         if start is None or dated:
-            drops.add(section.file, f"{section.start.upper()} has no time of day")
+            drops.add(section.file, f"{section.start.upper()} has no time of day", row=row[_ROW])
         elif persons is not None and row["person"] not in persons:
-            drops.add(section.file, f"the person is not in {mapping.persons.file if mapping.persons else ''}")
+            words = f"the person is not in {mapping.persons.file if mapping.persons else ''}"
+            drops.add(section.file, words, row=row[_ROW])
         else:
             person = row if persons is None else {**row, **persons[row["person"]]}
             if person.get("sex") == WRONG:
@@ -216,7 +216,7 @@ def _facts(section: AdmissionsSection, row: Row, person: Row, deaths: Sequence[t
         age=_age(person, start), sex=person.get("sex") or "", unit=row.get("unit") or "",
         arrival=section.arrivals.get(arrival, arrival), diagnosis=(row.get("diagnosis") or "").strip(),
         died=None if left is None and not flag else flag, death=death, death_dated=death_dated,
-        left=left, group=row.get("department") or "", destination=destination,
+        left=left, group=row.get("department") or "", destination=destination, file=section.file, row=row[_ROW],
     )  # fmt: skip
 
 
@@ -238,15 +238,18 @@ def _units(folder: Path, mapping: MappingFile, admissions: Mapping[str, Facts], 
         return
     table, seen, matched = MappedTable.of(folder, mapping, section), set[str](), 0
     for row in _rows(table, section, ("stay",)):
-        once([row["stay"]], seen, table, section.stay)
+        once([row["stay"]], seen, table, section.stay, [row[_ROW]])
         (start, start_dated), (end, end_dated) = row["start"], row["end"]
         if row["admission"] not in admissions:
-            drops.add(section.file, f"the admission is not in {mapping.admissions.file}, or cannot be used")
+            words = f"the admission is not in {mapping.admissions.file}, or cannot be used"
+            drops.add(section.file, words, row=row[_ROW])
         elif start is None or start_dated or end_dated:
-            drops.add(section.file, f"{section.start.upper()} or {section.end.upper()} has no time of day")
+            words = f"{section.start.upper()} or {section.end.upper()} has no time of day"
+            drops.add(section.file, words, row=row[_ROW])
         else:
             around = admissions[row["admission"]]
-            yield replace(around, stay=row["stay"], start=start, end=end, unit=row.get("unit") or around.unit)
+            own = replace(around, stay=row["stay"], unit=row.get("unit") or around.unit, start=start, end=end)
+            yield replace(own, file=section.file, row=row[_ROW])
         matched += row["admission"] in admissions
     if seen and not matched:
         words = f"No row of {section.file} is of an admission of {mapping.admissions.file}: 0 of {len(seen):,} match."
@@ -293,8 +296,8 @@ def _persons_of(batch: Batch, section: Rows, owners: Mapping[str, str]) -> pa.Ar
     return pc.if_else(pc.and_(pc.is_valid(keys), pc.is_null(known)), "", known)
 
 
-def _seconds(batch: Batch, section: Rows, drops: Drops, *, expected: bool = False) -> np.ndarray[Any, Any]:
-    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops, expected=expected)
+def _seconds(batch: Batch, section: Rows, drops: Drops) -> np.ndarray[Any, Any]:
+    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops)
 
 
 def _names(batch: Batch, section: MeasurementsSection) -> pa.Array:
@@ -317,7 +320,8 @@ def _add_long(
         batch, names, persons = every.where(ours), called.filter(pa.array(ours)), persons.filter(pa.array(ours))
         if len(batch):
             units = batch.text(section.unit) if section.unit else pa.nulls(len(batch), pa.string())
-            values = in_units(names, batch.numbers(section.value, drops), units, section, drops)
+            values = batch.numbers(section.value, drops)
+            values = in_own_units(names, values, units, batch.file, drops, batch.rows, declared=section.units)
             values = plausible(names, values, batch.file, drops, batch.rows)
             seconds = _seconds(batch, section, drops)
             drops.use(batch.file, int((np.isfinite(seconds) & np.isfinite(np.asarray(values.fill_null(np.nan)))).sum()))
@@ -338,27 +342,23 @@ def _add_wide(
             match = timeline.of_patients(persons, _seconds(batch, section, drops))
             for column, name in section.columns_of.items():
                 names, none = pa.array([name] * len(batch)), pa.nulls(len(batch), pa.string())
-                values = in_units(names, batch.numbers(column, drops), none, section, drops)
+                values = batch.numbers(column, drops)
+                values = in_own_units(names, values, none, batch.file, drops, batch.rows, declared=section.units)
                 values = plausible(names, values, batch.file, drops, batch.rows)
                 drops.use(batch.file, int(np.isfinite(np.asarray(values.fill_null(np.nan))).sum()))
                 timeline.add(match, names, values)
     check_known(table.path.name, total, total, matched, timeline)
 
 
-def _add_notes(
-    table: MappedTable, section: NotesSection, owners: Mapping[str, str], timeline: Timeline, drops: Drops
-) -> None:
-    """Adds notes with a time of day; one with a date only may have been written after prediction time."""
-    for every in table.read(_needed(section)):
-        persons = _persons_of(every, section, owners)
-        ours = of_the_stays(every, persons, timeline, drops, section.person or section.admission or "")
-        batch, persons = every.where(ours), persons.filter(pa.array(ours))
-        if not len(batch):
-            continue
-        kinds: list[str] = [section.kind or ""] * len(batch)
-        if section.category:
-            kinds = [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
-        seconds = _seconds(batch, section, drops, expected=True)
-        drops.use(batch.file, int(np.isfinite(seconds).sum()))
-        match = timeline.of_patients(persons, seconds)
-        timeline.add_text(match, Kind.NOTE, kinds, batch.prose(section.text).to_pylist())
+def _noted(section: NotesSection, owners: Mapping[str, str]) -> Noted:
+    def kinds(batch: Batch) -> list[str]:
+        if not section.category:
+            return [section.kind or ""] * len(batch)
+        return [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
+
+    def persons(batch: Batch) -> pa.Array:
+        return _persons_of(batch, section, owners)
+
+    times = (section.time, *filter(None, (section.stored,)))
+    needed = tuple(section.columns.values())
+    return Noted(section.person or section.admission or "", section.text, times, kinds, needed=needed, persons=persons)

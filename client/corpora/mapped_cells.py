@@ -19,16 +19,11 @@ import pyarrow.compute as pc
 from fedward.client.corpora.mapping import (
     FormatSection,
     MappingFile,
-    MeasurementsSection,
     SexesSection,
     TableSection,
     WideSection,
-    other_units,
-    own_units,
-    plain_unit,
 )
-from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.columns import Batch, Table
 from fedward.client.data.events import OLDEST
 from fedward.errors import DataError
 
@@ -180,32 +175,3 @@ def _each(cells: pa.Array, turn: Callable[[str], str]) -> pa.Array:
     encoded = cells.dictionary_encode()
     turned = pa.array([turn(cell) for cell in encoded.dictionary.to_pylist()], pa.string())
     return turned.take(encoded.indices)
-
-
-def in_units(
-    names: pa.Array, values: pa.Array, units: pa.Array, section: MeasurementsSection | WideSection, drops: Drops
-) -> pa.Array:
-    """Values in the units of the threshold table, ``[n]``.
-
-    ``units`` are as the table writes them, null where it does not: then the section's unit of that measurement counts,
-    and without one the value is in the table's own. Values in a unit that is neither are counted and null.
-    """
-    written = _each(units, plain_unit) if units.null_count < len(units) else units
-    for name in names.unique().to_pylist():
-        declared = section.units.get(name)
-        told = written if declared is None else pc.fill_null(written, plain_unit(declared))
-        mine = pc.equal(names, name)
-        for unit, (factor, offset) in other_units(name).items():
-            mask = pc.and_(mine, pc.fill_null(pc.equal(told, unit), False))
-            if count := int(pc.sum(mask).as_py() or 0):
-                drops.remark(section.file, f"unit of {name}: {unit} turned into {measurements()[name].unit}", count)
-                values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
-        own = own_units(name)
-        if not own:
-            continue
-        known = pc.or_(pc.is_null(told), pc.is_in(told, value_set=pa.array([*own, *other_units(name)])))
-        strange = pc.and_(mine, pc.invert(known))
-        if count := int(pc.sum(strange).as_py() or 0):
-            drops.add(section.file, f"the unit of {name} is not known", count)
-            values = pc.if_else(strange, pa.scalar(None, pa.float64()), values)
-    return values
