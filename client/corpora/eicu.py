@@ -105,6 +105,7 @@ class Eicu(StayCorpus):
             for batch in Table.need(folder, "apacheapsvar").read((_KEY,))
             for key in batch.identifiers(_KEY).to_pylist()
         }
+        bare = {key.lstrip("0") for key in measured if key}
         codes = _codes(folder) if "diagnosis codes" in outcomes else None
         more = ("hospitaldischargelocation",) if "destination" in outcomes else ()
         table, found, seen = Table.need(folder, "patient"), list[Stay](), set[str]()
@@ -113,7 +114,7 @@ class Eicu(StayCorpus):
             once(batch.required(_KEY).to_pylist(), seen, table, _KEY, batch.rows)
             ages = _ages(batch)
             for number, age, row in zip(batch.rows.tolist(), ages, _rows(batch, more), strict=True):
-                reason, expected = _unusable(row, measured)
+                reason, expected = _unusable(row, measured, bare)
                 if reason:
                     drops.add(table.path.name, reason, row=number, expected=expected)
                 else:
@@ -177,7 +178,7 @@ def _persons(folder: Path) -> dict[str, tuple[str, str]]:
 def _note_lines(table: Table) -> Iterator[tuple[str, str, str, int, str]]:
     """Stay, kind and time of the note, row and words of each line of a note."""
     columns = ("notetype", "noteenteredoffset", "notepath", "notevalue", "notetext")
-    for batch in table.read((_KEY, "notepath"), optional=columns):
+    for batch in table.read((_KEY, *columns)):
         cells = (pc.fill_null(batch.text(name), "").to_pylist() for name in columns)
         keys = pc.fill_null(batch.identifiers(_KEY), "").to_pylist()
         for row, key, kind, entered, *words in zip(batch.rows.tolist(), keys, *cells, strict=True):
@@ -215,12 +216,17 @@ def _rows(batch: Batch, more: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _unusable(row: Mapping[str, Any], measured: Collection[str]) -> tuple[str, bool]:
+def _unusable(row: Mapping[str, Any], measured: Collection[str], bare: Collection[str]) -> tuple[str, bool]:
     """Why a stay cannot be used, empty if it can, and whether good tables have such stays, too."""
     hospital, unit = row["hospitaldischargestatus"].lower(), row["unitdischargestatus"].lower()
     left, out = row["hospitaldischargeoffset"], row["unitdischargeoffset"]
     if row[_KEY] not in measured:
-        return "no first-day physiology", True
+        zeros = row[_KEY].lstrip("0") in bare
+        return (
+            (f"{_KEY.upper()} has other leading zeros than APACHEAPSVAR", False)
+            if zeros
+            else ("no first-day physiology", True)
+        )
     if hospital not in (_ALIVE, _DEAD):
         return "hospital outcome unknown", True
     if out is None or (hospital == _DEAD and left is None):
@@ -267,7 +273,7 @@ def _outcome(row: Mapping[str, Any], codes: tuple[str, ...] | None) -> Outcome:
 def _ages(batch: Batch) -> list[int | None]:
     """Whole years; eICU writes ages over 89 as ``> 89``."""
     cells = batch.text("age")
-    over = pc.fill_null(pc.starts_with(cells, ">"), False)
+    over = pc.fill_null(pc.match_substring_regex(cells, r"^>\s*89$"), False)
     rest = replace(batch, columns={"age": pc.if_else(over, pa.scalar(None, pa.string()), cells)}).numbers("age")
     years = zip(over.to_pylist(), rest.to_pylist(), strict=True)
     return [OLDEST if old else None if age is None else min(int(age), OLDEST) for old, age in years]

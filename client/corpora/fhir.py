@@ -71,6 +71,9 @@ _LONGEST_NOTE = 8 << 20
 _TEXTS = frozenset({"text/plain", "text/html", "application/xhtml+xml"})
 _BATCH = 50_000
 _NUMBER = re.compile(WRITTEN)
+_READ = "Patient|Encounter|Observation|Condition|DocumentReference|Binary|Location"
+_NAMED = re.compile(rf"(?:^|[^A-Za-z])(?:{_READ})(?:[^A-Za-z][^/]*)?\.ndjson$", re.IGNORECASE)
+"""Names of files of a bulk export whose resources are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,9 @@ class Fhir(StayCorpus):
         drops = Drops() if drops is None else drops
         patients, encounters = _latest(folder, "Patient", drops), _latest(folder, "Encounter", drops)
         places = {key: str(each.content.get("name", "")) for key, each in _latest(folder, "Location", drops).items()}
+        for each in patients.values():
+            if each.content.get("birthDate") and _when(each.content["birthDate"]) is None:
+                drops.add(each.file, "birthDate is not a date", row=each.row)
         codes = _codes(folder, drops) if "diagnosis codes" in outcomes else {}
         hospital = _hospital_stays(patients, encounters, drops)
         begins: dict[str, list[datetime]] = {}
@@ -184,8 +190,19 @@ def _kinds(folder: Path) -> Iterator[tuple[File, frozenset[str]]]:
     for file in files(folder):
         if "/" not in file.name and file.base.endswith((".ndjson", ".json", ".jsonl")):
             first = first_record(file)
+            if first is None and _NAMED.search(file.name):
+                _refuse_unreadable(file)
             if isinstance(first, Mapping) and isinstance(first.get("resourceType"), str):
                 yield file, frozenset({first["resourceType"]})
+
+
+def _refuse_unreadable(file: File) -> None:
+    """Raises FW-DATA-005 for a file that is called after a type of resource and holds none that can be read."""
+    with file.open() as stream:
+        stream.read(1)
+    if next(file.json(), None) is None:
+        fix = "Export it again, or take it away: an export leaves out types of which it has nothing."
+        raise DataError(f"The file {file.name} is empty.", code="FW-DATA-005", fix=fix)
 
 
 def _resources(folder: Path, kind: str = "") -> Iterator[_Placed]:
@@ -307,13 +324,17 @@ def _period(encounter: Resource) -> tuple[_When | None, _When | None]:
     return _when(period.get("start")), _when(period.get("end"))
 
 
-def _told_end(encounter: Resource) -> Any:
-    """Whatever stands for the end; an end that is no time is not that of a patient who is still there."""
-    return (_mapping(encounter.get("period")) or _mapping(encounter.get("actualPeriod"))).get("end")
+def _wrong_period(encounter: Resource, start: _When, end: _When | None, *, whole: bool = False) -> str:
+    """Why a period cannot be used, empty if it can; ``whole`` if its end needs a time of day, too.
 
-
-def _no_time(when: _When | None) -> str:
-    return "is not a time" if when is None else "has no time of day"
+    An end that is no time is not that of a patient who is still there.
+    """
+    if start.dated:
+        return "period.start has no time of day"
+    if end is None:
+        told = (_mapping(encounter.get("period")) or _mapping(encounter.get("actualPeriod"))).get("end")
+        return "period.end is not a time" if told else ""
+    return "period.end has no time of day" if whole and end.dated else ""
 
 
 def _hospital_stays(
@@ -327,10 +348,8 @@ def _hospital_stays(
         patient, (start, end) = _target(encounter.get("subject"), "Patient"), _period(encounter)
         if patient not in patients:
             drops.add(placed.file, "without a patient of the export", row=placed.row)
-        elif start is None or start.dated:
-            drops.add(placed.file, f"period.start {_no_time(start)}", row=placed.row)
-        elif end is None and _told_end(encounter):
-            drops.add(placed.file, "period.end is not a time", row=placed.row)
+        elif start is None or (wrong := _wrong_period(encounter, start, end)):
+            drops.add(placed.file, "period.start is not a time" if start is None else wrong, row=placed.row)
         else:
             facts = _facts(key, encounter, patients[patient].content, patient, start, end)
             found[key] = replace(facts, file=placed.file, row=placed.row)
@@ -401,10 +420,8 @@ def _intensive_stays(
         start, end = _period(encounter)
         if around not in hospital:
             drops.add(placed.file, "part of no hospital stay of the export", row=placed.row)
-        elif start is None or start.dated or (end is not None and end.dated):
-            drops.add(placed.file, "period has no time of day", row=placed.row)
-        elif end is None and _told_end(encounter):
-            drops.add(placed.file, "period.end is not a time", row=placed.row)
+        elif start is None or (wrong := _wrong_period(encounter, start, end, whole=True)):
+            drops.add(placed.file, "period.start is not a time" if start is None else wrong, row=placed.row)
         else:
             around_it = replace(hospital[around], stay=key, unit=unit, file=placed.file, row=placed.row)
             found.append(replace(around_it, start=start.time, end=end.time if end else None))
@@ -554,11 +571,23 @@ def _text(attachment: Resource, binaries: Mapping[str, _Placed]) -> tuple[str, s
         return "", f"attachment is {kind}, which is not read", True
     try:
         content = base64.b64decode(str(source.get("data", "")), validate=True)[:_LONGEST_NOTE]
-        text = content.decode(rest.partition("charset=")[2].strip(' "') or "utf-8").strip()
+        charset = rest.partition("charset=")[2].strip(' "').lower() or "utf-8"
+        if charset not in ("utf-8", "utf8") and not content.isascii() and _is_utf8(content):
+            return "", f"attachment is UTF-8, not {charset[:20]} as was declared", False
+        text = content.decode(charset).strip()
     except (binascii.Error, LookupError, UnicodeDecodeError):
         return "", "attachment cannot be decoded", False
     text = text if kind == "text/plain" else _words(text)
     return (text, "", True) if text else ("", "attachment is empty", True)
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether it is text of UTF-8; hardly any of another encoding is."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _words(page: str) -> str:

@@ -7,7 +7,7 @@ in English. All that follows is what the other layouts do.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -115,17 +115,18 @@ class Mapped(StayCorpus):
         for wide in mapping.wide.values():
             _add_wide(MappedTable.of(folder, mapping, wide), wide, owners, timeline, drops)
         for notes in mapping.notes.values():
-            add_notes([MappedTable.of(folder, mapping, notes)], _noted(notes, owners), timeline, drops)
+            add_notes([MappedTable.of(folder, mapping, notes)], _noted(notes, owners, drops), timeline, drops)
         return timeline
 
     def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
         """See :meth:`Corpus.documents`; every note of a person in the table of persons, where there is one."""
         mapping = self._load(folder)
         listed = _persons(folder, mapping) if mapping.notes else None
-        of, owners = mapping.persons.file if mapping.persons else "", _owners(folder, mapping) if mapping.notes else {}
+        of, owners = (mapping.persons or mapping.admissions).file, _owners(folder, mapping)
+        drops = Drops() if drops is None else drops
         for section in mapping.notes.values():
-            table, noted = MappedTable.of(folder, mapping, section), _noted(section, owners)
-            yield from documents([table], noted, drops or Drops(), persons=listed, of=of)
+            table, noted = MappedTable.of(folder, mapping, section), _noted(section, owners, drops)
+            yield from documents([table], noted, drops, persons=listed, of=of)
 
     def _load(self, folder: Path) -> MappingFile:
         return load_mapping(folder / MAPPING if self.mapping is None else self.mapping)
@@ -192,6 +193,8 @@ def _admissions(folder: Path, mapping: MappingFile, drops: Drops) -> dict[str, F
             drops.add(section.file, words, row=row[_ROW])
         else:
             person = row if persons is None else {**row, **persons[row["person"]]}
+            if person.get("age") and Cells.age(person["age"]) is None:
+                drops.add(section.file, f"{(section.age or '').upper()} is not an age", row=row[_ROW])
             if person.get("sex") == WRONG:
                 drops.remark(section.file, "the sex is no word of [sexes]")
             found[row["admission"]] = _facts(section, row, person, deaths.get(row["person"], ()))
@@ -269,16 +272,27 @@ def _codes(folder: Path, mapping: MappingFile) -> Mapping[str, tuple[str, ...]]:
 Rows = MeasurementsSection | WideSection | NotesSection
 
 
-def _owners(folder: Path, mapping: MappingFile) -> dict[str, str]:
-    """The person of each admission; read only where a table names admissions instead of persons."""
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """The person of each admission, ``[n]`` each; and the admissions without leading zeros."""
+
+    file: str
+    admissions: pa.Array
+    persons: pa.Array
+    bare: pa.Array
+
+
+def _owners(folder: Path, mapping: MappingFile) -> _Owners | None:
+    """Whose each admission is; read only where a table names admissions instead of persons."""
     sections: list[Rows] = [*mapping.measurements.values(), *mapping.wide.values(), *mapping.notes.values()]
     if all(each.person is not None for each in sections):
-        return {}
+        return None
     section, found = mapping.admissions, dict[str, str]()
     for batch in MappedTable.of(folder, mapping, section).read((section.person, section.admission)):
         keys, persons = batch.identifiers(section.admission), batch.identifiers(section.person)
         found |= zip(keys.to_pylist(), persons.to_pylist(), strict=True)
-    return found
+    keys = pa.array(list(found), pa.string())
+    return _Owners(section.file, keys, pa.array(list(found.values()), pa.string()), pc.utf8_ltrim(keys, "0"))
 
 
 def _needed(section: Rows) -> list[str]:
@@ -286,14 +300,18 @@ def _needed(section: Rows) -> list[str]:
     return list(dict.fromkeys((*section.columns.values(), *columns)))
 
 
-def _persons_of(batch: Batch, section: Rows, owners: Mapping[str, str]) -> pa.Array:
+def _persons_of(batch: Batch, section: Rows, owners: _Owners | None, drops: Drops) -> pa.Array:
     """Whose each row is, ``[n]``: null where the row does not say it, empty for an admission that is not exported."""
-    if section.person is not None:
-        return batch.identifiers(section.person)
+    if section.person is not None or owners is None:
+        return batch.identifiers(section.person or "")
     keys = batch.identifiers(section.admission or "")
-    places = pc.index_in(keys, value_set=pa.array(list(owners), pa.string()))
-    known = pa.array(list(owners.values()), pa.string()).take(places)
-    return pc.if_else(pc.and_(pc.is_valid(keys), pc.is_null(known)), "", known)
+    places = pc.index_in(keys, value_set=owners.admissions)
+    absent = pc.and_(pc.is_valid(keys), pc.is_null(places))
+    other = np.asarray(pc.and_(absent, pc.is_in(pc.utf8_ltrim(keys, "0"), value_set=owners.bare)))
+    if other.any():
+        words = f"{(section.admission or '').upper()} has other leading zeros than {owners.file}"
+        drops.add(batch.file, words, int(other.sum()), int(batch.rows[other][0]))
+    return pc.if_else(absent, "", owners.persons.take(places))
 
 
 def _seconds(batch: Batch, section: Rows, drops: Drops) -> np.ndarray[Any, Any]:
@@ -309,11 +327,11 @@ def _names(batch: Batch, section: MeasurementsSection) -> pa.Array:
 
 
 def _add_long(
-    table: MappedTable, section: MeasurementsSection, owners: Mapping[str, str], timeline: Timeline, drops: Drops
+    table: MappedTable, section: MeasurementsSection, owners: _Owners | None, timeline: Timeline, drops: Drops
 ) -> None:
     total = known = matched = 0
     for every in table.read(_needed(section)):
-        called, persons = _names(every, section), _persons_of(every, section, owners)
+        called, persons = _names(every, section), _persons_of(every, section, owners, drops)
         there = np.asarray(pc.is_valid(called))
         ours = there & of_the_stays(every, persons, timeline, drops, section.person or section.admission or "", there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int(ours.sum())
@@ -330,11 +348,11 @@ def _add_long(
 
 
 def _add_wide(
-    table: MappedTable, section: WideSection, owners: Mapping[str, str], timeline: Timeline, drops: Drops
+    table: MappedTable, section: WideSection, owners: _Owners | None, timeline: Timeline, drops: Drops
 ) -> None:
     total = matched = 0
     for every in table.read(_needed(section)):
-        persons = _persons_of(every, section, owners)
+        persons = _persons_of(every, section, owners, drops)
         ours = of_the_stays(every, persons, timeline, drops, section.person or section.admission or "")
         total, matched = total + len(every), matched + int(ours.sum())
         batch, persons = every.where(ours), persons.filter(pa.array(ours))
@@ -350,14 +368,14 @@ def _add_wide(
     check_known(table.path.name, total, total, matched, timeline)
 
 
-def _noted(section: NotesSection, owners: Mapping[str, str]) -> Noted:
+def _noted(section: NotesSection, owners: _Owners | None, drops: Drops) -> Noted:
     def kinds(batch: Batch) -> list[str]:
         if not section.category:
             return [section.kind or ""] * len(batch)
         return [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
 
     def persons(batch: Batch) -> pa.Array:
-        return _persons_of(batch, section, owners)
+        return _persons_of(batch, section, owners, drops)
 
     times = (section.time, *filter(None, (section.stored,)))
     needed = tuple(section.columns.values())

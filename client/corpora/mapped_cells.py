@@ -31,6 +31,7 @@ WRONG = "?"
 TIMES = ("birth", "start", "end", "death", "time", "stored")
 """Keys of sections whose columns hold times."""
 
+_ABOVE = re.compile(r"(?:>|≥|>=)\s*(\d{1,3})|(\d{1,3})\s*\+")
 _LIMIT = re.compile(r"^(<=?|>=?|≤|≥)\s*")
 _GROUPED = {",": re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d+)?"), ".": re.compile(r"(?!)")}
 _PLAIN = {",": re.compile(r"[-+]?\d*(,\d+)?([eE][-+]?\d+)?"), ".": re.compile(r"[-+]?\d*(\.\d*)?([eE][-+]?\d+)?")}
@@ -95,10 +96,11 @@ class Cells:
 
     @staticmethod
     def age(cell: str) -> int | None:
-        """Whole years; ``>89``, ``90+`` and the like are the group over 89. None for what is no number."""
+        """Whole years; ``>89``, ``90+`` and the like are the group over 89. None for what is no age, as ``>65``."""
         text = cell.strip()
-        if text.startswith((">", "≥")) or text.endswith("+"):
-            return OLDEST
+        above = _ABOVE.fullmatch(text)
+        if above:
+            return OLDEST if int(above[1] or above[2]) >= OLDEST - 1 else None
         try:
             return int(float(text))
         except (ValueError, OverflowError):

@@ -87,7 +87,7 @@ class Meds(StayCorpus):
         """See :meth:`Corpus.missing`."""
         if not folder.is_dir():
             raise DataError(f"The data folder '{folder}' does not exist.", code="FW-DATA-011")
-        return [] if any(_shards(folder)) else list(self.required)
+        return [] if _events(folder) or _parts(folder) else list(self.required)
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """See :meth:`Corpus.sizes`."""
@@ -121,7 +121,7 @@ class Meds(StayCorpus):
         """See :meth:`StayCorpus.timeline`; measurements and notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         tables = list(_tables(folder))
-        value = "numeric_value" if tables[0].has("numeric_value") else "value"
+        value = "value" if tables[0].has("value") and not tables[0].has("numeric_value") else "numeric_value"
         measured = Measured(_subject(tables[0]), "code", ("time",), value, written=("text_value",), lenient=True)
         add_measurements(tables, measured, timeline, drops, named=partial(_named, _described(folder)), units=_units)
         noted = Noted(_subject(tables[0]), "text_value", ("time",), _kinds, needed=("time", "code"), chosen=_notes)
@@ -143,19 +143,48 @@ def _tables(folder: Path) -> Iterator[Table]:
 
 
 def _shards(folder: Path) -> Iterator[Path]:
-    """Files of events: those below ``data``, or side by side where nobody made the folders."""
-    below = folder / "data"
-    for path in sorted((below if below.is_dir() else folder).glob("**/*.parquet" if below.is_dir() else "*.parquet")):
-        try:
-            names = set(pq.read_schema(path).names)
-        except (pa.ArrowException, OSError):
-            continue
-        if {"time", "code"} <= names and names & {"subject_id", "patient_id"}:
+    """Files of events: all below ``data``; side by side where nobody made the folders, where labels lie, too.
+
+    Raises FW-DATA-005 for a file that cannot be read: its subjects would be missing in silence.
+    """
+    if (folder / "data").is_dir():
+        yield from _below(folder)
+        return
+    for path in sorted(each for each in folder.iterdir() if each.suffix.lower() == ".parquet"):
+        if _is_events(Table(path, path.stem).header):
             yield path
 
 
+def _is_events(header: Collection[str]) -> bool:
+    return {"time", "code"} <= set(header) and not {"subject_id", "patient_id"}.isdisjoint(header)
+
+
+def _events(folder: Path) -> bool:
+    """Whether there is a file of events that can be read."""
+    below = (folder / "data").is_dir()
+    for path in _below(folder) if below else folder.iterdir():
+        if path.suffix.lower() == ".parquet" and path.is_file():
+            try:
+                if _is_events(Table(path, path.stem).header):
+                    return True
+            except DataError:
+                continue
+    return False
+
+
+def _parts(folder: Path) -> bool:
+    """Whether the folder is laid out as MEDS, though no shard of it can be read."""
+    told = ("dataset.json", "codes.parquet", "subject_splits.parquet")
+    return any(_below(folder)) and any((folder / "metadata" / name).is_file() for name in told)
+
+
+def _below(folder: Path) -> list[Path]:
+    """Parquet files below ``data``."""
+    return sorted(path for path in (folder / "data").rglob("*") if path.suffix.lower() == ".parquet" and path.is_file())
+
+
 def _subject(table: Table) -> str:
-    return "subject_id" if table.has("subject_id") else "patient_id"
+    return "patient_id" if table.has("patient_id") and not table.has("subject_id") else "subject_id"
 
 
 def _held_out(folder: Path) -> frozenset[str]:
@@ -185,6 +214,8 @@ def _lives(folder: Path, codes: bool, drops: Drops) -> dict[str, _Life]:
                     life.sex = code.partition("//")[2]
                 elif time is not None:
                     _note_life(life, _Told(time, code, admission, text, batch.file, row))
+                else:
+                    drops.add(batch.file, f"{code.partition('//')[0]} has no time", row=row)
     for life in found.values():
         life.events.sort(key=lambda event: event.order)
     return found
@@ -288,7 +319,13 @@ def _described(folder: Path) -> dict[str, str]:
     path, found, loinc = folder / "metadata" / "codes.parquet", dict[str, str](), names_by_code("loinc")
     if not path.is_file():
         return found
-    table: Any = pq.read_table(path, columns=["code", "parent_codes"])
+    try:
+        table: Any = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        words = "The file metadata/codes.parquet cannot be read: it is damaged."
+        raise DataError(words, code="FW-DATA-005") from error
+    if not {"code", "parent_codes"} <= set(table.column_names):
+        return found
     for code, parents in zip(table["code"].to_pylist(), table["parent_codes"].to_pylist(), strict=True):
         known = (loinc[each.partition("LOINC/")[2]] for each in parents or () if each.partition("LOINC/")[2] in loinc)
         found[code] = next(known, "")

@@ -65,7 +65,8 @@ class MimicIV(Mimic):
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`; patients without an anchor age are those of MIMIC-III."""
         patients = self.table(folder, "patients")
-        return super().missing(folder) if patients is None or patients.has("anchor_age") else list(self.required)
+        ours = patients is None or patients.has("anchor_age") or not patients.header
+        return super().missing(folder) if ours else list(self.required)
 
     def births(self, folder: Path) -> dict[str, tuple[str, datetime | None]]:
         """See :meth:`Mimic.births`; on the patient's own shifted calendar, where over 89 is 91."""

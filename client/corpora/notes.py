@@ -35,7 +35,7 @@ class Noted:
         needed: further columns that must be there.
         more: further columns that may be missing.
         chosen: which rows are notes, ``[n]``; all if not given.
-        persons: whose each row is, ``[n]``; as ``person`` says if not given.
+        persons: whose each row is, ``[n]``, empty where its admission is not known; as ``person`` says if not given.
     """
 
     person: str
@@ -103,8 +103,8 @@ def documents(
     listed = None if persons is None else pa.array(sorted(persons), pa.string())
     for every in noted.read(tables):
         owners, right = noted.owners(every), noted.right(every)
-        nobody = np.asarray(pc.equal(pc.fill_null(owners, ""), ""))
-        known = ~nobody if listed is None else np.asarray(pc.is_in(owners, value_set=listed))
+        nobody, known = np.asarray(pc.is_null(owners)), np.asarray(pc.fill_null(pc.not_equal(owners, ""), False))
+        known = known if listed is None else known & np.asarray(pc.is_in(owners, value_set=listed))
         empty = np.asarray(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(every.prose(noted.text))), 0))
         _count(drops, every, f"{noted.wrong.upper()} is set", ~right, expected=True)
         _count(drops, every, f"{noted.person.upper()} is empty", right & nobody)

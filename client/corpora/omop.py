@@ -56,7 +56,7 @@ _MEASURED = Measured(
     "person_id", "measurement_concept_id", ("measurement_datetime",), "value_as_number", "omop", "unit_source_value",
     comparator="operator_concept_id", below=("4171756", "4171754"),
     more=("measurement_source_value", "measurement_date", "unit_concept_id"), written=("value_source_value",),
-    lenient=True,
+    lenient=True, dated=True,
 )  # fmt: skip
 
 

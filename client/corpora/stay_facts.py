@@ -243,6 +243,7 @@ class Measured:
         more: further columns that ``named`` looks at.
         written: columns of text that may hold the number where ``value`` is empty, see :data:`WRITTEN`.
         lenient: whether a value that is no number is counted instead of refused.
+        dated: whether the columns of times may be missing, since rows have a date beside them.
     """
 
     person: str
@@ -256,16 +257,18 @@ class Measured:
     more: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     lenient: bool = False
+    dated: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that must be there."""
-        return (self.person, self.code, self.value)
+        return (self.person, self.code, self.value, *(() if self.dated else self.times[:1]))
 
     @property
     def optional(self) -> tuple[str, ...]:
         """Columns that may be missing."""
-        return tuple(filter(None, (*self.times, *self.more, *self.written, self.unit, self.comparator)))
+        every = (*self.times, *self.more, *self.written, self.unit, self.comparator)
+        return tuple(name for name in every if name and name not in self.needed)
 
     def values(self, batch: Batch, drops: Drops) -> pa.Array:
         """Numbers, ``[n]``; one that is told to lie below a limit is the next smaller number."""

@@ -285,10 +285,25 @@ class Table:
             yield stream
 
     def _of_parquet(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
-        file = pq.ParquetFile(self.path)
+        file, row = pq.ParquetFile(self.path), 2
         names = {name: file.schema_arrow.names[place] for name, place in places.items()}
         for batch in file.iter_batches(columns=list(names.values())):
-            yield {name: _as_text(batch.column(own)) for name, own in names.items()}
+            yield {name: self._as_text(batch.column(own), name, row) for name, own in names.items()}
+            row += batch.num_rows
+
+    def _as_text(self, column: pa.Array, name: str, row: int) -> pa.Array:
+        """A parquet column as the text a CSV would hold; raises FW-DATA-005 where its bytes are not UTF-8."""
+        try:
+            return _as_text(column)
+        except pa.ArrowNotImplementedError as error:
+            words = f"The column {name.upper()} of {self.file} holds neither texts nor numbers nor times."
+            raise DataError(words, code="FW-DATA-005") from error
+        except pa.ArrowInvalid as error:
+            wrong = next((place for place, cell in enumerate(column) if not _is_text(cell)), 0)
+            words = f"The file {self.file} is not encoded as UTF-8: row {row + wrong:,}, column {name.upper()}."
+            raise DataError(
+                words, code="FW-DATA-005", fix="Write the parquet file again with texts in UTF-8."
+            ) from error
 
     def _of_csv(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
         """Blocks whose quoted cells end where they should go through Arrow; others through a reader that says where."""
@@ -621,7 +636,16 @@ def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(column.type):
         column = pc.cast(column, pa.timestamp("us"), safe=False)
     cells = pc.cast(column, pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        cells.validate(full=True)  # Arrow takes texts of a file as they are
     return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(EMPTY))), _NONE, cells)
+
+
+def _is_text(cell: pa.Scalar) -> bool:
+    try:
+        return not isinstance(cell.as_py(), bytes) or bool(cell.as_py().decode() or True)
+    except UnicodeDecodeError:
+        return False
 
 
 def _well_quoted(block: bytes, separator: str) -> bool:

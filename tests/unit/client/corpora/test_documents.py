@@ -33,7 +33,9 @@ UNITS = {
     "mimic-iii": ["11"] * 5 + ["12"],
     "eicu": ["001-1", "001-1", "001-2"],
     "fhir": ["p10001", "p10003"],
-    **dict.fromkeys(("mimic-iv", "omop", "meds"), ["10001", "10003"]),
+    "mimic-iv": ["10001", "10003"],
+    "omop": ["10001", "10003"],
+    "meds": ["10001", "10003"],
 }
 """Units of the notes of each fixture, in the order in which they stand there."""
 
