@@ -9,14 +9,14 @@ from fedward.cli.evaluate import untrained
 from fedward.cli.generate import default_task, unsafe
 from fedward.client.models.adapter_files import PrivacySection, save_adapter
 from fedward.client.tasks import local_task
-from tests.decoder import write_decoder
+from tests.language_models import write_llama
 
 pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory):
-    return write_decoder(tmp_path_factory.mktemp("decoder"))
+    return write_llama(tmp_path_factory.mktemp("decoder"))
 
 
 def fedward(*arguments):
@@ -43,7 +43,7 @@ def test_every_record_of_a_file_comes_back_with_its_text(decoder, tmp_path):
 
 def test_a_model_without_a_template_goes_on_with_the_text(decoder, tmp_path):
     assert default_task(decoder.folder) == "sft"
-    assert default_task(write_decoder(tmp_path / "bare", template=None).folder) == "clm"
+    assert default_task(write_llama(tmp_path / "bare", template=None).folder) == "clm"
 
 
 @pytest.mark.parametrize(

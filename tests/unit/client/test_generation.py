@@ -10,7 +10,7 @@ from fedward.client.generation import Author, Sampling, _choice, prompt_of
 from fedward.client.models.templates import Writer
 from fedward.client.tasks import local_task
 from fedward.errors import ConfigError, DataError
-from tests.decoder import write_decoder
+from tests.language_models import CHATML, write_llama
 
 pytestmark = pytest.mark.torch
 ASKED = [Turn("user", "may i")]
@@ -18,12 +18,16 @@ ASKED = [Turn("user", "may i")]
 
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory):
-    return write_decoder(tmp_path_factory.mktemp("decoder"))
+    return write_llama(tmp_path_factory.mktemp("decoder"), vocab_size=265)  # four rows that no token stands for
 
 
 @pytest.fixture(scope="module")
 def model(decoder):
-    return untrained(decoder, local_task("sft"))
+    model = untrained(decoder, local_task("sft"))
+    with torch.no_grad():
+        for parameter in model.parameters():  # the library's numbers are so small that every token is as likely
+            parameter.mul_(8.0)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +84,9 @@ def test_rows_that_no_token_stands_for_are_never_written(model, writer):
 
 
 def test_a_text_ends_at_every_token_that_the_folder_lists(tmp_path):
-    files = write_decoder(tmp_path / "two", template=None)
-    (files.folder / "generation_config.json").write_text('{"eos_token_id": [256, 258, 9999]}')
-    assert Writer(files).ends == {256, 258}
+    files = write_llama(tmp_path / "two", template=None)
+    (files.folder / "generation_config.json").write_text('{"eos_token_id": [258, 260, 9999]}')
+    assert Writer(files).ends == {258, 260}
 
 
 def test_prompts_that_leave_no_room_are_refused_and_texts_stop_at_the_context(model, writer):
@@ -125,7 +129,8 @@ def test_a_record_that_asks_nothing_is_refused(record):
 
 
 def test_instructions_of_the_system_need_a_place_in_the_template(tmp_path):
-    writer = Writer(write_decoder(tmp_path / "plain", template="no-system"))
+    refused = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    writer = Writer(write_llama(tmp_path / "plain", template=refused + CHATML))
     with pytest.raises(DataError) as refusal:
         writer.prompt([Turn("system", "be brief"), *ASKED])
     assert refusal.value.code == "FW-DATA-036"
