@@ -33,7 +33,7 @@ def evaluate(
     ],
     data: Annotated[Path, Option(help="Folder or file of the data.")],
     format: Annotated[
-        str | None, Option(help="Layout, as `fedward data check` calls it; found by itself if not given.")
+        str | None, Option(help="Layout of the data, as `fedward data check` calls it; found if not given.")
     ] = None,
     task: Annotated[
         str | None, Option(help="What to score; of an adapter, the task that it must have been trained for.")
