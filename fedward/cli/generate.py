@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from fedward.cli.evaluate import Scored, adapter_folder, load
+from fedward.cli.evaluate import Scored, adapter_folder, load_scored
 from fedward.cli.shared import say_json
 from fedward.errors import ConfigError, DataError
 from fedward.units import UNITS
@@ -65,7 +65,7 @@ def generate(
     warning = unsafe(run)
     if warning:
         Console(stderr=True, highlight=False).print(f"Warning: {warning}", style="yellow", soft_wrap=True)
-    pen = Pen(load(run, task or default_task(run), base=base), Sampling(max_new_tokens, temperature, seed))
+    pen = Pen(load_scored(run, task or default_task(run), base=base), Sampling(max_new_tokens, temperature, seed))
     records: Iterable[tuple[int, Any]] = [(1, {"prompt": prompt})] if data is None else _records(data)
     written = pen.written(records)
     if out is not None:
