@@ -22,14 +22,14 @@ task = "sft"
 model = "{model}"
 seed = 3
 [data]
-source = "instructions"
+source = "wikidoc"
 path = "{data}"
 hospitals = 3
 [adapter]
 rank = 2
 alpha = 8.0
 top_layers = 2
-max_tokens = 48
+max_tokens = 120
 targets = ["query", "value", "feed_forward_up", "feed_forward_down"]
 [training]
 rounds = 4
@@ -50,9 +50,9 @@ pytestmark = pytest.mark.slow
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("language")
     write_llama(folder / "model", hidden=32)
-    lines = ({"question": f"what of case {n}", "answer": "rest and drink"} for n in range(240))
-    (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "answers.toml").write_text(SCENARIO.format(model=folder / "model", data=folder / "questions.jsonl"))
+    asked = {"instruction": "Answer this question truthfully", "output": "rest and drink"}
+    (folder / "questions.json").write_text(json.dumps([asked | {"input": f"what of case {n}"} for n in range(240)]))
+    (folder / "answers.toml").write_text(SCENARIO.format(model=folder / "model", data=folder / "questions.json"))
     run_scenario(load_scenario(str(folder / "answers.toml")), Options(out=folder / "run", display="quiet"))
     return folder
 
@@ -63,10 +63,10 @@ def scored(run, data, **options):
 
 def test_privately_trained_hospitals_know_more_of_the_answers_than_the_base(finished):
     result = json.loads((finished / "run" / "result.json").read_text())
-    base = scored(finished / "model", finished / "questions.jsonl", task="sft")
+    base = scored(finished / "model", finished / "questions.json", task="sft")
     assert result["privacy"]["epsilon_max"] == pytest.approx(8.0, abs=0.01)
     assert result["headline"]["name"] == "nll"
-    assert result["scores"]["federated"] < base["nll"] - 0.5
+    assert result["scores"]["federated"] < base["nll"] - 0.05
 
 
 def test_plain_peft_loads_the_adapter_and_computes_the_same(finished):
@@ -82,8 +82,8 @@ def test_plain_peft_loads_the_adapter_and_computes_the_same(finished):
 
 
 def test_an_adapter_is_scored_with_the_base_that_is_given(finished):
-    found = scored(finished / "run", finished / "questions.jsonl", base=finished / "model")
+    found = scored(finished / "run", finished / "questions.json", base=finished / "model")
     assert (found["records"], found["too_long"], found["cut"], found["task"]) == (240, 0, 0, "sft")
     assert found["nll"] == pytest.approx(found["token_nll"], rel=1e-4)
     with raises("FW-CONFIG-004"):
-        scored(finished / "run", finished / "questions.jsonl")
+        scored(finished / "run", finished / "questions.json")
