@@ -161,6 +161,11 @@ class LanguageTask(LocalTask):
                 sums[rows], counts[rows] = found.double().cpu().numpy(), number.double().cpu().numpy()
         return Outcomes(records.units, counts, sums, sums / counts)
 
+    def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
+        """See :meth:`LocalTask.details`: scored tokens, their summed loss and its mean in nats."""
+        rows = zip(outcomes.targets, outcomes.scores, outcomes.losses, strict=True)
+        return [{"tokens": int(count), "nll_sum": float(total), "nll": float(mean)} for count, total, mean in rows]
+
     def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Summed losses of the scored tokens of each record, and how many they are, both ``[b]``."""
         hidden = records.inputs.outputs(model, rows)

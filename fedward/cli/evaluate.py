@@ -48,6 +48,9 @@ def evaluate(
     leave_out: LeaveOut = False,
     exclude: Exclude = None,
     mapping: Mapped = None,
+    details: Annotated[
+        bool, Option("--details", help="Say what the model made of each record, in the order of the file.")
+    ] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter, or a language model as it is, on other data, by every measure of its task.
@@ -61,7 +64,7 @@ def evaluate(
     Predictions stay in this process; only the scores are printed.
     """
     scored = load_scored(run, task, base=base, max_tokens=max_tokens)
-    scores = scored.score(data, format=format, leave_out=leave_out, exclude=exclude, mapping=mapping)
+    scores = scored.score(data, format=format, leave_out=leave_out, exclude=exclude, mapping=mapping, details=details)
     if as_json:
         say_json(scores)
     else:
@@ -93,8 +96,12 @@ class Scored:
     task: LocalTask
     max_tokens: int
 
-    def score(self, data: Path, *, format: str | None, **options: Any) -> dict[str, Any]:
-        """The scorecard on all eligible records of ``data``; ``options`` are those of :func:`load_examples`."""
+    def score(self, data: Path, *, format: str | None, details: bool = False, **options: Any) -> dict[str, Any]:
+        """The scorecard on all eligible records of ``data``; ``options`` are those of :func:`load_examples`.
+
+        With ``details``, what the model made of each record, too; ``record`` is its number among those that the task
+        takes, from 1.
+        """
         from fedward.client.corpora import detect
         from fedward.client.data import load_examples
         from fedward.client.records import Records
@@ -104,7 +111,11 @@ class Scored:
         examples = load_examples(data, format=format, task=name, scored_only=True, **options)
         records = Records.encode(examples, self.task, self.files, self.model, max_tokens=self.max_tokens)
         lengths = {"too_long": records.left_out, "cut": records.inputs.cut} if not self.task.has_labels else {}
-        found = scorecard(self.task, self.task.outcomes(self.model, records))
+        outcomes = self.task.outcomes(self.model, records)
+        found = scorecard(self.task, outcomes)
+        if details:
+            rows = zip(records.order.tolist(), self.task.details(outcomes), strict=True)
+            lengths["details"] = [{"record": place + 1, **row} for place, row in sorted(rows, key=lambda row: row[0])]
         return {"task": name, "format": format, "records": len(records), **lengths, **found}
 
 
