@@ -110,7 +110,9 @@ class Scored:
         format = detect(data)[0].name if format is None else format
         examples = load_examples(data, format=format, task=name, scored_only=True, **options)
         records = Records.encode(examples, self.task, self.files, self.model, max_tokens=self.max_tokens)
-        lengths = {"too_long": records.left_out, "cut": records.inputs.cut} if not self.task.has_labels else {}
+        lengths: dict[str, Any] = (
+            {"too_long": records.left_out, "cut": records.inputs.cut} if not self.task.has_labels else {}
+        )
         outcomes = self.task.outcomes(self.model, records)
         found = scorecard(self.task, outcomes)
         if details:
