@@ -202,7 +202,8 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 
 def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     model_class = getattr(transformers, config.family.heads[kind])
-    return model_class(model_class.config_class(**config.settings), **config.family.options)
+    options = {} if kind in LANGUAGE_HEADS else config.family.options
+    return model_class(model_class.config_class(**config.settings), **options)
 
 
 def _placed(
