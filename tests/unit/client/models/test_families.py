@@ -227,3 +227,24 @@ def test_an_output_layer_that_is_the_word_embedding_is_checked(make_model, tmp_p
     base = load_base(read_model_folder(tmp_path, "copy"), "causal")
     assert base.lm_head.weight is base.transformer.wte.weight
     assert base.lm_head.weight.equal(load_base(files, "causal").lm_head.weight)
+
+
+@pytest.mark.parametrize("kind", ["sequence", "masked"])
+def test_old_files_of_bert_are_read(make_model, tmp_path, kind):
+    """Other names of normalisations, and an output that is only there as the word embedding and its bias."""
+    files = make_model("bert", kind="masked")
+    for path in files.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = {}
+    for name, tensor in tensors.items():
+        if not name.startswith("cls.predictions.decoder"):
+            ending = next((each for each in old if name.endswith(each)), "")
+            renamed[name.removesuffix(ending) + old.get(ending, "")] = tensor
+    renamed["bert.pooler.dense.weight"] = torch.ones(16, 16)
+    renamed["cls.seq_relationship.bias"] = torch.ones(2)
+    save_file(renamed, tmp_path / "model.safetensors")
+    loaded, plain = (load_base(each, kind).state_dict() for each in (read_model_folder(tmp_path, "old"), files))
+    assert loaded.keys() == plain.keys()
+    assert all(tensor.equal(plain[name]) for name, tensor in loaded.items())
