@@ -71,12 +71,12 @@ CONFIGS |= {
 
 
 def targets_of(family: str, *wanted: str) -> tuple[str, ...]:
-    """Those of the LoRA targets ``wanted`` that a family has, with the maps that others of them are part of."""
+    """The LoRA targets ``wanted``, or of a family without them the maps that they are part of, or that are there."""
     fused = {"query": "query_key_value", "key": "query_key_value", "value": "query_key_value"}
     fused |= {"feed_forward_gate": "feed_forward_gate_up", "feed_forward_up": "feed_forward_gate_up"}
     known = FAMILIES[family].targets
-    found = (target if target in known else fused.get(target, target) for target in wanted)
-    return tuple(dict.fromkeys(target for target in found if target in known))
+    nearest = ((target, fused.get(target, target), "value") for target in wanted)
+    return tuple(dict.fromkeys(next(each for each in choice if each in known) for choice in nearest))
 
 
 def config_document(family: str, config: dict | None = None) -> dict:

@@ -248,3 +248,8 @@ def test_old_files_of_bert_are_read(make_model, tmp_path, kind):
     loaded, plain = (load_base(each, kind).state_dict() for each in (read_model_folder(tmp_path, "old"), files))
     assert loaded.keys() == plain.keys()
     assert all(tensor.equal(plain[name]) for name, tensor in loaded.items())
+
+
+def test_a_model_that_was_saved_without_its_output_is_refused(make_model):
+    with raises("FW-MODEL-001", match="'masked' head"):
+        load_base(make_model("electra", kind="sequence"), "masked")
