@@ -11,6 +11,7 @@ from fedward.client.tasks import (
     discharge,
     los3,
     los_days,
+    mlm,
     mortality,
     phenotypes,
     preference,
@@ -35,6 +36,7 @@ LOCAL_TASKS: dict[str, LocalTask] = by_name(
         sft,
         dialogue,
         clm,
+        mlm,
         choice,
         preference,
     )

@@ -14,6 +14,7 @@ from fedward.tasks import (
     discharge,
     los3,
     los_days,
+    mlm,
     mortality,
     phenotypes,
     preference,
@@ -37,6 +38,7 @@ _ENTRIES = (
     sft,
     dialogue,
     clm,
+    mlm,
     choice,
     preference,
 )
