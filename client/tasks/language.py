@@ -215,6 +215,12 @@ class Conversation(LanguageTask):
         """See :meth:`LanguageTask.write`."""
         return writer.conversation([Turn(role, text) for role, text in example.turns])
 
+    def last_answer(self, example: Example) -> tuple[list[Turn], str]:
+        """What stands before the last answer of a record, and that answer."""
+        turns = [Turn(role, text) for role, text in example.turns]
+        last = max(place for place, turn in enumerate(turns) if turn.role == "assistant")
+        return turns[:last], turns[last].text
+
 
 class Running(LanguageTask):
     """Learns every token of a text."""
