@@ -14,7 +14,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -133,8 +133,7 @@ class Fhir(StayCorpus):
             begins.setdefault(facts.patient, []).append(facts.start)
         found = []
         for facts in _intensive_stays(encounters, hospital, places, drops) or hospital.values():
-            full = replace(
-                facts,
+            full = facts._replace(
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
             )
@@ -359,7 +358,7 @@ def _intensive_stays(
             drops.add("Encounter", "period has no time of day")
         else:
             found.append(
-                replace(hospital[around], stay=key, start=start.time, end=end.time if end else None, unit=unit)
+                hospital[around]._replace(stay=key, start=start.time, end=end.time if end else None, unit=unit)
             )
     return found
 

@@ -7,7 +7,6 @@ in English. All that follows is what the other layouts do.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,8 +91,7 @@ class Mapped(StayCorpus):
             begins.setdefault(facts.patient, []).append(facts.start)
         table, found = (mapping.stays or mapping.admissions).file, []
         for facts in _units(folder, mapping, admissions, drops):
-            full = replace(
-                facts,
+            full = facts._replace(
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=None if codes is None else codes.get(facts.admission, ()),
             )
@@ -246,7 +244,7 @@ def _units(folder: Path, mapping: MappingFile, admissions: Mapping[str, Facts], 
             drops.add(section.file, f"{section.start.upper()} or {section.end.upper()} has no time of day")
         else:
             around = admissions[row["admission"]]
-            yield replace(around, stay=row["stay"], start=start, end=end, unit=row.get("unit") or around.unit)
+            yield around._replace(stay=row["stay"], start=start, end=end, unit=row.get("unit") or around.unit)
         matched += row["admission"] in admissions
     if seen and not matched:
         words = f"No row of {section.file} is of an admission of {mapping.admissions.file}: 0 of {len(seen):,} match."

@@ -83,8 +83,8 @@ class Meds(StayCorpus):
                 if around is None:
                     drops.add("ICU_ADMISSION", "in no hospital admission")
                     continue
-                full = replace(
-                    around, stay=facts.stay, start=facts.start, end=facts.end, unit=facts.unit,
+                full = around._replace(
+                    stay=facts.stay, start=facts.start, end=facts.end, unit=facts.unit,
                     readmitted=readmitted(around.left, begins) if "readmission" in outcomes else None,
                     codes=_codes(life, around) if "diagnosis codes" in outcomes else None,
                 )  # fmt: skip
@@ -176,13 +176,13 @@ def _walk(subject: str, life: _Life) -> tuple[list[Facts], list[Facts]]:
             arrival = MimicIV.arrivals.get(rest[0], rest[0].lower()) if rest else ""
             admissions.append(_admission(subject, key or _key(subject, time), time, life, arrival))
         elif kind in _DIAGNOSES and admissions and admissions[-1].left is None and not admissions[-1].diagnosis:
-            admissions[-1] = replace(admissions[-1], diagnosis=text.strip() or " ".join(rest))
+            admissions[-1] = admissions[-1]._replace(diagnosis=text.strip() or " ".join(rest))
         elif kind == "HOSPITAL_DISCHARGE" and admissions and admissions[-1].left is None:
             admissions[-1] = _discharged(admissions[-1], time, rest[0] if rest else "", life)
         elif kind == "ICU_ADMISSION":
             units.append(Facts(subject, _key(subject, time), key, time, None, None, unit=rest[0] if rest else ""))
         elif kind == "ICU_DISCHARGE" and units and units[-1].end is None:
-            units[-1] = replace(units[-1], end=time)
+            units[-1] = units[-1]._replace(end=time)
     return admissions, units
 
 
@@ -192,7 +192,7 @@ def _key(subject: str, time: datetime) -> str:
 
 def _whole(admission: Facts) -> Facts:
     """The hospital stay as the stay, where no subject has one in intensive care."""
-    return replace(admission, stay=admission.admission, end=admission.left)
+    return admission._replace(stay=admission.admission, end=admission.left)
 
 
 def _admission(subject: str, key: str, start: datetime, life: _Life, arrival: str) -> Facts:
@@ -209,8 +209,8 @@ def _discharged(facts: Facts, left: datetime, place: str, life: _Life) -> Facts:
     died = destination == "died" or (within and destination is None)
     death = life.death if within else None
     dated = death is not None and death.time() == datetime.min.time()
-    return replace(
-        facts, left=left, died=died, death=death if died else None, death_dated=dated, destination=destination
+    return facts._replace(
+        left=left, died=died, death=death if died else None, death_dated=dated, destination=destination
     )
 
 

@@ -8,7 +8,7 @@ visits themselves are the stays.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -98,8 +98,7 @@ class Omop(StayCorpus):
                 drops.add(file, "person is not in PERSON")
                 continue
             sex, born = persons[facts.patient]
-            full = replace(
-                facts,
+            full = facts._replace(
                 sex=sex,
                 age=None if born is None else _age(born, facts.start),
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
@@ -234,7 +233,7 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
             elif start.time is None or start.dated or end.dated:
                 drops.add(table.path.name, "VISIT_DETAIL_START or _END has no time of day")
             else:
-                found.append(replace(visits[visit], stay=key, start=start.time, end=end.time, unit=unit or ""))
+                found.append(visits[visit]._replace(stay=key, start=start.time, end=end.time, unit=unit or ""))
     return found or None
 
 
