@@ -144,7 +144,8 @@ def detect(path: Path) -> tuple[Corpus, Path]:
             return here, path
         below = [(corpus, each) for each in _folders(path) for corpus in tables if not corpus.missing(each)]
         if below:
-            return _only(path, below)
+            complete = {folder for _, folder in below}
+            return _only(path, [each for each in below if complete.isdisjoint(each[1].parents)])
     missing = {name: corpus.missing(path) for name, corpus in CORPORA.items() if _reads(corpus, path)}
     found = next((name for name, lacking in missing.items() if not lacking), None)
     if found is not None:

@@ -216,7 +216,9 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        part = cast("io.BufferedReader", self._stream).read1(len(buffer))
+        # First as much as can be had at once: the beginning of a file that is cut off later tells its set.
+        first = getattr(self._stream, "read1", self._stream.read) if self._left == MOST_BYTES else self._stream.read
+        part = first(len(buffer))
         self._left -= len(part)
         if self._left < 0:
             words = f"The file {self._name} unpacks to more than fedward reads."
