@@ -232,7 +232,7 @@ class _JsonReader:
 
     def __init__(self, file: File, stream: IO[bytes]) -> None:
         self._file, self._stream = file, stream
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._object)
+        self._decoder = json.JSONDecoder(object_pairs_hook=_object)
         self._text, self._at, self._begun = "", 0, False
         self._undecoded, self._ended, self._count = b"", False, 0
 
@@ -274,6 +274,9 @@ class _JsonReader:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
+            except _KeyTwice as error:
+                words = f"Record {self._count + 1:,} of {self._file.name} has a key twice."
+                raise DataError(words, code="FW-DATA-032", fix="Take out the value that is wrong.") from error
             except (ValueError, RecursionError) as error:
                 if len(self._text) - self._at > LONGEST_RECORD:
                     raise self._wrong("is not JSON, or too long") from error
@@ -318,13 +321,16 @@ class _JsonReader:
         words = f"Record {self._count + 1:,} of {self._file.name} {what}."
         return DataError(words, code="FW-DATA-005", fix=JSON_FIX)
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            words = f"Record {self._count + 1:,} of {self._file.name} has a key twice."
-            fix = "Take out the value that is wrong: a reader that keeps one of them may keep that one."
-            raise DataError(words, code="FW-DATA-032", fix=fix)
-        return found
+
+class _KeyTwice(Exception):
+    """An object of JSON has a key twice: which of the values counts differs from reader to reader."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _KeyTwice
+    return found
 
 
 def _alone(value: Any) -> bool:
