@@ -274,7 +274,7 @@ class _JsonReader:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
-            except _KeyTwice as error:
+            except _KeyTwiceError as error:
                 words = f"Record {self._count + 1:,} of {self._file.name} has a key twice."
                 raise DataError(words, code="FW-DATA-032", fix="Take out the value that is wrong.") from error
             except (ValueError, RecursionError) as error:
@@ -322,14 +322,14 @@ class _JsonReader:
         return DataError(words, code="FW-DATA-005", fix=JSON_FIX)
 
 
-class _KeyTwice(Exception):
+class _KeyTwiceError(Exception):
     """An object of JSON has a key twice: which of the values counts differs from reader to reader."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _KeyTwice
+        raise _KeyTwiceError
     return found
 
 
