@@ -427,6 +427,8 @@ def _unicode_of(part: bytes) -> str:
 def _encoding_of(part: bytes) -> str:
     if found := _unicode_of(part[:256]):
         return found
+    if 3 * part.count(b"\0") > len(part):
+        return "UTF-16"
     high = sum(byte > 0x7F for byte in part[:_CHUNK])
     if 5 * sum(map(len, _HAN.findall(part[:_CHUNK]))) < 4 * high:
         return ""
