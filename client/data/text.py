@@ -181,6 +181,13 @@ def clean(text: str) -> str:
     return _SPACES.sub(" ", kept).strip(" .-/")
 
 
+def printable(text: str) -> str:
+    """The text for a terminal: a control character, which could move the cursor or hide words, is a blank."""
+    return "".join(
+        each if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs") else " " for each in text
+    )
+
+
 def first_words(text: str, limit: int) -> str:
     """The text up to its ``limit``-th word; in scripts that write no spaces a letter counts as a word."""
     ends = [word.end() for word in islice(_WORD.finditer(text), limit)]

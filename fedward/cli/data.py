@@ -270,15 +270,25 @@ def _print_split(report: Heterogeneity, console: Console) -> None:
 
 def _print(report: FolderReport, console: Console) -> None:
     from fedward.client.data.deid import has_rules
+    from fedward.client.folder import MOST_NAMES
 
     console.print(f"Format: {report.format or 'not recognised'}", markup=False)
     if report.format:
         console.print(f"{report.title}; licence: {report.licence}", markup=False)
+    if report.licences:
+        licences = [(licence, f"{count:,}") for licence, count in report.licences.most_common()]
+        console.print(_table("Licences", ("licence", "records"), licences))
     if report.rows:
-        console.print(_table("Tables", ("table", "rows"), [(name, f"{n:,}") for name, n in report.rows.items()]))
+        tables = [(name, f"{count:,}") for name, count in report.rows.items()]
+        if len(tables) > 2 * MOST_NAMES:
+            others = sum([*report.rows.values()][MOST_NAMES:])
+            tables = [*tables[:MOST_NAMES], (f"{len(tables) - MOST_NAMES:,} other files", f"{others:,}")]
+        console.print(_table("Tables", ("table", "rows"), tables))
         counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
         notes = f", {report.notes:,} first-day notes" if report.stays else ""
-        console.print(counted + notes, markup=False)
+        console.print(f"{counted}{notes}. Each {report.unit} is one unit of privacy.", markup=False)
+        if report.times is not None:
+            console.print(f"Times: {report.times[0]} to {report.times[1]}")
     if report.excluded is not None:
         met, unmatched = report.excluded["persons"], report.excluded["unmatched"]
         console.print(f"Excluded: {met:,} persons; {unmatched:,} listed identifiers are of nobody here", markup=False)
@@ -309,6 +319,12 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.drops.remarks:
         known = [(file, words, f"{count:,}") for (file, words), count in sorted(report.drops.remarks.items())]
         console.print(_table("Read with a remark", ("file", "what", "rows"), known))
+    if report.unread:
+        others = len(report.unread) - 2 * MOST_NAMES
+        files = list(report.unread.items())[: 2 * MOST_NAMES] + (
+            [(f"{others:,} other files", "")] if others > 0 else []
+        )
+        console.print(_table("Not read", ("file", "why"), files))
     for text in report.shown:
         console.print(text, markup=False, soft_wrap=True)
     for problem in report.problems:
