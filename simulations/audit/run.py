@@ -175,7 +175,7 @@ def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) ->
     run = audited.run
     with tempfile.TemporaryDirectory(prefix="fedward-audit-") as state:
         budget = RunBudget(run, f"audit-{secrets.token_hex(8)}", Path(state), cap=run.plan.privacy.epsilon)
-        shared = Shared(run, audited.files, audited.scenario.speed, display, Randomness())
+        shared = Shared(run, audited.scenario.speed, display, Randomness(), audited.files)
         return federate(shared, sites, budget=budget)
 
 
@@ -311,7 +311,7 @@ def membership(
     trained_by_run = np.repeat([True, False], [sum(map(len, trained)), sum(map(len, held_out))])
     member[everybody.units] = trained_by_run[everybody.order]
     audience = EvaluationSet(local_task(run.task.name), everybody, np.zeros(len(everybody), np.int64))
-    halves, shared = _halves(len(member), SecureStream.from_os()), Shared(run, files, speed, display, Randomness())
+    halves, shared = _halves(len(member), SecureStream.from_os()), Shared(run, speed, display, Randomness(), files)
 
     def of_reference(half: NDArray[np.bool_]) -> NDArray[np.float64]:
         records, stream = chosen(everybody, np.flatnonzero(half[everybody.units])), SecureStream.from_os()
