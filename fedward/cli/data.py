@@ -89,6 +89,9 @@ def split_command(
     ] = None,
     evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
     task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
+    every: Annotated[
+        bool, Option("--every-record", help="All records of a unit, as where privacy.records_per_unit is above 1.")
+    ] = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -114,7 +117,7 @@ def split_command(
     data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
     wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
     scenario = parse(wanted, Scenario, source="The split").check()
-    examples = load_examples(place, format=corpus.name, task=task, exclude=exclude, unread=True)
+    examples = load_examples(place, format=corpus.name, task=task, every=every, exclude=exclude, unread=True)
     partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
     report = heterogeneity(partition)
     if as_json:

@@ -70,7 +70,8 @@ class SplitConfig(Section):
         if self.by is not None and data.source == "synthetic":
             fix = "Describe synthetic hospitals with [[data.site]], or read a corpus."
             raise _no_split("Synthetic hospitals have their own patients, who cannot be dealt again.", fix)
-        kinds = {"group", data.corpus.grouped_by} if data.corpus.grouped else set()
+        kinds = {"group"} if data.corpus.grouped else set()
+        kinds |= {data.corpus.grouped_by} if data.corpus.grouped_by else set()
         kinds |= {"site", "unit"} if isinstance(data.corpus, StayCorpus) else set()
         if self.by is not None and not self.drawn and self.by not in kinds:
             known = ", ".join(sorted({*kinds, "iid", "label", "quantity"}))

@@ -163,11 +163,15 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
     """The run's hospitals, drawn or read again. Raises DataError (no data), FW-AUDIT-002 (not those of the run)."""
     sites = make_sites(audited.scenario, audited.run.plan)
     task = local_task(audited.run.task.name)
-    now = [(s.name, len(s.train), len(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
+    now = [(s.name, _units(s.train), _units(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
     then = [(row.name, row.train_units, row.evaluation_units, row.positives) for row in audited.result.hospitals]
     if now != then:
         raise _refusal("The hospitals' records are not those of the run.", fix="Restore the run's data.")
     return sites
+
+
+def _units(examples: Sequence[Example]) -> int:
+    return len({example.unit for example in examples})
 
 
 def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) -> Outcome:
