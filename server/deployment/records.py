@@ -216,16 +216,18 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
     plan, privacy = terms.read(), terms.read().privacy
     counts = plan.statistics
     promised = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}"
-    trained = {
+    trained: dict[str, str | int | float] = {
         "strategy": in_words(plan),
         "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
         "rounds": plan.training.rounds,
         "parameters": terms.parameters,
     }
+    if counts is not None:
+        trained = {"statistics": ", ".join(counts.variables), "trains": "nothing"}
     return {
         "name": plan.name,
         "task": plan.task,
-        **(trained if counts is None else {"statistics": ", ".join(counts.variables), "trains": "nothing"}),
+        **trained,
         "privacy": promised if privacy.private else "NONE",
         "noise": privacy.placement if counts is None else "a share of each hospital",
         "core": core_hash().hex(),
