@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from fedward.client.data.deid_english import NO_DISEASE
@@ -38,10 +39,9 @@ def presidio(model: str = MODEL) -> Second:
         from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
         from presidio_analyzer.nlp_engine import NlpEngineProvider
         from presidio_analyzer.predefined_recognizers import SpacyRecognizer
-        from spacy.util import is_package
     except ModuleNotFoundError as error:
         raise _absent("Presidio is not installed here.", model) from error
-    if not (is_package(model) or Path(model).is_dir()):
+    if not (Path(model).is_dir() or (model.isidentifier() and find_spec(model))):
         raise _absent(f"The language model {model} is not installed here.", model)
     models = {"nlp_engine_name": "spacy", "models": [{"lang_code": _LANGUAGE, "model_name": model}]}
     registry = RecognizerRegistry(recognizers=[SpacyRecognizer()], supported_languages=[_LANGUAGE])
