@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="large folders of 20 MB, read once")
     options = parser.parse_args()
-    size, repeats, patients = (20_000_000, 1, 60) if options.quick else (1_000_000_000, 2, 400)
+    size, repeats, patients = (20_000_000, 1, 60) if options.quick else (1_000_000_000, 3, 400)
     found = measure_formats() | measure_layouts(patients) | measure_rows(size, repeats) | measure_deid()
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps({**found, "machine": machine()}, indent=2), encoding="utf-8")

@@ -133,8 +133,8 @@ class StayCorpus(Corpus):
         Rows of other stays, items and times are skipped while reading, and not counted.
         """
 
-    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> dict[str, list[Event]]:
-        """The same as events, by identifier of the stay."""
+    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> Mapping[str, list[Event]]:
+        """The same as events, by identifier of the stay; those of a stay are made when somebody asks for them."""
         return self.timeline(folder, chosen, Drops() if drops is None else drops).events()
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:

@@ -8,7 +8,7 @@ visits themselves are the stays.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -101,8 +101,7 @@ class Omop(StayCorpus):
                 drops.add(facts.file, "person is not in PERSON", row=facts.row)
                 continue
             sex, born = persons[facts.patient]
-            full = replace(
-                facts,
+            full = facts._replace(
                 sex=sex,
                 age=None if born is None else _age(born, facts.start),
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
@@ -247,8 +246,8 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
             elif start.time is None or start.dated or end.dated:
                 drops.add(table.path.name, "VISIT_DETAIL_START or _END has no time of day", row=row)
             else:
-                own = replace(visits[visit], stay=key, unit=unit or "", file=table.path.name, row=row)
-                found.append(replace(own, start=start.time, end=end.time))
+                own = visits[visit]._replace(stay=key, unit=unit or "", file=table.path.name, row=row)
+                found.append(own._replace(start=start.time, end=end.time))
     return found or None
 
 

@@ -291,7 +291,8 @@ def _by_votes(found: list[str], declared: str) -> str:
     best, hits = max(votes.items(), key=lambda vote: (vote[1], vote[0]), default=(declared, 0))
     if hits >= LEAST_HITS and hits > own and kinds[best] > 1:
         return best
-    accented = sum(any(letter > "\x7f" and _SCRIPTS[letter] == "LATIN" for letter in word) for word in found)
+    other = [word for word in found if not word.isascii()]
+    accented = sum(any(letter > "\x7f" and _SCRIPTS[letter] == "LATIN" for letter in word) for word in other)
     if declared == "en" and accented >= _LEAST_ACCENTED and accented > max(own, _ACCENTED_SHARE * len(found)):
         return UNDETERMINED
     return declared

@@ -1,7 +1,7 @@
 """Preparation of one data set: read, filtered, without copies, masked, written as a folder of its own with a card.
 
 The folder appears whole or not at all: everything is written beside it first. Records are written one by one, so that
-of a large set only hashes and sketches are held.
+of a large set only hashes and sketches are held, in memory up to 180 MB and beyond that in temporary files.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from fedward.client.preparation.masking import Masking
 from fedward.client.preparation.presidio import Second
 from fedward.client.preparation.quality import Quality
 from fedward.client.preparation.records import forms_of, whole
+from fedward.client.preparation.seen import Seen
 from fedward.errors import ConfigError, DataError
 from fedward.storage import read_secret, sync_folder, write_new_secret
 
@@ -102,7 +103,7 @@ class _Preparation:
         self.scanned = folder.is_dir() and is_scanned(folder)
         self.of_persons = corpus.free_text_of_persons and not self.scanned
         self.masking: Masking | None = None
-        self.duplicates, self.units = Duplicates(), set[str]()
+        self.duplicates, self.units = Duplicates(), Seen()
         quality = settings.quality
         self.card = Card(
             corpus.name, corpus.title, corpus.licence, corpus.unit, self.written.form,
