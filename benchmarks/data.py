@@ -4,8 +4,8 @@
 
 With ``FEDWARD_DATA`` the folders of public data sets and format examples in it are read too. Large tables are made up:
 a MIMIC-III folder of 1 GB, quoted as the published one is, and a MIMIC-IV folder, each as CSV and packed with gzip, and
-the second as parquet. fedward turns their rows into its internal form; pandas reads the same columns of the same files.
-Each reading is a process of its own, the two in turn. Speed is pandas' seconds of processor over fedward's.
+the second as parquet. fedward turns their rows into its internal form; pandas reads the same columns of the same files, times as text. Each
+reading is a process of its own, the two in turn. Speed is pandas' seconds of processor over fedward's, each the least.
 """
 
 from __future__ import annotations
