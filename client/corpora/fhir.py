@@ -369,7 +369,7 @@ def _facts(key: str, encounter: Resource, person: Resource, patient: str, start:
         patient, key, key, start.time, left, _age(_when(person.get("birthDate")), start.local),
         str(person.get("gender", "")), arrival=_arrival(encounter), diagnosis=_reason(encounter), died=died, left=left,
         destination=place, death=death.in_zone_of(start) if death else None,
-        death_dated=death.dated if death else False,
+        death_dated=death.dated if death else False, site=_target(encounter.get("serviceProvider"), "Organization"),
     )  # fmt: skip
 
 

@@ -67,6 +67,7 @@ class Mapped(StayCorpus):
     licence: ClassVar[str] = "own"
     free_text_of_persons: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination", "readmission"})
+    grouped_by: ClassVar[str] = "department"
     required: ClassVar[tuple[str, ...]] = (MAPPING,)
 
     def __init__(self, mapping: Path | None = None) -> None:
@@ -218,7 +219,8 @@ def _facts(section: AdmissionsSection, row: Row, person: Row, deaths: Sequence[t
         age=_age(person, start), sex=person.get("sex") or "", unit=row.get("unit") or "",
         arrival=section.arrivals.get(arrival, arrival), diagnosis=(row.get("diagnosis") or "").strip(),
         died=None if left is None and not flag else flag, death=death, death_dated=death_dated,
-        left=left, group=row.get("department") or "", destination=destination, file=section.file, row=row[_ROW],
+        left=left, group=row.get("department") or "", site=row.get("site") or "", destination=destination,
+        file=section.file, row=row[_ROW],
     )  # fmt: skip
 
 

@@ -76,6 +76,7 @@ class Facts(NamedTuple):
         death_dated: whether only the day of it is known.
         left: when the patient left hospital.
         group: department or region.
+        site: the hospital, where a source has several.
         destination: see :class:`Outcome`.
         readmitted: see :class:`Outcome`.
         codes: see :class:`Outcome`.
@@ -98,6 +99,7 @@ class Facts(NamedTuple):
     death_dated: bool = False
     left: datetime | None = None
     group: str = ""
+    site: str = ""
     destination: str | None = None
     readmitted: bool | None = None
     codes: tuple[str, ...] | None = None
@@ -144,7 +146,7 @@ def stay_of(facts: Facts, drops: Drops) -> Stay | None:
     )
     order = (seconds_of(facts.start),)
     named = (facts.patient, facts.stay, facts.admission, facts.group)
-    return Stay(*named, order, age, outcome, tuple(events), start=facts.start)
+    return Stay(*named, order, age, outcome, tuple(events), start=facts.start, site=facts.site)
 
 
 def _open(facts: Facts) -> str:

@@ -6,6 +6,9 @@ of a large set only hashes and sketches are held, in memory up to 180 MB and bey
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import glob
 import json
 import os
 import secrets
@@ -196,9 +199,10 @@ class _Preparation:
         card = self.card
         card.units, card.files = len(self.units), {name: file_hash(part / name) for name in names}
         card.masked = self.masking.counts if self.masking is not None else Counter()
-        _write_json(part / MARKER, marker(card.rules, card.files))
         _write_json(part / CARD_JSON, card.to_value())
         _write_text(part / CARD_TEXT, card.markdown())
+        cards = {name: file_hash(part / name) for name in (CARD_JSON, CARD_TEXT)}
+        _write_json(part / MARKER, marker(card.rules, card.files | cards))
 
 
 def _key(path: Path, apart: tuple[Path, ...]) -> bytes:
@@ -218,17 +222,40 @@ def _key(path: Path, apart: tuple[Path, ...]) -> bytes:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that takes its place at the end, and goes if anything fails."""
+    """A folder beside ``out`` that takes its place at the end, and goes if anything fails.
+
+    What a killed preparation of ``out`` left is removed; one that still works holds the lock on its folder.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+        with contextlib.suppress(OSError), _held(left):
+            shutil.rmtree(left)
     part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     part.mkdir(mode=0o700)
-    try:
+    with _held(part), _gone_on_failure(part):
         yield part
         sync_folder(part)
         if out.exists():  # made by somebody else in the meantime; an empty folder would be replaced
             raise ConfigError(f"{out} exists already.", code="FW-CONFIG-005", fix="Choose another folder.")
         part.rename(out)
         sync_folder(out.parent)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The lock on a folder; raises OSError where another process has it. It ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _gone_on_failure(part: Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -53,8 +53,8 @@ class Labelled:
         return Example(*own, groups=item.groups, time=item.time, facts=facts or {})
 
 
-RUNNING = "text"
-"""Role of running text, which a language model learns word for word."""
+WORD_FOR_WORD = frozenset({"text", "turns", "answer", "chosen", "rejected"})
+"""What a language model learns so that it can repeat it: running text, and whatever is an answer."""
 
 
 class Source(ABC):
@@ -71,8 +71,11 @@ class Source(ABC):
             raise DataError(told, code="FW-DATA-030")
 
     def check_folder(self, corpus: Corpus, folder: Path) -> None:
-        """Raises FW-DATA-022 where running text of persons would be read that was not scanned for identifiers."""
-        if corpus.free_text_of_persons and RUNNING in self.needs:
+        """Refuses texts of persons that would be learnt word for word and were not scanned for identifiers.
+
+        Raises FW-DATA-022 (they never were), FW-DATA-023 (the folder was changed since).
+        """
+        if corpus.free_text_of_persons and not self.needs.isdisjoint(WORD_FOR_WORD):
             check_scanned(folder)
 
     @abstractmethod
@@ -241,6 +244,7 @@ class LocalTask(ABC):
         self.source.check_folder(corpus, folder)
         languages, drops = Counter[str](), Drops()
         examples = self.source.examples(corpus, folder, languages, drops, every=every)
+        self.source.check_folder(corpus, folder)  # again: what was read is what had been scanned
         drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
         if not leave_out:
             check_rules(languages)

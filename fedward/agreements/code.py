@@ -67,8 +67,9 @@ def _named(plan: Plan, family: str) -> tuple[str, ...]:
     """The files of what ``plan`` names; empty text for a name that is none."""
     module = STRATEGIES.get(plan.strategy, "").partition(":")[0]
     strategy = module.removeprefix("fedward.").replace(".", "/")
-    entries = (_entry("tasks", plan.task), _entry("client/tasks", plan.task), _entry("client/models/families", family))
-    return (*entries, f"{strategy}.py" if strategy else "")
+    entries = (_entry("tasks", plan.task), _entry("client/tasks", plan.task))
+    families = () if plan.statistics is not None else (_entry("client/models/families", family),)
+    return (*entries, *families, f"{strategy}.py" if strategy else "")
 
 
 def reader_files(format: str, *, root: Path = ROOT) -> frozenset[str]:

@@ -89,6 +89,9 @@ def split_command(
     ] = None,
     evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
     task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
+    every: Annotated[
+        bool, Option("--every-record", help="All records of a unit, as where privacy.records_per_unit is above 1.")
+    ] = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -114,7 +117,7 @@ def split_command(
     data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
     wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
     scenario = parse(wanted, Scenario, source="The split").check()
-    examples = load_examples(place, format=corpus.name, task=task, exclude=exclude, unread=True)
+    examples = load_examples(place, format=corpus.name, task=task, every=every, exclude=exclude, unread=True)
     partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
     report = heterogeneity(partition)
     if as_json:
@@ -136,7 +139,12 @@ def prepare_command(
         list[str] | None, Option("--language", help="Keep this language, such as en; repeat it for several.")
     ] = None,
     day_first: Annotated[bool, Option("--day-first", help="Read 3/4/2024 as the third of April.")] = False,
-    presidio: Annotated[bool, Option("--presidio", help="Let Presidio look at English texts, too.")] = False,
+    presidio: Annotated[
+        bool, Option("--presidio", help="Let Presidio look for persons and places in English texts, too.")
+    ] = False,
+    presidio_model: Annotated[
+        str | None, Option("--presidio-model", metavar="NAME", help="Its spaCy pipeline, or a folder with one.")
+    ] = None,
     leave_out: LeaveOut = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print the data card as one JSON object.")] = False,
@@ -150,6 +158,7 @@ def prepare_command(
     Whoever has the key can undo the shift: by default it is made at ~/.config/fedward/date-shift.key.
     """
     from fedward.client.preparation.prepare import Settings, prepare
+    from fedward.client.preparation.presidio import MODEL
     from fedward.client.preparation.presidio import presidio as second_pass
     from fedward.client.preparation.quality import Quality
 
@@ -158,7 +167,7 @@ def prepare_command(
         quality=Quality(min_words, max_words, frozenset(each.lower() for each in languages or ())),
         day_first=day_first,
         leave_out=leave_out,
-        second=second_pass() if presidio else None,
+        second=second_pass(presidio_model or MODEL) if presidio or presidio_model else None,
         exclude=exclude,
     )
     with Console(stderr=True).status("reading") as status:
