@@ -152,14 +152,17 @@ class FolderReport:
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
         texts: dict[str, object] = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
         texts |= {"scanned": True} if self.scanned else {}
+        texts |= {"shown": self.shown} if self.shown else {}
         texts |= {"licences": dict(self.licences)} if self.licences else {}
         texts |= {"unread": [{"file": file, "reason": why} for file, why in self.unread.items()]} if self.unread else {}
         if self.excluded is not None:
             texts["excluded"] = self.excluded
         return {
             "format": self.format,
+            "title": self.title,
             "licence": self.licence,
             "usable": self.usable,
+            "read_whole": self.read_whole,
             "unit": self.unit,
             "rows": self.rows,
             self.plural: self.units,

@@ -20,8 +20,10 @@ Edit = Callable[[Path, str, str], None]
 def test_mimic_folder(tables: Tables) -> None:
     assert check_folder(tables("mimic3")).to_value() == {
         "format": "mimic-iii",
+        "title": "MIMIC-III (Johnson et al. 2016)",
         "licence": "PhysioNet Credentialed Health Data License 1.5.0",
         "usable": True,
+        "read_whole": True,
         "unit": "patient",
         "rows": {"PATIENTS": 7, "ADMISSIONS": 8, "ICUSTAYS": 8, "LABEVENTS": 13, "NOTEEVENTS": 7},
         "patients": 7,
