@@ -11,6 +11,7 @@ from typing import Any
 from fedward.client.corpora import CORPORA, Corpus, Item, StayCorpus, corpus_named, detect
 from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS, Form
+from fedward.client.corpora.licence import licence_of
 from fedward.client.corpora.unread import unread
 from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules, has_rules
@@ -248,7 +249,7 @@ class _Texts:
 
 
 def _read(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> _Texts:
-    report.format, report.title, report.licence = corpus.name, corpus.title, corpus.licence
+    report.format, report.title, report.licence = corpus.name, corpus.title, licence_of(corpus, folder)
     report.unit, report.stays = corpus.unit, isinstance(corpus, StayCorpus)
     found = [] if report.stays else files(folder)
     report.rows = corpus.sizes(folder)

@@ -18,7 +18,8 @@ from lxml import etree
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import AGAIN_FIX, LONG_FIX, LONGEST_RECORD, File, files
-from fedward.client.data.exclusions import MARKS, NOBODY, PERSON_KEYS, spelled
+from fedward.client.data.exclusions import MARKS, NOBODY, PERSON_KEYS, STAY_KEYS, spelled
+from fedward.client.data.reading import tell
 from fedward.errors import DataError
 
 
@@ -61,7 +62,9 @@ class TextCorpus(Corpus):
         """See :meth:`Corpus.items`; file by file."""
         drops = Drops() if drops is None else drops
         for file in self.own_files(folder):
-            for item in self.read(file, drops):
+            for number, item in enumerate(self.read(file, drops)):
+                if number % 1000 == 0:
+                    tell(file.name, number)
                 drops.use(file.name)
                 yield item
 
@@ -95,13 +98,14 @@ def text_of(record: Mapping[str, Any], key: str, where: str, *, empty: bool = Tr
 def person_of(record: Mapping[str, Any]) -> str | None:
     """The person that a record names, in one spelling: ``7``, ``7.0`` and ``' 7 '`` are one; None where it names none.
 
-    A reference such as ``Patient/7`` is its identifier. Leading zeros are kept: ``007`` may be another person, and two
-    persons must not share one budget.
+    A record that names a stay alone is of nobody that is known: were each its own unit, a person of several stays would
+    have several budgets. A reference such as ``Patient/7`` is its identifier. Leading zeros are kept: ``007`` may be
+    another person, and two persons must not share one budget.
     """
     keys = {key.translate(MARKS).lower(): key for key in record if isinstance(key, str)}
     key = next((keys[key] for key in PERSON_KEYS if key in keys), None)
     if key is None:
-        return None
+        return "" if keys.keys() & STAY_KEYS else None
     value = record[key]
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1e16 is 10000000000000000

@@ -30,6 +30,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fedward.client.data.reading import tell
 from fedward.errors import DataError
 
 CHUNK = 1 << 20
@@ -228,6 +229,7 @@ class Table:
                 empty = pa.nulls(size, pa.string())
                 yield Batch(self.file, np.arange(row, row + size), {**part, **dict.fromkeys(absent, empty)})
                 row += size
+                tell(self.file, row - 2)
 
     def _check_header(self, columns: Sequence[str]) -> None:
         if not self.header:

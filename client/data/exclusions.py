@@ -26,6 +26,12 @@ PERSON_KEYS = (
 )  # fmt: skip
 """What a key that names a person is called, without blanks, dashes and underscores, in small letters."""
 
+STAY_KEYS = frozenset({
+    "hadmid", "admissionid", "encounterid", "visitid", "visitoccurrenceid", "stayid", "icustayid", "fallnr",
+    "住院号", "就诊号",
+})  # fmt: skip
+"""What a key that names a stay is called; a person may have several."""
+
 NOBODY = frozenset({*(word.lower() for word in EMPTY), "-", "--", "?", "unknown", "undefined", "nil"})
 """Words that stand where a record is of no known person, in small letters."""
 

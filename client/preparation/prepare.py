@@ -23,6 +23,7 @@ from typing import IO, Any
 from fedward.client.corpora import Corpus, Item, StayCorpus, detect
 from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS
+from fedward.client.corpora.licence import licence_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.deid import RULES_VERSION, check_rules, has_rules
 from fedward.client.data.exclusions import Exclusions
@@ -106,7 +107,7 @@ class _Preparation:
         self.duplicates, self.units = Duplicates(), Seen()
         quality = settings.quality
         self.card = Card(
-            corpus.name, corpus.title, corpus.licence, corpus.unit, self.written.form,
+            corpus.name, corpus.title, licence_of(corpus, folder), corpus.unit, self.written.form,
             RULES_VERSION if corpus.free_text_of_persons else "",
             {
                 "least words": quality.min_words, "most words": quality.max_words,

@@ -30,8 +30,8 @@ CORE = {
     "agreements": "code",
     "client": "examples hospital records result_verification survey training",
     "client/corpora": "corpus excluding",
-    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions scanned spans text "
-    "thresholds.toml timeline",
+    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions reading scanned spans "
+    "text thresholds.toml timeline",
     "client/models": "adapter_model inputs registry tokens",
     "client/models/families": "family",
     "client/tasks": "task",

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
 from fedward.cli.formats import formats
-from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
+from fedward.cli.shared import Exclude, LeaveOut, Mapped, reading_shown, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def check_command(
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
-    report = check_folder(
-        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
-        most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
-    )  # fmt: skip
+    with reading_shown():
+        report = check_folder(
+            folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
+            most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
+        )  # fmt: skip
     if as_json:
         say_json(report.to_value())
     else:
@@ -117,7 +118,8 @@ def split_command(
     data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
     wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
     scenario = parse(wanted, Scenario, source="The split").check()
-    examples = load_examples(place, format=corpus.name, task=task, every=every, exclude=exclude, unread=True)
+    with reading_shown():
+        examples = load_examples(place, format=corpus.name, task=task, every=every, exclude=exclude, unread=True)
     partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
     report = heterogeneity(partition)
     if as_json:

@@ -91,7 +91,8 @@ def test_nobody_in_many_spellings(nobody: Any) -> None:
         *((key, 7, "7") for key in ("pid", "Pat-ID", "patient no", "PatientNumber", "患者ID", "病人编号")),
         ("patient_id", 1e16, "10000000000000000"),
         ("patient_id", "007", "007"),
-        ("hadm_id", 7, None),
+        ("hadm_id", 7, ""),
+        ("case_id", 7, None),
     ],
 )
 def test_one_person_has_one_spelling(key: str, value: Any, person: str | None) -> None:
@@ -256,3 +257,15 @@ def test_pubmedqa_in_a_checkout_with_contradictions(tmp_path: Path) -> None:
             "decision contradicts test_ground_truth.json",
             "identifier without a record",
         ]
+
+
+@pytest.mark.parametrize("key", ["hadm_id", "encounter_id", "visit_occurrence_id", "住院号", "Stay-ID"])
+def test_a_stay_is_no_person(tmp_path, key):
+    lines = [{key: number, "text": f"seen for cough number {number}"} for number in range(4)]
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = check_folder(tmp_path / "notes.jsonl")
+    assert (report.format, report.units) == ("person-documents", 0)
+    assert [problem.code for problem in report.problems] == ["FW-DATA-019"]
+    named = [line | {"patient_id": "7"} for line in lines]
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in named))
+    assert check_folder(tmp_path / "notes.jsonl").units == 1
