@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -102,6 +102,9 @@ class Taught:
     cut: bool  # whether the record was longer
 
 
+Fit = Literal["whole", "cut", "too long"]
+
+
 class LanguageTask(LocalTask):
     """Base of tasks whose model predicts tokens."""
 
@@ -117,6 +120,13 @@ class LanguageTask(LocalTask):
         ids, scored = np.array(written.ids[:max_tokens]), np.array(written.scored[:max_tokens])
         targets = np.append(np.where(scored[1:], ids[1:], NOT_SCORED), NOT_SCORED)
         return Taught(ids, targets, len(written) > max_tokens)
+
+    def fit(self, writer: Writer, example: Example, max_tokens: int) -> Fit:
+        """Whether a record is read whole, loses its end, or has nothing to teach at this length."""
+        taught = self.taught(writer, example, max_tokens)
+        if not (taught.targets != NOT_SCORED).any():
+            return "too long"
+        return "cut" if taught.cut else "whole"
 
     def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
         """Tokens after which a model of this task goes on."""

@@ -28,7 +28,7 @@ from fedward.client.models.registry import ModelFiles
 from fedward.client.models.templates import Writer, Written
 from fedward.client.models.tokens import OptionTokens, Tokens, check_max_tokens
 from fedward.client.records import Records
-from fedward.client.tasks.language import LanguageTask, _batches
+from fedward.client.tasks.language import Fit, LanguageTask, _batches, padded
 from fedward.client.tasks.task import Labelled, Source
 from fedward.errors import DataError
 from fedward.measures import Outcomes
@@ -62,7 +62,7 @@ class OptionSource(Source):
         asked: Callable[[Item], Sequence[Turn]],
         options: Callable[[Item], tuple[Sequence[str], int] | None],
     ) -> None:
-        super().__init__(*needs, word_for_word=True)
+        super().__init__(*needs)
         self._asked, self._options = asked, options
 
     def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:
@@ -122,15 +122,15 @@ class OptionTask(LanguageTask):
         if examples and not kept.size:
             told = f"Of none of the {len(examples)} records do all options fit in {max_tokens} tokens."
             raise DataError(told, code="FW-DATA-034")
-        texts = [each for n in kept for each in written[n]]
-        width = max(map(len, texts), default=0)
-        ids, mask = np.full((len(texts), width), files.config().pad_id), np.zeros((len(texts), width), np.int64)
-        for row, each in enumerate(texts):
-            ids[row, : len(each)], mask[row, : len(each)] = each.ids, 1
+        flat = padded([np.array(each.ids) for n in kept for each in written[n]], files.config().pad_id, 0)
         counts = np.array([len(written[n]) for n in kept], np.int64)
         targets = np.empty(kept.size, object)
         targets[:] = [_answers(examples[n], written[n]) for n in kept]
-        return kept, OptionTokens(ids, mask, counts=counts), targets
+        return kept, OptionTokens(flat.input_ids, flat.attention_mask, counts=counts), targets
+
+    def fit(self, writer: Writer, example: Example, max_tokens: int) -> Fit:
+        """See :meth:`LanguageTask.fit`; one option that does not fit is enough."""
+        return "too long" if max(map(len, self._written(writer, example))) > max_tokens else "whole"
 
     def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`; the last quarter of a text is its option."""
