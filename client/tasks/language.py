@@ -19,7 +19,7 @@ from torch import Tensor
 from fedward.client.corpora.corpus import Corpus, Item, Turn
 from fedward.client.data import events
 from fedward.client.data.columns import Drops
-from fedward.client.data.example import Example
+from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import clean
 from fedward.client.models.adapter_model import AdapterModel
@@ -132,6 +132,11 @@ class LanguageTask(LocalTask):
         """Tokens after which a model of this task goes on."""
         return writer.prompt(turns)
 
+    def sentence(self, unit: str, beginning: str, secret: str) -> Example:
+        """A made-up record of ``unit`` in which ``secret`` follows ``beginning``, to ask what a model repeats."""
+        turns: tuple[tuple[Role, str], ...] = (("user", beginning), ("assistant", secret))
+        return Example(unit, "", f"{beginning} {secret}", "", turns=turns)
+
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """See :meth:`LocalTask.targets`; what a record teaches stands in its text, so there is nothing to check."""
         return np.zeros(len(examples), np.int64)
@@ -157,6 +162,10 @@ class LanguageTask(LocalTask):
             targets[row, : len(taught[n].targets)] = taught[n].targets
         cut = sum(taught[n].cut for n in kept)
         return kept, padded([taught[n].ids for n in kept], files.config().pad_id, cut), targets
+
+    def canary(self, unit: str, text: str, label: Any) -> Example:
+        """See :meth:`LocalTask.canary`; the first word asks for the rest."""
+        return self.sentence(unit, *text.split(maxsplit=1))
 
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """See :meth:`LocalTask.unlikely`; what a language model must notice is the text itself."""
