@@ -169,3 +169,19 @@ def test_perplexity_counts_tokens_not_records(tmp_path):
     assert found["token_nll"] == pytest.approx(mean, rel=1e-5)
     assert found["perplexity"] == pytest.approx(math.exp(mean), rel=1e-4)
     assert found["nll"] != pytest.approx(mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("top_layers", [None, 2])
+def test_layers_that_are_computed_again_give_the_same_gradients(tmp_path, top_layers):
+    lora = replace(CAUSAL, top_layers=top_layers)
+    model, records = encoded("sft", write_llama(tmp_path), ASKED, lora, moved=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = DPParameters(noise_multiplier=1.0, clip=1.0, sampling_rate=0.5, expected_batch=2.0)
+    task, found = local_task("sft"), []
+    with PrivateEngine(
+        model, torch.optim.SGD(trained, lr=0.1), parameters, SecureStream.from_os(), backend="fast"
+    ) as engine:
+        for model.recomputes in (False, True):
+            found.append(engine.gradients(lambda r: task.losses(model, records, r), np.arange(3))[1])
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0]).max() > 0
