@@ -27,7 +27,7 @@ from fedward.client.models.families import FAMILIES
 from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
-from fedward.tasks.task import Head
+from fedward.tasks.task import Head, Task
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
@@ -98,6 +98,10 @@ class ModelConfig(Sizes):
     @cached_property
     def _text(self) -> str:
         return json.dumps([self.family.name, self.settings], sort_keys=True)
+
+    def head_for(self, task: Task) -> Head:
+        """The first head that will do for ``task`` and that the family has; else the task's own, which is refused."""
+        return next((head for head in (task.head, *task.other_heads) if head.kind in self.family.heads), task.head)
 
     def check_head(self, head: Head) -> None:
         """Raises FW-MODEL-010 unless the family has a head of that kind."""

@@ -5,6 +5,7 @@ here imports torch.
 """
 
 from fedward.client.models.families import (
+    bart,
     bert,
     biogpt,
     deberta_v2,
@@ -21,6 +22,7 @@ from fedward.client.models.families import (
     qwen2,
     qwen3,
     roberta,
+    t5,
     xlm_roberta,
 )
 from fedward.client.models.families.family import Family
@@ -29,5 +31,5 @@ from fedward.registry import by_name
 _ENCODERS = (bert, deberta_v2, distilbert, electra, modernbert, roberta, xlm_roberta)
 _DECODERS = (biogpt, gemma3_text, glm, glm4, gpt2, llama, mistral, phi3, qwen2, qwen3)
 FAMILIES: dict[str, Family] = by_name(
-    (module.FAMILY.name, module.__name__, module.FAMILY) for module in (*_ENCODERS, *_DECODERS)
+    (module.FAMILY.name, module.__name__, module.FAMILY) for module in (*_ENCODERS, *_DECODERS, bart, t5)
 )
