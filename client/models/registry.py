@@ -23,7 +23,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fedward.client.models.families import FAMILIES
+from fedward.client.models.families import FAMILIES, NOT_COMPUTED
 from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
@@ -196,6 +196,9 @@ def read_model_config(path: Path) -> ModelConfig:
 def check_model_config(document: dict[str, Any]) -> ModelConfig:
     """Checks every key and value of a parsed configuration; raises FW-MODEL-002."""
     model_type = document.get("model_type")
+    if isinstance(model_type, str) and model_type in NOT_COMPUTED:
+        told, fix = NOT_COMPUTED[model_type]
+        raise ConfigError(told, code="FW-MODEL-002", fix=fix)
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise refused(f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.")
     family = FAMILIES[model_type]

@@ -26,6 +26,7 @@ from fedward.client.models.families import (
     xlm_roberta,
 )
 from fedward.client.models.families.family import Family
+from fedward.client.models.families.not_computed import NOT_COMPUTED
 from fedward.registry import by_name
 
 _ENCODERS = (bert, deberta_v2, distilbert, electra, modernbert, roberta, xlm_roberta)
@@ -33,3 +34,5 @@ _DECODERS = (biogpt, gemma3_text, glm, glm4, gpt2, llama, mistral, phi3, qwen2, 
 FAMILIES: dict[str, Family] = by_name(
     (module.FAMILY.name, module.__name__, module.FAMILY) for module in (*_ENCODERS, *_DECODERS, bart, t5)
 )
+
+__all__ = ["FAMILIES", "NOT_COMPUTED", "Family"]

@@ -13,6 +13,7 @@ from fedward.client.models import families
 from fedward.client.models.adapter_model import LoraSettings, expected_layout, linear_maps, load_base, skeleton
 from fedward.client.models.families import FAMILIES
 from fedward.client.models.families.family import Choice, Either, Number, Optional, Section, Several, Whole
+from fedward.client.models.families.not_computed import NOT_COMPUTED
 from fedward.client.models.registry import check_model_config, read_model_folder
 from fedward.tasks.task import Head
 from tests.codes import raises
@@ -304,3 +305,22 @@ def test_later_versions_of_t5_have_an_output_of_their_own(tmp_path):
         expected_layout(files.config(), LoraSettings(rank=2, targets=("feed_forward_up",), head=Head("seq2seq")))
     targets = ("feed_forward_gate", "feed_forward_linear", "feed_forward_down")
     assert expected_layout(files.config(), LoraSettings(rank=2, targets=targets, head=Head("seq2seq"))).size > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("chatglm", "ChatGLM3-6B"), ("baichuan", "Baichuan2-7B"), ("opt", "gpt2")]
+)
+def test_what_no_family_computes_is_refused_with_the_nearest_that_is(name, nearest):
+    with raises("FW-MODEL-002") as caught:
+        check_model_config({"model_type": name, "auto_map": {"AutoModel": "modeling.Model"}})
+    assert nearest in caught.value.fix
+    assert not NOT_COMPUTED.keys() & FAMILIES.keys()
+
+
+def test_the_guide_lists_every_family_with_its_heads_and_targets():
+    lines = (Path(__file__).parents[4] / "docs" / "adding-a-model-family.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    found = {row[0].strip("`"): (row[2], row[3]) for row in cells}
+    for name, family in FAMILIES.items():
+        assert found.pop(name) == (", ".join(family.heads), ", ".join(f"`{target}`" for target in family.targets)), name
+    assert not found

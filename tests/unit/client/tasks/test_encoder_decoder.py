@@ -65,9 +65,7 @@ def test_the_loss_is_the_librarys(files):
         with torch.no_grad():
             loss = theirs(
                 input_ids=torch.tensor([[BEGIN, *ids(question), END]]),
-                decoder_input_ids=torch.tensor(
-                    [[files.config().settings["decoder_start_token_id"], BEGIN, *ids(answer)]]
-                ),
+                decoder_input_ids=torch.tensor([[start, BEGIN, *ids(answer)]]),
                 labels=torch.tensor([labels]),
             ).loss
         assert found.losses[place] == pytest.approx(loss.item(), abs=1e-5)
