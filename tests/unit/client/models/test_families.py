@@ -11,9 +11,8 @@ from transformers import AutoModelForSeq2SeqLM
 
 from fedward.client.models import families
 from fedward.client.models.adapter_model import LoraSettings, expected_layout, linear_maps, load_base, skeleton
-from fedward.client.models.families import FAMILIES
+from fedward.client.models.families import FAMILIES, NOT_COMPUTED
 from fedward.client.models.families.family import Choice, Either, Number, Optional, Section, Several, Whole
-from fedward.client.models.families.not_computed import NOT_COMPUTED
 from fedward.client.models.registry import check_model_config, read_model_folder
 from fedward.tasks.task import Head
 from tests.codes import raises
