@@ -323,3 +323,14 @@ def test_the_guide_lists_every_family_with_its_heads_and_targets():
     for name, family in FAMILIES.items():
         assert found.pop(name) == (", ".join(family.heads), ", ".join(f"`{target}`" for target in family.targets)), name
     assert not found
+
+
+PUBLISHED = json.loads((Path(__file__).parents[3] / "fixtures" / "published_configs.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_pass_and_describe_a_model(name):
+    config = check_model_config(PUBLISHED[name])
+    for kind in config.family.heads:
+        assert linear_maps(config, kind)
+        assert len(all_targets(config, kind)) >= 4
