@@ -186,6 +186,23 @@ class Writer:
         encoding = self._tokenizer.encode(text)
         return Written(list(encoding.ids), [not mark for mark in encoding.special_tokens_mask])
 
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model reads the prompt with an encoder of its own."""
+        return bool(self._files.config().family.encoder)
+
+    def answer(self, text: str) -> Written:
+        """Tokens of what a decoder is to say: the text between its marks, of which the last, its end, is scored."""
+        said = self.whole(text)
+        ids = said.ids if said.ids and not said.scored[-1] else [*said.ids, self._id(Mark())]
+        return Written(ids, [*said.scored[: len(ids) - 1], True])
+
+    @cached_property
+    def start(self) -> int:
+        """The id that a decoder reads before its first word."""
+        settings = self._files.config().settings
+        return int(settings["decoder_start_token_id"])
+
     @cached_property
     def mask(self) -> int:
         """The id that stands for a hidden token; raises FW-MODEL-001 (the model folder does not say which)."""

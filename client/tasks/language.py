@@ -100,6 +100,7 @@ class Taught:
     ids: NDArray[np.int64]  # [n]
     targets: NDArray[np.int64]  # [n], token ids, or -1 where nothing is scored
     cut: bool  # whether the record was longer
+    source: NDArray[np.int64] | None = None  # what an encoder reads before
 
 
 class LanguageTask(LocalTask):
@@ -146,7 +147,10 @@ class LanguageTask(LocalTask):
         for row, n in enumerate(kept):
             targets[row, : len(taught[n].targets)] = taught[n].targets
         cut = sum(taught[n].cut for n in kept)
-        return kept, padded([taught[n].ids for n in kept], files.config().pad_id, cut), targets
+        pad_id = files.config().pad_id
+        source = padded([each for n in kept if (each := taught[n].source) is not None], pad_id)
+        tokens = padded([taught[n].ids for n in kept], pad_id, cut=cut, source=source if len(source) else None)
+        return kept, tokens, targets
 
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """See :meth:`LocalTask.unlikely`; what a language model must notice is the text itself."""
@@ -184,13 +188,22 @@ class LanguageTask(LocalTask):
         return sums, scored.sum(dim=1)
 
 
-def padded(texts: Sequence[NDArray[np.int64]], pad_id: int, cut: int) -> Tokens:
+def shortened(written: Written, max_tokens: int) -> Written:
+    """At most ``max_tokens`` tokens of a text; a mark at its end stays there."""
+    if len(written) <= max_tokens:
+        return written
+    end = len(written) if written.scored[-1] else len(written) - 1
+    kept = slice(0, max_tokens - (len(written) - end))
+    return Written(written.ids[kept] + written.ids[end:], written.scored[kept] + written.scored[end:])
+
+
+def padded(texts: Sequence[NDArray[np.int64]], pad_id: int, *, cut: int = 0, source: Tokens | None = None) -> Tokens:
     """Token ids of texts, int64 ``[n]`` each, as :class:`Tokens`."""
     width = max(map(len, texts), default=0)
     ids, mask = np.full((len(texts), width), pad_id), np.zeros((len(texts), width), np.int64)
     for row, text in enumerate(texts):
         ids[row, : len(text)], mask[row, : len(text)] = text, 1
-    return Tokens(ids, mask, cut)
+    return Tokens(ids, mask, cut, source)
 
 
 def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -209,6 +222,18 @@ class Conversation(LanguageTask):
     def write(self, writer: Writer, example: Example) -> Written:
         """See :meth:`LanguageTask.write`."""
         return writer.conversation([Turn(role, text) for role, text in example.turns])
+
+    def taught(self, writer: Writer, example: Example, max_tokens: int) -> Taught:
+        """See :meth:`LanguageTask.taught`; where an encoder reads the prompt, the decoder learns the last answer."""
+        if not writer.has_encoder:
+            return super().taught(writer, example, max_tokens)
+        said = [n for n, (role, _) in enumerate(example.turns) if role == "assistant"]
+        source = writer.whole("\n".join(text for _, text in example.turns[: said[-1]]))
+        answer = writer.answer(example.turns[said[-1]][1])
+        targets = np.where(answer.scored, answer.ids, NOT_SCORED)[:max_tokens]
+        read = np.array([writer.start, *answer.ids[:-1]])[:max_tokens]
+        cut = max(len(source), len(answer)) > max_tokens
+        return Taught(read, targets, cut, np.array(shortened(source, max_tokens).ids))
 
 
 class Running(LanguageTask):

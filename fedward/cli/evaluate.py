@@ -140,8 +140,9 @@ def untrained(files: ModelFiles, task: LocalTask) -> AdapterModel:
     """The base model under the task's head, with an adapter that is zero."""
     from fedward.client.models.adapter_model import LoraSettings, build
 
-    first = next(iter(files.config().family.targets))
-    return build(files, LoraSettings(rank=1, targets=(first,), top_layers=1, head=task.declaration.head), seed=0)
+    config = files.config()
+    first, head = next(iter(config.family.targets)), config.head_for(task.declaration)
+    return build(files, LoraSettings(rank=1, targets=(first,), top_layers=1, head=head), seed=0)
 
 
 def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str, Any]:
