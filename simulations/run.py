@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 import fedward
-from fedward.client.models.adapter_files import save_adapter
+from fedward.client.models.adapter_files import PrivacySection, save_adapter
 from fedward.client.models.adapter_model import resolve_run, set_vector
+from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.errors import ConfigError, ResourceError
 from fedward.measures import Outcomes, bootstrap_interval
@@ -78,13 +79,15 @@ _COMPARISON = "The local and central models of the comparison, which exist in th
 
 _CARD = """# Adapter of the run {name}
 {banner}
-A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that predict {outcome}.
+A LoRA adapter (rank {rank}, alpha {alpha:g}){head} {outcome}.
 Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the coordinator saw
 only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
 {shared}
 **Not for clinical use.** {privacy}
 
-## Load it with peft
+{usage}"""
+
+_USE_HEAD = """## Load it with peft
 ```python
 import torch
 from peft import PeftModel
@@ -104,6 +107,20 @@ pooled = (hidden * mask).sum(1) / mask.sum(1)
 risk = torch.sigmoid(pooled @ head["weight"].T + head["bias"]).squeeze(-1)
 ```
 `fedward evaluate FOLDER --data DIR --format mimic-iii` does the same and scores it.
+"""
+
+_USE_LANGUAGE_MODEL = """## Load it with peft
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+base = "..."                                        # `fedward models path {base}` prints the folder
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ".").eval()
+tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
+prompt = tokenizer("The patient", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))
+```
+`fedward evaluate FOLDER --data FILE` scores it.
 """
 
 _BANNER = """
@@ -477,7 +494,11 @@ def write_adapter(facts: Facts, folder: Path) -> str:
     plan, outcome, place = facts.run.plan, facts.outcome, folder / "adapter"
     set_vector(outcome.model, outcome.adapter)
     words, length = card(facts, personal=bool(outcome.personal)), plan.adapter.max_tokens
-    return save_adapter(outcome.model, place, base=facts.files, card=words, task=plan.task, max_tokens=length)
+    promise = (None, None) if non_private_reasons(facts) else (plan.privacy.epsilon, plan.privacy.delta)
+    privacy = PrivacySection(unit=plan.privacy.unit, epsilon=promise[0], delta=promise[1])
+    return save_adapter(
+        outcome.model, place, base=facts.files, card=words, task=plan.task, max_tokens=length, privacy=privacy
+    )
 
 
 def card(facts: Facts, *, personal: bool) -> str:
@@ -485,8 +506,12 @@ def card(facts: Facts, *, personal: bool) -> str:
     plan, reasons = facts.run.plan, non_private_reasons(facts)
     spent = f"epsilon {wording.epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}"
     promise = f"{plan.privacy.unit.capitalize()}-level {spent}; see result.json."
+    speaks = facts.run.task.head.kind in LANGUAGE_HEADS
+    usage = _USE_LANGUAGE_MODEL if speaks else _USE_HEAD
     return _CARD.format(
         name=plan.name,
+        head=" that predicts" if speaks else " and a linear head that predict",
+        usage=usage.format(base=facts.files.name, max_tokens=plan.adapter.max_tokens),
         banner=_BANNER if reasons else "",
         rank=plan.adapter.rank,
         alpha=plan.adapter.alpha,
@@ -498,5 +523,4 @@ def card(facts: Facts, *, personal: bool) -> str:
         base_sha=facts.files.sha256,
         shared=_SHARED if personal else "",
         privacy=" ".join(reasons) or promise,
-        max_tokens=plan.adapter.max_tokens,
     )

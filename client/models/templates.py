@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from fedward.client.corpora.corpus import Turn
 from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, damaged, json_object
 from fedward.client.models.tokens import load_tokenizer
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, DataError
 
 MAX_TOKENIZER_CONFIG_BYTES = 4 * 2**20
 SMOLLM2_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -171,11 +173,12 @@ class Writer:
     def conversation(self, turns: Sequence[Turn]) -> Written:
         """Tokens of a conversation: every turn of the assistant is scored with its end, and nothing else is.
 
-        Raises ValueError (instructions of the system where the template has no place for them).
+        Raises FW-DATA-036 (instructions of the system where the template has no place for them).
         """
         template = self.template
         if turns and turns[0].role == "system" and not template.system:
-            raise ValueError("the template has no place for instructions of the system")
+            told = f"A conversation begins with instructions of the system; the template {template.name!r} has none."
+            raise DataError(told, code="FW-DATA-036")
         if template.default_system and (not turns or turns[0].role != "system"):
             turns = [Turn("system", template.default_system), *turns]
         ids, scored = list(self._begin), [False] * len(self._begin)
@@ -195,15 +198,53 @@ class Writer:
         said = self._spell(text) + ([self._id(Mark())] if ended else [])
         return Written([*self._begin, *said], [False] * len(self._begin) + [True] * len(said))
 
+    def whole(self, text: str) -> Written:
+        """Tokens of a text between the marks that the tokenizer puts around it, which are not scored."""
+        encoding = self._tokenizer.encode(text)
+        return Written(list(encoding.ids), [not mark for mark in encoding.special_tokens_mask])
+
+    @cached_property
+    def mask(self) -> int:
+        """The id that stands for a hidden token; raises FW-MODEL-001 (the model folder does not say which)."""
+        named = _tokenizer_config(self._files).get("mask_token")
+        text = named.get("content") if isinstance(named, dict) else named
+        for known in (text, "[MASK]", "<mask>"):
+            found = self._tokenizer.token_to_id(known) if isinstance(known, str) else None
+            if found is not None:
+                return int(found)
+        raise damaged("The model folder does not say which token stands for a hidden word.")
+
+    @cached_property
+    def words(self) -> NDArray[np.int64]:
+        """Ids of all tokens that are no marks, in ascending order."""
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        marks = {id_ for id_, token in added if token.special} | {self._files.config().pad_id}
+        return np.array(sorted(set(self._tokenizer.get_vocab().values()) - marks), np.int64)
+
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Token ids that end what a model says."""
+        """Token ids that end what a model says: those of the template and the tokenizer, and all that the folder lists.
+
+        Llama 3 has two, and only one of them stands in its tokenizer's configuration.
+        """
         first = self.template.closes[0]
-        return frozenset({self._id(first)} if isinstance(first, Mark) else set()) | {self._id(Mark())}
+        listed = {id_ for name in ("config.json", "generation_config.json") for id_ in self._listed_ends(name)}
+        return frozenset({self._id(first)} if isinstance(first, Mark) else set()) | {self._id(Mark()), *listed}
+
+    @cached_property
+    def known(self) -> frozenset[int]:
+        """Token ids that stand for something; a model may have more rows."""
+        return frozenset(self._tokenizer.get_vocab().values())
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of token ids, without marks of structure."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _listed_ends(self, name: str) -> list[int]:
+        path = self._files.folder / name
+        named = json_object(path, MAX_TOKENIZER_CONFIG_BYTES).get("eos_token_id") if path.is_file() else None
+        ids = named if isinstance(named, list) else [named]
+        return [id_ for id_ in ids if type(id_) is int and id_ in self.known]
 
     def _turn(self, turn: Turn) -> Iterator[tuple[list[int], bool]]:
         said = turn.role == "assistant"

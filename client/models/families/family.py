@@ -104,6 +104,32 @@ class Optional:
 
 
 @dataclass(frozen=True)
+class Several:
+    """A list of at most ``most`` values under one rule."""
+
+    rule: Rule
+    most: int = 512
+
+    def check(self, key: str, value: Any) -> list[Any]:
+        """See :class:`Rule`."""
+        if type(value) is not list or len(value) > self.most:
+            raise refused(f"The model's {key!r} is not a list of at most {self.most} values.")
+        return [self.rule.check(key, each) for each in value]
+
+
+@dataclass(frozen=True)
+class Either:
+    """A list, or something that is none."""
+
+    single: Rule
+    several: Several
+
+    def check(self, key: str, value: Any) -> Any:
+        """See :class:`Rule`."""
+        return (self.several if type(value) is list else self.single).check(key, value)
+
+
+@dataclass(frozen=True)
 class Section:
     """An object with an allow-list of its own, and the keys that must be there."""
 
@@ -180,9 +206,10 @@ class Family:
     targets: Mapping[str, str]  # generic LoRA target -> module path inside a layer, of any (transposed) linear map
     layer_by_layer: LayerByLayer | None = None  # to run some layers alone; else frozen ones are run in every step
     body: str = ""  # attribute path of the model without a head inside the class of a language model's head
-    embedding: str = "embed_tokens"  # attribute path of the word embedding in the model without a head
-    tied: bool = False  # whether the output layer is the word embedding where the configuration does not say
-    output: str = "lm_head"  # attribute path of that head: the map from the last hidden state to the vocabulary
+    output: str = "lm_head"  # attribute path of that head: the map to the vocabulary
+    output_bias: str = ""  # attribute path of its bias, where the map itself has none
+    transform: Callable[[Any, Tensor], Tensor] | None = None
+    """What stands before that map: of the model under its head, and of last hidden states ``[M, hidden]``."""
     pooling: Literal["mean", "last"] = "mean"  # how a sequence head reads a text: mean over its tokens, or the last
     padding: Literal["right", "left"] = "right"  # of shorter texts; with "left", positions must be relative
     template: Callable[[Sequence[tuple[str, str]]], str] | None = None
@@ -193,7 +220,7 @@ class Family:
     clipping it only adds noise."""
     fixed: Mapping[str, Choice] = field(default_factory=lambda: FIXED_KEYS)  # may be present, but with this value only
     ignored: frozenset[str] = IGNORED_KEYS  # keys that may be present and are never passed on
-    options: Settings = field(default_factory=dict)  # keyword arguments of the model class
+    options: Settings = field(default_factory=dict)  # keyword arguments of the class of the model without a head
     prefix: str = ""  # of the model's tensors in checkpoints that also hold a task head
     outside: re.Pattern[str] = field(default_factory=lambda: re.compile(OUTSIDE))
     """Tensors in a checkpoint that are no part of the model without a head, after the prefix."""
