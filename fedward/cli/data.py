@@ -57,9 +57,12 @@ def check_command(
     texts = None
     if model:
         from fedward.client.models.registry import resolve
+        from fedward.client.models.templates import check_template
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
-        texts = partial(unrepresented, load_tokenizer(resolve(model)))
+        files = resolve(model)
+        check_template(files)
+        texts = partial(unrepresented, load_tokenizer(files))
     with reading_shown():
         report = check_folder(
             folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
