@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -103,6 +103,9 @@ class Taught:
     source: NDArray[np.int64] | None = None  # what an encoder reads before
 
 
+Fit = Literal["whole", "cut", "too long"]
+
+
 class LanguageTask(LocalTask):
     """Base of tasks whose model predicts tokens."""
 
@@ -118,6 +121,13 @@ class LanguageTask(LocalTask):
         ids, scored = np.array(written.ids[:max_tokens]), np.array(written.scored[:max_tokens])
         targets = np.append(np.where(scored[1:], ids[1:], NOT_SCORED), NOT_SCORED)
         return Taught(ids, targets, len(written) > max_tokens)
+
+    def fit(self, writer: Writer, example: Example, max_tokens: int) -> Fit:
+        """Whether a record is read whole, loses its end, or has nothing to teach at this length."""
+        taught = self.taught(writer, example, max_tokens)
+        if not (taught.targets != NOT_SCORED).any():
+            return "too long"
+        return "cut" if taught.cut else "whole"
 
     def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
         """Tokens after which a model of this task goes on."""
@@ -177,6 +187,11 @@ class LanguageTask(LocalTask):
                 sums[rows], counts[rows] = found.double().cpu().numpy(), number.double().cpu().numpy()
         return Outcomes(records.units, counts, sums, sums / counts)
 
+    def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
+        """See :meth:`LocalTask.details`: scored tokens, their summed loss and its mean in nats."""
+        rows = zip(outcomes.targets, outcomes.scores, outcomes.losses, strict=True)
+        return [{"tokens": int(count), "nll_sum": float(total), "nll": float(mean)} for count, total, mean in rows]
+
     def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Summed losses of the scored tokens of each record, and how many they are, both ``[b]``."""
         hidden = records.inputs.outputs(model, rows)
@@ -234,6 +249,12 @@ class Conversation(LanguageTask):
         read = np.array([writer.start, *answer.ids[:-1]])[:max_tokens]
         cut = max(len(source), len(answer)) > max_tokens
         return Taught(read, targets, cut, np.array(shortened(source, max_tokens).ids))
+
+    def last_answer(self, example: Example) -> tuple[list[Turn], str]:
+        """What stands before the last answer of a record, and that answer."""
+        turns = [Turn(role, text) for role, text in example.turns]
+        last = max(place for place, turn in enumerate(turns) if turn.role == "assistant")
+        return turns[:last], turns[last].text
 
 
 class Running(LanguageTask):
