@@ -78,9 +78,13 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
         raise ConfigError(
             f"The data of the scenario {scenario.name!r} yield {len(sites)} hospitals.", code="FW-CONFIG-003"
         )
+    least = 2 if local_task(plan.task).has_labels else 1
     for site in sites if plan.statistics is None else ():
         for part, examples in (("training", site.train), ("evaluation", site.evaluation)):
-            if len({example.label for example in examples}) < 2:
+            if not examples:
+                told = f"The hospital {site.name!r} has no {part} records."
+                raise DataError(told, code="FW-DATA-006")
+            if len({example.label for example in examples}) < least:
                 raise DataError(
                     f"The {part} records of hospital {site.name!r} do not have both outcomes.",
                     code="FW-DATA-007",

@@ -5,7 +5,7 @@ Adding one is one file and one line here; ``corpus.py`` is the interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fedward.client.corpora.bc5cdr import Bc5cdr
@@ -142,7 +142,7 @@ def detect(path: Path) -> tuple[Corpus, Path]:
         here = next((corpus for corpus in tables if not corpus.missing(path)), None)
         if here is not None:
             return here, path
-        below = [(corpus, each) for each in _folders(path) for corpus in tables if not corpus.missing(each)]
+        below = _outermost((corpus, each) for each in _folders(path) for corpus in tables if not corpus.missing(each))
         if below:
             return _only(path, below)
     missing = {name: corpus.missing(path) for name, corpus in CORPORA.items() if _reads(corpus, path)}
@@ -171,7 +171,7 @@ def locate(path: Path, corpus: Corpus) -> Path:
     """
     if not isinstance(corpus, StayCorpus) or not path.is_dir() or not corpus.missing(path):
         return path
-    below = [(corpus, each) for each in _folders(path) if not corpus.missing(each)]
+    below = _outermost((corpus, each) for each in _folders(path) if not corpus.missing(each))
     return _only(path, below)[1] if below else path
 
 
@@ -187,6 +187,15 @@ def _folders(path: Path, depth: int = DEEPEST) -> Iterator[Path]:
     if depth > 1:
         for child in children:
             yield from _folders(child, depth - 1)
+
+
+def _outermost(found: Iterable[tuple[StayCorpus, Path]]) -> list[tuple[StayCorpus, Path]]:
+    """Those in no folder of another, of which they are parts, as shards are; the first of each folder."""
+    kept: list[tuple[StayCorpus, Path]] = []
+    for corpus, folder in found:
+        if not any(folder.is_relative_to(outer) for _, outer in kept):
+            kept.append((corpus, folder))
+    return kept
 
 
 def _only(path: Path, below: Sequence[tuple[StayCorpus, Path]]) -> tuple[Corpus, Path]:

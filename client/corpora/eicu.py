@@ -7,9 +7,10 @@ discharge. Predicted mortality and the outcome columns of APACHEPREDVAR are not 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.corpus import Item, StayCorpus
 from fedward.client.corpora.mimic import PHYSIONET
 from fedward.client.corpora.stay_facts import LONGEST_DAYS, check_known, once, plausible
 from fedward.client.data.buckets import measurements
@@ -63,6 +64,9 @@ _HISTORY = {
     "oobintubday1": "intubated on arrival",
 }
 _VASOPRESSOR = "norepi|levophed|vasopressin|epinephrine|phenylephrine|neosyneph|dopamine"
+_SCREEN = re.compile(r"/View Options/|/View and Save/|/Save Options/")
+"""Lines of a note that say what the writer's screen showed."""
+
 _REMARK = re.compile(r"\((?:[^()]*\s){3,}[^()]*\)")
 """APACHE names carry long remarks for the coder in brackets, such as where else to look."""
 
@@ -78,7 +82,7 @@ class Eicu(StayCorpus):
     grouped: ClassVar[bool] = True
     grouped_by: ClassVar[str] = "region"
     required: ClassVar[tuple[str, ...]] = ("PATIENT", "HOSPITAL", "APACHEAPSVAR")
-    optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS")
+    optional: ClassVar[tuple[str, ...]] = ("APACHEPREDVAR", "INFUSIONDRUG", "TREATMENT", "DIAGNOSIS", "NOTE")
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`."""
@@ -101,6 +105,7 @@ class Eicu(StayCorpus):
             for batch in Table.need(folder, "apacheapsvar").read((_KEY,))
             for key in batch.identifiers(_KEY).to_pylist()
         }
+        bare = {key.lstrip("0") for key in measured if key}
         codes = _codes(folder) if "diagnosis codes" in outcomes else None
         more = ("hospitaldischargelocation",) if "destination" in outcomes else ()
         table, found, seen = Table.need(folder, "patient"), list[Stay](), set[str]()
@@ -109,7 +114,7 @@ class Eicu(StayCorpus):
             once(batch.required(_KEY).to_pylist(), seen, table, _KEY, batch.rows)
             ages = _ages(batch)
             for number, age, row in zip(batch.rows.tolist(), ages, _rows(batch, more), strict=True):
-                reason, expected = _unusable(row, measured)
+                reason, expected = _unusable(row, measured, bare)
                 if reason:
                     drops.add(table.path.name, reason, row=number, expected=expected)
                 else:
@@ -134,6 +139,24 @@ class Eicu(StayCorpus):
                 _add_vasopressors(table, timeline, offset, drug, drops)
         return timeline
 
+    def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
+        """See :meth:`Corpus.documents`; a note is all lines of a stay that were entered together, see :func:`_line`."""
+        table, drops = Table.find(folder, "note"), Drops() if drops is None else drops
+        if table is None:
+            return
+        persons, regions = _persons(folder), _regions(folder)
+        for (key, *_), lines in groupby(_note_lines(table), lambda line: line[:3]):
+            rows, texts = zip(*((row, text) for *_, row, text in lines), strict=True)
+            person, hospital = persons.get(key, ("", ""))
+            text = "\n".join(dict.fromkeys(filter(None, texts)))
+            if person and text:
+                drops.use(table.path.name, len(rows))
+                yield Item(person, regions.get(hospital) or "unknown", texts={"text": text}, groups={"site": hospital})
+            elif person:
+                drops.add(table.path.name, "a note without words", len(rows), rows[0], expected=True)
+            else:
+                drops.add(table.path.name, f"{_KEY.upper()} is not in PATIENT", len(rows), rows[0])
+
 
 def _regions(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
@@ -141,6 +164,38 @@ def _regions(folder: Path) -> dict[str, str]:
         regions = pc.utf8_lower(pc.fill_null(batch.text("region"), ""))
         found |= zip(batch.identifiers("hospitalid").to_pylist(), regions.to_pylist(), strict=True)
     return found
+
+
+def _persons(folder: Path) -> dict[str, tuple[str, str]]:
+    """Person and hospital of each stay."""
+    found: dict[str, tuple[str, str]] = {}
+    for batch in Table.need(folder, "patient").read((_KEY, "uniquepid", "hospitalid")):
+        persons = zip(batch.required("uniquepid").to_pylist(), batch.identifiers("hospitalid").to_pylist(), strict=True)
+        found |= zip(batch.identifiers(_KEY).to_pylist(), persons, strict=True)
+    return found
+
+
+def _note_lines(table: Table) -> Iterator[tuple[str, str, str, int, str]]:
+    """Stay, kind and time of the note, row and words of each line of a note."""
+    columns = ("notetype", "noteenteredoffset", "notepath", "notevalue", "notetext")
+    for batch in table.read((_KEY, *columns)):
+        cells = (pc.fill_null(batch.text(name), "").to_pylist() for name in columns)
+        keys = pc.fill_null(batch.identifiers(_KEY), "").to_pylist()
+        for row, key, kind, entered, *words in zip(batch.rows.tolist(), keys, *cells, strict=True):
+            yield key, kind, entered, row, _line(*words)
+
+
+def _line(path: str, value: str, text: str) -> str:
+    """What a line says: ``Smoking Status: denies smoking``; empty for what the writer's screen showed.
+
+    Lines come from lists: their path is the way through the lists, and the text the choice, or what was typed.
+    """
+    if _SCREEN.search(path):
+        return ""
+    said, above = text or value, [part.strip(" :") for part in path.split("/")]
+    label = value if value and value.replace(" ", "") != text.replace(" ", "") and text else ""
+    label = label or next((part for part in reversed(above[:-1]) if part), "")
+    return said if not label or label.lower() in said.lower() else f"{label}: {said}" if said else ""
 
 
 def _codes(folder: Path) -> dict[str, list[str]]:
@@ -161,12 +216,17 @@ def _rows(batch: Batch, more: Sequence[str]) -> list[dict[str, Any]]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _unusable(row: Mapping[str, Any], measured: Collection[str]) -> tuple[str, bool]:
+def _unusable(row: Mapping[str, Any], measured: Collection[str], bare: Collection[str]) -> tuple[str, bool]:
     """Why a stay cannot be used, empty if it can, and whether good tables have such stays, too."""
     hospital, unit = row["hospitaldischargestatus"].lower(), row["unitdischargestatus"].lower()
     left, out = row["hospitaldischargeoffset"], row["unitdischargeoffset"]
     if row[_KEY] not in measured:
-        return "no first-day physiology", True
+        zeros = row[_KEY].lstrip("0") in bare
+        return (
+            (f"{_KEY.upper()} has other leading zeros than APACHEAPSVAR", False)
+            if zeros
+            else ("no first-day physiology", True)
+        )
     if hospital not in (_ALIVE, _DEAD):
         return "hospital outcome unknown", True
     if out is None or (hospital == _DEAD and left is None):
@@ -213,7 +273,7 @@ def _outcome(row: Mapping[str, Any], codes: tuple[str, ...] | None) -> Outcome:
 def _ages(batch: Batch) -> list[int | None]:
     """Whole years; eICU writes ages over 89 as ``> 89``."""
     cells = batch.text("age")
-    over = pc.fill_null(pc.starts_with(cells, ">"), False)
+    over = pc.fill_null(pc.match_substring_regex(cells, r"^>\s*89$"), False)
     rest = replace(batch, columns={"age": pc.if_else(over, pa.scalar(None, pa.string()), cells)}).numbers("age")
     years = zip(over.to_pylist(), rest.to_pylist(), strict=True)
     return [OLDEST if old else None if age is None else min(int(age), OLDEST) for old, age in years]

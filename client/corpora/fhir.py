@@ -30,7 +30,6 @@ from fedward.client.corpora.stay_facts import (
     Facts,
     arrival_words,
     check_known,
-    in_own_units,
     plausible,
     readmitted,
     stay_of,
@@ -40,6 +39,8 @@ from fedward.client.data.buckets import names_by_code
 from fedward.client.data.columns import YEARS, Drops
 from fedward.client.data.documents import File, files
 from fedward.client.data.events import Chosen, Kind, Stay
+from fedward.client.data.exclusions import spelled
+from fedward.client.data.measured_units import in_own_units, known_unit
 from fedward.client.data.timeline import Timeline, seconds_of
 from fedward.errors import DataError
 
@@ -70,6 +71,9 @@ _LONGEST_NOTE = 8 << 20
 _TEXTS = frozenset({"text/plain", "text/html", "application/xhtml+xml"})
 _BATCH = 50_000
 _NUMBER = re.compile(WRITTEN)
+_READ = "Patient|Encounter|Observation|Condition|DocumentReference|Binary|Location"
+_NAMED = re.compile(rf"(?:^|[^A-Za-z])(?:{_READ})(?:[^A-Za-z][^/]*)?\.ndjson$", re.IGNORECASE)
+"""Names of files of a bulk export whose resources are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,23 @@ class _When:
 
 
 @dataclass(frozen=True, slots=True)
+class _Placed:
+    """A resource, the file that holds it, and which of the file's resources it is."""
+
+    content: Resource
+    file: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Number:
     person: str
     name: str
     seconds: float  # since 1970; not a number where only a day is told
     value: float
     unit: str
+    file: str
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,8 @@ class _Note:
     when: _When | None
     kind: str
     text: str
+    file: str
+    row: int
 
 
 class Fhir(StayCorpus):
@@ -119,13 +136,16 @@ class Fhir(StayCorpus):
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """See :meth:`Corpus.sizes`; resources by type."""
-        return dict(Counter(str(each.get("resourceType")) for _, each in _resources(folder)))
+        return dict(Counter(str(each.content.get("resourceType")) for each in _resources(folder)))
 
     def stays(self, folder: Path, outcomes: Collection[str] = (), drops: Drops | None = None) -> list[Stay]:
         """See :meth:`StayCorpus.stays`."""
         drops = Drops() if drops is None else drops
         patients, encounters = _latest(folder, "Patient", drops), _latest(folder, "Encounter", drops)
-        places = {key: str(each.get("name", "")) for key, each in _latest(folder, "Location", drops).items()}
+        places = {key: str(each.content.get("name", "")) for key, each in _latest(folder, "Location", drops).items()}
+        for each in patients.values():
+            if each.content.get("birthDate") and _when(each.content["birthDate"]) is None:
+                drops.add(each.file, "birthDate is not a date", row=each.row)
         codes = _codes(folder, drops) if "diagnosis codes" in outcomes else {}
         hospital = _hospital_stays(patients, encounters, drops)
         begins: dict[str, list[datetime]] = {}
@@ -138,7 +158,7 @@ class Fhir(StayCorpus):
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
             )
-            stay = stay_of(full, "Encounter", drops)
+            stay = stay_of(full, drops)
             found += [stay] if stay is not None else []
         return found
 
@@ -151,7 +171,8 @@ class Fhir(StayCorpus):
         while some := list(islice(notes, _BATCH // 100)):
             seconds = np.array([seconds_of(note.when.time) if note.when else np.nan for note in some])
             match = timeline.of_patients(pa.array([note.patient for note in some], pa.string()), seconds)
-            drops.use("DocumentReference", len(some))
+            for file, count in Counter(note.file for note in some).items():
+                drops.use(file, count)
             timeline.add_text(match, Kind.NOTE, [note.kind for note in some], [note.text for note in some])
         return timeline
 
@@ -160,7 +181,7 @@ class Fhir(StayCorpus):
         drops = Drops() if drops is None else drops
         patients = frozenset(_latest(folder, "Patient", Drops()))
         for note in _notes(folder, drops, patients, others="without a patient of the export"):
-            drops.use("DocumentReference")
+            drops.use(note.file)
             yield Item(note.patient, texts={"text": note.text}, time=note.when.time if note.when else None)
 
 
@@ -169,21 +190,35 @@ def _kinds(folder: Path) -> Iterator[tuple[File, frozenset[str]]]:
     for file in files(folder):
         if "/" not in file.name and file.base.endswith((".ndjson", ".json", ".jsonl")):
             first = first_record(file)
+            if first is None and _NAMED.search(file.name):
+                _refuse_unreadable(file)
             if isinstance(first, Mapping) and isinstance(first.get("resourceType"), str):
                 yield file, frozenset({first["resourceType"]})
 
 
-def _resources(folder: Path, kind: str = "") -> Iterator[tuple[str, Resource]]:
-    """Every resource of ``kind``, or of any, with the file that holds it."""
+def _refuse_unreadable(file: File) -> None:
+    """Raises FW-DATA-005 for a file that is called after a type of resource and holds none that can be read."""
+    with file.open() as stream:
+        stream.read(1)
+    if next(file.json(), None) is None:
+        fix = "Export it again, or take it away: an export leaves out types of which it has nothing."
+        raise DataError(f"The file {file.name} is empty.", code="FW-DATA-005", fix=fix)
+
+
+def _resources(folder: Path, kind: str = "") -> Iterator[_Placed]:
+    """Every resource of ``kind``, or of any; of a Bundle each of its entries counts."""
     for file, kinds in _kinds(folder):
         if kind and not kinds & {kind, "Bundle"}:
             continue
+        row = 0
         for number, record in file.json():
             if not isinstance(record, Mapping) or "resourceType" not in record:
                 raise DataError(f"Record {number:,} of {file.name} is not a FHIR resource.", code="FW-DATA-032")
-            for each in _entries(record) if record["resourceType"] == "Bundle" else (record,):
+            bundle = record["resourceType"] == "Bundle"
+            for each in _entries(record) if bundle else (record,):
+                row += 1
                 if isinstance(each, Mapping) and (not kind or each.get("resourceType") == kind):
-                    yield file.name, each
+                    yield _Placed(each, f"{file.name} ({kind})" if bundle and kind else file.name, row)
 
 
 def _entries(bundle: Resource) -> Iterator[Any]:
@@ -195,33 +230,48 @@ def _entries(bundle: Resource) -> Iterator[Any]:
         yield resource
 
 
-def _latest(folder: Path, kind: str, drops: Drops) -> dict[str, Resource]:
+def _latest(folder: Path, kind: str, drops: Drops) -> dict[str, _Placed]:
     """Resources by identifier, each in its last version; those entered in error are left out."""
-    return {str(resource["id"]): resource for resource in _last_versions(folder, kind, drops)}
+    return {_id(each.content): each for each in _last_versions(folder, kind, drops)}
 
 
-def _last_versions(folder: Path, kind: str, drops: Drops) -> Iterator[Resource]:
+def _id(resource: Resource) -> str:
+    """In the spelling of every other layout, so that opt-outs are found."""
+    return spelled(str(resource.get("id") or ""))
+
+
+def _last_versions(folder: Path, kind: str, drops: Drops) -> Iterator[_Placed]:
     """The same one by one: 25 bytes are held of each resource, and none of its content."""
     keys, versions, updated, stages = array("q"), array("q"), array("d"), array("b")
-    for name, resource in _resources(folder, kind):
-        meta, key = resource.get("meta") or {}, resource.get("id")
+    for each in _resources(folder, kind):
+        meta, key = _mapping(each.content.get("meta")), _id(each.content)
+        drops.parts[each.file] = kind
         if not key:
-            drops.add(name, "a resource without id")
+            drops.add(each.file, "a resource without id", row=each.row)
         version, when = str(meta.get("versionId", "")), _when(meta.get("lastUpdated"))
-        keys.append(hash(str(key)) if key else -len(keys))
+        keys.append(hash(key) if key else -len(keys))
         versions.append(int(version) if version.isdecimal() and len(version) < 19 else 0)
         updated.append(seconds_of(when.time) if when else 0.0)
-        stages.append(_stage(resource) if key else _WRONG + 1)
+        stages.append(_stage(each.content) if key else _WRONG + 1)
     columns = [np.asarray(column) for column in (stages, updated, versions, keys)]
     order, stage = np.lexsort(columns), columns[0]
     ordered = columns[-1][order]
     last = np.zeros(len(order), bool)
     last[order[np.append(ordered[1:] != ordered[:-1], True)] if len(order) else order] = True
-    drops.add(kind, "entered in error, cancelled or superseded", int((last & (stage == _WRONG)).sum()), expected=True)
-    kept = last & (stage < _WRONG)
-    for keep, (_, resource) in zip(kept.tolist(), _resources(folder, kind), strict=True):
-        if keep:
-            yield resource
+    for counts, wrong, each in zip(last.tolist(), (stage >= _WRONG).tolist(), _resources(folder, kind), strict=True):
+        if counts and not wrong:
+            yield each
+        elif counts and _id(each.content):
+            drops.add(each.file, "entered in error, cancelled or superseded", row=each.row, expected=True)
+
+
+def _mapping(value: Any) -> Resource:
+    """An object of JSON; empty for anything else, which damaged exports have in its place."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def _stage(resource: Resource) -> int:
@@ -236,13 +286,13 @@ def _target(reference: Any, kind: str) -> str:
     text = reference.get("reference", "") if isinstance(reference, Mapping) else ""
     text = str(text).partition("/_history/")[0]
     if text.startswith("urn:uuid:"):
-        return text.removeprefix("urn:uuid:")
+        return spelled(text)
     parts = text.split("/")
-    return parts[-1] if len(parts) > 1 and parts[-2] == kind else ""
+    return spelled(parts[-1]) if len(parts) > 1 and parts[-2] == kind else ""
 
 
 def _codings(concept: Any) -> Iterator[Mapping[str, Any]]:
-    for each in (concept.get("coding") or ()) if isinstance(concept, Mapping) else ():
+    for each in _list(_mapping(concept).get("coding")):
         if isinstance(each, Mapping):
             yield each
 
@@ -270,30 +320,45 @@ def _class_of(encounter: Resource) -> str:
 
 
 def _period(encounter: Resource) -> tuple[_When | None, _When | None]:
-    period = encounter.get("period") or encounter.get("actualPeriod") or {}
+    period = _mapping(encounter.get("period")) or _mapping(encounter.get("actualPeriod"))
     return _when(period.get("start")), _when(period.get("end"))
 
 
+def _wrong_period(encounter: Resource, start: _When, end: _When | None, *, whole: bool = False) -> str:
+    """Why a period cannot be used, empty if it can; ``whole`` if its end needs a time of day, too.
+
+    An end that is no time is not that of a patient who is still there.
+    """
+    if start.dated:
+        return "period.start has no time of day"
+    if end is None:
+        told = (_mapping(encounter.get("period")) or _mapping(encounter.get("actualPeriod"))).get("end")
+        return "period.end is not a time" if told else ""
+    return "period.end has no time of day" if whole and end.dated else ""
+
+
 def _hospital_stays(
-    patients: Mapping[str, Resource], encounters: Mapping[str, Resource], drops: Drops
+    patients: Mapping[str, _Placed], encounters: Mapping[str, _Placed], drops: Drops
 ) -> dict[str, Facts]:
     found: dict[str, Facts] = {}
-    for key, encounter in encounters.items():
+    for key, placed in encounters.items():
+        encounter = placed.content
         if _class_of(encounter) not in _HOSPITAL or encounter.get("partOf"):
             continue
         patient, (start, end) = _target(encounter.get("subject"), "Patient"), _period(encounter)
         if patient not in patients:
-            drops.add("Encounter", "without a patient of the export")
-        elif start is None or start.dated:
-            drops.add("Encounter", "period.start has no time of day")
+            drops.add(placed.file, "without a patient of the export", row=placed.row)
+        elif start is None or (wrong := _wrong_period(encounter, start, end)):
+            drops.add(placed.file, "period.start is not a time" if start is None else wrong, row=placed.row)
         else:
-            found[key] = _facts(key, encounter, patients[patient], patient, start, end)
+            facts = _facts(key, encounter, patients[patient].content, patient, start, end)
+            found[key] = replace(facts, file=placed.file, row=placed.row)
     return found
 
 
 def _facts(key: str, encounter: Resource, person: Resource, patient: str, start: _When, end: _When | None) -> Facts:
     left = None if end is None else end.in_zone_of(start) + timedelta(days=end.dated)
-    stay = encounter.get("hospitalization") or encounter.get("admission") or {}
+    stay = _mapping(encounter.get("hospitalization")) or _mapping(encounter.get("admission"))
     place = next((_DESTINATIONS.get(str(each.get("code", "")).lower(), "other")
                   for each in _codings(stay.get("dischargeDisposition"))), None)  # fmt: skip
     death = _when(person.get("deceasedDateTime"))
@@ -313,7 +378,7 @@ def _arrival(encounter: Resource) -> str:
     """The kind of admission: by class, priority or type, in HL7's codes or in words."""
     if _class_of(encounter) == "EMER":
         return "emergency"
-    concepts = [encounter.get("priority"), *(encounter.get("type") or ())]
+    concepts = [encounter.get("priority"), *_list(encounter.get("type"))]
     told = (each.get(key) for concept in concepts for each in _codings(concept) for key in ("code", "display"))
     texts = (concept.get("text") for concept in concepts if isinstance(concept, Mapping))
     return arrival_words(*map(str, filter(None, (*told, *texts))))
@@ -321,11 +386,10 @@ def _arrival(encounter: Resource) -> str:
 
 def _reason(encounter: Resource) -> str:
     """Why the patient was admitted, in words: ``reasonCode`` of R4, ``reason`` of R5."""
-    concepts = list(encounter.get("reasonCode") or ())
-    for reason in encounter.get("reason") or ():
-        values = reason.get("value") or () if isinstance(reason, Mapping) else ()
-        concepts += [value.get("concept") for value in values if isinstance(value, Mapping)]
-    texts = (each.get("text") for each in concepts if isinstance(each, Mapping))
+    concepts = list(_list(encounter.get("reasonCode")))
+    for reason in _list(encounter.get("reason")):
+        concepts += [_mapping(value).get("concept") for value in _list(_mapping(reason).get("value"))]
+    texts = (_mapping(each).get("text") for each in concepts)
     names = (each.get("display") for concept in concepts for each in _codings(concept))
     return str(next(filter(None, (*texts, *names)), "")).strip()
 
@@ -343,44 +407,44 @@ def _age(born: _When | None, day: datetime) -> int | None:
 
 
 def _intensive_stays(
-    encounters: Mapping[str, Resource], hospital: Mapping[str, Facts], places: Mapping[str, str], drops: Drops
+    encounters: Mapping[str, _Placed], hospital: Mapping[str, Facts], places: Mapping[str, str], drops: Drops
 ) -> list[Facts]:
     """Encounters that are part of a hospital stay, in a place that is called intensive care."""
     found = []
-    for key, encounter in encounters.items():
+    for key, placed in encounters.items():
+        encounter = placed.content
         around = _target(encounter.get("partOf"), "Encounter")
         unit = _place(encounter, places)
         if not around or not (_INTENSIVE.search(unit) or _INTENSIVE_CODES & _kinds_of(encounter)):
             continue
         start, end = _period(encounter)
         if around not in hospital:
-            drops.add("Encounter", "part of no hospital stay of the export")
-        elif start is None or start.dated or (end is not None and end.dated):
-            drops.add("Encounter", "period has no time of day")
+            drops.add(placed.file, "part of no hospital stay of the export", row=placed.row)
+        elif start is None or (wrong := _wrong_period(encounter, start, end, whole=True)):
+            drops.add(placed.file, "period.start is not a time" if start is None else wrong, row=placed.row)
         else:
-            found.append(
-                replace(hospital[around], stay=key, start=start.time, end=end.time if end else None, unit=unit)
-            )
+            around_it = replace(hospital[around], stay=key, unit=unit, file=placed.file, row=placed.row)
+            found.append(replace(around_it, start=start.time, end=end.time if end else None))
     return found
 
 
 def _kinds_of(encounter: Resource) -> frozenset[str]:
-    concepts = (*(encounter.get("type") or ()), encounter.get("serviceType"))
+    concepts = (*_list(encounter.get("type")), encounter.get("serviceType"))
     return frozenset(str(each.get("code")) for concept in concepts for each in _codings(concept))
 
 
 def _place(encounter: Resource, places: Mapping[str, str]) -> str:
     """Where it was, in words: what the reference says, the name of the Location, or the kind of encounter."""
-    locations = [each.get("location") for each in encounter.get("location", ()) if isinstance(each, Mapping)]
-    names = [str(each.get("display", "")) for each in locations if isinstance(each, Mapping)]
+    locations = [_mapping(_mapping(each).get("location")) for each in _list(encounter.get("location"))]
+    names = [str(each.get("display", "")) for each in locations]
     names += [places.get(_target(each, "Location"), "") for each in locations]
-    kinds = [str(kind.get("text", "")) for kind in encounter.get("type", ()) if isinstance(kind, Mapping)]
+    kinds = [str(_mapping(kind).get("text", "")) for kind in _list(encounter.get("type"))]
     return next((name for name in (*names, *kinds) if name), "")
 
 
 def _codes(folder: Path, drops: Drops) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for condition in _last_versions(folder, "Condition", drops):
+    for condition in (each.content for each in _last_versions(folder, "Condition", drops)):
         encounter = _target(condition.get("encounter"), "Encounter")
         codes = [str(each.get("code", "")).replace(".", "").upper() for each in _codings(condition.get("code"))]
         found.setdefault(encounter, []).extend(filter(None, codes[:1]))
@@ -391,63 +455,72 @@ def _add_numbers(folder: Path, timeline: Timeline, drops: Drops) -> None:
     """Adds the numbers of observations with a known code."""
     ours, total, known, matched = frozenset(timeline.patients.to_pylist()), 0, 0, 0
     batch: list[_Number] = []
-    for resource in _last_versions(folder, "Observation", drops):
-        numbers = list(_numbers(resource))
+    bare = frozenset(timeline.without_zeros.to_pylist())
+    for placed in _last_versions(folder, "Observation", drops):
+        numbers = list(_numbers(placed))
         total, known = total + 1, known + bool(numbers)
-        if numbers and numbers[0].person in ours:
-            matched += 1
-            batch += numbers
-        if len(batch) >= _BATCH:
+        person = numbers[0].person if numbers else ""
+        if len(batch) >= _BATCH or (batch and batch[0].file != placed.file):
             _add_batch(batch, timeline, drops)
             batch = []
+        if person in ours:
+            matched += 1
+            batch += numbers
+        elif person and person.lstrip("0") in bare:
+            drops.add(placed.file, "subject has other leading zeros than the Patient", row=placed.row)
     _add_batch(batch, timeline, drops)
     check_known("Observation", total, known, matched, timeline)
 
 
 def _add_batch(batch: Sequence[_Number], timeline: Timeline, drops: Drops) -> None:
+    """Adds numbers of one file."""
     if not batch:
         return
+    file, rows = batch[0].file, np.array([each.row for each in batch])
     seconds = np.array([each.seconds for each in batch])
-    drops.add("Observation", "effective has no time of day", int(np.isnan(seconds).sum()))
-    drops.use("Observation", int(np.isfinite(seconds).sum()))
+    absent = np.isnan(seconds)
+    if absent.any():
+        drops.add(file, "effective has no time of day", int(absent.sum()), int(rows[absent][0]))
+    drops.use(file, int((~absent).sum()))
     names = pa.array([each.name for each in batch], pa.string())
     values = pa.array([each.value for each in batch], pa.float64())
     units = pa.array([each.unit for each in batch], pa.string())
     match = timeline.of_patients(pa.array([each.person for each in batch], pa.string()), seconds)
-    values = in_own_units(names, values, units, "Observation", drops)
-    timeline.add(match, names, plausible(names, values, "Observation", drops))
+    values = in_own_units(names, values, units, file, drops, rows)
+    timeline.add(match, names, plausible(names, values, file, drops, rows))
 
 
-def _numbers(resource: Resource) -> Iterator[_Number]:
+def _numbers(placed: _Placed) -> Iterator[_Number]:
     """What an observation and its components measured, where their LOINC codes are known."""
-    loinc, seconds = names_by_code("loinc"), np.nan
-    for part in (resource, *(resource.get("component") or ())):
+    resource, loinc, seconds = placed.content, names_by_code("loinc"), np.nan
+    for part in (resource, *map(_mapping, _list(resource.get("component")))):
         codes = (str(each.get("code")) for each in _codings(part.get("code")))
         name = next((loinc[code] for code in codes if code in loinc), None)
-        value, unit = _value(part)
+        value, unit = (None, "") if name is None else _value(part, name)
         if name is None or value is None:
             continue
         if np.isnan(seconds):
             seconds = _measured_at(resource)
-        yield _Number(_target(resource.get("subject"), "Patient"), name, seconds, value, unit)
+        person = _target(resource.get("subject"), "Patient")
+        yield _Number(person, name, seconds, value, unit, placed.file, placed.row)
 
 
 def _measured_at(resource: Resource) -> float:
-    """Seconds since 1970; not a number where only a day is told."""
-    period = resource.get("effectivePeriod") or {}
-    times = (
-        resource.get("effectiveDateTime"), resource.get("effectiveInstant"), period.get("end"), resource.get("issued")
-    )  # fmt: skip
-    when = next(filter(None, map(_when, times)), None)
+    """Seconds since 1970, not a number where only a day is told; a result is known when it was issued, not before."""
+    period = _mapping(resource.get("effectivePeriod"))
+    times = (resource.get("effectiveDateTime"), resource.get("effectiveInstant"), period.get("end"))
+    when, issued = next(filter(None, map(_when, times)), None), _when(resource.get("issued"))
+    if when is None or (issued is not None and not when.dated and not issued.dated and issued.time > when.time):
+        when = issued
     return np.nan if when is None or when.dated else seconds_of(when.time)
 
 
-def _value(part: Resource) -> tuple[float | None, str]:
-    """Number and unit; one below a limit is the next smaller number."""
+def _value(part: Resource, name: str) -> tuple[float | None, str]:
+    """Number and unit of the measurement ``name``; one below a limit is the next smaller number."""
     quantity = part.get("valueQuantity")
     if isinstance(quantity, Mapping):
         sign, value = quantity.get("comparator"), quantity.get("value")
-        unit = str(quantity.get("code") or quantity.get("unit") or "")
+        unit = known_unit(name, *(str(quantity.get(key) or "") for key in ("code", "unit")))
     else:
         written = _NUMBER.match(str(part.get("valueString", "")).strip())
         sign, value, unit = (written["sign"], float(written["number"]), "") if written else (None, None, "")
@@ -460,17 +533,21 @@ def _value(part: Resource) -> tuple[float | None, str]:
 def _notes(folder: Path, drops: Drops, patients: Collection[str], *, others: str = "") -> Iterator[_Note]:
     """Notes of ``patients``; those of others are counted for the reason ``others``, unless that is empty."""
     binaries = _latest(folder, "Binary", Drops())
-    for resource in _last_versions(folder, "DocumentReference", drops):
+    for placed in _last_versions(folder, "DocumentReference", drops):
+        resource = placed.content
         person = _target(resource.get("subject"), "Patient")
         if person not in patients:
-            drops.add("DocumentReference", others, int(bool(others)))
+            drops.add(placed.file, others, int(bool(others)), placed.row)
             continue
         codes = [str(each.get("code", "")) for each in _codings(resource.get("type"))]
         kind = next((_NOTE_KINDS[code] for code in codes if code in _NOTE_KINDS), "document")
-        contents = (each.get("attachment") or {} for each in resource.get("content", ()) if isinstance(each, Mapping))
-        text = "\n".join(filter(None, (_text(each, binaries, drops) for each in contents)))
+        contents = (_mapping(_mapping(each).get("attachment")) for each in _list(resource.get("content")))
+        texts = [_text(each, binaries) for each in contents]
+        for _, problem, expected in texts:
+            drops.add(placed.file, problem, int(bool(problem)), placed.row, expected=expected)
+        text = "\n".join(filter(None, (words for words, *_ in texts)))
         if text:
-            yield _Note(person, _when(resource.get("date")), kind, text)
+            yield _Note(person, _when(resource.get("date")), kind, text, placed.file, placed.row)
 
 
 def _timed(notes: Iterator[_Note], drops: Drops) -> Iterator[_Note]:
@@ -479,29 +556,38 @@ def _timed(notes: Iterator[_Note], drops: Drops) -> Iterator[_Note]:
         if note.when and not note.when.dated:
             yield note
         else:
-            drops.add("DocumentReference", "date has no time of day", expected=True)
+            drops.add(note.file, "date has no time of day", row=note.row, expected=True)
 
 
-def _text(attachment: Resource, binaries: Mapping[str, Resource], drops: Drops) -> str:
-    """The words of an attachment; empty, and counted, for forms that are not read."""
+def _text(attachment: Resource, binaries: Mapping[str, _Placed]) -> tuple[str, str, bool]:
+    """The words of an attachment, else why it has none, and whether good exports have such ones."""
     source = attachment
     if "data" not in attachment:
-        source = binaries.get(_target({"reference": attachment.get("url")}, "Binary"), {})
+        placed = binaries.get(_target({"reference": attachment.get("url")}, "Binary"))
+        source = {} if placed is None else placed.content
     kind, _, rest = str(attachment.get("contentType") or source.get("contentType") or "text/plain").partition(";")
     kind = kind.strip().lower()
     if kind not in _TEXTS:
-        drops.add("DocumentReference", f"attachment is {kind}, which is not read", expected=True)
-        return ""
+        return "", f"attachment is {kind}, which is not read", True
     try:
         content = base64.b64decode(str(source.get("data", "")), validate=True)[:_LONGEST_NOTE]
-        text = content.decode(rest.partition("charset=")[2].strip(' "') or "utf-8").strip()
+        charset = rest.partition("charset=")[2].strip(' "').lower() or "utf-8"
+        if charset not in ("utf-8", "utf8") and not content.isascii() and _is_utf8(content):
+            return "", f"attachment is UTF-8, not {charset[:20]} as was declared", False
+        text = content.decode(charset).strip()
     except (binascii.Error, LookupError, UnicodeDecodeError):
-        drops.add("DocumentReference", "attachment cannot be decoded")
-        return ""
+        return "", "attachment cannot be decoded", False
     text = text if kind == "text/plain" else _words(text)
-    if not text:
-        drops.add("DocumentReference", "attachment is empty", expected=True)
-    return text
+    return (text, "", True) if text else ("", "attachment is empty", True)
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether it is text of UTF-8; hardly any of another encoding is."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _words(page: str) -> str:

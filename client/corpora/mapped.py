@@ -7,7 +7,7 @@ in English. All that follows is what the other layouts do.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fedward.client.corpora.corpus import Item, StayCorpus
-from fedward.client.corpora.mapped_cells import TIMES, WRONG, Cells, MappedTable, in_units
+from fedward.client.corpora.mapped_cells import TIMES, WRONG, Cells, MappedTable
 from fedward.client.corpora.mapping import (
     MAPPING,
     AdmissionsSection,
@@ -28,6 +28,7 @@ from fedward.client.corpora.mapping import (
     WideSection,
     load_mapping,
 )
+from fedward.client.corpora.notes import Noted, add_notes, documents
 from fedward.client.corpora.stay_facts import (
     Facts,
     by_admission,
@@ -42,11 +43,15 @@ from fedward.client.corpora.stay_facts import (
 )
 from fedward.client.data.buckets import names_by_code
 from fedward.client.data.columns import Batch, Drops
-from fedward.client.data.events import Chosen, Kind, Stay
+from fedward.client.data.events import Chosen, Stay
+from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError
 
 Row = dict[str, Any]
+_ROW = "#"
+"""Under which the number of a row stands beside its cells."""
+
 _NUMBERS = ("birth_year",)
 
 
@@ -90,14 +95,14 @@ class Mapped(StayCorpus):
         begins: dict[str, list[datetime]] = {}
         for facts in admissions.values():
             begins.setdefault(facts.patient, []).append(facts.start)
-        table, found = (mapping.stays or mapping.admissions).file, []
+        found = []
         for facts in _units(folder, mapping, admissions, drops):
             full = replace(
                 facts,
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=None if codes is None else codes.get(facts.admission, ()),
             )
-            stay = stay_of(full, table, drops)
+            stay = stay_of(full, drops)
             found += [stay] if stay is not None else []
         return found
 
@@ -110,23 +115,18 @@ class Mapped(StayCorpus):
         for wide in mapping.wide.values():
             _add_wide(MappedTable.of(folder, mapping, wide), wide, owners, timeline, drops)
         for notes in mapping.notes.values():
-            _add_notes(MappedTable.of(folder, mapping, notes), notes, owners, timeline, drops)
+            add_notes([MappedTable.of(folder, mapping, notes)], _noted(notes, owners, drops), timeline, drops)
         return timeline
 
     def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
-        """Every note, as running text."""
+        """See :meth:`Corpus.documents`; every note of a person in the table of persons, where there is one."""
         mapping = self._load(folder)
-        owners = _owners(folder, mapping) if mapping.notes else {}
+        listed = _persons(folder, mapping) if mapping.notes else None
+        of, owners = (mapping.persons or mapping.admissions).file, _owners(folder, mapping)
+        drops = Drops() if drops is None else drops
         for section in mapping.notes.values():
-            table = MappedTable.of(folder, mapping, section)
-            for batch in table.read(_needed(section), optional=()):
-                times = batch.moments(section.time, drops).to_list()
-                persons = _persons_of(batch, section, owners).to_pylist()
-                for person, time, text in zip(persons, times, batch.prose(section.text).to_pylist(), strict=True):
-                    if person and text:
-                        yield Item(person, texts={"text": text}, time=time)
-                    elif drops is not None:
-                        drops.add(section.file, "a note without a person or without a text")
+            table, noted = MappedTable.of(folder, mapping, section), _noted(section, owners, drops)
+            yield from documents([table], noted, drops, persons=listed, of=of)
 
     def _load(self, folder: Path) -> MappingFile:
         return load_mapping(folder / MAPPING if self.mapping is None else self.mapping)
@@ -139,8 +139,8 @@ def _rows(table: MappedTable, section: TableSection, needed: Collection[str]) ->
         for key in needed:
             batch.required(columns[key])
         lists = {key: _cells_of(batch, key, column) for key, column in columns.items()}
-        for cells in zip(*lists.values(), strict=True):
-            yield dict(zip(lists, cells, strict=True))
+        for row, *cells in zip(batch.rows.tolist(), *lists.values(), strict=True):
+            yield {**dict(zip(lists, cells, strict=True)), _ROW: row}
 
 
 def _cells_of(batch: Batch, key: str, column: str) -> list[Any]:
@@ -163,7 +163,7 @@ def _persons(folder: Path, mapping: MappingFile) -> dict[str, Row] | None:
         return None
     table, found, seen = MappedTable.of(folder, mapping, section), dict[str, Row](), set[str]()
     for row in _rows(table, section, ("person",)):
-        once([row["person"]], seen, table, section.person)
+        once([row["person"]], seen, table, section.person, [row[_ROW]])
         found[row["person"]] = row
     return found
 
@@ -184,14 +184,17 @@ def _admissions(folder: Path, mapping: MappingFile, drops: Drops) -> dict[str, F
     section, persons, deaths = mapping.admissions, _persons(folder, mapping), _deaths(folder, mapping)
     table, found, seen = MappedTable.of(folder, mapping, section), dict[str, Facts](), set[str]()
     for row in _rows(table, section, ("person", "admission")):
-        once([row["admission"]], seen, table, section.admission)
+        once([row["admission"]], seen, table, section.admission, [row[_ROW]])
         start, dated = row["start"]
         if start is None or dated:
-            drops.add(section.file, f"{section.start.upper()} has no time of day")
+            drops.add(section.file, f"{section.start.upper()} has no time of day", row=row[_ROW])
         elif persons is not None and row["person"] not in persons:
-            drops.add(section.file, f"the person is not in {mapping.persons.file if mapping.persons else ''}")
+            words = f"the person is not in {mapping.persons.file if mapping.persons else ''}"
+            drops.add(section.file, words, row=row[_ROW])
         else:
             person = row if persons is None else {**row, **persons[row["person"]]}
+            if person.get("age") and Cells.age(person["age"]) is None:
+                drops.add(section.file, f"{(section.age or '').upper()} is not an age", row=row[_ROW])
             if person.get("sex") == WRONG:
                 drops.remark(section.file, "the sex is no word of [sexes]")
             found[row["admission"]] = _facts(section, row, person, deaths.get(row["person"], ()))
@@ -216,7 +219,7 @@ def _facts(section: AdmissionsSection, row: Row, person: Row, deaths: Sequence[t
         age=_age(person, start), sex=person.get("sex") or "", unit=row.get("unit") or "",
         arrival=section.arrivals.get(arrival, arrival), diagnosis=(row.get("diagnosis") or "").strip(),
         died=None if left is None and not flag else flag, death=death, death_dated=death_dated,
-        left=left, group=row.get("department") or "", destination=destination,
+        left=left, group=row.get("department") or "", destination=destination, file=section.file, row=row[_ROW],
     )  # fmt: skip
 
 
@@ -238,15 +241,18 @@ def _units(folder: Path, mapping: MappingFile, admissions: Mapping[str, Facts], 
         return
     table, seen, matched = MappedTable.of(folder, mapping, section), set[str](), 0
     for row in _rows(table, section, ("stay",)):
-        once([row["stay"]], seen, table, section.stay)
+        once([row["stay"]], seen, table, section.stay, [row[_ROW]])
         (start, start_dated), (end, end_dated) = row["start"], row["end"]
         if row["admission"] not in admissions:
-            drops.add(section.file, f"the admission is not in {mapping.admissions.file}, or cannot be used")
+            words = f"the admission is not in {mapping.admissions.file}, or cannot be used"
+            drops.add(section.file, words, row=row[_ROW])
         elif start is None or start_dated or end_dated:
-            drops.add(section.file, f"{section.start.upper()} or {section.end.upper()} has no time of day")
+            words = f"{section.start.upper()} or {section.end.upper()} has no time of day"
+            drops.add(section.file, words, row=row[_ROW])
         else:
             around = admissions[row["admission"]]
-            yield replace(around, stay=row["stay"], start=start, end=end, unit=row.get("unit") or around.unit)
+            own = replace(around, stay=row["stay"], unit=row.get("unit") or around.unit, start=start, end=end)
+            yield replace(own, file=section.file, row=row[_ROW])
         matched += row["admission"] in admissions
     if seen and not matched:
         words = f"No row of {section.file} is of an admission of {mapping.admissions.file}: 0 of {len(seen):,} match."
@@ -266,16 +272,27 @@ def _codes(folder: Path, mapping: MappingFile) -> Mapping[str, tuple[str, ...]]:
 Rows = MeasurementsSection | WideSection | NotesSection
 
 
-def _owners(folder: Path, mapping: MappingFile) -> dict[str, str]:
-    """The person of each admission; read only where a table names admissions instead of persons."""
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """The person of each admission, ``[n]`` each; and the admissions without leading zeros."""
+
+    file: str
+    admissions: pa.Array
+    persons: pa.Array
+    bare: pa.Array
+
+
+def _owners(folder: Path, mapping: MappingFile) -> _Owners | None:
+    """Whose each admission is; read only where a table names admissions instead of persons."""
     sections: list[Rows] = [*mapping.measurements.values(), *mapping.wide.values(), *mapping.notes.values()]
     if all(each.person is not None for each in sections):
-        return {}
+        return None
     section, found = mapping.admissions, dict[str, str]()
     for batch in MappedTable.of(folder, mapping, section).read((section.person, section.admission)):
         keys, persons = batch.identifiers(section.admission), batch.identifiers(section.person)
         found |= zip(keys.to_pylist(), persons.to_pylist(), strict=True)
-    return found
+    keys = pa.array(list(found), pa.string())
+    return _Owners(section.file, keys, pa.array(list(found.values()), pa.string()), pc.utf8_ltrim(keys, "0"))
 
 
 def _needed(section: Rows) -> list[str]:
@@ -283,18 +300,22 @@ def _needed(section: Rows) -> list[str]:
     return list(dict.fromkeys((*section.columns.values(), *columns)))
 
 
-def _persons_of(batch: Batch, section: Rows, owners: Mapping[str, str]) -> pa.Array:
+def _persons_of(batch: Batch, section: Rows, owners: _Owners | None, drops: Drops) -> pa.Array:
     """Whose each row is, ``[n]``: null where the row does not say it, empty for an admission that is not exported."""
-    if section.person is not None:
-        return batch.identifiers(section.person)
+    if section.person is not None or owners is None:
+        return batch.identifiers(section.person or "")
     keys = batch.identifiers(section.admission or "")
-    places = pc.index_in(keys, value_set=pa.array(list(owners), pa.string()))
-    known = pa.array(list(owners.values()), pa.string()).take(places)
-    return pc.if_else(pc.and_(pc.is_valid(keys), pc.is_null(known)), "", known)
+    places = pc.index_in(keys, value_set=owners.admissions)
+    absent = pc.and_(pc.is_valid(keys), pc.is_null(places))
+    other = np.asarray(pc.and_(absent, pc.is_in(pc.utf8_ltrim(keys, "0"), value_set=owners.bare)))
+    if other.any():
+        words = f"{(section.admission or '').upper()} has other leading zeros than {owners.file}"
+        drops.add(batch.file, words, int(other.sum()), int(batch.rows[other][0]))
+    return pc.if_else(absent, "", owners.persons.take(places))
 
 
-def _seconds(batch: Batch, section: Rows, drops: Drops, *, expected: bool = False) -> np.ndarray[Any, Any]:
-    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops, expected=expected)
+def _seconds(batch: Batch, section: Rows, drops: Drops) -> np.ndarray[Any, Any]:
+    return known_seconds(batch, (section.time, *filter(None, (section.stored,))), drops)
 
 
 def _names(batch: Batch, section: MeasurementsSection) -> pa.Array:
@@ -306,18 +327,19 @@ def _names(batch: Batch, section: MeasurementsSection) -> pa.Array:
 
 
 def _add_long(
-    table: MappedTable, section: MeasurementsSection, owners: Mapping[str, str], timeline: Timeline, drops: Drops
+    table: MappedTable, section: MeasurementsSection, owners: _Owners | None, timeline: Timeline, drops: Drops
 ) -> None:
     total = known = matched = 0
     for every in table.read(_needed(section)):
-        called, persons = _names(every, section), _persons_of(every, section, owners)
+        called, persons = _names(every, section), _persons_of(every, section, owners, drops)
         there = np.asarray(pc.is_valid(called))
         ours = there & of_the_stays(every, persons, timeline, drops, section.person or section.admission or "", there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int(ours.sum())
         batch, names, persons = every.where(ours), called.filter(pa.array(ours)), persons.filter(pa.array(ours))
         if len(batch):
             units = batch.text(section.unit) if section.unit else pa.nulls(len(batch), pa.string())
-            values = in_units(names, batch.numbers(section.value, drops), units, section, drops)
+            values = batch.numbers(section.value, drops)
+            values = in_own_units(names, values, units, batch.file, drops, batch.rows, declared=section.units)
             values = plausible(names, values, batch.file, drops, batch.rows)
             seconds = _seconds(batch, section, drops)
             drops.use(batch.file, int((np.isfinite(seconds) & np.isfinite(np.asarray(values.fill_null(np.nan)))).sum()))
@@ -326,11 +348,11 @@ def _add_long(
 
 
 def _add_wide(
-    table: MappedTable, section: WideSection, owners: Mapping[str, str], timeline: Timeline, drops: Drops
+    table: MappedTable, section: WideSection, owners: _Owners | None, timeline: Timeline, drops: Drops
 ) -> None:
     total = matched = 0
     for every in table.read(_needed(section)):
-        persons = _persons_of(every, section, owners)
+        persons = _persons_of(every, section, owners, drops)
         ours = of_the_stays(every, persons, timeline, drops, section.person or section.admission or "")
         total, matched = total + len(every), matched + int(ours.sum())
         batch, persons = every.where(ours), persons.filter(pa.array(ours))
@@ -338,27 +360,23 @@ def _add_wide(
             match = timeline.of_patients(persons, _seconds(batch, section, drops))
             for column, name in section.columns_of.items():
                 names, none = pa.array([name] * len(batch)), pa.nulls(len(batch), pa.string())
-                values = in_units(names, batch.numbers(column, drops), none, section, drops)
+                values = batch.numbers(column, drops)
+                values = in_own_units(names, values, none, batch.file, drops, batch.rows, declared=section.units)
                 values = plausible(names, values, batch.file, drops, batch.rows)
                 drops.use(batch.file, int(np.isfinite(np.asarray(values.fill_null(np.nan))).sum()))
                 timeline.add(match, names, values)
     check_known(table.path.name, total, total, matched, timeline)
 
 
-def _add_notes(
-    table: MappedTable, section: NotesSection, owners: Mapping[str, str], timeline: Timeline, drops: Drops
-) -> None:
-    """Adds notes with a time of day; one with a date only may have been written after prediction time."""
-    for every in table.read(_needed(section)):
-        persons = _persons_of(every, section, owners)
-        ours = of_the_stays(every, persons, timeline, drops, section.person or section.admission or "")
-        batch, persons = every.where(ours), persons.filter(pa.array(ours))
-        if not len(batch):
-            continue
-        kinds: list[str] = [section.kind or ""] * len(batch)
-        if section.category:
-            kinds = [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
-        seconds = _seconds(batch, section, drops, expected=True)
-        drops.use(batch.file, int(np.isfinite(seconds).sum()))
-        match = timeline.of_patients(persons, seconds)
-        timeline.add_text(match, Kind.NOTE, kinds, batch.prose(section.text).to_pylist())
+def _noted(section: NotesSection, owners: _Owners | None, drops: Drops) -> Noted:
+    def kinds(batch: Batch) -> list[str]:
+        if not section.category:
+            return [section.kind or ""] * len(batch)
+        return [section.categories.get(word or "", "other") for word in batch.text(section.category).to_pylist()]
+
+    def persons(batch: Batch) -> pa.Array:
+        return _persons_of(batch, section, owners, drops)
+
+    times = (section.time, *filter(None, (section.stored,)))
+    needed = tuple(section.columns.values())
+    return Noted(section.person or section.admission or "", section.text, times, kinds, needed=needed, persons=persons)

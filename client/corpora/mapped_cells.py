@@ -19,16 +19,11 @@ import pyarrow.compute as pc
 from fedward.client.corpora.mapping import (
     FormatSection,
     MappingFile,
-    MeasurementsSection,
     SexesSection,
     TableSection,
     WideSection,
-    other_units,
-    own_units,
-    plain_unit,
 )
-from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.columns import Batch, Table
 from fedward.client.data.events import OLDEST
 from fedward.errors import DataError
 
@@ -36,6 +31,7 @@ WRONG = "?"
 TIMES = ("birth", "start", "end", "death", "time", "stored")
 """Keys of sections whose columns hold times."""
 
+_ABOVE = re.compile(r"(?:>|≥|>=)\s*(\d{1,3})|(\d{1,3})\s*\+")
 _LIMIT = re.compile(r"^(<=?|>=?|≤|≥)\s*")
 _GROUPED = {",": re.compile(r"[-+]?\d{1,3}(\.\d{3})+(,\d+)?"), ".": re.compile(r"(?!)")}
 _PLAIN = {",": re.compile(r"[-+]?\d*(,\d+)?([eE][-+]?\d+)?"), ".": re.compile(r"[-+]?\d*(\.\d*)?([eE][-+]?\d+)?")}
@@ -100,10 +96,11 @@ class Cells:
 
     @staticmethod
     def age(cell: str) -> int | None:
-        """Whole years; ``>89``, ``90+`` and the like are the group over 89. None for what is no number."""
+        """Whole years; ``>89``, ``90+`` and the like are the group over 89. None for what is no age, as ``>65``."""
         text = cell.strip()
-        if text.startswith((">", "≥")) or text.endswith("+"):
-            return OLDEST
+        above = _ABOVE.fullmatch(text)
+        if above:
+            return OLDEST if int(above[1] or above[2]) >= OLDEST - 1 else None
         try:
             return int(float(text))
         except (ValueError, OverflowError):
@@ -180,32 +177,3 @@ def _each(cells: pa.Array, turn: Callable[[str], str]) -> pa.Array:
     encoded = cells.dictionary_encode()
     turned = pa.array([turn(cell) for cell in encoded.dictionary.to_pylist()], pa.string())
     return turned.take(encoded.indices)
-
-
-def in_units(
-    names: pa.Array, values: pa.Array, units: pa.Array, section: MeasurementsSection | WideSection, drops: Drops
-) -> pa.Array:
-    """Values in the units of the threshold table, ``[n]``.
-
-    ``units`` are as the table writes them, null where it does not: then the section's unit of that measurement counts,
-    and without one the value is in the table's own. Values in a unit that is neither are counted and null.
-    """
-    written = _each(units, plain_unit) if units.null_count < len(units) else units
-    for name in names.unique().to_pylist():
-        declared = section.units.get(name)
-        told = written if declared is None else pc.fill_null(written, plain_unit(declared))
-        mine = pc.equal(names, name)
-        for unit, (factor, offset) in other_units(name).items():
-            mask = pc.and_(mine, pc.fill_null(pc.equal(told, unit), False))
-            if count := int(pc.sum(mask).as_py() or 0):
-                drops.remark(section.file, f"unit of {name}: {unit} turned into {measurements()[name].unit}", count)
-                values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
-        own = own_units(name)
-        if not own:
-            continue
-        known = pc.or_(pc.is_null(told), pc.is_in(told, value_set=pa.array([*own, *other_units(name)])))
-        strange = pc.and_(mine, pc.invert(known))
-        if count := int(pc.sum(strange).as_py() or 0):
-            drops.add(section.file, f"the unit of {name} is not known", count)
-            values = pc.if_else(strange, pa.scalar(None, pa.float64()), values)
-    return values

@@ -17,55 +17,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fedward.client.data.buckets import measurements
+from fedward.client.data.measured_units import other_units, own_units, plain_unit
 from fedward.config import MAX_CONFIG_BYTES, Section, parse
 from fedward.errors import ConfigError, DataError
 
 MAPPING = "mapping.toml"
 OPEN = "?"
 """What a draft says where it cannot know."""
-
-_PER_MINUTE = ("/min", "1/min", "min-1", "bpm", "{beats}/min", "beats/min", "{breaths}/min", "breaths/min", "insp/min")
-_SAME_UNITS = {
-    "mmHg, mean arterial": ("mmhg", "mm[hg]", "torr"),
-    "mmHg": ("mmhg", "mm[hg]", "torr"),
-    "per minute": _PER_MINUTE,
-    "breaths per minute": _PER_MINUTE,
-    "degrees Celsius": ("c", "cel", "°c", "degc", "gradc"),
-    "mL in 24 hours": ("ml", "ml/24h", "ml/d"),
-    "%": ("%", "percent"),
-    "mmol/L": ("mmol/l", "meq/l"),
-    "mg/dL": ("mg/dl", "mg%"),
-    "10^9/L": (
-        "10^9/l",
-        "10*9/l",
-        "10e9/l",
-        "x10^9/l",
-        "/nl",
-        "1/nl",
-        "k/ul",
-        "10^3/ul",
-        "10*3/ul",
-        "thou/ul",
-        "tsd/ul",
-    ),
-    "g/dL": ("g/dl",),
-}
-"""Spellings of the units of the threshold table, without blanks and in small letters."""
-
-
-def plain_unit(unit: str) -> str:
-    """A unit without blanks, in small letters, with ``u`` for micro."""
-    return "".join(unit.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u").split()).lower()
-
-
-def own_units(name: str) -> frozenset[str]:
-    """Spellings of the unit that the threshold table has for a measurement; a ratio or a score has any."""
-    return frozenset(_SAME_UNITS.get(measurements()[name].unit, ()))
-
-
-def other_units(name: str) -> Mapping[str, tuple[float, float]]:
-    """Factor and offset of the other units of a measurement, by :func:`plain_unit`."""
-    return {plain_unit(unit): terms for unit, terms in measurements()[name].other_units.items()}
 
 
 def _column(name: str) -> str:

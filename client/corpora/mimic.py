@@ -6,24 +6,15 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import pyarrow.compute as pc
-
-from fedward.client.corpora.corpus import StayCorpus
-from fedward.client.corpora.stay_facts import (
-    Facts,
-    by_admission,
-    known_seconds,
-    of_the_stays,
-    once,
-    readmitted,
-    stay_of,
-)
-from fedward.client.data.columns import Drops, Table
-from fedward.client.data.events import OLDEST, Kind, Stay
+from fedward.client.corpora.corpus import Item, StayCorpus
+from fedward.client.corpora.notes import Noted, add_notes, documents
+from fedward.client.corpora.stay_facts import Facts, by_admission, once, readmitted, stay_of
+from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.events import OLDEST, Stay
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError
 
@@ -42,6 +33,7 @@ class Mimic(StayCorpus):
         code: column of the code in DIAGNOSES_ICD.
         arrivals: kinds of admission in plain words; others stay as they are written.
         destinations: where a patient may go, as ``home``, ``facility`` or ``died``.
+        notes: tables of notes, with their kind where it stands in no column.
     """
 
     licence: ClassVar[str] = PHYSIONET
@@ -53,6 +45,7 @@ class Mimic(StayCorpus):
     code: ClassVar[str]
     arrivals: ClassVar[Mapping[str, str]] = {}
     destinations: ClassVar[Mapping[str, str]]
+    notes: ClassVar[Mapping[str, str]]
 
     @abstractmethod
     def births(self, folder: Path) -> dict[str, tuple[str, datetime | None]]:
@@ -102,28 +95,32 @@ class Mimic(StayCorpus):
                 admission, stay=key, start=start, end=end, age=None if born is None else _age(born, start), sex=sex,
                 unit=unit or "", diagnosis=admission.diagnosis or diagnoses.get(hadm, ""),
                 readmitted=readmitted(admission.left, begins[subject]) if "readmission" in outcomes else None,
-                codes=None if codes is None else codes.get(hadm, ()),
+                codes=None if codes is None else codes.get(hadm, ()), file=table.path.name, row=row,
             )  # fmt: skip
-            stay = stay_of(facts, table.path.name, drops, row)
+            stay = stay_of(facts, drops)
             found += [stay] if stay is not None else []
         return found
 
-    def add_notes(self, folder: Path, name: str, timeline: Timeline, drops: Drops, *, category: str = "") -> None:
-        """Adds the notes of a table with a time of day; their kind stands in CATEGORY, or is ``category`` for all."""
-        table = self.table(folder, name)
-        if table is None:
-            return
-        for every in table.read(("subject_id", "charttime", "text"), optional=("storetime", "category", "iserror")):
-            ours = of_the_stays(every, every.identifiers("subject_id"), timeline, drops, "subject_id")
-            batch = every.where(ours & ~np.asarray(pc.fill_null(every.flags("iserror"), False)))
-            if not len(batch):
-                continue
-            # A note with a date only may have been written after prediction time, so it is left out.
-            seconds = known_seconds(batch, ("charttime", "storetime"), drops, expected=True)
-            kinds = [(kind or category).lower() for kind in batch.text("category").to_pylist()]
-            drops.use(batch.file, int(np.isfinite(seconds).sum()))
-            match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
-            timeline.add_text(match, Kind.NOTE, kinds, batch.prose("text").to_pylist())
+    def add_notes(self, folder: Path, timeline: Timeline, drops: Drops) -> None:
+        """Adds the notes that have a time of day."""
+        for table, noted in self._noted(folder):
+            add_notes([table], noted, timeline, drops)
+
+    def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
+        """See :meth:`Corpus.documents`; every note of a patient, those of discharge, too."""
+        tables = list(self._noted(folder))
+        patients = {key for key, *_ in cells(self.need(folder, "patients"), ("subject_id",))} if tables else set()
+        for table, noted in tables:
+            yield from documents([table], noted, drops or Drops(), persons=patients, of="PATIENTS")
+
+    def _noted(self, folder: Path) -> Iterator[tuple[Table, Noted]]:
+        for name, kind in self.notes.items():
+            table = self.table(folder, name)
+            if table is not None:
+                yield table, Noted(
+                    "subject_id", "text", ("charttime", "storetime"), partial(_kinds, kind), "chartdate", "iserror",
+                    needed=("charttime",), more=("category",),
+                )  # fmt: skip
 
     def _admissions(self, folder: Path, outcomes: Collection[str]) -> dict[str, Facts]:
         """What each hospital admission tells of the stays in it; ``start`` is the admission's."""
@@ -152,6 +149,11 @@ class Mimic(StayCorpus):
                     destination=self.destinations.get((place or "").upper(), "other") if place else None,
                 )  # fmt: skip
         return found
+
+
+def _kinds(kind: str, batch: Batch) -> list[str]:
+    """Kinds of notes: as CATEGORY says, else ``kind``."""
+    return [(told or kind).lower() for told in batch.text("category").to_pylist()]
 
 
 def cells(table: Table, columns: Sequence[str], times: Collection[str] = ()) -> Iterator[tuple[Any, ...]]:

@@ -33,6 +33,7 @@ class MimicIII(Mimic):
     destinations: ClassVar[Mapping[str, str]] = {
         "DEAD/EXPIRED": "died", **dict.fromkeys(_HOME, "home"), **dict.fromkeys(_FACILITY, "facility"),
     }  # fmt: skip
+    notes: ClassVar[Mapping[str, str]] = {"noteevents": ""}
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`; patients with an anchor age are those of MIMIC-IV."""
@@ -56,5 +57,5 @@ class MimicIII(Mimic):
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
         laboratory = Measured("subject_id", "itemid", ("charttime",), "valuenum", "mimic", "valueuom")
         add_measurements([self.need(folder, "labevents")], laboratory, timeline, drops)
-        self.add_notes(folder, "noteevents", timeline, drops)
+        self.add_notes(folder, timeline, drops)
         return timeline

@@ -14,11 +14,21 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fedward.client.corpora.mimic import Mimic, cells
-from fedward.client.corpora.stay_facts import OLDEST_POSSIBLE, Measured, add_measurements, in_own_units, once, plausible
-from fedward.client.data.columns import YEARS, Drops
+from fedward.client.corpora.stay_facts import (
+    OLDEST_POSSIBLE,
+    Measured,
+    add_measurements,
+    known_seconds,
+    of_the_stays,
+    once,
+    plausible,
+)
+from fedward.client.data.columns import YEARS, Batch, Drops
 from fedward.client.data.events import Chosen
+from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline, seconds_of
 
 _HOME = ("HOME", "HOME HEALTH CARE", "HOSPICE", "ASSISTED LIVING", "AGAINST ADVICE")
@@ -27,7 +37,7 @@ _FACILITY = (
     "PSYCH FACILITY", "HEALTHCARE FACILITY",
 )  # fmt: skip
 _OBSERVATION = ("DIRECT OBSERVATION", "EU OBSERVATION", "OBSERVATION ADMIT", "AMBULATORY OBSERVATION")
-_TRIAGE = {"temperature": "temperature", "heartrate": "heart rate", "resprate": "breathing"}
+_VITAL = {"temperature": "temperature", "heartrate": "heart rate", "resprate": "breathing"}
 _TIMES = ("charttime", "storetime")
 
 
@@ -38,7 +48,7 @@ class MimicIV(Mimic):
     title: ClassVar[str] = "MIMIC-IV (Johnson et al. 2023)"
     required: ClassVar[tuple[str, ...]] = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "LABEVENTS")
     optional: ClassVar[tuple[str, ...]] = (
-        "CHARTEVENTS", "DIAGNOSES_ICD", "RADIOLOGY", "DISCHARGE", "EDSTAYS", "TRIAGE",
+        "CHARTEVENTS", "DIAGNOSES_ICD", "RADIOLOGY", "DISCHARGE", "EDSTAYS", "TRIAGE", "VITALSIGN",
     )  # fmt: skip
     parts: ClassVar[tuple[str, ...]] = ("hosp", "icu", "core", "note", "ed")
     stay_key: ClassVar[str] = "stay_id"
@@ -50,11 +60,13 @@ class MimicIV(Mimic):
     destinations: ClassVar[Mapping[str, str]] = {
         "DIED": "died", **dict.fromkeys(_HOME, "home"), **dict.fromkeys(_FACILITY, "facility"),
     }  # fmt: skip
+    notes: ClassVar[Mapping[str, str]] = {"radiology": "radiology", "discharge": "discharge summary"}
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`Corpus.missing`; patients without an anchor age are those of MIMIC-III."""
         patients = self.table(folder, "patients")
-        return super().missing(folder) if patients is None or patients.has("anchor_age") else list(self.required)
+        ours = patients is None or patients.has("anchor_age") or not patients.header
+        return super().missing(folder) if ours else list(self.required)
 
     def births(self, folder: Path) -> dict[str, tuple[str, datetime | None]]:
         """See :meth:`Mimic.births`; on the patient's own shifted calendar, where over 89 is 91."""
@@ -93,8 +105,8 @@ class MimicIV(Mimic):
                 )  # fmt: skip
                 add_measurements([table], measured, timeline, drops)
         self._add_triage(folder, timeline, drops)
-        self.add_notes(folder, "radiology", timeline, drops, category="radiology")
-        self.add_notes(folder, "discharge", timeline, drops, category="discharge summary")
+        self._add_vital_signs(folder, timeline, drops)
+        self.add_notes(folder, timeline, drops)
         return timeline
 
     def _add_triage(self, folder: Path, timeline: Timeline, drops: Drops) -> None:
@@ -103,12 +115,32 @@ class MimicIV(Mimic):
         if stays is None or triage is None:
             return
         arrivals = dict(cells(stays, ("stay_id", "intime"), ("intime",)))
-        for batch in triage.read(("subject_id", "stay_id"), optional=tuple(_TRIAGE)):
+        for every in triage.read(("subject_id", "stay_id"), optional=tuple(_VITAL)):
+            batch = every.where(of_the_stays(every, every.identifiers("subject_id"), timeline, drops, "subject_id"))
             times = [arrivals.get(key) for key in batch.identifiers("stay_id").to_pylist()]
             seconds = np.array([np.nan if time is None else seconds_of(time) for time in times])
-            drops.use(batch.file, int(np.isfinite(seconds).sum()))
-            match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
-            for column, name in _TRIAGE.items():
-                names, units = pa.array([name] * len(batch)), pa.array(["°F"] * len(batch))
-                values = in_own_units(names, batch.numbers(column, drops), units)
-                timeline.add(match, names, plausible(names, values, batch.file, drops, batch.rows))
+            absent = np.isnan(seconds)
+            if absent.any():
+                words = "STAY_ID is not in EDSTAYS, or has no INTIME there"
+                drops.add(batch.file, words, int(absent.sum()), int(batch.rows[absent][0]))
+            _add_vital(batch, seconds, timeline, drops)
+
+    def _add_vital_signs(self, folder: Path, timeline: Timeline, drops: Drops) -> None:
+        """Vital signs of the emergency department, known when they were taken."""
+        table = self.table(folder, "vitalsign")
+        for every in table.read(("subject_id", "charttime"), optional=tuple(_VITAL)) if table else ():
+            batch = every.where(of_the_stays(every, every.identifiers("subject_id"), timeline, drops, "subject_id"))
+            _add_vital(batch, known_seconds(batch, ("charttime",), drops), timeline, drops)
+
+
+def _add_vital(batch: Batch, seconds: NDArray[np.float64], timeline: Timeline, drops: Drops) -> None:
+    """Adds vital signs in wide form; the emergency department measures in Fahrenheit."""
+    if not len(batch):
+        return
+    drops.use(batch.file, int(np.isfinite(seconds).sum()))
+    match = timeline.of_patients(batch.identifiers("subject_id"), seconds)
+    for column, name in _VITAL.items():
+        names, units = pa.array([name] * len(batch)), pa.nulls(len(batch), pa.string())
+        values = batch.numbers(column, drops)
+        values = in_own_units(names, values, units, batch.file, drops, batch.rows, declared={"temperature": "°F"})
+        timeline.add(match, names, plausible(names, values, batch.file, drops, batch.rows))

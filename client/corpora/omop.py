@@ -7,7 +7,7 @@ visits themselves are the stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,22 +18,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedward.client.corpora.corpus import StayCorpus
+from fedward.client.corpora.corpus import Item, StayCorpus
+from fedward.client.corpora.notes import Noted, add_notes, documents
 from fedward.client.corpora.stay_facts import (
     Facts,
     Measured,
     add_measurements,
     arrival_words,
-    known_seconds,
     names_of,
-    of_the_stays,
     once,
     readmitted,
     stay_of,
 )
 from fedward.client.data.buckets import names_by_code
 from fedward.client.data.columns import Batch, Drops, Table
-from fedward.client.data.events import Chosen, Kind, Stay
+from fedward.client.data.events import Chosen, Stay
 from fedward.client.data.timeline import Timeline
 
 _INTENSIVE = ("32037", "4148981", "581379")
@@ -45,14 +44,19 @@ _DESTINATIONS = {
     "8717": "facility", **dict.fromkeys(_DIED, "died"), "home": "home",
 }  # fmt: skip
 _UNIT_CONCEPTS = {
-    "9289": "[degf]", "8749": "umol/l", "8753": "mmol/l", "8840": "mg/dl", "8636": "g/l", "8842": "ng/ml",
+    "586323": "Cel", "9289": "[degF]", "8541": "/min", "8483": "/min", "8876": "mmHg", "8554": "%", "8482": "[pH]",
+    "8749": "umol/L", "8753": "mmol/L", "9557": "meq/L", "8840": "mg/dL", "8751": "mg/L", "8713": "g/dL", "8636": "g/L",
+    "8842": "ng/mL", "8845": "pg/mL", "8725": "ng/L", "8748": "ug/L", "8848": "10*3/uL", "8961": "10*3/uL",
+    "9444": "10*9/L", "8647": "/uL", "8784": "/uL", "8785": "/uL",
 }  # fmt: skip
+"""Units of UCUM that measurements have, by concept."""
+
 _CHIEF_COMPLAINT, _AT_ADMISSION = "42894222", "32890"  # condition_type_concept_id, condition_status_concept_id
 _MEASURED = Measured(
     "person_id", "measurement_concept_id", ("measurement_datetime",), "value_as_number", "omop", "unit_source_value",
     comparator="operator_concept_id", below=("4171756", "4171754"),
     more=("measurement_source_value", "measurement_date", "unit_concept_id"), written=("value_source_value",),
-    lenient=True,
+    lenient=True, dated=True,
 )  # fmt: skip
 
 
@@ -91,11 +95,10 @@ class Omop(StayCorpus):
         begins: dict[str, list[datetime]] = {}
         for visit in visits.values():
             begins.setdefault(visit.patient, []).append(visit.start)
-        found, name = [], "visit_occurrence" if details is None else "visit_detail"
-        file = Table.need(folder, name).path.name
+        found = []
         for facts in details if details is not None else visits.values():
             if facts.patient not in persons:
-                drops.add(file, "person is not in PERSON")
+                drops.add(facts.file, "person is not in PERSON", row=facts.row)
                 continue
             sex, born = persons[facts.patient]
             full = replace(
@@ -106,19 +109,26 @@ class Omop(StayCorpus):
                 codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
                 diagnosis=complaints.get(facts.admission, ""),
             )
-            stay = stay_of(full, file, drops)
+            stay = stay_of(full, drops)
             found += [stay] if stay is not None else []
         return found
 
     def timeline(self, folder: Path, chosen: Sequence[Chosen], drops: Drops) -> Timeline:
         """See :meth:`StayCorpus.timeline`; measurements and notes."""
         timeline = Timeline(chosen, [each.stay.order[0] for each in chosen])
-        named = partial(_named, _concepts(folder), drops)
-        add_measurements([Table.need(folder, "measurement")], _MEASURED, timeline, drops, named=named, units=_units)
-        notes = Table.find(folder, "note")
-        if notes is not None:
-            _add_notes(notes, timeline, drops)
+        names, units = _concepts(folder)
+        add_measurements(
+            [Table.need(folder, "measurement")], _MEASURED, timeline, drops,
+            named=partial(_named, names, drops), units=partial(_units, units),
+        )  # fmt: skip
+        add_notes(_notes(folder), _NOTED, timeline, drops)
         return timeline
+
+    def documents(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
+        """See :meth:`Corpus.documents`; every note of a person in PERSON."""
+        tables = _notes(folder)
+        persons = frozenset(_persons(folder)) if tables else ()
+        return documents(tables, _NOTED, drops or Drops(), persons=persons, of="PERSON")
 
 
 def _persons(folder: Path) -> dict[str, tuple[str, tuple[int, int, int] | None]]:
@@ -168,11 +178,11 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
             zip(*(batch.text(kind).to_pylist() for kind in kinds), strict=True),
             _moments(batch, "visit_start"), _moments(batch, "visit_end"), strict=True,
         )  # fmt: skip
-        for key, person, concept, to, arrival, start, end in rows:
+        for row, (key, person, concept, to, arrival, start, end) in zip(batch.rows.tolist(), rows, strict=True):
             if concept not in (_INPATIENT, _EMERGENCY_INPATIENT):
                 continue
             if start.time is None or start.dated:
-                drops.add(table.path.name, "VISIT_START has no time of day")
+                drops.add(table.path.name, "VISIT_START has no time of day", row=row)
                 continue
             left = end.time + timedelta(days=1) if end.time is not None and end.dated else end.time
             place = next((_DESTINATIONS[each.lower()] for each in to if each and each.lower() in _DESTINATIONS), None)
@@ -182,7 +192,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
                 person, key, key, start.time, left, None, died=died, left=left,
                 death=death.time if death else None, death_dated=death.dated if death else False,
                 arrival="emergency" if concept == _EMERGENCY_INPATIENT else arrival_words(*arrival),
-                destination=place or ("other" if any(to) else None),
+                destination=place or ("other" if any(to) else None), file=table.path.name, row=row,
             )  # fmt: skip
     return found
 
@@ -224,17 +234,18 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
             *(batch.identifiers(key).to_pylist() for key in keys),
             batch.text("visit_detail_source_value").to_pylist(),
         )
-        for key, concept, visit, unit, start, end in zip(
-            *columns, *(_moments(batch, name) for name in names), strict=True
+        for row, key, concept, visit, unit, start, end in zip(
+            batch.rows.tolist(), *columns, *(_moments(batch, name) for name in names), strict=True
         ):
             if concept not in _INTENSIVE:
                 continue
             if visit not in visits:
-                drops.add(table.path.name, "visit is not in VISIT_OCCURRENCE")
+                drops.add(table.path.name, "visit is not in VISIT_OCCURRENCE", row=row)
             elif start.time is None or start.dated or end.dated:
-                drops.add(table.path.name, "VISIT_DETAIL_START or _END has no time of day")
+                drops.add(table.path.name, "VISIT_DETAIL_START or _END has no time of day", row=row)
             else:
-                found.append(replace(visits[visit], stay=key, start=start.time, end=end.time, unit=unit or ""))
+                own = replace(visits[visit], stay=key, unit=unit or "", file=table.path.name, row=row)
+                found.append(replace(own, start=start.time, end=end.time))
     return found or None
 
 
@@ -257,25 +268,31 @@ def _conditions(folder: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str
     return codes, words
 
 
-def _units(batch: Batch) -> pa.Array:
-    """Units by concept, else as the source wrote them."""
-    places = pc.index_in(batch.identifiers("unit_concept_id"), value_set=pa.array(list(_UNIT_CONCEPTS)))
-    return pc.coalesce(pa.array(list(_UNIT_CONCEPTS.values())).take(places), batch.text("unit_source_value"))
+def _units(concepts: Mapping[str, str], batch: Batch) -> pa.Array:
+    """Units by concept, else as the source wrote them; a concept that nobody explains is a unit that is not known."""
+    codes = batch.identifiers("unit_concept_id")
+    places = pc.index_in(codes, value_set=pa.array(list(concepts), pa.string()))
+    known = pa.array(list(concepts.values()), pa.string()).take(places)
+    unknown = pc.if_else(
+        pc.equal(codes, "0"), pa.scalar(None, pa.string()), pc.binary_join_element_wise("concept", codes, " ")
+    )
+    return pc.coalesce(known, batch.text("unit_source_value"), unknown)
 
 
-def _concepts(folder: Path) -> dict[str, str]:
-    """Names of measurements by concept: the well-known ones, and those that CONCEPT calls by a known LOINC code."""
-    table, found, loinc = Table.find(folder, "concept"), dict(names_by_code("omop")), names_by_code("loinc")
+def _concepts(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Names of measurements and of units by concept: well-known ones, and those of LOINC and UCUM in CONCEPT."""
+    table, loinc = Table.find(folder, "concept"), names_by_code("loinc")
+    names, units = dict(names_by_code("omop")), dict(_UNIT_CONCEPTS)
     if table is None:
-        return found
+        return names, units
     for batch in table.read(("concept_id", "vocabulary_id", "concept_code")):
         cells = (batch.identifiers(name).to_pylist() for name in ("concept_id", "vocabulary_id", "concept_code"))
-        found |= {
-            key: loinc[code]
-            for key, vocabulary, code in zip(*cells, strict=True)
-            if vocabulary == "LOINC" and code in loinc
-        }
-    return found
+        for key, vocabulary, code in zip(*cells, strict=True):
+            if vocabulary == "LOINC" and code in loinc:
+                names[key] = loinc[code]
+            elif vocabulary == "UCUM" and code:
+                units[key] = code
+    return names, units
 
 
 def _named(concepts: Mapping[str, str], drops: Drops, batch: Batch) -> pa.Array:
@@ -286,18 +303,18 @@ def _named(concepts: Mapping[str, str], drops: Drops, batch: Batch) -> pa.Array:
     names = pc.coalesce(by_concept, names_of("measurement_source_value", "loinc", batch).dictionary_decode())
     unmapped = pc.and_(pc.equal(pc.fill_null(codes, "0"), "0"), pc.is_null(names))
     words = "concept 0: not mapped, and the source value is no known code"
-    drops.add(batch.file, words, int(pc.sum(unmapped).as_py() or 0), expected=True)
+    if count := int(pc.sum(unmapped).as_py() or 0):
+        drops.add(batch.file, words, count, int(batch.rows[np.asarray(unmapped)][0]), expected=True)
     return names
 
 
-def _add_notes(table: Table, timeline: Timeline, drops: Drops) -> None:
-    """Notes with a time of day; most exports have dates only, which may lie after any prediction time."""
-    for every in table.read(("person_id", "note_text"), optional=("note_datetime", "note_title")):
-        batch = every.where(of_the_stays(every, every.identifiers("person_id"), timeline, drops, "person_id"))
-        if not len(batch):
-            continue
-        seconds = known_seconds(batch, ("note_datetime",), drops, expected=True)
-        drops.use(batch.file, int(np.isfinite(seconds).sum()))
-        match = timeline.of_patients(batch.identifiers("person_id"), seconds)
-        titles = [title.lower() for title in pc.fill_null(batch.text("note_title"), "").to_pylist()]
-        timeline.add_text(match, Kind.NOTE, titles, batch.prose("note_text").to_pylist())
+def _titles(batch: Batch) -> list[str]:
+    return [title.lower() for title in pc.fill_null(batch.text("note_title"), "").to_pylist()]
+
+
+_NOTED = Noted("person_id", "note_text", ("note_datetime",), _titles, "note_date", more=("note_title",))
+
+
+def _notes(folder: Path) -> list[Table]:
+    table = Table.find(folder, "note")
+    return [] if table is None else [table]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from fedward.client.data.buckets import measurements, names_by_code
 from fedward.client.data.columns import Batch, Drops, Table
 from fedward.client.data.events import OLDEST, Event, Kind, Outcome, Stay
+from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline, seconds_of
 from fedward.errors import DataError
 
@@ -79,6 +79,8 @@ class Facts:
         destination: see :class:`Outcome`.
         readmitted: see :class:`Outcome`.
         codes: see :class:`Outcome`.
+        file: that tells of the stay.
+        row: where it does.
     """
 
     patient: str
@@ -99,10 +101,13 @@ class Facts:
     destination: str | None = None
     readmitted: bool | None = None
     codes: tuple[str, ...] | None = None
+    file: str = ""
+    row: int | None = None
 
 
-def stay_of(facts: Facts, table: str, drops: Drops, row: int | None = None) -> Stay | None:
+def stay_of(facts: Facts, drops: Drops) -> Stay | None:
     """The stay, or None where its outcome is open or its facts contradict each other; ``drops`` counts why."""
+    table, row = facts.file, facts.row
     reason = _open(facts)
     if reason:
         drops.add(table, reason, row=row, expected=True)
@@ -238,6 +243,7 @@ class Measured:
         more: further columns that ``named`` looks at.
         written: columns of text that may hold the number where ``value`` is empty, see :data:`WRITTEN`.
         lenient: whether a value that is no number is counted instead of refused.
+        dated: whether the columns of times may be missing, since rows have a date beside them.
     """
 
     person: str
@@ -251,16 +257,18 @@ class Measured:
     more: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     lenient: bool = False
+    dated: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Columns that must be there."""
-        return (self.person, self.code, self.value)
+        return (self.person, self.code, self.value, *(() if self.dated else self.times[:1]))
 
     @property
     def optional(self) -> tuple[str, ...]:
         """Columns that may be missing."""
-        return tuple(filter(None, (*self.times, *self.more, *self.written, self.unit, self.comparator)))
+        every = (*self.times, *self.more, *self.written, self.unit, self.comparator)
+        return tuple(name for name in every if name and name not in self.needed)
 
     def values(self, batch: Batch, drops: Drops) -> pa.Array:
         """Numbers, ``[n]``; one that is told to lie below a limit is the next smaller number."""
@@ -322,12 +330,12 @@ def add_measurements(
             continue
         seconds, values = known_seconds(batch, measured.times, drops), measured.values(batch, drops)
         if units is not None:
-            values = in_own_units(names, values, units(batch), batch.file, drops)
+            values = in_own_units(names, values, units(batch), batch.file, drops, batch.rows)
         values = plausible(names, values, batch.file, drops, batch.rows)
         drops.use(batch.file, int((np.isfinite(seconds) & np.isfinite(np.asarray(values.fill_null(np.nan)))).sum()))
         timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
     if tables:
-        check_known(tables[0].path.name, total, known, matched, timeline)
+        check_known(tables[0].file, total, known, matched, timeline)
 
 
 def of_the_stays(
@@ -424,31 +432,6 @@ def known_seconds(batch: Batch, times: Sequence[str], drops: Drops, *, expected:
         later = batch.moments(column)
         seconds = np.where(later.dated, seconds, np.fmax(seconds, np.where(np.isnan(seconds), np.nan, later.seconds)))
     return seconds
-
-
-def in_own_units(
-    names: pa.Array, values: pa.Array, units: pa.Array, file: str = "", drops: Drops | None = None
-) -> pa.Array:  # fmt: skip
-    """Values in the units of the threshold table.
-
-    Args:
-        names: of measurements, ``[n]``.
-        values: numbers, ``[n]``.
-        units: as the table writes them, ``[n]``; one that is not in the threshold table leaves the value as it is.
-        file: that holds them.
-        drops: counts, as remarks, what was turned into another unit.
-    """
-    called, told = names.dictionary_encode(), pc.fill_null(units, "").dictionary_encode()
-    written = pc.replace_substring_regex(pc.utf8_lower(told.dictionary), "[\u00b5\u03bc]", "u").to_pylist()  # micro, mu
-    table, own = measurements(), called.dictionary.to_pylist()
-    for (i, name), (j, unit) in product(enumerate(own), enumerate(written)):
-        if name in table and unit in table[name].other_units:
-            factor, offset = table[name].other_units[unit]
-            mask = pc.and_(pc.equal(called.indices, i), pc.equal(told.indices, j))
-            if drops is not None:
-                drops.remark(file, f"unit of {name}: {unit} turned into {table[name].unit}", pc.sum(mask).as_py() or 0)
-            values = pc.if_else(mask, pc.add(pc.multiply(values, factor), offset), values)
-    return values
 
 
 def by_admission(table: Table, admission: str, code: str) -> Mapping[str, tuple[str, ...]]:

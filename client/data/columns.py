@@ -72,6 +72,7 @@ class Drops:
         expected: what good tables have, too, such as patients who are still in hospital: it counts for no limit.
         used: rows that were used, by table.
         remarks: what was read and is worth a look, by table, for example values in other units.
+        parts: the table of a file that is one of many, such as those of an export in parts of some thousand rows.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -79,6 +80,7 @@ class Drops:
     expected: set[tuple[str, str]] = field(default_factory=set)
     used: Counter[str] = field(default_factory=Counter)
     remarks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    parts: dict[str, str] = field(default_factory=dict)
 
     def add(
         self, table: str, reason: str, count: int = 1, row: int | None = None, *, expected: bool = False
@@ -111,18 +113,22 @@ class Drops:
             DataError: FW-DATA-019.
         """
         wrong = Counter({key: count for key, count in self.counts.items() if key not in self.expected})
-        for tables in [{*self.used, *(table for table, _ in wrong)}] if together else [{each} for each, _ in wrong]:
-            reasons = Counter({key: count for key, count in wrong.items() if key[0] in tables})
-            dropped, used = reasons.total(), sum(self.used[table] for table in tables)
+        whole = {
+            each: "" if together else self.parts.get(each, each) for each in (*self.used, *(key[0] for key in wrong))
+        }
+        for name in dict.fromkeys(whole.values()):
+            reasons = Counter({key: count for key, count in wrong.items() if whole[key[0]] == name})
+            dropped, used = reasons.total(), sum(count for each, count in self.used.items() if whole[each] == name)
             if dropped and dropped > most * (dropped + used):
                 raise self._too_many(reasons, dropped, dropped + used, most)
 
     def _too_many(self, reasons: Counter[tuple[str, str]], dropped: int, total: int, most: float) -> DataError:
         (table, reason), _ = reasons.most_common(1)[0]
         row = self.first.get((table, reason))
-        where = "" if row is None else f", first in row {row:,}"
+        whole, file = self.parts.get(table, table), f" of {table}" if table in self.parts else ""
+        where = "" if row is None else f", first in row {row:,}{file}"
         return DataError(
-            f"{dropped:,} of {total:,} rows of {table} cannot be used, more than the share of {most:g} that may be: "
+            f"{dropped:,} of {total:,} rows of {whole} cannot be used, more than the share of {most:g} that may be: "
             f"{reason}{where}.",
             code="FW-DATA-019",
         )
@@ -143,10 +149,13 @@ class Table:
         name: what messages call it.
         encoding: of its text, where somebody has declared another than UTF-8.
         separator: between its cells, where somebody has declared it; else comma or TAB.
+        file: what messages call its file, where its last part alone would be that of several.
     """
 
-    def __init__(self, path: Path, name: str, *, encoding: str = "utf-8", separator: str = "") -> None:
-        self.path, self.name = path, name.upper()
+    def __init__(
+        self, path: Path, name: str, *, encoding: str = "utf-8", separator: str = "", file: str = ""
+    ) -> None:  # fmt: skip
+        self.path, self.name, self.file = path, name.upper(), file or path.name
         self._encoding, self._separator = encoding, separator
 
     @classmethod
@@ -217,21 +226,21 @@ class Table:
             for part in _ahead(parts):
                 size = len(next(iter(part.values()))) if part else 0
                 empty = pa.nulls(size, pa.string())
-                yield Batch(self.path.name, np.arange(row, row + size), {**part, **dict.fromkeys(absent, empty)})
+                yield Batch(self.file, np.arange(row, row + size), {**part, **dict.fromkeys(absent, empty)})
                 row += size
 
     def _check_header(self, columns: Sequence[str]) -> None:
         if not self.header:
-            raise DataError(f"The file {self.path.name} is empty: it has no header.", code="FW-DATA-005")
+            raise DataError(f"The file {self.file} is empty: it has no header.", code="FW-DATA-005")
         if len(self.header) == 1 and any(mark in self.header[0] for mark in ";|"):
             raise DataError(
-                f"The header of {self.path.name} was read as one column: it has another separator than the comma.",
+                f"The header of {self.file} was read as one column: it has another separator than the comma.",
                 code="FW-DATA-005",
                 fix="Export the table again with commas between the columns; Excel writes the local list separator.",
             )
         lacking = [name.upper() for name in columns if name not in self.header]
         if lacking:
-            raise DataError(f"The file {self.path.name} has no column {', '.join(lacking)}.", code="FW-DATA-003")
+            raise DataError(f"The file {self.file} has no column {', '.join(lacking)}.", code="FW-DATA-003")
 
     @cached_property
     def _kind(self) -> str:
@@ -242,7 +251,7 @@ class Table:
             raise self._not_utf8(1, "UTF-16")
         kind = next((kind for magic, kind in _MAGIC.items() if begin.startswith(magic)), "plain")
         if kind == "zip":
-            raise DataError(f"The file {self.path.name} is a zip archive.", code="FW-DATA-005", fix="Unpack it first.")
+            raise DataError(f"The file {self.file} is a zip archive.", code="FW-DATA-005", fix="Unpack it first.")
         return kind
 
     def _separator_of(self, line: str) -> str:
@@ -254,14 +263,14 @@ class Table:
             yield
         except PermissionError as error:
             fix = "Give the user that runs fedward permission to read it."
-            words = f"The file {self.path.name} is not readable: permission denied."
+            words = f"The file {self.file} is not readable: permission denied."
             raise DataError(words, code="FW-DATA-014", fix=fix) from error
         except EOFError as error:
             fix = "Copy or download the file again, and compare its size or checksum."
-            words = f"The file {self.path.name} ends early: it was cut off."
+            words = f"The file {self.file} ends early: it was cut off."
             raise DataError(words, code="FW-DATA-005", fix=fix) from error
         except _BROKEN as error:
-            raise DataError(f"The file {self.path.name} cannot be read: it is damaged.", code="FW-DATA-005") from error
+            raise DataError(f"The file {self.file} cannot be read: it is damaged.", code="FW-DATA-005") from error
 
     @contextmanager
     def _unpacked(self) -> Iterator[IO[bytes]]:
@@ -272,14 +281,29 @@ class Table:
             elif self._kind == "zstd":
                 stream = cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(raw, "zstd")))
             if self._encoding not in ("utf-8", "utf-8-sig"):
-                stream = cast("IO[bytes]", io.BufferedReader(_Recoded(stream, self._encoding, self.path.name), CHUNK))
+                stream = cast("IO[bytes]", io.BufferedReader(_Recoded(stream, self._encoding, self.file), CHUNK))
             yield stream
 
     def _of_parquet(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
-        file = pq.ParquetFile(self.path)
+        file, row = pq.ParquetFile(self.path), 2
         names = {name: file.schema_arrow.names[place] for name, place in places.items()}
         for batch in file.iter_batches(columns=list(names.values())):
-            yield {name: _as_text(batch.column(own)) for name, own in names.items()}
+            yield {name: self._as_text(batch.column(own), name, row) for name, own in names.items()}
+            row += batch.num_rows
+
+    def _as_text(self, column: pa.Array, name: str, row: int) -> pa.Array:
+        """A parquet column as the text a CSV would hold; raises FW-DATA-005 where its bytes are not UTF-8."""
+        try:
+            return _as_text(column)
+        except pa.ArrowNotImplementedError as error:
+            words = f"The column {name.upper()} of {self.file} holds neither texts nor numbers nor times."
+            raise DataError(words, code="FW-DATA-005") from error
+        except pa.ArrowInvalid as error:
+            wrong = next((place for place, cell in enumerate(column) if not _is_text(cell)), 0)
+            words = f"The file {self.file} is not encoded as UTF-8: row {row + wrong:,}, column {name.upper()}."
+            raise DataError(
+                words, code="FW-DATA-005", fix="Write the parquet file again with texts in UTF-8."
+            ) from error
 
     def _of_csv(self, places: dict[str, int]) -> Iterator[dict[str, pa.Array]]:
         """Blocks whose quoted cells end where they should go through Arrow; others through a reader that says where."""
@@ -337,14 +361,14 @@ class Table:
                 if not cells:
                     continue
                 if len(cells) != len(self.header):
-                    words = f"Row {row + count:,} of {self.path.name} has {len(cells)} cells, the header"
+                    words = f"Row {row + count:,} of {self.file} has {len(cells)} cells, the header"
                     raise DataError(f"{words} {len(self.header)}.", code="FW-DATA-005")
                 for name, place in places.items():
                     found[name].append(None if cells[place] in EMPTY else cells[place])
                 count += 1
         except csv.Error as error:
             mark = "line break" if "new-line" in str(error) else "quotation mark"
-            words = f"Row {row + count:,} of {self.path.name} is not CSV: a {mark} stands in a cell, or is left open."
+            words = f"Row {row + count:,} of {self.file} is not CSV: a {mark} stands in a cell, or is left open."
             fix = "Export the table again; a cell with one is quoted, and a quotation mark written twice (RFC 4180)."
             raise DataError(words, code="FW-DATA-005", fix=fix) from error
         except UnicodeDecodeError as error:
@@ -361,7 +385,7 @@ class Table:
         name = encoding or "LATIN1"
         likely = f"; it looks like {encoding}" if encoding else ""
         return DataError(
-            f"The file {self.path.name} is not encoded as UTF-8: row {row:,}{likely}.",
+            f"The file {self.file} is not encoded as UTF-8: row {row:,}{likely}.",
             code="FW-DATA-005",
             fix=f"Export the table again as UTF-8, or convert it, for example `iconv -f {name} -t UTF-8`.",
         )
@@ -612,7 +636,16 @@ def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(column.type):
         column = pc.cast(column, pa.timestamp("us"), safe=False)
     cells = pc.cast(column, pa.string())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        cells.validate(full=True)  # Arrow takes texts of a file as they are
     return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(EMPTY))), _NONE, cells)
+
+
+def _is_text(cell: pa.Scalar) -> bool:
+    try:
+        return not isinstance(cell.as_py(), bytes) or bool(cell.as_py().decode() or True)
+    except UnicodeDecodeError:
+        return False
 
 
 def _well_quoted(block: bytes, separator: str) -> bool:

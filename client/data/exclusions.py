@@ -112,6 +112,8 @@ def _bare(identifier: str) -> str:
 def _cells(text: str, name: str) -> list[str]:
     """Cells of the person's column; of the only one where there is no other."""
     lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"The opt-out list {name} is empty.", code="FW-DATA-070", fix=_FIX)
     separator = next((mark for mark in "\t;," if mark in lines[0]), ",")
     try:
         rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=True) if row]

@@ -144,7 +144,8 @@ def test_a_unit_that_is_none_of_the_measurement_is_counted(tables: Tables) -> No
     change(folder, "211;LAKT;1,5;mmol/L", "211;LAKT;1,5;furlong", "Labor.csv", "cp1252")
     before = {event.code for stay in known(folder, drops).values() for event in stay}
     assert "lactate" not in before
-    assert drops.counts["Labor.csv", "the unit of lactate is not known"] == 1
+    assert drops.counts["Labor.csv", "the unit of lactate is not known: furlong"] == 1
+    assert drops.first["Labor.csv", "the unit of lactate is not known: furlong"] == 2
 
 
 def test_codes_without_a_name_are_no_measurements_and_none_at_all_is_refused(tables: Tables) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from fedward.client.corpora import detect
 from fedward.client.corpora.meds import Meds
 from fedward.client.data.events import Chosen, Event, Kind, Stay
+from tests.codes import raises
 
 Tables = Callable[[str], Path]
 FIRST = "10001-21500301100000"
@@ -123,10 +126,26 @@ def test_files_side_by_side_beside_labels(folder: Path) -> None:
     (folder / "data").rmdir()
     labels = {"subject_id": [10001], "prediction_time": [datetime(2150, 3, 2)], "boolean_value": [True]}
     pq.write_table(pa.table(labels), folder / "labels.parquet")
-    (folder / "broken.parquet").write_bytes(b"PAR1")
     assert detect(folder) == (detect(folder)[0], folder)
     assert stays(folder) == wanted
     assert set(Meds().sizes(folder)) == {"held_out.parquet", "train.parquet"}
+
+
+@pytest.mark.parametrize("place", ["broken.parquet", "data/train/1.parquet", "metadata/codes.parquet"])
+def test_a_file_that_cannot_be_read_is_refused_not_skipped(folder: Path, place: str) -> None:
+    if place == "broken.parquet":
+        (folder / "data/train/0.parquet").rename(folder / "train.parquet")
+        shutil.rmtree(folder / "data")
+    (folder / place).write_bytes(b"PAR1")
+    assert detect(folder)[0].name == "meds"
+    with raises("FW-DATA-005", match=re.escape(place.removeprefix("data/"))):
+        events(folder)
+
+
+def test_a_file_below_data_without_the_columns_is_refused_not_skipped(folder: Path) -> None:
+    pq.write_table(pa.table({"subject_id": [10001], "when": [1]}), folder / "data/train/1.parquet")
+    with raises("FW-DATA-003", match="train/1.parquet has no column TIME, CODE"):
+        stays(folder)
 
 
 def test_births_and_deaths_may_have_a_suffix(folder: Path) -> None:

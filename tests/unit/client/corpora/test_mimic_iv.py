@@ -168,3 +168,44 @@ def test_keys_are_of_one_row_and_of_a_patient(folder: Path) -> None:
     change(folder / "hosp/admissions.csv.gz", lambda rows: rows[1].update(hadm_id="20001"))
     with raises("FW-DATA-008", match="HADM_ID"):
         stays(folder)
+
+
+VITAL_SIGNS = """subject_id,stay_id,charttime,temperature,heartrate,resprate,o2sat,sbp,dbp,rhythm,pain
+10001,40001,2150-03-01 07:30:00,101.3,125,40,90,110,60,,7
+10001,40001,2150-03-01 07:45:00,36.5,,,,,,,unable
+10001,40001,,98.0,80,16,,,,,
+10001,40001,2150-03-01 07:50:00,98.0,fast,16,,,,,
+99999,40009,2150-03-01 07:30:00,98.0,80,16,,,,,
+"""
+
+
+def test_vital_signs_of_the_emergency_department(folder: Path) -> None:
+    (folder / "ed" / "vitalsign.csv.gz").write_bytes(gzip.compress(VITAL_SIGNS.encode()))
+    drops = Drops()
+    found = {(event.time, event.code): event.value for event in events(folder, "30001", drops=drops)}
+    assert found[-2.5, "heart rate"] == 125.0 and found[-2.5, "breathing"] == 40.0
+    assert found[-2.5, "temperature"] == pytest.approx(38.5)
+    assert (-2.25, "temperature") not in found  # Celsius in a column of Fahrenheit
+    assert {key: row for key, row in drops.first.items() if key[0] == "vitalsign.csv.gz"} == {
+        ("vitalsign.csv.gz", "temperature is outside the plausible range in degrees Celsius"): 3,
+        ("vitalsign.csv.gz", "CHARTTIME has no time of day"): 4,
+        ("vitalsign.csv.gz", "HEARTRATE is not a number"): 5,
+    }
+    assert MimicIV().sizes(folder)["VITALSIGN"] == 5
+    (folder / "ed" / "edstays.csv.gz").unlink()  # vital signs name their patient themselves
+    assert (-2.5, 125.0) in measured(folder, "30001", "heart rate")
+
+
+def test_triage_of_a_visit_that_is_not_listed_is_counted_by_row(folder: Path) -> None:
+    change(folder / "ed/triage.csv.gz", lambda rows: rows[0].update(stay_id="1"))
+    drops = Drops()
+    events(folder, "30001", drops=drops)
+    assert drops.first["triage.csv.gz", "STAY_ID is not in EDSTAYS, or has no INTIME there"] == 2
+
+
+def test_the_folder_without_the_emergency_department_is_whole(folder: Path) -> None:
+    for path in (folder / "ed").iterdir():
+        path.unlink()
+    (folder / "ed").rmdir()
+    assert detect(folder)[0].name == "mimic-iv"
+    assert (-4.0, 104.0) not in measured(folder, "30001", "heart rate")

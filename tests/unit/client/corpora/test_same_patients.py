@@ -143,7 +143,7 @@ def test_what_was_entered_in_error_is_none(tables: Tables) -> None:
     chosen = [Chosen(stay, 24.0) for stay in corpus.stays(folder)]
     events = corpus.timeline(folder, chosen, drops).events()
     assert not any(event.value == 888 for each in events.values() for event in each)
-    assert drops.counts["Observation", "entered in error, cancelled or superseded"] == 1
+    assert drops.counts["Observation.001.ndjson", "entered in error, cancelled or superseded"] == 1
 
 
 @pytest.mark.parametrize("layout", ["omop", "fhir", "meds"])

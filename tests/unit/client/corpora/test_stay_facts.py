@@ -14,7 +14,6 @@ from fedward.client.corpora.stay_facts import (
     Measured,
     arrival_words,
     check_known,
-    in_own_units,
     known_seconds,
     readmitted,
     stay_of,
@@ -35,7 +34,7 @@ DIED = replace(FACTS, died=True, death=START + timedelta(days=3), left=START + t
 
 def stay(facts: Facts) -> Stay:
     drops = Drops()
-    found = stay_of(facts, "table", drops)
+    found = stay_of(replace(facts, file="table", row=3), drops)
     assert found is not None, drops.counts
     assert not drops.counts
     return found
@@ -86,8 +85,9 @@ def test_ages_over_89_are_one(age: int | None, told: int | None) -> None:
 )
 def test_what_contradicts_itself_is_counted(changes: Mapping[str, Any], reason: str) -> None:
     drops = Drops()
-    assert stay_of(replace(FACTS, **changes), "table", drops) is None
+    assert stay_of(replace(FACTS, **changes, file="table", row=3), drops) is None
     assert drops.counts == {("table", reason): 1}
+    assert drops.first == {("table", reason): 3}
 
 
 def test_a_survivor_may_die_later() -> None:
@@ -137,16 +137,6 @@ def test_units_in_one_spelling(written: str, told: str) -> None:
 )  # fmt: skip
 def test_kinds_of_admission_and_nothing_else(told: tuple[str | None, ...], words: str) -> None:
     assert arrival_words(*told) == words
-
-
-def test_values_in_the_units_of_the_table() -> None:
-    names = pa.array(["creatinine", "creatinine", "creatinine", "glucose", "temperature", "creatinine"])
-    values = pa.array([88.4, 88.4, 1.0, 10.0, 101.3, 2.0])
-    units = pa.array(["umol/L", "µmol/L", "mg/dL", "mmol/L", "[degF]", None])
-    found = in_own_units(names, values, units).to_pylist()
-    assert found == pytest.approx([1.0, 1.0, 1.0, 180.2, 38.5, 2.0], abs=0.001)
-    greek = in_own_units(pa.array(["creatinine"]), pa.array([88.4]), pa.array(["μmol/L"]))
-    assert greek.to_pylist() == pytest.approx([1.0], abs=0.001)
 
 
 def test_numbers_as_people_write_them() -> None:
