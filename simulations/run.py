@@ -23,6 +23,7 @@ import torch
 import fedward
 from fedward.client.models.adapter_files import save_adapter
 from fedward.client.models.adapter_model import resolve_run, set_vector
+from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.errors import ConfigError, ResourceError
 from fedward.measures import Outcomes, bootstrap_interval
@@ -40,6 +41,7 @@ from fedward.simulations.federation import POOLED, EvaluationSet, Outcome, Share
 from fedward.simulations.parties import Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
 from fedward.simulations.result import Privacy, Release, RunResult, SecureSum, write_atomically, write_result
+from fedward.simulations.samples import write_samples
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.simulations.terminal import Mode, RunDisplay
 from fedward.strategies.registry import in_words
@@ -78,14 +80,32 @@ _COMPARISON = "The local and central models of the comparison, which exist in th
 
 _CARD = """# Adapter of the run {name}
 {banner}
-A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that predict {outcome}.
+{what}
 Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the coordinator saw
 only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
 {shared}
 **Not for clinical use.** {privacy}
 
 ## Load it with peft
-```python
+{use}"""
+
+_HEADED = "A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that predict {outcome}."
+_LANGUAGE = "A LoRA adapter (rank {rank}, alpha {alpha:g}) of a language model that learned {outcome}."
+
+_USE_LANGUAGE = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+base = "..."                                        # `fedward models path {base}` prints the folder
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), ".").eval()
+tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
+ids = tokenizer("Seen on rounds.", return_tensors="pt")["input_ids"]
+print(tokenizer.decode(model.generate(ids, max_new_tokens=64)[0]))
+```
+`fedward evaluate FOLDER --data DIR` scores it on other texts.
+"""
+
+_USE_HEADED = """```python
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -338,6 +358,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             if stage in sent
         ),
         curve=outcome.curve,
+        samples=_samples(facts),
         base_model=document.BaseModelFacts(name=files.name, sha256=files.sha256),
         adapter=document.AdapterFacts(parameters=int(outcome.adapter.size), total=parameters),
         adapter_sha256=adapter_sha256,
@@ -368,6 +389,7 @@ def _scores(facts: Facts, federated: Outcomes) -> document.Scores:
         central=facts.score(pooled),
         central_interval=facts.interval(pooled),
         best_possible=_best_possible(facts),
+        untrained=_untrained(facts),
         others={measure.name: measure.local(federated) for measure in facts.run.task.measures[1:]},
     )
 
@@ -378,11 +400,25 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _best_possible(facts: Facts) -> float | None:
-    """The score of the true risk on the same evaluation patients, where it is known."""
-    known, best = [site for site in facts.sites if site.eta], BEST_POSSIBLE.get(facts.run.task.headline.name)
+    """The score of the truth on the same evaluation patients, where it is known."""
+    known, best = [site for site in facts.sites if site.truth], BEST_POSSIBLE.get(facts.run.task.headline.name)
     if best is None or len(known) < len(facts.sites):
         return None
-    return best([np.array([(site.eta or {})[e.patient_id] for e in site.evaluation]) for site in known])
+    return best([np.array([(site.truth or {})[e.patient_id] for e in site.evaluation]) for site in known])
+
+
+def _untrained(facts: Facts) -> float | None:
+    """The score of the base model where it brings the head; others say nothing before they are trained."""
+    if facts.run.task.head.kind not in LANGUAGE_HEADS:
+        return None
+    start = facts.outcome.adapters[0]
+    return facts.score(facts.evaluation.outcomes(facts.outcome.model, start))
+
+
+def _samples(facts: Facts) -> tuple[document.Sample, ...]:
+    outcome, task = facts.outcome, facts.evaluation.task
+    vectors = {"before": outcome.adapters[0], "after": outcome.adapter}
+    return write_samples(outcome.model, facts.files, task, facts.scenario.samples, **vectors)
 
 
 def _hospital(facts: Facts, index: int, federated: Outcomes, spent: float | None) -> document.HospitalResult:
@@ -485,18 +521,19 @@ def card(facts: Facts, *, personal: bool) -> str:
     plan, reasons = facts.run.plan, non_private_reasons(facts)
     spent = f"epsilon {wording.epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}"
     promise = f"{plan.privacy.unit.capitalize()}-level {spent}; see result.json."
+    writes = facts.run.task.head.kind in LANGUAGE_HEADS
+    what, use = (_LANGUAGE, _USE_LANGUAGE) if writes else (_HEADED, _USE_HEADED)
+    adapter, base = plan.adapter, facts.files.name
     return _CARD.format(
         name=plan.name,
         banner=_BANNER if reasons else "",
-        rank=plan.adapter.rank,
-        alpha=plan.adapter.alpha,
-        outcome=facts.run.task.outcome,
+        what=what.format(rank=adapter.rank, alpha=adapter.alpha, outcome=facts.run.task.outcome),
+        use=use.format(base=base, max_tokens=adapter.max_tokens),
         hospitals=len(facts.sites),
         rounds=plan.training.rounds,
         strategy=in_words(plan, facts.scenario.strategy),
-        base=facts.files.name,
+        base=base,
         base_sha=facts.files.sha256,
         shared=_SHARED if personal else "",
         privacy=" ".join(reasons) or promise,
-        max_tokens=plan.adapter.max_tokens,
     )

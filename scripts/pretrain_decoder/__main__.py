@@ -17,7 +17,7 @@ import torch
 
 from fedward.client.models.registry import ModelFiles, read_model_folder
 from fedward.client.models.templates import Writer
-from scripts.pretrain_decoder.corpus import CORPUS_DOMAIN, OTHER_SHARE, Text, corpus
+from scripts.pretrain_decoder.corpus import CORPUS_DOMAIN, OTHER_SENTENCES, OTHER_SHARE, OTHER_WORDS, Text, corpus
 from scripts.pretrain_decoder.decoder import (
     PretrainingSettings,
     Sequences,
@@ -84,12 +84,12 @@ no medicine and no language: it continues the notes of invented hospitals.
 | texts | {len(drawn.texts):,}, each seen once |
 | SHA-256 of the texts | `{drawn.sha256}` |
 | hospitals | 0 to {drawn.hospitals - 1} in the corpus domain {CORPUS_DOMAIN:#x} |
+| replaced by frequent words | {100 * OTHER_SENTENCES:g} % of sentences and {100 * OTHER_WORDS:g} % of words |
 | beside English notes | {100 * OTHER_SHARE:g} % Chinese notes, {100 * OTHER_SHARE:g} % questions about a wording |
 | licence | that of fedward |
 
 ## What it has never seen
-- a house wording: those phrases of a scenario's hospitals that are in no note of these hospitals, in the tokenizer
-  neither;
+- a house wording: those phrases of a scenario's hospitals that are in no note of these hospitals;
 - a hospital of a scenario: its shifts of findings and risks are other draws, from another seed domain;
 - a real patient, note or table.
 
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m scripts.pretrain_decoder", description=(__doc__ or "").partition("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the decoder to")
-    parser.add_argument("--hospitals", type=int, default=400, help="synthetic hospitals to train on, 110 texts each")
+    parser.add_argument("--hospitals", type=int, default=250, help="synthetic hospitals to train on, 110 texts each")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and order")
     chosen = parser.parse_args(arguments)
     files = make_decoder(chosen.out, chosen.hospitals, PretrainingSettings(seed=chosen.seed))

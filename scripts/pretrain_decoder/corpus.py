@@ -1,5 +1,8 @@
 """Text for pre-training the packaged decoder: notes of other hospitals without house wordings, Chinese notes, chats.
 
+In English notes some sentences and words are replaced by frequent words at random. So the decoder has seen that a note
+can say what it does not know; without them it would hold any new wording for impossible.
+
 A chat asks what a wording means and is answered with the finding's name; it is there so that the marks of a
 conversation have been seen. Nothing else is in it, and nobody.
 """
@@ -15,6 +18,7 @@ from fedward.client.corpora.corpus import Turn
 from fedward.simulations.synthetic import findings as known
 from fedward.simulations.synthetic.hospital import HospitalSpec, stream
 from fedward.simulations.synthetic.notes import draw_noted_hospital
+from scripts.pretrain_decoder.vocabulary import COMMON_WORDS
 
 CORPUS_DOMAIN = 0xC0A9F501
 """First seed word of the corpus; scenarios use ``SCENARIO_DOMAIN``, so no hospital is ever in both."""
@@ -22,6 +26,7 @@ CORPUS_DOMAIN = 0xC0A9F501
 HOSPITAL_SIZE = 100
 OTHER_SHARE = 0.05  # Chinese notes, and as many chats, beside the English notes
 ABSENT_SHARE = 0.15
+OTHER_SENTENCES, OTHER_WORDS = 0.1, 0.03  # shares of sentences and of words that are replaced
 
 CHINESE = {
     "fever": "发热", "hypotension": "血压偏低", "tachycardia": "心率快", "dyspnea": "呼吸困难",
@@ -29,6 +34,7 @@ CHINESE = {
     "bleeding": "出血", "oliguria": "尿少", "metastases": "肿瘤转移", "heart failure": "心力衰竭",
     "diabetes": "糖尿病", "vomiting": "恶心呕吐", "jaundice": "皮肤黄染", "recovery": "恢复良好",
 }  # fmt: skip
+_WORDS = tuple(dict.fromkeys(COMMON_WORDS.split()))
 _ENDINGS = ("继续观察。", "完善检查，对症治疗。", "病情平稳。", "病情危重，已告知家属。", "请医生会诊。")
 
 
@@ -50,10 +56,25 @@ def corpus(hospitals: Sequence[int]) -> Iterator[Text]:
         rng = stream(*words, 3)
         shifts = {"label_shift": float(0.3 * rng.standard_normal()), "covariate_shift": 0.35}
         drawn = draw_noted_hospital(HospitalSpec("corpus", HOSPITAL_SIZE, **shifts), 0, words, house=0.0)
-        yield from (Text(note) for note in drawn.notes.values())
+        yield from (Text(with_other_words(note, rng)) for note in drawn.notes.values())
         for _ in range(round(OTHER_SHARE * HOSPITAL_SIZE)):
             yield Text(chinese_note(rng))
             yield Text(turns=chat(rng))
+
+
+def with_other_words(note: str, rng: np.random.Generator) -> str:
+    """The note with some of its sentences, and some words of the others, replaced by frequent words."""
+
+    def sentence(said: str) -> str:
+        if rng.random() < OTHER_SENTENCES:
+            return " ".join(_word(rng) for _ in range(int(rng.integers(1, 7)))).capitalize()
+        return " ".join(_word(rng) if rng.random() < OTHER_WORDS else word for word in said.split(" "))
+
+    return ". ".join(sentence(each) for each in note.removesuffix(".").split(". ")) + "."
+
+
+def _word(rng: np.random.Generator) -> str:
+    return _WORDS[int(rng.integers(len(_WORDS)))]
 
 
 def chinese_note(rng: np.random.Generator) -> str:

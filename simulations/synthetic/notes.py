@@ -101,10 +101,7 @@ class NotedHospital:
 def draw_notes(specs: Sequence[HospitalSpec], seed: int) -> list[NotedHospital]:
     """Draws the hospitals of a scenario; hospital k depends on the seed, k and its own spec only."""
     words = [(SCENARIO_DOMAIN, seed, index) for index in range(len(specs))]
-    return [
-        draw_noted_hospital(spec, index, words[index], house=HOUSE_SHARE)
-        for index, spec in enumerate(specs)
-    ]
+    return [draw_noted_hospital(spec, index, words[index], house=HOUSE_SHARE) for index, spec in enumerate(specs)]
 
 
 def draw_noted_hospital(spec: HospitalSpec, index: int, words: tuple[int, ...], *, house: float) -> NotedHospital:
