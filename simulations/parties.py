@@ -155,7 +155,7 @@ def _folder(data: DataConfig) -> Path:
     if data.path is None:
         raise ConfigError(f"The data source {data.source!r} needs data.path.")
     folder = _below_root(data.path)
-    if not folder.is_dir():
+    if not folder.exists():
         raise DataError(f"The data folder {data.path!r} of the scenario was not found.", code="FW-DATA-050")
     return folder
 

@@ -80,32 +80,16 @@ _COMPARISON = "The local and central models of the comparison, which exist in th
 
 _CARD = """# Adapter of the run {name}
 {banner}
-{what}
+A LoRA adapter (rank {rank}, alpha {alpha:g}){head} {outcome}.
 Trained by {hospitals} simulated hospitals over {rounds} rounds with the strategy `{strategy}`; the coordinator saw
 only sums of masked deltas. Base model: `{base}` (SHA-256 `{base_sha}`).
 {shared}
 **Not for clinical use.** {privacy}
 
-## Load it with peft
-{use}"""
+{usage}"""
 
-_HEADED = "A LoRA adapter (rank {rank}, alpha {alpha:g}) and a linear head that predict {outcome}."
-_LANGUAGE = "A LoRA adapter (rank {rank}, alpha {alpha:g}) of a language model that learned {outcome}."
-
-_USE_LANGUAGE = """```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-base = "..."                                        # `fedward models path {base}` prints the folder
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), ".").eval()
-tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
-ids = tokenizer("Seen on rounds.", return_tensors="pt")["input_ids"]
-print(tokenizer.decode(model.generate(ids, max_new_tokens=64)[0]))
-```
-`fedward evaluate FOLDER --data DIR` scores it on other texts.
-"""
-
-_USE_HEADED = """```python
+_USE_HEAD = """## Load it with peft
+```python
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -124,6 +108,20 @@ pooled = (hidden * mask).sum(1) / mask.sum(1)
 risk = torch.sigmoid(pooled @ head["weight"].T + head["bias"]).squeeze(-1)
 ```
 `fedward evaluate FOLDER --data DIR --format mimic-iii` does the same and scores it.
+"""
+
+_USE_LANGUAGE_MODEL = """## Load it with peft
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+base = "..."                                        # `fedward models path {base}` prints the folder
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ".").eval()
+tokenizer = PreTrainedTokenizerFast.from_pretrained(base)
+prompt = tokenizer("The patient", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))
+```
+`fedward evaluate FOLDER --data FILE` scores it.
 """
 
 _BANNER = """
@@ -521,18 +519,20 @@ def card(facts: Facts, *, personal: bool) -> str:
     plan, reasons = facts.run.plan, non_private_reasons(facts)
     spent = f"epsilon {wording.epsilon(plan.privacy.epsilon)}, delta {plan.privacy.delta:g}"
     promise = f"{plan.privacy.unit.capitalize()}-level {spent}; see result.json."
-    writes = facts.run.task.head.kind in LANGUAGE_HEADS
-    what, use = (_LANGUAGE, _USE_LANGUAGE) if writes else (_HEADED, _USE_HEADED)
-    adapter, base = plan.adapter, facts.files.name
+    speaks = facts.run.task.head.kind in LANGUAGE_HEADS
+    usage = _USE_LANGUAGE_MODEL if speaks else _USE_HEAD
     return _CARD.format(
         name=plan.name,
+        head=" that predicts" if speaks else " and a linear head that predict",
+        usage=usage.format(base=facts.files.name, max_tokens=plan.adapter.max_tokens),
         banner=_BANNER if reasons else "",
-        what=what.format(rank=adapter.rank, alpha=adapter.alpha, outcome=facts.run.task.outcome),
-        use=use.format(base=base, max_tokens=adapter.max_tokens),
+        rank=plan.adapter.rank,
+        alpha=plan.adapter.alpha,
+        outcome=facts.run.task.outcome,
         hospitals=len(facts.sites),
         rounds=plan.training.rounds,
         strategy=in_words(plan, facts.scenario.strategy),
-        base=base,
+        base=facts.files.name,
         base_sha=facts.files.sha256,
         shared=_SHARED if personal else "",
         privacy=" ".join(reasons) or promise,

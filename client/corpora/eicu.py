@@ -64,7 +64,7 @@ _HISTORY = {
     "oobintubday1": "intubated on arrival",
 }
 _VASOPRESSOR = "norepi|levophed|vasopressin|epinephrine|phenylephrine|neosyneph|dopamine"
-_SCREEN = re.compile(r"/View Options/|/View and Save/|/Save Options/")
+_SCREEN = re.compile(r"\bOptions\b|/View and Save/|/Include Rx|/Enter surgery Information")
 """Lines of a note that say what the writer's screen showed."""
 
 _REMARK = re.compile(r"\((?:[^()]*\s){3,}[^()]*\)")

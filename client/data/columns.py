@@ -677,7 +677,9 @@ def _without_blanks(cells: pa.Array) -> bool:
 
 
 def _encoding_of(block: bytes) -> str:
-    """The name of an encoding in which the block reads as Chinese, if it does."""
+    """UTF-16, or the name of an encoding in which the block reads as Chinese, if it does."""
+    if block[:2] in _UTF16 or 3 * block.count(b"\0") > len(block):
+        return "UTF-16"
     try:
         text = block.decode("gb18030")
     except UnicodeDecodeError:

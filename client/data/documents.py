@@ -338,7 +338,7 @@ def encoded_twice(text: str) -> bool:
 
 
 def _encoding_of(part: bytes) -> str:
-    if part[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if part[:2] in (b"\xff\xfe", b"\xfe\xff") or 3 * part.count(b"\0") > len(part):
         return "UTF-16"
     for cut in range(4):  # the part may end inside a letter
         try:

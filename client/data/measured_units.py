@@ -7,7 +7,7 @@ expected unit. A value whose table tells no unit is taken to be in the expected 
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ LONGEST_SHOWN = 20
 
 MOST_SHOWN = 20
 """Spellings of unknown units of one measurement that a report tells apart."""
+
+_REMEMBERED = 4096
+"""Spellings that are remembered; a column of something else has a new one in every row."""
 
 _MMHG = ("mmhg", "torr")
 _PER_MINUTE = (
@@ -93,7 +96,7 @@ _SPELLINGS = tuple(
 )
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def plain_unit(unit: str) -> str:
     """A unit in one spelling: in small letters, without blanks and brackets, powers as ``10^9``, ``u`` for micro."""
     text = "".join(unit.translate(_LETTERS).split()).lower()
@@ -121,7 +124,7 @@ def known_unit(name: str, *spellings: str) -> str:
     return next(known, said[0] if said else "")
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _terms(name: str, unit: str) -> tuple[float, float]:
     """Factor and offset to the unit of the threshold table; no numbers where ``unit`` is not known."""
     plain = plain_unit(unit)
@@ -153,23 +156,24 @@ def in_own_units(
     """
     called, told = names.dictionary_encode(), pc.fill_null(units, "").dictionary_encode()
     own, written = called.dictionary.to_pylist(), told.dictionary.to_pylist()
-    spelled = [[unit.strip() or (declared or {}).get(name, "") for unit in written] for name in own]
-    terms = np.array([[_terms(name, unit) for unit in row] for name, row in zip(own, spelled, strict=True)])
-    if not terms.size or (terms == (1.0, 0.0)).all():
+    there = np.flatnonzero(np.asarray(pc.and_(pc.is_valid(values), pc.is_valid(called))))
+    pairs = np.asarray(called.indices.fill_null(0)).astype(np.int64) * len(written) + np.asarray(told.indices)
+    counts, first = np.bincount(pairs[there], minlength=1), np.zeros(len(own) * len(written) + 1, np.int64)
+    first[pairs[there[::-1]]] = there[::-1]  # of several rows of a pair the last that is written is the first
+    terms = np.full((len(first), 2), (1.0, 0.0))
+    for pair in np.flatnonzero(counts).tolist():
+        name, unit = own[pair // len(written)], written[pair % len(written)].strip()
+        unit = unit or (declared or {}).get(name, "")
+        terms[pair] = _terms(name, unit)
+        if np.isnan(terms[pair, 0]):
+            row = int(rows[int(first[pair])]) if len(rows) else None
+            drops.add(file, _unknown(name, unit, file, drops), int(counts[pair]), row)
+        elif terms[pair].tolist() != [1.0, 0.0]:
+            words = f"unit of {name}: {plain_unit(unit)} turned into {measurements()[name].unit}"
+            drops.remark(file, words, int(counts[pair]))
+    if (terms == (1.0, 0.0)).all():
         return values
-    name_of, unit_of = np.asarray(called.indices.fill_null(0)), np.asarray(told.indices)
-    there = np.asarray(pc.and_(pc.is_valid(values), pc.is_valid(called)))
-    for i, j in np.argwhere((terms != (1.0, 0.0)).any(axis=2)).tolist():
-        factor, mask = terms[i, j, 0], there & (name_of == i) & (unit_of == j)
-        if not mask.any():
-            continue
-        first = int(rows[int(np.flatnonzero(mask)[0])]) if len(rows) else None
-        if np.isnan(factor):
-            drops.add(file, _unknown(own[i], spelled[i][j], file, drops), int(mask.sum()), first)
-        else:
-            words = f"unit of {own[i]}: {plain_unit(spelled[i][j])} turned into {measurements()[own[i]].unit}"
-            drops.remark(file, words, int(mask.sum()))
-    factors, offsets = terms[name_of, unit_of].T
+    factors, offsets = terms[pairs].T
     numbers = np.asarray(pc.fill_null(values, np.nan), np.float64) * factors + offsets
     return pa.array(numbers, pa.float64(), from_pandas=True)
 

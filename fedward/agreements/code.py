@@ -32,7 +32,7 @@ CORE = {
     "client/corpora": "corpus excluding",
     "client/data": "buckets columns deid deid_chinese deid_english events example exclusions scanned spans text "
     "thresholds.toml timeline",
-    "client/models": "adapter_model inputs registry tokens",
+    "client/models": "adapter_model inputs registry tokens vocabulary_loss",
     "client/models/families": "family",
     "client/tasks": "task",
     "measures": "measure",

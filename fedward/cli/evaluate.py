@@ -33,7 +33,7 @@ def evaluate(
     ],
     data: Annotated[Path, Option(help="Folder or file of the data.")],
     format: Annotated[
-        str | None, Option(help="Layout, as `fedward data check` calls it; found by itself if not given.")
+        str | None, Option(help="Layout of the data, as `fedward data check` calls it; found by itself if not given.")
     ] = None,
     task: Annotated[
         str | None, Option(help="What to score; of an adapter, the task that it must have been trained for.")
@@ -60,7 +60,7 @@ def evaluate(
 
     Predictions stay in this process; only the scores are printed.
     """
-    scored = _load(run, task, base=base, max_tokens=max_tokens)
+    scored = load_scored(run, task, base=base, max_tokens=max_tokens)
     scores = scored.score(data, format=format, leave_out=leave_out, exclude=exclude, mapping=mapping)
     if as_json:
         say_json(scores)
@@ -81,7 +81,7 @@ def score_folder(run: Path, data: Path, *, format: str | None, task: str | None,
 
     Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another task).
     """
-    return _load(run, task).score(data, format=format, **options)
+    return load_scored(run, task).score(data, format=format, **options)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ class Scored:
         return {"task": name, "format": format, "records": len(records), **lengths, **found}
 
 
-def _load(run: Path, task: str | None, *, base: Path | None = None, max_tokens: int | None = None) -> Scored:
+def load_scored(
+    run: Path, task: str | None = None, *, base: Path | None = None, max_tokens: int | None = None
+) -> Scored:
     """The adapter in ``run``, or the model of that name or folder with an adapter that changes nothing."""
     from fedward.client.models.adapter_files import load_adapter, read_card
     from fedward.client.models.registry import REQUIRED_FILES, resolve

@@ -106,6 +106,15 @@ def test_gb18030_where_utf_8_is_expected_is_named_with_its_row(tables: Tables, l
     named(folder, "FW-DATA-005", layout_of.file("text"), f"row {layout_of.row('text')}", "GB18030")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "meds"])
+def test_utf_16_with_and_without_mark_is_named(tables: Tables, layout: str, encoding: str) -> None:
+    folder, where = folder_of(tables, layout), LAYOUTS[layout]
+    path = folder / where.cells["value"][0]
+    write_bytes(path, read_text(path, "cp1252" if layout == "mapped" else "utf-8").encode(encoding))
+    named(folder, "FW-DATA-005", where.file("value"), "UTF-16" if layout != "mapped" else "Labor.csv")
+
+
 @pytest.mark.parametrize(("declared", "written"), [("gb18030", "utf-8"), ("utf-8", "gb18030")])
 def test_a_mapped_table_of_another_encoding_than_declared_is_named(
     tables: Tables, declared: str, written: str
@@ -331,17 +340,23 @@ def test_other_leading_zeros_are_counted_by_row_and_column(tables: Tables, layou
         assert any(each.startswith(words) for each in told), told
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "fhir"])
-def test_a_key_that_stands_twice_is_named_by_row(tables: Tables, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "what"),
+    [
+        *((name, "stay") for name in LAYOUTS if name != "fhir"),
+        *((name, "person") for name in CSV if name != "eicu"),  # which has one row for each stay
+    ],
+)
+def test_a_key_that_stands_twice_is_named_by_row(tables: Tables, layout: str, what: str) -> None:
     folder, where = folder_of(tables, layout), LAYOUTS[layout]
-    file, _, row = where.cells["stay"]
+    file, _, row = where.cells[what]
     repeat_row(folder / file, row)
     told = said(folder)
     again = len(pq.read_table(folder / file)) + 1 if layout == "meds" else len(read_text(folder / file).splitlines())
     if layout == "meds":
-        words = f"{where.file('stay')}, row {again}: ICU_ADMISSION of a subject twice"
+        words = f"{where.file(what)}, row {again}: ICU_ADMISSION of a subject twice"
     else:
-        words = f"FW-DATA-008 The file {where.file('stay')} lists a {where.column('stay')} twice, again in row {again}"
+        words = f"FW-DATA-008 The file {where.file(what)} lists a {where.column(what)} twice, again in row {again}"
     assert any(each.startswith(words) for each in told), told
 
 

@@ -105,6 +105,16 @@ def test_a_report_shows_few_and_short_spellings() -> None:
     assert len(drops.counts) == MOST_SHOWN + 2
 
 
+def test_a_column_of_something_else_is_counted_without_being_kept() -> None:
+    drops, size = Drops(), 20_000
+    names, values = pa.array(["lactate", "sodium"] * (size // 2)), pa.array([2.0] * size)
+    units = pa.array([f"remark {number}" for number in range(size)])
+    found = in_own_units(names, values, units, "t.csv", drops, range(2, size + 2))
+    assert found.null_count == size == sum(drops.counts.values())
+    assert len(drops.counts) == 2 * (MOST_SHOWN + 1)
+    assert drops.first["t.csv", "the unit of sodium is not known: remark 1"] == 3
+
+
 def test_every_unit_of_the_table_has_spellings_or_is_of_none() -> None:
     without = {name for name in measurements() if not own_units(name)}
     assert without == {"coma scale", "acidity"}
