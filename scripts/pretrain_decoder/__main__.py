@@ -78,7 +78,7 @@ no medicine and no language: it continues the notes of invented hospitals.
 |---|---|
 | files, hash as pinned by plans | `{sha256}` |
 | made by | `python -m scripts.pretrain_decoder --hospitals {drawn.hospitals}` |
-| torch | {TORCH_VERSION}, one thread, CPU; weights stored in bfloat16 |
+| torch | {TORCH_VERSION}, one thread, CPU; weights rounded to bfloat16 |
 | tokenizer | byte-level BPE, {entries:,} entries, no unknown characters |
 | chat template | chatml |
 | texts | {len(drawn.texts):,}, each seen once |
@@ -101,7 +101,7 @@ reach on their notes is known exactly: `simulations/synthetic/notes.py`.
 |---|---|
 {rows}
 
-Use it without fedward as `AutoModelForCausalLM.from_pretrained(folder, dtype="float32")`.
+Use it without fedward as `AutoModelForCausalLM.from_pretrained(folder)`.
 """
 
 
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m scripts.pretrain_decoder", description=(__doc__ or "").partition("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the decoder to")
-    parser.add_argument("--hospitals", type=int, default=250, help="synthetic hospitals to train on, 110 texts each")
+    parser.add_argument("--hospitals", type=int, default=100, help="synthetic hospitals to train on, 110 texts each")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and order")
     chosen = parser.parse_args(arguments)
     files = make_decoder(chosen.out, chosen.hospitals, PretrainingSettings(seed=chosen.seed))

@@ -26,7 +26,7 @@ CORPUS_DOMAIN = 0xC0A9F501
 HOSPITAL_SIZE = 100
 OTHER_SHARE = 0.05  # Chinese notes, and as many chats, beside the English notes
 ABSENT_SHARE = 0.15
-OTHER_SENTENCES, OTHER_WORDS = 0.1, 0.03  # shares of sentences and of words that are replaced
+OTHER_SENTENCES, OTHER_WORDS = 0.06, 0.02  # shares of sentences and of words that are replaced
 
 CHINESE = {
     "fever": "发热", "hypotension": "血压偏低", "tachycardia": "心率快", "dyspnea": "呼吸困难",

@@ -89,7 +89,6 @@ def config_document(vocabulary: int, settings: PretrainingSettings) -> dict[str,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
         "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16",
         "vocab_size": vocabulary,
     }
 
@@ -174,7 +173,14 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, document: dict[str, Any]
 
 
 def write_weights(folder: Path, decoder: nn.Module) -> None:
-    """Writes the weights in bfloat16; the output layer is the word embedding and is held once."""
+    """Writes the weights; the output layer is the word embedding and is held once.
+
+    They are rounded to bfloat16, which halves an archive of them, and stored in float32, so that every library reads
+    and computes the same.
+    """
     state = {name: tensor for name, tensor in sorted(decoder.state_dict().items()) if name != "lm_head.weight"}
-    stored = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in state.items()}
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in state.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
