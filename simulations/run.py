@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import fedward
-from fedward.client.models.adapter_files import save_adapter
+from fedward.client.models.adapter_files import PrivacySection, save_adapter
 from fedward.client.models.adapter_model import resolve_run, set_vector
 from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, resolve
@@ -511,7 +511,11 @@ def write_adapter(facts: Facts, folder: Path) -> str:
     plan, outcome, place = facts.run.plan, facts.outcome, folder / "adapter"
     set_vector(outcome.model, outcome.adapter)
     words, length = card(facts, personal=bool(outcome.personal)), plan.adapter.max_tokens
-    return save_adapter(outcome.model, place, base=facts.files, card=words, task=plan.task, max_tokens=length)
+    promise = (None, None) if non_private_reasons(facts) else (plan.privacy.epsilon, plan.privacy.delta)
+    privacy = PrivacySection(unit=plan.privacy.unit, epsilon=promise[0], delta=promise[1])
+    return save_adapter(
+        outcome.model, place, base=facts.files, card=words, task=plan.task, max_tokens=length, privacy=privacy
+    )
 
 
 def card(facts: Facts, *, personal: bool) -> str:

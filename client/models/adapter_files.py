@@ -34,6 +34,7 @@ from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
 from fedward.tasks.task import Head, HeadKind
+from fedward.units import UnitName
 
 PEFT_PREFIX = "base_model.model."
 LORA_FILE, HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
@@ -57,8 +58,19 @@ class HeadSection(Section):
     outputs: Annotated[int, Field(ge=1, le=4096)] = 1
 
 
+class PrivacySection(Section):
+    """What a run promised those whose records trained the adapter."""
+
+    unit: UnitName
+    epsilon: Annotated[float, Field(gt=0, strict=False)] | None  # none: it was trained without privacy
+    delta: Annotated[float, Field(gt=0, lt=1, strict=False)] | None
+
+
 class AdapterCard(Section):
-    """``fedward.json``: what an adapter needs to be used again. A card without a head means one output per text."""
+    """``fedward.json``: what an adapter needs to be used again.
+
+    A card without a head means one output per text; one without ``privacy`` does not say what was promised.
+    """
 
     format: Literal[1]
     base_model: str
@@ -68,6 +80,7 @@ class AdapterCard(Section):
     head: HeadSection = HeadSection()
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     max_tokens: Annotated[int, Field(ge=1)]
+    privacy: PrivacySection | None = None
 
     def settings(self) -> LoraSettings:
         """The LoRA settings to build the model with."""
@@ -78,12 +91,21 @@ def _damaged(told: str) -> IntegrityError:
     return IntegrityError(told, code="FW-MODEL-005")
 
 
-def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: str, task: str, max_tokens: int) -> str:
+def save_adapter(
+    model: AdapterModel,
+    folder: Path,
+    *,
+    base: ModelFiles,
+    card: str,
+    task: str,
+    max_tokens: int,
+    privacy: PrivacySection | None = None,
+) -> str:
     """Writes the adapter to ``folder``, which appears complete or not at all; returns :func:`adapter_files_hash`.
 
     It is an ordinary LoRA adapter, whatever was trained: a core R is folded into B. ``folder`` must not exist yet, or
     be empty; ``card`` is the text of README.md, ``task`` the outcome that the scores are the risk of, ``max_tokens``
-    the text length that the adapter was trained with.
+    the text length that the adapter was trained with, ``privacy`` what its run promised.
 
     Raises FW-CONFIG-005 (``folder`` holds something), FW-MODEL-005 (other tensors are read back than were written).
     """
@@ -93,7 +115,7 @@ def save_adapter(model: AdapterModel, folder: Path, *, base: ModelFiles, card: s
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".adapter-", dir=folder.parent))
     try:
-        _write(model, staging, base, card, task, max_tokens)
+        _write(model, staging, base, card, {"task": task, "max_tokens": max_tokens}, privacy)
         _check_written(model, staging)
         digest = adapter_files_hash(staging)
         staging.chmod(0o755)
@@ -159,7 +181,14 @@ def _weight_files(folder: Path) -> list[str]:
     return [LORA_FILE] if read_card(folder).head.kind in LANGUAGE_HEADS else [LORA_FILE, HEAD_FILE]
 
 
-def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task: str, max_tokens: int) -> None:
+def _write(
+    model: AdapterModel,
+    folder: Path,
+    base: ModelFiles,
+    card: str,
+    use: dict[str, Any],
+    privacy: PrivacySection | None,
+) -> None:
     model.base.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # peft keeps targets in a set, whose order changes from process to process.
@@ -174,8 +203,8 @@ def _write(model: AdapterModel, folder: Path, base: ModelFiles, card: str, task:
         "lora": {key: getattr(model.lora, key) for key in LoraSection.model_fields},
         "pooling": model.config.family.pooling,
         "head": asdict(model.lora.head),
-        "task": task,
-        "max_tokens": max_tokens,
+        **use,
+        **({} if privacy is None else {"privacy": privacy.model_dump()}),
     }
     for name, content in (("adapter_config.json", config), ("fedward.json", document)):
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -118,13 +118,15 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
     Raises FW-MODEL-001 (weights unreadable, or not exactly those that the configuration describes).
     """
     config = files.config()
-    expected = {name: tuple(tensor.shape) for name, tensor in skeleton(config, kind).state_dict().items()}
-    tied = f"{config.family.output}.weight" if config.ties_output(kind) else None
+    empty = skeleton(config, kind)
+    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     with opened_weights(files.folder) as tensors:
-        where = _placed(config, tensors, kind)
-        if tied is not None:  # one matrix under two names; a file may hold it once or twice
-            expected.pop(tied)
-            _check_tied(where.pop(tied, None), where.get(config.embedding(kind)), tensors)
+        where = _placed(config, tensors, kind, expected)
+        for name, first in _shared(empty).items():
+            del expected[name]
+            _place_shared(where, name, first, tensors)
+        for name in {name for name, _ in empty.named_buffers()} & expected.keys() - where.keys():
+            del expected[name]  # it keeps the value that the library gives it
         slices = {name: tensors[stored].get_slice(stored) for name, stored in where.items()}
         if {name: tuple(each.get_shape()) for name, each in slices.items()} != expected:
             raise damaged("The model's weights are not those that its config.json describes.")
@@ -172,12 +174,22 @@ def transformer_layers(base: nn.Module, config: ModelConfig) -> nn.ModuleList:
     return attrgetter(config.family.layers_path)(base)
 
 
-def _check_tied(output: str | None, embedding: str | None, tensors: Mapping[str, Any]) -> None:
-    """Raises FW-MODEL-001 for an output layer on disk that is not the word embedding it is said to be."""
-    if output is None or embedding is None:
+def _shared(model: nn.Module) -> dict[str, str]:
+    """Other names of parameters that a model holds under several (an output layer that is the word embedding), and the
+    first of each."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(each), name) for name, each in model.named_parameters(remove_duplicate=False)}
+    return {name: known for name, known in names.items() if name != known}
+
+
+def _place_shared(where: dict[str, str], name: str, first: str, tensors: Mapping[str, Any]) -> None:
+    """Places one parameter of two names, which a file may hold once or twice; FW-MODEL-001 where they differ."""
+    stored = where.pop(name, None)
+    if stored is None:
         return
-    if not torch.equal(tensors[output].get_tensor(output), tensors[embedding].get_tensor(embedding)):
-        raise damaged("The model's output layer is not its word embedding, as its config.json says.")
+    known = where.setdefault(first, stored)
+    if known != stored and not torch.equal(tensors[stored].get_tensor(stored), tensors[known].get_tensor(known)):
+        raise damaged("The model's weights hold two versions of a matrix that is one by its config.json.")
 
 
 @contextmanager
@@ -193,18 +205,20 @@ def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     return model_class(model_class.config_class(**config.settings), **config.family.options)
 
 
-def _placed(config: ModelConfig, tensors: Mapping[str, Any], kind: HeadKind) -> dict[str, str]:
+def _placed(
+    config: ModelConfig, tensors: Mapping[str, Any], kind: HeadKind, expected: Collection[str]
+) -> dict[str, str]:
     """Name in the model -> name in the file, without what lies outside the model."""
     where: dict[str, str] = {}
-    family = config.family
-    head = f"{family.output}." if kind in LANGUAGE_HEADS else None
+    family, inside = config.family, config.family.inside(kind)
     for name in tensors:
         stem, _, last = name.removeprefix(family.prefix).rpartition(".")
         renamed = f"{stem}.{_OLD_NAMES.get(last, last)}" if stem else last
-        if head is None or not renamed.startswith(head):
+        in_head = kind in LANGUAGE_HEADS and renamed in expected and not (inside and renamed.startswith(inside))
+        if not in_head:
             if family.outside.match(renamed):
                 continue
-            renamed = family.inside(kind) + renamed
+            renamed = inside + renamed
         if renamed in where:
             raise damaged("The model's weights hold one tensor under two names.")
         where[renamed] = name
@@ -271,9 +285,9 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Outputs of the head, as in :meth:`score`, on token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
-        if self.config.family.body:  # decoders: no cache of keys and values is built
+        if self.config.family.layer_by_layer is not None:  # in a decoder, no cache of keys and values is built
             return self.forward_from(0, self.embed(input_ids), attention_mask)
-        hidden = self.base(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.body()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
 
     def forward_from(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -305,12 +319,24 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
 
     def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-log p(target) in nats, float32 ``[M]``, at states ``[M, hidden]`` of a language model; token ids ``[M]``."""
-        output = attrgetter(self.config.family.output)(self.bare_base())
-        return vocabulary_loss(hidden, output.weight, output.bias, targets)
+        weight, bias = self._output
+        return vocabulary_loss(self._transformed(hidden), weight, bias, targets)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """A number for each word of the vocabulary, ``[M, vocabulary]``, at states ``[M, hidden]``; to generate."""
-        return attrgetter(self.config.family.output)(self.bare_base())(hidden)
+        weight, bias = self._output
+        return nn.functional.linear(self._transformed(hidden), weight, bias)
+
+    def _transformed(self, hidden: Tensor) -> Tensor:
+        transform = self.config.family.transform
+        return hidden if transform is None else transform(self.bare_base(), hidden)
+
+    @property
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[vocabulary, d]`` and bias ``[vocabulary]`` of the output map of a language model."""
+        family, base = self.config.family, self.bare_base()
+        output = attrgetter(family.output)(base)
+        return output.weight, attrgetter(family.output_bias)(base).flatten() if family.output_bias else output.bias
 
     def body(self) -> nn.Module:
         """The transformers model without any head, whose layers are run one by one."""

@@ -24,10 +24,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.families.family import LANGUAGE_HEADS, Family, Sizes, refuse_unknown, refused
+from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
-from fedward.tasks.task import Head, HeadKind
+from fedward.tasks.task import Head
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
@@ -104,14 +104,6 @@ class ModelConfig(Sizes):
     @cached_property
     def _text(self) -> str:
         return json.dumps([self.family.name, self.settings], sort_keys=True)
-
-    def ties_output(self, kind: HeadKind) -> bool:
-        """Whether the output layer of a language model is its word embedding."""
-        return kind in LANGUAGE_HEADS and bool(self.settings.get("tie_word_embeddings", self.family.tied))
-
-    def embedding(self, kind: HeadKind) -> str:
-        """Name of the word embedding's tensor in a model under a head of ``kind``."""
-        return f"{self.family.inside(kind)}{self.family.embedding}.weight"
 
     def check_head(self, head: Head) -> None:
         """Raises FW-MODEL-010 unless the family has a head of that kind."""

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from fedward.client.corpora.corpus import Turn
 from fedward.client.models.registry import ModelFiles, damaged, json_object
 from fedward.client.models.tokens import load_tokenizer
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, DataError
 
 MAX_TOKENIZER_CONFIG_BYTES = 4 * 2**20
 SMOLLM2_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -154,11 +154,12 @@ class Writer:
     def conversation(self, turns: Sequence[Turn]) -> Written:
         """Tokens of a conversation: every turn of the assistant is scored with its end, and nothing else is.
 
-        Raises ValueError (instructions of the system where the template has no place for them).
+        Raises FW-DATA-036 (instructions of the system where the template has no place for them).
         """
         template = self.template
         if turns and turns[0].role == "system" and not template.system:
-            raise ValueError("the template has no place for instructions of the system")
+            told = f"A conversation begins with instructions of the system; the template {template.name!r} has none."
+            raise DataError(told, code="FW-DATA-036")
         if template.default_system and (not turns or turns[0].role != "system"):
             turns = [Turn("system", template.default_system), *turns]
         ids, scored = list(self._begin), [False] * len(self._begin)
@@ -180,13 +181,28 @@ class Writer:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Token ids that end what a model says."""
+        """Token ids that end what a model says: those of the template and the tokenizer, and all that the folder lists.
+
+        Llama 3 has two, and only one of them stands in its tokenizer's configuration.
+        """
         first = self.template.closes[0]
-        return frozenset({self._id(first)} if isinstance(first, Mark) else set()) | {self._id(Mark())}
+        listed = {id_ for name in ("config.json", "generation_config.json") for id_ in self._listed_ends(name)}
+        return frozenset({self._id(first)} if isinstance(first, Mark) else set()) | {self._id(Mark()), *listed}
+
+    @cached_property
+    def known(self) -> frozenset[int]:
+        """Token ids that stand for something; a model may have more rows."""
+        return frozenset(self._tokenizer.get_vocab().values())
 
     def read(self, ids: Sequence[int]) -> str:
         """The text of token ids, without marks of structure."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _listed_ends(self, name: str) -> list[int]:
+        path = self._files.folder / name
+        named = json_object(path, MAX_TOKENIZER_CONFIG_BYTES).get("eos_token_id") if path.is_file() else None
+        ids = named if isinstance(named, list) else [named]
+        return [id_ for id_ in ids if type(id_) is int and id_ in self.known]
 
     def _turn(self, turn: Turn) -> Iterator[tuple[list[int], bool]]:
         said = turn.role == "assistant"

@@ -102,6 +102,10 @@ class LanguageTask(LocalTask):
     def write(self, writer: Writer, example: Example) -> Written:
         """The record as tokens."""
 
+    def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
+        """Tokens after which a model of this task goes on."""
+        return writer.prompt(turns)
+
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """See :meth:`LocalTask.targets`; what a record teaches stands in its text, so there is nothing to check."""
         return np.zeros(len(examples), np.int64)
@@ -197,6 +201,10 @@ class Running(LanguageTask):
     def write(self, writer: Writer, example: Example) -> Written:
         """See :meth:`LanguageTask.write`."""
         return writer.text(example.text)
+
+    def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
+        """See :meth:`LanguageTask.prompt`; the text goes on where it stops."""
+        return writer.text("\n".join(turn.text for turn in turns), ended=False).ids
 
 
 def asked_and_answered(item: Item) -> list[Turn]:

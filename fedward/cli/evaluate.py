@@ -111,7 +111,11 @@ class Scored:
 def load_scored(
     run: Path, task: str | None = None, *, base: Path | None = None, max_tokens: int | None = None
 ) -> Scored:
-    """The adapter in ``run``, or the model of that name or folder with an adapter that changes nothing."""
+    """The adapter in ``run``, or the model of that name or folder with an adapter that changes nothing.
+
+    Raises FW-CONFIG-010 (no adapter in ``run``), FW-CONFIG-033 (the adapter was trained for another task),
+    FW-CONFIG-042 (a model without an adapter needs a task of language models).
+    """
     from fedward.client.models.adapter_files import load_adapter, read_card
     from fedward.client.models.registry import REQUIRED_FILES, resolve
     from fedward.client.tasks import local_task

@@ -46,7 +46,13 @@ def _global(
     pass
 
 
-COMMANDS = {"simulate": "simulate sweep", "evaluate": "evaluate audit", "explain": "explain", "coverage": "coverage"}
+COMMANDS = {
+    "simulate": "simulate sweep",
+    "evaluate": "evaluate audit",
+    "generate": "generate",
+    "explain": "explain",
+    "coverage": "coverage",
+}
 """Modules and the commands in them, each the function of that name."""
 
 GROUPS = {

@@ -4,10 +4,26 @@ Adding one is one file and one line here; :mod:`fedward.client.models.families.f
 here imports torch.
 """
 
-from fedward.client.models.families import bert, distilbert, llama, qwen2, roberta
+from fedward.client.models.families import (
+    bert,
+    biogpt,
+    distilbert,
+    gemma3_text,
+    glm,
+    glm4,
+    gpt2,
+    llama,
+    mistral,
+    phi3,
+    qwen2,
+    qwen3,
+    roberta,
+)
 from fedward.client.models.families.family import Family
 from fedward.registry import by_name
 
+_ENCODERS = (bert, distilbert, roberta)
+_DECODERS = (biogpt, gemma3_text, glm, glm4, gpt2, llama, mistral, phi3, qwen2, qwen3)
 FAMILIES: dict[str, Family] = by_name(
-    (module.FAMILY.name, module.__name__, module.FAMILY) for module in (bert, distilbert, llama, qwen2, roberta)
+    (module.FAMILY.name, module.__name__, module.FAMILY) for module in (*_ENCODERS, *_DECODERS)
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedward.client.models.families.family import (
@@ -14,6 +15,7 @@ from fedward.client.models.families.family import (
     Rule,
     Section,
     Settings,
+    Several,
     Sizes,
     Whole,
     refused,
@@ -22,6 +24,8 @@ from fedward.client.models.families.family import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+FULL_ATTENTION = Several(Choice(("full_attention",)))  # layer by layer, where each sees all tokens before it
+SHARE = Number(0.0, math.nextafter(1.0, 2.0))  # of something, up to all of it
 THETA = Number(1.0, 1e9)  # base of the rotary frequencies
 ROPE = Section({
     "rope_type": Choice(("default", "linear", "llama3")),
@@ -82,11 +86,11 @@ def decoder_sizes(settings: Settings) -> Sizes:
     return Sizes(hidden, settings["num_hidden_layers"], settings["vocab_size"], settings["max_position_embeddings"])
 
 
-class RotaryLayers:
-    """The forward pass in steps, see ``family.LayerByLayer``; positions count from a text's first token."""
+class CausalLayers:
+    """The forward pass in steps, see ``family.LayerByLayer``; a text's first token stands at position 0.
 
-    def __init__(self, finish: Callable[[Any], nn.Module] = lambda body: body.norm) -> None:
-        self._finish = finish
+    Texts are padded on the right, so that no token has padding before it.
+    """
 
     def embed(self, base: nn.Module, ids: Tensor) -> Tensor:
         """See :meth:`LayerByLayer.embed`."""
@@ -94,22 +98,49 @@ class RotaryLayers:
 
     def run(self, base: nn.Module, layers: Sequence[nn.Module], hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """See :meth:`LayerByLayer.run`."""
-        import torch
-        from transformers.masking_utils import create_causal_mask
-
-        places = torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
-        mask = create_causal_mask(
-            config=base.config,
-            inputs_embeds=hidden,
-            attention_mask=attention_mask,
-            past_key_values=None,
-            position_ids=places,
-        )
-        rotary = base.rotary_emb(hidden, position_ids=places)
+        mask = causal_mask(base.config, hidden, attention_mask)
         for layer in layers:
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, position_ids=places)
+            hidden = layer(hidden, attention_mask=mask)
         return hidden
 
     def finish(self, base: nn.Module, hidden: Tensor) -> Tensor:
         """See :meth:`LayerByLayer.finish`: the last normalisation."""
-        return self._finish(base)(hidden)
+        return base.norm(hidden)
+
+
+class RotaryLayers(CausalLayers):
+    """Layers that turn queries and keys by their positions."""
+
+    def run(self, base: nn.Module, layers: Sequence[nn.Module], hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """See :meth:`LayerByLayer.run`."""
+        places = positions(hidden)
+        mask, rotary = causal_mask(base.config, hidden, attention_mask), base.rotary_emb(hidden, position_ids=places)
+        for layer in layers:
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary, position_ids=places)
+        return hidden
+
+
+def positions(hidden: Tensor) -> Tensor:
+    """Positions of the tokens of texts ``[B, T, hidden]``, int64 ``[1, T]``."""
+    import torch
+
+    return torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
+
+
+def causal_mask(config: Any, hidden: Tensor, attention_mask: Tensor, *, window: bool | None = None) -> Tensor:
+    """The library's mask of what each token sees: all before it, or in a ``window`` the last few of them.
+
+    Without ``window`` the configuration says which, for all layers alike.
+    """
+    from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+    if window is None:
+        window = getattr(config, "sliding_window", None) is not None
+    create = create_sliding_window_causal_mask if window else create_causal_mask
+    return create(
+        config=config,
+        inputs_embeds=hidden,
+        attention_mask=attention_mask,
+        past_key_values=None,
+        position_ids=positions(hidden),
+    )

@@ -120,6 +120,20 @@ class Section:
         return {name: self.rules[name].check(name, each) for name, each in value.items()}
 
 
+@dataclass(frozen=True)
+class Several:
+    """A list of at most ``most`` values under one rule."""
+
+    rule: Rule
+    most: int = 512
+
+    def check(self, key: str, value: Any) -> list[Any]:
+        """See :class:`Rule`."""
+        if type(value) is not list or len(value) > self.most:
+            raise refused(f"The model's {key!r} is not a list of at most {self.most} values.")
+        return [self.rule.check(key, each) for each in value]
+
+
 ACTIVATION = Choice(("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"))
 """Activation functions of the model library that have no state and fetch nothing."""
 
@@ -180,9 +194,10 @@ class Family:
     targets: Mapping[str, str]  # generic LoRA target -> module path inside a layer, of any (transposed) linear map
     layer_by_layer: LayerByLayer | None = None  # to run some layers alone; else frozen ones are run in every step
     body: str = ""  # attribute path of the model without a head inside the class of a language model's head
-    embedding: str = "embed_tokens"  # attribute path of the word embedding in the model without a head
-    tied: bool = False  # whether the output layer is the word embedding where the configuration does not say
-    output: str = "lm_head"  # attribute path of that head: the map from the last hidden state to the vocabulary
+    output: str = "lm_head"  # attribute path of that head: the map to the vocabulary
+    output_bias: str = ""  # attribute path of its bias, where the map itself has none
+    transform: Callable[[Any, Tensor], Tensor] | None = None
+    """What stands before that map: of the model under its head, and of last hidden states ``[M, hidden]``."""
     pooling: Literal["mean", "last"] = "mean"  # how a sequence head reads a text: mean over its tokens, or the last
     padding: Literal["right", "left"] = "right"  # of shorter texts; with "left", positions must be relative
     template: Callable[[Sequence[tuple[str, str]]], str] | None = None

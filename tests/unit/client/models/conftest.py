@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from fedward.client.models.adapter_model import empty_base
 from fedward.client.models.families import FAMILIES
 from fedward.client.models.registry import ModelFiles, check_model_config, read_model_folder
+from fedward.tasks.task import HeadKind
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXT = "age 40s 70s . male female micu csru lactate creatinine high low normal no fever cough sepsis"
@@ -26,31 +27,64 @@ CONFIGS = {
     },
     "distilbert": {"dim": 16, "hidden_dim": 24, "n_heads": 2, "n_layers": 3},
 }
-CONFIGS["roberta"] = CONFIGS["bert"]
+DECODER = {
+    "head_dim": 4,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+}
+CONFIGS |= {
+    "biogpt": {**CONFIGS["bert"], "pad_token_id": 0},
+    "gemma3_text": {**DECODER, "query_pre_attn_scalar": 4, "sliding_window": 4, "_sliding_window_pattern": 2},
+    "glm": {**DECODER, "attention_bias": True, "partial_rotary_factor": 0.5},
+    "glm4": DECODER,
+    "gpt2": {"n_embd": 16, "n_head": 2, "n_inner": 24, "n_layer": 3, "n_positions": 34},
+    "llama": DECODER,
+    "mistral": {**DECODER, "sliding_window": 5},
+    "phi3": {key: value for key, value in DECODER.items() if key != "head_dim"},
+    "qwen2": DECODER,
+    "qwen3": DECODER,
+    "roberta": CONFIGS["bert"],
+}
+del CONFIGS["biogpt"]["type_vocab_size"]
+
+
+def targets_of(family: str, *wanted: str) -> tuple[str, ...]:
+    """Those of the LoRA targets ``wanted`` that a family has, with the maps that others of them are part of."""
+    fused = {"query": "query_key_value", "key": "query_key_value", "value": "query_key_value"}
+    fused |= {"feed_forward_gate": "feed_forward_gate_up", "feed_forward_up": "feed_forward_gate_up"}
+    known = FAMILIES[family].targets
+    found = (target if target in known else fused.get(target, target) for target in wanted)
+    return tuple(dict.fromkeys(target for target in found if target in known))
 
 
 def config_document(family: str, config: dict | None = None) -> dict:
-    return {
+    document = {
         "model_type": family,
         "architectures": ["Any"],
         "vocab_size": len(SPECIAL) + len(WORDS),
         "max_position_embeddings": 34,
         "pad_token_id": 0,
+        "eos_token_id": 3,
         **(config or CONFIGS[family]),
     }
+    known = FAMILIES[family].settings.keys() | FAMILIES[family].ignored
+    return {key: value for key, value in document.items() if key != "max_position_embeddings" or key in known}
 
 
 @pytest.fixture(scope="session")
-def make_model(tmp_path_factory) -> Callable[[str], ModelFiles]:
-    """Returns a builder: family -> files of a random tiny model; ``config`` gives the sizes of a toy family."""
-    built: dict[str, ModelFiles] = {}
+def make_model(tmp_path_factory) -> Callable[..., ModelFiles]:
+    """Returns a builder of random tiny models: family, sizes of a toy family, kind of head that the files are for."""
+    built: dict[tuple[str, str], ModelFiles] = {}
 
-    def make(family: str = "bert", config: dict | None = None) -> ModelFiles:
-        if family not in built:
+    def make(family: str = "bert", config: dict | None = None, kind: HeadKind = "sequence") -> ModelFiles:
+        if (family, kind) not in built:
             folder = tmp_path_factory.mktemp(f"tiny-{family}")
-            write_model(folder, config_document(family, config))
-            built[family] = read_model_folder(folder, folder.name)
-        return built[family]
+            write_model(folder, config_document(family, config), kind=kind)
+            built[family, kind] = read_model_folder(folder, folder.name)
+        return built[family, kind]
 
     return make
 
@@ -66,14 +100,13 @@ def document(request) -> dict:
     return config_document(request.param)
 
 
-def write_model(folder: Path, document: dict, words: tuple[str, ...] = ()) -> None:
+def write_model(folder: Path, document: dict, words: tuple[str, ...] = (), *, kind: HeadKind = "sequence") -> None:
     """Writes a random model; ``words`` are known to its tokenizer beside :data:`WORDS`."""
     document = {**document, "vocab_size": document["vocab_size"] + len(words)}
     (folder / "config.json").write_text(json.dumps(document))
-    encoder = empty_base(check_model_config(document), seed=3)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, folder / "model.safetensors"
-    )
+    config = check_model_config(document)
+    base = empty_base(config, kind if kind in config.family.heads else next(iter(config.family.heads)), seed=3)
+    save_file({name: tensor.clone() for name, tensor in base.state_dict().items()}, folder / "model.safetensors")
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, *WORDS, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,21 @@ from fedward.client.models.adapter_files import (
     read_card,
     save_adapter,
 )
-from fedward.client.models.adapter_model import LoraSettings, build, get_vector, layout_of, mean_pool, set_vector
+from fedward.client.models.adapter_model import (
+    LoraSettings,
+    build,
+    get_vector,
+    last_token,
+    layout_of,
+    mean_pool,
+    set_vector,
+)
 from fedward.client.models.families import FAMILIES
 from fedward.client.models.inputs import TokenInputs
 from fedward.client.models.tokens import tokenize
 from fedward.tasks.task import Head
 from tests.codes import raises
+from tests.unit.client.models.conftest import targets_of
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 SETTINGS = [
@@ -45,7 +55,7 @@ def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, fam
     from peft import PeftModel
     from transformers import AutoModel
 
-    files = make_model(family)
+    files, lora = make_model(family), replace(lora, targets=targets_of(family, *lora.targets))
     model = trained(files, lora)
     save_adapter(model, tmp_path / "adapter", base=files, card="# Adapter\n", task="los3", max_tokens=16)
     tokens = tokenize(files, TEXTS, max_tokens=16)
@@ -54,10 +64,11 @@ def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, fam
         expected = torch.sigmoid(model(ids, mask))
         plain = PeftModel.from_pretrained(AutoModel.from_pretrained(files.folder), str(tmp_path / "adapter")).eval()
         head = load_file(tmp_path / "adapter" / "head.safetensors")
-        pooled = mean_pool(plain(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+        pool = mean_pool if model.config.family.pooling == "mean" else last_token
+        pooled = pool(plain(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
         linear = torch.nn.functional.linear(pooled, torch.tensor(head["weight"]), torch.tensor(head["bias"]))
     assert torch.equal(torch.sigmoid(linear.squeeze(-1)), expected)
-    assert expected.std() > 1e-3
+    assert expected.std() > 1e-4
 
 
 @pytest.mark.parametrize("lora", SETTINGS)

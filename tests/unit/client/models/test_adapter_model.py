@@ -1,3 +1,4 @@
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -20,6 +21,7 @@ from fedward.client.models.inputs import PrefixInputs, TokenInputs, cache_frozen
 from fedward.client.models.tokens import tokenize
 from fedward.tasks.task import Head
 from tests.codes import raises
+from tests.unit.client.models.conftest import targets_of
 from tests.weights import frozen_hash
 
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
@@ -45,7 +47,7 @@ def randomised(files, lora, seed=0):
     ],
 )
 def test_only_the_planned_tensors_are_trainable(make_model, family, lora):
-    files = make_model(family)
+    files, lora = make_model(family), replace(lora, targets=targets_of(family, *lora.targets))
     model = build(files, lora, seed=1)
     layout = layout_of(model)
     assert layout == expected_layout(files.config(), lora)
@@ -134,7 +136,7 @@ def test_padding_does_not_change_a_logit(tiny):
 @pytest.mark.parametrize("top_layers", [1, 2])
 def test_cached_prefix_gives_the_logits_and_gradients_of_the_whole_model(make_model, family, top_layers):
     files = make_model(family)
-    model = randomised(files, LoraSettings(top_layers=top_layers))
+    model = randomised(files, LoraSettings(targets=targets_of(family, "query", "value"), top_layers=top_layers))
     tokens = tokenize(files, TEXTS, max_tokens=16)
     whole, cached = TokenInputs(tokens), prepare(model, tokens)
     assert isinstance(cached, PrefixInputs)

@@ -1,18 +1,21 @@
 """Every family keeps the same gate: what its config.json may ask for, and what lies where its models say."""
 
 import json
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from fedward.client.models import families
-from fedward.client.models.adapter_model import linear_maps, load_base, skeleton, transformer_layers
+from fedward.client.models.adapter_model import linear_maps, load_base, skeleton
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.families.family import Optional, Section, Whole
+from fedward.client.models.families.family import Choice, Number, Optional, Section, Several, Whole
 from fedward.client.models.registry import check_model_config, read_model_folder
 from fedward.tasks.task import Head
 from tests.codes import raises
+from tests.unit.client.models.conftest import config_document
 
 FOREIGN = {
     "auto_map": {"AutoModel": "evil.Model"},
@@ -43,15 +46,27 @@ def test_configurations_outside_the_allow_list_are_refused(document, key):
     assert "\x1b" not in caught.value.message
 
 
+def admits(rule, value):
+    """Whether a value that is wrong for most keys is right for this one."""
+    if isinstance(rule, Optional):
+        return value is None or admits(rule.rule, value)
+    if isinstance(rule, Choice):
+        return any(type(value) is type(each) and value == each for each in rule.values)
+    if isinstance(rule, Number):
+        return type(value) is float and rule.low < value < rule.high
+    return isinstance(rule, Several | Section) and value in ([], {})
+
+
 def test_every_allowed_key_refuses_values_of_other_types_and_sizes(document):
     for key, rule in FAMILIES[document["model_type"]].settings.items():
         for value in WRONG:
-            if value is None and isinstance(rule, Optional):
-                continue
-            if value is False and False in getattr(rule, "values", ()):
+            if admits(rule, value):
                 continue
             with raises("FW-MODEL-002"):
                 check_model_config(document | {key: value})
+            if isinstance(rule, Several):
+                with raises("FW-MODEL-002"):
+                    check_model_config(document | {key: [value]})
 
 
 def test_every_size_must_be_there(document):
@@ -63,14 +78,19 @@ def test_every_size_must_be_there(document):
 
 
 def test_a_width_that_its_heads_do_not_divide_is_refused(document):
-    key = "dim" if "dim" in document else "hidden_size"
-    with raises("FW-MODEL-002", match="multiple"):
-        check_model_config(document | {key: 15})
+    (key,) = {"dim", "hidden_size", "n_embd"} & document.keys()
+    alone = {name: value for name, value in document.items() if name != "head_dim"}
+    if "head_dim" in FAMILIES[document["model_type"]].settings:  # it says how wide a head is
+        alone |= {"num_attention_heads": 3, "num_key_value_heads": 2}
+    with raises("FW-MODEL-002", match="multiple|go together"):
+        check_model_config(alone | {key: 15})
 
 
 def test_only_checked_settings_reach_the_model_class(document):
     family = FAMILIES[document["model_type"]]
-    foreign = dict.fromkeys(family.ignored - {"model_type"}, "elsewhere") | dict.fromkeys(family.overridden, 0.5)
+    foreign = dict.fromkeys(family.ignored - family.settings.keys() - {"model_type"}, "elsewhere") | dict.fromkeys(
+        family.overridden, 0.5
+    )
     settings = check_model_config(document | foreign).settings
     assert settings.keys() <= family.settings.keys() | family.overridden.keys()
     assert all(settings[key] == 0 for key in family.overridden)
@@ -87,21 +107,21 @@ def test_nested_sections_have_allow_lists_of_their_own():
 def test_every_target_is_a_linear_map_of_every_layer(document):
     config = check_model_config(document)
     for kind in config.family.heads:
-        maps = linear_maps(config, kind)
-        layers = range(len(transformer_layers(skeleton(config, kind), config)))
+        maps, layers_path = linear_maps(config, kind), config.family.layers_at(kind)
+        layers = range(len(attrgetter(layers_path)(skeleton(config, kind))))
         assert len(layers) == config.layers
         for path in config.family.targets.values():
-            assert all(f"{config.family.layers_path}.{layer}.{path}" in maps for layer in layers)
+            assert all(f"{layers_path}.{layer}.{path}" in maps for layer in layers)
 
 
 def test_a_head_that_the_family_lacks_is_refused_with_a_way_out(document):
     config = check_model_config(document)
     for kind in config.family.heads:
         config.check_head(Head(kind))
+    lacking = "causal" if "seq2seq" in config.family.heads else "seq2seq"
     with raises("FW-MODEL-010") as caught:
-        config.check_head(Head("seq2seq"))
-    assert caught.value.code == "FW-MODEL-010"
-    assert "sequence" in caught.value.message
+        config.check_head(Head(lacking))
+    assert all(kind in caught.value.message for kind in config.family.heads)
 
 
 def test_a_family_is_one_file_of_its_own_name():
@@ -133,3 +153,68 @@ def test_checkpoints_with_a_task_head_are_read(make_model, tmp_path, document, s
         save_file(tensors, tmp_path / "model.safetensors")
     loaded, plain = load_base(read_model_folder(tmp_path, "copy")), load_base(files)
     assert all(left.equal(right) for left, right in zip(loaded.parameters(), plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("biogpt", {"hidden_act": "swish_from_elsewhere"}),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}),
+        ("gemma3_text", {"layer_types": ["full_attention"]}),
+        ("gemma3_text", {"layer_types": ["chunked_attention"] * 3}),
+        ("gemma3_text", {"use_bidirectional_attention": True}),
+        ("glm", {"partial_rotary_factor": 1.5}),
+        ("glm4", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+        ("gpt2", {"add_cross_attention": True}),
+        ("mistral", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+        ("mistral", {"sliding_window": 2**40}),
+        ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}}),
+        ("phi3", {"auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}}),
+        ("qwen2", {"use_sliding_window": True}),
+        ("qwen3", {"layer_types": ["sliding_attention"] * 3}),
+        ("qwen3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}),
+    ],
+)
+def test_what_a_family_does_not_compute_is_refused(family, change):
+    document = config_document(family)
+    skeleton(check_model_config(document))
+    with raises("FW-MODEL-002"):
+        skeleton(check_model_config(document | change))
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+@pytest.mark.parametrize("kind", ["sequence", "causal"])
+def test_old_files_of_gpt2_are_read(make_model, tmp_path, prefixed, kind):
+    files = make_model("gpt2", kind="causal")
+    for path in files.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    masks = {f"transformer.h.{n}.attn.{name}": torch.ones(1) for n in range(3) for name in ("bias", "masked_bias")}
+    tensors = {name: tensor for name, tensor in (tensors | masks).items() if name != "lm_head.weight"}
+    if not prefixed:
+        tensors = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    loaded, plain = (load_base(each, kind).state_dict() for each in (read_model_folder(tmp_path, "old"), files))
+    assert all(tensor.equal(plain[name]) for name, tensor in loaded.items())
+
+
+@pytest.mark.parametrize("held", ["twice", "once", "differently"])
+def test_an_output_layer_that_is_the_word_embedding_is_checked(make_model, tmp_path, held):
+    files = make_model("gpt2", kind="causal")
+    for path in files.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert tensors["lm_head.weight"].equal(tensors["transformer.wte.weight"])
+    if held == "differently":
+        tensors["lm_head.weight"][3, 3] += 1
+    if held == "once":
+        del tensors["transformer.wte.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    if held == "differently":
+        with raises("FW-MODEL-001", match="two versions"):
+            load_base(read_model_folder(tmp_path, "copy"), "causal")
+        return
+    base = load_base(read_model_folder(tmp_path, "copy"), "causal")
+    assert base.lm_head.weight is base.transformer.wte.weight
+    assert base.lm_head.weight.equal(load_base(files, "causal").lm_head.weight)

@@ -40,7 +40,7 @@ def test_a_foreign_tokenizer_is_refused(tiny, tmp_path):
     document = json.loads(path.read_text())
     document["model"]["vocab"]["beyond"] = 999
     path.write_text(json.dumps(document))
-    with raises("FW-MODEL-001"):
+    with raises("FW-MODEL-012"):
         tokenize(resolve(tmp_path / "copy"), ["beyond"], max_tokens=8)
     path.write_text("{}")
     with raises("FW-MODEL-001"):

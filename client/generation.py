@@ -1,0 +1,141 @@
+"""Generation: what a language model writes after a prompt, token by token.
+
+Texts are written one at a time, with keys and values of the earlier tokens kept. So a text depends on its prompt, the
+seed and the model alone, never on what else is asked at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache
+
+from fedward.client.corpora.corpus import Turn
+from fedward.client.corpora.dialogues import turns_of
+from fedward.client.corpora.text_corpus import text_of
+from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.templates import Writer
+from fedward.errors import ConfigError, DataError
+from fedward.messages import labelled_hash
+
+_CONVERSATIONS = ("messages", "conversations", "turns")
+_PROMPTS = ("prompt", "question", "query", "instruction", "text", "input")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    max_new_tokens: int = 128  # a text that has not ended then is cut
+    temperature: float = 0.0  # 0 takes the likeliest token; 1 draws as the model says
+    seed: int = 0  # draws are a function of seed and prompt
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or not 0.0 <= self.temperature < 1e6 or self.seed < 0:
+            raise ValueError("at least one new token, a temperature that is not negative, and a seed from 0")
+
+    def draws(self, prompt: Sequence[int]) -> np.random.Generator:
+        """Uniform numbers for one prompt, the same wherever it stands in a file."""
+        key = labelled_hash("generation", self.seed, ",".join(map(str, prompt)))[:16]
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "big")))
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written after one prompt."""
+
+    text: str
+    ids: tuple[int, ...]  # its tokens, without the one that ended it
+    ended: bool  # whether the model ended it; else it was cut
+
+
+class Author:
+    """Writes texts with one model.
+
+    Raises FW-CONFIG-043 (the model has no output over its vocabulary that could write from left to right).
+    """
+
+    def __init__(self, model: AdapterModel, writer: Writer) -> None:
+        if model.lora.head.kind != "causal":
+            told = "The adapter was not trained to write text: its task predicts something else."
+            raise ConfigError(told, code="FW-CONFIG-043")
+        self._model, self._writer = model.eval(), writer
+        # Rows of the output layer that no token stands for are never written.
+        self._known = np.zeros(model.config.vocabulary, np.bool_)
+        self._known[list(writer.known)] = True
+
+    def write(self, prompt: Sequence[int], sampling: Sampling) -> Generated:
+        """Continues ``prompt``, token ids as :class:`Writer` makes them, until an end or the limit.
+
+        Raises FW-DATA-035 (the prompt is empty, or leaves no room for one token within the model's positions).
+        """
+        room = self._model.config.max_tokens - len(prompt)
+        if not prompt or room < 1:
+            most = self._model.config.max_tokens
+            told = f"The prompt has {len(prompt):,} tokens; the model takes 1 to {most - 1:,} and needs one to answer."
+            raise DataError(told, code="FW-DATA-035")
+        draws, reader = sampling.draws(prompt), _Reader(self._model)
+        said: list[int] = []
+        unread = list(prompt)
+        for _ in range(min(room, sampling.max_new_tokens)):
+            token = _choice(reader.logits(unread), self._known, sampling.temperature, draws)
+            if token in self._writer.ends:
+                return Generated(self._writer.read(said), tuple(said), ended=True)
+            said.append(token)
+            unread = [token]
+        # A character of several tokens may have been cut in its midst.
+        return Generated(self._writer.read(said).rstrip("\N{REPLACEMENT CHARACTER}"), tuple(said), ended=False)
+
+
+class _Reader:
+    """A text as far as the model has read it."""
+
+    def __init__(self, model: AdapterModel) -> None:
+        self._model, self._body = model, model.body()
+        self._cache = DynamicCache(config=self._body.config)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float64]:
+        """Reads more tokens; the logits of what follows the last of them, ``[vocabulary]``."""
+        device = next(self._model.parameters()).device
+        with torch.no_grad():
+            read = self._body(
+                input_ids=torch.tensor([list(ids)], device=device), past_key_values=self._cache, use_cache=True
+            )
+            logits = self._model.logits(read.last_hidden_state[:, -1])[0]
+        return np.asarray(logits.double().cpu().numpy(), np.float64)
+
+
+def _choice(
+    logits: NDArray[np.float64], known: NDArray[np.bool_], temperature: float, draws: np.random.Generator
+) -> int:
+    """The likeliest token, or one drawn with probabilities softmax(logits / temperature)."""
+    logits = np.where(known, logits, -np.inf)
+    best = int(logits.argmax())
+    if temperature == 0.0:
+        return best
+    weights = np.cumsum(np.exp((logits - logits[best]) / temperature))
+    return int(np.searchsorted(weights, draws.random() * weights[-1], side="right"))
+
+
+def prompt_of(record: Mapping[str, Any], where: str) -> list[Turn]:
+    """What a record asks: a conversation without its last answer, or a text under one of the usual names.
+
+    Raises FW-DATA-032 (it asks nothing).
+    """
+    key = next((key for key in (*_CONVERSATIONS, *_PROMPTS) if record.get(key)), None)
+    if key is None:
+        raise DataError(f"{where} has no prompt, question or messages.", code="FW-DATA-032")
+    if isinstance(record[key], list):
+        turns = turns_of(record[key], where)
+        while turns and turns[-1].role == "assistant":
+            turns.pop()
+        if not turns:
+            raise DataError(f"{where} asks nothing: only the assistant speaks.", code="FW-DATA-032")
+        return turns
+    more = text_of(record, "input", where) if key == "instruction" else ""
+    return [Turn("user", "\n".join(filter(None, (text_of(record, key, where, empty=False), more))))]
