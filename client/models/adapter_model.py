@@ -120,6 +120,7 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
     config = files.config()
     empty = skeleton(config, kind)
     expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    inside = config.family.inside(kind)
     with opened_weights(files.folder) as tensors:
         where = _placed(config, tensors, kind, expected)
         for name, first in _shared(empty).items():
@@ -128,6 +129,11 @@ def load_base(files: ModelFiles, kind: HeadKind = "sequence") -> nn.Module:
         for name in {name for name, _ in empty.named_buffers()} & expected.keys() - where.keys():
             del expected[name]  # it keeps the value that the library gives it
         slices = {name: tensors[stored].get_slice(stored) for name, stored in where.items()}
+        lacking = expected.keys() - where.keys()
+        if kind in LANGUAGE_HEADS and lacking and not any(name.startswith(inside) for name in lacking):
+            raise damaged(
+                f"The model's files hold no {kind!r} head: it was saved without an output over the vocabulary."
+            )
         if {name: tuple(each.get_shape()) for name, each in slices.items()} != expected:
             raise damaged("The model's weights are not those that its config.json describes.")
         if any(each.get_dtype() not in _FLOATS for each in slices.values()):
@@ -202,7 +208,8 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 
 def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     model_class = getattr(transformers, config.family.heads[kind])
-    return model_class(model_class.config_class(**config.settings), **config.family.options)
+    options = {} if kind in LANGUAGE_HEADS else config.family.options
+    return model_class(model_class.config_class(**config.settings), **options)
 
 
 def _placed(

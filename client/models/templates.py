@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from fedward.client.corpora.corpus import Turn
@@ -178,6 +180,29 @@ class Writer:
         """Tokens of a running text, all of them scored, with the end of text unless it goes on."""
         said = self._spell(text) + ([self._id(Mark())] if ended else [])
         return Written([*self._begin, *said], [False] * len(self._begin) + [True] * len(said))
+
+    def whole(self, text: str) -> Written:
+        """Tokens of a text between the marks that the tokenizer puts around it, which are not scored."""
+        encoding = self._tokenizer.encode(text)
+        return Written(list(encoding.ids), [not mark for mark in encoding.special_tokens_mask])
+
+    @cached_property
+    def mask(self) -> int:
+        """The id that stands for a hidden token; raises FW-MODEL-001 (the model folder does not say which)."""
+        named = _tokenizer_config(self._files).get("mask_token")
+        text = named.get("content") if isinstance(named, dict) else named
+        for known in (text, "[MASK]", "<mask>"):
+            found = self._tokenizer.token_to_id(known) if isinstance(known, str) else None
+            if found is not None:
+                return int(found)
+        raise damaged("The model folder does not say which token stands for a hidden word.")
+
+    @cached_property
+    def words(self) -> NDArray[np.int64]:
+        """Ids of all tokens that are no marks, in ascending order."""
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        marks = {id_ for id_, token in added if token.special} | {self._files.config().pad_id}
+        return np.array(sorted(set(self._tokenizer.get_vocab().values()) - marks), np.int64)
 
     @cached_property
     def ends(self) -> frozenset[int]:

@@ -10,6 +10,7 @@ from fedward.client.tasks import (
     discharge,
     los3,
     los_days,
+    mlm,
     mortality,
     phenotypes,
     pubmedqa,
@@ -22,7 +23,7 @@ from fedward.tasks import task_named
 
 LOCAL_TASKS: dict[str, LocalTask] = by_name(
     (module.LOCAL.declaration.name, module.__name__, module.LOCAL)
-    for module in (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa, sft, dialogue, clm)
+    for module in (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa, sft, dialogue, clm, mlm)
 )
 
 

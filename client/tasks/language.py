@@ -7,6 +7,7 @@ Records are never packed together: no token sees another record's.
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,6 +94,15 @@ class RunningSource(Source):
         return [read(item.texts["text"]) for item in items]
 
 
+@dataclass(frozen=True)
+class Taught:
+    """A record as a model reads it, cut at the text length, and what it is to predict at each of its n places."""
+
+    ids: NDArray[np.int64]  # [n]
+    targets: NDArray[np.int64]  # [n], token ids, or -1 where nothing is scored
+    cut: bool  # whether the record was longer
+
+
 class LanguageTask(LocalTask):
     """Base of tasks whose model predicts tokens."""
 
@@ -101,6 +111,13 @@ class LanguageTask(LocalTask):
     @abstractmethod
     def write(self, writer: Writer, example: Example) -> Written:
         """The record as tokens."""
+
+    def taught(self, writer: Writer, example: Example, max_tokens: int) -> Taught:
+        """The record as a model reads it; here each scored token is predicted from those before it."""
+        written = self.write(writer, example)
+        ids, scored = np.array(written.ids[:max_tokens]), np.array(written.scored[:max_tokens])
+        targets = np.append(np.where(scored[1:], ids[1:], NOT_SCORED), NOT_SCORED)
+        return Taught(ids, targets, len(written) > max_tokens)
 
     def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
         """Tokens after which a model of this task goes on."""
@@ -115,28 +132,24 @@ class LanguageTask(LocalTask):
     ) -> tuple[NDArray[np.int64], Tokens, NDArray[Any]]:
         """See :meth:`LocalTask.encode`.
 
-        Targets are int64 ``[N, max_tokens + 1]``: at each place the id of the token that follows, or -1 where none is
-        scored, and last how many characters the scored tokens spell. Records of which no scored token fits are left
-        out; of longer ones the end is cut. Raises FW-DATA-034 (nothing fits).
+        Targets are int64 ``[N, max_tokens + 1]``: at each place the id of the token that is predicted there, or -1
+        where none is scored, and last how many characters the scored tokens spell. Records of which no scored token
+        fits are left out; of longer ones the end is cut. Raises FW-DATA-034 (nothing fits).
         """
         check_max_tokens(files, max_tokens)
         writer = Writer(files)
-        written = [self.write(writer, example) for example in examples]
-        kept = np.array([n for n, each in enumerate(written) if any(each.scored[1:max_tokens])], dtype=np.int64)
+        taught = [self.taught(writer, example, max_tokens) for example in examples]
+        kept = np.array([n for n, each in enumerate(taught) if (each.targets != NOT_SCORED).any()], dtype=np.int64)
         if examples and not kept.size:
-            told = f"Of none of the {len(examples)} records does a word of the answer fit in {max_tokens} tokens."
+            told = f"Of none of the {len(examples)} records does a word that is scored fit in {max_tokens} tokens."
             raise DataError(told, code="FW-DATA-034")
-        width = max((min(len(written[n]), max_tokens) for n in kept), default=0)
-        ids, mask = np.full((kept.size, width), files.config().pad_id), np.zeros((kept.size, width), np.int64)
         targets = np.full((kept.size, max_tokens + 1), NOT_SCORED, np.int64)
         for row, n in enumerate(kept):
-            each, length = written[n], min(len(written[n]), max_tokens)
-            ids[row, :length], mask[row, :length] = each.ids[:length], 1
-            following, scored = np.array(each.ids[1:length]), np.array(each.scored[1:length])
-            targets[row, : length - 1] = np.where(scored, following, NOT_SCORED)
-            targets[row, CHARACTERS] = len(writer.read(following[scored].tolist()))
-        cut = sum(len(written[n]) > max_tokens for n in kept)
-        return kept, Tokens(ids, mask, cut), targets
+            each = taught[n].targets
+            targets[row, : len(each)] = each
+            targets[row, CHARACTERS] = len(writer.read(each[each != NOT_SCORED].tolist()))
+        cut = sum(taught[n].cut for n in kept)
+        return kept, padded([taught[n].ids for n in kept], files.config().pad_id, cut), targets
 
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """See :meth:`LocalTask.unlikely`; what a language model must notice is the text itself."""
@@ -175,6 +188,15 @@ class LanguageTask(LocalTask):
         owner = scored.nonzero()[:, 0]
         sums = torch.zeros(len(rows), dtype=losses.dtype, device=losses.device).index_add(0, owner, losses)
         return sums, scored.sum(dim=1)
+
+
+def padded(texts: Sequence[NDArray[np.int64]], pad_id: int, cut: int) -> Tokens:
+    """Token ids of texts, int64 ``[n]`` each, as :class:`Tokens`."""
+    width = max(map(len, texts), default=0)
+    ids, mask = np.full((len(texts), width), pad_id), np.zeros((len(texts), width), np.int64)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)], mask[row, : len(text)] = text, 1
+    return Tokens(ids, mask, cut)
 
 
 def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -7,13 +7,25 @@ import difflib
 
 from fedward.errors import ConfigError
 from fedward.registry import by_name
-from fedward.tasks import clm, dialogue, discharge, los3, los_days, mortality, phenotypes, pubmedqa, readmission, sft
+from fedward.tasks import (
+    clm,
+    dialogue,
+    discharge,
+    los3,
+    los_days,
+    mlm,
+    mortality,
+    phenotypes,
+    pubmedqa,
+    readmission,
+    sft,
+)
 from fedward.tasks.task import Head, HeadKind, Task
 
 DEFAULT = mortality.TASK.name
 """The task of a plan or scenario that names none."""
 
-_ENTRIES = (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa, sft, dialogue, clm)
+_ENTRIES = (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa, sft, dialogue, clm, mlm)
 TASKS: dict[str, Task] = by_name((module.TASK.name, module.__name__, module.TASK) for module in _ENTRIES)
 
 

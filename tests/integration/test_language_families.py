@@ -19,7 +19,7 @@ from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hos
 from tests.unit.client.models.conftest import config_document, write_model
 
 UNITS = 6
-TASKS = {"causal": "sft"}
+TASKS = {"causal": "sft", "masked": "mlm"}
 CASES = sorted((name, kind) for name, family in FAMILIES.items() for kind in family.heads if kind in TASKS)
 
 

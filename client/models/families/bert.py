@@ -1,11 +1,11 @@
 """BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805): the encoder of most clinical models."""
 
 from fedward.client.models.families.encoder_layers import FIXED, EncoderLayers, sizes_by
-from fedward.client.models.families.family import ACTIVATION, LAYERS, Family, Number, Optional, Whole
+from fedward.client.models.families.family import ACTIVATION, LAYERS, Choice, Family, Number, Optional, Whole
 
 FAMILY = Family(
     name="bert",
-    heads={"sequence": "BertModel", "token": "BertModel"},
+    heads={"sequence": "BertModel", "token": "BertModel", "masked": "BertForMaskedLM"},
     settings={
         "hidden_act": ACTIVATION,
         "hidden_size": Whole(),
@@ -16,6 +16,7 @@ FAMILY = Family(
         "num_attention_heads": Whole(),
         "num_hidden_layers": LAYERS,
         "pad_token_id": Optional(Whole(least=0), 0),
+        "tie_word_embeddings": Choice((True, False)),
         "type_vocab_size": Whole(),
         "vocab_size": Whole(),
     },
@@ -37,5 +38,8 @@ FAMILY = Family(
     },
     layer_by_layer=EncoderLayers(),
     options={"add_pooling_layer": False},
+    body="bert",
+    output="cls.predictions.decoder",
+    transform=lambda model, hidden: model.cls.predictions.transform(hidden),
     prefix="bert.",
 )

@@ -5,7 +5,7 @@ from fedward.client.models.families.family import ACTIVATION, LAYERS, Choice, Fa
 
 FAMILY = Family(
     name="distilbert",
-    heads={"sequence": "DistilBertModel", "token": "DistilBertModel"},
+    heads={"sequence": "DistilBertModel", "token": "DistilBertModel", "masked": "DistilBertForMaskedLM"},
     settings={
         "activation": ACTIVATION,
         "dim": Whole(),
@@ -15,6 +15,7 @@ FAMILY = Family(
         "n_heads": Whole(),
         "n_layers": LAYERS,
         "pad_token_id": Optional(Whole(least=0), 0),
+        "tie_word_embeddings": Choice((True, False)),
         "vocab_size": Whole(),
     },
     required=frozenset({"dim", "max_position_embeddings", "n_heads", "n_layers", "vocab_size"}),
@@ -32,5 +33,8 @@ FAMILY = Family(
         "feed_forward_down": "ffn.lin2",
     },
     layer_by_layer=EncoderLayers(),
+    body="distilbert",
+    output="vocab_projector",
+    transform=lambda model, hidden: model.vocab_layer_norm(model.activation(model.vocab_transform(hidden))),
     prefix="distilbert.",
 )

@@ -104,6 +104,32 @@ class Optional:
 
 
 @dataclass(frozen=True)
+class Several:
+    """A list of at most ``most`` values under one rule."""
+
+    rule: Rule
+    most: int = 512
+
+    def check(self, key: str, value: Any) -> list[Any]:
+        """See :class:`Rule`."""
+        if type(value) is not list or len(value) > self.most:
+            raise refused(f"The model's {key!r} is not a list of at most {self.most} values.")
+        return [self.rule.check(key, each) for each in value]
+
+
+@dataclass(frozen=True)
+class Either:
+    """A list, or something that is none."""
+
+    single: Rule
+    several: Several
+
+    def check(self, key: str, value: Any) -> Any:
+        """See :class:`Rule`."""
+        return (self.several if type(value) is list else self.single).check(key, value)
+
+
+@dataclass(frozen=True)
 class Section:
     """An object with an allow-list of its own, and the keys that must be there."""
 
@@ -118,20 +144,6 @@ class Section:
         if missing := sorted(self.required - set(value)):
             raise refused(f"The model's {key!r} lacks {missing[0]!r}.")
         return {name: self.rules[name].check(name, each) for name, each in value.items()}
-
-
-@dataclass(frozen=True)
-class Several:
-    """A list of at most ``most`` values under one rule."""
-
-    rule: Rule
-    most: int = 512
-
-    def check(self, key: str, value: Any) -> list[Any]:
-        """See :class:`Rule`."""
-        if type(value) is not list or len(value) > self.most:
-            raise refused(f"The model's {key!r} is not a list of at most {self.most} values.")
-        return [self.rule.check(key, each) for each in value]
 
 
 ACTIVATION = Choice(("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh"))
@@ -208,7 +220,7 @@ class Family:
     clipping it only adds noise."""
     fixed: Mapping[str, Choice] = field(default_factory=lambda: FIXED_KEYS)  # may be present, but with this value only
     ignored: frozenset[str] = IGNORED_KEYS  # keys that may be present and are never passed on
-    options: Settings = field(default_factory=dict)  # keyword arguments of the model class
+    options: Settings = field(default_factory=dict)  # keyword arguments of the class of the model without a head
     prefix: str = ""  # of the model's tensors in checkpoints that also hold a task head
     outside: re.Pattern[str] = field(default_factory=lambda: re.compile(OUTSIDE))
     """Tensors in a checkpoint that are no part of the model without a head, after the prefix."""

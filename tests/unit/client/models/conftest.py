@@ -36,28 +36,47 @@ DECODER = {
     "num_key_value_heads": 2,
 }
 CONFIGS |= {
-    "biogpt": {**CONFIGS["bert"], "pad_token_id": 0},
+    "biogpt": {key: value for key, value in CONFIGS["bert"].items() if key != "type_vocab_size"},
+    "deberta-v2": {
+        **CONFIGS["bert"],
+        "norm_rel_ebd": "layer_norm",
+        "pos_att_type": "p2c|c2p",
+        "position_buckets": 4,
+        "position_biased_input": False,
+        "relative_attention": True,
+        "share_att_key": True,
+        "type_vocab_size": 0,
+    },
+    "electra": {**CONFIGS["bert"], "embedding_size": 8},
     "gemma3_text": {**DECODER, "query_pre_attn_scalar": 4, "sliding_window": 4, "_sliding_window_pattern": 2},
     "glm": {**DECODER, "attention_bias": True, "partial_rotary_factor": 0.5},
     "glm4": DECODER,
     "gpt2": {"n_embd": 16, "n_head": 2, "n_inner": 24, "n_layer": 3, "n_positions": 34},
     "llama": DECODER,
+    "modernbert": {
+        "global_attn_every_n_layers": 2,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "local_attention": 4,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 3,
+    },
     "mistral": {**DECODER, "sliding_window": 5},
     "phi3": {key: value for key, value in DECODER.items() if key != "head_dim"},
     "qwen2": DECODER,
     "qwen3": DECODER,
     "roberta": CONFIGS["bert"],
+    "xlm-roberta": CONFIGS["bert"],
 }
-del CONFIGS["biogpt"]["type_vocab_size"]
 
 
 def targets_of(family: str, *wanted: str) -> tuple[str, ...]:
-    """Those of the LoRA targets ``wanted`` that a family has, with the maps that others of them are part of."""
+    """The LoRA targets ``wanted``, or of a family without them the maps that they are part of, or that are there."""
     fused = {"query": "query_key_value", "key": "query_key_value", "value": "query_key_value"}
     fused |= {"feed_forward_gate": "feed_forward_gate_up", "feed_forward_up": "feed_forward_gate_up"}
     known = FAMILIES[family].targets
-    found = (target if target in known else fused.get(target, target) for target in wanted)
-    return tuple(dict.fromkeys(target for target in found if target in known))
+    nearest = ((target, fused.get(target, target), "value") for target in wanted)
+    return tuple(dict.fromkeys(next(each for each in choice if each in known) for choice in nearest))
 
 
 def config_document(family: str, config: dict | None = None) -> dict:

@@ -21,7 +21,7 @@ TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "n
 RECORDS = np.arange(3)
 LARGEST_ERROR = 5e-6
 PRIVATE = DPParameters(noise_multiplier=1.0, clip=1.0, sampling_rate=0.5, expected_batch=3.0)
-THEIRS = {"causal": transformers.AutoModelForCausalLM}
+THEIRS = {"causal": transformers.AutoModelForCausalLM, "masked": transformers.AutoModelForMaskedLM}
 HEADS = sorted((name, kind) for name, family in FAMILIES.items() for kind in family.heads)
 LANGUAGE = [(name, kind) for name, kind in HEADS if kind in LANGUAGE_HEADS]
 
@@ -52,28 +52,36 @@ def losses_of(model, inputs, rows, targets):
 
 @pytest.fixture
 def case(make_model, request):
-    """Files of a family for a kind of head, its tokens, and at each place the id of the token that follows, or -1."""
+    """Files of a family for a kind of head, its tokens, and at each place the id that is to be predicted, or -1.
+
+    A decoder predicts the token that follows; others, here, one in three of the tokens themselves.
+    """
     family, kind = request.param
     files = make_model(family, kind=kind)
     tokens = tokenize(files, TEXTS, max_tokens=16)
-    following = torch.from_numpy(np.where(tokens.attention_mask == 1, tokens.input_ids, -1)).roll(-1, dims=1)
-    following[:, -1] = -1
-    return files, kind, tokens, following
+    wanted = torch.from_numpy(np.where(tokens.attention_mask == 1, tokens.input_ids, -1))
+    if kind == "causal":
+        wanted = wanted.roll(-1, dims=1)
+        wanted[:, -1] = -1
+    else:
+        wanted[:, np.arange(wanted.shape[1]) % 3 != 1] = -1
+    return files, kind, tokens, wanted
 
 
 @pytest.mark.parametrize("case", LANGUAGE, ids="-".join, indirect=True)
 def test_logits_and_loss_are_those_of_the_library_under_plain_peft(case, tmp_path):
-    files, kind, tokens, following = case
+    files, kind, tokens, wanted = case
     model = adapted(files, kind)
     save_adapter(model, tmp_path / "adapter", base=files, card="card", task="clm", max_tokens=16)
     base = THEIRS[kind].from_pretrained(files.folder)
     theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
     ids, mask = torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
-    kept, scored = mask.bool(), following >= 0
+    kept, scored = mask.bool(), wanted >= 0
+    labels = ids if kind == "causal" else wanted
     with torch.no_grad():
-        expected = theirs(input_ids=ids, attention_mask=mask, labels=torch.where(kept, ids, -100))
+        expected = theirs(input_ids=ids, attention_mask=mask, labels=torch.where(kept & (labels >= 0), labels, -100))
         hidden = TokenInputs(tokens).outputs(model, RECORDS)
-        losses = model.token_losses(hidden[scored], following[scored])
+        losses = model.token_losses(hidden[scored], wanted[scored])
     torch.testing.assert_close(model.logits(hidden[kept]), expected.logits[kept], rtol=0, atol=1e-5)
     torch.testing.assert_close(losses.mean(), expected.loss, rtol=0, atol=1e-5)
     loaded = load_adapter(tmp_path / "adapter", base=files)
@@ -82,23 +90,23 @@ def test_logits_and_loss_are_those_of_the_library_under_plain_peft(case, tmp_pat
 
 @pytest.mark.parametrize("case", LANGUAGE, ids="-".join, indirect=True)
 def test_cached_lower_layers_give_the_same_losses(case):
-    files, kind, tokens, following = case
+    files, kind, tokens, wanted = case
     model = adapted(files, kind, top_layers=1)
     cached = prepare(model, tokens)
     assert isinstance(cached, PrefixInputs)
     with torch.no_grad():
-        whole, part = (losses_of(model, inputs, RECORDS, following) for inputs in (TokenInputs(tokens), cached))
+        whole, part = (losses_of(model, inputs, RECORDS, wanted) for inputs in (TokenInputs(tokens), cached))
     torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", HEADS, ids="-".join, indirect=True)
 def test_gradients_of_records_are_those_of_each_alone(case):
-    files, kind, tokens, following = case
+    files, kind, tokens, wanted = case
     # Larger adapters make models so small chaotic: the rounding of other company is then amplified on its way down.
     model, inputs = adapted(files, kind, scale=0.03), TokenInputs(tokens)
 
     def losses(rows):
-        return losses_of(model, inputs, rows, following)
+        return losses_of(model, inputs, rows, wanted)
 
     parameters = trainable(model)
     optimizer = torch.optim.SGD(parameters.values(), lr=0.0)
