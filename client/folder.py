@@ -3,20 +3,23 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedward.client.corpora import Corpus, Item, StayCorpus, corpus_named, detect
+from fedward.client.corpora import CORPORA, Corpus, Item, StayCorpus, corpus_named, detect
 from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS, Form
+from fedward.client.corpora.licence import licence_of
+from fedward.client.corpora.unread import unread
 from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules, has_rules
-from fedward.client.data.documents import encoded_twice
+from fedward.client.data.documents import encoded_twice, files
 from fedward.client.data.events import Kind, free_texts, render
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.data.scanned import is_scanned
-from fedward.client.data.text import check_represented, clean, language_of
+from fedward.client.data.text import check_represented, clean, language_of, printable
 from fedward.client.tasks import LOCAL_TASKS, LocalTask
 from fedward.client.tasks.task import Labelled, StaySource
 from fedward.errors import ConfigError, DataError
@@ -25,8 +28,11 @@ from fedward.units import UNITS
 Texts = Callable[[Sequence[str]], dict[str, float]]
 """Share of characters that a model's tokenizer cannot represent, by language."""
 
-MOST_TEXTS = 20_000
-"""Texts of a set that are compared with a model's tokenizer; sets have up to millions."""
+MOST_TEXTS, MOST_LETTERS = 20_000, 32_000_000
+"""Texts of a set that are compared with a model's tokenizer, and their letters together; sets have up to millions."""
+
+MOST_NAMES = 20
+"""Labels and files that are printed one by one; JSON has all."""
 
 FORM_FIX = "Without --task, the command prints every form of record that the data set holds."
 NO_FOLDER = "FW-DATA-011"
@@ -81,11 +87,17 @@ class FormCount:
     @property
     def words(self) -> str:
         """The labels in a few words."""
-        words = ", ".join(f"{name} {count:,}" for name, count in self.labels.items())
-        kept = ", ".join(f"{name} {count:,}" for name, count in self.held_out_labels.items())
+        words, kept = _listed(self.labels), _listed(self.held_out_labels)
         held = f"held out {self.held_out:,}{f' ({kept})' if kept else ''}" if self.held_out else ""
         without = f"unlabelled {self.unlabelled:,}" if self.unlabelled else ""
         return "; ".join(filter(None, (words, held, without)))
+
+
+def _listed(counts: dict[str, int]) -> str:
+    """Names with their counts, the most frequent ones of many."""
+    shown = counts if len(counts) <= MOST_NAMES else dict(Counter(counts).most_common(MOST_NAMES))
+    others = f", {len(counts) - len(shown):,} others" if len(shown) < len(counts) else ""
+    return ", ".join(f"{name} {count:,}" for name, count in shown.items()) + others
 
 
 @dataclass(slots=True)
@@ -106,6 +118,9 @@ class FolderReport:
     unserved: dict[str, str] = field(default_factory=dict)  # why not others that are made of the same kind of records
     notes: int = 0  # first-day notes that reach the text
     languages: Counter[str] = field(default_factory=Counter)  # notes, admission diagnoses by BCP 47 tag
+    times: tuple[date, date] | None = None  # first and last day of the records, where they tell one
+    licences: Counter[str] = field(default_factory=Counter)  # records by their own terms, where they have such
+    unread: dict[str, str] = field(default_factory=dict)  # files that no record is read from, and why
     unrepresented: dict[str, float] = field(default_factory=dict)  # see Texts
     drops: Drops = field(default_factory=Drops)  # what was read and left out
     excluded: dict[str, int] | None = None  # persons who opted out, and listed identifiers that are of nobody here
@@ -139,12 +154,17 @@ class FolderReport:
         counted = {"stays": self.records, "notes": self.notes} if self.stays else {"records": self.records}
         texts: dict[str, object] = {} if not self.forms else {"forms": [form.to_value() for form in self.forms]}
         texts |= {"scanned": True} if self.scanned else {}
+        texts |= {"shown": self.shown} if self.shown else {}
+        texts |= {"licences": dict(self.licences)} if self.licences else {}
+        texts |= {"unread": [{"file": file, "reason": why} for file, why in self.unread.items()]} if self.unread else {}
         if self.excluded is not None:
             texts["excluded"] = self.excluded
         return {
             "format": self.format,
+            "title": self.title,
             "licence": self.licence,
             "usable": self.usable,
+            "read_whole": self.read_whole,
             "unit": self.unit,
             "rows": self.rows,
             self.plural: self.units,
@@ -153,6 +173,7 @@ class FolderReport:
             "tasks": [task.to_value() for task in self.tasks],
             **texts,
             "unserved": self.unserved,
+            "times": None if self.times is None else [day.isoformat() for day in self.times],
             "languages": dict(self.languages),
             "unrepresented": self.unrepresented,
             "dropped": self.drops.to_value(),
@@ -212,7 +233,7 @@ def check_folder(
         report.tasks.clear()
         report.stops.append(error)
         return report
-    report.shown = read.texts[:show]
+    report.shown = [printable(text) for text in read.texts[:show]]
     if texts is not None:
         report.unrepresented = texts(read.texts if leave_out else [*read.texts, *read.left_out])
     _refuse(report, partial(report.drops.check, most_dropped, together=not report.stays))
@@ -229,10 +250,12 @@ class _Texts:
 
 
 def _read(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> _Texts:
-    report.format, report.title, report.licence = corpus.name, corpus.title, corpus.licence
+    report.format, report.title, report.licence = corpus.name, corpus.title, licence_of(corpus, folder)
     report.unit, report.stays = corpus.unit, isinstance(corpus, StayCorpus)
+    found = [] if report.stays else files(folder)
     report.rows = corpus.sizes(folder)
     texts = _count_forms(corpus, folder, task, report)
+    report.unread = dict(unread(found, corpus, CORPORA.values()))
     if task is None or task in LOCAL_TASKS:
         served = _count_tasks(folder, corpus, task, report)
         if served:
@@ -272,26 +295,71 @@ def _count_forms(corpus: Corpus, folder: Path, task: str | None, report: FolderR
     forms = [FORMS[task]] if task in FORMS else [form for form in FORMS.values() if {*form.needs} <= corpus.gives]
     tallies = {form.name: _Tally(form) for form in forms}
     hidden = FORMS[task].hides if task in FORMS else ()
-    units, texts = set[str](), list[str]()
+    units, texts, seen = _Units(), list[str](), _Seen()
     for item in items:
         report.records += 1
-        units.add(item.unit)
+        report.licences.update((item.licence,) if item.licence else ())
+        units.add(item)
         for tally in tallies.values():
             tally.add(item)
         words = _words(item, hidden)
         if words and not report.stays:
             report.languages[item.language if item.language != "und" else language_of(words)] += 1
-            if len(texts) < MOST_TEXTS:
+            if seen.add(words):
                 texts.append(words)
     if report.stays:
         tallies = _count_documents(corpus, folder, task, report)
-    report.units = len(units)
+    units.tell(report)
     report.forms = [tally.count() for tally in tallies.values() if tally.records or tally.held_out or task in FORMS]
-    if encoded_twice("".join(texts[:100])):
-        raise DataError("The texts were encoded as UTF-8 twice: letters have become several.", code="FW-DATA-018")
+    seen.check(report.format or "", drops)
     if task in FORMS and not any(form.records + form.held_out for form in report.forms):
         raise DataError(f"No record of {corpus.name!r} has the form {task!r}.", code="FW-DATA-006", fix=FORM_FIX)
     return _Texts(texts)
+
+
+class _Units:
+    """Units of privacy and days while records go by."""
+
+    def __init__(self) -> None:
+        self._train, self._held_out, self._days = set[str](), set[str](), list[date]()
+
+    def add(self, item: Item) -> None:
+        """Counts one record."""
+        (self._held_out if item.held_out else self._train).add(item.unit)
+        if item.time is not None:
+            days = (item.time.date(), *self._days)
+            self._days = [min(days), max(days)]
+
+    def tell(self, report: FolderReport) -> None:
+        """Writes what was counted."""
+        report.units = len(self._train | self._held_out)
+        report.times = (self._days[0], self._days[1]) if self._days else None
+        both = len(self._train & self._held_out)
+        words = f"{report.plural} with records in training that evaluation has, too: these never train"
+        report.drops.remark(report.format or "", words, both)
+
+
+class _Seen:
+    """Texts whose letters were lost, and how many texts are kept."""
+
+    def __init__(self) -> None:
+        self._texts = self._letters = self._foreign = self._twice = self._lost = 0
+
+    def add(self, words: str) -> bool:
+        """Looks at one text; whether it is among the first, which are kept."""
+        self._foreign += not words.isascii()
+        self._twice += encoded_twice(words)
+        self._lost += "\ufffd" in words
+        self._texts += 1
+        self._letters += len(words)
+        return self._texts <= MOST_TEXTS and self._letters <= MOST_LETTERS
+
+    def check(self, name: str, drops: Drops) -> None:
+        """Raises FW-DATA-018 where most texts were encoded twice; fewer are a remark."""
+        if 2 * self._twice > self._foreign:
+            raise DataError("The texts were encoded as UTF-8 twice: letters have become several.", code="FW-DATA-018")
+        drops.remark(name, "texts that were encoded as UTF-8 twice: letters have become several", self._twice)
+        drops.remark(name, "texts in which letters were lost before (U+FFFD)", self._lost)
 
 
 def _count_documents(corpus: Corpus, folder: Path, task: str | None, report: FolderReport) -> dict[str, _Tally]:

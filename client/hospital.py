@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.code import core_hash
 from fedward.client.models.adapter_model import AdapterModel, FrozenFactors, layout_of, set_vector, start_of
-from fedward.client.models.registry import ModelConfig
 from fedward.client.records import Records, evaluation_statistics, survey_statistics, training_statistics
 from fedward.client.result_verification import Follower, Published, Snapshots
 from fedward.client.survey import Rows
@@ -32,7 +31,7 @@ from fedward.privacy.secagg.crypto import ShareRefused
 from fedward.privacy.secagg.encoding import RingVector, encode
 from fedward.privacy.secagg.journal import Journal, MemoryJournal
 from fedward.privacy.secagg.messages import Result
-from fedward.privacy.secagg.roster import LocalPolicy, VerifiedRoster, minimum_threshold
+from fedward.privacy.secagg.roster import LocalPolicy, Roster, VerifiedRoster, minimum_threshold
 from fedward.run import EVALUATION, GRADIENT, SURVEY, TRAINING, Run, check_roster
 from fedward.strategies.strategy import Step, Trained, nested_layout, nested_positions
 
@@ -46,6 +45,50 @@ class Streams:
     rounding: SecureStream = field(default_factory=SecureStream.from_os)
 
 
+class Learner:
+    """What trains and scores at a hospital: its model, what it keeps for itself, and the trainer. Nothing leaves here.
+
+    Raises FW-POLICY-019 (the model has another rank than the plan gives the hospital ``name``), FW-POLICY-017 (the
+    plan prices another number of parameters), and like the trainer's preflight.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        task: LocalTask,
+        model: AdapterModel,
+        train: Records,
+        *,
+        journal: Journal,
+        noise: SecureStream,
+        microbatch: int | None,
+    ) -> None:
+        plan, rank = run.plan, run.plan.adapter.rank_of(name)
+        if layout_of(model) != nested_layout(run.layout, rank):
+            words = "The model of this hospital has another rank than the plan gives it."
+            raise PolicyError(words, code="FW-POLICY-019")
+        self._model, self._task, self._frozen = model, task, FrozenFactors(model, plan.adapter.init_seed)
+        self.check()
+        self.places = nested_positions(run.layout, rank)  # of the hospital's own state in the global one
+        self.side = LocalState(name, run, model, self.places.size, journal)
+        if run.sums_gradients and plan.privacy.parameters != run.layout.size:
+            words = "The plan prices the noise of another number of parameters than are trained."
+            raise PolicyError(words, code="FW-POLICY-017")
+        make_trainer = GradientSummer if run.sums_gradients else LocalTrainer
+        self.trainer = make_trainer(model, train, run, task, noise, microbatch=microbatch)
+        self.trainer.preflight()
+
+    def check(self) -> None:
+        """Raises if a factor that the plan freezes is not as it starts."""
+        self._frozen.check(self._model)
+
+    def outcomes(self, adapter: Vector, records: Records) -> Outcomes:
+        """What the model with the global ``adapter``, or the personal one, makes of ``records``."""
+        set_vector(self._model, self.side.scored(adapter[self.places]))
+        return self._task.outcomes(self._model, records)
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class Hospital:
     """One hospital in one run."""
@@ -53,7 +96,7 @@ class Hospital:
     name: str  # on the roster
     run: Run  # the plan it has approved, resolved
     task: LocalTask
-    model: AdapterModel  # of the plan at this hospital's rank; trained in place
+    model: AdapterModel | None  # of the plan at this hospital's rank, trained in place; None where it trains nothing
     train: Records
     evaluation: Records  # of other patients than ``train``
     secagg: SecAggClient  # holds roster, keys and journal
@@ -66,26 +109,15 @@ class Hospital:
     survey: Rows | None = None  # of a plan of statistics: what each unit of both populations adds
 
     def __post_init__(self) -> None:
-        run, plan, model, agreed = self.run, self.run.plan, self.model, self.roster.roster
+        run, agreed = self.run, self.roster.roster
         _check_units(run, self.train, self.evaluation, self.ledger)
         self._check_survey()
         self._colluders, self._sites = agreed.colluders, frozenset(agreed.keys)
         check_roster(run, self._sites, min_cohort=agreed.policy.min_cohort)
-        rank = plan.adapter.rank_of(self.name)
-        if layout_of(model) != nested_layout(run.layout, rank):
-            words = "The model of this hospital has another rank than the plan gives it."
-            raise PolicyError(words, code="FW-POLICY-019")
-        self._frozen = FrozenFactors(model, plan.adapter.init_seed)
-        self._frozen.check(model)
-        self._places = nested_positions(run.layout, rank)
         journal = MemoryJournal() if self.adapters is None else self.adapters
-        self._side = LocalState(self.name, run, model, self._places.size, journal)
-        self._start, snapshots = start_of(run, model.config), Snapshots(journal, run.layout)
+        self._start, snapshots = starting_state(run, self.model), Snapshots(journal, run.layout)
         self._follower = Follower(run, self.roster, self.secagg, snapshots, self._start, on_checked=self._note)
-        if run.sums_gradients and plan.privacy.parameters != run.layout.size:
-            words = "The plan prices the noise of another number of parameters than are trained."
-            raise PolicyError(words, code="FW-POLICY-017")
-        self._trainer = None if run.surveys else self._make_trainer()
+        self._learner = None if run.surveys else self._make_learner(journal)
         self._run_name, self._trained = "", 0
         self._handlers: dict[Stage, Callable[[Request], Reply]] = {
             Stage.JOIN: lambda request: Reply(self.secagg.key_bundle(request.payload)),
@@ -107,12 +139,20 @@ class Hospital:
             words = "The statistics of this hospital do not have one row for each unit."
             raise PolicyError(words, code="FW-POLICY-016")
 
-    def _make_trainer(self) -> LocalTrainer | GradientSummer:
-        make_trainer = GradientSummer if self.run.sums_gradients else LocalTrainer
-        noise, microbatch = self.streams.noise, self.microbatch
-        trainer = make_trainer(self.model, self.train, self.run, self.task, noise, microbatch=microbatch)
-        trainer.preflight()
-        return trainer
+    def _make_learner(self, journal: Journal) -> Learner:
+        if self.model is None:
+            raise PolicyError("This hospital has no model for a plan that trains one.", code="FW-POLICY-019")
+        noise, microbatch, name = self.streams.noise, self.microbatch, self.name
+        return Learner(
+            name, self.run, self.task, self.model, self.train, journal=journal, noise=noise, microbatch=microbatch
+        )
+
+    @property
+    def learner(self) -> Learner:
+        """What trains and scores here; raises FW-POLICY-019 in a plan that trains nothing."""
+        if self._learner is None:
+            raise PolicyError("A plan that trains nothing was asked for training.", code="FW-POLICY-019")
+        return self._learner
 
     def answer(self, request: Request) -> Reply:
         """Handles one request; raises FedwardError to refuse, whose code is all that may leave."""
@@ -149,7 +189,7 @@ class Hospital:
             words = "The manifest puts hospitals into a sum that the plan does not give them a part in."
             raise PolicyError(words, code="FW-POLICY-020")
         if run.follows_up(run.step(manifest.round)):
-            same = last == manifest.round - 1 and self._side.summed(manifest.run, last) == asked
+            same = last == manifest.round - 1 and self.learner.side.summed(manifest.run, last) == asked
             if not same or manifest.threshold != manifest.n0:
                 words = "The manifest would let the round's next sum be over other hospitals."
                 raise PolicyError(words, code="FW-POLICY-021")
@@ -163,9 +203,11 @@ class Hospital:
         run, plan, round_number = self.run, self.run.plan, accepted.manifest.round
         if round_number <= self._trained:
             raise PolicyError("The training of this round had begun before.", code="FW-POLICY-013")
-        self._frozen.check(self.model)
+        if self._learner is not None:
+            self._learner.check()
         self._trained = round_number
-        self._side.ready(accepted.manifest.run, self._follower.round)
+        if self._learner is not None:
+            self._learner.side.ready(accepted.manifest.run, self._follower.round)
         if round_number == 2 and self._follower.round and run.sums_gradients:  # round 1 may have been lost
             weight_change_canary(self._start, self.adapter, private=plan.privacy.private)
         honest = accepted.manifest.threshold - self._colluders
@@ -193,8 +235,8 @@ class Hospital:
             values[TRAINING] = training_statistics(found, run, honest=honest, stream=statistics)
         if step.scores_only:
             return values
-        if isinstance(self._trainer, GradientSummer):
-            values[GRADIENT] = self._trainer.run(self.adapter, honest=honest, between_steps=self.between_steps)
+        if isinstance(self.learner.trainer, GradientSummer):
+            values[GRADIENT] = self.learner.trainer.run(self.adapter, honest=honest, between_steps=self.between_steps)
             return values
         strategy = run.strategy
         sent = strategy.messages(step, self._trained_in(step), self._follower.memory, self.name)
@@ -205,23 +247,22 @@ class Hospital:
 
     def _trained_in(self, step: Step) -> Trained:
         """This training round's delta: made now if the phase trains, otherwise what an earlier phase has kept."""
-        start, whole = self.adapter, np.zeros(self.run.layout.size, np.float32)
-        if self.run.trains(step) and isinstance(self._trainer, LocalTrainer):
-            delta, variate = self._side.train(
-                self._trainer, step, start[self._places], self._follower.memory, between_steps=self.between_steps
-            )
+        start, whole, learner = self.adapter, np.zeros(self.run.layout.size, np.float32), self.learner
+        if self.run.trains(step) and isinstance(learner.trainer, LocalTrainer):
+            own, memory = start[learner.places], self._follower.memory
+            delta, variate = learner.side.train(learner.trainer, step, own, memory, between_steps=self.between_steps)
         else:
-            delta, variate = self._side.trained(self._run_name, step.number - 1), None
-        whole[self._places] = delta
+            delta, variate = learner.side.trained(self._run_name, step.number - 1), None
+        whole[learner.places] = delta
         return Trained(step.round, start, whole, variate)
 
     def outcomes(self, records: Records) -> Outcomes:
         """What this hospital's model, its personal one if it has one, makes of ``records``."""
-        set_vector(self.model, self._side.scored(self.adapter[self._places]))
-        return self.task.outcomes(self.model, records)
+        return self.learner.outcomes(self.adapter, records)
 
     def _note(self, result: Result) -> None:
-        self._side.follow(result.run, result.round, result.survivors)
+        if self._learner is not None:
+            self._learner.side.follow(result.run, result.round, result.survivors)
 
     def encode(self, accepted: AcceptedManifest, values: dict[str, NDArray[np.int64] | Vector]) -> RingVector:
         """Puts a round's values into the ring; the simulator overrides this to compare sums."""
@@ -250,6 +291,13 @@ class Hospital:
         return Reply(encode_message(list(self._follower.challenge(Published.of(request)[1]))))
 
 
+def starting_state(run: Run, model: AdapterModel | None) -> Vector:
+    """The global state before the first round; a zero where nothing is trained."""
+    if model is None:
+        return np.zeros(run.layout.size, np.float32)
+    return start_of(run, model.config)
+
+
 def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger | None) -> None:
     """Refuses, before anything is built, what the plan's price does not cover for these records."""
     plan, names = run.plan, set(train.names)
@@ -265,7 +313,7 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
     one_to_one = all(len({name for name, _ in p}) == len(p) == len({unit for _, unit in p}) for p in pairs)
     if names & set(evaluation.names) or not one_to_one:
         raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")
-    if run.evaluation_release is not None and not len(evaluation):
+    if not run.surveys and run.evaluation_release is not None and not len(evaluation):
         raise PolicyError("The plan asks for statistics of evaluation records; there are none.", code="FW-POLICY-016")
 
 
@@ -276,28 +324,32 @@ def base_model_hash(plan: Plan) -> bytes:
 
 def local_policy(
     run: Run,
-    config: ModelConfig,  # of the base model, as this hospital has it
+    model: AdapterModel | None,  # of the plan, on the base model as this hospital has it
+    roster: Roster,  # that this hospital has approved
     *,
-    hospitals: int,  # size of the roster
-    colluders: int,  # c of the roster
     min_cohort: int,  # smallest first cohort this hospital accepts
     name: str = "",  # of the run it approves; if empty, the first run under the plan is the only one
 ) -> LocalPolicy:
-    """What a hospital enforces once it has approved the plan of ``run``."""
-    plan = run.plan
+    """What a hospital enforces once it has approved the plan of ``run``.
+
+    A plan that trains nothing runs under any roster: the model that the roster pins is not used.
+    """
+    plan, hospitals, colluders = run.plan, len(roster.members), roster.colluders
+    pins = (base_model_hash(plan), run.layout.hash())
+    base_model, adapter_layout = (roster.base_model_hash, roster.adapter_layout_hash) if run.surveys else pins
     vector_layouts = {
         run.vector_layout(number, n0=n0, honest=minimum_threshold(n0, colluders) - colluders).hash()
         for n0 in range(max(min_cohort, colluders + 2), hospitals + 1)
         for number in range(1, run.final_round + 1)
     }
     return LocalPolicy(
-        base_model_hash=base_model_hash(plan),
-        adapter_layout_hash=run.layout.hash(),
+        base_model_hash=base_model,
+        adapter_layout_hash=adapter_layout,
         code_hash=core_hash(),
         plan_hash=plan.hash(),
         layout_hashes=frozenset(vector_layouts),
         max_rounds=run.final_round,
         min_cohort=min_cohort,
-        initial_adapter_hash=adapter_hash(start_of(run, config), run.layout),
+        initial_adapter_hash=adapter_hash(starting_state(run, model), run.layout),
         run=name,
     )

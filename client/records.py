@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fedward.client.data import Example
 from fedward.client.data.text import check_represented
 from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.inputs import Inputs, prepare
+from fedward.client.models.inputs import Inputs, TokenInputs, prepare
 from fedward.client.models.registry import ModelFiles
-from fedward.client.models.tokens import load_tokenizer, unrepresented
+from fedward.client.models.tokens import Tokens, load_tokenizer, unrepresented
 from fedward.measures import Outcomes
 from fedward.measures.measure import Floats
 from fedward.privacy.noise import ReleaseSpec, SecureStream, noisy_release, suppress_small_cells
@@ -61,6 +61,16 @@ class Records:
         order = order[kept]
         names = tuple(examples[i].patient_id for i in order)
         return cls(prepare(model, tokens), targets, _numbered(names), names, order, len(examples) - len(kept))
+
+    @classmethod
+    def unread(cls, examples: Sequence[Example], task: LocalTask) -> Records:
+        """``examples`` without their texts, for a plan that trains nothing; no model reads them.
+
+        Raises DataError FW-DATA-091 (a label outside the task's classes).
+        """
+        names, none = tuple(example.patient_id for example in examples), np.zeros((len(examples), 0), np.int64)
+        inputs, order = TokenInputs(Tokens(none, none)), np.arange(len(examples), dtype=np.int64)
+        return cls(inputs, task.targets(examples), _numbered(names), names, order)
 
     @classmethod
     def pool(cls, parts: Sequence[Records]) -> Records:
@@ -130,10 +140,8 @@ def survey_statistics(
 
     ``rows`` are :func:`fedward.client.survey.rows_of`; the noise is as for :func:`training_statistics`.
     """
-    release, statistics = schedule.survey_release, schedule.plan.statistics
-    if release is None or statistics is None:
-        raise ValueError("the plan has no statistics")
-    return _released(release.encode(rows), schedule, release, statistics.noise_multiplier, honest, stream)
+    release, noise = schedule.survey_release, schedule.counts.noise_multiplier
+    return _released(release.encode(rows), schedule, release, noise, honest, stream)
 
 
 def _released(

@@ -25,6 +25,9 @@ RENAMED_SECTIONS = {"server": "optimizer", "update": "optimizer"}
 UNITS_COUNTED = "units"
 """Statistic that counts units; no variable can have its name."""
 
+NO_MODEL, NO_MODEL_SHA256 = "none", "0" * 64
+"""What a plan that trains nothing says of its base model: nobody needs one for it."""
+
 Option = bool | int | float | str
 """A hyper-parameter of a strategy; the strategy says which there are and checks them."""
 
@@ -252,8 +255,12 @@ class Plan(PlanSection):
 
     @model_validator(mode="after")
     def _statistics_alone(self) -> Self:
-        if self.statistics is not None and (self.gate.enabled or self.privacy.placement != "local"):
+        if self.statistics is None:
+            return self
+        if self.gate.enabled or self.privacy.placement != "local":
             raise ValueError("a plan of statistics trains nothing: it has no gate, and no gradients to split noise in")
+        if (self.base_model, self.base_model_sha256) != (NO_MODEL, NO_MODEL_SHA256):
+            raise ValueError(f"a plan of statistics has no base model: {NO_MODEL!r}, and a hash of zeros")
         return self
 
     def hash(self) -> bytes:

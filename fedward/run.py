@@ -26,7 +26,7 @@ from fedward.adapter import AdapterLayout, Vector
 from fedward.errors import ConfigError, RunFailedError
 from fedward.measures import Measure, Statistic
 from fedward.measures.measure import Floats
-from fedward.plan import UNITS_COUNTED, Plan
+from fedward.plan import UNITS_COUNTED, Plan, StatisticsPlan
 from fedward.privacy.events import Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
@@ -42,6 +42,9 @@ plan that trains nothing."""
 
 LOSS, UNITS = "loss", "units"
 """Statistics of training records: the sum of clipped losses and the number of units."""
+
+NOTHING_TRAINED = AdapterLayout.of([("head.nothing", (1,))])
+"""Layout of the state of a plan that trains nothing: one zero, which no round moves. It needs no base model."""
 
 SITE_CAP_FACTOR = 4
 """A site counts at most this many times the plan's public number of units; beyond it, counts saturate."""
@@ -77,6 +80,13 @@ class Schedule:
     def surveys(self) -> bool:
         """Whether the plan counts units instead of training: its scoring round, the only one, sums their statistics."""
         return self.plan.statistics is not None
+
+    @property
+    def counts(self) -> StatisticsPlan:
+        """What a plan counts that trains nothing. Raises FW-CONFIG-001 for one that trains."""
+        if self.plan.statistics is None:
+            raise ConfigError("The plan has no statistics.", code="FW-CONFIG-001")
+        return self.plan.statistics
 
     @property
     def rounds(self) -> int:
@@ -146,13 +156,11 @@ class Schedule:
         return ReleaseSpec(self.task.statistics) if self.task.statistics else None
 
     @cached_property
-    def survey_release(self) -> ReleaseSpec | None:
+    def survey_release(self) -> ReleaseSpec:
         """Statistics of a plan that trains nothing, of all units: how many there are, and in which cells."""
-        statistics = self.plan.statistics
-        if statistics is None:
-            return None
-        bounds = {name: math.sqrt(len(statistics.variables[name])) for name in statistics.several}
-        cells = (Statistic(name, len(c), bound=bounds.get(name, 1.0)) for name, c in statistics.variables.items())
+        counts = self.counts
+        bounds = {name: math.sqrt(len(counts.variables[name])) for name in counts.several}
+        cells = (Statistic(name, len(c), bound=bounds.get(name, 1.0)) for name, c in counts.variables.items())
         return ReleaseSpec((Statistic(UNITS_COUNTED, 1), *cells))
 
     @property
@@ -232,10 +240,8 @@ class Schedule:
     @property
     def _survey_events(self) -> list[Event]:
         """What statistics of all units cost each of them, whatever side of the split it is on."""
-        release, statistics = self.survey_release, self.plan.statistics
-        if release is None or statistics is None:
-            return []
-        return [Event("release", statistics.noise_multiplier, 1.0, 1, sampler_distance=release.sampler_distance)]
+        noise, distance = self.counts.noise_multiplier, self.survey_release.sampler_distance
+        return [Event("release", noise, 1.0, 1, sampler_distance=distance)]
 
     @property
     def all_training_events(self) -> list[Event]:
@@ -273,7 +279,7 @@ class Schedule:
 
     def counted(self, sums: Sums) -> Mapping[str, Floats]:
         """The noised statistics of a plan that trains nothing, by variable; empty where the sum has none."""
-        return _decoded(self.survey_release, sums, SURVEY)
+        return _decoded(self.survey_release if self.surveys else None, sums, SURVEY)
 
     def training_loss(self, sums: Sums) -> float | None:
         """Mean clipped loss of training units, where the sum has it."""
@@ -303,6 +309,11 @@ class Run(Schedule):
         return cls.bind(Schedule.of(plan), layout)
 
     @classmethod
+    def of_statistics(cls, plan: Plan) -> Self:
+        """The run of a plan that trains nothing; raises like :meth:`Schedule.of`."""
+        return cls.resolve(plan, NOTHING_TRAINED)
+
+    @classmethod
     def bind(cls, schedule: Schedule, layout: AdapterLayout) -> Self:
         """A resolved plan with the state of ``layout``."""
         plan, kind = schedule.plan, schedule.kind
@@ -330,8 +341,8 @@ class Run(Schedule):
         if self.evaluation_release is not None and self.releases_evaluation(number):
             multiplier = privacy.evaluation_noise_multiplier if self.noises_evaluation else 0.0
             segments.append(self._statistics(EVALUATION, self.evaluation_release, multiplier, n0 / honest))
-        if self.survey_release is not None and self.plan.statistics is not None:
-            multiplier = self.plan.statistics.noise_multiplier
+        if self.surveys:
+            multiplier = self.counts.noise_multiplier
             segments.append(self._statistics(SURVEY, self.survey_release, multiplier, n0 / honest))
         return VectorLayout(tuple(segments))
 

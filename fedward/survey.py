@@ -74,20 +74,18 @@ def statistics_result(
         deviation: standard deviation of the noise in a cell of a block of bound and weight 1.
         hospitals: in the sum.
     """
-    plan, release = schedule.plan, schedule.survey_release
-    if plan.statistics is None or release is None:
-        raise ConfigError("The plan has no statistics.", code="FW-CONFIG-001")
-    noise = {each.name: deviation * each.bound / each.weight for each in release.statistics}
+    plan, counts = schedule.plan, schedule.counts
+    noise = {each.name: deviation * each.bound / each.weight for each in schedule.survey_release.statistics}
     units = CellCount(value=UNITS_COUNTED, count=counted[UNITS_COUNTED][0], deviation=noise[UNITS_COUNTED])
     variables = tuple(
         VariableCounts(
             name=name,
-            several=name in plan.statistics.several,
+            several=name in counts.several,
             cells=tuple(
                 _cell(value, count, noise[name], units) for value, count in zip(cells, counted[name], strict=True)
             ),
         )
-        for name, cells in plan.statistics.variables.items()
+        for name, cells in counts.variables.items()
     )
     spent = epsilon(schedule.all_training_events, plan.privacy.delta)
     return StatisticsResult(
@@ -100,7 +98,7 @@ def statistics_result(
         epsilon=spent.epsilon,
         delta=plan.privacy.delta,
         accountant=spent.accountant,
-        noise_multiplier=plan.statistics.noise_multiplier,
+        noise_multiplier=counts.noise_multiplier,
     )
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fedward.adapter import Vector
 from fedward.client.flower import Site, make_client_app
+from fedward.client.hospital import starting_state
 from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector, set_vector
 from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
@@ -34,6 +35,7 @@ from fedward.measures import Outcomes
 from fedward.messages import SUM_STAGES, Reply, Request, Stage
 from fedward.planning.budget import RunBudget, planned_epsilons
 from fedward.planning.scenario import CompareConfig, SpeedConfig
+from fedward.privacy.ledger import Ledger
 from fedward.privacy.noise import SecureStream
 from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.journal import MemoryJournal
@@ -214,14 +216,31 @@ class Watcher:
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What everything that is trained here has in common."""
+class Setting:
+    """What everything that is played here has in common."""
 
     run: Run
-    files: ModelFiles
     speed: SpeedConfig
     display: RunDisplay
     randomness: Randomness
+
+
+@dataclass(frozen=True)
+class Shared(Setting):
+    """What everything that is trained here has in common."""
+
+    files: ModelFiles
+
+
+@dataclass(frozen=True)
+class Played:
+    """A federation after its last round."""
+
+    coordinator: Coordinator
+    transport: GridTransport
+    watcher: Watcher
+    hospitals: Sequence[WatchedHospital]
+    secure_sum: SecureSum
 
 
 def federate(
@@ -231,40 +250,24 @@ def federate(
 
     Raises QuorumError (too few hospitals remain), BudgetError (before any training: a ledger has no room for the run).
     """
-    run, files, speed, display = shared.run, shared.files, shared.speed, shared.display
+    run, files, speed = shared.run, shared.files, shared.speed
     ledgers = budget.open(site.name for site in sites)
-    plan, reference = run.plan, build_model(run, files)
-    agreement = agree(run, [site.name for site in sites])
+    reference = build_model(run, files)
     encode = partial(EncodedSite.encode, run=run, files=files, model=reference)  # as slow as rounds
-    encoded = display.over("reading the records", encode, sites, threads=speed.hospitals_at_once)
-    hospitals = [
-        make_hospital(
-            run, site, files, agreement, shared.randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
-        )
-        for site in encoded
-    ]
-    n, c = run.kind.smallest_sum(plan, len(sites)), agreement.roster.colluders
-    threshold = minimum_threshold(n, c)
-    answering = let_vanish(hospitals, dropouts, rounds=max(1, run.rounds), tolerated=n - threshold, seed=fault_seed)
-    budget.charge(ledgers)
-    apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
-    grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
-    watcher = Watcher(run, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(run), display)
-    display.phase("federated", max(1, run.rounds))
-    try:
-        coordinator, transport = _serve(run, budget.run, reference, agreement, grid, watcher)
-    finally:
-        grid.close()
-    ring_bits = 32 if run.sums_gradients else plan.secure_sum.delta_ring_bits
-    own = hospitals if run.kind.declaration.personalises else []
+    encoded = shared.display.over("reading the records", encode, sites, threads=speed.hospitals_at_once)
+    played = play(
+        shared, encoded, ledgers, files=files, model=reference, budget=budget, dropouts=dropouts, fault_seed=fault_seed
+    )
+    coordinator, watcher = played.coordinator, played.watcher
+    own = played.hospitals if run.kind.declaration.personalises else []
     return Outcome(
         adapter=coordinator.adapter,
         adapters=tuple(watcher.adapters),
         model=reference,
         sites=tuple(encoded),
         curve=tuple(watcher.curve),
-        secure_sum=SecureSum(exact=watcher.exact, ring_bits=ring_bits, threshold=threshold, colluders=c, cohort=n),
-        bytes_up=transport.mean_up(rounds=run.rounds + 1, sites=len(sites)),
+        secure_sum=played.secure_sum,
+        bytes_up=played.transport.mean_up(rounds=run.rounds + 1, sites=len(sites)),
         lifetime={name: ledger.spent() for name, ledger in ledgers.items()},
         incidents=coordinator.incidents,
         personal={hospital.name: hospital.evaluate() for hospital in own},
@@ -272,8 +275,44 @@ def federate(
     )
 
 
+def play(
+    setting: Setting,
+    sites: Sequence[EncodedSite],
+    ledgers: Mapping[str, Ledger],
+    *,
+    files: ModelFiles | None = None,
+    model: AdapterModel | None = None,
+    budget: RunBudget,
+    dropouts: int = 0,
+    fault_seed: int = 0,
+) -> Played:
+    """Charges the ledgers and plays every round; without ``files`` and ``model``, of a plan that trains nothing."""
+    run, speed, agreement = setting.run, setting.speed, agree(setting.run, [site.name for site in sites])
+    hospitals = [
+        make_hospital(
+            run, site, files, agreement, setting.randomness, ledger=ledgers.get(site.name), microbatch=speed.microbatch
+        )
+        for site in sites
+    ]
+    n, c = run.kind.smallest_sum(run.plan, len(sites)), agreement.roster.colluders
+    threshold = minimum_threshold(n, c)
+    answering = let_vanish(hospitals, dropouts, rounds=max(1, run.rounds), tolerated=n - threshold, seed=fault_seed)
+    budget.charge(ledgers)
+    apps = {node: make_client_app(site) for node, site in enumerate(answering, start=2)}
+    grid = InProcessGrid(apps, threads=speed.hospitals_at_once)
+    watcher = Watcher(run, {hospital.name: hospital for hospital in hospitals}, planned_epsilons(run), setting.display)
+    setting.display.phase("federated", max(1, run.rounds))
+    try:
+        coordinator, transport = _serve(run, budget.run, starting_state(run, model), agreement, grid, watcher)
+    finally:
+        grid.close()
+    ring_bits = 32 if run.sums_gradients else run.plan.secure_sum.delta_ring_bits
+    sums = SecureSum(exact=watcher.exact, ring_bits=ring_bits, threshold=threshold, colluders=c, cohort=n)
+    return Played(coordinator, transport, watcher, hospitals, sums)
+
+
 def _serve(
-    run: Run, name: str, model: AdapterModel, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
+    run: Run, name: str, start: Vector, agreement: Agreement, grid: InProcessGrid, watcher: Watcher
 ) -> tuple[Coordinator, GridTransport]:
     """Runs the ServerApp on ``grid``, exactly as a deployment's process would."""
     ran: list[tuple[Coordinator, GridTransport]] = []
@@ -288,7 +327,7 @@ def _serve(
         coordinator = Coordinator(
             run=run,
             name=name,
-            adapter=get_vector(model),
+            adapter=start,
             secagg=SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal()),
             colluders=agreement.roster.colluders,
             transport=transport,

@@ -183,10 +183,15 @@ class EncodedSite:
     def encode(cls, site: SiteData, run: Run, files: ModelFiles, model: AdapterModel) -> EncodedSite:
         """Encodes both populations of ``site``."""
         length, task, parts = run.plan.adapter.max_tokens, local_task(run.task.name), (site.train, site.evaluation)
-        statistics = run.plan.statistics
-        survey = None if statistics is None else rows_of([*site.train, *site.evaluation], statistics)
         train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
-        return cls(site.name, train, evaluation, survey)
+        return cls(site.name, train, evaluation)
+
+    @classmethod
+    def count(cls, site: SiteData, run: Run) -> EncodedSite:
+        """Counts both populations of ``site`` for a plan of statistics; no text is read."""
+        task, parts = local_task(run.task.name), (site.train, site.evaluation)
+        train, evaluation = (Records.unread(part, task) for part in parts)
+        return cls(site.name, train, evaluation, rows_of([*site.train, *site.evaluation], run.counts))
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ class WatchedHospital(Hospital):
 def make_hospital(
     run: Run,
     site: EncodedSite,
-    files: ModelFiles,
+    files: ModelFiles | None,
     agreement: Agreement,
     randomness: Randomness,
     *,
@@ -248,13 +253,12 @@ def make_hospital(
     microbatch: int | None,
     journal: FileJournal | None = None,
 ) -> WatchedHospital:
-    """One hospital of the simulation, with records, model and keys of its own.
+    """One hospital of the simulation, with records, model and keys of its own; without ``files``, with no model.
 
     It can be made again after its process ended only if it is given a ``journal`` on disk.
     """
-    model, roster = build_model(run, files, site=site.name), agreement.roster
-    size, min_cohort = len(roster.members), roster.policy.min_cohort
-    policy = local_policy(run, model.config, hospitals=size, colluders=roster.colluders, min_cohort=min_cohort)
+    roster, model = agreement.roster, None if files is None else build_model(run, files, site=site.name)
+    policy = local_policy(run, model, roster, min_cohort=roster.policy.min_cohort)
     return WatchedHospital(
         name=site.name,
         run=run,

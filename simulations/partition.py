@@ -23,6 +23,9 @@ from fedward.planning.scenario import MIN_HOSPITALS, DataConfig, Scenario
 MOST_DRAWS = 1000
 """Dirichlet draws before a split is refused."""
 
+UNKNOWN = "unknown"
+"""Group of records that name none."""
+
 NUMBER_CLASSES = 4
 """Quarters that numbers are cut into, where labels are numbers."""
 
@@ -121,10 +124,12 @@ def _by_group(examples: Sequence[Example], by: str, data: DataConfig) -> dict[st
     own = by in ("group", data.corpus.grouped_by)
     found: dict[str, Counter[str]] = {}
     for example in examples:
-        group = example.group if own else example.groups.get(by, "unknown")
+        group = (example.group if own else example.groups.get(by)) or UNKNOWN
         found.setdefault(example.unit, Counter())[group] += 1
     groups = {unit: counts.most_common(1)[0][0] for unit, counts in found.items()}
     sizes = Counter(groups.values())
+    if sizes.keys() == {UNKNOWN}:
+        raise _refused(f"No record says of which {by} it is.")
     if data.hospitals is not None and data.hospitals > len(sizes):
         raise _refused(f"{data.hospitals} hospitals were asked for, and there are {len(sizes)} groups by {by}.")
     largest = sorted(sizes, key=lambda group: (-sizes[group], group))[: data.hospitals]

@@ -207,7 +207,7 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         run = resolve_run(with_noise(draft, files), files.config())
         budget = open_budget(run, options, folder)
         watch.lap("data")
-        shared = Shared(run, files, scenario.speed, display, randomness)
+        shared = Shared(run, scenario.speed, display, randomness, files)
         outcome = federate(shared, sites, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
         watch.lap("federated")
         evaluation = evaluation_set(run, outcome.sites)

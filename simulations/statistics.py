@@ -1,19 +1,17 @@
 """Statistics of a simulated federation before any training: one noised, charged secure sum, by the code of a run.
 
 The hospitals and the coordinator are those of :mod:`fedward.simulations.federation`; their plan counts instead of
-training.
+training, so none of them has a model.
 """
 
-from fedward.client.models.adapter_model import resolve_run
-from fedward.client.models.registry import resolve
 from fedward.errors import ConfigError
-from fedward.planning.estimate import make_statistics_plan
 from fedward.planning.scenario import Scenario
+from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.dpsgd.crosscheck import OWN_KEYS, certify
 from fedward.run import Run
 from fedward.simulations import result as document
-from fedward.simulations.federation import Shared, federate
-from fedward.simulations.parties import Randomness, make_sites
+from fedward.simulations.federation import Setting, play
+from fedward.simulations.parties import EncodedSite, Randomness, make_sites
 from fedward.simulations.result import Privacy, SecureSum, write_atomically
 from fedward.simulations.run import (
     SEEDED,
@@ -43,19 +41,20 @@ def run_statistics(scenario: Scenario, options: Options) -> StatisticsResult:
         raise ConfigError("Statistics without noise would be exact counts of the hospitals.", code="FW-DP-021")
     check_output(options, STATISTICS_FILE)
     randomness = Randomness(scenario.seed if options.unsafe_seeded_noise else None)
-    files, display = resolve(scenario.model), RunDisplay(options.display)
+    display = RunDisplay(options.display)
     with display, staged(options) as folder:
-        plan = make_statistics_plan(scenario, files, epsilon=options.epsilon)
-        sites = make_sites(scenario, plan)
+        plan = make_statistics_plan(scenario, epsilon=options.epsilon)
+        run, sites = Run.of_statistics(plan), make_sites(scenario, plan)
         display.start(plan.name, hospitals=len(sites), rounds=1, epsilon=plan.privacy.epsilon, unit=plan.privacy.unit)
-        run = resolve_run(plan, files.config())
         budget = open_budget(run, options, folder)
-        shared = Shared(run, files, scenario.speed, display, randomness)
-        outcome = federate(shared, sites, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
-        summary = outcome.summaries[-1]
+        ledgers = budget.open(site.name for site in sites)
+        counted = [EncodedSite.count(site, run) for site in sites]
+        setting = Setting(run, scenario.speed, display, randomness)
+        played = play(setting, counted, ledgers, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
+        summary = played.coordinator.summaries[-1]
         found = statistics_result(run, summary.statistics, deviation=summary.deviation, hospitals=summary.survivors)
         reasons = (SEEDED,) if options.unsafe_seeded_noise else ()
-        priced = survey_certificate(run, private=not reasons, secure_sum=outcome.secure_sum).model_dump(mode="json")
+        priced = survey_certificate(run, private=not reasons, secure_sum=played.secure_sum).model_dump(mode="json")
         result = found.model_copy(update={"non_private_reasons": reasons, "certificate": priced})
         write_atomically(folder / STATISTICS_FILE, result.model_dump_json(indent=2) + "\n")
     return result
@@ -63,9 +62,7 @@ def run_statistics(scenario: Scenario, options: Options) -> StatisticsResult:
 
 def survey_certificate(run: Run, *, private: bool, secure_sum: SecureSum) -> Privacy:
     """Prices the statistics for each unit, cross-checked. Raises FW-DP-020 (the accountants disagree)."""
-    plan, statistics, unit = run.plan, run.plan.statistics, UNITS[run.plan.privacy.unit]
-    if statistics is None:
-        raise ConfigError("The plan has no statistics.", code="FW-CONFIG-001")
+    plan, statistics, unit = run.plan, run.counts, UNITS[run.plan.privacy.unit]
     delta, noise = plan.privacy.delta, statistics.noise_multiplier
     certified = certify(run.all_training_events, delta)
     spent, check, t, c = certified.spent, certified.cross_check, secure_sum.threshold, secure_sum.colluders

@@ -52,13 +52,13 @@ from fedward.client.corpora.pmc import Pmc
 from fedward.client.corpora.preferences import Preferences
 from fedward.client.corpora.pubmed import PubMed
 from fedward.client.corpora.pubmedqa import PubMedQA
-from fedward.client.corpora.questions import is_json
 from fedward.client.corpora.slake import Slake
 from fedward.client.corpora.umls import Umls
+from fedward.client.corpora.unread import check_readable
 from fedward.client.corpora.vqa_rad import VqaRad
 from fedward.client.corpora.webmedqa import WebMedQA
 from fedward.client.corpora.wikidoc import WikiDoc
-from fedward.client.data.documents import files
+from fedward.client.data.documents import AGAIN_FIX, files, is_packed
 from fedward.errors import DataError
 from fedward.registry import by_name
 
@@ -144,7 +144,8 @@ def detect(path: Path) -> tuple[Corpus, Path]:
             return here, path
         below = _outermost((corpus, each) for each in _folders(path) for corpus in tables if not corpus.missing(each))
         if below:
-            return _only(path, below)
+            complete = {folder for _, folder in below}
+            return _only(path, [each for each in below if complete.isdisjoint(each[1].parents)])
     missing = {name: corpus.missing(path) for name, corpus in CORPORA.items() if _reads(corpus, path)}
     found = next((name for name, lacking in missing.items() if not lacking), None)
     if found is not None:
@@ -158,10 +159,15 @@ def detect(path: Path) -> tuple[Corpus, Path]:
 
 
 def _refuse_unreadable(path: Path) -> None:
-    """Raises FW-DATA-005 for JSON that no set knows because it cannot be read, for example in another encoding."""
-    for file in files(path):
-        if is_json(file):
-            next(file.json(), None)
+    """Raises FW-DATA-005 for a file that no set knows because it cannot be read, is empty or is packed twice."""
+    found = files(path)
+    for file in found:
+        check_readable(file)
+        if is_packed(file):
+            words = f"The archive {file.name} is packed in a way that fedward does not unpack."
+            raise DataError(words, code="FW-DATA-005", fix="Unpack it first.")
+    if found and not any(file.head(1) for file in found):
+        raise DataError(f"The file {found[0].name} is empty.", code="FW-DATA-005", fix=AGAIN_FIX)
 
 
 def locate(path: Path, corpus: Corpus) -> Path:

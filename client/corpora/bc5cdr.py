@@ -75,14 +75,14 @@ def _marks(lines: Lines, file: File, drops: Drops) -> tuple[str, Marks]:
         words = f"The document at line {lines[0][0]:,} of {file.name} does not begin with title and abstract."
         raise DataError(words, code="FW-DATA-032")
     unit, title, abstract = (passages[0] or ("", "", ""))[1], *((each or ("",) * 4)[3] for each in passages)
-    marks = Marks(f"{title} {abstract}".rstrip(), "text", file, drops)
+    marks, relations = Marks(f"{title} {abstract}".rstrip(), "text", file, drops), list[tuple[int, Relation]]()
     for number, line in lines[2:]:
         cells = line.split("\t")
         if cells[0] != unit or len(cells) not in (4, 6, 7):
             words = f"Line {number:,} of {file.name} is not a mention or relation of its document."
             raise DataError(words, code="FW-DATA-032")
         if len(cells) == 4:
-            marks.relations.append(Relation(cells[1], cells[2], cells[3]))
+            relations.append((number, Relation(cells[1], cells[2], cells[3])))
         elif not all(cell.isdecimal() and len(cell) < 10 for cell in cells[1:3]):
             raise DataError(f"Line {number:,} of {file.name} has no offsets.", code="FW-DATA-032")
         else:
@@ -90,4 +90,11 @@ def _marks(lines: Lines, file: File, drops: Drops) -> tuple[str, Marks]:
             concept = cells[5].strip()
             marks.add(number, str(number), cells[4], pieces, cells[3], key="" if concept == "-1" else concept)
     marks.check()
+    concepts = {concept for span in marks.spans.values() for concept in span.key.split("|")}
+    for number, relation in relations:
+        if {relation.head, relation.tail} <= concepts:
+            marks.relations.append(relation)
+        else:
+            reason = "relation names a concept that nothing in its document is marked as"
+            drops.add(file.name, reason, row=number, expected=True)
     return unit, marks

@@ -20,8 +20,8 @@ from fedward.errors import DataError
 from fedward.units import UnitName
 
 _ENTITY = re.compile(r"(T\d+)\t(\S+) (\d{1,9} \d{1,9}(?:;\d{1,9} \d{1,9})*)\t(.*)")
-_RELATION = re.compile(r"R\d+\t(\S+) Arg1:(\S+) Arg2:(\S+)\s*")
-_ATTRIBUTE = re.compile(r"[AM]\d+\t(\S+) (T\d+)(?: (.+))?")
+_RELATION = re.compile(r"R\d+\t(\S+) \w+:(\S+) \w+:(\S+)\s*")
+_ATTRIBUTE = re.compile(r"[AM]\d+\t(\S+) ([TER]\d+)(?: (.+))?")
 _KIND = re.compile(rb"^T\d+\t(\S+) ", re.MULTILINE)
 _ANY = re.compile(rb"(?:[TREAMN]\d+|\*|#\d*)\t")
 _OTHERS = {"E": "event", "N": "reference to a terminology", "*": "equivalence", "#": "note of an annotator"}

@@ -37,4 +37,4 @@ class Chat(GeneralForm):
         system = text_of(record, "system", where)
         found = learnable([Turn("system", system), *turns] if system else turns, file, drops, row)
         if found:
-            yield Item(unit_of(*(turn.text for turn in found)), turns=found, held_out=of_test_part(file))
+            yield Item(unit_of(*(turn.text for turn in found)), turns=found, held_out=of_test_part(file, record))

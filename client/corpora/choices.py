@@ -28,6 +28,7 @@ from fedward.units import UnitName
 
 _OPTIONS, _RIGHT = ("options", "choices"), ("answer_idx", "answer_index", "answerKey", "label", "answer", "correct")
 _NOBODY_TELLS = -1
+_CONTRADICTION = "\0"
 _LANGUAGE_TOLD_BY = 2_000
 
 
@@ -50,14 +51,16 @@ class Choices(TextCorpus):
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`; the file is read twice, the first time for its numbers alone."""
-        found = ((number, len(options)) for *_, options, number in _records(file) if isinstance(number, int))
+        found = ((number, len(options)) for _, _, options, number, _ in _records(file) if isinstance(number, int))
         numbers = {(number, count) for number, count in found if number != _NOBODY_TELLS}
         base = first_number(numbers, file.name, _RIGHT[0])
         if numbers and base is None:
             raise unclear(file.name, _RIGHT[0])
-        for row, question, options, told in _records(file):
+        for row, question, options, told, test in _records(file):
             right = told if isinstance(told, str) else _letter(told, base or 0, options)
-            if whole_choice(question, options, right, file, drops, row):
+            if right == _CONTRADICTION:
+                drops.add(file.name, "answers under several keys do not agree", row=row)
+            elif whole_choice(question, options, right, file, drops, row):
                 words = " ".join((question, *options.values()))[:_LANGUAGE_TOLD_BY]
                 yield Item(
                     unit_of(question),
@@ -65,7 +68,7 @@ class Choices(TextCorpus):
                     texts={"question": question},
                     options=options,
                     right=right,
-                    held_out=of_test_part(file),
+                    held_out=test,
                 )
 
 
@@ -77,8 +80,11 @@ def _person(record: Mapping[str, Any]) -> str | None:
     return person_of({key: value for key, value in record.items() if key.lower() != "subject"})
 
 
-def _records(file: File) -> Iterator[tuple[int, str, dict[str, str], str | int]]:
-    """Number, question, options and right answer of each record: a letter, or a number whose base is not known."""
+def _records(file: File) -> Iterator[tuple[int, str, dict[str, str], str | int, bool]]:
+    """Number, question, options, right answer and whether it is of the test part; of each record.
+
+    The right answer is a letter, or a number whose base is not known.
+    """
     for row, record in file.json():
         where = f"Record {row:,} of {file.name}"
         if not _fits(record):
@@ -87,23 +93,40 @@ def _records(file: File) -> Iterator[tuple[int, str, dict[str, str], str | int]]
             fix = "Give records of persons as question and answer, each with its person's key."
             raise DataError(f"{where} names a person; multiple choice is of nobody.", code="FW-DATA-032", fix=fix)
         options = options_of(next(record[key] for key in _OPTIONS if key in record), where)
-        yield row, text_of(record, "question", where), options, _right(record, options, where)
+        question, right = text_of(record, "question", where), _right(record, options, where)
+        yield row, question, options, right, of_test_part(file, record)
 
 
 def _right(record: Mapping[str, Any], options: Mapping[str, str], where: str) -> str | int:
-    """The right answer's letter, or its number where neither a letter nor the text of an option is given."""
-    number = None
+    """The right answer's letter, its number, or ``""`` where nobody tells; what is none of these is kept as it is.
+
+    JSON's numbers are places among the options, also where an option's text is the same number. A letter beside the
+    text of another option is none.
+    """
+    places, letters, others = list[int](), set[str](), list[str]()
     for key in _RIGHT:
-        value = text_of(record, key, where)
-        letter = next((each for each in (value, value.upper()) if each in options), None)
-        same = [each for each, text in options.items() if text == value]
-        if letter is not None or len(same) == 1:
-            return letter or same[0]
-        if number is None and value.lstrip("-").isdecimal() and len(value) < 10:
-            number = int(value)
-        elif value and number is None:
-            return value
-    return "" if number is None else number
+        value = record.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # pandas
+        text = text_of({key: value}, key, where)
+        if not text:
+            continue
+        same = [each for each, words in options.items() if words == text]
+        if isinstance(value, int) and str(value) not in options:
+            places.append(value)
+        elif letter := next((each for each in (text, text.upper()) if each in options), None):
+            letters.add(letter)
+        elif len(same) == 1:
+            letters.add(same[0])
+        elif text.lstrip("-").isdecimal() and len(text) < 10:
+            places.append(int(text))
+        else:
+            others.append(text)
+    if len(letters) > 1 or len(set(places)) > 1:
+        return _CONTRADICTION
+    if letters and places and list(options).index(next(iter(letters))) not in (places[0], places[0] - 1):
+        return _CONTRADICTION
+    return next(iter(letters), None) or (places[0] if places else next(iter(others), ""))
 
 
 def _letter(number: int, base: int, options: Mapping[str, str]) -> str:

@@ -92,7 +92,7 @@ class Corpus(ABC):
     free_text_of_persons: ClassVar[bool]  # people wrote about persons in it, so de-identification sees it first
     gives: ClassVar[frozenset[str]]  # to tasks: roles of texts, or `stay` and outcomes beyond length and survival
     grouped: ClassVar[bool] = False  # every record names a group, by which a simulation deals records to hospitals
-    grouped_by: ClassVar[str] = ""  # what these groups are: ``site``, ``department``, ``region``, ``subject``
+    grouped_by: ClassVar[str] = ""  # what the groups are: ``site``, ``department``, ``region``, ``subject``
     required: ClassVar[tuple[str, ...]]  # files or tables without which the folder is not one of this corpus
 
     @abstractmethod
@@ -133,8 +133,8 @@ class StayCorpus(Corpus):
         Rows of other stays, items and times are skipped while reading, and not counted.
         """
 
-    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> dict[str, list[Event]]:
-        """The same as events, by identifier of the stay."""
+    def events(self, folder: Path, chosen: Sequence[Chosen], drops: Drops | None = None) -> Mapping[str, list[Event]]:
+        """The same as events, by identifier of the stay; those of a stay are made when somebody asks for them."""
         return self.timeline(folder, chosen, Drops() if drops is None else drops).events()
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
@@ -143,7 +143,8 @@ class StayCorpus(Corpus):
 
     def item(self, stay: Stay) -> Item:
         """The record of one stay."""
-        groups = {kind: name for kind, name in (("site", stay.site), ("unit", stay.unit)) if name}
+        kinds = (("site", stay.site), ("unit", stay.unit), (self.grouped_by, stay.group))
+        groups = {kind: name for kind, name in kinds if kind and name}
         own = (stay.patient, stay.group, self.languages[0])
         return Item(*own, time=stay.start, stay=stay, held_out=stay.held_out, groups=groups)
 

@@ -82,7 +82,11 @@ def _read_xml(file: File, drops: Drops) -> Iterator[Item]:
                 entity.get("text", ""),
             )
         for pair in sentence.iter("pair"):
-            if pair.get("ddi") == "true":
+            told = (pair.get("ddi") or "").strip().lower()
+            if told not in ("true", "false"):
+                words = f"The pair on line {pair.sourceline or 0:,} of {file.name} is neither true nor false."
+                raise DataError(words, code="FW-DATA-032")
+            if told == "true":
                 kind = pair.get("type") or "int"
                 marks.relate(pair.sourceline or 0, kind, pair.get("e1", ""), pair.get("e2", ""))
         if marks.text.strip():

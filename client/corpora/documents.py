@@ -40,4 +40,4 @@ class Documents(GeneralForm):
         named = next((text_of(record, key, where) for key in _IDENTIFIERS if record.get(key)), "")
         title = text_of(record, "title", where)
         texts = {"title": title, "text": text} if title else {"text": text}
-        yield Item(named or unit_of(text), texts=texts, held_out=of_test_part(file))
+        yield Item(named or unit_of(text), texts=texts, held_out=of_test_part(file, record))

@@ -14,7 +14,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -153,8 +153,7 @@ class Fhir(StayCorpus):
             begins.setdefault(facts.patient, []).append(facts.start)
         found = []
         for facts in _intensive_stays(encounters, hospital, places, drops) or hospital.values():
-            full = replace(
-                facts,
+            full = facts._replace(
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=codes.get(facts.admission, ()) if "diagnosis codes" in outcomes else None,
             )
@@ -352,7 +351,7 @@ def _hospital_stays(
             drops.add(placed.file, "period.start is not a time" if start is None else wrong, row=placed.row)
         else:
             facts = _facts(key, encounter, patients[patient].content, patient, start, end)
-            found[key] = replace(facts, file=placed.file, row=placed.row)
+            found[key] = facts._replace(file=placed.file, row=placed.row)
     return found
 
 
@@ -370,7 +369,7 @@ def _facts(key: str, encounter: Resource, person: Resource, patient: str, start:
         patient, key, key, start.time, left, _age(_when(person.get("birthDate")), start.local),
         str(person.get("gender", "")), arrival=_arrival(encounter), diagnosis=_reason(encounter), died=died, left=left,
         destination=place, death=death.in_zone_of(start) if death else None,
-        death_dated=death.dated if death else False,
+        death_dated=death.dated if death else False, site=_target(encounter.get("serviceProvider"), "Organization"),
     )  # fmt: skip
 
 
@@ -423,8 +422,8 @@ def _intensive_stays(
         elif start is None or (wrong := _wrong_period(encounter, start, end, whole=True)):
             drops.add(placed.file, "period.start is not a time" if start is None else wrong, row=placed.row)
         else:
-            around_it = replace(hospital[around], stay=key, unit=unit, file=placed.file, row=placed.row)
-            found.append(replace(around_it, start=start.time, end=end.time if end else None))
+            around_it = hospital[around]._replace(stay=key, unit=unit, file=placed.file, row=placed.row)
+            found.append(around_it._replace(start=start.time, end=end.time if end else None))
     return found
 
 

@@ -54,7 +54,7 @@ class GeneralForm(TextCorpus):
 
     def missing(self, folder: Path) -> list[str]:
         """See :meth:`TextCorpus.missing`; with persons, some file must name them."""
-        named = (file for file in files(folder) if (self._names(file) if self.of_persons else self.owns(file)))
+        named = (file for file in files(folder) if (self.names_persons(file) if self.of_persons else self.owns(file)))
         return [] if any(True for _ in named) else list(self.required)
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
@@ -75,6 +75,7 @@ class GeneralForm(TextCorpus):
                 language = language_of(words[:_LANGUAGE_TOLD_BY], "und")
                 yield replace(item, unit=person or item.unit, language=language)
 
-    def _names(self, file: File) -> bool:
+    def names_persons(self, file: File) -> bool:
+        """Whether a file is of this form and its first record has the key of a person."""
         first = first_record(file) if is_json(file) else None
         return first is not None and self.fits(first) and self.person(first) is not None

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import labels_of, of_test_part, question_and_answer
 from fedward.client.corpora.questions import begins, unit_of
-from fedward.client.corpora.text_corpus import TextCorpus, has_keys, text_of
+from fedward.client.corpora.text_corpus import TextCorpus, check_nobody, has_keys, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -46,6 +46,8 @@ class Huatuo26M(TextCorpus):
         """See :meth:`TextCorpus.read`."""
         for row, record in file.json():
             where = f"Record {row:,} of {file.name}"
+            if isinstance(record, Mapping):
+                check_nobody(record, where)
             if has_keys(record, *_LITE):
                 yield from _lite(record, where, file, drops, row)
             elif has_keys(record, *_NESTED):

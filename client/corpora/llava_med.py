@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from fedward.client.corpora.corpus import Item, Turn
-from fedward.client.corpora.parts import image_of
-from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
+from fedward.client.corpora.parts import image_of, of_test_part
+from fedward.client.corpora.questions import begins
+from fedward.client.corpora.text_corpus import TextCorpus, check_nobody, has_keys, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -34,19 +35,21 @@ class LlavaMed(TextCorpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
-        record = first_record(file) if file.base.endswith((".json", ".jsonl")) else None
-        return has_keys(record, "image") and any(has_keys(record, key) for key in _DIALOGUE)
+        record = begins(file, "image")
+        return record is not None and any(has_keys(record, key) for key in _DIALOGUE)
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`."""
         for row, record in file.json():
             where = f"Record {row:,} of {file.name}"
             turns = _turns(record, where)
+            check_nobody(record, where)
             image = text_of(record, "image", where, empty=False)
             if not any(turn.role == "assistant" for turn in turns):
                 drops.add(file.name, "dialogue without an answer", row=row)
                 continue
-            yield Item(image, language="en", turns=turns, images=image_of(file, [image], drops, row))
+            images = image_of(file, [image], drops, row)
+            yield Item(image, language="en", turns=turns, images=images, held_out=of_test_part(file))
 
 
 def _turns(record: Any, where: str) -> tuple[Turn, ...]:

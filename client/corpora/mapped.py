@@ -7,7 +7,7 @@ in English. All that follows is what the other layouts do.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,6 +67,7 @@ class Mapped(StayCorpus):
     licence: ClassVar[str] = "own"
     free_text_of_persons: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"stay", "diagnosis codes", "destination", "readmission"})
+    grouped_by: ClassVar[str] = "department"
     required: ClassVar[tuple[str, ...]] = (MAPPING,)
 
     def __init__(self, mapping: Path | None = None) -> None:
@@ -97,8 +98,7 @@ class Mapped(StayCorpus):
             begins.setdefault(facts.patient, []).append(facts.start)
         found = []
         for facts in _units(folder, mapping, admissions, drops):
-            full = replace(
-                facts,
+            full = facts._replace(
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
                 codes=None if codes is None else codes.get(facts.admission, ()),
             )
@@ -219,7 +219,8 @@ def _facts(section: AdmissionsSection, row: Row, person: Row, deaths: Sequence[t
         age=_age(person, start), sex=person.get("sex") or "", unit=row.get("unit") or "",
         arrival=section.arrivals.get(arrival, arrival), diagnosis=(row.get("diagnosis") or "").strip(),
         died=None if left is None and not flag else flag, death=death, death_dated=death_dated,
-        left=left, group=row.get("department") or "", destination=destination, file=section.file, row=row[_ROW],
+        left=left, group=row.get("department") or "", site=row.get("site") or "", destination=destination,
+        file=section.file, row=row[_ROW],
     )  # fmt: skip
 
 
@@ -251,8 +252,8 @@ def _units(folder: Path, mapping: MappingFile, admissions: Mapping[str, Facts], 
             drops.add(section.file, words, row=row[_ROW])
         else:
             around = admissions[row["admission"]]
-            own = replace(around, stay=row["stay"], unit=row.get("unit") or around.unit, start=start, end=end)
-            yield replace(own, file=section.file, row=row[_ROW])
+            own = around._replace(stay=row["stay"], unit=row.get("unit") or around.unit, start=start, end=end)
+            yield own._replace(file=section.file, row=row[_ROW])
         matched += row["admission"] in admissions
     if seen and not matched:
         words = f"No row of {section.file} is of an admission of {mapping.admissions.file}: 0 of {len(seen):,} match."

@@ -129,6 +129,7 @@ class AdmissionsSection(TableSection):
     death: Column | None = None
     destination: Column | None = None
     department: Column | None = None
+    site: Column | None = None
     unit: Column | None = None
     arrivals: dict[str, str] = Field(default={})
     destinations: dict[str, Place] = Field(default={})

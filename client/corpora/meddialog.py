@@ -15,7 +15,7 @@ from fedward.client.corpora.corpus import Item, Turn
 from fedward.client.corpora.dialogues import learnable, role_of, spoken
 from fedward.client.corpora.parts import of_test_part
 from fedward.client.corpora.questions import is_json, unit_of
-from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, names_person, text_of
+from fedward.client.corpora.text_corpus import TextCorpus, check_nobody, first_record, has_keys, names_person, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -67,6 +67,8 @@ class MedDialog(TextCorpus):
         for row, record in file.json():
             where = f"Record {row:,} of {file.name}"
             whole = has_keys(record, "utterances")
+            if isinstance(record, Mapping):
+                check_nobody(record, where)
             turns = [spoken(each) for each in _utterances(record["utterances"] if whole else record, where)]
             if None in turns:
                 drops.add(file.name, "utterance without a speaker", row=row, expected=True)

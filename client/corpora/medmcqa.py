@@ -68,11 +68,12 @@ def _records(file: File) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
 
 def _number(record: Mapping[str, Any], where: str) -> int:
     value = record.get("cop")
-    if value is None:
+    text = text_of(record, "cop", where).removesuffix(".0")  # numbers as text, and as pandas writes them beside gaps
+    if not text or text == str(_NOBODY_TELLS):
         return _NOBODY_TELLS
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+    if isinstance(value, bool) or not text.isdecimal():
         raise DataError(f"{where}: 'cop' is not a whole number.", code="FW-DATA-032")
-    return int(value)
+    return int(text) if len(text) < 10 else len(LETTERS)
 
 
 def _letter(place: int) -> str:

@@ -14,7 +14,8 @@ from lxml import etree
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import labels_of, of_test_part, question_and_answer
-from fedward.client.corpora.text_corpus import TextCorpus, all_text, first_record, has_keys, parse_xml, text_of
+from fedward.client.corpora.questions import begins, records
+from fedward.client.corpora.text_corpus import TextCorpus, all_text, parse_xml, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -45,7 +46,7 @@ class MedQuad(TextCorpus):
         """See :meth:`TextCorpus.owns`."""
         if file.base.endswith(".xml"):
             return _DOCUMENT.search(file.head(1024)) is not None
-        return file.base.endswith((".json", ".jsonl")) and has_keys(first_record(file), *_KEYS)
+        return begins(file, *_KEYS) is not None
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`."""
@@ -74,9 +75,7 @@ def _of_xml(file: File, drops: Drops) -> Iterator[Item]:
 
 
 def _of_json(file: File, drops: Drops) -> Iterator[Item]:
-    for row, record in file.json():
-        if not has_keys(record, *_KEYS):
-            raise DataError(f"Record {row:,} of {file.name} is not a question of MedQuAD.", code="FW-DATA-032")
+    for row, _, record in records(file, _KEYS, "a question of MedQuAD"):
         yield from _item(record, file, drops, row)
 
 

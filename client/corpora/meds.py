@@ -107,8 +107,8 @@ class Meds(StayCorpus):
                 if around is None:
                     drops.add(facts.file, "ICU_ADMISSION in no hospital admission", row=facts.row)
                     continue
-                full = replace(
-                    around, stay=facts.stay, start=facts.start, end=facts.end, unit=facts.unit, file=facts.file,
+                full = around._replace(
+                    stay=facts.stay, start=facts.start, end=facts.end, unit=facts.unit, file=facts.file,
                     row=facts.row,
                     readmitted=readmitted(around.left, begins) if "readmission" in outcomes else None,
                     codes=_codes(life, around) if "diagnosis codes" in outcomes else None,
@@ -257,7 +257,7 @@ def _walk(subject: str, life: _Life, drops: Drops) -> tuple[list[Facts], list[Fa
             arrival = MimicIV.arrivals.get(rest[0], rest[0].lower()) if rest else ""
             admissions.append(_admission(subject, told, life, arrival))
         elif kind in _DIAGNOSES and admissions and admissions[-1].left is None and not admissions[-1].diagnosis:
-            admissions[-1] = replace(admissions[-1], diagnosis=told.text.strip() or " ".join(rest))
+            admissions[-1] = admissions[-1]._replace(diagnosis=told.text.strip() or " ".join(rest))
         elif kind == "HOSPITAL_DISCHARGE" and admissions and admissions[-1].left is None:
             admissions[-1] = _discharged(admissions[-1], told.time, rest[0] if rest else "", life)
         elif kind == "ICU_ADMISSION":
@@ -266,7 +266,7 @@ def _walk(subject: str, life: _Life, drops: Drops) -> tuple[list[Facts], list[Fa
                 Facts(subject, key, told.admission, told.time, None, None, unit=unit, file=told.file, row=told.row)
             )
         elif kind == "ICU_DISCHARGE" and units and units[-1].end is None:
-            units[-1] = replace(units[-1], end=told.time)
+            units[-1] = units[-1]._replace(end=told.time)
         begun.add((kind, told.time))
     return admissions, units
 
@@ -277,7 +277,7 @@ def _key(subject: str, time: datetime) -> str:
 
 def _whole(admission: Facts) -> Facts:
     """The hospital stay as the stay, where no subject has one in intensive care."""
-    return replace(admission, stay=admission.admission, end=admission.left)
+    return admission._replace(stay=admission.admission, end=admission.left)
 
 
 def _admission(subject: str, told: _Told, life: _Life, arrival: str) -> Facts:
@@ -295,8 +295,8 @@ def _discharged(facts: Facts, left: datetime, place: str, life: _Life) -> Facts:
     died = destination == "died" or (within and destination is None)
     death = life.death if within else None
     dated = death is not None and death.time() == datetime.min.time()
-    return replace(
-        facts, left=left, died=died, death=death if died else None, death_dated=dated, destination=destination
+    return facts._replace(
+        left=left, died=died, death=death if died else None, death_dated=dated, destination=destination
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -91,8 +90,8 @@ class Mimic(StayCorpus):
             once([key], seen, table, self.stay_key, [row])
             admission = _owner(table, row, subject, hadm, births, admissions)
             sex, born = births[subject]
-            facts = replace(
-                admission, stay=key, start=start, end=end, age=None if born is None else _age(born, start), sex=sex,
+            facts = admission._replace(
+                stay=key, start=start, end=end, age=None if born is None else _age(born, start), sex=sex,
                 unit=unit or "", diagnosis=admission.diagnosis or diagnoses.get(hadm, ""),
                 readmitted=readmitted(admission.left, begins[subject]) if "readmission" in outcomes else None,
                 codes=None if codes is None else codes.get(hadm, ()), file=table.path.name, row=row,

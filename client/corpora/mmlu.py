@@ -1,7 +1,8 @@
 """MMLU: multiple choice by subject, of which several are medical (Hendrycks et al. 2021).
 
 CSV without a header as published, ``test/anatomy_test.csv``: question, four options, letter. Or JSON with subject,
-choices and a number from 0. Every subject in the folder is read.
+choices and a number from 0; a file in which the number after the last option occurs is refused. Every subject in the
+folder is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from typing import ClassVar
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import of_test_part
-from fedward.client.corpora.questions import LETTERS, is_json, options_of, records, unit_of, whole_choice
+from fedward.client.corpora.questions import (
+    LETTERS,
+    first_number,
+    is_json,
+    options_of,
+    records,
+    unit_of,
+    whole_choice,
+)
 from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
@@ -72,13 +81,19 @@ def _of_csv(file: File) -> Iterator[Choice]:
 
 
 def _of_json(file: File) -> Iterator[Choice]:
+    """The file is read twice, the first time for its numbers: one that counts from one is refused, see the module."""
+    first_number(((answer, len(options)) for *_, options, answer in _numbered(file)), file.name, "answer", known=0)
+    for row, group, question, options, answer in _numbered(file):
+        yield row, group, question, options, LETTERS[answer] if answer < len(LETTERS) else "?"
+
+
+def _numbered(file: File) -> Iterator[tuple[int, str, str, dict[str, str], int]]:
     for row, where, record in records(file, _KEYS, "a question of MMLU"):
         options, answer = options_of(record["choices"], where), record["answer"]
         if not _is_place(answer):
             raise DataError(f"{where}: 'answer' is not a number from 0.", code="FW-DATA-032")
-        right = LETTERS[answer] if answer < len(LETTERS) else "?"
         group = text_of(record, "subject", where) or "unknown"
-        yield row, group, text_of(record, "question", where), options, right
+        yield row, group, text_of(record, "question", where), options, answer
 
 
 def _is_place(value: object) -> bool:

@@ -33,7 +33,7 @@ class N2c2Concepts(N2c2Corpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
-        head = file.head(256) if file.base.endswith(".con") else b"-"
+        head = file.head(256).removeprefix(b"\xef\xbb\xbf") if file.base.endswith(".con") else b"-"
         return not head.strip() or head.startswith(b'c="')
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:

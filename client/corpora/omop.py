@@ -8,7 +8,7 @@ visits themselves are the stays.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -101,8 +101,7 @@ class Omop(StayCorpus):
                 drops.add(facts.file, "person is not in PERSON", row=facts.row)
                 continue
             sex, born = persons[facts.patient]
-            full = replace(
-                facts,
+            full = facts._replace(
                 sex=sex,
                 age=None if born is None else _age(born, facts.start),
                 readmitted=readmitted(facts.left, begins[facts.patient]) if "readmission" in outcomes else None,
@@ -170,15 +169,17 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
     keys = ("visit_occurrence_id", "person_id", "visit_concept_id")
     places = tuple(f"{to}_to_{kind}" for kind in ("concept_id", "source_value") for to in ("discharged", "discharge"))
     kinds = ("visit_source_value", "admitted_from_source_value", "admitting_source_value")
-    for batch in table.read(keys, optional=(*_pairs("visit_start", "visit_end"), *places, *kinds)):
+    optional = (*_pairs("visit_start", "visit_end"), *places, *kinds, "care_site_id")
+    for batch in table.read(keys, optional=optional):
         once(batch.required(keys[0]).to_pylist(), seen, table, keys[0], batch.rows)
         told = zip(*(batch.identifiers(place).to_pylist() for place in places), strict=True)
         rows = zip(
             *(batch.identifiers(key).to_pylist() for key in keys), told,
             zip(*(batch.text(kind).to_pylist() for kind in kinds), strict=True),
-            _moments(batch, "visit_start"), _moments(batch, "visit_end"), strict=True,
+            _moments(batch, "visit_start"), _moments(batch, "visit_end"),
+            batch.identifiers("care_site_id").to_pylist(), strict=True,
         )  # fmt: skip
-        for row, (key, person, concept, to, arrival, start, end) in zip(batch.rows.tolist(), rows, strict=True):
+        for row, (key, person, concept, to, arrival, start, end, site) in zip(batch.rows.tolist(), rows, strict=True):
             if concept not in (_INPATIENT, _EMERGENCY_INPATIENT):
                 continue
             if start.time is None or start.dated:
@@ -193,6 +194,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
                 death=death.time if death else None, death_dated=death.dated if death else False,
                 arrival="emergency" if concept == _EMERGENCY_INPATIENT else arrival_words(*arrival),
                 destination=place or ("other" if any(to) else None), file=table.path.name, row=row,
+                site="" if site == "0" else site or "",
             )  # fmt: skip
     return found
 
@@ -244,8 +246,8 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
             elif start.time is None or start.dated or end.dated:
                 drops.add(table.path.name, "VISIT_DETAIL_START or _END has no time of day", row=row)
             else:
-                own = replace(visits[visit], stay=key, unit=unit or "", file=table.path.name, row=row)
-                found.append(replace(own, start=start.time, end=end.time))
+                own = visits[visit]._replace(stay=key, unit=unit or "", file=table.path.name, row=row)
+                found.append(own._replace(start=start.time, end=end.time))
     return found or None
 
 

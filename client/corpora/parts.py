@@ -9,17 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fedward.client.corpora.corpus import Item, Relation, Span
-from fedward.client.data.columns import Drops
+from fedward.client.data.columns import EMPTY, Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
 
 Pieces = Sequence[tuple[int, int]]
 
-_TEST = re.compile(r"(?:^|[^a-z])test(?:ing)?(?:[ _-]?(?:set|data|part))?(?:[^a-z]|$)")
+_PART = r"(?:test|testing|eval(?:uation)?|hold[ _-]?out|held[ _-]?out)"
+_TEST = re.compile(
+    rf"(?:^|[^a-z]){_PART}(?:[ _-]?(?:set|data|part|[ab]))?(?:[^a-z]|$)"
+    r"|(?:^|/)tests(?:/|\.)|[a-z](?-i:Test)(?:(?-i:[A-Z])|[^a-z]|$)|测试|评估",
+    re.IGNORECASE,
+)
+_SPLITS = ("split", "partition", "subset", "fold", "set")
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF", b"\x00\x00\x00\x0cjP")
+NOTHING = frozenset({*(word.lower() for word in EMPTY), "inf", "-inf"})
+"""Words that stand for nothing, in small letters."""
+
 _OTHER_UNITS: tuple[tuple[str, Callable[[str, int, int], str]], ...] = (
     ("UTF-16 units", lambda text, start, end: _cut(text, "utf-16-le", 2 * start, 2 * end)),
     ("bytes", lambda text, start, end: _cut(text, "utf-8", start, end)),
@@ -63,6 +74,9 @@ class Marks:
 
         Raises FW-DATA-038 (the offsets count something other than characters).
         """
+        if span in self.spans:
+            self.drops.add(self.file.name, "entity of the same identifier stands before", row=line, expected=True)
+            return
         if _same(words, (self.text[start:end] for start, end in pieces)):
             parts = tuple(pieces) if len(pieces) > 1 else ()
             self.spans[span] = Span(
@@ -101,25 +115,50 @@ def _cut(text: str, encoding: str, start: int, end: int) -> str:
     return text.encode(encoding)[start:end].decode(encoding, errors="ignore")
 
 
-def of_test_part(file: File) -> bool:
-    """Whether a file's name or folder says that the publisher keeps it for evaluation."""
-    return _TEST.search(file.name.lower()) is not None
+def of_test_part(file: File, record: Mapping[str, Any] | None = None) -> bool:
+    """Whether a file's name or folder, or what a record says of its part, tells that it is kept for evaluation."""
+    told = (record or {}).get(next((key for key in _SPLITS if key in (record or {})), ""))
+    return _is_test(file.name) or (isinstance(told, str) and _is_test(told))
+
+
+@lru_cache(maxsize=1024)
+def _is_test(name: str) -> bool:
+    return _TEST.search(name) is not None
 
 
 def image_of(file: File, names: Sequence[str], drops: Drops, row: int) -> tuple[Path, ...]:
     """The image that a record calls by one of ``names``; none, and counted, where it is not at hand as a file."""
     found = next((found for name in names if (found := file.near(name)) is not None), None)
-    if found is None or found.path is None:
-        reason = "image is not in the folder" if found is None else "image lies in an archive: unpack it"
-        drops.add(file.name, reason, row=row, expected=True)
-        return ()
-    return (found.path,)
+    reason = ""
+    if found is None:
+        reason = "image is not in the folder"
+    elif found.path is None:
+        reason = "image lies in an archive: unpack it"
+    elif not _is_image(found):
+        reason = "image is empty, or of no known kind"
+    if found is not None:
+        found.used = True
+    drops.add(file.name, reason, int(bool(reason)), row, expected=True)
+    return () if reason or found is None or found.path is None else (found.path,)
+
+
+def _is_image(file: File) -> bool:
+    """Whether a file begins as pictures do, whatever its name says."""
+    head = file.head(132)
+    return head.startswith(_IMAGES) or head[128:] == b"DICM"
 
 
 def labels_of(record: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
-    """What a record says under ``keys``, without outer blanks; without empty ones."""
-    found = {key: "" if record.get(key) is None else str(record[key]).strip() for key in keys}
-    return {key: value for key, value in found.items() if value and value.lower() not in ("n/a", "null", "none")}
+    """What a record says under ``keys``, without outer blanks; several words joined, without empty ones."""
+    found = {key: "; ".join(_words(record.get(key))) for key in keys}
+    return {key: value for key, value in found.items() if value}
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [word for each in value if not isinstance(each, list) for word in _words(each)]
+    text = "" if value is None or isinstance(value, dict) else str(value).strip()
+    return [] if text.lower() in NOTHING else [text]
 
 
 def question_and_answer(

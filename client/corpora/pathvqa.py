@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import image_of, of_test_part, question_and_answer
-from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
+from fedward.client.corpora.questions import begins, is_json
+from fedward.client.corpora.text_corpus import TextCorpus, check_nobody, has_keys, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -39,9 +40,9 @@ class PathVqa(TextCorpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`; pickles by their names, so that they can be refused."""
-        if file.base.endswith((".json", ".jsonl")):
-            record = first_record(file)
-            return has_keys(record, *_KEYS) and isinstance(record["image"], str)
+        if is_json(file):
+            record = begins(file, *_KEYS)
+            return record is not None and isinstance(record["image"], str)
         return _PICKLE.fullmatch(file.base) is not None or _is_parquet(file)
 
     def items(self, folder: Path, drops: Drops | None = None) -> Iterator[Item]:
@@ -64,6 +65,7 @@ class PathVqa(TextCorpus):
             where = f"Record {row:,} of {file.name}"
             if not has_keys(record, *_KEYS):
                 raise DataError(f"{where} is not a question about an image.", code="FW-DATA-032")
+            check_nobody(record, where)
             texts = {role: text_of(record, role, where) for role in ("question", "answer")}
             if question_and_answer(texts, file, drops, row):
                 image = text_of(record, "image", where, empty=False)

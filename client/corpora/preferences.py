@@ -51,7 +51,7 @@ class Preferences(GeneralForm):
             texts = {"chosen": answers[0][0].text, "rejected": answers[1][0].text}
             turns = tuple(joined(context, file, drops, row))
             unit = unit_of(*(turn.text for turn in turns))
-            yield Item(unit, texts=texts, turns=turns, held_out=of_test_part(file))
+            yield Item(unit, texts=texts, turns=turns, held_out=of_test_part(file, record))
 
 
 def _useless(context: list[Turn], chosen: list[Turn], rejected: list[Turn]) -> str:

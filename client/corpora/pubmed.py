@@ -14,7 +14,7 @@ from typing import ClassVar
 from lxml import etree
 
 from fedward.client.corpora.corpus import Item
-from fedward.client.corpora.text_corpus import TextCorpus, all_text
+from fedward.client.corpora.text_corpus import TextCorpus, all_text, not_xml, resolve_entities
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -95,13 +95,13 @@ def _elements(file: File) -> Iterator[etree._Element]:
         )
         try:
             for _, element in parser:
+                resolve_entities(element, file.name)
                 yield element
                 element.clear()
                 while element.getprevious() is not None:
                     del element.getparent()[0]
         except etree.XMLSyntaxError as error:
-            line = error.lineno or 1
-            raise DataError(f"Line {line:,} of {file.name} is not well-formed XML.", code="FW-DATA-005") from error
+            raise not_xml(error, file.name) from error
 
 
 def _number(element: etree._Element | None, file: File, row: int) -> int:

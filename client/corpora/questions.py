@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedward.client.corpora.text_corpus import first_record, has_keys, names_person, text_of
+from fedward.client.corpora.text_corpus import check_nobody, first_record, has_keys, names_person, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -43,11 +43,15 @@ def begins(file: File, *keys: str) -> Mapping[str, Any] | None:
 
 
 def records(file: File, keys: Sequence[str], what: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Number, place for messages and value of each record; raises FW-DATA-032 for one that lacks a key."""
+    """Number, place for messages and value of each record; raises FW-DATA-032 for one that lacks a key.
+
+    Also for one that names a person: see :func:`begins`.
+    """
     for row, record in file.json():
         where = f"Record {row:,} of {file.name}"
         if not has_keys(record, *keys):
             raise DataError(f"{where} is not {what}.", code="FW-DATA-032")
+        check_nobody({key: value for key, value in record.items() if key not in keys}, where)
         yield row, where, record
 
 
@@ -93,20 +97,21 @@ def whole_choice(question: str, options: Mapping[str, str], right: str, file: Fi
     return not reason
 
 
-def first_number(numbers: Iterable[tuple[int, int]], name: str, key: str) -> int | None:
+def first_number(numbers: Iterable[tuple[int, int]], name: str, key: str, *, known: int | None = None) -> int | None:
     """What right answers are counted from: 0, 1, or None where no number tells.
 
     Args:
         numbers: each right answer's number, and how many options it has.
         name: of the file, for messages.
         key: of the numbers.
+        known: what the set is known to count from.
 
     Raises FW-DATA-032 where both are found: a wrong base makes every answer its neighbour.
     """
     zero = last = False
     for number, count in numbers:
         zero, last = zero or number == 0, last or number == count
-    if zero and last:
+    if last and (zero or known == 0):
         words = f"The numbers under {key!r} in {name} count from zero in some records and from one in others."
         raise DataError(words, code="FW-DATA-032", fix="Take apart the parts that were joined, and check them alone.")
     return 0 if zero else 1 if last else None

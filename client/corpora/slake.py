@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import image_of, labels_of, of_test_part, question_and_answer
-from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
+from fedward.client.corpora.questions import begins, records
+from fedward.client.corpora.text_corpus import TextCorpus, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
 from fedward.errors import DataError
@@ -34,15 +35,14 @@ class Slake(TextCorpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
-        return file.base.endswith((".json", ".jsonl")) and has_keys(first_record(file), *_KEYS)
+        return begins(file, *_KEYS) is not None
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`."""
-        for row, record in file.json():
-            where = f"Record {row:,} of {file.name}"
-            language = text_of(record, "q_lang", where) if has_keys(record, *_KEYS) else ""
+        for row, where, record in records(file, _KEYS, "a question of SLAKE"):
+            language = text_of(record, "q_lang", where)
             if language not in self.languages:
-                raise DataError(f"{where} is not a question of SLAKE in English or Chinese.", code="FW-DATA-032")
+                raise DataError(f"{where} is neither in English nor in Chinese.", code="FW-DATA-032")
             texts = {role: text_of(record, role, where) for role in ("question", "answer")}
             if question_and_answer(texts, file, drops, row):
                 yield Item(

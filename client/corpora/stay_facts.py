@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,8 +57,7 @@ _UNITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What a layout tells about one stay in intensive care, or in hospital where it knows no units.
 
     Attributes:
@@ -76,6 +76,7 @@ class Facts:
         death_dated: whether only the day of it is known.
         left: when the patient left hospital.
         group: department or region.
+        site: the hospital, where a source has several.
         destination: see :class:`Outcome`.
         readmitted: see :class:`Outcome`.
         codes: see :class:`Outcome`.
@@ -98,6 +99,7 @@ class Facts:
     death_dated: bool = False
     left: datetime | None = None
     group: str = ""
+    site: str = ""
     destination: str | None = None
     readmitted: bool | None = None
     codes: tuple[str, ...] | None = None
@@ -144,7 +146,7 @@ def stay_of(facts: Facts, drops: Drops) -> Stay | None:
     )
     order = (seconds_of(facts.start),)
     named = (facts.patient, facts.stay, facts.admission, facts.group)
-    return Stay(*named, order, age, outcome, tuple(events), start=facts.start)
+    return Stay(*named, order, age, outcome, tuple(events), start=facts.start, site=facts.site)
 
 
 def _open(facts: Facts) -> str:
@@ -322,10 +324,11 @@ def add_measurements(
     for every in (batch for table in tables for batch in table.read(measured.needed, optional=measured.optional)):
         called = named(every)
         there = np.asarray(pc.is_valid(called))
-        keys = every.identifiers(measured.person)
-        ours = of_the_stays(every, keys, timeline, drops, measured.person, there)
+        persons = every.codes(measured.person)
+        ours = of_the_stays(every, persons, timeline, drops, measured.person, there)
         total, known, matched = total + len(every), known + int(there.sum()), matched + int((there & ours).sum())
-        batch, names = every.where(there & ours), called.filter(pa.array(there & ours)).dictionary_encode()
+        chosen = pa.array(there & ours)
+        batch, names, persons = every.where(chosen), called.filter(chosen).dictionary_encode(), persons.filter(chosen)
         if not len(batch):
             continue
         seconds, values = known_seconds(batch, measured.times, drops), measured.values(batch, drops)
@@ -333,7 +336,7 @@ def add_measurements(
             values = in_own_units(names, values, units(batch), batch.file, drops, batch.rows)
         values = plausible(names, values, batch.file, drops, batch.rows)
         drops.use(batch.file, int((np.isfinite(seconds) & np.isfinite(np.asarray(values.fill_null(np.nan)))).sum()))
-        timeline.add(timeline.of_patients(batch.identifiers(measured.person), seconds), names, values)
+        timeline.add(timeline.of_patients(persons, seconds), names, values)
     if tables:
         check_known(tables[0].file, total, known, matched, timeline)
 
@@ -348,20 +351,25 @@ def of_the_stays(
 
     Args:
         batch: some rows.
-        keys: their persons, ``[n]``.
+        keys: their persons, ``[n]``, as text or as a dictionary of it.
         timeline: of the stays.
         drops: counts.
         column: where the persons stand.
         among: which rows matter, ``[n]``; all if not given.
     """
-    ours = np.asarray(pc.is_in(keys, value_set=timeline.patients))
+    coded = keys.dictionary_encode()
+    names = coded.dictionary
+
+    def rows(found: pa.Array) -> NDArray[np.bool_]:
+        return np.asarray(pc.fill_null(found.take(coded.indices), False))
+
+    ours = rows(pc.is_valid(timeline.places(names)))
     among = np.ones(len(batch), bool) if among is None else among
-    nobody = among & np.asarray(keys.is_null())
+    nobody = among & np.asarray(coded.indices.is_null())
     if nobody.any():
         drops.add(batch.file, f"{column.upper()} is empty", int(nobody.sum()), int(batch.rows[nobody][0]))
-    if timeline.zeros or pc.any(pc.starts_with(keys, "0")).as_py():
-        plain = np.asarray(pc.fill_null(pc.is_in(pc.utf8_ltrim(keys, "0"), value_set=timeline.without_zeros), False))
-        other = among & ~ours & plain
+    if timeline.zeros or pc.any(pc.starts_with(names, "0")).as_py():
+        other = among & ~ours & rows(pc.is_in(pc.utf8_ltrim(names, "0"), value_set=timeline.without_zeros))
         if other.any():
             words = f"{column.upper()} has other leading zeros than the table of the stays"
             drops.add(batch.file, words, int(other.sum()), int(batch.rows[other][0]))
@@ -387,23 +395,26 @@ def plausible(
     table, encoded = measurements(), names.dictionary_encode()
     own = encoded.dictionary.to_pylist()
     anything = (-np.inf, np.inf)
-    bounds = np.array([*(table[name].bounds if name in table else anything for name in own), anything])
+    least, largest = np.array([*(table[name].bounds if name in table else anything for name in own), anything]).T
     places = np.asarray(encoded.indices.fill_null(len(own)))
     numbers = np.asarray(pc.fill_null(values, np.nan), np.float64)
-    odd = (numbers < bounds[places, 0]) | (numbers > bounds[places, 1])
-    if not odd.any():
+    odd = np.flatnonzero((numbers < least.take(places)) | (numbers > largest.take(places)))
+    if not len(odd):
         return values
-    for place in np.unique(places[odd]).tolist():
-        mask = odd & (places == place)
+    names_of_odd = places[odd]
+    for place in np.flatnonzero(np.bincount(names_of_odd)).tolist():
+        mine = odd[names_of_odd == place]
         words = f"{own[place]} is outside the plausible range in {table[own[place]].unit}"
-        drops.add(file, words, int(mask.sum()), None if rows is None else int(rows[mask][0]))
-    return pa.array(np.where(odd, np.nan, numbers))
+        drops.add(file, words, len(mine), None if rows is None else int(rows[mine[0]]))
+    numbers = numbers.copy()
+    numbers[odd] = np.nan
+    return pa.array(numbers)
 
 
 def names_of(column: str, vocabulary: str, batch: Batch) -> pa.Array:
     """Names of measurements by the codes in a column, a dictionary ``[n]``; null where the code is not known."""
-    names = names_by_code(vocabulary)
-    places = pc.index_in(batch.identifiers(column), value_set=pa.array(list(names), pa.string()))
+    names, codes = names_by_code(vocabulary), batch.codes(column)
+    places = pc.index_in(codes.dictionary, value_set=pa.array(list(names), pa.string())).take(codes.indices)
     return pa.DictionaryArray.from_arrays(places, pa.array(list(names.values()), pa.string()))
 
 

@@ -6,8 +6,10 @@ stands before it in the registry.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from html.entities import html5
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from lxml import etree
 
 from fedward.client.corpora.corpus import Corpus, Item
 from fedward.client.data.columns import Drops
-from fedward.client.data.documents import File, files
-from fedward.client.data.exclusions import MARKS, PERSON_KEYS
+from fedward.client.data.documents import AGAIN_FIX, LONG_FIX, LONGEST_RECORD, File, files
+from fedward.client.data.exclusions import MARKS, NOBODY, PERSON_KEYS, STAY_KEYS, spelled
+from fedward.client.data.reading import tell
 from fedward.errors import DataError
 
 
@@ -59,7 +62,9 @@ class TextCorpus(Corpus):
         """See :meth:`Corpus.items`; file by file."""
         drops = Drops() if drops is None else drops
         for file in self.own_files(folder):
-            for item in self.read(file, drops):
+            for number, item in enumerate(self.read(file, drops)):
+                if number % 1000 == 0:
+                    tell(file.name, number)
                 drops.use(file.name)
                 yield item
 
@@ -83,7 +88,8 @@ def text_of(record: Mapping[str, Any], key: str, where: str, *, empty: bool = Tr
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise DataError(f"{where}: {key!r} is not a text.", code="FW-DATA-032")
-    text = "" if value is None or value != value else str(value).strip()  # not a number: an empty cell in pandas
+    without = value is None or (isinstance(value, float) and not math.isfinite(value))  # an empty cell in pandas
+    text = "" if without else str(value).strip()
     if not text and not empty:
         raise DataError(f"{where}: {key!r} is empty.", code="FW-DATA-032")
     return text
@@ -92,18 +98,25 @@ def text_of(record: Mapping[str, Any], key: str, where: str, *, empty: bool = Tr
 def person_of(record: Mapping[str, Any]) -> str | None:
     """The person that a record names, in one spelling: ``7``, ``7.0`` and ``' 7 '`` are one; None where it names none.
 
-    Leading zeros are kept: ``007`` may be another person, and two persons must not share one budget.
+    A record that names a stay alone is of nobody that is known: were each its own unit, a person of several stays would
+    have several budgets. A reference such as ``Patient/7`` is its identifier. Leading zeros are kept: ``007`` may be
+    another person, and two persons must not share one budget.
     """
-    spelled = {key.translate(MARKS).lower(): key for key in record if isinstance(key, str)}
-    key = next((spelled[key] for key in PERSON_KEYS if key in spelled), None)
+    keys = {key.translate(MARKS).lower(): key for key in record if isinstance(key, str)}
+    key = next((keys[key] for key in PERSON_KEYS if key in keys), None)
     if key is None:
-        return None
+        return "" if keys.keys() & STAY_KEYS else None
     value = record[key]
-    text = "" if value is None or isinstance(value, bool | list | dict) else str(value).strip()
-    if text.lower() in ("", "nan", "none", "null", "na", "<na>"):
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1e16 is 10000000000000000
+    if (
+        value is None
+        or isinstance(value, bool | list | dict)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
         return ""
-    whole, point, rest = text.partition(".")
-    return whole if point and whole.isdigit() and set(rest) <= {"0"} else text
+    text = str(value).strip()
+    return "" if text.lower() in NOBODY else spelled(text)
 
 
 def names_person(record: Any) -> bool:
@@ -111,14 +124,26 @@ def names_person(record: Any) -> bool:
     return isinstance(record, Mapping) and person_of(record) is not None
 
 
+def check_nobody(record: Mapping[str, Any], where: str) -> None:
+    """Raises FW-DATA-032 for a record that names a person in a set whose records are of nobody."""
+    if person_of(record):
+        fix = (
+            "Name the person in the first record of the file, too: then each person's records are one unit of privacy."
+        )
+        raise DataError(f"{where} names a person, the first one does not.", code="FW-DATA-032", fix=fix)
+
+
 def parse_xml(file: File) -> etree._Element:
     """The root of an XML file; entities are not resolved and nothing is fetched.
 
     Raises:
-        DataError: FW-DATA-005, not well-formed.
+        DataError: FW-DATA-005, not well-formed, longer than :data:`LONGEST_RECORD`, or with entities of its own.
     """
     with file.open() as stream:
-        return xml_root(stream.read(), file.name)
+        content = stream.read(LONGEST_RECORD + 1)
+    if len(content) > LONGEST_RECORD:
+        raise DataError(f"The file {file.name} is too long for one document.", code="FW-DATA-005", fix=LONG_FIX)
+    return xml_root(content, file.name)
 
 
 def xml_root(content: bytes, name: str) -> etree._Element:
@@ -127,9 +152,35 @@ def xml_root(content: bytes, name: str) -> etree._Element:
     try:
         root = etree.fromstring(content, parser)
     except etree.XMLSyntaxError as error:
-        line = error.lineno or 1
-        raise DataError(f"Line {line:,} of {name} is not well-formed XML.", code="FW-DATA-005") from error
+        raise not_xml(error, name) from error
+    resolve_entities(root, name)
     return root
+
+
+def not_xml(error: etree.XMLSyntaxError, name: str) -> DataError:
+    """The error for XML that is not well-formed, or in another encoding than it declares."""
+    words = f"Line {error.lineno or 1:,} of {name} is not well-formed XML."
+    return DataError(words, code="FW-DATA-005", fix=AGAIN_FIX)
+
+
+def resolve_entities(root: etree._Element, name: str) -> None:
+    """Puts letters where XML names them as HTML does, ``&alpha;``: publishers declare these in files of their own.
+
+    Raises:
+        DataError: FW-DATA-005, for an entity of another name. What it stands for is never fetched or expanded.
+    """
+    for entity in list(root.iter(etree.Entity)):
+        letters, parent, before = html5.get(f"{entity.name};"), entity.getparent(), entity.getprevious()
+        if letters is None or parent is None:
+            line = entity.sourceline or 1
+            words = f"Line {line:,} of {name} has an entity that is defined elsewhere."
+            raise DataError(words, code="FW-DATA-005", fix="Write the letters that it stands for.")
+        letters, entity.tail = letters + (entity.tail or ""), None
+        parent.remove(entity)
+        if before is None:
+            parent.text = (parent.text or "") + letters
+        else:
+            before.tail = (before.tail or "") + letters
 
 
 def all_text(element: etree._Element | None) -> str:

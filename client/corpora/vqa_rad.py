@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import image_of, labels_of, question_and_answer
-from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
+from fedward.client.corpora.questions import begins, records
+from fedward.client.corpora.text_corpus import TextCorpus, text_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
-from fedward.errors import DataError
 from fedward.units import UnitName
 
 _KEYS = ("image_name", "question", "answer", "phrase_type")
@@ -32,14 +32,11 @@ class VqaRad(TextCorpus):
 
     def owns(self, file: File) -> bool:
         """See :meth:`TextCorpus.owns`."""
-        return file.base.endswith((".json", ".jsonl")) and has_keys(first_record(file), *_KEYS)
+        return begins(file, *_KEYS) is not None
 
     def read(self, file: File, drops: Drops) -> Iterator[Item]:
         """See :meth:`TextCorpus.read`."""
-        for row, record in file.json():
-            where = f"Record {row:,} of {file.name}"
-            if not has_keys(record, *_KEYS):
-                raise DataError(f"{where} is not a question of VQA-RAD.", code="FW-DATA-032")
+        for row, where, record in records(file, _KEYS, "a question of VQA-RAD"):
             image = text_of(record, "image_name", where, empty=False)
             texts = {role: text_of(record, role, where) for role in ("question", "answer")}
             if question_and_answer(texts, file, drops, row):

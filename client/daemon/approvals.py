@@ -223,7 +223,7 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
         raise OtherCodeError(
             "The plan was signed for other code of its task, strategy, measures or model family than is installed here."
         )
-    if f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
+    if plan.statistics is None and f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
         raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
     check_unit(corpus_named(config.tables.format), plan.privacy.unit)
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
@@ -338,14 +338,14 @@ def describe_plan(
             ("what is learned", "nothing: no model is trained"),
             *((f"counts by {name}", ", ".join(cells)) for name, cells in plan.statistics.variables.items()),
         ]
-    start = ("starting adapter", terms.initial_adapter_hash.hex())
+    start = [] if plan.statistics is not None else [("starting adapter", terms.initial_adapter_hash.hex())]
     return [
         ("Who asks", [*asks, ("coordinator", fingerprint(coordinator))]),
         ("What is trained", trained),
         ("Which data, all of it only on this machine", _data(plan, config)),
         ("What leaves this hospital", _leaving(plan, terms.parameters)),
         ("What it costs in privacy", _privacy(plan, config.policy, spent)),
-        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config), start]),
+        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config), *start]),
     ]
 
 
@@ -355,10 +355,12 @@ def _code(verified: VerifiedProposal, config: ClientConfig) -> Lines:
     core = "protocol, noise, accounting, ledger, the round at this hospital, de-identification and leakage guard"
     tables, reader = config.tables, short(installed_reader(config, reader_hash(config.tables.format)))
     reads = f"what reads {tables.format} tables" + ("" if tables.mapped_by is None else f", with {tables.mapped_by}")
-    of_plan = f"the task {plan.task} and its measures, the strategy {plan.strategy}, base models of the family"
+    of_plan = f"the task {plan.task} and its measures, the strategy {plan.strategy}"
+    if plan.statistics is None:
+        of_plan += f", base models of the family {terms.family}"
     return [
         ("core", f"{short(core_hash())}, pinned by the roster: {core}"),
-        ("plan's code", f"{short(terms.code_hash)}, pinned by the plan: {of_plan} {terms.family}"),
+        ("plan's code", f"{short(terms.code_hash)}, pinned by the plan: {of_plan}"),
         ("reader", f"{reader}, pinned by this hospital's approval: {reads}"),
     ]
 

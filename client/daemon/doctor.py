@@ -172,7 +172,8 @@ def _ready(config: ClientConfig, folders: SiteFolders) -> list[VerifiedProposal]
 
 def _models(config: ClientConfig, folders: SiteFolders) -> str:
     approvals = Approvals(config, folders, folders.identity(config.site.name))
-    names = sorted({found.verified.plan.base_model for found in _accepted(approvals)})
+    plans = (found.verified.plan for found in _accepted(approvals))
+    names = sorted({plan.base_model for plan in plans if plan.statistics is None})
     for name in names:
         if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
             raise errors.PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")

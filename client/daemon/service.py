@@ -32,6 +32,7 @@ from fedward.client.daemon.approvals import (
 )
 from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig
+from fedward.client.data import Example
 from fedward.client.examples import load_examples, split_for
 from fedward.client.flower import make_client_app, serve
 from fedward.client.hospital import Hospital, local_policy
@@ -70,7 +71,7 @@ class Prepared:
     """What is read and built once: the resolved plan, the base model's files and this site's encoded records."""
 
     run: Run
-    files: ModelFiles
+    files: ModelFiles | None  # none of a plan of statistics, which needs no model
     train: Records
     evaluation: Records
     survey: Rows | None = None  # of a plan of statistics
@@ -163,17 +164,12 @@ class ApprovedSite:
     ) -> Hospital:
         signed, roster = approved_roster(self.folders, self.config, self._identity)
         prepared = self._prepare(verified.plan)
-        check_family(verified, prepared.files.config().family.name)
-        run, model = prepared.run, build_model(prepared.run, prepared.files, site=self.name)
-        agreed = roster.roster
-        policy = local_policy(
-            run,
-            model.config,
-            hospitals=len(agreed.members),
-            colluders=agreed.colluders,
-            min_cohort=max(self.config.policy.min_cohort, agreed.policy.min_cohort),
-            name=verified.proposal.run,
-        )
+        run, model, agreed = prepared.run, None, roster.roster
+        if prepared.files is not None:
+            check_family(verified, prepared.files.config().family.name)
+            model = build_model(run, prepared.files, site=self.name)
+        cohort = max(self.config.policy.min_cohort, agreed.policy.min_cohort)
+        policy = local_policy(run, model, agreed, min_cohort=cohort, name=verified.proposal.run)
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)
         return Hospital(
             name=self.name,
@@ -195,21 +191,34 @@ class ApprovedSite:
         """Reads the records, once for a plan, a mapping file and a list of opt-outs."""
         key = plan.hash() + self.approvals.reader + _digest(self.config.tables.excluded)
         if key not in self._prepared:
-            tables, length = self.config.tables, plan.adapter.max_tokens
-            files = resolve(plan.base_model)
-            run = resolve_run(plan, files.config())
-            task, model = local_task(run.task.name), build_model(run, files, site=self.name)
-            examples = load_examples(
-                Path(tables.path), format=tables.format, task=plan.task, leave_out=tables.leave_out,
-                every=plan.privacy.records_per_unit > 1, exclude=tables.excluded, mapping=tables.mapped_by,
-                counted=plan.statistics is not None, most_dropped=tables.most_dropped,
-            )  # fmt: skip
-            parts = split_for(plan, examples)
-            check_size(parts[0], self.config.policy, plan.privacy.unit)
-            train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
-            survey = None if plan.statistics is None else rows_of([*parts[0], *parts[1]], plan.statistics)
-            self._prepared = {key: Prepared(run, files, train, evaluation, survey)}
+            prepared = self._trained(plan) if plan.statistics is None else self._counted(plan)
+            self._prepared = {key: prepared}
         return self._prepared[key]
+
+    def _trained(self, plan: Plan) -> Prepared:
+        files, length = resolve(plan.base_model), plan.adapter.max_tokens
+        run = resolve_run(plan, files.config())
+        task, model = local_task(run.task.name), build_model(run, files, site=self.name)
+        parts = self._examples(plan)
+        train, evaluation = (Records.encode(part, task, files, model, max_tokens=length) for part in parts)
+        return Prepared(run, files, train, evaluation)
+
+    def _counted(self, plan: Plan) -> Prepared:
+        run = Run.of_statistics(plan)
+        parts, task = self._examples(plan), local_task(run.task.name)
+        train, evaluation = (Records.unread(part, task) for part in parts)
+        return Prepared(run, None, train, evaluation, rows_of([*parts[0], *parts[1]], run.counts))
+
+    def _examples(self, plan: Plan) -> tuple[list[Example], list[Example]]:
+        tables = self.config.tables
+        examples = load_examples(
+            Path(tables.path), format=tables.format, task=plan.task, leave_out=tables.leave_out,
+            every=plan.privacy.records_per_unit > 1, exclude=tables.excluded, mapping=tables.mapped_by,
+            counted=plan.statistics is not None, most_dropped=tables.most_dropped,
+        )  # fmt: skip
+        parts = split_for(plan, examples)
+        check_size(parts[0], self.config.policy, plan.privacy.unit)
+        return parts
 
     def _ledger(
         self, verified: VerifiedProposal, roster: VerifiedRoster, store: LedgerStore, prepared: Prepared, rounds: int

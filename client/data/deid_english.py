@@ -23,7 +23,7 @@ _NOT_A_NAME = (
 )
 _WORD = rf"(?!{TITLE}\b)[A-Z][a-zA-Z'’\-]+"
 _NAME_WORD = rf"(?!{_NOT_A_NAME}\b){_WORD}"
-_OF_DISEASE = (
+NO_DISEASE = (
     r"(?!['’]?s?[ \t]+(?:[a-z]+[ \t]+)?(?:disease|syndrome|sign|palsy|lymphoma|dementia|catheter|tube|scor(?:e|ing)"
     r"|scale|"
     r"o?esophagus|contracture|fracture|disorder|sarcoma|an(?:a)?emia|ulcer|thyroiditis|chorea|phenomenon|reflex|"
@@ -31,7 +31,7 @@ _OF_DISEASE = (
 )
 _NAME = (
     rf"(?:{_NAME_WORD}|[A-Z]\.)(?:(?:[ \t]+|(?<=\.)){_MIDDLE}{_NAME_WORD}|[ \t]+(?:{_NAME_WORD}|[A-Z]\.)"
-    rf"|(?<=\.){_NAME_WORD}){{0,2}}\b{_OF_DISEASE}"
+    rf"|(?<=\.){_NAME_WORD}){{0,2}}\b{NO_DISEASE}"
 )
 _NO_ACRONYM = r"(?![A-Z]{2,3}\b(?!,)|[A-Z]+-)"
 _FULL_NAME = rf"{_NAME_WORD}(?:[ \t]+[A-Z]\.?)?[ \t]+(?:{_MIDDLE})?{_NAME_WORD}"
@@ -206,7 +206,7 @@ PATTERNS = {
         rf"|\b(?P<id4>{_FULL_NAME}),?[ \t]+{_CREDENTIAL}|\b(?P<id5>{_NAME_WORD}),[ \t]*{_CREDENTIAL}(?![ \t]*(?:at"
         r"|notified|aware))"
         rf"|\b(?P<id6>{_FULL_NAME})(?=[ \t]*\((?:(?:his|her|the)[ ])?(?:{_FAMILY})\b)"
-        rf"|\b(?i:patient|pt)[ \t]*:[ \t]*(?P<id7>{_FULL_NAME}|{_NAME_WORD},[ \t]+{_NAME_WORD})\b{_OF_DISEASE}"
+        rf"|\b(?i:patient|pt)[ \t]*:[ \t]*(?P<id7>{_FULL_NAME}|{_NAME_WORD},[ \t]+{_NAME_WORD})\b{NO_DISEASE}"
     ),
     "ID": rf"\b(?!NCT)[A-Z]{{0,3}}\d{{7,}}\b(?<!000)(?!\.\d){_AMOUNT}|\b[A-Z]{{1,2}}\d\d-\d{{3,7}}\b(?!-)",
 }  # fmt: skip
@@ -268,7 +268,7 @@ def _add_names_again(found: Found) -> None:
     """Adds the words of found names wherever they occur, unless an illness has that name too."""
     for word in sorted({word for name in found.names() for word in re.findall(r"[A-Za-z'’\-]{3,}", name)}):
         also = word.lower() in _ALSO_A_WORD
-        ending = _OF_DISEASE if word[0].isupper() else ""
+        ending = NO_DISEASE if word[0].isupper() else ""
         for match in re.finditer(rf"\b{re.escape(word)}\b{ending}", found.plain, 0 if also else re.IGNORECASE):
             found.add("NAME", *match.span())
 

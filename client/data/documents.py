@@ -7,10 +7,13 @@ seems to be in: letters that are guessed wrong would be learnt.
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import re
 import tarfile
 import weakref
 import zipfile
@@ -19,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, lru_cache, partial
+from itertools import takewhile
 from pathlib import Path
 from posixpath import commonpath
 from typing import IO, Any, cast
@@ -38,10 +42,21 @@ MOST_BYTES = 32 << 30
 
 _CHUNK = 1 << 20
 _REMEMBERED = 1024
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_PACKED = (".gz", ".zst")
+_GZIP, _ZSTD, _BZIP2, _XZ = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00"
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
+_TAR = re.compile(r".*\.(?:tar(?:\.(?:gz|bz2|xz))?|tgz)")
 _WRAPPERS = ("data", "records", "items", "examples", "rows", "train", "questions")
-_DAMAGED = (gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, csv.Error)
+_DAMAGED = (
+    gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, csv.Error,
+)  # fmt: skip
+_UNICODE = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"),
+            (b"\xfe\xff", "UTF-16"))  # fmt: skip
+_HAN = re.compile(rb"[\xb0-\xf7][\xa1-\xfe]")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/|file:/")
+_BLANKS = re.compile(r"\s*")
+LONG_FIX = f"Write it as published: one record has less than {LONGEST_RECORD >> 20} MB."
+JSON_FIX = "Write it as JSON (RFC 8259) in UTF-8: one array, or one value a line without commas between them."
+AGAIN_FIX = "Copy or download the file again, and compare its size or checksum."
 
 
 class File:
@@ -58,6 +73,8 @@ class File:
         self.name, self._source, self.path = name, source, path
         self._places: Mapping[str, Sequence[File]] = {}
         self._head: bytes | None = None
+        self.unreadable: DataError | None = None  # why :attr:`first` is None, where that is so
+        self.used = False  # whether more was read of it than a look at its beginning
 
     @property
     def base(self) -> str:
@@ -71,8 +88,13 @@ class File:
         written on Windows have ``\\`` between the parts.
         """
         name = name.replace("\\", "/").removeprefix("./")
+        called = self._places.get(_last(name), ())
+        if _ABSOLUTE.match(name):  # a path of the machine on which the set was written
+            shared = {each: _shared(each.name, name) for each in called}
+            best = [each for each, parts in shared.items() if parts == max(shared.values())]
+            return best[0] if len(best) == 1 else None
         ending = f"/{name.lower()}"
-        found = [each for each in self._places.get(_last(name), ()) if f"/{each.name.lower()}".endswith(ending)]
+        found = [each for each in called if f"/{each.name.lower()}".endswith(ending)]
         return max(found, key=lambda each: len(commonpath((each.name, self.name))), default=None)
 
     def found_with(self, others: Mapping[str, Sequence[File]]) -> None:
@@ -86,6 +108,7 @@ class File:
         Raises:
             DataError: FW-DATA-005 (damaged, cut off or too large), FW-DATA-014 (may not be read).
         """
+        self.used = True
         try:
             with self._source() as raw:
                 yield cast("IO[bytes]", io.BufferedReader(_Limited(_unpacked(raw), self.name), _CHUNK))
@@ -94,9 +117,8 @@ class File:
             words = f"The file {self.name} is not readable: permission denied."
             raise DataError(words, code="FW-DATA-014", fix=fix) from error
         except _DAMAGED as error:
-            fix = "Copy or download the file again, and compare its size or checksum."
             words = f"The file {self.name} is damaged or cut off."
-            raise DataError(words, code="FW-DATA-005", fix=fix) from error
+            raise DataError(words, code="FW-DATA-005", fix=AGAIN_FIX) from error
 
     def head(self, size: int = 65_536) -> bytes:
         """Its first bytes; empty where it cannot be read. A few are remembered: every set looks at them."""
@@ -107,18 +129,24 @@ class File:
         return self._head[:size]
 
     def _read(self, size: int) -> bytes:
+        """What can be read of its first bytes: a file that is cut off further on is of its set, too."""
+        found, used = b"", self.used
         try:
             with self.open() as stream:
-                return stream.read(size)
+                while len(found) < size and (part := cast("io.BufferedReader", stream).read1(size - len(found))):
+                    found += part
         except DataError:
-            return b""
+            pass
+        self.used = used
+        return found
 
     def text(self) -> str:
         """All of it; raises FW-DATA-005 where it is not UTF-8 or longer than :data:`LONGEST_RECORD`."""
         with self.open() as stream:
             found = stream.read(LONGEST_RECORD + 1)
         if len(found) > LONGEST_RECORD:
-            raise DataError(f"The file {self.name} is too long for one record.", code="FW-DATA-005")
+            words = f"The file {self.name} is too long for one record."
+            raise DataError(words, code="FW-DATA-005", fix=LONG_FIX)
         return self._decoded(found, 1).removeprefix("\ufeff")
 
     def lines(self) -> Iterator[tuple[int, str]]:
@@ -127,6 +155,9 @@ class File:
             number = 0
             while line := stream.readline(LONGEST_RECORD):
                 number += 1
+                if len(line) == LONGEST_RECORD and not line.endswith(b"\n"):
+                    words = f"Line {number:,} of {self.name} is too long."
+                    raise DataError(words, code="FW-DATA-005", fix=LONG_FIX)
                 text = self._decoded(line, number).rstrip("\r\n")
                 yield number, text.removeprefix("\ufeff") if number == 1 else text
 
@@ -139,13 +170,14 @@ class File:
                 if cells:
                     yield reader.line_num, cells
         except csv.Error as error:
-            words = f"Line {reader.line_num:,} of {self.name} is not CSV: a quotation mark is left open."
+            words = f"Line {reader.line_num:,} of {self.name} is not CSV: a quotation mark or line end is out of place."
             raise DataError(words, code="FW-DATA-005") from error
 
     def json(self) -> Iterator[tuple[int, Any]]:
         """Records of JSON with their numbers from 1: an array, one value a line, or an object that wraps an array.
 
-        An object by identifier comes as one record. Raises FW-DATA-005 where a record is not JSON.
+        An object by identifier comes as one record. Raises FW-DATA-005 where a record is not JSON, FW-DATA-032 where
+        one object has a key twice, or wraps several arrays, of which nobody knows which ones are meant.
         """
         with self.open() as stream:
             yield from _JsonReader(self, stream).records()
@@ -153,10 +185,19 @@ class File:
     @cached_property
     def first(self) -> Any:
         """The first record of JSON; None where there is none that can be read. Remembered: every set looks at it."""
+        used = self.used
         try:
             return next((value for _, value in self.json()), None)
-        except DataError:
+        except DataError as error:
+            self.unreadable = error
             return None
+        finally:
+            self.used = used
+
+    @cached_property
+    def encoding(self) -> str:
+        """UTF-16 or UTF-32 where it begins so; empty else."""
+        return _unicode_of(self.head(256))
 
     def _decoded(self, part: bytes, line: int) -> str:
         try:
@@ -175,10 +216,13 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        part = self._stream.read(len(buffer))
+        # First as much as can be had at once: the beginning of a file that is cut off later tells its set.
+        first = getattr(self._stream, "read1", self._stream.read) if self._left == MOST_BYTES else self._stream.read
+        part = first(len(buffer))
         self._left -= len(part)
         if self._left < 0:
-            raise DataError(f"The file {self._name} unpacks to more than fedward reads.", code="FW-DATA-005")
+            words = f"The file {self._name} unpacks to more than fedward reads."
+            raise DataError(words, code="FW-DATA-005", fix="Divide it into several files.")
         buffer[: len(part)] = part
         return len(part)
 
@@ -187,8 +231,9 @@ class _JsonReader:
     """Values of a stream of JSON, one after another, without holding more than one of them and a chunk."""
 
     def __init__(self, file: File, stream: IO[bytes]) -> None:
-        self._file, self._stream, self._decoder = file, stream, json.JSONDecoder()
-        self._text, self._at = "", 0
+        self._file, self._stream = file, stream
+        self._decoder = json.JSONDecoder(object_pairs_hook=_object)
+        self._text, self._at, self._begun = "", 0, False
         self._undecoded, self._ended, self._count = b"", False, 0
 
     def records(self) -> Iterator[tuple[int, Any]]:
@@ -213,9 +258,13 @@ class _JsonReader:
         if not self._next():
             return
         first = self._value()
-        array = next((first[key] for key in _WRAPPERS if _records(first.get(key))), None) if _alone(first) else None
-        if array is not None and not self._next():
-            yield from array
+        arrays = [first[key] for key in _WRAPPERS if _records(first.get(key))] if _alone(first) else []
+        if arrays and not self._next():
+            if sum(map(bool, map(_records, first.values()))) > 1:
+                words = f"The file {self._file.name} wraps several arrays of records in one object."
+                fix = "Write each in a file of its own, with its part in the name: train.jsonl, test.jsonl."
+                raise DataError(words, code="FW-DATA-032", fix=fix)
+            yield from arrays[0]
             return
         yield first
         while self._next():
@@ -225,9 +274,13 @@ class _JsonReader:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
+            except _KeyTwiceError as error:
+                words = f"Record {self._count + 1:,} of {self._file.name} has a key twice."
+                raise DataError(words, code="FW-DATA-032", fix="Take out the value that is wrong.") from error
             except (ValueError, RecursionError) as error:
-                too_long = len(self._text) - self._at > LONGEST_RECORD
-                if self._ended or too_long or isinstance(error, RecursionError):
+                if len(self._text) - self._at > LONGEST_RECORD:
+                    raise self._wrong("is not JSON, or too long") from error
+                if self._ended or isinstance(error, RecursionError):
                     raise self._wrong("is not JSON") from error
             else:
                 if end < len(self._text) or self._ended:  # a number at the end of a chunk may go on
@@ -238,16 +291,20 @@ class _JsonReader:
     def _next(self) -> str:
         """The next letter that is no blank; empty at the end."""
         while True:
-            while self._at < len(self._text):
-                if not self._text[self._at].isspace():
-                    return self._text[self._at]
-                self._at += 1
+            self._at = cast("re.Match[str]", _BLANKS.match(self._text, self._at)).end()
+            if self._at < len(self._text):
+                return self._text[self._at]
             if self._ended:
                 return ""
             self._more()
 
     def _more(self) -> None:
-        part = self._stream.read(max(_CHUNK, len(self._text) - self._at))
+        wanted = max(_CHUNK, min(len(self._text) - self._at, LONGEST_RECORD // 2))
+        if self._begun:
+            part = self._stream.read(wanted)
+        else:  # as much as can be had at once: the first record tells the set, also where the file is damaged later
+            part = cast("io.BufferedReader", self._stream).read1(wanted)
+            self._begun = True
         start, self._ended = not self._text, not part
         self._undecoded += part
         try:
@@ -261,7 +318,19 @@ class _JsonReader:
             self._text = self._text.removeprefix("\ufeff")
 
     def _wrong(self, what: str) -> DataError:
-        return DataError(f"Record {self._count + 1:,} of {self._file.name} {what}.", code="FW-DATA-005")
+        words = f"Record {self._count + 1:,} of {self._file.name} {what}."
+        return DataError(words, code="FW-DATA-005", fix=JSON_FIX)
+
+
+class _KeyTwiceError(Exception):
+    """An object of JSON has a key twice: which of the values counts differs from reader to reader."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _KeyTwiceError
+    return found
 
 
 def _alone(value: Any) -> bool:
@@ -309,6 +378,12 @@ def _together(found: list[File]) -> list[File]:
     return found
 
 
+def _shared(name: str, other: str) -> int:
+    """How many last parts two paths have in common."""
+    pairs = zip(reversed(name.lower().split("/")), reversed(other.lower().split("/")), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _last(name: str) -> str:
     return name.rpartition("/")[2].lower()
 
@@ -324,6 +399,11 @@ def not_utf8(name: str, line: int, part: bytes, *, what: str = "line") -> DataEr
     )
 
 
+def is_packed(file: File) -> bool:
+    """Whether a file is an archive that is not opened: one in another archive, or of another kind."""
+    return file.base.endswith((".zip", ".7z", ".rar", ".z")) or _TAR.fullmatch(file.base) is not None
+
+
 def encoded_twice(text: str) -> bool:
     """Whether UTF-8 was read as Latin-1 or Windows-1252 and written as UTF-8 again: every letter became several."""
     if text.isascii():
@@ -337,9 +417,21 @@ def encoded_twice(text: str) -> bool:
     return False
 
 
+def _unicode_of(part: bytes) -> str:
+    """UTF-16 or UTF-32 by the mark at the beginning, or by the empty half of most letters; empty for others."""
+    marked = next((name for mark, name in _UNICODE if part.startswith(mark)), "")
+    halves = (part[0::2].count(0), part[1::2].count(0))
+    return marked or ("UTF-16" if len(part) > 8 and 4 * max(halves) > len(part) and not min(halves) else "")
+
+
 def _encoding_of(part: bytes) -> str:
-    if part[:2] in (b"\xff\xfe", b"\xfe\xff") or 3 * part.count(b"\0") > len(part):
+    if found := _unicode_of(part[:256]):
+        return found
+    if 3 * part.count(b"\0") > len(part):
         return "UTF-16"
+    high = sum(byte > 0x7F for byte in part[:_CHUNK])
+    if 5 * sum(map(len, _HAN.findall(part[:_CHUNK]))) < 4 * high:
+        return ""
     for cut in range(4):  # the part may end inside a letter
         try:
             text = part[: len(part) - cut].decode("gb18030")
@@ -352,13 +444,17 @@ def _encoding_of(part: bytes) -> str:
 
 def _unpacked(raw: IO[bytes]) -> IO[bytes]:
     stream = io.BufferedReader(cast("Any", raw)) if not hasattr(raw, "peek") else raw
-    begin = cast("io.BufferedReader", stream).peek(4)[:4]
+    begin = cast("io.BufferedReader", stream).peek(6)[:6]
     if begin.startswith(_GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
     if begin.startswith(_ZSTD):
         import pyarrow as pa
 
         return cast("IO[bytes]", io.BufferedReader(pa.CompressedInputStream(stream, "zstd")))
+    if begin.startswith(_BZIP2):
+        return cast("IO[bytes]", bz2.BZ2File(stream))
+    if begin.startswith(_XZ):
+        return cast("IO[bytes]", lzma.LZMAFile(stream))
     return stream
 
 
@@ -366,7 +462,7 @@ def _of_file(path: Path, name: str) -> list[File]:
     lower = path.name.lower()
     if lower.endswith(".zip"):
         return _of_zip(path, name)
-    if lower.endswith((".tar", ".tar.gz", ".tgz")):
+    if _TAR.fullmatch(lower):
         return _of_tar(path, name)
     return [File(_without_ending(name), lambda: path.open("rb"), path)]
 
@@ -426,11 +522,19 @@ class _Tar:
 
 def _members(name: str, members: list[str], opened: Callable[[str], Opened]) -> list[File]:
     if len(members) > MOST_MEMBERS:
-        raise DataError(f"The archive {name} has more members than fedward reads.", code="FW-DATA-005")
-    if any(member.startswith(("/", "\\")) or ".." in Path(member).parts for member in members):
-        raise DataError(f"The archive {name} names files outside of itself.", code="FW-DATA-005")
-    shown = (member for member in members if not _hidden(Path(member)))
-    return [File(_without_ending(f"{name}/{member}"), partial(opened, member)) for member in shown]
+        words = f"The archive {name} has more members than fedward reads."
+        raise DataError(words, code="FW-DATA-005", fix="Unpack it first.")
+    places = {member: member.replace("\\", "/") for member in members}
+    if any(place.startswith("/") or ".." in place.split("/") for place in places.values()):
+        words = f"The archive {name} names files outside of itself."
+        raise DataError(
+            words, code="FW-DATA-005", fix="Ask for it from its publisher: honest tools write no such names."
+        )
+    if len(places) < len(members):
+        words = f"The archive {name} holds two files of the same name."
+        raise DataError(words, code="FW-DATA-005", fix="Pack it again with the right one of them.")
+    shown = ((member, place) for member, place in places.items() if not _hidden(Path(place)))
+    return [File(_without_ending(f"{name}/{place}"), partial(opened, member)) for member, place in shown]
 
 
 @contextmanager
@@ -438,7 +542,8 @@ def _archive(name: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:
-        raise DataError(f"The archive {name} is damaged or cut off.", code="FW-DATA-005") from error
+        words = f"The archive {name} is damaged or cut off."
+        raise DataError(words, code="FW-DATA-005", fix=AGAIN_FIX) from error
 
 
 def _hidden(path: Path) -> bool:

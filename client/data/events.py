@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from fedward.client.data.buckets import measurements
 from fedward.client.data.deid import has_rules, rules_for, without_tags
@@ -47,9 +48,11 @@ _KNOWN_AT_BEDSIDE = frozenset(
 _NOTE_CATEGORIES = frozenset({"nursing", "nursing/other", "physician", "general", "respiratory", "radiology"})
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something recorded about one stay; patient and stay are identifiers of the source."""
+class Event(NamedTuple):
+    """Something recorded about one stay; patient and stay are identifiers of the source.
+
+    A tuple, because a hospital has millions of them, and a frozen dataclass takes three times as long to be made.
+    """
 
     patient: str
     stay: str

@@ -20,8 +20,20 @@ from fedward.errors import DataError
 LARGEST = 256 << 20
 """Bytes; ten million identifiers are fewer."""
 
-PERSON_KEYS = ("personid", "patientid", "subjectid", "person", "patient", "subject", "mrn")
+PERSON_KEYS = (
+    "personid", "patientid", "subjectid", "patid", "patientno", "patientnr", "patientnumber", "pid", "患者id", "病人id",
+    "患者编号", "病人编号", "person", "patient", "subject", "mrn",
+)  # fmt: skip
 """What a key that names a person is called, without blanks, dashes and underscores, in small letters."""
+
+STAY_KEYS = frozenset({
+    "hadmid", "admissionid", "encounterid", "visitid", "visitoccurrenceid", "stayid", "icustayid", "fallnr",
+    "住院号", "就诊号",
+})  # fmt: skip
+"""What a key that names a stay is called; a person may have several."""
+
+NOBODY = frozenset({*(word.lower() for word in EMPTY), "-", "--", "?", "unknown", "undefined", "nil"})
+"""Words that stand where a record is of no known person, in small letters."""
 
 _COLUMNS = (*PERSON_KEYS, "uniquepid", "id")
 MARKS = str.maketrans("", "", "_- ")

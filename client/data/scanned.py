@@ -1,7 +1,8 @@
 """Marker of a prepared folder: says that its texts were scanned for identifiers, and which bytes that is true of.
 
 Notes that were not scanned do not train a language model: it can repeat them word for word. The marker names each file
-with its hash, so that a note that is added later, or a marker that is copied to another folder, is noticed.
+with its hash, so that a note that is added or altered later, or a marker that is copied to another folder, is noticed.
+It is a safeguard against mistakes and no signature: who can write the folder can also write a marker.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from fedward.errors import DataError
 
 MARKER = "scanned.json"
 _LARGEST = 1 << 20
+_KEYS = {"scanned", "rules", "files"}
 
 
 def marker(rules: str, hashes: Mapping[str, str]) -> dict[str, object]:
@@ -21,15 +23,20 @@ def marker(rules: str, hashes: Mapping[str, str]) -> dict[str, object]:
 
 
 def is_scanned(folder: Path) -> bool:
-    """Whether a folder holds the marker, and nothing that it does not name; raises FW-DATA-023 for other bytes."""
+    """Whether a folder holds the marker and nothing that it does not name, whatever a reader would make of it.
+
+    Raises FW-DATA-023 for a file that is altered, not named, missing or elsewhere (a link), and for a damaged marker.
+    """
     if not (folder / MARKER).is_file():
         return False
     named = _named(folder / MARKER)
-    data = [each for each in folder.iterdir() if each.is_file() and each.suffix == ".jsonl"]
-    for path in [*data, *(folder / name for name in named)]:
-        if path.name not in named or not path.is_file() or file_hash(path) != named[path.name]:
-            raise DataError(f"The file {path.name} is not as it was when the folder was scanned.", code="FW-DATA-023")
-    return not any(each.is_dir() for each in folder.iterdir())
+    shown = [each for each in folder.iterdir() if not each.name.startswith(".")]  # no reader looks at hidden ones
+    found = {path.name: path for path in shown if path.name != MARKER}
+    for name in sorted(found.keys() | named.keys()):
+        path = found.get(name)
+        if path is None or path.is_symlink() or not path.is_file() or file_hash(path) != named.get(name):
+            raise DataError(f"The file {name} is not as it was when the folder was scanned.", code="FW-DATA-023")
+    return True
 
 
 def check_scanned(folder: Path) -> None:
@@ -47,10 +54,12 @@ def file_hash(path: Path) -> str:
 def _named(path: Path) -> dict[str, str]:
     """Hashes by name of file, as the marker says; raises FW-DATA-023 for one that is damaged."""
     try:
-        value = json.loads(path.read_bytes()[:_LARGEST])
-    except (OSError, ValueError):
+        value = None if path.stat().st_size > _LARGEST else json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         value = None
-    files = value.get("files") if isinstance(value, dict) and value.get("scanned") is True else None
+    files = None
+    if isinstance(value, dict) and value.keys() == _KEYS and value["scanned"] is True:
+        files = value["files"]  # with other keys it might be a record to some reader
     if not isinstance(files, dict) or not all(isinstance(each, str) for pair in files.items() for each in pair):
         raise DataError(f"The file {MARKER} is damaged.", code="FW-DATA-023")
     return files

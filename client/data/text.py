@@ -181,6 +181,13 @@ def clean(text: str) -> str:
     return _SPACES.sub(" ", kept).strip(" .-/")
 
 
+def printable(text: str) -> str:
+    """The text for a terminal: a control character, which could move the cursor or hide words, is a blank."""
+    return "".join(
+        each if each in "\n\t" or unicodedata.category(each) not in ("Cc", "Cf", "Cs") else " " for each in text
+    )
+
+
 def first_words(text: str, limit: int) -> str:
     """The text up to its ``limit``-th word; in scripts that write no spaces a letter counts as a word."""
     ends = [word.end() for word in islice(_WORD.finditer(text), limit)]
@@ -291,7 +298,8 @@ def _by_votes(found: list[str], declared: str) -> str:
     best, hits = max(votes.items(), key=lambda vote: (vote[1], vote[0]), default=(declared, 0))
     if hits >= LEAST_HITS and hits > own and kinds[best] > 1:
         return best
-    accented = sum(any(letter > "\x7f" and _SCRIPTS[letter] == "LATIN" for letter in word) for word in found)
+    other = [word for word in found if not word.isascii()]
+    accented = sum(any(letter > "\x7f" and _SCRIPTS[letter] == "LATIN" for letter in word) for word in other)
     if declared == "en" and accented >= _LEAST_ACCENTED and accented > max(own, _ACCENTED_SHARE * len(found)):
         return UNDETERMINED
     return declared

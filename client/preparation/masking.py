@@ -50,8 +50,7 @@ class Masking:
         found = list(rules_for(language)(text).spans)
         if self.second is not None and language.startswith("en"):
             for kind, start, end in self.second(text):
-                if all(end <= span.start or span.end <= start for span in found):
-                    found.append(Span(kind, start, end))
+                found += [Span(kind, *part) for part in _uncovered(text, start, end, found)]
         return sorted(found, key=lambda span: span.start)
 
     def _latest(self, item: Item, language: str) -> date | None:
@@ -60,3 +59,21 @@ class Masking:
         spans = (text[span.start : span.end] for span in rules_for(language)(text).spans if span.kind == "DATE")
         days = [written.value for written in map(self.shift.read, spans) if written is not None]
         return max([*days, *([item.time.date()] if item.time else [])], default=None)
+
+
+def _uncovered(text: str, start: int, end: int, found: Iterable[Span]) -> Iterable[tuple[int, int]]:
+    """The parts of a range that no span covers: of ``Maria Okafor``, ``Maria`` where a rule has the rest."""
+    for span in sorted(found, key=lambda span: span.start):
+        if span.start < end and start < span.end:
+            yield from _worded(text, start, span.start)
+            start = max(start, span.end)
+    yield from _worded(text, start, end)
+
+
+def _worded(text: str, start: int, end: int) -> Iterable[tuple[int, int]]:
+    """A range without the blanks and marks around it; none where it has nothing else."""
+    while start < end and not text[start].isalnum():
+        start += 1
+    while start < end and not text[end - 1].isalnum():
+        end -= 1
+    return [(start, end)] if start < end else []

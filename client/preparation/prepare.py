@@ -1,11 +1,14 @@
 """Preparation of one data set: read, filtered, without copies, masked, written as a folder of its own with a card.
 
 The folder appears whole or not at all: everything is written beside it first. Records are written one by one, so that
-of a large set only hashes and sketches are held.
+of a large set only hashes and sketches are held, in memory up to 180 MB and beyond that in temporary files.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import glob
 import json
 import os
 import secrets
@@ -20,6 +23,7 @@ from typing import IO, Any
 from fedward.client.corpora import Corpus, Item, StayCorpus, detect
 from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS
+from fedward.client.corpora.licence import licence_of
 from fedward.client.data.columns import Drops
 from fedward.client.data.deid import RULES_VERSION, check_rules, has_rules
 from fedward.client.data.exclusions import Exclusions
@@ -32,6 +36,7 @@ from fedward.client.preparation.masking import Masking
 from fedward.client.preparation.presidio import Second
 from fedward.client.preparation.quality import Quality
 from fedward.client.preparation.records import forms_of, whole
+from fedward.client.preparation.seen import Seen
 from fedward.errors import ConfigError, DataError
 from fedward.storage import read_secret, sync_folder, write_new_secret
 
@@ -99,10 +104,10 @@ class _Preparation:
         self.scanned = folder.is_dir() and is_scanned(folder)
         self.of_persons = corpus.free_text_of_persons and not self.scanned
         self.masking: Masking | None = None
-        self.duplicates, self.units = Duplicates(), set[str]()
+        self.duplicates, self.units = Duplicates(), Seen()
         quality = settings.quality
         self.card = Card(
-            corpus.name, corpus.title, corpus.licence, corpus.unit, self.written.form,
+            corpus.name, corpus.title, licence_of(corpus, folder), corpus.unit, self.written.form,
             RULES_VERSION if corpus.free_text_of_persons else "",
             {
                 "least words": quality.min_words, "most words": quality.max_words,
@@ -195,9 +200,10 @@ class _Preparation:
         card = self.card
         card.units, card.files = len(self.units), {name: file_hash(part / name) for name in names}
         card.masked = self.masking.counts if self.masking is not None else Counter()
-        _write_json(part / MARKER, marker(card.rules, card.files))
         _write_json(part / CARD_JSON, card.to_value())
         _write_text(part / CARD_TEXT, card.markdown())
+        cards = {name: file_hash(part / name) for name in (CARD_JSON, CARD_TEXT)}
+        _write_json(part / MARKER, marker(card.rules, card.files | cards))
 
 
 def _key(path: Path, apart: tuple[Path, ...]) -> bytes:
@@ -217,17 +223,40 @@ def _key(path: Path, apart: tuple[Path, ...]) -> bytes:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that takes its place at the end, and goes if anything fails."""
+    """A folder beside ``out`` that takes its place at the end, and goes if anything fails.
+
+    What a killed preparation of ``out`` left is removed; one that still works holds the lock on its folder.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+        with contextlib.suppress(OSError), _held(left):
+            shutil.rmtree(left)
     part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     part.mkdir(mode=0o700)
-    try:
+    with _held(part), _gone_on_failure(part):
         yield part
         sync_folder(part)
         if out.exists():  # made by somebody else in the meantime; an empty folder would be replaced
             raise ConfigError(f"{out} exists already.", code="FW-CONFIG-005", fix="Choose another folder.")
         part.rename(out)
         sync_folder(out.parent)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The lock on a folder; raises OSError where another process has it. It ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _gone_on_failure(part: Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

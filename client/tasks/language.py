@@ -43,7 +43,7 @@ class TurnSource(Source):
     """
 
     def __init__(self, *needs: str, turns: Callable[[Item], Sequence[Turn]]) -> None:
-        super().__init__(*needs, word_for_word=True)
+        super().__init__(*needs)
         self._turns = turns
 
     def labelled(self, corpus: Corpus, folder: Path, drops: Drops, *, every: bool = False) -> list[Labelled]:

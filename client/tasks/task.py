@@ -57,16 +57,15 @@ class Labelled:
         return Example(*own, turns=turns, groups=item.groups, time=item.time, facts=facts or {})
 
 
-RUNNING = "text"
-"""Role of running text, which a language model learns word for word."""
+WORD_FOR_WORD = frozenset({"text", "turns", "answer", "chosen", "rejected"})
+"""What a language model learns so that it can repeat it: running text, and whatever is an answer."""
 
 
 class Source(ABC):
     """Where the examples of a task come from; ``needs`` is what a corpus must give, see :attr:`Corpus.gives`."""
 
-    def __init__(self, *needs: str, word_for_word: bool = False) -> None:
+    def __init__(self, *needs: str) -> None:
         self.needs = frozenset(needs)
-        self.word_for_word = word_for_word or RUNNING in needs  # whether a language model learns the texts as they are
 
     def check(self, corpus: Corpus, task: str) -> None:
         """Raises FW-DATA-030 for a corpus that does not hold what ``task`` is made of, and names what it lacks."""
@@ -76,8 +75,11 @@ class Source(ABC):
             raise DataError(told, code="FW-DATA-030")
 
     def check_folder(self, corpus: Corpus, folder: Path) -> None:
-        """Raises FW-DATA-022 where a language model would learn texts of persons that were not scanned."""
-        if corpus.free_text_of_persons and self.word_for_word:
+        """Refuses texts of persons that would be learnt word for word and were not scanned for identifiers.
+
+        Raises FW-DATA-022 (they never were), FW-DATA-023 (the folder was changed since).
+        """
+        if corpus.free_text_of_persons and not self.needs.isdisjoint(WORD_FOR_WORD):
             check_scanned(folder)
 
     @abstractmethod
@@ -250,6 +252,8 @@ class LocalTask(ABC):
             self.source.check_folder(corpus, folder)
         languages, drops = Counter[str](), Drops()
         examples = self.source.examples(corpus, folder, languages, drops, every=every)
+        if not scored_only:
+            self.source.check_folder(corpus, folder)  # again: what was read is what had been scanned
         drops.check(most_dropped, together=not isinstance(corpus, StayCorpus))
         if not leave_out:
             check_rules(languages)

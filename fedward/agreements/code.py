@@ -30,8 +30,8 @@ CORE = {
     "agreements": "code",
     "client": "examples hospital records result_verification survey training",
     "client/corpora": "corpus excluding",
-    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions scanned spans text "
-    "thresholds.toml timeline",
+    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions reading scanned spans "
+    "text thresholds.toml timeline",
     "client/models": "adapter_model inputs registry tokens vocabulary_loss",
     "client/models/families": "family",
     "client/tasks": "task",
@@ -67,8 +67,9 @@ def _named(plan: Plan, family: str) -> tuple[str, ...]:
     """The files of what ``plan`` names; empty text for a name that is none."""
     module = STRATEGIES.get(plan.strategy, "").partition(":")[0]
     strategy = module.removeprefix("fedward.").replace(".", "/")
-    entries = (_entry("tasks", plan.task), _entry("client/tasks", plan.task), _entry("client/models/families", family))
-    return (*entries, f"{strategy}.py" if strategy else "")
+    entries = (_entry("tasks", plan.task), _entry("client/tasks", plan.task))
+    families = () if plan.statistics is not None else (_entry("client/models/families", family),)
+    return (*entries, *families, f"{strategy}.py" if strategy else "")
 
 
 def reader_files(format: str, *, root: Path = ROOT) -> frozenset[str]:

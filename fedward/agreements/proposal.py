@@ -33,7 +33,7 @@ class PlanTerms(Message):
     base_model_hash: Digest  # of the base model's files
     adapter_layout_hash: Digest  # of the trained tensors
     initial_adapter_hash: Digest  # of the adapter it starts from
-    family: Annotated[str, Text(64, FAMILY_NAME)]  # architecture of the base model
+    family: Annotated[str, Text(64, FAMILY_NAME)]  # architecture of the base model, or "none"
     code_hash: Digest  # of the plan's code: its task, strategy, measures and model family
     parameters: Annotated[int, Uint(2**40)]  # number of trained parameters
 

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
 from fedward.cli.formats import formats
-from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
+from fedward.cli.shared import Exclude, LeaveOut, Mapped, reading_shown, say_json, titled
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ def check_command(
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
         texts = partial(unrepresented, load_tokenizer(resolve(model)))
-    report = check_folder(
-        folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
-        most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
-    )  # fmt: skip
+    with reading_shown():
+        report = check_folder(
+            folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
+            most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
+        )  # fmt: skip
     if as_json:
         say_json(report.to_value())
     else:
@@ -89,6 +90,9 @@ def split_command(
     ] = None,
     evaluation_fraction: Annotated[float, Option(help="Share of units that evaluate, without --train-before.")] = 0.4,
     task: Annotated[str | None, Option("--task", help="Whose records and labels.")] = None,
+    every: Annotated[
+        bool, Option("--every-record", help="All records of a unit, as where privacy.records_per_unit is above 1.")
+    ] = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -114,7 +118,8 @@ def split_command(
     data = {"source": corpus.name, "path": str(place), "hospitals": hospitals, "split": split}
     wanted = {"name": "split", "task": task, "seed": seed, "evaluation_fraction": evaluation_fraction, "data": data}
     scenario = parse(wanted, Scenario, source="The split").check()
-    examples = load_examples(place, format=corpus.name, task=task, exclude=exclude, unread=True)
+    with reading_shown():
+        examples = load_examples(place, format=corpus.name, task=task, every=every, exclude=exclude, unread=True)
     partition = divide(scenario, examples, fraction=scenario.evaluation_fraction, salt=f"split/{seed}")
     report = heterogeneity(partition)
     if as_json:
@@ -136,7 +141,12 @@ def prepare_command(
         list[str] | None, Option("--language", help="Keep this language, such as en; repeat it for several.")
     ] = None,
     day_first: Annotated[bool, Option("--day-first", help="Read 3/4/2024 as the third of April.")] = False,
-    presidio: Annotated[bool, Option("--presidio", help="Let Presidio look at English texts, too.")] = False,
+    presidio: Annotated[
+        bool, Option("--presidio", help="Let Presidio look for persons and places in English texts, too.")
+    ] = False,
+    presidio_model: Annotated[
+        str | None, Option("--presidio-model", metavar="NAME", help="Its spaCy pipeline, or a folder with one.")
+    ] = None,
     leave_out: LeaveOut = False,
     exclude: Exclude = None,
     as_json: Annotated[bool, Option("--json", help="Print the data card as one JSON object.")] = False,
@@ -150,6 +160,7 @@ def prepare_command(
     Whoever has the key can undo the shift: by default it is made at ~/.config/fedward/date-shift.key.
     """
     from fedward.client.preparation.prepare import Settings, prepare
+    from fedward.client.preparation.presidio import MODEL
     from fedward.client.preparation.presidio import presidio as second_pass
     from fedward.client.preparation.quality import Quality
 
@@ -158,7 +169,7 @@ def prepare_command(
         quality=Quality(min_words, max_words, frozenset(each.lower() for each in languages or ())),
         day_first=day_first,
         leave_out=leave_out,
-        second=second_pass() if presidio else None,
+        second=second_pass(presidio_model or MODEL) if presidio or presidio_model else None,
         exclude=exclude,
     )
     with Console(stderr=True).status("reading") as status:
@@ -270,15 +281,25 @@ def _print_split(report: Heterogeneity, console: Console) -> None:
 
 def _print(report: FolderReport, console: Console) -> None:
     from fedward.client.data.deid import has_rules
+    from fedward.client.folder import MOST_NAMES
 
     console.print(f"Format: {report.format or 'not recognised'}", markup=False)
     if report.format:
         console.print(f"{report.title}; licence: {report.licence}", markup=False)
+    if report.licences:
+        licences = [(licence, f"{count:,}") for licence, count in report.licences.most_common()]
+        console.print(_table("Licences", ("licence", "records"), licences))
     if report.rows:
-        console.print(_table("Tables", ("table", "rows"), [(name, f"{n:,}") for name, n in report.rows.items()]))
+        tables = [(name, f"{count:,}") for name, count in report.rows.items()]
+        if len(tables) > 2 * MOST_NAMES:
+            others = sum([*report.rows.values()][MOST_NAMES:])
+            tables = [*tables[:MOST_NAMES], (f"{len(tables) - MOST_NAMES:,} other files", f"{others:,}")]
+        console.print(_table("Tables", ("table", "rows"), tables))
         counted = f"{report.units:,} {report.plural}, {report.records:,} {'stays' if report.stays else 'records'}"
         notes = f", {report.notes:,} first-day notes" if report.stays else ""
-        console.print(counted + notes, markup=False)
+        console.print(f"{counted}{notes}. Each {report.unit} is one unit of privacy.", markup=False)
+        if report.times is not None:
+            console.print(f"Times: {report.times[0]} to {report.times[1]}")
     if report.excluded is not None:
         met, unmatched = report.excluded["persons"], report.excluded["unmatched"]
         console.print(f"Excluded: {met:,} persons; {unmatched:,} listed identifiers are of nobody here", markup=False)
@@ -309,6 +330,12 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.drops.remarks:
         known = [(file, words, f"{count:,}") for (file, words), count in sorted(report.drops.remarks.items())]
         console.print(_table("Read with a remark", ("file", "what", "rows"), known))
+    if report.unread:
+        others = len(report.unread) - 2 * MOST_NAMES
+        files = list(report.unread.items())[: 2 * MOST_NAMES] + (
+            [(f"{others:,} other files", "")] if others > 0 else []
+        )
+        console.print(_table("Not read", ("file", "why"), files))
     for text in report.shown:
         console.print(text, markup=False, soft_wrap=True)
     for problem in report.problems:

@@ -13,15 +13,20 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, Epsilon, Placement, Rounds, ScenarioName, say
+from fedward.cli.shared import AsJson, Epsilon, Placement, Rounds, ScenarioName, say, titled
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
+    from fedward.planning.budget import Room
     from fedward.planning.estimate import Estimate, Statistics
+    from fedward.planning.prices import Price
+    from fedward.planning.statistics import StatisticsEstimate
 
 
 app = Typer(no_args_is_help=True)
 Rows = Sequence[tuple[str, str]]
+_EVERYBODY = "none: everybody is in every release"
+_FITS = "Ledgers: the run fits, and this would be left"
 
 
 class Unit(StrEnum):
@@ -54,6 +59,9 @@ def estimate_command(
         float | None, Option(min=1e-6, help="Lifetime cap instead of the one each ledger began with.")
     ] = None,
     seed: Annotated[int | None, Option(min=0, help="Of the run: another split of the records, for --state.")] = None,
+    statistics: Annotated[
+        bool, Option("--statistics", help="Price the statistics before training instead; --epsilon is theirs.")
+    ] = False,
     no_time: Annotated[bool, Option("--no-time", help="Take no steps to see how long it would run.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
@@ -67,6 +75,8 @@ def estimate_command(
 
       fedward plan estimate my-scenario.toml --state ledgers --json
 
+      fedward plan estimate my-scenario.toml --statistics
+
     Time is measured with a few steps on random tokens. A score is printed only for settings that were measured.
 
     Exit status: 0 the run is possible, 3 a setting is wrong, 6 it does not fit into a ledger of --state.
@@ -74,12 +84,20 @@ def estimate_command(
     from fedward.client.models.registry import resolve
     from fedward.planning.estimate import estimate, refuse_hospital_unit
     from fedward.planning.scenario import load_scenario
+    from fedward.planning.statistics import estimate_statistics
     from fedward.simulations.run import Options, apply_options
 
+    own = None if statistics else epsilon
     options = Options(
-        out=Path(), seed=seed, epsilon=epsilon, rounds=rounds, placement=None if privacy is None else privacy.value
+        out=Path(), seed=seed, epsilon=own, rounds=rounds, placement=None if privacy is None else privacy.value
     )
     changed = apply_options(load_scenario(scenario), options)
+    if statistics:
+        counted = estimate_statistics(
+            changed, epsilon=epsilon, hospitals=hospitals, state=state, lifetime_epsilon=lifetime_epsilon
+        )
+        _say_statistics(counted, as_json=as_json)
+        return
     files = resolve(changed.model)
     if unit is Unit.hospital:
         refuse_hospital_unit(changed, files, hospitals)
@@ -95,34 +113,76 @@ def estimate_command(
         _print(found, Console(soft_wrap=True))
 
 
+def _say_statistics(found: StatisticsEstimate, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found.to_value(), sort_keys=True, allow_nan=False))
+        return
+    console, units = Console(soft_wrap=True), UNITS[found.unit].plural
+    console.print(f"Statistics {found.name}: nothing was read, nothing was spent", style="bold")
+    console.print()
+    console.print(
+        _pairs(f"Privacy of all {units}, whether they will train or evaluate", _cost(found.price, _EVERYBODY))
+    )
+    whole = found.deviation_all
+    rows = [
+        (name, f"{found.cells.get(name, 1)}", f"{certain:,.1f}", "" if whole is None else f"{whole[name]:,.1f}")
+        for name, certain in found.deviation.items()
+    ]
+    count = "all" if found.hospitals is None else f"all {found.hospitals}"
+    headings = ("variable", "cells", "certain shares", f"shares of {count} hospitals")
+    console.print()
+    console.print(titled(f"Noise in a count of {units} (one standard deviation)", headings, rows))
+    if found.ledgers is not None:
+        console.print()
+        console.print(_pairs(_FITS, _rooms(found.ledgers)))
+
+
 def _print(found: Estimate, console: Console) -> None:
     console.print(f"Plan {found.name}: nothing was read, nothing was spent", style="bold")
     if not found.private:
         console.print("NON-PRIVATE: no clipping, no noise, no epsilon.", style="bold red")
     for title, rows in _sections(found):
-        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-        for row in rows:
-            table.add_row(*row)
         console.print()
-        console.print(table)
+        console.print(_pairs(title, rows))
     for line in _remarks(found):
         console.print()
         console.print(line, markup=False)
 
 
-def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
+def _pairs(title: str, rows: Rows) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _cost(price: Price, sampler: str) -> Rows:
     from fedward.simulations.wording import delta, epsilon
 
+    return (
+        ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
+        ("unit, relation", f"{price.unit}, {price.relation}"),
+        ("sampler", sampler),
+        ("accountant", f"{price.accountant} (RDP, an upper bound: {epsilon(price.rdp_epsilon)})"),
+    )
+
+
+def _rooms(ledgers: Sequence[Room]) -> Rows:
+    from fedward.simulations.wording import epsilon
+
+    rows = []
+    for room in ledgers:
+        left = f"{epsilon(room.spent)} spent, {epsilon(room.spent_after)} after the run, cap {room.cap:g}"
+        rows.append((room.site or "a hospital without a ledger", f"epsilon {left}"))
+    return rows
+
+
+def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
     units = UNITS[found.unit].plural
     for price, whose in ((found.training, "training"), (found.evaluation, "evaluation")):
         if price is not None:
-            cost = (
-                ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
-                ("unit, relation", f"{price.unit}, {price.relation}"),
-                ("sampler", price.sampler if whose == "training" else "none: everybody is in every release"),
-                ("accountant", f"{price.accountant} (RDP, an upper bound: {epsilon(price.rdp_epsilon)})"),
-            )
-            yield f"Privacy of {whose} {units}, whole run", cost
+            sampler = price.sampler if whose == "training" else _EVERYBODY
+            yield f"Privacy of {whose} {units}, whole run", _cost(price, sampler)
     yield "Steps", _steps(found)
     for statistics, what in (
         (found.training_statistics, "Released training statistics (part of the epsilon above)"),
@@ -131,11 +191,7 @@ def _sections(found: Estimate) -> Iterator[tuple[str, Rows]]:
         if statistics is not None:
             yield what, _statistics(statistics)
     if found.ledgers is not None:
-        rows = []
-        for room in found.ledgers:
-            left = f"{epsilon(room.spent)} spent, {epsilon(room.spent_after)} after the run, cap {room.cap:g}"
-            rows.append((room.site or "a hospital without a ledger", f"epsilon {left}"))
-        yield "Ledgers: the run fits, and this would be left", rows
+        yield _FITS, _rooms(found.ledgers)
 
 
 def _steps(found: Estimate) -> Rows:

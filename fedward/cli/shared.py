@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from logging.handlers import RotatingFileHandler
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from typer import Argument, Option
 
@@ -38,6 +41,33 @@ Mapped = Annotated[
 ]
 SignedPlan = Annotated[Path, Argument(metavar="PLAN", help="Folder of the signed plan.", file_okay=False)]
 LOG_BYTES, LOG_FILES = 10 * 1024**2, 5
+SECONDS_BETWEEN_LINES = 10.0
+"""Of progress where there is no terminal."""
+
+
+@contextmanager
+def reading_shown() -> Iterator[None]:
+    """Shows which file is being read and how far: a line that changes at a terminal, else a line now and then."""
+    from fedward.client.data.reading import listening
+
+    console, last = Console(stderr=True), time.monotonic()
+
+    def line(file: str, rows: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            console.print(f"reading {file}: {rows:,} rows", markup=False, highlight=False)
+
+    if not console.is_terminal:
+        with listening(line):
+            yield
+        return
+
+    def show(file: str, rows: int) -> None:
+        status.update(escape(f"reading {file}: {rows:,} rows"))
+
+    with console.status("reading") as status, listening(show):
+        yield
 
 
 class Placement(StrEnum):

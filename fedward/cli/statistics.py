@@ -26,6 +26,13 @@ def print_statistics(result: StatisticsResult, console: Console) -> None:
         "deviation of what was added to a number: two thirds of the numbers are nearer than that to the exact ones.",
         soft_wrap=True,
     )
+    cells = [cell for variable in result.variables for cell in variable.cells]
+    if any(cell.count < 0 or cell.count > result.units.count > 0 for cell in cells):
+        console.print(
+            f"A count below 0, or above that of all {plural}, is noise: no such number of {plural} exists. It is shown "
+            "as it came, because cutting it would make every sum of counts wrong in one direction.",
+            soft_wrap=True,
+        )
 
 
 def _rows(result: StatisticsResult) -> Iterator[tuple[str, ...]]:

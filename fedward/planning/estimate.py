@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedward.adapter import adapter_hash
+from fedward.adapter import Vector, adapter_hash
 from fedward.agreements.code import plan_code_hash
 from fedward.agreements.proposal import PlanTerms, write_terms
 from fedward.client.models.adapter_model import build_model, expected_layout, get_vector, lora_of, resolve_run, start_of
@@ -25,18 +25,19 @@ from fedward.client.models.inputs import prepare
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
-from fedward.client.survey import statistics_of
 from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
 from fedward.config import to_toml
 from fedward.errors import ConfigError
 from fedward.measures.auroc import Auroc
-from fedward.plan import GatePlan, OptimizerPlan, Plan, PrivacyPlan
+from fedward.plan import NO_MODEL, Plan, PrivacyPlan
 from fedward.planning.budget import Room, room_for
+from fedward.planning.prices import Price, price_of
 from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, load_scenario
+from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
-from fedward.privacy.events import RELATION, Event
+from fedward.privacy.events import Event
 from fedward.privacy.noise import ReleaseSpec, SecureStream, gradient_distance
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
 from fedward.run import Run, Schedule
@@ -53,38 +54,12 @@ def make_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 
 def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
     """The plan without its noise, which takes seconds to calibrate. Raises ConfigError (of strategy or options)."""
-    names = (Plan.model_fields.keys() & Scenario.model_fields.keys()) - {"statistics"}
+    names = (Plan.model_fields.keys() & Scenario.model_fields.keys()) - {"statistics", "split_salt"}
     shared = {name: getattr(scenario, name) for name in names}
-    day = scenario.data.split.train_before  # units are on other sides then, so ledgers must count another split
-    salt = f"{scenario.name}/{scenario.seed}" + ("" if day is None else f"/before {day}")
+    salt = scenario.split_salt
     draft = spelt_out(Plan(**shared, base_model=files.name, base_model_sha256=files.sha256, split_salt=salt))
     options = Schedule.of(draft).kind.options(draft)
     return draft.model_copy(update={"strategy_options": options.model_dump()})  # defaults too: the plan says everything
-
-
-def make_statistics_plan(scenario: Scenario, files: ModelFiles, *, epsilon: float | None = None) -> Plan:
-    """The plan that counts the units of ``scenario`` instead of training on them: the same split, model and roster.
-
-    ``epsilon`` is what it costs, the scenario's ``statistics.epsilon`` if None. Raises FW-CONFIG-062 (a variable that
-    the records do not have), FW-DP-021 (the scenario has no privacy).
-    """
-    price = scenario.statistics.epsilon if epsilon is None else epsilon
-    first = {"records_per_unit": 1, "records_chosen": "each-step"}
-    own = {"placement": "local", "clipping": "fixed", "epsilon": price, **first}
-    alone = {"gate": GatePlan(), "privacy": scenario.privacy.model_copy(update=own)}
-    if scenario.privacy.placement != "local":
-        alone["optimizer"] = OptimizerPlan()  # it has rules for gradients, and there will be none
-    draft = draft_plan(scenario.model_copy(update=alone), files)
-    counted = statistics_of(local_task(scenario.task), scenario.statistics.variables)
-    plan = draft.model_copy(update={"statistics": counted})
-    release = Schedule.of(plan).survey_release
-    noise = calibrate_releases(
-        epsilon=price,
-        delta=plan.privacy.delta,
-        releases=1,
-        sampler_distance=0.0 if release is None else release.sampler_distance,
-    )
-    return plan.model_copy(update={"statistics": counted.model_copy(update={"noise_multiplier": noise})})
 
 
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
@@ -136,11 +111,8 @@ def write_plan(scenario: Scenario, folder: Path, *, statistics: bool = False) ->
     if folder.exists() and any(folder.iterdir()):
         fix = "Choose another --out folder."
         raise ConfigError(f"{folder} holds something already.", code="FW-CONFIG-005", fix=fix)
-    files = resolve(scenario.model)
-    plan = make_statistics_plan(scenario, files) if statistics else make_plan(scenario, files)
-    config = files.config()
-    run, family = resolve_run(plan, config), config.family.name
-    layout, start = run.layout, start_of(run, config)
+    run, start, family = _counting(scenario) if statistics else _training(scenario)
+    plan, layout = run.plan, run.layout
     terms = PlanTerms(
         plan=plan.model_dump_json().encode(),
         plan_hash=plan.hash(),
@@ -159,20 +131,20 @@ def write_plan(scenario: Scenario, folder: Path, *, statistics: bool = False) ->
     return plan, terms
 
 
+def _training(scenario: Scenario) -> tuple[Run, Vector, str]:
+    """A run that trains, its starting adapter, and the family of its base model."""
+    files = resolve(scenario.model)
+    config = files.config()
+    run = resolve_run(make_plan(scenario, files), config)
+    return run, start_of(run, config), config.family.name
+
+
+def _counting(scenario: Scenario) -> tuple[Run, Vector, str]:
+    run = Run.of_statistics(make_statistics_plan(scenario))
+    return run, np.zeros(run.layout.size, np.float32), NO_MODEL
+
+
 # --- what it would cost ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Price:
-    """Epsilon of one population of units over the whole run, with all that it depends on."""
-
-    epsilon: float
-    delta: float
-    accountant: str
-    rdp_epsilon: float
-    unit: UnitName
-    relation: str = RELATION
-    sampler: str = "poisson"
 
 
 @dataclass(frozen=True)
@@ -244,8 +216,8 @@ def estimate(
         hospitals=count,
         rounds=plan.training.rounds,
         steps=steps,
-        training=_price(training, plan.privacy),
-        evaluation=_price(evaluation, plan.privacy),
+        training=price_of(training, plan.privacy),
+        evaluation=price_of(evaluation, plan.privacy),
         step=step_noise(run, parameters, count) if private else None,
         training_statistics=_statistics(releases, run.training_release, plan.privacy.delta),
         evaluation_statistics=_statistics(evaluation, run.evaluation_release, plan.privacy.delta),
@@ -254,13 +226,6 @@ def estimate(
         utility=measured_utility(scenario),
         hospital_unit=hospital_unit(plan, parameters, count) if private and count else None,
     )
-
-
-def _price(events: Sequence[Event], privacy: PrivacyPlan) -> Price | None:
-    if not events:
-        return None
-    spent = epsilon(events, privacy.delta)
-    return Price(spent.epsilon, spent.delta, spent.accountant, spent.rdp_epsilon, privacy.unit)
 
 
 def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float) -> Statistics | None:

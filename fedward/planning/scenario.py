@@ -70,7 +70,8 @@ class SplitConfig(Section):
         if self.by is not None and data.source == "synthetic":
             fix = "Describe synthetic hospitals with [[data.site]], or read a corpus."
             raise _no_split("Synthetic hospitals have their own patients, who cannot be dealt again.", fix)
-        kinds = {"group", data.corpus.grouped_by} if data.corpus.grouped else set()
+        kinds = {"group"} if data.corpus.grouped else set()
+        kinds |= {data.corpus.grouped_by} if data.corpus.grouped_by else set()
         kinds |= {"site", "unit"} if isinstance(data.corpus, StayCorpus) else set()
         if self.by is not None and not self.drawn and self.by not in kinds:
             known = ", ".join(sorted({*kinds, "iid", "label", "quantity"}))
@@ -202,6 +203,12 @@ class Scenario(Section):
                 f"{this} splits the noise between hospitals, but trains several steps per round.", fix=fix
             )
         return self.model_copy(update={"privacy": noise.model_copy(update={"unit": corpus.unit})})
+
+    @property
+    def split_salt(self) -> str:
+        """Key of the split into training and evaluation units; ledgers count what was learnt under each."""
+        day = self.data.split.train_before  # units are on other sides then, so ledgers must count another split
+        return f"{self.name}/{self.seed}" + ("" if day is None else f"/before {day}")
 
     def placed(self, placement: Literal["local", "secure-grad"]) -> Scenario:
         """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.

@@ -216,16 +216,20 @@ def check_folder(folder: Path) -> dict[str, str | int | float]:
     plan, privacy = terms.read(), terms.read().privacy
     counts = plan.statistics
     promised = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}"
+    trained: dict[str, str | int | float] = {
+        "strategy": in_words(plan),
+        "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
+        "rounds": plan.training.rounds,
+        "parameters": terms.parameters,
+    }
+    if counts is not None:
+        trained = {"statistics": ", ".join(counts.variables), "trains": "nothing"}
     return {
         "name": plan.name,
         "task": plan.task,
-        "strategy": in_words(plan),
-        "base_model": f"{plan.base_model} (sha256:{plan.base_model_sha256})",
-        "rounds": plan.training.rounds if counts is None else 1,
-        "parameters": terms.parameters,
-        **({} if counts is None else {"statistics": ", ".join(counts.variables)}),
+        **trained,
         "privacy": promised if privacy.private else "NONE",
-        "noise": privacy.placement,
+        "noise": privacy.placement if counts is None else "a share of each hospital",
         "core": core_hash().hex(),
         "code": terms.code_hash.hex(),
         "signed": "yes" if (folder / SIGNED_FILE).exists() else "no",
@@ -469,9 +473,9 @@ def _check_roster(roster: bytes, sites: list[SiteRecord], terms: PlanTerms) -> N
         message = f"The roster names sites that are not admitted: {', '.join(strangers)}."
         raise PolicyError(message, code="FW-POLICY-312")
     pins = (verified.roster.base_model_hash, verified.roster.adapter_layout_hash)
-    if pins != (terms.base_model_hash, terms.adapter_layout_hash):
+    plan = terms.read()
+    if plan.statistics is None and pins != (terms.base_model_hash, terms.adapter_layout_hash):
         raise PolicyError("The roster pins another model or adapter than the plan.", code="FW-POLICY-312")
     check_core(verified.roster.code_hash)
-    plan = terms.read()
     check_plan_code(plan, terms.family, terms.code_hash)
     check_roster(Schedule.of(plan), verified.roster.keys, min_cohort=verified.roster.policy.min_cohort)

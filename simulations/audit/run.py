@@ -163,11 +163,15 @@ def hospitals_of(audited: Audited) -> list[SiteData]:
     """The run's hospitals, drawn or read again. Raises DataError (no data), FW-AUDIT-002 (not those of the run)."""
     sites = make_sites(audited.scenario, audited.run.plan)
     task = local_task(audited.run.task.name)
-    now = [(s.name, len(s.train), len(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
+    now = [(s.name, _units(s.train), _units(s.evaluation), task.positives(task.targets(s.evaluation))) for s in sites]
     then = [(row.name, row.train_units, row.evaluation_units, row.positives) for row in audited.result.hospitals]
     if now != then:
         raise _refusal("The hospitals' records are not those of the run.", fix="Restore the run's data.")
     return sites
+
+
+def _units(examples: Sequence[Example]) -> int:
+    return len({example.unit for example in examples})
 
 
 def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) -> Outcome:
@@ -175,7 +179,7 @@ def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) ->
     run = audited.run
     with tempfile.TemporaryDirectory(prefix="fedward-audit-") as state:
         budget = RunBudget(run, f"audit-{secrets.token_hex(8)}", Path(state), cap=run.plan.privacy.epsilon)
-        shared = Shared(run, audited.files, audited.scenario.speed, display, Randomness())
+        shared = Shared(run, audited.scenario.speed, display, Randomness(), audited.files)
         return federate(shared, sites, budget=budget)
 
 
@@ -311,7 +315,7 @@ def membership(
     trained_by_run = np.repeat([True, False], [sum(map(len, trained)), sum(map(len, held_out))])
     member[everybody.units] = trained_by_run[everybody.order]
     audience = EvaluationSet(local_task(run.task.name), everybody, np.zeros(len(everybody), np.int64))
-    halves, shared = _halves(len(member), SecureStream.from_os()), Shared(run, files, speed, display, Randomness())
+    halves, shared = _halves(len(member), SecureStream.from_os()), Shared(run, speed, display, Randomness(), files)
 
     def of_reference(half: NDArray[np.bool_]) -> NDArray[np.float64]:
         records, stream = chosen(everybody, np.flatnonzero(half[everybody.units])), SecureStream.from_os()

@@ -12,10 +12,12 @@ import pytest
 import tomli_w
 from safetensors.numpy import load_file
 
-from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
+from fedward.client.hospital import starting_state
+from fedward.client.models.adapter_model import build_model, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
+from fedward.run import Run
 from fedward.server.job_files import read_vector, write_vector
 from fedward.server.superlink import SuperLink
 from fedward.simulations.parties import agree
@@ -46,19 +48,21 @@ def folder(tmp_path):
 
 
 def prepare(folder, document, plan=None):
-    """Scenario, plan, roster, keys and job of a federation; by default the plan of the scenario."""
+    """Scenario, plan, roster, keys and job of a federation; by default the scenario's plan that trains."""
     (folder / "scenario.toml").write_bytes(tomli_w.dumps(document).encode())
     scenario = load_scenario(str(folder / "scenario.toml"))
     files = resolve(scenario.model)
+    counts = plan is not None  # a plan of statistics, which has no model
     plan = plan or make_plan(scenario, files)
     (folder / "plan.toml").write_bytes(tomli_w.dumps(plain(plan.model_dump())).encode())
-    run = resolve_run(plan, files.config())
+    run = Run.of_statistics(plan) if counts else resolve_run(plan, files.config())
     agreement = agree(run, [site["name"] for site in document["data"]["site"]])
     (folder / "roster.cbor").write_bytes(agreement.signed)
     for identity in (agreement.coordinator, *agreement.members.values()):
         write_secret(folder / f"{identity.name}.key", identity._key.private_bytes_raw())
     write_secret(folder / "journal.key", secrets.token_bytes(32))
-    write_vector(get_vector(build_model(run, files)), run.layout, folder / "start.safetensors")
+    start = starting_state(run, None if counts else build_model(run, files))
+    write_vector(start, run.layout, folder / "start.safetensors")
     job = {
         "kind": "federation",
         "run": "deployed-1",

@@ -1,6 +1,8 @@
 """Hospitals train a decoder together and privately; what comes out is an ordinary LoRA adapter of a language model."""
 
 import json
+import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from fedward.cli.evaluate import load_scored
 from fedward.client.models.adapter_files import load_adapter
 from fedward.client.models.registry import resolve
 from fedward.client.models.templates import Writer
-from fedward.planning.scenario import load_scenario
+from fedward.config import parse
+from fedward.planning.scenario import Scenario, load_scenario
 from fedward.simulations.run import Options, run_scenario
 from tests.codes import raises
 from tests.language_models import write_llama
@@ -87,3 +90,45 @@ def test_an_adapter_is_scored_with_the_base_that_is_given(finished):
     assert found["nll"] == pytest.approx(found["token_nll"], rel=1e-4)
     with raises("FW-CONFIG-004"):
         scored(finished / "run", finished / "questions.json")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        'strategy = "fedit"',
+        'strategy = "fedsvd"',
+        'strategy = "fedsb"',
+        'strategy = "rolora"',
+        'strategy = "fedask"',
+        'strategy = "scaffold"',
+        'strategy = "fedsa"',
+        'strategy = "fedadam"',
+        '[adapter.ranks]\n"hospital-1" = 1',
+        '[privacy]\nplacement = "secure-grad"',
+        '[privacy]\nclipping = "adaptive"',
+    ],
+)
+def test_every_way_to_train_trains_a_language_model(finished, tmp_path, more):
+    document = tomllib.loads(SCENARIO.format(model=finished / "model", data=finished / "questions.json"))
+    for section, settings in tomllib.loads(more).items():
+        if isinstance(settings, dict):
+            document[section] |= settings
+        else:
+            document[section] = settings
+    document["training"] |= {"rounds": 2, "local_steps": 2}
+    document["compare"] = {"local": False, "central": False}
+    scenario = parse(document, Scenario, source="The scenario").check()
+    result = run_scenario(scenario, Options(out=tmp_path / "run", display="quiet"))
+    assert result.secure_sum.exact
+    assert result.privacy.epsilon_max == pytest.approx(8.0, abs=0.1)
+    assert result.scores.federated < 6.5
+
+
+def test_a_ledger_that_outlives_runs_counts_language_models_too(finished, tmp_path):
+    scenario = load_scenario(str(finished / "answers.toml"))
+    options = Options(
+        out=tmp_path / "first", display="quiet", state=tmp_path / "ledgers", federated_only=True, rounds=1
+    )
+    run_scenario(scenario, options)
+    with raises("FW-BUDGET-010"):
+        run_scenario(scenario, replace(options, out=tmp_path / "second"))

@@ -154,7 +154,7 @@ def test_a_hospital_killed_between_rounds_goes_on_with_identical_bits(federation
     wires.sites[VICTIM].kill()
     restarted = federation.hospital(VICTIM)
     restarted._follower.resume()
-    restarted._side.ready("run-1", restarted._follower.round)  # raises if what it kept for itself were lost
+    restarted.learner.side.ready("run-1", restarted._follower.round)  # raises if what it kept for itself were lost
     assert restarted.adapter.tobytes() == coordinator.adapter.tobytes()
     assert adapter_hash(restarted.adapter, federation.run.layout) == restarted.secagg.head.adapter_hash
     assert not np.array_equal(coordinator.adapter, get_vector(federation.model))

@@ -8,10 +8,9 @@ import tomli_w
 from typer.testing import CliRunner
 
 from fedward.cli import main
-from fedward.client.models.registry import resolve
 from fedward.client.survey import rows_of
-from fedward.planning.estimate import make_statistics_plan
 from fedward.planning.scenario import load_scenario
+from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.ledger import FileStore, verify
 from fedward.server.superlink import SuperLink
 from fedward.simulations.parties import make_sites
@@ -39,7 +38,7 @@ def scenario(tmp_path_factory):
 
 
 def exact_counts(scenario):
-    plan = make_statistics_plan(scenario, resolve(scenario.model))
+    plan = make_statistics_plan(scenario)
     rows = [rows_of([*site.train, *site.evaluation], plan.statistics) for site in make_sites(scenario, plan)]
     return {name: sum(each[name].sum(axis=0) for each in rows) for name in rows[0]}
 
@@ -122,7 +121,7 @@ def test_the_command_prints_the_table_and_seeded_noise_is_named(scenario, tmp_pa
 
 
 def test_a_real_superlink_counts_what_the_simulation_counts(scenario, tmp_path):
-    plan = make_statistics_plan(scenario, resolve(scenario.model))
+    plan = make_statistics_plan(scenario)
     document = {**SCENARIO, "compare": {"local": False, "central": False}}
     prepare(tmp_path, document, plan)
     with SuperLink(tmp_path / "superlink", node_auth=False, start_seconds=120) as link:

@@ -155,7 +155,7 @@ def test_a_hospital_that_lost_its_training_costs_the_training_round_and_nothing_
     coordinator, first = federation.coordinator, federation.hospitals[0]
     start = coordinator.adapter.copy()
     coordinator.play(1)
-    first._side._store._kept = Kept("run-1")  # as if its state folder had lost them
+    first.learner.side._store._kept = Kept("run-1")  # as if its state folder had lost them
     assert np.array_equal(coordinator.adapter, start)
     everyone = sorted(hospital.name for hospital in federation.hospitals)
     others = everyone[1:]  # who cost a training round sits the next one out
@@ -297,7 +297,7 @@ def test_the_second_sum_touches_no_record_and_costs_nothing():
     federation.coordinator.play(1)
     plan = federation.run.plan
     for hospital in federation.hospitals:
-        hospital._trainer = hospital.train = hospital.evaluation = None
+        hospital.learner.trainer = hospital.train = hospital.evaluation = None
     federation.coordinator.play(2)
     assert federation.coordinator.incidents == []
     noise = dict.fromkeys(("noise_multiplier", "release_noise_multiplier", "evaluation_noise_multiplier"), 1.0)

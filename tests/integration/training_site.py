@@ -21,6 +21,7 @@ from fedward.planning.scenario import load_scenario
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.journal import FileJournal
 from fedward.privacy.secagg.roster import verify_roster
+from fedward.run import Run
 from fedward.simulations.parties import Agreement, EncodedSite, Randomness, make_hospital, make_sites
 
 
@@ -34,12 +35,15 @@ def main():
     signed = (folder / "roster.cbor").read_bytes()
     identity = Identity.from_file(name, folder / f"{name}.key")
     agreement = Agreement(identity, {name: identity}, signed, verify_roster(signed).roster)
-    files = resolve(scenario.model)
-    run = resolve_run(plan, files.config())
+    files = None if plan.statistics is not None else resolve(scenario.model)
+    run = Run.of_statistics(plan) if files is None else resolve_run(plan, files.config())
+    encoded = (
+        EncodedSite.count(site, run) if files is None else EncodedSite.encode(site, run, files, build_model(run, files))
+    )
     ledgers = RunBudget(run, settings["run"], folder / "ledgers", cap=8.0).open([name])  # charged round by round
     hospital = make_hospital(
         run,
-        EncodedSite.encode(site, run, files, build_model(run, files)),
+        encoded,
         files,
         agreement,
         Randomness(settings["seed"]),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedward.client.corpora import CORPORA
 from fedward.client.data import Example
-from fedward.errors import DataError
-from fedward.planning.scenario import Scenario
+from fedward.errors import ConfigError, DataError
+from fedward.planning.scenario import Scenario, SplitConfig
 from fedward.simulations.partition import divide
 
 FIRST = datetime(2012, 1, 1)
@@ -27,16 +29,30 @@ def records(draw):
             text=str(number),
             label=draw(st.integers(0, 1)),
             held_out=draw(st.integers(0, 9)) == 0,
-            groups={"unit": draw(st.sampled_from(["micu", "sicu", "ccu"])), "site": str(draw(st.integers(0, 5)))},
+            groups={
+                "unit": draw(st.sampled_from(["micu", "sicu", "ccu"])),
+                "site": str(draw(st.integers(0, 5))),
+                "department": draw(st.sampled_from(["heart", "lung", "gut"])),
+            },
             time=FIRST + timedelta(days=draw(st.integers(0, 700))),
         )
         for number in range(count)
     ]
 
 
+DRAWN = ("iid", "label", "quantity")
+KINDS = {  # sources whose records name each kind of group
+    "eicu": (None, "group", "region", "site", "unit", *DRAWN),
+    "mapped": (None, "department", "site", "unit", *DRAWN),
+    "omop": (None, "site", "unit", *DRAWN),
+    "fhir": (None, "site", "unit", *DRAWN),
+    "webmedqa": (None, "group", "department", *DRAWN),
+    "medmcqa": (None, "group", "subject", *DRAWN),
+    "medquad": (None, "group", "site", *DRAWN),
+    "person-chat": (None, *DRAWN),
+}
 RULES = st.fixed_dictionaries(
     {
-        "by": st.sampled_from([None, "group", "region", "site", "unit", "iid", "label", "quantity"]),
         "alpha": st.floats(0.2, 10),
         "seed": st.integers(0, 2**63 - 1),
         "train_before": st.sampled_from([None, (FIRST + timedelta(days=300)).date()]),
@@ -44,16 +60,18 @@ RULES = st.fixed_dictionaries(
 )
 
 
-def scenario(split, hospitals=3):
-    data = {"source": "eicu", "path": "x", "hospitals": hospitals, "split": split}
+def scenario(split, hospitals=3, source="eicu"):
+    data = {"source": source, "path": "x", "hospitals": hospitals, "split": split}
     return Scenario.model_validate({"name": "test", "data": data}).check()
 
 
-@settings(deadline=None, max_examples=150)
-@given(records(), RULES, st.sampled_from([None, 3]))
-def test_a_unit_is_at_one_hospital_and_on_one_side(examples, split, hospitals):
+@settings(deadline=None, max_examples=60)
+@given(records(), RULES, st.sampled_from([None, 3]), st.data())
+@pytest.mark.parametrize("source", KINDS)
+def test_a_unit_is_at_one_hospital_and_on_one_side(source, examples, split, hospitals, data):
+    split |= {"by": data.draw(st.sampled_from(KINDS[source]))}
     try:
-        found = divide(scenario(split, hospitals), examples, fraction=0.4, salt="s")
+        found = divide(scenario(split, hospitals, source), examples, fraction=0.4, salt="s")
     except DataError as error:
         assert error.code in ("FW-DATA-060", "FW-DATA-062")
         return
@@ -73,6 +91,17 @@ def test_a_unit_is_at_one_hospital_and_on_one_side(examples, split, hospitals):
         for train, evaluation in found.sites.values():
             assert all(e.time.date() < split["train_before"] for e in train)
             assert all(e.time.date() >= split["train_before"] or e.unit in held_out for e in evaluation)
+
+
+@pytest.mark.parametrize("source", CORPORA)
+def test_every_source_is_split_by_what_its_records_name_and_by_nothing_else(source):
+    known = set(KINDS.get(source, ())) - {None, *DRAWN}
+    for kind in get_args(get_args(SplitConfig.model_fields["by"].annotation)[0]):
+        if source in KINDS and kind not in known and kind not in DRAWN:
+            with pytest.raises(ConfigError, match="do not name"):
+                scenario({"by": kind}, source=source)
+        elif source in KINDS or kind in DRAWN:
+            scenario({"by": kind}, source=source)
 
 
 @settings(deadline=None, max_examples=30)

@@ -38,7 +38,7 @@ state_dir = "{folder}/state"
 url = "https://127.0.0.1:{port}"
 [data.icu]
 path = "{data}"
-format = "mimic-iii"
+format = "{layout}"
 [policy]
 min_units = 20
 max_epsilon_per_run = 8.0
@@ -127,8 +127,8 @@ class Hospital:
 class Federation:
     """A coordinator and three hospitals that have joined it; see the methods for what is started when."""
 
-    def __init__(self, folder, scenario):
-        self.folder = folder
+    def __init__(self, folder, scenario, layouts):
+        self.folder, self.layouts = folder, layouts
         self.port = _free_port()
         self.health = _free_port()
         self.config = folder / "coordinator" / "server.toml"
@@ -143,8 +143,7 @@ class Federation:
         (folder / "scenario.toml").write_text(scenario, encoding="utf-8")
         fedward("plan", "new", folder / "scenario.toml", "--out", self.plan)
         self.signed = self.sign("run-1")
-        names = [word for site in SITES for word in ("--name", site)]
-        fedward("data", "synthetic", self.data, *names, "--patients", 90)
+        self._write_tables()
         text = (self.plan / "plan.toml").read_text()
         self.model = labelled(text, "base_model_sha256 =").strip('"')
         self.hospitals = [self._hospital(name) for name in SITES]
@@ -186,8 +185,19 @@ class Federation:
         except FedwardError:
             return False
 
+    def tables(self, name):
+        """The folder of a hospital's tables."""
+        return self.data / self.layouts[name] / name
+
+    def _write_tables(self):
+        for seed, layout in enumerate(sorted(set(self.layouts.values())), start=1):
+            names = [word for site in SITES if self.layouts[site] == layout for word in ("--name", site)]
+            words = ("--patients", 90, "--layout", layout, "--seed", seed)
+            fedward("data", "synthetic", self.data / layout, *names, *words)
+
     def _hospital(self, name):
-        settings = {"port": self.port, "data": self.data / name, "model": self.model}
+        layout = self.layouts[name]
+        settings = {"port": self.port, "data": self.tables(name), "model": self.model, "layout": layout}
         return Hospital(name, self.folder / name, settings)
 
     def _enrol(self, hospital):
@@ -219,8 +229,12 @@ def _scenario(module):
 
 @pytest.fixture(scope="module")
 def federation(request, tmp_path_factory):
-    """Of the scenario that the module names ``SCENARIO``, or of the one here with as many rounds as it says."""
-    made = Federation(tmp_path_factory.mktemp("federation"), _scenario(request.module))
+    """Of the scenario that the module names ``SCENARIO``, or of the one here with as many rounds as it says.
+
+    ``LAYOUTS`` of the module says which tables each hospital has; MIMIC-III without it.
+    """
+    layouts = getattr(request.module, "LAYOUTS", dict.fromkeys(SITES, "mimic-iii"))
+    made = Federation(tmp_path_factory.mktemp("federation"), _scenario(request.module), layouts)
     try:
         yield made
     finally:

@@ -37,7 +37,7 @@ PLANTED = "Zacharias Quintonwell"
 def planted_names(federation):
     """A name in every hospital's tables that nothing outside them may ever show."""
     for hospital in federation.hospitals:
-        (notes,) = (federation.data / hospital.name).glob("NOTEEVENTS.csv*")
+        (notes,) = federation.tables(hospital.name).glob("NOTEEVENTS.csv*")
         assert notes.suffix == ".csv"
         with notes.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

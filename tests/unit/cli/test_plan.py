@@ -83,3 +83,44 @@ def test_hospitals_as_units_need_their_number(estimate, regions):
     ended, _, error = estimate(regions, "--privacy", "secure-grad", "--unit", "hospital", "--json")
     assert ended == 3
     assert json.loads(error)["error"]["code"] == "FW-CONFIG-034"
+
+
+def test_statistics_are_priced_before_anybody_counts(estimate, tmp_path):
+    path = tmp_path / "counts.toml"
+    path.write_text('name = "counts"\nmodel = "not-yet-chosen"\n[statistics]\nvariables = ["label", "sex"]\n')
+    code, out, error = estimate(str(path), "--statistics", "--epsilon", "0.5", "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found["cells"] == {"label": 2, "sex": 3}
+    assert 0.49 < found["price"]["epsilon"] <= 0.5
+    assert found["price"]["sampler"] == "none"
+    assert set(found["deviation"]) == {"units", "label", "sex"}
+    # 6 hospitals, t = 4, c = 1: of six shares three are certain
+    assert found["deviation_all"]["sex"] == pytest.approx(found["deviation"]["sex"] * 2**0.5)
+    assert found["deviation"]["sex"] == pytest.approx(found["noise_multiplier"] * 3**0.5, rel=1e-3)
+    code, out, _ = estimate(str(path), "--statistics")
+    words = " ".join(out.split())
+    assert code == 0
+    for phrase in ("nothing was spent", "epsilon 1.00 at delta 1e-5", "none: everybody", "shares of all 6 hospitals"):
+        assert phrase in words
+
+
+def test_statistics_must_fit_into_the_ledgers_and_have_noise(estimate, tmp_path):
+    ledger = Ledger(
+        FileStore(tmp_path / "alder"),
+        site="alder",
+        cap_epsilon=1.2,
+        delta=1e-5,
+        population=Population("default/1", 0.4),
+    )
+    code, out, _ = estimate("--statistics", "--state", str(tmp_path), "--json")
+    assert code == 0
+    (room,) = json.loads(out)["ledgers"]
+    assert (room["site"], room["spent"]) == ("alder", 0.0)
+    assert 0.99 < room["spent_after"] <= 1.001
+    noise = calibrate_releases(epsilon=1.0, delta=1e-5, releases=1)
+    ledger.reserve(run="first", plan_hash=bytes(32), round_number=1, training=[Event("release", noise, 1.0, 1)])
+    code, _, error = estimate("--statistics", "--state", str(tmp_path), "--json")
+    assert (code, json.loads(error)["error"]["code"]) == (6, "FW-BUDGET-010")
+    code, _, error = estimate("no-dp", "--statistics", "--json")
+    assert (code, json.loads(error)["error"]["code"]) == (3, "FW-DP-021")

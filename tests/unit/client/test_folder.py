@@ -20,8 +20,10 @@ Edit = Callable[[Path, str, str], None]
 def test_mimic_folder(tables: Tables) -> None:
     assert check_folder(tables("mimic3")).to_value() == {
         "format": "mimic-iii",
+        "title": "MIMIC-III (Johnson et al. 2016)",
         "licence": "PhysioNet Credentialed Health Data License 1.5.0",
         "usable": True,
+        "read_whole": True,
         "unit": "patient",
         "rows": {"PATIENTS": 7, "ADMISSIONS": 8, "ICUSTAYS": 8, "LABEVENTS": 13, "NOTEEVENTS": 7},
         "patients": 7,
@@ -51,6 +53,7 @@ def test_mimic_folder(tables: Tables) -> None:
         ],
         "unserved": {"phenotypes": "The table DIAGNOSES_ICD is missing."},
         "notes": 2,
+        "times": ["2120-03-01", "2121-01-01"],
         "languages": {"en": 6},
         "unrepresented": {},
         "dropped": [
@@ -177,7 +180,7 @@ def test_labels_outside_the_classes_are_a_problem_of_their_task(tables: Tables, 
     folder = tables("pubmedqa")
     edit(folder / "ori_pqal.json", '"final_decision": "yes"', '"final_decision": "perhaps"')
     report = check_folder(folder)
-    assert [problem.code for problem in report.problems] == ["FW-DATA-091"]
+    assert [problem.code for problem in report.problems] == ["FW-DATA-032"]
     assert not report.usable
 
 

@@ -7,21 +7,21 @@ from hypothesis import strategies as st
 
 from fedward.client.data import Example
 from fedward.client.examples import load_examples
-from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
 from fedward.client.records import survey_statistics
 from fedward.client.survey import AGE, LABEL, MEASUREMENTS, SEX, UNKNOWN, rows_of, statistics_of
 from fedward.client.tasks import local_task
-from fedward.plan import Plan, StatisticsPlan
-from fedward.planning.estimate import draft_plan, make_statistics_plan
+from fedward.plan import NO_MODEL, NO_MODEL_SHA256, Plan, StatisticsPlan
+from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
+from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.noise import SecureStream, UnsafeSeededStream
-from fedward.run import Schedule
+from fedward.run import Run, Schedule, check_roster, roster_rules
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
 from fedward.strategies.registry import NAMES
 from tests.codes import raises
 
-PLAN = {"name": "counts", "base_model_sha256": "0" * 64}
+PLAN = {"name": "counts", "base_model": NO_MODEL, "base_model_sha256": NO_MODEL_SHA256}
 CELLS = StatisticsPlan(variables={LABEL: ("0", "1"), SEX: ("male", "female", UNKNOWN), "lactate": ("high", UNKNOWN)})
 
 
@@ -125,9 +125,7 @@ def test_the_shares_of_a_sum_have_the_stated_deviation():
 
 
 def test_a_plan_of_statistics_has_one_round_and_one_price():
-    files = resolve("tiny-clinical")
-    scenario = load_scenario("default")
-    plan = make_statistics_plan(scenario, files, epsilon=0.7)
+    plan = make_statistics_plan(load_scenario("default"), epsilon=0.7)
     run = Schedule.of(plan)
     assert (run.rounds, run.final_round, run.openings, run.training_releases, run.evaluation_releases) == (
         0, 1, [1], 0, 0,
@@ -140,17 +138,16 @@ def test_a_plan_of_statistics_has_one_round_and_one_price():
 
 @pytest.mark.parametrize("placed", [*NAMES, "secure-grad"])
 def test_any_scenario_can_be_counted_by_all_hospitals_of_its_roster(placed):
-    files, sites = resolve("tiny-clinical"), [f"site-{i}" for i in range(15)]
+    sites = [f"site-{i}" for i in range(15)]
     own = {"privacy": {"placement": placed}, "training": {"local_steps": 1}, "optimizer": {"rule": "adam"}}
     own = own if placed == "secure-grad" else {"strategy": placed}
     scenario = Scenario.model_validate({"name": "x", **own}).check()
-    plan = make_statistics_plan(scenario, files)
-    run = resolve_run(plan, files.config())
+    run = Run.of_statistics(make_statistics_plan(scenario))
     assert run.final_round == 1
     assert run.cohort(1, sites) == set(sites)
     assert [segment.name for segment in run.vector_layout(1, n0=15, honest=5).segments] == ["statistics"]
-    trained = resolve_run(draft_plan(scenario, files), files.config())
-    assert run.layout == trained.layout, "one roster serves both"
+    trained = Schedule.of(draft_plan(scenario, resolve("tiny-clinical")))
+    check_roster(run, sites, min_cohort=roster_rules(trained, len(sites))[1])  # one roster serves both
 
 
 def test_the_hash_of_a_plan_covers_its_statistics():
@@ -187,7 +184,7 @@ def test_facts_come_from_tables_without_any_text(tmp_path):
 
 def test_a_scenario_with_a_gate_is_counted_without_it():
     scenario = Scenario.model_validate({"name": "x", "gate": {"enabled": True}}).check()
-    assert not make_statistics_plan(scenario, resolve("tiny-clinical")).gate.enabled
+    assert not make_statistics_plan(scenario).gate.enabled
 
 
 def test_who_has_opted_out_is_not_counted(tmp_path):

@@ -1,5 +1,6 @@
 """Splits of a corpus among simulated hospitals, what is refused, and the report of how much they differ."""
 
+import csv
 import json
 from datetime import date, datetime
 
@@ -16,6 +17,7 @@ from fedward.simulations.heterogeneity import heterogeneity, jensen_shannon
 from fedward.simulations.parties import make_sites
 from fedward.simulations.partition import Partition, divide
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
+from fedward.simulations.synthetic.layouts import LAYOUTS
 from tests.codes import raises
 
 
@@ -79,7 +81,7 @@ def test_a_unit_of_several_groups_is_where_most_of_its_records_are():
 
 def test_time_separates_training_from_evaluation():
     def record(unit, year, **more):
-        return Example(unit, "", "", 0, time=datetime(year, 6, 1), **more)
+        return Example(unit, "", "", 0, groups={"unit": "icu"}, time=datetime(year, 6, 1), **more)
 
     found = [record("a", 2010), record("b", 2010), record("b", 2013), record("c", 2014), record("d", 2009)]
     found += [record("h", 2010, held_out=True)]
@@ -166,6 +168,65 @@ def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     write_mimic3(hospital, folder)
     return folder
+
+
+def place(person):
+    return f"house {int(person) % 4}"
+
+
+def rewritten(path, key, separator=",", encoding="utf-8", **new):
+    """A table with columns added, each a function of ``key``."""
+    with path.open(newline="", encoding=encoding) as file:
+        rows = list(csv.DictReader(file, delimiter=separator))
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.DictWriter(file, [*rows[0], *new], delimiter=separator)
+        writer.writeheader()
+        writer.writerows(row | {name: value(row[key]) for name, value in new.items()} for row in rows)
+
+
+def in_omop(folder):
+    rewritten(folder / "visit_occurrence.csv", "person_id", care_site_id=lambda person: 1 + int(person) % 4)
+
+
+def in_fhir(folder):
+    path = folder / "Encounter.000.ndjson"
+    encounters = [json.loads(line) for line in path.read_text().splitlines()]
+    for each in encounters:
+        person = each["subject"]["reference"].partition("/")[2]
+        each["serviceProvider"] = {"reference": f"Organization/{place(person)}"}
+    path.write_text("".join(json.dumps(each) + "\n" for each in encounters))
+
+
+def in_own_tables(folder):
+    rewritten(folder / "Faelle.csv", "Pat-Nr", ";", "cp1252", Haus=place, Klinik=lambda person: "ABC"[int(person) % 3])
+    mapping = folder / "mapping.toml"
+    died = 'died = "tot"\n'
+    mapping.write_text(
+        mapping.read_text("utf-8").replace(died, f'{died}site = "Haus"\ndepartment = "Klinik"\n'), "utf-8"
+    )
+
+
+@pytest.mark.parametrize(("layout", "told"), [("omop", in_omop), ("fhir", in_fhir), ("mapped", in_own_tables)])
+def test_sites_units_and_departments_come_from_the_tables(layout, told, tmp_path):
+    (hospital,) = draw([HospitalSpec(name="all", patients=240)], 3)
+    folder = tmp_path / layout
+    LAYOUTS[layout](hospital, folder)
+    without = command(folder, "--by", "site")
+    assert (without.exception.code, without.exit_code) == ("FW-DATA-060", 1)
+    told(folder)
+    kinds = {"site": 4, "unit": 4} | ({"department": 3} if layout == "mapped" else {})
+    for kind, count in kinds.items():
+        document = json.loads(command(folder, "--by", kind, "--json").output)
+        assert len(document["sites"]) >= count, kind
+        assert sum(site["records"] for site in document["sites"]) == 240
+        wanted = scenario(layout, by=kind)
+        path = {"path": str(folder), "hospitals": 3}
+        wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update=path)})
+        sites = make_sites(wanted, draft_plan(wanted, resolve("tiny-clinical")))
+        held = [{e.unit for e in (*site.train, *site.evaluation)} for site in sites]
+        assert len(held) == 3 and sum(map(len, held)) == len(set.union(*held))
+        if kind == "site":
+            assert all(len({int(unit) % 4 for unit in units}) == 1 for units in held)
 
 
 def command(*words):

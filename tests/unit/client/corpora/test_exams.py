@@ -58,7 +58,7 @@ def test_medmcqa_counts_from_one_or_zero(tmp_path: Path, numbers: Any, right: li
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [((1, 2, 3), "may count from zero or from one"), ((0, 4), "count from zero in some records and from one"),
-     ((True, 0), "not a whole number"), ((1.5,), "not a whole number"), (("A",), "not a whole number")],
+     ((True, 0), "not a text"), ((1.5,), "not a whole number"), (("A",), "not a whole number")],
 )  # fmt: skip
 def test_medmcqa_is_never_guessed(tmp_path: Path, numbers: Any, words: str) -> None:
     write(tmp_path / "train.json", *medmcqa(*numbers))

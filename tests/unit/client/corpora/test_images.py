@@ -77,7 +77,7 @@ def test_vqa_rad_numbers_blanks_and_its_test_part(tables: Tables) -> None:
     assert [item.labels["answer_type"] for item in items] == ["CLOSED", "OPEN"]
     assert reasons == {"image is not in the folder": 2}
     (folder / "VQA_RAD Image Folder").mkdir()
-    (folder / "VQA_RAD Image Folder" / "synpic00001.jpg").write_bytes(b"image")
+    (folder / "VQA_RAD Image Folder" / "synpic00001.jpg").write_bytes(b"\xff\xd8\xff")
     items, reasons = read(folder, "vqa-rad")
     assert all(item.images == (folder / "VQA_RAD Image Folder" / "synpic00001.jpg",) for item in items)
     assert not reasons
@@ -90,7 +90,7 @@ def test_slake_languages_and_images_of_one_name(tables: Tables) -> None:
     empty = {**second, "answer": ""}
     (folder / "test.json").write_text(json.dumps([second, empty]), encoding="utf-8")
     (folder / "imgs" / "xmlab2").mkdir()
-    (folder / "imgs" / "xmlab2" / "source.png").write_bytes(b"image")
+    (folder / "imgs" / "xmlab2" / "source.png").write_bytes(b"\x89PNG")
     items, reasons = read(folder, "slake")
     assert [(item.unit, item.language, item.held_out) for item in items] == [("2", "en", True), ("1", "zh", False)]
     assert [item.images[0].parent.name for item in items] == ["xmlab2", "xmlab1"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow.csv as arrow_csv
@@ -62,11 +62,11 @@ def change(folder: Path, old: str, new: str, file: str = "mapping.toml", encodin
     (folder / file).write_bytes(text.replace(old, new).encode(encoding))
 
 
-def known(folder: Path, drops: Drops | None = None) -> dict[str, list[Event]]:
+def known(folder: Path, drops: Drops | None = None) -> Mapping[str, list[Event]]:
     corpus = corpus_named("mapped")
     stays: list[Stay] = corpus.stays(folder)  # type: ignore[attr-defined]
     chosen = [Chosen(stay, prediction_hours(stay.outcome)) for stay in stays]
-    found: dict[str, list[Event]] = corpus.events(folder, chosen, drops)  # type: ignore[attr-defined]
+    found: Mapping[str, list[Event]] = corpus.events(folder, chosen, drops)  # type: ignore[attr-defined]
     return found
 
 

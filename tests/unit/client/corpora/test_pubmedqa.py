@@ -60,12 +60,9 @@ def test_another_form_is_refused_without_quoting_it(tables: Tables, content: str
 
 
 def test_a_decision_outside_the_classes_is_refused(tables: Tables) -> None:
-    from fedward.client.tasks import local_task
-
     folder = tables("pubmedqa")
     questions = json.loads((folder / "ori_pqal.json").read_text(encoding="utf-8"))
     questions["900001"]["final_decision"] = "perhaps"
     (folder / "ori_pqal.json").write_text(json.dumps(questions), encoding="utf-8")
-    task = local_task("pubmedqa")
-    with raises("FW-DATA-091"):
-        task.targets(task.examples(corpus_named("pubmedqa"), folder))
+    with raises("FW-DATA-032", match="Record 1 of ori_pqal.json: 'final_decision' is none of"):
+        list(corpus_named("pubmedqa").items(folder))

@@ -1,6 +1,7 @@
 """Tables in columns: every way in which a table arrives, and what is said about one that is broken."""
 
 import gzip
+import re
 from datetime import datetime
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedward.client.data import columns
-from fedward.client.data.columns import Drops, Table
+from fedward.client.data.columns import Batch, Drops, Table
 from fedward.errors import DataError
 from tests.codes import raises
 
@@ -223,8 +224,43 @@ def test_both_ways_through_a_block_agree(tmp_path_factory, text, wide):
 
     fast = found()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Table, "_by_arrow", lambda *_: None)
+        patch.setattr(columns._Arrow, "read", lambda *_: None)
         assert found() == fast
+
+
+@given(st.text('a"",\n\r', max_size=300))
+def test_where_a_mark_begins_and_ends_a_cell(text):
+    """Looking at 64 letters together tells what looking at each mark tells."""
+    marks = [place for place, letter in enumerate(text) if letter == '"']
+    right = len(marks) % 2 == 0 and all(
+        (text[place - 1 : place] or "\n") in '",\n\r'
+        if number % 2 == 0
+        else (text[place + 1 : place + 2] or "\n") in '",\n\r'
+        for number, place in enumerate(marks)
+    )
+    assert columns._well_quoted(text.encode(), ",") is right
+
+
+@given(st.lists(st.none() | st.text("a0. \n\u00a0é", max_size=4), max_size=8), st.integers(0, 3))
+def test_codes_are_the_identifiers_and_blanks_are_looked_for_in_every_cell(cells, skipped):
+    """Of a part of an array, too, whose neighbours are none of its cells."""
+    part = pa.array(cells, pa.string())[skipped:]
+    batch = Batch("f", np.arange(len(part)), {"a": part})
+    expected = [re.sub(r"^(-?\d+)\.0+$", r"\1", cell.strip()) or None if cell else None for cell in cells[skipped:]]
+    assert batch.identifiers("a").to_pylist() == expected
+    codes = batch.codes("a")
+    assert codes.to_pylist() == expected
+    assert codes.indices.null_count == expected.count(None)
+    assert len(codes.dictionary) == len({*expected} - {None})
+
+
+def test_rows_of_rows_are_picked_from_the_same_columns():
+    batch = Batch("f", np.arange(2, 8), {"a": pa.array(list("uvwxyz")), "b": pa.array([None, *"vwxyz"])})
+    some = batch.where(np.array([True, False, True, True, False, True])).where(np.array([False, True, True, False]))
+    assert some.rows.tolist() == [4, 5]
+    assert {name: cells.to_pylist() for name, cells in some.columns.items()} == {"a": ["w", "x"], "b": ["w", "x"]}
+    assert len(some.columns) == 2
+    assert some.where(pa.array([None, True])).text("a").to_pylist() == ["x"]
 
 
 def test_quoted_cells_are_read_by_arrow(folder, monkeypatch):

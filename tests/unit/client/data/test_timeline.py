@@ -74,6 +74,37 @@ def test_events_in_the_order_in_which_they_were_added() -> None:
     assert {event.patient for event in found["1"]} == {"a"}
 
 
+def test_events_are_made_when_a_stay_is_asked_for_and_held_by_nobody() -> None:
+    """A stay may have very many: as columns they take a sixth, and only one stay's are objects at a time."""
+    timeline = Timeline([chosen("a", "1"), chosen("b", "2"), chosen("c", "3")], [0.0] * 3)
+    people, seconds = texts(*["b", "c"] * 500), np.arange(1000) * 60.0
+    for _ in range(2):  # in two pieces
+        timeline.add(timeline.of_patients(people, seconds), texts(*["sodium"] * 1000), pa.array(np.arange(1000.0)))
+    found = timeline.events()
+    assert (list(found), len(found), timeline.size) == (["1", "2", "3"], 3, 2000)
+    assert [event.value for event in found["3"]] == [*np.arange(1, 1000, 2), *np.arange(1, 1000, 2)]
+    assert found["3"] is not found["3"]
+    assert found["1"] == []
+    timeline.add(timeline.of_patients(texts("a"), np.zeros(1)), texts("lactate"), pa.array([4.0]))
+    assert [event.code for event in timeline.events()["1"]] == ["lactate"]  # and after it was asked for
+
+
+def test_persons_as_a_dictionary_and_more_than_are_looked_up_one_by_one() -> None:
+    timeline = Timeline([chosen(str(number), str(number)) for number in range(0, 3000, 2)], [0.0] * 1500)
+    people = texts(*map(str, range(3000)), None)
+    expected = list(range(0, 3000, 2))
+    assert timeline.of_patients(people, np.zeros(3001)).rows.tolist() == expected
+    assert timeline.of_patients(people.dictionary_encode(), np.zeros(3001)).stays.tolist() == [*range(1500)]
+    assert timeline.of_patients(people[:11], np.zeros(11)).rows.tolist() == expected[:6]
+
+
+def test_a_row_without_a_name_adds_nothing() -> None:
+    timeline = Timeline([chosen("a", "1")], [0.0])
+    match = timeline.of_patients(texts("a", "a"), np.zeros(2))
+    timeline.add(match, texts(None, "sodium"), pa.array([1.0, 2.0]))
+    assert [event.value for event in timeline.events()["1"]] == [2.0]
+
+
 def test_no_stay_and_no_row() -> None:
     empty = Timeline([], [])
     assert len(empty.of_patients(texts("a"), np.zeros(1))) == 0

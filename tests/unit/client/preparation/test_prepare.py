@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +17,12 @@ from typer.testing import CliRunner
 
 from fedward.cli.data import app
 from fedward.client.corpora import detect
+from fedward.client.data.deid import rules_for
 from fedward.client.data.scanned import check_scanned, is_scanned
+from fedward.client.data.text import language_of
 from fedward.client.folder import check_folder
 from fedward.client.preparation import prepare as module
+from fedward.client.preparation.dates import DateShift
 from fedward.client.preparation.prepare import Settings, prepare
 from fedward.client.preparation.presidio import presidio
 from fedward.client.preparation.quality import Quality
@@ -85,6 +94,101 @@ def test_nothing_half_written_and_nothing_replaced(tmp_path: Path, key: Path, mo
     with pytest.raises(ZeroDivisionError):
         prepare(folder, tmp_path / "out", Settings(key))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["in", "keys", "there"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from fedward.client.preparation import prepare as module
+from fedward.client.preparation.dates import DateShift
+
+written = module._Preparation._write
+def write(self, *words):
+    written(self, *words)
+    if self.card.written.total() == 2:
+        for file in words[-1].values():
+            file.flush()
+        print("half", flush=True)
+        sys.stdin.read()
+
+module._Preparation._write = write
+module.prepare(Path(sys.argv[1]), Path(sys.argv[2]), module.Settings(Path(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_preparation_leaves_no_folder_and_the_next_one_tidies_up(
+    end: signal.Signals, tmp_path: Path, key: Path
+) -> None:
+    folder = write(tmp_path / "in" / "notes.jsonl", NOTES)
+    words = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "out"), str(key)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "half\n"
+        assert not (tmp_path / "out").exists()
+        (part,) = tmp_path.glob(".out.*.part")
+        prepare(folder, tmp_path / "beside", Settings(key))
+        assert part.exists(), "of another folder"
+        process.send_signal(end)
+    assert not (tmp_path / "out").exists()
+    with raises("FW-DATA-009"):
+        detect(tmp_path / "keys")
+    prepare(folder, tmp_path / "out", Settings(key))
+    assert not list(tmp_path.glob(".*.part"))
+    check_scanned(tmp_path / "out")
+
+
+def test_what_another_preparation_of_the_folder_is_writing_is_left_alone(tmp_path: Path, key: Path) -> None:
+    folder = write(tmp_path / "in" / "notes.jsonl", NOTES)
+    with module._new_folder(tmp_path / "out") as part:
+        (part / "train.jsonl").write_text("")
+        prepare(folder, tmp_path / "out", Settings(key))
+        assert part.exists()
+        with raises("FW-CONFIG-005"):
+            prepare(folder, tmp_path / "out", Settings(key))
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_intervals_of_a_person_stay_across_files_layouts_and_runs(tmp_path: Path, key: Path) -> None:
+    write(tmp_path / "in" / "a.jsonl", [{"patient_id": 7, "text": "Admitted 2024-02-27 with a cough and fever."}])
+    rest = [
+        {"patient_id": "7.0", "text": "Seen March 2, 2024, the lungs are clear now."},
+        {"patient_id": " 7 ", "text": "患者于2024年3月9日出院，咳嗽好转，无发热，步行。"},
+        {"patient_id": "007", "text": "Admitted 02/27/2024 with a fall, no fracture seen."},
+    ]
+    write(tmp_path / "in" / "b.jsonl", rest)
+    (tmp_path / "later").mkdir()
+    back = "Back on 27 Feb 2025 for a check of the lungs."
+    write(tmp_path / "later" / "c.jsonl", [{"subject_id": "7", "note": back}])
+    prepare(tmp_path / "in", tmp_path / "out", Settings(key))
+    prepare(tmp_path / "later", tmp_path / "more", Settings(key))
+    found = [*read(tmp_path / "out" / "train.jsonl"), *read(tmp_path / "more" / "train.jsonl")]
+    shift, real = DateShift(key.read_bytes()), [date(2024, 2, 27), date(2024, 3, 2), date(2024, 3, 9)]
+    days = [_only_day(record["text"], shift) for record in found]
+    assert [day - days[0] for day in days[:3]] == [day - real[0] for day in real]
+    assert days[4] - days[0] == date(2025, 2, 27) - real[0]
+    assert len({record["patient_id"] for record in found}) == 2
+    assert days[3] - real[0] == timedelta(days=shift.days("007")) != days[0] - real[0]
+
+
+def _only_day(text: str, shift: DateShift) -> date:
+    (span,) = [span for span in rules_for(language_of(text))(text).spans if span.kind == "DATE"]
+    written = shift.read(text[span.start : span.end])
+    assert written is not None
+    return written.value
+
+
+def test_a_second_pass_masks_what_the_rules_have_left_of_a_name(tmp_path: Path, key: Path) -> None:
+    def second(text: str) -> Iterator[tuple[str, int, int]]:
+        for name in ("Maria Dr. Okafor", "Okafor", "Springfield"):
+            if name in text:
+                yield "NAME", text.index(name), text.index(name) + len(name)
+
+    text = "Came with Maria Dr. Okafor from Springfield, no fever, walks alone today."
+    folder = write(tmp_path / "in" / "n.jsonl", [{"patient_id": 1, "text": text}])
+    prepare(folder, tmp_path / "out", Settings(key, second=second))
+    (record,) = read(tmp_path / "out" / "train.jsonl")
+    assert not any(word in record["text"] for word in ("Maria", "Okafor", "Springfield"))
+    assert record["text"].endswith("no fever, walks alone today.")
 
 
 def test_copies_of_evaluation_records_never_train(tmp_path: Path, key: Path) -> None:
@@ -188,6 +292,23 @@ def test_persons_who_opted_out_are_not_written(tmp_path: Path, key: Path) -> Non
     folder = write(tmp_path / "in" / "notes.jsonl", NOTES)
     card = prepare(folder, tmp_path / "out", Settings(key, exclude=tmp_path / "out.txt"))
     assert (card.read, card.units, card.unread.to_value()[0]["count"]) == (1, 1, 2)
+
+
+def test_presidio_finds_persons_and_places_on_an_installed_pipeline(tmp_path: Path) -> None:
+    """On a pipeline of rules: no trained one is needed to see what is done with what one finds."""
+    spacy = pytest.importorskip("spacy")
+    pytest.importorskip("presidio_analyzer")
+    pipeline = spacy.blank("en")
+    ruler = pipeline.add_pipe("entity_ruler")
+    named = {"PERSON": ("Maria Okafor", "Foley", "BP 120/78"), "GPE": ("Springfield",), "DATE": ("yesterday",)}
+    ruler.add_patterns([{"label": kind, "pattern": word} for kind, words in named.items() for word in words])
+    pipeline.to_disk(tmp_path / "pipeline")
+    text = "Maria Okafor of Springfield came yesterday. BP 120/78, Foley catheter, a.lee@ward.example."
+    found = [(kind, text[start:end]) for kind, start, end in presidio(str(tmp_path / "pipeline"))(text)]
+    assert sorted(found) == [("ADDRESS", "Springfield"), ("NAME", "Maria Okafor")]
+    with raises("FW-PREFLIGHT-002") as refusal:
+        presidio("en_no_such_pipeline")
+    assert "en_no_such_pipeline" in refusal.value.message
 
 
 def test_presidio_is_named_where_it_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,15 @@ def test_records_of_a_patient_are_summed_before_clipping(task, clip_rows, microb
     np.testing.assert_allclose(moved, clip_rows(sums, 1.0).sum(axis=0), atol=5e-6)
 
 
+@pytest.mark.parametrize("microbatch", [None, 3])
+def test_a_patient_of_many_records_moves_a_step_by_no_more_than_the_clip(task, microbatch: int | None) -> None:
+    task.scale, others = 30.0, [1, 2, 3, 4]
+    task.ids[5:35], task.labels[5:35] = task.ids[5], 1 - (task.model(task.ids[5:6]) > 0).float()  # all pull one way
+    engine = task.engine(clip=0.7, max_records_per_unit=30, microbatch=microbatch)
+    moved = task.update(engine, [*others, *range(5, 35)], [*others, *([99] * 30)]) - task.update(engine, others)
+    assert np.linalg.norm(moved) == pytest.approx(0.7, rel=1e-4)
+
+
 def test_noise_has_the_planned_deviation_and_is_fresh(task) -> None:
     engine = task.engine(noise_multiplier=2.0, clip=3.0)
     draws = np.stack([task.update(engine, []) for _ in range(60)])

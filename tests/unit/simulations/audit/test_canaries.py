@@ -1,5 +1,7 @@
 """Canaries: made without their coins, inserted by them, and found in moves of the adapter that hold their gradients."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,10 @@ from fedward.planning.estimate import make_plan
 from fedward.planning.scenario import load_scenario
 from fedward.privacy.audit import roc
 from fedward.privacy.noise import SecureStream
+from fedward.simulations.audit import run as audit
 from fedward.simulations.audit.run import canary_scores, gradients, make_canaries
 from fedward.simulations.parties import SiteData
+from tests.codes import raises
 
 TASK = local_task("mortality")
 WORDS = """
@@ -101,3 +105,17 @@ def test_moves_that_hold_a_canary_give_it_a_high_score(turned, canaries, sites, 
         adapters.append((adapters[-1] - 0.05 * (rows[included].sum(axis=0) + people) + noise).astype(np.float32))
     scores = canary_scores(adapters, model, records, others, run.plan, TASK, parties=3)
     assert roc(scores[included], scores[~included]).auc > 0.8
+
+
+def test_hospitals_are_known_again_by_their_patients_not_their_records(sites, run, monkeypatch):
+    twice = [SiteData(s.name, (*s.train, *s.train), (*s.evaluation, *s.evaluation)) for s in sites]
+    monkeypatch.setattr(audit, "make_sites", lambda scenario, plan: twice)
+    rows = [
+        SimpleNamespace(name=s.name, train_units=len(s.train), evaluation_units=len(s.evaluation), positives=6)
+        for s in sites
+    ]
+    audited = SimpleNamespace(scenario=None, run=run, result=SimpleNamespace(hospitals=rows))
+    assert audit.hospitals_of(audited) == twice
+    rows[0].train_units += 1
+    with raises("FW-AUDIT-002"):
+        audit.hospitals_of(audited)
