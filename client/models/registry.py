@@ -58,6 +58,12 @@ KNOWN_MODELS = (
         packaged="tiny_clinical",
     ),
     KnownModel(
+        name="tiny-decoder",
+        family="llama",
+        summary="1.2 M parameters, writes synthetic notes; for demonstrations and tests of language models",
+        packaged="tiny_decoder",
+    ),
+    KnownModel(
         name="minilm",
         family="bert",
         summary="all-MiniLM-L6-v2, 22.7 M parameters, Apache-2.0",

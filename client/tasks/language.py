@@ -32,6 +32,7 @@ from fedward.errors import DataError
 from fedward.measures import Outcomes
 
 NOT_SCORED = -1
+CHARACTERS = -1  # column of the targets that counts characters
 MOST_TOKENS = 8192  # tokens of one forward pass where no gradient is asked for
 
 
@@ -142,9 +143,9 @@ class LanguageTask(LocalTask):
     ) -> tuple[NDArray[np.int64], Tokens, NDArray[Any]]:
         """See :meth:`LocalTask.encode`.
 
-        Targets are int64 ``[N, max_tokens]``: at each place the id of the token that is predicted there, or -1 where
-        none is scored. Records of which no scored token fits are left out; of longer ones the end is cut. Raises
-        FW-DATA-034 (nothing fits).
+        Targets are int64 ``[N, max_tokens + 1]``: at each place the id of the token that is predicted there, or -1
+        where none is scored, and last how many characters the scored tokens spell. Records of which no scored token
+        fits are left out; of longer ones the end is cut. Raises FW-DATA-034 (nothing fits).
         """
         check_max_tokens(files, max_tokens)
         writer = Writer(files)
@@ -153,9 +154,11 @@ class LanguageTask(LocalTask):
         if examples and not kept.size:
             told = f"Of none of the {len(examples)} records does a word that is scored fit in {max_tokens} tokens."
             raise DataError(told, code="FW-DATA-034")
-        targets = np.full((kept.size, max_tokens), NOT_SCORED, np.int64)
+        targets = np.full((kept.size, max_tokens + 1), NOT_SCORED, np.int64)
         for row, n in enumerate(kept):
-            targets[row, : len(taught[n].targets)] = taught[n].targets
+            each = taught[n].targets
+            targets[row, : len(each)] = each
+            targets[row, CHARACTERS] = len(writer.read(each[each != NOT_SCORED].tolist()))
         cut = sum(taught[n].cut for n in kept)
         pad_id = files.config().pad_id
         source = padded([each for n in kept if (each := taught[n].source) is not None], pad_id)
@@ -168,8 +171,8 @@ class LanguageTask(LocalTask):
 
     def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`; every token is scored."""
-        targets = np.zeros((count, tokens), np.int64)
-        targets[:, -1] = NOT_SCORED
+        targets = np.zeros((count, tokens + 1), np.int64)
+        targets[:, tokens - 1], targets[:, CHARACTERS] = NOT_SCORED, tokens
         return targets
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
@@ -178,14 +181,17 @@ class LanguageTask(LocalTask):
         return sums / counts
 
     def outcomes(self, model: AdapterModel, records: Records) -> Outcomes:
-        """See :meth:`LocalTask.outcomes`: per record the scored tokens as target, their summed loss as score."""
+        """See :meth:`LocalTask.outcomes`: per record how many tokens and characters are scored as target ``[N, 2]``,
+        their summed loss as score.
+        """
         model.eval()
         sums, counts = np.zeros(len(records)), np.ones(len(records))
         with torch.no_grad():
             for rows in _batches(records.inputs.lengths):
                 found, number = self._sums(model, records, rows)
                 sums[rows], counts[rows] = found.double().cpu().numpy(), number.double().cpu().numpy()
-        return Outcomes(records.units, counts, sums, sums / counts)
+        sizes = np.stack([counts, records.targets[:, CHARACTERS]], axis=1)
+        return Outcomes(records.units, sizes, sums, sums / counts)
 
     def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
         """See :meth:`LocalTask.details`: scored tokens, their summed loss and its mean in nats."""

@@ -387,5 +387,5 @@ def measured_utility(scenario: Scenario) -> MeasuredUtility | None:
 
 
 def _settings(scenario: Scenario) -> dict[str, object]:
-    apart = {"name", "description", "seed", "speed", "compare"}
+    apart = {"name", "description", "seed", "speed", "compare", "samples"}
     return scenario.model_dump(exclude=apart)
