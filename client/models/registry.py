@@ -23,11 +23,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fedward.client.models.families import FAMILIES
+from fedward.client.models.families import FAMILIES, NOT_COMPUTED
 from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
-from fedward.tasks.task import Head
+from fedward.tasks.task import Head, Task
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
@@ -58,10 +58,22 @@ KNOWN_MODELS = (
         packaged="tiny_clinical",
     ),
     KnownModel(
+        name="tiny-decoder",
+        family="llama",
+        summary="1.2 M parameters, writes synthetic notes; for demonstrations and tests of language models",
+        packaged="tiny_decoder",
+    ),
+    KnownModel(
         name="minilm",
         family="bert",
         summary="all-MiniLM-L6-v2, 22.7 M parameters, Apache-2.0",
         sha256="9d863375134301b7035e055bbeb63c8bc13e7b34e148c12249307e451efc7bc6",
+    ),
+    KnownModel(
+        name="smollm2",
+        family="llama",
+        summary="SmolLM2-135M-Instruct, 134.5 M parameters, English, chat template, Apache-2.0",
+        sha256="2a3417aad7f5c21416e29db6c51c71432aaabe7c2563dad1907f996f3d306f8c",
     ),
 )
 
@@ -98,6 +110,10 @@ class ModelConfig(Sizes):
     @cached_property
     def _text(self) -> str:
         return json.dumps([self.family.name, self.settings], sort_keys=True)
+
+    def head_for(self, task: Task) -> Head:
+        """The first head that will do for ``task`` and that the family has; else the task's own, which is refused."""
+        return next((head for head in (task.head, *task.other_heads) if head.kind in self.family.heads), task.head)
 
     def check_head(self, head: Head) -> None:
         """Raises FW-MODEL-010 unless the family has a head of that kind."""
@@ -192,6 +208,9 @@ def read_model_config(path: Path) -> ModelConfig:
 def check_model_config(document: dict[str, Any]) -> ModelConfig:
     """Checks every key and value of a parsed configuration; raises FW-MODEL-002."""
     model_type = document.get("model_type")
+    if isinstance(model_type, str) and model_type in NOT_COMPUTED:
+        told, fix = NOT_COMPUTED[model_type]
+        raise ConfigError(told, code="FW-MODEL-002", fix=fix)
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise refused(f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.")
     family = FAMILIES[model_type]

@@ -10,6 +10,7 @@ Loss is taken on what the assistant says and on the token that ends it, never on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from fedward.client.corpora.corpus import Turn
+from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, damaged, json_object
 from fedward.client.models.tokens import load_tokenizer
 from fedward.errors import ConfigError, DataError
@@ -98,9 +100,18 @@ TEMPLATES = (
 )
 
 
+_STATEMENT = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_WORDS = re.compile(r"""'[^']*'|"[^"]*\"""")
+
+
 def _normal(source: str) -> str:
-    """The program without blanks outside its words, with one kind of quotation marks."""
-    return "".join(source.replace('"', "'").split())
+    """The program without blanks, with one kind of quotation marks; a line break in a text is spelled as one."""
+
+    def spell(statement: re.Match[str]) -> str:
+        return _WORDS.sub(lambda words: words[0].replace("\n", "\\n"), statement[0])
+
+    spelled = _STATEMENT.sub(spell, source)
+    return "".join(spelled.replace('"', "'").split())
 
 
 _BY_SOURCE = {_normal(template.source): template for template in TEMPLATES}
@@ -119,6 +130,12 @@ def template_of(files: ModelFiles) -> Template:
         told = f"The chat template of the model {files.name!r} is none of those that are known: {names}."
         raise ConfigError(told, code="FW-MODEL-011")
     return found
+
+
+def check_template(files: ModelFiles) -> None:
+    """Raises FW-MODEL-011 for a language model whose template is unknown; other models have none."""
+    if set(LANGUAGE_HEADS) & set(files.config().family.heads):
+        template_of(files)
 
 
 def _tokenizer_config(files: ModelFiles) -> dict[str, Any]:
@@ -202,6 +219,23 @@ class Writer:
         """Tokens of a text between the marks that the tokenizer puts around it, which are not scored."""
         encoding = self._tokenizer.encode(text)
         return Written(list(encoding.ids), [not mark for mark in encoding.special_tokens_mask])
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model reads the prompt with an encoder of its own."""
+        return bool(self._files.config().family.encoder)
+
+    def answer(self, text: str) -> Written:
+        """Tokens of what a decoder is to say: the text between its marks, of which the last, its end, is scored."""
+        said = self.whole(text)
+        ids = said.ids if said.ids and not said.scored[-1] else [*said.ids, self._id(Mark())]
+        return Written(ids, [*said.scored[: len(ids) - 1], True])
+
+    @cached_property
+    def start(self) -> int:
+        """The id that a decoder reads before its first word."""
+        settings = self._files.config().settings
+        return int(settings["decoder_start_token_id"])
 
     @cached_property
     def mask(self) -> int:

@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class Tokens:
     input_ids: NDArray[np.int64]  # [N, T]
     attention_mask: NDArray[np.int64]  # [N, T], 1 where a token is, 0 where padding is
     truncated: int = 0  # how many texts were cut
+    source: Self | None = None  # what an encoder reads of each record before, where there is one
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -30,7 +30,7 @@ from fedward.client.models.tokens import OptionTokens, Tokens, check_max_tokens
 from fedward.client.records import Records
 from fedward.client.tasks.language import Fit, LanguageTask, _batches, padded
 from fedward.client.tasks.task import Labelled, Source
-from fedward.errors import DataError
+from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
 
 NO_OPTION = -1e9
@@ -117,12 +117,15 @@ class OptionTask(LanguageTask):
         """
         check_max_tokens(files, max_tokens)
         writer = Writer(files)
+        if writer.has_encoder:
+            told = f"Options are compared by decoders alone, and models like {files.name!r} read the question apart."
+            raise ConfigError(told, code="FW-MODEL-010")
         written = [self._written(writer, example) for example in examples]
         kept = np.array([n for n, row in enumerate(written) if max(map(len, row)) <= max_tokens], dtype=np.int64)
         if examples and not kept.size:
             told = f"Of none of the {len(examples)} records do all options fit in {max_tokens} tokens."
             raise DataError(told, code="FW-DATA-034")
-        flat = padded([np.array(each.ids) for n in kept for each in written[n]], files.config().pad_id, 0)
+        flat = padded([np.array(each.ids) for n in kept for each in written[n]], files.config().pad_id)
         counts = np.array([len(written[n]) for n in kept], np.int64)
         targets = np.empty(kept.size, object)
         targets[:] = [_answers(examples[n], written[n]) for n in kept]

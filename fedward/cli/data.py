@@ -64,9 +64,11 @@ def check_command(
     texts = None
     if model:
         from fedward.client.models.registry import resolve
+        from fedward.client.models.templates import check_template
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
         files = resolve(model)
+        check_template(files)
         texts = partial(unrepresented, load_tokenizer(files))
     with reading_shown():
         report = check_folder(

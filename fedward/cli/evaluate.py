@@ -164,9 +164,12 @@ def load_scored(
     FW-CONFIG-042 (a model without an adapter needs a task of language models).
     """
     from fedward.client.models.adapter_files import load_adapter, read_card
+    from fedward.client.models.peft_adapters import is_peft_adapter
     from fedward.client.models.registry import REQUIRED_FILES, resolve
     from fedward.client.tasks import local_task
 
+    if run.is_dir() and is_peft_adapter(run) and not (run / REQUIRED_FILES[0]).is_file():
+        return _plain_adapter(run, task, base, max_tokens)
     if not (run / REQUIRED_FILES[0]).is_file() and run.is_dir():
         folder = adapter_folder(run)
         card = read_card(folder)
@@ -183,12 +186,29 @@ def load_scored(
     return Scored(untrained(files, local), files, local, max_tokens or min(files.config().max_tokens, MOST_TOKENS))
 
 
+def _plain_adapter(folder: Path, task: str | None, base: Path | None, max_tokens: int | None) -> Scored:
+    """An adapter that plain peft wrote: it says neither its task nor which version of the base model is meant."""
+    from fedward.client.models.peft_adapters import load_peft_adapter
+    from fedward.client.models.registry import resolve
+    from fedward.client.tasks import local_task
+
+    if task is None or base is None:
+        told = "The adapter was not written by fedward: it does not say its task and base model."
+        raise ConfigError(told, code="FW-CONFIG-042", fix="Name both with --task and --base.")
+    local, files = local_task(task), resolve(base if base.is_dir() else str(base))
+    if local.has_labels:
+        raise ConfigError(f"The adapter has no head for {task!r}.", code="FW-CONFIG-042")
+    model = load_peft_adapter(folder, files, local.declaration.head)
+    return Scored(model, files, local, max_tokens or min(files.config().max_tokens, MOST_TOKENS))
+
+
 def untrained(files: ModelFiles, task: LocalTask) -> AdapterModel:
     """The base model under the task's head, with an adapter that is zero."""
     from fedward.client.models.adapter_model import LoraSettings, build
 
-    first = next(iter(files.config().family.targets))
-    return build(files, LoraSettings(rank=1, targets=(first,), top_layers=1, head=task.declaration.head), seed=0)
+    config = files.config()
+    first, head = next(iter(config.family.targets)), config.head_for(task.declaration)
+    return build(files, LoraSettings(rank=1, targets=(first,), top_layers=1, head=head), seed=0)
 
 
 def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str, Any]:

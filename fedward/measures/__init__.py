@@ -12,13 +12,13 @@ from fedward.measures.log_loss import LogLoss
 from fedward.measures.macro_auroc import MacroAuroc
 from fedward.measures.measure import Measure, Outcomes, Statistic
 from fedward.measures.precision_recall import Auprc
-from fedward.measures.token_loss import Perplexity, RecordLoss, TokenLoss
+from fedward.measures.token_loss import CharacterLoss, Perplexity, RecordLoss, TokenLoss
 
 MEASURES: dict[str, type[Measure]] = {
     kind.name: kind
     for kind in (
         *(Auroc, LogLoss, Auprc, Brier, CalibrationError, Accuracy, SquaredError, MeanLoss, MacroAuroc, MicroF1),
-        *(RecordLoss, TokenLoss, Perplexity, NormalisedAccuracy),
+        *(RecordLoss, CharacterLoss, TokenLoss, Perplexity, NormalisedAccuracy),
     )
 }
 

@@ -65,7 +65,8 @@ def draft_plan(scenario: Scenario, files: ModelFiles) -> Plan:
 def with_noise(draft: Plan, files: ModelFiles) -> Plan:
     """``draft`` with the noise that its epsilon asks for. Raises ConfigError (no noise within reach achieves it)."""
     schedule = Schedule.of(draft)
-    parameters = expected_layout(files.config(), lora_of(schedule)).size if schedule.sums_gradients else 0
+    config = files.config()
+    parameters = expected_layout(config, lora_of(schedule, config)).size if schedule.sums_gradients else 0
     return draft.model_copy(update={"privacy": _calibrated(schedule, parameters)})
 
 
@@ -386,5 +387,5 @@ def measured_utility(scenario: Scenario) -> MeasuredUtility | None:
 
 
 def _settings(scenario: Scenario) -> dict[str, object]:
-    apart = {"name", "description", "seed", "speed", "compare"}
+    apart = {"name", "description", "seed", "speed", "compare", "samples"}
     return scenario.model_dump(exclude=apart)
