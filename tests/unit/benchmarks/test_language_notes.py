@@ -2,8 +2,6 @@
 
 import pytest
 
-pytestmark = pytest.mark.torch
-
 from benchmarks.language_notes import MODELS, figures
 
 PLAIN = [dict(zip(MODELS, (1.0, 0.5, 0.4, 0.4, 0.2), strict=True))]
