@@ -16,7 +16,7 @@ allocated before the weights on disk are known to be those that the configuratio
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -26,6 +26,7 @@ import transformers
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
@@ -98,6 +99,9 @@ class LoraSettings:
         known = linear_maps(config, self.head.kind)
         path = family.layers_at(self.head.kind)
         layers = [f"{path}.{number}" for number in range(self.first_layer(config), config.layers)]
+        for target in self.targets:
+            if f"{layers[0]}.{family.targets[target]}" not in known:
+                raise _misfit(f"The layers of this base model have no {target!r}.", "Choose other LoRA targets.")
         names = [f"{layer}.{family.targets[target]}" for layer in layers for target in self.targets]
         return {name: known[name] for name in names}
 
@@ -208,8 +212,13 @@ def isolated_randomness(seed: int) -> Iterator[None]:
 
 def _construct(config: ModelConfig, kind: HeadKind) -> nn.Module:
     model_class = getattr(transformers, config.family.heads[kind])
-    options = {} if kind in LANGUAGE_HEADS else config.family.options
-    return model_class(model_class.config_class(**config.settings), **options)
+    if kind not in LANGUAGE_HEADS:
+        return model_class(model_class.config_class(**config.settings), **config.family.options)
+    model = model_class(model_class.config_class(**config.settings))
+    output, embedding = attrgetter(config.family.output)(model), model.get_input_embeddings()
+    if config.settings.get("tie_word_embeddings") is False and output.weight is embedding.weight:
+        output.weight = nn.Parameter(output.weight.detach().clone())  # the library ties them in some models regardless
+    return model
 
 
 def _placed(
@@ -221,14 +230,16 @@ def _placed(
     for name in tensors:
         stem, _, last = name.removeprefix(family.prefix).rpartition(".")
         renamed = f"{stem}.{_OLD_NAMES.get(last, last)}" if stem else last
-        in_head = kind in LANGUAGE_HEADS and renamed in expected and not (inside and renamed.startswith(inside))
-        if not in_head:
-            if family.outside.match(renamed):
-                continue
-            renamed = inside + renamed
-        if renamed in where:
+        known = [each + renamed for each in ("", family.prefix, inside) if each + renamed in expected]
+        if kind in LANGUAGE_HEADS and known:
+            placed = known[0]
+        elif family.outside.match(renamed):
+            continue
+        else:
+            placed = inside + renamed
+        if placed in where:
             raise damaged("The model's weights hold one tensor under two names.")
-        where[renamed] = name
+        where[placed] = name
     return where
 
 
@@ -288,6 +299,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.base = base
         self.config = config
         self.lora = lora
+        self.recomputes = False  # whether layers keep only their inputs and are run again for their gradients
         self.head = None if lora.head.kind in LANGUAGE_HEADS else nn.Linear(config.hidden, lora.head.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -296,6 +308,22 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
             return self.forward_from(0, self.embed(input_ids), attention_mask)
         hidden = self.body()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.score(hidden, attention_mask)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the encoder of a sequence-to-sequence model makes of ids ``[B, S]`` under a mask, ``[B, S, hidden]``."""
+        encoder = attrgetter(self.config.family.encoder)(self.bare_base())
+        return encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def decode(self, input_ids: Tensor, attention_mask: Tensor, source: Tensor, source_mask: Tensor) -> Tensor:
+        """Last states ``[B, T, hidden]`` of its decoder on ids ``[B, T]``, given ``source`` ``[B, S, hidden]``."""
+        decoded = self.body()(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            encoder_hidden_states=source,
+            encoder_attention_mask=source_mask,
+            use_cache=False,
+        )
+        return decoded.last_hidden_state
 
     def forward_from(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Outputs from the input of transformer layer ``layer``, float32 ``[B, T, hidden]``."""
@@ -309,7 +337,13 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
     def run_layers(self, first: int, end: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Output of layers ``first`` to ``end - 1`` on their input ``[B, T, hidden]``."""
         body = self.body()
-        return self._steps.run(body, transformer_layers(body, self.config)[first:end], hidden, attention_mask)
+        layers = transformer_layers(body, self.config)[first:end]
+        if not (self.recomputes and torch.is_grad_enabled()):
+            return self._steps.run(body, layers, hidden, attention_mask)
+        for layer in layers:
+            step = partial(self._steps.run, body, [layer])
+            hidden = checkpoint(step, hidden, attention_mask, use_reentrant=False)
+        return hidden
 
     def score(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """The head on the last hidden state ``[B, T, hidden]``.
@@ -381,11 +415,11 @@ def resolve_run(plan: Plan, config: ModelConfig) -> Run:
     Raises ConfigError for names or settings that do not go together, or that the model or its family cannot have.
     """
     schedule = Schedule.of(plan)
-    return Run.bind(schedule, expected_layout(config, lora_of(schedule)))
+    return Run.bind(schedule, expected_layout(config, lora_of(schedule, config)))
 
 
-def lora_of(schedule: Schedule, *, site: str | None = None) -> LoraSettings:
-    """Where LoRA sits and what of it is trained; the strategy decides which factors.
+def lora_of(schedule: Schedule, config: ModelConfig, *, site: str | None = None) -> LoraSettings:
+    """Where LoRA sits and what of it is trained; the strategy decides which factors, the model under which head.
 
     A hospital of lower rank r' has alpha r' / r, so that B A is multiplied by the same number everywhere.
     """
@@ -399,7 +433,7 @@ def lora_of(schedule: Schedule, *, site: str | None = None) -> LoraSettings:
         train_a="A" in (*declared.state, *declared.personal),
         personal=declared.personal,
         core=declared.has_core,
-        head=schedule.task.head,
+        head=config.head_for(schedule.task),
     )
 
 
@@ -410,7 +444,7 @@ def build_model(schedule: Schedule, files: ModelFiles, *, site: str | None = Non
     """
     if files.sha256 != schedule.plan.base_model_sha256:
         raise IntegrityError(f"The base model {files.name!r} differs from the plan's.", code="FW-MODEL-020")
-    return build(files, lora_of(schedule, site=site), seed=schedule.plan.adapter.init_seed)
+    return build(files, lora_of(schedule, files.config(), site=site), seed=schedule.plan.adapter.init_seed)
 
 
 def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
@@ -445,7 +479,7 @@ def _peft_config(bare: nn.Module, config: ModelConfig, lora: LoraSettings) -> Lo
     paths = [config.family.targets[target] for target in lora.targets]
     # peft looks for names that end in a path, of layers with a number behind two dots; else it needs the full names.
     clear = not any(other.endswith(f".{path}") for other in config.family.targets.values() for path in paths)
-    clear = clear and (not first or "." in config.family.layers_at(lora.head.kind))
+    clear = clear and (not first or "." in config.family.layers_at(lora.head.kind)) and not config.family.encoder
     return LoraConfig(
         task_type=_PEFT_TASKS.get(lora.head.kind, TaskType.FEATURE_EXTRACTION),
         base_model_name_or_path=bare.name_or_path,
@@ -497,7 +531,7 @@ def start_vector(config: ModelConfig, lora: LoraSettings, *, seed: int) -> NDArr
 
 def start_of(schedule: Schedule, config: ModelConfig) -> Vector:
     """The global state before the first round, float32, at the plan's full rank."""
-    return start_vector(config, lora_of(schedule), seed=schedule.plan.adapter.init_seed)
+    return start_vector(config, lora_of(schedule, config), seed=schedule.plan.adapter.init_seed)
 
 
 def tensor_name(parameter_name: str) -> str:

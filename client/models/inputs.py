@@ -6,7 +6,7 @@ and run, instead of once per step, is the largest saving there is for a real enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.tokens import Tokens
+from fedward.client.models.tokens import OptionTokens, Tokens
 
 CACHE_BATCH = 32
 
@@ -105,13 +105,17 @@ class PrefixInputs:
 
     def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
         """See :class:`Inputs`."""
+        return model.forward_from(self.layer, *self.padded(model, records))
+
+    def padded(self, model: AdapterModel, records: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """What is kept of the records, padded, float32 ``[B, T, d]``, and its 0/1 mask, int64 ``[B, T]``."""
         lengths = self.lengths[records]
         positions = _places(lengths, model)
         mask = (positions >= 0) & (positions < lengths[:, None])
         # Padding rows repeat row 0; the mask keeps them out of attention and pooling.
         rows = np.where(mask, self.starts[records][:, None] + positions, 0)
         hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)]
-        return model.forward_from(self.layer, hidden, torch.from_numpy(mask.astype(np.int64)).to(hidden.device))
+        return hidden, torch.from_numpy(mask.astype(np.int64)).to(hidden.device)
 
     @classmethod
     def joined(cls, parts: Sequence[PrefixInputs]) -> PrefixInputs:
@@ -127,8 +131,98 @@ class PrefixInputs:
         return PrefixInputs(self.layer, self.hidden, self.starts[records], self.lengths[records], self.cut)
 
 
+@dataclass(frozen=True)
+class PairInputs:
+    """What a decoder reads, token by token, and what an encoder has made of another text of the same record.
+
+    No layer of the encoder is adapted, so it reads every text once.
+    """
+
+    tokens: TokenInputs
+    source: PrefixInputs  # the encoder's output
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`: tokens of both texts."""
+        return self.tokens.lengths + self.source.lengths
+
+    @property
+    def cut(self) -> int:
+        """See :class:`Inputs`."""
+        return self.tokens.cut + self.source.cut
+
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+        """See :class:`Inputs`."""
+        return model.decode(*_batch(self.tokens.tokens, records, model), *self.source.padded(model, records))
+
+    @classmethod
+    def joined(cls, parts: Sequence[PairInputs]) -> PairInputs:
+        """See :class:`Inputs`."""
+        tokens, sources = [part.tokens for part in parts], [part.source for part in parts]
+        return cls(TokenInputs.joined(tokens), PrefixInputs.joined(sources))
+
+    def chosen(self, records: NDArray[np.int64]) -> PairInputs:
+        """See :class:`Inputs`; the encoder's output is shared, not copied."""
+        return PairInputs(self.tokens.chosen(records), self.source.chosen(records))
+
+
+@dataclass(frozen=True)
+class OptionInputs:
+    """Records with several texts each, such as a question with each of its options."""
+
+    texts: Inputs  # of all records, one after another
+    first: NDArray[np.int64]  # [N], the first text of each record
+    counts: NDArray[np.int64]  # [N], how many texts it has
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`; of each record's longest text."""
+        lengths = self.texts.lengths
+        return np.array([lengths[a : a + n].max() for a, n in zip(self.first, self.counts, strict=True)], np.int64)
+
+    @property
+    def cut(self) -> int:
+        """See :class:`Inputs`."""
+        return self.texts.cut
+
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+        """See :class:`Inputs`; on the first text of each record."""
+        return self.option(model, records, 0)
+
+    def option(self, model: AdapterModel, records: NDArray[np.int64], place: int) -> Tensor:
+        """The same on text ``place`` of each record, row by record; one with fewer texts shows its last again."""
+        return self.texts.outputs(model, self.first[records] + np.minimum(place, self.counts[records] - 1))
+
+    @classmethod
+    def joined(cls, parts: Sequence[OptionInputs]) -> OptionInputs:
+        """See :class:`Inputs`."""
+        offsets = np.cumsum([0, *(len(part.texts) for part in parts[:-1])])
+        first = [part.first + offset for part, offset in zip(parts, offsets, strict=True)]
+        texts = type(parts[0].texts).joined([part.texts for part in parts])
+        return cls(texts, np.concatenate(first), np.concatenate([part.counts for part in parts]))
+
+    def chosen(self, records: NDArray[np.int64]) -> OptionInputs:
+        """See :class:`Inputs`; the texts are shared, not copied."""
+        return OptionInputs(self.texts, self.first[records], self.counts[records])
+
+
 def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
-    """The fastest form of ``tokens`` for ``model``: cached when lower layers are frozen and can be run alone."""
+    """The fastest form of ``tokens`` for ``model``: cached when lower layers are frozen and can be run alone.
+
+    Where a model has an encoder and ``tokens`` have no source of their own, the encoder reads them too.
+    """
+    if isinstance(tokens, OptionTokens):
+        flat = Tokens(tokens.input_ids, tokens.attention_mask, tokens.truncated)
+        return OptionInputs(prepare(model, flat), np.cumsum(tokens.counts) - tokens.counts, tokens.counts)
+    if model.config.family.encoder:
+        layers = model.config.layers
+        return PairInputs(TokenInputs(tokens), _kept(model, tokens.source or tokens, layers, model.encode))
     steps = model.config.family.layer_by_layer is not None
     return cache_frozen_prefix(model, tokens) if steps and model.lora.first_layer(model.config) else TokenInputs(tokens)
 
@@ -139,6 +233,11 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
     Memory: 4 bytes x hidden x number of real tokens.
     """
     layer = model.lora.first_layer(model.config)
+    return _kept(model, tokens, layer, lambda ids, mask: model.run_layers(0, layer, model.embed(ids), mask))
+
+
+def _kept(model: AdapterModel, tokens: Tokens, layer: int, compute: Callable[[Tensor, Tensor], Tensor]) -> PrefixInputs:
+    """What ``compute`` makes of ids and mask ``[B, T]`` of all texts, ``[B, T, d]``, as input of ``layer``."""
     lengths = tokens.lengths
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     device = next(model.parameters()).device
@@ -148,7 +247,7 @@ def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
         for begin in range(0, len(order), CACHE_BATCH):
             records = order[begin : begin + CACHE_BATCH]
             ids, mask = _batch(tokens, records, model)
-            output = model.run_layers(0, layer, model.embed(ids), mask)
+            output = compute(ids, mask)
             for row, record in enumerate(records):
                 hidden[starts[record] : starts[record] + lengths[record]] = output[row, mask[row].bool()]
     return PrefixInputs(layer, hidden, starts, lengths, tokens.truncated)

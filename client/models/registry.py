@@ -23,11 +23,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fedward.client.models.families import FAMILIES
+from fedward.client.models.families import FAMILIES, NOT_COMPUTED
 from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
-from fedward.tasks.task import Head
+from fedward.tasks.task import Head, Task
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 REQUIRED_FILES = ("config.json", "tokenizer.json")
@@ -56,6 +56,12 @@ KNOWN_MODELS = (
         family="bert",
         summary="0.1 M parameters, pre-trained on synthetic notes; for demonstrations and tests",
         packaged="tiny_clinical",
+    ),
+    KnownModel(
+        name="tiny-decoder",
+        family="llama",
+        summary="1.2 M parameters, writes synthetic notes; for demonstrations and tests of language models",
+        packaged="tiny_decoder",
     ),
     KnownModel(
         name="minilm",
@@ -115,6 +121,10 @@ class ModelConfig(Sizes):
     @cached_property
     def _text(self) -> str:
         return json.dumps([self.family.name, self.settings], sort_keys=True)
+
+    def head_for(self, task: Task) -> Head:
+        """The first head that will do for ``task`` and that the family has; else the task's own, which is refused."""
+        return next((head for head in (task.head, *task.other_heads) if head.kind in self.family.heads), task.head)
 
     def check_head(self, head: Head) -> None:
         """Raises FW-MODEL-010 unless the family has a head of that kind."""
@@ -209,6 +219,9 @@ def read_model_config(path: Path) -> ModelConfig:
 def check_model_config(document: dict[str, Any]) -> ModelConfig:
     """Checks every key and value of a parsed configuration; raises FW-MODEL-002."""
     model_type = document.get("model_type")
+    if isinstance(model_type, str) and model_type in NOT_COMPUTED:
+        told, fix = NOT_COMPUTED[model_type]
+        raise ConfigError(told, code="FW-MODEL-002", fix=fix)
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise refused(f"The model's architecture is not one of: {', '.join(sorted(FAMILIES))}.")
     family = FAMILIES[model_type]

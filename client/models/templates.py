@@ -193,6 +193,23 @@ class Writer:
         opening = [id_ for piece in self.template.opens for id_ in self._ids(piece, "assistant")]
         return self.conversation(turns).ids + opening
 
+    def answered(self, turns: Sequence[Turn], answer: str, *, ended: bool = True) -> Written:
+        """Tokens of a conversation and an answer to it, which alone is scored, with its end if ``ended``."""
+        before = self.prompt(turns)
+        said = self._spell(answer.strip() if self.template.trims else answer)
+        said += self._ids(self.template.closes[0], "assistant") if ended else []
+        return Written([*before, *said], [False] * len(before) + [True] * len(said))
+
+    def continued(self, before: str, said: str) -> Written:
+        """Tokens of a running text, of which what follows ``before`` is scored.
+
+        The text is encoded whole, as evaluation harnesses do: the part that is scored are the tokens beyond as many as
+        ``before`` has alone.
+        """
+        ids = [*self._begin, *self._spell(before + said)]
+        known = min(len(self._begin) + len(self._spell(before)), len(ids) - 1)
+        return Written(ids, [place >= known for place in range(len(ids))])
+
     def text(self, text: str, *, ended: bool = True) -> Written:
         """Tokens of a running text, all of them scored, with the end of text unless it goes on."""
         said = self._spell(text) + ([self._id(Mark())] if ended else [])
@@ -202,6 +219,23 @@ class Writer:
         """Tokens of a text between the marks that the tokenizer puts around it, which are not scored."""
         encoding = self._tokenizer.encode(text)
         return Written(list(encoding.ids), [not mark for mark in encoding.special_tokens_mask])
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model reads the prompt with an encoder of its own."""
+        return bool(self._files.config().family.encoder)
+
+    def answer(self, text: str) -> Written:
+        """Tokens of what a decoder is to say: the text between its marks, of which the last, its end, is scored."""
+        said = self.whole(text)
+        ids = said.ids if said.ids and not said.scored[-1] else [*said.ids, self._id(Mark())]
+        return Written(ids, [*said.scored[: len(ids) - 1], True])
+
+    @cached_property
+    def start(self) -> int:
+        """The id that a decoder reads before its first word."""
+        settings = self._files.config().settings
+        return int(settings["decoder_start_token_id"])
 
     @cached_property
     def mask(self) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedward.client.data.example import Example
 from fedward.client.models.templates import Writer, Written
-from fedward.client.tasks.language import NOT_SCORED, LanguageTask, RunningSource, Taught
+from fedward.client.tasks.language import NOT_SCORED, LanguageTask, RunningSource, Taught, shortened
 from fedward.messages import labelled_hash
 from fedward.tasks.mlm import TASK
 
@@ -32,13 +32,10 @@ class Masked(LanguageTask):
     def taught(self, writer: Writer, example: Example, max_tokens: int) -> Taught:
         """See :meth:`LanguageTask.taught`: the mark that ends a text stays where the text is cut."""
         written = self.write(writer, example)
-        ids, scored = np.array(written.ids, np.int64), np.array(written.scored, bool)
-        if cut := len(ids) > max_tokens:
-            ends = 0 if scored[-1] else 1
-            chosen = np.r_[0 : max_tokens - ends, len(ids) - ends : len(ids)]
-            ids, scored = ids[chosen], scored[chosen]
-        read, hidden = _hide(ids, np.flatnonzero(scored), writer)
-        return Taught(read, np.where(hidden, ids, NOT_SCORED), cut)
+        kept = shortened(written, max_tokens)
+        ids = np.array(kept.ids, np.int64)
+        read, hidden = _hide(ids, np.flatnonzero(kept.scored), writer)
+        return Taught(read, np.where(hidden, ids, NOT_SCORED), len(written) > max_tokens)
 
 
 def _hide(

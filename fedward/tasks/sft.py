@@ -9,6 +9,7 @@ TASK = Task(
     outcome="the answer to a question",
     purpose="how the answer to a question goes on, word by word; the model can then write answers",
     head=Head("causal"),
+    other_heads=(Head("seq2seq"),),
     measures=(RecordLoss(bound=8.0), TokenLoss(), Perplexity()),
     loss_bound=8.0,
 )

@@ -31,6 +31,7 @@ class Task:
     head: Head  # what it needs of a model
     measures: tuple[Measure, ...]  # what it is judged by, the headline first
     classes: tuple[str, ...] = ()  # names of its classes or labels, where it has several
+    other_heads: tuple[Head, ...] = ()  # that will do where a model does not have it
     loss_bound: float = 4.0  # losses of records are cut here, so that one unit moves a summed loss by a known amount
 
     @property

@@ -98,7 +98,7 @@ class Cell:
             scenario = apply_options(self.scenario(base), self.options(Path(), federated_only=federated_only))
             files, hospitals = resolve(scenario.model), known_hospitals(scenario.data)
             schedule = Schedule.of(draft_plan(scenario, files))
-            lora_of(schedule).check(files.config())
+            lora_of(schedule, files.config()).check(files.config())
             if hospitals is not None:
                 roster_rules(schedule, hospitals)
         except FedwardError as error:

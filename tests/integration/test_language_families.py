@@ -16,10 +16,10 @@ from fedward.privacy.secagg.server import SecAggServer
 from fedward.server.rounds import Coordinator
 from fedward.simulations.one_round import HOSPITALS, DirectCalls
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital
-from tests.unit.client.models.conftest import config_document, write_model
+from tests.unit.client.models.conftest import all_targets, config_document, write_model
 
 UNITS = 6
-TASKS = {"causal": "sft", "masked": "mlm"}
+TASKS = {"causal": "sft", "masked": "mlm", "seq2seq": "sft"}
 CASES = sorted((name, kind) for name, family in FAMILIES.items() for kind in family.heads if kind in TASKS)
 
 
@@ -41,7 +41,7 @@ def test_a_private_round(family, kind, tmp_path):
         name="language",
         task=TASKS[kind],
         base_model_sha256=files.sha256,
-        adapter=AdapterPlan(rank=2, top_layers=1, targets=tuple(FAMILIES[family].targets)),
+        adapter=AdapterPlan(rank=2, top_layers=1, targets=all_targets(files.config(), kind)),
         training=TrainingPlan(rounds=1, local_steps=1),
         privacy=PrivacyPlan(noise_multiplier=1.0, evaluation_noise_multiplier=4.0, units_per_site=UNITS),
     )

@@ -205,6 +205,7 @@ class Family:
     layers_path: str  # attribute path of the list of layers, also the prefix of their tensor names
     targets: Mapping[str, str]  # generic LoRA target -> module path inside a layer, of any (transposed) linear map
     layer_by_layer: LayerByLayer | None = None  # to run some layers alone; else frozen ones are run in every step
+    encoder: str = ""  # attribute path of an encoder that reads another text first; its layers are never adapted
     body: str = ""  # attribute path of the model without a head inside the class of a language model's head
     output: str = "lm_head"  # attribute path of that head: the map to the vocabulary
     output_bias: str = ""  # attribute path of its bias, where the map itself has none

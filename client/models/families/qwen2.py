@@ -11,6 +11,6 @@ FAMILY = replace(
     name="qwen2",
     heads={"sequence": "Qwen2Model", "token": "Qwen2Model", "causal": "Qwen2ForCausalLM"},
     settings={**DECODER, "layer_types": FULL_ATTENTION},
-    fixed={**FIXED, "use_sliding_window": Choice((False,))},
+    fixed={**FIXED, "use_mrope": Choice((False,)), "use_sliding_window": Choice((False,))},
     ignored=llama.FAMILY.ignored | {"max_window_layers", "sliding_window"},
 )

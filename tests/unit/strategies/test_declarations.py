@@ -19,7 +19,7 @@ def test_the_state_is_declared_and_no_personal_part_is_in_it(run):
     assert {kind_of(tensor.name) for tensor in run.layout.tensors} == set(declared.state)
     assert not set(declared.state) & set(declared.personal)
     assert set(declared.personal) <= set(declared.trains) <= {*declared.state, *declared.personal}
-    assert set(declared.trains) <= set(lora_of(run).trained_kinds)
+    assert set(declared.trains) <= set(lora_of(run, resolve("tiny-clinical").config()).trained_kinds)
 
 
 def test_whatever_is_trained_is_declared_and_the_pattern_repeats_after_two(run):

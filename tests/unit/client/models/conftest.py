@@ -8,9 +8,9 @@ import pytest
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from fedward.client.models.adapter_model import empty_base
+from fedward.client.models.adapter_model import empty_base, linear_maps
 from fedward.client.models.families import FAMILIES
-from fedward.client.models.registry import ModelFiles, check_model_config, read_model_folder
+from fedward.client.models.registry import ModelConfig, ModelFiles, check_model_config, read_model_folder
 from fedward.tasks.task import HeadKind
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -36,6 +36,17 @@ DECODER = {
     "num_key_value_heads": 2,
 }
 CONFIGS |= {
+    "bart": {
+        "d_model": 16,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 24,
+        "decoder_layers": 3,
+        "decoder_start_token_id": 3,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 20,
+        "encoder_layers": 2,
+        "scale_embedding": True,
+    },
     "biogpt": {key: value for key, value in CONFIGS["bert"].items() if key != "type_vocab_size"},
     "deberta-v2": {
         **CONFIGS["bert"],
@@ -66,6 +77,16 @@ CONFIGS |= {
     "qwen2": DECODER,
     "qwen3": DECODER,
     "roberta": CONFIGS["bert"],
+    "t5": {
+        "d_ff": 24,
+        "d_kv": 4,
+        "d_model": 16,
+        "n_positions": 34,
+        "num_decoder_layers": 3,
+        "num_heads": 4,
+        "num_layers": 2,
+        "relative_attention_num_buckets": 8,
+    },
     "xlm-roberta": CONFIGS["bert"],
 }
 
@@ -77,6 +98,12 @@ def targets_of(family: str, *wanted: str) -> tuple[str, ...]:
     known = FAMILIES[family].targets
     nearest = ((target, fused.get(target, target), "value") for target in wanted)
     return tuple(dict.fromkeys(next(each for each in choice if each in known) for choice in nearest))
+
+
+def all_targets(config: ModelConfig, kind: HeadKind) -> tuple[str, ...]:
+    """Every LoRA target that the layers of a model have."""
+    maps, layer = linear_maps(config, kind), f"{config.family.layers_at(kind)}.0"
+    return tuple(target for target, path in config.family.targets.items() if f"{layer}.{path}" in maps)
 
 
 def config_document(family: str, config: dict | None = None) -> dict:

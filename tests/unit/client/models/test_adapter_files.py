@@ -29,6 +29,7 @@ from fedward.tasks.task import Head
 from tests.codes import raises
 from tests.unit.client.models.conftest import targets_of
 
+ONE_VECTOR = sorted(name for name, family in FAMILIES.items() if "sequence" in family.heads)
 TEXTS = ["age 70s . male . micu . lactate high . sepsis", "age 40s . female", "no fever . creatinine normal . cough"]
 SETTINGS = [
     LoraSettings(),
@@ -49,7 +50,7 @@ def saved(tiny, tmp_path):
     return tmp_path / "adapter"
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", ONE_VECTOR)
 @pytest.mark.parametrize("lora", SETTINGS)
 def test_plain_peft_reproduces_the_predictions_exactly(make_model, tmp_path, family, lora):
     from peft import PeftModel

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM
 
 from fedward.client.models import families
-from fedward.client.models.adapter_model import linear_maps, load_base, skeleton
-from fedward.client.models.families import FAMILIES
+from fedward.client.models.adapter_model import LoraSettings, expected_layout, linear_maps, load_base, skeleton
+from fedward.client.models.families import FAMILIES, NOT_COMPUTED
 from fedward.client.models.families.family import Choice, Either, Number, Optional, Section, Several, Whole
 from fedward.client.models.registry import check_model_config, read_model_folder
 from fedward.tasks.task import Head
 from tests.codes import raises
-from tests.unit.client.models.conftest import config_document
+from tests.unit.client.models.conftest import all_targets, config_document, write_model
 
 FOREIGN = {
     "auto_map": {"AutoModel": "evil.Model"},
@@ -80,7 +81,9 @@ def test_every_size_must_be_there(document):
 
 
 def test_a_width_that_its_heads_do_not_divide_is_refused(document):
-    (key,) = {"dim", "hidden_size", "n_embd"} & document.keys()
+    if document["model_type"] == "t5":  # its heads have a width of their own
+        return
+    (key,) = {"d_model", "dim", "hidden_size", "n_embd"} & document.keys()
     alone = {name: value for name, value in document.items() if name != "head_dim"}
     if "head_dim" in FAMILIES[document["model_type"]].settings:  # it says how wide a head is
         alone |= {"num_attention_heads": 3, "num_key_value_heads": 2}
@@ -112,7 +115,9 @@ def test_every_target_is_a_linear_map_of_every_layer(document):
         maps, layers_path = linear_maps(config, kind), config.family.layers_at(kind)
         layers = range(len(attrgetter(layers_path)(skeleton(config, kind))))
         assert len(layers) == config.layers
-        for path in config.family.targets.values():
+        targets = all_targets(config, kind)
+        assert targets == tuple(config.family.targets) or config.family.name == "t5"
+        for path in (config.family.targets[target] for target in targets):
             assert all(f"{layers_path}.{layer}.{path}" in maps for layer in layers)
 
 
@@ -151,10 +156,11 @@ def test_checkpoints_with_a_task_head_are_read(make_model, tmp_path, document, s
     if stored == "under a task model":
         first = next(iter(tensors.values()))
         tensors = {f"{files.config().family.prefix}{name}": tensor for name, tensor in tensors.items()}
-        tensors |= {"classifier.weight": first.clone(), "lm_head.bias": first.clone()}
+        tensors |= {"classifier.weight": first.clone(), "vocab_projector.bias": first.clone()}
         tensors |= {"cls.seq_relationship.bias": first.clone()}
         save_file(tensors, tmp_path / "model.safetensors")
-    loaded, plain = load_base(read_model_folder(tmp_path, "copy")), load_base(files)
+    kind = next(iter(files.config().family.heads))
+    loaded, plain = load_base(read_model_folder(tmp_path, "copy"), kind), load_base(files, kind)
     assert all(left.equal(right) for left, right in zip(loaded.parameters(), plain.parameters(), strict=True))
 
 
@@ -163,7 +169,11 @@ def test_checkpoints_with_a_task_head_are_read(make_model, tmp_path, document, s
     [
         ("deberta-v2", {"conv_kernel_size": 3}),
         ("deberta-v2", {"pos_att_type": ["p2c", "p2p"]}),
+        ("bart", {"normalize_before": True}),
         ("electra", {"embedding_size": 0}),
+        ("t5", {"feed_forward_proj": "gated-elsewhere"}),
+        ("t5", {"dense_act_fn": "evil"}),
+        ("t5", {"is_encoder_decoder": False}),
         ("modernbert", {"layer_types": ["full_attention"] * 2}),
         ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}),
         ("modernbert", {"sparse_prediction": True}),
@@ -186,10 +196,10 @@ def test_checkpoints_with_a_task_head_are_read(make_model, tmp_path, document, s
     ],
 )
 def test_what_a_family_does_not_compute_is_refused(family, change):
-    document = config_document(family)
-    skeleton(check_model_config(document))
+    document, kind = config_document(family), next(iter(FAMILIES[family].heads))
+    skeleton(check_model_config(document), kind)
     with raises("FW-MODEL-002"):
-        skeleton(check_model_config(document | change))
+        skeleton(check_model_config(document | change), kind)
 
 
 @pytest.mark.parametrize("prefixed", [True, False])
@@ -253,3 +263,74 @@ def test_old_files_of_bert_are_read(make_model, tmp_path, kind):
 def test_a_model_that_was_saved_without_its_output_is_refused(make_model):
     with raises("FW-MODEL-001", match="'masked' head"):
         load_base(make_model("electra", kind="sequence"), "masked")
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_old_files_of_encoders_with_decoders_are_read(make_model, tmp_path, family):
+    files = make_model(family, kind="seq2seq")
+    for path in files.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    kept = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if "embed_tokens" not in name}
+    for name in ("final_logits_bias", "lm_head.weight"):
+        kept.pop(name, None)
+    kept["decoder.version"] = torch.ones(1)
+    kept["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"] = torch.ones(8, 4)
+    if family == "t5":
+        del kept["decoder.version"]
+    else:
+        del kept["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"]
+    save_file(kept, tmp_path / "model.safetensors")
+    loaded, plain = (load_base(each, "seq2seq").state_dict() for each in (read_model_folder(tmp_path, "old"), files))
+    assert all(tensor.equal(plain[name]) for name, tensor in loaded.items())
+
+
+def test_later_versions_of_t5_have_an_output_of_their_own(tmp_path):
+    change = {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new"}
+    write_model(tmp_path, config_document("t5") | change, kind="seq2seq")
+    files = read_model_folder(tmp_path, "t5")
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["lm_head.weight"] = torch.randn_like(tensors["lm_head.weight"])
+    save_file(tensors, tmp_path / "model.safetensors")
+    base = load_base(files, "seq2seq")
+    assert base.lm_head.weight.equal(tensors["lm_head.weight"])
+    assert base.decoder.embed_tokens.weight.equal(tensors["shared.weight"])
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+    ids = torch.arange(5, 11).unsqueeze(0)
+    with torch.no_grad():
+        found, expected = (model(input_ids=ids, decoder_input_ids=ids).logits for model in (base, theirs))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    with raises("FW-MODEL-007", match="'feed_forward_up'"):
+        expected_layout(files.config(), LoraSettings(rank=2, targets=("feed_forward_up",), head=Head("seq2seq")))
+    targets = ("feed_forward_gate", "feed_forward_linear", "feed_forward_down")
+    assert expected_layout(files.config(), LoraSettings(rank=2, targets=targets, head=Head("seq2seq"))).size > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("chatglm", "ChatGLM3-6B"), ("baichuan", "Baichuan2-7B"), ("opt", "gpt2")]
+)
+def test_what_no_family_computes_is_refused_with_the_nearest_that_is(name, nearest):
+    with raises("FW-MODEL-002") as caught:
+        check_model_config({"model_type": name, "auto_map": {"AutoModel": "modeling.Model"}})
+    assert nearest in caught.value.fix
+    assert not NOT_COMPUTED.keys() & FAMILIES.keys()
+
+
+def test_the_guide_lists_every_family_with_its_heads_and_targets():
+    lines = (Path(__file__).parents[4] / "docs" / "adding-a-model-family.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    found = {row[0].strip("`"): (row[2], row[3]) for row in cells}
+    for name, family in FAMILIES.items():
+        assert found.pop(name) == (", ".join(family.heads), ", ".join(f"`{target}`" for target in family.targets)), name
+    assert not found
+
+
+PUBLISHED = json.loads((Path(__file__).parents[3] / "fixtures" / "published_configs.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_pass_and_describe_a_model(name):
+    config = check_model_config(PUBLISHED[name])
+    for kind in config.family.heads:
+        assert linear_maps(config, kind)
+        assert len(all_targets(config, kind)) >= 4

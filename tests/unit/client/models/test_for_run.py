@@ -45,7 +45,7 @@ def test_a_task_without_a_head_in_the_family_is_refused(monkeypatch, kind):
 def test_the_head_of_a_task_reaches_the_model(monkeypatch, head):
     plan, files = plan_for(monkeypatch, head), resolve("tiny-clinical")
     schedule = Schedule.of(plan)
-    assert lora_of(schedule).head == head
+    assert lora_of(schedule, files.config()).head == head
     assert build_model(schedule, files).head.weight.shape == (head.outputs, files.config().hidden)
     shapes = {tensor.name: tensor.shape for tensor in resolve_run(plan, files.config()).layout.tensors}
     assert shapes["head.bias"] == (head.outputs,)

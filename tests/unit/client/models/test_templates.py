@@ -125,7 +125,7 @@ def test_a_folder_that_names_no_end_is_refused(tmp_path):
 def test_instructions_of_the_system_need_a_place(tmp_path):
     source = next(template for template in TEMPLATES if template.name == "no-system").source
     writer = Writer(write_llama(tmp_path, template=source))
-    with pytest.raises(ValueError, match="no place"):
+    with raises("FW-DATA-036"):
         writer.conversation([Turn("system", "be kind"), *ASKED])
 
 

@@ -52,7 +52,7 @@ def test_a_record_hides_the_same_tokens_in_any_company(files):
     together = TASK.outcomes(model, records)
     single = [TASK.outcomes(*encoded(files, [examples[place]])).losses[0] for place in records.order]
     np.testing.assert_allclose(together.losses, single, rtol=1e-5)
-    assert together.targets.tolist() == [3.0] * 5
+    assert together.targets[:, 0].tolist() == [3.0] * 5
 
 
 def test_the_loss_is_the_librarys(files):
@@ -64,7 +64,7 @@ def test_the_loss_is_the_librarys(files):
     parts = (torch.tensor(each) for each in (tokens.input_ids, tokens.attention_mask, labels))
     with torch.no_grad():
         expected = theirs(**dict(zip(("input_ids", "attention_mask", "labels"), parts, strict=True))).loss
-    assert found.scores.sum() / found.targets.sum() == pytest.approx(expected.item(), abs=1e-5)
+    assert found.scores.sum() / found.targets[:, 0].sum() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_of_a_hundred_hidden_tokens_eighty_are_masked_and_ten_are_others(files):
@@ -82,14 +82,14 @@ def test_of_a_hundred_hidden_tokens_eighty_are_masked_and_ten_are_others(files):
 def test_a_short_text_hides_one_token_and_an_empty_one_is_left_out(files):
     kept, tokens, targets = TASK.encode(files, [*texts(1, length=1), Example("q", "", "", "")], max_tokens=32)
     assert kept.tolist() == [0]
-    assert (targets != NOT_SCORED).sum() == 1
+    assert (targets[:, :-1] != NOT_SCORED).sum() == 1
     assert tokens.lengths.tolist() == [3]
 
 
 def test_a_text_that_is_cut_keeps_its_end(files):
     _, tokens, targets = TASK.encode(files, texts(1), max_tokens=10)
     assert tokens.truncated == 1
-    assert tokens.input_ids.shape == targets.shape == (1, 10)
+    assert (tokens.input_ids.shape, targets.shape) == ((1, 10), (1, 11))
     assert (tokens.input_ids[0, 0], tokens.input_ids[0, -1]) == (BEGIN, END)
 
 

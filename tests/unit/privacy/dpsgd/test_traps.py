@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from peft import (
     AdaLoraConfig,
     IA3Config,
     LoraConfig,
+    PrefixTuningConfig,
     PromptTuningConfig,
     VeraConfig,
     get_peft_model,
@@ -31,7 +33,7 @@ from peft.utils import get_peft_model_state_dict
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel, OPTConfig, OPTModel
 
 import fedward
 from fedward.privacy.accounting import epsilon, epsilon_curve
@@ -83,10 +85,10 @@ def run_effect(value: int) -> None:
     RunsWhenLoaded.effect(value)
 
 
-def engine_for(model: nn.Module) -> PrivateEngine:
+def engine_for(model: nn.Module, **options: Any) -> PrivateEngine:
     trained = [p for p in model.parameters() if p.requires_grad]
     return PrivateEngine(
-        model, torch.optim.SGD(trained, lr=1.0), DPParameters(1.0, 1.0, 0.5, 4.0), SecureStream(bytes(32))
+        model, torch.optim.SGD(trained, lr=1.0), DPParameters(1.0, 1.0, 0.5, 4.0), SecureStream(bytes(32)), **options
     )
 
 
@@ -141,6 +143,24 @@ def test_prompt_tuning_gets_the_batch_gradient_in_every_row() -> None:
     # Broken: no error, and no row is the gradient of a record.
     assert not any(row.shape == alone.shape and torch.allclose(row, alone, rtol=0.01) for row in prompt.grad_sample)
     hooks.cleanup()
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("backend", ["fast", "opacus-hooks"])
+@pytest.mark.parametrize("target", ["fc1", "fc2"])
+def test_the_feed_forward_of_opt_has_no_rows_of_records(target, backend) -> None:
+    """All tokens of a batch lie in one row there."""
+    config = OPTConfig(
+        vocab_size=60, hidden_size=16, ffn_dim=24, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=16
+    )
+    model = get_peft_model(OPTModel(config), LoraConfig(r=2, target_modules=[target]))
+    ids = torch.randint(5, 60, (3, 6))
+
+    def losses(rows: np.ndarray) -> torch.Tensor:
+        return model(input_ids=ids[rows], use_cache=False).last_hidden_state.square().sum(dim=(1, 2))
+
+    with engine_for(model, backend=backend) as engine, raises("FW-DP-010", match="each record of|one row per record"):
+        engine.gradients(losses, np.arange(3))
 
 
 SILENT = {
@@ -257,8 +277,11 @@ def test_dropout_is_no_mixture_of_rows(task) -> None:
         lambda: lora(modules_to_save=["LayerNorm"]),
         lambda: get_peft_model(bert(), LoraConfig(r=2, target_modules=["query"], bias="none")).bfloat16(),
         lambda: nn.Conv1d(2, 2, 1),
+        lambda: get_peft_model(
+            bert(BertForSequenceClassification), PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2)
+        ),
     ],
-    ids=["dora", "norm", "bf16", "conv"],
+    ids=["dora", "norm", "bf16", "conv", "prefix"],
 )
 def test_trainable_parameters_without_a_rule_are_refused(build) -> None:
     with raises("FW-DP-010"):
