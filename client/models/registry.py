@@ -85,6 +85,7 @@ KNOWN_MODELS = (
         name="gemma3-270m",
         family="gemma3_text",
         summary="Gemma 3, 268 M parameters, also Chinese, no chat template; terms of its own (--accept-licence)",
+        sha256="81047f8ddffc73c55ac0e5003cbba15ef2bbb97910c752ef396625a3d38d2fad",
     ),
 )
 
