@@ -14,6 +14,7 @@ THEIR_OWN = {
     "client/corpora/eicu.py": "a column that is not read",
     "client/generation.py": "what the next token is drawn from",
     "client/models/adapter_model.py": "a language model's own output",
+    "client/models/families/": "the same, as published configurations call it",
     "client/models/vocabulary_loss.py": "the same",
     "client/data/": "stays end in death or not",
     "privacy/audit.py": "the term of the attack's paper",
