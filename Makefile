@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/fedward simulate --out demo-run --force
+	$(BIN)/fedward simulate notes --out demo-notes --force
 
 # One coordinator and three hospitals as processes over TLS on loopback, by the commands an operator types.
 federation: install
@@ -67,6 +68,7 @@ bench: install
 	$(BIN)/python -m benchmarks.wire --json runs/wire.json
 	$(BIN)/python -m benchmarks.data --json runs/data.json
 	$(BIN)/python -m benchmarks.strategies --only sums --json runs/strategies.json
+	$(BIN)/python -m benchmarks.language --json runs/language.json
 
 clean:
-	rm -rf $(VENV) $(COORDINATOR) build dist *.egg-info demo-run demo-federation runs
+	rm -rf $(VENV) $(COORDINATOR) build dist *.egg-info demo-run demo-notes demo-federation runs

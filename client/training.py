@@ -53,6 +53,11 @@ from fedward.strategies.optimizers import Memory
 from fedward.strategies.strategy import Kind, Step, kind_of, positions_of
 
 LOG = logging.getLogger(__name__)
+ROW_BYTES = 256 * 2**20
+"""Gradients by record that are held at a time, whatever the rank of the adapter."""
+ACTIVATION_BYTES = 4 * 2**30
+"""Activations of a micro-batch that are kept for its backward pass; above, layers are computed again."""
+
 BetweenSteps = Callable[[], None] | None
 """Called before each step; raises to stop (the kill switch)."""
 
@@ -168,9 +173,24 @@ class PrivateTraining(ABC):
         row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
 
     def _open(self, optimizer: torch.optim.Optimizer) -> PrivateEngine:
+        """An engine over what the optimizer holds, in micro-batches whose gradients by record fit."""
+        entries = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        microbatch = min(self._microbatch or len(self._records), max(1, ROW_BYTES // (4 * entries)))
+        self._model.recomputes = self._recomputes(microbatch)
         return PrivateEngine(
-            self._model, optimizer, self._parameters, self._stream, microbatch=self._microbatch, backend=self._backend
+            self._model, optimizer, self._parameters, self._stream, microbatch=microbatch, backend=self._backend
         )
+
+    def _recomputes(self, microbatch: int) -> bool:
+        """Whether activations of a micro-batch of the longest records would not fit.
+
+        About 34 bytes a token, layer and unit of width in half precision (Korthikanti et al. 2022,
+        https://arxiv.org/abs/2205.05198, equation 1 without attention), so twice as many here.
+        """
+        config, longest = self._model.config, int(self._records.inputs.lengths.max(initial=0))
+        layers = config.layers - self._model.lora.first_layer(config)
+        needed = 2 * 34 * longest * min(microbatch, len(self._records)) * layers * config.hidden
+        return config.family.layer_by_layer is not None and needed > ACTIVATION_BYTES
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:
         return self._task.losses(self._model, self._records, rows)

@@ -19,6 +19,7 @@ from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
+from fedward.client.tasks.language import RunningSource
 from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
 from fedward.plan import Plan
@@ -33,6 +34,7 @@ from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, pu
 from fedward.run import Run, roster_rules
 from fedward.simulations.partition import divide, site_names, split_sides
 from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
+from fedward.simulations.synthetic.notes import draw_notes
 from fedward.strategies.combinations import check_ranks
 
 COORDINATOR = "coordinator"
@@ -58,12 +60,15 @@ class Randomness:
 
 @dataclass(frozen=True)
 class SiteData:
-    """One hospital's records, already split. ``eta`` holds p(y = 1 | x) by patient, for synthetic data only."""
+    """One hospital's records, already split.
+
+    ``truth`` is what the generator knows of each evaluation patient, for synthetic data only, see ``BEST_POSSIBLE``.
+    """
 
     name: str
     train: Sequence[Example]
     evaluation: Sequence[Example]
-    eta: Mapping[str, float] | None = field(default=None, repr=False)
+    truth: Mapping[str, float] | None = field(default=None, repr=False)
 
 
 def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
@@ -110,6 +115,8 @@ def _sites_of(scenario: Scenario, plan: Plan) -> list[SiteData]:
 def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
     configured, count = scenario.data.site, scenario.data.hospitals or DEFAULT_HOSPITALS
     specs = default_hospitals(count) if configured is None else [HospitalSpec(**s.model_dump()) for s in configured]
+    if isinstance(local_task(scenario.task).source, RunningSource):
+        return _noted(scenario, plan, specs)
     called, sites = site_names([spec.name for spec in specs]), []
     with tempfile.TemporaryDirectory(prefix="fedward-hospitals-") as root:
         for hospital in draw(specs, scenario.seed):
@@ -121,10 +128,26 @@ def _synthetic(scenario: Scenario, plan: Plan) -> list[SiteData]:
             except DataError as error:
                 words = f"Hospital {hospital.spec.name!r}: {error.message}"
                 raise DataError(words, code=error.code, fix=error.fix) from error
-            eta = hospital.eta if scenario.task == KNOWN_TRUTH else None
+            truth = hospital.eta if scenario.task == KNOWN_TRUTH else None
             fraction, salt = plan.evaluation_fraction, plan.split_salt
             (train, evaluation), _ = split_sides(scenario.data, examples, fraction=fraction, salt=salt)
-            sites.append(SiteData(called[hospital.spec.name], training_records(plan, train), evaluation, eta))
+            sites.append(SiteData(called[hospital.spec.name], training_records(plan, train), evaluation, truth))
+    return sites
+
+
+def _noted(scenario: Scenario, plan: Plan, specs: Sequence[HospitalSpec]) -> list[SiteData]:
+    """Hospitals of running notes, a note per patient.
+
+    The notes are made here and of no person, so nothing in them is to be scanned for and they are learned as they are.
+    """
+    called, sites = site_names([spec.name for spec in specs]), []
+    for hospital in draw_notes(specs, scenario.seed):
+        name = called[hospital.spec.name]
+        examples = [Example(patient, name, note, "", "en") for patient, note in hospital.notes.items()]
+        fraction, salt = plan.evaluation_fraction, plan.split_salt
+        (train, evaluation), _ = split_sides(scenario.data, examples, fraction=fraction, salt=salt)
+        truth = {each.unit: hospital.generator.nats_per_character(each.text) for each in evaluation}
+        sites.append(SiteData(name, training_records(plan, train), evaluation, truth))
     return sites
 
 

@@ -53,6 +53,7 @@ class Headline(Section):
     about: str = ""
     lowest: Finite = 0.0
     highest: Finite | None = 1.0
+    digits: Count = 3
 
     def improvement(self, value: float, reference: float) -> float:
         """How much better ``value`` is than ``reference``."""
@@ -72,7 +73,8 @@ class Scores(Section):
     """The headline measure on the evaluation records of all hospitals; intervals are 95 % bootstrap.
 
     ``local_own_mean`` alone is taken over each hospital's own evaluation records. ``best_possible`` is the score of the
-    truth, which only synthetic hospitals know. ``others`` are the task's other measures of the federated model.
+    truth, which only synthetic hospitals know. ``untrained`` is that of the base model, for tasks whose head it brings.
+    ``others`` are the task's other measures of the federated model.
     """
 
     federated: Finite | None
@@ -82,6 +84,7 @@ class Scores(Section):
     central: Finite | None
     central_interval: Interval | None = None
     best_possible: Finite | None = None
+    untrained: Finite | None = None
     others: dict[str, Finite | None] = Field(default={})
 
 
@@ -182,6 +185,14 @@ class CurvePoint(Section):
     taken_back: bool = False  # the holdout gate dropped this adapter: the run went on from the best one before it
 
 
+class Sample(Section):
+    """What a language model writes after a beginning of the scenario's, before and after the run."""
+
+    prompt: str
+    untrained: str
+    federated: str
+
+
 class BaseModelFacts(Section):
     """The frozen model."""
 
@@ -222,6 +233,7 @@ class RunResult(Section):
     bytes_per_round_per_hospital: Amount
     egress: tuple[Egress, ...] = ()
     curve: tuple[CurvePoint, ...]
+    samples: tuple[Sample, ...] = ()
     base_model: BaseModelFacts
     adapter: AdapterFacts
     adapter_sha256: Sha256

@@ -41,6 +41,7 @@ from fedward.simulations.federation import POOLED, EvaluationSet, Outcome, Share
 from fedward.simulations.parties import Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
 from fedward.simulations.result import Privacy, Release, RunResult, SecureSum, write_atomically, write_result
+from fedward.simulations.samples import write_samples
 from fedward.simulations.synthetic.hospital import BEST_POSSIBLE
 from fedward.simulations.terminal import Mode, RunDisplay
 from fedward.strategies.registry import in_words
@@ -355,6 +356,7 @@ def assemble(facts: Facts, adapter_sha256: str, privacy: Privacy, seconds: Mappi
             if stage in sent
         ),
         curve=outcome.curve,
+        samples=_samples(facts),
         base_model=document.BaseModelFacts(name=files.name, sha256=files.sha256),
         adapter=document.AdapterFacts(parameters=int(outcome.adapter.size), total=parameters),
         adapter_sha256=adapter_sha256,
@@ -385,6 +387,7 @@ def _scores(facts: Facts, federated: Outcomes) -> document.Scores:
         central=facts.score(pooled),
         central_interval=facts.interval(pooled),
         best_possible=_best_possible(facts),
+        untrained=_untrained(facts),
         others={measure.name: measure.local(federated) for measure in facts.run.task.measures[1:]},
     )
 
@@ -395,11 +398,25 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _best_possible(facts: Facts) -> float | None:
-    """The score of the true risk on the same evaluation patients, where it is known."""
-    known, best = [site for site in facts.sites if site.eta], BEST_POSSIBLE.get(facts.run.task.headline.name)
+    """The score of the truth on the same evaluation patients, where it is known."""
+    known, best = [site for site in facts.sites if site.truth], BEST_POSSIBLE.get(facts.run.task.headline.name)
     if best is None or len(known) < len(facts.sites):
         return None
-    return best([np.array([(site.eta or {})[e.patient_id] for e in site.evaluation]) for site in known])
+    return best([np.array([(site.truth or {})[e.patient_id] for e in site.evaluation]) for site in known])
+
+
+def _untrained(facts: Facts) -> float | None:
+    """The score of the base model where it brings the head; others say nothing before they are trained."""
+    if facts.run.task.head.kind not in LANGUAGE_HEADS:
+        return None
+    start = facts.outcome.adapters[0]
+    return facts.score(facts.evaluation.outcomes(facts.outcome.model, start))
+
+
+def _samples(facts: Facts) -> tuple[document.Sample, ...]:
+    outcome, task = facts.outcome, facts.evaluation.task
+    vectors = {"before": outcome.adapters[0], "after": outcome.adapter}
+    return write_samples(outcome.model, facts.files, task, facts.scenario.samples, **vectors)
 
 
 def _hospital(facts: Facts, index: int, federated: Outcomes, spent: float | None) -> document.HospitalResult:

@@ -75,10 +75,13 @@ class RoundDone:
     eta_seconds: float | None
 
     def __str__(self) -> str:
-        seen = "".join(
-            f"{MEASURES[n].title if n in MEASURES else n} {wording.score(v)}  " for n, v in self.measures.items()
-        )
+        seen = "".join(_seen(name, value) + "  " for name, value in self.measures.items())
         return f"round {self.round}/{self.rounds}  {seen}epsilon {wording.epsilon(self.epsilon)}"
+
+
+def _seen(name: str, value: float | None) -> str:
+    known = MEASURES.get(name)
+    return f"{name if known is None else known.title} {wording.score(value, 3 if known is None else known.digits)}"
 
 
 Event: TypeAlias = Plan | Progressed | RoundDone
@@ -282,18 +285,19 @@ def open_table(*headings: str, numbers: Collection[str] = (), framed: bool) -> T
 
 def _comparison_table(result: RunResult, units: str, *, framed: bool) -> Table:
     """Hospitals alone, federated, pooled and best possible, on the same evaluation units."""
-    scores, headline = result.scores, result.headline.title
+    scores, headline, digits = result.scores, result.headline.title, result.headline.digits
     trained = sum(hospital.train_units for hospital in result.hospitals)
     table = open_table("Model", headline, "95 % interval", "Trained on", numbers=[headline], framed=framed)
     rows = [
+        ("untrained", scores.untrained, None, result.scenario.model, ""),
         ("hospitals alone, mean", scores.local_mean, None, "one hospital each", ""),
         ("federated", scores.federated, scores.federated_interval, f"{result.scenario.hospitals} hospitals", "bold"),
         ("pooled central", scores.central, scores.central_interval, f"{trained:,} {units} in one place", ""),
-        ("best possible (Bayes)", scores.best_possible, None, "the true risk", "dim"),
+        ("best possible (Bayes)", scores.best_possible, None, "the true probabilities", "dim"),
     ]
     for label, value, interval, source, style in rows:
         if value is not None:
-            shown = wording.score(value), wording.interval(interval)
+            shown = wording.score(value, digits), wording.interval(interval, digits)
             table.add_row(label, *shown, Text(source, style="dim"), style=style)
     return table
 
@@ -302,15 +306,15 @@ def _hospital_table(result: RunResult, units: str, *, framed: bool) -> Table:
     """One row per hospital on its own evaluation units; exists only because this is a simulation."""
     numbers = [units.capitalize(), "Alone", "Federated", "Gain", "Epsilon"]
     headings = ["Hospital", *numbers[:2], "95 % interval", *numbers[2:]]
-    table = open_table(*headings, numbers=numbers, framed=framed)
+    table, digits = open_table(*headings, numbers=numbers, framed=framed), result.headline.digits
     for row in result.hospitals:
         table.add_row(
             Text(row.name),
             f"{row.train_units:,}",
-            wording.score(row.alone),
-            wording.interval(row.alone_interval),
-            wording.score(row.federated),
-            wording.signed(result.headline.gain(row.federated, row.alone)),
+            wording.score(row.alone, digits),
+            wording.interval(row.alone_interval, digits),
+            wording.score(row.federated, digits),
+            wording.signed(result.headline.gain(row.federated, row.alone), digits),
             wording.epsilon(row.epsilon),
         )
     return table

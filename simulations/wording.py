@@ -10,21 +10,21 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def score(value: float | None) -> str:
-    """Three decimals, or a dash."""
-    return MISSING if value is None else f"{value:.3f}"
+def score(value: float | None, digits: int = 3) -> str:
+    """As many decimals, or a dash."""
+    return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def interval(value: tuple[float, float] | None) -> str:
+def interval(value: tuple[float, float] | None, digits: int = 3) -> str:
     """``0.801-0.862`` with an en dash, or nothing."""
-    return "" if value is None else f"{value[0]:.3f}\N{EN DASH}{value[1]:.3f}"
+    return "" if value is None else f"{value[0]:.{digits}f}\N{EN DASH}{value[1]:.{digits}f}"
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign (a true minus), three decimals, or a dash."""
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference with its sign (a true minus), as many decimals, or a dash."""
     if value is None:
         return MISSING
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def epsilon(value: float | None) -> str:

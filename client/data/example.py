@@ -24,6 +24,7 @@ class Example:
     language: str = "und"
     held_out: bool = False  # whether the publisher keeps the record for evaluation; its unit never trains
     turns: tuple[tuple[Role, str], ...] = ()  # who says what, where the record is a conversation
+    options: tuple[str, ...] = ()  # answers to choose from
     groups: Mapping[str, str] = field(default_factory=dict, compare=False)  # further natural groups by kind
     time: datetime | None = field(default=None, compare=False)  # when the stay began or the text was written
     facts: Mapping[str, str] = field(default_factory=dict, compare=False)  # for statistics alone, see Source.facts

@@ -29,6 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
 from fedward.client.models.families.family import LANGUAGE_HEADS
+from fedward.client.models.peft_adapters import check_names
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
@@ -139,6 +140,7 @@ def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterMode
     if card.pooling != model.config.family.pooling:
         raise _damaged("The adapter reads texts in another way than models of its base model's family do.")
     tensors, targets = _read_tensors(folder), adapter_parameters(model)
+    check_names(set(tensors), set(targets))
     if {n: p.shape for n, p in targets.items()} != {n: a.shape for n, a in tensors.items()}:
         raise _damaged("The adapter's tensors are not those of its LoRA settings.")
     for name, parameter in targets.items():

@@ -16,7 +16,7 @@ allocated before the weights on disk are known to be those that the configuratio
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -26,6 +26,7 @@ import transformers
 from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
@@ -298,6 +299,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.base = base
         self.config = config
         self.lora = lora
+        self.recomputes = False  # whether layers keep only their inputs and are run again for their gradients
         self.head = None if lora.head.kind in LANGUAGE_HEADS else nn.Linear(config.hidden, lora.head.outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -335,7 +337,13 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
     def run_layers(self, first: int, end: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Output of layers ``first`` to ``end - 1`` on their input ``[B, T, hidden]``."""
         body = self.body()
-        return self._steps.run(body, transformer_layers(body, self.config)[first:end], hidden, attention_mask)
+        layers = transformer_layers(body, self.config)[first:end]
+        if not (self.recomputes and torch.is_grad_enabled()):
+            return self._steps.run(body, layers, hidden, attention_mask)
+        for layer in layers:
+            step = partial(self._steps.run, body, [layer])
+            hidden = checkpoint(step, hidden, attention_mask, use_reentrant=False)
+        return hidden
 
     def score(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """The head on the last hidden state ``[B, T, hidden]``.

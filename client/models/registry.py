@@ -58,10 +58,22 @@ KNOWN_MODELS = (
         packaged="tiny_clinical",
     ),
     KnownModel(
+        name="tiny-decoder",
+        family="llama",
+        summary="1.2 M parameters, writes synthetic notes; for demonstrations and tests of language models",
+        packaged="tiny_decoder",
+    ),
+    KnownModel(
         name="minilm",
         family="bert",
         summary="all-MiniLM-L6-v2, 22.7 M parameters, Apache-2.0",
         sha256="9d863375134301b7035e055bbeb63c8bc13e7b34e148c12249307e451efc7bc6",
+    ),
+    KnownModel(
+        name="smollm2",
+        family="llama",
+        summary="SmolLM2-135M-Instruct, 134.5 M parameters, English, chat template, Apache-2.0",
+        sha256="2a3417aad7f5c21416e29db6c51c71432aaabe7c2563dad1907f996f3d306f8c",
     ),
 )
 

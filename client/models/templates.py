@@ -10,6 +10,7 @@ Loss is taken on what the assistant says and on the token that ends it, never on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from fedward.client.corpora.corpus import Turn
+from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.registry import ModelFiles, damaged, json_object
 from fedward.client.models.tokens import load_tokenizer
 from fedward.errors import ConfigError, DataError
@@ -98,9 +100,18 @@ TEMPLATES = (
 )
 
 
+_STATEMENT = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_WORDS = re.compile(r"""'[^']*'|"[^"]*\"""")
+
+
 def _normal(source: str) -> str:
-    """The program without blanks outside its words, with one kind of quotation marks."""
-    return "".join(source.replace('"', "'").split())
+    """The program without blanks, with one kind of quotation marks; a line break in a text is spelled as one."""
+
+    def spell(statement: re.Match[str]) -> str:
+        return _WORDS.sub(lambda words: words[0].replace("\n", "\\n"), statement[0])
+
+    spelled = _STATEMENT.sub(spell, source)
+    return "".join(spelled.replace('"', "'").split())
 
 
 _BY_SOURCE = {_normal(template.source): template for template in TEMPLATES}
@@ -119,6 +130,12 @@ def template_of(files: ModelFiles) -> Template:
         told = f"The chat template of the model {files.name!r} is none of those that are known: {names}."
         raise ConfigError(told, code="FW-MODEL-011")
     return found
+
+
+def check_template(files: ModelFiles) -> None:
+    """Raises FW-MODEL-011 for a language model whose template is unknown; other models have none."""
+    if set(LANGUAGE_HEADS) & set(files.config().family.heads):
+        template_of(files)
 
 
 def _tokenizer_config(files: ModelFiles) -> dict[str, Any]:
@@ -175,6 +192,23 @@ class Writer:
         """Tokens of a conversation that the assistant is to continue."""
         opening = [id_ for piece in self.template.opens for id_ in self._ids(piece, "assistant")]
         return self.conversation(turns).ids + opening
+
+    def answered(self, turns: Sequence[Turn], answer: str, *, ended: bool = True) -> Written:
+        """Tokens of a conversation and an answer to it, which alone is scored, with its end if ``ended``."""
+        before = self.prompt(turns)
+        said = self._spell(answer.strip() if self.template.trims else answer)
+        said += self._ids(self.template.closes[0], "assistant") if ended else []
+        return Written([*before, *said], [False] * len(before) + [True] * len(said))
+
+    def continued(self, before: str, said: str) -> Written:
+        """Tokens of a running text, of which what follows ``before`` is scored.
+
+        The text is encoded whole, as evaluation harnesses do: the part that is scored are the tokens beyond as many as
+        ``before`` has alone.
+        """
+        ids = [*self._begin, *self._spell(before + said)]
+        known = min(len(self._begin) + len(self._spell(before)), len(ids) - 1)
+        return Written(ids, [place >= known for place in range(len(ids))])
 
     def text(self, text: str, *, ended: bool = True) -> Written:
         """Tokens of a running text, all of them scored, with the end of text unless it goes on."""

@@ -4,7 +4,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -35,6 +35,13 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each text, int64 ``[N]``."""
         return np.asarray(self.attention_mask.sum(axis=1), np.int64)
+
+
+@dataclass(frozen=True)
+class OptionTokens(Tokens):
+    """The same of records that have several texts each, record after record."""
+
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # texts of each record, [N]
 
 
 def load_tokenizer(files: ModelFiles) -> Tokenizer:

@@ -5,6 +5,7 @@ Adding one is one file and one line here. ``task.py`` is the interface, with the
 """
 
 from fedward.client.tasks import (
+    choice,
     clm,
     dialogue,
     discharge,
@@ -13,6 +14,7 @@ from fedward.client.tasks import (
     mlm,
     mortality,
     phenotypes,
+    preference,
     pubmedqa,
     readmission,
     sft,
@@ -23,7 +25,21 @@ from fedward.tasks import task_named
 
 LOCAL_TASKS: dict[str, LocalTask] = by_name(
     (module.LOCAL.declaration.name, module.__name__, module.LOCAL)
-    for module in (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa, sft, dialogue, clm, mlm)
+    for module in (
+        mortality,
+        los3,
+        los_days,
+        readmission,
+        discharge,
+        phenotypes,
+        pubmedqa,
+        sft,
+        dialogue,
+        clm,
+        mlm,
+        choice,
+        preference,
+    )
 )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from fedward.errors import DataError
 from fedward.measures import Outcomes
 
 NOT_SCORED = -1
+CHARACTERS = -1  # column of the targets that counts characters
 MOST_TOKENS = 8192  # tokens of one forward pass where no gradient is asked for
 
 
@@ -103,6 +104,9 @@ class Taught:
     source: NDArray[np.int64] | None = None  # what an encoder reads before
 
 
+Fit = Literal["whole", "cut", "too long"]
+
+
 class LanguageTask(LocalTask):
     """Base of tasks whose model predicts tokens."""
 
@@ -119,6 +123,13 @@ class LanguageTask(LocalTask):
         targets = np.append(np.where(scored[1:], ids[1:], NOT_SCORED), NOT_SCORED)
         return Taught(ids, targets, len(written) > max_tokens)
 
+    def fit(self, writer: Writer, example: Example, max_tokens: int) -> Fit:
+        """Whether a record is read whole, loses its end, or has nothing to teach at this length."""
+        taught = self.taught(writer, example, max_tokens)
+        if not (taught.targets != NOT_SCORED).any():
+            return "too long"
+        return "cut" if taught.cut else "whole"
+
     def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
         """Tokens after which a model of this task goes on."""
         return writer.prompt(turns)
@@ -132,9 +143,9 @@ class LanguageTask(LocalTask):
     ) -> tuple[NDArray[np.int64], Tokens, NDArray[Any]]:
         """See :meth:`LocalTask.encode`.
 
-        Targets are int64 ``[N, max_tokens]``: at each place the id of the token that is predicted there, or -1 where
-        none is scored. Records of which no scored token fits are left out; of longer ones the end is cut. Raises
-        FW-DATA-034 (nothing fits).
+        Targets are int64 ``[N, max_tokens + 1]``: at each place the id of the token that is predicted there, or -1
+        where none is scored, and last how many characters the scored tokens spell. Records of which no scored token
+        fits are left out; of longer ones the end is cut. Raises FW-DATA-034 (nothing fits).
         """
         check_max_tokens(files, max_tokens)
         writer = Writer(files)
@@ -143,9 +154,11 @@ class LanguageTask(LocalTask):
         if examples and not kept.size:
             told = f"Of none of the {len(examples)} records does a word that is scored fit in {max_tokens} tokens."
             raise DataError(told, code="FW-DATA-034")
-        targets = np.full((kept.size, max_tokens), NOT_SCORED, np.int64)
+        targets = np.full((kept.size, max_tokens + 1), NOT_SCORED, np.int64)
         for row, n in enumerate(kept):
-            targets[row, : len(taught[n].targets)] = taught[n].targets
+            each = taught[n].targets
+            targets[row, : len(each)] = each
+            targets[row, CHARACTERS] = len(writer.read(each[each != NOT_SCORED].tolist()))
         cut = sum(taught[n].cut for n in kept)
         pad_id = files.config().pad_id
         source = padded([each for n in kept if (each := taught[n].source) is not None], pad_id)
@@ -158,8 +171,8 @@ class LanguageTask(LocalTask):
 
     def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """See :meth:`LocalTask.made_up`; every token is scored."""
-        targets = np.zeros((count, tokens), np.int64)
-        targets[:, -1] = NOT_SCORED
+        targets = np.zeros((count, tokens + 1), np.int64)
+        targets[:, tokens - 1], targets[:, CHARACTERS] = NOT_SCORED, tokens
         return targets
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
@@ -168,14 +181,22 @@ class LanguageTask(LocalTask):
         return sums / counts
 
     def outcomes(self, model: AdapterModel, records: Records) -> Outcomes:
-        """See :meth:`LocalTask.outcomes`: per record the scored tokens as target, their summed loss as score."""
+        """See :meth:`LocalTask.outcomes`: per record how many tokens and characters are scored as target ``[N, 2]``,
+        their summed loss as score.
+        """
         model.eval()
         sums, counts = np.zeros(len(records)), np.ones(len(records))
         with torch.no_grad():
             for rows in _batches(records.inputs.lengths):
                 found, number = self._sums(model, records, rows)
                 sums[rows], counts[rows] = found.double().cpu().numpy(), number.double().cpu().numpy()
-        return Outcomes(records.units, counts, sums, sums / counts)
+        sizes = np.stack([counts, records.targets[:, CHARACTERS]], axis=1)
+        return Outcomes(records.units, sizes, sums, sums / counts)
+
+    def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
+        """See :meth:`LocalTask.details`: scored tokens, their summed loss and its mean in nats."""
+        rows = zip(outcomes.targets, outcomes.scores, outcomes.losses, strict=True)
+        return [{"tokens": int(count), "nll_sum": float(total), "nll": float(mean)} for count, total, mean in rows]
 
     def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Summed losses of the scored tokens of each record, and how many they are, both ``[b]``."""
@@ -234,6 +255,12 @@ class Conversation(LanguageTask):
         read = np.array([writer.start, *answer.ids[:-1]])[:max_tokens]
         cut = max(len(source), len(answer)) > max_tokens
         return Taught(read, targets, cut, np.array(shortened(source, max_tokens).ids))
+
+    def last_answer(self, example: Example) -> tuple[list[Turn], str]:
+        """What stands before the last answer of a record, and that answer."""
+        turns = [Turn(role, text) for role, text in example.turns]
+        last = max(place for place, turn in enumerate(turns) if turn.role == "assistant")
+        return turns[:last], turns[last].text
 
 
 class Running(LanguageTask):

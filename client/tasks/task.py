@@ -49,12 +49,16 @@ class Labelled:
     label: Any
 
     def example(
-        self, text: str, facts: Mapping[str, str] | None = None, turns: tuple[tuple[Role, str], ...] = ()
+        self,
+        text: str,
+        facts: Mapping[str, str] | None = None,
+        turns: tuple[tuple[Role, str], ...] = (),
+        options: tuple[str, ...] = (),
     ) -> Example:
         """The record with its text, or with what statistics count of it."""
         item = self.item
         own = (item.unit, item.group, text, self.label, item.language, item.held_out)
-        return Example(*own, turns=turns, groups=item.groups, time=item.time, facts=facts or {})
+        return Example(*own, turns=turns, options=options, groups=item.groups, time=item.time, facts=facts or {})
 
 
 WORD_FOR_WORD = frozenset({"text", "turns", "answer", "chosen", "rejected"})
@@ -301,6 +305,14 @@ class LocalTask(ABC):
     @abstractmethod
     def made_up(self, count: int, tokens: int) -> NDArray[Any]:
         """Targets of ``count`` records of so many ``tokens`` that are nobody's, for timing a step."""
+
+    def arranged(self, tokens: Tokens) -> Tokens:
+        """Made-up texts, one for each record, in the form in which :meth:`encode` gives them."""
+        return tokens
+
+    def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
+        """What the model made of each record, as JSON-ready values; they stay where the records are."""
+        return [{"loss": float(loss)} for loss in outcomes.losses]
 
     @abstractmethod
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:

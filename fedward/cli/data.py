@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,8 @@ from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fedward.client.folder import FolderReport
+    from fedward.client.lengths import Lengths
+    from fedward.client.models.registry import ModelFiles
     from fedward.simulations.heterogeneity import Heterogeneity
 
 app = Typer(no_args_is_help=True)
@@ -41,6 +43,10 @@ def check_command(
     ] = None,
     exclude: Exclude = None,
     mapping: Mapped = None,
+    max_tokens: Annotated[
+        int | None,
+        Option(min=8, help="Text length, with --model and --task; the model's own, up to 1024, if not given."),
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say which data set or layout a folder has, how many records each task can use, and what is wrong with it.
@@ -48,8 +54,9 @@ def check_command(
     Example: fedward data check /srv/ehr
 
     Reads everything as a run would, counts free texts by language and, with --model, the share of their characters
-    that the model's tokenizer cannot represent. What was read and left out is counted by reason. The exit status is 4
-    if something is wrong with the folder, or no task of those that read its layout can use it.
+    that the model's tokenizer cannot represent; with --task, too, which records a language model would not read whole.
+    What was read and left out is counted by reason. The exit status is 4 if something is wrong with the folder, or no
+    task of those that read its layout can use it.
     """
     from fedward.client.data.columns import MOST_DROPPED
     from fedward.client.folder import check_folder
@@ -57,20 +64,44 @@ def check_command(
     texts = None
     if model:
         from fedward.client.models.registry import resolve
+        from fedward.client.models.templates import check_template
         from fedward.client.models.tokens import load_tokenizer, unrepresented
 
-        texts = partial(unrepresented, load_tokenizer(resolve(model)))
+        files = resolve(model)
+        check_template(files)
+        texts = partial(unrepresented, load_tokenizer(files))
     with reading_shown():
         report = check_folder(
             folder, task=task, leave_out=leave_out, texts=texts, show=show, exclude=exclude, mapping=mapping,
             most_dropped=MOST_DROPPED if most_dropped is None else most_dropped,
         )  # fmt: skip
+    lengths = None
+    if model and task and report.usable and report.format:
+        read = {"format": report.format, "leave_out": leave_out, "exclude": exclude, "mapping": mapping}
+        lengths = _lengths(folder, task, files, max_tokens, **read)
     if as_json:
-        say_json(report.to_value())
+        say_json(report.to_value() | ({} if lengths is None else {"lengths": lengths.to_value()}))
     else:
         _print(report, Console())
+        for line in () if lengths is None else lengths.lines:
+            Console().print(line, markup=False, soft_wrap=True)
     if not report.read_whole:
         raise typer.Exit(DataError.row().exit_code)
+
+
+def _lengths(folder: Path, task: str, files: ModelFiles, max_tokens: int | None, **read: Any) -> Lengths | None:
+    """Records that do not fit; None for tasks and forms that no language model learns."""
+    from fedward.cli.evaluate import MOST_TOKENS
+    from fedward.client.data import load_examples
+    from fedward.client.lengths import lengths_of
+    from fedward.client.tasks import LOCAL_TASKS
+    from fedward.client.tasks.language import LanguageTask
+
+    local = LOCAL_TASKS.get(task)
+    if not isinstance(local, LanguageTask):
+        return None
+    examples = load_examples(folder, task=task, scored_only=True, **read)
+    return lengths_of(local, files, examples, max_tokens=max_tokens or min(files.config().max_tokens, MOST_TOKENS))
 
 
 @app.command("split")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from fedward.cli.shared import Exclude, LeaveOut, Mapped, say_json, titled
 from fedward.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
+    from fedward.client.data import Example
     from fedward.client.models.adapter_model import AdapterModel
     from fedward.client.models.registry import ModelFiles
     from fedward.client.tasks import LocalTask
@@ -28,12 +30,20 @@ MOST_TOKENS = 1024
 
 def evaluate(
     run: Annotated[
-        Path,
-        Argument(metavar="RUN|ADAPTER|MODEL", help="Folder of a run, of an adapter, or name or folder of a model."),
-    ],
-    data: Annotated[Path, Option(help="Folder or file of the data.")],
+        Path | None,
+        Argument(metavar="[RUN|ADAPTER|MODEL]", help="Folder of a run, of an adapter, or name or folder of a model."),
+    ] = None,
+    data: Annotated[Path | None, Option(help="Folder or file of the data.")] = None,
+    answers: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Score texts of this file instead, 'generated' beside 'answer'; needs no model."),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        Option("--measure", help="Of texts: rouge, bleu, gleu, distinct or exact; repeat it for several, else all."),
+    ] = None,
     format: Annotated[
-        str | None, Option(help="Layout of the data, as `fedward data check` calls it; found by itself if not given.")
+        str | None, Option(help="Layout of the data, as `fedward data check` calls it; found if not given.")
     ] = None,
     task: Annotated[
         str | None, Option(help="What to score; of an adapter, the task that it must have been trained for.")
@@ -45,9 +55,16 @@ def evaluate(
         int | None,
         Option(min=8, help="Text length for a model without an adapter; the model's own, up to 1024, if not given."),
     ] = None,
+    generate: Annotated[
+        bool, Option("--generate", help="Let a language model answer every record, too, and measure its texts.")
+    ] = False,
+    max_new_tokens: Annotated[int, Option(min=1, help="Longest text with --generate, in tokens.")] = 128,
     leave_out: LeaveOut = False,
     exclude: Exclude = None,
     mapping: Mapped = None,
+    details: Annotated[
+        bool, Option("--details", help="Say what the model made of each record, in the order of the file.")
+    ] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Score an adapter, or a language model as it is, on other data, by every measure of its task.
@@ -56,12 +73,25 @@ def evaluate(
 
       fedward evaluate demo-run --data /srv/ehr --format mimic-iii
 
-      fedward evaluate tiny-decoder --data questions.jsonl --task sft
+      fedward evaluate tiny-decoder --data questions.jsonl --task sft --generate
 
-    Predictions stay in this process; only the scores are printed.
+      fedward evaluate --answers answers.jsonl --measure rouge
+
+    Predictions and texts stay in this process; only the scores are printed, and with --details the texts.
     """
-    scored = load_scored(run, task, base=base, max_tokens=max_tokens)
-    scores = scored.score(data, format=format, leave_out=leave_out, exclude=exclude, mapping=mapping)
+    from fedward.cli.answers import score_file, score_generated
+
+    if (answers is None) == (run is None or data is None) or (answers is not None and run is not None):
+        raise typer.BadParameter("Give a model and --data, or --answers alone.", param_hint="RUN")
+    if answers is not None:
+        scores = score_file(answers, measure or (), details=details)
+    elif run is not None and data is not None:
+        scored = load_scored(run, task, base=base, max_tokens=max_tokens)
+        read: dict[str, Any] = {"format": format, "leave_out": leave_out, "exclude": exclude, "mapping": mapping}
+        scores = scored.score(data, details=details, **read)
+        if generate:
+            texts = score_generated(scored, data, measure or (), details=details, longest=max_new_tokens, **read)
+            scores["generated"] = texts
     if as_json:
         say_json(scores)
     else:
@@ -93,19 +123,36 @@ class Scored:
     task: LocalTask
     max_tokens: int
 
-    def score(self, data: Path, *, format: str | None, **options: Any) -> dict[str, Any]:
-        """The scorecard on all eligible records of ``data``; ``options`` are those of :func:`load_examples`."""
+    def score(self, data: Path, *, format: str | None, details: bool = False, **options: Any) -> dict[str, Any]:
+        """The scorecard on all eligible records of ``data``; ``options`` are those of :func:`load_examples`.
+
+        With ``details``, what the model made of each record, too; ``record`` is its number among those that the task
+        takes, from 1.
+        """
         from fedward.client.corpora import detect
-        from fedward.client.data import load_examples
         from fedward.client.records import Records
 
         name = self.task.declaration.name
         format = detect(data)[0].name if format is None else format
-        examples = load_examples(data, format=format, task=name, scored_only=True, **options)
+        examples = self.examples(data, format=format, **options)
         records = Records.encode(examples, self.task, self.files, self.model, max_tokens=self.max_tokens)
-        lengths = {"too_long": records.left_out, "cut": records.inputs.cut} if not self.task.has_labels else {}
-        found = scorecard(self.task, self.task.outcomes(self.model, records))
+        lengths: dict[str, Any] = (
+            {"too_long": records.left_out, "cut": records.inputs.cut} if not self.task.has_labels else {}
+        )
+        outcomes = self.task.outcomes(self.model, records)
+        found = scorecard(self.task, outcomes)
+        if details:
+            rows = zip(records.order.tolist(), self.task.details(outcomes), strict=True)
+            lengths["details"] = [{"record": place + 1, **row} for place, row in sorted(rows, key=lambda row: row[0])]
         return {"task": name, "format": format, "records": len(records), **lengths, **found}
+
+    def examples(self, data: Path, *, format: str | None, **options: Any) -> list[Example]:
+        """The eligible records of ``data``, to be scored on this machine."""
+        from fedward.client.corpora import detect
+        from fedward.client.data import load_examples
+
+        format = detect(data)[0].name if format is None else format
+        return load_examples(data, format=format, task=self.task.declaration.name, scored_only=True, **options)
 
 
 def load_scored(
@@ -117,9 +164,12 @@ def load_scored(
     FW-CONFIG-042 (a model without an adapter needs a task of language models).
     """
     from fedward.client.models.adapter_files import load_adapter, read_card
+    from fedward.client.models.peft_adapters import is_peft_adapter
     from fedward.client.models.registry import REQUIRED_FILES, resolve
     from fedward.client.tasks import local_task
 
+    if run.is_dir() and is_peft_adapter(run) and not (run / REQUIRED_FILES[0]).is_file():
+        return _plain_adapter(run, task, base, max_tokens)
     if not (run / REQUIRED_FILES[0]).is_file() and run.is_dir():
         folder = adapter_folder(run)
         card = read_card(folder)
@@ -134,6 +184,22 @@ def load_scored(
         told = f"A model without an adapter has nothing to say about {task!r}: its head is not trained."
         raise ConfigError(told, code="FW-CONFIG-042")
     return Scored(untrained(files, local), files, local, max_tokens or min(files.config().max_tokens, MOST_TOKENS))
+
+
+def _plain_adapter(folder: Path, task: str | None, base: Path | None, max_tokens: int | None) -> Scored:
+    """An adapter that plain peft wrote: it says neither its task nor which version of the base model is meant."""
+    from fedward.client.models.peft_adapters import load_peft_adapter
+    from fedward.client.models.registry import resolve
+    from fedward.client.tasks import local_task
+
+    if task is None or base is None:
+        told = "The adapter was not written by fedward: it does not say its task and base model."
+        raise ConfigError(told, code="FW-CONFIG-042", fix="Name both with --task and --base.")
+    local, files = local_task(task), resolve(base if base.is_dir() else str(base))
+    if local.has_labels:
+        raise ConfigError(f"The adapter has no head for {task!r}.", code="FW-CONFIG-042")
+    model = load_peft_adapter(folder, files, local.declaration.head)
+    return Scored(model, files, local, max_tokens or min(files.config().max_tokens, MOST_TOKENS))
 
 
 def untrained(files: ModelFiles, task: LocalTask) -> AdapterModel:
@@ -169,7 +235,7 @@ def scorecard(task: LocalTask, outcomes: Outcomes, *, seed: int = 0) -> dict[str
 def _print(scores: dict[str, Any], console: Console) -> None:
     value_column = Column("value", justify="right")
     table = titled("Scores on this data (computed here, nothing left this machine)", ("measure", value_column))
-    for key, value in scores.items():
+    for key, value in _named(scores):
         if isinstance(value, float):
             table.add_row(key, f"{value:.3f}")
         elif isinstance(value, list) and len(value) == 2 and all(isinstance(v, float) for v in value):
@@ -177,7 +243,9 @@ def _print(scores: dict[str, Any], console: Console) -> None:
         elif isinstance(value, int | str) or value is None:
             table.add_row(key, "undefined" if value is None else str(value))
     console.print(table)
-    if not scores["calibration"]:
+    _print_details(scores.get("details", ()), console)
+    _print_details(scores.get("generated", {}).get("details", ()), console)
+    if not scores.get("calibration"):
         return
     headings = ("predicted risk", "records", "mean predicted", "observed")
     bins = titled("Calibration: predicted against observed risk", (Column(h, justify="right") for h in headings))
@@ -185,6 +253,30 @@ def _print(scores: dict[str, Any], console: Console) -> None:
         shares = f"{row['predicted']:.3f}", f"{row['observed']:.3f}"
         bins.add_row(f"{row['low']:.2f} to {row['high']:.2f}", str(row["n"]), *shares)
     console.print(bins)
+
+
+def _named(scores: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value with its name; the parts of an object after its own."""
+    for key, value in scores.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}: {name.replace('_', ' ')}", each) for name, each in _named(value))
+        elif key != "details":
+            yield key, value
+
+
+def _print_details(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    if not rows:
+        return
+    table = titled("Record by record", tuple(rows[0]))
+    for row in rows:
+        table.add_row(*(_brief(value) for value in row.values()))
+    console.print(table, markup=False)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value))
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def audit(

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
+from fedward.cli.answers import records_of
 from fedward.cli.evaluate import Scored, adapter_folder, load_scored
 from fedward.cli.shared import say_json
 from fedward.errors import ConfigError, DataError
@@ -66,7 +67,7 @@ def generate(
     if warning:
         Console(stderr=True, highlight=False).print(f"Warning: {warning}", style="yellow", soft_wrap=True)
     pen = Pen(load_scored(run, task or default_task(run), base=base), Sampling(max_new_tokens, temperature, seed))
-    records: Iterable[tuple[int, Any]] = [(1, {"prompt": prompt})] if data is None else _records(data)
+    records: Iterable[tuple[int, Any]] = [(1, {"prompt": prompt})] if data is None else records_of(data)
     written = pen.written(records)
     if out is not None:
         count = _save(written, out)
@@ -138,15 +139,6 @@ def default_task(run: Path) -> str | None:
     if run.is_dir() and not (run / REQUIRED_FILES[0]).is_file():
         return None
     return "clm" if template_of(resolve(run if run.is_dir() else str(run))) is PLAIN else "sft"
-
-
-def _records(data: Path) -> Iterator[tuple[int, Any]]:
-    from fedward.client.data.documents import files
-
-    found = list(files(data))
-    if len(found) != 1:
-        raise DataError(f"{data} is not one file of records.", code="FW-DATA-011")
-    return found[0].json()
 
 
 def _save(written: Iterator[dict[str, Any]], out: Path) -> int:

@@ -58,7 +58,7 @@ COMMANDS = {
 GROUPS = {
     "plan": "Runs before they start: estimate, new, check, sign.",
     "data": "Data folders: formats, check, split, synthetic.",
-    "models": "Base models: list, fetch, path.",
+    "models": "Base models: list, fetch, import, path.",
     "client": "The hospital's own commands.",
     "server": "The coordinator's commands.",
     "roster": "Who takes part: publish, show, approve, merge, verify.",

@@ -1,13 +1,14 @@
-"""`fedward models`: which base models there are, fetching one, and where its files lie."""
+"""`fedward models`: which base models there are, fetching or importing one, and where its files lie."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from typer import Argument, Typer
+from typer import Argument, Option, Typer
 
 from fedward.cli.shared import AsJson, say, say_json, titled
 
@@ -52,7 +53,11 @@ def list_command(as_json: AsJson = False) -> None:
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, Argument(metavar="NAME", help="A model of `fedward models list`.")], as_json: AsJson = False
+    name: Annotated[str, Argument(metavar="NAME", help="A model of `fedward models list`.")],
+    accept_licence: Annotated[
+        bool, Option("--accept-licence", help="You have read the model's own terms and accept them.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download a base model into the cache and check its hash; does nothing if it is already there.
 
@@ -61,7 +66,26 @@ def fetch_command(
     from fedward.client.models.download import fetch
 
     # Progress goes to standard error, so that the result can be piped.
-    _print_files(fetch(name, progress=lambda line: typer.echo(line, err=True)), as_json)
+    files = fetch(name, progress=lambda line: typer.echo(line, err=True), accept_licence=accept_licence)
+    _print_files(files, as_json)
+
+
+@app.command("import")
+def import_command(
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="Folder of a model as its authors published it.")],
+    out: Annotated[Path, Option(help="Folder to write; it must not exist yet, or be empty.")],
+    as_json: AsJson = False,
+) -> None:
+    """Turn a model of other forms into safetensors and tokenizer.json, in a locked-down process.
+
+    Reads safetensors, files of torch.save (only tensors; what else such a file may do is refused by name), GGUF; and
+    tokenizer.json, tokenizer.model, vocab.json with merges.txt, vocab.txt. Nothing of the folder is run.
+
+    Example: fedward models import downloads/Llama-3.2-1B --out models/llama-1b
+    """
+    from fedward.client.models.importing.command import import_model
+
+    _print_files(import_model(folder, out, progress=lambda line: typer.echo(line, err=True)), as_json)
 
 
 @app.command("path")

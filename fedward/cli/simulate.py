@@ -70,6 +70,8 @@ def simulate(
 
       fedward simulate no-dp --out run-no-dp
 
+      fedward simulate notes --out run-notes
+
       fedward simulate eicu --out run-eicu
 
       fedward simulate --privacy secure-grad --epsilon 1 --out run-shared
@@ -80,8 +82,9 @@ def simulate(
 
       fedward simulate --statistics --epsilon 0.5 --out counts
 
-    Scenarios: default (six synthetic hospitals), no-dp (the same without privacy), eicu (five regions of the eICU
-    demo, needs its tables and MiniLM), mimic-demo (the MIMIC-III demo tables), or a TOML file of your own.
+    Scenarios: default (six synthetic hospitals), no-dp (the same without privacy), notes (a small language model learns
+    their notes), eicu (five regions of the eICU demo, needs its tables and MiniLM), mimic-demo (the MIMIC-III demo
+    tables), or a TOML file of your own.
 
     Writes to --out: result.json, report.html, scenario.json and adapter/ (loadable with peft), or statistics.json.
     Nothing is written if the run fails.

@@ -6,6 +6,7 @@ Hospitals add up two numbers per unit of privacy, its mean score and the count 1
 from abc import abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 
@@ -44,18 +45,38 @@ class BoundedMean(Measure):
 
 
 class Accuracy(BoundedMean):
-    """Share of records whose class has the highest score (or, with one score, lies on the right side of one half)."""
+    """Share of records whose class has the highest score (or, with one score, lies on the right side of one half).
+
+    Where every class has several scores, ``[N, classes, kinds]``, the first kind decides.
+    """
 
     name, title = "accuracy", "accuracy"
     about = "share of records whose class is found"
+    kind: ClassVar[int] = 0
 
     def score(self, outcomes: Outcomes) -> Floats:
         """See :meth:`BoundedMean.score`."""
         scores, targets = outcomes.scores, outcomes.targets
+        scores = scores[:, :, self.kind] if scores.ndim == 3 else scores
         chosen = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0.5).astype(np.int64)
         if targets.ndim != 1:
             raise DataError("Accuracy is of one class per record.", code="FW-DATA-090")
         return np.asarray(chosen == targets, np.float64)
+
+
+class NormalisedAccuracy(Accuracy):
+    """The same by log-likelihood over the option's number of characters, so that long options stand a chance.
+
+    ``acc_norm`` of the evaluation harness of language models (Gao et al. 2021, https://zenodo.org/records/5371628).
+    """
+
+    name, title = "accuracy_norm", "accuracy by character"
+    about = "share of records whose right option is the likeliest by character"
+    kind: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statistics = ()  # it never leaves the hospital
 
 
 class SquaredError(BoundedMean):

@@ -90,6 +90,7 @@ class Measure(ABC):
     better: ClassVar[Literal["higher", "lower"]] = "higher"  # which way it improves
     lowest: ClassVar[float] = 0.0
     highest: float | None = 1.0  # end of its range, where it has one
+    digits: ClassVar[int] = 3  # decimals that are worth printing
     about: ClassVar[str] = ""  # what its values mean, for a reader who does not know it
     statistics: tuple[Statistic, ...] = ()  # sums it is read from; none if it never leaves the machine that computed it
 

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from fedward.measures.bounded_mean import BoundedMean
 from fedward.measures.measure import Floats, Measure, Outcomes
 
@@ -17,6 +19,21 @@ class RecordLoss(BoundedMean):
         return outcomes.losses
 
 
+class CharacterLoss(BoundedMean):
+    """Mean over units of a record's loss per character of what was to be written, in nats, cut at ``bound``.
+
+    Unlike losses by token it can be compared between models with different tokenizers.
+    """
+
+    name, title, better = "nll_character", "NLL per character", "lower"
+    digits = 4
+    about = "mean negative log-likelihood of a text in nats per character, each record counted once; 0 is perfect"
+
+    def score(self, outcomes: Outcomes) -> Floats:
+        """See :meth:`BoundedMean.score`; scores are sums of losses, targets numbers of tokens and characters."""
+        return np.asarray(outcomes.scores / np.maximum(1, outcomes.targets[:, 1]), np.float64)
+
+
 class TokenLoss(Measure):
     """Mean loss over all tokens of all records, in nats; long records count more."""
 
@@ -24,8 +41,8 @@ class TokenLoss(Measure):
     about = "mean negative log-likelihood of a token in nats, each token counted once"
 
     def local(self, outcomes: Outcomes) -> float | None:
-        """See :meth:`Measure.local`; scores are sums of losses, targets numbers of tokens."""
-        return float(outcomes.scores.sum() / outcomes.targets.sum()) if len(outcomes) else None
+        """See :meth:`Measure.local`; scores are sums of losses, targets numbers of tokens and characters."""
+        return float(outcomes.scores.sum() / outcomes.targets[:, 0].sum()) if len(outcomes) else None
 
 
 class Perplexity(TokenLoss):

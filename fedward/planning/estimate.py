@@ -344,7 +344,7 @@ def _seconds_per_step(run: Run, files: ModelFiles, speed: SpeedConfig, count: in
     length = min(plan.adapter.max_tokens, model.config.max_tokens)
     numbers = np.random.Generator(np.random.Philox(0))
     ids = numbers.integers(0, model.config.vocabulary, size=(count, length), dtype=np.int64)
-    tokens, units = prepare(model, Tokens(ids, np.ones_like(ids))), np.arange(count, dtype=np.int64)
+    tokens, units = prepare(model, task.arranged(Tokens(ids, np.ones_like(ids)))), np.arange(count, dtype=np.int64)
     records = Records(tokens, task.made_up(count, length), units, ("",) * count, units.copy())
     # A rate of one draws every record, so that each timed step has the same size.
     whole = plan.model_copy(update={"privacy": plan.privacy.model_copy(update={"sampling_rate": 1.0})})
@@ -387,5 +387,5 @@ def measured_utility(scenario: Scenario) -> MeasuredUtility | None:
 
 
 def _settings(scenario: Scenario) -> dict[str, object]:
-    apart = {"name", "description", "seed", "speed", "compare"}
+    apart = {"name", "description", "seed", "speed", "compare", "samples"}
     return scenario.model_dump(exclude=apart)

@@ -132,6 +132,19 @@ class CompareConfig(Section):
     central: bool = True
 
 
+class SamplesConfig(Section):
+    """What a language model writes before the run and after it, for the report: how texts and answers go on.
+
+    Each of ``prompts`` is the beginning of a text or, for a task of conversations, what the user says. A
+    ``temperature`` of 0 writes the likeliest token each time, 1 draws as the model says, from ``seed``.
+    """
+
+    prompts: Annotated[tuple[str, ...], Field(strict=False, max_length=20)] = ()
+    max_new_tokens: Annotated[int, Field(ge=1, le=1024)] = 64
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+
+
 class Scenario(Section):
     """A whole simulated federation; ``strategy`` may be an alias, which the plan spells out."""
 
@@ -154,6 +167,7 @@ class Scenario(Section):
     gate: GatePlan = GatePlan()
     speed: SpeedConfig = SpeedConfig()
     compare: CompareConfig = CompareConfig()
+    samples: SamplesConfig = SamplesConfig()
     statistics: StatisticsConfig = StatisticsConfig()
 
     def check(self) -> Scenario:

@@ -8,6 +8,7 @@ import difflib
 from fedward.errors import ConfigError
 from fedward.registry import by_name
 from fedward.tasks import (
+    choice,
     clm,
     dialogue,
     discharge,
@@ -16,6 +17,7 @@ from fedward.tasks import (
     mlm,
     mortality,
     phenotypes,
+    preference,
     pubmedqa,
     readmission,
     sft,
@@ -25,7 +27,21 @@ from fedward.tasks.task import Head, HeadKind, Task
 DEFAULT = mortality.TASK.name
 """The task of a plan or scenario that names none."""
 
-_ENTRIES = (mortality, los3, los_days, readmission, discharge, phenotypes, pubmedqa, sft, dialogue, clm, mlm)
+_ENTRIES = (
+    mortality,
+    los3,
+    los_days,
+    readmission,
+    discharge,
+    phenotypes,
+    pubmedqa,
+    sft,
+    dialogue,
+    clm,
+    mlm,
+    choice,
+    preference,
+)
 TASKS: dict[str, Task] = by_name((module.TASK.name, module.__name__, module.TASK) for module in _ENTRIES)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fedward.measures import MEASURES
 from fedward.simulations import wording
 from fedward.simulations.result import Headline, Release, RunResult
+from fedward.tasks import task_named
 from fedward.units import UNITS, Unit
 
 CHART_WIDTH = 340
@@ -176,6 +177,11 @@ class View:
         return UNITS[self._result.privacy.unit]
 
     @cached_property
+    def writes(self) -> bool:
+        """Whether the model is a language model, which brings its own head."""
+        return task_named(self._result.scenario.task).head.kind == "causal"
+
+    @cached_property
     def noised(self) -> bool:
         """Whether the statistics of the rounds carry noise."""
         evaluation = self._result.privacy.evaluation
@@ -186,6 +192,7 @@ class View:
         """Local, federated and central on one scale; models that were not trained are left out."""
         scores = self._result.scores
         rows = [
+            Row("Untrained", "the base model", "untrained", scores.untrained),
             Row("Each hospital alone", "mean of their models", "local", scores.local_mean),
             Row("Federated", "this adapter", "federated", scores.federated, scores.federated_interval),
             Row("Pooled central", "all records in one place", "central", scores.central, scores.central_interval),
@@ -230,6 +237,11 @@ class View:
         """The measure ``name`` as a heading."""
         known = MEASURES.get(name)
         return name if known is None else known.title[0].upper() + known.title[1:]
+
+    def digits(self, name: str) -> int:
+        """Decimals of the measure ``name`` that are worth printing."""
+        known = MEASURES.get(name)
+        return 3 if known is None else known.digits
 
     @cached_property
     def certificate(self) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 Start at ``findings.py`` (what a patient can have and how much it matters), then ``hospital.py`` (drawing
 patients, and the best AUROC anyone could reach), ``chart.py`` (their records, as MIMIC-III) and ``layouts.py``.
+``notes.py`` draws running texts whose probability is known exactly, for language models.
 """
 
 from fedward.simulations.synthetic.chart import write_mimic3

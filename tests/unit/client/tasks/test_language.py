@@ -50,14 +50,14 @@ def test_the_likelihood_is_that_of_the_answers_by_hand(tmp_path):
     lengths = np.array([len(ASKED[place].turns[1][1]) for place in records.order])
     by_hand = np.array([surprise(n, [4]) for n in lengths])
     np.testing.assert_allclose(found.scores, by_hand, rtol=1e-5)
-    np.testing.assert_array_equal(found.targets, lengths + 1)
+    np.testing.assert_array_equal(found.targets[:, 0], lengths + 1)
     np.testing.assert_allclose(found.losses, by_hand / (lengths + 1), rtol=1e-5)
 
 
 def test_the_end_is_scored_though_the_padding_equals_it(tmp_path):
     files = write_llama(tmp_path, bits={**LETTERS, "<|im_end|>": 4.0}, pad_token_id=260)
     model, records = encoded("sft", files, ASKED)
-    assert local_task("sft").outcomes(model, records).targets.sum() == sum(len(e.turns[1][1]) + 1 for e in ASKED)
+    assert local_task("sft").outcomes(model, records).targets[:, 0].sum() == sum(len(e.turns[1][1]) + 1 for e in ASKED)
 
 
 def test_every_token_of_a_running_text_is_scored(tmp_path):
@@ -148,7 +148,7 @@ def test_an_answer_is_cut_at_the_text_length_and_counted(tmp_path):
 def test_chinese_is_written_byte_by_byte(tmp_path):
     files = write_llama(tmp_path)
     _, records = encoded("sft", files, [conversation("a", "头痛", "多喝水")])
-    assert (records.targets >= 0).sum() == len("多喝水".encode()) + 1
+    assert (records.targets[:, :-1] >= 0).sum() == len("多喝水".encode()) + 1
 
 
 def test_batches_hold_every_record_once():
@@ -169,3 +169,19 @@ def test_perplexity_counts_tokens_not_records(tmp_path):
     assert found["token_nll"] == pytest.approx(mean, rel=1e-5)
     assert found["perplexity"] == pytest.approx(math.exp(mean), rel=1e-4)
     assert found["nll"] != pytest.approx(mean, rel=1e-3)
+
+
+@pytest.mark.parametrize("top_layers", [None, 2])
+def test_layers_that_are_computed_again_give_the_same_gradients(tmp_path, top_layers):
+    lora = replace(CAUSAL, top_layers=top_layers)
+    model, records = encoded("sft", write_llama(tmp_path), ASKED, lora, moved=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = DPParameters(noise_multiplier=1.0, clip=1.0, sampling_rate=0.5, expected_batch=2.0)
+    task, found = local_task("sft"), []
+    with PrivateEngine(
+        model, torch.optim.SGD(trained, lr=0.1), parameters, SecureStream.from_os(), backend="fast"
+    ) as engine:
+        for model.recomputes in (False, True):
+            found.append(engine.gradients(lambda r: task.losses(model, records, r), np.arange(3))[1])
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0]).max() > 0

@@ -1,0 +1,1 @@
+"""Makes the packaged decoder: ``python -m scripts.pretrain_decoder --out FOLDER``."""
