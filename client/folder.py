@@ -63,9 +63,10 @@ class TaskCount:
         """The labels in a few words, with the code of the problem if there is one."""
         if self.classes is not None:
             words = ", ".join(f"{name} {count:,}" for name, count in self.classes.items())
+        elif self.positives is not None:
+            words = f"{self.positives:,} with the outcome"
         else:
-            words = "" if self.positives is None else f"{self.positives:,} with the outcome"
-            words = words if self.mean is None else f"mean {self.mean:.2f}"
+            words = "texts" if self.mean is None else f"mean {self.mean:.2f}"
         return words if self.problem is None else f"{words} ({self.problem.code})"
 
 
@@ -391,7 +392,7 @@ def _count_tasks(
     """Counts what each task can use; returns the first that the folder serves, with its records."""
     first = None
     for name, task in LOCAL_TASKS.items():
-        if only not in (None, name) or name in FORMS:  # a form of record has been counted
+        if (only != name and (only is not None or not task.has_labels)) or name in FORMS:  # forms have been counted
             continue
         try:
             found = task.labelled(corpus, path)
