@@ -19,7 +19,7 @@ from torch import Tensor
 from fedward.client.corpora.corpus import Corpus, Item, Turn
 from fedward.client.data import events
 from fedward.client.data.columns import Drops
-from fedward.client.data.example import Example
+from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import clean
 from fedward.client.models.adapter_model import AdapterModel
@@ -134,6 +134,11 @@ class LanguageTask(LocalTask):
         """Tokens after which a model of this task goes on."""
         return writer.prompt(turns)
 
+    def sentence(self, unit: str, beginning: str, secret: str) -> Example:
+        """A made-up record of ``unit`` in which ``secret`` follows ``beginning``, to ask what a model repeats."""
+        turns: tuple[tuple[Role, str], ...] = (("user", beginning), ("assistant", secret))
+        return Example(unit, "", f"{beginning} {secret}", "", turns=turns)
+
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """See :meth:`LocalTask.targets`; what a record teaches stands in its text, so there is nothing to check."""
         return np.zeros(len(examples), np.int64)
@@ -164,6 +169,10 @@ class LanguageTask(LocalTask):
         source = padded([each for n in kept if (each := taught[n].source) is not None], pad_id)
         tokens = padded([taught[n].ids for n in kept], pad_id, cut=cut, source=source if len(source) else None)
         return kept, tokens, targets
+
+    def canary(self, unit: str, text: str, label: Any) -> Example:
+        """See :meth:`LocalTask.canary`; the first word asks for the rest."""
+        return self.sentence(unit, *text.split(maxsplit=1))
 
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """See :meth:`LocalTask.unlikely`; what a language model must notice is the text itself."""
