@@ -19,7 +19,7 @@ from torch import Tensor
 from fedward.client.corpora.corpus import Corpus, Item, Turn
 from fedward.client.data import events
 from fedward.client.data.columns import Drops
-from fedward.client.data.example import Example
+from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import clean
 from fedward.client.models.adapter_model import AdapterModel
@@ -134,6 +134,11 @@ class LanguageTask(LocalTask):
         """Tokens after which a model of this task goes on."""
         return writer.prompt(turns)
 
+    def sentence(self, unit: str, beginning: str, secret: str) -> Example:
+        """A made-up record of ``unit`` in which ``secret`` follows ``beginning``, to ask what a model repeats."""
+        turns: tuple[tuple[Role, str], ...] = (("user", beginning), ("assistant", secret))
+        return Example(unit, "", f"{beginning} {secret}", "", turns=turns)
+
     def targets(self, examples: Sequence[Example]) -> NDArray[Any]:
         """See :meth:`LocalTask.targets`; what a record teaches stands in its text, so there is nothing to check."""
         return np.zeros(len(examples), np.int64)
@@ -165,6 +170,10 @@ class LanguageTask(LocalTask):
         tokens = padded([taught[n].ids for n in kept], pad_id, cut=cut, source=source if len(source) else None)
         return kept, tokens, targets
 
+    def canary(self, unit: str, text: str, label: Any) -> Example:
+        """See :meth:`LocalTask.canary`; the first word asks for the rest."""
+        return self.sentence(unit, *text.split(maxsplit=1))
+
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """See :meth:`LocalTask.unlikely`; what a language model must notice is the text itself."""
         return [""] * len(outcomes)
@@ -195,7 +204,7 @@ class LanguageTask(LocalTask):
 
     def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
         """See :meth:`LocalTask.details`: scored tokens, their summed loss and its mean in nats."""
-        rows = zip(outcomes.targets, outcomes.scores, outcomes.losses, strict=True)
+        rows = zip(outcomes.targets[:, 0], outcomes.scores, outcomes.losses, strict=True)
         return [{"tokens": int(count), "nll_sum": float(total), "nll": float(mean)} for count, total, mean in rows]
 
     def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

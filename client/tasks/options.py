@@ -172,6 +172,12 @@ class OptionTask(LanguageTask):
         norm = best[:, 0] + np.log(np.exp(sums - best).sum(axis=1))
         return Outcomes(records.units, right, scores, norm - sums[np.arange(len(right)), right])
 
+    def canary(self, unit: str, text: str, label: Any) -> Example:
+        """See :meth:`LocalTask.canary`; the second option says the words of the first backwards."""
+        first, rest = text.split(maxsplit=1)
+        options = (rest, " ".join(reversed(rest.split())))
+        return Example(unit, "", text, 0, turns=(("user", first),), options=options)
+
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """See :meth:`LocalTask.unlikely`."""
         sums = outcomes.scores[:, :, 0]

@@ -298,6 +298,10 @@ class LocalTask(ABC):
         """How many of ``targets`` have the outcome; None for tasks without a yes-or-no outcome."""
         return None
 
+    def canary(self, unit: str, text: str, label: Any) -> Example:
+        """A made-up record of ``unit`` that says ``text``, for audits; ``label`` is some record's."""
+        return Example(unit, "", text, label)
+
     @abstractmethod
     def unlikely(self, outcomes: Outcomes) -> list[Any]:
         """For each record the label that the model thinks least likely, for made-up records that must be noticed."""

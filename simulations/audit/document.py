@@ -14,6 +14,7 @@ from fedward.simulations.result import Amount, Count, Interval, Sha256, Unit, wr
 from fedward.simulations.terminal import open_table
 
 AUDIT_FILE = "audit.json"
+CARD_HEADING = "## Audit"
 OBSERVER = "whoever sees the global adapter after every round: the coordinator and each hospital"
 
 
@@ -62,8 +63,28 @@ class MembershipFinding(Section):
     attacks: tuple[AttackFinding, ...]
 
 
+class PlantedFinding(Section):
+    """What one model shows of sentences that were planted so many times; see ``memory.py``."""
+
+    private: bool  # whether the model was trained with the run's privacy, or with none
+    copies: Count
+    sentences: Count
+    exposure: Amount  # bits, mean
+    completed: Unit  # share that greedy decoding completes word for word
+    membership_auc: Unit  # by loss; 0.5 is guessing
+
+
+class MemoryFinding(Section):
+    """Whether a language model repeats random sentences of one unit's records, with the run's privacy and without."""
+
+    hospital: str
+    references: Count  # secrets that each was ranked among
+    exposure_reach: Amount  # most that can be found, in bits
+    planted: tuple[PlantedFinding, ...]
+
+
 class AuditDocument(Section):
-    """Everything one audit found. ``adapter_sha256`` names the run it belongs to."""
+    """Everything one audit found. ``adapter_sha256`` names the run it belongs to; ``memory`` is of language models."""
 
     schema_version: Literal[1] = 1
     fedward_version: str
@@ -73,6 +94,7 @@ class AuditDocument(Section):
     delta: Unit
     canaries: CanaryFinding
     membership: MembershipFinding
+    memory: MemoryFinding | None = None
     seconds: Amount
 
     @property
@@ -84,6 +106,25 @@ class AuditDocument(Section):
 def write_audit(document: AuditDocument, folder: Path) -> Path:
     """Writes ``audit.json`` into the run's folder atomically. Raises FW-RESOURCE-020 (the folder or disk refuses)."""
     return write_atomically(folder / AUDIT_FILE, document.model_dump_json(indent=2) + "\n")
+
+
+def add_to_card(document: AuditDocument, card: Path) -> None:
+    """Says in the adapter's card what an audit found; an earlier audit's words are replaced."""
+    found, text = document.canaries, card.read_text(encoding="utf-8") if card.is_file() else ""
+    guessed = f"Guesses about made-up records: epsilon at least {found.epsilon_lower:.2f}"
+    lines = [f"{guessed}, certified {wording.epsilon(document.epsilon_certified)}."]
+    lines += [_remembered(row) for row in (document.memory.planted if document.memory else ())]
+    before = text.partition(f"\n{CARD_HEADING}\n")[0].rstrip("\n")
+    write_atomically(card, f"{before}\n\n{CARD_HEADING}\n" + "".join(f"- {line}\n" for line in lines))
+
+
+def _remembered(row: PlantedFinding) -> str:
+    privacy = "with the privacy of the run" if row.private else "without privacy"
+    return (
+        f"Random sentences that stood {wording.counted(row.copies, 'time')} in one unit's records, trained {privacy}: "
+        f"exposure {row.exposure:.2f} bits, {wording.rate(row.completed)} completed word for word, "
+        f"AUC by loss {wording.score(row.membership_auc)}."
+    )
 
 
 def print_audit(document: AuditDocument, console: Console) -> None:
@@ -117,4 +158,17 @@ def print_audit(document: AuditDocument, console: Console) -> None:
             ),
         )
     console.print(table)
+    if document.memory is not None:
+        _print_memory(document.memory, console)
     console.print(Text("An audit shows leaks; that it found none does not show that there is none."), soft_wrap=True)
+
+
+def _print_memory(memory: MemoryFinding, console: Console) -> None:
+    heading = f"\nRandom sentences in the records of one unit at {memory.hospital}: does the model repeat them?"
+    console.print(Text(heading, style="bold"), soft_wrap=True)
+    columns = (f"Exposure (0 to {memory.exposure_reach:.1f} bits)", "Completed word for word", "AUC by loss")
+    table = open_table("Copies", "Privacy", *columns, framed=console.is_terminal)
+    for row in memory.planted:
+        figures = f"{row.exposure:.2f}", wording.rate(row.completed), wording.score(row.membership_auc)
+        table.add_row(str(row.copies), "as in the run" if row.private else "none", *figures)
+    console.print(table)

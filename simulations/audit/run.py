@@ -30,6 +30,7 @@ from fedward.client.models.adapter_model import AdapterModel, get_vector, layout
 from fedward.client.models.registry import ModelFiles, resolve
 from fedward.client.records import Records
 from fedward.client.tasks import LocalTask, local_task
+from fedward.client.tasks.language import Conversation, Running
 from fedward.errors import ConfigError
 from fedward.measures import Outcomes
 from fedward.plan import Plan
@@ -47,8 +48,11 @@ from fedward.simulations.audit.document import (
     CanaryFinding,
     LowRateFinding,
     MembershipFinding,
+    MemoryFinding,
+    add_to_card,
     write_audit,
 )
+from fedward.simulations.audit.memory import Attacker, Planted, Words, memory_finding
 from fedward.simulations.federation import EvaluationSet, Outcome, Shared, federate, train_apart
 from fedward.simulations.parties import EncodedSite, Randomness, SiteData, make_sites
 from fedward.simulations.report import write_report
@@ -103,9 +107,11 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
         name = f"audit of {run.plan.name}"
         display.start(name, hospitals=len(sites), rounds=rounds, epsilon=audited.epsilon, unit=unit)
         birds = make_canaries(sites, canaries, SecureStream.from_os(), run=run, files=files, model=model)
-        outcome = train_again(audited, birds.insert(sites), display)
+        memory = Memory.of(audited, sites)
+        outcome = train_again(audited, memory.insert(birds.insert(sites)), display)
         found = canary_finding(audited, birds, outcome)
         attacks = membership(model, audited.adapter, outcome.sites, run, files, speed, display)
+        remembered = memory.finding(outcome, display)
     document = AuditDocument(
         fedward_version=fedward.__version__,
         created=datetime.now(UTC),
@@ -114,10 +120,12 @@ def audit_run(folder: Path, *, canaries: int = CANARIES, display: RunDisplay) ->
         delta=audited.delta,
         canaries=found,
         membership=attacks,
+        memory=remembered,
         seconds=time.monotonic() - began,
     )
     write_audit(document, folder)
     write_report(audited.result, folder, audit=document)
+    add_to_card(document, folder / "adapter" / "README.md")
     return document
 
 
@@ -174,13 +182,57 @@ def _units(examples: Sequence[Example]) -> int:
     return len({example.unit for example in examples})
 
 
-def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay) -> Outcome:
-    """The run's federation over ``sites`` with fresh noise; its ledgers are thrown away like its adapter."""
-    run = audited.run
+def train_again(audited: Audited, sites: list[SiteData], display: RunDisplay, *, run: Run | None = None) -> Outcome:
+    """The run's federation over ``sites`` with fresh noise; its ledgers are thrown away like its adapter.
+
+    ``run`` is another than the audited one, such as the same without privacy.
+    """
+    run = audited.run if run is None else run
     with tempfile.TemporaryDirectory(prefix="fedward-audit-") as state:
         budget = RunBudget(run, f"audit-{secrets.token_hex(8)}", Path(state), cap=run.plan.privacy.epsilon)
         shared = Shared(run, audited.scenario.speed, display, Randomness(), audited.files)
         return federate(shared, sites, budget=budget)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sentences that are planted where the audited run trains a language model that writes; else nothing."""
+
+    audited: Audited
+    sites: list[SiteData]
+    planted: Planted | None
+    attacker: Attacker | None
+
+    @classmethod
+    def of(cls, audited: Audited, sites: list[SiteData]) -> Memory:
+        """Draws the sentences."""
+        task = local_task(audited.run.task.name)
+        if not isinstance(task, Conversation | Running):
+            return cls(audited, sites, None, None)
+        words = Words(sites, SecureStream.from_os())
+        attacker = Attacker(task, audited.files, audited.run.plan.adapter.max_tokens, words)
+        return cls(audited, sites, Planted.draw(sites, words, f"{PREFIX}planted"), attacker)
+
+    def insert(self, sites: list[SiteData]) -> list[SiteData]:
+        """The hospitals with the sentences in the records of one unit."""
+        if self.planted is None or self.attacker is None:
+            return sites
+        return self.planted.insert(sites, self.attacker.task)
+
+    def finding(self, outcome: Outcome, display: RunDisplay) -> MemoryFinding | None:
+        """What ``outcome`` shows of them, trained with privacy, and what the same run shows without."""
+        if self.planted is None or self.attacker is None:
+            return None
+        set_vector(outcome.model, outcome.adapter)
+        found = self.attacker.findings(outcome.model, self.planted, private=True)
+        scenario, files = self.audited.scenario, self.audited.files
+        privacy = scenario.privacy.model_copy(update={"private": False})
+        plan = make_plan(scenario.model_copy(update={"privacy": privacy}), files)
+        run = resolve_run(plan, files.config())
+        open_run = train_again(self.audited, self.insert(self.sites), display, run=run)
+        set_vector(open_run.model, open_run.adapter)
+        found += self.attacker.findings(open_run.model, self.planted, private=False)
+        return memory_finding(self.planted.hospital, found)
 
 
 def canary_finding(audited: Audited, canaries: Canaries, outcome: Outcome) -> CanaryFinding:
@@ -224,7 +276,7 @@ def make_canaries(
     places = stream.uint64(count * WORDS).reshape(count, WORDS) % np.uint64(len(words))
     texts = [" ".join([words[int(place)] for place in row] * REPEATS) for row in places]
     task, label = local_task(run.task.name), sites[0].train[0].label  # of any kind: it is replaced below
-    blank = [Example(f"{PREFIX}{number}", "", text, label) for number, text in enumerate(texts)]
+    blank = [task.canary(f"{PREFIX}{number}", text, label) for number, text in enumerate(texts)]
     records = Records.encode(blank, task, files, model, max_tokens=run.plan.adapter.max_tokens)
     unlikely = dict(zip(records.order.tolist(), task.unlikely(task.outcomes(model, records)), strict=True))
     return Canaries(
