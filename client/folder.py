@@ -63,8 +63,10 @@ class TaskCount:
         """The labels in a few words, with the code of the problem if there is one."""
         if self.classes is not None:
             words = ", ".join(f"{name} {count:,}" for name, count in self.classes.items())
+        elif self.positives is not None:
+            words = f"{self.positives:,} with the outcome"
         else:
-            words = f"{self.positives:,} with the outcome" if self.mean is None else f"mean {self.mean:.2f}"
+            words = "texts" if self.mean is None else f"mean {self.mean:.2f}"
         return words if self.problem is None else f"{words} ({self.problem.code})"
 
 
@@ -390,7 +392,7 @@ def _count_tasks(
     """Counts what each task can use; returns the first that the folder serves, with its records."""
     first = None
     for name, task in LOCAL_TASKS.items():
-        if only not in (None, name) or name in FORMS:  # a form of record has been counted
+        if (only != name and (only is not None or not task.has_labels)) or name in FORMS:  # forms have been counted
             continue
         try:
             found = task.labelled(corpus, path)
@@ -409,6 +411,8 @@ def _count(task: LocalTask, found: Sequence[Labelled]) -> TaskCount:
     labels = [each.label for each in found]
     units = len({each.item.unit for each in found})
     count = TaskCount(task.declaration.name, units, len(found), problem=_problem(task, found))
+    if not task.has_labels:
+        return count
     if classes := task.declaration.classes:
         counts = Counter(part for label in labels for part in (label if isinstance(label, tuple) else (label,)))
         return replace(count, classes={part: counts[part] for part in classes})
@@ -421,7 +425,7 @@ def _problem(task: LocalTask, found: Sequence[Labelled]) -> DataError | None:
     name = task.declaration.name
     if not found:
         return DataError(f"No record is eligible for {name!r}.", code="FW-DATA-006", fix=EMPTY_FIX)
-    if len({each.label for each in found}) < 2:
+    if task.has_labels and len({each.label for each in found}) < 2:
         return DataError(f"The {len(found)} eligible records of {name!r} have one label.", code="FW-DATA-007")
     try:
         task.targets([each.example("") for each in found])

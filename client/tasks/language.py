@@ -204,7 +204,7 @@ class LanguageTask(LocalTask):
 
     def details(self, outcomes: Outcomes) -> list[dict[str, Any]]:
         """See :meth:`LocalTask.details`: scored tokens, their summed loss and its mean in nats."""
-        rows = zip(outcomes.targets, outcomes.scores, outcomes.losses, strict=True)
+        rows = zip(outcomes.targets[:, 0], outcomes.scores, outcomes.losses, strict=True)
         return [{"tokens": int(count), "nll_sum": float(total), "nll": float(mean)} for count, total, mean in rows]
 
     def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

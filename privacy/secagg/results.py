@@ -315,9 +315,12 @@ def pack_chunks(indices: Sequence[int], vectors: Vectors, trees: Mapping[str, Me
     """Returns the chunks that a hospital asked for: a :class:`ChunkPaths`, and by survivor the chunks in a row."""
     paths = {site: tuple(tuple(trees[site].proof(index)) for index in indices) for site in vectors}
     slices = [slice(index * encoding.CHUNK_BYTES, (index + 1) * encoding.CHUNK_BYTES) for index in indices]
-    # One vector at a time: they may be read from disk.
-    rows = {site: np.concatenate([vector[part] for part in slices]) for site, vector in vectors.items()}
-    return messages.ChunkPaths(tuple(indices), paths).to_bytes(), rows
+
+    def row(vector: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.concatenate([vector[part] for part in slices])
+
+    # Vectors are read from disk when asked for. None may have a name here, or it would live while the next is read.
+    return messages.ChunkPaths(tuple(indices), paths).to_bytes(), {site: row(vectors[site]) for site in vectors}
 
 
 def unpack_chunks(paths: bytes, rows: Vectors, nbytes: int) -> dict[int, dict[str, Chunk]]:

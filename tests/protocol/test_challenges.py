@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from math import comb
 
@@ -124,6 +125,27 @@ def test_chunks_that_nobody_asked_for_prove_nothing(large):
     client.challenge(result)
     other = replace(ended, hash=b"o" * 32)
     refused("FW-SECAGG-004", client.check_chunks, other, attempt.evidence(), shown([0], vectors), total.sum)
+
+
+def test_one_vector_is_in_memory_at_a_time(large):
+    *_, vectors, _ = large
+    read, alive = [], []
+
+    class Read(np.ndarray):
+        pass
+
+    class FromDisk(dict):
+        def __getitem__(self, site):
+            alive.append(sum(each() is not None for each in read))
+            vector = super().__getitem__(site).copy().view(Read)
+            read.append(weakref.ref(vector))
+            return vector
+
+        def items(self):
+            return ((site, self[site]) for site in self)
+
+    results.pack_chunks([1, 20], FromDisk(vectors), trees_of(vectors))
+    assert alive == [0] * len(vectors)
 
 
 def test_rows_that_do_not_fit_their_proofs_are_refused(large):

@@ -15,6 +15,6 @@ class Lines(Corpus):
     def sizes(self, folder):
         return {"questions.txt": sum(1 for _ in self.items(folder))}
 
-    def items(self, folder):
+    def items(self, folder, drops=None):
         for number, line in enumerate((folder / "questions.txt").read_text().splitlines()):
             yield Item(f"q{number}", language="en", texts={"question": line})

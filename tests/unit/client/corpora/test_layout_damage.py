@@ -56,7 +56,7 @@ def test_damaged_files_are_refused_with_a_code(tables: Tables, layout: str) -> N
         content = gzip.decompress(whole) if path.suffix == ".gz" and draw.random() < 0.8 else whole
         start = draw.randrange(len(content) + 1)
         wrong = content[:start] + draw.choice(PARTS) + content[start + draw.choice((0, 1, 20, len(content))) :]
-        path.write_bytes(gzip.compress(wrong) if content is not whole else wrong)
+        path.write_bytes(gzip.compress(wrong, mtime=0) if content is not whole else wrong)
         read(layout, folder)
         path.write_bytes(whole)
 

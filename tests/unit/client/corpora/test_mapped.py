@@ -105,7 +105,7 @@ def test_however_the_tables_are_packed(tables: Tables, form: str) -> None:
     for path in sorted(folder.glob("*.csv")):
         text = path.read_bytes().decode("cp1252")
         if form == "gz":
-            (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         elif form == "utf-8":
             path.write_text(text, encoding="utf-8-sig")
         elif form == "upper":

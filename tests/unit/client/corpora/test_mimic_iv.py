@@ -34,7 +34,7 @@ def change(path: Path, edit: Callable[[Rows], object]) -> None:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    path.write_bytes(gzip.compress(text.getvalue().encode()))
+    path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
 
 def stays(folder: Path, *outcomes: str) -> dict[str, Stay]:
@@ -180,7 +180,7 @@ VITAL_SIGNS = """subject_id,stay_id,charttime,temperature,heartrate,resprate,o2s
 
 
 def test_vital_signs_of_the_emergency_department(folder: Path) -> None:
-    (folder / "ed" / "vitalsign.csv.gz").write_bytes(gzip.compress(VITAL_SIGNS.encode()))
+    (folder / "ed" / "vitalsign.csv.gz").write_bytes(gzip.compress(VITAL_SIGNS.encode(), mtime=0))
     drops = Drops()
     found = {(event.time, event.code): event.value for event in events(folder, "30001", drops=drops)}
     assert found[-2.5, "heart rate"] == 125.0 and found[-2.5, "breathing"] == 40.0

@@ -42,7 +42,7 @@ def test_revised_and_withdrawn_citations(tmp_path: Path) -> None:
         ("pubmed24n0002", _update(6, "wrong")),
         ("pubmed24n0003", _update(5, "second", withdrawn=6)),
     ):
-        (tmp_path / f"{name}.xml.gz").write_bytes(gzip.compress(content))
+        (tmp_path / f"{name}.xml.gz").write_bytes(gzip.compress(content, mtime=0))
     items, reasons = read(tmp_path, "pubmed")
     assert [(item.unit, item.texts["text"]) for item in items] == [("5", "second")]
     assert reasons == {"citation is revised or withdrawn later": 2}

@@ -152,8 +152,8 @@ def test_times_with_zones_become_utc(folder):
         ("subject_id,valuenum\n7,fièvre\n".encode("latin-1"), "not encoded as UTF-8: row 2"),
         ("subject_id,valuenum\n7,发热咳嗽\n".encode("gb18030"), "GB18030"),
         ("subject_id,valuenum\n7,1\n".encode("utf-16"), "UTF-16"),
-        (gzip.compress(PLAIN.encode() * 9)[:-20], "ends early"),
-        (gzip.compress(PLAIN.encode())[:20] + b"xx" * 30, "damaged"),
+        (gzip.compress(PLAIN.encode() * 9, mtime=0)[:-20], "ends early"),
+        (gzip.compress(PLAIN.encode(), mtime=0)[:20] + b"xx" * 30, "damaged"),
         (b"PK\x03\x04zip", "zip archive"),
         (b"PAR1 nothing", "damaged"),
     ],
@@ -174,7 +174,7 @@ def test_a_missing_column_or_table_is_named(folder):
 
 
 def test_two_files_of_one_table_are_refused(folder):
-    write(write(folder, PLAIN), gzip.compress(PLAIN.encode()), "LABEVENTS.csv.gz")
+    write(write(folder, PLAIN), gzip.compress(PLAIN.encode(), mtime=0), "LABEVENTS.csv.gz")
     with raises("FW-DATA-013", match="LABEVENTS.csv, LABEVENTS.csv.gz"):
         Table.find(folder, "labevents")
 

@@ -86,7 +86,7 @@ def records_after_the_marker(folder: Path) -> None:
 
 def added(name: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        (folder / name).write_bytes(gzip.compress(RAW.encode()) if name.endswith(".gz") else RAW.encode())
+        (folder / name).write_bytes(gzip.compress(RAW.encode(), mtime=0) if name.endswith(".gz") else RAW.encode())
 
     change.__name__ = f"added {name}"
     return change

@@ -36,6 +36,12 @@ def texts(count, seed=0, length=20):
     return [Example(f"p{n}", "", " ".join(words.choice(WORDS, length)), "") for n in range(count)]
 
 
+def hidden_in(files, examples, max_tokens=32):
+    """Which records are kept, their tokens, and what is hidden at each place, without the count of characters."""
+    kept, tokens, targets = TASK.encode(files, examples, max_tokens=max_tokens)
+    return kept, tokens, targets[:, :-1]
+
+
 def encoded(files, examples, max_tokens=32):
     model = build(files, LORA, seed=0)
     return model, Records.encode(examples, TASK, files, model, max_tokens=max_tokens)
@@ -43,9 +49,9 @@ def encoded(files, examples, max_tokens=32):
 
 def test_a_record_hides_the_same_tokens_in_any_company(files):
     examples = texts(5)
-    _, tokens, targets = TASK.encode(files, examples, max_tokens=32)
+    _, tokens, targets = hidden_in(files, examples, max_tokens=32)
     for number, example in enumerate(examples):
-        _, alone, own = TASK.encode(files, [example], max_tokens=32)
+        _, alone, own = hidden_in(files, [example], max_tokens=32)
         assert np.array_equal(alone.input_ids[0], tokens.input_ids[number, : alone.input_ids.shape[1]])
         assert np.array_equal(own[0], targets[number])
     model, records = encoded(files, examples)
@@ -68,7 +74,7 @@ def test_the_loss_is_the_librarys(files):
 
 
 def test_of_a_hundred_hidden_tokens_eighty_are_masked_and_ten_are_others(files):
-    _, tokens, targets = TASK.encode(files, texts(400), max_tokens=32)
+    _, tokens, targets = hidden_in(files, texts(400), max_tokens=32)
     hidden = targets[:, : tokens.input_ids.shape[1]]
     read, meant = tokens.input_ids[hidden != NOT_SCORED], hidden[hidden != NOT_SCORED]
     assert len(meant) == 400 * 3
@@ -80,16 +86,16 @@ def test_of_a_hundred_hidden_tokens_eighty_are_masked_and_ten_are_others(files):
 
 
 def test_a_short_text_hides_one_token_and_an_empty_one_is_left_out(files):
-    kept, tokens, targets = TASK.encode(files, [*texts(1, length=1), Example("q", "", "", "")], max_tokens=32)
+    kept, tokens, targets = hidden_in(files, [*texts(1, length=1), Example("q", "", "", "")], max_tokens=32)
     assert kept.tolist() == [0]
     assert (targets[:, :-1] != NOT_SCORED).sum() == 1
     assert tokens.lengths.tolist() == [3]
 
 
 def test_a_text_that_is_cut_keeps_its_end(files):
-    _, tokens, targets = TASK.encode(files, texts(1), max_tokens=10)
+    _, tokens, targets = hidden_in(files, texts(1), max_tokens=10)
     assert tokens.truncated == 1
-    assert (tokens.input_ids.shape, targets.shape) == ((1, 10), (1, 11))
+    assert (tokens.input_ids.shape, targets.shape) == ((1, 10), (1, 10))
     assert (tokens.input_ids[0, 0], tokens.input_ids[0, -1]) == (BEGIN, END)
 
 
