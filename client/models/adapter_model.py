@@ -299,6 +299,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.base = base
         self.config = config
         self.lora = lora
+        self._inside = config.family.inside(lora.head.kind).rstrip(".")  # path of the model without any head
         self.recomputes = False  # whether layers keep only their inputs and are run again for their gradients
         self.head = None if lora.head.kind in LANGUAGE_HEADS else nn.Linear(config.hidden, lora.head.outputs)
 
@@ -381,8 +382,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
 
     def body(self) -> nn.Module:
         """The transformers model without any head, whose layers are run one by one."""
-        inside = self.config.family.inside(self.lora.head.kind).rstrip(".")
-        return attrgetter(inside)(self.bare_base()) if inside else self.bare_base()
+        return attrgetter(self._inside)(self.bare_base()) if self._inside else self.bare_base()
 
     def bare_base(self) -> nn.Module:
         """The transformers model inside the peft wrapper (its LoRA layers included)."""

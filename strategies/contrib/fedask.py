@@ -66,10 +66,11 @@ class FedASK(Strategy):
         return frozenset({"A", "B"} if self.differ(frozenset({"A"}), before, now) else ())
 
     def sends(self, step: Step) -> tuple[Part, ...]:
-        """Phase 1: a sketch ``[m, w]`` per layer; phase 2: the head, and ``[n, w]`` per layer."""
+        """Phase 1: a sketch ``[m, w]`` per layer; phase 2: the head, if there is one, and ``[n, w]`` per layer."""
         if step.phase == 1:
             return (Part(SKETCH, self._sketches("lora_B", rows=0)),)
-        return self.delta_part(HEAD), Part(COSKETCH, self._sketches("lora_A", rows=1))
+        head = (self.delta_part(HEAD),) if self._has_head else ()
+        return (*head, Part(COSKETCH, self._sketches("lora_A", rows=1)))
 
     def messages(self, step: Step, trained: Trained, memory: Memory, site: str) -> dict[str, Vector]:
         """See :meth:`Strategy.messages`."""
@@ -86,7 +87,8 @@ class FedASK(Strategy):
         sketch = np.concatenate([part.ravel() for part in parts]).astype(np.float32)
         if step.phase == 1:
             return {SKETCH: sketch}
-        return {DELTA: trained.delta[self.positions(HEAD)], COSKETCH: sketch}
+        head = {DELTA: trained.delta[self.positions(HEAD)]} if self._has_head else {}
+        return {**head, COSKETCH: sketch}
 
     def advance(self, step: Step, state: Vector, memory: Memory, sums: Sums, survivors: Sequence[str]) -> Moved:
         """Phase 1 leaves Q in the memory; phase 2 moves the head, makes the new factors and empties the memory."""
@@ -96,8 +98,9 @@ class FedASK(Strategy):
             omegas = {stem: self._omega(step.round, stem) for stem in self.stems}
             bases = (sketch_basis(self._factors(whole, stem), parts[stem], omegas[stem]) for stem in omegas)
             return state, np.concatenate([basis.ravel() for basis in bases])
-        places = self.positions(HEAD)
-        whole[places] = whole[places] + sums[DELTA] / count
+        if self._has_head:
+            places = self.positions(HEAD)
+            whole[places] = whole[places] + sums[DELTA] / count
         bases_by_stem = self._bases(memory)
         parts = self._split(sums[COSKETCH] / count, self._sketches("lora_A", rows=1))
         for stem in self.stems:
@@ -106,6 +109,10 @@ class FedASK(Strategy):
         return whole.astype(np.float32), NOTHING
 
     # --- shapes and places ------------------------------------------------------------------------
+
+    @property
+    def _has_head(self) -> bool:
+        return self.positions(HEAD).size > 0  # language models have none
 
     def _width(self, stem: str) -> int:
         (rank, inner), (outer, _) = self._shape(stem, "lora_A"), self._shape(stem, "lora_B")

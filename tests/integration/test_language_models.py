@@ -100,22 +100,24 @@ def test_an_adapter_is_scored_with_the_base_that_is_given(finished):
         'strategy = "fedsb"',
         'strategy = "rolora"',
         'strategy = "fedask"',
+        'strategy = "hetlora"',
+        'strategy = "feddpa"',
         'strategy = "scaffold"',
         'strategy = "fedsa"',
         'strategy = "fedadam"',
         '[adapter.ranks]\n"hospital-1" = 1',
-        '[privacy]\nplacement = "secure-grad"',
+        '[privacy]\nplacement = "secure-grad"\n[training]\nlocal_steps = 1',
         '[privacy]\nclipping = "adaptive"',
     ],
 )
 def test_every_way_to_train_trains_a_language_model(finished, tmp_path, more):
     document = tomllib.loads(SCENARIO.format(model=finished / "model", data=finished / "questions.json"))
+    document["training"] |= {"rounds": 2, "local_steps": 2}
     for section, settings in tomllib.loads(more).items():
         if isinstance(settings, dict):
             document[section] |= settings
         else:
             document[section] = settings
-    document["training"] |= {"rounds": 2, "local_steps": 2}
     document["compare"] = {"local": False, "central": False}
     scenario = parse(document, Scenario, source="The scenario").check()
     result = run_scenario(scenario, Options(out=tmp_path / "run", display="quiet"))
