@@ -61,8 +61,8 @@ class Labelled:
         return Example(*own, turns=turns, options=options, groups=item.groups, time=item.time, facts=facts or {})
 
 
-WORD_FOR_WORD = frozenset({"text", "turns", "answer", "chosen", "rejected"})
-"""What a language model learns so that it can repeat it: running text, and whatever is an answer."""
+WORD_FOR_WORD = frozenset({"text", "turns", "answer", "chosen", "rejected", "options"})
+"""What a language model learns so that it can repeat it: running text, and whatever is or may be an answer."""
 
 
 class Source(ABC):
