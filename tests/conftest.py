@@ -10,7 +10,9 @@ import fedward  # noqa: F401  # sets the environment before any test imports Flo
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 DOUBLES = ("server", "client", "strategies", "privacy", "simulations")
-CLIENT_EXTRA = ("torch", "transformers", "peft", "opacus", "tokenizers")
+CLIENT_EXTRA = frozenset(
+    "torch transformers peft opacus tokenizers pyarrow lxml datasketch sacrebleu rouge_score nltk".split()
+)
 WITHOUT_CLIENT = "the client extra, which is not installed"
 
 

@@ -102,6 +102,7 @@ def test_a_checkout_with_links_and_one_without_build_the_same_wheel(archives, tm
 
 
 @pytest.mark.slow
+@pytest.mark.torch
 def test_an_editable_install_works_without_links(tmp_path):
     source, site = without_links(copy_of_the_tree(tmp_path / "source")), tmp_path / "site"
     site.mkdir()

@@ -12,7 +12,7 @@ from fedward.privacy.ledger import FileStore, verify
 from fedward.server.job_files import read_vector
 from tests.codes import raises
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 LAYOUTS = {"st-anna": "omop", "st-bede": "fhir", "st-clare": "mapped"}
 COUNTED = """
 name = "deployed"

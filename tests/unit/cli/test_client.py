@@ -109,6 +109,7 @@ def test_malformed_head_is_wrong_usage(state):
     assert call("verify", "--state", state, "--head", "00" * 32).exit_code == 2
 
 
+@pytest.mark.torch
 def test_a_hospital_names_its_ledger_by_its_configuration(state, tmp_path, monkeypatch):
     config = tmp_path / "client.toml"
     text = (Path(__file__).parents[3] / "deploy" / "client.toml").read_text(encoding="utf-8")

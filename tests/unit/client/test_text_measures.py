@@ -5,6 +5,8 @@ import pytest
 from fedward.client.text_measures import TEXT_MEASURES, Answers, text_scores, tokens_of
 from tests.codes import raises
 
+pytestmark = pytest.mark.torch
+
 CHINESE = Answers(["多喝水休息", "多喝水"], [["多喝水休息"], ["多喝水休息"]])
 ENGLISH = Answers(["drink water and rest", "Take two"], [["drink water"], ["take two tablets", "two a day"]])
 
