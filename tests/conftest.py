@@ -10,9 +10,9 @@ import fedward  # noqa: F401  # sets the environment before any test imports Flo
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 DOUBLES = ("server", "client", "strategies", "privacy", "simulations")
-CLIENT_EXTRA = frozenset(
-    "torch transformers peft opacus tokenizers pyarrow lxml datasketch sacrebleu rouge_score nltk".split()
-)
+LEARNING = ("torch", "transformers", "peft", "opacus", "tokenizers")
+READING = ("pyarrow", "lxml", "datasketch", "sacrebleu", "rouge_score", "nltk")
+CLIENT_EXTRA = (*LEARNING, *READING)
 WITHOUT_CLIENT = "the client extra, which is not installed"
 
 
