@@ -12,7 +12,9 @@ import pytest
 
 from fedward.client.corpora import detect
 from fedward.client.data.scanned import MARKER, check_scanned, is_scanned
+from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.preparation.prepare import CARD_JSON, TRAIN, Settings, prepare
+from fedward.client.tasks import LOCAL_TASKS
 from fedward.client.tasks.task import WORD_FOR_WORD, TextSource
 from tests.codes import raises
 
@@ -142,7 +144,7 @@ def test_a_damaged_marker_is_refused(prepared: Path) -> None:
             is_scanned(prepared)
 
 
-@pytest.mark.parametrize("role", sorted(WORD_FOR_WORD))
+@pytest.mark.parametrize("role", ["answer", "chosen", "options", "rejected", "text", "turns"])
 def test_whatever_is_learnt_word_for_word_must_be_scanned(role: str, prepared: Path) -> None:
     corpus, folder = detect(prepared.parent / "raw")
     source = TextSource("question", label=lambda item: 1, needs=[role])
@@ -150,3 +152,9 @@ def test_whatever_is_learnt_word_for_word_must_be_scanned(role: str, prepared: P
         source.check_folder(corpus, folder)
     source.check_folder(*detect(prepared))
     TextSource("question", label=lambda item: 1).check_folder(corpus, folder)
+
+
+def test_no_task_of_language_models_learns_unscanned_texts_of_persons() -> None:
+    learning = {name: task for name, task in LOCAL_TASKS.items() if task.declaration.head.kind in LANGUAGE_HEADS}
+    assert {"sft", "dialogue", "clm", "mlm", "choice", "preference"} <= learning.keys()
+    assert [name for name, task in learning.items() if task.source.needs.isdisjoint(WORD_FOR_WORD)] == []
