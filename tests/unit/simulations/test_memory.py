@@ -8,7 +8,7 @@ from fedward.client.data import Example
 from fedward.client.models.adapter_model import LoraSettings, build
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.privacy.noise import SecureStream
+from fedward.privacy.noise import SecureStream, unsafe_seeded_stream
 from fedward.simulations.audit import memory
 from fedward.simulations.audit.memory import COPIES, SENTENCES, Attacker, Planted, Words, memory_finding
 from fedward.simulations.parties import SiteData
@@ -27,14 +27,19 @@ def sites():
     return [SiteData("north", train, train[:1]), SiteData("south", train[:2], train[:1])]
 
 
-def learn_by_heart(model, task, files, examples, steps):
+def learn_by_heart(model, task, files, examples):
+    """Trains until a token is certain enough for greedy decoding to say every sentence whole."""
     records = Records.encode(examples, task, files, model, max_tokens=120)
     rows = np.arange(len(records))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.005)
-    for _ in range(steps):
+    for _ in range(1000):
         optimizer.zero_grad()
-        task.losses(model, records, rows).mean().backward()
+        losses = task.losses(model, records, rows)
+        if losses.max() < 0.05:
+            return
+        losses.mean().backward()
         optimizer.step()
+    pytest.fail(f"the sentences were not learnt: {losses.max():.2f} nats a token are left")
 
 
 @pytest.mark.parametrize("name", ["sft", "clm"])
@@ -56,16 +61,16 @@ def test_what_was_learnt_by_heart_is_found_and_what_was_not_is_not(tmp_path, nam
     model = build(files, LoraSettings(rank=8, targets=TARGETS, head=Head("causal")), seed=0)
     with torch.no_grad():
         model.bare_base().lm_head.weight.mul_(20.0)  # else no hidden state makes any token likely
-    words = Words(sites(), SecureStream.from_os())
+    words = Words(sites(), unsafe_seeded_stream(5, "planted"))
     planted = Planted.draw(sites(), words, "canary-planted")
     attacker = Attacker(task, files, 120, words)
     before = attacker.findings(model, planted, private=True)
     loud = [task.sentence("u", each.beginning, each.secret) for each in planted.sentences if each.copies == 16]
-    learn_by_heart(model, task, files, loud, steps=120)
+    learn_by_heart(model, task, files, loud)
     after = attacker.findings(model, planted, private=False)
     reach = memory_finding("north", after).exposure_reach
     assert reach == 5.0
     assert all(row.completed == 0.0 for row in before)
     assert after[-1].copies == 16 and not after[-1].private
-    assert after[-1].exposure > reach - 1 and after[-1].completed >= 0.5 and after[-1].membership_auc > 0.95
+    assert after[-1].exposure > reach - 1 and after[-1].completed == 1.0 and after[-1].membership_auc > 0.95
     assert np.mean([row.exposure for row in before]) < reach / 2
