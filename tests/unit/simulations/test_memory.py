@@ -27,19 +27,18 @@ def sites():
     return [SiteData("north", train, train[:1]), SiteData("south", train[:2], train[:1])]
 
 
-def learn_by_heart(model, task, files, examples):
-    """Trains until a token is certain enough for greedy decoding to say every sentence whole."""
-    records = Records.encode(examples, task, files, model, max_tokens=120)
-    rows = np.arange(len(records))
+def learn_by_heart(model, attacker, sentences):
+    """Trains until greedy decoding says every sentence word for word."""
+    examples = [attacker.task.sentence("u", each.beginning, each.secret) for each in sentences]
+    records = Records.encode(examples, attacker.task, attacker.files, model, max_tokens=120)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.005)
-    for _ in range(1000):
-        optimizer.zero_grad()
-        losses = task.losses(model, records, rows)
-        if losses.max() < 0.05:
+    for step in range(1000):
+        if step % 40 == 39 and all(attacker._completes(model, each) for each in sentences):
             return
-        losses.mean().backward()
+        optimizer.zero_grad()
+        attacker.task.losses(model, records, np.arange(len(records))).mean().backward()
         optimizer.step()
-    pytest.fail(f"the sentences were not learnt: {losses.max():.2f} nats a token are left")
+    pytest.fail("the sentences were not learnt")
 
 
 @pytest.mark.parametrize("name", ["sft", "clm"])
@@ -65,8 +64,7 @@ def test_what_was_learnt_by_heart_is_found_and_what_was_not_is_not(tmp_path, nam
     planted = Planted.draw(sites(), words, "canary-planted")
     attacker = Attacker(task, files, 120, words)
     before = attacker.findings(model, planted, private=True)
-    loud = [task.sentence("u", each.beginning, each.secret) for each in planted.sentences if each.copies == 16]
-    learn_by_heart(model, task, files, loud)
+    learn_by_heart(model, attacker, [each for each in planted.sentences if each.copies == 16])
     after = attacker.findings(model, planted, private=False)
     reach = memory_finding("north", after).exposure_reach
     assert reach == 5.0
