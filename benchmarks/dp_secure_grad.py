@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.targets import Target
 from benchmarks.utility import FIRST_SEED, simulated
 from fedward.client.flower import make_client_app
-from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
+from fedward.client.models.adapter_model import AdapterModel, build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
 from fedward.messages import Stage
 from fedward.plan import Plan
@@ -34,11 +34,19 @@ from fedward.privacy.secagg.encoding import decode
 from fedward.privacy.secagg.journal import MemoryJournal
 from fedward.privacy.secagg.roster import minimum_threshold
 from fedward.privacy.secagg.server import RoundSum, SecAggServer
-from fedward.run import GRADIENT, Schedule
+from fedward.run import GRADIENT, Run, Schedule
 from fedward.server.flower import GridTransport
 from fedward.server.rounds import Coordinator, RoundSummary
 from fedward.simulations.federation import InProcessGrid, Vanishing
-from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
+from fedward.simulations.parties import (
+    Agreement,
+    EncodedSite,
+    Randomness,
+    WatchedHospital,
+    agree,
+    make_hospital,
+    make_sites,
+)
 
 LEAST_GAIN = {1.0: 0.02, 3.0: -0.005, 8.0: -0.005}
 """Least mean gain in AUROC over local noise, by epsilon."""
@@ -179,22 +187,19 @@ def federation(plan: Plan, seed: int, folder: Path, on_round: Any) -> int:
     files = resolve(scenario.model)
     run = resolve_run(plan, files.config())
     sites, model = make_sites(scenario, plan), build_model(run, files)
-    agreement = agree(run, [site.name for site in sites])
-    ledgers = RunBudget(run, "noise-1", folder, cap=8.0).open([site.name for site in sites])
-    hospitals = [
-        make_hospital(
-            run,
-            EncodedSite.encode(site, run, files, model),
-            files,
-            agreement,
-            Randomness(),
-            ledger=ledgers[site.name],
-            microbatch=None,
-        )
-        for site in sites
-    ]
+    names = [site.name for site in sites]
+    agreement, encoded = agree(run, names), [EncodedSite.encode(site, run, files, model) for site in sites]
+    with RunBudget(run, "noise-1", folder, cap=8.0).open(names) as ledgers:
+        hospitals = [
+            make_hospital(run, site, files, agreement, Randomness(), ledger=ledgers[site.name], microbatch=None)
+            for site in encoded
+        ]
+        return _play(run, model, agreement, hospitals, on_round)
+
+
+def _play(run: Run, model: AdapterModel, agreement: Agreement, hospitals: list[WatchedHospital], on_round: Any) -> int:
     colluders = agreement.roster.colluders
-    threshold = minimum_threshold(len(sites), colluders)
+    threshold = minimum_threshold(len(hospitals), colluders)
     # A third of the rounds each with all hospitals, with one missing and with two.
     gone = [
         Vanishing(hospital, 1 + ROUNDS * part // 3, Stage.MASK) for part, hospital in enumerate(hospitals[:2], start=1)
@@ -202,7 +207,7 @@ def federation(plan: Plan, seed: int, folder: Path, on_round: Any) -> int:
     answering = [*gone, *hospitals[2:]]
     grid = InProcessGrid({node: make_client_app(site) for node, site in enumerate(answering, start=2)})
     transport = GridTransport(grid)
-    transport.discover([site.name for site in sites], seconds=60)
+    transport.discover([hospital.name for hospital in hospitals], seconds=60)
     server = SecAggServer(identity=agreement.coordinator, roster=agreement.signed, journal=MemoryJournal())
     try:
         Coordinator(

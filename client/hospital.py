@@ -275,12 +275,13 @@ class Hospital:
             upload = self.secagg.mask(request.payload)
         except ShareRefused as error:
             return Reply(error.complaint, refusal=error.code)
-        # The round's charge is closed before its vector leaves; the journal is asked, so a restart changes nothing.
+        # The round's charge is closed before its vector leaves, with the name of this very vector: a second training
+        # of the round, from another state folder over the same ledger, ends here.
         live = self.secagg.live
         if self.ledger is not None and live is not None:
             reservation = self.ledger.book.reservation(live.run, live.round)
-            if reservation is not None and not reservation.settled:
-                self.ledger.settle(reservation)
+            if reservation is not None:
+                self.ledger.settle(reservation, output=self.secagg.output)
         return Reply(upload.header, {"vector": upload.vector})
 
     def _finish(self, request: Request) -> Reply:

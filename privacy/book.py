@@ -110,6 +110,7 @@ class Reservation:
     index: int = field(default=-1, compare=False)  # place in the chain
     head: bytes = field(default=b"", compare=False)  # hash of the chain up to this record
     settled: bool = field(default=False, compare=False)  # whether the round's output has left the hospital
+    output: bytes = field(default=b"", compare=False)  # which output that was; see :class:`Settlement`
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,14 @@ class Settlement:
     """The output of a reserved round has left; the price does not change."""
 
     reservation: int
+    output: bytes = b""  # 32 bytes that name what left; empty in records of fedward 0.1, which do not say
 
 
 Record: TypeAlias = "Genesis | PatientSet | Reservation | Settlement"
 
 _KINDS: dict[str, type] = {"genesis": Genesis, "patients": PatientSet, "reserve": Reservation, "settle": Settlement}
 _KEYS = {"cap_epsilon": "cap", "plan_hash": "plan", "round_number": "round"}  # where the key is not the name
-_NOT_WRITTEN = frozenset({"index", "head", "settled"})  # they follow from the place in the chain and what comes after
+_FOLLOWS = frozenset({"index", "head", "settled"})  # from the place in the chain and what comes after
 _EVENT_TYPES = (str, float, float, int, str, float)  # of the fields of an event, in their order
 
 _MALFORMED = (MalformedMessageError, ConfigError, KeyError, TypeError, ValueError, OverflowError, AttributeError)
@@ -135,7 +137,8 @@ def to_bytes(record: Record) -> bytes:
     """The canonical body of a record."""
     kind = next(kind for kind, form in _KINDS.items() if isinstance(record, form))
     value: dict[str, Value] = {"kind": kind}
-    for name in _written(type(record), getattr(record, "format", None)):
+    named = isinstance(record, Settlement) and bool(record.output)
+    for name in _written(type(record), version=getattr(record, "format", None), named=named):
         value[_KEYS.get(name, name)] = _to_value(getattr(record, name))
     return encode(value)
 
@@ -156,9 +159,9 @@ def split_ids(ids: bytes) -> list[bytes]:
     return [ids[i : i + PATIENT_BYTES] for i in range(0, len(ids), PATIENT_BYTES)]
 
 
-def _written(form: type[Any], version: object) -> dict[str, str]:
-    """Names and annotations of the fields that stand in a record."""
-    left_out = _NOT_WRITTEN | {"unit"} if version == 1 else _NOT_WRITTEN
+def _written(form: type[Any], *, version: object, named: bool) -> dict[str, str]:
+    """Names and annotations of the fields that stand in a record; ``named`` if it says which output has left."""
+    left_out = _FOLLOWS | ({"unit"} if version == 1 else set()) | (set() if named else {"output"})
     return {each.name: str(each.type) for each in fields(form) if each.name not in left_out}
 
 
@@ -171,7 +174,7 @@ def _to_value(value: Any) -> Value:
 
 def _from_value(value: Any) -> Record:
     form = _KINDS[value["kind"]]
-    written = _written(form, value.get("format"))
+    written = _written(form, version=value.get("format"), named="output" in value)
     record: Record = form(**{name: _READERS[kind](value[_KEYS.get(name, name)]) for name, kind in written.items()})
     if isinstance(record, Genesis) and record.format not in (1, FORMAT):
         raise ValueError("unknown format of a ledger")
@@ -477,7 +480,9 @@ class Book:
                 reservation = self.reservations.get(record.reservation)
                 if reservation is None:
                     raise damaged("The ledger settles a round that it never reserved.")
-                self.reservations[record.reservation] = replace(reservation, settled=True)
+                if reservation.settled:
+                    raise damaged("The ledger settles a round twice.")
+                self.reservations[record.reservation] = replace(reservation, settled=True, output=record.output)
         self.heads.append(link.head)
 
     @property

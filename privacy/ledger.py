@@ -48,7 +48,17 @@ from fedward.privacy.book import (
     to_bytes,
 )
 from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event
-from fedward.storage import append_file, locked_file, make_folder, read_or_none, read_secret, replace_file
+from fedward.storage import (
+    FolderInUseError,
+    FolderLock,
+    JournalError,
+    append_file,
+    locked_file,
+    make_folder,
+    read_or_none,
+    read_secret,
+    replace_file,
+)
 from fedward.units import UnitName
 
 KEY_BYTES = 32
@@ -137,6 +147,9 @@ class LedgerStore(Protocol):
     def exclusive(self) -> AbstractContextManager[Appender]:
         """Locks the chain against every other process and thread (FW-LEDGER-005) and repairs what a crash left."""
 
+    def open_run(self) -> AbstractContextManager[None]:
+        """Takes the ledger for one open run; FW-LEDGER-011 while another has it, in this process or another one."""
+
 
 class MemoryStore(Appender):
     """A chain for tests and for simulations that keep nothing."""
@@ -154,6 +167,11 @@ class MemoryStore(Appender):
         """See :class:`LedgerStore`."""
         with self._lock:
             yield self
+
+    @contextmanager
+    def open_run(self) -> Iterator[None]:
+        """See :class:`LedgerStore`; no other state folder can lead here, so there is nothing to lock."""
+        yield
 
 
 _WORDS = {
@@ -215,6 +233,22 @@ class FileStore:
             if len(links) != written or intact != size:
                 self._repair(links[written:], intact)
             yield Appender(links, self._keep)
+
+    @contextmanager
+    def open_run(self) -> Iterator[None]:
+        """See :class:`LedgerStore`. The folder itself is locked, so links and other paths to it meet the same lock."""
+        with _writing():
+            make_folder(self.folder)
+        try:
+            lock = FolderLock(self.folder)
+        except FolderInUseError as error:
+            raise ResourceError("Another run is open on this ledger.", code="FW-LEDGER-011") from error
+        except JournalError as error:
+            raise ResourceError("The ledger's folder cannot be locked.", code="FW-LEDGER-006") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _keep(self, link: Link) -> None:
         with _writing():
@@ -454,14 +488,25 @@ class Ledger:
         self.book.catch_up(self._store.load())
         self._affordable(run, plan_hash, rounds, exact_sets(self.book, patients or self._population.patients))
 
-    def settle(self, reservation: Reservation) -> None:
-        """Notes that the output of a round has left, which cannot be reserved again; FW-LEDGER-003 if it never was."""
+    def settle(self, reservation: Reservation, *, output: bytes) -> None:
+        """Notes that the output of a round is about to leave; returns once that is on disk.
+
+        ``output`` are 32 bytes that name it, the same ones for every attempt of the round and after a restart. Whoever
+        trained the round a second time, in another process or from a copied state folder, has another output, and one
+        charge pays for one.
+
+        Raises FW-LEDGER-003 (the round was never reserved, or another output of it has left), FW-LEDGER-007.
+        """
+        if len(output) != HEAD_BYTES:
+            raise unusable("An output of a round is named by 32 bytes.")
         with self._exclusive() as appender:
             if self.book.reservation(reservation.run, reservation.round_number) != reservation:
                 raise refused("A round that is not in the ledger cannot be settled.")
             recorded = self._recorded(reservation.run, reservation.round_number)
             if not recorded.settled:
-                self._append(appender, Settlement(recorded.index))
+                self._append(appender, Settlement(recorded.index, output))
+            elif recorded.output != output:
+                raise refused(f"Another output of round {recorded.round_number} of this run has already left.")
 
     def head(self) -> bytes:
         """32 bytes that bind the index and everything recorded so far, for the SharePackage."""

@@ -250,8 +250,20 @@ def federate(
 
     Raises QuorumError (too few hospitals remain), BudgetError (before any training: a ledger has no room for the run).
     """
+    with budget.open(site.name for site in sites) as ledgers:
+        return _federate(shared, sites, ledgers, budget=budget, dropouts=dropouts, fault_seed=fault_seed)
+
+
+def _federate(
+    shared: Shared,
+    sites: Sequence[SiteData],
+    ledgers: Mapping[str, Ledger],
+    *,
+    budget: RunBudget,
+    dropouts: int,
+    fault_seed: int,
+) -> Outcome:
     run, files, speed = shared.run, shared.files, shared.speed
-    ledgers = budget.open(site.name for site in sites)
     reference = build_model(run, files)
     encode = partial(EncodedSite.encode, run=run, files=files, model=reference)  # as slow as rounds
     encoded = shared.display.over("reading the records", encode, sites, threads=speed.hospitals_at_once)

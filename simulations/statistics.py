@@ -47,10 +47,10 @@ def run_statistics(scenario: Scenario, options: Options) -> StatisticsResult:
         run, sites = Run.of_statistics(plan), make_sites(scenario, plan)
         display.start(plan.name, hospitals=len(sites), rounds=1, epsilon=plan.privacy.epsilon, unit=plan.privacy.unit)
         budget = open_budget(run, options, folder)
-        ledgers = budget.open(site.name for site in sites)
         counted = [EncodedSite.count(site, run) for site in sites]
         setting = Setting(run, scenario.speed, display, randomness)
-        played = play(setting, counted, ledgers, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
+        with budget.open(site.name for site in sites) as ledgers:
+            played = play(setting, counted, ledgers, budget=budget, dropouts=options.dropouts, fault_seed=scenario.seed)
         summary = played.coordinator.summaries[-1]
         found = statistics_result(run, summary.statistics, deviation=summary.deviation, hospitals=summary.survivors)
         reasons = (SEEDED,) if options.unsafe_seeded_noise else ()

@@ -153,7 +153,10 @@ class ApprovedSite:
             held.callback(journal.close)
             adapters = journal.beside("adapters")
             held.callback(adapters.close)
-            hospital = self._build(verified, journal, adapters, FileStore(self.folders.ledger))
+            store = FileStore(self.folders.ledger)
+            if verified.plan.privacy.private:
+                held.enter_context(store.open_run())
+            hospital = self._build(verified, journal, adapters, store)
             replace_private(self.folders.root / _CURRENT, run.encode("ascii"))
             self._run, self._hospital, self._journals = run, hospital, held.pop_all()
         LOG.info("run %s is open", run)

@@ -1,6 +1,7 @@
 """Ledgers of the simulated hospitals: opened, charged, or only asked; and the epsilon of a plan after each round."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,20 +31,26 @@ class RunBudget:
         self._schedule, self._plan, self._state, self._cap = schedule, schedule.plan, state, cap
         self._sites: tuple[str, ...] = ()
 
-    def open(self, sites: Iterable[str]) -> dict[str, Ledger]:
-        """Opens every hospital's ledger and makes sure that the whole run fits (FW-BUDGET-010); charges nothing yet.
+    @contextmanager
+    def open(self, sites: Iterable[str]) -> Iterator[dict[str, Ledger]]:
+        """Opens every hospital's ledger for this run alone (FW-LEDGER-011), and makes sure that the whole run fits.
 
-        Empty if the plan is not private, because then nothing is promised or spent.
+        Charges nothing yet; raises FW-BUDGET-010. Empty if the plan is not private, because then nothing is promised or
+        spent.
         """
         if not self._plan.privacy.private:
-            return {}
+            yield {}
+            return
         self._sites = tuple(sites)
         stores = {site: FileStore(self._state / site) for site in self._sites}
-        ledgers = {site: _ledger(self._plan, store, site, self._cap) for site, store in stores.items()}
-        for site, ledger in ledgers.items():
-            costs = round_costs(self._schedule, site, self._sites)
-            ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
-        return ledgers
+        with ExitStack() as held:
+            for store in stores.values():
+                held.enter_context(store.open_run())
+            ledgers = {site: _ledger(self._plan, store, site, self._cap) for site, store in stores.items()}
+            for site, ledger in ledgers.items():
+                costs = round_costs(self._schedule, site, self._sites)
+                ledger.preflight(run=self.run, plan_hash=self._plan.hash(), rounds=costs)
+            yield ledgers
 
     def charge(self, ledgers: Mapping[str, Ledger]) -> None:
         """Charges the whole run to every ledger, before any training. Raises FW-BUDGET-010 (used up meanwhile).

@@ -97,6 +97,11 @@ class SecAggClient:
         """The last result of the run that was accepted, also after a restart; None before the first."""
         return self._state.record.head[0] if self._state.record.head else None
 
+    @property
+    def output(self) -> bytes:
+        """32 bytes that name the stored vector, the same in every attempt of its round and after a restart."""
+        return crypto.secagg_hash("output", self._state.vector)
+
     # --- once per key epoch -----------------------------------------------------------------------
 
     def key_bundle(self, invite: bytes) -> bytes:
@@ -159,12 +164,13 @@ class SecAggClient:
         unasked = (vector is not None) != accepted.needs_training
         refuse_if(unasked, "FW-SECAGG-043", "A vector is given exactly when the manifest needs training.")
         name = self._state.vector
-        if vector is not None:
-            if vector.layout != accepted.layout:
-                raise RefusalError("The vector has another layout than the manifest.", code="FW-SECAGG-043")
-            name = f"q-{self._state.keys.epoch}-{accepted.manifest.round}"
-            self._journal.put(name, vector.buffer.data)
+        other = vector is not None and vector.layout != accepted.layout
+        refuse_if(other, "FW-SECAGG-043", "The vector has another layout than the manifest.")
         packed = pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head)
+        if vector is not None:
+            # Named after the package that first announced it, so no two trainings of a round give one name.
+            name = f"q-{accepted.manifest.round}-{crypto.secagg_hash('vector', packed.package).hex()}"
+            self._journal.put(name, vector.buffer.data)
         self._save(replace(self._state, live=(packed,), vector=name))
         return packed.package
 

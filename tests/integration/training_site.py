@@ -40,18 +40,18 @@ def main():
     encoded = (
         EncodedSite.count(site, run) if files is None else EncodedSite.encode(site, run, files, build_model(run, files))
     )
-    ledgers = RunBudget(run, settings["run"], folder / "ledgers", cap=8.0).open([name])  # charged round by round
-    hospital = make_hospital(
-        run,
-        encoded,
-        files,
-        agreement,
-        Randomness(settings["seed"]),
-        ledger=ledgers.get(name),
-        microbatch=None,
-        journal=FileJournal(folder / "states" / name, (folder / "journal.key").read_bytes()),
-    )
-    serve(make_client_app(hospital), Endpoint(settings["address"], insecure=True), stop=threading.Event())
+    with RunBudget(run, settings["run"], folder / "ledgers", cap=8.0).open([name]) as ledgers:
+        hospital = make_hospital(  # charged round by round
+            run,
+            encoded,
+            files,
+            agreement,
+            Randomness(settings["seed"]),
+            ledger=ledgers.get(name),
+            microbatch=None,
+            journal=FileJournal(folder / "states" / name, (folder / "journal.key").read_bytes()),
+        )
+        serve(make_client_app(hospital), Endpoint(settings["address"], insecure=True), stop=threading.Event())
 
 
 if __name__ == "__main__":

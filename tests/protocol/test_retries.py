@@ -31,6 +31,22 @@ def test_a_retry_masks_the_stored_vectors_again_without_training(federation, sum
     np.testing.assert_array_equal(total.sum.buffer, sum_of(fed.names[:3], 1).buffer)
 
 
+def test_a_vector_has_one_name_over_retries_and_restarts_and_no_other_vector_has_it(federation):
+    """The ledger settles a round under this name, so a second training of the round is told from a repeat."""
+    fed = federation(4)
+    first = fed.server.begin_round(fed.terms(1))
+    heads = fed.packages(first)
+    name = fed.names[0]
+    copied = federation(4)  # the same keys and journals of its own, as a second state folder has
+    copied.packages(copied.server.begin_round(copied.terms(1)))
+    assert copied.clients[name].output != fed.clients[name].output
+    output = fed.clients[name].output
+    fed.clients[name].mask(heads[name])
+    again = fed.server.retry(deadline=int(fed.now) + 600, without={fed.names[3]})
+    fed.packages(again)
+    assert fed.start_client(name).output == output
+
+
 def test_a_hospital_that_never_saw_the_first_attempt_trains_for_the_retry(federation, sum_of):
     fed = federation(4)
     with pytest.raises(QuorumError):

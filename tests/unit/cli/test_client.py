@@ -29,7 +29,7 @@ def state(tmp_path):
         for number in (1, 2):
             cost = Event("release", 5.0, 1.0, 1)
             reservation = ledger.reserve(run="run-1", plan_hash=PLAN, round_number=number, training=[cost])
-        ledger.settle(reservation)
+        ledger.settle(reservation, output=bytes(32))
     return tmp_path / "state"
 
 

@@ -15,8 +15,10 @@ from fedward.client.models.registry import resolve
 from fedward.client.tasks import local_task
 from fedward.client.tasks.prediction import Binary
 from fedward.client.training import GradientSummer, LocalTrainer
+from fedward.messages import Request, Stage
 from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import SyntheticHospitalConfig, load_scenario
+from fedward.privacy.events import Event
 from fedward.privacy.ledger import Ledger, MemoryStore, Population
 from fedward.privacy.noise import SecureStream
 from fedward.simulations.parties import EncodedSite, Randomness, agree, make_hospital, make_sites
@@ -101,6 +103,30 @@ def test_a_round_is_charged_before_anything_is_computed_and_its_shares_are_for_t
     assert seen == [(2, 2)]  # c = 1; the terms and the charge
     with raises("FW-POLICY-013"):
         hospital._train_round(SimpleNamespace(manifest=manifest))
+
+
+def test_a_round_that_was_trained_twice_leaves_once(found, monkeypatch) -> None:
+    """Broken: two state folders over one ledger train a round each, and both vectors leave under one charge."""
+    make, store = found
+    hospital, other = make(), make()
+    cost = {"run": "run-1", "plan_hash": bytes(32), "round_number": 1, "training": [Event("release", 50.0, 1.0, 1)]}
+    hospital.ledger.reserve(**cost)
+
+    def masks(party, output):
+        secagg = SimpleNamespace(
+            live=SimpleNamespace(run="run-1", round=1),
+            output=output,
+            mask=lambda payload: SimpleNamespace(header=b"header", vector=np.zeros(4, np.uint8)),
+        )
+        monkeypatch.setattr(party, "secagg", secagg)
+        return party.answer(Request(Stage.MASK, b"heads"))
+
+    masks(hospital, bytes(32))
+    assert masks(hospital, bytes(32)).payload == b"header"  # a reply that was lost
+    for party in (hospital, other):
+        with raises("FW-LEDGER-003"):
+            masks(party, b"o" * 32)
+    assert len(store.links) == 3
 
 
 def test_patients_on_both_sides_or_twice_on_one_are_refused(found, parties) -> None:

@@ -110,8 +110,10 @@ def test_ledgers_are_asked_and_not_charged(plan, tmp_path):
     assert not (tmp_path / "none").exists()
 
     budget = RunBudget(schedule, "first", tmp_path, cap=20.0)
-    ledgers = budget.open(["alder", "birch"])
-    budget.charge({"alder": ledgers["alder"]})
+    with budget.open(["alder", "birch"]) as ledgers:
+        budget.charge({"alder": ledgers["alder"]})
+        with raises("FW-LEDGER-011"), RunBudget(schedule, "second", tmp_path, cap=20.0).open(["birch"]):
+            pass
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     rooms = {room.site: room for room in room_for(schedule, tmp_path)}
     assert rooms["alder"].spent == pytest.approx(6.0, abs=0.05)

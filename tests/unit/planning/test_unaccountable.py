@@ -35,8 +35,10 @@ def test_a_run_with_a_price_gets_one_and_a_seeded_one_keeps_its_own_beside_the_r
     plan = plan.model_copy(update={"privacy": plan.privacy.model_copy(update=noise)})
     budget = open_budget(Schedule.of(plan), Options(out=tmp_path / "out", state=tmp_path / "state"), tmp_path)
     assert not (tmp_path / "state").exists()
-    budget.open(["alder", "birch", "cedar"])
+    with budget.open(["alder", "birch", "cedar"]):
+        pass
     assert {path.name for path in (tmp_path / "state").iterdir()} == {"alder", "birch", "cedar"}
     seeded = open_budget(Schedule.of(plan), Options(out=tmp_path / "out", unsafe_seeded_noise=True), tmp_path)
-    seeded.open(["alder", "birch", "cedar"])
+    with seeded.open(["alder", "birch", "cedar"]):
+        pass
     assert {path.name for path in (tmp_path / "ledgers").iterdir()} == {"alder", "birch", "cedar"}

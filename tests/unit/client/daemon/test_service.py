@@ -6,7 +6,8 @@ import pytest
 
 from fedward.client.daemon import service
 from fedward.client.daemon.folders import Status, read_status
-from fedward.client.daemon.service import Daemon
+from fedward.client.daemon.service import ApprovedSite, Daemon
+from fedward.privacy.ledger import FileStore
 from fedward.storage import FolderLock
 from tests.codes import raises
 
@@ -46,6 +47,23 @@ def test_a_daemon_names_itself_before_anything_else(configure, folders, monkeypa
     monkeypatch.setattr(daemon, "_serve", lambda status: seen.append(read_status(folders)))
     daemon.run()
     assert (seen[0]["pid"], seen[0]["state"], seen[0]["running"]) == (os.getpid(), "starting", True)
+
+
+def test_a_second_state_folder_on_one_ledger_opens_no_run(configure, joined, propose, monkeypatch):
+    """Broken: both daemons train the round that one of them has charged."""
+    site = ApprovedSite(configure(), joined, threading.Event())
+    verified = site.approvals.open(propose())
+    monkeypatch.setattr(site.approvals, "require", lambda run: verified)
+    monkeypatch.setattr(service, "check_proposal", lambda *arguments, **named: None)
+    monkeypatch.setattr(site, "_build", lambda *arguments: "hospital")
+    with FileStore(joined.ledger).open_run(), raises("FW-LEDGER-011"):
+        site._serve("icu-1")
+    assert site._serve("icu-1") == "hospital"
+    with raises("FW-LEDGER-011"), FileStore(joined.ledger).open_run():
+        pass
+    site.close()
+    with FileStore(joined.ledger).open_run():
+        pass
 
 
 @pytest.mark.parametrize(("by_file", "status"), [(True, 14), (False, 0)])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -38,7 +40,7 @@ def test_files_are_for_this_user_alone(store, open_it, spend):
 def test_restart_gives_the_same_ledger(store, open_it, spend):
     ledger = open_it(store)
     reservation = spend(ledger, 1, evaluation=[Event("release", 9.0, 1.0, 1)])
-    ledger.settle(reservation)
+    ledger.settle(reservation, output=PLAN)
     spend(ledger, 2)
     again = open_it(FileStore(store.folder))
     assert again.head() == ledger.head()
@@ -64,6 +66,27 @@ def test_record_is_synced_before_reserve_returns(store, open_it, spend, monkeypa
 def test_second_writer_is_told_to_wait(store, open_it):
     open_it(store)
     with store.exclusive(), raises("FW-LEDGER-005"), FileStore(store.folder, wait_seconds=0).exclusive():
+        pass
+
+
+def test_one_run_at_a_time_is_open_on_a_ledger(store, tmp_path):
+    """Broken: two state folders that lead to one ledger train every round twice, each for itself."""
+    link = tmp_path / "other-state"
+    link.symlink_to(store.folder, target_is_directory=True)
+    with store.open_run():
+        for other in (FileStore(store.folder), FileStore(link)):
+            with raises("FW-LEDGER-011"), other.open_run():
+                pass
+    with FileStore(link).open_run():
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_opens_no_run(store, monkeypatch):
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with raises("FW-LEDGER-006"), store.open_run():
         pass
 
 
@@ -174,6 +197,7 @@ RECORDS = [
     Genesis("st-anna", bytes(32), 1e-5, 8.0),
     PatientSet(bytes(16) + bytes([1] * 16)),
     Settlement(3),
+    Settlement(3, PLAN),
     Reservation("r", PLAN, 1, bytes(32), (Event("dpsgd", 0.1 + 0.2, 1 / 3, 4),), (), 1, None, at=5),
 ]
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from fedward.privacy.accounting import epsilon
+from fedward.privacy.book import Settlement, to_bytes
 from fedward.privacy.events import Event
 from fedward.privacy.ledger import MemoryStore, Population, RoundCost
 from tests.codes import raises
@@ -97,8 +98,8 @@ def test_settled_round_cannot_be_reserved_again_and_stays_spent(open_it, spend):
     ledger = open_it()
     reservation = spend(ledger)
     spent = ledger.spent()
-    ledger.settle(reservation)
-    ledger.settle(reservation)
+    ledger.settle(reservation, output=PLAN)
+    ledger.settle(reservation, output=PLAN)
     assert ledger.spent() == spent
     assert len(ledger.book.heads) == 3
     with raises("FW-LEDGER-003"):
@@ -108,7 +109,33 @@ def test_settled_round_cannot_be_reserved_again_and_stays_spent(open_it, spend):
 def test_only_a_recorded_reservation_can_be_settled(open_it, spend):
     reservation = spend(open_it())
     with raises("FW-LEDGER-003"):
-        open_it().settle(reservation)
+        open_it().settle(reservation, output=PLAN)
+
+
+def test_a_round_that_another_process_has_settled_is_not_settled_again(open_it, spend):
+    """Broken: two trainings of one round, from two copies of a state folder, leave under one charge."""
+    store = MemoryStore()
+    one, other = open_it(store), open_it(store)
+    first, second = spend(one), spend(other)
+    one.settle(first, output=PLAN)
+    with raises("FW-LEDGER-003"):
+        other.settle(second, output=bytes(32))
+    again = open_it(store)
+    again.settle(second, output=PLAN)  # the same output after a restart
+    with raises("FW-LEDGER-003"):
+        again.settle(second, output=bytes(32))
+    assert len(store.links) == 3
+
+
+def test_a_settlement_that_names_no_output_is_of_nobody_here(open_it, spend):
+    """Ledgers of fedward 0.1 hold such records."""
+    store = MemoryStore()
+    reservation = spend(open_it(store))
+    store.append(to_bytes(Settlement(reservation.index)))
+    with raises("FW-LEDGER-003"):
+        open_it(store).settle(reservation, output=PLAN)
+    with raises("FW-LEDGER-007"):
+        open_it(store).settle(reservation, output=b"")
 
 
 def test_run_is_reserved_as_a_whole_or_not_at_all(open_it, release):
