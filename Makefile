@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COORDINATOR ?= .venv-coordinator
 
-.PHONY: install demo federation test fast covered whole coordinator lint types bench clean
+.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth bench clean
 
 define new-environment
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fedward needs Python 3.11 to 3.13; run: make PYTHON=python3.11")'
@@ -42,6 +42,14 @@ covered: install
 # Whole federations. Their coverage would cost more time than it tells.
 whole: install
 	$(BIN)/pytest -n auto --dist worksteal tests/integration tests/e2e
+
+# Deliberate one-line breaks of guards, each of which its tests must notice: tests/mutants, CONTRIBUTING.md.
+mutants: install
+	$(BIN)/python -m scripts.mutants
+
+# One in ten of them, another tenth with every commit.
+tenth: install
+	$(BIN)/python -m scripts.mutants --tenth
 
 # What a coordinator installs, and the tests of that: without the client extra, on any Python of pyproject.toml.
 coordinator: $(COORDINATOR)/.installed

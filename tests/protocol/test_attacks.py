@@ -14,6 +14,7 @@ from fedward.privacy.secagg.encoding import RingVector
 from fedward.privacy.secagg.messages import (
     Bundles,
     Ciphertexts,
+    Confirm,
     Confirmations,
     EpochInvite,
     HeadsAndMail,
@@ -68,6 +69,31 @@ def test_double_reveal_gets_no_second_share(federation):
         refused("FW-SECAGG-070", fed.clients[n].unmask, mixed)
     for n in others[2:]:
         refused("FW-SECAGG-070", fed.clients[n].unmask, Confirmations(with_victim.ctx, confirms_without).to_bytes())
+
+
+def test_words_of_hospitals_outside_the_sum_do_not_open_it(federation):
+    """A colluder that fell silent before the sum signs the same words; with it, t - 1 survivors would be enough."""
+    fed = federation(5)
+    gone, names = fed.names[-1], fed.names[:-1]
+    attempt = fed.server.begin_round(fed.terms(1))
+    survivors = fed.uploads(attempt, fed.packages(attempt), lost=[gone])
+    confirms = {name: fed.clients[name].confirm(survivors[name]) for name in names}
+    statement = Confirm.from_bytes(Envelope.from_bytes(confirms[names[0]]).body)
+    own = fed.identities[gone].seal("confirm", replace(statement, site=gone))
+    few = {name: confirms[name] for name in names[: attempt.manifest.threshold - 1]}
+    request = Confirmations(statement.ctx, few | {gone: own}).to_bytes()
+    refused("FW-SECAGG-070", fed.clients[names[0]].unmask, request)
+    assert fed.clients[names[0]].unmask(Confirmations(statement.ctx, confirms).to_bytes())
+
+
+def test_one_attempt_is_not_begun_twice_under_a_newer_sequence_number(federation):
+    """The second would be masked and shared anew, beside what the first has sent."""
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    fed.packages(attempt)
+    twin = fed.forge(attempt.manifest, seq=2, deadline=attempt.manifest.deadline + 1)
+    for name in fed.names:
+        refused("FW-SECAGG-031", fed.clients[name].accept_manifest, twin)
 
 
 def test_double_reveal_after_unmasking_gets_no_second_share(federation):

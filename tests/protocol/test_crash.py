@@ -134,6 +134,22 @@ def through_set_up_and_retry(fed, ask):
     return attempt.finish()
 
 
+def test_nothing_is_answered_from_a_state_that_could_not_be_written(fork):
+    """Broken: a disk is full for a moment, the repeat is answered from memory, and a restart answers otherwise."""
+    fed = fork()
+    name, journal = fed.names[0], fed.journals[fed.names[0]]
+    attempt = fed.server.begin_round(fed.terms(1))
+    request = fed.packages(attempt)[name]
+    journal.cut = journal.writes + 1
+    with pytest.raises(PowerCutError):
+        fed.clients[name].mask(request)
+    journal.cut = journal.writes + 1
+    with pytest.raises(PowerCutError):
+        fed.clients[name].mask(request)
+    upload = fed.clients[name].mask(request)
+    assert fed.start_client(name).mask(request).header == upload.header
+
+
 @pytest.mark.parametrize("name", ["hospital-0", "hospital-2"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_write_of_the_set_up_or_of_a_retry_changes_nothing(federation, sum_of, name, after):

@@ -98,9 +98,9 @@ def test_a_round_is_charged_before_anything_is_computed_and_its_shares_are_for_t
 
     monkeypatch.setattr(hospital_module, "evaluation_statistics", release)
     monkeypatch.setattr(type(hospital), "encode", lambda self, accepted, values: None)
-    manifest = SimpleNamespace(run="run-1", round=1, threshold=3, n0=3)
+    manifest = SimpleNamespace(run="run-1", round=1, threshold=3, n0=4)
     hospital._train_round(SimpleNamespace(manifest=manifest))
-    assert seen == [(2, 2)]  # c = 1; the terms and the charge
+    assert seen == [(2, 2)]  # t - c, neither t nor n0 - c; the terms and the charge
     with raises("FW-POLICY-013"):
         hospital._train_round(SimpleNamespace(manifest=manifest))
 
@@ -203,6 +203,51 @@ def test_a_shared_step_that_moved_nothing_stops_the_second_round_before_its_char
     with raises("FW-DP-016"):
         hospital._train_round(SimpleNamespace(manifest=SimpleNamespace(run="run-1", round=2, threshold=3, n0=3)))
     assert len(store.links) == 1
+
+
+def test_gradient_shares_are_for_t_less_c(parties, monkeypatch) -> None:
+    """Broken: shares sized for t add up to less than is priced as soon as c of the survivors leave theirs out."""
+    run, files, encoded, agreement = parties
+    plan = run.plan
+    changes = {"placement": "secure-grad", "parameters": run.layout.size}
+    run = resolve_run(plan.model_copy(update={"privacy": plan.privacy.model_copy(update=changes)}), files.config())
+    population = Population(plan.split_salt, plan.evaluation_fraction)
+    ledger = Ledger(MemoryStore(), site=NAMES[0], cap_epsilon=8.0, delta=plan.privacy.delta, population=population)
+    hospital = make_hospital(run, encoded[0], files, agreement, Randomness(), ledger=ledger, microbatch=None)
+    seen = []
+    real = type(run).gradient_spec
+    monkeypatch.setattr(
+        type(run), "gradient_spec", lambda self, *, honest: seen.append(honest) or real(self, honest=honest)
+    )
+    monkeypatch.setattr(type(hospital), "encode", lambda self, accepted, values: None)
+    manifest = SimpleNamespace(run="run-1", round=1, threshold=3, n0=4)
+    hospital._train_round(SimpleNamespace(manifest=manifest))
+    assert set(seen) == {2}
+
+
+def test_a_charge_stays_open_until_the_vector_is_safe(found, monkeypatch) -> None:
+    """Broken: after a crash between training and journal the ledger says that the round has left, and it never did."""
+    make, store = found
+    hospital = make()
+    monkeypatch.setattr(type(hospital), "encode", lambda self, accepted, values: None)
+    monkeypatch.setattr(hospital_module, "Published", SimpleNamespace(of=lambda request: (b"", None)))
+    accepted = SimpleNamespace(manifest=SimpleNamespace(run="run-1", round=1, threshold=3, n0=4), needs_training=True)
+
+    class CrashError(Exception):
+        pass
+
+    def contribute(vector, head):
+        raise CrashError
+
+    secagg = SimpleNamespace(accept_manifest=lambda manifest: accepted, contribute=contribute)
+    hospital.secagg, hospital._follower.follow = secagg, lambda published: None
+    monkeypatch.setattr(type(hospital), "_check", lambda self, accepted: None)
+    with pytest.raises(CrashError):
+        hospital._contribute(None)
+    assert len(store.links) == 2  # the terms and the charge, and nothing that settles it
+    reservation = hospital.ledger.book.reservation("run-1", 1)
+    assert reservation is not None
+    assert not reservation.settled
 
 
 @pytest.mark.parametrize("placement", ["local", "secure-grad"])

@@ -1,9 +1,15 @@
 """The outbound link: proxies, limits, and what each HTTP failure means."""
 
+import datetime
+import ssl
 import threading
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from fedward.client.link import (
     Endpoint,
@@ -14,6 +20,7 @@ from fedward.client.link import (
     Patience,
     RunOverError,
     _CappedTransport,
+    _tls,
     open_http,
 )
 from tests.codes import raises
@@ -56,6 +63,70 @@ def test_plain_http_to_another_machine_is_refused(address):
 def test_a_ca_file_that_is_none_is_refused(pem):
     with raises("FW-CONFIG-202"):
         open_http(Endpoint("fl.example:443", root_certificates=pem), Limits())
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed_nowhere(status):
+    """Broken: a request with this site's signature goes wherever the answer points."""
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        return httpx.Response(status, headers={"location": "https://elsewhere.invalid/"})
+
+    with open_http(Endpoint("fl.example:443"), Limits()) as http:
+        http._transport = httpx.MockTransport(answer)
+        assert http.post("https://fl.example/v1/fleet/push-object").status_code == status
+    assert asked == ["https://fl.example/v1/fleet/push-object"]
+
+
+def certificate_files(folder):
+    """A self-signed certificate of ``fl.example`` and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fl.example")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("fl.example")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def shake_hands(client, server):
+    """A TLS handshake in memory; returns the version both agreed on."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(back, there, server_hostname="fl.example"), server.wrap_bio(there, back, server_side=True)]
+    waiting = list(ends)
+    while waiting:
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+                waiting.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+    return ends[0].version()
+
+
+def test_a_coordinator_of_older_tls_is_not_spoken_to(tmp_path):
+    """Before TLS 1.3 the hospital's certificate, and with it its name, travels in the open."""
+    certificate, key = certificate_files(tmp_path)
+    client = _tls(Endpoint("fl.example:443", root_certificates=certificate.read_bytes()))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    assert shake_hands(client, server) == "TLSv1.3"
+    server.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        shake_hands(client, server)
 
 
 def capped(response, limit=10):

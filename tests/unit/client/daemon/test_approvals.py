@@ -1,5 +1,6 @@
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from fedward.agreements.proposal import open_proposal
 from fedward.client.daemon.approvals import (
     Approvals,
     ExpiredPlanError,
+    approved_roster,
     check_cohort,
     check_family,
     check_size,
     describe_plan,
+    put_in_force,
     run_epsilon,
 )
 from fedward.client.daemon.settings import ClientConfig
@@ -22,6 +25,7 @@ from fedward.errors import FedwardError
 from fedward.messages import encode
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Envelope, Identity
+from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, SignedRoster, approve, publish
 from tests.codes import raises
 
 
@@ -249,3 +253,34 @@ def test_a_person_reads_of_opt_outs_records_and_mapping(mapped, propose, ca, raw
     assert "opted out: whom /srv/optout.txt lists is never read" in lines
     assert "records: at most 4 of one patient in each step" in lines
     assert any(line.startswith("reader") and str(mapping) in line for line in lines)
+
+
+def roster_of(coordinator, site, *, min_cohort=3):
+    """A roster of ``coordinator`` that ``site`` and two others have approved."""
+    others = [Identity.from_seed(name, name.encode() * 4) for name in ("st-berta", "st-clara")]
+    members = tuple(Member(one.name, one.public) for one in (site, *others))
+    policy = RunPolicy(min_cohort, 30, False)
+    pins = {"base_model_hash": b"b" * 32, "adapter_layout_hash": b"l" * 32, "code_hash": b"c" * 32}
+    signed = publish(Roster("demo", coordinator.public, members, 1, policy, **pins), coordinator)
+    return approve(signed, site)
+
+
+def test_a_roster_of_another_coordinator_is_neither_put_in_force_nor_used(configure, joined, ca):
+    """Broken: whoever gets a file approved here runs rounds with this hospital, past the coordinator it has joined."""
+    config, site = configure(), joined.identity("st-anna")
+    put_in_force(roster_of(ca.identity, site), config)
+    assert approved_roster(joined, config, site)[1].roster.federation == "demo"
+    other = roster_of(Identity.from_seed("coordinator", os.urandom(32)), site)
+    with raises("FW-AUTH-305"):
+        put_in_force(other, config)
+    joined.roster.write_bytes(other)
+    with raises("FW-AUTH-305"):
+        approved_roster(joined, config, site)
+
+
+def test_a_roster_that_this_site_has_not_approved_is_not_put_in_force(configure, joined, ca):
+    config, site = configure(), joined.identity("st-anna")
+    unsigned = SignedRoster.from_bytes(roster_of(ca.identity, site))
+    with raises("FW-SECAGG-011"):
+        put_in_force(replace(unsigned, approvals={}).to_bytes(), config)
+    assert not joined.roster.exists()

@@ -1,0 +1,85 @@
+"""The coordinator's outer door: which TLS it speaks, whom it asks for a certificate, and which routes it opens."""
+
+import datetime
+import ssl
+from dataclasses import replace
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedward.server import gateway, ingress
+from fedward.server.gateway import GatewaySettings
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings with a certificate that is its own CA."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "cert.pem").write_bytes(made.public_bytes(pem))
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    files = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    return GatewaySettings("state.db", "127.0.0.1", 0, "token", "secret", client_ca=files["certificate"], **files)
+
+
+def shake_hands(server, client):
+    """A TLS handshake in memory, and one message from the client, which shows what the server thought of it."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
+    waiting = list(ends)
+    while waiting:
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+                waiting.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+    return ends[0].version()
+
+
+def hospital(settings=None):
+    """A hospital's side, with the certificate if it is given."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if settings is not None:
+        context.load_cert_chain(settings.certificate, settings.key)
+    return context
+
+
+def test_nothing_older_than_tls_1_3_is_spoken(settings):
+    server = gateway._tls(settings)
+    assert shake_hands(server, hospital(settings)) == "TLSv1.3"
+    old = hospital(settings)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        shake_hands(server, old)
+
+
+def test_whoever_has_no_certificate_of_the_ca_is_refused(settings):
+    with pytest.raises(ssl.SSLError):
+        shake_hands(gateway._tls(settings), hospital())
+    assert shake_hands(gateway._tls(replace(settings, client_ca="")), hospital())
+
+
+def test_no_node_admits_itself_where_nodes_are_authenticated(settings, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ingress, "FleetDoor", lambda app, routes, most: seen.append(routes))
+    gateway._doors(lambda *_: None, settings)
+    gateway._doors(lambda *_: None, replace(settings, node_auth=False))
+    assert ingress.FLEET + "register-node" not in seen[0]
+    assert ingress.FLEET + "register-node" in seen[1]
