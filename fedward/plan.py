@@ -28,6 +28,9 @@ UNITS_COUNTED = "units"
 NO_MODEL, NO_MODEL_SHA256 = "none", "0" * 64
 """What a plan that trains nothing says of its base model: nobody needs one for it."""
 
+MODEL_NAME = r"\w[\w.+-]{0,79}"
+"""What a base model can be called: never a path, which would open something of a plan's choice on every machine."""
+
 Option = bool | int | float | str
 """A hyper-parameter of a strategy; the strategy says which there are and checks them."""
 
@@ -235,7 +238,7 @@ class Plan(PlanSection):
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = DEFAULT_TASK
     strategy: str = "ffa"
     strategy_options: dict[str, Option] = Field(default={})
-    base_model: str = "tiny-clinical"
+    base_model: Annotated[str, Field(pattern=f"^{MODEL_NAME}$")] = "tiny-clinical"
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     evaluation_fraction: Fraction = 0.4
     split_salt: str = "fedward"

@@ -24,7 +24,7 @@ from fedward.client.daemon.folders import SiteFolders, certificate_days, endpoin
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
 from fedward.client.folder import check_folder
 from fedward.client.link import open_http
-from fedward.client.models.registry import resolve
+from fedward.client.models.registry import resolve_named
 from fedward.errors import FedwardError
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.crypto import fingerprint
@@ -175,7 +175,7 @@ def _models(config: ClientConfig, folders: SiteFolders) -> str:
     plans = (found.verified.plan for found in _accepted(approvals))
     names = sorted({plan.base_model for plan in plans if plan.statistics is None})
     for name in names:
-        if f"sha256:{resolve(name).sha256}" not in config.policy.allowed_base_models:
+        if f"sha256:{resolve_named(name).sha256}" not in config.policy.allowed_base_models:
             raise errors.PolicyError(f"{name} as it is here is not on this site's list.", code="FW-POLICY-302")
     return ", ".join(names) or "none needed yet"
 

@@ -37,7 +37,7 @@ from fedward.client.examples import load_examples, split_for
 from fedward.client.flower import make_client_app, serve
 from fedward.client.hospital import Hospital, local_policy
 from fedward.client.models.adapter_model import build_model, resolve_run
-from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.models.registry import ModelFiles, resolve_named
 from fedward.client.records import Records
 from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
@@ -199,7 +199,7 @@ class ApprovedSite:
         return self._prepared[key]
 
     def _trained(self, plan: Plan) -> Prepared:
-        files, length = resolve(plan.base_model), plan.adapter.max_tokens
+        files, length = resolve_named(plan.base_model), plan.adapter.max_tokens
         run = resolve_run(plan, files.config())
         task, model = local_task(run.task.name), build_model(run, files, site=self.name)
         parts = self._examples(plan)

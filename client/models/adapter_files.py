@@ -30,7 +30,7 @@ from safetensors.numpy import load_file, save_file
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
 from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.peft_adapters import check_names
-from fedward.client.models.registry import ModelFiles, resolve
+from fedward.client.models.registry import ModelFiles, resolve_named
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
@@ -133,7 +133,7 @@ def load_adapter(folder: Path, *, base: ModelFiles | None = None) -> AdapterMode
     Raises FW-CONFIG-004 (the base model is not on this machine), FW-MODEL-005 (damaged, or another base model's).
     """
     card = read_card(folder)
-    files = resolve(card.base_model) if base is None else base
+    files = resolve_named(card.base_model) if base is None else base
     if files.sha256 != card.base_model_sha256:
         raise _damaged("The adapter belongs to another version of the base model.")
     model = build(files, card.settings(), seed=0)

@@ -1,7 +1,8 @@
 """Base model on disk: finds it by name or path, checks what its folder may say, and names its exact content by a hash.
 
 Order: a local folder, then the cache (``$FEDWARD_CACHE`` or ``~/.cache/fedward/models``), then the models packaged
-with fedward. Nothing is ever downloaded here: ``fedward models fetch`` does that, on request.
+with fedward. A name that comes from elsewhere, in a plan or beside an adapter, is never a path. Nothing is ever
+downloaded here: ``fedward models fetch`` does that, on request.
 
 A model folder is foreign input. Model libraries act on configuration keys that fedward never needs (code to import,
 kernels to fetch, other folders to load), so a key of ``config.json`` is either on the family's allow-list or the folder
@@ -27,6 +28,7 @@ from fedward.client.models.families import FAMILIES, NOT_COMPUTED
 from fedward.client.models.families.family import Family, Sizes, refuse_unknown, refused
 from fedward.errors import ConfigError, IntegrityError
 from fedward.messages import labelled_hash
+from fedward.plan import MODEL_NAME
 from fedward.tasks.task import Head, Task
 
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
@@ -34,6 +36,7 @@ REQUIRED_FILES = ("config.json", "tokenizer.json")
 OPTIONAL_FILES = ("tokenizer_config.json",)
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_NAME = 80  # characters that a folder gives its model at most
 MAX_CONFIG_BYTES = 256 * 1024
 MAX_INDEX_BYTES = 16 * 2**20
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.safetensors")
@@ -155,18 +158,33 @@ def cache_folder() -> Path:
 
 
 def resolve(name: str | Path) -> ModelFiles:
-    """Finds ``name`` as a local folder, in the cache or in the package.
+    """Finds ``name``, which a user of this machine gives, as a local folder, in the cache or in the package.
 
-    Raises FW-CONFIG-004 (found nowhere; names the nearest known model), FW-MODEL-001 and FW-MODEL-002 (incomplete, or
-    outside the allow-list), FW-MODEL-003 (a known model whose files are not the pinned ones).
+    Raises FW-CONFIG-004 (the path is not a folder), and like :func:`resolve_named`.
     """
     local = Path(name)
     if isinstance(name, Path) or local.is_dir() or "/" in name or os.sep in name:
         if not local.is_dir():
             raise ConfigError("The base model path is not a folder.", code="FW-CONFIG-004")
-        return read_model_folder(local.resolve(), local.resolve().name)
+        called = re.sub(r"[^\w.+-]", "-", local.resolve().name).lstrip(".+-")
+        return read_model_folder(local.resolve(), called[:MAX_NAME] or "model")
+    return resolve_named(name)
+
+
+def resolve_named(name: str) -> ModelFiles:
+    """Finds what somebody else names, in a plan or beside an adapter: in the cache or the package, and nowhere else.
+
+    A path would let whoever wrote it choose what is opened on this machine, and learn from the refusal what is there.
+
+    Raises FW-CONFIG-004 (no name, or found nowhere; tells the nearest known model), FW-MODEL-001 and FW-MODEL-002
+    (incomplete, or outside the allow-list), FW-MODEL-003 (a known model whose files are not the pinned ones).
+    """
+    if re.fullmatch(MODEL_NAME, name) is None:
+        raise ConfigError("A base model is named by something that is no name.", code="FW-CONFIG-004")
     known = {model.name: model for model in KNOWN_MODELS}
     if name not in known:
+        if (cache_folder() / name).is_dir():
+            return read_model_folder(cache_folder() / name, name)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         fix = f"Did you mean {near[0]!r}?" if near else None
         raise ConfigError(f"There is no base model called {name[:80]!r}.", code="FW-CONFIG-004", fix=fix)

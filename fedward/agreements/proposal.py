@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import ValidationError
 
-from fedward.errors import AuthenticationError, VersionError
+from fedward.errors import AuthenticationError, PolicyError, VersionError
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed, secagg_hash
@@ -23,6 +23,18 @@ FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 MAX_PROPOSAL_BYTES = 128 * 1024
 TERMS_FILE = "terms.cbor"
 """The unsigned terms in a plan folder: what `fedward plan new` computes and `fedward plan sign` signs."""
+
+
+_OUT_OF_RANGE = frozenset(
+    {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number", "too_long", "too_short"}
+    | {"string_pattern_mismatch", "value_error"}
+)
+"""Kinds of pydantic's errors about a value whose key and type this version knows."""
+
+
+def impossible_value(what: str) -> PolicyError:
+    """FW-POLICY-320: a plan names a value that none can have."""
+    return PolicyError(f"The plan asks for something that cannot be ({what}).", code="FW-POLICY-320")
 
 
 class PlanTerms(Message):
@@ -38,10 +50,18 @@ class PlanTerms(Message):
     parameters: Annotated[int, Uint(2**40)]  # number of trained parameters
 
     def read(self) -> Plan:
-        """The plan. Raises FW-VERSION-301 (it has keys unknown to this version, or another hash than it names)."""
+        """The plan.
+
+        Raises FW-VERSION-301 (it has keys unknown to this version, or another hash than it names), FW-POLICY-320 (a
+        value in it is none that a plan can have).
+        """
         try:
             plan = Plan.model_validate_json(self.plan)
         except ValidationError as error:
+            if impossible := next((one for one in error.errors() if one["type"] in _OUT_OF_RANGE), None):
+                # Keys of a table are the author's words, and could write on a terminal.
+                where = ".".join(str(part) for part in impossible["loc"] if str(part).isidentifier()) or "the plan"
+                raise impossible_value(f"{where}: {impossible['msg']}") from error
             raise VersionError("The plan cannot be read by this version of fedward.", code="FW-VERSION-301") from error
         if (plan.hash(), bytes.fromhex(plan.base_model_sha256)) != (self.plan_hash, self.base_model_hash):
             raise VersionError("The plan means something else to this version of fedward.", code="FW-VERSION-301")

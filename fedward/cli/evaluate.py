@@ -165,7 +165,7 @@ def load_scored(
     """
     from fedward.client.models.adapter_files import load_adapter, read_card
     from fedward.client.models.peft_adapters import is_peft_adapter
-    from fedward.client.models.registry import REQUIRED_FILES, resolve
+    from fedward.client.models.registry import REQUIRED_FILES, resolve, resolve_named
     from fedward.client.tasks import local_task
 
     if run.is_dir() and is_peft_adapter(run) and not (run / REQUIRED_FILES[0]).is_file():
@@ -175,7 +175,7 @@ def load_scored(
         card = read_card(folder)
         if task not in (None, card.task):
             raise ConfigError(f"The adapter was trained for {card.task!r}, not for {task!r}.", code="FW-CONFIG-033")
-        files = resolve(card.base_model if base is None else base)
+        files = resolve_named(card.base_model) if base is None else resolve(base if base.is_dir() else str(base))
         return Scored(load_adapter(folder, base=files), files, local_task(card.task), card.max_tokens)
     if task is None:
         raise ConfigError("A model without an adapter has no task of its own.", code="FW-CONFIG-042")

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -59,6 +60,25 @@ def test_a_plan_that_means_something_else_here_is_refused(field):
 def test_a_plan_with_keys_of_another_version_is_refused():
     with raises("FW-VERSION-301"):
         proposal.open_proposal(signed(plan=b'{"name": "icu", "noise": 0}'), COORDINATOR.public)
+
+
+@pytest.mark.parametrize(
+    "name", ["/srv/models/other", "../cache/other", "models/other", "..", ".hidden", "a\\b", "a\n", ""]
+)
+def test_a_plan_names_a_base_model_and_no_path(name):
+    """Broken: the coordinator chooses what is opened on a hospital's machine, and the refusal says what is there."""
+    document = {**PLAN.model_dump(mode="json"), "base_model": name}
+    with raises("FW-POLICY-320", match="base_model"):
+        proposal.open_proposal(signed(plan=json.dumps(document).encode()), COORDINATOR.public)
+
+
+def test_what_a_plan_cannot_be_is_said_without_its_own_words():
+    ranks = {"\x1b]0;own\x07": 300}
+    document = {**PLAN.model_dump(mode="json"), "adapter": {**PLAN.adapter.model_dump(mode="json"), "ranks": ranks}}
+    with raises("FW-POLICY-320") as caught:
+        proposal.open_proposal(signed(plan=json.dumps(document).encode()), COORDINATOR.public)
+    assert "adapter.ranks" in caught.value.message
+    assert caught.value.message.isprintable()
 
 
 def test_a_plan_that_another_release_has_signed_is_not_called_a_forgery():

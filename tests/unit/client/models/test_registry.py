@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 
 from fedward.client.models import registry
 from fedward.client.models.adapter_model import load_base
-from fedward.client.models.registry import KnownModel, list_models, read_model_folder, resolve
+from fedward.client.models.registry import KnownModel, list_models, read_model_folder, resolve, resolve_named
+from fedward.plan import MODEL_NAME
 from tests.codes import raises
 
 
@@ -18,6 +20,35 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 def test_a_local_folder_comes_first(tiny, cache):
     assert resolve(tiny.folder) == resolve(str(tiny.folder)) == tiny
+
+
+@pytest.mark.parametrize("form", ["absolute", "relative", "beside", "dots", "hidden"])
+def test_what_somebody_else_names_is_never_a_path(tiny, cache, tmp_path, monkeypatch, form):
+    """Broken: a plan that names a folder of the hospital's machine has it opened and hashed."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny.folder, tmp_path / "beside")
+    shutil.copytree(tiny.folder, cache / ".hidden")
+    named = {
+        "absolute": str(tmp_path / "beside"),
+        "relative": "./beside",
+        "beside": "beside",
+        "dots": "../beside",
+        "hidden": ".hidden",
+    }
+    with raises("FW-CONFIG-004"):
+        resolve_named(named[form])
+
+
+def test_a_model_of_ones_own_is_named_by_its_folder_in_the_cache(tiny, cache):
+    shutil.copytree(tiny.folder, cache / "own-model")
+    assert resolve_named("own-model") == resolve("own-model")
+    assert resolve_named("own-model").sha256 == tiny.sha256
+
+
+def test_a_folder_gives_its_model_a_name(tiny, tmp_path):
+    for folder in ("my model (1)", "...", "-x" * 60):
+        shutil.copytree(tiny.folder, tmp_path / folder)
+        assert re.fullmatch(MODEL_NAME, resolve(tmp_path / folder).name)
 
 
 def test_the_cache_comes_before_the_package(tiny, cache):
