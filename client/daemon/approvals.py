@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short, with_mapping
+from fedward.agreements.enrolment import same_fingerprint
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
 from fedward.client.corpora import check_unit, corpus_named
 from fedward.client.corpora.mapping import mapping_bytes
@@ -105,20 +106,21 @@ class Approvals:
         """Refuses a plan beyond this site's limits; raises like :func:`check_proposal`."""
         check_proposal(verified, self.config, now=self.clock())
 
-    def decide(self, plan: Path, *, accept: bool, by: str) -> Approval:
-        """Records a decision about the plan file; an earlier one about the same plan is replaced.
+    def decide(self, verified: VerifiedProposal, *, accept: bool, by: str) -> Approval:
+        """Records a decision about a plan that :meth:`open` has read; an earlier one about the same plan is replaced.
 
-        Raises like :meth:`open`, an accepted plan like :func:`check_proposal`, and IntegrityError FW-INTEGRITY-301
-        (this run was decided about with another plan).
+        The plan file is not read again: whoever can write to it may have put another one in its place meanwhile.
+
+        Raises, for an accepted plan, like :func:`check_proposal`, and IntegrityError FW-INTEGRITY-301 (this run was
+        decided about with another plan).
         """
-        verified = self.open(plan)
         run = verified.proposal.run
         if accept:
             self.check(verified)
         if self._file(run, "plan").exists() and self._plan(run).hash != verified.hash:
             raise IntegrityError("This run was decided about with another plan.", code="FW-INTEGRITY-301")
         decision = Decision(self.identity.name, run, verified.hash, self.reader, accept, by, int(self.clock()))
-        replace_private(self._file(run, "plan"), read_limited(plan, MAX_PROPOSAL_BYTES))
+        replace_private(self._file(run, "plan"), verified.sealed)
         replace_private(self._file(run, "decision"), self.identity.seal("decision", decision))
         return Approval(verified, decision)
 
@@ -203,6 +205,12 @@ class Approvals:
 
     def _file(self, run: str, kind: Literal["plan", "decision"]) -> Path:
         return self.folders.approvals / f"{run}.{kind}"
+
+
+def check_shown(verified: VerifiedProposal, shown: str) -> None:
+    """Raises FW-INTEGRITY-303 unless ``shown`` is the fingerprint of this very plan file."""
+    if not same_fingerprint(verified.fingerprint, shown):
+        raise IntegrityError("This plan file is another one than was shown.", code="FW-INTEGRITY-303")
 
 
 def installed_reader(config: ClientConfig, code: bytes) -> bytes:

@@ -87,6 +87,7 @@ class VerifiedProposal:
     proposal: Proposal
     plan: Plan
     hash: bytes
+    sealed: bytes  # the plan file, byte for byte: what was shown is what is accepted and stored
 
     @property
     def fingerprint(self) -> str:
@@ -112,7 +113,7 @@ def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
         raise AuthenticationError(
             "The plan is not signed by the coordinator of this site.", code="FW-AUTH-304"
         ) from error
-    return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body))
+    return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body), sealed)
 
 
 def write_terms(terms: PlanTerms, folder: Path) -> None:

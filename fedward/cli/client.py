@@ -19,12 +19,13 @@ import typer
 from rich.console import Console
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, Yes, day, handed_over, plain, say, say_json, start_log, stop_signal, titled
+from fedward.cli.shared import AsJson, day, handed_over, plain, say, say_json, start_log, stop_signal, titled
 from fedward.errors import ConfigError, FedwardError, PolicyError, PreflightError
 from fedward.storage import read_secret
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
+    from fedward.agreements.proposal import VerifiedProposal
     from fedward.client.daemon.approvals import Approval, Approvals
     from fedward.client.daemon.folders import SiteFolders
     from fedward.client.daemon.settings import ClientConfig
@@ -437,12 +438,16 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
 
     Example: fedward client approve show icu-1.fedward --config client.toml
     """
+    settings, approvals = _approvals(config)
+    _show(approvals.open(_path(plan, settings)), settings, approvals, as_json=as_json)
+
+
+def _show(verified: VerifiedProposal, settings: ClientConfig, approvals: Approvals, *, as_json: bool) -> None:
     from fedward.client.daemon.approvals import describe_plan
     from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
     from fedward.privacy.ledger import FileStore, verify
 
-    settings, approvals = _approvals(config)
-    verified, folders = approvals.open(_path(plan, settings)), SiteFolders(settings.folder)
+    folders = SiteFolders(settings.folder)
     pinned, store = pinned_coordinator(folders).coordinator, FileStore(folders.ledger)
     spent = verify(store).spent() if store.load() else 0.0
     sections = describe_plan(verified, settings, pinned, spent=spent)
@@ -452,7 +457,8 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
     except FedwardError as error:
         verdict = f"REFUSED by this hospital's policy: {error.message} ({error.code})"
     if as_json:
-        say_json({"plan": {title: dict(lines) for title, lines in sections}, "verdict": verdict})
+        plan = {title: dict(lines) for title, lines in sections}
+        say_json({"plan": plan, "verdict": verdict, "fingerprint": verified.fingerprint})
         return
     console = Console(highlight=False, soft_wrap=True)
     for title, lines in sections:
@@ -460,23 +466,42 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
         for label, words in lines:
             console.print(f"  {label + ':':<18} {plain(words)}", markup=False)
     console.print(f"\n{plain(verdict)}", markup=False)
+    console.print(f"Plan fingerprint: {verified.fingerprint}", markup=False)
 
 
 @approve_app.command("accept")
-def accept_command(plan: PlanFile, config: Config, by: By = None, yes: Yes = False) -> None:
+def accept_command(
+    plan: PlanFile,
+    config: Config,
+    fingerprint: Annotated[
+        str | None, Option(help="The plan fingerprint that `approve show` printed; without, the plan is shown first.")
+    ] = None,
+    by: By = None,
+) -> None:
     """Accept a plan: from now on the daemon answers for this run, for exactly this plan, until it expires.
 
-    Exit status 4 if the data are of another unit of privacy, 5 or 12 if the plan is not within this hospital's policy.
+    The file is read once: what is shown, compared and stored are the same bytes, whatever becomes of it meanwhile.
 
-    Example: fedward client approve accept icu-1.fedward --config client.toml --by "A. Example, DPO"
+    Exit status 4 if the data are of another unit of privacy, 5 or 12 if the plan is not within this hospital's policy,
+    11 if it is another one than was shown.
+
+    Examples:
+
+      fedward client approve accept icu-1.fedward --config client.toml --by "A. Example, DPO"
+
+      fedward client approve accept icu-1.fedward --config client.toml --fingerprint "1a2b 3c4d ..."
     """
+    from fedward.client.daemon.approvals import check_shown
+
     settings, approvals = _approvals(config)
-    path = _path(plan, settings)
-    if not yes:
-        verified = approvals.open(path)
-        approvals.check(verified)
+    verified = approvals.open(_path(plan, settings))
+    if fingerprint is not None:
+        check_shown(verified, fingerprint)
+    approvals.check(verified)
+    if fingerprint is None:
+        _show(verified, settings, approvals, as_json=False)
         typer.confirm(f"Accept the run {verified.proposal.run}?", abort=True)
-    decided = approvals.decide(path, accept=True, by=by or getpass.getuser()).verified
+    decided = approvals.decide(verified, accept=True, by=by or getpass.getuser()).verified
     typer.echo(f"{decided.proposal.run} is accepted. Plan fingerprint: {decided.fingerprint}")
 
 
@@ -487,8 +512,9 @@ def deny_command(plan: PlanFile, config: Config, by: By = None) -> None:
     Example: fedward client approve deny icu-1 --config client.toml
     """
     settings, approvals = _approvals(config)
-    decided = approvals.decide(_path(plan, settings), accept=False, by=by or getpass.getuser())
-    typer.echo(f"{decided.verified.proposal.run} is denied.")
+    verified = approvals.open(_path(plan, settings))
+    decided = approvals.decide(verified, accept=False, by=by or getpass.getuser())
+    typer.echo(f"{decided.verified.proposal.run} is denied. Plan fingerprint: {verified.fingerprint}")
 
 
 def _approvals(config: Path) -> tuple[ClientConfig, Approvals]:

@@ -111,6 +111,12 @@ class Hospital:
     def say(self, *words):
         return fedward("client", *words, "--config", self.config)
 
+    def accept(self, plan, *words, config=None):
+        """Shows a plan and accepts what was shown."""
+        at = ("--config", config or self.config)
+        shown = json.loads(fedward("client", "approve", "show", plan, "--json", *at))["fingerprint"]
+        return fedward("client", "approve", "accept", plan, "--fingerprint", shown, *words, *at)
+
     def start(self):
         self.daemon = Daemon(self.log, "client", "run", "--config", self.config)
 

@@ -200,7 +200,7 @@ def hostile(federation, tmp_path_factory):
 def anna(federation, hostile):
     """A real daemon, as a process; it has accepted RUN, and denied run-denied."""
     hospital = federation.hospitals[0]
-    hospital.say("approve", "accept", federation.signed, "--yes")
+    hospital.accept(federation.signed)
     hospital.say("approve", "deny", federation.sign("run-denied"))
     hospital.start()
     hostile.wait_for("st-anna")
@@ -211,7 +211,7 @@ def anna(federation, hostile):
 def bede(federation, hostile):
     """A hospital whose daemon runs in this process; it has accepted RUN under a policy that was wider then."""
     hospital = federation.hospitals[1]
-    hospital.say("approve", "accept", federation.signed, "--yes")
+    hospital.accept(federation.signed)
     return hospital
 
 

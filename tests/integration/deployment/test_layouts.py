@@ -56,7 +56,7 @@ def test_each_hospital_reads_tables_of_its_own_kind_and_is_ready(federation, com
         assert f"({LAYOUTS[hospital.name]})" in shown
         assert "base model" not in shown and "adapter" not in shown
         for plan in (federation.signed, counts[1]):
-            hospital.say("approve", "accept", plan, "--yes", "--by", "DPO")
+            hospital.accept(plan, "--by", "DPO")
         ready = hospital.say("run", "--dry-run")
         assert "run-1: ready" in ready and "counts-1: ready" in ready
         assert not list(hospital.state.rglob("ledger.chain")), "a rehearsal charges nothing"
@@ -65,9 +65,9 @@ def test_each_hospital_reads_tables_of_its_own_kind_and_is_ready(federation, com
 def test_nobody_needs_a_model_to_count(federation, command, counts):
     hospital = federation.hospitals[0]
     config = hospital.with_policy(allowed_base_models="[]")
-    command("client", "approve", "accept", counts[1], "--config", config, "--yes", "--by", "DPO")
+    hospital.accept(counts[1], "--by", "DPO", config=config)
     with raises("FW-POLICY-302"):
-        command("client", "approve", "accept", federation.signed, "--config", config, "--yes", "--by", "DPO")
+        hospital.accept(federation.signed, "--by", "DPO", config=config)
 
 
 def test_the_three_count_before_they_train(federation, eventually, counts):

@@ -24,7 +24,7 @@ def test_a_paused_run_goes_on_in_a_coordinator_that_was_restored(federation, com
     make = ("server", "backup", "--out", backup, "--passphrase-file", passphrase, "--config")
     federation.serve()
     for hospital in federation.hospitals:
-        hospital.say("approve", "accept", federation.signed, "--yes")
+        hospital.accept(federation.signed)
         hospital.start()
     federation.server("run", "submit", federation.plan, "--roster", federation.roster)
     eventually(lambda: federation.run("run-1")["round"] >= 1)

@@ -62,7 +62,7 @@ def test_a_plan_laxer_than_the_hospitals_policy_is_not_accepted(federation, comm
     hospital = federation.hospitals[0]
     config = hospital.with_policy(**limit)
     with raises(code) as caught:
-        command("client", "approve", "accept", federation.signed, "--config", config, "--yes")
+        hospital.accept(federation.signed, config=config)
     assert caught.value.exit_code == 5
     assert "REFUSED" in command("client", "approve", "show", federation.signed, "--config", config)
     assert "No plan" in hospital.say("approve", "list")
@@ -87,7 +87,7 @@ def test_a_plan_of_another_coordinator_or_altered_on_the_way_is_refused(federati
     data[len(data) // 2] ^= 1
     (tmp_path / "altered").write_bytes(data)
     with raises("FW-AUTH-304") as caught:
-        hospital.say("approve", "accept", tmp_path / "altered", "--yes")
+        hospital.accept(tmp_path / "altered")
     assert caught.value.exit_code == 7
 
 
@@ -100,7 +100,7 @@ def test_the_plan_is_readable_by_whoever_decides(federation):
 def test_every_hospital_rehearses_and_its_doctor_finds_nothing(federation):
     federation.serve()
     for hospital in federation.hospitals:
-        hospital.say("approve", "accept", federation.signed, "--yes", "--by", "DPO")
+        hospital.accept(federation.signed, "--by", "DPO")
     hospital = federation.hospitals[0]
     report = json.loads(hospital.say("doctor", "--json"))["checks"]
     assert [check["name"] for check in report if check["level"] == "FAIL"] == []
@@ -114,14 +114,17 @@ def test_every_hospital_rehearses_and_its_doctor_finds_nothing(federation):
 def test_another_plan_of_the_same_run_is_refused(federation):
     changed = federation.sign("run-1", days=20)
     with raises("FW-INTEGRITY-301"):
-        federation.hospitals[0].say("approve", "accept", changed, "--yes")
+        federation.hospitals[0].accept(changed)
 
 
 def test_a_run_that_one_hospital_has_not_accepted_does_not_train(federation, eventually):
     signed = federation.sign("run-0")
     for hospital in federation.hospitals:
         hospital.start()
-        hospital.say("approve", "accept" if hospital.name != "st-clare" else "deny", signed, *_yes(hospital))
+        if hospital.name == "st-clare":
+            hospital.say("approve", "deny", signed)
+        else:
+            hospital.accept(signed)
     federation.server("run", "submit", federation.plan, "--roster", federation.roster)
     eventually(lambda: federation.run("run-0")["state"] == "failed")
     assert federation.run("run-0")["exit_status"] == 10
@@ -222,7 +225,7 @@ def test_mutated_replayed_oversized_and_late_answers_cost_their_sender_and_nobod
     clare.daemon.kill()
     signed = federation.sign("run-2")
     for hospital in federation.hospitals:
-        hospital.say("approve", "accept", signed, "--yes")
+        hospital.accept(signed)
     with Liar(clare, lies) as liar:
         federation.server("run", "submit", federation.plan, "--roster", federation.roster)
         eventually(lambda: federation.run("run-2")["state"] not in ("queued", "running"))
@@ -250,7 +253,7 @@ def test_revoking_a_hospital_closes_the_leg_that_waits_for_it(federation, eventu
 
     signed = federation.sign("run-3")
     for hospital in federation.hospitals:
-        hospital.say("approve", "accept", signed, "--yes")
+        hospital.accept(signed)
     with Liar(federation.hospitals[2], silent):
         federation.server("run", "submit", federation.plan, "--roster", federation.roster)
         eventually(waiting.is_set)
@@ -411,10 +414,6 @@ def test_a_revoked_hospital_is_shut_out_at_once(federation, eventually):
     status = json.loads(federation.server("status", "--json"))
     assert {site["name"]: site["state"] for site in status["sites"]}["st-bede"] == "revoked"
     assert federation.daemon.end() == 0
-
-
-def _yes(hospital):
-    return ["--yes"] if hospital.name != "st-clare" else []
 
 
 def _ledger(hospital):

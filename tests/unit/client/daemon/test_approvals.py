@@ -41,7 +41,7 @@ def test_nothing_is_served_that_nobody_accepted(approvals, propose):
     book = approvals()
     with raises("FW-POLICY-308"):
         book.require("icu-1")
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     assert book.require("icu-1").proposal.run == "icu-1"
     for name in ("../../x", "", "icu-2", "icu-1\n"):
         with raises("FW-POLICY-308") as caught:
@@ -51,11 +51,11 @@ def test_nothing_is_served_that_nobody_accepted(approvals, propose):
 
 def test_an_approval_can_be_withdrawn_and_given_again(approvals, propose):
     book, plan = approvals(), propose()
-    book.decide(plan, accept=True, by="DPO")
-    book.decide(plan, accept=False, by="DPO")
+    book.decide(book.open(plan), accept=True, by="DPO")
+    book.decide(book.open(plan), accept=False, by="DPO")
     with raises("FW-POLICY-308"):
         book.require("icu-1")
-    book.decide(plan, accept=True, by="DPO")
+    book.decide(book.open(plan), accept=True, by="DPO")
     assert book.require("icu-1")
     (known,) = book.all()
     assert (known.accepted, known.decision.by) == (True, "DPO")
@@ -63,7 +63,7 @@ def test_an_approval_can_be_withdrawn_and_given_again(approvals, propose):
 
 def test_an_approval_ends_with_the_plan(approvals, propose, at):
     book = approvals()
-    book.decide(propose(days=30), accept=True, by="DPO")
+    book.decide(book.open(propose(days=30)), accept=True, by="DPO")
     at.now += 31 * 86_400
     with pytest.raises(ExpiredPlanError):
         book.require("icu-1")
@@ -71,41 +71,41 @@ def test_an_approval_ends_with_the_plan(approvals, propose, at):
 
 def test_an_approval_holds_for_one_plan_only(approvals, propose):
     book = approvals()
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     with raises("FW-INTEGRITY-301"):
-        book.decide(propose(days=20, name="other"), accept=True, by="DPO")
+        book.decide(book.open(propose(days=20, name="other")), accept=True, by="DPO")
 
 
 def test_an_approval_is_of_the_reader_that_was_installed(approvals, propose, monkeypatch):
     book = approvals()
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     monkeypatch.setattr("fedward.client.daemon.approvals.reader_hash", lambda format: b"r" * 32)
     upgraded = approvals()
     with raises("FW-VERSION-305", match="mimic-iii"):
         upgraded.require("icu-1")
-    upgraded.decide(propose(), accept=True, by="DPO")
+    upgraded.decide(upgraded.open(propose()), accept=True, by="DPO")
     assert upgraded.require("icu-1")
 
 
 def test_an_approval_in_the_form_of_another_release_is_given_again(approvals, propose, joined):
     """It had no reader before version 0.2. Its signature is this site's own, so nobody has altered it."""
     book, identity = approvals(), joined.identity("st-anna")
-    decision = book.decide(propose(), accept=True, by="DPO").decision.to_value()
+    decision = book.decide(book.open(propose()), accept=True, by="DPO").decision.to_value()
     del decision["reader"]
     body = encode(decision)
     (joined.approvals / "icu-1.decision").write_bytes(Envelope(body, identity.sign("decision", body)).to_bytes())
     with raises("FW-VERSION-306") as caught:
         book.require("icu-1")
     assert caught.value.exit_code == 12
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     assert book.require("icu-1")
 
 
 @pytest.mark.parametrize("file", ["icu-1.decision", "icu-1.plan"])
 def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined, file):
     book = approvals()
-    book.decide(propose(), accept=True, by="DPO")
-    book.decide(propose("icu-2", name="two"), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
+    book.decide(book.open(propose("icu-2", name="two")), accept=True, by="DPO")
     (joined.approvals / file).write_bytes((joined.approvals / file.replace("icu-1", "icu-2")).read_bytes())
     with raises("FW-INTEGRITY-302"):
         book.require("icu-1")
@@ -118,9 +118,9 @@ def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined,
 def test_only_plans_of_the_pinned_coordinator_and_federation(approvals, propose):
     stranger = Identity.from_seed("coordinator", os.urandom(32))
     with raises("FW-AUTH-304"):
-        approvals().decide(propose(signer=stranger), accept=True, by="DPO")
+        approvals().open(propose(signer=stranger))
     with raises("FW-CONFIG-302"):
-        approvals().decide(propose(federation="other"), accept=True, by="DPO")
+        approvals().open(propose(federation="other"))
 
 
 def test_a_plan_pins_the_code_of_its_own_models_family(approvals, propose):
@@ -153,10 +153,10 @@ def weaker(**privacy):
 def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, policy, proposal, code):
     book, plan = approvals(**policy), propose(**proposal)
     with raises(code) as caught:
-        book.decide(plan, accept=True, by="DPO")
+        book.decide(book.open(plan), accept=True, by="DPO")
     assert caught.value.exit_code in (4, 5, 12)
     assert book.all() == []
-    assert not book.decide(plan, accept=False, by="DPO").accepted, "to deny it is always possible"
+    assert not book.decide(book.open(plan), accept=False, by="DPO").accepted, "to deny it is always possible"
 
 
 def test_the_epsilon_a_plan_claims_is_not_believed():
@@ -209,7 +209,7 @@ def mapped(raw, joined, at, tmp_path):
 
 def test_an_approval_is_of_the_mapping_file_that_was_there(mapped, propose):
     book, mapping = mapped
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     assert book.require("icu-1")
     before = mapping.read_bytes()
     mapping.write_bytes(before + b"# a comment\n")
@@ -218,7 +218,7 @@ def test_an_approval_is_of_the_mapping_file_that_was_there(mapped, propose):
     mapping.write_bytes(before)
     assert book.require("icu-1"), "the file of the approval is back"
     mapping.write_bytes(before + b'admission = "case"\n')
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     assert book.require("icu-1"), "approved again"
     mapping.unlink()
     with raises("FW-DATA-072"):
@@ -227,7 +227,7 @@ def test_an_approval_is_of_the_mapping_file_that_was_there(mapped, propose):
 
 def test_the_mapping_file_of_another_format_is_in_no_approval(approvals, propose, tmp_path):
     book = approvals()
-    book.decide(propose(), accept=True, by="DPO")
+    book.decide(book.open(propose()), accept=True, by="DPO")
     (tmp_path / "state" / "data").mkdir(exist_ok=True)
     (tmp_path / "state" / "data" / "mapping.toml").write_text("x = 1\n", encoding="utf-8")
     assert book.require("icu-1")

@@ -150,18 +150,16 @@ def test_a_cohort_that_is_smaller_than_the_policy(sound, configure):
 
 def test_a_base_model_that_is_not_on_the_list_or_not_here(sound, propose, at, monkeypatch):
     folders = sound.folders
-    Approvals(sound.config, folders, folders.identity("st-anna"), clock=lambda: at.now).decide(
-        propose(), accept=True, by="DPO"
-    )
+    book = Approvals(sound.config, folders, folders.identity("st-anna"), clock=lambda: at.now)
+    book.decide(book.open(propose()), accept=True, by="DPO")
     found = findings(sound.config)["base models"]
     assert (found.level, found.code) == ("FAIL", "FW-POLICY-302"), "the files of the packaged model have another hash"
 
 
 def test_a_decision_that_was_altered(sound, propose, at):
     folders = sound.folders
-    Approvals(sound.config, folders, folders.identity("st-anna"), clock=lambda: at.now).decide(
-        propose(), accept=False, by="DPO"
-    )
+    book = Approvals(sound.config, folders, folders.identity("st-anna"), clock=lambda: at.now)
+    book.decide(book.open(propose()), accept=False, by="DPO")
     (folders.approvals / "icu-1.decision").write_bytes(b"yes")
     assert failed(sound.config) == {"approvals": "FW-INTEGRITY-302"}
 
@@ -205,7 +203,7 @@ def test_after_an_upgrade_the_doctor_asks_for_new_agreements(sound, propose, at,
     monkeypatch.setattr(doctor, "core_hash", lambda: bytes(32))
     assert findings(sound.config)["roster"].level == "ok"
     approvals = Approvals(sound.config, sound.folders, sound.folders.identity("st-anna"))
-    approvals.decide(propose(), accept=True, by="DPO")
+    approvals.decide(approvals.open(propose()), accept=True, by="DPO")
     for part, code in (("approvals.reader_hash", "FW-VERSION-305"), ("approvals.plan_code_hash", "FW-VERSION-302")):
         with monkeypatch.context() as patch:
             patch.setattr(f"fedward.client.daemon.{part}", lambda *names: b"new release".ljust(32))
