@@ -5,8 +5,9 @@
 With ``FEDWARD_DATA`` the folders of public data sets and format examples in it are read too. Large tables are made up:
 a MIMIC-III folder of 1 GB, quoted as the published one is, and a MIMIC-IV folder, each as CSV and packed with gzip, and
 the second as parquet. fedward turns their rows into its internal form; pandas reads the same columns of the same files,
-times as text. Each reading is a process of its own, the two in turn. Speed is pandas' seconds of processor over
-fedward's, the least of each.
+times as text. Each reading is a process of its own, the two in turn. Speed is pandas' seconds over fedward's, the least
+of each, on the folder where that is lowest. The target holds for seconds of processor, which do not depend on who else
+uses the machine and count every thread. What a person waits for is the clock; that figure is printed beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ TARGETS = (
     Target("formats_missed", "folders and examples that `data check` does not read whole", at_most=0.0),
     Target("formats_read", "folders and examples read whole"),
     Target("layouts_agree", "one patient gives one example in every layout (1 = yes)", at_least=1.0),
-    Target("rows_vs_pandas", "rows of CSV and csv.gz, times as fast as pandas, least", at_least=0.5),
+    Target("rows_vs_pandas", "rows of CSV and csv.gz, times as fast as pandas by processor time, least", at_least=0.5),
     Target("rows_vs_pandas_clock", "the same by the clock"),
     Target("parquet_vs_pandas", "rows of parquet, times as fast as pandas"),
     Target("peak_gb", "most memory while a folder of 1 GB is read, GB", at_most=1.0),

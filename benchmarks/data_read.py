@@ -23,7 +23,9 @@ Work = Callable[[], dict[str, Any]]
 def fedward(folder: Path) -> Work:
     """Every stay, and all results up to the end of its first day, in columns; says which columns were read."""
     from fedward.client.corpora import StayCorpus, detect
-    from fedward.client.data.columns import Batch, Drops, Table
+    from fedward.client.data.batch import Batch
+    from fedward.client.data.columns import Table
+    from fedward.client.data.drops import Drops
     from fedward.client.data.events import Chosen, prediction_hours
 
     asked: dict[str, list[str]] = {}

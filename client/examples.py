@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedward.client.corpora import corpus_named, locate
 from fedward.client.corpora.excluding import excluding
-from fedward.client.data.columns import MOST_DROPPED
+from fedward.client.data.drops import MOST_DROPPED
 from fedward.client.data.example import Example, fixed_records, split_patients
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.tasks import local_task

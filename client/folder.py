@@ -13,9 +13,9 @@ from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS, Form
 from fedward.client.corpora.licence import licence_of
 from fedward.client.corpora.unread import unread
-from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules, has_rules
 from fedward.client.data.documents import encoded_twice, files
+from fedward.client.data.drops import MOST_DROPPED, Drops
 from fedward.client.data.events import Kind, free_texts, render
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.data.scanned import is_scanned
@@ -212,7 +212,7 @@ def check_folder(
         show: number of texts that are kept, as a model would read them.
         exclude: list of persons who have opted out; they are counted and else left out.
         mapping: mapping file of the folder's tables, where it does not lie in the folder.
-        most_dropped: see :meth:`fedward.client.data.columns.Drops.check`.
+        most_dropped: see :meth:`fedward.client.data.drops.Drops.check`.
 
     Raises DataError FW-DATA-011 (no such folder), FW-DATA-070 (the list cannot be read), ConfigError FW-CONFIG-040 (no
     such task); every other failure is listed in the report.

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedward.client.corpora.mapping import MAPPING, OPEN, open_keys
-from fedward.client.data.columns import EMPTY
+from fedward.client.data.batch import EMPTY
 from fedward.client.data.documents import File, files
 from fedward.client.table_words import FLAGS, MEASUREMENTS, NOTE_KINDS, PLACES, ROLES, SEXES, meaning, plain
 from fedward.config import to_toml

@@ -25,6 +25,9 @@ class Section(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Keys of earlier releases, and what they are called now."""
 
+    reads_renamed: ClassVar[bool] = False
+    """Whether a file of this kind may still have the keys in :attr:`renamed`, its own and those of its sections."""
+
 
 Parsed = TypeVar("Parsed", bound=Section)
 
@@ -48,7 +51,7 @@ def load_toml(path: Path, model: type[Parsed]) -> Parsed:
 def parse(document: dict[str, Any], model: type[Parsed], *, source: str) -> Parsed:
     """Validates ``document``; ``source`` names it in errors. Raises like :func:`load_toml`."""
     try:
-        return model.model_validate(document)
+        return model.model_validate(_with_new_names(document, model) if model.reads_renamed else document)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         # A key that is unknown explains one that is missing.
@@ -58,6 +61,17 @@ def parse(document: dict[str, Any], model: type[Parsed], *, source: str) -> Pars
             fix = _suggestion(model, first["loc"])
             raise UnknownKeyError(f"{source} has an unknown key {where!r}.", fix=fix) from error
         raise ConfigError(f"{source}: {where or 'file'}: {first['msg']}.") from error
+
+
+def _with_new_names(document: Mapping[str, Any], model: type[Section]) -> dict[str, Any]:
+    """The same document with each renamed key under its new name; where two have one name, both stay: an error."""
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        new = model.renamed.get(key, key)
+        name = key if new in document or new in found else new
+        section = _section_of(model.model_fields[name].annotation) if name in model.model_fields else None
+        found[name] = _with_new_names(value, section) if section and isinstance(value, Mapping) else value
+    return found
 
 
 def to_toml(document: Mapping[str, Any]) -> str:

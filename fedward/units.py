@@ -8,6 +8,8 @@ true.
 from dataclasses import dataclass
 from typing import Literal
 
+from fedward.errors import DataError
+
 UnitName = Literal["patient", "question", "document"]
 
 
@@ -28,3 +30,13 @@ UNITS: dict[str, Unit] = {
         Unit("document", "documents"),
     )
 }
+
+
+def check_unit(source: str, held: UnitName, planned: str) -> None:
+    """Raises FW-DATA-031 where the records of ``source`` are of other units of privacy than ``planned``."""
+    if held != planned:
+        raise DataError(
+            f"The plan protects each {planned}, but the records of {source!r} are of {UNITS[held].plural}.",
+            fix=f'Plan with privacy.unit = "{held}", or choose a data set of {UNITS[planned].plural}.',
+            code="FW-DATA-031",
+        )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from fedward.adapter import Vector
 from fedward.agreements.code import core_hash
-from fedward.client.corpora import check_unit
 from fedward.client.data import Example
 from fedward.client.examples import load_examples, training_records
 from fedward.client.hospital import Hospital, Streams, base_model_hash, local_policy
@@ -36,6 +35,7 @@ from fedward.simulations.partition import divide, site_names, split_sides
 from fedward.simulations.synthetic import KNOWN_TRUTH, HospitalSpec, default_hospitals, draw, write_mimic3
 from fedward.simulations.synthetic.notes import draw_notes
 from fedward.strategies.combinations import check_ranks
+from fedward.units import check_unit
 
 COORDINATOR = "coordinator"
 DATA_ROOT = "FEDWARD_DATA"
@@ -77,7 +77,7 @@ def make_sites(scenario: Scenario, plan: Plan) -> list[SiteData]:
     Raises DataError (unreadable or unusable data, or not of the plan's unit; a hospital that is empty or has one
     label), FW-CONFIG-003 (fewer than three hospitals come out).
     """
-    check_unit(scenario.data.corpus, plan.privacy.unit)
+    check_unit(*scenario.data.records.held, plan.privacy.unit)
     sites = sorted(_sites_of(scenario, plan), key=lambda site: site.name)
     if len(sites) < MIN_HOSPITALS:
         raise ConfigError(

@@ -103,7 +103,7 @@ def deal_units(scenario: Scenario, examples: Sequence[Example], evaluating: froz
     ``evaluating`` are the units of the evaluation side.
     """
     data, split = scenario.data, scenario.data.split
-    by = split.by or ("group" if data.corpus.grouped and data.hospitals is None else "iid")
+    by = split.by or ("group" if data.records.grouped and data.hospitals is None else "iid")
     units = list(dict.fromkeys(example.unit for example in examples))
     if (data.hospitals or 1) > len(units):
         raise _refused(f"{data.hospitals} hospitals cannot share {len(units)} units of privacy.")
@@ -121,7 +121,7 @@ def deal_units(scenario: Scenario, examples: Sequence[Example], evaluating: froz
 
 def _by_group(examples: Sequence[Example], by: str, data: DataConfig) -> dict[str, str]:
     """Units by the group that most of their records name, the first of equals; the largest where a number is asked."""
-    own = by in ("group", data.corpus.grouped_by)
+    own = by in ("group", data.records.grouped_by)
     found: dict[str, Counter[str]] = {}
     for example in examples:
         group = (example.group if own else example.groups.get(by)) or UNKNOWN

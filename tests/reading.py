@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedward.client.corpora import Item, corpus_named, detect
 from fedward.client.corpora.text_corpus import TextCorpus
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 
 
 def read(folder: Path, name: str) -> tuple[list[Item], Counter[str]]:

@@ -1,6 +1,6 @@
 """Corpora by name: every data set and table layout that fedward reads. No torch.
 
-Adding one is one file and one line here; ``corpus.py`` is the interface.
+Adding one is one file, one line here and one in :mod:`fedward.sources`; ``corpus.py`` is the interface.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedward.client.corpora.chatdoctor import ChatDoctor
 from fedward.client.corpora.choices import Choices
 from fedward.client.corpora.cmedqa2 import CMedQA2
 from fedward.client.corpora.cn_med_dialogue import CnMedDialogue
-from fedward.client.corpora.corpus import Corpus, Item, StayCorpus, check_unit
+from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
 from fedward.client.corpora.ddi import Ddi
 from fedward.client.corpora.documents import Documents
 from fedward.client.corpora.eicu import Eicu
@@ -215,4 +215,4 @@ def _only(path: Path, below: Sequence[tuple[StayCorpus, Path]]) -> tuple[Corpus,
     return below[0]
 
 
-__all__ = ["CORPORA", "Corpus", "Item", "StayCorpus", "check_unit", "corpus_named", "detect", "locate"]
+__all__ = ["CORPORA", "Corpus", "Item", "StayCorpus", "corpus_named", "detect", "locate"]

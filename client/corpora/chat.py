@@ -11,8 +11,8 @@ from fedward.client.corpora.general_form import GeneralForm
 from fedward.client.corpora.parts import of_test_part
 from fedward.client.corpora.questions import unit_of
 from fedward.client.corpora.text_corpus import text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.units import UnitName
 
 _LISTS = ("messages", "conversations", "conversation", "dialogue", "turns")

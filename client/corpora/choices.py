@@ -20,8 +20,8 @@ from fedward.client.corpora.questions import (
     whole_choice,
 )
 from fedward.client.corpora.text_corpus import TextCorpus, first_record, person_of, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.client.data.text import language_of
 from fedward.errors import DataError
 from fedward.units import UnitName

@@ -12,11 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Event, Stay
 from fedward.client.data.timeline import Timeline
-from fedward.errors import DataError
-from fedward.units import UNITS, UnitName
+from fedward.units import UnitName
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +146,3 @@ class StayCorpus(Corpus):
         groups = {kind: name for kind, name in kinds if kind and name}
         own = (stay.patient, stay.group, self.languages[0])
         return Item(*own, time=stay.start, stay=stay, held_out=stay.held_out, groups=groups)
-
-
-def check_unit(corpus: Corpus, unit: str) -> None:
-    """Raises FW-DATA-031 for records of other units of privacy than the plan's, a key of ``fedward.units.UNITS``."""
-    if corpus.unit != unit:
-        plural = UNITS[corpus.unit].plural
-        raise DataError(
-            f"The plan protects each {unit}, but the records of {corpus.name!r} are of {plural}.",
-            fix=f'Plan with privacy.unit = "{corpus.unit}", or choose a data set of {UNITS[unit].plural}.',
-            code="FW-DATA-031",
-        )

@@ -19,8 +19,8 @@ from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.kd_dti import is_triples, read_triples
 from fedward.client.corpora.parts import Marks, marked_item, of_test_part
 from fedward.client.corpora.text_corpus import TextCorpus, parse_xml
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

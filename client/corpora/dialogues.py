@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from fedward.client.corpora.corpus import Turn
 from fedward.client.corpora.text_corpus import text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 
 Role = Literal["system", "user", "assistant"]

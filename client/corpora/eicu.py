@@ -21,8 +21,10 @@ import pyarrow.compute as pc
 from fedward.client.corpora.corpus import Item, StayCorpus
 from fedward.client.corpora.mimic import PHYSIONET
 from fedward.client.corpora.stay_facts import LONGEST_DAYS, check_known, once, plausible
+from fedward.client.data.batch import Batch
 from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import OLDEST, Chosen, Event, Kind, Outcome, Stay, prediction_hours
 from fedward.client.data.timeline import Match, Timeline
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar, cast
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Stay
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.data.timeline import Timeline

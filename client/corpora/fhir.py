@@ -35,9 +35,10 @@ from fedward.client.corpora.stay_facts import (
     stay_of,
 )
 from fedward.client.corpora.text_corpus import first_record
+from fedward.client.data.batch import YEARS
 from fedward.client.data.buckets import names_by_code
-from fedward.client.data.columns import YEARS, Drops
 from fedward.client.data.documents import File, files
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Kind, Stay
 from fedward.client.data.exclusions import spelled
 from fedward.client.data.measured_units import in_own_units, known_unit

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.questions import is_json
 from fedward.client.corpora.text_corpus import TextCorpus, first_record, person_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File, files
+from fedward.client.data.drops import Drops
 from fedward.client.data.text import language_of
 from fedward.errors import DataError
 

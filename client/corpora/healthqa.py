@@ -12,8 +12,8 @@ from typing import ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import question_and_answer
 from fedward.client.corpora.text_corpus import TextCorpus
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.client.data.sql import Row, inserted
 from fedward.errors import DataError
 from fedward.units import UnitName

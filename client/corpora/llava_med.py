@@ -12,8 +12,8 @@ from fedward.client.corpora.corpus import Item, Turn
 from fedward.client.corpora.parts import image_of, of_test_part
 from fedward.client.corpora.questions import begins
 from fedward.client.corpora.text_corpus import TextCorpus, check_nobody, has_keys, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

@@ -41,8 +41,9 @@ from fedward.client.corpora.stay_facts import (
     readmitted,
     stay_of,
 )
+from fedward.client.data.batch import Batch
 from fedward.client.data.buckets import names_by_code
-from fedward.client.data.columns import Batch, Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Stay
 from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline

@@ -23,7 +23,8 @@ from fedward.client.corpora.mapping import (
     TableSection,
     WideSection,
 )
-from fedward.client.data.columns import Batch, Table
+from fedward.client.data.batch import Batch
+from fedward.client.data.columns import Table
 from fedward.client.data.events import OLDEST
 from fedward.errors import DataError
 

@@ -16,8 +16,8 @@ from fedward.client.corpora.dialogues import learnable, role_of, spoken
 from fedward.client.corpora.parts import of_test_part
 from fedward.client.corpora.questions import is_json, unit_of
 from fedward.client.corpora.text_corpus import TextCorpus, check_nobody, first_record, has_keys, names_person, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import image_of, labels_of, of_test_part
 from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

@@ -13,8 +13,8 @@ from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import labels_of, of_test_part
 from fedward.client.corpora.questions import begins, options_of, records, unit_of, whole_choice
 from fedward.client.corpora.text_corpus import TextCorpus, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.units import UnitName
 
 _KEYS = ("question", "options", "answer_idx", "meta_info")

@@ -16,8 +16,8 @@ from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import labels_of, of_test_part, question_and_answer
 from fedward.client.corpora.questions import begins, records
 from fedward.client.corpora.text_corpus import TextCorpus, all_text, parse_xml, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

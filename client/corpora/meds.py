@@ -21,8 +21,10 @@ from fedward.client.corpora.corpus import Item, StayCorpus
 from fedward.client.corpora.mimic_iv import MimicIV
 from fedward.client.corpora.notes import Noted, add_notes, documents
 from fedward.client.corpora.stay_facts import Facts, Measured, add_measurements, readmitted, stay_of
+from fedward.client.data.batch import Batch
 from fedward.client.data.buckets import names_by_code
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Stay
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError

@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 from fedward.client.corpora.corpus import Item, StayCorpus
 from fedward.client.corpora.notes import Noted, add_notes, documents
 from fedward.client.corpora.stay_facts import Facts, by_admission, once, readmitted, stay_of
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.batch import Batch
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import OLDEST, Stay
 from fedward.client.data.timeline import Timeline
 from fedward.errors import DataError

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from fedward.client.corpora.mimic import Mimic
 from fedward.client.corpora.stay_facts import Measured, add_measurements, once
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen
 from fedward.client.data.timeline import Timeline
 

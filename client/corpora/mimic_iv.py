@@ -26,7 +26,8 @@ from fedward.client.corpora.stay_facts import (
     once,
     plausible,
 )
-from fedward.client.data.columns import YEARS, Batch, Drops
+from fedward.client.data.batch import YEARS, Batch
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen
 from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline, seconds_of

@@ -24,8 +24,8 @@ from fedward.client.corpora.questions import (
     whole_choice,
 )
 from fedward.client.corpora.text_corpus import TextCorpus, first_record, has_keys, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.n2c2 import N2c2Corpus, note_of, xml_of
 from fedward.client.corpora.parts import of_test_part
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.n2c2 import N2c2Corpus, stem
 from fedward.client.corpora.parts import Marks, marked_item, of_test_part
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 
 _PLACE = r'c="(.*)" (\d+:\d+ \d+:\d+)'

@@ -15,8 +15,8 @@ from lxml import etree
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.n2c2 import N2c2Corpus, joined, note_of, stem, xml_of
 from fedward.client.corpora.parts import of_test_part
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 
 _ROOT = re.compile(rb"<root>\s*<TEXT[\s>]")

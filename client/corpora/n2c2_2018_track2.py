@@ -10,8 +10,8 @@ from fedward.client.corpora.brat import is_brat, kinds_of, read_brat
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.n2c2 import N2c2Corpus, stem
 from fedward.client.corpora.parts import marked_item, of_test_part
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File, files
+from fedward.client.data.drops import Drops
 
 _KINDS = frozenset({"Drug", "Strength", "Form", "Dosage", "Frequency", "Route", "Duration", "Reason", "ADE"})
 

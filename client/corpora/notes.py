@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.stay_facts import known_seconds, of_the_stays
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.batch import Batch
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Kind
 from fedward.client.data.timeline import Timeline
 

@@ -30,8 +30,10 @@ from fedward.client.corpora.stay_facts import (
     readmitted,
     stay_of,
 )
+from fedward.client.data.batch import Batch
 from fedward.client.data.buckets import names_by_code
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Stay
 from fedward.client.data.timeline import Timeline
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fedward.client.corpora.corpus import Item, Relation, Span
-from fedward.client.data.columns import EMPTY, Drops
+from fedward.client.data.batch import EMPTY
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 
 Pieces = Sequence[tuple[int, int]]

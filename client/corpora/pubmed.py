@@ -15,8 +15,8 @@ from lxml import etree
 
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.text_corpus import TextCorpus, all_text, not_xml, resolve_entities
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from fedward.units import UnitName
 

@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fedward.client.data.batch import Batch
 from fedward.client.data.buckets import measurements, names_by_code
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import OLDEST, Event, Kind, Outcome, Stay
 from fedward.client.data.measured_units import in_own_units
 from fedward.client.data.timeline import Timeline, seconds_of

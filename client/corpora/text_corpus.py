@@ -16,8 +16,8 @@ from typing import Any
 from lxml import etree
 
 from fedward.client.corpora.corpus import Corpus, Item
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import AGAIN_FIX, LONG_FIX, LONGEST_RECORD, File, files
+from fedward.client.data.drops import Drops
 from fedward.client.data.exclusions import MARKS, NOBODY, PERSON_KEYS, STAY_KEYS, spelled
 from fedward.client.data.reading import tell
 from fedward.errors import DataError

@@ -12,8 +12,8 @@ from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import image_of, labels_of, question_and_answer
 from fedward.client.corpora.questions import begins, records
 from fedward.client.corpora.text_corpus import TextCorpus, text_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.units import UnitName
 
 _KEYS = ("image_name", "question", "answer", "phrase_type")

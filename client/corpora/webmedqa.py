@@ -14,8 +14,8 @@ from typing import ClassVar
 from fedward.client.corpora.corpus import Item
 from fedward.client.corpora.parts import of_test_part
 from fedward.client.corpora.text_corpus import TextCorpus
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from fedward.units import UnitName
 
 _FIRST = re.compile(rb"(?:\xef\xbb\xbf)?[^\t\n]+\t[01]\t\w+\t[^\t\n]+\t[^\t\n]+\r?\n")

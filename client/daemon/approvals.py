@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short, with_mapping
 from fedward.agreements.enrolment import same_fingerprint
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, RUN_NAME, VerifiedProposal, open_proposal
-from fedward.client.corpora import check_unit, corpus_named
+from fedward.client.corpora import corpus_named
 from fedward.client.corpora.mapping import mapping_bytes
 from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
 from fedward.client.daemon.settings import ClientConfig, PolicySection
@@ -37,7 +37,7 @@ from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
 from fedward.run import Schedule
 from fedward.storage import read_limited, replace_private
 from fedward.tasks import task_named
-from fedward.units import UNITS, UnitName
+from fedward.units import UNITS, UnitName, check_unit
 
 DAY_SECONDS = 86_400
 MAX_ROSTER_BYTES = 256 * 1024
@@ -233,7 +233,8 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
         )
     if plan.statistics is None and f"sha256:{plan.base_model_sha256}" not in policy.allowed_base_models:
         raise PolicyError("The plan's base model is not on this site's list.", code="FW-POLICY-302")
-    check_unit(corpus_named(config.tables.format), plan.privacy.unit)
+    corpus = corpus_named(config.tables.format)
+    check_unit(corpus.name, corpus.unit, plan.privacy.unit)
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         if not policy.unsafe_non_private:
             words = "The plan has no differential privacy, or releases exact statistics."

@@ -18,7 +18,7 @@ import httpx
 from fedward import __version__, errors
 from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
-from fedward.client.corpora import check_unit, corpus_named
+from fedward.client.corpora import corpus_named
 from fedward.client.daemon.approvals import Approval, Approvals, approved_roster
 from fedward.client.daemon.folders import SiteFolders, certificate_days, endpoint_of
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
@@ -28,6 +28,7 @@ from fedward.client.models.registry import resolve_named
 from fedward.errors import FedwardError
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.crypto import fingerprint
+from fedward.units import check_unit
 
 Level = Literal["ok", "warn", "FAIL"]
 MAX_SKEW_SECONDS = 60.0
@@ -212,7 +213,8 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     with contextlib.suppress(FedwardError):  # that this site is not enrolled is said on another line
         ready = _ready(config, folders)
     for plan in (found.plan for found in ready):
-        check_unit(corpus_named(config.tables.format), plan.privacy.unit)
+        corpus = corpus_named(config.tables.format)
+        check_unit(corpus.name, corpus.unit, plan.privacy.unit)
         training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
         if training < config.policy.min_units:
             words = f"{words}; about {training:,} would train, fewer than policy.min_units"

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedward.client.corpora import CORPORA
 from fedward.client.corpora.mapping import MAPPING
-from fedward.client.data.columns import MOST_DROPPED
+from fedward.client.data.drops import MOST_DROPPED
 from fedward.client.link import Limits
 from fedward.config import Section, load_toml
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from fedward.client.data.columns import EMPTY
+from fedward.client.data.batch import EMPTY
 from fedward.errors import DataError
 
 LARGEST = 256 << 20

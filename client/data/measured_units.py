@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 
 LONGEST_SHOWN = 20
 """Letters of an unknown unit that reports show; what is longer is no unit, but perhaps a remark about a person."""
@@ -181,6 +181,10 @@ def in_own_units(
 def _unknown(name: str, unit: str, file: str, drops: Drops) -> str:
     """The reason why a value in ``unit`` is left out; with the spelling, unless it is long or one of very many."""
     told = f"the unit of {name} is not known"
+    if len(unit) > LONGEST_SHOWN:
+        return told
     known = f"{told}: {unit}"
+    if (file, known) in drops.counts:
+        return known
     shown = sum(table == file and reason.startswith(f"{told}: ") for table, reason in drops.counts)
-    return known if len(unit) <= LONGEST_SHOWN and ((file, known) in drops.counts or shown < MOST_SHOWN) else told
+    return known if shown < MOST_SHOWN else told

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fedward import __version__
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 
 
 @dataclass

@@ -24,8 +24,8 @@ from fedward.client.corpora import Corpus, Item, StayCorpus, detect
 from fedward.client.corpora.excluding import excluding
 from fedward.client.corpora.forms import FORMS
 from fedward.client.corpora.licence import licence_of
-from fedward.client.data.columns import Drops
 from fedward.client.data.deid import RULES_VERSION, check_rules, has_rules
+from fedward.client.data.drops import Drops
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.data.scanned import MARKER, file_hash, is_scanned, marker
 from fedward.client.data.text import language_of

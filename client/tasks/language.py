@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedward.client.corpora.corpus import Corpus, Item, Turn
 from fedward.client.data import events
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import clean

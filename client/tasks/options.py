@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedward.client.corpora.corpus import Corpus, Item, Turn
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.example import Example
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.inputs import OptionInputs

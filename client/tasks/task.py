@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from fedward.client.corpora.corpus import Corpus, Item, StayCorpus
 from fedward.client.data import events
-from fedward.client.data.columns import MOST_DROPPED, Drops
 from fedward.client.data.deid import check_rules
+from fedward.client.data.drops import MOST_DROPPED, Drops
 from fedward.client.data.events import Chosen, Event, Outcome, Stay
 from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import check_scanned, is_scanned

@@ -30,8 +30,8 @@ CORE = {
     "agreements": "code",
     "client": "examples hospital records result_verification survey training",
     "client/corpora": "corpus excluding",
-    "client/data": "buckets columns deid deid_chinese deid_english events example exclusions reading scanned spans "
-    "text thresholds.toml timeline",
+    "client/data": "batch blocks buckets columns deid deid_chinese deid_english drops events example exclusions "
+    "reading scanned spans text thresholds.toml timeline",
     "client/models": "adapter_model inputs registry tokens vocabulary_loss",
     "client/models/families": "family",
     "client/tasks": "task",
@@ -45,7 +45,7 @@ CORE = {
 """Files of the core by folder; a test holds the list closed under imports."""
 
 _FOLDERS = ("client/corpora", "client/models/families", "client/tasks", "measures", "tasks")
-REGISTRIES = frozenset({"strategies/registry.py", *(f"{folder}/__init__.py" for folder in _FOLDERS)})
+REGISTRIES = frozenset({"sources.py", "strategies/registry.py", *(f"{folder}/__init__.py" for folder in _FOLDERS)})
 """Look-ups by name. They are in no part: an entry that no plan names must not change what was agreed on."""
 
 

@@ -58,7 +58,7 @@ def check_command(
     What was read and left out is counted by reason. The exit status is 4 if something is wrong with the folder, or no
     task of those that read its layout can use it.
     """
-    from fedward.client.data.columns import MOST_DROPPED
+    from fedward.client.data.drops import MOST_DROPPED
     from fedward.client.folder import check_folder
 
     texts = None
@@ -311,7 +311,24 @@ def _print_split(report: Heterogeneity, console: Console) -> None:
 
 
 def _print(report: FolderReport, console: Console) -> None:
-    from fedward.client.data.deid import has_rules
+    _print_tables(report, console)
+    _print_records(report, console)
+    _print_left_out(report, console)
+    for text in report.shown:
+        console.print(text, markup=False, soft_wrap=True)
+    for problem in report.problems:
+        console.print(f"{problem.code} {problem.message}", markup=False, soft_wrap=True)
+        console.print(f"Fix: {problem.fix}", markup=False, soft_wrap=True)
+    if report.usable:
+        console.print("This folder can be used.")
+    elif report.read_whole:
+        console.print("The data set was read whole. No task of this release trains on it yet.")
+    else:
+        console.print("No task can use this folder.")
+
+
+def _print_tables(report: FolderReport, console: Console) -> None:
+    """What the folder is and how much of it there is."""
     from fedward.client.folder import MOST_NAMES
 
     console.print(f"Format: {report.format or 'not recognised'}", markup=False)
@@ -334,6 +351,12 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.excluded is not None:
         met, unmatched = report.excluded["persons"], report.excluded["unmatched"]
         console.print(f"Excluded: {met:,} persons; {unmatched:,} listed identifiers are of nobody here", markup=False)
+
+
+def _print_records(report: FolderReport, console: Console) -> None:
+    """What can be learnt from the records, whose they are and in which languages."""
+    from fedward.client.data.deid import has_rules
+
     if report.tasks:
         rows = [(task.task, f"{task.eligible:,}", f"{task.records:,}", task.words) for task in report.tasks]
         console.print(_table("Tasks", ("task", f"eligible {report.plural}", "records", "labels"), rows))
@@ -352,6 +375,12 @@ def _print(report: FolderReport, console: Console) -> None:
     if report.unrepresented:
         shares = [(language, f"{share:.2%}") for language, share in report.unrepresented.items()]
         console.print(_table("Characters that the model cannot read", ("language", "share"), shares))
+
+
+def _print_left_out(report: FolderReport, console: Console) -> None:
+    """What was not read or not used, and why."""
+    from fedward.client.folder import MOST_NAMES
+
     if report.drops.counts:
         left = [
             (file, reason, f"{count:,}", f"{row:,}" if (row := report.drops.first.get((file, reason))) else "")
@@ -367,17 +396,6 @@ def _print(report: FolderReport, console: Console) -> None:
             [(f"{others:,} other files", "")] if others > 0 else []
         )
         console.print(_table("Not read", ("file", "why"), files))
-    for text in report.shown:
-        console.print(text, markup=False, soft_wrap=True)
-    for problem in report.problems:
-        console.print(f"{problem.code} {problem.message}", markup=False, soft_wrap=True)
-        console.print(f"Fix: {problem.fix}", markup=False, soft_wrap=True)
-    if report.usable:
-        console.print("This folder can be used.")
-    elif report.read_whole:
-        console.print("The data set was read whole. No task of this release trains on it yet.")
-    else:
-        console.print("No task can use this folder.")
 
 
 def _table(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:

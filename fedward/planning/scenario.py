@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from fedward.client.corpora import Corpus, StayCorpus, check_unit, corpus_named
-from fedward.client.data.columns import MOST_DROPPED
+from fedward.client.data.drops import MOST_DROPPED
 from fedward.config import Section, load_toml
 from fedward.errors import ConfigError
 from fedward.plan import (
@@ -24,9 +23,11 @@ from fedward.plan import (
     SecureSumPlan,
     TrainingPlan,
 )
+from fedward.sources import Source, source_named
 from fedward.strategies.registry import base_of, find_strategy
 from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.tasks import task_named
+from fedward.units import check_unit
 
 MIN_HOSPITALS = 3
 DEFAULT_HOSPITALS = 6
@@ -70,9 +71,9 @@ class SplitConfig(Section):
         if self.by is not None and data.source == "synthetic":
             fix = "Describe synthetic hospitals with [[data.site]], or read a corpus."
             raise _no_split("Synthetic hospitals have their own patients, who cannot be dealt again.", fix)
-        kinds = {"group"} if data.corpus.grouped else set()
-        kinds |= {data.corpus.grouped_by} if data.corpus.grouped_by else set()
-        kinds |= {"site", "unit"} if isinstance(data.corpus, StayCorpus) else set()
+        kinds = {"group"} if data.records.grouped else set()
+        kinds |= {data.records.grouped_by} if data.records.grouped_by else set()
+        kinds |= {"site", "unit"} if data.records.stays else set()
         if self.by is not None and not self.drawn and self.by not in kinds:
             known = ", ".join(sorted({*kinds, "iid", "label", "quantity"}))
             raise _no_split(f"Records of {data.source!r} do not name a {self.by}.", f"Split by one of {known}.")
@@ -102,9 +103,9 @@ class DataConfig(Section):
     most_dropped: Annotated[float, Field(ge=0, le=1)] = MOST_DROPPED
 
     @property
-    def corpus(self) -> Corpus:
+    def records(self) -> Source:
         """What is read; synthetic hospitals write tables of MIMIC-III. Raises FW-DATA-009, there is no such source."""
-        return corpus_named("mimic-iii" if self.source == "synthetic" else self.source)
+        return source_named("mimic-iii" if self.source == "synthetic" else self.source)
 
 
 class SpeedConfig(Section):
@@ -149,6 +150,7 @@ class Scenario(Section):
     """A whole simulated federation; ``strategy`` may be an alias, which the plan spells out."""
 
     renamed: ClassVar[Mapping[str, str]] = RENAMED_SECTIONS
+    reads_renamed: ClassVar[bool] = True
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     description: str = ""
@@ -178,9 +180,9 @@ class Scenario(Section):
         clipping where noise is split), FW-CONFIG-001 (the rest).
         """
         task_named(self.task)
-        this, corpus, noise = f"The scenario {self.name!r}", self.data.corpus, self.privacy
+        this, records, noise = f"The scenario {self.name!r}", self.data.records, self.privacy
         if "unit" in noise.model_fields_set:
-            check_unit(corpus, noise.unit)
+            check_unit(*records.held, noise.unit)
         sites = self.data.site
         count = len(sites) if sites is not None else self.data.hospitals
         if count is not None and count < MIN_HOSPITALS:
@@ -202,7 +204,7 @@ class Scenario(Section):
             raise ConfigError(
                 f"{this} splits the noise between hospitals, but trains several steps per round.", fix=fix
             )
-        return self.model_copy(update={"privacy": noise.model_copy(update={"unit": corpus.unit})})
+        return self.model_copy(update={"privacy": noise.model_copy(update={"unit": records.unit})})
 
     @property
     def split_salt(self) -> str:
@@ -244,7 +246,7 @@ def known_hospitals(data: DataConfig) -> int | None:
     """How many hospitals ``data`` yield, where that is known before they are read: a corpus' groups are not."""
     if data.source == "synthetic":
         return (data.hospitals or DEFAULT_HOSPITALS) if data.site is None else len(data.site)
-    dealt = data.split.by is None and data.corpus.grouped
+    dealt = data.split.by is None and data.records.grouped
     if data.hospitals is None and (dealt or (data.split.by is not None and not data.split.drawn)):
         return None
     return data.hospitals or MIN_HOSPITALS

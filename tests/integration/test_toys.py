@@ -8,6 +8,7 @@ from fedward.client.tasks import LOCAL_TASKS
 from fedward.measures import MEASURES
 from fedward.planning.scenario import load_scenario
 from fedward.simulations.run import Options, run_scenario
+from fedward.sources import SOURCES, Source
 from fedward.tasks import TASKS
 from tests.toys import corpus, family, measure, task
 from tests.unit.client.models.conftest import config_document, write_model
@@ -39,11 +40,12 @@ hospitals = 3
 
 @pytest.fixture
 def registered(monkeypatch):
-    """One line each; a task has its other line at the hospital."""
+    """One line each; a task and a data set have another, at the hospital and in the table of sources."""
     monkeypatch.setitem(MEASURES, "near", measure.Near)
     monkeypatch.setitem(TASKS, "tea", task.TASK)
     monkeypatch.setitem(LOCAL_TASKS, "tea", task.LOCAL)
     monkeypatch.setitem(CORPORA, "lines", corpus.Lines())
+    monkeypatch.setitem(SOURCES, "lines", Source("lines", corpus.Lines.unit))
     monkeypatch.setitem(FAMILIES, "llama", family.FAMILY)
 
 

@@ -62,12 +62,28 @@ def test_the_plan_hash_pins_every_number():
     assert plan.hash() == Plan.model_validate(plan.model_dump()).hash()
 
 
-def test_a_key_of_the_first_release_is_an_error_with_its_new_name():
-    for document in ({"name": "x", "privacy": {"patients_per_site": 60}}, {"name": "x", "server": {}}):
-        for model in (Plan, Scenario):
-            with raises("FW-CONFIG-002") as caught:
-                parse(document, model, source="x.toml")
-            assert caught.value.fix in ("Did you mean 'units_per_site'?", "Did you mean 'optimizer'?")
+_FORMER = {"name": "x", "privacy": {"patients_per_site": 60}}, {"name": "x", "server": {}}, {"name": "x", "update": {}}
+
+
+def test_a_plan_with_a_key_of_the_first_release_is_an_error_with_its_new_name():
+    for document in _FORMER:
+        with raises("FW-CONFIG-002") as caught:
+            parse(document, Plan, source="x.toml")
+        assert caught.value.fix in ("Did you mean 'units_per_site'?", "Did you mean 'optimizer'?")
+
+
+def test_a_scenario_may_have_the_keys_of_the_first_release():
+    now = {"name": "x", "privacy": {"units_per_site": 60, "epsilon": 2.0}, "optimizer": {"rule": "fedadam"}}
+    for section in ("server", "update"):
+        then = {"name": "x", "privacy": {"patients_per_site": 60, "epsilon": 2.0}, section: {"optimizer": "fedadam"}}
+        assert parse(then, Scenario, source="x.toml") == parse(now, Scenario, source="x.toml")
+
+
+def test_a_scenario_with_an_old_and_the_new_key_is_an_error():
+    both = {"patients_per_site": 60, "units_per_site": 50}
+    for sections in ({"privacy": both}, {"server": {}, "optimizer": {}}, {"server": {}, "update": {}}):
+        with raises("FW-CONFIG-002"):
+            parse({"name": "x", **sections}, Scenario, source="x.toml")
 
 
 def test_what_is_written_as_toml_is_read_again(tmp_path):

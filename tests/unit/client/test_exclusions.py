@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fedward.cli.data import app
 from fedward.client.corpora import CORPORA, StayCorpus, corpus_named
 from fedward.client.corpora.excluding import excluding
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.exclusions import Exclusions, spelled
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder

@@ -1,9 +1,12 @@
 """Names in a scenario file: tasks and data sets come from the registries."""
 
+import subprocess
+import sys
+
 import pytest
 
-from fedward.client.corpora import CORPORA
 from fedward.planning.scenario import DataConfig, Scenario, known_hospitals
+from fedward.sources import SOURCES
 from fedward.tasks import TASKS
 from fedward.units import UNITS
 from tests.codes import raises
@@ -26,9 +29,9 @@ def test_unknown_names_are_refused_with_the_known_ones():
         scenario(data={"source": "csv", "path": "ehr"})
 
 
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("name", SOURCES)
 def test_the_unit_of_privacy_is_that_of_the_data(name):
-    data, unit = {"source": name, "path": "x"}, CORPORA[name].unit
+    data, unit = {"source": name, "path": "x"}, SOURCES[name].unit
     found = scenario(data=data)
     assert found.privacy.unit == unit
     assert Scenario.model_validate_json(found.model_dump_json()).check() == found
@@ -44,8 +47,19 @@ def test_synthetic_hospitals_have_patients():
         scenario(privacy={"unit": "question"})
 
 
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("name", SOURCES)
 def test_groups_of_a_corpus_are_not_known_before_they_are_read(name):
     data = scenario(data={"source": name, "path": "x"}).data
-    assert (known_hospitals(data) is None) is CORPORA[name].grouped
+    assert (known_hospitals(data) is None) is SOURCES[name].grouped
     assert known_hospitals(DataConfig(source=name, path="x", hospitals=7)) == 7
+
+
+def test_scenarios_are_read_where_no_reader_can_be_imported():
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('pyarrow', 'lxml', 'torch')))  # each import of one is an error\n"
+        "from fedward.planning.scenario import load_scenario, shipped_scenarios\n"
+        "print(*(load_scenario(name).name for name in shipped_scenarios()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "default" in done.stdout.split()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedward.client.corpora import CORPORA, StayCorpus, detect
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, known_at_prediction, render
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder

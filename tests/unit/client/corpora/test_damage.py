@@ -10,7 +10,7 @@ import pytest
 
 from fedward.client.corpora import CORPORA
 from fedward.client.corpora.text_corpus import TextCorpus
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.errors import FedwardError
 
 FORMATS = Path(__file__).parents[3] / "fixtures" / "formats"

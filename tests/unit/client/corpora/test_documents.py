@@ -12,7 +12,7 @@ import pytest
 
 from fedward.client.corpora import CORPORA, Item, StayCorpus
 from fedward.client.corpora.excluding import excluding
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.exclusions import Exclusions
 from fedward.client.preparation.prepare import Settings, prepare
 from tests.unit.client.corpora.tables import change_rows

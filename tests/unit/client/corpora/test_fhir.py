@@ -12,7 +12,7 @@ import pytest
 
 from fedward.client.corpora import detect
 from fedward.client.corpora.fhir import Fhir
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Event, Kind, Stay
 from tests.codes import raises
 

@@ -14,8 +14,8 @@ import pytest
 
 from fedward.client.corpora import corpus_named
 from fedward.client.corpora.corpus import Turn
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import files as corpus_files
+from fedward.client.data.drops import Drops
 from tests.codes import raises
 from tests.reading import read
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedward.client.corpora import CORPORA, StayCorpus
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, known_at_prediction, render
 from fedward.errors import FedwardError
 from tests.unit.client.corpora.layouts import LAYOUTS, folder_of

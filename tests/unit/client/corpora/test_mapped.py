@@ -18,7 +18,7 @@ from fedward.client.corpora import corpus_named, detect
 from fedward.client.corpora.mapped_cells import Cells
 from fedward.client.corpora.mapping import FormatSection, SexesSection, load_mapping
 from fedward.client.data import Example
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Event, Stay, prediction_hours
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder

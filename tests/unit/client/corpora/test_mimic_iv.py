@@ -12,7 +12,7 @@ import pytest
 
 from fedward.client.corpora import detect
 from fedward.client.corpora.mimic_iv import MimicIV
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Event, Kind, Stay, known_at_prediction
 from tests.codes import raises
 

@@ -11,7 +11,7 @@ import pytest
 
 from fedward.client.corpora import corpus_named
 from fedward.client.corpora.text_corpus import person_of
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.folder import check_folder
 from tests.codes import raises
 from tests.reading import read

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedward.client.corpora.omop import Omop
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Event, Kind, Stay
 
 Tables = Callable[[str], Path]

@@ -10,8 +10,8 @@ import pytest
 
 from fedward.client.corpora import corpus_named
 from fedward.client.corpora.pubmed import PubMed
-from fedward.client.data.columns import Drops
 from fedward.client.data.documents import File
+from fedward.client.data.drops import Drops
 from tests.codes import raises
 from tests.reading import read
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fedward.client.corpora import CORPORA, StayCorpus, check_unit, corpus_named, detect
+from fedward.client.corpora import CORPORA, StayCorpus, corpus_named, detect
 from fedward.client.tasks import LOCAL_TASKS, local_task
-from fedward.units import UNITS
+from fedward.sources import SOURCES, Source
+from fedward.units import UNITS, check_unit
 from tests.codes import raises
 
 Tables = Callable[[str], Path]
@@ -64,9 +65,17 @@ def test_unknown_corpus() -> None:
 @pytest.mark.parametrize(("name", "unit"), [("pubmedqa", "patient"), ("mimic-iii", "question")])
 def test_records_of_other_units_than_the_plan_protects_are_refused(name: str, unit: str) -> None:
     with raises("FW-DATA-031", match=f"protects each {unit}") as caught:
-        check_unit(corpus_named(name), unit)
+        check_unit(name, corpus_named(name).unit, unit)
     assert f'"{corpus_named(name).unit}"' in caught.value.fix
-    check_unit(corpus_named(name), corpus_named(name).unit)
+    check_unit(name, corpus_named(name).unit, corpus_named(name).unit)
+
+
+def test_the_table_that_scenarios_read_says_what_the_readers_say() -> None:
+    said = [
+        Source(name, corpus.unit, isinstance(corpus, StayCorpus), corpus.grouped, corpus.grouped_by)
+        for name, corpus in CORPORA.items()
+    ]
+    assert [*SOURCES.values()] == said
 
 
 @pytest.mark.parametrize(

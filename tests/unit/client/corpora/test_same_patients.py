@@ -14,7 +14,7 @@ import pytest
 
 from fedward.client.corpora import CORPORA, StayCorpus, detect
 from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Chosen, Event, Outcome, Stay, known_at_prediction, prediction_hours, render
 from fedward.client.data.timeline import seconds_of
 from tests.codes import raises

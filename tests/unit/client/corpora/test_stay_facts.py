@@ -18,7 +18,8 @@ from fedward.client.corpora.stay_facts import (
     stay_of,
     unit_words,
 )
-from fedward.client.data.columns import Batch, Drops
+from fedward.client.data.batch import Batch
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import OLDEST, Chosen, Kind, Outcome, Stay
 from fedward.client.data.timeline import Timeline
 from tests.codes import raises

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fedward.cli.data import app
 from fedward.client.corpora import CORPORA
 from fedward.client.corpora.fhir import Fhir
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.examples import load_examples
 from fedward.client.folder import check_folder
 from fedward.errors import DataError

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedward.client.data import columns
-from fedward.client.data.columns import Batch, Drops, Table
+from fedward.client.data import blocks
+from fedward.client.data.batch import EMPTY, Batch
+from fedward.client.data.columns import Table
+from fedward.client.data.drops import Drops
 from fedward.errors import DataError
 from tests.codes import raises
 
@@ -92,7 +94,7 @@ def test_a_parquet_file_is_the_same_table(folder):
     assert Table.need(folder, "labevents").rows() == 2
 
 
-@pytest.mark.parametrize("empty", sorted(columns.EMPTY))
+@pytest.mark.parametrize("empty", sorted(EMPTY))
 def test_empty_cells_in_every_spelling(folder, empty):
     write(folder, f"subject_id,valuenum\n7,{empty}\n")
     (batch,) = read(folder, "subject_id", "valuenum")
@@ -197,14 +199,14 @@ def test_any_text_comes_back_whatever_the_blocks(tmp_path_factory, rows, chunk):
     csv.writer(text, lineterminator="\n").writerows([("a", "b"), *rows])
     write(folder, text.getvalue())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "CHUNK", chunk)
+        patch.setattr(blocks, "CHUNK", chunk)
         batches = read(folder, "a", "b")
     found = [
         pair
         for batch in batches
         for pair in zip(batch.prose("a").to_pylist(), batch.prose("b").to_pylist(), strict=True)
     ]
-    expected = [tuple("" if cell in columns.EMPTY else cell for cell in row) for row in rows if list(row) != [""]]
+    expected = [tuple("" if cell in EMPTY else cell for cell in row) for row in rows if list(row) != [""]]
     assert found == expected
     assert [row for batch in batches for row in batch.rows] == list(range(2, 2 + len(found)))
 
@@ -224,7 +226,7 @@ def test_both_ways_through_a_block_agree(tmp_path_factory, text, wide):
 
     fast = found()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns._Arrow, "read", lambda *_: None)
+        patch.setattr(blocks.ArrowCsv, "read", lambda *_: None)
         assert found() == fast
 
 
@@ -238,7 +240,7 @@ def test_where_a_mark_begins_and_ends_a_cell(text):
         else (text[place + 1 : place + 2] or "\n") in '",\n\r'
         for number, place in enumerate(marks)
     )
-    assert columns._well_quoted(text.encode(), ",") is right
+    assert blocks.well_quoted(text.encode(), ",") is right
 
 
 @given(st.lists(st.none() | st.text("a0. \n\u00a0é", max_size=4), max_size=8), st.integers(0, 3))

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from fedward.client.data.buckets import measurements
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.measured_units import (
     LONGEST_SHOWN,
     MOST_SHOWN,

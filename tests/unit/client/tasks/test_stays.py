@@ -9,7 +9,7 @@ import pytest
 
 from fedward.client.corpora import corpus_named
 from fedward.client.data import Example, load_examples, split_patients
-from fedward.client.data.columns import Drops
+from fedward.client.data.drops import Drops
 from fedward.client.data.events import Outcome
 from fedward.client.tasks import local_task
 from fedward.client.tasks import phenotypes as phenotypes_task
