@@ -10,7 +10,6 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
-from numpy.typing import NDArray
 
 from fedward.client.data.batch import EMPTY
 from fedward.errors import DataError
@@ -157,44 +156,22 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def well_quoted(block: bytes, separator: str) -> bool:
     """Whether every quoted cell of a block begins and ends as one.
 
-    Such a block means the same to every reader of CSV; Arrow says nothing of marks that stand elsewhere. One bit stands
-    for each letter, and 64 are looked at together (Langdale and Lemire, VLDB Journal 2019).
+    Such a block means the same to every reader of CSV; Arrow says nothing of marks that stand elsewhere. Marks begin
+    and end in turn: before one that begins, and after one that ends, is the edge of a cell, or the other of two marks
+    that are written for one.
     """
     letters = np.frombuffer(block, np.uint8)
-    beside = letters == ord('"')
-    marks = _bits(beside)
-    for other in f"\r\n{separator}".encode():
-        beside |= letters == other
-    allowed = _bits(beside)
-    inside = _odd_so_far(marks)
-    if inside[-1] >> 63:  # left open
+    marks = np.flatnonzero(letters == ord('"'))
+    if len(marks) % 2:  # left open
         return False
-    word, bit = divmod(len(letters), 64)
-    allowed[word] |= np.uint64(1 << bit)  # a block may end after a mark
-    before, after = allowed << 1, allowed >> 1
-    before[0] |= np.uint64(1)
-    before[1:] |= allowed[:-1] >> 63
-    after[:-1] |= allowed[1:] << 63
-    begins, ends = marks & inside, marks & ~inside
-    return not bool(((begins & ~before) | (ends & ~after)).any())
-
-
-def _bits(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """A mask as words of 64 bits, the first the lowest; at least one bit follows the last."""
-    words = np.zeros(len(mask) // 64 + 1, "<u8")
-    packed = np.packbits(mask, bitorder="little")
-    words.view(np.uint8)[: len(packed)] = packed
-    return words
-
-
-def _odd_so_far(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Bits that are set where an odd number is set up to and with them."""
-    found = bits.copy()
-    for step in (1, 2, 4, 8, 16, 32):
-        found ^= found << step
-    odd = np.bitwise_xor.accumulate(found >> 63)
-    found[1:] ^= -odd[:-1]  # all bits where the words before hold an odd number
-    return found
+    edges = np.zeros(256, np.bool_)
+    edges[[*f'"\r\n{separator}'.encode()]] = True
+    before, after = letters.take(marks[::2] - 1, mode="wrap"), letters.take(marks[1::2] + 1, mode="wrap")
+    begins, ends = edges.take(before), edges.take(after)
+    if len(marks):  # a block may begin and end with one
+        begins[0] |= marks[0] == 0
+        ends[-1] |= marks[-1] == len(letters) - 1
+    return bool(begins.all() and ends.all())
 
 
 def encoding_of(block: bytes) -> str:
