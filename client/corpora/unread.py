@@ -10,6 +10,7 @@ from fedward.client.corpora.general_form import GeneralForm
 from fedward.client.corpora.questions import is_json
 from fedward.client.corpora.text_corpus import TextCorpus
 from fedward.client.data.documents import File, is_packed, not_utf8
+from fedward.client.data.scanned import CARD_JSON, MARKER
 
 _DATA = re.compile(
     r".*\.(?:json|jsonl|ndjson|csv|tsv|txt|xml|nxml|ann|con|ast|rel|sql|rrf|parquet|pkl|pickle|xlsx?|db|sqlite|zip|7z|rar"
@@ -18,6 +19,7 @@ _DATA = re.compile(
 _LOOK = 1 << 16
 _TEXT = re.compile(r".*\.(?:json|jsonl|ndjson|csv|tsv|txt|xml|nxml|ann|con|ast|rel|sql|rrf)")
 _ABOUT = re.compile(r"(?:readme|licen[cs]e|source|changelog|citation|notice|sha256sums|md5sums|requirements|index)\b.*")
+_PREPARED = frozenset({CARD_JSON, MARKER})
 
 
 def unread(found: Iterable[File], corpus: Corpus, corpora: Iterable[Corpus]) -> Iterator[tuple[str, str]]:
@@ -28,7 +30,7 @@ def unread(found: Iterable[File], corpus: Corpus, corpora: Iterable[Corpus]) -> 
     """
     sets = [each for each in corpora if isinstance(each, TextCorpus)]
     for file in found:
-        if file.used or not _DATA.fullmatch(file.base) or _ABOUT.fullmatch(file.base):
+        if file.used or not _DATA.fullmatch(file.base) or _ABOUT.fullmatch(file.base) or file.base in _PREPARED:
             continue
         owner = next((each for each in sets if _is_of(file, each)), None)
         if owner is None:

@@ -13,6 +13,9 @@ from pathlib import Path
 from fedward.errors import DataError
 
 MARKER = "scanned.json"
+CARD_JSON, CARD_TEXT = "data-card.json", "data-card.md"
+"""What a preparation writes of the folder, to be read by people and programs."""
+
 _LARGEST = 1 << 20
 _KEYS = {"scanned", "rules", "files"}
 

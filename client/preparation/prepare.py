@@ -27,7 +27,7 @@ from fedward.client.corpora.licence import licence_of
 from fedward.client.data.deid import RULES_VERSION, check_rules, has_rules
 from fedward.client.data.drops import Drops
 from fedward.client.data.exclusions import Exclusions
-from fedward.client.data.scanned import MARKER, file_hash, is_scanned, marker
+from fedward.client.data.scanned import CARD_JSON, CARD_TEXT, MARKER, file_hash, is_scanned, marker
 from fedward.client.data.text import language_of
 from fedward.client.preparation.card import Card
 from fedward.client.preparation.dates import DateShift
@@ -41,7 +41,6 @@ from fedward.errors import ConfigError, DataError
 from fedward.storage import read_secret, sync_folder, write_new_secret
 
 TRAIN, TEST = "train.jsonl", "test.jsonl"
-CARD_JSON, CARD_TEXT = "data-card.json", "data-card.md"
 KEY_BYTES = 32
 _TOLD_EVERY = 1000
 

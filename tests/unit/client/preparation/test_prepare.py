@@ -63,6 +63,7 @@ def test_notes_of_persons_are_masked_shifted_and_read_again(tmp_path: Path, key:
     assert card.masked["DATE shifted"] == 4
     assert card.written == {"train.jsonl": 3} and card.units == 2 and card.languages == {"en": 2, "zh": 1}
     report = check_folder(tmp_path / "out")
+    assert not report.unread  # card and marker are of the folder
     assert (report.format, report.scanned, report.records, report.units) == ("person-documents", True, 3, 2)
     assert not report.problems and report.read_whole
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fedward.client.corpora import detect
-from fedward.client.data.scanned import MARKER, check_scanned, is_scanned
+from fedward.client.data.scanned import CARD_JSON, MARKER, check_scanned, is_scanned
 from fedward.client.models.families.family import LANGUAGE_HEADS
-from fedward.client.preparation.prepare import CARD_JSON, TRAIN, Settings, prepare
+from fedward.client.preparation.prepare import TRAIN, Settings, prepare
 from fedward.client.tasks import LOCAL_TASKS
 from fedward.client.tasks.task import WORD_FOR_WORD, TextSource
 from tests.codes import raises
