@@ -216,8 +216,8 @@ class Hospital:
                 run=accepted.manifest.run,
                 plan_hash=plan.hash(),
                 round_number=round_number,
-                training=run.training_events(round_number),
-                evaluation=run.evaluation_events(round_number),
+                training=run.training_events(round_number, honest=honest),
+                evaluation=run.evaluation_events(round_number, honest=honest),
             )
         return self.encode(accepted, self._values(round_number, honest))
 

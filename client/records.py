@@ -100,7 +100,8 @@ def training_statistics(
 ) -> NDArray[np.int64]:
     """Sum of the units' clipped mean losses and number of training units, grid integers ``[2]``.
 
-    ``outcomes`` are of the training records; the noise from ``stream`` is shared into ``honest`` = t - c.
+    ``outcomes`` are of the training records; the noise from ``stream`` is all of it or, where the plan lets hospitals
+    share it, one of ``honest`` = t - c shares.
     """
     losses, release = outcomes.per_unit(outcomes.losses[:, None]), schedule.training_release
     values = release.encode({LOSS: losses, UNITS: np.ones((len(losses), 1))})
@@ -156,7 +157,10 @@ def _released(
     values = np.clip(values, -limit, limit)
     if noise_multiplier is None:  # exact; a plan without its noise is refused below
         return values
-    sensitivity = release.l2_sensitivity_grid
     return noisy_release(
-        values, l2_sensitivity_grid=sensitivity, noise_multiplier=noise_multiplier, honest=honest, stream=stream
+        values,
+        l2_sensitivity_grid=release.l2_sensitivity_grid,
+        noise_multiplier=noise_multiplier,
+        honest=schedule.statistics_shares(honest),
+        stream=stream,
     )

@@ -95,6 +95,10 @@ class PrivacyPlan(PlanSection):
     ``placement`` says who adds the noise. ``local``: every hospital, all of it, at each of its steps.
     ``secure-grad``: every hospital a share, inside the secure sum of one clipped gradient sum per round.
 
+    ``statistics_noise`` says the same of counts, losses and measures: ``own``, every hospital adds all of the noise, or
+    ``shared``, each a share. None does as the placement does to gradients: ``own`` under ``local``. What is shared is
+    priced twice: against the coordinator with c hospitals, and against everybody else together, which costs more.
+
     ``noise_multiplier`` and the release multipliers are standard deviations in units of the sensitivity; they are
     calibrated from ``epsilon`` when the plan is made and then fixed. So is ``parameters``, the number of trained
     parameters, on which the price of a noise share depends; 0 in ``local``.
@@ -112,6 +116,7 @@ class PrivacyPlan(PlanSection):
     records_per_unit: Annotated[int, Field(ge=1, le=1000)] = 1
     records_chosen: Literal["each-step", "fixed"] = "each-step"
     placement: Literal["local", "secure-grad"] = "local"
+    statistics_noise: Literal["own", "shared"] | None = None
     epsilon: Positive = 8.0
     delta: Fraction = 1e-5
     clip: Positive = 2.0

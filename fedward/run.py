@@ -27,7 +27,7 @@ from fedward.errors import ConfigError, RunFailedError
 from fedward.measures import Measure, Statistic
 from fedward.measures.measure import Floats
 from fedward.plan import UNITS_COUNTED, Plan, StatisticsPlan
-from fedward.privacy.events import Event, PrivacyParameterError
+from fedward.privacy.events import SHARES_UNKNOWN, Event, PrivacyParameterError
 from fedward.privacy.noise import GradientSpec, ReleaseSpec, gradient_distance, total_sigma
 from fedward.privacy.secagg.encoding import Segment, VectorLayout
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
@@ -187,6 +187,16 @@ class Schedule:
         return due and self.evaluation_release is not None and not self.surveys
 
     @property
+    def shares_statistics(self) -> bool:
+        """Whether hospitals share the noise of statistics: the plan's word, or what the placement does to gradients."""
+        noise = self.plan.privacy.statistics_noise
+        return self.sums_gradients if noise is None else noise == "shared"
+
+    def statistics_shares(self, honest: int) -> int:
+        """Into how many shares the noise of statistics is split; ``honest`` is t - c of the sum. 1: each adds all."""
+        return honest if self.shares_statistics else 1
+
+    @property
     def noises_evaluation(self) -> bool:
         """Whether evaluation statistics are noised."""
         return self.plan.privacy.private and not self.plan.privacy.unsafe_exact_evaluation
@@ -209,49 +219,53 @@ class Schedule:
 
     # --- what a round costs -----------------------------------------------------------------------
 
-    def training_events(self, number: int) -> list[Event]:
+    def training_events(self, number: int, *, honest: int = SHARES_UNKNOWN) -> list[Event]:
         """What protocol round ``number`` costs a training unit; nothing in a plan without differential privacy.
 
-        A later phase sends functions of what was trained in the first one, which is noised already, and costs nothing.
+        ``honest`` is t - c: where noise is split, so many shares make up what is priced. Without it, the events cost
+        the same against the coordinator, and nothing can be said about everybody together. A later phase sends
+        functions of what was trained in the first one, which is noised already, and costs nothing.
         """
         privacy = self.plan.privacy
         if self.surveys:
-            return self._survey_events
+            return [self._released(self.survey_release, self.counts.noise_multiplier, honest)]
         if not privacy.private or not self.trains(self.step(number)):
             return []
-        shares = gradient_distance(privacy.parameters) if self.sums_gradients else 0.0
         noise, rate = privacy.noise_multiplier, privacy.sampling_rate
-        events = [Event("dpsgd", noise, rate, self.private_steps, sampler_distance=shares)]
+        events = [Event("dpsgd", noise, rate, self.private_steps)]
+        if self.sums_gradients:
+            distance = gradient_distance(privacy.parameters)
+            events = [Event("dpsgd", noise, rate, self.private_steps, sampler_distance=distance, shares=honest)]
         if self.releases_training(number):
-            distance = self.training_release.sampler_distance
-            events.append(Event("release", privacy.release_noise_multiplier, 1.0, 1, sampler_distance=distance))
+            events.append(self._released(self.training_release, privacy.release_noise_multiplier, honest))
         return events
 
-    def evaluation_events(self, number: int) -> list[Event]:
+    def evaluation_events(self, number: int, *, honest: int = SHARES_UNKNOWN) -> list[Event]:
         """What it costs an evaluation unit; nothing where evaluation is exact or the round has none."""
         if self.surveys:
-            return self._survey_events
+            return [self._released(self.survey_release, self.counts.noise_multiplier, honest)]
         release = self.evaluation_release
         if release is None or not self.noises_evaluation or not self.releases_evaluation(number):
             return []
-        noise = self.plan.privacy.evaluation_noise_multiplier
-        return [Event("release", noise, 1.0, 1, sampler_distance=release.sampler_distance)]
+        return [self._released(release, self.plan.privacy.evaluation_noise_multiplier, honest)]
+
+    def _released(self, release: ReleaseSpec, noise: float, honest: int) -> Event:
+        shares = self.statistics_shares(honest)
+        return Event("release", noise, 1.0, 1, sampler_distance=release.sampler_distance, shares=shares)
 
     @property
-    def _survey_events(self) -> list[Event]:
-        """What statistics of all units cost each of them, whatever side of the split it is on."""
-        noise, distance = self.counts.noise_multiplier, self.survey_release.sampler_distance
-        return [Event("release", noise, 1.0, 1, sampler_distance=distance)]
+    def splits_noise(self) -> bool:
+        """Whether hospitals share noise, so that the coordinator and everybody together meet different amounts."""
+        privacy, statistics = self.plan.privacy, self.surveys or self.training_releases or self.noises_evaluation
+        return privacy.private and (self.sums_gradients or bool(statistics and self.shares_statistics))
 
-    @property
-    def all_training_events(self) -> list[Event]:
+    def all_training_events(self, *, honest: int = SHARES_UNKNOWN) -> list[Event]:
         """What the whole run costs a training unit, which is in one phase of each training round."""
-        return [event for number in self.openings for event in self.training_events(number)]
+        return [event for number in self.openings for event in self.training_events(number, honest=honest)]
 
-    @property
-    def all_evaluation_events(self) -> list[Event]:
+    def all_evaluation_events(self, *, honest: int = SHARES_UNKNOWN) -> list[Event]:
         """What the whole run costs an evaluation unit."""
-        return [event for number in self.openings for event in self.evaluation_events(number)]
+        return [event for number in self.openings for event in self.evaluation_events(number, honest=honest)]
 
     # --- what a sum says about quality ------------------------------------------------------------
 
@@ -337,13 +351,13 @@ class Run(Schedule):
             segments += [self._part(part) for part in self.strategy.sends(step)]
         if self.releases_training(number):
             multiplier = privacy.release_noise_multiplier if privacy.private else 0.0
-            segments.append(self._statistics(TRAINING, self.training_release, multiplier, n0 / honest))
+            segments.append(self._statistics(TRAINING, self.training_release, multiplier, n0, honest))
         if self.evaluation_release is not None and self.releases_evaluation(number):
             multiplier = privacy.evaluation_noise_multiplier if self.noises_evaluation else 0.0
-            segments.append(self._statistics(EVALUATION, self.evaluation_release, multiplier, n0 / honest))
+            segments.append(self._statistics(EVALUATION, self.evaluation_release, multiplier, n0, honest))
         if self.surveys:
             multiplier = self.counts.noise_multiplier
-            segments.append(self._statistics(SURVEY, self.survey_release, multiplier, n0 / honest))
+            segments.append(self._statistics(SURVEY, self.survey_release, multiplier, n0, honest))
         return VectorLayout(tuple(segments))
 
     def _part(self, part: Part) -> Segment:
@@ -351,9 +365,11 @@ class Run(Schedule):
         step, bound = part.step or sums.delta_step, part.bound or sums.delta_bound
         return Segment(part.name, part.layout.size, sums.delta_ring_bits, step, bound)
 
-    def _statistics(self, name: str, release: ReleaseSpec, multiplier: float, shares: float) -> Segment:
-        step = 1.0 / release.resolution
-        noise = total_sigma(multiplier, release.l2_sensitivity_grid) * math.sqrt(shares) * step if multiplier else 0.0
+    def _statistics(self, name: str, release: ReleaseSpec, multiplier: float, n0: int, honest: int) -> Segment:
+        step, noise = 1.0 / release.resolution, 0.0
+        if multiplier:
+            shares = math.sqrt(n0 / self.statistics_shares(honest))  # of which one is what is priced
+            noise = total_sigma(multiplier, release.l2_sensitivity_grid) * shares * step
         return Segment(name, release.size, 32, step, self.saturation(release) * step, noise)
 
     # --- the update -------------------------------------------------------------------------------
@@ -419,6 +435,27 @@ def roster_rules(schedule: Schedule, hospitals: int, *, min_cohort: int | None =
     cohort = max(3, colluders + 2) if min_cohort is None else min_cohort
     check_sites(schedule.plan, schedule.kind, hospitals=hospitals, min_cohort=cohort)
     return colluders, cohort
+
+
+def certain_shares(schedule: Schedule, number: int, sites: Collection[str], colluders: int) -> int:
+    """Most noise shares, t - c, into which protocol round ``number`` may split noise if all of ``sites`` are asked.
+
+    A smaller first cohort has fewer and larger shares.
+    """
+    return minimum_threshold(len(schedule.cohort(number, sites)), colluders) - colluders
+
+
+def most_shares(schedule: Schedule, sites: Collection[str], colluders: int) -> int:
+    """The most of :func:`certain_shares` over the rounds of a run: what everybody together may learn is priced so."""
+    return max(certain_shares(schedule, number, sites, colluders) for number in range(1, schedule.final_round + 1))
+
+
+def shares_among(schedule: Schedule, hospitals: int | None) -> int:
+    """:func:`most_shares` for a roster of so many ``hospitals`` that does not exist yet; 0, not known, for None."""
+    if hospitals is None:
+        return SHARES_UNKNOWN
+    colluders = roster_rules(schedule, hospitals)[0]
+    return most_shares(schedule, [f"hospital-{number}" for number in range(hospitals)], colluders)
 
 
 def smallest_sum(schedule: Schedule, hospitals: int, colluders: int) -> tuple[int, int]:

@@ -45,7 +45,11 @@ class VariableCounts(Section):
 
 
 class StatisticsResult(Section):
-    """A finished run of statistics. ``epsilon`` is its price for each unit of the hospitals, at ``delta``."""
+    """A finished run of statistics. ``epsilon`` is its price for each unit of the hospitals, at ``delta``.
+
+    ``epsilon_everybody`` is that against all other hospitals and the coordinator together, None where nobody said how
+    many hospitals may share the noise.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -55,6 +59,7 @@ class StatisticsResult(Section):
     variables: tuple[VariableCounts, ...]
     unit: UnitName
     epsilon: Finite
+    epsilon_everybody: Finite | None = None
     delta: Finite
     relation: str = RELATION
     accountant: str
@@ -87,7 +92,7 @@ def statistics_result(
         )
         for name, cells in counts.variables.items()
     )
-    spent = epsilon(schedule.all_training_events, plan.privacy.delta)
+    spent = epsilon(schedule.all_training_events(), plan.privacy.delta)
     return StatisticsResult(
         name=plan.name,
         task=plan.task,

@@ -23,7 +23,7 @@ from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event, PrivacyParameterError
+from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event, PrivacyParameterError, to_everybody
 
 FINEST_INTERVAL = 1e-7
 USUAL_INTERVAL = 2e-4
@@ -55,6 +55,20 @@ class Calibration:
 def epsilon(events: Sequence[Event], delta: float) -> Spent:
     """The price of everything that was released about one population of patients, composed."""
     return _priced(_merge(events), delta)
+
+
+def epsilon_everybody(events: Sequence[Event], delta: float) -> float:
+    """The price against all other hospitals and the coordinator together; infinite where none can be stated.
+
+    Equal to :func:`epsilon` where every hospital adds all of the noise.
+    """
+    told = to_everybody(events)
+    if told is None:
+        return math.inf
+    try:
+        return epsilon(told, delta).epsilon
+    except PrivacyParameterError:
+        return math.inf  # so little noise that no finite epsilon can be stated at this delta
 
 
 @lru_cache(REMEMBERED)
@@ -202,10 +216,10 @@ def _first_guess(events: tuple[Event, ...], target: float, delta: float) -> floa
 
 
 def _merge(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Adds up the steps of equal mechanisms; composition does not depend on the order."""
+    """Adds up the steps of equal mechanisms; the price depends neither on the order nor on who added the noise."""
     steps: dict[Event, int] = {}
     for event in events:
-        key = replace(event, steps=0)
+        key = replace(event, steps=0, shares=1)
         steps[key] = steps.get(key, 0) + event.steps
     merged = [replace(key, steps=count) for key, count in steps.items() if count]
     return tuple(sorted(merged, key=lambda e: (e.kind, e.noise_multiplier, e.sampling_rate, e.sampler_distance)))

@@ -25,8 +25,8 @@ from scipy.stats import norm
 
 from fedward.errors import ConfigError, IntegrityError, failing_as
 from fedward.messages import MalformedMessageError, Value, decode, encode, labelled_hash
-from fedward.privacy.accounting import epsilon
-from fedward.privacy.events import Event, PrivacyParameterError
+from fedward.privacy.accounting import epsilon, epsilon_everybody
+from fedward.privacy.events import SHARES_UNKNOWN, Event, PrivacyParameterError, to_everybody
 from fedward.units import UNITS, UnitName
 
 FORMAT, PATIENT_BYTES = 2, 16
@@ -126,7 +126,7 @@ Record: TypeAlias = "Genesis | PatientSet | Reservation | Settlement"
 _KINDS: dict[str, type] = {"genesis": Genesis, "patients": PatientSet, "reserve": Reservation, "settle": Settlement}
 _KEYS = {"cap_epsilon": "cap", "plan_hash": "plan", "round_number": "round"}  # where the key is not the name
 _FOLLOWS = frozenset({"index", "head", "settled"})  # from the place in the chain and what comes after
-_EVENT_TYPES = (str, float, float, int, str, float)  # of the fields of an event, in their order
+_EVENT_TYPES = (str, float, float, int, str, float, int)  # of the fields of an event, in their order
 
 _MALFORMED = (MalformedMessageError, ConfigError, KeyError, TypeError, ValueError, OverflowError, AttributeError)
 
@@ -167,8 +167,9 @@ def _written(form: type[Any], *, version: object, named: bool) -> dict[str, str]
 
 def _to_value(value: Any) -> Value:
     if isinstance(value, tuple):
-        events = [zip(_EVENT_TYPES, astuple(event), strict=True) for event in value]
-        return [[_to_value(kind(each)) for kind, each in event] for event in events]
+        return [
+            [_to_value(kind(each)) for kind, each in zip(_EVENT_TYPES, _kept(event), strict=False)] for event in value
+        ]
     return value.hex() if isinstance(value, float) else value
 
 
@@ -189,8 +190,27 @@ def _typed(kind: type[T], value: object) -> T:
     return value
 
 
+def _kept(event: Event) -> tuple[Any, ...]:
+    """The fields of an event as they stand in a record: without its shares where :func:`_untold` knows them."""
+    *others, shares = astuple(event)
+    return tuple(others) if shares == _untold(event.sampler_distance) else (*others, shares)
+
+
+def _untold(sampler_distance: float) -> int:
+    """Shares of an event whose record does not tell them, as before release 0.2.0.
+
+    Noise that is analysed exactly is a hospital's own, that of DP-SGD; discrete noise may have been a share.
+    """
+    return SHARES_UNKNOWN if sampler_distance else 1
+
+
 def _event(values: Any) -> Event:
-    event = Event(*(_READERS[kind.__name__](each) for kind, each in zip(_EVENT_TYPES, values, strict=True)))
+    told = [_READERS[kind.__name__](each) for kind, each in zip(_EVENT_TYPES, values, strict=False)]
+    if len(told) == len(_EVENT_TYPES) - 1:
+        told.append(_untold(told[-1]))
+    if len(told) != len(_EVENT_TYPES) or len(values) > len(told):
+        raise ValueError("an event has other fields")
+    event = Event(*told)
     if event.kind not in ("dpsgd", "release"):
         raise ValueError("unknown kind of event")
     return event
@@ -284,7 +304,7 @@ def _join_gaussians(history: Sequence[Event]) -> History:
     precision = sum(event.steps / event.noise_multiplier**2 for event in history if event.sampling_rate == 1.0)
     if precision:
         sampled.append(Event("release", precision**-0.5, 1.0, 1))
-    return tuple(replace(event, sampler_distance=0.0) for event in sampled)
+    return tuple(replace(event, sampler_distance=0.0, shares=1) for event in sampled)
 
 
 def _delta_of_one_step(event: Event, cap: float) -> float:
@@ -509,11 +529,28 @@ class Book:
         """Epsilon of the patient who has spent most, at the ledger's delta; rounded up by under cap / 1000."""
         return self._dearest(self.exposure)
 
+    def spent_everybody(self) -> float:
+        """The same against all other hospitals and the coordinator together; infinite where shares are not known."""
+        return self._everybody(self.histories())
+
     def price(self, events: Sequence[Event]) -> float:
         """Epsilon of some events on their own, at the ledger's delta."""
         alone = Exposure()
         alone.add(Reservation("", b"", 0, b"", tuple(events)))
         return self._dearest(alone)
+
+    def price_everybody(self, events: Sequence[Event]) -> float:
+        """The same against all other hospitals and the coordinator together."""
+        return self._everybody([tuple(events)])
+
+    def _everybody(self, histories: Iterable[History]) -> float:
+        terms = self.genesis
+        return max(
+            price(history, terms.delta, terms.cap_epsilon)
+            if to_everybody(history) == history
+            else epsilon_everybody(history, terms.delta)
+            for history in histories
+        )
 
     def _dearest(self, exposure: Exposure) -> float:
         terms = self.genesis

@@ -35,6 +35,7 @@ from fedward.privacy.book import (
     PATIENT_BYTES,
     Book,
     Genesis,
+    History,
     Link,
     PatientSet,
     Record,
@@ -47,7 +48,7 @@ from fedward.privacy.book import (
     rolled_back,
     to_bytes,
 )
-from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event
+from fedward.privacy.events import RELATION, SHARES_UNKNOWN, SMALLEST_DELTA, Event, to_everybody
 from fedward.storage import (
     FolderInUseError,
     FolderLock,
@@ -385,6 +386,19 @@ class RoundCost:
 Rounds: TypeAlias = Sequence[RoundCost]
 
 
+def _covers(recorded: Reservation, asked: Reservation) -> bool:
+    """Whether ``recorded`` is the same charge, or one of noise in more and so smaller shares, which costs no less."""
+    pairs = [(recorded.training, asked.training), (recorded.evaluation, asked.evaluation)]
+    if not all(len(one) == len(other) and all(map(_covers_event, one, other)) for one, other in pairs):
+        return False
+    return recorded == replace(asked, training=recorded.training, evaluation=recorded.evaluation)
+
+
+def _covers_event(recorded: Event, asked: Event) -> bool:
+    more = recorded.shares >= asked.shares or recorded.shares == SHARES_UNKNOWN
+    return more and recorded == replace(asked, shares=recorded.shares)
+
+
 class Ledger:
     """Append-only account of everything released about a site's patients, or about units of another kind.
 
@@ -409,6 +423,7 @@ class Ledger:
         *,
         site: str,
         cap_epsilon: float,  # lifetime cap per unit; may be below the cap the ledger began with, never above
+        cap_everybody: float = math.inf,  # the same against all other hospitals and the coordinator together
         delta: float,  # at which every epsilon is stated; fixed for the lifetime of the ledger
         population: Population,  # how this run divides the site's patients
         unit: UnitName = "patient",  # whose exposure it prices; fixed for the lifetime of the ledger
@@ -416,7 +431,8 @@ class Ledger:
         anchor: AnchorFile | None = None,  # second place for the head
         clock: Callable[[], float] = time.time,  # for people; no check depends on it
     ) -> None:
-        if not (math.isfinite(cap_epsilon) and cap_epsilon > 0 and SMALLEST_DELTA <= delta < 1):
+        caps_ok = math.isfinite(cap_epsilon) and cap_epsilon > 0 and cap_everybody > 0
+        if not (caps_ok and SMALLEST_DELTA <= delta < 1):
             raise unusable("A ledger needs a positive finite cap and a delta of at least 1e-12 and below 1.")
         self._store, self._population, self._anchor, self._clock = store, population, anchor, clock
         self.book = Book()  # the replayed chain
@@ -435,7 +451,7 @@ class Ledger:
             raise other_terms(cap)
         if asked.namespace and asked.namespace != begun.namespace:
             raise other_terms("The ledger was begun without this namespace of identifiers, or with another key.")
-        self._cap = float(cap_epsilon)
+        self._cap, self._cap_everybody = float(cap_epsilon), float(cap_everybody)
 
     def reserve(
         self,
@@ -454,9 +470,9 @@ class Ledger:
         one output per reservation leaves the hospital. ``patients`` are exact sets, if they differ from those of the
         population.
 
-        Raises FW-BUDGET-010 (some patient would exceed the cap; nothing was recorded), FW-LEDGER-003 (the round is
-        recorded with other content, or its output has already left). After FW-LEDGER-001, -002, -005 or -006 the round
-        may have been recorded, and must not be started.
+        Raises FW-BUDGET-010, FW-BUDGET-011 (some patient would exceed a cap; nothing was recorded), FW-LEDGER-003 (the
+        round is recorded with other content, or its output has already left). After FW-LEDGER-001, -002, -005 or -006
+        the round may have been recorded, and must not be started.
         """
         cost = RoundCost(round_number, training, evaluation)
         return self.reserve_run(run=run, plan_hash=plan_hash, rounds=[cost], patients=patients)[0]
@@ -556,7 +572,9 @@ class Ledger:
             trial.add_set(index, ids)
         trial.add(together)
         terms = self.book.genesis
-        if all(fits(history, terms.delta, self._cap) for history in trial.histories(touching=together)):
+        histories = trial.histories(touching=together)
+        if all(fits(history, terms.delta, self._cap) for history in histories):
+            self._check_everybody(histories)
             return charges
         alone = max(self.book.price(training), self.book.price(evaluation))
         words = f"{alone:.4g}" if math.isfinite(alone) else "more than the whole cap"
@@ -565,6 +583,19 @@ class Ledger:
             f"{words} was asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",
             code="FW-BUDGET-010",
         )
+
+    def _check_everybody(self, histories: Iterable[History]) -> None:
+        """Raises FW-BUDGET-011 for a history above the cap against everybody else together; any doubt is above."""
+        if not math.isfinite(self._cap_everybody):
+            return
+        told = [to_everybody(history) for history in histories]
+        delta = self.book.genesis.delta
+        if not all(history is not None and fits(history, delta, self._cap_everybody) for history in told):
+            raise BudgetError(
+                f"The cap of epsilon {self._cap_everybody:g} against all other hospitals and the coordinator together "
+                f"does not allow this (delta {delta:g}, relation {RELATION}).",
+                code="FW-BUDGET-011",
+            )
 
     def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: ExactSets) -> Reservation:
         if not run or len(plan_hash) != HEAD_BYTES or cost.round_number < 0:
@@ -575,7 +606,7 @@ class Ledger:
         recorded = self.book.reservation(run, cost.round_number)
         if recorded is None:
             return charge
-        if recorded != charge:
+        if not _covers(recorded, charge):
             raise refused(f"Round {cost.round_number} of this run is recorded with other content.")
         if recorded.settled:
             raise refused(f"The output of round {cost.round_number} of this run has already left.")

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from fedward.errors import FedwardError
 from fedward.measures import Statistic
-from fedward.privacy.events import PrivacyParameterError
+from fedward.privacy.events import MOST_SHARES, PrivacyParameterError
 
 Integers: TypeAlias = NDArray[np.int64]
 
@@ -146,11 +146,10 @@ def unsafe_seeded_stream(seed: int, *labels: str) -> UnsafeSeededStream:
 
 
 SAMPLER_DISTANCE = 2.0**-60
-"""Upper bound on the statistical distance of a sum of up to MOST_SHARES draws from the ideal sum.
+"""Upper bound on the statistical distance of a sum of up to MOST_SHARES (2^10) draws from the ideal sum.
 
 One draw is made of at most four table draws, each of which leaves out a tail below 2^-75: below 2^-70 in all.
 """
-MOST_SHARES = 2**10  # most honest shares in one sum for which SAMPLER_DISTANCE holds
 SMALLEST_SHARE = 2.0**10  # least standard deviation of a share in grid units
 ROUNDING_WIDTH = 2.0
 """gamma multiples given up in the price: a sum of shares is a rounding, this wide, of a continuous Gaussian."""

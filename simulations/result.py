@@ -124,20 +124,29 @@ class CrossCheck(Section):
 
 
 class Release(Section):
-    """Noised statistics that leave besides the adapter; ``noise_multiplier`` is null when they leave exactly."""
+    """Noised statistics that leave besides the adapter; ``noise_multiplier`` is null when they leave exactly.
+
+    ``epsilon_everybody`` is as in :class:`Privacy`.
+    """
 
     statistics: tuple[str, ...]
     releases: Count
     noise_multiplier: Amount | None
     epsilon: Amount | None
+    epsilon_everybody: Amount | None = None
     delta: Unit | None
 
 
 class Privacy(Section):
-    """The certificate. ``epsilon_max`` of a seeded run is nominal: see ``RunResult.non_private_reasons``."""
+    """The certificate. ``epsilon_max`` of a seeded run is nominal: see ``RunResult.non_private_reasons``.
+
+    ``epsilon_max`` holds against the coordinator with up to c hospitals, ``epsilon_everybody`` against all other
+    hospitals and the coordinator together. They are equal unless hospitals share noise.
+    """
 
     private: bool
     epsilon_max: Amount | None
+    epsilon_everybody: Amount | None = None
     delta: Unit | None
     unit: UnitName = "patient"
     relation: Literal["add-or-remove-one"] = "add-or-remove-one"

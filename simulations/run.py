@@ -5,6 +5,7 @@ holds a whole result or none. What a run says about itself is in its result docu
 adapter's card; scores here are the simulator's omniscient view.
 """
 
+import math
 import secrets
 import shutil
 import tempfile
@@ -31,10 +32,10 @@ from fedward.messages import Stage
 from fedward.planning.budget import LIFETIME_EPSILON, RunBudget
 from fedward.planning.estimate import draft_plan, with_noise
 from fedward.planning.scenario import Scenario
-from fedward.privacy.accounting import epsilon
+from fedward.privacy.accounting import epsilon, epsilon_everybody
 from fedward.privacy.dpsgd.crosscheck import NOT_COVERED, certify
 from fedward.privacy.events import Event
-from fedward.run import Run, Schedule
+from fedward.run import Run, Schedule, shares_among
 from fedward.simulations import result as document
 from fedward.simulations import wording
 from fedward.simulations.federation import POOLED, EvaluationSet, Outcome, Shared, compare, evaluation_set, federate
@@ -56,9 +57,9 @@ SHARES = (
     "{honest} hospitals in every sum add theirs and the secure sum hides each vector."
 )
 _SHARED_STEPS = (
-    "Gradients and statistics carry shares of the noise: epsilon holds as long as at most {colluders} of the hospitals "
-    "leave theirs out or disclose them (c = {colluders}), so that at least {honest} (t - c) honest ones remain in "
-    "every sum of at least {threshold} (t), and the secure sum hides each vector."
+    "{what} carry shares of the noise: epsilon holds as long as at most {colluders} of the hospitals leave theirs out "
+    "or disclose them (c = {colluders}), so that at least {honest} (t - c) honest ones remain in every sum of at least "
+    "{threshold} (t), and the secure sum hides each vector."
 )
 TWICE_IN_A_SUM = (
     "A {unit} of two hospitals is in each sum twice: for such a {unit} epsilon doubles and delta is multiplied by "
@@ -216,7 +217,8 @@ def run_scenario(scenario: Scenario, options: Options) -> RunResult:
         facts = Facts(scenario, run, sites, files, outcome, comparison, evaluation, options.unsafe_seeded_noise)
         adapter_sha256 = write_adapter(facts, folder)
         watch.lap("writing")
-        priced = certificate(run, private=not non_private_reasons(facts), secure_sum=outcome.secure_sum)
+        private, shares = not non_private_reasons(facts), shares_among(run, len(sites))
+        priced = certificate(run, private=private, secure_sum=outcome.secure_sum, shares=shares)
         watch.lap("certificate")
         result = assemble(facts, adapter_sha256, priced, watch.seconds)
         write_atomically(folder / SCENARIO_FILE, scenario.model_dump_json(indent=2) + "\n")
@@ -438,11 +440,12 @@ def _hospital(facts: Facts, index: int, federated: Outcomes, spent: float | None
     )
 
 
-def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> Privacy:
+def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum, shares: int) -> Privacy:
     """Prices everything a run released about a unit: both populations, cross-checked, and what is not covered.
 
-    If the noise is not secret (``private``), the numbers are nominal. From t and c of ``secure_sum`` follows into how
-    many shares it is split. Raises FW-DP-020 (the cross-check fails, so no certificate is issued).
+    If the noise is not secret (``private``), the numbers are nominal. Where noise is split, ``shares`` says into how
+    many at most, t and c of ``secure_sum`` how many are certain. Raises FW-DP-020 (the cross-check fails, so no
+    certificate is issued).
     """
     plan, delta, unit = schedule.plan.privacy, schedule.plan.privacy.delta, UNITS[schedule.plan.privacy.unit]
     common: dict[str, Any] = {
@@ -456,11 +459,12 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
         sampler, exposed = f"Poisson over {unit.plural}", "Everything: the run had no differential privacy."
         common |= {"placement": "none", "mechanism": "none", "sampler": sampler, "not_covered": (exposed,)}
         return Privacy(private=False, **nothing, **common)
-    training, evaluation = schedule.all_training_events, schedule.all_evaluation_events
+    training, evaluation = schedule.all_training_events(honest=shares), schedule.all_evaluation_events(honest=shares)
     certified = certify(training, delta, unit=unit.name, clip=plan.clip)
     worst, check = certified.spent.epsilon, certified.cross_check
     if evaluation:  # of other units than those of training, so the larger of the two counts
         worst = max(worst, certify(evaluation, delta).spent.epsilon)
+    everybody = max(epsilon_everybody(events, delta) for events in (training, evaluation))
     mechanism = _SHARED_MECHANISM if schedule.sums_gradients else certified.mechanism
     measured = tuple(f"sums for {measure.title}" for measure in schedule.task.released)
     releases = [event for event in training if event.kind == "release"]
@@ -468,6 +472,7 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
     return Privacy(
         private=private,
         epsilon_max=worst,
+        epsilon_everybody=finite(everybody),
         delta=delta,
         placement=plan.placement,
         mechanism=mechanism + _CLIPPING[plan.clipping].format(units=unit.plural),
@@ -480,18 +485,35 @@ def certificate(schedule: Schedule, *, private: bool, secure_sum: SecureSum) -> 
         ),
         release=_release(("mean clipped loss", f"number of {unit.plural}"), releases, delta),
         evaluation=_release(measured, evaluation, delta, exact=schedule.evaluation_releases),
-        assumptions=(*certified.assumptions, *_shares(schedule, secure_sum)),
+        assumptions=(*certified.assumptions, *_shares(schedule, secure_sum, everybody)),
         not_covered=(*NOT_COVERED, *exact, _RESULT.format(unit=unit.name), _COMPARISON),
         **common,
     )
 
 
-def _shares(schedule: Schedule, secure_sum: SecureSum) -> list[str]:
+def finite(value: float) -> float | None:
+    """A price as documents hold it: None where noise shares are so small that no epsilon can be stated."""
+    return value if math.isfinite(value) else None
+
+
+def against_everybody(epsilon: float) -> str:
+    """What a certificate says of noise shares and everybody else together."""
+    price = f"epsilon is {epsilon:.3f}" if math.isfinite(epsilon) else "no epsilon can be stated at this delta"
+    others = "All other hospitals and the coordinator together"
+    return f"{others} can subtract every noise share but this hospital's own: against them {price}."
+
+
+def _shares(schedule: Schedule, secure_sum: SecureSum, everybody: float) -> list[str]:
+    """What a guarantee rests on where hospitals share noise; nothing where each adds all of it."""
+    if not schedule.splits_noise:
+        return []
     t, c = secure_sum.threshold, secure_sum.colluders
-    numbers = {"threshold": t, "colluders": c, "honest": t - c}
-    if schedule.sums_gradients:
-        return [_SHARED_STEPS.format(**numbers), TWICE_IN_A_SUM.format(unit=schedule.plan.privacy.unit)]
-    return [SHARES.format(**numbers)]
+    numbers, together = {"threshold": t, "colluders": c, "honest": t - c}, against_everybody(everybody)
+    if not schedule.sums_gradients:
+        return [SHARES.format(**numbers), together]
+    what = "Gradients and statistics" if schedule.shares_statistics else "Gradients"
+    twice = TWICE_IN_A_SUM.format(unit=schedule.plan.privacy.unit)
+    return [_SHARED_STEPS.format(what=what, **numbers), together, twice]
 
 
 def _release(
@@ -499,8 +521,14 @@ def _release(
 ) -> Release | None:
     """What left besides the adapter; so often as ``exact`` says where no event prices it."""
     if statistics and events:
-        noise, spent = events[0].noise_multiplier, epsilon(events, delta).epsilon
-        return Release(statistics=statistics, releases=len(events), noise_multiplier=noise, epsilon=spent, delta=delta)
+        return Release(
+            statistics=statistics,
+            releases=len(events),
+            noise_multiplier=events[0].noise_multiplier,
+            epsilon=epsilon(events, delta).epsilon,
+            epsilon_everybody=finite(epsilon_everybody(events, delta)),
+            delta=delta,
+        )
     if statistics and exact is not None:
         return Release(statistics=statistics, releases=exact, noise_multiplier=None, epsilon=None, delta=None)
     return None

@@ -7,8 +7,9 @@ training, so none of them has a model.
 from fedward.errors import ConfigError
 from fedward.planning.scenario import Scenario
 from fedward.planning.statistics import make_statistics_plan
+from fedward.privacy.accounting import epsilon_everybody
 from fedward.privacy.dpsgd.crosscheck import OWN_KEYS, certify
-from fedward.run import Run
+from fedward.run import Run, shares_among
 from fedward.simulations import result as document
 from fedward.simulations.federation import Setting, play
 from fedward.simulations.parties import EncodedSite, Randomness, make_sites
@@ -18,8 +19,10 @@ from fedward.simulations.run import (
     SHARES,
     TWICE_IN_A_SUM,
     Options,
+    against_everybody,
     apply_options,
     check_output,
+    finite,
     open_budget,
     staged,
 )
@@ -27,7 +30,7 @@ from fedward.simulations.terminal import RunDisplay
 from fedward.survey import STATISTICS_FILE, StatisticsResult, statistics_result
 from fedward.units import UNITS
 
-_MECHANISM = "Statistics with discrete Gaussian noise shares inside a secure sum, priced as Gaussian (ADR 0002)"
+_MECHANISM = "Statistics with discrete Gaussian noise{shares} inside a secure sum, priced as Gaussian (ADR 0002)"
 
 
 def run_statistics(scenario: Scenario, options: Options) -> StatisticsResult:
@@ -54,32 +57,41 @@ def run_statistics(scenario: Scenario, options: Options) -> StatisticsResult:
         summary = played.coordinator.summaries[-1]
         found = statistics_result(run, summary.statistics, deviation=summary.deviation, hospitals=summary.survivors)
         reasons = (SEEDED,) if options.unsafe_seeded_noise else ()
-        priced = survey_certificate(run, private=not reasons, secure_sum=played.secure_sum).model_dump(mode="json")
-        result = found.model_copy(update={"non_private_reasons": reasons, "certificate": priced})
+        shares = shares_among(run, len(sites))
+        priced = survey_certificate(run, private=not reasons, secure_sum=played.secure_sum, shares=shares)
+        priced_too = {"certificate": priced.model_dump(mode="json"), "epsilon_everybody": priced.epsilon_everybody}
+        result = found.model_copy(update={"non_private_reasons": reasons, **priced_too})
         write_atomically(folder / STATISTICS_FILE, result.model_dump_json(indent=2) + "\n")
     return result
 
 
-def survey_certificate(run: Run, *, private: bool, secure_sum: SecureSum) -> Privacy:
-    """Prices the statistics for each unit, cross-checked. Raises FW-DP-020 (the accountants disagree)."""
+def survey_certificate(run: Run, *, private: bool, secure_sum: SecureSum, shares: int) -> Privacy:
+    """Prices the statistics for each unit, cross-checked; arguments and refusal as of a run's ``certificate``."""
     plan, statistics, unit = run.plan, run.counts, UNITS[run.plan.privacy.unit]
     delta, noise = plan.privacy.delta, statistics.noise_multiplier
-    certified = certify(run.all_training_events, delta)
+    events = run.all_training_events(honest=shares)
+    certified, everybody = certify(events, delta, unit=unit.name), epsilon_everybody(events, delta)
     spent, check, t, c = certified.spent, certified.cross_check, secure_sum.threshold, secure_sum.colluders
     released = document.Release(
         statistics=(f"number of {unit.plural}", *statistics.variables),
         releases=1,
         noise_multiplier=noise,
         epsilon=spent.epsilon,
+        epsilon_everybody=finite(everybody),
         delta=delta,
     )
+    assumptions = certified.assumptions
+    if run.splits_noise:
+        told = SHARES.format(honest=t - c), against_everybody(everybody)
+        assumptions = (OWN_KEYS, *told, TWICE_IN_A_SUM.format(unit=unit.name))
     return Privacy(
         private=private,
         epsilon_max=spent.epsilon,
+        epsilon_everybody=finite(everybody),
         delta=delta,
         unit=unit.name,
-        placement="shares",
-        mechanism=_MECHANISM,
+        placement="shares" if run.splits_noise else "local",
+        mechanism=_MECHANISM.format(shares=" shares" if run.splits_noise else ""),
         sampler=f"none: all {unit.plural} are in the sum",
         sampling_rate=1.0,
         steps=0,
@@ -91,5 +103,5 @@ def survey_certificate(run: Run, *, private: bool, secure_sum: SecureSum) -> Pri
             accountant=check.accountant, epsilon=check.epsilon, rdp_epsilon=spent.rdp_epsilon, agrees=True
         ),
         release=released,
-        assumptions=(OWN_KEYS, SHARES.format(honest=t - c), TWICE_IN_A_SUM.format(unit=unit.name)),
+        assumptions=assumptions,
     )

@@ -326,8 +326,9 @@ def _closing_lines(result: RunResult, out: Path | None) -> list[Text]:
     if privacy.private:
         checked = privacy.cross_check
         verdict = f", {checked.accountant} {checked.verdict}" if checked else ""
+        together = wording.everybody(privacy.epsilon_max, privacy.epsilon_everybody)
         told = (
-            f"epsilon {wording.epsilon(privacy.epsilon_max)} at delta {wording.delta(privacy.delta)} per "
+            f"epsilon {wording.epsilon(privacy.epsilon_max)}{together} at delta {wording.delta(privacy.delta)} per "
             f"{privacy.unit} ({privacy.relation.replace('-', ' ')}), {privacy.sampler}, {privacy.accountant}{verdict}"
         )
     lines = [

@@ -35,6 +35,13 @@ def epsilon(value: float | None) -> str:
     return f"{math.ceil(round(value * 10**digits, 6)) / 10**digits:.{digits}f}"
 
 
+def everybody(value: float | None, together: float | None) -> str:
+    """What stands behind an epsilon that is another one against all others together; nothing where both are equal."""
+    if together is None or together == value:
+        return ""
+    return f" ({epsilon(together)} against all other hospitals and the coordinator together)"
+
+
 def delta(value: float | None) -> str:
     """``1e-5`` rather than Python's ``1e-05``; 0 without privacy."""
     return "0" if value is None else f"{value:g}".replace("e-0", "e-")

@@ -30,11 +30,11 @@ from fedward.errors import AuthenticationError, ConfigError, FedwardError, Integ
 from fedward.messages import MalformedMessageError
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon
-from fedward.privacy.events import RELATION, Event, PrivacyParameterError
+from fedward.privacy.events import RELATION, SHARES_UNKNOWN, Event, PrivacyParameterError, to_everybody
 from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed
 from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
 from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
-from fedward.run import Schedule
+from fedward.run import Schedule, most_shares
 from fedward.storage import read_limited, replace_private
 from fedward.tasks import task_named
 from fedward.units import UNITS, UnitName, check_unit
@@ -104,7 +104,14 @@ class Approvals:
 
     def check(self, verified: VerifiedProposal) -> None:
         """Refuses a plan beyond this site's limits; raises like :func:`check_proposal`."""
-        check_proposal(verified, self.config, now=self.clock())
+        check_proposal(verified, self.config, now=self.clock(), shares=self.shares(verified.plan))
+
+    def shares(self, plan: Plan) -> int:
+        """Into how many shares noise may be split under the roster in force; 0, not known, without one."""
+        if not self.folders.roster.exists():
+            return SHARES_UNKNOWN
+        roster = approved_roster(self.folders, self.config, self.identity)[1].roster
+        return most_shares(Schedule.of(plan), roster.keys, roster.colluders)
 
     def decide(self, verified: VerifiedProposal, *, accept: bool, by: str) -> Approval:
         """Records a decision about a plan that :meth:`open` has read; an earlier one about the same plan is replaced.
@@ -219,8 +226,10 @@ def installed_reader(config: ClientConfig, code: bytes) -> bytes:
     return code if mapping is None else with_mapping(code, mapping_bytes(mapping))
 
 
-def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float) -> None:
+def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: float, shares: int) -> None:
     """Applies every limit that needs no records; raises for the first that the plan breaks.
+
+    ``shares`` are those of :meth:`Approvals.shares`.
 
     Raises ExpiredPlanError, OtherCodeError, PolicyError FW-POLICY-302 to FW-POLICY-305, DataError FW-DATA-031 (it
     protects other units than this site's records are of).
@@ -245,6 +254,11 @@ def check_proposal(verified: VerifiedProposal, config: ClientConfig, *, now: flo
     spent = run_epsilon(plan, policy.delta)
     if spent > policy.max_epsilon_per_run:
         words = f"The run costs epsilon {spent:.3f}, this site allows {policy.max_epsilon_per_run:g} for one run."
+        raise PolicyError(words, code="FW-POLICY-304")
+    everybody, most = run_epsilon_everybody(plan, policy.delta, shares), policy.max_epsilon_everybody
+    if most is not None and everybody > most:
+        cost = f"{everybody:.3f}" if math.isfinite(everybody) else "nobody knows how much before a roster is approved"
+        words = f"Against everybody else together the run costs epsilon {cost}, this site allows {most:g}."
         raise PolicyError(words, code="FW-POLICY-304")
 
 
@@ -279,11 +293,21 @@ def check_cohort(min_cohort: int, policy: PolicySection) -> None:
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
-    """What the run costs its most exposed unit at ``delta``; infinite without privacy."""
+    """What the run costs its most exposed unit at ``delta``, against the coordinator; infinite without privacy."""
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return math.inf
     schedule = Schedule.of(plan)
-    return max(_price(tuple(e), delta) for e in (schedule.all_training_events, schedule.all_evaluation_events))
+    return max(_price(tuple(e), delta) for e in (schedule.all_training_events(), schedule.all_evaluation_events()))
+
+
+def run_epsilon_everybody(plan: Plan, delta: float, shares: int) -> float:
+    """The same against all other hospitals and the coordinator together; infinite while ``shares`` are not known."""
+    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
+        return math.inf
+    schedule = Schedule.of(plan)
+    both = schedule.all_training_events(honest=shares), schedule.all_evaluation_events(honest=shares)
+    told = [to_everybody(events) for events in both]
+    return max(math.inf if events is None else _price(events, delta) for events in told)
 
 
 @lru_cache(maxsize=16)
@@ -322,13 +346,21 @@ def _check_roster(signed: bytes, folders: SiteFolders, config: ClientConfig, ide
     return verified
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What this site's ledger has charged so far, and into how many shares a plan's noise may be split."""
+
+    epsilon: float = 0.0  # against the coordinator
+    everybody: float = 0.0  # against all other hospitals and the coordinator together
+    shares: int = SHARES_UNKNOWN
+
+
 def describe_plan(
-    verified: VerifiedProposal, config: ClientConfig, coordinator: bytes, *, spent: float
+    verified: VerifiedProposal, config: ClientConfig, coordinator: bytes, *, spent: Spent
 ) -> list[tuple[str, Lines]]:
     """Sections of labelled lines: who asks, what is trained, on which data, what leaves, what it costs.
 
-    This site's limits stand beside what is asked. ``coordinator`` is its public key,
-    ``spent`` the epsilon that this site's ledger has charged so far.
+    This site's limits stand beside what is asked. ``coordinator`` is its public key.
     """
     proposal, plan, terms = verified.proposal, verified.plan, verified.proposal.terms
     made, expires = (datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d") for day in (proposal.made, proposal.expires))
@@ -411,23 +443,42 @@ def _leaving(plan: Plan, parameters: int) -> Lines:
     ]
 
 
-def _privacy(plan: Plan, policy: PolicySection, spent: float) -> Lines:
+def _noise(plan: Plan) -> str:
+    schedule, own = Schedule.of(plan), "this hospital adds all of the noise itself"
+    if not schedule.splits_noise:
+        return own
+    shared = "each hospital adds a share; it protects if enough other hospitals add theirs"
+    if schedule.surveys or (schedule.sums_gradients and schedule.shares_statistics):
+        return shared
+    if schedule.sums_gradients:
+        return f"of gradients {shared}; of statistics {own}"
+    return f"of training {own}; of statistics {shared}"
+
+
+def _upwards(value: float) -> str:
+    return f"{math.ceil(value * 1000) / 1000:.3f}" if math.isfinite(value) else "without bound"
+
+
+def _privacy(plan: Plan, policy: PolicySection, spent: Spent) -> Lines:
     if not plan.privacy.private:
         return [("epsilon", "NONE: this plan has no differential privacy and is for synthetic data only")]
     whole, unit, allowed = run_epsilon(plan, policy.delta), plan.privacy.unit, policy.max_epsilon_per_run
-    noise = {
-        "local": "this hospital adds all of the noise itself",
-        "secure-grad": "each hospital adds a share; it protects if enough other hospitals add theirs",
-    }[plan.privacy.placement if plan.statistics is None else "secure-grad"]
-    upwards = f"{math.ceil(spent * 1000) / 1000:.3f}" if math.isfinite(spent) else "without bound"
+    everybody, most = run_epsilon_everybody(plan, policy.delta, spent.shares), policy.max_epsilon_everybody
+    so_far = _upwards(spent.epsilon)
+    if spent.everybody != spent.epsilon:
+        so_far += f" (everybody together {_upwards(spent.everybody)})"
+    limit = "this hospital sets no limit" if most is None else f"this hospital allows {most:g}"
+    unknown = spent.shares == SHARES_UNKNOWN and not math.isfinite(everybody)
+    together = "not known before a roster is approved" if unknown else _upwards(everybody)
     meaning = (
         f"whoever sees all results can multiply the odds that one given {unit} took part "
         f"by at most {math.exp(min(whole, 700.0)):,.1f} (but for a chance of delta)"
     )
     return [
         ("this run", f"epsilon {whole:.3f} at delta {policy.delta:g}; this hospital allows {allowed:g}"),
-        ("so far", f"epsilon {upwards} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
+        ("everybody", f"epsilon {together} if all other hospitals and the coordinator pool what they see; {limit}"),
+        ("so far", f"epsilon {so_far} of {policy.max_epsilon_lifetime:g} for the lifetime of the ledger"),
         ("meaning", meaning),
         ("per", f"{unit}; {RELATION}"),
-        ("noise", noise),
+        ("noise", _noise(plan)),
     ]

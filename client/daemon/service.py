@@ -13,10 +13,11 @@ are sent.
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ from fedward.privacy.secagg.crypto import journal_key, open_sealed
 from fedward.privacy.secagg.journal import FileJournal, Journal, MemoryJournal
 from fedward.privacy.secagg.messages import EpochInvite
 from fedward.privacy.secagg.roster import VerifiedRoster
-from fedward.run import Run
+from fedward.run import Run, certain_shares
 from fedward.storage import FolderLock, read_limited, replace_private
 
 LOG = logging.getLogger(__name__)
@@ -127,7 +128,8 @@ class ApprovedSite:
         Returns how many training and evaluation units it has.
         """
         verified = self.approvals.require(run)
-        check_proposal(verified, self.config, now=verified.proposal.made)
+        shares = self.approvals.shares(verified.plan)
+        check_proposal(verified, self.config, now=verified.proposal.made, shares=shares)
         copy = MemoryStore()
         copy.links = FileStore(self.folders.ledger).load()
         self._build(verified, MemoryJournal(), None, copy)
@@ -146,7 +148,8 @@ class ApprovedSite:
         if self._hospital is not None and run == self._run:
             return self._hospital
         verified = self.approvals.require(run)
-        check_proposal(verified, self.config, now=verified.proposal.made)
+        shares = self.approvals.shares(verified.plan)
+        check_proposal(verified, self.config, now=verified.proposal.made, shares=shares)
         self.close()
         with contextlib.ExitStack() as held:
             journal = FileJournal(self.folders.run(run), journal_key(self.folders.journal_key(), f"run/{run}"))
@@ -237,7 +240,7 @@ class ApprovedSite:
         # Rounds whose output has left were paid for; only what is still to come has to fit.
         known = {number: ledger.book.reservation(run, number) for number in numbers}
         coming = [number for number, recorded in known.items() if recorded is None or not recorded.settled]
-        costs = [RoundCost(n, schedule.training_events(n), schedule.evaluation_events(n)) for n in coming]
+        costs = [_cost(schedule, number, sites, roster.roster.colluders) for number in coming]
         ledger.preflight(run=run, plan_hash=plan.hash(), rounds=costs)
         return ledger
 
@@ -245,6 +248,11 @@ class ApprovedSite:
         if self.stop.is_set():
             raise StoppedError("This site was stopped.")
         self.on_leg(self._run, "training")
+
+
+def _cost(run: Run, number: int, sites: Collection[str], colluders: int) -> RoundCost:
+    honest = certain_shares(run, number, sites, colluders)
+    return RoundCost(number, run.training_events(number, honest=honest), run.evaluation_events(number, honest=honest))
 
 
 def _digest(path: Path | None) -> bytes:
@@ -275,6 +283,7 @@ def open_site_ledger(
         store,
         site=config.site.name,
         cap_epsilon=config.policy.max_epsilon_lifetime,
+        cap_everybody=config.policy.max_epsilon_everybody or math.inf,
         delta=config.policy.delta,
         population=ledgers.Population(plan.split_salt, plan.evaluation_fraction, patients),
         unit=plan.privacy.unit,

@@ -123,6 +123,7 @@ class PolicySection(Section):
     min_units: Annotated[int, Field(ge=1)]  # fewest training units (patients, or questions) to take part with
     max_epsilon_per_run: Annotated[float, Field(gt=0)]  # as this site's accountant computes it at delta
     max_epsilon_lifetime: Annotated[float, Field(gt=0)]  # cap of the ledger, over all runs
+    max_epsilon_everybody: Annotated[float, Field(gt=0)] | None = None  # the same if all others pool what they know
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # of every epsilon of this site; fixed once the ledger exists
     min_cohort: Annotated[int, Field(ge=3)] = 3  # fewest hospitals in a round
     max_plan_days: Annotated[int, Field(ge=1, le=366)] = 90  # longest validity of a plan that is accepted

@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,6 +156,9 @@ def _head_bytes(text: str) -> bytes:
     return value
 
 
+_POPULATIONS = (attrgetter("training"), attrgetter("evaluation"))
+
+
 def _statement(book: Book) -> dict[str, Any]:
     from fedward.privacy.events import RELATION
 
@@ -165,6 +169,7 @@ def _statement(book: Book) -> dict[str, Any]:
         "cap_epsilon": terms.cap_epsilon,
         "delta": terms.delta,
         "spent_epsilon": book.spent(),
+        "spent_epsilon_everybody": _told(book.spent_everybody()),
         "unit": unit.name,
         "relation": RELATION,
         "accountant": "PLD",
@@ -173,6 +178,11 @@ def _statement(book: Book) -> dict[str, Any]:
         "head": book.heads[-1].hex(),
         "runs": [_run(book, run) for run in dict.fromkeys(r.run for r in book.reservations.values())],
     }
+
+
+def _told(value: float) -> float | None:
+    """A number for people; None if none can be stated, because an earlier release did not record the shares."""
+    return value if math.isfinite(value) else None
 
 
 def _run(book: Book, run: str) -> dict[str, Any]:
@@ -185,16 +195,20 @@ def _run(book: Book, run: str) -> dict[str, Any]:
         "first": datetime.fromtimestamp(rounds[0].at, UTC).isoformat(),
         "training_epsilon": book.price([event for r in rounds for event in r.training]),
         "evaluation_epsilon": book.price([event for r in rounds for event in r.evaluation]),
+        "epsilon_everybody": _told(
+            max(book.price_everybody([event for r in rounds for event in part(r)]) for part in _POPULATIONS)
+        ),
     }
 
 
 def _print(statement: dict[str, Any]) -> None:
     console = Console()
-    headings = ("run", "first round (UTC)", "rounds", "ended", "epsilon training", "epsilon evaluation")
+    headings = ("run", "first round (UTC)", "rounds", "ended", "epsilon training", "epsilon evaluation", "everybody")
     table = titled(f"Privacy ledger of {statement['site']}", headings)
     for run in statement["runs"]:
         costs = _upwards(run["training_epsilon"]), _upwards(run["evaluation_epsilon"])
-        table.add_row(run["run"], run["first"][:16], str(run["rounds"]), str(run["settled"]), *costs)
+        everybody = _or_unknown(run["epsilon_everybody"])
+        table.add_row(run["run"], run["first"][:16], str(run["rounds"]), str(run["settled"]), *costs, everybody)
     console.print(table)
     who = "who" if UNITS[statement["unit"]].persons else "that"
     console.print(
@@ -202,7 +216,15 @@ def _print(statement: dict[str, Any]) -> None:
         f"{statement['delta']:g}, by the {statement['unit']} {who} has spent most ({statement['relation']}; "
         f"{statement['counts']})."
     )
+    console.print(
+        "Against all other hospitals and the coordinator together: epsilon "
+        f"{_or_unknown(statement['spent_epsilon_everybody'])}."
+    )
     console.print(f"{statement['records']} records, head {statement['head']}", soft_wrap=True)
+
+
+def _or_unknown(value: float | None) -> str:
+    return "not recorded" if value is None else _upwards(value)
 
 
 def _upwards(value: float) -> str:
@@ -443,13 +465,14 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
 
 
 def _show(verified: VerifiedProposal, settings: ClientConfig, approvals: Approvals, *, as_json: bool) -> None:
-    from fedward.client.daemon.approvals import describe_plan
+    from fedward.client.daemon.approvals import Spent, describe_plan
     from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
     from fedward.privacy.ledger import FileStore, verify
 
     folders = SiteFolders(settings.folder)
     pinned, store = pinned_coordinator(folders).coordinator, FileStore(folders.ledger)
-    spent = verify(store).spent() if store.load() else 0.0
+    book, shares = verify(store) if store.load() else None, approvals.shares(verified.plan)
+    spent = Spent(shares=shares) if book is None else Spent(book.spent(), book.spent_everybody(), shares)
     sections = describe_plan(verified, settings, pinned, spent=spent)
     try:
         approvals.check(verified)

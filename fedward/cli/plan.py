@@ -129,7 +129,8 @@ def _say_statistics(found: StatisticsEstimate, *, as_json: bool) -> None:
         for name, certain in found.deviation.items()
     ]
     count = "all" if found.hospitals is None else f"all {found.hospitals}"
-    headings = ("variable", "cells", "certain shares", f"shares of {count} hospitals")
+    of_one = "certain shares" if found.shared else "of one hospital"
+    headings = ("variable", "cells", of_one, f"sum of {count} hospitals")
     console.print()
     console.print(titled(f"Noise in a count of {units} (one standard deviation)", headings, rows))
     if found.ledgers is not None:
@@ -159,8 +160,12 @@ def _pairs(title: str, rows: Rows) -> Table:
 def _cost(price: Price, sampler: str) -> Rows:
     from fedward.simulations.wording import delta, epsilon
 
+    everybody = "none can be stated: noise is shared, in too many parts or nobody knows in how many"
+    if price.epsilon_everybody is not None:
+        everybody = f"{epsilon(price.epsilon_everybody)}, all other hospitals and the coordinator together"
     return (
         ("epsilon", f"{epsilon(price.epsilon)} at delta {delta(price.delta)}"),
+        ("  against everybody", everybody),
         ("unit, relation", f"{price.unit}, {price.relation}"),
         ("sampler", sampler),
         ("accountant", f"{price.accountant} (RDP, an upper bound: {epsilon(price.rdp_epsilon)})"),

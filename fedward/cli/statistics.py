@@ -21,8 +21,10 @@ def print_statistics(result: StatisticsResult, console: Console) -> None:
     headings: list[str | Column] = ["variable", "value", *numbers]
     title = f"{result.name}: {plural} of {result.hospitals} hospitals together"
     console.print(titled(title, headings, _rows(result)))
+    together = result.epsilon_everybody
+    shared = "" if together in (None, result.epsilon) else f" ({together:.3f} against everybody together)"
     console.print(
-        f"Epsilon {result.epsilon:.3f} at delta {result.delta:g} for each {result.unit}. Noise is one standard "
+        f"Epsilon {result.epsilon:.3f}{shared} at delta {result.delta:g} for each {result.unit}. Noise is one standard "
         "deviation of what was added to a number: two thirds of the numbers are nearer than that to the exact ones.",
         soft_wrap=True,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedward.plan import Plan
 from fedward.privacy.accounting import epsilon_curve
+from fedward.privacy.events import SHARES_UNKNOWN
 from fedward.privacy.ledger import (
     FileStore,
     Ledger,
@@ -17,7 +18,7 @@ from fedward.privacy.ledger import (
     ledger_folders,
     verify,
 )
-from fedward.run import Schedule
+from fedward.run import Schedule, certain_shares, roster_rules
 
 LIFETIME_EPSILON = 8.0
 """Lifetime cap per unit of a simulated hospital whose ledger outlives the run."""
@@ -102,11 +103,21 @@ def _try(schedule: Schedule, copy: MemoryStore, site: str | None, cap: float) ->
 
 
 def round_costs(schedule: Schedule, site: str | None = None, sites: Collection[str] = ()) -> list[RoundCost]:
-    """What each protocol round costs, the scoring round included; with ``site`` those that it has a part in."""
+    """What each protocol round costs, the scoring round included; with ``site`` those that it has a part in.
+
+    Without the ``sites`` of a roster nobody knows into how many shares noise is split, where it is.
+    """
     rounds = schedule.openings
     if site is not None:
         rounds = [r for r in range(1, schedule.final_round + 1) if site in schedule.cohort(r, sites)]
-    return [RoundCost(r, schedule.training_events(r), schedule.evaluation_events(r)) for r in rounds]
+    shares = dict.fromkeys(rounds, SHARES_UNKNOWN)
+    if schedule.splits_noise and len(sites) > 2:
+        colluders, _ = roster_rules(schedule, len(sites))
+        shares = {number: certain_shares(schedule, number, sites, colluders) for number in rounds}
+    return [
+        RoundCost(r, schedule.training_events(r, honest=honest), schedule.evaluation_events(r, honest=honest))
+        for r, honest in shares.items()
+    ]
 
 
 def planned_epsilons(schedule: Schedule) -> list[float | None]:

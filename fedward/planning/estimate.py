@@ -37,10 +37,10 @@ from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, lo
 from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
 from fedward.privacy.dpsgd.clipping import gradient_noise, planned_clipping
-from fedward.privacy.events import Event
+from fedward.privacy.events import SHARES_UNKNOWN, Event
 from fedward.privacy.noise import ReleaseSpec, SecureStream, gradient_distance
 from fedward.privacy.secagg.roster import default_colluders, minimum_threshold
-from fedward.run import Run, Schedule
+from fedward.run import Run, Schedule, shares_among
 from fedward.server.deployment.records import PLAN_FILE, START_FILE
 from fedward.server.job_files import write_vector
 from fedward.strategies.registry import spelt_out
@@ -150,7 +150,11 @@ def _counting(scenario: Scenario) -> tuple[Run, Vector, str]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Noised statistics that leave besides the adapter; ``deviation`` of the noise in a sum, in the unit of each."""
+    """Noised statistics that leave besides the adapter; ``deviation`` of the noise in a sum, in the unit of each.
+
+    Of the certain shares where hospitals share the noise; otherwise of all hospitals, or of one if nobody knows how
+    many there are.
+    """
 
     releases: int
     noise_multiplier: float
@@ -206,7 +210,8 @@ def estimate(
     if state is not None and not (private and run.noises_evaluation):
         unpriced = "A run without privacy, or with exact evaluation, cannot be booked in a ledger."
         raise ConfigError(unpriced, code="FW-CONFIG-032")
-    training, evaluation, parameters = run.all_training_events, run.all_evaluation_events, run.layout.size
+    honest, parameters = shares_among(run, count) if run.splits_noise else SHARES_UNKNOWN, run.layout.size
+    training, evaluation = run.all_training_events(honest=honest), run.all_evaluation_events(honest=honest)
     releases = [event for event in training if event.kind == "release"]
     return Estimate(
         name=plan.name,
@@ -220,8 +225,8 @@ def estimate(
         training=price_of(training, plan.privacy),
         evaluation=price_of(evaluation, plan.privacy),
         step=step_noise(run, parameters, count) if private else None,
-        training_statistics=_statistics(releases, run.training_release, plan.privacy.delta),
-        evaluation_statistics=_statistics(evaluation, run.evaluation_release, plan.privacy.delta),
+        training_statistics=_statistics(releases, run.training_release, run, count),
+        evaluation_statistics=_statistics(evaluation, run.evaluation_release, run, count),
         ledgers=None if state is None else tuple(room_for(run, state, cap=lifetime_epsilon)),
         time=time_training(run, files, scenario.speed, hospitals=count) if measure_time else None,
         utility=measured_utility(scenario),
@@ -229,11 +234,15 @@ def estimate(
     )
 
 
-def _statistics(events: Sequence[Event], spec: ReleaseSpec | None, delta: float) -> Statistics | None:
+def _statistics(
+    events: Sequence[Event], spec: ReleaseSpec | None, schedule: Schedule, hospitals: int | None
+) -> Statistics | None:
     if not events or spec is None:
         return None
-    noise = events[0].noise_multiplier
-    return Statistics(len(events), noise, epsilon(events, delta).epsilon, spec.noise_deviation(noise))
+    noise, spent = events[0].noise_multiplier, epsilon(events, schedule.plan.privacy.delta).epsilon
+    own = 1.0 if schedule.shares_statistics or hospitals is None else math.sqrt(hospitals)
+    deviation = {name: own * each for name, each in spec.noise_deviation(noise).items()}
+    return Statistics(len(events), noise, spent, deviation)
 
 
 @dataclass(frozen=True)

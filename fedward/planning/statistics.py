@@ -19,8 +19,8 @@ from fedward.planning.budget import Room, room_for
 from fedward.planning.prices import Price, price_of
 from fedward.planning.scenario import Scenario, known_hospitals
 from fedward.privacy.accounting import calibrate_releases
-from fedward.privacy.secagg.roster import minimum_threshold
-from fedward.run import Schedule, roster_rules
+from fedward.privacy.events import SHARES_UNKNOWN
+from fedward.run import Schedule, shares_among
 from fedward.strategies.registry import spelt_out
 from fedward.units import UnitName
 
@@ -33,7 +33,8 @@ def make_statistics_plan(scenario: Scenario, *, epsilon: float | None = None) ->
     """
     price = scenario.statistics.epsilon if epsilon is None else epsilon
     first = {"records_per_unit": 1, "records_chosen": "each-step"}
-    own = {"placement": "local", "clipping": "fixed", "epsilon": price, **first}
+    shared = scenario.privacy.statistics_noise or ("own" if scenario.privacy.placement == "local" else "shared")
+    own = {"placement": "local", "statistics_noise": shared, "clipping": "fixed", "epsilon": price, **first}
     draft = spelt_out(
         Plan(
             name=scenario.name,
@@ -67,8 +68,9 @@ class StatisticsEstimate:
     price: Price  # of each unit, whichever side of the split it is on
     noise_multiplier: float
     cells: Mapping[str, int]  # by variable
-    deviation: Mapping[str, float]  # of the noise in a cell of each variable, with the certain shares alone
-    deviation_all: Mapping[str, float] | None  # with the shares of all hospitals; None if their number is not known
+    shared: bool  # whether hospitals share the noise
+    deviation: Mapping[str, float]  # of the noise in a cell: of the certain shares or, not shared, of one hospital
+    deviation_all: Mapping[str, float] | None  # in a sum of all hospitals; None if their number is not known
     ledgers: tuple[Room, ...] | None
 
     def to_value(self) -> dict[str, Any]:
@@ -90,7 +92,8 @@ def estimate_statistics(
     """
     plan = make_statistics_plan(scenario, epsilon=epsilon)
     schedule, count = Schedule.of(plan), hospitals or known_hospitals(scenario.data)
-    price = price_of(schedule.all_training_events, plan.privacy)
+    honest = shares_among(schedule, count) if schedule.splits_noise else SHARES_UNKNOWN
+    price = price_of(schedule.all_training_events(honest=honest), plan.privacy)
     if price is None:
         raise ConfigError("The plan has no statistics.", code="FW-CONFIG-001")
     noise = schedule.counts.noise_multiplier
@@ -102,6 +105,7 @@ def estimate_statistics(
         price=price,
         noise_multiplier=noise,
         cells={name: len(cells) for name, cells in schedule.counts.variables.items()},
+        shared=schedule.shares_statistics,
         deviation=certain,
         deviation_all=None if count is None else _of_all(certain, schedule, count),
         ledgers=None if state is None else tuple(room_for(schedule, state, cap=lifetime_epsilon)),
@@ -109,7 +113,6 @@ def estimate_statistics(
 
 
 def _of_all(certain: Mapping[str, float], schedule: Schedule, hospitals: int) -> dict[str, float]:
-    """Each hospital adds a share of which t - c make up what is priced."""
-    colluders, _ = roster_rules(schedule, hospitals)
-    shares = math.sqrt(hospitals / (minimum_threshold(hospitals, colluders) - colluders))
+    """Each hospital adds all that is priced, or a share of which t - c make it up."""
+    shares = math.sqrt(hospitals / schedule.statistics_shares(shares_among(schedule, hospitals)))
     return {name: deviation * shares for name, deviation in certain.items()}

@@ -23,7 +23,7 @@ _NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eigh
 
 PLACEMENTS = {
     "local": "local: every hospital adds the whole noise to every training step, so the adapter is protected against "
-    "everyone else; statistics carry noise shares, see the assumptions",
+    "everyone else, all of them together; so are statistics, unless the assumptions say that they carry shares",
     "secure-grad": "secure-grad: every hospital adds a share of the noise to one clipped gradient sum per round, in "
     "the secure sum; the whole noise is there only once enough shares are added, see the assumptions",
     "none": "none: nobody adds noise",
@@ -265,6 +265,9 @@ class View:
             nominal = "" if privacy.private else " (nominal: this run is NON-PRIVATE, see above)"
             at = f"{wording.epsilon(privacy.epsilon_max)} at delta = {wording.delta(privacy.delta)}"
             lines.append(("Epsilon", f"{at}, composed over the whole run{nominal}"))
+            if privacy.epsilon_everybody is not None:
+                together = "against all other hospitals and the coordinator together"
+                lines.append(("Everybody", f"{wording.epsilon(privacy.epsilon_everybody)} {together}{nominal}"))
             lines.append(("Accountant", privacy.accountant))
             if check := privacy.cross_check:
                 rdp = f"RDP {wording.epsilon(check.rdp_epsilon)} (a looser bound)"
@@ -282,5 +285,7 @@ def _release(term: str, release: Release | None) -> list[tuple[str, str]]:
     if release.noise_multiplier is None:
         return [(term, f"{what}, exact and NOT covered by the epsilon above")]
     spent = "" if release.epsilon is None else f", epsilon {wording.epsilon(release.epsilon)} by themselves"
+    if release.epsilon_everybody is not None and release.epsilon_everybody != release.epsilon:
+        spent += f" ({wording.epsilon(release.epsilon_everybody)} against everybody together)"
     at = "" if release.delta is None else f" at delta = {wording.delta(release.delta)}"
     return [(term, f"{what}, noise multiplier {release.noise_multiplier:.4g}{spent}{at}")]

@@ -62,7 +62,7 @@ def test_the_sum_is_the_exact_one_within_its_noise(scenario, counted):
     assert 0.4 < errors.std() < 1.8
     assert not any(cell.count == truth for cell, truth in cells)
     # 3 hospitals, t = 3, c = 1: the shares of all three over the two certain ones, of five blocks
-    assert result.units.deviation == pytest.approx(result.noise_multiplier * np.sqrt(5) * np.sqrt(3 / 2), rel=1e-3)
+    assert result.units.deviation == pytest.approx(result.noise_multiplier * np.sqrt(5) * np.sqrt(3), rel=1e-3)
 
 
 def test_every_ledger_and_the_certificate_have_the_same_price(counted):

@@ -44,17 +44,17 @@ def test_every_segment_of_a_round_is_charged_in_that_round(placement) -> None:
 def test_steps_shares_and_noise_are_those_of_the_plan() -> None:
     local, shared = plan_of(), plan_of(placement="secure-grad")
     for plan, steps in ((local, 3), (shared, 1)):
-        dpsgd = [event for event in Schedule.of(plan).all_training_events if event.kind == "dpsgd"]
+        dpsgd = [event for event in Schedule.of(plan).all_training_events() if event.kind == "dpsgd"]
         assert sum(event.steps for event in dpsgd) == 6 * steps
         assert {(event.noise_multiplier, event.sampling_rate) for event in dpsgd} == {(2.0, plan.privacy.sampling_rate)}
-    assert all(event.sampler_distance > 0 for event in Schedule.of(shared).all_training_events)
+    assert all(event.sampler_distance > 0 for event in Schedule.of(shared).all_training_events())
 
 
 def test_exact_evaluation_and_a_plan_without_privacy_have_no_price() -> None:
     exact, bare = Schedule.of(plan_of(unsafe_exact_evaluation=True)), Schedule.of(plan_of(private=False))
     for number in range(1, 8):
         assert exact.evaluation_events(number) == bare.evaluation_events(number) == bare.training_events(number) == []
-    assert exact.all_training_events
+    assert exact.all_training_events()
 
 
 def test_no_strategy_trains_without_a_charge() -> None:

@@ -57,14 +57,14 @@ def test_events_are_those_of_the_segments():
         assert ("dpsgd" in kinds) == ("gradient" in names(run, number))
         assert ("release" in kinds) == ("training" in names(run, number))
         assert bool(run.evaluation_events(number)) == ("evaluation" in names(run, number))
-    assert len(run.all_evaluation_events) == run.evaluation_releases == 4
-    assert sum(event.steps for event in run.all_training_events if event.kind == "dpsgd") == 6
+    assert len(run.all_evaluation_events()) == run.evaluation_releases == 4
+    assert sum(event.steps for event in run.all_training_events() if event.kind == "dpsgd") == 6
 
 
 @pytest.mark.parametrize(("rounds", "every"), [(6, 1), (6, 4), (7, 3), (1, 5), (40, 4)])
 def test_the_plan_counts_the_evaluations_that_will_be(rounds, every):
     run = run_of(rounds=rounds, evaluate_every=every)
-    assert len(run.all_evaluation_events) == run.evaluation_releases
+    assert len(run.all_evaluation_events()) == run.evaluation_releases
 
 
 def test_a_gradient_step_is_priced_with_the_distance_of_its_sampler():

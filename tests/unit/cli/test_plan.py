@@ -95,14 +95,29 @@ def test_statistics_are_priced_before_anybody_counts(estimate, tmp_path):
     assert 0.49 < found["price"]["epsilon"] <= 0.5
     assert found["price"]["sampler"] == "none"
     assert set(found["deviation"]) == {"units", "label", "sex"}
-    # 6 hospitals, t = 4, c = 1: of six shares three are certain
-    assert found["deviation_all"]["sex"] == pytest.approx(found["deviation"]["sex"] * 2**0.5)
+    assert found["price"]["epsilon_everybody"] == found["price"]["epsilon"], "each of 6 hospitals adds all of the noise"
+    assert found["deviation_all"]["sex"] == pytest.approx(found["deviation"]["sex"] * 6**0.5)
     assert found["deviation"]["sex"] == pytest.approx(found["noise_multiplier"] * 3**0.5, rel=1e-3)
     code, out, _ = estimate(str(path), "--statistics")
     words = " ".join(out.split())
     assert code == 0
-    for phrase in ("nothing was spent", "epsilon 1.00 at delta 1e-5", "none: everybody", "shares of all 6 hospitals"):
+    for phrase in ("nothing was spent", "epsilon 1.00 at delta 1e-5", "none: everybody", "sum of all 6 hospitals"):
         assert phrase in words
+
+
+def test_shared_noise_of_statistics_is_priced_twice(estimate, tmp_path):
+    path = tmp_path / "counts.toml"
+    scenario = 'name = "counts"\n[privacy]\nstatistics_noise = "shared"\n[statistics]\nvariables = ["label", "sex"]\n'
+    path.write_text(scenario)
+    code, out, error = estimate(str(path), "--statistics", "--json")
+    found = json.loads(out)
+    assert code == 0, error
+    # 6 hospitals, t = 4, c = 1: of six shares three are certain
+    assert found["deviation_all"]["sex"] == pytest.approx(found["deviation"]["sex"] * 2**0.5)
+    assert found["price"]["epsilon_everybody"] > 1.7 * found["price"]["epsilon"]
+    path.write_text(scenario + '[data]\nsource = "eicu"\npath = "eicu"\n')
+    assert json.loads(estimate(str(path), "--statistics", "--json")[1])["price"]["epsilon_everybody"] is None
+    assert "nobody knows in how many" in " ".join(estimate(str(path), "--statistics")[1].split())
 
 
 def test_statistics_must_fit_into_the_ledgers_and_have_noise(estimate, tmp_path):

@@ -42,7 +42,7 @@ def made():
 @pytest.mark.parametrize("clipping", CLIPPINGS)
 def test_neither_price_nor_message_depends_on_the_clipping(clipping, made) -> None:
     fixed, run = make_run("fixed"), make_run(clipping)
-    assert run.all_training_events == fixed.all_training_events
+    assert run.all_training_events() == fixed.all_training_events()
     for turn in (1, 2, 3):
         layouts = [r.vector_layout(turn, n0=6, honest=3) for r in (fixed, run)]
         assert layouts[0] == layouts[1]

@@ -42,7 +42,7 @@ def test_the_plans_mu_holds_a_hospital_near_the_global_adapter():
 
 
 def test_it_costs_no_privacy():
-    assert run_of(0.0).all_training_events == run_of(5.0).all_training_events
+    assert run_of(0.0).all_training_events() == run_of(5.0).all_training_events()
 
 
 @pytest.mark.parametrize("mu", [-0.1, float("nan"), 1e9])

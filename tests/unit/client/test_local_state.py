@@ -126,9 +126,9 @@ def test_a_smaller_weight_scores_with_less_of_the_local_adapter():
 
 
 def test_personal_steps_are_charged_like_all_others():
-    (event, *_), (plain, *_) = (Site(*of).run.all_training_events for of in (("feddpa",), ("ffa",)))
+    (event, *_), (plain, *_) = (Site(*of).run.all_training_events() for of in (("feddpa",), ("ffa",)))
     assert (event.steps, plain.steps) == (4, 2)
-    assert Site("fedsa").run.all_training_events == Site("ffa").run.all_training_events
+    assert Site("fedsa").run.all_training_events() == Site("ffa").run.all_training_events()
 
 
 def test_a_variate_is_the_mean_noised_gradient_and_moves_only_with_the_sum():

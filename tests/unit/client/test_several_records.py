@@ -57,8 +57,8 @@ def test_a_patients_records_stay_on_one_side() -> None:
 
 def test_the_price_of_several_records_is_that_of_one() -> None:
     one, several = Schedule.of(plan()), Schedule.of(plan(records_per_unit=7, records_chosen="fixed"))
-    assert one.all_training_events == several.all_training_events
-    assert one.all_evaluation_events == several.all_evaluation_events
+    assert one.all_training_events() == several.all_training_events()
+    assert one.all_evaluation_events() == several.all_evaluation_events()
     assert one.evaluation_release == several.evaluation_release
 
 

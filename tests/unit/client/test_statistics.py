@@ -17,7 +17,8 @@ NOISE, HONEST, DRAWS = 3.0, 4, 300
 
 def schedule_of(**privacy) -> Schedule:
     settings = {"release_noise_multiplier": NOISE, "evaluation_noise_multiplier": NOISE, "units_per_site": 50}
-    plan = Plan.model_validate({"name": "run", "base_model_sha256": "0" * 64, "privacy": {**settings, **privacy}})
+    own = {"name": "run", "base_model_sha256": "0" * 64, "privacy": {**settings, **privacy}}
+    plan = Plan.model_validate({**own, "training": {"local_steps": 1}})
     return Schedule.of(plan)
 
 
@@ -51,10 +52,20 @@ def train(plan: Schedule, patients: int, stream: SecureStream) -> np.ndarray:
 
 
 @pytest.mark.parametrize("release, spec", [(train, TRAINING_SPEC), (evaluate, EVALUATION_SPEC)])
-def test_a_private_release_carries_a_share_of_the_noise_that_is_priced(stream, release, spec) -> None:
-    """Broken: the exact loss or count leaves, and an epsilon that knows nothing of it is printed."""
-    draws = np.stack([release(schedule_of(), 30, stream) for _ in range(DRAWS)]) / spec.resolution
-    planned = share_sigma(total_sigma(NOISE, spec.l2_sensitivity_grid), HONEST) / spec.resolution
+@pytest.mark.parametrize(
+    ("privacy", "shares"),
+    [
+        ({}, 1),
+        ({"statistics_noise": "own"}, 1),
+        ({"statistics_noise": "shared"}, HONEST),
+        ({"placement": "secure-grad"}, HONEST),
+        ({"placement": "secure-grad", "statistics_noise": "own"}, 1),
+    ],
+)
+def test_a_private_release_carries_the_noise_that_is_priced(stream, release, spec, privacy, shares) -> None:
+    """Broken: the exact loss or count leaves, or under ``local`` a share of the noise is taken for all of it."""
+    draws = np.stack([release(schedule_of(**privacy), 30, stream) for _ in range(DRAWS)]) / spec.resolution
+    planned = share_sigma(total_sigma(NOISE, spec.l2_sensitivity_grid), shares) / spec.resolution
     assert draws.std(axis=0) == pytest.approx(planned, rel=0.2)
     exact = release(schedule_of(private=False), 30, stream) / spec.resolution
     assert np.abs(draws.mean(axis=0) - exact).max() < 6 * planned / np.sqrt(DRAWS)

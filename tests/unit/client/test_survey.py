@@ -16,7 +16,7 @@ from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
 from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.noise import SecureStream, UnsafeSeededStream
-from fedward.run import Run, Schedule, check_roster, roster_rules
+from fedward.run import NOTHING_TRAINED, Run, Schedule, check_roster, roster_rules
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
 from fedward.strategies.registry import NAMES
 from tests.codes import raises
@@ -113,14 +113,19 @@ def test_noise_is_added_whatever_happens():
             schedule(planned, **privacy)
 
 
-def test_the_shares_of_a_sum_have_the_stated_deviation():
+@pytest.mark.parametrize(("noise", "certain"), [(None, 1), ("own", 1), ("shared", 3)])
+def test_the_noise_of_a_sum_has_the_stated_deviation(noise, certain):
     planned = StatisticsPlan(variables={"x": tuple(map(str, range(200)))}, noise_multiplier=2.0)
-    run = schedule(planned)
+    run = schedule(planned, statistics_noise=noise)
     rows = {"units": np.zeros((1, 1)), "x": np.zeros((1, 200))}
     streams = [UnsafeSeededStream(bytes([k]) * 32) for k in range(6)]
     total = sum(survey_statistics(rows, run, honest=3, stream=stream) for stream in streams)
     counts = run.survey_release.decode(total)["x"]
-    expected = 2.0 * np.sqrt(2) * np.sqrt(6 / 3)  # multiplier x sensitivity of two blocks x shares over certain ones
+    expected = (
+        2.0 * np.sqrt(2) * np.sqrt(6 / certain)
+    )  # multiplier x sensitivity of two blocks x hospitals over certain shares
+    segment = Run.bind(run, NOTHING_TRAINED).vector_layout(1, n0=6, honest=3).segments[0]
+    assert segment.noise_std == pytest.approx(expected, rel=1e-6)
     assert 0.85 < counts.std() / expected < 1.15
 
 
@@ -130,8 +135,8 @@ def test_a_plan_of_statistics_has_one_round_and_one_price():
     assert (run.rounds, run.final_round, run.openings, run.training_releases, run.evaluation_releases) == (
         0, 1, [1], 0, 0,
     )  # fmt: skip
-    assert run.training_events(1) == run.evaluation_events(1) == run.all_training_events
-    assert [event.kind for event in run.all_training_events] == ["release"]
+    assert run.training_events(1) == run.evaluation_events(1) == run.all_training_events()
+    assert [event.kind for event in run.all_training_events()] == ["release"]
     assert plan.privacy.epsilon == 0.7
     assert plan.split_salt == "default/1"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fedward.cli import client, main
-from fedward.client.daemon.approvals import describe_plan
+from fedward.client.daemon.approvals import Spent, describe_plan
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.models.adapter_model import resolve_run
 from fedward.client.models.registry import resolve
@@ -59,7 +59,7 @@ def plan_of(unit: str, kind: str = "local") -> Plan:
 def result_of(unit: str, kind: str = "local") -> RunResult:
     schedule, raw = Schedule.of(plan_of(unit, kind)), document()
     raw["scenario"] |= {"task": schedule.task.name, "outcome": schedule.task.outcome}
-    raw["privacy"] = certificate(schedule, private=kind != "without", secure_sum=SUM).model_dump()
+    raw["privacy"] = certificate(schedule, private=kind != "without", secure_sum=SUM, shares=3).model_dump()
     if kind == "without":
         raw["non_private_reasons"] = ("Differential privacy was switched off.",)
     return RunResult.model_validate(raw)
@@ -108,7 +108,7 @@ def of_approval(unit, kind):
         "policy": {"min_units": 20, "max_epsilon_per_run": 8.0, "max_epsilon_lifetime": 9.0, "allowed_base_models": []},
     }
     verified = SimpleNamespace(plan=plan, proposal=proposal, fingerprint="words")
-    sections = describe_plan(verified, parse(config, ClientConfig, source="test"), bytes(32), spent=1.0)
+    sections = describe_plan(verified, parse(config, ClientConfig, source="test"), bytes(32), spent=Spent(1.0, 1.0))
     return "\n".join(f"{title}: {label}: {words}" for title, lines in sections for label, words in lines)
 
 
@@ -122,7 +122,7 @@ def test_a_document_says_patient_for_patients_and_never_for_questions(written, k
 
 
 def test_the_sentences_about_patients_are_those_of_the_first_release():
-    found = certificate(Schedule.of(plan_of("patient")), private=True, secure_sum=SUM)
+    found = certificate(Schedule.of(plan_of("patient")), private=True, secure_sum=SUM, shares=3)
     assert (found.unit, found.sampler) == ("patient", "Poisson over patients")
     assert found.release.statistics == ("mean clipped loss", "number of patients")
     assert (
@@ -138,7 +138,7 @@ def test_the_sentences_about_patients_are_those_of_the_first_release():
 
 
 def test_a_question_is_not_treated():
-    found = certificate(Schedule.of(plan_of("question")), private=True, secure_sum=SUM)
+    found = certificate(Schedule.of(plan_of("question")), private=True, secure_sum=SUM, shares=3)
     assert any(text.startswith("A question is held at one participating hospital") for text in found.assumptions)
 
 

@@ -10,6 +10,7 @@ from fedward.agreements.proposal import open_proposal
 from fedward.client.daemon.approvals import (
     Approvals,
     ExpiredPlanError,
+    Spent,
     approved_roster,
     check_cohort,
     check_family,
@@ -17,6 +18,7 @@ from fedward.client.daemon.approvals import (
     describe_plan,
     put_in_force,
     run_epsilon,
+    run_epsilon_everybody,
 )
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.data import Example
@@ -141,6 +143,8 @@ def weaker(**privacy):
         ({"allowed_base_models": []}, {}, "FW-POLICY-302"),
         ({"max_epsilon_per_run": 0.5}, {}, "FW-POLICY-304"),
         ({}, {"plan": weaker(noise_multiplier=0.4)}, "FW-POLICY-304"),
+        ({"max_epsilon_everybody": 0.5}, {}, "FW-POLICY-304"),
+        ({"max_epsilon_everybody": 5.0}, {"plan": weaker(statistics_noise="shared")}, "FW-POLICY-304"),
         ({"delta": 1e-9}, {}, "FW-POLICY-305"),
         ({}, {"plan": weaker(private=False)}, "FW-POLICY-303"),
         ({}, {"plan": weaker(unsafe_exact_evaluation=True)}, "FW-POLICY-303"),
@@ -165,6 +169,31 @@ def test_the_epsilon_a_plan_claims_is_not_believed():
     assert run_epsilon(weaker(private=False), 1e-5) == float("inf")
 
 
+def test_both_prices_and_both_limits_are_shown(configure, propose, ca):
+    shared = open_proposal(propose(plan=weaker(statistics_noise="shared")).read_bytes(), ca.identity.public)
+    own = open_proposal(propose(plan=weaker()).read_bytes(), ca.identity.public)
+    costs = run_epsilon(own.plan, 1e-5)
+    assert run_epsilon_everybody(own.plan, 1e-5, 0) == costs == run_epsilon(shared.plan, 1e-5)
+    assert run_epsilon_everybody(shared.plan, 1e-5, 3) > costs
+    assert run_epsilon_everybody(shared.plan, 1e-5, 0) == run_epsilon_everybody(weaker(private=False), 1e-5, 3)
+
+    def told(verified, spent, **policy):
+        (lines,) = [
+            dict(lines)
+            for title, lines in describe_plan(verified, configure(**policy), ca.identity.public, spent=spent)
+            if title == "What it costs in privacy"
+        ]
+        return lines
+
+    lines = told(own, Spent(1.0, 1.0))
+    assert "sets no limit" in lines["everybody"] and "adds all of the noise itself" in lines["noise"]
+    assert "together" not in lines["so far"]
+    lines = told(shared, Spent(1.0, 2.5, shares=3), max_epsilon_everybody=7.5)
+    assert "allows 7.5" in lines["everybody"] and "of statistics each hospital adds a share" in lines["noise"]
+    assert "everybody together 2.500" in lines["so far"]
+    assert "not known" in told(shared, Spent())["everybody"]
+
+
 def test_units_and_cohort_are_the_sites_own_limits(configure):
     policy = configure(min_units=50, min_cohort=4).policy
     train = [Example(f"p{number % 50}", "", "age 70s", number % 2) for number in range(60)]
@@ -179,7 +208,7 @@ def test_units_and_cohort_are_the_sites_own_limits(configure):
 
 def test_a_plan_is_described_for_people(configure, propose, ca):
     verified = open_proposal(propose().read_bytes(), ca.identity.public)
-    sections = describe_plan(verified, configure(), ca.identity.public, spent=1.25)
+    sections = describe_plan(verified, configure(), ca.identity.public, spent=Spent(1.25, 1.25))
     text = "\n".join(f"{label}: {words}" for _, lines in sections for label, words in lines)
     epsilon = math.ceil(1000 * run_epsilon(verified.plan, 1e-5)) / 1000
     for words in (
@@ -194,7 +223,7 @@ def test_a_plan_is_described_for_people(configure, propose, ca):
     ):
         assert words in text
     open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)
-    assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=0.0))
+    assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=Spent()))
 
 
 @pytest.fixture
@@ -248,7 +277,9 @@ def test_a_person_reads_of_opt_outs_records_and_mapping(mapped, propose, ca, raw
     privacy = {"noise_multiplier": 4.0, "evaluation_noise_multiplier": 20.0, "release_noise_multiplier": 40.0}
     plan = Plan(name="icu", base_model_sha256="ab" * 32, privacy={**privacy, "records_per_unit": 4})
     verified = book.open(propose(plan=plan))
-    sections = describe_plan(verified, parse(raw, ClientConfig, source="test"), coordinator=ca.identity.public, spent=0)
+    sections = describe_plan(
+        verified, parse(raw, ClientConfig, source="test"), coordinator=ca.identity.public, spent=Spent()
+    )
     lines = [f"{name}: {words}" for _, section in sections for name, words in section]
     assert "opted out: whom /srv/optout.txt lists is never read" in lines
     assert "records: at most 4 of one patient in each step" in lines
