@@ -6,8 +6,9 @@ With ``FEDWARD_DATA`` the folders of public data sets and format examples in it 
 a MIMIC-III folder of 1 GB, quoted as the published one is, and a MIMIC-IV folder, each as CSV and packed with gzip, and
 the second as parquet. fedward turns their rows into its internal form; pandas reads the same columns of the same files,
 times as text. Each reading is a process of its own, the two in turn. Speed is pandas' seconds over fedward's, the least
-of each, on the folder where that is lowest. The target holds for seconds of processor, which do not depend on who else
-uses the machine and count every thread. What a person waits for is the clock; that figure is printed beside it.
+of each, on the folder where that is lowest. "As fast" is what a person waits for, so the target holds for the clock,
+on a machine that does nothing else; seconds of processor, which count every thread and hardly depend on who else is
+there, are printed beside it.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ TARGETS = (
     Target("formats_missed", "folders and examples that `data check` does not read whole", at_most=0.0),
     Target("formats_read", "folders and examples read whole"),
     Target("layouts_agree", "one patient gives one example in every layout (1 = yes)", at_least=1.0),
-    Target("rows_vs_pandas", "rows of CSV and csv.gz, times as fast as pandas by processor time, least", at_least=0.5),
-    Target("rows_vs_pandas_clock", "the same by the clock"),
+    Target("rows_vs_pandas", "rows of CSV and csv.gz, times as fast as pandas, least of four folders", at_least=0.5),
+    Target("rows_vs_pandas_cpu", "the same by processor time"),
     Target("parquet_vs_pandas", "rows of parquet, times as fast as pandas"),
     Target("peak_gb", "most memory while a folder of 1 GB is read, GB", at_most=1.0),
     Target("deid_recall", "identifiers masked, least of the classes with a target", at_least=0.99),
@@ -112,9 +113,9 @@ def measure_rows(size: int, repeats: int) -> dict[str, Any]:
         readings[f"{layout} parquet"] = _readings(Path(scratch) / "parquet", repeats)
     text = [each for name, each in readings.items() if "csv" in name]
     return {
-        "rows_vs_pandas": min(each["cpu_ratio"] for each in text),
-        "rows_vs_pandas_clock": min(each["wall_ratio"] for each in text),
-        "parquet_vs_pandas": readings[f"{layout} parquet"]["cpu_ratio"],
+        "rows_vs_pandas": min(each["wall_ratio"] for each in text),
+        "rows_vs_pandas_cpu": min(each["cpu_ratio"] for each in text),
+        "parquet_vs_pandas": readings[f"{layout} parquet"]["wall_ratio"],
         "peak_gb": max(each["peak_gb"] for each in readings.values()),
         "folder_bytes": size,
         "readings": readings,
