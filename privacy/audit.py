@@ -8,7 +8,10 @@ A mechanism is mu-Gaussian private (Dong, Roth and Su 2022, definition 2.6) if t
 inputs apart is at least as hard as telling N(0, 1) from N(mu, 1): every test with false positive rate a and false
 negative rate b has Phi^-1(1 - a) - Phi^-1(b) <= mu. Measured error rates thus bound mu from below (Nasr et al. 2023,
 "Tight auditing", section 4). The (epsilon, delta) form of the same errors is looser: it does not notice half the noise.
-A bound on mu cannot see reused noise, because every single step looks as it should; two steps together reveal the sum.
+A bound on mu looks in one direction and at single steps. It sees neither noise that is used again, because each step
+looks as it should while two together reveal the sum, nor a direction without noise, nor values between which there are
+none. So what is left when the known signal is taken away is compared with independent normal numbers: in all
+directions, between steps at every distance, in its size and in its distribution.
 
 Canaries (Steinke, Nasr and Jagielski 2023, https://arxiv.org/abs/2305.08846): each was included by a fair coin of its
 own; an attacker who sees what the run released says of some of them whether they were in. Under (epsilon,
@@ -26,12 +29,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import ndtri
-from scipy.stats import beta, binom, rankdata
+from scipy.special import ndtr, ndtri
+from scipy.stats import beta, binom, chi2, rankdata
 
 Scores = NDArray[np.float64]
+Noise = NDArray[np.float64]
 
-LAGS = 8
 LARGEST_EPSILON = 60.0
 LOW_RATES = (0.001, 0.01)
 
@@ -99,9 +102,9 @@ def choose_threshold(without: Scores, with_patient: Scores) -> Threshold:
 
 @dataclass(frozen=True)
 class Repetition:
-    """The largest correlation found and the largest that independent noise shows at this confidence."""
+    """The correlation between steps that stands out most, and how large that of independent noise may be there."""
 
-    correlation: float  # in [-1, 1], the one of largest magnitude over all lags
+    correlation: float  # in [-1, 1], at the lag where it exceeds what is usual there by most
     limit: float  # exceeded by independent noise with probability at most 1 - confidence, over all lags together
 
     @property
@@ -110,21 +113,108 @@ class Repetition:
         return abs(self.correlation) > self.limit
 
 
-def repetition(noise: NDArray[np.float64], *, confidence: float, lags: int = LAGS) -> Repetition:
-    """Correlates the noise vector of every step with those of the next ``lags`` steps; zero noise counts as repeated.
+def repetition(noise: Noise, *, confidence: float, lags: int | None = None) -> Repetition:
+    """Correlates the noise vector of every step with those of ``lags`` later ones; zero noise counts as repeated.
 
-    ``noise`` is ``[steps, entries]``, mean zero by construction; confidence by Bonferroni over the lags and both signs.
+    ``noise`` is ``[steps, entries]``, mean zero by construction; by default half of the steps are looked ahead.
+    Confidence by Bonferroni over the lags and both signs. All lags at once, by the Fourier transform of each entry.
     """
     steps, entries = noise.shape
+    lags = steps // 2 if lags is None else lags
     if not 1 <= lags < steps or entries < 1:
         raise ValueError("a correlation needs more steps than lags and at least one entry")
     power = float((noise**2).mean())
     quantile = float(-ndtri((1 - confidence) / (2 * lags)))
-    limit = quantile / math.sqrt((steps - lags) * entries)
     if power == 0.0:
-        return Repetition(1.0, limit)
-    found = [float((noise[lag:] * noise[:-lag]).mean()) / power for lag in range(1, lags + 1)]
-    return Repetition(max(found, key=abs), limit)
+        return Repetition(1.0, quantile / math.sqrt((steps - 1) * entries))
+    spectrum = np.fft.rfft(noise, 2 * steps, axis=0)
+    sums = np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), 2 * steps)[1 : lags + 1]
+    products = (steps - np.arange(1, lags + 1)) * entries
+    found, limits = sums / products / power, quantile / np.sqrt(products)
+    most = int(np.argmax(np.abs(found) / limits))
+    return Repetition(float(found[most]), float(limits[most]))
+
+
+def twins(noise: Noise, *, tolerance: float = 1e-4) -> int:
+    """How many vectors of ``[steps, entries]`` occur again, however many steps later, entry by entry to ``tolerance``.
+
+    Independent vectors of more than a few entries never agree like that. They are sorted along one direction, in which
+    equal ones are neighbours.
+    """
+    direction = np.random.Generator(np.random.Philox(1)).normal(size=noise.shape[1])
+    order = np.argsort(noise @ (direction / np.linalg.norm(direction)))
+    found = 0
+    for ahead in range(1, min(4, len(order))):
+        apart = np.abs(noise[order[ahead:]] - noise[order[:-ahead]]).max(axis=1)
+        found = max(found, int((apart <= tolerance).sum()))
+    return found
+
+
+@dataclass(frozen=True)
+class NoiseCheck:
+    """What noise looks like that should be independent standard normal numbers, ``[steps, entries]``.
+
+    Each limit is passed by sound noise with at least the confidence it was asked for, shared among the four.
+    """
+
+    repetition: Repetition  # between steps
+    twins: int  # vectors that occur again
+    power: float  # mean square
+    least_power: float  # its lower limit, a quantile of the chi-squared distribution
+    weakest: float  # variance in the direction that has the least
+    least_weakest: float  # its lower limit (Davidson and Szarek 2001, theorem II.13); 0 where steps are too few
+    distance: float  # largest distance between the entries' distribution function and the normal one
+    most_distance: float  # its upper limit (Massart 1990)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with it, in words."""
+        found = {
+            "the noise of different steps is correlated, so it can be subtracted": self.repetition.repeats,
+            "the same noise is used more than once": self.twins > 0,
+            "there is less noise than is certified": self.power < self.least_power,
+            "in some direction there is less noise than is certified": self.weakest < self.least_weakest,
+            "the noise has another distribution than is certified": self.distance > self.most_distance,
+        }
+        return tuple(words for words, wrong in found.items() if wrong)
+
+    def figures(self) -> dict[str, float]:
+        """All of it, for JSON."""
+        return {
+            "correlation": self.repetition.correlation,
+            "correlation_limit": self.repetition.limit,
+            "used_again": self.twins,
+            "power": self.power,
+            "power_limit": self.least_power,
+            "weakest": self.weakest,
+            "weakest_limit": self.least_weakest,
+            "distance": self.distance,
+            "distance_limit": self.most_distance,
+        }
+
+
+def check_noise(noise: Noise, *, confidence: float, everything: Noise | None = None) -> NoiseCheck:
+    """Looks at noise ``[steps, entries]`` in units of its certified deviation, whatever its direction or lag.
+
+    ``everything`` is what this noise must not occur in twice, itself included; by default itself.
+    """
+    steps, entries = noise.shape
+    miss = (1 - confidence) / 4
+    smallest = float(np.linalg.eigvalsh(noise.T @ noise / steps)[0])
+    edge = 1 - math.sqrt(entries / steps) - math.sqrt(-2 * math.log(miss) / steps)
+    values = np.sort(noise, axis=None)
+    exact, count = ndtr(values), values.size
+    below, above = np.arange(count) / count, np.arange(1, count + 1) / count
+    return NoiseCheck(
+        repetition=repetition(noise, confidence=1 - miss),
+        twins=twins(noise if everything is None else everything),
+        power=float((noise**2).mean()),
+        least_power=float(chi2.ppf(miss, steps * entries)) / (steps * entries),
+        weakest=max(0.0, smallest),
+        least_weakest=max(0.0, edge) ** 2,
+        distance=float(max((exact - below).max(), (above - exact).max())),
+        most_distance=math.sqrt(math.log(2 / miss) / (2 * count)),
+    )
 
 
 @dataclass(frozen=True)

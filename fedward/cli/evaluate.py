@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedward.client.models.registry import ModelFiles
     from fedward.client.tasks import LocalTask
     from fedward.measures import Outcomes
+    from fedward.privacy.dpsgd.audit import MechanismAudit
 
 
 MOST_TOKENS = 1024
@@ -285,7 +286,7 @@ def audit(
     ] = None,
     canaries: Annotated[int, Option(min=10, max=10_000, help="Made-up records; more can show a larger epsilon.")] = 100,
     self_test: Annotated[
-        bool, Option("--self-test", help="Audit the training engine of this installation instead of a run.")
+        bool, Option("--self-test", help="Audit engine and noise of this installation instead of a run.")
     ] = False,
     steps: Annotated[int, Option(min=2_000, help="Steps of the self-test.")] = 20_000,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object and no progress.")] = False,
@@ -296,8 +297,8 @@ def audit(
     takes part, guesses which did, and bounds epsilon from the right guesses. Then attacks the run's adapter for those
     it was trained on. Writes audit.json into RUN and adds a section to report.html. About as long as two runs.
 
-    --self-test: takes 20,000 single steps of the training engine with and without one record and bounds what a step
-    leaks. Less than a minute or two.
+    --self-test: takes 20,000 single steps of the training engine with and without one record, and a fourth as many
+    gradient sums and noised statistics, bounds what each leaks, and looks at the noise itself. A minute or two.
 
     Examples:
 
@@ -340,27 +341,40 @@ def _run(folder: Path, canaries: int, *, as_json: bool) -> None:
 def _self_test(steps: int, *, as_json: bool) -> None:
     import torch
 
-    from fedward.privacy.dpsgd.audit import LEAST_RATIO, MechanismAudit, audit_mechanism
+    from fedward.privacy.dpsgd.audit import audit_installation
 
     torch.set_num_threads(1)
     console = Console(highlight=False)
     with Progress(console=console, disable=as_json or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("steps of the training engine", total=None)
-        found: MechanismAudit = audit_mechanism(steps=steps, progress=lambda done: bar.advance(task, done))
+        task = bar.add_task("releases of this installation", total=None)
+        found = audit_installation(steps=steps, progress=lambda done: bar.advance(task, done))
     if as_json:
-        say_json(found.figures())
-    else:
-        steps_words = f"{found.steps:,} steps of the {found.backend} engine"
-        more = f"{found.errors.with_patient:,} of them with one record more"
-        console.print(f"Mechanism audit: {steps_words}, {more}", style="bold")
-        for line in (
-            f"  certified          mu = {found.mu_certified:.3f} a step (noise multiplier 1, everybody sampled)",
-            f"  leaked at least    mu = {found.mu_lower:.3f} ({100 * found.confidence:g} % confidence)",
-            f"  ratio              {found.ratio:.2f}; sound between {LEAST_RATIO} and 1",
-            f"  noise repeats      correlation {found.noise.correlation:+.4f}; "
-            f"independent noise stays within {found.noise.limit:.4f}",
-        ):
+        say_json(
+            {**found[0].figures(), "leaks": any(each.leaks for each in found), "all": [f.figures() for f in found]}
+        )
+    for each in () if as_json else found:
+        for line in _audited(each):
             console.print(line)
-    found.check()
+    for each in found:
+        each.check()
     if not as_json:
-        console.print("The engine keeps its promise on this pair of inputs.")
+        console.print("Steps, gradient sums and statistics keep their promise on this pair of inputs.")
+
+
+def _audited(found: MechanismAudit) -> list[str]:
+    """What the audit of one mechanism found, beside what a sound one shows."""
+    from fedward.privacy.dpsgd.audit import LEAST_RATIO
+
+    noise, empty = found.noise, found.empty
+    return [
+        f"{found.mechanism}: {found.steps:,} releases, {found.errors.with_patient:,} of them with one record more",
+        f"  certified          mu = {found.mu_certified:.3f} each (noise multiplier 1, everybody sampled)",
+        f"  leaked at least    mu = {found.mu_lower:.3f} ({100 * found.confidence:g} % confidence)",
+        f"  ratio              {found.ratio:.2f}; sound between {LEAST_RATIO} and 1",
+        f"  noise              {noise.power:.4f} of its variance, at least {noise.least_power:.4f} if sound; "
+        f"{empty.power:.4f} with nobody sampled",
+        f"  weakest direction  {noise.weakest:.3f} of its variance, at least {noise.least_weakest:.3f}",
+        f"  distribution       off by {noise.distance:.4f}, at most {noise.most_distance:.4f}",
+        f"  over time          correlation {noise.repetition.correlation:+.4f}, at most {noise.repetition.limit:.4f}; "
+        f"used again {noise.twins} times",
+    ]

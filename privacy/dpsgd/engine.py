@@ -7,6 +7,7 @@ run before budget is spent, turn ways of printing a false epsilon into an error,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binom
 from torch import nn
 
 from fedward.errors import ConfigError, PreflightError
@@ -314,16 +316,23 @@ def weight_change_canary(before: Floats, after: Floats, *, private: bool) -> Non
         raise not_moved("The exported weights did not move in the first step.")
 
 
-def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int = 400) -> None:
-    """Draws trial batches and checks that their sizes vary as Poisson sampling makes them vary; raises FW-DP-017.
+LOOK_BACK = 20
+"""Draws whose members are compared with those of a later one."""
+NEVER = 1e-9
+"""Chance with which a sound sampler fails one of the three questions about its members."""
 
-    Shuffled batches of fixed size have no variance; a wrong rate shifts the mean. A sound sampler fails with
-    probability below 1e-7.
+
+def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int = 400) -> None:
+    """Draws trial batches and checks their sizes, who is in them, and that no draw tells of another; FW-DP-017.
+
+    Shuffled batches of fixed size have no variance; a wrong rate shifts the mean. Each unit is included as often as a
+    coin of the plan's rate falls, and whoever was in one batch is in none of the next 20 more or less often. A sound
+    sampler fails with probability below 1e-7. What it can see stands in ``docs/audit.md``.
     """
     if sampler.sampler_name != "poisson":
         raise wrong_sampler("The sampler does not declare Poisson sampling.")
-    count = sampler.patient_count
-    sizes = np.array([np.unique(sampler.sample()[1]).size for _ in range(draws)], np.float64)
+    members = [np.unique(sampler.sample()[1]) for _ in range(draws)]
+    count, sizes = sampler.patient_count, np.array([units.size for units in members], np.float64)
     variance = count * sampling_rate * (1 - sampling_rate)
     if abs(sizes.mean() - count * sampling_rate) > 6 * np.sqrt(variance / draws) + 1e-9:
         raise wrong_sampler("The sampler does not include units at the plan's rate.")
@@ -331,6 +340,28 @@ def sampler_self_test(sampler: UnitSampler, sampling_rate: float, *, draws: int 
     spread = 6 * np.sqrt((2 * variance**2 + variance) / draws)
     if abs(sizes.var() - variance) > spread + 1e-9:
         raise wrong_sampler("The number of sampled units does not vary as under Poisson sampling.")
+    _check_members(members, count, sampling_rate)
+
+
+def _check_members(members: list[Integers], count: int, rate: float) -> None:
+    """Looks at who is drawn; ``members`` are the units of each draw."""
+    _, places = np.unique(np.concatenate(members), return_inverse=True)
+    times, draws = np.bincount(places, minlength=count), len(members)
+    if times.size > count:
+        raise wrong_sampler("The sampler includes units that it does not know.")
+    if min(binom.sf(times.max() - 1, draws, rate), binom.cdf(times.min(), draws, rate)) * 2 * count < NEVER:
+        raise wrong_sampler("The sampler includes some unit at another rate than the plan's.")
+    seen, held = np.zeros((draws, count), np.float32), np.split(places, np.cumsum([m.size for m in members])[:-1])
+    for row, own in zip(seen, held, strict=True):
+        row[own] = 1.0
+    seen -= rate
+    # Products of independent coins have mean 0 and this variance; Bernstein's inequality bounds rare ones, too.
+    once = (rate * (1 - rate)) ** 2
+    for back in range(1, min(LOOK_BACK, draws - 1) + 1):
+        terms, reach = (draws - back) * count, math.log(2 * LOOK_BACK / NEVER)
+        limit = math.sqrt(2 * terms * once * reach) + reach / 3
+        if abs(float((seen[back:] * seen[:-back]).sum(dtype=np.float64))) > limit + 1e-3:
+            raise wrong_sampler("Who is drawn depends on who was drawn before.")
 
 
 def _close(left: Floats, right: Floats, tolerance: float) -> bool:

@@ -180,6 +180,27 @@ def test_another_base_model_is_refused_before_anything_is_built(parties) -> None
         build_model(run, replace(files, sha256="0" * 64))
 
 
+def test_every_step_draws_a_sample_of_its_own(parties) -> None:
+    """Broken: one sample serves two steps, which costs epsilon 10.83 where 7.98 is printed."""
+    run, files, encoded, _ = parties
+    model = build_model(run, files)
+    trainer = LocalTrainer(model, encoded[0].train, run, local_task("mortality"), SecureStream.from_os())
+    drawn, used, sampler = [], [], trainer._sampler
+
+    def sample():
+        found = type(sampler).sample(sampler)
+        drawn.append(found)
+        return found
+
+    trainer._sampler = SimpleNamespace(sample=sample)
+    trainer._engine = SimpleNamespace(step=lambda losses, rows, patients: used.append((rows, patients)))
+    trainer._use = lambda kinds, purpose: None
+    trainer._steps = 1  # nothing moves here, which the first step would notice
+    trainer.run(training.get_vector(model), 3)
+    assert len(drawn) == len(used) == 3
+    assert all(rows is own[0] and patients is own[1] for (rows, patients), own in zip(used, drawn, strict=True))
+
+
 def test_a_step_that_moves_nothing_stops_the_run(parties, monkeypatch) -> None:
     run, files, encoded, _ = parties
     trainer = LocalTrainer(

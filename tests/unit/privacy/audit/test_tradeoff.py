@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedward.privacy.audit import Errors, choose_threshold, clopper_pearson, mu_lower_bound, repetition
+from fedward.privacy.audit import (
+    Errors,
+    check_noise,
+    choose_threshold,
+    clopper_pearson,
+    mu_lower_bound,
+    repetition,
+    twins,
+)
 
 
 def draws(mu: float, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,10 +80,48 @@ def test_independent_noise_does_not_repeat():
     assert abs(found.correlation) < found.limit < 0.03
 
 
-@pytest.mark.parametrize("period", [1, 2, 5])
+@pytest.mark.parametrize("period", [1, 2, 5, 20, 45])
 def test_noise_that_comes_again_is_found(period):
     block = np.random.Generator(np.random.Philox(6)).normal(size=(period, 30))
-    assert repetition(np.tile(block, (100, 1)), confidence=0.999).correlation == pytest.approx(1.0)
+    assert repetition(np.tile(block, (100, 1)), confidence=0.999).correlation == pytest.approx(1.0, abs=1e-6)
+    assert twins(np.tile(block, (2, 1))) == period
+
+
+def test_every_lag_is_correlated_as_by_its_definition():
+    noise = np.random.Generator(np.random.Philox(7)).normal(size=(40, 3))
+    noise[13:] += 0.9 * noise[:-13]
+    found = repetition(noise, confidence=0.999)
+    expected = (noise[13:] * noise[:-13]).mean() / (noise**2).mean()
+    assert found.correlation == pytest.approx(expected)
+    assert repetition(noise, confidence=0.999, lags=8).correlation != found.correlation
+
+
+def sound(seed, steps=1_000, entries=30):
+    return np.random.Generator(np.random.Philox(seed)).normal(size=(steps, entries))
+
+
+def test_sound_noise_passes_as_often_as_promised():
+    wrong = [seed for seed in range(300) if check_noise(sound(seed, 120, 10), confidence=0.99).faults]
+    assert len(wrong) <= 6
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda noise: np.hstack([noise[:, :15], noise[:, :15]]), "some direction"),
+        (lambda noise: noise - 0.5 * noise[:, :1], "some direction"),
+        (lambda noise: 0.97 * noise, "less noise"),
+        (lambda noise: np.round(noise * 8) / 8, "another distribution"),
+        (lambda noise: noise.clip(-2, 2), "another distribution"),
+        (lambda noise: np.vstack([noise[:700], noise[3:303]]), "more than once"),
+        (lambda noise: np.vstack([noise[:999], noise[:1]]), "more than once"),
+        (lambda noise: noise + np.roll(noise, 300, axis=0) / 8, "correlated"),
+    ],
+)
+def test_noise_that_is_not_what_is_certified_is_found(change, fault):
+    assert not check_noise(sound(8), confidence=0.999).faults
+    faults = check_noise(change(sound(8)), confidence=0.999).faults
+    assert any(fault in words for words in faults), faults
 
 
 def test_no_noise_is_perfectly_repeated_noise():
