@@ -28,6 +28,10 @@ LONGEST_PAUSE_SECONDS = 30.0
 SERVED = frozenset(message_type(stage) for stage in Stage)
 
 
+TAKES_NO_PART = "FW-POLICY-022"
+"""All that a coordinator hears where the reason depends on records: codes that flip with one patient tell of it."""
+
+
 class UnservedMessageError(PolicyError, code="FW-POLICY-201"):
     """A message asks for something that this site does not serve; its content was not fetched, let alone run."""
 
@@ -56,7 +60,11 @@ def make_client_app(site: Site) -> ClientApp:
 
 
 def answer_or_refuse(site: Site, stage: Stage, message: Message) -> Reply:
-    """The site's reply, or the bare code of why there is none. Details go to the site's own log."""
+    """The site's reply, or the bare code of why there is none. Details go to the site's own log.
+
+    Of a reason that depends on records, and of a failure that nobody foresaw and one record may have caused, only
+    :data:`TAKES_NO_PART` leaves.
+    """
     try:
         if stage is Stage.HELLO:
             return Reply(site.name.encode("ascii"))
@@ -66,10 +74,10 @@ def answer_or_refuse(site: Site, stage: Stage, message: Message) -> Reply:
         return site.answer(request)
     except FedwardError as error:
         LOG.warning("refused stage %s: %s", stage, error.code)
-        return Reply(refusal=error.code)
+        return Reply(refusal=TAKES_NO_PART if error.of_records else error.code)
     except Exception as error:
         LOG.error("stage %s failed: %s", stage, type(error).__name__)
-        return Reply(refusal=FedwardError.code)
+        return Reply(refusal=TAKES_NO_PART)
 
 
 def serve(

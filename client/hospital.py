@@ -137,7 +137,7 @@ class Hospital:
         blocks = self.survey or {}
         if self.run.surveys and not (blocks and {len(rows) for rows in blocks.values()} == {len(units)}):
             words = "The statistics of this hospital do not have one row for each unit."
-            raise PolicyError(words, code="FW-POLICY-016")
+            raise PolicyError(words, code="FW-POLICY-016", of_records=True)
 
     def _make_learner(self, journal: Journal) -> Learner:
         if self.model is None:
@@ -307,15 +307,17 @@ def _check_units(run: Run, train: Records, evaluation: Records, ledger: Ledger |
         raise PolicyError("A private plan needs a ledger to charge.", code="FW-POLICY-012")
     if plan.privacy.private and plan.privacy.delta * 10 * len(counted) > 1:
         words = "The plan's delta exceeds 1 / (10 x units of this hospital that its noise is for)."
-        raise PolicyError(words, code="FW-POLICY-015")
+        raise PolicyError(words, code="FW-POLICY-015", of_records=True)
     if ledger is not None and ledger.book.genesis.unit != plan.privacy.unit:
         raise PolicyError("The plan protects other units than this hospital's ledger counts.", code="FW-LEDGER-010")
     pairs = [set(zip(part.names, part.units.tolist(), strict=True)) for part in (train, evaluation)]
     one_to_one = all(len({name for name, _ in p}) == len(p) == len({unit for _, unit in p}) for p in pairs)
     if names & set(evaluation.names) or not one_to_one:
-        raise PolicyError("Training and evaluation records are partly of the same units.", code="FW-POLICY-016")
+        words = "Training and evaluation records are partly of the same units."
+        raise PolicyError(words, code="FW-POLICY-016", of_records=True)
     if not run.surveys and run.evaluation_release is not None and not len(evaluation):
-        raise PolicyError("The plan asks for statistics of evaluation records; there are none.", code="FW-POLICY-016")
+        words = "The plan asks for statistics of evaluation records; there are none."
+        raise PolicyError(words, code="FW-POLICY-016", of_records=True)
 
 
 def base_model_hash(plan: Plan) -> bytes:

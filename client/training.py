@@ -338,7 +338,7 @@ def _numbers_left() -> Iterator[None]:
 
 
 def _diverged() -> RunFailedError:
-    return RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010")
+    return RunFailedError("Training left the numbers that can be represented.", code="FW-RUN-010", of_records=True)
 
 
 def clip_delta(delta: Vector, plan: Plan) -> Vector:

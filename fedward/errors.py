@@ -41,11 +41,14 @@ class FedwardError(Exception):
     code: str = "FW-000"  # stable text code, for example ``FW-CONFIG-001``
     exit_code: int  # process exit status of the command line
     fix: str  # what the reader can do about it, one sentence
+    of_records: bool  # whether it depends on records, so that its code must not leave a hospital
 
     def __init_subclass__(cls, *, code: str) -> None:
         cls.code = code
 
-    def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, fix: str | None = None, of_records: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
@@ -53,6 +56,7 @@ class FedwardError(Exception):
         row = table().get(self.code, self.row())
         self.exit_code = row.exit_code
         self.fix = row.fix if fix is None else fix
+        self.of_records = isinstance(self, PreflightError) if of_records is None else of_records
 
     @classmethod
     def row(cls) -> Row:
@@ -78,7 +82,7 @@ class UnknownKeyError(ConfigError, code="FW-CONFIG-002"):
 
 
 class PreflightError(FedwardError, code="FW-PREFLIGHT-001"):
-    """A check that runs before any work starts has failed."""
+    """A check that runs before any work starts has failed: of records, or of what a model makes of them."""
 
 
 class DataError(PreflightError, code="FW-DATA-001"):

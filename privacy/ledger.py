@@ -367,10 +367,10 @@ def exact_sets(book: Book, patients: Patients | None) -> ExactSets:
 
 def _joined(members: Sequence[bytes]) -> bytes:
     if not members or any(len(member) != PATIENT_BYTES for member in members):
-        raise unusable("An exact set holds at least one identifier, each of 16 bytes.")
+        raise unusable("An exact set holds at least one identifier, each of 16 bytes.", of_records=True)
     ids = b"".join(sorted(set(members)))
     if len(ids) > MAX_BODY_BYTES // 2:
-        raise unusable("An exact set is too large for one record of the ledger.")
+        raise unusable("An exact set is too large for one record of the ledger.", of_records=True)
     return ids
 
 
@@ -582,6 +582,7 @@ class Ledger:
             f"The lifetime cap of epsilon {self._cap:g} does not allow this: {self.book.spent():.4g} is spent and "
             f"{words} was asked (delta {terms.delta:g}, unit {terms.unit}, relation {RELATION}, composed by PLD).",
             code="FW-BUDGET-010",
+            of_records=bool(terms.namespace),  # then the answer depends on who the patients are
         )
 
     def _check_everybody(self, histories: Iterable[History]) -> None:
@@ -589,12 +590,13 @@ class Ledger:
         if not math.isfinite(self._cap_everybody):
             return
         told = [to_everybody(history) for history in histories]
-        delta = self.book.genesis.delta
+        terms, delta = self.book.genesis, self.book.genesis.delta
         if not all(history is not None and fits(history, delta, self._cap_everybody) for history in told):
             raise BudgetError(
                 f"The cap of epsilon {self._cap_everybody:g} against all other hospitals and the coordinator together "
                 f"does not allow this (delta {delta:g}, relation {RELATION}).",
                 code="FW-BUDGET-011",
+                of_records=bool(terms.namespace),
             )
 
     def _charge(self, run: str, plan_hash: bytes, cost: RoundCost, sets: ExactSets) -> Reservation:
@@ -607,7 +609,8 @@ class Ledger:
         if recorded is None:
             return charge
         if not _covers(recorded, charge):
-            raise refused(f"Round {cost.round_number} of this run is recorded with other content.")
+            other = f"Round {cost.round_number} of this run is recorded with other content."
+            raise refused(other, of_records=sets != ExactSets())  # perhaps with other patients
         if recorded.settled:
             raise refused(f"The output of round {cost.round_number} of this run has already left.")
         return recorded

@@ -282,7 +282,7 @@ def check_size(training: Sequence[Example], policy: PolicySection, unit: UnitNam
     """Raises FW-POLICY-306 for records of too few units; the message names no number."""
     if len({example.unit for example in training}) < policy.min_units:
         words = f"This site has fewer training {UNITS[unit].plural} than its policy asks for."
-        raise PolicyError(words, code="FW-POLICY-306")
+        raise PolicyError(words, code="FW-POLICY-306", of_records=True)
 
 
 def check_cohort(min_cohort: int, policy: PolicySection) -> None:

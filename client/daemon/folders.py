@@ -117,6 +117,10 @@ class Status:
         """Notes what is being answered."""
         self._note(False, run=run, leg=leg)
 
+    def refused(self, leg: str, code: str) -> None:
+        """Notes why this site gave no answer; the coordinator may have been told less."""
+        self._note(True, refused={"leg": leg, "code": code, "at": int(self._clock())})
+
     def _note(self, at_once: bool, **changes: object) -> None:
         with self._lock:
             self._said.update(changes, seen=int(self._clock()))

@@ -86,6 +86,7 @@ class ApprovedSite:
     folders: SiteFolders
     stop: threading.Event  # ends training at its next step
     on_leg: Callable[[str, str], None] = lambda run, leg: None  # told what is being answered, and each step
+    on_refusal: Callable[[str, str], None] = lambda leg, code: None  # told why there is no answer; stays here
 
     def __post_init__(self) -> None:
         self.name = self.config.site.name
@@ -98,6 +99,13 @@ class ApprovedSite:
 
     def answer(self, request: Request) -> Reply:
         """Handles one leg; raises FedwardError to refuse, whose code is all that may leave."""
+        try:
+            return self._answer(request)
+        except Exception as error:
+            self.on_refusal(request.stage, error.code if isinstance(error, FedwardError) else FedwardError.code)
+            raise
+
+    def _answer(self, request: Request) -> Reply:
         if self.stop.is_set():
             raise StoppedError("This site was stopped.")
         if request.stage is Stage.JOIN:
@@ -337,7 +345,7 @@ class Daemon:
             self._beat()
             status.leg(run, leg)
 
-        site = ApprovedSite(config, folders, self.stop, on_leg=on_leg)
+        site = ApprovedSite(config, folders, self.stop, on_leg=on_leg, on_refusal=status.refused)
         approved_roster(folders, config, folders.identity(config.site.name))
         key = folders.node_key()
         endpoint = endpoint_of(config, folders)
@@ -345,6 +353,7 @@ class Daemon:
             site.warm()
         except FedwardError as error:
             LOG.warning("the run this site was in is not open: %s", error.code)
+            status.refused("start", error.code)
         notify("READY=1")
         status.state("connecting")
         LOG.info("serving as %s", config.site.name)

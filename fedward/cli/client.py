@@ -426,7 +426,10 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
         words = f"{status['state']}, started {_moment(status['since'])}"
         if status["run"]:
             words += f"; last work: {status['leg']} of run {status['run']}, {_moment(status['seen'])}"
-    say(status, [f"{settings.site.name}: {words}"], as_json=as_json)
+    lines = [f"{settings.site.name}: {words}"]
+    if (refused := status.get("refused")) is not None:
+        lines.append(f"last refusal: {refused['code']} at {refused['leg']}, {_moment(refused['at'])}")
+    say(status, lines, as_json=as_json)
     if not status["running"]:
         sys.exit(1)
 

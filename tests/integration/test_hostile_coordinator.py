@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedward.adapter import adapter_hash
-from fedward.client.flower import make_client_app
+from fedward.client.flower import TAKES_NO_PART, make_client_app
 from fedward.client.hospital import Hospital
 from fedward.client.models.adapter_model import build_model, get_vector, resolve_run
 from fedward.client.models.registry import resolve
@@ -182,7 +182,7 @@ def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
     with pytest.raises(FedwardError):
         coordinator.play(1)
     assert seen
-    assert all(reply == Reply(refusal="FW-000") for reply in seen)
+    assert all(reply == Reply(refusal=TAKES_NO_PART) for reply in seen)
 
 
 def test_an_unknown_stage_and_a_malformed_request_are_refused():

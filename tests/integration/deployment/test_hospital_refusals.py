@@ -318,7 +318,7 @@ def test_a_plan_that_writes_on_the_terminal_of_whoever_decides(federation, hosti
         ({"allowed_base_models": "[]"}, "FW-POLICY-302"),
         ({"delta": 1e-9}, "FW-POLICY-305"),
         ({"max_plan_days": 1}, "FW-POLICY-301"),
-        ({"min_units": 5000}, "FW-POLICY-306"),
+        ({"min_units": 5000}, "FW-POLICY-022"),
     ],
 )
 def test_an_accepted_plan_that_is_laxer_than_the_policy_of_today(federation, hostile, bede, limit, code):

@@ -7,6 +7,8 @@ import pytest
 from fedward.client.daemon import service
 from fedward.client.daemon.folders import Status, read_status
 from fedward.client.daemon.service import ApprovedSite, Daemon
+from fedward.errors import DataError
+from fedward.messages import Reply, Request, Stage
 from fedward.privacy.ledger import FileStore
 from fedward.storage import FolderLock
 from tests.codes import raises
@@ -133,3 +135,19 @@ def test_only_who_holds_the_state_folder_is_running(folders):
     assert read_status(folders)["running"] is True
     lock.release()
     assert read_status(folders)["running"] is False
+
+
+def test_the_status_names_the_reason_for_people_at_the_hospital(configure, joined, tmp_path, monkeypatch) -> None:
+    status = Status(tmp_path / "status.json", clock=lambda: 1.0)
+    site = ApprovedSite(configure(), joined, threading.Event(), on_refusal=status.refused)
+
+    def refuse(request):
+        raise DataError("So many rows cannot be used.", code="FW-DATA-019")
+
+    monkeypatch.setattr(site, "_answer", refuse)
+    with pytest.raises(DataError):
+        site.answer(Request(Stage.JOIN, b""))
+    said = json.loads((tmp_path / "status.json").read_text())
+    assert said["refused"] == {"leg": "join", "code": "FW-DATA-019", "at": 1}
+    monkeypatch.setattr(site, "_answer", lambda request: Reply(b"x"))
+    assert site.answer(Request(Stage.JOIN, b"")).payload == b"x"
