@@ -27,8 +27,10 @@ demo: install
 	$(BIN)/fedward simulate notes --out demo-notes --force
 
 # One coordinator and three hospitals as processes over TLS on loopback, by the commands an operator types.
+# A language model in place of the risk model: make federation SCENARIO=deploy/notes.toml
+SCENARIO ?= deploy/scenario.toml
 federation: install
-	PATH="$(abspath $(BIN)):$$PATH" scripts/federation
+	PATH="$(abspath $(BIN)):$$PATH" scripts/federation "$(CURDIR)/demo-federation" "$(abspath $(SCENARIO))"
 
 test: lint types covered whole
 

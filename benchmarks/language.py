@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import language_notes
+from benchmarks import language_medquad, language_notes, language_secure_round
 from benchmarks.targets import Target, table
 from benchmarks.timing import machine
 
@@ -34,6 +34,10 @@ class Group:
 
 GROUPS: dict[str, Group] = {
     "notes": Group("A federation of the scenario notes", language_notes.TARGETS, language_notes.measure),
+    "medquad": Group("A federation of the scenario medquad-sft", language_medquad.TARGETS, language_medquad.measure),
+    "secure-round": Group(
+        "A secure round of a language model's adapter", language_secure_round.TARGETS, language_secure_round.measure
+    ),
 }
 
 

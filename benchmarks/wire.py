@@ -41,11 +41,11 @@ TARGETS = (
 )
 
 
-def measure_rounds(rounds: int) -> dict[str, Any]:
+def measure_rounds(rounds: int, *, parameters: int = SMALL) -> dict[str, Any]:
     """Median seconds from the end of one round to the end of the next; the first round is left out."""
     with tempfile.TemporaryDirectory(prefix="fedward-wire-") as scratch:
         folder = Path(scratch)
-        names = wire_federation.prepare(folder, hospitals=HOSPITALS, parameters=SMALL, rounds=rounds)
+        names = wire_federation.prepare(folder, hospitals=HOSPITALS, parameters=parameters, rounds=rounds)
         ends = wire_federation.run(folder, names, memory=False).rounds
     times = [late - early for early, late in itertools.pairwise(ends)]
     return {"secure_round_s": statistics.median(times), "rounds": times}

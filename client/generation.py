@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
 
 from fedward.client.corpora.corpus import Turn
 from fedward.client.corpora.dialogues import turns_of
@@ -23,6 +24,7 @@ from fedward.client.models.templates import Writer
 from fedward.errors import ConfigError, DataError
 from fedward.messages import labelled_hash
 
+_WRITING_HEADS = ("causal", "seq2seq")
 _CONVERSATIONS = ("messages", "conversations", "turns")
 _PROMPTS = ("prompt", "question", "query", "instruction", "text", "input")
 
@@ -61,7 +63,7 @@ class Author:
     """
 
     def __init__(self, model: AdapterModel, writer: Writer) -> None:
-        if model.lora.head.kind != "causal":
+        if model.lora.head.kind not in _WRITING_HEADS:
             told = "The adapter was not trained to write text: its task predicts something else."
             raise ConfigError(told, code="FW-CONFIG-043")
         self._model, self._writer = model.eval(), writer
@@ -72,16 +74,18 @@ class Author:
     def write(self, prompt: Sequence[int], sampling: Sampling) -> Generated:
         """Continues ``prompt``, token ids as :class:`Writer` makes them, until an end or the limit.
 
-        Raises FW-DATA-035 (the prompt is empty, or leaves no room for one token within the model's positions).
+        Where the model has an encoder, that reads the prompt and the decoder begins an answer of its own. Raises
+        FW-DATA-035 (the prompt is empty, or leaves no room for one token within the model's positions).
         """
-        room = self._model.config.max_tokens - len(prompt)
-        if not prompt or room < 1:
-            most = self._model.config.max_tokens
-            told = f"The prompt has {len(prompt):,} tokens; the model takes 1 to {most - 1:,} and needs one to answer."
+        most, encoded = self._model.config.max_tokens, self._model.lora.head.kind == "seq2seq"
+        unread = list(self._writer.opening) if encoded else list(prompt)
+        room = most - len(unread)
+        if not 0 < len(prompt) <= most or room < 1:
+            longest = most if encoded else most - 1
+            told = f"The prompt has {len(prompt):,} tokens; the model takes 1 to {longest:,} and needs one to answer."
             raise DataError(told, code="FW-DATA-035")
-        draws, reader = sampling.draws(prompt), _Reader(self._model)
+        draws, reader = sampling.draws(prompt), _Reader(self._model, prompt if encoded else ())
         said: list[int] = []
-        unread = list(prompt)
         for _ in range(min(room, sampling.max_new_tokens)):
             token = _choice(reader.logits(unread), self._known, sampling.temperature, draws)
             if token in self._writer.ends:
@@ -93,19 +97,25 @@ class Author:
 
 
 class _Reader:
-    """A text as far as the model has read it."""
+    """A text as far as the model has read it; ``source`` are tokens that an encoder reads once, before."""
 
-    def __init__(self, model: AdapterModel) -> None:
+    def __init__(self, model: AdapterModel, source: Sequence[int] = ()) -> None:
         self._model, self._body = model, model.body()
-        self._cache = DynamicCache(config=self._body.config)
+        self._device = next(model.parameters()).device
+        self._cache: Any = DynamicCache(config=self._body.config)
+        self._source: dict[str, Tensor] = {}
+        if source:
+            ids = torch.tensor([list(source)], device=self._device)
+            with torch.no_grad():
+                encoded = model.encode(ids, torch.ones_like(ids))
+            self._source = {"encoder_hidden_states": encoded, "encoder_attention_mask": torch.ones_like(ids)}
+            self._cache = EncoderDecoderCache(self._cache, DynamicCache(config=self._body.config))
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float64]:
         """Reads more tokens; the logits of what follows the last of them, ``[vocabulary]``."""
-        device = next(self._model.parameters()).device
+        unread = torch.tensor([list(ids)], device=self._device)
         with torch.no_grad():
-            read = self._body(
-                input_ids=torch.tensor([list(ids)], device=device), past_key_values=self._cache, use_cache=True
-            )
+            read = self._body(input_ids=unread, past_key_values=self._cache, use_cache=True, **self._source)
             logits = self._model.logits(read.last_hidden_state[:, -1])[0]
         return np.asarray(logits.double().cpu().numpy(), np.float64)
 

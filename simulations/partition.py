@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.client.data import Example, split_patients
+from fedward.client.data.example import position
 from fedward.errors import DataError
 from fedward.messages import labelled_hash
 from fedward.planning.scenario import MIN_HOSPITALS, DataConfig, Scenario
@@ -30,6 +31,9 @@ NUMBER_CLASSES = 4
 """Quarters that numbers are cut into, where labels are numbers."""
 
 Integers = NDArray[np.int64]
+
+Divided = tuple[tuple[list[Example], list[Example]], dict[str, int]]
+"""Records that train and that evaluate; units or records on neither side, by reason."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,50 @@ def divide(scenario: Scenario, examples: Sequence[Example], *, fraction: float, 
     return Partition(found, left_out | ({"units of smaller groups": smaller} if smaller else {}))
 
 
-def split_sides(
-    data: DataConfig, examples: Sequence[Example], *, fraction: float, salt: str
-) -> tuple[tuple[list[Example], list[Example]], dict[str, int]]:
+def split_sides(data: DataConfig, examples: Sequence[Example], *, fraction: float, salt: str) -> Divided:
     """Training and evaluation records, each unit on one side, and how many records are on none.
 
     See :func:`fedward.client.data.split_patients`; with ``train_before`` time decides, and earlier records of units
-    that evaluate are left out. Raises FW-DATA-061, FW-DATA-062.
+    that evaluate are left out, with ``topics_apart`` see :func:`_sides_of_topics`. Whether a unit is used, and on which
+    side, depends on its own records alone. Raises FW-DATA-061, FW-DATA-062.
     """
-    day = data.split.train_before
-    if day is None:
-        return split_patients(examples, evaluation_fraction=fraction, salt=salt), {}
+    split, every = data.split, len({example.unit for example in examples})
+    if split.share < 1:
+        examples = [each for each in examples if position(each.unit, f"{salt}/share") < split.share]
+    left = every - len({example.unit for example in examples})
+    left_out = {"units that the share leaves out": left} if left else {}
+    if split.train_before is not None:
+        sides, more = _sides_of_time(data, split.train_before, examples)
+    elif split.topics_apart:
+        sides, more = _sides_of_topics(examples, data.corpus.topic, fraction, salt)
+    else:
+        sides, more = split_patients(examples, evaluation_fraction=fraction, salt=salt), {}
+    return sides, left_out | more
+
+
+def _sides_of_topics(examples: Sequence[Example], kind: str, fraction: float, salt: str) -> Divided:
+    """Sides of which none has a topic or an answer of the other.
+
+    Each topic and each answer has a side by its own hash. A unit is used where all of its own are on one; so which
+    units are left out does not depend on what others hold.
+    """
+
+    def evaluates(key: str) -> bool:
+        return position(key, salt) < fraction
+
+    told: dict[str, set[bool]] = {}
+    for each in examples:
+        answer = each.turns[-1][1] if each.turns else each.text
+        keys = (f"topic {each.groups.get(kind, each.unit)}", f"answer {' '.join(answer.lower().split())}")
+        told.setdefault(each.unit, set()).update(map(evaluates, keys))
+    held_out = {each.unit for each in examples if each.held_out}
+    train = [each for each in examples if told[each.unit] == {False} and each.unit not in held_out]
+    evaluation = [each for each in examples if told[each.unit] == {True}]
+    left = len(told) - len({each.unit for each in (*train, *evaluation)})
+    return (train, evaluation), {"units whose topic and answer are on different sides": left} if left else {}
+
+
+def _sides_of_time(data: DataConfig, day: date, examples: Sequence[Example]) -> Divided:
     days = [_day_of(example, data.source) for example in examples]
     late = {e.unit for e, of in zip(examples, days, strict=True) if e.held_out or of >= day}
     train = [example for example in examples if example.unit not in late]
@@ -133,7 +170,7 @@ def _by_group(examples: Sequence[Example], by: str, data: DataConfig) -> dict[st
     if data.hospitals is not None and data.hospitals > len(sizes):
         raise _refused(f"{data.hospitals} hospitals were asked for, and there are {len(sizes)} groups by {by}.")
     largest = sorted(sizes, key=lambda group: (-sizes[group], group))[: data.hospitals]
-    called = site_names(largest)
+    called = site_names(largest, unnamed=data.corpus.grouped_by if by == "group" and data.corpus.grouped_by else by)
     return {unit: called[group] for unit, group in groups.items() if group in called}
 
 
@@ -186,11 +223,14 @@ def unit_labels(examples: Sequence[Example]) -> dict[str, int]:
     return {unit: number[label] for unit, label in first.items()}
 
 
-def site_names(groups: Iterable[str]) -> dict[str, str]:
-    """A hospital's name for each group; those that come out alike are numbered, in order of the groups' own names."""
+def site_names(groups: Iterable[str], *, unnamed: str = "unnamed") -> dict[str, str]:
+    """A hospital's name for each group, ``unnamed`` for those without a letter of a to z or a digit, as in Chinese.
+
+    Those that come out alike are numbered, in order of the groups' own names.
+    """
     names: dict[str, str] = {}
     for group in sorted(set(groups)):
-        slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")[:56] or "unnamed"
+        slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")[:56] or unnamed
         name, number = slug, 1
         while name in names.values():
             number += 1

@@ -74,7 +74,8 @@ class Scores(Section):
 
     ``local_own_mean`` alone is taken over each hospital's own evaluation records. ``best_possible`` is the score of the
     truth, which only synthetic hospitals know. ``untrained`` is that of the base model, for tasks whose head it brings.
-    ``others`` are the task's other measures of the federated model.
+    ``others`` are the task's other measures of the federated model, ``central_others`` and ``untrained_others`` those
+    of the two beside it.
     """
 
     federated: Finite | None
@@ -86,6 +87,8 @@ class Scores(Section):
     best_possible: Finite | None = None
     untrained: Finite | None = None
     others: dict[str, Finite | None] = Field(default={})
+    central_others: dict[str, Finite | None] = Field(default={})
+    untrained_others: dict[str, Finite | None] = Field(default={})
 
 
 class HospitalResult(Section):

@@ -307,6 +307,11 @@ class Facts:
         """The headline measure of ``outcomes``."""
         return None if outcomes is None else self.run.task.headline.local(outcomes)
 
+    def others(self, outcomes: Outcomes | None) -> dict[str, float | None]:
+        """The other measures of the task, by name."""
+        measures = self.run.task.measures[1:]
+        return {} if outcomes is None else {measure.name: measure.local(outcomes) for measure in measures}
+
     def interval(self, outcomes: Outcomes | None) -> tuple[float, float] | None:
         """Its 95 % bootstrap interval."""
         if outcomes is None:
@@ -379,7 +384,7 @@ def _federated(facts: Facts) -> Outcomes:
 
 
 def _scores(facts: Facts, federated: Outcomes) -> document.Scores:
-    made, pooled = facts.comparison, facts.comparison.get(POOLED)
+    made, pooled, untrained = facts.comparison, facts.comparison.get(POOLED), _untrained(facts)
     alone = [(index, made[site.name]) for index, site in enumerate(facts.sites) if site.name in made]
     return document.Scores(
         federated=facts.score(federated),
@@ -389,8 +394,10 @@ def _scores(facts: Facts, federated: Outcomes) -> document.Scores:
         central=facts.score(pooled),
         central_interval=facts.interval(pooled),
         best_possible=_best_possible(facts),
-        untrained=_untrained(facts),
-        others={measure.name: measure.local(federated) for measure in facts.run.task.measures[1:]},
+        untrained=facts.score(untrained),
+        others=facts.others(federated),
+        central_others=facts.others(pooled),
+        untrained_others=facts.others(untrained),
     )
 
 
@@ -407,12 +414,12 @@ def _best_possible(facts: Facts) -> float | None:
     return best([np.array([(site.truth or {})[e.patient_id] for e in site.evaluation]) for site in known])
 
 
-def _untrained(facts: Facts) -> float | None:
-    """The score of the base model where it brings the head; others say nothing before they are trained."""
+def _untrained(facts: Facts) -> Outcomes | None:
+    """What the base model makes of the records where it brings the head; others say nothing before they are trained."""
     if facts.run.task.head.kind not in LANGUAGE_HEADS:
         return None
     start = facts.outcome.adapters[0]
-    return facts.score(facts.evaluation.outcomes(facts.outcome.model, start))
+    return facts.evaluation.outcomes(facts.outcome.model, start)
 
 
 def _samples(facts: Facts) -> tuple[document.Sample, ...]:

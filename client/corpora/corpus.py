@@ -92,6 +92,7 @@ class Corpus(ABC):
     gives: ClassVar[frozenset[str]]  # to tasks: roles of texts, or `stay` and outcomes beyond length and survival
     grouped: ClassVar[bool] = False  # every record names a group, by which a simulation deals records to hospitals
     grouped_by: ClassVar[str] = ""  # what the groups are: ``site``, ``department``, ``region``, ``subject``
+    topic: ClassVar[str] = ""  # kind of group whose records tell the same, such as the disease that questions are about
     required: ClassVar[tuple[str, ...]]  # files or tables without which the folder is not one of this corpus
 
     @abstractmethod

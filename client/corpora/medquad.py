@@ -27,7 +27,7 @@ _KEYS = ("collection", "focus", "qtype", "question", "answer")
 
 
 class MedQuad(TextCorpus):
-    """The unit is the question, as it is asked; groups are the sites that the questions are of.
+    """The unit is the question, as it is asked; groups are the sites that the questions are of, topics their focus.
 
     The publisher's identifiers are not used: several questions of a document share one.
     """
@@ -40,6 +40,7 @@ class MedQuad(TextCorpus):
     gives: ClassVar[frozenset[str]] = frozenset({"question", "answer", "labels"})
     grouped: ClassVar[bool] = True
     grouped_by: ClassVar[str] = "site"
+    topic: ClassVar[str] = "focus"
     required: ClassVar[tuple[str, ...]] = ("N_Name_QA/*.xml with <Document source=...>, or JSON of the same fields",)
 
     def owns(self, file: File) -> bool:
@@ -59,7 +60,7 @@ def _of_xml(file: File, drops: Drops) -> Iterator[Item]:
         raise DataError(f"The file {file.name} is not a document of MedQuAD.", code="FW-DATA-032")
     folders = [part for part in file.name.split("/") if _FOLDER.fullmatch(part)]
     group = folders[-1] if folders else root.get("source")
-    pairs = root.findall("QAPairs/QAPair")
+    pairs, focus = root.findall("QAPairs/QAPair"), root.find("Focus")
     if not pairs:
         drops.add(file.name, "document without questions", expected=True)
     for row, pair in enumerate(pairs, 1):
@@ -67,6 +68,7 @@ def _of_xml(file: File, drops: Drops) -> Iterator[Item]:
         if question is None:
             raise DataError(f"Question {row:,} of {file.name} is missing.", code="FW-DATA-032")
         record = {
+            "focus": None if focus is None else all_text(focus),
             "qtype": question.get("qtype"),
             "question": all_text(question),
             "answer": _answer(pair.find("Answer")),
@@ -85,7 +87,9 @@ def _item(record: Mapping[str, Any], file: File, drops: Drops, row: int) -> Iter
     texts = {role: text_of(record, role, where) for role in ("question", "answer")}
     if question_and_answer(texts, file, drops, row, expected=True):  # two thirds were taken out for copyright
         unit = " ".join(texts["question"].split())
-        yield Item(unit, group, "en", texts, labels=labels_of(record, ("qtype",)), held_out=of_test_part(file))
+        topic, labels = " ".join(text_of(record, "focus", where).lower().split()), labels_of(record, ("qtype",))
+        held_out, groups = of_test_part(file), {"focus": topic} if topic else {}
+        yield Item(unit, group, "en", texts, labels=labels, held_out=held_out, groups=groups)
 
 
 def _answer(answer: etree._Element | None) -> str:

@@ -237,6 +237,11 @@ class Writer:
         settings = self._files.config().settings
         return int(settings["decoder_start_token_id"])
 
+    @property
+    def opening(self) -> list[int]:
+        """What a decoder with an encoder beside it reads before the first word of an answer."""
+        return [self.start, *self._begin]
+
     @cached_property
     def mask(self) -> int:
         """The id that stands for a hidden token; raises FW-MODEL-001 (the model folder does not say which)."""

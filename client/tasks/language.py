@@ -258,18 +258,29 @@ class Conversation(LanguageTask):
         if not writer.has_encoder:
             return super().taught(writer, example, max_tokens)
         said = [n for n, (role, _) in enumerate(example.turns) if role == "assistant"]
-        source = writer.whole("\n".join(text for _, text in example.turns[: said[-1]]))
+        source = _read_by_encoder(writer, [text for _, text in example.turns[: said[-1]]])
         answer = writer.answer(example.turns[said[-1]][1])
         targets = np.where(answer.scored, answer.ids, NOT_SCORED)[:max_tokens]
         read = np.array([writer.start, *answer.ids[:-1]])[:max_tokens]
         cut = max(len(source), len(answer)) > max_tokens
         return Taught(read, targets, cut, np.array(shortened(source, max_tokens).ids))
 
+    def prompt(self, writer: Writer, turns: Sequence[Turn]) -> list[int]:
+        """See :meth:`LanguageTask.prompt`; what the encoder reads, where there is one."""
+        if not writer.has_encoder:
+            return super().prompt(writer, turns)
+        return _read_by_encoder(writer, [turn.text for turn in turns]).ids
+
     def last_answer(self, example: Example) -> tuple[list[Turn], str]:
         """What stands before the last answer of a record, and that answer."""
         turns = [Turn(role, text) for role, text in example.turns]
         last = max(place for place, turn in enumerate(turns) if turn.role == "assistant")
         return turns[:last], turns[last].text
+
+
+def _read_by_encoder(writer: Writer, said: Sequence[str]) -> Written:
+    """What was said before an answer, as the encoder of a model reads it."""
+    return writer.whole("\n".join(said))
 
 
 class Running(LanguageTask):

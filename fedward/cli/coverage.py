@@ -30,7 +30,7 @@ def coverage(
 ) -> None:
     """Show which parts of the survey of medical language models work, and the command that shows each.
 
-    What a row needs is looked up in the registries of corpora, model families, tasks and measures.
+    What a row needs is looked up in the registries of corpora, model families, conversions, tasks and measures.
 
     Example: fedward coverage
     """
@@ -47,10 +47,19 @@ def registries() -> dict[str, frozenset[str]]:
     """Names in each registry."""
     from fedward.client.corpora import CORPORA
     from fedward.client.models.families import FAMILIES
+    from fedward.client.models.importing.conversions import CARRIED_OVER
+    from fedward.client.text_measures import TEXT_MEASURES
     from fedward.measures import MEASURES
     from fedward.tasks import TASKS
 
-    named: dict[str, Mapping[str, Any]] = {"corpus": CORPORA, "family": FAMILIES, "measure": MEASURES, "task": TASKS}
+    named: dict[str, Mapping[str, Any]] = {
+        "corpus": CORPORA,
+        "family": FAMILIES,
+        "import": CARRIED_OVER,
+        "measure": MEASURES,
+        "task": TASKS,
+        "text": TEXT_MEASURES,
+    }
     return {kind: frozenset(registry) for kind, registry in named.items()}
 
 

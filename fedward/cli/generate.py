@@ -132,13 +132,14 @@ def unsafe(run: Path) -> str:
 
 
 def default_task(run: Path) -> str | None:
-    """What a model without an adapter does: it answers if it has a chat template, else it goes on with the text."""
+    """What a model without an adapter does: it answers if it has a chat template or an encoder, else it goes on."""
     from fedward.client.models.registry import REQUIRED_FILES, resolve
     from fedward.client.models.templates import PLAIN, template_of
 
     if run.is_dir() and not (run / REQUIRED_FILES[0]).is_file():
         return None
-    return "clm" if template_of(resolve(run if run.is_dir() else str(run))) is PLAIN else "sft"
+    files = resolve(run if run.is_dir() else str(run))
+    return "clm" if template_of(files) is PLAIN and not files.config().family.encoder else "sft"
 
 
 def _save(written: Iterator[dict[str, Any]], out: Path) -> int:

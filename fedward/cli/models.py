@@ -22,13 +22,15 @@ app = Typer(no_args_is_help=True)
 def list_command(as_json: AsJson = False) -> None:
     """Show the base models that can be named in a scenario, which of them are on this machine, and their hashes.
 
-    Then every family of models that fedward can train: the heads it has for tasks, and what an adapter can sit on.
+    Then every family of models that fedward can train: the heads it has for tasks, and what an adapter can sit on;
+    and the kinds of model that `fedward models import` carries over into one of them.
 
     The hashes are what a hospital writes into policy.allowed_base_models of its client.toml.
 
     Example: fedward models list
     """
     from fedward.client.models.families import FAMILIES
+    from fedward.client.models.importing.conversions import CARRIED_OVER
     from fedward.client.models.registry import list_models
 
     models = list_models()
@@ -38,7 +40,7 @@ def list_command(as_json: AsJson = False) -> None:
             folder = str(m.folder) if m.folder else None
             rows.append({**asdict(m), "heads": sorted(FAMILIES[m.family].heads), "folder": folder})
         known = {name: {"heads": sorted(each.heads), "targets": list(each.targets)} for name, each in FAMILIES.items()}
-        say_json({"models": rows, "families": known})
+        say_json({"models": rows, "families": known, "carried_over": dict(CARRIED_OVER)})
         return
     heads = {name: ", ".join(sorted(family.heads)) for name, family in FAMILIES.items()}
     named = [(m.name, m.family, heads[m.family], m.source, m.summary) for m in models]
@@ -46,6 +48,8 @@ def list_command(as_json: AsJson = False) -> None:
     console = Console()
     console.print(titled("Base models", ("name", "family", "heads", "where", "what"), named))
     console.print(titled("Families of base models", ("family", "heads", "adapter.targets"), families))
+    for kind, family in CARRIED_OVER.items():
+        console.print(f"{kind}: carried over into {family} by `fedward models import`", markup=False, soft_wrap=True)
     for model in models:
         if model.sha256:
             console.print(f'{model.name}: "sha256:{model.sha256}"', markup=False, soft_wrap=True)

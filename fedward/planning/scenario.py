@@ -51,13 +51,17 @@ class SplitConfig(Section):
     ``by`` is ``group`` (the corpus' own groups), one kind of them, ``iid`` (at random), ``label`` (each label in shares
     drawn from a Dirichlet distribution of parameter ``alpha``) or ``quantity`` (all units in such shares). Without it
     the corpus decides. ``seed`` draws, the scenario's if left out. With ``train_before`` units whose records are all
-    of before that day train, and records from that day on evaluate.
+    of before that day train, and records from that day on evaluate. With ``topics_apart`` no topic and no answer is on
+    both sides; units whose topic and answer fall on different ones are left out. ``share`` of the units are used, as a
+    keyed hash says.
     """
 
     by: Literal["group", "site", "unit", "department", "region", "subject", "iid", "label", "quantity"] | None = None
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 0.5
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     train_before: date | None = None
+    topics_apart: bool = False
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property
     def drawn(self) -> bool:
@@ -77,6 +81,10 @@ class SplitConfig(Section):
         if self.by is not None and not self.drawn and self.by not in kinds:
             known = ", ".join(sorted({*kinds, "iid", "label", "quantity"}))
             raise _no_split(f"Records of {data.source!r} do not name a {self.by}.", f"Split by one of {known}.")
+        if self.topics_apart and self.train_before is not None:
+            raise _no_split("A date and topics would both choose the side of a unit.", "Leave one of them out.")
+        if self.topics_apart and not data.corpus.topic:
+            raise _no_split(f"Records of {data.source!r} do not name a topic.", "Leave topics_apart out.")
 
 
 def _no_split(message: str, fix: str) -> ConfigError:
@@ -210,7 +218,8 @@ class Scenario(Section):
     def split_salt(self) -> str:
         """Key of the split into training and evaluation units; ledgers count what was learnt under each."""
         day = self.data.split.train_before  # units are on other sides then, so ledgers must count another split
-        return f"{self.name}/{self.seed}" + ("" if day is None else f"/before {day}")
+        apart = "/topics apart" if self.data.split.topics_apart else ""
+        return f"{self.name}/{self.seed}{apart}" + ("" if day is None else f"/before {day}")
 
     def placed(self, placement: Literal["local", "secure-grad"]) -> Scenario:
         """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.

@@ -50,4 +50,4 @@ def test_a_row_that_needs_what_is_not_registered_is_not_yet():
     everything, nothing = rows(registries()), rows(dict.fromkeys(registries(), frozenset()))
     assert sum(row.command is None for row in nothing) > sum(row.command is None for row in everything)
     assert [row.title for row in nothing] == [row.title for row in everything]
-    assert len(everything) == 71
+    assert len(everything) == 72

@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+import typer
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
-from fedward.cli.evaluate import load_scored
+from fedward.cli.evaluate import audit, load_scored
 from fedward.client.models.adapter_files import load_adapter
 from fedward.client.models.registry import resolve
 from fedward.client.models.templates import Writer
 from fedward.config import parse
 from fedward.planning.scenario import Scenario, load_scenario
+from fedward.simulations.audit import memory
+from fedward.simulations.audit.document import AuditDocument
+from fedward.simulations.audit.memory import COPIES
 from fedward.simulations.run import Options, run_scenario
 from tests.codes import raises
 from tests.language_models import write_llama
@@ -134,3 +139,17 @@ def test_a_ledger_that_outlives_runs_counts_language_models_too(finished, tmp_pa
     run_scenario(scenario, options)
     with raises("FW-BUDGET-010"):
         run_scenario(scenario, replace(options, out=tmp_path / "second"))
+
+
+def test_an_audit_asks_a_run_of_a_language_model_what_it_repeats(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "REFERENCES", 15)  # fewer, to be quick
+    scenario = load_scenario(str(finished / "answers.toml"))
+    run_scenario(scenario, Options(out=tmp_path / "run", display="quiet", federated_only=True, rounds=1))
+    app = typer.Typer()
+    app.command()(audit)
+    done = CliRunner().invoke(app, [str(tmp_path / "run"), "--canaries", "10", "--json"])
+    assert done.exit_code == 0, done.output
+    found = AuditDocument.model_validate_json((tmp_path / "run" / "audit.json").read_bytes())
+    assert found.memory is not None and not found.refutes
+    assert [row.copies for row in found.memory.planted] == [*COPIES, *COPIES]
+    assert "Completed word for word" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

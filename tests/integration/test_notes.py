@@ -39,6 +39,8 @@ def test_the_scores_lie_between_the_untrained_decoder_and_the_entropy(run):
     assert scores.best_possible < scores.central < scores.untrained
     assert scores.best_possible < scores.local_mean < scores.untrained
     assert {"nll", "token_nll", "perplexity"} <= set(scores.others)
+    assert scores.others["perplexity"] < scores.untrained_others["perplexity"]
+    assert set(scores.central_others) == set(scores.others)
 
 
 def test_the_best_possible_is_the_entropy_of_the_evaluation_notes_under_their_own_generators(run):

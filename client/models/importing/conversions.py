@@ -191,6 +191,9 @@ def _chatglm(config: Config, weights: Weights) -> tuple[Config, Weights]:
     return made, changed
 
 
+CARRIED_OVER: Mapping[str, str] = {"baichuan": "llama", "chatglm": "glm"}
+"""The family into which models of another ``model_type`` are carried over, as far as it computes the same."""
+
 _CONVERSIONS: Mapping[str, Callable[[Config, Weights], tuple[Config, Weights]]] = {
     "baichuan": _baichuan,
     "chatglm": _chatglm,

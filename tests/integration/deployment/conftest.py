@@ -133,8 +133,8 @@ class Hospital:
 class Federation:
     """A coordinator and three hospitals that have joined it; see the methods for what is started when."""
 
-    def __init__(self, folder, scenario, layouts):
-        self.folder, self.layouts = folder, layouts
+    def __init__(self, folder, scenario, layouts, write_data=None):
+        self.folder, self.layouts, self._write_data = folder, layouts, write_data
         self.port = _free_port()
         self.health = _free_port()
         self.config = folder / "coordinator" / "server.toml"
@@ -196,6 +196,11 @@ class Federation:
         return self.data / self.layouts[name] / name
 
     def _write_tables(self):
+        if self._write_data is not None:
+            for name in SITES:
+                self.tables(name).mkdir(parents=True)
+                self._write_data(self.tables(name), name)
+            return
         for seed, layout in enumerate(sorted(set(self.layouts.values())), start=1):
             names = [word for site in SITES if self.layouts[site] == layout for word in ("--name", site)]
             words = ("--patients", 90, "--layout", layout, "--seed", seed)
@@ -237,10 +242,16 @@ def _scenario(module):
 def federation(request, tmp_path_factory):
     """Of the scenario that the module names ``SCENARIO``, or of the one here with as many rounds as it says.
 
-    ``LAYOUTS`` of the module says which tables each hospital has; MIMIC-III without it.
+    ``LAYOUTS`` of the module says which tables each hospital has; MIMIC-III without it. Tables are synthetic, unless
+    the module has ``write_data(folder, name)``.
     """
     layouts = getattr(request.module, "LAYOUTS", dict.fromkeys(SITES, "mimic-iii"))
-    made = Federation(tmp_path_factory.mktemp("federation"), _scenario(request.module), layouts)
+    made = Federation(
+        tmp_path_factory.mktemp("federation"),
+        _scenario(request.module),
+        layouts,
+        getattr(request.module, "write_data", None),
+    )
     try:
         yield made
     finally:

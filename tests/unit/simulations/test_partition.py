@@ -107,6 +107,62 @@ def test_a_split_by_time_is_another_split_for_the_ledgers():
     assert "test/1" in salts
 
 
+def test_no_topic_and_no_answer_is_on_both_sides():
+    def question(n, topic, answer):
+        turns = (("user", f"q{n}"), ("assistant", answer))
+        return Example(f"q{n}", f"site-{n % 3}", "", "", turns=turns, groups={"focus": topic})
+
+    found = [question(n, f"disease {n % 60}", f"Answer {n % 97}") for n in range(600)]
+    partition = split(found, source="medquad", by="site", topics_apart=True)
+    sides = [[e for parts in partition.sites.values() for e in parts[side]] for side in (0, 1)]
+    assert min(map(len, sides)) > 30
+    for kind in (lambda e: e.groups["focus"], lambda e: e.turns[-1][1]):
+        assert not {kind(e) for e in sides[0]} & {kind(e) for e in sides[1]}
+    assert partition.left_out == {"units whose topic and answer are on different sides": 600 - sum(map(len, sides))}
+    # Where a unit stands does not depend on the others.
+    fewer = split(found[:300], source="medquad", by="site", topics_apart=True)
+    for side in (0, 1):
+        kept = [e.unit for parts in fewer.sites.values() for e in parts[side]]
+        assert set(kept) == {e.unit for e in sides[side]} & {e.unit for e in found[:300]}
+
+
+def test_held_out_units_never_train_and_a_unit_of_several_answers_is_on_one_side_or_none():
+    turns = [(("user", "q"), ("assistant", f"answer {n}")) for n in range(40)]
+    found = [Example("q", "site", "", "", turns=each) for each in turns]
+    others = [Example(f"h{n}", "site", "", "", turns=turns[n], held_out=True) for n in range(40)]
+    others += [Example(f"o{n}", "site", "", "", turns=turns[n]) for n in range(40)]
+    ((train, evaluation),) = split([*found, *others], source="medquad", by="site", topics_apart=True).sites.values()
+    assert not {"q"} & {e.unit for e in (*train, *evaluation)}
+    assert not any(e.held_out for e in train)
+    assert any(e.held_out for e in evaluation)
+
+
+def test_a_share_of_the_units_is_the_same_share_whatever_else_there_is():
+    found = examples(900)
+    part = split(found, by="region", share=0.25)
+    kept = {e.unit for sides in part.sites.values() for side in sides for e in side}
+    assert 150 < len(kept) < 300
+    assert part.left_out == {"units that the share leaves out": 900 - len(kept)}
+    fewer = split(found[:400], by="region", share=0.25)
+    assert {e.unit for sides in fewer.sites.values() for side in sides for e in side} == kept & {
+        e.unit for e in found[:400]
+    }
+
+
+def test_topics_apart_needs_topics_and_no_date():
+    with raises("FW-CONFIG-061", match="topic"):
+        scenario(topics_apart=True)
+    with raises("FW-CONFIG-061"):
+        scenario(source="medquad", topics_apart=True, train_before=date(2012, 1, 1))
+    assert scenario(source="medquad", topics_apart=True).split_salt != scenario(source="medquad").split_salt
+
+
+def test_groups_in_another_alphabet_are_numbered_hospitals():
+    found = [Example(f"p{i}", group, "", 0) for i, group in enumerate(("消化科", "神经科", "肝病科") * 20)]
+    names = list(split(found, source="cn-med-dialogue", by="department").sites)
+    assert names == ["department", "department-2", "department-3"]
+
+
 @pytest.mark.parametrize("alpha", [0.0, -1.0])
 def test_settings_that_no_record_can_meet_are_refused_before_reading(alpha):
     with raises("FW-CONFIG-061", match="alpha"):

@@ -148,7 +148,7 @@ def test_names_from_a_scenario_cannot_inject_markup(result):
 
 def test_a_run_without_any_defined_score_still_reports(result):
     raw = result.model_dump()
-    raw["scores"] = dict.fromkeys(raw["scores"]) | {"others": {}}
+    raw["scores"] = dict.fromkeys(raw["scores"]) | {"others": {}, "central_others": {}, "untrained_others": {}}
     raw["curve"] = ()
     for hospital in raw["hospitals"]:
         for key in [key for key in hospital if key.startswith(("alone", "federated"))]:

@@ -21,6 +21,7 @@ def test_answers_without_indentation_and_empty_ones_counted(tables: Tables) -> N
     assert [item.texts for item in items] == [{"question": QUESTION, "answer": "Pain on both sides.\n- Neck ache."}]
     assert items[0].group == "1_Example_QA"
     assert items[0].labels == {"qtype": "symptoms"}
+    assert items[0].groups == {"focus": "tension headache"}
     assert reasons == {"answer is empty": 1, "document without questions": 1}
 
 

@@ -5,10 +5,15 @@ import pytest
 import torch
 import transformers
 
+from fedward.cli.evaluate import load_scored
+from fedward.cli.generate import Pen, default_task
+from fedward.client.corpora.corpus import Turn
 from fedward.client.data.example import Example
+from fedward.client.generation import Author, Sampling
 from fedward.client.models.adapter_model import LoraSettings, build
 from fedward.client.models.inputs import PairInputs
 from fedward.client.models.registry import read_model_folder
+from fedward.client.models.templates import Writer
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
 from fedward.tasks.task import Head
@@ -86,3 +91,38 @@ def test_running_text_needs_another_model(files):
     assert config.head_for(TASK.declaration) == Head("seq2seq")
     with raises("FW-MODEL-010"):
         config.check_head(config.head_for(local_task("clm").declaration))
+
+
+def test_greedy_answers_are_the_librarys(files):
+    model = build(files, LORA, seed=0)
+    writer = Writer(files)
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(files.folder).eval()
+    prompt = TASK.prompt(writer, [Turn("user", "lactate high")])
+    assert prompt == [BEGIN, *ids("lactate high"), END]
+    found = Author(model, writer).write(prompt, Sampling(max_new_tokens=6))
+    said = [files.config().settings["decoder_start_token_id"], BEGIN]
+    for _ in range(6):
+        with torch.no_grad():
+            logits = theirs(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([said])).logits[0, -1]
+        unknown = [place for place in range(len(logits)) if place not in writer.known]
+        logits[unknown] = -torch.inf
+        said.append(int(logits.argmax()))
+        if said[-1] in writer.ends:
+            break
+    assert list(found.ids) == said[2 : len(said) - found.ended]
+    drawn = {Author(model, writer).write(prompt, Sampling(6, 1.0, seed)).ids for seed in range(8)}
+    assert len(drawn) > 1
+    assert Author(model, writer).write(prompt, Sampling(6, 1.0, 3)).ids in drawn
+
+
+def test_a_prompt_longer_than_the_encoder_is_refused(files):
+    author = Author(build(files, LORA, seed=0), Writer(files))
+    with raises("FW-DATA-035"):
+        author.write([BEGIN] * (files.config().max_tokens + 1), Sampling(1))
+
+
+def test_generate_answers_with_the_encoder_unless_told_otherwise(files):
+    assert default_task(files.folder) == "sft"
+    pen = Pen(load_scored(files.folder, "sft"), Sampling(max_new_tokens=4))
+    (record,) = pen.written([(1, {"question": "lactate high"})])
+    assert record["tokens"] <= 4
