@@ -21,6 +21,7 @@ class Source:
     stays: bool = False  # tables of hospital stays
     grouped: bool = False
     grouped_by: str = ""
+    topic: str = ""  # kind of group whose records tell the same, such as the disease that questions are about
 
     @property
     def held(self) -> tuple[str, UnitName]:
@@ -37,7 +38,7 @@ _SOURCES = (
     Source("fhir", stays=True),
     Source("meds", stays=True),
     Source("pubmedqa", "question"),
-    Source("medquad", "question", grouped=True, grouped_by="site"),
+    Source("medquad", "question", grouped=True, grouped_by="site", topic="focus"),
     Source("pubmed", "document"),
     Source("pmc", "document"),
     Source("bc5cdr", "document"),

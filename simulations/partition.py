@@ -86,7 +86,7 @@ def split_sides(data: DataConfig, examples: Sequence[Example], *, fraction: floa
     if split.train_before is not None:
         sides, more = _sides_of_time(data, split.train_before, examples)
     elif split.topics_apart:
-        sides, more = _sides_of_topics(examples, data.corpus.topic, fraction, salt)
+        sides, more = _sides_of_topics(examples, data.records.topic, fraction, salt)
     else:
         sides, more = split_patients(examples, evaluation_fraction=fraction, salt=salt), {}
     return sides, left_out | more
@@ -170,7 +170,7 @@ def _by_group(examples: Sequence[Example], by: str, data: DataConfig) -> dict[st
     if data.hospitals is not None and data.hospitals > len(sizes):
         raise _refused(f"{data.hospitals} hospitals were asked for, and there are {len(sizes)} groups by {by}.")
     largest = sorted(sizes, key=lambda group: (-sizes[group], group))[: data.hospitals]
-    called = site_names(largest, unnamed=data.corpus.grouped_by if by == "group" and data.corpus.grouped_by else by)
+    called = site_names(largest, unnamed=data.records.grouped_by if by == "group" and data.records.grouped_by else by)
     return {unit: called[group] for unit, group in groups.items() if group in called}
 
 

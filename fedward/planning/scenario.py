@@ -83,7 +83,7 @@ class SplitConfig(Section):
             raise _no_split(f"Records of {data.source!r} do not name a {self.by}.", f"Split by one of {known}.")
         if self.topics_apart and self.train_before is not None:
             raise _no_split("A date and topics would both choose the side of a unit.", "Leave one of them out.")
-        if self.topics_apart and not data.corpus.topic:
+        if self.topics_apart and not data.records.topic:
             raise _no_split(f"Records of {data.source!r} do not name a topic.", "Leave topics_apart out.")
 
 

@@ -59,7 +59,7 @@ def test_whoever_decides_reads_what_the_model_learns_and_what_leaves(federation)
     for words in ("answer", "question", "epsilon 4.0", "what leaves", "never:", "within this hospital's policy"):
         assert words in shown
     for hospital in federation.hospitals:
-        hospital.say("approve", "accept", federation.signed, "--yes", "--by", "DPO")
+        hospital.accept(federation.signed, "--by", "DPO")
     federation.serve()
     report = json.loads(federation.hospitals[0].say("doctor", "--json"))["checks"]
     assert [check for check in report if check["level"] == "FAIL"] == []

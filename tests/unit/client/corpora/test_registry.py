@@ -72,7 +72,7 @@ def test_records_of_other_units_than_the_plan_protects_are_refused(name: str, un
 
 def test_the_table_that_scenarios_read_says_what_the_readers_say() -> None:
     said = [
-        Source(name, corpus.unit, isinstance(corpus, StayCorpus), corpus.grouped, corpus.grouped_by)
+        Source(name, corpus.unit, isinstance(corpus, StayCorpus), corpus.grouped, corpus.grouped_by, corpus.topic)
         for name, corpus in CORPORA.items()
     ]
     assert [*SOURCES.values()] == said
