@@ -8,14 +8,24 @@ from pathlib import Path
 
 def peak_growth(work: Callable[[], object]) -> int:
     """Runs ``work``; returns by how many bytes the peak of resident memory exceeded what was held before."""
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = _resident("VmRSS")
+    start_again()
+    before = held()
     work()
     return _resident("VmHWM") - before
 
 
+def start_again() -> None:
+    """Forgets the peak so far."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def held() -> int:
+    """The bytes that this process holds now."""
+    return _resident("VmRSS")
+
+
 def peak() -> int:
-    """The most bytes that this process has held so far."""
+    """The most bytes that this process has held, since :func:`start_again` if it was called."""
     return _resident("VmHWM")
 
 

@@ -30,6 +30,7 @@ from torch import nn
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.client.models import adapter_model
 from fedward.client.models.adapter_model import AdapterModel, adapter_parameters, get_vector, layout_of, set_vector
+from fedward.client.models.inputs import calls_on
 from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
 from fedward.errors import IntegrityError, PolicyError, RunFailedError
@@ -41,6 +42,7 @@ from fedward.privacy.dpsgd.engine import (
     PrivateEngine,
     UnitSampler,
     row_independence_self_test,
+    rows_are_alike,
     sampler_self_test,
     weight_change_canary,
 )
@@ -137,7 +139,7 @@ class PrivateTraining(ABC):
         *,
         units_per_site: int | None = None,  # behind the denominator, if not the plan's (pooled comparison)
         federated: bool = True,  # False where there is no global adapter to stay close to, only the untrained start
-        microbatch: int | None = None,  # records per forward pass; speed and memory only
+        microbatch: int | None = None,  # records per forward pass at most; speed and memory only
         backend: Backend = "fast",  # how per-record gradients are computed; speed only
     ) -> None:
         privacy = run.plan.privacy
@@ -170,26 +172,55 @@ class PrivateTraining(ABC):
             sampler_self_test(self._sampler, self._run.plan.privacy.sampling_rate)
 
     def _check_rows(self) -> None:
-        row_independence_self_test(self._engine, self._losses, np.arange(min(3, len(self._records))))
+        """Tests the engine, and lets every record be computed alone where company would alter a bit of its numbers."""
+        groups = self._records_by_shape()
+        if not all(rows_are_alike(self._engine, self._losses, group) for group in groups):
+            LOG.warning(
+                "records are computed one by one: on this machine a record's company alters its rounding errors"
+            )
+            self._model.most_rows = 1
+        records = groups[0] if groups else np.arange(min(3, len(self._records)))
+        row_independence_self_test(self._engine, self._losses, records)
+
+    def _records_by_shape(self) -> list[NDArray[np.int64]]:
+        """Three records, or two, of each shape that records share, narrow ones first."""
+        calls = calls_on(self._model, self._records.inputs)
+        shapes, groups = self._records.inputs.shapes, dict[bytes, NDArray[np.int64]]()
+        for call in calls:
+            if len(call.positions) > 1:
+                groups.setdefault(shapes[call.positions[0]].tobytes(), call.positions[:3])
+        return list(groups.values())
 
     def _open(self, optimizer: torch.optim.Optimizer) -> PrivateEngine:
         """An engine over what the optimizer holds, in micro-batches whose gradients by record fit."""
         entries = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-        microbatch = min(self._microbatch or len(self._records), max(1, ROW_BYTES // (4 * entries)))
-        self._model.recomputes = self._recomputes(microbatch)
+        most = max(1, ROW_BYTES // (4 * entries))
+        microbatch = min(self._microbatch or most, most)
+        self._model.most_rows = min(microbatch, self._model.most_rows or microbatch)
+        self._model.recomputes = self._recomputes()
         return PrivateEngine(
-            self._model, optimizer, self._parameters, self._stream, microbatch=microbatch, backend=self._backend
+            self._model,
+            optimizer,
+            self._parameters,
+            self._stream,
+            microbatch=microbatch,
+            calls=lambda records: calls_on(self._model, self._records.inputs, records),
+            backend=self._backend,
         )
 
-    def _recomputes(self, microbatch: int) -> bool:
-        """Whether activations of a micro-batch of the longest records would not fit.
+    def _recomputes(self) -> bool:
+        """Whether activations of the widest call would not fit.
 
         About 34 bytes a token, layer and unit of width in half precision (Korthikanti et al. 2022,
         https://arxiv.org/abs/2205.05198, equation 1 without attention), so twice as many here.
         """
-        config, longest = self._model.config, int(self._records.inputs.lengths.max(initial=0))
+        config, shapes = self._model.config, self._records.inputs.shapes
+        tokens = max(
+            (call.rows * int(shapes[call.positions[0]].sum()) for call in calls_on(self._model, self._records.inputs)),
+            default=0,
+        )
         layers = config.layers - self._model.lora.first_layer(config)
-        needed = 2 * 34 * longest * min(microbatch, len(self._records)) * layers * config.hidden
+        needed = 2 * 34 * tokens * layers * config.hidden
         return config.family.layer_by_layer is not None and needed > ACTIVATION_BYTES
 
     def _losses(self, rows: NDArray[np.int64]) -> torch.Tensor:

@@ -49,6 +49,7 @@ class AdapterPlan(PlanSection):
     nothing; a small alpha with a higher learning rate for LoRA trains the same function with less noise.
 
     ``ranks`` gives single hospitals a lower rank by name; such a hospital trains the first rows of A and columns of B.
+    ``base_precision`` is that of the frozen base model, the same everywhere; the adapter itself is always float32.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
@@ -58,6 +59,7 @@ class AdapterPlan(PlanSection):
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 96
     init_seed: Annotated[int, Field(ge=0)] = 0
     ranks: dict[str, Annotated[int, Field(ge=1, le=256)]] = Field(default={})
+    base_precision: Literal["float32", "bfloat16", "int8", "nf4"] = "float32"
 
     @model_validator(mode="after")
     def _ranks_are_nested(self) -> Self:

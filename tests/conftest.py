@@ -26,8 +26,16 @@ def pytest_collection_modifyitems(items):
     data = os.environ.get("FEDWARD_DATA")
     skip = pytest.mark.skip(reason="FEDWARD_DATA does not name a folder with the openly licensed demo tables")
     for item in items:
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
         if item.get_closest_marker("data") and not data:  # keywords would also match the folder of that name
             item.add_marker(skip)
+
+
+def _has_gpu():
+    import torch  # tests with this mark have imported it already
+
+    return torch.cuda.is_available()
 
 
 class CoordinatorOnly:

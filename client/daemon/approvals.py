@@ -368,7 +368,7 @@ def describe_plan(
     learned = f"{terms.parameters:,} numbers beside the base model, which stays as it is"
     trained = [
         ("purpose", f"a model that estimates {task_named(plan.task).purpose}"),
-        ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256})"),
+        ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256}), in {plan.adapter.base_precision}"),
         ("what is learned", learned),
         ("rounds", f"{plan.training.rounds}, each of {plan.training.local_steps} steps here"),
     ]

@@ -30,6 +30,7 @@ from safetensors.numpy import load_file, save_file
 from fedward.client.models.adapter_model import AdapterModel, LoraSettings, adapter_parameters, build, with_core_folded
 from fedward.client.models.families.family import LANGUAGE_HEADS
 from fedward.client.models.peft_adapters import check_names
+from fedward.client.models.precision import Precision
 from fedward.client.models.registry import ModelFiles, resolve_named
 from fedward.config import Section
 from fedward.errors import ConfigError, IntegrityError
@@ -42,7 +43,7 @@ LORA_FILE, HEAD_FILE = "adapter_model.safetensors", "head.safetensors"
 
 
 class LoraSection(Section):
-    """LoRA settings as stored; see :class:`LoraSettings`."""
+    """LoRA settings as stored, and the precision of the base model; see :class:`LoraSettings`."""
 
     rank: Annotated[int, Field(ge=1, le=256)]
     alpha: Annotated[float, Field(gt=0, strict=False)]
@@ -50,6 +51,7 @@ class LoraSection(Section):
     top_layers: Annotated[int, Field(ge=1)] | None
     rank_stabilised: bool
     train_a: bool
+    base_precision: Precision = "float32"  # cards before release 0.2.0 do not say it
 
 
 class HeadSection(Section):

@@ -31,6 +31,7 @@ from transformers.pytorch_utils import Conv1D
 
 from fedward.adapter import AdapterLayout, LayoutError, Vector, flatten, unflatten
 from fedward.client.models.families.family import LANGUAGE_HEADS, LayerByLayer, refused
+from fedward.client.models.precision import Precision, chosen_device, reduce_precision
 from fedward.client.models.registry import ModelConfig, ModelFiles, damaged, opened_weights
 from fedward.client.models.vocabulary_loss import vocabulary_loss
 from fedward.errors import ConfigError, IntegrityError
@@ -64,6 +65,7 @@ class LoraSettings:
     personal: tuple[Kind, ...] = ()  # trained parts that are no part of the state vector
     core: bool = False  # train a small R between frozen orthonormal factors instead
     head: Head = field(default_factory=Head)  # what the task needs on top
+    base_precision: Precision = "float32"  # of the frozen base model
 
     @property
     def trained_kinds(self) -> tuple[Kind, ...]:
@@ -301,7 +303,13 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.lora = lora
         self._inside = config.family.inside(lora.head.kind).rstrip(".")  # path of the model without any head
         self.recomputes = False  # whether layers keep only their inputs and are run again for their gradients
+        self.most_rows: int | None = None  # records in a call at most, where fewer fit or rows are not alike
         self.head = None if lora.head.kind in LANGUAGE_HEADS else nn.Linear(config.hidden, lora.head.outputs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters lie."""
+        return next(self.parameters()).device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Outputs of the head, as in :meth:`score`, on token ids int64 ``[B, T]`` under a 0/1 mask ``[B, T]``."""
@@ -354,6 +362,7 @@ class AdapterModel(nn.Module):  # type: ignore[misc]  # torch is not followed by
         """
         if self.head is None:
             return hidden
+        hidden = hidden.float()  # the head is float32 whatever the base model is
         if self.lora.head.kind == "token":
             return self.head(hidden)
         pool = mean_pool if self.config.family.pooling == "mean" else last_token
@@ -434,6 +443,7 @@ def lora_of(schedule: Schedule, config: ModelConfig, *, site: str | None = None)
         personal=declared.personal,
         core=declared.has_core,
         head=config.head_for(schedule.task),
+        base_precision=adapter.base_precision,
     )
 
 
@@ -456,10 +466,14 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     Raises FW-MODEL-007 (the settings do not fit the base model), FW-MODEL-010 (its family has no such head),
     LayoutError (the trainable tensors are not exactly those that the settings name).
     """
-    config = files.config()
+    return assemble(load_base(files, lora.head.kind), files.config(), lora, seed=seed)
+
+
+def assemble(bare: nn.Module, config: ModelConfig, lora: LoraSettings, *, seed: int) -> AdapterModel:
+    """The same on a base model that :func:`load_base` or :func:`empty_base` has made; raises as :func:`build`."""
     expected = expected_layout(config, lora)
+    reduce_precision(bare, bare.get_submodule(config.family.layers_at(lora.head.kind)), lora.base_precision)
     with isolated_randomness(seed):
-        bare = load_base(files, lora.head.kind)
         base = get_peft_model(bare, _peft_config(bare, config, lora))
         if lora.core:
             insert_cores(base)
@@ -470,7 +484,7 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     train_only(model, lora.trained_kinds)
     if layout_of(model) != expected:
         raise LayoutError("The model's trainable tensors are not those that the LoRA settings name.")
-    model.eval()
+    model.to(chosen_device()).eval()
     return model
 
 

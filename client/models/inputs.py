@@ -2,13 +2,15 @@
 
 With LoRA on the top layers only, everything below is a fixed function of the text. Computing it once per hospital
 and run, instead of once per step, is the largest saving there is for a real encoder on a CPU.
+
+Texts are padded to widths of :func:`~fedward.privacy.dpsgd.calls.padded_width`, which a record's own length decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,8 +19,7 @@ from torch import Tensor
 
 from fedward.client.models.adapter_model import AdapterModel
 from fedward.client.models.tokens import OptionTokens, Tokens
-
-CACHE_BATCH = 32
+from fedward.privacy.dpsgd.calls import Call, calls_of, padded_width
 
 
 class Inputs(Protocol):
@@ -31,11 +32,15 @@ class Inputs(Protocol):
         """Tokens of each record, int64 ``[N]``."""
 
     @property
+    def shapes(self) -> NDArray[np.int64]:
+        """Tokens to which the texts of each record are padded, int64 ``[N, texts]``; they depend on it alone."""
+
+    @property
     def cut(self) -> int:
         """How many texts were cut at the text length."""
 
     def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
-        """Outputs of the model's head on the records with indices int64 ``[B]``, padded to the longest of them.
+        """Outputs of the model's head on the records with indices int64 ``[B]``, padded to the widest of them.
 
         A ``sequence`` head gives ``[B]`` or ``[B, outputs]``, others ``[B, T, ...]`` for T tokens, where a text's own
         tokens begin at the left or end at the right, as the model's family pads.
@@ -64,13 +69,18 @@ class TokenInputs:
         return self.tokens.lengths
 
     @property
+    def shapes(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`."""
+        return padded_width(self.lengths)[:, None]
+
+    @property
     def cut(self) -> int:
         """See :class:`Inputs`."""
         return self.tokens.truncated
 
-    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
-        """See :class:`Inputs`."""
-        return model(*_batch(self.tokens, records, model))
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64], *, width: int | None = None) -> Tensor:
+        """See :class:`Inputs`; ``width`` stands for that of the records."""
+        return model(*_batch(self.tokens, records, model, width))
 
     @classmethod
     def joined(cls, parts: Sequence[TokenInputs]) -> TokenInputs:
@@ -103,19 +113,26 @@ class PrefixInputs:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def outputs(self, model: AdapterModel, records: NDArray[np.int64]) -> Tensor:
+    @property
+    def shapes(self) -> NDArray[np.int64]:
         """See :class:`Inputs`."""
-        return model.forward_from(self.layer, *self.padded(model, records))
+        return padded_width(self.lengths)[:, None]
 
-    def padded(self, model: AdapterModel, records: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """What is kept of the records, padded, float32 ``[B, T, d]``, and its 0/1 mask, int64 ``[B, T]``."""
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64], *, width: int | None = None) -> Tensor:
+        """See :class:`Inputs`; ``width`` stands for that of the records."""
+        return model.forward_from(self.layer, *self.padded(model, records, width))
+
+    def padded(
+        self, model: AdapterModel, records: NDArray[np.int64], width: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What is kept of the records, padded, ``[B, T, d]``, and its 0/1 mask, int64 ``[B, T]``."""
         lengths = self.lengths[records]
-        positions = _places(lengths, model)
+        positions = _places(lengths, model, width)
         mask = (positions >= 0) & (positions < lengths[:, None])
-        # Padding rows repeat row 0; the mask keeps them out of attention and pooling.
         rows = np.where(mask, self.starts[records][:, None] + positions, 0)
-        hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)]
-        return hidden, torch.from_numpy(mask.astype(np.int64)).to(hidden.device)
+        inside = torch.from_numpy(mask).to(self.hidden.device)
+        hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)].masked_fill(~inside[..., None], 0.0)
+        return hidden, inside.long()
 
     @classmethod
     def joined(cls, parts: Sequence[PrefixInputs]) -> PrefixInputs:
@@ -150,6 +167,11 @@ class PairInputs:
         return self.tokens.lengths + self.source.lengths
 
     @property
+    def shapes(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`."""
+        return np.concatenate([self.tokens.shapes, self.source.shapes], axis=1)
+
+    @property
     def cut(self) -> int:
         """See :class:`Inputs`."""
         return self.tokens.cut + self.source.cut
@@ -171,9 +193,9 @@ class PairInputs:
 
 @dataclass(frozen=True)
 class OptionInputs:
-    """Records with several texts each, such as a question with each of its options."""
+    """Records with several texts each, such as a question with each of its options; all padded as its longest is."""
 
-    texts: Inputs  # of all records, one after another
+    texts: TokenInputs | PrefixInputs  # of all records, one after another
     first: NDArray[np.int64]  # [N], the first text of each record
     counts: NDArray[np.int64]  # [N], how many texts it has
 
@@ -187,6 +209,11 @@ class OptionInputs:
         return np.array([lengths[a : a + n].max() for a, n in zip(self.first, self.counts, strict=True)], np.int64)
 
     @property
+    def shapes(self) -> NDArray[np.int64]:
+        """See :class:`Inputs`."""
+        return padded_width(self.lengths)[:, None]
+
+    @property
     def cut(self) -> int:
         """See :class:`Inputs`."""
         return self.texts.cut
@@ -197,19 +224,27 @@ class OptionInputs:
 
     def option(self, model: AdapterModel, records: NDArray[np.int64], place: int) -> Tensor:
         """The same on text ``place`` of each record, row by record; one with fewer texts shows its last again."""
-        return self.texts.outputs(model, self.first[records] + np.minimum(place, self.counts[records] - 1))
+        rows, width = self.first[records] + np.minimum(place, self.counts[records] - 1), int(self.shapes[records].max())
+        return self.texts.outputs(model, rows, width=width)
 
     @classmethod
     def joined(cls, parts: Sequence[OptionInputs]) -> OptionInputs:
         """See :class:`Inputs`."""
         offsets = np.cumsum([0, *(len(part.texts) for part in parts[:-1])])
         first = [part.first + offset for part, offset in zip(parts, offsets, strict=True)]
-        texts = type(parts[0].texts).joined([part.texts for part in parts])
-        return cls(texts, np.concatenate(first), np.concatenate([part.counts for part in parts]))
+        texts: Any = [part.texts for part in parts]  # all of the same form
+        counts = np.concatenate([part.counts for part in parts])
+        return cls(type(texts[0]).joined(texts), np.concatenate(first), counts)
 
     def chosen(self, records: NDArray[np.int64]) -> OptionInputs:
         """See :class:`Inputs`; the texts are shared, not copied."""
         return OptionInputs(self.texts, self.first[records], self.counts[records])
+
+
+def calls_on(model: AdapterModel, inputs: Inputs, records: NDArray[np.int64] | None = None) -> list[Call]:
+    """The calls that compute the records with indices int64 ``[b]``, or all of them, each the same in any company."""
+    shapes = inputs.shapes if records is None else inputs.shapes[records]
+    return calls_of(shapes, model.config.hidden, most=model.most_rows)
 
 
 def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
@@ -219,7 +254,8 @@ def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
     """
     if isinstance(tokens, OptionTokens):
         flat = Tokens(tokens.input_ids, tokens.attention_mask, tokens.truncated)
-        return OptionInputs(prepare(model, flat), np.cumsum(tokens.counts) - tokens.counts, tokens.counts)
+        texts: Any = prepare(model, flat)  # a model with an encoder compares no options
+        return OptionInputs(texts, np.cumsum(tokens.counts) - tokens.counts, tokens.counts)
     if model.config.family.encoder:
         layers = model.config.layers
         return PairInputs(TokenInputs(tokens), _kept(model, tokens.source or tokens, layers, model.encode))
@@ -228,9 +264,9 @@ def prepare(model: AdapterModel, tokens: Tokens) -> Inputs:
 
 
 def cache_frozen_prefix(model: AdapterModel, tokens: Tokens) -> PrefixInputs:
-    """Runs the layers below the lowest adapted one over all texts, longest together, once.
+    """Runs the layers below the lowest adapted one over all texts, once.
 
-    Memory: 4 bytes x hidden x number of real tokens.
+    Memory: hidden x number of real tokens, in the precision of the base model.
     """
     layer = model.lora.first_layer(model.config)
     return _kept(model, tokens, layer, lambda ids, mask: model.run_layers(0, layer, model.embed(ids), mask))
@@ -240,31 +276,54 @@ def _kept(model: AdapterModel, tokens: Tokens, layer: int, compute: Callable[[Te
     """What ``compute`` makes of ids and mask ``[B, T]`` of all texts, ``[B, T, d]``, as input of ``layer``."""
     lengths = tokens.lengths
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    device = next(model.parameters()).device
-    hidden = torch.empty((int(lengths.sum()), model.config.hidden), device=device)
-    order = np.argsort(lengths, kind="stable")
+    hidden: Tensor | None = None
     with torch.no_grad():
-        for begin in range(0, len(order), CACHE_BATCH):
-            records = order[begin : begin + CACHE_BATCH]
-            ids, mask = _batch(tokens, records, model)
-            output = compute(ids, mask)
-            for row, record in enumerate(records):
+        for call in _calls_alike(model, tokens, compute):
+            _, mask = batch = _batch(tokens, call.filled, model)
+            output = compute(*batch)
+            if hidden is None:
+                hidden = output.new_empty((int(lengths.sum()), model.config.hidden))
+            for row, record in enumerate(call.positions):
                 hidden[starts[record] : starts[record] + lengths[record]] = output[row, mask[row].bool()]
-    return PrefixInputs(layer, hidden, starts, lengths, tokens.truncated)
+    return PrefixInputs(layer, torch.empty(0) if hidden is None else hidden, starts, lengths, tokens.truncated)
 
 
-def _batch(tokens: Tokens, records: NDArray[np.int64], model: AdapterModel) -> tuple[Tensor, Tensor]:
-    # Tokens are kept padded on the right; a place outside a text is a place where the padding is.
-    places = _places(tokens.lengths[records], model) % tokens.input_ids.shape[1]
-    device = next(model.parameters()).device
-    parts = (np.take_along_axis(part[records], places, axis=1) for part in (tokens.input_ids, tokens.attention_mask))
-    ids, mask = (torch.from_numpy(part).to(device) for part in parts)
-    return ids, mask
+def _calls_alike(model: AdapterModel, tokens: Tokens, compute: Callable[[Tensor, Tensor], Tensor]) -> list[Call]:
+    """Calls in which a text has the same bits as alone, tried on one of each shape; else one text a call."""
+    shapes, hidden = padded_width(tokens.lengths)[:, None], model.config.hidden
+    calls = calls_of(shapes, hidden, most=model.most_rows)
+    tried: dict[int, Call] = {}
+    for call in calls:
+        if len(call.positions) > 1:
+            tried.setdefault(int(shapes[call.positions[0], 0]), call)
+    for call in tried.values():
+        last = np.full(call.rows, call.positions[-1])
+        together, alone = (
+            compute(*_batch(tokens, rows, model))[len(call.positions) - 1] for rows in (call.filled, last)
+        )
+        if not torch.equal(together, alone):
+            return calls_of(shapes, hidden, most=1)
+    return calls
 
 
-def _places(lengths: NDArray[np.int64], model: AdapterModel) -> NDArray[np.int64]:
+def _batch(
+    tokens: Tokens, records: NDArray[np.int64], model: AdapterModel, width: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Ids and 0/1 mask of texts, int64 ``[B, T]``; they are kept padded on the right."""
+    lengths = tokens.lengths[records]
+    places = _places(lengths, model, width)
+    inside = (places >= 0) & (places < lengths[:, None])
+    taken = np.take_along_axis(tokens.input_ids[records], np.where(inside, places, 0), axis=1)
+    ids = np.where(inside, taken, model.config.pad_id)
+    device = model.device
+    return torch.from_numpy(ids).to(device), torch.from_numpy(inside.astype(np.int64)).to(device)
+
+
+def _places(lengths: NDArray[np.int64], model: AdapterModel, width: int | None = None) -> NDArray[np.int64]:
     """Which token of its text stands where in a batch, int64 ``[B, T]``; where a text has no such token is padding."""
-    width = lengths.max()
+    if width is None:
+        width = int(padded_width(lengths).max())
+    width = min(width, model.config.max_tokens)  # a model has no positions beyond
     places = np.broadcast_to(np.arange(width), (len(lengths), width))
     if model.config.family.padding == "left":
         places = places - (width - lengths)[:, None]

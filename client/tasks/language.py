@@ -23,6 +23,7 @@ from fedward.client.data.example import Example, Role
 from fedward.client.data.scanned import is_scanned
 from fedward.client.data.text import clean
 from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.inputs import calls_on
 from fedward.client.models.registry import ModelFiles
 from fedward.client.models.templates import Writer, Written
 from fedward.client.models.tokens import Tokens, check_max_tokens
@@ -33,7 +34,6 @@ from fedward.measures import Outcomes
 
 NOT_SCORED = -1
 CHARACTERS = -1  # column of the targets that counts characters
-MOST_TOKENS = 8192  # tokens of one forward pass where no gradient is asked for
 
 
 class TurnSource(Source):
@@ -196,9 +196,11 @@ class LanguageTask(LocalTask):
         model.eval()
         sums, counts = np.zeros(len(records)), np.ones(len(records))
         with torch.no_grad():
-            for rows in _batches(records.inputs.lengths):
-                found, number = self._sums(model, records, rows)
-                sums[rows], counts[rows] = found.double().cpu().numpy(), number.double().cpu().numpy()
+            for call in calls_on(model, records.inputs):
+                rows, part = call.positions, slice(len(call.positions))
+                found, number = self._sums(model, records, call.filled)
+                sums[rows] = found[part].double().cpu().numpy()
+                counts[rows] = number[part].double().cpu().numpy()
         sizes = np.stack([counts, records.targets[:, CHARACTERS]], axis=1)
         return Outcomes(records.units, sizes, sums, sums / counts)
 
@@ -210,7 +212,10 @@ class LanguageTask(LocalTask):
     def _sums(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Summed losses of the scored tokens of each record, and how many they are, both ``[b]``."""
         hidden = records.inputs.outputs(model, rows)
-        targets = torch.from_numpy(records.targets[rows][:, : hidden.shape[1]]).to(hidden.device)
+        known = records.targets[rows][:, :CHARACTERS][:, : hidden.shape[1]]
+        beyond = hidden.shape[1] - known.shape[1]  # texts may be padded to more tokens than the plan reads
+        known = np.pad(known, ((0, 0), (0, beyond)), constant_values=NOT_SCORED)
+        targets = torch.from_numpy(known).to(hidden.device)
         scored = targets != NOT_SCORED
         losses = model.token_losses(hidden[scored], targets[scored])
         owner = scored.nonzero()[:, 0]
@@ -234,16 +239,6 @@ def padded(texts: Sequence[NDArray[np.int64]], pad_id: int, *, cut: int = 0, sou
     for row, text in enumerate(texts):
         ids[row, : len(text)], mask[row, : len(text)] = text, 1
     return Tokens(ids, mask, cut, source)
-
-
-def _batches(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Records in batches of at most ``MOST_TOKENS`` tokens, padding included, similar lengths together."""
-    order, batches, start = np.argsort(lengths, kind="stable"), [], 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or (end + 1 - start) * int(lengths[order[end]]) > MOST_TOKENS:
-            batches.append(order[start:end])
-            start = end
-    return batches
 
 
 class Conversation(LanguageTask):

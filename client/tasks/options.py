@@ -23,12 +23,13 @@ from fedward.client.corpora.corpus import Corpus, Item, Turn
 from fedward.client.data.drops import Drops
 from fedward.client.data.example import Example
 from fedward.client.models.adapter_model import AdapterModel
-from fedward.client.models.inputs import OptionInputs
+from fedward.client.models.inputs import OptionInputs, calls_on
 from fedward.client.models.registry import ModelFiles
 from fedward.client.models.templates import Writer, Written
 from fedward.client.models.tokens import OptionTokens, Tokens, check_max_tokens
+from fedward.client.models.vocabulary_loss import chunks
 from fedward.client.records import Records
-from fedward.client.tasks.language import Fit, LanguageTask, _batches, padded
+from fedward.client.tasks.language import Fit, LanguageTask, padded
 from fedward.client.tasks.task import Labelled, Source
 from fedward.errors import ConfigError, DataError
 from fedward.measures import Outcomes
@@ -37,7 +38,6 @@ NO_OPTION = -1e9
 """Score in the place of an option that a record does not have; below the likelihood of any text."""
 
 _MADE_UP_OPTIONS = 4
-_LOGITS_AT_ONCE = 64  # tokens whose logits are held in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +160,10 @@ class OptionTask(LanguageTask):
         most = max((len(each.ids) for each in records.targets), default=1)
         scores = np.full((len(records), most, 2), NO_OPTION)
         with torch.no_grad():
-            for rows in _batches(records.inputs.lengths):
+            for call in calls_on(model, records.inputs):
+                rows = call.filled
                 found = _scores(model, records, rows, lambda hidden, ids: _exact(model, hidden, ids)).cpu().numpy()
-                for row, sums in zip(rows, found, strict=True):
+                for row, sums in zip(call.positions, found, strict=False):
                     characters = np.array(records.targets[row].characters)
                     sums = sums[: len(characters)]
                     scores[row, : len(characters)] = np.stack([sums, sums / characters], axis=1)
@@ -235,8 +236,7 @@ def _scores(
 def _exact(model: AdapterModel, hidden: Tensor, ids: Tensor) -> Tensor:
     """log p of token ids ``[M]`` in float64 over the model's own logits."""
     parts = []
-    for start in range(0, len(ids), _LOGITS_AT_ONCE):
-        logits = model.logits(hidden[start : start + _LOGITS_AT_ONCE]).double()
-        right = logits.gather(1, ids[start : start + _LOGITS_AT_ONCE, None])[:, 0]
-        parts.append(right - torch.logsumexp(logits, dim=1))
+    for states, targets in chunks(hidden, ids):
+        logits = model.logits(states)[: len(targets)].double()
+        parts.append(logits.gather(1, targets[:, None])[:, 0] - torch.logsumexp(logits, dim=1))
     return torch.cat(parts)

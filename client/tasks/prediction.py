@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from fedward.client.data.example import Example
 from fedward.client.models.adapter_model import AdapterModel
+from fedward.client.models.inputs import calls_on
 from fedward.client.records import Records
 from fedward.client.tasks.task import LocalTask
 from fedward.errors import DataError
 from fedward.measures import Outcomes
 from fedward.measures.measure import Floats
 
-BATCH = 256
 SMALLEST_PROBABILITY = 1e-12
 
 
@@ -44,7 +44,8 @@ class Prediction(LocalTask):
 
     def losses(self, model: AdapterModel, records: Records, rows: NDArray[np.int64]) -> Tensor:
         """See :meth:`LocalTask.losses`."""
-        return self.loss(records.inputs.outputs(model, rows), torch.from_numpy(records.targets[rows]))
+        outputs = records.inputs.outputs(model, rows)
+        return self.loss(outputs, torch.from_numpy(records.targets[rows]).to(outputs.device))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss ``[b]`` of logits ``[b]`` or ``[b, K]`` on targets of :meth:`targets`."""
@@ -168,10 +169,11 @@ class Regression(Prediction):
 def logits(model: AdapterModel, records: Records) -> Floats:
     """Outputs float64 ``[N]`` (one per text) or ``[N, K]`` of ``model`` as it is set now, without gradients."""
     model.eval()
-    parts = []
+    outputs, width = np.empty(len(records)), model.lora.head.outputs
+    if width > 1:
+        outputs = np.empty((len(records), width))
     with torch.no_grad():
-        for start in range(0, len(records), BATCH):
-            rows = np.arange(start, min(start + BATCH, len(records)))
-            parts.append(records.inputs.outputs(model, rows).double().numpy())
-    outputs = model.lora.head.outputs
-    return np.concatenate(parts) if parts else np.empty((0, outputs) if outputs > 1 else 0)
+        for call in calls_on(model, records.inputs):
+            found = records.inputs.outputs(model, call.filled).double().cpu().numpy()
+            outputs[call.positions] = found[: len(call.positions)]
+    return outputs

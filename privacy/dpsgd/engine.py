@@ -22,6 +22,7 @@ from torch import nn
 
 from fedward.errors import ConfigError, PreflightError
 from fedward.privacy.dpsgd.backends import FastRows, OpacusHooks, trainable_layers, unsupported
+from fedward.privacy.dpsgd.calls import Call, Calls
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, DPParameters, PatientOptimizer
 from fedward.privacy.noise import Integers, SecureStream, UnsafeSeededStream, poisson_sample
 
@@ -85,13 +86,15 @@ class PrivateEngine:
         params: DPParameters,
         stream: SecureStream,  # source of the noise
         *,
-        microbatch: int | None = None,  # records (whole patients) in one forward pass, which bounds memory; None: all
+        microbatch: int | None = None,  # records (whole patients) whose gradients are held at a time; None: all
+        calls: Calls | None = None,  # which of them go through the model together, in which shapes; None: all at once
         backend: Backend = "opacus-hooks",  # how per-record gradients are computed; no choice changes the guarantee
     ) -> None:
         self.layers = trainable_layers(model)
         self.model, self.params = model, params
         self.steps_taken = 0
         self._microbatch, self._seeded = microbatch, isinstance(stream, UnsafeSeededStream)
+        self._calls = _all_at_once if calls is None else calls
         self._optimizer = PatientOptimizer(optimizer, params, stream)
         trained = {id(p) for p in model.parameters() if p.requires_grad}
         held = [id(p) for p in self._optimizer.params]
@@ -108,7 +111,7 @@ class PrivateEngine:
         number per record), FW-DP-011 (a trainable parameter took no part in the loss).
         """
         self._begin_step(records, patients)
-        for part in _whole_patients(patients, self._microbatch):
+        for part in self._parts(records, patients):
             self._backpropagate(loss_per_record, records[part])
             if self._backend is not None:
                 self._optimizer.clip_and_accumulate(patients[part])
@@ -138,7 +141,7 @@ class PrivateEngine:
             raise ConfigError("A gradient sum without noise cannot pay for a noised count of units.", code="FW-DP-019")
         self._begin_step(records, patients)
         total = np.zeros(sum(p.numel() for p in self._optimizer.params), np.int64)
-        for part in _whole_patients(patients, self._microbatch):
+        for part in self._parts(records, patients):
             self._backpropagate(loss_per_record, records[part])
             if self._backend is not None:
                 total += self._optimizer.clipped_grid_sum(patients[part], grid_step=grid_step)
@@ -164,13 +167,14 @@ class PrivateEngine:
         losses = self._backpropagate(loss_per_record, records)
         rows = [p.grad_sample.flatten(start_dim=1).float() for p in self._optimizer.params]
         self._optimizer.zero_grad(set_to_none=True)
-        return losses.detach().float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
+        return losses.float().cpu().numpy(), torch.cat(rows, dim=1).cpu().numpy()
 
     def plain_gradient(self, loss_per_record: LossPerRecord, records: Integers, *, training: bool = False) -> Floats:
         """Gradient ``[P]`` of the summed losses by ordinary back-propagation, for self-tests like :meth:`gradients`."""
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train(training)
-        _one_loss_each(loss_per_record(records), len(records)).sum().backward()
+        for call in self._calls(records):
+            self._losses_of(loss_per_record, records, call)[: len(call.positions)].sum().backward()
         parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self._optimizer.params]
         plain = np.asarray(torch.cat(parts).cpu().numpy())
         self._optimizer.zero_grad(set_to_none=True)
@@ -212,24 +216,64 @@ class PrivateEngine:
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train()
 
+    def _parts(self, records: Integers, patients: Integers) -> Iterator[Integers]:
+        """Positions of the records whose gradients are held at a time: whole patients, in as few calls as they fill."""
+        if self.params.max_records_per_unit > 1:
+            yield from _whole_patients(patients, self._microbatch)
+            return
+        for call in self._calls(records):
+            yield from (call.positions[part] for part in _whole_patients(patients[call.positions], self._microbatch))
+
+    def _losses_of(self, loss_per_record: LossPerRecord, records: Integers, call: Call) -> torch.Tensor:
+        """The losses of every row of a call."""
+        return _one_loss_each(loss_per_record(records[call.filled]), call.rows)
+
     def _backpropagate(self, loss_per_record: LossPerRecord, records: Integers) -> torch.Tensor:
-        """Fills each parameter's rows, or without privacy adds to its ordinary gradient; returns the losses."""
-        rows = len(records)
-        if self._backend is None:
-            losses = _one_loss_each(loss_per_record(records), rows)
-            losses.sum().backward()
-            return losses
-        losses = self._backend.backward(lambda: _one_loss_each(loss_per_record(records), rows), rows)
-        for name, parameter in self.model.named_parameters():
-            if not parameter.requires_grad:
-                continue
+        """Fills each parameter's rows, or without privacy adds to its ordinary gradient; returns the losses ``[b]``."""
+        losses, held = [], []
+        for call in self._calls(records):
+            count = len(call.positions)
+            if self._backend is None:
+                found = self._losses_of(loss_per_record, records, call)[:count]
+                found.sum().backward()
+            else:
+                found = self._backend.backward(partial(self._losses_of, loss_per_record, records, call), call.rows)
+                held.append([rows[:count] for rows in self._rows(call.rows)])
+            losses.append(found[:count].detach())
+        order = np.concatenate([call.positions for call in self._calls(records)])
+        if held:
+            for parameter, parts in zip(self._optimizer.params, zip(*held, strict=True), strict=True):
+                parameter.grad_sample = _in_order(list(parts), order)
+        return _in_order(losses, order)
+
+    def _rows(self, rows: int) -> list[torch.Tensor]:
+        """What the backend has left for each parameter, ``[rows, *shape]``, taken off the parameter."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        found = []
+        for parameter in self._optimizer.params:
             parameter.grad = None  # the backend may leave the batch gradient here; only clipped rows count
-            filled = getattr(parameter, "grad_sample", None)
+            filled, name = getattr(parameter, "grad_sample", None), names[id(parameter)]
             if filled is None:
                 raise PreflightError(f"The trainable parameter {name} took no part in the loss.", code="FW-DP-011")
             if not isinstance(filled, torch.Tensor) or filled.shape[0] != rows:
                 raise unsupported(f"The parameter {name} has no gradient for each record of the batch.")
-        return losses
+            parameter.grad_sample = None
+            found.append(filled)
+        return found
+
+
+def _all_at_once(records: Integers) -> list[Call]:
+    return [Call(np.arange(len(records), dtype=np.int64), len(records))]
+
+
+def _in_order(parts: list[torch.Tensor], order: Integers) -> torch.Tensor:
+    """Rows of successive calls as one tensor in the order that was asked for, without a copy where there is one call."""
+    if len(parts) == 1 and bool((np.diff(order) > 0).all()):
+        return parts[0]
+    turned = parts[0].dim() == 3 and not parts[0].is_contiguous()
+    back = torch.from_numpy(np.argsort(order)).to(parts[0].device)
+    joined = torch.cat([part.mT if turned else part for part in parts])[back]
+    return joined.mT if turned else joined
 
 
 def _backend(
@@ -267,6 +311,17 @@ def _one_loss_each(losses: torch.Tensor, rows: int) -> torch.Tensor:
     return losses
 
 
+def rows_are_alike(engine: PrivateEngine, loss_per_record: LossPerRecord, records: Integers) -> bool:
+    """Whether losses and gradients of the last of some records of one call have the same bits alone and in company.
+
+    Alone a record fills all rows of its call, and in company those behind the others. The trainable weights are
+    perturbed as in :func:`row_independence_self_test`, which says whether larger differences are refused.
+    """
+    with _perturbed(engine):
+        together, alone = (engine.gradients(loss_per_record, each, training=True) for each in (records, records[-1:]))
+    return all(np.array_equal(left[-1], right[0]) for left, right in zip(together, alone, strict=True))
+
+
 def row_independence_self_test(
     engine: PrivateEngine, loss_per_record: LossPerRecord, records: Integers, *, tolerance: float = 1e-3
 ) -> None:
@@ -276,7 +331,8 @@ def row_independence_self_test(
     than its rows add up to. The trainable weights are perturbed for the test and restored: at the usual start, with B =
     0, the gradient of every A is zero and would agree with anything. All is compared without dropout, and again in
     training mode unless the model draws random numbers there, which no two passes share. Three of at least two distinct
-    records are used; widen the relative ``tolerance`` for a bf16 base model.
+    records are used. The relative ``tolerance`` is the same for every precision of the base model, because alone and in
+    company a record is computed in the same shapes; ADR 0012 has what was measured.
 
     Raises FW-DP-015 (a row depends on its companions), FW-DP-010 (rows do not add up, or the model keeps what it sees).
     """

@@ -143,4 +143,5 @@ def causal_mask(config: Any, hidden: Tensor, attention_mask: Tensor, *, window: 
         attention_mask=attention_mask,
         past_key_values=None,
         position_ids=positions(hidden),
+        allow_is_causal_skip=False,  # without a mask other code runs, and whether one is needed is up to other records
     )

@@ -36,7 +36,12 @@ class EncoderLayers:
         """See :meth:`LayerByLayer.run`."""
         from transformers.masking_utils import create_bidirectional_mask
 
-        mask = create_bidirectional_mask(config=base.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        mask = create_bidirectional_mask(
+            config=base.config,
+            inputs_embeds=hidden,
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=False,  # whether a call needs a mask must not be up to other records
+        )
         for layer in layers:
             hidden = layer(hidden, mask)
         return hidden

@@ -47,7 +47,7 @@ def sizes(trainer, monkeypatch):
 def test_a_step_holds_few_gradients_of_a_large_adapter(make, monkeypatch):
     entries = sum(p.numel() for p in make()._model.parameters() if p.requires_grad)
     monkeypatch.setattr(training, "ROW_BYTES", 4 * entries * 7)
-    assert sizes(make(), monkeypatch) == [7, 7, 6]
+    assert sizes(make(), monkeypatch) == [7, 7, 7]  # the last call is filled up
 
 
 def test_smaller_micro_batches_stay_as_they_are(make, monkeypatch):

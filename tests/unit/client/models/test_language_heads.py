@@ -52,7 +52,8 @@ def losses_of(model, inputs, rows, targets):
     outputs = inputs.outputs(model, rows)
     if model.lora.head.kind == "sequence":
         return torch.nn.functional.softplus(outputs)
-    wanted = targets[rows][:, : outputs.shape[1]]
+    wanted = torch.nn.functional.pad(targets[rows], (0, max(0, outputs.shape[1] - targets.shape[1])), value=-1)
+    wanted = wanted[:, : outputs.shape[1]]
     scored = wanted >= 0
     per_token = torch.zeros(wanted.shape)
     if model.lora.head.kind == "token":
@@ -99,7 +100,7 @@ def test_logits_and_loss_are_those_of_the_library_under_plain_peft(case, tmp_pat
             read = [torch.from_numpy(each) for each in (tokens.source.input_ids, tokens.source.attention_mask)]
             texts = {f"decoder_{name}": each for name, each in texts.items()} | dict(zip(texts, read, strict=True))
         expected = theirs(**texts, labels=labels)
-        hidden = plain(model, tokens).outputs(model, RECORDS)
+        hidden = plain(model, tokens).outputs(model, RECORDS)[:, : scored.shape[1]]
         losses = model.token_losses(hidden[scored], wanted[scored])
     torch.testing.assert_close(model.logits(hidden[kept]), expected.logits[kept], rtol=0, atol=1e-5)
     torch.testing.assert_close(losses.mean(), expected.loss, rtol=0, atol=1e-5)

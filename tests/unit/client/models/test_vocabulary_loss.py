@@ -17,7 +17,7 @@ def numbers():
 @pytest.mark.parametrize("rows", [1, 5, 1000])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_losses_and_gradients_are_those_of_cross_entropy(monkeypatch, numbers, rows, with_bias):
-    monkeypatch.setattr(module, "CHUNK_NUMBERS", rows * 50)
+    monkeypatch.setattr(module, "CHUNK", rows)
     hidden, weight, bias, targets = numbers
     bias = bias if with_bias else None
     upstream = torch.linspace(-1, 2, 37)
@@ -31,7 +31,7 @@ def test_losses_and_gradients_are_those_of_cross_entropy(monkeypatch, numbers, r
 
 def test_no_tensor_of_tokens_times_vocabulary_is_ever_made(monkeypatch, numbers):
     hidden, weight, _, targets = numbers
-    monkeypatch.setattr(module, "CHUNK_NUMBERS", 3 * 50)
+    monkeypatch.setattr(module, "CHUNK", 3)
     sizes = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

@@ -11,7 +11,6 @@ from fedward.client.models.adapter_model import LoraSettings, build, layout_of, 
 from fedward.client.models.inputs import PrefixInputs, TokenInputs
 from fedward.client.records import Records
 from fedward.client.tasks import local_task
-from fedward.client.tasks.language import _batches
 from fedward.privacy.dpsgd.clipping import DPParameters
 from fedward.privacy.dpsgd.engine import PrivateEngine
 from fedward.privacy.noise import SecureStream
@@ -149,14 +148,6 @@ def test_chinese_is_written_byte_by_byte(tmp_path):
     files = write_llama(tmp_path)
     _, records = encoded("sft", files, [conversation("a", "头痛", "多喝水")])
     assert (records.targets[:, :-1] >= 0).sum() == len("多喝水".encode()) + 1
-
-
-def test_batches_hold_every_record_once():
-    lengths = np.array([5000, 3, 9000, 4, 4000, 4])
-    batches = _batches(lengths)
-    assert sorted(np.concatenate(batches)) == list(range(6))
-    assert all(len(rows) * lengths[rows].max() <= 8192 or len(rows) == 1 for rows in batches)
-    assert _batches(np.array([], np.int64)) == []
 
 
 def test_perplexity_counts_tokens_not_records(tmp_path):
