@@ -2,9 +2,11 @@
 
     python -m benchmarks.language --json runs/language.json
     python -m benchmarks.language --only notes
+    python -m benchmarks.language --gpu
 
 Each group is one module ``language_GROUP.py`` with its own ``TARGETS`` and one function that measures; targets stand
-beside what was measured.
+beside what was measured. ``--gpu`` measures the group ``step`` alone, on a Llama shape of 1 B random weights in
+bfloat16 on the first CUDA device, in about eight minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import language_medquad, language_notes, language_secure_round
+from benchmarks import (
+    language_cache,
+    language_choice,
+    language_families,
+    language_medquad,
+    language_notes,
+    language_secure_round,
+    language_step,
+)
 from benchmarks.targets import Target, table
 from benchmarks.timing import machine
 
@@ -32,13 +42,19 @@ class Group:
     measure: Callable[[Console], Mapping[str, Any]]  # figures by the keys of the targets, and what they are made of
 
 
+STEP_TITLE = "A private step of a language model"
 GROUPS: dict[str, Group] = {
+    "step": Group(STEP_TITLE, language_step.TARGETS, language_step.measure),
+    "cache": Group("The cached output of layers that never change", language_cache.TARGETS, language_cache.measure),
+    "families": Group("Exactness on every family", language_families.TARGETS, language_families.measure),
+    "choice": Group("Option scores", language_choice.TARGETS, lambda console: language_choice.choice_figures()),
     "notes": Group("A federation of the scenario notes", language_notes.TARGETS, language_notes.measure),
     "medquad": Group("A federation of the scenario medquad-sft", language_medquad.TARGETS, language_medquad.measure),
     "secure-round": Group(
         "A secure round of a language model's adapter", language_secure_round.TARGETS, language_secure_round.measure
     ),
 }
+GPU_GROUPS = {"step": Group(f"{STEP_TITLE} on a GPU", language_step.TARGETS, language_step.measure_gpu)}
 
 
 def main() -> None:
@@ -46,12 +62,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--only", choices=sorted(GROUPS), action="append", help="measure this group (may be repeated)")
+    parser.add_argument("--gpu", action="store_true", help="measure steps of a larger shape on a CUDA device")
     arguments = parser.parse_args()
     document: dict[str, Any] = {"machine": machine()}
     console = Console()
-    for name in arguments.only or GROUPS:
-        document |= GROUPS[name].measure(console)
-        console.print(table(GROUPS[name].title, GROUPS[name].targets, document))
+    groups = GPU_GROUPS if arguments.gpu else GROUPS
+    for name in groups if arguments.gpu else arguments.only or groups:
+        document |= groups[name].measure(console)
+        console.print(table(groups[name].title, groups[name].targets, document))
         if arguments.json:  # after each group, so that an interruption loses one
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
             arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -466,7 +466,9 @@ def build(files: ModelFiles, lora: LoraSettings, *, seed: int) -> AdapterModel:
     Raises FW-MODEL-007 (the settings do not fit the base model), FW-MODEL-010 (its family has no such head),
     LayoutError (the trainable tensors are not exactly those that the settings name).
     """
-    return assemble(load_base(files, lora.head.kind), files.config(), lora, seed=seed)
+    config = files.config()
+    expected_layout(config, lora)  # before anything is loaded
+    return assemble(load_base(files, lora.head.kind), config, lora, seed=seed)
 
 
 def assemble(bare: nn.Module, config: ModelConfig, lora: LoraSettings, *, seed: int) -> AdapterModel:

@@ -1,13 +1,12 @@
 """Precision of the frozen base model: how many bits its weights have, and where it is computed.
 
 LoRA, head and gradients are float32 whatever the base model is. In ``bfloat16`` every weight has 16 bits. ``int8`` and
-``nf4`` keep the weights of the linear maps inside the layers in 8 bits with a scale for each row (torchao), or in 4 bits
+``nf4`` keep the weights of the linear maps inside the layers in 8 bits with a scale for each row (torchao), or in 4
 with one for each 64 weights (NF4, Dettmers et al. 2023, https://arxiv.org/abs/2305.14314, section 3; bitsandbytes), and
 the rest in bfloat16, in which they compute. Their libraries are the extra ``fedward[quantised]``.
 """
 
 from abc import ABC, abstractmethod
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -49,12 +48,9 @@ def _is_plain(module: nn.Module) -> bool:
     return type(module) is nn.Linear
 
 
-def _library(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        told = f"The library {name.partition('.')[0]}, which this precision of the base model needs, is not installed."
-        raise ConfigError(told, code="FW-MODEL-021") from error
+def _not_installed(name: str) -> ConfigError:
+    told = f"The library {name}, which this precision of the base model needs, is not installed."
+    return ConfigError(told, code="FW-MODEL-021")
 
 
 class PackedLinear(nn.Linear, ABC):  # type: ignore[misc]  # torch is not followed by the type checker
@@ -85,9 +81,13 @@ class EightBitLinear(PackedLinear):
 
     def pack(self, weight: Tensor) -> None:
         """See :meth:`PackedLinear.pack`."""
-        library, holder = _library("torchao.quantization"), nn.Linear(*weight.T.shape, bias=False, device="meta")
+        try:
+            from torchao.quantization import Int8WeightOnlyConfig, quantize_
+        except ImportError as error:
+            raise _not_installed("torchao") from error
+        holder = nn.Linear(*weight.T.shape, bias=False, device="meta")
         holder.weight = nn.Parameter(weight, requires_grad=False)
-        library.quantize_(holder, library.Int8WeightOnlyConfig())
+        quantize_(holder, Int8WeightOnlyConfig())
         self.register_buffer("codes", holder.weight.qdata, persistent=False)  # int8 [out, in]
         self.register_buffer("scales", holder.weight.scale.float().view(-1, 1), persistent=False)
 
@@ -101,15 +101,21 @@ class FourBitLinear(PackedLinear):
 
     def pack(self, weight: Tensor) -> None:
         """See :meth:`PackedLinear.pack`."""
-        codes, state = _library("bitsandbytes.functional").quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4")
+        try:
+            from bitsandbytes.functional import quantize_4bit
+        except ImportError as error:
+            raise _not_installed("bitsandbytes") from error
+        codes, state = quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4")
         for name, held in (("codes", codes), ("scales", state.absmax), ("levels", state.code)):
             self.register_buffer(name, held, persistent=False)
 
     def unpacked(self) -> Tensor:
         """See :meth:`PackedLinear.unpacked`."""
-        library, shape = _library("bitsandbytes.functional"), torch.Size((self.out_features, self.in_features))
+        from bitsandbytes.functional import QuantState, dequantize_4bit
+
+        shape = torch.Size((self.out_features, self.in_features))
         kind = {"blocksize": BLOCK, "quant_type": "nf4", "dtype": torch.float32, "shape": shape}
-        return library.dequantize_4bit(self.codes, library.QuantState(absmax=self.scales, code=self.levels, **kind))
+        return dequantize_4bit(self.codes, QuantState(absmax=self.scales, code=self.levels, **kind))
 
 
 PACKED: dict[Precision, type[PackedLinear]] = {"int8": EightBitLinear, "nf4": FourBitLinear}

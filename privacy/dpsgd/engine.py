@@ -267,7 +267,7 @@ def _all_at_once(records: Integers) -> list[Call]:
 
 
 def _in_order(parts: list[torch.Tensor], order: Integers) -> torch.Tensor:
-    """Rows of successive calls as one tensor in the order that was asked for, without a copy where there is one call."""
+    """Rows of successive calls as one tensor in the order that was asked for; no copy where there is one call."""
     if len(parts) == 1 and bool((np.diff(order) > 0).all()):
         return parts[0]
     turned = parts[0].dim() == 3 and not parts[0].is_contiguous()

@@ -33,7 +33,7 @@ def declared():
     project, groups = document["project"], document["dependency-groups"]
     lists = (
         project["dependencies"],
-        project["optional-dependencies"]["client"] + project["optional-dependencies"]["presidio"],
+        [line for extra in project["optional-dependencies"].values() for line in extra],
         groups["dev"],
         groups["benchmark"],
     )

@@ -94,7 +94,7 @@ def test_a_head_of_several_outputs_round_trips(tiny, tmp_path, head):
     assert load_file(tmp_path / "adapter" / "head.safetensors")["weight"].shape == (head.outputs, 16)
     inputs = TokenInputs(tokenize(tiny, TEXTS, max_tokens=16))
     logits = inputs.outputs(loaded, np.arange(3))
-    tokens = int(inputs.lengths.max())
+    tokens = int(inputs.shapes.max())
     assert logits.shape == ((3, tokens, 4) if head.kind == "token" else (3, 3))
     assert torch.equal(logits, inputs.outputs(model, np.arange(3)))
 
