@@ -38,7 +38,7 @@ from fedward.client.tasks import local_task
 from fedward.client.training import LocalTrainer
 from fedward.errors import FedwardError
 from fedward.plan import AdapterPlan, Plan, PrivacyPlan, TrainingPlan
-from fedward.privacy.dpsgd.calls import Call
+from fedward.privacy.dpsgd.engine import Call
 from fedward.privacy.noise import SecureStream
 from fedward.run import Schedule
 

@@ -174,13 +174,11 @@ class PrivateTraining(ABC):
     def _check_rows(self) -> None:
         """Tests the engine, and lets every record be computed alone where company would alter a bit of its numbers."""
         groups = self._records_by_shape()
-        if not all(rows_are_alike(self._engine, self._losses, group) for group in groups):
-            LOG.warning(
-                "records are computed one by one: on this machine a record's company alters its rounding errors"
-            )
-            self._model.most_rows = 1
         records = groups[0] if groups else np.arange(min(3, len(self._records)))
         row_independence_self_test(self._engine, self._losses, records)
+        if not all(rows_are_alike(self._engine, self._losses, group) for group in groups):
+            LOG.warning("records are computed one by one: here a record's company alters its rounding errors")
+            self._model.most_rows = 1
 
     def _records_by_shape(self) -> list[NDArray[np.int64]]:
         """Three records, or two, of each shape that records share, narrow ones first."""

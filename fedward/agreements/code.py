@@ -37,7 +37,7 @@ CORE = {
     "client/tasks": "task",
     "measures": "measure",
     "privacy": "accounting book events ledger noise",
-    "privacy/dpsgd": "backends calls clipping engine",
+    "privacy/dpsgd": "backends clipping engine",
     "privacy/secagg": "client crypto encoding journal messages results roster",
     "strategies": "combinations factor optimizers strategy",
     "tasks": "task",

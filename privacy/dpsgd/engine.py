@@ -8,8 +8,9 @@ run before budget is spent, turn ways of printing a false epsilon into an error,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -22,7 +23,6 @@ from torch import nn
 
 from fedward.errors import ConfigError, PreflightError
 from fedward.privacy.dpsgd.backends import FastRows, OpacusHooks, trainable_layers, unsupported
-from fedward.privacy.dpsgd.calls import Call, Calls
 from fedward.privacy.dpsgd.clipping import AdaptiveClipping, DPParameters, PatientOptimizer
 from fedward.privacy.noise import Integers, SecureStream, UnsafeSeededStream, poisson_sample
 
@@ -30,6 +30,23 @@ wrong_batch = partial(PreflightError, code="FW-DP-013")
 not_moved = partial(PreflightError, code="FW-DP-016")
 rows_mix = partial(PreflightError, code="FW-DP-015")
 wrong_sampler = partial(PreflightError, code="FW-DP-017")
+
+
+@dataclass(frozen=True)
+class Call:
+    """Some records of one shape, by their positions among those that were asked for."""
+
+    positions: Integers  # [n]
+    rows: int  # at least n
+
+    @property
+    def filled(self) -> Integers:
+        """Positions of all rows, ``[rows]``: the last one fills those that are left."""
+        return np.append(self.positions, np.full(self.rows - len(self.positions), self.positions[-1]))
+
+
+Calls = Callable[[Integers], Sequence[Call]]
+"""Maps record numbers ``[b]`` to the calls that compute them, each record once."""
 
 
 class UnitSampler:
@@ -311,15 +328,20 @@ def _one_loss_each(losses: torch.Tensor, rows: int) -> torch.Tensor:
     return losses
 
 
-def rows_are_alike(engine: PrivateEngine, loss_per_record: LossPerRecord, records: Integers) -> bool:
+def rows_are_alike(
+    engine: PrivateEngine, loss_per_record: LossPerRecord, records: Integers, *, tolerance: float = 1e-3
+) -> bool:
     """Whether losses and gradients of the last of some records of one call have the same bits alone and in company.
 
     Alone a record fills all rows of its call, and in company those behind the others. The trainable weights are
-    perturbed as in :func:`row_independence_self_test`, which says whether larger differences are refused.
+    perturbed as in :func:`row_independence_self_test`. Raises FW-DP-015 if the difference is no rounding.
     """
     with _perturbed(engine):
         together, alone = (engine.gradients(loss_per_record, each, training=True) for each in (records, records[-1:]))
-    return all(np.array_equal(left[-1], right[0]) for left, right in zip(together, alone, strict=True))
+    pairs = [(left[-1:], right) for left, right in zip(together, alone, strict=True)]
+    if not all(_close(left, right, tolerance) for left, right in pairs):
+        raise rows_mix("The loss or gradient of a record changes with the other records of its batch.")
+    return all(np.array_equal(left, right) for left, right in pairs)
 
 
 def row_independence_self_test(
