@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fedward.config import Section
 from fedward.errors import ConfigError
@@ -16,8 +16,26 @@ from fedward.messages import labelled_hash
 from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.units import UnitName
 
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+MOST = 1e6
+"""No number of a plan has a use above it; a clip norm of 1e30 is a mistake, or an attempt."""
+
+LEAST = 1e-9
+"""Nor a positive one below it."""
+
+Positive = Annotated[float, Field(ge=LEAST, le=MOST)]
+Fraction = Annotated[float, Field(ge=1e-12, lt=1)]
+
+
+def _is_noise(value: float) -> float:
+    if 0 < value < LEAST_NOISE:
+        raise ValueError(f"noise is none at all, or at least {LEAST_NOISE:g} of the sensitivity")
+    return value
+
+
+LEAST_NOISE = 1e-3
+Noise = Annotated[float, Field(ge=0, le=MOST), AfterValidator(_is_noise)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 RENAMED_SECTIONS = {"server": "optimizer", "update": "optimizer"}
 """Sections of plans and scenarios before release 0.2.0, and what they are called now."""
@@ -54,10 +72,10 @@ class AdapterPlan(PlanSection):
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Positive = 2.0
-    targets: Annotated[tuple[str, ...], Field(strict=False)] = ("query", "value")
-    top_layers: Annotated[int, Field(ge=1)] | None = None
+    targets: Annotated[tuple[Name, ...], Field(max_length=64, strict=False)] = ("query", "value")
+    top_layers: Count | None = None
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 96
-    init_seed: Annotated[int, Field(ge=0)] = 0
+    init_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     ranks: dict[str, Annotated[int, Field(ge=1, le=256)]] = Field(default={})
     base_precision: Literal["float32", "bfloat16", "int8", "nf4"] = "float32"
 
@@ -78,8 +96,8 @@ class TrainingPlan(PlanSection):
     ``proximal`` is mu of FedProx: it draws each local step towards the adapter that the round started from. 0 is off.
     """
 
-    rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
-    local_steps: Annotated[int, Field(ge=1, le=10_000)] = 4
+    rounds: Count = 10
+    local_steps: Count = 4
     learning_rate_head: Positive = 0.1
     learning_rate_lora: Positive = 0.01
     proximal: Annotated[float, Field(ge=0, le=1000)] = 0.0
@@ -128,16 +146,16 @@ class PrivacyPlan(PlanSection):
     clip_count_noise: Positive = 8.0
     clip_min: Positive = 0.01
     clip_max: Positive = 100.0
-    clip_stabiliser: Annotated[float, Field(ge=1e-6)] = 0.01
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.2
-    units_per_site: Annotated[int, Field(ge=1)] = 400
-    noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
-    parameters: Annotated[int, Field(ge=0)] = 0
-    evaluate_every: Annotated[int, Field(ge=1)] = 1
-    release_every: Annotated[int, Field(ge=1)] = 5
+    clip_stabiliser: Annotated[float, Field(ge=1e-6, le=MOST)] = 0.01
+    sampling_rate: Annotated[float, Field(ge=LEAST, le=1)] = 0.2
+    units_per_site: Annotated[int, Field(ge=1, le=10**9)] = 400
+    noise_multiplier: Noise = 0.0
+    parameters: Annotated[int, Field(ge=0, le=2**40)] = 0
+    evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
+    release_every: Annotated[int, Field(ge=1, le=100_000)] = 5
     release_share: Fraction = 0.05
-    release_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
-    evaluation_noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    release_noise_multiplier: Noise = 0.0
+    evaluation_noise_multiplier: Noise = 0.0
     unsafe_exact_evaluation: bool = False
 
     @model_validator(mode="after")
@@ -178,7 +196,7 @@ class SecureSumPlan(PlanSection):
     delta_ring_bits: Literal[16, 32] = 32
     delta_step: Positive = 2.0**-20
     delta_l2_clip: Positive = 64.0
-    leg_seconds: Annotated[int, Field(ge=1)] = 600
+    leg_seconds: Annotated[int, Field(ge=1, le=30 * 86_400)] = 600
 
 
 class OptimizerPlan(PlanSection):
@@ -198,7 +216,7 @@ class OptimizerPlan(PlanSection):
     learning_rate_lora: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     second_moment: Annotated[float, Field(ge=0, lt=1)] | None = None
-    stabiliser: Annotated[float, Field(ge=1e-8)] | None = None
+    stabiliser: Annotated[float, Field(ge=1e-8, le=MOST)] | None = None
 
 
 class GatePlan(PlanSection):
@@ -210,7 +228,7 @@ class GatePlan(PlanSection):
 
     enabled: bool = False
     tolerance: Positive = 0.1
-    measure: str | None = None
+    measure: Name | None = None
 
 
 class StatisticsPlan(PlanSection):
@@ -221,11 +239,11 @@ class StatisticsPlan(PlanSection):
     """
 
     variables: Annotated[
-        dict[str, Annotated[tuple[str, ...], Field(min_length=1, max_length=256, strict=False)]],
+        dict[Name, Annotated[tuple[Name, ...], Field(min_length=1, max_length=256, strict=False)]],
         Field(min_length=1, max_length=64),
     ]
     several: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    noise_multiplier: Annotated[float, Field(ge=0)] = 0.0
+    noise_multiplier: Noise = 0.0
 
     @model_validator(mode="after")
     def _cells_are_distinct(self) -> Self:
@@ -243,12 +261,12 @@ class Plan(PlanSection):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = DEFAULT_TASK
-    strategy: str = "ffa"
-    strategy_options: dict[str, Option] = Field(default={})
+    strategy: Name = "ffa"
+    strategy_options: dict[Name, Option] = Field(default={}, max_length=64)
     base_model: Annotated[str, Field(pattern=f"^{MODEL_NAME}$")] = "tiny-clinical"
     base_model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     evaluation_fraction: Fraction = 0.4
-    split_salt: str = "fedward"
+    split_salt: Annotated[str, Field(max_length=256)] = "fedward"
     adapter: AdapterPlan = AdapterPlan()
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()

@@ -28,6 +28,9 @@ from fedward.privacy.events import RELATION, SMALLEST_DELTA, Event, PrivacyParam
 FINEST_INTERVAL = 1e-7
 USUAL_INTERVAL = 2e-4
 SEARCH_FACTOR = 5
+MOST_EPSILON = 500.0
+"""Beyond it Renyi DP is answer enough: the loss distribution would fill the memory, and protects nobody."""
+
 REMEMBERED = 128  # answers kept per question: sites of a run and runs of a sweep ask the same ones, at seconds each
 
 
@@ -75,6 +78,9 @@ def epsilon_everybody(events: Sequence[Event], delta: float) -> float:
 def _priced(merged: tuple[Event, ...], delta: float) -> Spent:
     usable = usable_delta(merged, delta, bound=0.0)
     rdp_epsilon = _rdp_epsilon(merged, usable)
+    if rdp_epsilon > MOST_EPSILON:
+        rdp_epsilon = _rdp_epsilon(merged, usable_delta(merged, delta, bound=rdp_epsilon))
+        return Spent(epsilon=rdp_epsilon, delta=delta, accountant="RDP", rdp_epsilon=rdp_epsilon)
     try:
         coarse = _compose(merged, USUAL_INTERVAL * SEARCH_FACTOR).get_epsilon_for_delta(usable)
         value = _settle(_compose(merged, _interval(coarse)), merged, delta, coarse)
@@ -264,5 +270,7 @@ def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
             gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
             accountant.compose(dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian), event.steps)
         return float(accountant.get_epsilon(delta))
+    except (ZeroDivisionError, OverflowError):  # so little noise that its square is nothing
+        return math.inf
     finally:
         logger.removeFilter(keep)

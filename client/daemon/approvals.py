@@ -9,6 +9,8 @@ the same accountant that charges the ledger; the epsilon that the plan was calib
 decisions, limits, rosters, and a plan in the words of a data protection officer.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fedward.agreements.code import core_hash, plan_code_hash, reader_hash, short, with_mapping
 from fedward.agreements.enrolment import same_fingerprint
@@ -33,11 +35,14 @@ from fedward.privacy.accounting import epsilon
 from fedward.privacy.events import RELATION, SHARES_UNKNOWN, Event, PrivacyParameterError, to_everybody
 from fedward.privacy.secagg.crypto import Identity, RefusalError, fingerprint, open_sealed
 from fedward.privacy.secagg.messages import Digest, Flag, Message, Site, Text, Uint
-from fedward.privacy.secagg.roster import VerifiedRoster, require_own_approval
+from fedward.privacy.secagg.roster import Roster, VerifiedRoster, minimum_threshold, require_own_approval
 from fedward.run import Schedule, most_shares
 from fedward.storage import read_limited, replace_private
-from fedward.tasks import task_named
+from fedward.strategies.registry import in_words
 from fedward.units import UNITS, UnitName, check_unit
+
+if TYPE_CHECKING:
+    from fedward.client.daemon.recomputed import Recomputed
 
 DAY_SECONDS = 86_400
 MAX_ROSTER_BYTES = 256 * 1024
@@ -103,15 +108,28 @@ class Approvals:
         return verified
 
     def check(self, verified: VerifiedProposal) -> None:
-        """Refuses a plan beyond this site's limits; raises like :func:`check_proposal`."""
+        """Refuses a plan beyond this site's limits, or that says of itself what does not follow from it.
+
+        Raises like :func:`check_proposal` and, where the base model is on this machine, like :func:`check_said`.
+        """
+        from fedward.client.daemon.recomputed import check_said, recompute  # for which torch is imported
+
         check_proposal(verified, self.config, now=self.clock(), shares=self.shares(verified.plan))
+        found = recompute(verified.plan)
+        if found is not None:
+            check_said(verified, found)
+
+    @property
+    def agreed(self) -> Roster | None:
+        """The roster in force; None before there is one. Raises like :func:`approved_roster`."""
+        if not self.folders.roster.exists():
+            return None
+        return approved_roster(self.folders, self.config, self.identity)[1].roster
 
     def shares(self, plan: Plan) -> int:
         """Into how many shares noise may be split under the roster in force; 0, not known, without one."""
-        if not self.folders.roster.exists():
-            return SHARES_UNKNOWN
-        roster = approved_roster(self.folders, self.config, self.identity)[1].roster
-        return most_shares(Schedule.of(plan), roster.keys, roster.colluders)
+        roster = self.agreed
+        return SHARES_UNKNOWN if roster is None else most_shares(Schedule.of(plan), roster.keys, roster.colluders)
 
     def decide(self, verified: VerifiedProposal, *, accept: bool, by: str) -> Approval:
         """Records a decision about a plan that :meth:`open` has read; an earlier one about the same plan is replaced.
@@ -293,20 +311,26 @@ def check_cohort(min_cohort: int, policy: PolicySection) -> None:
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
-    """What the run costs its most exposed unit at ``delta``, against the coordinator; infinite without privacy."""
-    if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
-        return math.inf
-    schedule = Schedule.of(plan)
-    return max(_price(tuple(e), delta) for e in (schedule.all_training_events(), schedule.all_evaluation_events()))
+    """What the run costs its most exposed unit at ``delta``, against the coordinator; infinite without privacy, or noise."""
+    return _run_price(plan, delta, SHARES_UNKNOWN, lambda events: tuple(events))
 
 
 def run_epsilon_everybody(plan: Plan, delta: float, shares: int) -> float:
     """The same against all other hospitals and the coordinator together; infinite while ``shares`` are not known."""
+    return _run_price(plan, delta, shares, to_everybody)
+
+
+def _run_price(
+    plan: Plan, delta: float, shares: int, seen: Callable[[Sequence[Event]], tuple[Event, ...] | None]
+) -> float:
     if not plan.privacy.private or plan.privacy.unsafe_exact_evaluation:
         return math.inf
     schedule = Schedule.of(plan)
-    both = schedule.all_training_events(honest=shares), schedule.all_evaluation_events(honest=shares)
-    told = [to_everybody(events) for events in both]
+    try:
+        both = schedule.all_training_events(honest=shares), schedule.all_evaluation_events(honest=shares)
+        told = [seen(events) for events in both]
+    except PrivacyParameterError:
+        return math.inf  # there is no noise
     return max(math.inf if events is None else _price(events, delta) for events in told)
 
 
@@ -356,37 +380,82 @@ class Spent:
 
 
 def describe_plan(
-    verified: VerifiedProposal, config: ClientConfig, coordinator: bytes, *, spent: Spent
+    verified: VerifiedProposal,
+    config: ClientConfig,
+    coordinator: bytes,
+    *,
+    spent: Spent,
+    found: Recomputed | None,
+    agreed: Roster | None = None,
 ) -> list[tuple[str, Lines]]:
-    """Sections of labelled lines: who asks, what is trained, on which data, what leaves, what it costs.
+    """Sections of labelled lines: who asks, what is trained and on which data, what leaves, who learns what, the costs.
 
-    This site's limits stand beside what is asked. ``coordinator`` is its public key.
+    This site's limits stand beside what is asked. ``coordinator`` is its public key, ``found`` what was computed from
+    plan and base model (None without the model here), ``agreed`` the roster in force. Nothing that the plan file says
+    of itself is shown as a fact.
     """
     proposal, plan, terms = verified.proposal, verified.plan, verified.proposal.terms
     made, expires = (datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d") for day in (proposal.made, proposal.expires))
     asks = [("federation", proposal.federation), ("run", proposal.run), ("valid", f"{made} to {expires}")]
-    learned = f"{terms.parameters:,} numbers beside the base model, which stays as it is"
-    trained = [
-        ("purpose", f"a model that estimates {task_named(plan.task).purpose}"),
-        ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256}), in {plan.adapter.base_precision}"),
-        ("what is learned", learned),
-        ("rounds", f"{plan.training.rounds}, each of {plan.training.local_steps} steps here"),
+    start = [] if plan.statistics is not None else [("starting adapter", terms.initial_adapter_hash.hex())]
+    return [
+        ("Who asks", [*asks, ("coordinator", fingerprint(coordinator))]),
+        ("What is trained", _trained(plan, found)),
+        ("Which data, all of it only on this machine", _data(plan, config)),
+        ("What leaves this hospital", _leaving(plan, found)),
+        ("Who could learn what", _learners(plan, agreed)),
+        ("What it costs in privacy", _privacy(plan, config.policy, spent)),
+        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config), *start]),
     ]
+
+
+NOT_HERE = "not known before the base model is on this machine, under this name and with this hash"
+
+
+def _trained(plan: Plan, found: Recomputed | None) -> Lines:
+    schedule, training, privacy = Schedule.of(plan), plan.training, plan.privacy
+    task, declared = schedule.task, schedule.kind.declaration
     if plan.statistics is not None:
-        plural = UNITS[plan.privacy.unit].plural
-        trained = [
+        plural = UNITS[privacy.unit].plural
+        return [
             ("purpose", f"statistics of {plural}, to see whether the data of the hospitals fit together"),
             ("what is learned", "nothing: no model is trained"),
             *((f"counts by {name}", ", ".join(cells)) for name, cells in plan.statistics.variables.items()),
         ]
-    start = [] if plan.statistics is not None else [("starting adapter", terms.initial_adapter_hash.hex())]
+    learned = NOT_HERE if found is None else f"{found.parameters:,} numbers beside the base model, which stays as it is"
+    options = schedule.kind.options(plan).model_dump()
+    rates = f"learning rates {training.learning_rate_head:g} (head) and {training.learning_rate_lora:g} (LoRA)"
+    steps = "one step here" if training.local_steps == 1 else f"{training.local_steps} steps here"
     return [
-        ("Who asks", [*asks, ("coordinator", fingerprint(coordinator))]),
-        ("What is trained", trained),
-        ("Which data, all of it only on this machine", _data(plan, config)),
-        ("What leaves this hospital", _leaving(plan, terms.parameters)),
-        ("What it costs in privacy", _privacy(plan, config.policy, spent)),
-        ("Bound to", [("plan file", verified.fingerprint), *_code(verified, config), *start]),
+        ("purpose", f"a model that estimates {task.purpose}"),
+        ("task", f"{task.name}, version {task.version}"),
+        ("judged by", ", ".join(measure.title for measure in task.measures)),
+        ("base model", f"{plan.base_model} (sha256:{plan.base_model_sha256}), in {plan.adapter.base_precision}"),
+        ("what is learned", learned),
+        ("strategy", f"{in_words(plan)} ({declared.source})"),
+        *([("its options", ", ".join(f"{name} {value}" for name, value in options.items()))] if options else []),
+        ("rounds", f"{training.rounds}, each of {steps} and {schedule.sums} secure sum(s); then one that only scores"),
+        ("each step", f"{privacy.sampling_rate:g} of the {UNITS[privacy.unit].plural}, by lot; {rates}"),
+        ("clipping", f"{privacy.clipping}, {privacy.clip:g}: what one {privacy.unit} can move a step by"),
+    ]
+
+
+def _learners(plan: Plan, agreed: Roster | None) -> Lines:
+    """Who sees what, before noise is spoken of; what noise adds to it stands under the costs."""
+    least = "of as many hospitals that follow the protocol as the roster asks for; none is approved here yet"
+    colluding = "as many hospitals as the roster names"
+    if agreed is not None:
+        smallest = max(agreed.policy.min_cohort, agreed.colluders + 2)
+        honest = minimum_threshold(smallest, agreed.colluders) - agreed.colluders
+        least, colluding = f"of at least {honest} hospitals that follow the protocol", f"up to {agreed.colluders}"
+    kept = Schedule.of(plan).kind.declaration.personalises and plan.statistics is None
+    what = "counts" if plan.statistics is not None else "updates and scores"
+    return [
+        ("coordinator", f"of {what}, sums {least}, even if it cheats and {colluding} help it; never one hospital's"),
+        ("other hospitals", f"the same sums, which each of them checks; {colluding} of them may be those that help it"),
+        *([("stays here", "the part of the model that the strategy makes this hospital's own")] if kept else []),
+        ("who gets the result", "what the result shows of those it was made from; the noise below limits it"),
+        ("nobody", f"a record, a text, or a number of one {plan.privacy.unit} or of this hospital alone"),
     ]
 
 
@@ -427,8 +496,11 @@ def _data(plan: Plan, config: ClientConfig) -> Lines:
     ]
 
 
-def _leaving(plan: Plan, parameters: int) -> Lines:
-    unit, size = plan.privacy.unit, parameters * plan.secure_sum.delta_ring_bits // 8
+def _leaving(plan: Plan, found: Recomputed | None) -> Lines:
+    unit, size = (
+        plan.privacy.unit,
+        "of a size " + NOT_HERE if found is None else f"of at most {found.vector_bytes:,} bytes",
+    )
     if plan.statistics is not None:
         return [
             ("once", "noised counts in one masked vector, which only the sum over all hospitals can undo"),
@@ -436,7 +508,7 @@ def _leaving(plan: Plan, parameters: int) -> Lines:
             ("result", "the noised counts of all hospitals together, which the coordinator receives"),
         ]
     return [
-        ("each round", f"one masked vector of about {size:,} bytes, which only the sum over all hospitals can undo"),
+        ("each sum", f"one masked vector {size}, which only the sum over all hospitals can undo"),
         ("with it", "noised counts and losses inside the same vector; keys, hashes and signatures beside it"),
         ("never", f"records, texts, names, numbers of one {unit}, this hospital's own adapter, or error texts"),
         ("result", "the adapter of all hospitals together, which every hospital and the coordinator receive"),

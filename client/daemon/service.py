@@ -32,6 +32,7 @@ from fedward.client.daemon.approvals import (
     check_size,
 )
 from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of, pinned_coordinator
+from fedward.client.daemon.recomputed import Recomputed, check_said
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.data import Example
 from fedward.client.examples import load_examples, split_for
@@ -182,6 +183,7 @@ class ApprovedSite:
         if prepared.files is not None:
             check_family(verified, prepared.files.config().family.name)
             model = build_model(run, prepared.files, site=self.name)
+        check_said(verified, Recomputed.of(verified.plan, prepared.files))
         cohort = max(self.config.policy.min_cohort, agreed.policy.min_cohort)
         policy = local_policy(run, model, agreed, min_cohort=cohort, name=verified.proposal.run)
         secagg = SecAggClient(identity=self._identity, roster=signed, policy=policy, journal=journal)

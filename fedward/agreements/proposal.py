@@ -21,13 +21,16 @@ from fedward.storage import PUBLIC, read_limited, replace_file
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 FAMILY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 MAX_PROPOSAL_BYTES = 128 * 1024
+LAST_MOMENT = 253_402_300_799
+"""Of the calendar's year 9999, in seconds since 1970."""
+
 TERMS_FILE = "terms.cbor"
 """The unsigned terms in a plan folder: what `fedward plan new` computes and `fedward plan sign` signs."""
 
 
 _OUT_OF_RANGE = frozenset(
     {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number", "too_long", "too_short"}
-    | {"string_pattern_mismatch", "value_error"}
+    | {"string_pattern_mismatch", "string_too_long", "string_too_short", "value_error"}
 )
 """Kinds of pydantic's errors about a value whose key and type this version knows."""
 
@@ -101,7 +104,10 @@ def sign_proposal(proposal: Proposal, coordinator: Identity) -> bytes:
 
 
 def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
-    """Checks a plan file against the coordinator's key. Raises FW-AUTH-304 (not signed by it), FW-VERSION-301."""
+    """Checks a plan file against the coordinator's key.
+
+    Raises FW-AUTH-304 (not signed by it), and like :meth:`PlanTerms.read`.
+    """
     if len(sealed) > MAX_PROPOSAL_BYTES:
         raise AuthenticationError("The plan file is too large.", code="FW-AUTH-304")
     try:
@@ -113,6 +119,8 @@ def open_proposal(sealed: bytes, coordinator: bytes) -> VerifiedProposal:
         raise AuthenticationError(
             "The plan is not signed by the coordinator of this site.", code="FW-AUTH-304"
         ) from error
+    if max(proposal.made, proposal.expires) > LAST_MOMENT:
+        raise impossible_value("a date beyond the calendar")
     return VerifiedProposal(proposal, proposal.terms.read(), secagg_hash("plan-file", body), sealed)
 
 

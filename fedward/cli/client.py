@@ -470,13 +470,15 @@ def show_command(plan: PlanFile, config: Config, as_json: AsJson = False) -> Non
 def _show(verified: VerifiedProposal, settings: ClientConfig, approvals: Approvals, *, as_json: bool) -> None:
     from fedward.client.daemon.approvals import Spent, describe_plan
     from fedward.client.daemon.folders import SiteFolders, pinned_coordinator
+    from fedward.client.daemon.recomputed import recompute
     from fedward.privacy.ledger import FileStore, verify
 
     folders = SiteFolders(settings.folder)
     pinned, store = pinned_coordinator(folders).coordinator, FileStore(folders.ledger)
     book, shares = verify(store) if store.load() else None, approvals.shares(verified.plan)
     spent = Spent(shares=shares) if book is None else Spent(book.spent(), book.spent_everybody(), shares)
-    sections = describe_plan(verified, settings, pinned, spent=spent)
+    found = recompute(verified.plan)
+    sections = describe_plan(verified, settings, pinned, spent=spent, found=found, agreed=approvals.agreed)
     try:
         approvals.check(verified)
         verdict = "This plan is within this hospital's policy."

@@ -113,24 +113,27 @@ def joined(folders, ca):
 def propose(ca, tmp_path):
     """Writes a signed plan and returns its path."""
 
-    def make(run="icu-1", *, plan=None, signer=None, federation="demo", days=30, code=None, name="plan.fedward"):
+    def make(
+        run="icu-1", *, plan=None, signer=None, federation="demo", days=30, code=None, name="plan.fedward", **said
+    ):
         plan = plan or Plan(
             name="icu",
             base_model_sha256=MODEL,
             privacy={"noise_multiplier": 4.0, "evaluation_noise_multiplier": 20.0, "release_noise_multiplier": 40.0},
         )
-        terms = PlanTerms(
-            plan=plan.model_dump_json().encode(),
-            plan_hash=plan.hash(),
-            base_model_hash=bytes.fromhex(plan.base_model_sha256),
-            adapter_layout_hash=b"l" * 32,
-            initial_adapter_hash=b"i" * 32,
-            family="bert",
-            code_hash=code or plan_code_hash(plan, "bert"),
-            parameters=1000,
-        )
+        plan_bytes = said.pop("plan_bytes", plan.model_dump_json().encode())
+        terms = {
+            "plan": plan_bytes,
+            "plan_hash": plan.hash(),
+            "base_model_hash": bytes.fromhex(plan.base_model_sha256),
+            "adapter_layout_hash": b"l" * 32,
+            "initial_adapter_hash": b"i" * 32,
+            "family": "bert",
+            "code_hash": code or plan_code_hash(plan, "bert"),
+            "parameters": 1000,
+        }
         path = tmp_path / name
-        proposal = Proposal(federation, run, terms, NOW, NOW + days * 86_400)
+        proposal = Proposal(federation, run, PlanTerms(**{**terms, **said}), NOW, NOW + days * 86_400)
         path.write_bytes(sign_proposal(proposal, signer or ca.identity))
         return path
 

@@ -208,7 +208,7 @@ def test_units_and_cohort_are_the_sites_own_limits(configure):
 
 def test_a_plan_is_described_for_people(configure, propose, ca):
     verified = open_proposal(propose().read_bytes(), ca.identity.public)
-    sections = describe_plan(verified, configure(), ca.identity.public, spent=Spent(1.25, 1.25))
+    sections = describe_plan(verified, configure(), ca.identity.public, spent=Spent(1.25, 1.25), found=None)
     text = "\n".join(f"{label}: {words}" for _, lines in sections for label, words in lines)
     epsilon = math.ceil(1000 * run_epsilon(verified.plan, 1e-5)) / 1000
     for words in (
@@ -223,7 +223,7 @@ def test_a_plan_is_described_for_people(configure, propose, ca):
     ):
         assert words in text
     open_plan = open_proposal(propose(plan=weaker(private=False)).read_bytes(), ca.identity.public)
-    assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=Spent()))
+    assert "NONE" in str(describe_plan(open_plan, configure(), ca.identity.public, spent=Spent(), found=None))
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ def test_a_person_reads_of_opt_outs_records_and_mapping(mapped, propose, ca, raw
     plan = Plan(name="icu", base_model_sha256="ab" * 32, privacy={**privacy, "records_per_unit": 4})
     verified = book.open(propose(plan=plan))
     sections = describe_plan(
-        verified, parse(raw, ClientConfig, source="test"), coordinator=ca.identity.public, spent=Spent()
+        verified, parse(raw, ClientConfig, source="test"), coordinator=ca.identity.public, spent=Spent(), found=None
     )
     lines = [f"{name}: {words}" for _, section in sections for name, words in section]
     assert "opted out: whom /srv/optout.txt lists is never read" in lines
