@@ -53,9 +53,12 @@ def replace_file(path: Path, data: bytes | Iterable[bytes], *, mode: int = PRIVA
 
 
 def place_file(part: Path, path: Path) -> None:
-    """Puts a finished file, which somebody else wrote beside it, in the place of ``path``; raises OSError."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
+    """Puts a finished file, which somebody else wrote beside it, in the place of ``path``; raises OSError (a link)."""
+    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     part.replace(path)
     sync_folder(path.parent)
 
@@ -108,9 +111,12 @@ def _write(path: Path, flag: int, mode: int, pieces: Iterable[bytes]) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """``path``, made with mode 0700 or this user's alone. Raises FW-RESOURCE-301 (not made, or open to others)."""
+    """``path``, made with mode 0700 or this user's alone. Raises FW-RESOURCE-301 (not made, or open to others).
+
+    Whoever may write into a folder can put a link, or another file, in the place of any file in it.
+    """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path)
         found = path.stat()
     except OSError as error:
         raise _unusable(f"The folder {path} cannot be used ({error.strerror}).") from error

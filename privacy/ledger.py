@@ -56,6 +56,7 @@ from fedward.storage import (
     append_file,
     locked_file,
     make_folder,
+    private_folder,
     read_or_none,
     read_secret,
     replace_file,
@@ -211,7 +212,10 @@ def ledger_folders(state: Path) -> list[Path]:
 
 
 class FileStore:
-    """A chain in a folder on a local file system, for one site; made on the first append, for this user alone."""
+    """A chain in a folder on a local file system, for one site; made on the first append, for this user alone.
+
+    Whatever writes raises FW-RESOURCE-301 if others may open the folder, or if it is another user's.
+    """
 
     def __init__(self, folder: Path, *, wait_seconds: float = 30.0) -> None:
         self.folder = folder
@@ -226,8 +230,8 @@ class FileStore:
     def exclusive(self) -> Iterator[Appender]:
         """See :class:`LedgerStore`."""
         with ExitStack() as held:
+            private_folder(self.folder)
             with _writing():
-                make_folder(self.folder)
                 held.enter_context(locked_file(self.folder / LOCK, seconds=self._wait_seconds))
             links, intact, written = self._read()
             size = self._chain.stat().st_size if self._chain.exists() else 0
@@ -238,10 +242,8 @@ class FileStore:
     @contextmanager
     def open_run(self) -> Iterator[None]:
         """See :class:`LedgerStore`. The folder itself is locked, so links and other paths to it meet the same lock."""
-        with _writing():
-            make_folder(self.folder)
         try:
-            lock = FolderLock(self.folder)
+            lock = FolderLock(private_folder(self.folder))
         except FolderInUseError as error:
             raise ResourceError("Another run is open on this ledger.", code="FW-LEDGER-011") from error
         except JournalError as error:

@@ -76,7 +76,8 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
     local, fleet = _doors(_superlink_app(settings, inner.getsockname()[1]), settings)
     tls = {"ssl_context_factory": lambda _, __: _tls(settings)} if settings.certificate else {}
     outside = _config(fleet, lifespan="off", http=ingress.PatientConnection, ws="none", **tls)
-    servers = [(_Server(_config(local, lifespan="on")), inner), (_Server(outside), outer)]
+    inside = _config(local, lifespan="on", http=ingress.OwnConnection)
+    servers = [(_Server(inside), inner), (_Server(outside), outer)]
     tasks = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
     while not all(server.started for server, _ in servers):
         if any(task.done() for task in tasks):
@@ -163,9 +164,8 @@ class _Lifespan:
 
 @contextlib.contextmanager
 def _task_starter(port: int, secret_file: str) -> Iterator[None]:
-    """flwr's SuperExec, which starts one ServerApp process per run; it ends before the SuperLink does."""
-    command = ["flower-superexec", "--insecure", "--runtime-api-address", f"127.0.0.1:{port}"]
-    command += ["--superexec-auth-secret-file", secret_file, "--parent-pid", str(os.getpid())]
+    """Starts one ServerApp process per run, see :mod:`fedward.server.starter`; it ends before the SuperLink does."""
+    command = [sys.executable, "-P", "-m", "fedward.server.starter", "tasks", f"127.0.0.1:{port}", secret_file]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         yield

@@ -1,9 +1,9 @@
 """ASGI filters of the gateway: what a request must look like before Flower's code sees a byte of it, and long polling.
 
 The outer door is what hospitals reach: the fleet routes a node needs, and nothing else. The inner door
-listens on loopback for this machine's own processes: Flower's runtime API for the ServerApp process
-(guarded by Flower's task tokens and by a shared secret for taking tasks) and the control API, which has
-no authentication in Flower and gets a token here. The documentation pages are behind neither.
+listens on loopback for this coordinator's own processes, and closes connections of other users unread: Flower's
+runtime API for the ServerApp process (guarded by Flower's task tokens and by a shared secret for taking tasks) and the
+control API, which has no authentication in Flower and gets a token here. The documentation pages are behind neither.
 """
 
 import asyncio
@@ -17,7 +17,10 @@ from typing import Any
 import h11
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fedward.server.peers import is_own
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -125,6 +128,21 @@ class LocalDoor:
             await self._app(scope, receive, send)
         else:
             await _refuse(scope, send, 404)
+
+
+class OwnConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two classes, as installed
+    """A connection to the inner door, which is for processes of this user; every other one is closed unread.
+
+    Tokens alone would not do: flwr's programs have shown them in their arguments.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """See :class:`asyncio.Protocol`."""
+        here, there = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        super().connection_made(transport)
+        if not (here and there and is_own(here[:2], there[:2])):
+            LOG.warning("refused on loopback: the connection of another user")
+            transport.abort()
 
 
 class PatientConnection(H11Protocol):

@@ -37,7 +37,7 @@ from fedward.errors import DeadlineError, FedwardError, NetworkError, ResourceEr
 from fedward.server.gateway import GatewaySettings
 from fedward.server.ingress import CONTROL_HEADER
 from fedward.server.job_files import RunEnd
-from fedward.storage import write_new_secret
+from fedward.storage import private_folder, write_new_secret
 
 POLL_SECONDS = 0.5
 _JOB_FAILED = re.compile(r"(FW(?:-[A-Z]+)?-\d{3}) and exit status (\d+)")
@@ -278,7 +278,7 @@ class SuperLink:
         return state
 
     def _start(self) -> None:
-        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self._state_dir)
         secret_file = Path(self._settings.secret_file)
         secret_file.unlink(missing_ok=True)
         write_new_secret(secret_file, secrets.token_bytes(32))

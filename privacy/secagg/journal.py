@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from fedward.privacy.secagg import messages
 from fedward.privacy.secagg.crypto import RefusalError, journal_key, secagg_hash
 from fedward.privacy.secagg.messages import SEALED, SITE, Bytes, Counter, Digest, Map, Message, Nested, Text, Uint
-from fedward.storage import FolderLock, JournalError, replace_file, sync_folder
+from fedward.storage import FolderLock, JournalError, private_folder, replace_file, sync_folder
 
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -90,12 +90,12 @@ class FileJournal:
     locked for as long as the journal is open (:class:`FolderLock`): a second process, or a second journal in this one,
     would use one-time keys twice.
 
-    Raises FolderInUseError (another process has opened this journal), JournalError (the folder cannot be locked).
+    Raises FolderInUseError (another process has opened this journal), JournalError (the folder cannot be locked),
+    ResourceError FW-RESOURCE-301 (others may write into it, or it is another user's: they could put links in it).
     """
 
     def __init__(self, folder: Path, key: bytes) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = FolderLock(folder)
+        self._lock = FolderLock(private_folder(folder))
         self._folder, self._key = folder, key
 
     def beside(self, name: str) -> FileJournal:

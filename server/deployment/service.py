@@ -56,8 +56,9 @@ class Service:
         """Serves; a SuperLink that ends is started again after growing pauses.
 
         Raises FW-RESOURCE-211 (the very first start failed, so a person has to look), FolderInUseError (another process
-        serves, or backs up, this state folder).
+        serves, or backs up, this state folder), FW-RESOURCE-301 (others can open it, or it is another user's).
         """
+        self._folders.make()  # a folder that was opened to others meanwhile is found at the start
         lock = FolderLock(self._folders.root)
         try:
             with CommandServer(self._folders.control, self._handlers()):

@@ -1,7 +1,9 @@
 """A real SuperLink on loopback with TLS and node authentication, and hospitals as processes of their own."""
 
+import contextlib
 import json
 import os
+import re
 import ssl
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from fedward.client.fleet import FleetSession
 from fedward.client.link import Endpoint, Limits, LinkLostError, NodeRefusedError
 from fedward.server.superlink import SuperLink
 from tests.codes import raises
+from tests.strangers import NOBODY, as_root, bytes_answered
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +48,39 @@ def test_arrays_of_several_megabytes_travel_both_ways_and_no_code_is_fetched(hos
     print("seconds of a leg of 3 x 4 MB, both ways:", [round(value, 2) for value in seconds])
     # The outer door logs whatever it refuses; the code bundle is not among its routes.
     assert "refused from outside with 404: '/v1/fleet" not in link.log_file.read_text(errors="replace")
+
+
+def test_the_token_of_a_run_is_in_no_argument_or_environment_of_the_machine(hospitals, submit, link):
+    """Broken: any user reads it in /proc and with it lists nodes, pulls the run's input and pushes a result."""
+    run, shown = submit(hospitals, rounds=3, nbytes=100_000, seconds=60), {}
+    while len(run.report()) < 3:
+        for pid in _below(link.process_id):
+            with contextlib.suppress(OSError):
+                shown[pid] = Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/environ").read_bytes()
+    assert run.end().exit_status == 0
+    assert any(b"starter\0serverapp" in arguments for arguments, _ in shown.values())
+    for arguments, environment in shown.values():
+        assert b"--token" not in arguments
+        assert re.search(rb"[0-9a-f]{32}", arguments + environment) is None
+
+
+@as_root
+def test_another_user_of_the_machine_reaches_nothing_behind_the_inner_door(link):
+    said = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert bytes_answered(link.inner_port, said) > 0
+    assert bytes_answered(link.inner_port, said, NOBODY) == 0
+
+
+def _below(process):
+    """The process and everything that descends from it."""
+    found, left = set(), [process]
+    while left:
+        pid = left.pop()
+        found.add(pid)
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                left += map(int, (task / "children").read_text().split())
+    return found
 
 
 def test_a_killed_hospital_comes_back_as_the_same_node_and_the_run_goes_on(hospitals, submit, eventually):

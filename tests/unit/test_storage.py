@@ -121,3 +121,14 @@ def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
     with raises("FW-RESOURCE-301"):
         storage.private_folder(folder)
+
+
+def test_a_link_in_the_place_of_a_finished_file_is_not_followed(tmp_path):
+    (tmp_path / "other").write_bytes(b"of somebody else")
+    (tmp_path / "vector.part").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match=r"vector\.part"):
+        storage.place_file(tmp_path / "vector.part", tmp_path / "vector")
+    assert not (tmp_path / "vector").exists()
+    storage.replace_file(tmp_path / "vector", b"own")
+    assert (tmp_path / "vector").read_bytes() == b"own"
+    assert (tmp_path / "other").read_bytes() == b"of somebody else"

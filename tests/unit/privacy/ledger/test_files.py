@@ -69,6 +69,18 @@ def test_second_writer_is_told_to_wait(store, open_it):
         pass
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o750, 0o701])
+def test_a_folder_that_others_can_open_holds_no_ledger(store, open_it, mode):
+    """Broken: whoever can write there puts a link in the place of a file that is being written."""
+    store.folder.mkdir()
+    store.folder.chmod(mode)
+    with raises("FW-RESOURCE-301"):
+        open_it(store)
+    with raises("FW-RESOURCE-301"), store.open_run():
+        pass
+    assert list(store.folder.iterdir()) == []
+
+
 def test_one_run_at_a_time_is_open_on_a_ledger(store, tmp_path):
     """Broken: two state folders that lead to one ledger train every round twice, each for itself."""
     link = tmp_path / "other-state"
@@ -117,7 +129,7 @@ def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open
 
 
 def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
-    store.folder.mkdir()
+    store.folder.mkdir(mode=0o700)
     (store.folder / LOCK).symlink_to(tmp_path / "elsewhere")
     with raises("FW-LEDGER-006"):
         open_it(store)

@@ -10,6 +10,7 @@ import pytest
 
 from fedward.privacy.secagg.journal import FileJournal, MemoryJournal
 from fedward.storage import FolderInUseError, JournalError
+from tests.codes import raises
 
 KEY = b"k" * 32
 
@@ -190,7 +191,30 @@ def test_a_folder_that_cannot_be_locked_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(JournalError, match="cannot be locked"):
         FileJournal(tmp_path, KEY)
-    (tmp_path / "file").touch()
+    (tmp_path / "file").touch(mode=0o600)
     monkeypatch.setattr("pathlib.Path.mkdir", lambda *_, **__: None)
     with pytest.raises(JournalError, match="cannot be opened"):
         FileJournal(tmp_path / "file", KEY)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o750, 0o701])
+def test_a_folder_that_others_can_open_holds_no_journal(tmp_path, mode):
+    """Broken: whoever can write there puts a link in the place of a file that is being written."""
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    folder.chmod(mode)
+    with raises("FW-RESOURCE-301"):
+        FileJournal(folder, KEY)
+    folder.chmod(0o700)
+    journal = FileJournal(folder, KEY)
+    with raises("FW-RESOURCE-301"):
+        (folder / "beside").mkdir()
+        (folder / "beside").chmod(mode)
+        journal.beside("beside")
+
+
+def test_the_folder_of_another_user_holds_no_journal(tmp_path, monkeypatch):
+    (tmp_path / "journal").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "journal").stat().st_uid + 1)
+    with raises("FW-RESOURCE-301"):
+        FileJournal(tmp_path / "journal", KEY)
