@@ -50,13 +50,17 @@ def test_arrays_of_several_megabytes_travel_both_ways_and_no_code_is_fetched(hos
     assert "refused from outside with 404: '/v1/fleet" not in link.log_file.read_text(errors="replace")
 
 
-def test_the_token_of_a_run_is_in_no_argument_or_environment_of_the_machine(hospitals, submit, link):
+def test_the_token_of_a_run_is_in_no_argument_or_environment_of_the_machine(hospitals, submit, link, eventually):
     """Broken: any user reads it in /proc and with it lists nodes, pulls the run's input and pushes a result."""
     run, shown = submit(hospitals, rounds=3, nbytes=100_000, seconds=60), {}
-    while len(run.report()) < 3:
+
+    def has_shown_all():
         for pid in _below(link.process_id):
             with contextlib.suppress(OSError):
                 shown[pid] = Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/environ").read_bytes()
+        return len(run.report()) == 3
+
+    eventually(has_shown_all)
     assert run.end().exit_status == 0
     assert any(b"starter\0serverapp" in arguments for arguments, _ in shown.values())
     for arguments, environment in shown.values():
