@@ -311,8 +311,8 @@ def check_cohort(min_cohort: int, policy: PolicySection) -> None:
 
 
 def run_epsilon(plan: Plan, delta: float) -> float:
-    """What the run costs its most exposed unit at ``delta``, against the coordinator; infinite without privacy, or noise."""
-    return _run_price(plan, delta, SHARES_UNKNOWN, lambda events: tuple(events))
+    """What the run costs its most exposed unit at ``delta``, against the coordinator; infinite without noise."""
+    return _run_price(plan, delta, SHARES_UNKNOWN, tuple)
 
 
 def run_epsilon_everybody(plan: Plan, delta: float, shares: int) -> float:

@@ -108,7 +108,9 @@ def of_approval(unit, kind):
         "policy": {"min_units": 20, "max_epsilon_per_run": 8.0, "max_epsilon_lifetime": 9.0, "allowed_base_models": []},
     }
     verified = SimpleNamespace(plan=plan, proposal=proposal, fingerprint="words")
-    sections = describe_plan(verified, parse(config, ClientConfig, source="test"), bytes(32), spent=Spent(1.0, 1.0))
+    sections = describe_plan(
+        verified, parse(config, ClientConfig, source="test"), bytes(32), spent=Spent(1.0, 1.0), found=None
+    )
     return "\n".join(f"{title}: {label}: {words}" for title, lines in sections for label, words in lines)
 
 

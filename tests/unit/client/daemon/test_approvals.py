@@ -180,7 +180,9 @@ def test_both_prices_and_both_limits_are_shown(configure, propose, ca):
     def told(verified, spent, **policy):
         (lines,) = [
             dict(lines)
-            for title, lines in describe_plan(verified, configure(**policy), ca.identity.public, spent=spent)
+            for title, lines in describe_plan(
+                verified, configure(**policy), ca.identity.public, spent=spent, found=None
+            )
             if title == "What it costs in privacy"
         ]
         return lines
