@@ -42,7 +42,9 @@ def relative_error(family: str, kind: HeadKind) -> float:
     config = check_model_config(config_document(family))
     head = Head(kind, 3) if kind == "token" else Head(kind)
     lora = LoraSettings(rank=2, targets=all_targets(config, kind), head=head)
-    model = assemble(empty_base(config, kind).requires_grad_(False), config, lora, seed=4)
+    bare = empty_base(config, kind).requires_grad_(False)
+    bare.name_or_path = family
+    model = assemble(bare, config, lora, seed=4)
     # Larger adapters make models so small chaotic: rounding is then amplified on its way down.
     set_vector(model, np.random.default_rng(1).normal(0, 0.03, layout_of(model).size).astype(np.float32))
     inputs = _inputs(model, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,16 +20,17 @@ TARGETS = (
     Target("fixed_shapes_cost", "time of a private step over plain LoRA on tightly padded records: largest median"),
 )
 SIDES: tuple[Side, ...] = ("plain", "private", "tight")
-STEPS = 5
+STEPS, GPU_STEPS = 3, 10
+SIZES: tuple[tuple[int, int | None, int], ...] = ((2, None, 128), (2, None, 256), (16, 128, 256))
 SETTINGS = tuple(
-    Setting(targets=targets, records=records, tokens=tokens)
+    Setting(targets=targets, records=records, shortest=shortest, tokens=tokens)
     for targets in (ATTENTION, ALL_LINEAR)
-    for records, tokens in ((2, 128), (2, 256), (16, 128))
+    for records, shortest, tokens in SIZES
 )
 GPU_SETTINGS = tuple(
-    Setting("llama-1b", targets, records, tokens, device="cuda", dtype="bfloat16")
-    for targets in (ATTENTION, ALL_LINEAR)
-    for records, tokens in ((2, 128), (16, 256))
+    replace(setting, shape="llama-1b", device="cuda", precision="bfloat16")
+    for setting in SETTINGS
+    if (setting.records, setting.tokens) != (2, 256)
 )
 
 
@@ -39,7 +41,7 @@ def measure(console: Console) -> dict[str, Any]:
 
 def measure_gpu(console: Console, settings: tuple[Setting, ...] = GPU_SETTINGS) -> dict[str, Any]:
     """The same for a Llama shape of 1 B random weights in bfloat16 on a GPU; elapsed seconds."""
-    return _measured(console, settings, 10)
+    return _measured(console, settings, GPU_STEPS)
 
 
 def _measured(console: Console, settings: tuple[Setting, ...], steps: int) -> dict[str, Any]:

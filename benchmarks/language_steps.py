@@ -31,6 +31,7 @@ from fedward.client.models.adapter_model import (
     resolve_run,
 )
 from fedward.client.models.inputs import TokenInputs, calls_on, prepare
+from fedward.client.models.precision import Precision
 from fedward.client.models.registry import ModelConfig, check_model_config, resolve
 from fedward.client.models.tokens import Tokens
 from fedward.client.records import Records
@@ -67,23 +68,25 @@ ALL_LINEAR = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained on what: made-up records of the same length."""
+    """What is trained on what: made-up records."""
 
     shape: str = "smollm2"
     targets: tuple[str, ...] = ATTENTION
     records: int = 8
-    tokens: int = 128
+    tokens: int = 128  # of the longest record
+    shortest: int | None = None  # tokens of the shortest; None: all are as long
     top_layers: int | None = None
     scored: float = 1.0  # share of the tokens that are scored, the last ones of each record
     cached: bool = True  # whether the output of layers that never change is kept
     device: str = "cpu"
-    dtype: str = "float32"  # of the frozen base model
+    precision: Precision = "float32"  # of the frozen base model
 
     @property
     def name(self) -> str:
         """What a table calls it."""
         maps = "q, v" if self.targets == ATTENTION else "all linear maps"
-        return f"{maps}, {self.records} x {self.tokens}"
+        lengths = f"{self.tokens}" if self.shortest is None else f"{self.shortest} to {self.tokens}"
+        return f"{maps}, {self.records} x {lengths}"
 
 
 def weights_of(shape: str) -> str:
@@ -98,13 +101,15 @@ def weights_of(shape: str) -> str:
 def build_model(setting: Setting, run: Schedule, config: ModelConfig) -> AdapterModel:
     """The adapter model, of the fetched base model where there is one."""
     lora = lora_of(run, config)
-    fetched = weights_of(setting.shape) == "fetched"
-    bare = load_base(resolve(setting.shape), lora.head.kind) if fetched else empty_base(config, lora.head.kind)
+    if weights_of(setting.shape) == "fetched":
+        bare = load_base(resolve(setting.shape), lora.head.kind)
+    else:
+        with torch.device(setting.device):  # a GPU draws a billion numbers in no time
+            bare = empty_base(config, lora.head.kind)
+        bare.name_or_path = setting.shape
     model = assemble(bare.requires_grad_(False), config, lora, seed=0)
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(getattr(torch, setting.dtype))
-    return model.to(setting.device)
+    model.to(setting.device)
+    return model
 
 
 def plan_of(setting: Setting) -> Plan:
@@ -114,7 +119,13 @@ def plan_of(setting: Setting) -> Plan:
         task="sft",
         strategy="fedit",
         base_model_sha256="0" * 64,
-        adapter=AdapterPlan(rank=8, targets=setting.targets, top_layers=setting.top_layers, max_tokens=setting.tokens),
+        adapter=AdapterPlan(
+            rank=8,
+            targets=setting.targets,
+            top_layers=setting.top_layers,
+            max_tokens=setting.tokens,
+            base_precision=setting.precision,
+        ),
         training=TrainingPlan(local_steps=1),
         privacy=PrivacyPlan(noise_multiplier=1.0, sampling_rate=1.0, units_per_site=setting.records),
     )
@@ -124,16 +135,21 @@ def records_of(model: AdapterModel, setting: Setting) -> Records:
     """Records of random tokens that are nobody's, of which the last ones are scored."""
     numbers = np.random.Generator(np.random.Philox(0))
     ids = numbers.integers(3, model.config.vocabulary, size=(setting.records, setting.tokens), dtype=np.int64)
-    targets = np.concatenate([ids[:, 1:], np.full((setting.records, 2), -1)], axis=1)
-    targets[:, : round((1 - setting.scored) * setting.tokens)] = -1
-    tokens, units = Tokens(ids, np.ones_like(ids)), np.arange(setting.records, dtype=np.int64)
+    lengths = np.linspace(setting.shortest or setting.tokens, setting.tokens, setting.records).astype(np.int64)
+    places = np.arange(setting.tokens)
+    mask = (places < lengths[:, None]).astype(np.int64)
+    scored = (places < lengths[:, None] - 1) & (places >= np.round((1 - setting.scored) * lengths)[:, None])
+    targets = np.where(scored, np.roll(ids, -1, axis=1), -1)
+    targets = np.append(targets, np.ones((setting.records, 1), np.int64), axis=1)  # how many characters they spell
+    tokens, units = Tokens(ids, mask), np.arange(setting.records, dtype=np.int64)
     inputs = prepare(model, tokens) if setting.cached else TokenInputs(tokens)
     return Records(inputs, targets, units, ("",) * setting.records, units.copy())
 
 
 def step_of(setting: Setting, side: Side) -> Callable[[], None]:
     """A whole step of one side, ready to be taken again and again."""
-    config, plan = check_model_config(SHAPES[setting.shape]), plan_of(setting)
+    fetched, plan = weights_of(setting.shape) == "fetched", plan_of(setting)
+    config = resolve(setting.shape).config() if fetched else check_model_config(SHAPES[setting.shape])
     run, task = resolve_run(plan, config), local_task(plan.task)
     model = build_model(setting, run, config)
     records = records_of(model, setting)
@@ -150,12 +166,15 @@ def step_of(setting: Setting, side: Side) -> Callable[[], None]:
     everything = np.arange(setting.records, dtype=np.int64)
     calls = calls_on(model, records.inputs) if side == "plain" else [Call(everything, setting.records)]
 
+    def add(call: Call) -> None:  # what a call has computed is dropped before the next
+        losses = task.losses(model, records, call.filled)[: len(call.positions)]
+        (losses.sum() / setting.records).backward()
+
     def plain() -> None:
         model.train()
         optimizer.zero_grad(set_to_none=True)
         for call in calls:
-            losses = task.losses(model, records, call.filled)[: len(call.positions)]
-            (losses.sum() / setting.records).backward()
+            add(call)
         optimizer.step()
 
     return plain
@@ -217,6 +236,8 @@ def _serve(setting: Setting, side: Side) -> None:
     gc.collect()
     seconds: list[float] = []
     start_again()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if on_gpu else held()
     for _ in sys.stdin:
         gc.collect()
