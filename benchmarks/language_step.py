@@ -17,7 +17,7 @@ from benchmarks.timing import ratio
 TARGETS = (
     Target("dp_over_plain_max", "time of a private step over plain LoRA: largest median", at_most=1.10),
     Target("memory_over_plain_max", "peak memory of a private step over plain LoRA: largest", at_most=1.15),
-    Target("fixed_shapes_cost", "time of a private step over plain LoRA on tightly padded records: largest median"),
+    Target("fixed_shapes_cost", "time of a private step over plain LoRA on tightly padded batches: largest median"),
 )
 SIDES: tuple[Side, ...] = ("plain", "private", "tight")
 STEPS, GPU_STEPS = 3, 10

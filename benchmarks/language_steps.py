@@ -2,12 +2,14 @@
 
 Plain LoRA is the same model on the same records in the same calls of the same shapes, with the same chunked loss and
 checkpointing: the gradient of the mean loss by ordinary back-propagation, call after call, and the same optimizer.
-``tight`` is the same on all records at once, padded to the longest. A worker process holds one side and takes a step
+``tight`` is the same without fixed shapes: records of similar length, each batch padded to its longest and not filled
+up. A worker process holds one side and takes a step
 whenever it is told to, so that two sides can take turns and a busy machine reaches both alike.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import subprocess
@@ -19,6 +21,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.resident import held, peak, start_again
 from fedward.client.models.adapter_model import (
@@ -87,6 +91,14 @@ class Setting:
         maps = "q, v" if self.targets == ATTENTION else "all linear maps"
         lengths = f"{self.tokens}" if self.shortest is None else f"{self.shortest} to {self.tokens}"
         return f"{maps}, {self.records} x {lengths}"
+
+
+class TightInputs(TokenInputs):
+    """Token ids that are padded to the longest of a batch."""
+
+    def outputs(self, model: AdapterModel, records: NDArray[np.int64], *, width: int | None = None) -> Tensor:
+        """See :class:`Inputs`."""
+        return super().outputs(model, records, width=int(self.lengths[records].max()))
 
 
 def weights_of(shape: str) -> str:
@@ -163,8 +175,12 @@ def step_of(setting: Setting, side: Side) -> Callable[[], None]:
 
         return private
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    everything = np.arange(setting.records, dtype=np.int64)
-    calls = calls_on(model, records.inputs) if side == "plain" else [Call(everything, setting.records)]
+    calls = calls_on(model, records.inputs)
+    if side == "tight":
+        records = dataclasses.replace(records, inputs=TightInputs(records.inputs.tokens))
+        rows, most = np.arange(setting.records), max(call.rows for call in calls)  # sorted by length
+        parts = [rows[start : start + most] for start in range(0, len(rows), most)]
+        calls = [Call(part, len(part)) for part in parts]
 
     def add(call: Call) -> None:  # what a call has computed is dropped before the next
         losses = task.losses(model, records, call.filled)[: len(call.positions)]
@@ -192,7 +208,10 @@ class Worker:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
-        answer: dict[str, float] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a worker ended early; it may have needed more memory than there is")
+        answer: dict[str, float] = json.loads(line)
         return answer
 
     def close(self) -> None:
