@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -390,7 +391,7 @@ def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledg
     """Draws b and R and returns the live round with this hospital's package in it."""
     me, ctx, cohort = party.name, live.ctx, manifest.cohort
     peers = [name for name in cohort if name != me]
-    b, R = party.random(SEED_BYTES), party.random(SEED_BYTES)
+    b, R, fresh = party.random(SEED_BYTES), party.random(SEED_BYTES), party.random(SEED_BYTES)
     b_shares = dict(zip(cohort, crypto.split_secret(b, len(cohort), manifest.threshold, party.random), strict=True))
     R_shares = dict(zip(cohort, crypto.split_secret(R, len(cohort), manifest.threshold, party.random), strict=True))
     seeds = {peer: crypto.mask_seed(chains[peer], ctx, me, peer) for peer in peers}
@@ -402,6 +403,7 @@ def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledg
         ctx=ctx,
         site=me,
         ledger_head=ledger_head,
+        fresh=crypto.FreshKey(fresh).public,
         b=crypto.commit_self_seed(ctx, b),
         R=crypto.commit_envelope_secret(ctx, R),
         b_shares={name: crypto.commit_share(ctx, me, name, "b", share) for name, share in b_shares.items()},
@@ -412,7 +414,7 @@ def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledg
     )
     sealed = party.identity.seal("head", head)
     package = messages.SharePackage(sealed, envelope, mail).to_bytes()
-    return replace(live, b=b, R=R, head=sealed, package=package, shares={me: shares[me]})
+    return replace(live, b=b, R=R, fresh=fresh, head=sealed, package=package, shares={me: shares[me]})
 
 
 def unpack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, message: HeadsAndMail) -> LiveRound:
@@ -427,10 +429,12 @@ def unpack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, me
         for site, sealed in heads.items()
         if site != me
     }
-    shares = dict(live.shares)
+    shares, agreed, fresh = dict(live.shares), {}, crypto.FreshKey(live.fresh)
     for site, head in opened.items():
         shares[site] = _open_mail(party, chains[site], live.ctx, head, mail.get(site, b""))
-    return replace(live, heads_hash=crypto.heads_hash(live.ctx, heads), u1=tuple(sorted(heads)), shares=shares)
+        agreed[site] = _agree(party, live.ctx, head, fresh)
+    u1, hashed = tuple(sorted(heads)), crypto.heads_hash(live.ctx, heads)
+    return replace(live, heads_hash=hashed, u1=u1, shares=shares, fresh=b"", agreed=agreed)
 
 
 def mask_seeds(me: str, chains: BySite, live: LiveRound) -> Seeds:
@@ -439,13 +443,20 @@ def mask_seeds(me: str, chains: BySite, live: LiveRound) -> Seeds:
     return [(1, live.b), *((1 if peer > me else -1, seed) for peer, seed in seeds.items())]
 
 
+def _refusal(party: Party, ctx: bytes, dealer: str, message: str, reason: str, code: str | None = None) -> ShareRefused:
+    complaint = party.identity.seal("complaint", messages.Complaint(ctx, party.name, dealer, reason))
+    return ShareRefused(message, complaint=complaint, code=code)
+
+
+def _agree(party: Party, ctx: bytes, head: messages.PackageHead, fresh: crypto.FreshKey) -> bytes:
+    try:
+        return fresh.agree(ctx, party.name, head.site, head.fresh)
+    except crypto.KeyAgreementError as error:
+        raise _refusal(party, ctx, head.site, f"The fresh key of {head.site} is not valid.", "fresh") from error
+
+
 def _open_mail(party: Party, chain: bytes, ctx: bytes, head: messages.PackageHead, sealed: bytes) -> bytes:
-    me, dealer = party.name, head.site
-
-    def refusal(message: str, reason: str, code: str | None = None) -> ShareRefused:
-        complaint = party.identity.seal("complaint", messages.Complaint(ctx, me, dealer, reason))
-        return ShareRefused(message, complaint=complaint, code=code)
-
+    me, dealer, refusal = party.name, head.site, partial(_refusal, party, ctx, head.site)
     if head.pairs[me] != crypto.commit_pair_seed(ctx, crypto.mask_seed(chain, ctx, me, dealer)):
         raise refusal(f"{dealer} committed to another pair seed.", "pair-seed", "FW-SECAGG-054")
     try:

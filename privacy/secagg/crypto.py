@@ -154,6 +154,11 @@ def chain_next(chain_key: bytes) -> bytes:
     return hkdf_expand(chain_key, secagg_hash("next"))
 
 
+def chain_refresh(chain_key: bytes, fresh: bytes) -> bytes:
+    """Returns the chain key after a round's :meth:`FreshKey.agree`; whoever knew the one before does not know it."""
+    return hkdf(chain_key + fresh, salt=b"", info=secagg_hash("refresh"))
+
+
 def mask_seed(chain_key: bytes, ctx: bytes, a: str, b: str) -> bytes:
     """Returns the mask seed that two sites share; the order of the names does not matter."""
     return hkdf_expand(chain_key, secagg_hash("mask", ctx, *ordered(a, b)))
@@ -333,6 +338,25 @@ class HybridPrivateKey:
         # A point of small order gives the all-zero secret (RFC 7748 section 6.1).
         with failing_as(KeyAgreementError("A peer's X25519 key gives no shared secret."), ValueError):
             return self._x25519.exchange(X25519PublicKey.from_public_bytes(peer.x25519))
+
+
+class FreshKey:
+    """A hospital's X25519 key of one round, drawn for it and gone after it; pairs of them renew chain keys.
+
+    It protects what comes from a copy of what was: the keys of the epoch stay what recorded traffic has to break.
+    """
+
+    def __init__(self, private: bytes) -> None:
+        self._key = X25519PrivateKey.from_private_bytes(private)
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def agree(self, ctx: bytes, me: str, peer: str, theirs: bytes) -> bytes:
+        """32 bytes that the two hospitals alone know; raises KeyAgreementError (the peer's key is not valid)."""
+        with failing_as(KeyAgreementError("A peer's X25519 key gives no shared secret."), ValueError):
+            shared = self._key.exchange(X25519PublicKey.from_public_bytes(theirs))
+        lo, hi = ordered(me, peer)
+        keys = (self.public, theirs) if lo == me else (theirs, self.public)
+        return hkdf(shared, salt=secagg_hash("fresh", ctx, lo, hi, *keys), info=b"")
 
 
 def _tables() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -217,6 +217,8 @@ class LiveRound(Message):
     ctx: Digest
     b: Annotated[bytes, Bytes(0, 32)] = b""  # own self-mask seed
     R: Annotated[bytes, Bytes(0, 32)] = b""  # own envelope key
+    fresh: Annotated[bytes, Bytes(0, 32)] = b""  # own private key that renews chain keys; empty once agreements exist
+    agreed: Annotated[dict[str, bytes], Map(Bytes(32, 32))] = field(default_factory=dict)  # by peer, until the result
     package: Annotated[bytes, _KEPT] = b""
     head: Annotated[bytes, _KEPT] = b""  # own sealed head
     heads_hash: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # hash of the sealed heads of U1

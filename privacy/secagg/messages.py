@@ -353,6 +353,7 @@ class PackageHead(Message):
     ctx: Digest
     site: Site
     ledger_head: Digest  # hash of the hospital's privacy ledger after this round's spend
+    fresh: Annotated[bytes, Bytes(X25519_BYTES, X25519_BYTES)]  # public key of this attempt, to renew chain keys with
     b: Digest  # commitment to its self-mask seed
     R: Digest  # commitment to its envelope key
     b_shares: Annotated[dict[str, bytes], Map(DIGEST)]  # commitment to the share of b for each member of the cohort

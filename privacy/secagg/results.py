@@ -45,7 +45,7 @@ from fedward.privacy.secagg.encoding import (
 )
 from fedward.privacy.secagg.journal import LAST_ATTEMPT, ChainHead, Challenge, ClientState, RunRecord
 from fedward.privacy.secagg.messages import Manifest, PackageHead, Result, SumEvidence, UploadHeader, WitnessedResult
-from fedward.privacy.secagg.roster import Party, check_terms
+from fedward.privacy.secagg.roster import Party, check_terms, renew
 
 BySite: TypeAlias = Mapping[str, bytes]  # keys, sealed messages, digests or secrets by hospital
 Vectors: TypeAlias = Mapping[str, NDArray[np.uint8]]  # masked vectors, or parts of them, by survivor
@@ -150,9 +150,12 @@ def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_h
     settled = replace(record, head=(ended.head,), confirmed=unsettled, challenge=())
     if record.round > round_number:
         return replace(state, record=settled)
-    finished = bool(state.live) and state.live[0].ctx == ended.result.ctx and state.live[0].unmasked
-    live, record = state.live if finished else (), replace(settled, round=round_number)
-    return replace(state, attempt=LAST_ATTEMPT, live=live, vector="", record=record)
+    live, keys = next((one for one in state.live if one.ctx == ended.result.ctx), None), state.keys
+    if live is not None and party.name in ended.digests:
+        keys = renew(keys, live.agreed, ended.digests.keys())
+    kept = (replace(live, agreed={}),) if live is not None and live.unmasked else ()
+    record = replace(settled, round=round_number)
+    return replace(state, attempt=LAST_ATTEMPT, keys=keys, live=kept, vector="", record=record)
 
 
 def _signed(party: Party, message: WitnessedResult) -> tuple[Result, bytes]:

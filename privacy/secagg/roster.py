@@ -13,11 +13,12 @@ collude with the coordinator, the threshold rule is::
 A key epoch is, at a hospital, three rules from a state and a request to a state and a reply. Of two names the smaller
 encapsulates to the larger, so a pair needs one ciphertext. The private keys are erased as soon as every chain exists;
 later contexts use chain keys only, which run forward and never back. The coordinator (:class:`EpochSetup`) carries
-signed keys and ciphertexts between hospitals and learns no secret.
+signed keys and ciphertexts between hospitals and learns no secret. Every round that ends brings fresh keys into the
+chains (:func:`renew`), so that a stolen copy of a hospital's state is worth nothing two rounds later.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, TypeAlias
@@ -397,6 +398,18 @@ def advance(keys: EpochKeys, round_number: int) -> EpochKeys:
     for _ in range(keys.index, round_number):
         chains = {peer: crypto.chain_next(chain) for peer, chain in chains.items()}
     return replace(keys, chains=chains, index=max(keys.index, round_number))
+
+
+def renew(keys: EpochKeys, agreed: Mapping[str, bytes], survivors: Collection[str]) -> EpochKeys:
+    """Renews the chains with those of the ``survivors`` with whom a finished round ``agreed`` on fresh bytes.
+
+    Which survivors a round had is in its result, which both of a pair believe before they begin the next round; so
+    both renew the chain, or none does. A copy of what was kept before the round does not lead to the new key.
+    """
+    chains = dict(keys.chains)
+    for peer in agreed.keys() & set(survivors) & chains.keys():
+        chains[peer] = crypto.chain_refresh(chains[peer], agreed[peer])
+    return replace(keys, chains=chains)
 
 
 def _record_of(policy: LocalPolicy, state: ClientState, run: str) -> tuple[RunRecord, dict[str, RunRecord]]:

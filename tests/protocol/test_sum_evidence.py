@@ -83,7 +83,7 @@ def test_chunks_that_were_not_signed_are_refused(finished):
         lambda e: {"R": dict.fromkeys(e.R, b"x" * 32)},
         lambda e: {"R": {}, "envelopes": {}},
         lambda e: {"b": {name: b for name, b in e.b.items() if name != "hospital-1"}},
-        lambda e: {"envelopes": {name: sealed[:-1] + b"x" for name, sealed in e.envelopes.items()}},
+        lambda e: {"envelopes": {name: sealed[:-1] + bytes([sealed[-1] ^ 1]) for name, sealed in e.envelopes.items()}},
         lambda e: {"heads": {name: head for name, head in e.heads.items() if name != "hospital-4"}},
     ],
 )
