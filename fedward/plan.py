@@ -119,6 +119,10 @@ class PrivacyPlan(PlanSection):
     ``shared``, each a share. None does as the placement does to gradients: ``own`` under ``local``. What is shared is
     priced twice: against the coordinator with c hospitals, and against everybody else together, which costs more.
 
+    ``reply_seconds`` is when an answer that depends on records leaves a deployed hospital: so long after it was asked
+    for, or a whole multiple of it, so that its time tells nothing of a sample. 0 does not wait; None, in a scenario,
+    lets ``plan new`` size it on public numbers. Simulations never wait.
+
     ``noise_multiplier`` and the release multipliers are standard deviations in units of the sensitivity; they are
     calibrated from ``epsilon`` when the plan is made and then fixed. So is ``parameters``, the number of trained
     parameters, on which the price of a noise share depends; 0 in ``local``.
@@ -153,6 +157,7 @@ class PrivacyPlan(PlanSection):
     parameters: Annotated[int, Field(ge=0, le=2**40)] = 0
     evaluate_every: Annotated[int, Field(ge=1, le=100_000)] = 1
     release_every: Annotated[int, Field(ge=1, le=100_000)] = 5
+    reply_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
     release_share: Fraction = 0.05
     release_noise_multiplier: Noise = 0.0
     evaluation_noise_multiplier: Noise = 0.0
@@ -279,6 +284,12 @@ class Plan(PlanSection):
     def _one_clipped_sum_per_aggregation(self) -> Self:
         if self.privacy.placement == "secure-grad" and self.training.local_steps != 1:
             raise ValueError("secure-grad splits the noise, so a round is one step: set training.local_steps to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _replies_in_time(self) -> Self:
+        if (self.privacy.reply_seconds or 0.0) >= self.secure_sum.leg_seconds:
+            raise ValueError("privacy.reply_seconds must lie below secure_sum.leg_seconds, or no answer is in time")
         return self
 
     @model_validator(mode="after")

@@ -496,6 +496,13 @@ def _data(plan: Plan, config: ClientConfig) -> Lines:
     ]
 
 
+def _times(plan: Plan) -> tuple[str, str]:
+    seconds = plan.privacy.reply_seconds
+    if not seconds:
+        return "when", "as soon as answers are ready: their times tell the coordinator how much was computed"
+    return "when", f"{seconds:g} s after an answer that depends on records is asked for, or a whole multiple of it"
+
+
 def _leaving(plan: Plan, found: Recomputed | None) -> Lines:
     unit, size = (
         plan.privacy.unit,
@@ -504,11 +511,13 @@ def _leaving(plan: Plan, found: Recomputed | None) -> Lines:
     if plan.statistics is not None:
         return [
             ("once", "noised counts in one masked vector, which only the sum over all hospitals can undo"),
+            _times(plan),
             ("never", f"records, texts, names, numbers of one {unit}, counts of this hospital, or error texts"),
             ("result", "the noised counts of all hospitals together, which the coordinator receives"),
         ]
     return [
         ("each sum", f"one masked vector {size}, which only the sum over all hospitals can undo"),
+        _times(plan),
         ("with it", "noised counts and losses inside the same vector; keys, hashes and signatures beside it"),
         ("never", f"records, texts, names, numbers of one {unit}, this hospital's own adapter, or error texts"),
         ("result", "the adapter of all hospitals together, which every hospital and the coordinator receive"),

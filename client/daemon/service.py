@@ -61,6 +61,7 @@ LOG = logging.getLogger(__name__)
 WATCH_SECONDS = 0.2
 GRACE_SECONDS = 1.5
 STALL_SECONDS = 900.0
+BEAT_SECONDS = 60.0
 _CURRENT = "current-run"
 
 
@@ -88,6 +89,8 @@ class ApprovedSite:
     stop: threading.Event  # ends training at its next step
     on_leg: Callable[[str, str], None] = lambda run, leg: None  # told what is being answered, and each step
     on_refusal: Callable[[str, str], None] = lambda leg, code: None  # told why there is no answer; stays here
+    clock: Callable[[], float] = time.monotonic
+    wait: Callable[[float], bool] | None = None  # so many seconds, or until this site is stopped: True; for tests
 
     def __post_init__(self) -> None:
         self.name = self.config.site.name
@@ -107,15 +110,30 @@ class ApprovedSite:
             raise
 
     def _answer(self, request: Request) -> Reply:
+        began = self.clock()
         if self.stop.is_set():
             raise StoppedError("This site was stopped.")
         if request.stage is Stage.JOIN:
             run = EpochInvite.from_bytes(open_sealed("epoch-invite", request.payload, self._coordinator)).run
         else:
             run = self._current()
-        self.approvals.require(run)
+        held = self.approvals.require(run).plan.privacy.reply_seconds or 0.0
         self.on_leg(run, request.stage)
-        return self._serve(run).answer(request)
+        reads = self._hospital is None or run != self._run or request.stage is Stage.MANIFEST
+        try:
+            return self._serve(run).answer(request)
+        finally:  # also a refusal: what it depended on took its time too
+            if reads and held:
+                self._hold(run, began, held)
+
+    def _hold(self, run: str, began: float, seconds: float) -> None:
+        """Waits until a whole multiple of ``seconds`` since ``began``, so that the time tells nothing of a sample."""
+        times = max(1, math.ceil((self.clock() - began) / seconds))
+        if times > 1:
+            LOG.warning("an answer took longer than the plan's reply time; it leaves at %d times it", times)
+        wait = self.stop.wait if self.wait is None else self.wait
+        while (left := began + times * seconds - self.clock()) > 0 and not wait(min(left, BEAT_SECONDS)):
+            self.on_leg(run, "waiting")
 
     def warm(self) -> None:
         """Opens the run that this site was in, if there is one, so that the first leg finds everything loaded."""

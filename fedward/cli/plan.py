@@ -223,6 +223,8 @@ def _steps(found: Estimate) -> Rows:
             rows.append(("  mean over all hospitals", f"{step.noise_to_clip_all:.3g} times C"))
         if step.noise_to_clip_certain is not None:
             rows.append(("  with certain shares only", f"{step.noise_to_clip_certain:.3g} times C"))
+    held = f"{duration(found.reply_seconds)} after they are asked for" if found.reply_seconds else "when they are ready"
+    rows.append(("answers leave a hospital", held))
     if (time := found.time) is not None:
         rows.append(("time of a step (estimate)", duration(time.step_seconds) + " at one hospital"))
         if time.training_seconds is not None:

@@ -33,6 +33,7 @@ from fedward.measures.auroc import Auroc
 from fedward.plan import NO_MODEL, Plan, PrivacyPlan
 from fedward.planning.budget import Room, room_for
 from fedward.planning.prices import Price, price_of
+from fedward.planning.reply_time import with_reply_time
 from fedward.planning.scenario import Scenario, SpeedConfig, known_hospitals, load_scenario
 from fedward.planning.statistics import make_statistics_plan
 from fedward.privacy.accounting import calibrate, calibrate_releases, epsilon
@@ -136,12 +137,18 @@ def _training(scenario: Scenario) -> tuple[Run, Vector, str]:
     """A run that trains, its starting adapter, and the family of its base model."""
     files = resolve(scenario.model)
     config = files.config()
-    run = resolve_run(make_plan(scenario, files), config)
+    plan = make_plan(scenario, files)
+    run = resolve_run(with_reply_time(plan, _parameters(resolve_run(plan, config), files)), config)
     return run, start_of(run, config), config.family.name
 
 
+def _parameters(run: Run, files: ModelFiles) -> int:
+    """How many numbers the base model has, adapter included."""
+    return sum(parameter.numel() for parameter in build_model(run, files).parameters())
+
+
 def _counting(scenario: Scenario) -> tuple[Run, Vector, str]:
-    run = Run.of_statistics(make_statistics_plan(scenario))
+    run = Run.of_statistics(with_reply_time(make_statistics_plan(scenario), 0))
     return run, np.zeros(run.layout.size, np.float32), NO_MODEL
 
 
@@ -174,6 +181,7 @@ class Estimate:
     hospitals: int | None
     rounds: int
     steps: int
+    reply_seconds: float  # after which an answer that depends on records leaves a deployed hospital; 0: it is not held
     training: Price | None
     evaluation: Price | None
     step: StepNoise | None
@@ -222,6 +230,7 @@ def estimate(
         hospitals=count,
         rounds=plan.training.rounds,
         steps=steps,
+        reply_seconds=with_reply_time(plan, _parameters(run, files)).privacy.reply_seconds or 0.0,
         training=price_of(training, plan.privacy),
         evaluation=price_of(evaluation, plan.privacy),
         step=step_noise(run, parameters, count) if private else None,

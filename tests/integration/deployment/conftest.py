@@ -23,6 +23,7 @@ local_steps = 1
 [adapter]
 top_layers = 1
 [privacy]
+reply_seconds = 0.2
 epsilon = 4.0
 units_per_site = 60
 release_every = 1

@@ -44,6 +44,7 @@ local_steps = 2000
 [adapter]
 top_layers = 1
 [privacy]
+reply_seconds = 0.2
 epsilon = 4.0
 units_per_site = 60
 sampling_rate = 0.1

@@ -18,6 +18,7 @@ COUNTED = """
 name = "deployed"
 model = "not-yet-chosen"
 [privacy]
+reply_seconds = 0.2
 units_per_site = 60
 [statistics]
 variables = ["label", "age", "sex", "lactate"]

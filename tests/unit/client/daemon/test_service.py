@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,3 +152,74 @@ def test_the_status_names_the_reason_for_people_at_the_hospital(configure, joine
     assert said["refused"] == {"leg": "join", "code": "FW-DATA-019", "at": 1}
     monkeypatch.setattr(site, "_answer", lambda request: Reply(b"x"))
     assert site.answer(Request(Stage.JOIN, b"")).payload == b"x"
+
+
+class Clock:
+    """Time that passes only where somebody computes or waits."""
+
+    def __init__(self):
+        self.now, self.waits = 100.0, []
+
+    def wait(self, seconds):
+        self.now += seconds
+        self.waits.append(seconds)
+        return False
+
+
+@pytest.fixture
+def timed(configure, joined, monkeypatch):
+    """Asks a site for a stage that takes so many seconds; returns after how many the answer leaves."""
+    clock = Clock()
+
+    def ask(stage, took, *, seconds=3.0, opens=False, refuses=False, stopped=False):
+        stop = threading.Event()
+        site = ApprovedSite(configure(), joined, stop, clock=lambda: clock.now, wait=clock.wait)
+        plan = SimpleNamespace(privacy=SimpleNamespace(reply_seconds=seconds))
+        monkeypatch.setattr(site.approvals, "require", lambda run: SimpleNamespace(plan=plan))
+
+        def compute(request):
+            clock.now += took
+            if refuses:
+                raise DataError("So many rows cannot be used.", code="FW-DATA-019")
+            return Reply(b"x")
+
+        site._run, site._hospital = "icu-1", None if opens else "open"
+        monkeypatch.setattr(site, "_serve", lambda run: SimpleNamespace(answer=compute))
+        if stopped:
+            monkeypatch.setattr(site, "wait", lambda seconds: True)
+        before = clock.now
+        if refuses:
+            with raises("FW-DATA-019"):
+                site.answer(Request(stage, b""))
+        else:
+            assert site.answer(Request(stage, b"")).payload == b"x"
+        return pytest.approx(clock.now - before)
+
+    ask.clock = clock
+    return ask
+
+
+@pytest.mark.parametrize("took", [0.0, 0.0013, 0.0076, 0.051, 2.999])
+def test_an_empty_sample_and_a_full_one_answer_at_the_same_time(timed, took):
+    """Broken: the coordinator reads the number of sampled patients from the time that each answer takes."""
+    assert timed(Stage.MANIFEST, took) == 3.0
+    assert timed(Stage.MANIFEST, took, refuses=True) == 3.0
+    assert timed(Stage.RESULT, took, opens=True) == 3.0, "tables are read where a run is opened"
+
+
+def test_what_takes_longer_leaves_at_a_whole_multiple_and_is_logged(timed, caplog):
+    assert timed(Stage.MANIFEST, 3.001) == timed(Stage.MANIFEST, 5.9) == 6.0
+    assert "took longer than the plan's reply time" in caplog.text
+
+
+def test_stages_without_records_a_stop_and_a_plan_without_a_time_do_not_wait(timed):
+    for stage in (Stage.BUNDLES, Stage.SEAL, Stage.MASK, Stage.CONFIRM, Stage.UNMASK, Stage.RESULT, Stage.CHALLENGE):
+        assert timed(stage, 0.5) == 0.5
+    assert timed(Stage.MANIFEST, 0.5, stopped=True) == 0.5
+    for seconds in (0.0, None):
+        assert timed(Stage.MANIFEST, 0.5, seconds=seconds) == 0.5
+
+
+def test_a_long_wait_is_alive_for_the_watchdog(timed):
+    assert timed(Stage.MANIFEST, 1.0, seconds=200.0) == 200.0
+    assert max(timed.clock.waits) <= service.BEAT_SECONDS < service.STALL_SECONDS
