@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COORDINATOR ?= .venv-coordinator
 
-.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth bench clean
+.PHONY: install demo federation test fast covered whole coordinator lint types mutants tenth model bench clean
 
 define new-environment
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "fedward needs Python 3.11 to 3.13; run: make PYTHON=python3.11")'
@@ -52,6 +52,10 @@ mutants: install
 # One in ten of them, another tenth with every commit.
 tenth: install
 	$(BIN)/python -m scripts.mutants --tenth
+
+# Every reachable state of one round of secure aggregation; the table of docs/threat-model.md.
+model: install
+	$(BIN)/python -m scripts.protocol_model --write
 
 # What a coordinator installs, and the tests of that: without the client extra, on any Python of pyproject.toml.
 coordinator: $(COORDINATOR)/.installed

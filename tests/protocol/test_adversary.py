@@ -14,6 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -389,6 +390,7 @@ def copy_journal(journal):
     return copied
 
 
+@pytest.mark.attack("coordinator and c hospitals", "any message in any order, found by a random search")
 def test_no_order_of_messages_breaks_the_oracle(federation, vector_of):
     def make_federation(n, c):
         fed = federation(n, colluders=c)

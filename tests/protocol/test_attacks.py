@@ -51,6 +51,9 @@ def refused(code, call, *arguments, **options):
     assert caught.value.code == code
 
 
+@pytest.mark.attack(
+    "coordinator", "calls one hospital a survivor to some and dropped to others, for both of its secrets"
+)
 def test_double_reveal_gets_no_second_share(federation):
     """The coordinator calls the victim dropped to some and a survivor to others, to get both b and R of it."""
     fed = federation(5)
@@ -71,6 +74,7 @@ def test_double_reveal_gets_no_second_share(federation):
         refused("FW-SECAGG-070", fed.clients[n].unmask, Confirmations(with_victim.ctx, confirms_without).to_bytes())
 
 
+@pytest.mark.attack("coordinator and c hospitals", "count words of hospitals outside the sum towards opening it")
 def test_words_of_hospitals_outside_the_sum_do_not_open_it(federation):
     """A colluder that fell silent before the sum signs the same words; with it, t - 1 survivors would be enough."""
     fed = federation(5)
@@ -86,6 +90,7 @@ def test_words_of_hospitals_outside_the_sum_do_not_open_it(federation):
     assert fed.clients[names[0]].unmask(Confirmations(statement.ctx, confirms).to_bytes())
 
 
+@pytest.mark.attack("coordinator", "begins one attempt twice under a newer sequence number")
 def test_one_attempt_is_not_begun_twice_under_a_newer_sequence_number(federation):
     """The second would be masked and shared anew, beside what the first has sent."""
     fed = federation(4)
@@ -96,6 +101,7 @@ def test_one_attempt_is_not_begun_twice_under_a_newer_sequence_number(federation
         refused("FW-SECAGG-031", fed.clients[name].accept_manifest, twin)
 
 
+@pytest.mark.attack("coordinator", "asks for other shares after unmasking")
 def test_double_reveal_after_unmasking_gets_no_second_share(federation):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))
@@ -107,6 +113,7 @@ def test_double_reveal_after_unmasking_gets_no_second_share(federation):
     refused("FW-SECAGG-071", fed.clients[name].unmask, fewer.to_bytes())
 
 
+@pytest.mark.attack("coordinator", "puts keys of its own in the place of a hospital's")
 def test_substituted_keys_are_refused(federation):
     """The coordinator puts its own public key in the place of a hospital's."""
     fed = federation(4, epoch=False)
@@ -122,6 +129,7 @@ def test_substituted_keys_are_refused(federation):
     refused("FW-SECAGG-023", fed.clients[fed.names[0]].accept_bundles, own.to_bytes())
 
 
+@pytest.mark.attack("coordinator", "encapsulates in a hospital's name")
 def test_substituted_ciphertexts_are_refused(federation):
     fed = federation(4, epoch=False)
     setup = with_ciphertexts(fed, with_bundles(fed))
@@ -131,6 +139,7 @@ def test_substituted_ciphertexts_are_refused(federation):
     refused("FW-SECAGG-024", fed.clients[last].accept_ciphertexts, crossed.to_bytes())
 
 
+@pytest.mark.attack("coordinator", "keeps private keys on disk by never ending a key set-up")
 def test_a_key_epoch_that_is_left_unfinished_serves_no_round(federation):
     """The last leg of the set-up is withheld, so that private keys would stay on disk."""
     fed = federation(4, epoch=False)
@@ -146,6 +155,7 @@ def test_a_key_epoch_that_is_left_unfinished_serves_no_round(federation):
     assert fed.clients[victim].accept_manifest(manifest).needs_training
 
 
+@pytest.mark.attack("coordinator", "invents hospitals")
 def test_a_sybil_roster_is_refused(federation):
     """The coordinator adds hospitals it invented and shows everybody the new roster as agreed."""
     fed = federation(4)
@@ -178,6 +188,7 @@ def test_a_sybil_roster_is_refused(federation):
     )
 
 
+@pytest.mark.attack("coordinator", "uses a member that has not approved the roster")
 def test_keys_of_a_hospital_that_has_not_approved_are_refused(federation):
     fed = federation(4, epoch=False, approvers=["hospital-0", "hospital-1", "hospital-2"])
     victim, silent = fed.start_client("hospital-0"), fed.identities["hospital-3"]
@@ -192,6 +203,7 @@ def test_keys_of_a_hospital_that_has_not_approved_are_refused(federation):
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 3])
+@pytest.mark.attack("coordinator", "chooses a cohort of the victim and colluders")
 def test_a_small_cohort_full_of_colluders_is_refused(federation, threshold):
     """Eight hospitals, two may collude: a cohort of the victim and those two is refused at any threshold."""
     fed = federation(8)
@@ -201,6 +213,7 @@ def test_a_small_cohort_full_of_colluders_is_refused(federation, threshold):
     refused("FW-SECAGG-033", fed.clients[fed.names[0]].accept_manifest, forged)
 
 
+@pytest.mark.attack("coordinator", "shrinks the cohort in a retry")
 def test_a_small_retry_cohort_is_refused(federation):
     fed = federation(8)
     attempt = fed.server.begin_round(fed.terms(1))
@@ -211,12 +224,14 @@ def test_a_small_retry_cohort_is_refused(federation):
     refused("FW-SECAGG-040", fed.clients[fed.names[0]].accept_manifest, both)
 
 
+@pytest.mark.attack("coordinator", "asks for threshold one")
 def test_threshold_one_is_refused(federation):
     fed = federation(4)
     manifest = fed.server.begin_round(fed.terms(1)).manifest
     refused("FW-SECAGG-033", fed.clients[fed.names[0]].accept_manifest, fed.forge(manifest, threshold=1))
 
 
+@pytest.mark.attack("coordinator", "asks for a cohort of two")
 def test_a_cohort_of_two_is_refused(federation):
     fed = federation(4)
     manifest = fed.server.begin_round(fed.terms(1)).manifest
@@ -224,6 +239,7 @@ def test_a_cohort_of_two_is_refused(federation):
     refused("FW-SECAGG-033", fed.clients[fed.names[0]].accept_manifest, forged)
 
 
+@pytest.mark.attack("coordinator", "runs two hospitals that learn each other's delta")
 def test_two_parties_need_the_consent_of_both_and_an_unsafe_name(federation, sum_of):
     fed = federation(2, colluders=0)
     total = fed.run(fed.server.begin_round(fed.terms(1)))
@@ -231,6 +247,7 @@ def test_two_parties_need_the_consent_of_both_and_an_unsafe_name(federation, sum
     refused("FW-SECAGG-016", fed.start_client, fed.names[0], unsafe_two_party=False)
 
 
+@pytest.mark.attack("coordinator", "shows different package lists to different hospitals")
 def test_a_split_view_of_the_packages_is_refused(federation):
     """Half of the cohort is told that a hospital dropped out before masking, the other half is not."""
     fed = federation(5)
@@ -253,6 +270,7 @@ def test_a_split_view_of_the_packages_is_refused(federation):
         refused("FW-SECAGG-062", fed.clients[n].confirm, survivors)
 
 
+@pytest.mark.attack("coordinator", "sends one hospital another manifest than the others")
 def test_different_models_share_no_masks_and_no_shares(federation):
     """The victim alone is shown another adapter, so that its delta would stand out of the sum."""
     fed = federation(4)
@@ -274,6 +292,7 @@ def test_different_models_share_no_masks_and_no_shares(federation):
     refused("FW-SECAGG-003", fed.clients[victim].mask, message.to_bytes())
 
 
+@pytest.mark.attack("coordinator", "uses packages under another context")
 def test_another_context_on_the_same_heads_is_refused(federation):
     """As above, but the coordinator also renames the context of the request to the victim's."""
     fed = federation(4)
@@ -290,6 +309,7 @@ def test_another_context_on_the_same_heads_is_refused(federation):
     refused("FW-SECAGG-051", fed.clients[victim].mask, request.to_bytes())
 
 
+@pytest.mark.attack("coordinator", "replays manifests, legs and attempts")
 def test_replays_are_refused(federation):
     fed = federation(4)
     first = fed.server.begin_round(fed.terms(1))
@@ -303,6 +323,7 @@ def test_replays_are_refused(federation):
     refused("FW-SECAGG-031", client.accept_manifest, fed.forge(second.manifest, seq=9, round=1))
 
 
+@pytest.mark.attack("coordinator", "replays key epochs")
 def test_replayed_epochs_are_refused(federation):
     fed = federation(4)
     manifest = fed.server.begin_round(fed.terms(1)).manifest
@@ -314,6 +335,7 @@ def test_replayed_epochs_are_refused(federation):
     refused("FW-SECAGG-020", client.key_bundle, invite)
 
 
+@pytest.mark.attack("coordinator", "opens an attempt and its retry, for their difference")
 def test_the_difference_of_two_attempts_stays_hidden(federation):
     """A retry is completed without the victim; then the coordinator tries to open the old attempt that has it."""
     fed = federation(5)
@@ -330,6 +352,7 @@ def test_the_difference_of_two_attempts_stays_hidden(federation):
     assert fed.clients[victim].unmask(confirmations[victim])
 
 
+@pytest.mark.attack("coordinator", "publishes another sum, and so chooses the next adapter")
 def test_a_false_sum_is_refused(federation):
     """The coordinator publishes another sum than that of the uploads, and so would choose the next adapter."""
     fed = federation(4)
@@ -354,6 +377,7 @@ def test_a_false_sum_is_refused(federation):
     refused("FW-SECAGG-081", client.check_sum, other, attempt.evidence(), fed.vectors, total.sum)
 
 
+@pytest.mark.attack("coordinator", "forges results")
 def test_a_forged_result_is_refused(federation):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))

@@ -45,6 +45,7 @@ def collect(fed, attempt, **changes):
     return attempt.close_packages()
 
 
+@pytest.mark.attack("hospital", "reveals wrong shares")
 def test_a_wrong_share_proves_its_holder_a_liar_and_the_round_goes_on(federation, sum_of):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))
@@ -71,6 +72,7 @@ def test_a_wrong_share_proves_its_holder_a_liar_and_the_round_goes_on(federation
     assert LIAR not in fed.server.begin_round(fed.terms(2)).manifest.cohort
 
 
+@pytest.mark.attack("coordinator and a hospital", "frame a hospital with another head of its dealer")
 def test_a_holder_is_not_framed_with_another_head_of_its_dealer(federation):
     """A coordinator and a dealer show honest shares beside a second head, which commits to other shares."""
     fed = federation(4)
@@ -102,6 +104,7 @@ def test_shares_for_other_packages_do_not_count(federation):
     assert not attempt.blames
 
 
+@pytest.mark.attack("hospital", "signs two packages for one context")
 def test_two_heads_for_one_context_prove_a_liar(federation):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))
@@ -164,6 +167,7 @@ def test_unequal_pair_commitments_are_settled_before_masking(federation, sum_of)
     np.testing.assert_array_equal(total.sum.buffer, sum_of(total.survivors, 1).buffer)
 
 
+@pytest.mark.attack("hospital", "disputes in every round, to keep another out")
 def test_a_hospital_that_lies_about_its_pair_in_every_round_keeps_nobody_out_of_all(federation):
     """Otherwise the larger name of a pair could silence the smaller for a whole run, at no cost to itself."""
     fed = federation(4)
@@ -193,6 +197,7 @@ def test_a_hospital_refuses_to_mask_with_a_peer_that_committed_to_another_seed(f
 
 
 @pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.attack("hospital", "deals useless secrets")
 def test_a_dealer_of_useless_secrets_loses_the_round_and_is_left_out_of_the_next(federation, sum_of, drop):
     """The liar commits to a b (or an envelope) that its shares do not give: only unmasking can tell."""
     fed = federation(4)

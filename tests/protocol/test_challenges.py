@@ -75,6 +75,7 @@ def test_hospitals_choose_independently(large):
     assert len({fed.clients[name].challenge(result) for name in fed.names}) > 1
 
 
+@pytest.mark.attack("coordinator", "alters one chunk of a large sum")
 def test_a_false_sum_is_found_exactly_by_those_who_drew_its_chunk(large):
     fed, attempt, total, vectors, genuine = large
     client = fed.clients["hospital-4"]
@@ -96,6 +97,7 @@ def test_a_false_sum_is_found_exactly_by_those_who_drew_its_chunk(large):
             refused("FW-SECAGG-081", check, ended, evidence, shown(indices, vectors), altered)
 
 
+@pytest.mark.attack("coordinator", "signs results until no altered chunk is drawn")
 def test_the_coordinator_cannot_try_which_chunks_are_drawn(large):
     """After a challenge neither another result nor a manifest that forgets about it is accepted, nor other chunks."""
     fed, attempt, total, vectors, genuine = large
@@ -117,6 +119,7 @@ def test_the_coordinator_cannot_try_which_chunks_are_drawn(large):
         refused("FW-SECAGG-083", client.check_chunks, ended, evidence, chunks, false)
 
 
+@pytest.mark.attack("coordinator", "shows chunks of its own choice")
 def test_chunks_that_nobody_asked_for_prove_nothing(large):
     fed, attempt, total, vectors, result = large
     client = fed.clients["hospital-0"]

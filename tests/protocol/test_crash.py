@@ -83,6 +83,7 @@ def through_two_rounds(fed, name, ask):
 
 
 @pytest.mark.parametrize("after", [False, True])
+@pytest.mark.attack("coordinator", "uses a crash to get a second answer")
 def test_a_hospital_that_crashes_at_any_write_goes_on_with_the_same_bytes(fork, sum_of, after):
     name = "hospital-0"
     counted = fork()
@@ -134,6 +135,7 @@ def through_set_up_and_retry(fed, ask):
     return attempt.finish()
 
 
+@pytest.mark.attack("coordinator", "uses a full disk to get a second answer")
 def test_nothing_is_answered_from_a_state_that_could_not_be_written(fork):
     """Broken: a disk is full for a moment, the repeat is answered from memory, and a restart answers otherwise."""
     fed = fork()
@@ -240,6 +242,7 @@ def test_a_coordinator_that_crashes_at_any_write_never_sends_two_manifests_of_on
         fed.run(fed.server.begin_round(fed.terms(2)))
 
 
+@pytest.mark.attack("thief of a journal", "reads the secrets of a finished round")
 def test_erased_secrets_are_in_no_file(federation, tmp_path, monkeypatch):
     """After unmasking neither b, R, shares nor q can be found by somebody who opens the journal."""
     key = b"k" * 32
@@ -262,6 +265,7 @@ def test_erased_secrets_are_in_no_file(federation, tmp_path, monkeypatch):
     assert not list((tmp_path / name).glob("vector-*"))
 
 
+@pytest.mark.attack("thief of a journal", "opens earlier rounds with later keys")
 def test_chain_keys_of_past_rounds_are_erased(federation):
     fed = federation(3)
     chains = fed.clients["hospital-0"]._state.keys.chains

@@ -41,6 +41,7 @@ def parse(kind, data):
 
 
 @given(kind=st.sampled_from(KINDS), data=st.binary(max_size=200))
+@pytest.mark.attack("anybody", "sends random bytes to every decoder")
 def test_random_bytes(kind, data):
     parse(kind, data)
 
@@ -52,6 +53,7 @@ def test_random_values_under_the_right_keys(kind, data):
 
 
 @given(data=st.data(), leg=st.sampled_from(["manifest", "mask", "confirm", "unmask"]))
+@pytest.mark.attack("anybody on the way", "alters genuine messages")
 def test_altered_genuine_messages_are_refused_by_a_live_client(round_of_messages, data, leg):
     client, genuine = round_of_messages
     original = genuine[leg]
@@ -116,6 +118,7 @@ def test_unknown_and_missing_keys_are_refused():
             messages.Confirm.from_bytes(encode(bad))
 
 
+@pytest.mark.attack("anybody", "sends code in place of a message")
 def test_a_pickle_is_only_malformed():
     """Nothing on the way in runs code; a pickle is bytes like any other."""
     for kind in KINDS:

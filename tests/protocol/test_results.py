@@ -104,6 +104,7 @@ def test_an_absent_hospital_checks_the_evidence_accepts_and_goes_on(absent, sum_
 
 
 @pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.attack("coordinator", "invents a round and tells it to a hospital that was absent")
 def test_a_result_without_the_words_of_t_hospitals_is_refused_by_an_absent_one(absent, restart):
     """The coordinator has its own key, and that of one colluder, and every message of the genuine round."""
     fed, _, _, genuine, forger = absent
@@ -154,6 +155,7 @@ def test_a_result_without_the_words_of_t_hospitals_is_refused_by_an_absent_one(a
     client.open_result(genuine)
 
 
+@pytest.mark.attack("coordinator", "shows an absent hospital a false sum")
 def test_a_false_sum_is_refused_by_an_absent_hospital_also_after_a_restart(absent):
     fed, attempt, total, genuine, _ = absent
     false = RingVector(total.layout, total.sum.buffer.copy())
@@ -214,6 +216,7 @@ def given_up_result(fed, first, confirms, later):
     return WitnessedResult(sealed, record.manifest, record.uploads, confirms).to_bytes(), chosen
 
 
+@pytest.mark.attack("coordinator", "publishes the sum of an attempt that was given up")
 def test_the_sum_of_an_attempt_that_was_given_up_is_believed_by_nobody(federation):
     """All confirmed attempt 0, so its witnesses are genuine; but nobody ever revealed its secrets."""
     fed = federation(5)
@@ -249,6 +252,7 @@ def test_an_attempt_before_the_confirmed_one_is_refused(federation):
 
 @pytest.mark.parametrize("leg", [3, 4])
 @pytest.mark.parametrize("later", ["at once", "after a restart", "after another key epoch"])
+@pytest.mark.attack("coordinator", "publishes another survivor set than was confirmed")
 def test_a_result_that_contradicts_what_was_confirmed_is_refused(federation, leg, later):
     """Even if more hospitals than c lied: the one that confirmed or released remembers it."""
     fed = federation(5)
@@ -311,6 +315,7 @@ def test_a_round_is_closed_for_those_who_confirmed_it_and_were_not_asked_for_sha
     refused("FW-SECAGG-031", client.accept_manifest, fed.forge(attempt.manifest, attempt=1, seq=9, **onward))
 
 
+@pytest.mark.attack("coordinator", "leads hospitals along two histories")
 def test_a_second_successor_of_one_result_is_refused(absent):
     fed, _, _, genuine, forger = absent
     client = fed.clients["hospital-0"]

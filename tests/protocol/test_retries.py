@@ -13,6 +13,7 @@ from tests.codes import raises
 SMALLER = ("hospital-0", "hospital-1", "hospital-2")
 
 
+@pytest.mark.attack("coordinator", "gets a second training or second noise for one charge")
 def test_a_retry_masks_the_stored_vectors_again_without_training(federation, sum_of):
     fed = federation(4)
     first = fed.server.begin_round(fed.terms(1))
@@ -80,6 +81,7 @@ def test_every_leg_repeats_its_reply_byte_for_byte_and_refuses_another_request(f
         client.unmask(confirmations_without(confirmations[name], fed.names[3]))
 
 
+@pytest.mark.attack("coordinator", "has one vector masked for two lists of packages")
 def test_a_second_set_of_packages_is_refused(federation):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))
@@ -114,6 +116,7 @@ def test_confirm_before_mask_and_unmask_before_confirm_are_refused(federation):
         attempt.add_upload(slow, b"", np.zeros(0, np.uint8))
 
 
+@pytest.mark.attack("coordinator", "goes on with an attempt that was given up")
 def test_an_old_attempt_is_refused_in_every_leg(federation):
     fed = federation(4)
     first = fed.server.begin_round(fed.terms(1))
@@ -151,6 +154,7 @@ def test_a_retry_changes_nothing_but_the_cohort(federation, change):
         fed.clients[fed.names[0]].accept_manifest(fed.forge(first.manifest, attempt=1, seq=2, **change))
 
 
+@pytest.mark.attack("coordinator", "tries a round again whose shares have left")
 def test_a_released_round_cannot_be_tried_again(federation):
     fed = federation(4)
     first = fed.server.begin_round(fed.terms(1))

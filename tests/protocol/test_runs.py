@@ -22,6 +22,7 @@ def invite(fed, epoch, run):
     return fed.coordinator.seal("epoch-invite", EpochInvite(verify_roster(fed.signed).hash, epoch, run))
 
 
+@pytest.mark.attack("coordinator", "runs epochs of another run in between, to have a round answered twice")
 def test_hopping_to_another_run_and_back_gives_no_second_sum_of_a_round(federation):
     """run-1, run-2, run-1: the coordinator wants the hospital to forget which rounds of run-1 it has answered."""
     fed = federation(4)
@@ -48,6 +49,7 @@ def test_hopping_to_another_run_and_back_gives_no_second_sum_of_a_round(federati
     assert client.accept_manifest(onward).needs_training
 
 
+@pytest.mark.attack("coordinator", "runs under another name")
 def test_a_run_that_was_not_approved_by_name_is_refused(federation):
     fed = federation(4, epoch=False)
     client = fed.start_client("hospital-0", run="run-7")
@@ -55,6 +57,7 @@ def test_a_run_that_was_not_approved_by_name_is_refused(federation):
     assert client.key_bundle(invite(fed, 1, "run-7"))
 
 
+@pytest.mark.attack("coordinator", "uses a run's name for another plan")
 def test_the_name_of_a_run_belongs_to_its_plan(federation):
     fed = federation(4)
     fed.contribute("hospital-0", fed.server.begin_round(fed.terms(1)).requests()["hospital-0"])

@@ -42,6 +42,7 @@ def test_masked_bytes_are_uniform(uploads):
             assert chisquare(np.bincount(upload[lane::4], minlength=256)).pvalue > ALPHA
 
 
+@pytest.mark.attack("reader of the traffic", "subtracts words of one upload")
 def test_words_of_one_upload_do_not_share_a_mask(uploads):
     """A scalar mask leaves all differences of neighbours equal for equal words."""
     words = uploads[1].view(np.uint32)
@@ -49,6 +50,7 @@ def test_words_of_one_upload_do_not_share_a_mask(uploads):
     assert len(np.unique(differences)) > 0.99 * len(differences)
 
 
+@pytest.mark.attack("reader of the traffic", "tells two vectors apart by their uploads")
 def test_two_plaintexts_cannot_be_told_apart(uploads):
     silent, loud, _ = uploads
     table = np.stack([np.bincount(silent, minlength=256), np.bincount(loud, minlength=256)])
@@ -64,6 +66,7 @@ def test_no_upload_differs_from_another_by_the_plaintext(uploads):
     assert (difference == vector.segment("adapter")).mean() < 1e-3
 
 
+@pytest.mark.attack("reader of the traffic", "looks for a key or a seed that is used twice")
 def test_no_seed_and_no_key_is_used_twice(federation, monkeypatch):
     """Over retries and rounds every hospital pair, direction and secret has keys of its own, of 32 bytes."""
     fed = federation(4)
@@ -102,6 +105,7 @@ def test_nothing_about_one_hospital_travels_in_clear(federation):
     assert len(sizes) == 1
 
 
+@pytest.mark.attack("coordinator", "reads data out of refusals")
 def test_a_refusal_says_nothing_about_data(federation):
     fed = federation(4)
     attempt = fed.server.begin_round(fed.terms(1))

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import socket
 import stat
@@ -7,6 +8,7 @@ import pytest
 
 from fedward import storage
 from fedward.notify import notify
+from fedward.storage import append_file, replace_file
 from tests.codes import raises
 
 
@@ -132,3 +134,14 @@ def test_a_link_in_the_place_of_a_finished_file_is_not_followed(tmp_path):
     storage.replace_file(tmp_path / "vector", b"own")
     assert (tmp_path / "vector").read_bytes() == b"own"
     assert (tmp_path / "other").read_bytes() == b"of somebody else"
+
+
+@pytest.mark.parametrize("write", [append_file, replace_file])
+def test_a_link_in_place_of_a_file_receives_nothing(tmp_path, write):
+    """Broken: whoever can put a link into a folder has a state or a ledger written over another file."""
+    target = tmp_path / "elsewhere"
+    target.write_bytes(b"theirs")
+    (tmp_path / "state").symlink_to(target)
+    with contextlib.suppress(OSError):
+        write(tmp_path / "state", b"ours")
+    assert target.read_bytes() == b"theirs"

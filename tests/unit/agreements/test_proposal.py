@@ -52,6 +52,7 @@ def test_only_the_pinned_coordinator_signs_plans():
 
 
 @pytest.mark.parametrize("field", ["plan_hash", "base_model_hash"])
+@pytest.mark.attack("coordinator", "signs a plan that hospitals read otherwise")
 def test_a_plan_that_means_something_else_here_is_refused(field):
     with raises("FW-VERSION-301"):
         proposal.open_proposal(signed(**{field: b"x" * 32}), COORDINATOR.public)

@@ -65,6 +65,7 @@ def found(parties):
     return make, store
 
 
+@pytest.mark.attack("mistake", "a loss in which patients mix")
 def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
     make, store = found
     plain = Binary.losses
@@ -74,6 +75,7 @@ def test_a_loss_that_mixes_rows_stops_the_hospital_before_its_ledger_is_charged(
     assert len(store.links) == 1  # the terms, and no charge
 
 
+@pytest.mark.attack("mistake", "a sampler that is not the priced one")
 def test_a_sampler_that_is_not_poisson_stops_the_hospital_before_its_ledger_is_charged(found, monkeypatch) -> None:
     make, store = found
 
@@ -180,6 +182,7 @@ def test_another_base_model_is_refused_before_anything_is_built(parties) -> None
         build_model(run, replace(files, sha256="0" * 64))
 
 
+@pytest.mark.attack("mistake", "one sample for two steps")
 def test_every_step_draws_a_sample_of_its_own(parties) -> None:
     """Broken: one sample serves two steps, which costs epsilon 10.83 where 7.98 is printed."""
     run, files, encoded, _ = parties
@@ -226,6 +229,7 @@ def test_a_shared_step_that_moved_nothing_stops_the_second_round_before_its_char
     assert len(store.links) == 1
 
 
+@pytest.mark.attack("c hospitals", "leave out their noise shares")
 def test_gradient_shares_are_for_t_less_c(parties, monkeypatch) -> None:
     """Broken: shares sized for t add up to less than is priced as soon as c of the survivors leave theirs out."""
     run, files, encoded, agreement = parties
@@ -246,6 +250,7 @@ def test_gradient_shares_are_for_t_less_c(parties, monkeypatch) -> None:
     assert set(seen) == {2}
 
 
+@pytest.mark.attack("operator", "kills the daemon between training and journal")
 def test_a_charge_stays_open_until_the_vector_is_safe(found, monkeypatch) -> None:
     """Broken: after a crash between training and journal the ledger says that the round has left, and it never did."""
     make, store = found

@@ -38,6 +38,7 @@ def hostile_environment(monkeypatch):
         monkeypatch.setenv(name, "http://environment.invalid:1")
 
 
+@pytest.mark.attack("local user", "sets a proxy in the environment")
 def test_the_environments_proxy_is_never_used(hostile_environment):
     with open_http(Endpoint("fl.example:443"), Limits()) as http:
         assert not proxies(http)
@@ -54,6 +55,7 @@ def test_the_configured_proxy_is_used_for_another_machine_only():
 
 
 @pytest.mark.parametrize("address", ["fl.example:80", "10.0.0.1:80", "localhost.example:80", "[2001:db8::1]:80"])
+@pytest.mark.attack("operator", "configures a link without TLS")
 def test_plain_http_to_another_machine_is_refused(address):
     with raises("FW-CONFIG-201"):
         Endpoint(address, insecure=True)
@@ -66,6 +68,7 @@ def test_a_ca_file_that_is_none_is_refused(pem):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.attack("whoever answers for the coordinator", "redirects a hospital's requests")
 def test_a_redirect_is_followed_nowhere(status):
     """Broken: a request with this site's signature goes wherever the answer points."""
     asked = []
@@ -117,6 +120,7 @@ def shake_hands(client, server):
     return ends[0].version()
 
 
+@pytest.mark.attack("anybody on the way", "has the hospital speak TLS 1.2")
 def test_a_coordinator_of_older_tls_is_not_spoken_to(tmp_path):
     """Before TLS 1.3 the hospital's certificate, and with it its name, travels in the open."""
     certificate, key = certificate_files(tmp_path)
@@ -137,6 +141,7 @@ def test_a_response_of_exactly_the_limit_passes():
     assert capped(httpx.Response(200, content=iter([b"01234", b"56789"]))).get("http://x").content == b"0123456789"
 
 
+@pytest.mark.attack("coordinator", "fills a hospital's memory")
 def test_a_larger_response_is_cut_off_while_it_arrives():
     taken = []
 

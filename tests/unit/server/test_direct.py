@@ -71,6 +71,7 @@ async def post(app, path, body=b"", headers=(), kind=PROTOBUF):
 
 
 @pytest.mark.parametrize("path", sorted(direct.FLEET_HANDLERS))
+@pytest.mark.attack("stranger", "asks as a node without signing")
 def test_a_node_that_signs_nothing_is_refused(routes, path):
     status, body = asyncio.run(post(routes, path))
     assert status == 401
@@ -79,6 +80,7 @@ def test_a_node_that_signs_nothing_is_refused(routes, path):
 
 @pytest.mark.parametrize("path", sorted(direct.TASK_HANDLERS))
 @pytest.mark.parametrize("headers", [(), ((TASK_TOKEN_HEADER, "guess"),), ((TASK_TOKEN_HEADER, "a"),) * 2])
+@pytest.mark.attack("local user", "asks as the run's process without its token")
 def test_a_process_without_the_task_token_is_refused(routes, path, headers, monkeypatch):
     monkeypatch.setattr(routes, "_check_version", lambda request: None)
     assert asyncio.run(post(routes, path, headers=headers))[0] == 401
@@ -133,6 +135,7 @@ def test_a_batch_needs_what_its_calls_need(routes, path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [{"node": {"node_id": 8}}, {"run_id": 9}])
+@pytest.mark.attack("hospital", "hides another's calls behind its own")
 def test_a_batch_speaks_for_one_node_in_one_run(routes, change, monkeypatch):
     monkeypatch.setattr(direct, "authenticate_node", lambda request: pytest.fail("reached"))
     mine, other = ({"node": {"node_id": 7}, "run_id": 1, "object_id": "a"} | extra for extra in ({}, change))

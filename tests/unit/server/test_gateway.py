@@ -61,6 +61,7 @@ def hospital(settings=None):
     return context
 
 
+@pytest.mark.attack("anybody on the way", "has the coordinator speak TLS 1.2")
 def test_nothing_older_than_tls_1_3_is_spoken(settings):
     server = gateway._tls(settings)
     assert shake_hands(server, hospital(settings)) == "TLSv1.3"
@@ -70,12 +71,14 @@ def test_nothing_older_than_tls_1_3_is_spoken(settings):
         shake_hands(server, old)
 
 
+@pytest.mark.attack("stranger", "connects without a certificate")
 def test_whoever_has_no_certificate_of_the_ca_is_refused(settings):
     with pytest.raises(ssl.SSLError):
         shake_hands(gateway._tls(settings), hospital())
     assert shake_hands(gateway._tls(replace(settings, client_ca="")), hospital())
 
 
+@pytest.mark.attack("stranger", "admits a node of its own")
 def test_no_node_admits_itself_where_nodes_are_authenticated(settings, monkeypatch):
     seen = []
     monkeypatch.setattr(ingress, "FleetDoor", lambda app, routes, most: seen.append(routes))

@@ -77,6 +77,7 @@ def test_the_outer_door_passes_a_nodes_calls(path):
         ("", "POST"),
     ],
 )
+@pytest.mark.attack("stranger", "calls other routes of Flower")
 def test_the_outer_door_refuses_the_rest_without_asking_flower(path, method):
     app = App()
     assert asyncio.run(request(FleetDoor(app, FLEET_ROUTES, 10), path, method=method)) == (404, b"")
@@ -92,10 +93,11 @@ def test_the_outer_door_refuses_the_rest_without_asking_flower(path, method):
         ({"content-length": "-1"}, 411),
         ({"content-length": "1e1"}, 411),
         ({"content-length": "5", "transfer-encoding": "chunked"}, 411),
-        ({"content-length": "5", "host": "x/v1/runtime/pull-object?"}, 400),
+        ({"content-length": "0", "host": "x/v1/runtime/pull-object?"}, 400),
         ({"content-length": "5"}, 400),
     ],
 )
+@pytest.mark.attack("stranger", "sends bodies that are too large or not as declared, or a host that changes the path")
 def test_the_outer_door_refuses_large_undeclared_and_false_bodies(headers, status):
     app = App()
     door = FleetDoor(app, FLEET_ROUTES, 10)
@@ -145,6 +147,7 @@ def push(source, *, node=7, messages=1, trees=1):
         (b"\xff" * 50, 400),
     ],
 )
+@pytest.mark.attack("hospital", "answers in another's name")
 def test_a_node_answers_in_its_own_name_only(body, status):
     app = App()
     door = FleetDoor(app, FLEET_ROUTES, 10**6)
@@ -208,6 +211,7 @@ def connection(clock, connections=(), site=""):
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\nslow: lor"])
+@pytest.mark.attack("stranger", "opens connections and sends nothing")
 def test_a_head_that_does_not_arrive_in_time_ends_the_connection(begun):
     async def scenario():
         clock = Clock(asyncio.get_running_loop())
@@ -263,6 +267,7 @@ class Other:
         self.site = site
 
 
+@pytest.mark.attack("hospital", "takes all connections")
 def test_one_hospital_cannot_take_all_connections(monkeypatch):
     monkeypatch.setattr(PatientConnection, "max_of_one_site", 2)
 
@@ -297,6 +302,7 @@ def test_the_outer_door_closes_websockets():
         ("/docs", {"x-fedward-control": "secret"}, 404),
     ],
 )
+@pytest.mark.attack("local user", "uses the control channel")
 def test_the_inner_door_asks_for_the_token(path, headers, status):
     assert asyncio.run(request(LocalDoor(App(), "secret"), path, headers=headers))[0] == status
 

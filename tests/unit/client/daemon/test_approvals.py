@@ -45,7 +45,7 @@ def test_nothing_is_served_that_nobody_accepted(approvals, propose):
         book.require("icu-1")
     book.decide(book.open(propose()), accept=True, by="DPO")
     assert book.require("icu-1").proposal.run == "icu-1"
-    for name in ("../../x", "", "icu-2", "icu-1\n"):
+    for name in ("../../x", "../approvals/icu-1", "", "icu-2", "icu-1\n"):
         with raises("FW-POLICY-308") as caught:
             book.require(name)
         assert caught.value.exit_code == 5
@@ -104,6 +104,7 @@ def test_an_approval_in_the_form_of_another_release_is_given_again(approvals, pr
 
 
 @pytest.mark.parametrize("file", ["icu-1.decision", "icu-1.plan"])
+@pytest.mark.attack("local user", "alters or exchanges approvals")
 def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined, file):
     book = approvals()
     book.decide(book.open(propose()), accept=True, by="DPO")
@@ -117,6 +118,7 @@ def test_an_altered_or_exchanged_file_is_no_approval(approvals, propose, joined,
     assert any(isinstance(known, FedwardError) for known in book.all())
 
 
+@pytest.mark.attack("stranger", "signs a plan")
 def test_only_plans_of_the_pinned_coordinator_and_federation(approvals, propose):
     stranger = Identity.from_seed("coordinator", os.urandom(32))
     with raises("FW-AUTH-304"):
@@ -154,6 +156,7 @@ def weaker(**privacy):
         ({}, {"plan": weaker(unit="question")}, "FW-DATA-031"),
     ],
 )
+@pytest.mark.attack("coordinator", "asks for more than the site allows")
 def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, policy, proposal, code):
     book, plan = approvals(**policy), propose(**proposal)
     with raises(code) as caught:
@@ -163,6 +166,7 @@ def test_a_plan_beyond_the_sites_limits_cannot_be_accepted(approvals, propose, p
     assert not book.decide(book.open(plan), accept=False, by="DPO").accepted, "to deny it is always possible"
 
 
+@pytest.mark.attack("coordinator", "claims a small epsilon")
 def test_the_epsilon_a_plan_claims_is_not_believed():
     claimed = weaker(noise_multiplier=0.4, epsilon=0.1)
     assert run_epsilon(claimed, 1e-5) > 8
@@ -298,6 +302,7 @@ def roster_of(coordinator, site, *, min_cohort=3):
     return approve(signed, site)
 
 
+@pytest.mark.attack("another coordinator", "has its roster approved")
 def test_a_roster_of_another_coordinator_is_neither_put_in_force_nor_used(configure, joined, ca):
     """Broken: whoever gets a file approved here runs rounds with this hospital, past the coordinator it has joined."""
     config, site = configure(), joined.identity("st-anna")

@@ -41,6 +41,7 @@ def test_the_answer_pins_the_coordinator(folders, ca):
 
 
 @pytest.mark.parametrize("wrong", ["code", "fingerprint", "site", "request", "certificate", "signature"])
+@pytest.mark.attack("stranger", "answers a hospital's enrolment")
 def test_an_answer_that_is_not_the_coordinators_changes_nothing(folders, ca, wrong):
     request = enrol(folders, "st-anna", KEY)
     other = Identity.from_seed("coordinator", os.urandom(32))

@@ -60,6 +60,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", broken_engines.BROKEN)
+@pytest.mark.attack("mistake", "thirteen training engines that are broken on purpose")
 def test_every_broken_engine_is_caught(name):
     broken = broken_engines.BROKEN[name]
     found = audit_mechanism(steps=500, streams=keys(), make_engine=broken.make_engine, token_loss=broken.token_loss)
@@ -73,11 +74,13 @@ def test_every_broken_engine_is_caught(name):
 
 
 @pytest.mark.parametrize("name", broken_engines.BROKEN_SUMS)
+@pytest.mark.attack("mistake", "five gradient sums that are broken on purpose")
 def test_every_broken_gradient_sum_is_caught(name):
     assert audit_gradient_sum(steps=500, streams=keys(), **broken_engines.BROKEN_SUMS[name]).leaks
 
 
 @pytest.mark.parametrize("name", broken_engines.BROKEN_RELEASES)
+@pytest.mark.attack("mistake", "three ways to release statistics that are broken on purpose")
 def test_every_broken_release_is_caught(name):
     assert audit_releases(steps=500, streams=keys(), **broken_engines.BROKEN_RELEASES[name]).leaks
 

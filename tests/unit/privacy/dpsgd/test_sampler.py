@@ -103,6 +103,7 @@ class OneCoin(UnitSampler):
         (OneCoin, "vary|plan's rate"),
     ],
 )
+@pytest.mark.attack("mistake", "seven samplers that are broken on purpose")
 def test_a_broken_sampler_is_found(kind, words):
     with raises("FW-DP-017", match=words):
         sampler_self_test(sampler(kind), RATE)

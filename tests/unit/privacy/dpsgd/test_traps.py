@@ -99,6 +99,7 @@ def gaussian_epsilon(mu: float) -> float:
     )
 
 
+@pytest.mark.attack("mistake", "a loss averaged over the batch's tokens")
 def test_token_mean_loss_moves_the_sum_by_more_than_the_clip_norm(task, clip_rows) -> None:
     """Hugging Face's ``outputs.loss`` divides by the tokens of the whole batch, the other patients' included."""
     tokens = np.ones(40)
@@ -188,6 +189,7 @@ def test_adapters_that_generic_hooks_leave_out_without_an_error_are_refused(conf
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.attack("mistake", "layers that mix patients")
 def test_batch_norm_mixes_patients_and_is_refused() -> None:
     torch.manual_seed(2)
     model, x = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=False)), torch.randn(6, 3)
@@ -445,6 +447,7 @@ def test_k_notes_per_patient_cost_more_than_k_times_epsilon(task) -> None:
             task.update(engine, [1, 2, 3], [0, 0, 0])
 
 
+@pytest.mark.attack("reader of the adapter", "tries all seeds of the noise")
 def test_torch_generators_have_few_seeds_and_the_engine_ignores_them(task) -> None:
     draws = [torch.randn(8, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5 + 2**32)]
     assert torch.equal(*draws)  # broken: the upper 32 bits of the seed are not used

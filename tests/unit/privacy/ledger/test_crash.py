@@ -139,6 +139,7 @@ def test_chain_shorter_than_one_record_below_its_end_is_damage(store, open_it, s
         assert chain.read_bytes() == torn
 
 
+@pytest.mark.attack("local user", "alters any byte of the ledger")
 def test_every_altered_byte_is_found(store, open_it, spend):
     spend(open_it(store), 1)
     spend(open_it(store), 2)
@@ -179,6 +180,7 @@ for r in range(1, 21):
 
 
 @pytest.mark.parametrize("mode", ["rounds", "run"])
+@pytest.mark.attack("operator", "kills the daemon between charge and training")
 def test_kill_9_of_a_real_process(store, open_it, mode):
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(store.folder), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE

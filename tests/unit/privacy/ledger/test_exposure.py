@@ -37,6 +37,7 @@ def test_training_and_evaluation_patients_have_budgets_of_their_own(open_it, spe
 
 
 @pytest.mark.parametrize("other", [None, Population("pepper", 0.4), Population("salt", 0.5)])
+@pytest.mark.attack("coordinator", "runs the same patients under another split")
 def test_a_patient_may_have_been_on_the_other_side_in_another_run(open_it, spend, other):
     """A new export may give new identifiers, which the same split places anew; so may another split."""
     store = MemoryStore()

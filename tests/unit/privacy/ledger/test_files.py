@@ -128,6 +128,7 @@ def test_concurrent_reservations_all_land_in_one_chain_under_the_cap(store, open
     assert book.spent() <= 1.3
 
 
+@pytest.mark.attack("local user", "puts a link in the ledger's place")
 def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
     store.folder.mkdir(mode=0o700)
     (store.folder / LOCK).symlink_to(tmp_path / "elsewhere")
@@ -135,6 +136,7 @@ def test_symbolic_link_is_not_followed(store, open_it, tmp_path):
         open_it(store)
 
 
+@pytest.mark.attack("operator", "puts an older ledger back")
 def test_restored_backup_is_found_by_the_anchor(store, open_it, spend, tmp_path):
     anchor = AnchorFile(tmp_path / "other" / "anchor")
     ledger = open_it(store, anchor=anchor)
@@ -154,6 +156,7 @@ def test_restored_backup_is_found_by_the_anchor(store, open_it, spend, tmp_path)
     spend(open_it(store, anchor=anchor), 3)
 
 
+@pytest.mark.attack("operator", "empties the ledger's folder")
 def test_emptied_state_directory_is_found_by_the_anchor(store, open_it, spend, tmp_path):
     anchor = AnchorFile(tmp_path / "anchor")
     spend(open_it(store, anchor=anchor))
@@ -164,6 +167,7 @@ def test_emptied_state_directory_is_found_by_the_anchor(store, open_it, spend, t
     assert store.load() == []
 
 
+@pytest.mark.attack("operator", "takes the anchor away")
 def test_anchor_that_is_gone_is_not_begun_anew(store, open_it, spend, tmp_path):
     """A disk that is not mounted, or a witness that was deleted together with the newest rounds."""
     anchor = AnchorFile(tmp_path / "other" / "anchor")
@@ -246,6 +250,7 @@ def test_records_out_of_place_are_damage(open_it, spend):
         [genesis, other[2]],
         [genesis, reserve, reserve],
         [genesis, other[0], other[0]],
+        [genesis, reserve, to_bytes(Settlement(1, PLAN)), to_bytes(Settlement(1, bytes(32)))],
     ):
         store = MemoryStore()
         for body in bodies:

@@ -215,3 +215,10 @@ def test_chain_that_loses_a_record_while_the_process_runs_is_a_rollback(open_it,
     del store.links[-1]
     with raises("FW-LEDGER-002"):
         spend(ledger, 3)
+
+
+def test_one_round_is_not_reserved_twice_in_one_call(open_it, release):
+    """Broken: the second is found recorded and passes for free."""
+    costs = [RoundCost(1, [release()]), RoundCost(1, [release()])]
+    with raises("FW-LEDGER-007"):
+        open_it().reserve_run(run="r", plan_hash=PLAN, rounds=costs)

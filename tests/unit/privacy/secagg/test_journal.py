@@ -56,6 +56,7 @@ def test_a_vector_of_several_pieces_comes_back_whole_and_any_change_is_found(tmp
             journal.get("q")
 
 
+@pytest.mark.attack("local user", "reads or exchanges journal files")
 def test_files_are_encrypted_private_and_bound_to_their_place(tmp_path):
     journal = FileJournal(tmp_path / "j", KEY)
     journal.save(b"the secret state")
@@ -145,6 +146,7 @@ def holder(tmp_path):
         process.kill()
 
 
+@pytest.mark.attack("operator", "starts two processes on one journal")
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder):
     with pytest.raises(FolderInUseError) as refusal:
         FileJournal(tmp_path, KEY)

@@ -78,6 +78,7 @@ def test_nobody_is_admitted_without_an_open_invitation(coordinator):
     assert coordinator.sites.all() == []
 
 
+@pytest.mark.attack("hospital", "uses its code for another name")
 def test_a_code_is_good_for_one_site_only(coordinator):
     code = coordinator.sites.invite("st-anna", hours=1)
     coordinator.accept(coordinator.applicant("st-anna").request(code))
@@ -107,6 +108,7 @@ def test_a_renewal_keeps_the_keys_and_adds_a_certificate(coordinator):
     assert open_answer(answer, coordinator=coordinator.identity.public).site == "st-anna"
 
 
+@pytest.mark.attack("stranger", "renews a hospital's certificate")
 def test_nobody_renews_for_another_hospital(coordinator):
     admit(coordinator, "st-anna")
     applicant, before, _ = admit(coordinator, "st-bede")
@@ -115,6 +117,7 @@ def test_nobody_renews_for_another_hospital(coordinator):
     assert coordinator.sites.get("st-bede") == before
 
 
+@pytest.mark.attack("revoked hospital", "comes back")
 def test_a_revoked_site_cannot_renew_or_come_back_under_its_name(coordinator):
     applicant, *_ = admit(coordinator, "st-anna")
     assert coordinator.sites.revoke("st-anna").state == "revoked"
