@@ -34,6 +34,9 @@ from fedward.flower import MAX_CALLS, Objects, let_go, message_type, pack_reques
 from fedward.messages import MalformedMessageError, Reply, Request, Stage
 
 POLL_SECONDS = 0.05
+NAME_SECONDS = 10.0
+"""After this long, a node that has not said for whom it speaks is asked again."""
+
 PUSH_BYTES = 4 * 1024**2
 """Requests are pushed together up to this size."""
 
@@ -68,38 +71,53 @@ class GridTransport:
     ) -> None:
         self._grid = StreamingGrid(grid) if isinstance(grid, HttpGrid) else grid
         self._clock, self._sleep = clock, sleep
+        self._sites: frozenset[str] = frozenset()  # names that a node may give
         self._node_of: dict[str, int] = {}
+        self._questions: dict[str, tuple[int, float]] = {}  # by message: which node was asked for its name, and when
         self.bytes_up: Counter[Stage] = Counter()
         self.bytes_down: Counter[Stage] = Counter()
 
-    def discover(self, sites: list[str], *, seconds: float) -> None:
-        """Finds which Flower node speaks for which site; raises FW-TIME-002 (one did not appear within ``seconds``).
+    def discover(self, sites: list[str], *, seconds: float, enough: int | None = None, patience: float = 0.0) -> None:
+        """Finds which Flower node speaks for which site.
+
+        With ``enough``, goes on without some once so many are there and ``patience`` seconds have passed; who comes
+        later is found then. Raises FW-TIME-002 (after ``seconds`` too few are there).
 
         A node's word is enough here: it only decides where messages go. Who may take part is decided
         by the signatures of the roster.
         """
-        deadline = self._clock() + seconds
-        asked: set[int] = set()
-        while missing := [site for site in sites if site not in self._node_of]:
-            fresh = [node for node in self._grid.get_node_ids() if node not in asked]
-            asked.update(fresh)
-            requests = [(node, Request(Stage.HELLO, b"")) for node in fresh]
-            for node, reply in self._deliver(requests, deadline=min(deadline, self._clock() + 10)):
-                site = reply.payload.decode("ascii", "replace")
-                if site in missing and not reply.refusal:
-                    self._node_of.setdefault(site, node)
-            if all(site in self._node_of for site in sites):
+        self._sites, begun = frozenset(sites), self._clock()
+        while True:
+            there = len(self.online(sites))
+            waited = self._clock() - begun
+            if there == len(sites) or (enough is not None and there >= enough and waited >= patience):
                 return
-            if self._clock() >= deadline:
-                raise DeadlineError(f"{len(missing)} of {len(sites)} hospitals are not online.", code="FW-TIME-002")
+            if waited >= seconds:
+                raise DeadlineError(
+                    f"{len(sites) - there} of {len(sites)} hospitals are not online.", code="FW-TIME-002"
+                )
             self._sleep(POLL_SECONDS)
 
+    def online(self, sites: Collection[str]) -> frozenset[str]:
+        """Those of ``sites``, which were looked for before, that some node speaks for.
+
+        Nodes that have not said for whom they speak are asked, and not waited for.
+        """
+        if not all(site in self._node_of for site in sites):
+            self._ask_names()
+            self._hear_names()
+        return frozenset(site for site in sites if site in self._node_of)
+
     def exchange(self, requests: Iterable[tuple[str, Request]], *, seconds: float) -> Iterator[tuple[str, Reply]]:
-        """See :class:`fedward.messages.Transport`."""
+        """See :class:`fedward.messages.Transport`. A site that no node speaks for yet is said to be gone."""
         asked: dict[int, tuple[str, Stage]] = {}
+        unknown: list[str] = []
 
         def addressed() -> Iterator[tuple[int, Request]]:
             for site, request in requests:
+                if not self.online([site]):
+                    unknown.append(site)
+                    continue
                 asked[self._node_of[site]] = (site, request.stage)
                 self.bytes_down[request.stage] += request.nbytes
                 yield self._node_of[site], request
@@ -110,6 +128,28 @@ class GridTransport:
             self.bytes_up[stage] += reply.nbytes
             yield site, reply
             del reply  # a loop's variable would keep it while the next one is pulled
+        for site in unknown:
+            yield site, Reply(refusal=HospitalGoneError.code)
+
+    def _ask_names(self) -> None:
+        """Asks every node that has not said for whom it speaks; one that does not answer is asked again later."""
+        now, named = self._clock(), set(self._node_of.values())
+        self._questions = {key: (node, at) for key, (node, at) in self._questions.items() if now < at + NAME_SECONDS}
+        pending = {node for node, _ in self._questions.values()}
+        nodes = [node for node in self._grid.get_node_ids() if node not in named | pending]
+        if nodes:
+            messages = [self._addressed(node, Request(Stage.HELLO, b"")) for node in nodes]
+            self._questions |= zip(self._grid.push_messages(messages), ((node, now) for node in nodes), strict=True)
+
+    def _hear_names(self) -> None:
+        if not self._questions:
+            return
+        for message in self._grid.pull_messages(list(self._questions)):
+            node, _ = self._questions.pop(message.metadata.reply_to_message_id, (None, 0.0))
+            reply = _reply_of(message)
+            site = reply.payload.decode("ascii", "replace")
+            if node is not None and site in self._sites and not reply.refusal:
+                self._node_of.setdefault(site, node)
 
     def mean_up(self, *, rounds: int, sites: int) -> dict[Stage, float]:
         """Bytes that left one site per round, by stage, averaged over ``rounds`` and ``sites``."""

@@ -85,7 +85,7 @@ async def _run(settings: GatewaySettings, write: Callable[[str], object], done: 
             break
         await asyncio.sleep(0.02)
     inner_port, outer_port = inner.getsockname()[1], outer.getsockname()[1]
-    with _task_starter(inner_port, settings.secret_file):
+    with _task_starter(inner_port, settings.secret_file, ended=lambda: loop.call_soon_threadsafe(stop.set)):
         write(json.dumps({"inner": inner_port, "outer": outer_port}) + "\n")
         done()
         await stop.wait()
@@ -163,10 +163,21 @@ class _Lifespan:
 
 
 @contextlib.contextmanager
-def _task_starter(port: int, secret_file: str) -> Iterator[None]:
-    """Starts one ServerApp process per run, see :mod:`fedward.server.starter`; it ends before the SuperLink does."""
+def _task_starter(port: int, secret_file: str, ended: Callable[[], object]) -> Iterator[None]:
+    """Starts one ServerApp process per run, see :mod:`fedward.server.starter`; it ends before the SuperLink does.
+
+    ``ended`` is called when it has ended, for whatever reason: without it no run would ever get a process, so the
+    SuperLink ends as well, and whoever started that starts both again.
+    """
     command = [sys.executable, "-P", "-m", "fedward.server.starter", "tasks", f"127.0.0.1:{port}", secret_file]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def watch() -> None:
+        process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the SuperLink has ended first
+            ended()
+
+    threading.Thread(target=watch, name="task-starter", daemon=True).start()
     try:
         yield
     finally:

@@ -20,22 +20,33 @@ from flwr.serverapp import Grid, ServerApp
 from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import MAX_CONFIG_BYTES, load_toml, parse
-from fedward.errors import ConfigError, FedwardError, RunFailedError
+from fedward.errors import ConfigError, DeadlineError, FedwardError, QuorumError, RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.journal import FileJournal
 from fedward.privacy.secagg.roster import verify_roster
 from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import Run
-from fedward.server.flower import GridTransport
+from fedward.server.flower import GridTransport, HospitalGoneError
 from fedward.server.history import Archive
-from fedward.server.job_files import COORDINATOR, PROGRESS, RUN_LOG, FederationJob, read_vector, write_vector
+from fedward.server.job_files import (
+    ABSENT,
+    COORDINATOR,
+    PROGRESS,
+    RUN_LOG,
+    FederationJob,
+    read_vector,
+    write_vector,
+)
 from fedward.server.rounds import Coordinator, RoundSummary
 from fedward.storage import read_limited, replace_file
 from fedward.survey import STATISTICS_FILE, statistics_result
 
 LOG = logging.getLogger(__name__)
 PARENT_SECONDS = 0.5
+RETURN_SECONDS = 15.0
+"""How long a run that has begun waits for all of its hospitals before it goes on with those that are there."""
+
 RUN_LOG_BYTES = 10 * 1024**2
 
 
@@ -99,8 +110,8 @@ def run_job(transport: GridTransport, path: Path) -> None:
 def run_federation(transport: GridTransport, path: Path) -> None:
     """Runs the job in ``path`` to its final adapter; a job that was stopped goes on when it is submitted again.
 
-    Raises ConfigError, AuthenticationError (a file of the job is missing or wrong), QuorumError, RoundLostError (the
-    run cannot go on).
+    Raises ConfigError, AuthenticationError (a file of the job is missing or wrong), RoundLostError (the run cannot go
+    on), QuorumError, FW-TIME-002 (too few hospitals: who is missing stands in a file beside the result).
     """
     job = parse(json.loads(path.read_bytes()), FederationJob, source=path.name)
     with _logging_to(Path(job.result).with_name(RUN_LOG)):
@@ -134,8 +145,19 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
         on_round=_progress(Path(job.result), schedule),
     )
     del adapter  # or the start would stay in memory beside what becomes of it
-    transport.discover(sorted(verified.roster.keys), seconds=job.discover_seconds)
-    write_vector(coordinator.run(), layout, Path(job.result))
+    absent = Path(job.result).with_name(ABSENT)
+    absent.unlink(missing_ok=True)
+    sites, patience = sorted(verified.roster.keys), RETURN_SECONDS if coordinator.begun else job.discover_seconds
+    try:
+        enough = verified.roster.policy.min_cohort
+        transport.discover(sites, seconds=job.discover_seconds, enough=enough, patience=patience)
+        final = coordinator.run()
+    except (QuorumError, DeadlineError):
+        missing = set(sites) - transport.online(sites)
+        named = coordinator.absent | dict.fromkeys(missing, HospitalGoneError.code)
+        replace_file(absent, json.dumps(named, sort_keys=True).encode())
+        raise
+    write_vector(final, layout, Path(job.result))
 
 
 @contextlib.contextmanager

@@ -11,12 +11,17 @@ from safetensors.numpy import load_file, save_file
 
 from fedward.adapter import AdapterLayout, Vector, flatten, unflatten
 from fedward.config import Section
-from fedward.errors import ConfigError
+from fedward.errors import ConfigError, RunFailedError
 from fedward.storage import place_file
 
 COORDINATOR = "coordinator"
-PROGRESS, RUN_LOG = "progress.json", "run.log"
-"""Beside the result: the last finished round, and what happened, for whoever looks at the run from outside."""
+PROGRESS, RUN_LOG, ABSENT = "progress.json", "run.log", "absent.json"
+"""Beside the result, for whoever looks at the run from outside: the last finished round, what happened, and the code of
+each hospital that did not answer, or refused, when the process last ended for want of hospitals."""
+
+
+class LostProcessError(RunFailedError, code="FW-RUN-213"):
+    """The process of a run ended, or fell silent, without saying why."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.errors import FedwardError, IntegrityError, QuorumError, RunFailedError
+from fedward.errors import DeadlineError, FedwardError, IntegrityError, QuorumError, RunFailedError
 from fedward.messages import Blob, Reply, Request, Stage, Transport
 from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
@@ -36,6 +36,12 @@ MAX_ATTEMPTS = 4
 
 _DIVERGED = "FW-RUN-010"
 """What a hospital answers whose training has left the numbers that can be represented."""
+
+NO_ANSWER = DeadlineError.code
+"""What is noted for a hospital that lets the time of a leg pass."""
+
+AWAY = ("FW-TIME-", "FW-NET-")
+"""Codes of hospitals that did not hear, or could not answer; any other code is a refusal."""
 
 MOST_IN_A_ROW = 2
 """Training rounds that are given up one after another; at the next the run waits instead."""
@@ -81,6 +87,7 @@ class Coordinator:
         self.summaries: list[RoundSummary] = []
         self._secagg, self._colluders = secagg, colluders
         self._on_round, self._clock = on_round, clock
+        self._spared, self._ask_again = 1, 0  # rounds from one key set-up without all hospitals to the next, and when
         self._archive, self._memory, self._from = archive, NOTHING, 0
         self._history, self._finished = self._take_up()
         self._exchange = Exchange(transport, self._history, seconds=run.plan.secure_sum.leg_seconds)
@@ -92,6 +99,16 @@ class Coordinator:
     def round(self) -> int:
         """The protocol round that is being played, or the last one."""
         return self._exchange.round
+
+    @property
+    def begun(self) -> bool:
+        """Whether hospitals share keys for this run already."""
+        return self._secagg.run == self._name and bool(self._secagg.members)
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Code by hospital that refused, or did not answer, when it was last asked."""
+        return dict(self._exchange.absent)
 
     def run(self) -> Vector:
         """Runs the plan to its final adapter, from where a coordinator before this one stopped.
@@ -115,11 +132,14 @@ class Coordinator:
 
     def join(self) -> None:
         """A fresh key epoch with every hospital that answers."""
+        before = self._secagg.members
         ask, setup = self._exchange.ask_all, self._secagg.begin_epoch(self._name)
         ask(Stage.JOIN, setup.invites(), setup.add_bundle)
         ask(Stage.BUNDLES, setup.close_bundles(), setup.add_ciphertexts)
         ask(Stage.SEAL, setup.close_ciphertexts(), setup.add_ack)
         self._secagg.finish_epoch(setup)
+        self._spared = 2 * self._spared if self._secagg.members == before else 1
+        self._ask_again = self._finished + self._spared
 
     def play(self, number: int) -> None:
         """One protocol round: a secure sum, the strategy's update, and the signed result."""
@@ -140,7 +160,7 @@ class Coordinator:
         ended = replace(ended, result=self._secagg.publish(self._adapter_hash()))
         self._finished = number
         self._cohorts.ended(number)
-        self._history.add(ended, self._secagg.members)
+        self._history.add(ended, self._secagg.roster_names)  # also for who is not in this key epoch, but may come back
         self.summaries.append(summary)
         if not self._run.surveys:
             self._on_round(summary, done)
@@ -190,7 +210,8 @@ class Coordinator:
         return max(following, self._run.opening(self._run.step(secagg.round).round + 1).number)
 
     def _renew_keys(self) -> None:
-        """Begins a key epoch where there is none, or where the live one ends before the next round could.
+        """Begins a key epoch where there is none, where the live one ends before the next round could, or where a
+        hospital may be back that was away when it was begun.
 
         Hospitals refuse manifests of an epoch that has ended, so a live round is given up with it, unless they have
         all answered its manifest already.
@@ -198,12 +219,23 @@ class Coordinator:
         secagg = self._secagg
         if self._next() > self._run.final_round:
             return
-        if secagg.run == self._name and secagg.members:
+        if self.begun and not self._someone_may_be_back():
             live = secagg.live
             until = self._deadline() if live is None else self._clock()
             if until <= secagg.epoch_ends or (live is not None and live.stage is not Stage.MANIFEST):
                 return
         self.join()
+
+    def _someone_may_be_back(self) -> bool:
+        """Whether to ask again who was away when keys were made: between training rounds, after 1, 2, 4, ... of them.
+
+        Who refused is not asked again.
+        """
+        secagg, absent = self._secagg, self._exchange.absent
+        if secagg.live is not None or self._finished < self._ask_again or not self._run.step(self._next()).opens:
+            return False
+        outside = set(secagg.roster_names) - set(secagg.members)
+        return any(absent.get(site, NO_ANSWER).startswith(AWAY) for site in outside)
 
     def _give_up(self, error: RoundLostError) -> None:
         """Goes on without a round that a hospital has spoilt; whoever did it is left out from now on."""
@@ -440,6 +472,7 @@ class Exchange:
         self._transport, self._history, self._seconds = transport, history, seconds
         self.round = 0  # the protocol round that incidents belong to
         self.incidents: list[Incident] = []
+        self.absent: dict[str, str] = {}  # code by hospital whose last answer is missing or does not count
 
     def ask(self, stage: Stage, messages: Messages, *, complain: Add | None = None, news: bool = False) -> Replies:
         """Sends each site its message and yields the replies that are no refusal, in the order of their arrival.
@@ -452,7 +485,9 @@ class Exchange:
             return self._history.request(stage, message, site) if news else Request(stage, message)
 
         requests = ((site, request(site)) for site in messages)
+        self.absent |= dict.fromkeys(messages, NO_ANSWER)
         for site, reply in self._transport.exchange(requests, seconds=self._seconds):
+            self.absent.pop(site, None)
             if not reply.refusal:
                 yield site, reply
                 del reply  # a loop's variable would keep it while the next one arrives
@@ -499,4 +534,5 @@ class Exchange:
     def note(self, site: str, stage: Stage, code: str) -> None:
         """Adds an incident."""
         LOG.warning("round %d, stage %s: %s answered %s", self.round, stage, site, code)
+        self.absent[site] = code
         self.incidents.append(Incident(self.round, stage, site, code))

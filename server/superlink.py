@@ -36,7 +36,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from fedward.errors import DeadlineError, FedwardError, NetworkError, ResourceError, RunFailedError
 from fedward.server.gateway import GatewaySettings
 from fedward.server.ingress import CONTROL_HEADER
-from fedward.server.job_files import RunEnd
+from fedward.server.job_files import LostProcessError, RunEnd
 from fedward.storage import private_folder, write_new_secret
 
 POLL_SECONDS = 0.5
@@ -98,6 +98,11 @@ class RunState:
     def finished(self) -> bool:
         """Whether the run has ended, well or badly."""
         return self.status == "finished"
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has a process, or had one."""
+        return self.status in ("running", "finished")
 
 
 class Control:
@@ -317,10 +322,10 @@ class SuperLink:
 
 
 def end_of(state: RunState) -> RunEnd:
-    """How a finished run ended."""
+    """How a finished run ended; one whose process ended without a word has the code of LostProcessError."""
     if state.outcome == "completed":
         return RunEnd(0, "")
     found = _JOB_FAILED.search(state.details)
     if found is None:
-        return RunEnd(RunFailedError.row().exit_code, RunFailedError.code)
+        return RunEnd(LostProcessError.row().exit_code, LostProcessError.code)
     return RunEnd(int(found[2]), found[1])

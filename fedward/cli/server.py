@@ -348,7 +348,10 @@ def run_line(run: dict[str, Any]) -> str:
     words = f"{run['name']}: {run['state']}"
     if run.get("round"):
         words += f", training round {min(run['round'], run['rounds'])} of {run['rounds']} done"
-    return words + (f" ({run['code']})" if run["code"] else "")
+    if run["state"] in ("completed", "aborted") or not run["waits_for"]:
+        return words + (f" ({run['code']})" if run["code"] else "")
+    missing = ", ".join(f"{site} ({code})" for site, code in sorted(run["waits_for"].items()))
+    return f"{words} ({run['code']}), {'for' if run['state'] == 'waiting' else 'without'} {missing}"
 
 
 def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:

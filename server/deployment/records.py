@@ -2,9 +2,9 @@
 
 Who was invited, admitted and revoked stands in one file per hospital, which the SuperLink follows. A plan folder is
 checked against its adapter, signed, and turned into the roster's pins. A run of a signed plan is submitted, queued,
-running, ended; each lies in a folder that a restart finds again. At most one run is active. A run that was active when
-its process ended is not left so: the server takes it up again from its journal when it starts, at most a configured
-number of times.
+running, ended; each lies in a folder that a restart finds again. At most one run is active. A run ends when its plan
+ends it or a person does. Where it only lacks something (hospitals, its process, disk space) it waits, says for whom and
+why, and is taken up again from its journal after pauses that grow.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from fedward.agreements.proposal import (
     sign_proposal,
 )
 from fedward.config import Section, load_toml, parse, to_toml
-from fedward.errors import AuthenticationError, ConfigError, IntegrityError, PolicyError, RunFailedError, StoppedError
+from fedward.errors import AuthenticationError, ConfigError, IntegrityError, PolicyError, QuorumError, StoppedError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
 from fedward.run import Schedule, check_roster, roster_rules
 from fedward.server.deployment.settings import Authority, ServerFolders
-from fedward.server.job_files import COORDINATOR, PROGRESS, FederationJob, RunEnd, read_vector
+from fedward.server.job_files import ABSENT, COORDINATOR, PROGRESS, FederationJob, LostProcessError, RunEnd, read_vector
 from fedward.storage import PUBLIC, private_folder, read_limited, replace_file, replace_private, sync_folder
 from fedward.strategies.combinations import check_ranks
 from fedward.strategies.registry import in_words
@@ -289,27 +289,42 @@ def publish_roster(
     return publish(roster, identity)
 
 
-State = Literal["queued", "running", "paused", "completed", "failed", "aborted"]
+State = Literal["queued", "running", "waiting", "paused", "completed", "failed", "aborted"]
+_OPEN: tuple[State, ...] = ("running", "waiting", "paused", "queued")
+"""States of a run that still has to end, in the order in which runs are looked after."""
+
+LONGEST_WAIT_SECONDS = 60
 
 
 class RunRecord(Section):
-    """One run. ``flower_run`` is Flower's id for its present process; ``code`` says why it failed."""
+    """One run. ``flower_run`` is Flower's id for its present process; ``code`` says why it failed, or waits."""
 
     name: str
     state: State
     plan_hash: str
     sites: list[str]
     submitted: int
+    expires: int | None = None  # the signed plan's last second since 1970; a run that waits ends then
     ended: int | None = None
     flower_run: int | None = None
-    restarts: Annotated[int, Field(ge=0)] = 0
+    restarts: Annotated[int, Field(ge=0)] = 0  # processes that were lost, in all
+    tries: Annotated[int, Field(ge=0)] = 0  # processes that ended one after another without a finished round between
+    stood_at: Annotated[int, Field(ge=0)] = 0  # the last finished round when the last of them ended
+    again: int | None = None  # second since 1970 at which a waiting run is tried next
+    # code by hospital that did not answer, or refused, when the last process ended
+    waits_for: Annotated[dict[str, str], Field(default_factory=dict)]
     exit_status: int = 0
     code: str = ""
 
     @property
     def open(self) -> bool:
         """Whether it still has to end."""
-        return self.state in ("queued", "running", "paused")
+        return self.state in _OPEN
+
+
+def is_absence(end: RunEnd) -> bool:
+    """Whether a process ended for want of something that may come back: hospitals, the way to them, room on a disk."""
+    return end.code in (QuorumError.code, "FW-TIME-002") or end.code.startswith(("FW-NET-", "FW-RESOURCE-"))
 
 
 class Runs:
@@ -347,6 +362,7 @@ class Runs:
             plan_hash=proposal.terms.plan_hash.hex(),
             sites=sorted(verify_roster(roster).roster.keys),
             submitted=int(self._clock()),
+            expires=proposal.expires,
         )
         _write(draft / RECORD, record)
         draft.replace(folder)
@@ -370,37 +386,58 @@ class Runs:
         return sorted((self.get(name) for name in names if not name.startswith(".")), key=lambda run: run.submitted)
 
     def next_open(self) -> RunRecord | None:
-        """The run that is active; else one that is paused, which keeps its place; else the oldest that waits."""
-        order = ("running", "paused", "queued")
-        waiting = [run for run in self.all() if run.open]
-        return min(waiting, key=lambda run: (order.index(run.state), run.submitted), default=None)
+        """The run that is active; else one that waits or is paused, which keeps its place; else the oldest queued."""
+        found = [run for run in self.all() if run.open]
+        return min(found, key=lambda run: (_OPEN.index(run.state), run.submitted), default=None)
 
     def started(self, run: RunRecord, flower_run: int) -> RunRecord:
         """Notes that Flower runs it."""
-        return self._save(run, state="running", flower_run=flower_run)
+        return self._save(run, state="running", flower_run=flower_run, again=None)
 
-    def interrupted(self, run: RunRecord, *, max_restarts: int) -> RunRecord:
-        """Queues a run again whose process was lost, or ends it after too many such losses."""
-        if run.restarts >= max_restarts:
-            return self.ended(run, RunEnd(RunFailedError.row().exit_code, RunFailedError.code))
-        return self._save(run, state="queued", flower_run=None, restarts=run.restarts + 1)
+    def due(self, run: RunRecord) -> bool:
+        """Whether it is time to try a waiting run again."""
+        return run.again is None or self._clock() >= run.again
+
+    def expired(self, run: RunRecord) -> bool:
+        """Whether the signed plan is past its last day, after which no hospital would begin it again."""
+        return run.expires is not None and self._clock() > run.expires
+
+    def lost(self, run: RunRecord, *, at_once: int) -> RunRecord:
+        """Queues a run again whose process was lost; after ``at_once`` such losses in a row it waits in between."""
+        run = run.model_copy(update={"restarts": run.restarts + 1})
+        return self.waits(run, LostProcessError.code, at_once=at_once)
+
+    def waits(self, run: RunRecord, code: str, *, at_once: int = 0) -> RunRecord:
+        """Sets a run aside until it can go on, with who is missing; the pauses grow while no round is finished.
+
+        The first ``at_once`` times in a row it is queued without a pause.
+        """
+        stands = self._progress(run).get("round", 0)
+        tries = run.tries + 1 if stands == run.stood_at else 1
+        noted = {"flower_run": None, "tries": tries, "stood_at": stands, "code": code, "waits_for": self._absent(run)}
+        if tries <= at_once:
+            return self._save(run, state="queued", **noted)
+        pause = min(LONGEST_WAIT_SECONDS, 2 ** min(tries - at_once, 16))
+        return self._save(run, state="waiting", again=int(self._clock()) + pause, **noted)
 
     def queued_again(self, run: RunRecord) -> RunRecord:
         """Queues the active run again because the operator stopped the server."""
-        return self._save(run, state="queued", flower_run=None)
+        return self._save(run, state="queued", flower_run=None, again=None)
 
     def paused(self, run: RunRecord) -> RunRecord:
         """Sets a run aside; its journal keeps the leg where it stood. Raises FW-POLICY-313 (it has ended)."""
         return self._save(_not_ended(run), state="paused", flower_run=None)
 
     def resumed(self, run: RunRecord) -> RunRecord:
-        """Queues a paused run again; one that is queued or running is left. Raises FW-POLICY-313 (it has ended)."""
-        return self._save(run, state="queued") if _not_ended(run).state == "paused" else run
+        """Queues a run again that is paused or waits; another open one is left. Raises FW-POLICY-313 (it has ended)."""
+        left = _not_ended(run).state in ("queued", "running")
+        return run if left else self._save(run, state="queued", again=None)
 
     def ended(self, run: RunRecord, end: RunEnd) -> RunRecord:
         """Notes how it ended."""
         state: State = "completed" if end.exit_status == 0 else "failed"
-        return self._save(run, state=state, ended=int(self._clock()), exit_status=end.exit_status, code=end.code)
+        noted = {"ended": int(self._clock()), "flower_run": None, "exit_status": end.exit_status, "code": end.code}
+        return self._save(run, state=state, waits_for={} if state == "completed" else self._absent(run), **noted)
 
     def aborted(self, run: RunRecord) -> RunRecord:
         """Notes that the operator ended it."""
@@ -413,6 +450,12 @@ class Runs:
         seconds = parse(json.loads(job.read_bytes()), FederationJob, source=JOB).discover_seconds
         _write(job, Runs(home)._job(run.name, seconds))
         return self.paused(run)
+
+    def _progress(self, run: RunRecord) -> dict[str, Any]:
+        return _beside(self.folder(run.name) / PROGRESS)
+
+    def _absent(self, run: RunRecord) -> dict[str, str]:
+        return {site: str(code) for site, code in _beside(self.folder(run.name) / ABSENT).items() if site in run.sites}
 
     def _save(self, run: RunRecord, **changes: object) -> RunRecord:
         changed = run.model_copy(update=changes)
@@ -438,10 +481,22 @@ class Runs:
 
 def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
     """A run with its progress, for people and programs."""
-    progress: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        progress = json.loads((runs.folder(run.name) / PROGRESS).read_bytes())
+    progress = _beside(runs.folder(run.name) / PROGRESS)
     return {**run.model_dump(), "round": progress.get("round", 0), "rounds": progress.get("rounds")}
+
+
+def missing_of(run: RunRecord) -> str:
+    """For whom a run waits, and with which code each of them was last heard of."""
+    named = [f"{site} ({code})" for site, code in sorted(run.waits_for.items())]
+    return ", ".join(named) or "what it lacks"
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """What a run's process has left for others to read, if it has."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind:

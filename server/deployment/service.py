@@ -14,11 +14,21 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from fedward.errors import FedwardError, IntegrityError, RunFailedError
+from fedward.errors import DeadlineError, FedwardError, IntegrityError, RunFailedError
 from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.deployment.channel import CommandServer, Handler
-from fedward.server.deployment.records import JOB, RunRecord, Runs, SiteRecord, Sites, describe
+from fedward.server.deployment.records import (
+    JOB,
+    RunRecord,
+    Runs,
+    SiteRecord,
+    Sites,
+    describe,
+    is_absence,
+    missing_of,
+)
 from fedward.server.deployment.settings import Authority, ServerConfig, ServerFolders
+from fedward.server.job_files import LostProcessError, RunEnd
 from fedward.server.superlink import Control, ServerTls, SuperLink, end_of
 from fedward.storage import FolderInUseError, FolderLock
 
@@ -26,6 +36,8 @@ LOG = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+PROCESS_SECONDS = 60.0
+"""How long a run may be started without a process behind it."""
 
 
 class Service:
@@ -41,14 +53,16 @@ class Service:
         *,
         on_serving: Callable[[], object] = lambda: None,
         on_tick: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._stop = config, stop
-        self._on_serving, self._on_tick = on_serving, on_tick
+        self._on_serving, self._on_tick, self._clock = on_serving, on_tick, clock
         self._folders = ServerFolders(config.folder)
         self._sites, self._runs = Sites(self._folders), Runs(self._folders)
         self._turn = threading.Lock()
         self._nodes: dict[str, int] = {}
         self._ended: list[int] = []
+        self._process_due = 0.0  # when the run that was started last must have a process
         self._started = int(time.time())
         self._address = ""
 
@@ -125,7 +139,7 @@ class Service:
         for run in self._runs.all():
             if run.state == "running":
                 LOG.warning("run %s was interrupted and is taken up again", run.name)
-                self._runs.interrupted(run, max_restarts=self._config.runs.max_restarts)
+                self._runs.lost(run, at_once=self._config.runs.max_restarts)
 
     def _leave(self, control: Control) -> None:
         """The process of the active run ends with the service; the run itself does not."""
@@ -152,19 +166,41 @@ class Service:
         run = self._runs.next_open()
         if run is None or run.state == "paused":
             return
-        if run.flower_run is None:
+        if run.state == "waiting" and self._runs.expired(run):
+            self._note_end(run, RunEnd(DeadlineError.row().exit_code, "FW-TIME-003"))
+        elif run.flower_run is not None:
+            self._follow(control, run, run.flower_run)
+        elif self._runs.due(run):
             self._runs.started(run, control.start(self._runs.folder(run.name) / JOB))
+            self._process_due = self._clock() + PROCESS_SECONDS
             LOG.info("run %s started", run.name)
+
+    def _follow(self, control: Control, run: RunRecord, flower_run: int) -> None:
+        """Looks at the process of the active run.
+
+        Raises RunFailedError FW-RUN-212 where it never began, or one before it still holds the journal: the SuperLink
+        and all that it has started is ended then, and started afresh.
+        """
+        state = control.state(flower_run)
+        if not state.begun and self._clock() > self._process_due:
+            raise RunFailedError("No process has begun the run.", code="FW-RUN-212")
+        if not state.finished:
             return
-        state = control.state(run.flower_run)
-        if state.finished:
-            end = end_of(state)
-            if end.code == FolderInUseError.code:
-                # The process of before a crash has not ended yet; it cannot go on, and this one will.
-                self._runs.interrupted(run, max_restarts=self._config.runs.max_restarts)
-                return
-            ended = self._runs.ended(run, end)
-            LOG.info("run %s %s %s", run.name, ended.state, ended.code)
+        end = end_of(state)
+        if end.code == LostProcessError.code:
+            self._runs.lost(run, at_once=self._config.runs.max_restarts)
+            LOG.error("run %s lost its process and is taken up again", run.name)
+        elif end.code == FolderInUseError.code:
+            raise RunFailedError("A process of before still holds the run.", code="FW-RUN-212")
+        elif is_absence(end):
+            waiting = self._runs.waits(run, end.code)
+            LOG.warning("run %s waits for %s: %s", run.name, missing_of(waiting), end.code)
+        else:
+            self._note_end(run, end)
+
+    def _note_end(self, run: RunRecord, end: RunEnd) -> None:
+        ended = self._runs.ended(run, end)
+        LOG.info("run %s %s %s", run.name, ended.state, ended.code)
 
     # --- commands ---------------------------------------------------------------------------------
 

@@ -55,8 +55,8 @@ class ListenSection(Section):
 
 
 class RunsSection(Section):
-    """How long a run waits for the hospitals of its roster, and how often one that lost its process is taken up again
-    by itself."""
+    """How long a run that begins waits for all hospitals of its roster before it goes on with enough of them, and how
+    often in a row one that lost its process is taken up again at once; after that it waits in between."""
 
     discover_seconds: Annotated[float, Field(gt=0)] = 600.0
     max_restarts: Annotated[int, Field(ge=0, le=100)] = 5

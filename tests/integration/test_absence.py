@@ -139,6 +139,22 @@ def test_a_hospital_that_was_away_for_long_catches_up_in_steps_and_joins_again(m
     assert federation.all_follow()
 
 
+def test_a_hospital_that_is_away_when_keys_are_made_is_let_in_after_a_round_and_follows_all_of_them(monkeypatch):
+    federation = Federation(monkeypatch)
+    federation.run({"site-0": {(0, "all")}})
+    everyone = set(federation.hospitals)
+    assert federation.survivors == {n: everyone - {"site-0"} if n < 2 else everyone for n in range(1, 6)}
+    assert federation.sites["site-0"].heard.count(Stage.JOIN) == 2
+    assert federation.all_follow()
+
+
+def test_a_hospital_that_stays_away_is_asked_for_keys_less_and_less_often(monkeypatch):
+    federation = Federation(monkeypatch)
+    federation.run({"site-0": {(n, "all") for n in range(9)}})
+    assert federation.sites["site-0"].heard.count(Stage.JOIN) == 3, "at first, after round 1, and after two more"
+    assert all("site-0" not in survivors for survivors in federation.survivors.values())
+
+
 def test_a_round_that_is_no_longer_kept_leaves_an_absent_hospital_behind_and_nobody_else(monkeypatch):
     monkeypatch.setattr(history, "KEPT_BYTES", 1)
     federation = Federation(monkeypatch)

@@ -10,9 +10,10 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedward.flower import join
-from fedward.messages import Request, Stage
+from fedward.flower import join, pack_reply
+from fedward.messages import Reply, Request, Stage
 from fedward.server.flower import PUSH_BYTES, GridTransport, StreamingGrid
+from tests.codes import raises
 
 
 @pytest.fixture(autouse=True)
@@ -157,3 +158,79 @@ def test_a_large_request_is_on_its_way_before_the_next_one_is_made():
     order.clear()
     assert list(transport.exchange(requests(PUSH_BYTES // 2), seconds=-1)) == []
     assert order == ["a", "b", [1, 2], "c", [3]]
+
+
+class Nodes:
+    """Nodes of Flower that come and go; each says for whom it speaks once the test lets it."""
+
+    def __init__(self):
+        self.names, self.silent, self.asked, self.waiting, self.now = {}, set(), [], {}, 0.0
+
+    def get_node_ids(self):
+        return list(self.names)
+
+    def create_message(self, content, message_type, dst_node_id, group_id):
+        return SimpleNamespace(node=dst_node_id, stage=group_id, content=content)
+
+    def push_messages(self, messages):
+        ids = []
+        for message in messages:
+            self.asked.append((message.node, message.stage))
+            ids.append(f"m{len(self.asked)}")
+            self.waiting[ids[-1]] = message
+        return ids
+
+    def pull_messages(self, ids):
+        for key in [key for key in ids if key in self.waiting and self.waiting[key].node not in self.silent]:
+            name = self.names[self.waiting.pop(key).node]
+            metadata = SimpleNamespace(reply_to_message_id=key)
+            yield SimpleNamespace(metadata=metadata, content=pack_reply(Reply(name.encode())), has_error=lambda: False)
+
+    def sleep(self, seconds):
+        self.now += 1.0
+
+
+@pytest.fixture
+def nodes():
+    return Nodes()
+
+
+@pytest.fixture
+def transport(nodes):
+    return GridTransport(nodes, clock=lambda: nodes.now, sleep=nodes.sleep)
+
+
+def test_a_busy_node_is_asked_again_for_its_name_and_the_late_answer_to_the_first_question_counts(nodes, transport):
+    nodes.names, nodes.silent = {1: "st-anna", 2: "st-bede"}, {2}
+    with raises("FW-TIME-002", match="1 of 2"):
+        transport.discover(["st-anna", "st-bede"], seconds=15)
+    assert nodes.asked.count((2, "hello")) == 2
+    assert transport.online(["st-anna", "st-bede"]) == {"st-anna"}
+    nodes.silent.clear()
+    assert transport.online(["st-anna", "st-bede"]) == {"st-anna", "st-bede"}
+
+
+def test_enough_hospitals_are_not_kept_waiting_for_the_others(nodes, transport):
+    nodes.names = {1: "st-anna", 2: "st-bede"}
+    transport.discover(["st-anna", "st-bede", "st-clare"], seconds=100, enough=2, patience=20)
+    assert 20 <= nodes.now < 25
+    with raises("FW-TIME-002"):
+        transport.discover(["st-anna", "st-bede", "st-clare"], seconds=30, enough=3, patience=0)
+
+
+def test_an_absent_hospital_is_said_to_be_gone_and_found_when_it_is_there(nodes, transport):
+    nodes.names = {1: "st-anna"}
+    sites = ["st-anna", "st-bede"]
+    transport.discover(sites, seconds=1, enough=1)
+    leg = [(site, Request(Stage.JOIN, b"")) for site in sites]
+    replies = {site: reply.refusal for site, reply in transport.exchange(leg, seconds=5)}
+    assert replies == {"st-anna": "", "st-bede": "FW-NET-212"}
+    nodes.names[7] = "st-bede"
+    replies = {site: reply.refusal for site, reply in transport.exchange(leg, seconds=5)}
+    assert replies == {"st-anna": "", "st-bede": ""}
+
+
+def test_a_node_speaks_for_no_hospital_that_is_not_looked_for(nodes, transport):
+    nodes.names = {1: "st-anna", 2: "stranger"}
+    transport.discover(["st-anna"], seconds=1)
+    assert transport.online(["stranger"]) == frozenset()

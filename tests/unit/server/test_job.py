@@ -86,8 +86,8 @@ def test_an_unknown_key_in_a_job_is_refused(job):
             ),
             RunEnd(10, "FW-RUN-002"),
         ),
-        (RunState("finished", "failed", "ServerApp failed with exception: FW-"), RunEnd(9, "FW-RUN-001")),
-        (RunState("finished", "stopped", ""), RunEnd(9, "FW-RUN-001")),
+        (RunState("finished", "failed", "ServerApp failed with exception: FW-"), RunEnd(9, "FW-RUN-213")),
+        (RunState("finished", "stopped", ""), RunEnd(9, "FW-RUN-213")),
     ],
 )
 def test_a_runs_end_becomes_an_exit_status(state, end):

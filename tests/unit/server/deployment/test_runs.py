@@ -12,7 +12,7 @@ from fedward.errors import AuthenticationError, ConfigError
 from fedward.plan import AdapterPlan, Plan
 from fedward.privacy.secagg.roster import approve, verify_roster
 from fedward.server.deployment.channel import CommandRefusedError, CommandServer, command
-from fedward.server.deployment.records import Runs, check_folder, publish_roster, read_signed, sign_folder
+from fedward.server.deployment.records import Runs, check_folder, missing_of, publish_roster, read_signed, sign_folder
 from fedward.server.job_files import FederationJob, RunEnd, write_vector
 from tests.codes import raises
 
@@ -186,11 +186,40 @@ def test_no_run_stays_running_without_a_process(coordinator, plan, members, runs
     assert runs.next_open() == run
     run = runs.started(runs.queued_again(run), 7)
     assert run.restarts == 0, "a stop by the operator is no failure"
-    again = runs.interrupted(run, max_restarts=1)
+    again = runs.lost(run, at_once=1)
     assert (again.state, again.flower_run, again.restarts) == ("queued", None, 1)
-    lost = runs.interrupted(runs.started(again, 8), max_restarts=1)
-    assert (lost.state, lost.exit_status, lost.code) == ("failed", 9, "FW-RUN-001")
-    assert runs.next_open() is None
+    waits = runs.lost(runs.started(again, 8), at_once=1)
+    assert (waits.state, waits.restarts, waits.code) == ("waiting", 2, "FW-RUN-213")
+    assert runs.next_open() == waits
+
+
+def test_pauses_grow_to_a_minute_until_a_round_is_finished(coordinator, plan, members, runs):
+    sign(coordinator, plan)
+    run = submit(coordinator, runs, plan, members)
+    pauses = []
+    for _ in range(8):
+        run = runs.waits(runs.started(run, 7), "FW-RUN-002")
+        pauses.append(run.again - 2000)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+    (runs.folder("icu-1") / "progress.json").write_text('{"round": 1, "rounds": 4, "survivors": []}')
+    assert runs.waits(runs.started(run, 8), "FW-RUN-002").again == 2002
+    assert runs.lost(runs.started(run, 9), at_once=1).state == "queued"
+
+
+def test_a_run_says_for_whom_it_waits_and_ends_with_its_plan(coordinator, plan, members, runs):
+    sign(coordinator, plan)
+    run = submit(coordinator, runs, plan, members)
+    absent = runs.folder("icu-1") / "absent.json"
+    absent.write_text('{"st-bede": "FW-NET-212", "stranger": "FW-NET-212"}')
+    waits = runs.waits(runs.started(run, 7), "FW-RUN-002")
+    assert (waits.state, waits.code, waits.waits_for) == ("waiting", "FW-RUN-002", {"st-bede": "FW-NET-212"})
+    assert missing_of(waits) == "st-bede (FW-NET-212)"
+    assert waits.open and not runs.due(waits) and not runs.expired(waits)
+    later = Runs(coordinator.folders, clock=lambda: 2002.0)
+    assert later.due(waits) and runs.due(runs.resumed(waits))
+    assert Runs(coordinator.folders, clock=lambda: 2001.0 + 86_400).expired(waits)
+    absent.write_text("[")
+    assert missing_of(runs.waits(waits, "FW-RUN-002")) == "what it lacks"
 
 
 def test_runs_end_and_the_next_one_comes(coordinator, plan, members, runs):

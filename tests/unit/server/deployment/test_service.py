@@ -8,6 +8,7 @@ from fedward.server.deployment.records import RunRecord, Runs
 from fedward.server.deployment.service import Service
 from fedward.server.superlink import RunState
 from fedward.storage import FolderInUseError, FolderLock, replace_private
+from tests.codes import raises
 
 
 class Control:
@@ -86,19 +87,70 @@ def test_a_run_is_started_followed_and_ended(service, control, run):
 
 def test_a_failed_run_keeps_its_code(service, control, run):
     service._advance(control)
-    control.end = ("failed", "The job ended with FW-RUN-002 and exit status 10.")
+    control.end = ("failed", "The job ended with FW-RUN-010 and exit status 9.")
     service._advance(control)
-    assert (run().state, run().code, run().exit_status) == ("failed", "FW-RUN-002", 10)
+    assert (run().state, run().code, run().exit_status) == ("failed", "FW-RUN-010", 9)
 
 
-def test_a_run_that_met_its_own_orphan_is_tried_again(service, control, run):
+@pytest.mark.parametrize("code", ["FW-RUN-002", "FW-TIME-002", "FW-NET-213", "FW-RESOURCE-301"])
+def test_absence_makes_a_run_wait_and_go_on(service, control, run, code):
     service._advance(control)
-    control.end = ("failed", "The job ended with FW-SECAGG-094 and exit status 13.")
+    control.end = ("failed", f"The job ended with {code} and exit status 10.")
     service._advance(control)
-    assert (run().state, run().restarts) == ("queued", 1)
+    assert (run().state, run().code, len(control.started)) == ("waiting", code, 1)
+    service._advance(control)
+    assert len(control.started) == 1, "not before its pause has passed"
+    due = run().again
+    service._runs._clock = lambda: due
     control.end = None
     service._advance(control)
-    assert (run().state, run().flower_run) == ("running", 2)
+    assert (run().state, run().flower_run, run().restarts) == ("running", 2, 0)
+    control.end = ("completed", "")
+    service._advance(control)
+    assert run().state == "completed"
+
+
+def test_a_run_waits_no_longer_than_its_plan_is_valid(service, control, run):
+    service._advance(control)
+    control.end = ("failed", "The job ended with FW-RUN-002 and exit status 10.")
+    service._advance(control)
+    service._runs._save(run(), expires=1)
+    service._advance(control)
+    assert (run().state, run().code, run().exit_status) == ("failed", "FW-TIME-003", 15)
+
+
+def test_a_run_whose_process_is_lost_is_taken_up_again_at_once_and_then_in_between_pauses(service, control, run):
+    service._advance(control)
+    control.end = ("failed", "")
+    most = service._config.runs.max_restarts
+    for number in range(1, most + 1):
+        service._advance(control)
+        assert (run().state, run().restarts) == ("queued", number)
+        service._advance(control)
+    service._advance(control)
+    assert (run().state, run().code, run().restarts) == ("waiting", "FW-RUN-213", most + 1)
+
+
+def test_a_run_that_met_its_own_orphan_gets_a_new_superlink_which_ends_all_processes(service, control, run):
+    service._advance(control)
+    control.end = ("failed", "The job ended with FW-SECAGG-094 and exit status 13.")
+    with raises("FW-RUN-212"):
+        service._advance(control)
+    service._leave(control)
+    service._reconcile()
+    assert (run().state, run().restarts) == ("queued", 1)
+
+
+def test_a_run_without_a_process_is_not_left_so(service, control, run, monkeypatch):
+    now = [0.0]
+    service._clock = lambda: now[0]
+    monkeypatch.setattr(control, "state", lambda flower_run: RunState("pending", "", ""))
+    service._advance(control)
+    now[0] = 59.0
+    service._advance(control)
+    now[0] = 61.0
+    with raises("FW-RUN-212"):
+        service._advance(control)
 
 
 def test_an_aborted_run_loses_its_process(service, control, run):
