@@ -21,6 +21,7 @@ from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOver
 from fedward.errors import FedwardError, PolicyError
 from fedward.flower import message_type, pack_reply, unpack_request
 from fedward.messages import Reply, Request, Stage
+from fedward.privacy.secagg.messages import Waiting
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
@@ -46,29 +47,34 @@ class Site(Protocol):
         ...
 
 
-def make_client_app(site: Site) -> ClientApp:
-    """A Flower ClientApp that serves ``site`` and nothing else."""
+Notice = Callable[[Waiting], None]
+
+
+def make_client_app(site: Site, on_notice: Notice = lambda notice: None) -> ClientApp:
+    """A Flower ClientApp that serves ``site`` and nothing else; ``on_notice`` is told for whom a run waits."""
     app = ClientApp()
 
     def handle(message: Message, context: Context) -> Message:
         stage = Stage.named(message.metadata.message_type.partition(".")[2])
-        return Message(pack_reply(answer_or_refuse(site, stage, message)), reply_to=message)
+        return Message(pack_reply(answer_or_refuse(site, stage, message, on_notice)), reply_to=message)
 
     for stage in Stage:
         app.train(stage.value)(handle)
     return app
 
 
-def answer_or_refuse(site: Site, stage: Stage, message: Message) -> Reply:
+def answer_or_refuse(site: Site, stage: Stage, message: Message, on_notice: Notice = lambda notice: None) -> Reply:
     """The site's reply, or the bare code of why there is none. Details go to the site's own log.
 
     Of a reason that depends on records, and of a failure that nobody foresaw and one record may have caused, only
     :data:`TAKES_NO_PART` leaves.
     """
     try:
-        if stage is Stage.HELLO:
-            return Reply(site.name.encode("ascii"))
         request = unpack_request(stage, message.content)
+        if stage is Stage.HELLO:
+            if request.payload:
+                on_notice(Waiting.from_bytes(request.payload))
+            return Reply(site.name.encode("ascii"))
         if stage is Stage.ECHO:
             return Reply(request.payload, request.blobs)
         return site.answer(request)

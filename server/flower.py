@@ -37,6 +37,8 @@ POLL_SECONDS = 0.05
 NAME_SECONDS = 10.0
 """After this long, a node that has not said for whom it speaks is asked again."""
 
+NOTICE_SECONDS = 2.0
+
 PUSH_BYTES = 4 * 1024**2
 """Requests are pushed together up to this size."""
 
@@ -77,25 +79,35 @@ class GridTransport:
         self.bytes_up: Counter[Stage] = Counter()
         self.bytes_down: Counter[Stage] = Counter()
 
-    def discover(self, sites: list[str], *, seconds: float, enough: int | None = None, patience: float = 0.0) -> None:
+    def discover(
+        self,
+        sites: list[str],
+        *,
+        seconds: float,
+        enough: int | None = None,
+        patience: float = 0.0,
+        on_missing: Callable[[Collection[str]], object] = lambda sites: None,
+    ) -> None:
         """Finds which Flower node speaks for which site.
 
         With ``enough``, goes on without some once so many are there and ``patience`` seconds have passed; who comes
-        later is found then. Raises FW-TIME-002 (after ``seconds`` too few are there).
+        later is found then. ``on_missing`` is told who is missing, each time that changes. Raises FW-TIME-002 (after
+        ``seconds`` too few are there).
 
         A node's word is enough here: it only decides where messages go. Who may take part is decided
         by the signatures of the roster.
         """
         self._sites, begun = frozenset(sites), self._clock()
-        while True:
-            there = len(self.online(sites))
-            waited = self._clock() - begun
-            if there == len(sites) or (enough is not None and there >= enough and waited >= patience):
+        told: Collection[str] | None = None
+        while missing := self._sites - self.online(sites):
+            if missing != told:
+                on_missing(told := missing)
+            waited, there = self._clock() - begun, len(sites) - len(missing)
+            if enough is not None and there >= enough and waited >= patience:
                 return
             if waited >= seconds:
-                raise DeadlineError(
-                    f"{len(sites) - there} of {len(sites)} hospitals are not online.", code="FW-TIME-002"
-                )
+                words = f"{len(missing)} of {len(sites)} hospitals are not online."
+                raise DeadlineError(words, code="FW-TIME-002")
             self._sleep(POLL_SECONDS)
 
     def online(self, sites: Collection[str]) -> frozenset[str]:
@@ -130,6 +142,12 @@ class GridTransport:
             del reply  # a loop's variable would keep it while the next one is pulled
         for site in unknown:
             yield site, Reply(refusal=HospitalGoneError.code)
+
+    def notify(self, payload: bytes) -> None:
+        """Tells every hospital that is there something that needs no answer, with the stage ``hello``."""
+        requests = [(node, Request(Stage.HELLO, payload)) for node in self._node_of.values()]
+        for _ in self._deliver(requests, deadline=self._clock() + NOTICE_SECONDS):
+            pass
 
     def _ask_names(self) -> None:
         """Asks every node that has not said for whom it speaks; one that does not answer is asked again later."""

@@ -10,21 +10,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedward.adapter import Vector
 from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import MAX_CONFIG_BYTES, load_toml, parse
-from fedward.errors import ConfigError, DeadlineError, FedwardError, QuorumError, RunFailedError
+from fedward.errors import ConfigError, FedwardError, QuorumError, RunFailedError
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.journal import FileJournal
-from fedward.privacy.secagg.roster import verify_roster
+from fedward.privacy.secagg.messages import Waiting
+from fedward.privacy.secagg.roster import Roster, verify_roster
 from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import Run
 from fedward.server.flower import GridTransport, HospitalGoneError
@@ -145,19 +147,33 @@ def _run(transport: GridTransport, job: FederationJob) -> None:
         on_round=_progress(Path(job.result), schedule),
     )
     del adapter  # or the start would stay in memory beside what becomes of it
-    absent = Path(job.result).with_name(ABSENT)
-    absent.unlink(missing_ok=True)
-    sites, patience = sorted(verified.roster.keys), RETURN_SECONDS if coordinator.begun else job.discover_seconds
-    try:
-        enough = verified.roster.policy.min_cohort
-        transport.discover(sites, seconds=job.discover_seconds, enough=enough, patience=patience)
-        final = coordinator.run()
-    except (QuorumError, DeadlineError):
-        missing = set(sites) - transport.online(sites)
+    final = _waiting_for_hospitals(transport, job, coordinator, verified.roster)
+    write_vector(final, layout, Path(job.result))
+
+
+def _waiting_for_hospitals(
+    transport: GridTransport, job: FederationJob, coordinator: Coordinator, roster: Roster
+) -> Vector:
+    """Runs the plan; while too few hospitals are there, and after they were, a file says who is missing and why.
+
+    Raises QuorumError, FW-TIME-002 (too few hospitals).
+    """
+    absent, sites = Path(job.result).with_name(ABSENT), sorted(roster.keys)
+
+    def note(missing: Collection[str]) -> None:
         named = coordinator.absent | dict.fromkeys(missing, HospitalGoneError.code)
         replace_file(absent, json.dumps(named, sort_keys=True).encode())
+        transport.notify(Waiting(job.run, named).to_bytes())
+
+    patience = RETURN_SECONDS if coordinator.begun else job.discover_seconds
+    enough = roster.policy.min_cohort
+    transport.discover(sites, seconds=job.discover_seconds, enough=enough, patience=patience, on_missing=note)
+    absent.unlink(missing_ok=True)
+    try:
+        return coordinator.run()
+    except QuorumError:
+        note(set(sites) - transport.online(sites))
         raise
-    write_vector(final, layout, Path(job.result))
 
 
 @contextlib.contextmanager

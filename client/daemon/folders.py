@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class Status:
         self._path, self._clock, self._lock = path, clock, threading.Lock()
         self._written, now = 0.0, int(clock())
         self._said: dict[str, Any] = {"pid": os.getpid(), "since": now, "state": "starting", "seen": now}
-        self._said |= {"node": None, "run": "", "leg": ""}
+        self._said |= {"node": None, "run": "", "leg": "", "waits_for": {}}
 
     def state(self, word: str) -> None:
         """Notes a change: starting, connecting, online, stopped."""
@@ -115,7 +115,11 @@ class Status:
 
     def leg(self, run: str, leg: str) -> None:
         """Notes what is being answered."""
-        self._note(False, run=run, leg=leg)
+        self._note(bool(self._said["waits_for"]), run=run, leg=leg, waits_for={})
+
+    def waiting(self, run: str, waits_for: Mapping[str, str]) -> None:
+        """Notes that the coordinator says for whom ``run`` waits, with the code that each of them answered last."""
+        self._note(True, run=run, leg="", waits_for=dict(waits_for))
 
     def refused(self, leg: str, code: str) -> None:
         """Notes why this site gave no answer; the coordinator may have been told less."""

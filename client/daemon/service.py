@@ -379,7 +379,7 @@ class Daemon:
         LOG.info("serving as %s", config.site.name)
         try:
             serve(
-                make_client_app(site),
+                make_client_app(site, lambda notice: status.waiting(notice.run, notice.waits_for)),
                 endpoint,
                 stop=self.stop,
                 keys=(key, key.public_key()),

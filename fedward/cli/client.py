@@ -424,7 +424,10 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
         words = "not running" + (", STOP file present" if status["stop_file"] else "")
     else:
         words = f"{status['state']}, started {_moment(status['since'])}"
-        if status["run"]:
+        if status.get("waits_for"):
+            missing = ", ".join(f"{site} ({code})" for site, code in sorted(status["waits_for"].items()))
+            words += f"; the run {status['run']} waits for {missing}"
+        elif status["run"]:
             words += f"; last work: {status['leg']} of run {status['run']}, {_moment(status['seen'])}"
     lines = [f"{settings.site.name}: {words}"]
     if (refused := status.get("refused")) is not None:

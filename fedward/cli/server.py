@@ -348,7 +348,7 @@ def run_line(run: dict[str, Any]) -> str:
     words = f"{run['name']}: {run['state']}"
     if run.get("round"):
         words += f", training round {min(run['round'], run['rounds'])} of {run['rounds']} done"
-    if run["state"] in ("completed", "aborted") or not run["waits_for"]:
+    if run["state"] not in ("waiting", "failed") or not run["waits_for"]:
         return words + (f" ({run['code']})" if run["code"] else "")
     missing = ", ".join(f"{site} ({code})" for site, code in sorted(run["waits_for"].items()))
     return f"{words} ({run['code']}), {'for' if run['state'] == 'waiting' else 'without'} {missing}"

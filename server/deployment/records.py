@@ -312,7 +312,7 @@ class RunRecord(Section):
     stood_at: Annotated[int, Field(ge=0)] = 0  # the last finished round when the last of them ended
     again: int | None = None  # second since 1970 at which a waiting run is tried next
     # code by hospital that did not answer, or refused, when the last process ended
-    waits_for: Annotated[dict[str, str], Field(default_factory=dict)]
+    waits_for: dict[str, str] = Field(default_factory=dict)
     exit_status: int = 0
     code: str = ""
 
@@ -414,7 +414,7 @@ class Runs:
         """
         stands = self._progress(run).get("round", 0)
         tries = run.tries + 1 if stands == run.stood_at else 1
-        noted = {"flower_run": None, "tries": tries, "stood_at": stands, "code": code, "waits_for": self._absent(run)}
+        noted = {"flower_run": None, "tries": tries, "stood_at": stands, "code": code, "waits_for": self.absent(run)}
         if tries <= at_once:
             return self._save(run, state="queued", **noted)
         pause = min(LONGEST_WAIT_SECONDS, 2 ** min(tries - at_once, 16))
@@ -437,7 +437,7 @@ class Runs:
         """Notes how it ended."""
         state: State = "completed" if end.exit_status == 0 else "failed"
         noted = {"ended": int(self._clock()), "flower_run": None, "exit_status": end.exit_status, "code": end.code}
-        return self._save(run, state=state, waits_for={} if state == "completed" else self._absent(run), **noted)
+        return self._save(run, state=state, waits_for={} if state == "completed" else self.absent(run), **noted)
 
     def aborted(self, run: RunRecord) -> RunRecord:
         """Notes that the operator ended it."""
@@ -454,7 +454,8 @@ class Runs:
     def _progress(self, run: RunRecord) -> dict[str, Any]:
         return _beside(self.folder(run.name) / PROGRESS)
 
-    def _absent(self, run: RunRecord) -> dict[str, str]:
+    def absent(self, run: RunRecord) -> dict[str, str]:
+        """Code by hospital of those that a run's process lacks, or lacked when it ended."""
         return {site: str(code) for site, code in _beside(self.folder(run.name) / ABSENT).items() if site in run.sites}
 
     def _save(self, run: RunRecord, **changes: object) -> RunRecord:
@@ -480,8 +481,11 @@ class Runs:
 
 
 def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:
-    """A run with its progress, for people and programs."""
+    """A run with its progress, for people and programs. One whose process looks for hospitals is waiting, too."""
     progress = _beside(runs.folder(run.name) / PROGRESS)
+    absent = runs.absent(run)
+    if run.state == "running" and absent:
+        run = run.model_copy(update={"state": "waiting", "waits_for": absent})
     return {**run.model_dump(), "round": progress.get("round", 0), "rounds": progress.get("rounds")}
 
 

@@ -10,10 +10,11 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedward.client import flower
 from fedward.client.fleet import Incoming, MalformedObjectError, _unfold
-from fedward.client.flower import make_client_app
+from fedward.client.flower import answer_or_refuse, make_client_app
 from fedward.client.link import Endpoint, LinkLostError, OversizedMessageError, RunOverError
 from fedward.flower import message_type, pack_request, unpack_reply, unpack_request
-from fedward.messages import Reply, Request
+from fedward.messages import Reply, Request, Stage, encode
+from fedward.privacy.secagg.messages import Waiting
 
 RUN, COORDINATOR, NODE = 7, 1, 42
 
@@ -97,6 +98,22 @@ def test_a_leg_is_answered(serve):
     session = serve(message("join", b"hello"))
     assert [unpack_reply(reply.content).payload for reply in session.sent] == [b"HELLO"]
     assert session.sent[0].metadata.src_node_id == NODE
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (b"", []),
+        (Waiting("icu-1", {"st-bede": "FW-NET-212"}).to_bytes(), [("icu-1", {"st-bede": "FW-NET-212"})]),
+        (encode({"run": "icu-1", "waits_for": {"st-bede": "\x1b[2J FW-1"}}), []),
+        (encode({"run": "icu 1", "waits_for": {}}), []),
+        (b"junk", []),
+    ],
+)
+def test_a_notice_is_shown_only_if_it_is_one(payload, told):
+    heard = []
+    answer_or_refuse(Site(), Stage.HELLO, message("hello", payload), lambda n: heard.append((n.run, n.waits_for)))
+    assert heard == told
 
 
 def test_an_echo_is_answered_without_the_site(serve):

@@ -128,6 +128,14 @@ def test_status_is_written_at_changes_and_otherwise_once_a_second(folders):
     assert read_status(folders)["leg"] == "mask"
 
 
+def test_status_says_for_whom_a_run_waits_until_there_is_work_again(folders):
+    status = Status(folders.status_file, clock=lambda: 100.0)
+    status.waiting("icu-1", {"st-bede": "FW-NET-212"})
+    assert read_status(folders)["waits_for"] == {"st-bede": "FW-NET-212"}
+    status.leg("icu-1", "manifest")
+    assert (read_status(folders)["waits_for"], read_status(folders)["leg"]) == ({}, "manifest")
+
+
 def test_only_who_holds_the_state_folder_is_running(folders):
     assert (read_status(folders)["state"], read_status(folders)["running"]) == ("never started", False)
     Status(folders.status_file).state("online")
