@@ -172,7 +172,8 @@ class Service:
             self._follow(control, run, run.flower_run)
         elif self._runs.due(run):
             self._runs.started(run, control.start(self._runs.folder(run.name) / JOB))
-            self._process_due = self._clock() + PROCESS_SECONDS
+            # Twice as long after each loss: on a machine that is too slow to start one, shorter would never end.
+            self._process_due = self._clock() + PROCESS_SECONDS * 2 ** min(run.tries, 4)
             LOG.info("run %s started", run.name)
 
     def _follow(self, control: Control, run: RunRecord, flower_run: int) -> None:

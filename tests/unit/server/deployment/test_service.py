@@ -151,6 +151,13 @@ def test_a_run_without_a_process_is_not_left_so(service, control, run, monkeypat
     now[0] = 61.0
     with raises("FW-RUN-212"):
         service._advance(control)
+    service._reconcile()
+    service._advance(control)
+    now[0] = 180.0
+    service._advance(control)
+    now[0] = 182.0
+    with raises("FW-RUN-212"):
+        service._advance(control)
 
 
 def test_an_aborted_run_loses_its_process(service, control, run):
