@@ -26,9 +26,10 @@ from fedward.client.daemon.settings import load_client_config
 from fedward.client.fleet import FleetSession
 from fedward.client.flower import make_client_app, serve
 from fedward.client.link import Limits, RunOverError
-from fedward.errors import NetworkError
+from fedward.errors import FedwardError, NetworkError
 from fedward.messages import Reply, Stage
 from fedward.server.job_files import read_vector
+from fedward.storage import FolderInUseError, FolderLock
 from tests.codes import raises
 
 pytestmark = pytest.mark.slow
@@ -162,10 +163,21 @@ def test_a_run_survives_the_death_of_the_coordinator(federation, eventually):
 
 
 def _lose_process(federation, words, eventually):
+    """Kills a process of run-1 as soon as that run's own one is at work, and waits until the server has noticed."""
     lost, daemon = federation.run("run-1")["restarts"], federation.daemon.process.pid
-    eventually(lambda: _process(daemon, "flwr-serverapp"))
+    eventually(lambda: _in_use(federation.state / "runs" / "run-1" / "journal"))
     os.kill(_process(daemon, words), signal.SIGKILL)
     eventually(lambda: federation.run("run-1")["restarts"] > lost)
+
+
+def _in_use(folder):
+    try:
+        FolderLock(folder).release()
+    except FolderInUseError:
+        return True
+    except FedwardError:
+        return False
+    return False
 
 
 def _process(ancestor, words):
