@@ -142,8 +142,8 @@ def test_a_run_survives_the_death_of_the_coordinator(federation, eventually):
     federation.server("run", "submit", federation.plan, "--roster", federation.roster)
     with raises("FW-CONFIG-312"):
         federation.server("run", "submit", federation.plan, "--roster", federation.roster)
-    for words in ("fedward.server.starter\0tasks", "fedward.server.starter\0serverapp"):  # the one that starts a run's process, and that process
-        _lose_process(federation, words, eventually)
+    for program in ("tasks", "serverapp"):  # the one that starts a run's process, and that process
+        _lose_process(federation, f"fedward.server.starter\0{program}", eventually)
     eventually(lambda: federation.run("run-1")["round"] >= 1)
     federation.daemon.kill()
     with pytest.raises(NetworkError):
