@@ -6,6 +6,7 @@ input, and ends it by closing that input; so it also ends when its parent is kil
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,9 @@ from typing import Any
 import uvicorn
 
 from fedward.server import ingress
+
+PORT_SECONDS = 20.0
+"""How long a port may be taken at the start, as by the SuperLink of a server that was killed a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,21 @@ def _task_starter(port: int, secret_file: str, ended: Callable[[], object]) -> I
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket; a port that the SuperLink of before still holds is waited for, as it ends with its parent."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    return sock
+    until = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                sock.close()
+                raise
+            time.sleep(0.2)
+        else:
+            return sock
 
 
 def _config(app: ingress.App, **more: Any) -> uvicorn.Config:

@@ -169,7 +169,9 @@ def test_a_hospital_of_lower_rank_trains_the_leading_block_of_the_same_function(
 
 @pytest.mark.parametrize("rate", [1e38, 1e300])
 def test_steps_that_no_number_holds_are_named_as_divergence(rate):
+    plan = plan_of("ffa")  # a plan that a file holds has no such rate: past its bounds on purpose
     rates = {"learning_rate_lora": rate, "learning_rate_head": rate}
-    trainer, model = trainer_of(plan_of("ffa", training=rates))
+    plan = plan.model_copy(update={"training": plan.training.model_copy(update=rates)})
+    trainer, model = trainer_of(plan)
     with raises("FW-RUN-010"):
         trainer.run(get_vector(model), STEPS)

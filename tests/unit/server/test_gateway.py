@@ -2,6 +2,8 @@
 
 import datetime
 import ssl
+import subprocess
+import threading
 from dataclasses import replace
 
 import pytest
@@ -86,3 +88,28 @@ def test_no_node_admits_itself_where_nodes_are_authenticated(settings, monkeypat
     gateway._doors(lambda *_: None, replace(settings, node_auth=False))
     assert ingress.FLEET + "register-node" not in seen[0]
     assert ingress.FLEET + "register-node" in seen[1]
+
+
+def test_a_port_that_the_superlink_of_before_still_holds_is_waited_for(monkeypatch):
+    before = gateway._listen("127.0.0.1", 0)
+    before.listen()
+    monkeypatch.setattr(gateway.time, "sleep", lambda seconds: before.close())
+    sock = gateway._listen("127.0.0.1", before.getsockname()[1])
+    assert before.fileno() == -1
+    sock.close()
+
+
+def test_a_port_that_somebody_else_keeps_is_an_error(monkeypatch):
+    monkeypatch.setattr(gateway, "PORT_SECONDS", -1.0)
+    with gateway._listen("127.0.0.1", 0) as other:
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            gateway._listen("127.0.0.1", other.getsockname()[1])
+
+
+def test_the_superlink_learns_that_its_task_starter_has_ended(monkeypatch):
+    ended = threading.Event()
+    real = subprocess.Popen
+    monkeypatch.setattr(gateway.subprocess, "Popen", lambda command, **more: real(["true"], **more))
+    with gateway._task_starter(1, "secret", ended=ended.set):
+        assert ended.wait(30)

@@ -39,7 +39,7 @@ def test_the_command_line_may_say_another_number(monkeypatch, words, hospitals):
 
 
 def test_regions_without_latin_letters_stay_different_hospitals(monkeypatch, tmp_path):
-    regions = {"midwest": "midwest", "\u5317": "unnamed", "\u5357": "unnamed-2"}
+    regions = {"midwest": "midwest", "\u5317": "region", "\u5357": "region-2"}
     examples = [Example(f"{g}{i}", g, "", i // 2 % 2) for g in regions for i in range(200)]
     monkeypatch.setattr(parties, "load_examples", lambda *_, **__: examples)
     scenario = load_scenario("eicu")

@@ -6,7 +6,6 @@ import pytest
 from fedward.adapter import AdapterLayout
 from fedward.client.models.registry import resolve
 from fedward.config import load_toml
-from fedward.errors import UnknownKeyError
 from fedward.planning.estimate import draft_plan
 from fedward.planning.scenario import Scenario, load_scenario
 from fedward.run import Run
@@ -117,19 +116,18 @@ def test_a_proximal_term_in_rounds_of_one_step_is_refused_because_it_does_nothin
 
 
 @pytest.mark.parametrize(
-    ("text", "new"),
+    ("text", "today"),
     [
-        ("[server]\nmomentum = 0.8", "optimizer"),
-        ("[update]\noptimizer = 'fedadam'", "optimizer"),
-        ("[optimizer]\noptimizer = 'fedadam'", "rule"),
-        ("[optimizer]\nadaptivity = 1e-3", "stabiliser"),
+        ("[server]\nmomentum = 0.8", {"momentum": 0.8}),
+        ("[update]\nrule = 'fedadam'", {"rule": "fedadam"}),
+        ("[optimizer]\noptimizer = 'fedadam'", {"rule": "fedadam"}),
+        ("[optimizer]\nadaptivity = 1e-3", {"stabiliser": 1e-3}),
     ],
 )
-def test_a_section_or_key_of_an_earlier_release_is_told_its_name_of_today(text, new, tmp_path):
+def test_a_section_or_key_of_an_earlier_release_is_read_as_that_of_today(text, today, tmp_path):
     (tmp_path / "old.toml").write_text(f'name = "old"\n{text}\n')
-    with pytest.raises(UnknownKeyError) as caught:
-        load_toml(tmp_path / "old.toml", Scenario)
-    assert caught.value.fix == f"Did you mean {new!r}?"
+    found = load_toml(tmp_path / "old.toml", Scenario).optimizer
+    assert {key: getattr(found, key) for key in today} == today
 
 
 def test_a_number_out_of_range_is_refused(plan_of):
@@ -171,6 +169,6 @@ def test_an_option_that_is_not_finite_is_refused(value, plan_of):
 
 @pytest.mark.parametrize("rule", [None, "fedavgm", "fedadam"])
 def test_an_update_that_leaves_the_numbers_is_no_update(rule, plan_of):
-    plan, sums = plan_of(optimizer={"rule": rule, "learning_rate_head": 1e300}), {DELTA: np.full(5, 1e40)}
+    plan, sums = plan_of(optimizer={"rule": rule, "learning_rate_head": 1e6}), {DELTA: np.full(5, 1e300)}
     with raises("FW-STRATEGY-018"):
         Run.resolve(plan, LAYOUT).advance(1, np.zeros(5, np.float32), NOTHING, sums, ["a", "b", "c"])
