@@ -21,7 +21,7 @@ from fedward.client.link import Endpoint, Limits, OversizedMessageError, RunOver
 from fedward.errors import FedwardError, PolicyError
 from fedward.flower import message_type, pack_reply, unpack_request
 from fedward.messages import Reply, Request, Stage
-from fedward.privacy.secagg.messages import Waiting
+from fedward.privacy.secagg.notices import Waiting
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0

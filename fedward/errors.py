@@ -31,6 +31,15 @@ def table() -> Mapping[str, Row]:
     return {code: Row(code, **row) for code, row in tomllib.loads(text).items()}
 
 
+def group_of(code: str) -> str:
+    """The group of a code, the word between its dashes; empty for FW-000.
+
+    >>> group_of("FW-NET-212")
+    'NET'
+    """
+    return code.partition("-")[2].rpartition("-")[0]
+
+
 class FedwardError(Exception):
     """Base of all expected failures: a sentence on what has happened, the code of a row, and a fix other than its own.
 

@@ -25,7 +25,7 @@ from fedward.errors import ConfigError, FedwardError, QuorumError, RunFailedErro
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.journal import FileJournal
-from fedward.privacy.secagg.messages import Waiting
+from fedward.privacy.secagg.notices import Waiting
 from fedward.privacy.secagg.roster import Roster, verify_roster
 from fedward.privacy.secagg.server import RoundSum, SecAggServer
 from fedward.run import Run

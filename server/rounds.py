@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fedward.adapter import Vector, adapter_hash
-from fedward.errors import DeadlineError, FedwardError, IntegrityError, QuorumError, RunFailedError
+from fedward.errors import DeadlineError, FedwardError, IntegrityError, QuorumError, RunFailedError, group_of
 from fedward.messages import Blob, Reply, Request, Stage, Transport
 from fedward.privacy.secagg.crypto import RoundLostError
 from fedward.privacy.secagg.encoding import decode
@@ -40,8 +40,8 @@ _DIVERGED = "FW-RUN-010"
 NO_ANSWER = DeadlineError.code
 """What is noted for a hospital that lets the time of a leg pass."""
 
-AWAY = ("FW-TIME-", "FW-NET-")
-"""Codes of hospitals that did not hear, or could not answer; any other code is a refusal."""
+AWAY = ("TIME", "NET")
+"""Groups of codes of hospitals that did not hear, or could not answer; any other code is a refusal."""
 
 MOST_IN_A_ROW = 2
 """Training rounds that are given up one after another; at the next the run waits instead."""
@@ -235,7 +235,7 @@ class Coordinator:
         if secagg.live is not None or self._finished < self._ask_again or not self._run.step(self._next()).opens:
             return False
         outside = set(secagg.roster_names) - set(secagg.members)
-        return any(absent.get(site, NO_ANSWER).startswith(AWAY) for site in outside)
+        return any(group_of(absent.get(site, NO_ANSWER)) in AWAY for site in outside)
 
     def _give_up(self, error: RoundLostError) -> None:
         """Goes on without a round that a hospital has spoilt; whoever did it is left out from now on."""

@@ -28,8 +28,9 @@ from fedward.privacy.dpsgd.engine import Backend, PrivateEngine, UnitSampler
 from fedward.privacy.noise import GradientSpec, Integers, ReleaseSpec, SecureStream, noisy_release, total_sigma
 
 STEPS = 20_000
-PARTS = 4
-"""Gradient sums and statistics are released a fourth as often: their shares take longer to draw."""
+PARTS, LEAST_STEPS = 4, 2_000
+"""Gradient sums and statistics are released a fourth as often, as their shares take longer to draw, but not so seldom
+that chance alone would make the audit blind."""
 PILOT_SHARE, LEAST_PILOT = 10, 200
 EMPTY_SHARE, LEAST_EMPTY = 10, 100
 AGAIN = 50
@@ -169,7 +170,7 @@ def audit_installation(
     *, steps: int = STEPS, progress: Callable[[int], None] = lambda steps: None
 ) -> list[MechanismAudit]:
     """Audits all that leaves hospitals with noise: the engine's steps, gradient sums and statistics."""
-    fewer = max(LEAST_PILOT, steps // PARTS)
+    fewer = max(LEAST_STEPS, steps // PARTS)
     return [
         audit_mechanism(steps=steps, progress=progress),
         audit_gradient_sum(steps=fewer, progress=progress),

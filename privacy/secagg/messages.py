@@ -471,10 +471,3 @@ class SumEvidence(Message):
     envelopes: Annotated[dict[str, bytes], Map(ENVELOPE)]
     b: Annotated[dict[str, bytes], SHARES]
     R: Annotated[dict[str, bytes], SHARES]
-
-
-class Waiting(Message):
-    """For whom a run waits, told to the hospitals that are there; unsigned, shown to people and acted on by nobody."""
-
-    run: Site
-    waits_for: Annotated[dict[str, str], Map(Text(16, re.compile(r"FW(-[A-Z]+)?-[0-9]{3}")))]  # code by hospital

@@ -32,7 +32,15 @@ from fedward.agreements.proposal import (
     sign_proposal,
 )
 from fedward.config import Section, load_toml, parse, to_toml
-from fedward.errors import AuthenticationError, ConfigError, IntegrityError, PolicyError, QuorumError, StoppedError
+from fedward.errors import (
+    AuthenticationError,
+    ConfigError,
+    IntegrityError,
+    PolicyError,
+    QuorumError,
+    StoppedError,
+    group_of,
+)
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
@@ -324,7 +332,7 @@ class RunRecord(Section):
 
 def is_absence(end: RunEnd) -> bool:
     """Whether a process ended for want of something that may come back: hospitals, the way to them, room on a disk."""
-    return end.code in (QuorumError.code, "FW-TIME-002") or end.code.startswith(("FW-NET-", "FW-RESOURCE-"))
+    return end.code in (QuorumError.code, "FW-TIME-002") or group_of(end.code) in ("NET", "RESOURCE")
 
 
 class Runs:

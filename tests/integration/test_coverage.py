@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 def run(monkeypatch, command: str) -> None:
     monkeypatch.chdir(ROOT)
+    if "tests/fixtures" in command:  # invented data of the repository, wherever the public sets lie
+        monkeypatch.setenv("FEDWARD_DATA", str(ROOT))
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     try:
         main.run()

@@ -21,11 +21,13 @@ from fedward.privacy.secagg.messages import (
     EpochInvite,
     HeadsAndMail,
     KemCiphertext,
+    PackageHead,
     SharePackage,
     Survivors,
     UnmaskShares,
     UploadHeader,
 )
+from fedward.privacy.secagg.results import open_head
 from fedward.privacy.secagg.roster import LocalPolicy, approve, minimum_threshold, publish, verify_roster
 from fedward.privacy.secagg.server import SecAggServer
 from tests.codes import raises
@@ -245,6 +247,20 @@ def test_the_coordinator_takes_no_package_or_upload_that_contradicts_its_signatu
     second[0] ^= 1
     again = identity.seal("upload", replace(header, digest=encoding.MerkleTree(second.data).root))
     assert code_of(attempt.add_upload, "hospital-0", again, second) == "FW-SECAGG-090"
+
+
+def test_a_head_that_leaves_out_a_hospital_of_the_cohort_is_none(federation):
+    fed = federation(4)
+    attempt = fed.server.begin_round(fed.terms(1))
+    name, manifest = next(iter(attempt.requests().items()))
+    package = SharePackage.from_bytes(fed.contribute(name, manifest))
+    head = PackageHead.from_bytes(Envelope.from_bytes(package.head).body)
+    keys = verify_roster(fed.signed).roster.keys
+    assert open_head(keys, attempt.manifest, head.ctx, name, package.head) == head
+    for part in ("pairs", "b_shares", "R_shares"):
+        fewer = replace(head, **{part: dict(list(getattr(head, part).items())[1:])})
+        sealed = fed.identities[name].seal("head", fewer)
+        assert code_of(open_head, keys, attempt.manifest, head.ctx, name, sealed) == "FW-SECAGG-051"
 
 
 def test_the_coordinator_takes_no_complaint_or_confirmation_about_something_else(federation):

@@ -34,6 +34,7 @@ from fedward.server import superlink
 from fedward.server.deployment.settings import Authority, ServerFolders
 from fedward.server.job_files import read_vector
 from fedward.server.superlink import ServerTls, SuperLink
+from tests.codes import raises
 
 pytestmark = pytest.mark.slow
 SCENARIO = """
@@ -307,9 +308,10 @@ def test_a_plan_that_writes_on_the_terminal_of_whoever_decides(federation, hosti
     plan = signed.plan.model_copy(update={"base_model": "tiny\x1b[2K\r\n  this run: epsilon 0.001"})
     terms = replace(signed.proposal.terms, plan=plan.model_dump_json().encode(), plan_hash=plan.hash())
     (tmp_path / "plan").write_bytes(sign_proposal(replace(signed.proposal, run="run-t", terms=terms), hostile.identity))
-    shown = anna.say("approve", "show", tmp_path / "plan")
-    assert "\x1b" not in shown
-    assert not [line for line in shown.splitlines() if line.startswith("  this run: epsilon 0.001")]
+    with raises("FW-POLICY-320") as refused:
+        anna.say("approve", "show", tmp_path / "plan")
+    assert "\x1b" not in refused.value.message
+    assert "epsilon" not in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fedward.client.flower import answer_or_refuse, make_client_app
 from fedward.client.link import Endpoint, LinkLostError, OversizedMessageError, RunOverError
 from fedward.flower import message_type, pack_request, unpack_reply, unpack_request
 from fedward.messages import Reply, Request, Stage, encode
-from fedward.privacy.secagg.messages import Waiting
+from fedward.privacy.secagg.notices import Waiting
 
 RUN, COORDINATOR, NODE = 7, 1, 42
 
