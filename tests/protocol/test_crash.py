@@ -276,6 +276,18 @@ def test_chain_keys_of_past_rounds_are_erased(federation):
     assert fed.clients["hospital-0"]._state.keys.private == b""
 
 
+@pytest.mark.attack("thief of a journal", "opens a round that was given up with the keys of the next")
+def test_chain_keys_of_a_round_that_was_given_up_are_erased(federation):
+    """No result renews the keys between the two; only the chain that runs forward closes the first."""
+    fed = federation(3)
+    fed.packages(fed.server.begin_round(fed.terms(1)))
+    first = dict(fed.clients["hospital-0"]._state.keys.chains)
+    fed.server.give_up()
+    fed.packages(fed.server.begin_round(fed.terms(2)))
+    assert first
+    assert all(chain not in fed.journals["hospital-0"].load() for chain in first.values())
+
+
 def test_random_bytes_come_from_the_source_that_was_passed_in(federation):
     fed = federation(3)
     drawn = []
