@@ -372,12 +372,12 @@ class Unfolding:
         return self._pull_one(object_id)
 
 
-def make_server_app(main: Callable[[GridTransport], None]) -> ServerApp:
-    """A Flower ServerApp that runs ``main`` over the grid it is given."""
+def make_server_app(main: Callable[[GridTransport], None], *, clock: Callable[[], float] = time.monotonic) -> ServerApp:
+    """A Flower ServerApp that runs ``main`` over the grid it is given; ``clock`` ends legs."""
     app = ServerApp()
 
     @app.main()  # type: ignore[untyped-decorator]  # mypy does not follow flwr
     def run(grid: Grid, context: Context) -> None:
-        main(GridTransport(grid))
+        main(GridTransport(grid, clock=clock))
 
     return app

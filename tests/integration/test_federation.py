@@ -1,5 +1,6 @@
 """Whole federations at small size, through the real ServerApp, ClientApps, protocol, engine and ledger."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fedward.cli.evaluate import score_folder
 from fedward.client.data import load_examples
 from fedward.errors import BudgetError, ConfigError
 from fedward.planning.scenario import Scenario, SyntheticHospitalConfig, load_scenario
+from fedward.server.flower import make_server_app
 from fedward.simulations.result import read_result
 from fedward.simulations.run import Options, run_scenario
 from fedward.simulations.synthetic import HospitalSpec, draw, write_mimic3
@@ -155,6 +157,13 @@ def test_a_dropout_at_a_random_stage_leaves_an_exact_sum(tmp_path, seed):
     result = simulate(tmp_path / "out", scenario=scenario, dropouts=2, federated_only=True)
     assert result.secure_sum.exact
     assert result.rounds == 2
+
+
+def test_a_slow_machine_loses_no_hospital(tmp_path, monkeypatch):
+    """Broken: whoever had not answered when the seconds of a leg had passed dropped out of the simulation."""
+    seconds = itertools.count(0.0, 10_000.0)
+    monkeypatch.setitem(make_server_app.__kwdefaults__, "clock", lambda: next(seconds))
+    assert simulate(tmp_path / "out", federated_only=True).rounds == 2
 
 
 def test_too_many_dropouts_are_refused_before_anything_runs(tmp_path):

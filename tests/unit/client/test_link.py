@@ -1,15 +1,10 @@
 """The outbound link: proxies, limits, and what each HTTP failure means."""
 
-import datetime
 import ssl
 import threading
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedward.client.link import (
     Endpoint,
@@ -23,6 +18,7 @@ from fedward.client.link import (
     _tls,
     open_http,
 )
+from tests.certificates import self_signed
 from tests.codes import raises
 
 
@@ -83,28 +79,6 @@ def test_a_redirect_is_followed_nowhere(status):
     assert asked == ["https://fl.example/v1/fleet/push-object"]
 
 
-def certificate_files(folder):
-    """A self-signed certificate of ``fl.example`` and its key."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fl.example")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("fl.example")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
-    return folder / "cert.pem", folder / "key.pem"
-
-
 def shake_hands(client, server):
     """A TLS handshake in memory; returns the version both agreed on."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -123,7 +97,7 @@ def shake_hands(client, server):
 @pytest.mark.attack("anybody on the way", "has the hospital speak TLS 1.2")
 def test_a_coordinator_of_older_tls_is_not_spoken_to(tmp_path):
     """Before TLS 1.3 the hospital's certificate, and with it its name, travels in the open."""
-    certificate, key = certificate_files(tmp_path)
+    certificate, key = self_signed(tmp_path, "fl.example")
     client = _tls(Endpoint("fl.example:443", root_certificates=certificate.read_bytes()))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)

@@ -1,41 +1,22 @@
 """The coordinator's outer door: which TLS it speaks, whom it asks for a certificate, and which routes it opens."""
 
-import datetime
 import ssl
 import subprocess
 import threading
 from dataclasses import replace
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedward.server import gateway, ingress
 from fedward.server.gateway import GatewaySettings
+from tests.certificates import self_signed
 
 
 @pytest.fixture
 def settings(tmp_path):
     """Settings with a certificate that is its own CA."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (tmp_path / "cert.pem").write_bytes(made.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
-    files = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    certificate, key = map(str, self_signed(tmp_path, "coordinator"))
+    files = {"certificate": certificate, "key": key}
     return GatewaySettings("state.db", "127.0.0.1", 0, "token", "secret", client_ca=files["certificate"], **files)
 
 
