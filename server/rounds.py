@@ -122,7 +122,8 @@ class Coordinator:
             except RoundLostError as error:
                 self._give_up(error)
             except QuorumError:
-                if not self._cohorts.may_be_lost(number):
+                # Hospitals whose shares have left go on to no other round over others, so this one is waited for.
+                if self._secagg.opening or not self._cohorts.may_be_lost(number):
                     raise
                 self._from = self._cohorts.lose(number)
                 self._secagg.give_up()
@@ -299,6 +300,8 @@ class Cohorts:
         blamed = {blame.site for blame in secagg.blames}
         asked = run.cohort(number, secagg.roster_names)
         sites = [site for site in secagg.members if site in asked and site not in blamed]
+        if secagg.owed and set(secagg.owed) <= set(sites):
+            return list(secagg.owed), minimum_threshold(len(secagg.owed), self._colluders)
         out = self._losses.left_out(run.step(number).round)
         reliable = [site for site in sites if site not in out]
         if len(reliable) >= secagg.min_cohort:

@@ -38,7 +38,7 @@ CORE = {
     "measures": "measure",
     "privacy": "accounting book events ledger noise",
     "privacy/dpsgd": "backends clipping engine",
-    "privacy/secagg": "client crypto encoding journal messages results roster",
+    "privacy/secagg": "blame client crypto encoding journal messages releases results roster",
     "strategies": "combinations factor optimizers strategy",
     "tasks": "task",
 }

@@ -2,7 +2,7 @@
 
 Read this file to check the security argument: the rules of each stage, then what a manifest must satisfy before a
 hospital trains for it, and the share packages (what it commits to before masking, and how it checks the others').
-``results.py`` says what is believed afterwards. Four rules carry it:
+``results.py`` says what is believed afterwards. Five rules carry it:
 
 1. *One live context.* Accepting a manifest gives up everything of the context before, durably; a stage
    that names any other context is refused. No old attempt can be opened beside a new one.
@@ -12,6 +12,8 @@ hospital trains for it, and the share packages (what it commits to before maskin
    very statement this hospital signed; then shares of b for survivors and of R for the others, never
    both of one hospital.
 4. *Write, then speak.* Every change of state is in the journal before the reply that depends on it.
+5. *The same ones again.* Once shares have left and no result was shown, other rounds on the adapter are over the same
+   hospitals, or the sum is shown to be closed for good; see ``releases.py``. So no two sums tell their difference.
 
 The rounds' vectors are kept encoded (q), so a retry masks the same q: no training, noise or spend
 twice. q never leaves a round and is erased with the first unmask share.
@@ -29,10 +31,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedward.messages import Stage
-from fedward.privacy.secagg import crypto, messages, results, roster
+from fedward.privacy.secagg import crypto, messages, releases, results, roster
+from fedward.privacy.secagg.blame import verify_blame
 from fedward.privacy.secagg.crypto import Identity, RefusalError, ShareRefused, open_sealed, refuse_if
 from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout
-from fedward.privacy.secagg.journal import ChainHead, ClientState, Confirmed, Journal, LiveRound, recall, remember
+from fedward.privacy.secagg.journal import (
+    ChainHead,
+    ClientState,
+    Confirmed,
+    Journal,
+    LiveRound,
+    Release,
+    RunRecord,
+    recall,
+    remember,
+)
 from fedward.privacy.secagg.messages import SEED_BYTES, SHARE_BYTES, HeadsAndMail, Manifest
 from fedward.privacy.secagg.results import BySite, CheckedSum, Chunks, EndedRound, Vectors
 from fedward.privacy.secagg.roster import LocalPolicy, Party, require_own_approval
@@ -167,7 +180,8 @@ class SecAggClient:
         name = self._state.vector
         other = vector is not None and vector.layout != accepted.layout
         refuse_if(other, "FW-SECAGG-043", "The vector has another layout than the manifest.")
-        packed = pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head)
+        released = tuple(release.ctx for release in self._state.record.released)
+        packed = pack(self._party, self._state.keys.chains, live, accepted.manifest, ledger_head, released)
         if vector is not None:
             # Named after the package that first announced it, so no two trainings of a round give one name.
             name = f"q-{accepted.manifest.round}-{crypto.secagg_hash('vector', packed.package).hex()}"
@@ -178,19 +192,35 @@ class SecAggClient:
     # --- stage MASK: raises, as all that follow, FW-SECAGG-003 (another context), -004 (out of order) ---
 
     def mask(self, request: bytes) -> MaskedUpload:
-        """Checks heads and mail of U1 and returns the masked vector with its sealed digest; see :func:`unpack`."""
+        """Checks heads and mail of U1 and returns the masked vector with its sealed digest.
+
+        See :func:`open_heads`, :func:`unpack` and, on sums that were opened before, :func:`releases.survivors_due`.
+        """
         message = HeadsAndMail.from_bytes(request)
         live = self._live_round(message.ctx)
         if not live.package or live.unmasked:
             raise RefusalError("Masking follows the share package and precedes unmasking.", code="FW-SECAGG-004")
         if (answered := recall(live.answers, Stage.MASK, request)) is not None:
             return MaskedUpload(answered, self._masked(live).buffer)
-        live = unpack(self._party, self._state.keys.chains, live, self._manifest_of(live), message)
+        manifest, record = self._manifest_of(live), self._state.record
+        heads = open_heads(self._party, live, manifest, message)
+        live = unpack(self._party, self._state.keys.chains, live, heads, message)
+        if record.released:  # a sum of this adapter was opened before
+            released = releases.after_heads(record.released, heads, self._party.roster.roster.colluders)
+            due = releases.survivors_due(released, manifest, self._proven(message.blames))
+            live, record = replace(live, due=due), replace(record, released=released)
         vector = self._masked(live)
         digest = MerkleTree(vector.buffer.data).root
         header = messages.UploadHeader(live.ctx, self._party.name, live.heads_hash, digest)
         reply = self._party.identity.seal("upload", header)
-        return MaskedUpload(self._answer(Stage.MASK, request, reply, replace(live, digest=digest)), vector.buffer)
+        sealed = self._answer(Stage.MASK, request, reply, replace(live, digest=digest), record)
+        return MaskedUpload(sealed, vector.buffer)
+
+    def _proven(self, blames: tuple[messages.Blame, ...]) -> frozenset[str]:
+        """Hospitals that contradicted their own signature; raises FW-SECAGG-132 (a blame that proves nothing)."""
+        for blame in blames:
+            verify_blame(self._party.roster.roster.keys, blame)
+        return frozenset(blame.site for blame in blames)
 
     def _masked(self, live: LiveRound) -> RingVector:
         """Computed again for a repeat: q, b and the pair seeds determine it, so the bytes are the same."""
@@ -202,7 +232,7 @@ class SecAggClient:
     # --- stage CONFIRM ----------------------------------------------------------------------------
 
     def confirm(self, request: bytes) -> bytes:
-        """Checks the survivors and signs the one set this hospital will help to unmask; FW-SECAGG-060 to -063."""
+        """Checks the survivors and signs the one set this hospital will help to unmask; FW-SECAGG-060 to -064."""
         message = messages.Survivors.from_bytes(request)
         live = self._live_round(message.ctx)
         if (answered := recall(live.answers, Stage.CONFIRM, request, "FW-SECAGG-063")) is not None:
@@ -225,6 +255,8 @@ class SecAggClient:
             u2[me] = live.digest
         altered = u2.get(me) != live.digest
         refuse_if(altered, "FW-SECAGG-061", "This hospital is not among the survivors with the digest it sent.")
+        others_than_due = live.due and tuple(sorted(u2)) != live.due
+        refuse_if(others_than_due, "FW-SECAGG-064", "The survivors are others than of a round opened on this adapter.")
         return u2
 
     # --- stage UNMASK -----------------------------------------------------------------------------
@@ -243,7 +275,10 @@ class SecAggClient:
         shares = messages.UnmaskShares(live.ctx, self._party.name, live.heads_hash, b, R)
         reply = self._party.identity.seal("unmask", shares)
         done = replace(live, b=b"", R=b"", shares={}, unmasked=True)
-        return self._answer(Stage.UNMASK, request, reply, done, vector="")
+        manifest = self._manifest_of(live)
+        release = Release(live.ctx, manifest.first_cohort, manifest.threshold, tuple(sorted(live.u2)))
+        record = replace(self._state.record, released=(*self._state.record.released, release))
+        return self._answer(Stage.UNMASK, request, reply, done, record, vector="")
 
     def _require_confirmations(self, live: LiveRound, message: messages.Confirmations) -> None:
         me, threshold = self._party.name, self._manifest_of(live).threshold
@@ -314,15 +349,17 @@ class SecAggClient:
         refuse_if(other, "FW-SECAGG-003", "The request names a context that is not the live one.")
         return self._state.live[0]
 
-    def _answer(self, stage: Stage, request: bytes, reply: bytes, live: LiveRound, **changes: Any) -> bytes:
+    def _answer(
+        self, stage: Stage, request: bytes, reply: bytes, live: LiveRound, record: RunRecord | None = None, **more: Any
+    ) -> bytes:
         """Saves the live round with its reply, and what no result may contradict once its context is given up."""
         live = replace(live, answers=remember(live.answers, stage, request, reply))
-        record = self._state.record
+        record = self._state.record if record is None else record
         if live.statement:
             manifest = self._manifest_of(live)
             entry = Confirmed(manifest.round, manifest.attempt, live.ctx, live.statement, live.unmasked)
             record = record.confirms(entry)
-        self._save(replace(self._state, live=(live,), record=record, **changes))
+        self._save(replace(self._state, live=(live,), record=record, **more))
         return reply
 
     def _save(self, state: ClientState) -> None:
@@ -378,6 +415,8 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
     refuse_if(other, "FW-SECAGG-044", "The run does not start from the adapter of the approved plan.")
     other = (manifest.previous_result, manifest.adapter_hash) != (head.result_hash, head.adapter_hash)
     refuse_if(other, "FW-SECAGG-042", "The manifest does not continue from the last result this hospital has checked.")
+    if record.released:
+        releases.check_manifest(record.released, manifest, party.name, party.roster.roster.colluders)
     return layout
 
 
@@ -387,7 +426,14 @@ def check_manifest(party: Party, state: ClientState, manifest: Manifest, live: M
 # of it, so that later a wrong share and its author are certain.
 
 
-def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledger_head: bytes) -> LiveRound:
+def pack(
+    party: Party,
+    chains: BySite,
+    live: LiveRound,
+    manifest: Manifest,
+    ledger_head: bytes,
+    released: tuple[bytes, ...],
+) -> LiveRound:
     """Draws b and R and returns the live round with this hospital's package in it."""
     me, ctx, cohort = party.name, live.ctx, manifest.cohort
     peers = [name for name in cohort if name != me]
@@ -411,29 +457,36 @@ def pack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, ledg
         pairs={peer: crypto.commit_pair_seed(ctx, seed) for peer, seed in seeds.items()},
         envelope_hash=crypto.envelope_hash(ctx, me, envelope),
         mail_hash=crypto.mail_hash(ctx, me, mail),
+        released=released,
     )
     sealed = party.identity.seal("head", head)
     package = messages.SharePackage(sealed, envelope, mail).to_bytes()
     return replace(live, b=b, R=R, fresh=fresh, head=sealed, package=package, shares={me: shares[me]})
 
 
-def unpack(party: Party, chains: BySite, live: LiveRound, manifest: Manifest, message: HeadsAndMail) -> LiveRound:
-    """Checks the packages of U1 as far as they concern this hospital; raises FW-SECAGG-050 to -052, ShareRefused."""
+def open_heads(
+    party: Party, live: LiveRound, manifest: Manifest, message: HeadsAndMail
+) -> dict[str, messages.PackageHead]:
+    """Returns the heads of the others in U1, each signed for this context; raises FW-SECAGG-050 to -052."""
     me, heads, mail = party.name, message.heads, message.mail
     refuse_if(len(heads) < manifest.threshold, "FW-SECAGG-050", "Fewer share packages than the threshold.")
     refuse_if(heads.get(me) != live.head, "FW-SECAGG-052", "The heads leave out or alter this hospital's own.")
     stray = not set(mail) <= set(heads) - {me}
     refuse_if(stray, "FW-SECAGG-052", "There is mail from a hospital without a head.")
-    opened = {  # the own head is, byte for byte, the one that was sealed here
+    return {  # the own head is, byte for byte, the one that was sealed here
         site: results.open_head(party.roster.roster.keys, manifest, live.ctx, site, sealed)
         for site, sealed in heads.items()
         if site != me
     }
+
+
+def unpack(party: Party, chains: BySite, live: LiveRound, heads: results.Heads, message: HeadsAndMail) -> LiveRound:
+    """Checks the packages of U1, by their opened ``heads``, as far as they concern this hospital; ShareRefused."""
     shares, agreed, fresh = dict(live.shares), {}, crypto.FreshKey(live.fresh)
-    for site, head in opened.items():
-        shares[site] = _open_mail(party, chains[site], live.ctx, head, mail.get(site, b""))
+    for site, head in heads.items():
+        shares[site] = _open_mail(party, chains[site], live.ctx, head, message.mail.get(site, b""))
         agreed[site] = _agree(party, live.ctx, head, fresh)
-    u1, hashed = tuple(sorted(heads)), crypto.heads_hash(live.ctx, heads)
+    u1, hashed = tuple(sorted(message.heads)), crypto.heads_hash(live.ctx, message.heads)
     return replace(live, heads_hash=hashed, u1=u1, shares=shares, fresh=b"", agreed=agreed)
 
 

@@ -225,6 +225,7 @@ class LiveRound(Message):
     u1: Annotated[tuple[str, ...], messages.Sequence(SITE)] = ()  # hospitals whose packages were taken
     shares: Annotated[dict[str, bytes], Map(Bytes(64, 64))] = field(default_factory=dict)  # of b and R, joined
     digest: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # Merkle root of the masked vector
+    due: Annotated[tuple[str, ...], messages.Sequence(SITE)] = ()  # the only survivors to be confirmed; empty if any
     statement: Annotated[bytes, _OPTIONAL_DIGEST] = b""  # what was confirmed
     u2: Annotated[dict[str, bytes], Map(messages.DIGEST)] = field(default_factory=dict)  # confirmed survivors
     unmasked: Annotated[bool, messages.Flag()] = False
@@ -249,6 +250,16 @@ class Confirmed(Message):
     released: Annotated[bool, messages.Flag()] = False  # whether its shares left, too
 
 
+class Release(Message):
+    """A round since the last accepted result in which unmask shares of this hospital have left; see ``releases.py``."""
+
+    ctx: Digest
+    first_cohort: Annotated[tuple[str, ...], messages.Sequence(SITE)]
+    threshold: Annotated[int, Uint(messages.MAX_SITES)]
+    survivors: Annotated[tuple[str, ...], messages.Sequence(SITE)]  # sorted; the set that was confirmed
+    void: Annotated[bool, messages.Flag()] = False  # it was shown that this sum can never be opened
+
+
 class Challenge(Message):
     """The one result whose sum this hospital samples, and the seed of the chunks it asked for."""
 
@@ -264,6 +275,8 @@ class RunRecord(Message):
     head: Annotated[tuple[ChainHead, ...], messages.Sequence(Nested(ChainHead), 1)] = ()  # of the results, or none
     confirmed: Annotated[tuple[Confirmed, ...], messages.Sequence(Nested(Confirmed), MAX_UNSETTLED)] = ()
     """By round, what was confirmed and has no result yet."""
+    released: Annotated[tuple[Release, ...], messages.Sequence(Nested(Release), messages.MAX_RELEASED)] = ()
+    """Since the last accepted result, so on the present adapter."""
     challenge: Annotated[tuple[Challenge, ...], messages.Sequence(Nested(Challenge), 1)] = ()  # being sampled, or none
 
     def confirms(self, entry: Confirmed) -> RunRecord:

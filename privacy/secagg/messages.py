@@ -263,6 +263,7 @@ ENVELOPE = Bytes(GCM_TAG_BYTES, MAX_SITES * SEED_BYTES + GCM_TAG_BYTES)
 SHARES = Map(Bytes(SHARE_BYTES, SHARE_BYTES))
 MAX_CHUNKS = 2**32
 MAX_SHOWN = 1024  # chunks of one vector that a hospital can ask for: 64 MiB of 64 KiB, were there one survivor
+MAX_RELEASED = 64  # rounds without a result that a hospital has helped to open on one adapter; then it goes on to none
 Counter = Annotated[int, Uint(2**32 - 1)]
 
 
@@ -361,6 +362,8 @@ class PackageHead(Message):
     pairs: Annotated[dict[str, bytes], Map(DIGEST)]  # commitment to the pair seed with each other member
     envelope_hash: Digest  # hash of its envelope
     mail_hash: Digest  # hash of its share mail for all members
+    # contexts since the last accepted result in which its unmask shares have left; of every other one, none ever will
+    released: Annotated[tuple[bytes, ...], Sequence(DIGEST, MAX_RELEASED)]
 
 
 class SharePackage(Message):
@@ -371,12 +374,35 @@ class SharePackage(Message):
     mail: Annotated[dict[str, bytes], Map(MAIL)]
 
 
+class Dealt(Message):
+    """Shares of one secret as others revealed them, with what tells that its dealer committed to another."""
+
+    manifest: Annotated[bytes, MANIFEST]  # of the attempt, unsealed: its hash is the context of the dealer's head
+    kind: Annotated[str, Text(1)]  # ``b`` or ``R``
+    shares: Annotated[dict[str, bytes], SHARES]  # by holder
+    envelope: Annotated[bytes, Bytes(0, ENVELOPE.most)]  # the dealer's; empty for ``b``
+
+
+class Blame(Message):
+    """A hospital that contradicted its own signature, with what proves it to anybody.
+
+    Reasons: ``share`` (dealer's head, liar's unmask message, list of the heads it answered for), ``two-heads`` (both
+    heads) and ``secret`` (dealer's head and a :class:`Dealt`; its shares or its envelope are not what it committed to).
+    """
+
+    site: Site
+    reason: Annotated[str, Text(32)]
+    evidence: Annotated[tuple[bytes, ...], Sequence(Bytes(1, 2 * MANIFEST.most))]
+
+
 class HeadsAndMail(Message):
     """Coordinator to one: the sealed heads of U1, and the mail from each of them to this hospital."""
 
     ctx: Digest
     heads: Annotated[dict[str, bytes], Map(SEALED)]
     mail: Annotated[dict[str, bytes], Map(MAIL)]
+    # of hospitals that an opened round without a result is repeated without
+    blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()
 
 
 class UploadHeader(Message):

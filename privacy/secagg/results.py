@@ -48,6 +48,8 @@ from fedward.privacy.secagg.messages import Manifest, PackageHead, Result, SumEv
 from fedward.privacy.secagg.roster import Party, check_terms, renew
 
 BySite: TypeAlias = Mapping[str, bytes]  # keys, sealed messages, digests or secrets by hospital
+Heads: TypeAlias = Mapping[str, PackageHead]
+WrongShare: TypeAlias = tuple[crypto.ShareKind, str]  # with its dealer
 Vectors: TypeAlias = Mapping[str, NDArray[np.uint8]]  # masked vectors, or parts of them, by survivor
 AUDIT_BYTES = 64 * 1024 * 1024  # masked vectors that a hospital fetches to check one sum
 
@@ -147,7 +149,7 @@ def accept(party: Party, state: ClientState, checked: CheckedSum, next_adapter_h
     # From here on no manifest of this round or an earlier one is accepted, and no share of another attempt leaves.
     round_number, record = ended.result.round, state.record
     unsettled = tuple(entry for entry in record.confirmed if entry.round > round_number)
-    settled = replace(record, head=(ended.head,), confirmed=unsettled, challenge=())
+    settled = replace(record, head=(ended.head,), confirmed=unsettled, released=(), challenge=())
     if record.round > round_number:
         return replace(state, record=settled)
     live, keys = next((one for one in state.live if one.ctx == ended.result.ctx), None), state.keys
@@ -351,6 +353,18 @@ def open_head(keys: BySite, manifest: Manifest, ctx: bytes, site: str, sealed: b
     return head
 
 
+def wrong_shares(ctx: bytes, holder: str, shares: messages.UnmaskShares, heads: Heads) -> list[WrongShare]:
+    """Returns (kind, dealer) of each revealed share that is not the one its dealer committed to."""
+
+    def differs(kind: crypto.ShareKind, dealer: str, share: bytes, committed: Mapping[str, bytes]) -> bool:
+        return crypto.commit_share(ctx, dealer, holder, kind, share) != committed[holder]
+
+    wrong: list[WrongShare] = []
+    wrong += [("b", name) for name, share in shares.b.items() if differs("b", name, share, heads[name].b_shares)]
+    wrong += [("R", name) for name, share in shares.R.items() if differs("R", name, share, heads[name].R_shares)]
+    return wrong
+
+
 class SecretMismatchError(Exception):
     """A recovered secret or an envelope is not what its owner committed to; the callers name the consequence."""
 
@@ -383,7 +397,7 @@ def removal_seeds(
     order = sorted(cohort)
     for dropped, secret in R.items():
         head = heads[dropped]
-        pair_seeds = _open_envelope(ctx, head, order, envelopes[dropped], secret)
+        pair_seeds = open_envelope(ctx, head, order, envelopes[dropped], secret)
         for survivor in b:
             seed = pair_seeds[survivor]
             if crypto.commit_pair_seed(ctx, seed) != head.pairs[survivor]:
@@ -395,7 +409,8 @@ def removal_seeds(
     return seeds
 
 
-def _open_envelope(ctx: bytes, head: PackageHead, order: list[str], envelope: bytes, secret: bytes) -> dict[str, bytes]:
+def open_envelope(ctx: bytes, head: PackageHead, order: list[str], envelope: bytes, secret: bytes) -> dict[str, bytes]:
+    """Returns the pair seed for each other member of the sorted cohort ``order``; raises SecretMismatchError."""
     opened = (crypto.commit_envelope_secret(ctx, secret), crypto.envelope_hash(ctx, head.site, envelope))
     if opened != (head.R, head.envelope_hash):
         raise SecretMismatchError(head.site)

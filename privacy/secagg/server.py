@@ -8,10 +8,8 @@ A round is one :class:`Attempt` or, if too few hospitals stay, several. Each ``c
 durable first and then returns its message for every hospital. After a crash :meth:`Attempt.requests` returns the
 messages of the interrupted stage again, which hospitals answer with the bytes they stored.
 
-Who is at fault when a round fails is certain where signatures prove it, otherwise a dispute of two. A revealed share is
-checked against the commitment that its dealer signed and its holder accepted before masking, so a wrong share proves
-its holder a liar. The holder signs its shares together with the hash of the heads it accepted, so honest shares cannot
-be held against another head of a dealer that signed two. Two hospitals that commit to different pair seeds, or of which
+Who is at fault when a round fails is certain where signatures prove it (``blame.py``), otherwise a dispute of two. Two
+hospitals that commit to different pair seeds, or of which
 one complains about the other's mail, are a *dispute*: one of them lies, and nobody else can tell which. The coordinator
 goes on without one, then without the other; who waits first alternates from round to round.
 """
@@ -28,7 +26,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedward.errors import AuthenticationError, IntegrityError, QuorumError, failing_as
+from fedward.errors import AuthenticationError, QuorumError
 from fedward.messages import MalformedMessageError, Stage
 from fedward.privacy.secagg import crypto, messages
 from fedward.privacy.secagg.crypto import (
@@ -42,35 +40,22 @@ from fedward.privacy.secagg.crypto import (
 )
 from fedward.privacy.secagg.encoding import MerkleTree, RingVector, Seeds, VectorLayout, VectorLayoutError
 from fedward.privacy.secagg.journal import Journal
-from fedward.privacy.secagg.messages import SEALED, SITE, Digest, Map, Message, Nested, Sequence, Text, Uint
+from fedward.privacy.secagg.messages import SEALED, SITE, Blame, Digest, Map, Message, Nested, Sequence, Text, Uint
 from fedward.privacy.secagg.results import (
     BySite,
+    Heads,
     PairSeedMismatchError,
     SecretMismatchError,
     open_head,
     removal_seeds,
     survivor_digests,
+    wrong_shares,
 )
 from fedward.privacy.secagg.roster import Clock, EpochSetup, check_threshold, minimum_threshold, verify_roster
 
 _SUM = "sum"
-WrongShare: TypeAlias = tuple[crypto.ShareKind, str]  # with its dealer
-Heads: TypeAlias = Mapping[str, messages.PackageHead]
 Unmasks: TypeAlias = Mapping[str, messages.UnmaskShares]
 _Reply = TypeVar("_Reply", messages.UploadHeader, messages.Complaint, messages.UnmaskShares)
-
-
-class Blame(Message):
-    """A hospital that contradicted its own signature, with the sealed messages that prove it.
-
-    Reasons: ``share`` (dealer's head, liar's unmask message, list of the heads it answered for),
-    ``two-heads`` (both heads) and ``secret`` (dealer's head; its shares or its envelope, opened with the
-    round's secrets, are not what it committed to).
-    """
-
-    site: messages.Site
-    reason: Annotated[str, Text(32)]
-    evidence: Annotated[tuple[bytes, ...], Sequence(SEALED)]
 
 
 class Dispute(Message):
@@ -101,6 +86,8 @@ class RoundRecord(Message):
     manifest: Annotated[bytes, messages.Bytes(1, Message.LIMIT)]  # sealed, as sent
     ctx: Digest  # its context
     stage: Annotated[str, Text(16)]  # whose replies are awaited, a fedward.messages.Stage
+    only: Annotated[tuple[str, ...], Sequence(SITE)] = ()  # whose packages are taken; empty for the whole cohort's
+    shown: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()  # to hospitals: why the cohort lacks others
     heads: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # of U1, as the next two
     envelopes: Annotated[dict[str, bytes], Map(messages.ENVELOPE)] = field(default_factory=dict)
     mail: Annotated[dict[str, dict[str, bytes]], Map(Map(messages.MAIL))] = field(default_factory=dict)  # to, then from
@@ -108,6 +95,13 @@ class RoundRecord(Message):
     confirms: Annotated[dict[str, bytes], Map(SEALED)] = field(default_factory=dict)  # sealed confirmations
     blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()  # found in this attempt
     disputes: Annotated[tuple[Dispute, ...], Sequence(Nested(Dispute), 16384)] = ()  # of this round, retries included
+
+
+class Unsettled(Message):
+    """A round that was given up after shares had left: hospitals repeat it over the same ones, or the sum is lost."""
+
+    first_cohort: Annotated[tuple[str, ...], Sequence(SITE)]
+    survivors: Annotated[tuple[str, ...], Sequence(SITE)]
 
 
 class ServerState(Message):
@@ -127,6 +121,9 @@ class ServerState(Message):
     blames: Annotated[tuple[Blame, ...], Sequence(Nested(Blame))] = ()  # of this run; left out of later cohorts
     result: Annotated[bytes, messages.Bytes(0, Message.LIMIT)] = b""  # the last, with its confirmations; or empty
     live: Annotated[tuple[RoundRecord, ...], Sequence(Nested(RoundRecord), 1)] = ()  # the live attempt, none or one
+    unsettled: Annotated[
+        tuple[Unsettled, ...], Sequence(Nested(Unsettled), 1)
+    ] = ()  # since the last result, none or one
 
 
 @dataclass(frozen=True)
@@ -178,51 +175,6 @@ def leave_out(disputes: Iterable[Dispute]) -> set[str]:
         out |= chosen
         open_disputes = [dispute for dispute in open_disputes if not chosen & set(dispute.pair)]
     return out
-
-
-def wrong_shares(ctx: bytes, holder: str, shares: messages.UnmaskShares, heads: Heads) -> list[WrongShare]:
-    """Returns (kind, dealer) of each revealed share that is not the one its dealer committed to."""
-
-    def differs(kind: crypto.ShareKind, dealer: str, share: bytes, committed: Mapping[str, bytes]) -> bool:
-        return crypto.commit_share(ctx, dealer, holder, kind, share) != committed[holder]
-
-    wrong: list[WrongShare] = []
-    wrong += [("b", name) for name, share in shares.b.items() if differs("b", name, share, heads[name].b_shares)]
-    wrong += [("R", name) for name, share in shares.R.items() if differs("R", name, share, heads[name].R_shares)]
-    return wrong
-
-
-def verify_blame(keys: BySite, blame: Blame) -> None:
-    """Checks what anybody can about a blame: that the accused signed the contradiction; FW-SECAGG-132 if not shown."""
-    incomplete = IntegrityError("The evidence of a blame is incomplete.", code="FW-SECAGG-132")
-    with failing_as(incomplete, KeyError, ValueError, RefusalError, MalformedMessageError):
-        proven = _PROOFS[blame.reason](keys, blame)
-    if not proven:
-        raise IntegrityError("The evidence of a blame shows no contradiction.", code="FW-SECAGG-132")
-
-
-def _share_is_wrong(keys: BySite, blame: Blame) -> bool:
-    sealed_head, sealed_shares, listed = blame.evidence
-    shares = messages.UnmaskShares.from_bytes(open_sealed("unmask", sealed_shares, keys[blame.site]))
-    if crypto.head_list_hash(shares.ctx, listed) != shares.heads_hash:
-        return False
-    for dealer in {*shares.b, *shares.R}:
-        if not crypto.lists_head(shares.ctx, listed, dealer, sealed_head):
-            continue
-        head = messages.PackageHead.from_bytes(open_sealed("head", sealed_head, keys[dealer]))
-        b, R = ({name: one for name, one in dealt.items() if name == dealer} for dealt in (shares.b, shares.R))
-        only = replace(shares, b=b, R=R)
-        return head.ctx == shares.ctx and bool(wrong_shares(shares.ctx, blame.site, only, {dealer: head}))
-    return False
-
-
-def _signed_two_heads(keys: BySite, blame: Blame) -> bool:
-    bodies = (open_sealed("head", one, keys[blame.site]) for one in blame.evidence[:2])
-    first, second = (messages.PackageHead.from_bytes(body) for body in bodies)
-    return first.ctx == second.ctx and first != second
-
-
-_PROOFS = {"share": _share_is_wrong, "two-heads": _signed_two_heads}
 
 
 def recover(
@@ -303,7 +255,10 @@ class Attempt:
         if self.stage is Stage.MANIFEST:
             return dict.fromkeys(self.manifest.cohort, record.manifest)
         if self.stage is Stage.MASK:
-            return {to: messages.HeadsAndMail(ctx, record.heads, mail).to_bytes() for to, mail in record.mail.items()}
+            told = {
+                to: messages.HeadsAndMail(ctx, record.heads, mail, record.shown) for to, mail in record.mail.items()
+            }
+            return {to: message.to_bytes() for to, message in told.items()}
         if self.stage is Stage.CONFIRM:
             return dict.fromkeys(record.uploads, messages.Survivors(ctx, record.uploads).to_bytes())
         return dict.fromkeys(record.uploads, messages.Confirmations(ctx, record.confirms).to_bytes())
@@ -340,7 +295,8 @@ class Attempt:
         self._expect(Stage.MANIFEST)
         known = {dispute.pair: dispute for dispute in self._record.disputes}
         fresh = [known.get(dispute.pair, dispute) for dispute in pair_disputes(self._opened, self.manifest.round)]
-        u1 = sorted(self._packages.keys() - leave_out(fresh))
+        only = set(self._record.only or self.manifest.cohort)
+        u1 = sorted(only & self._packages.keys() - leave_out(fresh))
         if fresh:
             self._commit(disputes=tuple({**known, **{dispute.pair: dispute for dispute in fresh}}.values()))
         self._require(len(u1))
@@ -449,12 +405,20 @@ class Attempt:
             secrets = recover(cohort, self.manifest.threshold, dealers, self._unmasks)
             seeds = removal_seeds(record.ctx, cohort, self._heads, record.envelopes, *secrets)
         except SecretMismatchError as error:
-            self._add_blame(Blame(error.site, "secret", (record.heads[error.site],)))
+            self._add_blame(Blame(error.site, "secret", (record.heads[error.site], self._dealt(error.site).to_bytes())))
             raise RoundLostError("A hospital dealt secrets that contradict its commitments.") from error
         except PairSeedMismatchError as error:
             raise RoundLostError("Two hospitals committed to different pair seeds.") from error
         self._secrets = secrets
         return seeds
+
+    def _dealt(self, site: str) -> messages.Dealt:
+        """What was revealed of a dealer's secret, for others to check."""
+        record, kind = self._record, "b" if site in self._record.uploads else "R"
+        held = {holder: getattr(reply, kind).get(site) for holder, reply in self._unmasks.items()}
+        shares = {holder: share for holder, share in held.items() if share is not None}
+        manifest = crypto.Envelope.from_bytes(record.manifest).body
+        return messages.Dealt(manifest, kind, shares, b"" if kind == "b" else record.envelopes[site])
 
     @cached_property
     def _heads(self) -> dict[str, messages.PackageHead]:
@@ -576,6 +540,20 @@ class SecAggServer:
         known = {blame.site for blame in self._state.blames}
         return (*self._state.blames, *(blame for blame in fresh if blame.site not in known))
 
+    @property
+    def opening(self) -> bool:
+        """Whether unmask shares of the live attempt have been asked for."""
+        return self.live is not None and self.live.stage is Stage.UNMASK
+
+    @property
+    def owed(self) -> tuple[str, ...]:
+        """Hospitals, less the blamed, that the next round has to be of: one of theirs was given up while it was opened.
+
+        Hospitals whose shares have left go on to no other one on the same adapter; empty if there was none.
+        """
+        blamed = {blame.site for blame in self.blames}
+        return tuple(site for one in self._unsettled() for site in one.first_cohort if site not in blamed)
+
     def begin_epoch(self, run: str, *, at_least: int = 1) -> EpochSetup:
         """Starts a new key epoch; whatever round was live is given up.
 
@@ -586,7 +564,7 @@ class SecAggServer:
         fresh = ServerState(epoch=max(old.epoch + 1, at_least), run=run, started=int(self._clock()))
         if run == old.run:
             kept = {name: getattr(old, name) for name in ("round", "head", "adapter_hash", "result")}
-            fresh = replace(fresh, **kept, blames=blames)
+            fresh = replace(fresh, **kept, blames=blames, unsettled=self._unsettled())
         self._save(fresh)
         self.live = None
         return EpochSetup(self._identity, self._signed_roster, run, self._state.epoch)
@@ -628,7 +606,11 @@ class SecAggServer:
             mechanism=terms.mechanism,
             deadline=terms.deadline,
         )
-        return self._open_attempt(manifest, ())
+        if cohort != self.owed:
+            return self._open_attempt(manifest)
+        (before,) = self._unsettled()
+        only = tuple(name for name in before.survivors if name not in blamed)
+        return self._open_attempt(manifest, only=only, shown=self.blames)
 
     def retry(self, *, deadline: int, without: Collection[str] = ()) -> Attempt:
         """Repeats the live attempt with fresh masks, less the blamed, one of each dispute, and those ``without``.
@@ -636,7 +618,7 @@ class SecAggServer:
         Raises QuorumError (fewer than the threshold would remain), RoundLostError (the attempt is being unmasked, and
         hospitals have erased their vectors).
         """
-        if self.live is None or self.live.stage is Stage.UNMASK:
+        if self.live is None or self.opening:
             raise RoundLostError("An attempt that is being unmasked cannot be repeated.")
         before, seq = self.live.manifest, self._state.seq + 1
         out = {blame.site for blame in self.blames} | leave_out(self.live.disputes) | set(without)
@@ -644,11 +626,12 @@ class SecAggServer:
         if len(cohort) < before.threshold:
             raise QuorumError("Fewer hospitals than the threshold remain for another attempt.")
         manifest = replace(before, attempt=before.attempt + 1, seq=seq, cohort=cohort, deadline=deadline)
-        return self._open_attempt(manifest, tuple(dispute.next() for dispute in self.live.disputes))
+        record, disputes = self._state.live[0], tuple(dispute.next() for dispute in self.live.disputes)
+        return self._open_attempt(manifest, disputes=disputes, only=record.only, shown=record.shown)
 
     def give_up(self) -> None:
         """Ends the live round without a result; its hospitals stay charged, and its number is not used again."""
-        self._close_round()
+        self._close_round(unsettled=self._unsettled())
 
     def publish(self, next_adapter_hash: bytes) -> bytes:
         """Ends the round with its result, which the next manifest continues from; returns it with its confirmations.
@@ -672,20 +655,26 @@ class SecAggServer:
         )
         sealed = self.live.witnessed(self._identity.seal("result", result))
         head = crypto.result_hash(result.to_bytes())
-        self._close_round(head=head, adapter_hash=next_adapter_hash, result=sealed)
+        self._close_round(head=head, adapter_hash=next_adapter_hash, result=sealed, unsettled=())
         return sealed
+
+    def _unsettled(self) -> tuple[Unsettled, ...]:
+        """What is owed once the live round is given up."""
+        if self.live is None or not self.opening:
+            return self._state.unsettled
+        return (Unsettled(self.live.manifest.first_cohort, tuple(self.live.requests())),)
 
     def _close_round(self, **changes: Any) -> None:
         self._save(replace(self._state, blames=self.blames, live=(), **changes))
         self.live = None
         self._journal.keep_only(())
 
-    def _open_attempt(self, manifest: messages.Manifest, disputes: tuple[Dispute, ...]) -> Attempt:
+    def _open_attempt(self, manifest: messages.Manifest, **record: Any) -> Attempt:
         sealed, ctx = self._identity.seal("manifest", manifest), crypto.context(manifest.to_bytes())
-        record = RoundRecord(sealed, ctx, Stage.MANIFEST.value, disputes=disputes)
+        opened = RoundRecord(sealed, ctx, Stage.MANIFEST.value, **record)
         state = replace(self._state, round=manifest.round, attempt=manifest.attempt, seq=manifest.seq)
-        self._save(replace(state, blames=self.blames, live=(record,)))
-        self.live = self._attempt(record)
+        self._save(replace(state, blames=self.blames, live=(opened,), unsettled=self._unsettled()))
+        self.live = self._attempt(opened)
         return self.live
 
     def _attempt(self, record: RoundRecord) -> Attempt:

@@ -88,6 +88,7 @@ def test_an_honest_run_has_no_incident_and_one_adapter_everywhere():
     assert all(np.array_equal(hospital.adapter, final) for hospital in federation.hospitals)
 
 
+@pytest.mark.attack("coordinator", "publishes another sum in a federation that trains")
 def test_a_false_sum_is_found_by_every_hospital():
     federation = Federation()
     coordinator = federation.coordinator()
@@ -110,6 +111,7 @@ class ChoosesTheSum(Coordinator):
         return done, vectors, evidence
 
 
+@pytest.mark.attack("coordinator", "publishes a sum of its choice with a digest that fits it")
 def test_a_sum_of_the_coordinators_choice_is_refused():
     coordinator = Federation().coordinator(ChoosesTheSum)
     coordinator.join()
@@ -127,6 +129,7 @@ class WithholdsEvidence(Coordinator):
         return done, {}, evidence
 
 
+@pytest.mark.attack("coordinator", "publishes sums without what they were made of")
 def test_a_sum_without_evidence_is_refused():
     coordinator = Federation().coordinator(WithholdsEvidence)
     coordinator.join()
@@ -136,6 +139,7 @@ def test_a_sum_without_evidence_is_refused():
     assert "FW-INTEGRITY-020" in codes(coordinator)
 
 
+@pytest.mark.attack("coordinator", "publishes an adapter that the sum does not lead to")
 def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
     federation = Federation()
     coordinator = federation.coordinator()
@@ -148,6 +152,7 @@ def test_an_update_that_the_sum_does_not_lead_to_is_refused(monkeypatch):
     assert "FW-SECAGG-084" in codes(coordinator)
 
 
+@pytest.mark.attack("coordinator", "asks for statistics of training patients in a round that has none")
 def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has_none():
     federation = Federation(release_every=3)
     coordinator = federation.coordinator()
@@ -161,6 +166,7 @@ def test_statistics_of_training_patients_cannot_be_asked_for_in_a_round_that_has
     assert "FW-POLICY-010" in codes(coordinator)
 
 
+@pytest.mark.attack("coordinator", "reads names of patients out of errors")
 def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
     federation = Federation()
 
@@ -185,6 +191,7 @@ def test_nothing_but_a_code_leaves_when_training_fails(monkeypatch):
     assert all(reply == Reply(refusal=TAKES_NO_PART) for reply in seen)
 
 
+@pytest.mark.attack("coordinator", "asks for what no hospital answers")
 def test_an_unknown_stage_and_a_malformed_request_are_refused():
     (hospital, *_) = Federation().hospitals
     for request in (
@@ -230,6 +237,7 @@ class InventsARound(Coordinator):
         )
 
 
+@pytest.mark.attack("coordinator", "signs the result of a round that nobody took part in")
 def test_the_result_of_a_round_that_never_happened_is_refused():
     coordinator = Federation().coordinator(InventsARound)
     coordinator.join()
@@ -240,6 +248,7 @@ def test_the_result_of_a_round_that_never_happened_is_refused():
     assert "FW-SECAGG-086" in codes(coordinator)
 
 
+@pytest.mark.attack("coordinator", "has a training that failed repeated under the same charge")
 def test_a_training_that_failed_halfway_is_not_repeated_under_the_same_charge(monkeypatch):
     federation = Federation()
     coordinator = federation.coordinator()
@@ -257,6 +266,7 @@ def test_a_training_that_failed_halfway_is_not_repeated_under_the_same_charge(mo
     assert "FW-POLICY-013" in codes(coordinator)
 
 
+@pytest.mark.attack("coordinator", "begins another run under one approval")
 def test_another_run_cannot_be_slipped_under_an_approval():
     federation = Federation()
     coordinator = federation.coordinator()
@@ -274,6 +284,9 @@ def test_another_run_cannot_be_slipped_under_an_approval():
     assert len(again.incidents) == 3
 
 
+@pytest.mark.attack(
+    "coordinator", "plans a delta that is too large for a hospital, or private training without a ledger"
+)
 def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
     federation = Federation()
     site, plan = federation.sites[0], federation.run.plan
@@ -298,6 +311,7 @@ def test_a_private_hospital_needs_a_ledger_and_a_delta_that_fits_it():
         )
 
 
+@pytest.mark.attack("coordinator", "has a hospital train from an adapter that is not of the chain")
 def test_a_hospital_whose_adapter_is_not_that_of_the_chain_trains_nothing():
     federation = Federation()
     coordinator = federation.coordinator()

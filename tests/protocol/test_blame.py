@@ -9,9 +9,19 @@ import pytest
 
 from fedward.errors import QuorumError
 from fedward.privacy.secagg import crypto
+from fedward.privacy.secagg.blame import verify_blame
 from fedward.privacy.secagg.crypto import Envelope, RoundLostError, ShareRefused, envelope_hash, head_list, mail_hash
-from fedward.privacy.secagg.messages import Complaint, HeadsAndMail, PackageHead, SharePackage, UnmaskShares
-from fedward.privacy.secagg.server import Blame, Dispute, leave_out, verify_blame
+from fedward.privacy.secagg.messages import (
+    Blame,
+    Complaint,
+    Dealt,
+    HeadsAndMail,
+    Manifest,
+    PackageHead,
+    SharePackage,
+    UnmaskShares,
+)
+from fedward.privacy.secagg.server import Dispute, leave_out
 from tests.codes import raises
 
 LIAR = "hospital-1"
@@ -31,11 +41,11 @@ def rewrite(fed, package, **changes):
     return SharePackage(fed.identities[head.site].seal("head", head), envelope, mail).to_bytes()
 
 
-def collect(fed, attempt, **changes):
+def collect(fed, attempt, liar=LIAR, **changes):
     """Leg 1 with one hospital that lies in its package; its own client believes the lie."""
     for name, manifest in attempt.requests().items():
         package = fed.contribute(name, manifest)
-        if name == LIAR:
+        if name == liar:
             package = rewrite(fed, package, **changes)
             client = fed.clients[name]
             live = client._state.live[0]
@@ -208,6 +218,7 @@ def test_a_dealer_of_useless_secrets_loses_the_round_and_is_left_out_of_the_next
     with pytest.raises(RoundLostError):
         fed.unmask(attempt, fed.confirms(attempt, survivors))
     assert [(blame.site, blame.reason) for blame in fed.server.blames] == [(LIAR, "secret")]
+    verify_blame(fed.roster.keys, fed.server.blames[0])
     second = fed.server.begin_round(fed.terms(2))
     assert LIAR not in second.manifest.cohort
     np.testing.assert_array_equal(
@@ -230,6 +241,67 @@ def test_a_hospital_that_seals_other_seeds_than_it_committed_to_is_named_when_it
     with pytest.raises(RoundLostError):
         fed.unmask(attempt, fed.confirms(attempt, survivors))
     assert [(blame.site, blame.reason) for blame in attempt.blames] == [(LIAR, "secret")]
+    verify_blame(fed.roster.keys, attempt.blames[0])
+
+
+def dealt_by(fed, attempt, kind, dealer="hospital-0"):
+    """What unmasking would reveal of an honest dealer: its head, every share of one secret, and its envelope."""
+    manifest = Envelope.from_bytes(attempt.requests()[dealer]).body
+    heads = fed.packages(attempt)
+    envelope = attempt._record.envelopes[dealer]
+    fed.uploads(attempt, heads)
+    part = slice(0, 32) if kind == "b" else slice(32, 64)
+    shares = {name: fed.clients[name]._state.live[0].shares[dealer][part] for name in fed.names}
+    dealt = Dealt(manifest, kind, shares, b"" if kind == "b" else envelope)
+    return HeadsAndMail.from_bytes(heads[fed.names[1]]).heads[dealer], dealt
+
+
+@pytest.mark.parametrize("kind", ["b", "R"])
+@pytest.mark.attack("coordinator", "frames an honest dealer, so that the next sum lacks it")
+def test_an_honest_dealer_is_not_framed(federation, kind):
+    """Whoever leaves it out of a repeated round would learn its vector from the difference."""
+    fed = federation(5)
+    head, dealt = dealt_by(fed, fed.server.begin_round(fed.terms(1)), kind)
+    few = dict(list(dealt.shares.items())[:3])
+    lower = Manifest.from_bytes(dealt.manifest)
+    for framed in (
+        dealt,
+        replace(dealt, shares=dealt.shares | {"hospital-1": b"x" * 32}),
+        replace(dealt, shares=few),
+        replace(dealt, manifest=replace(lower, threshold=3).to_bytes(), shares=few),
+        replace(dealt, envelope=b"x" * 144),
+        replace(dealt, kind="R" if kind == "b" else "b"),
+    ):
+        with raises("FW-SECAGG-132"):
+            verify_blame(fed.roster.keys, Blame("hospital-0", "secret", (head, framed.to_bytes())))
+
+
+@pytest.mark.attack("coordinator", "repeats an opened round without a hospital that it calls a liar")
+def test_a_round_is_not_repeated_without_a_hospital_on_the_coordinators_word(federation):
+    fed = federation(5)
+    fed.run(fed.server.begin_round(fed.terms(1)))
+    victim, others = fed.names[0], fed.names[1:]
+    attempt = fed.server.begin_round(fed.terms(2, cohort=others))
+    requests = fed.packages(attempt)
+    for blames, code in (((), "FW-SECAGG-046"), ((Blame(victim, "secret", (b"x", b"y")),), "FW-SECAGG-132")):
+        for name in others:
+            request = replace(HeadsAndMail.from_bytes(requests[name]), blames=blames)
+            with raises(code):
+                fed.clients[name].mask(request.to_bytes())
+
+
+def test_the_round_after_a_liars_is_repeated_without_it_and_over_nobody_else(federation, sum_of):
+    """Two rounds in a row are spoilt, by two liars; hospitals that released both go on, shown what proves each."""
+    fed = federation(7, colluders=2)
+    for number, liar in ((1, LIAR), (2, "hospital-2")):
+        attempt = fed.server.begin_round(fed.terms(number))
+        heads = collect(fed, attempt, liar, b=lambda _: b"x" * 32)
+        with pytest.raises(RoundLostError):
+            fed.unmask(attempt, fed.confirms(attempt, fed.uploads(attempt, heads)))
+    third = fed.server.begin_round(fed.terms(3))
+    assert third.manifest.cohort == tuple(name for name in fed.names if name not in {LIAR, "hospital-2"})
+    total = fed.run(third)
+    np.testing.assert_array_equal(total.sum.buffer, sum_of(third.manifest.cohort, 3).buffer)
 
 
 def test_a_complaint_in_another_round_makes_the_other_wait_first(federation):

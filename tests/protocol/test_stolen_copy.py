@@ -80,6 +80,7 @@ def _agreements(fed, victim, live, seen):
     return {site: key.agree(seen.ctx, victim, site, head.fresh) for site, head in heads.items()}
 
 
+@pytest.mark.attack("thief of a journal", "opens later rounds with a copy of one round and all that was sent")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_copy_of_one_round_opens_nothing_after_the_next(federation, vector_of, moment):
     """Broken: chains that only hash forward. A copy of round 1 then opens every round until the next key epoch."""
@@ -155,6 +156,7 @@ def test_what_renewed_a_chain_is_forgotten(federation):
         assert (live.fresh, live.agreed) == (b"", {})
 
 
+@pytest.mark.attack("hospital", "sends a fresh key whose agreements are known")
 def test_a_fresh_key_of_small_order_is_a_complaint(federation):
     fed = federation(4)
     liar = fed.names[3]

@@ -117,6 +117,7 @@ def test_names_are_made_durable_too(tmp_path, monkeypatch):
     assert [stat.S_ISDIR(mode) for mode in synced] == [False, True]
 
 
+@pytest.mark.attack("local user", "owns the folder that state is kept in")
 def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
     """Somebody who made the folder first could read all that is put into it."""
     folder = storage.private_folder(tmp_path / "state")
@@ -125,6 +126,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
         storage.private_folder(folder)
 
 
+@pytest.mark.attack("local user", "puts a link in the place of a file that is being replaced")
 def test_a_link_in_the_place_of_a_finished_file_is_not_followed(tmp_path):
     (tmp_path / "other").write_bytes(b"of somebody else")
     (tmp_path / "vector.part").symlink_to(tmp_path / "other")
@@ -136,6 +138,7 @@ def test_a_link_in_the_place_of_a_finished_file_is_not_followed(tmp_path):
     assert (tmp_path / "other").read_bytes() == b"of somebody else"
 
 
+@pytest.mark.attack("local user", "puts a link in the place of a file that is being written")
 @pytest.mark.parametrize("write", [append_file, replace_file])
 def test_a_link_in_place_of_a_file_receives_nothing(tmp_path, write):
     """Broken: whoever can put a link into a folder has a state or a ledger written over another file."""

@@ -32,9 +32,9 @@ from fedward.privacy.secagg.crypto import (
 )
 from fedward.privacy.secagg.encoding import RingVector, Segment, VectorLayout
 from fedward.privacy.secagg.journal import MemoryJournal
-from fedward.privacy.secagg.messages import Message
+from fedward.privacy.secagg.messages import Blame, Message
 from fedward.privacy.secagg.roster import LocalPolicy, Member, Roster, RunPolicy, approve, publish, verify_roster
-from fedward.privacy.secagg.server import Blame, Dispute, RoundTerms, SecAggServer
+from fedward.privacy.secagg.server import Dispute, RoundTerms, SecAggServer
 
 FILE = Path(__file__).with_name("secagg_messages.json")
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -212,6 +212,8 @@ def play_round(scribe, identities, server, clients):
     listed = head_list(ctx, heads)
     blame = Blame("b-site", "share", (heads["a-site"], scribe.messages["UnmaskShares of b-site"], listed))
     scribe.note("Blame", blame.to_bytes())
+    dealt = messages.Dealt(manifest, "R", {name: fixed(f"share of {name}") for name in SITES[:3]}, package.envelope)
+    scribe.note("Dealt", dealt.to_bytes())
     scribe.note("Dispute", Dispute(("a-site", "b-site"), "pair-seed", 1).to_bytes())
     scribe.values |= {
         "ctx": ctx,

@@ -23,6 +23,7 @@ class Standing:
     blames: tuple[SimpleNamespace, ...] = ()
     min_cohort: int = 3
     live: SimpleNamespace | None = None
+    owed: tuple[str, ...] = ()
 
 
 def cohorts(strategy="ffa", rounds=4, **standing):
@@ -41,6 +42,13 @@ def test_a_sum_that_follows_up_another_asks_its_survivors_and_needs_them_all():
     asked = cohorts("fedask", survivors=("a", "c", "d", "e"))
     assert asked.of_round(2) == (["a", "c", "d", "e"], 4)
     assert asked.of_round(3) == (list(SITES), minimum_threshold(6, 1))
+
+
+def test_hospitals_that_have_opened_a_sum_without_a_result_are_asked_again_and_no_others():
+    """They would go on to no other round on this adapter."""
+    assert cohorts(owed=("a", "c", "d", "e")).of_round(1) == (["a", "c", "d", "e"], minimum_threshold(4, 1))
+    away = cohorts(owed=("a", "c", "d", "e"), members=("a", "b", "c", "d", "f"))
+    assert away.of_round(1)[0] == ["a", "b", "c", "d", "f"], "one is away: enough heads may show that nobody opened it"
 
 
 def test_a_sum_that_is_followed_up_must_be_large_enough_for_the_next():

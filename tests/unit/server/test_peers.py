@@ -68,6 +68,7 @@ def test_the_list_of_the_kernel_is_read_as_it_is_written(tmp_path, monkeypatch):
         assert not is_own(door, asked)
 
 
+@pytest.mark.attack("local user", "connects to the inner door")
 @as_root
 @pytest.mark.parametrize(("user", "answered"), [(None, True), (NOBODY, False)])
 def test_another_user_gets_no_byte_of_the_inner_door(user, answered):
@@ -117,6 +118,7 @@ starter.main()
 """
 
 
+@pytest.mark.attack("local user", "reads a run's token from arguments or environment")
 def test_the_token_of_a_task_is_in_no_argument_and_no_environment(monkeypatch, tmp_path):
     started = []
     real = subprocess.Popen
@@ -137,6 +139,7 @@ def test_the_token_of_a_task_is_in_no_argument_and_no_environment(monkeypatch, t
     assert not Path("/proc/self/cmdline").read_bytes().count(TOKEN.encode())
 
 
+@pytest.mark.attack("local user", "has another program started with the token of a run")
 def test_nothing_but_a_server_app_is_started(monkeypatch):
     monkeypatch.setattr(starter.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     for kind in set(TaskType) - {TaskType.SERVER_APP}:
