@@ -3,7 +3,11 @@
 Only this connection ever uses a proxy, and only the one that is configured; the environment is not asked.
 """
 
+import base64
+import errno
 import ipaddress
+import re
+import socket
 import ssl
 import threading
 import time
@@ -11,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -18,6 +23,7 @@ from fedward.errors import AuthenticationError, ConfigError, NetworkError, Resou
 
 Result = TypeVar("Result")
 TIMEOUT_SECONDS = 30.0
+MAX_STATUS_BYTES = 4096
 
 
 class LinkLostError(NetworkError, code="FW-NET-201"):
@@ -34,6 +40,10 @@ class RunOverError(RunFailedError, code="FW-RUN-201"):
 
 class OversizedMessageError(ResourceError, code="FW-RESOURCE-201"):
     """A message from the coordinator exceeds the site's limits; it was not parsed."""
+
+
+class ProxyRefusedError(NetworkError, code="FW-NET-303"):
+    """The proxy does not let this machine through to the coordinator."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,36 @@ def open_http(endpoint: Endpoint, limits: Limits) -> httpx.Client:
     )
 
 
+def proxy_failure(status: int) -> ProxyRefusedError:
+    """What a proxy means that answers a request to connect with ``status``; 407 is FW-NET-302, others FW-NET-303."""
+    if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+        return ProxyRefusedError("The proxy wants a name and a password (HTTP 407).", code="FW-NET-302")
+    return ProxyRefusedError(f"The proxy does not connect to the coordinator (HTTP {status}).")
+
+
+def ask_proxy(link: socket.socket, address: str, proxy: httpx.URL) -> None:
+    """Asks the proxy at the other end of ``link`` to connect to ``address`` (host:port), as every request will.
+
+    Raises ProxyRefusedError, OSError (no answer within the time of ``link``, or none that is HTTP).
+    """
+    lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}"]
+    if proxy.userinfo:
+        named = unquote_to_bytes(proxy.userinfo)
+        lines.append(f"Proxy-Authorization: Basic {base64.b64encode(named).decode('ascii')}")
+    link.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    answer = b""
+    while b"\n" not in answer and len(answer) < MAX_STATUS_BYTES:
+        piece = link.recv(MAX_STATUS_BYTES)
+        if not piece:
+            break
+        answer += piece
+    found = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
+    if found is None:
+        raise OSError(errno.EPROTO, "no proxy answers there")
+    if not 200 <= int(found[1]) < 300:
+        raise proxy_failure(int(found[1]))
+
+
 def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     if endpoint.insecure:
         return False
@@ -123,6 +163,8 @@ class Patience:
                     raise NodeRefusedError(f"The coordinator refused this node's request (HTTP {status}).") from error
                 failure = error
             if time.monotonic() - start + delay > self.seconds or self.stop.wait(delay):
+                if isinstance(failure, httpx.ProxyError) and (status_word := re.match(r"\d{3}", str(failure))):
+                    raise proxy_failure(int(status_word[0])) from failure
                 raise LinkLostError("The coordinator cannot be reached.") from failure
             delay = min(2 * delay, 5.0)
 

@@ -23,6 +23,9 @@ LEAST = 1e-9
 """Nor a positive one below it."""
 
 Positive = Annotated[float, Field(ge=LEAST, le=MOST)]
+Rate = Annotated[float, Field(ge=LEAST, le=3e38)]
+"""Of local steps: what single precision holds. Training that diverges tells that one is too high, FW-RUN-010."""
+
 Fraction = Annotated[float, Field(ge=1e-12, lt=1)]
 
 
@@ -98,8 +101,8 @@ class TrainingPlan(PlanSection):
 
     rounds: Count = 10
     local_steps: Count = 4
-    learning_rate_head: Positive = 0.1
-    learning_rate_lora: Positive = 0.01
+    learning_rate_head: Rate = 0.1
+    learning_rate_lora: Rate = 0.01
     proximal: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
 

@@ -119,12 +119,17 @@ def private_folder(path: Path) -> Path:
         make_folder(path)
         found = path.stat()
     except OSError as error:
-        raise _unusable(f"The folder {path} cannot be used ({error.strerror}).") from error
+        raise unusable_folder(path, error) from error
     if found.st_uid != os.geteuid():
         raise _unusable(f"The folder {path} belongs to another user.", "Run the command as its owner.")
     if found.st_mode & 0o077:
         raise _unusable(f"The folder {path} is open to other users.", f"Run: chmod 700 {path}")
     return path
+
+
+def unusable_folder(path: Path, error: OSError) -> ResourceError:
+    """FW-RESOURCE-301 with the system's reason."""
+    return _unusable(f"The folder {path} cannot be used ({error.strerror}).")
 
 
 def _unusable(what: str, fix: str | None = None) -> ResourceError:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import errno
 import json
-import logging
 import os
 import resource
 import signal
@@ -24,6 +23,7 @@ from typing import Any
 
 import uvicorn
 
+from fedward.log_lines import log_in_lines
 from fedward.server import ingress
 
 PORT_SECONDS = 20.0
@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Runs until standard input closes or SIGTERM arrives."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    log_in_lines()
     settings = GatewaySettings(**json.loads(sys.stdin.buffer.readline()))
     report = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever Flower prints belongs in the log, not in the report
@@ -121,10 +121,8 @@ def _superlink_app(settings: GatewaySettings, port: int) -> ingress.App:
 
     from fedward.server.direct import DirectRoutes
 
-    # A line for every look at a run, twice a second, would fill the coordinator's disk some day.
-    flower = logging.getLogger("flwr")
-    flower.setLevel(logging.WARNING)
-    flower.handlers.clear()  # its records go where those of the doors go, with the time
+    # Importing flwr gives it handlers; a line for every look at a run would fill the coordinator's disk some day.
+    log_in_lines()
     unused = {"certificates", "event_log_plugin", "fleet_event_log_plugin", "artifact_provider", "fleet_api_address"}
     unused |= {"ssl_ca_certfile", "ssl_certfile", "ssl_keyfile"}
     config = SuperLinkLifespanConfig(

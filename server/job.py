@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -22,6 +21,7 @@ from fedward.agreements.code import check_core, check_plan_code
 from fedward.agreements.proposal import MAX_PROPOSAL_BYTES, open_proposal
 from fedward.config import MAX_CONFIG_BYTES, load_toml, parse
 from fedward.errors import ConfigError, FedwardError, QuorumError, RunFailedError
+from fedward.log_lines import OneLine
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity
 from fedward.privacy.secagg.journal import FileJournal
@@ -125,10 +125,10 @@ def run_federation(transport: GridTransport, path: Path) -> None:
 
 
 def _run(transport: GridTransport, job: FederationJob) -> None:
-    plan = load_toml(Path(job.plan), Plan)
     roster = Path(job.roster).read_bytes()
     verified = verify_roster(roster)
-    check_core(verified.roster.code_hash)
+    check_core(verified.roster.code_hash)  # first: with another core, a plan of then may not be readable now
+    plan = load_toml(Path(job.plan), Plan)
     identity = Identity.from_file(COORDINATOR, Path(job.identity))
     if job.signed is not None:
         terms = open_proposal(read_limited(Path(job.signed), MAX_PROPOSAL_BYTES), identity.public).proposal.terms
@@ -184,9 +184,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handler = RotatingFileHandler(path, maxBytes=RUN_LOG_BYTES, backupCount=1)
-    line = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    line.converter = time.gmtime
-    handler.setFormatter(line)
+    handler.setFormatter(OneLine())
     logger = logging.getLogger("fedward")
     level = logger.level
     logger.addHandler(handler)

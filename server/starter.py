@@ -20,6 +20,8 @@ from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExec
 from flwr.supercore.utils import disable_process_dumping
 from flwr.superlink.cli import flwr_serverapp
 
+from fedward.log_lines import log_in_lines
+
 MAX_TOKEN_BYTES = 4096
 
 
@@ -45,6 +47,7 @@ PROGRAM = (sys.executable, "-P", "-m", "fedward.server.starter")
 def main() -> None:
     """One of the two programs; see the module."""
     disable_process_dumping(strict=False)
+    log_in_lines()
     program, address, last = sys.argv[1:]
     if program == "tasks":
         flower.get_executor = lambda *_, **__: PipingExecutor()

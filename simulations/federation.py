@@ -30,7 +30,7 @@ from fedward.client.models.registry import ModelFiles
 from fedward.client.records import Records
 from fedward.client.tasks import LocalTask, local_task
 from fedward.client.training import LocalTrainer
-from fedward.errors import ConfigError, NetworkError
+from fedward.errors import ConfigError, NetworkError, QuorumError
 from fedward.measures import Outcomes
 from fedward.messages import SUM_STAGES, Reply, Request, Stage
 from fedward.planning.budget import RunBudget, planned_epsilons
@@ -298,7 +298,10 @@ def play(
     dropouts: int = 0,
     fault_seed: int = 0,
 ) -> Played:
-    """Charges the ledgers and plays every round; without ``files`` and ``model``, of a plan that trains nothing."""
+    """Charges the ledgers and plays every round; without ``files`` and ``model``, of a plan that trains nothing.
+
+    Raises QuorumError or, where hospitals took no part because of their records, what the first of them said to itself.
+    """
     run, speed, agreement = setting.run, setting.speed, agree(setting.run, [site.name for site in sites])
     hospitals = [
         make_hospital(
@@ -316,6 +319,8 @@ def play(
     setting.display.phase("federated", max(1, run.rounds))
     try:
         coordinator, transport = _serve(run, budget.run, starting_state(run, model), agreement, grid, watcher)
+    except QuorumError as error:
+        raise next((each.reason for each in hospitals if each.reason is not None), error) from error
     finally:
         grid.close()
     ring_bits = 32 if run.sums_gradients else run.plan.secure_sum.delta_ring_bits

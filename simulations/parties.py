@@ -19,8 +19,9 @@ from fedward.client.records import Records
 from fedward.client.survey import Rows, rows_of
 from fedward.client.tasks import local_task
 from fedward.client.tasks.language import RunningSource
-from fedward.errors import ConfigError, DataError
+from fedward.errors import ConfigError, DataError, FedwardError
 from fedward.measures import Outcomes
+from fedward.messages import Reply, Request
 from fedward.plan import Plan
 from fedward.planning.scenario import DEFAULT_HOSPITALS, MIN_HOSPITALS, DataConfig, Scenario
 from fedward.privacy.ledger import Ledger
@@ -230,6 +231,16 @@ class WatchedHospital(Hospital):
     """A hospital whose encoded vectors, which secure aggregation hides, the simulator keeps to compare sums."""
 
     last_encoded: RingVector | None = None
+    reason: FedwardError | None = None  # the first of its refusals that depended on records, which no coordinator hears
+
+    def answer(self, request: Request) -> Reply:
+        """Its answer, as in a deployment; why there is none is kept for whoever simulates, who owns all records."""
+        try:
+            return super().answer(request)
+        except FedwardError as error:
+            if self.reason is None and error.of_records:
+                self.reason = error
+            raise
 
     def evaluate(self) -> Outcomes:
         """What the model it ends with makes of its own evaluation records; the simulator's view."""

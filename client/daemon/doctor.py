@@ -9,9 +9,8 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import httpx
 
@@ -20,40 +19,21 @@ from fedward.agreements.code import core_hash
 from fedward.agreements.proposal import VerifiedProposal
 from fedward.client.corpora import corpus_named
 from fedward.client.daemon.approvals import Approval, Approvals, approved_roster
-from fedward.client.daemon.folders import SiteFolders, certificate_days, endpoint_of
+from fedward.client.daemon.folders import HOSPITAL, SiteFolders, certificate_days, endpoint_of, written
 from fedward.client.daemon.settings import MEBIBYTE, ClientConfig
-from fedward.client.folder import check_folder
-from fedward.client.link import open_http
+from fedward.client.folder import FolderReport, check_folder
+from fedward.client.link import Endpoint, ask_proxy, open_http
 from fedward.client.models.registry import resolve_named
 from fedward.errors import FedwardError
+from fedward.examination import Doubt, Finding, examined
+from fedward.places import check_places
 from fedward.privacy.ledger import AnchorFile, FileStore, verify
 from fedward.privacy.secagg.crypto import fingerprint
 from fedward.units import check_unit
 
-Level = Literal["ok", "warn", "FAIL"]
 MAX_SKEW_SECONDS = 60.0
 WARN_CERTIFICATE_DAYS = 30.0
 CONNECT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the examination."""
-
-    name: str
-    level: Level
-    words: str
-    fix: str = ""
-    code: str = ""
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """What a check returns that found something to be told, but nothing that stops a run."""
-
-    words: str
-    fix: str
-    code: str = ""
 
 
 Check = Callable[[ClientConfig, SiteFolders], str | Doubt]
@@ -63,29 +43,20 @@ def examine(config: ClientConfig, *, offline: bool = False) -> Iterator[Finding]
     """Looks at everything in order (offline: but the network); a check that fails does not keep others from running."""
     folders, reached = SiteFolders(config.folder), True
     for name, check in CHECKS.items() if offline else (CHECKS | ONLINE).items():
-        found = _run(name, check if reached else _unconnected, config, folders)
+        chosen = check if reached else _unconnected
+        found = examined(name, partial(chosen, config, folders))
         reached = name != "coordinator" or found.level != "FAIL"
         yield found
 
 
-def _run(name: str, check: Check, config: ClientConfig, folders: SiteFolders) -> Finding:
-    try:
-        found = check(config, folders)
-        if isinstance(found, Doubt):
-            return Finding(name, "warn", found.words, found.fix, found.code)
-        return Finding(name, "ok", found)
-    except FedwardError as error:
-        failure = error
-    except Exception as error:
-        # The text of an unexpected exception may quote a record, so only its kind is shown.
-        words = f"An unexpected {type(error).__name__} kept this from being examined."
-        failure = errors.PreflightError(words, code="FW-PREFLIGHT-303")
-    return Finding(name, "FAIL", failure.message, failure.fix, failure.code)
-
-
 def _state_folder(config: ClientConfig, folders: SiteFolders) -> str:
     folders.make()
-    return f"{folders.root} belongs to this user alone"
+    HOSPITAL.check(folders.root)
+    return f"{folders.root} belongs to this user alone, schema {HOSPITAL.of(folders.root)}"
+
+
+def _places(config: ClientConfig, folders: SiteFolders) -> str:
+    return f"{check_places(written(config, folders))} places can be written"
 
 
 def _disk(config: ClientConfig, folders: SiteFolders) -> str:
@@ -191,12 +162,16 @@ def _ledger(config: ClientConfig, folders: SiteFolders) -> str:
     return f"chain intact, epsilon {book.spent():.3f} of {book.genesis.cap_epsilon:g} per {book.genesis.unit} spent"
 
 
-def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
+def _report(config: ClientConfig, task: str | None = None) -> FolderReport:
     tables = config.tables
-    report = check_folder(
-        Path(tables.path), leave_out=tables.leave_out, exclude=tables.excluded, mapping=tables.mapped_by,
+    return check_folder(
+        Path(tables.path), task=task, leave_out=tables.leave_out, exclude=tables.excluded, mapping=tables.mapped_by,
         most_dropped=tables.most_dropped,
     )  # fmt: skip
+
+
+def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
+    report = _report(config)
     if report.problems:
         raise report.problems[0]
     if report.format != config.tables.format or not report.usable:
@@ -208,13 +183,15 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
     words = "; ".join(f"{task.task}: {task.eligible:,} {report.plural}" for task in report.tasks)
     if report.tasks and all(task.eligible < config.policy.min_units for task in report.tasks):
         return Doubt(f"{words}, fewer than policy.min_units", "Export more records.")
-    eligible = {task.task: task.eligible for task in report.tasks}
+    eligible = {form.form: form.units for form in report.forms} | {task.task: task.eligible for task in report.tasks}
     ready: list[VerifiedProposal] = []
     with contextlib.suppress(FedwardError):  # that this site is not enrolled is said on another line
         ready = _ready(config, folders)
     for plan in (found.plan for found in ready):
         corpus = corpus_named(config.tables.format)
         check_unit(corpus.name, corpus.unit, plan.privacy.unit)
+        if plan.task not in eligible:  # running text of a hospital's notes is read only where it is asked for
+            eligible |= {form.form: form.units for form in _report(config, plan.task).forms}
         training = round(eligible.get(plan.task, 0) * (1 - plan.evaluation_fraction))
         if training < config.policy.min_units:
             words = f"{words}; about {training:,} would train, fewer than policy.min_units"
@@ -226,7 +203,7 @@ def _data(config: ClientConfig, folders: SiteFolders) -> str | Doubt:
 
 def _way(config: ClientConfig) -> tuple[str, int, bool]:
     """Host and port that this machine connects to, and whether that is the proxy."""
-    if config.coordinator.proxy:
+    if config.coordinator.proxy and not Endpoint(config.coordinator.address).is_local:
         url = httpx.URL(config.coordinator.proxy)
         return url.host, url.port or 80, True
     return config.coordinator.host, config.coordinator.port, False
@@ -235,11 +212,16 @@ def _way(config: ClientConfig) -> tuple[str, int, bool]:
 def _connect(config: ClientConfig, folders: SiteFolders) -> str:
     host, port, by_proxy = _way(config)
     try:
-        with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
-            return f"{config.coordinator.url} reached{' through the proxy' if by_proxy else ''}"
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as link:
+            if not by_proxy:
+                return f"{config.coordinator.url} reached"
+            ask_proxy(link, config.coordinator.address, httpx.URL(config.coordinator.proxy or ""))
+            return f"{config.coordinator.url} reached through the proxy"
     except socket.gaierror as error:
         raise errors.NetworkError(f"The name {host} is not known here.", code="FW-NET-301") from error
     except OSError as error:
+        if by_proxy:
+            raise errors.NetworkError(f"The proxy {host}:{port} does not answer.", code="FW-NET-304") from error
         raise errors.NetworkError(f"{host}:{port} does not answer.", code="FW-NET-301") from error
 
 
@@ -284,6 +266,7 @@ CHECKS: dict[str, Check] = {
     "version": lambda *_: f"fedward {__version__}",
     "state folder": _state_folder,
     "disk": _disk,
+    "places": _places,
     "stop file": _stop_file,
     "keys": _keys,
     "certificate": _certificate,

@@ -24,7 +24,10 @@ from fedward.agreements.enrolment import EnrolmentAnswer, EnrolmentRequest
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.link import Endpoint
 from fedward.errors import AuthenticationError, ConfigError
+from fedward.places import Place
+from fedward.privacy.ledger import CHAIN, LOCK
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
+from fedward.schema import Schema
 from fedward.storage import FolderInUseError, FolderLock, private_folder, read_secret, replace_private, write_new_secret
 
 WRITE_SECONDS = 1.0
@@ -81,6 +84,26 @@ class SiteFolders:
     def journal_key(self) -> bytes:
         """The key that seals the journals; raises FW-AUTH-302, FW-AUTH-301."""
         return read_secret(self.key("journal.key", "journal key"))
+
+
+HOSPITAL = Schema("hospital", steps=[lambda root: None])
+"""Form of a hospital's state folder. From 0 (release 0.1.0) to 1 no file changes: keys and ledgers are the same,
+and what people have signed, decisions and rosters, cannot be written anew for them."""
+
+SITE_RUN = Schema("run", steps=[lambda folder: None])
+"""Form of a run's folder at a hospital; carried over only once the run is known to go on with the code that is here."""
+
+
+def written(config: ClientConfig, folders: SiteFolders) -> list[Place]:
+    """Everything that a hospital's commands and daemon write, but files that a command was told to write."""
+    kept = (folders.keys, folders.approvals, folders.ledger, folders.root / "runs")
+    inside = [path for path in sorted(folders.root.glob("runs/**/")) if path != folders.root / "runs"]
+    places = [Place(path, "state folder") for path in (folders.root, *kept, *inside)]
+    appended = [folders.log_file, *(folders.ledger / name for name in (CHAIN, LOCK))]
+    places += [Place(path, "file", is_file=True) for path in appended]
+    if config.ledger.anchor_file is not None:
+        places.append(Place(Path(config.ledger.anchor_file), "anchor file", is_file=True))
+    return places
 
 
 def endpoint_of(config: ClientConfig, folders: SiteFolders) -> Endpoint:
@@ -160,6 +183,7 @@ def enrol(folders: SiteFolders, site: str, code_key: bytes) -> bytes:
     if (folders.keys / "identity.key").exists() and not (folders.keys / _CODE_KEY).exists():
         fix = "Use `fedward client renew` for a new certificate."
         raise ConfigError("This site is enrolled already.", code="FW-CONFIG-301", fix=fix)
+    HOSPITAL.settle(folders.root)
     for name in ("identity.key", "journal.key"):
         if not (folders.keys / name).exists():
             write_new_secret(folders.keys / name, os.urandom(32))

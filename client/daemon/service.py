@@ -31,7 +31,15 @@ from fedward.client.daemon.approvals import (
     check_proposal,
     check_size,
 )
-from fedward.client.daemon.folders import SiteFolders, Status, endpoint_of, pinned_coordinator
+from fedward.client.daemon.folders import (
+    HOSPITAL,
+    SITE_RUN,
+    SiteFolders,
+    Status,
+    endpoint_of,
+    pinned_coordinator,
+    written,
+)
 from fedward.client.daemon.recomputed import Recomputed, check_said
 from fedward.client.daemon.settings import ClientConfig
 from fedward.client.data import Example
@@ -46,6 +54,7 @@ from fedward.client.tasks import local_task
 from fedward.errors import DataError, FedwardError, PolicyError, StoppedError
 from fedward.messages import Reply, Request, Stage
 from fedward.notify import notify
+from fedward.places import check_places
 from fedward.plan import Plan
 from fedward.privacy import ledger as ledgers
 from fedward.privacy.ledger import FileStore, Ledger, LedgerStore, MemoryStore, RoundCost
@@ -181,6 +190,7 @@ class ApprovedSite:
         with contextlib.ExitStack() as held:
             journal = FileJournal(self.folders.run(run), journal_key(self.folders.journal_key(), f"run/{run}"))
             held.callback(journal.close)
+            SITE_RUN.settle(self.folders.run(run))
             adapters = journal.beside("adapters")
             held.callback(adapters.close)
             store = FileStore(self.folders.ledger)
@@ -337,12 +347,16 @@ class Daemon:
         """Serves until stopped.
 
         Raises StoppedError FW-STOP-301 (the STOP file was there at the start, or appeared), FolderInUseError (another
-        daemon uses the state folder), AuthenticationError FW-AUTH-302 and others (the site is not set up).
+        daemon uses the state folder), ResourceError FW-RESOURCE-303 (something that it writes cannot be written),
+        VersionError FW-VERSION-307 (a later release wrote the state folder), AuthenticationError FW-AUTH-302 and others
+        (the site is not set up).
         """
         folders = self._folders
         folders.make()
         self._refuse_stop_file()
+        check_places(written(self.config, folders))
         lock = FolderLock(folders.root)
+        HOSPITAL.settle(folders.root)
         status = Status(folders.status_file)
         status.state("starting")  # `stop` ends the process that is named here, so no earlier one may stay named
         watcher = threading.Thread(target=self._watch, name="stop", daemon=True)

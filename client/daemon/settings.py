@@ -167,7 +167,9 @@ class LimitsSection(Section):
 
 
 class ClientConfig(Section):
-    """The whole file; `deploy/client.toml` is a complete example."""
+    """The whole file; `deploy/client.toml` is a complete example. Keys of release 0.1.0 are read by their new names."""
+
+    reads_renamed: ClassVar[bool] = True
 
     site: SiteSection
     coordinator: CoordinatorSection

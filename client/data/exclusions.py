@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -59,7 +60,8 @@ class Exclusions:
         """Reads a file; raises FW-DATA-070 (it cannot be read, is empty, or no column is the person's)."""
         try:
             with path.open("rb") as stream:
-                content = stream.read(LARGEST + 1)
+                # As much as there is: a read of so many bytes would take the memory for them first.
+                content = stream.read(min(LARGEST, os.fstat(stream.fileno()).st_size) + 1)
         except OSError as error:
             raise DataError(f"The opt-out list {path} cannot be read.", code="FW-DATA-070") from error
         if not content.strip() or len(content) > LARGEST:

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
@@ -20,8 +19,22 @@ import typer
 from rich.console import Console
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, day, handed_over, plain, say, say_json, start_log, stop_signal, titled
-from fedward.errors import ConfigError, FedwardError, PolicyError, PreflightError
+from fedward.cli.shared import (
+    AsJson,
+    day,
+    handed_over,
+    plain,
+    say,
+    say_json,
+    start_log,
+    stop_signal,
+    tell_findings,
+    titled,
+    tried,
+    write_out,
+)
+from fedward.errors import ConfigError, FedwardError, PolicyError
+from fedward.places import check_places
 from fedward.storage import read_secret
 from fedward.units import UNITS
 
@@ -45,16 +58,18 @@ State = Annotated[Path | None, Option(help="State directory of a site, or of `fe
 OrConfig = Annotated[
     Path | None, Option(envvar="FEDWARD_CLIENT_CONFIG", help="The hospital's client.toml, instead of --state.")
 ]
-Out = Annotated[Path, Option(help="Request file to write.", dir_okay=False)]
+Out = Annotated[Path, Option(callback=tried, help="Request file to write.", dir_okay=False)]
 PlanFile = Annotated[str, Argument(metavar="PLAN", help="The plan file, or the name of a run already known.")]
 By = Annotated[str | None, Option(help="Who decides, for this hospital's own record.")]
 
 
 def _open(config: Path) -> tuple[ClientConfig, SiteFolders]:
-    from fedward.client.daemon.folders import SiteFolders
+    """Settings and state folder; one that a later release wrote is refused before anything else, FW-VERSION-307."""
+    from fedward.client.daemon.folders import HOSPITAL, SiteFolders
     from fedward.client.daemon.settings import load_client_config
 
     settings = load_client_config(config)
+    HOSPITAL.check(settings.folder)
     return settings, SiteFolders(settings.folder)
 
 
@@ -291,7 +306,7 @@ def renew_command(config: Config, out: Out) -> None:
 def _hand_over(request: bytes, out: Path) -> None:
     from fedward.agreements.enrolment import request_fingerprint
 
-    out.write_bytes(request)
+    write_out(out, request)
     typer.echo(f"Send {out} to the coordinator's operator, and read this fingerprint out by telephone:")
     typer.echo(request_fingerprint(request))
 
@@ -329,18 +344,7 @@ def doctor_command(
     """
     from fedward.client.daemon.doctor import examine
 
-    settings, _ = _open(config)
-    console, findings = Console(highlight=False, soft_wrap=True), []
-    for found in examine(settings, offline=offline):
-        findings.append(found)
-        if not as_json:
-            console.print(f"{found.level:<4}  {found.name}: {found.words}", markup=False)
-            if found.fix:
-                console.print(f"      Fix: {found.fix} {found.code}", markup=False)
-    if as_json:
-        typer.echo(json.dumps({"checks": [asdict(found) for found in findings]}))
-    if any(found.level == "FAIL" for found in findings):
-        raise PreflightError("Something would stop a run.", code="FW-PREFLIGHT-301")
+    tell_findings(examine(_open(config)[0], offline=offline), as_json=as_json)
 
 
 @site_app.command("run")
@@ -358,8 +362,10 @@ def run_command(
     if dry_run:
         _rehearse(settings, folders)
         return
+    from fedward.client.daemon.folders import written
     from fedward.client.daemon.service import Daemon
 
+    check_places(written(settings, folders))
     start_log(folders.log_file)
     Daemon(settings, stop_signal()).run()
 

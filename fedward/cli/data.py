@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from typer import Argument, Option, Typer
 
 from fedward.cli.formats import formats
-from fedward.cli.shared import Exclude, LeaveOut, Mapped, reading_shown, say_json, titled
+from fedward.cli.shared import Exclude, LeaveOut, Mapped, reading_shown, say_json, titled, tried
 from fedward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def split_command(
 @app.command("prepare")
 def prepare_command(
     folder: Annotated[Path, Argument(metavar="PATH", help="Folder or file of one data set, as published or exported.")],
-    out: Annotated[Path, Option("--out", metavar="DIR", help="New folder that is written.")],
+    out: Annotated[Path, Option("--out", metavar="DIR", callback=tried, help="New folder that is written.")],
     key: Annotated[
         Path | None, Option(metavar="FILE", help="Key that shifts dates and renames persons; made if it is missing.")
     ] = None,
@@ -218,7 +218,7 @@ def prepare_command(
 def map_command(
     folder: Annotated[Path, Argument(metavar="DIR", help="Folder with tables of a hospital: CSV, TSV or parquet.")],
     out: Annotated[
-        Path | None, Option("--out", metavar="FILE", help="Where the mapping file goes; else printed.")
+        Path | None, Option("--out", callback=tried, metavar="FILE", help="Where the mapping file goes; else printed.")
     ] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON object and ask nothing.")] = False,
 ) -> None:
@@ -252,7 +252,9 @@ def map_command(
 
 @app.command("synthetic")
 def synthetic_command(
-    out: Annotated[Path, Argument(metavar="DIR", help="New folder; one subfolder of tables per hospital.")],
+    out: Annotated[
+        Path, Argument(callback=tried, metavar="DIR", help="New folder; one subfolder of tables per hospital.")
+    ],
     names: Annotated[list[str], Option("--name", help="Name of a hospital; repeat it for several.")],
     patients: Annotated[int, Option(min=20, help="Patients of each hospital.")] = 400,
     seed: Annotated[int, Option(min=0, help="The same seed draws the same patients.")] = 1,

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from fedward.cli.answers import records_of
 from fedward.cli.evaluate import Scored, adapter_folder, load_scored
-from fedward.cli.shared import say_json
+from fedward.cli.shared import say_json, tried
 from fedward.errors import ConfigError, DataError
 from fedward.units import UNITS
 
@@ -32,7 +32,10 @@ def generate(
         Path | None, Option(metavar="FILE", help="JSON lines of prompt, question or messages; one text for each.")
     ] = None,
     out: Annotated[
-        Path | None, Option(metavar="FILE", help="New file of JSON lines: each record with its text as 'generated'.")
+        Path | None,
+        Option(
+            callback=tried, metavar="FILE", help="New file of JSON lines: each record with its text as 'generated'."
+        ),
     ] = None,
     max_new_tokens: Annotated[int, Option(min=1, help="Longest text, in tokens.")] = 128,
     temperature: Annotated[float, Option(min=0.0, help="0 takes the likeliest token; 1 draws as the model says.")] = 0,

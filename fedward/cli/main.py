@@ -3,6 +3,7 @@
 Heavy imports (torch, Flower) happen inside the commands, so ``--help`` answers at once.
 """
 
+import errno
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ from typer import Option, Typer
 
 import fedward
 from fedward.cli.shared import plain
-from fedward.errors import FedwardError, PreflightError, StoppedError
+from fedward.errors import FedwardError, PreflightError, ResourceError, StoppedError
 
 CLIENT_PACKAGES = ("torch", "transformers", "peft", "opacus", "tokenizers", "accelerate", "datasketch")
 
@@ -100,9 +101,19 @@ def run() -> None:
         sys.exit(reported.exit_code)
 
 
+_OF_FILES = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+    | {errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO, errno.ESTALE, errno.EFBIG}
+)
+"""What the operating system may have against a path that a person named."""
+
+
 def _unexpected(error: Exception) -> FedwardError:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in CLIENT_PACKAGES:
         return PreflightError(f"This command needs {error.name}, which is not installed here.", code="FW-PREFLIGHT-002")
+    if isinstance(error, OSError) and error.errno in _OF_FILES and error.filename is not None:
+        words = f"The operating system refused {os.fsdecode(error.filename)} ({error.strerror})."
+        return ResourceError(words, code="FW-RESOURCE-304")
     # The text of an unexpected exception may quote a record, so only its kind is shown.
     return FedwardError(
         f"An unexpected {type(error).__name__} ended the command.",

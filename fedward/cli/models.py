@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, say, say_json, titled
+from fedward.cli.shared import AsJson, say, say_json, titled, tried
 
 if TYPE_CHECKING:
     from fedward.client.models.registry import ModelFiles
@@ -77,7 +77,7 @@ def fetch_command(
 @app.command("import")
 def import_command(
     folder: Annotated[Path, Argument(metavar="FOLDER", help="Folder of a model as its authors published it.")],
-    out: Annotated[Path, Option(help="Folder to write; it must not exist yet, or be empty.")],
+    out: Annotated[Path, Option(callback=tried, help="Folder to write; it must not exist yet, or be empty.")],
     as_json: AsJson = False,
 ) -> None:
     """Turn a model of other forms into safetensors and tokenizer.json, in a locked-down process.

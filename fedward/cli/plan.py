@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, Epsilon, Placement, Rounds, ScenarioName, say, titled
+from fedward.cli.shared import AsJson, Epsilon, Placement, Rounds, ScenarioName, say, titled, tried
 from fedward.units import UNITS
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ Folder = Annotated[Path, Argument(metavar="PLAN", help="Plan folder.", file_okay
 @app.command("new")
 def new_command(
     scenario: Annotated[str, Argument(metavar="SCENARIO", help="A shipped scenario or a TOML file.")],
-    out: Annotated[Path, Option(help="New plan folder.", file_okay=False)],
+    out: Annotated[Path, Option(callback=tried, help="New plan folder.", file_okay=False)],
     statistics: Annotated[
         bool, Option("--statistics", help="Count the units of all hospitals, noised; train nothing.")
     ] = False,

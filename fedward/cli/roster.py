@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Column
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, SignedPlan, handed_over, plain, say, say_json, titled
+from fedward.cli.shared import AsJson, SignedPlan, handed_over, plain, say, say_json, titled, tried
 from fedward.storage import PUBLIC, replace_file
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def approve_command(
 def publish_command(
     plan: SignedPlan,
     config: Annotated[Path, Option(envvar="FEDWARD_SERVER_CONFIG", help="The coordinator's server.toml.")],
-    out: Annotated[Path, Option(help="Roster file to write.", dir_okay=False)],
+    out: Annotated[Path, Option(callback=tried, help="Roster file to write.", dir_okay=False)],
     min_cohort: Annotated[
         int | None, Option(min=3, help="Fewest hospitals in a round; the safe minimum if absent.")
     ] = None,

@@ -10,8 +10,23 @@ import typer
 from rich.console import Console
 from typer import Argument, Option, Typer
 
-from fedward.cli.shared import AsJson, SignedPlan, Yes, day, handed_over, say, say_json, start_log, stop_signal, titled
+from fedward.cli.shared import (
+    AsJson,
+    SignedPlan,
+    Yes,
+    day,
+    handed_over,
+    say,
+    say_json,
+    start_log,
+    stop_signal,
+    tell_findings,
+    titled,
+    tried,
+    write_out,
+)
 from fedward.notify import notify
+from fedward.places import check_places
 from fedward.storage import read_secret, write_new_secret
 
 if TYPE_CHECKING:
@@ -59,7 +74,9 @@ def init_command(
 def invite_command(
     site: Annotated[str, Argument(metavar="NAME", help="Name the hospital will have.")],
     config: Config,
-    out: Annotated[Path | None, Option(help="Write the code into a file of mode 0600 instead of printing it.")] = None,
+    out: Annotated[
+        Path | None, Option(callback=tried, help="Write the code into a file of mode 0600 instead of printing it.")
+    ] = None,
 ) -> None:
     """Invite a hospital: a one-time code, of which only a hash is kept.
 
@@ -83,7 +100,7 @@ def accept_command(
     request: Annotated[Path, Argument(metavar="REQUEST", help="Request file of the hospital.")],
     config: Config,
     fingerprint: Annotated[str, Option(help="The request's fingerprint as the hospital read it out to you.")],
-    out: Annotated[Path, Option(help="File to write.", dir_okay=False)],
+    out: Annotated[Path, Option(callback=tried, help="File to write.", dir_okay=False)],
 ) -> None:
     """Admit a hospital to the next roster, or renew its certificate; writes the answer to send back.
 
@@ -104,7 +121,7 @@ def accept_command(
         authority=Authority(folders.keys),
         days=settings.certificates.site_days,
     )
-    out.write_bytes(answer)
+    write_out(out, answer)
     news = "is admitted to the next roster" if len(site.serials) == 1 else "keeps its place and has a new certificate"
     typer.echo(f"{site.name} {news}; the certificate is good until {day(site.expires)}.")
     typer.echo(f"Send {out} to {site.name}, and read this coordinator's fingerprint out by telephone:")
@@ -149,6 +166,20 @@ def renew_command(config: Config) -> None:
     typer.echo("The server has a new certificate; restart it to use it.")
 
 
+@app.command("doctor")
+def doctor_command(config: Config, as_json: AsJson = False) -> None:
+    """Look at everything that could keep this coordinator from serving: disk, keys, certificate, port, runs.
+
+    Changes nothing; also while the server runs. Exit status 4 if a line says FAIL.
+
+    Example: fedward server doctor --config /var/lib/fedward/server.toml
+    """
+    from fedward.server.deployment.doctor import examine
+    from fedward.server.deployment.settings import load_server_config
+
+    tell_findings(examine(load_server_config(config)), as_json=as_json)
+
+
 @app.command("serve")
 def serve_command(config: Config) -> None:
     """Serve hospitals until stopped: SuperLink, admission, runs. An interrupted run is taken up again.
@@ -158,6 +189,7 @@ def serve_command(config: Config) -> None:
     from fedward.server.deployment.service import Service
 
     settings, folders = open_server(config)
+    check_places(folders.places())
     start_log(folders.log_file)
     ready, alive = (lambda: notify("READY=1")), (lambda: notify("WATCHDOG=1"))
     Service(settings, stop_signal(), on_serving=ready, on_tick=alive).run()
@@ -191,7 +223,7 @@ def status_command(config: Config, as_json: AsJson = False) -> None:
 @app.command("backup")
 def backup_command(
     config: Config,
-    out: Annotated[Path, Option(help="New file for the encrypted backup.", dir_okay=False)],
+    out: Annotated[Path, Option(callback=tried, help="New file for the encrypted backup.", dir_okay=False)],
     passphrase_file: Passphrase,
 ) -> None:
     """Write keys, hospitals, runs and journals into one encrypted file. Refused while the server runs.
@@ -355,10 +387,15 @@ def run_line(run: dict[str, Any]) -> str:
 
 
 def open_server(config: Path) -> tuple[ServerConfig, ServerFolders]:
-    """Settings and state folder of a coordinator; raises :class:`ConfigError`, FW-RESOURCE-301."""
+    """Settings and state folder of a coordinator.
+
+    Raises :class:`ConfigError`, FW-VERSION-307 (a later release wrote the folder), FW-RESOURCE-301.
+    """
+    from fedward.server.deployment.records import COORDINATOR_STATE
     from fedward.server.deployment.settings import ServerFolders, load_server_config
 
     settings = load_server_config(config)
     folders = ServerFolders(settings.folder)
+    COORDINATOR_STATE.check(folders.root)
     folders.make()
     return settings, folders

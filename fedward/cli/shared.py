@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from logging.handlers import RotatingFileHandler
@@ -21,6 +22,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 from typer import Argument, Option
 
+from fedward.errors import PreflightError, ResourceError
+from fedward.examination import Finding
+from fedward.log_lines import OneLine
+from fedward.places import check_output
 from fedward.storage import read_limited
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON instead of text.")]
@@ -118,6 +123,37 @@ def day(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
+def tried(out: Path | None) -> Path | None:
+    """Callback of every ``--out``: an output that cannot be written is met before the work. Raises FW-RESOURCE-303."""
+    if out is not None:
+        check_output(out)
+    return out
+
+
+def write_out(path: Path, data: bytes) -> None:
+    """Writes a file that somebody else is sent; raises FW-RESOURCE-303 (it cannot be written)."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        words = f"The output {path} cannot be written ({error.strerror})."
+        raise ResourceError(words, code="FW-RESOURCE-303") from error
+
+
+def tell_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
+    """Prints what a doctor finds, line by line as it is found. Raises FW-PREFLIGHT-301 (a run would stop)."""
+    console, told = Console(highlight=False, soft_wrap=True), []
+    for found in findings:
+        told.append(found)
+        if not as_json:
+            console.print(f"{found.level:<4}  {found.name}: {found.words}", markup=False)
+            if found.fix:
+                console.print(f"      Fix: {found.fix} {found.code}", markup=False)
+    if as_json:
+        typer.echo(json.dumps({"checks": [asdict(found) for found in told]}))
+    if any(found.level == "FAIL" for found in told):
+        raise PreflightError("Something would stop a run.", code="FW-PREFLIGHT-301")
+
+
 # --- services -------------------------------------------------------------------------------------
 
 
@@ -127,17 +163,6 @@ def stop_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
-
-
-class _Line(logging.Formatter):
-    converter = staticmethod(time.gmtime)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback becomes the class of its exception, as texts of libraries may quote what they read."""
-        kind = record.exc_info[0] if record.exc_info else None
-        record.exc_info, record.exc_text, record.stack_info = None, None, None
-        line = super().format(record).replace("\n", " ")
-        return f"{line} [{kind.__name__}]" if kind else line
 
 
 def start_log(path: Path) -> None:
@@ -150,7 +175,7 @@ def start_log(path: Path) -> None:
     logger.propagate = False
     file = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
     for handler in (file, logging.StreamHandler(sys.stderr)):
-        handler.setFormatter(_Line("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+        handler.setFormatter(OneLine())
         logger.addHandler(handler)
     logging.getLogger().addHandler(logging.NullHandler())
     logging.lastResort = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from fedward.cli.shared import Epsilon, JsonLines, Placement, Quiet, Rounds, ScenarioName
+from fedward.cli.shared import Epsilon, JsonLines, Placement, Quiet, Rounds, ScenarioName, tried
 from fedward.errors import ConfigError, RunFailedError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LONGEST_RANGE = 1000
 
 def simulate(
     scenario: ScenarioName = "default",
-    out: Annotated[Path, Option(help="Folder for the result; must not hold one yet.")] = Path("run"),
+    out: Annotated[Path, Option(callback=tried, help="Folder for the result; must not hold one yet.")] = Path("run"),
     seed: Annotated[int | None, Option(min=0, help="Another draw of the hospitals.")] = None,
     epsilon: Epsilon = None,
     no_dp: Annotated[bool, Option("--no-dp", help="Without differential privacy; marked NON-PRIVATE.")] = False,
@@ -137,7 +137,7 @@ def sweep(
     ranks: Annotated[str | None, Option(help="LoRA ranks with commas, such as 4,8.")] = None,
     epsilons: Annotated[str | None, Option(help="Epsilons with commas; none is a run without privacy.")] = None,
     seeds: Annotated[str | None, Option(help="Seeds with commas or a range, such as 1-5.")] = None,
-    out: Annotated[Path, Option(help="Folder of the sweep; finished runs are kept.")] = Path("sweep"),
+    out: Annotated[Path, Option(callback=tried, help="Folder of the sweep; finished runs are kept.")] = Path("sweep"),
     jobs: Annotated[int, Option(min=1, max=64, help="Runs at the same time.")] = 1,
     compare: Annotated[bool, Option("--compare", help="Train the local and central models of every run too.")] = False,
     as_json: JsonLines = False,

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fedward.config import to_toml
 from fedward.errors import AuthenticationError, ConfigError, IntegrityError, ResourceError
-from fedward.server.deployment.records import Runs
+from fedward.server.deployment.records import COORDINATOR_STATE, Runs
 from fedward.server.deployment.settings import CONFIG_FILE, ServerConfig, ServerFolders, load_server_config
 from fedward.storage import FolderLock, private_folder, replace_private, write_new_secret
 
@@ -82,7 +82,8 @@ def restore(source: Path, folder: Path, passphrase: bytes) -> Restored:
     """Makes the new ``folder`` with the ``server.toml`` and the state of a backup; all of it or nothing.
 
     Raises FW-CONFIG-301 (``folder`` exists), FW-AUTH-315 (the passphrase does not open it), FW-INTEGRITY-314 (it was
-    altered, or is no backup), FW-RESOURCE-301 (the backup cannot be read, or the folder not be written).
+    altered, or is no backup), FW-RESOURCE-301 (the backup cannot be read, or the folder not be written), FW-VERSION-307
+    (a later release made it).
     """
     folder = folder.absolute()
     if folder.exists():
@@ -159,6 +160,7 @@ def _settle(draft: Path, folder: Path) -> tuple[str, ...]:
     replace_private(draft / CONFIG_FILE, to_toml(document).encode())
     here, home = ServerFolders(draft / STATE), ServerFolders(folder / STATE)
     here.make()
+    COORDINATOR_STATE.check(here.root)
     here.identity()
     runs = Runs(here)
     return tuple(runs.moved(run, home).name for run in runs.all() if run.open)

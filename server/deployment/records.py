@@ -39,12 +39,14 @@ from fedward.errors import (
     PolicyError,
     QuorumError,
     StoppedError,
+    VersionError,
     group_of,
 )
 from fedward.plan import Plan
 from fedward.privacy.secagg.crypto import Identity, fingerprint, secagg_hash
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, publish, verify_roster
 from fedward.run import Schedule, check_roster, roster_rules
+from fedward.schema import Schema, keep_copy
 from fedward.server.deployment.settings import Authority, ServerFolders
 from fedward.server.job_files import ABSENT, COORDINATOR, PROGRESS, FederationJob, LostProcessError, RunEnd, read_vector
 from fedward.storage import PUBLIC, private_folder, read_limited, replace_file, replace_private, sync_folder
@@ -331,8 +333,9 @@ class RunRecord(Section):
 
 
 def is_absence(end: RunEnd) -> bool:
-    """Whether a process ended for want of something that may come back: hospitals, the way to them, room on a disk."""
-    return end.code in (QuorumError.code, "FW-TIME-002") or group_of(end.code) in ("NET", "RESOURCE")
+    """Whether a process ended for want of something that may come back: hospitals, the way to them, room on a disk, or
+    the release that the run began with."""
+    return end.code in (QuorumError.code, "FW-TIME-002") or group_of(end.code) in ("NET", "RESOURCE", "VERSION")
 
 
 class Runs:
@@ -373,6 +376,7 @@ class Runs:
             expires=proposal.expires,
         )
         _write(draft / RECORD, record)
+        RUN.settle(draft)
         draft.replace(folder)
         sync_folder(folder.parent)
         return record
@@ -486,6 +490,37 @@ class Runs:
             result=str(folder / RESULT),
             discover_seconds=discover_seconds,
         )
+
+
+def _know_end_and_code(root: Path) -> None:
+    """From 0, release 0.1.0: open runs learn when their signed plan ends, and their jobs where it lies, so that the
+    code of its parts is checked before any hospital is asked."""
+    folders = ServerFolders(root)
+    coordinator = folders.identity().public
+    for path in sorted(folders.runs.glob(f"*/{RECORD}")):
+        record, signed = _read(path, RunRecord), path.with_name(SIGNED_FILE)
+        if not record.open or not signed.exists():
+            continue
+        expires = None  # of a plan in a form that this release does not read: such a run waits for its own release
+        with contextlib.suppress(VersionError):
+            expires = open_proposal(read_limited(signed, MAX_FILE_BYTES), coordinator).proposal.expires
+        job = _read(path.with_name(JOB), FederationJob)
+        if record.expires is not None and job.signed is not None:
+            continue
+        changed: dict[Path, Section] = {
+            path.with_name(JOB): job.model_copy(update={"signed": str(signed)}),
+            path: record.model_copy(update={"expires": expires}),
+        }
+        for file, document in changed.items():
+            keep_copy(file, 0)
+            _write(file, document)
+
+
+RUN = Schema("run", steps=[lambda folder: None])
+"""Form of a run's folder at the coordinator."""
+
+COORDINATOR_STATE = Schema("coordinator", steps=[_know_end_and_code])
+"""Form of a coordinator's state folder."""
 
 
 def describe(runs: Runs, run: RunRecord) -> dict[str, Any]:

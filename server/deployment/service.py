@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from fedward.errors import DeadlineError, FedwardError, IntegrityError, RunFailedError
+from fedward.places import check_places
 from fedward.privacy.secagg.crypto import fingerprint
 from fedward.server.deployment.channel import CommandServer, Handler
 from fedward.server.deployment.records import (
+    COORDINATOR_STATE,
     JOB,
     RunRecord,
     Runs,
@@ -30,7 +32,7 @@ from fedward.server.deployment.records import (
 from fedward.server.deployment.settings import Authority, ServerConfig, ServerFolders
 from fedward.server.job_files import LostProcessError, RunEnd
 from fedward.server.superlink import Control, ServerTls, SuperLink, end_of
-from fedward.storage import FolderInUseError, FolderLock
+from fedward.storage import FolderInUseError, FolderLock, unusable_folder
 
 LOG = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
@@ -70,11 +72,14 @@ class Service:
         """Serves; a SuperLink that ends is started again after growing pauses.
 
         Raises FW-RESOURCE-211 (the very first start failed, so a person has to look), FolderInUseError (another process
-        serves, or backs up, this state folder), FW-RESOURCE-301 (others can open it, or it is another user's).
+        serves, or backs up, this state folder), FW-RESOURCE-301 (others can open it, or it is another user's),
+        FW-RESOURCE-303 (something that it writes cannot be written), FW-VERSION-307 (a later release wrote it).
         """
         self._folders.make()  # a folder that was opened to others meanwhile is found at the start
+        check_places(self._folders.places())
         lock = FolderLock(self._folders.root)
         try:
+            COORDINATOR_STATE.settle(self._folders.root)
             with CommandServer(self._folders.control, self._handlers()):
                 self._keep_serving()
         finally:
@@ -99,10 +104,11 @@ class Service:
                     pause, reached, self._address = FIRST_PAUSE_SECONDS, True, link.address
                     self._on_serving()
                     self._serve(link, control)
-            except FedwardError as error:
+            except (FedwardError, OSError) as error:  # an OSError of the state folder's disk
+                failed = error if isinstance(error, FedwardError) else unusable_folder(self._folders.root, error)
                 if not reached:
-                    raise
-                LOG.error("the SuperLink is lost: %s; next start in %.0f s", error.code, pause)
+                    raise failed from error
+                LOG.error("the SuperLink is lost: %s; next start in %.0f s", failed.code, pause)
                 self._stop.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -23,8 +23,9 @@ from pydantic import Field, field_validator
 
 from fedward.config import Section, load_toml, parse, to_toml
 from fedward.errors import AuthenticationError, ConfigError
+from fedward.places import Place
 from fedward.privacy.secagg.crypto import Identity
-from fedward.server.job_files import COORDINATOR
+from fedward.server.job_files import COORDINATOR, RUN_LOG
 from fedward.storage import private_folder, read_secret, replace_private, write_new_secret
 
 CONFIG_FILE = "server.toml"
@@ -118,6 +119,14 @@ class ServerFolders:
         """Makes the folders, each for this user alone; raises FW-RESOURCE-301."""
         for folder in (self.root, self.keys, self.sites, self.invites, self.runs):
             private_folder(folder)
+
+    def places(self) -> list[Place]:
+        """Everything that a coordinator's commands and processes write, but files that a command was told to write."""
+        kept = (self.root, self.keys, self.sites, self.invites, self.runs, self.superlink)
+        inside = [path for path in sorted(self.runs.glob("**/")) if path != self.runs]
+        places = [Place(path, "state folder") for path in (*kept, *inside)]
+        appended = [self.log_file, self.superlink / "superlink.log", *sorted(self.runs.glob(f"*/{RUN_LOG}"))]
+        return [*places, *(Place(path, "file", is_file=True) for path in appended)]
 
 
 def initialise(folder: Path, *, federation: str, names: list[str], host: str, port: int, health: str | None) -> Path:

@@ -1,6 +1,7 @@
 """Folder that is to be imported: which of its files are read, each of them an ordinary file of the folder itself."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class ModelFolder:
     def raw(self, name: str, limit: int = MAX_TEXT_BYTES) -> bytes:
         """The bytes of a file of at most ``limit`` bytes; raises FW-MODEL-001, FW-MODEL-016."""
         with self.file(name).open("rb") as stream:
-            raw = stream.read(limit + 1)
+            raw = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)  # memory for what is there alone
         if len(raw) > limit:
             raise damaged(f"The model's {name} is larger than {limit} bytes.")
         return raw

@@ -1,8 +1,10 @@
 """Every fault that the doctor is there for, made on purpose: a cause and a way out, and the rest goes on."""
 
+import base64
 import email.utils
 import socket
 import ssl
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,9 +14,12 @@ import pytest
 from fedward.client.daemon import doctor
 from fedward.client.daemon.approvals import Approvals, Decision
 from fedward.client.daemon.doctor import examine
+from fedward.client.daemon.folders import HOSPITAL
+from fedward.client.daemon.service import Daemon
 from fedward.messages import encode
 from fedward.privacy.secagg.crypto import Envelope, Identity, fingerprint
 from fedward.privacy.secagg.roster import Member, Roster, RunPolicy, approve, publish
+from tests.codes import raises
 
 
 def findings(config, **options):
@@ -36,7 +41,9 @@ def with_section(config, section, **changes):
 @pytest.fixture
 def sound(joined, configure, ca, monkeypatch):
     """A site with nothing wrong but its data, which other tests are about."""
-    report = SimpleNamespace(format="mimic-iii", usable=True, problems=[], tasks=[], plural="patients", excluded=None)
+    report = SimpleNamespace(
+        format="mimic-iii", usable=True, problems=[], tasks=[], forms=[], plural="patients", excluded=None
+    )
     monkeypatch.setattr(doctor, "check_folder", lambda path, **options: report)
     config = configure()
     identity = joined.identity("st-anna")
@@ -197,6 +204,21 @@ def test_what_an_accepted_plan_would_train_on_is_compared_with_the_policy(sound,
     assert findings(sound.config)["data"].code == "FW-DATA-031"
 
 
+def test_running_text_is_counted_where_a_plan_trains_on_it(sound, monkeypatch):
+    """Broken: "about 0 would train", for notes that nobody had counted."""
+    privacy = SimpleNamespace(unit="patient")
+    plan = SimpleNamespace(task="clm", evaluation_fraction=0.4, base_model="x", privacy=privacy)
+    ready = [SimpleNamespace(plan=plan, proposal=SimpleNamespace(run="icu-1"))]
+    monkeypatch.setattr(doctor, "_ready", lambda config, folders: ready)
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    of_notes = SimpleNamespace(forms=[SimpleNamespace(form="clm", units=310)])
+    monkeypatch.setattr(doctor, "check_folder", lambda path, task=None, **_: of_notes if task else sound.report)
+    assert findings(sound.config)["data"].level == "ok"
+    sound.report.forms[:] = [SimpleNamespace(form="clm", units=sound.config.policy.min_units)]
+    found = findings(sound.config)["data"]
+    assert (found.level, "about 12 would train" in found.words) == ("warn", True)
+
+
 def test_after_an_upgrade_the_doctor_asks_for_new_agreements(sound, propose, at, monkeypatch):
     monkeypatch.setitem(Approvals.__init__.__kwdefaults__, "clock", lambda: at.now)
     assert findings(sound.config)["roster"].code == "FW-SECAGG-015", "the roster of this test pins no real core"
@@ -249,6 +271,10 @@ def test_a_fault_nobody_thought_of_does_not_keep_the_rest_from_being_examined(so
     assert "TLS and clock" in found
 
 
+def behind_a_proxy(sound, proxy, url="https://fl.example:8443"):
+    return with_section(sound.config, "coordinator", proxy=proxy, url=url)
+
+
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), ConnectionRefusedError(), TimeoutError()])
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:3128"])
 def test_a_coordinator_or_proxy_that_cannot_be_reached(sound, monkeypatch, error, proxy):
@@ -259,9 +285,74 @@ def test_a_coordinator_or_proxy_that_cannot_be_reached(sound, monkeypatch, error
         raise error
 
     monkeypatch.setattr(doctor.socket, "create_connection", refuse)
-    config = with_section(sound.config, "coordinator", proxy=proxy)
-    assert failed(config, offline=False)["coordinator"] == "FW-NET-301"
-    assert asked[:1] == [("proxy.example", 3128) if proxy else ("127.0.0.1", 9)]
+    by_proxy = proxy is not None and not isinstance(error, socket.gaierror)
+    expected = "FW-NET-304" if by_proxy else "FW-NET-301"
+    assert failed(behind_a_proxy(sound, proxy), offline=False)["coordinator"] == expected
+    assert asked[:1] == [("proxy.example", 3128) if proxy else ("fl.example", 8443)]
+
+
+def test_a_coordinator_on_this_machine_is_not_asked_for_through_the_proxy(sound, monkeypatch):
+    asked = []
+    monkeypatch.setattr(doctor.socket, "create_connection", lambda address, timeout: asked.append(address))
+    findings(behind_a_proxy(sound, "http://proxy.example:3128", "https://127.0.0.1:9"), offline=False)
+    assert asked == [("127.0.0.1", 9)]
+
+
+@pytest.fixture
+def proxy_that_says():
+    """A listening proxy, its address; it answers each CONNECT with the given bytes and notes what it was asked."""
+    asked, listener = [], socket.create_server(("127.0.0.1", 0))
+
+    def serve(answer):
+        def once():
+            link = listener.accept()[0]
+            with link:
+                asked.append(link.recv(4096))
+                link.sendall(answer)
+
+        threading.Thread(target=once, daemon=True).start()
+        return f"http://doctor:word%40@127.0.0.1:{listener.getsockname()[1]}", asked
+
+    yield serve
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"HTTP/1.1 200 Connection established\r\n\r\n", None),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "FW-NET-302"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "FW-NET-303"),
+        (b"HTTP/1.0 502 Bad Gateway\r\n\r\n", "FW-NET-303"),
+        (b"SSH-2.0-OpenSSH\r\n", "FW-NET-304"),
+        (b"", "FW-NET-304"),
+    ],
+)
+def test_a_proxy_that_does_not_let_this_machine_through(sound, proxy_that_says, answer, code):
+    """Broken: "TLS with the coordinator failed. Compare its fingerprint", where the proxy wanted a password."""
+    proxy, asked = proxy_that_says(answer)
+    found = findings(behind_a_proxy(sound, proxy), offline=False)["coordinator"]
+    assert (found.level, found.code) == (("FAIL", code) if code else ("ok", ""))
+    assert asked[0].startswith(b"CONNECT fl.example:8443 HTTP/1.1\r\nHost: fl.example:8443\r\n")
+    assert base64.b64encode(b"doctor:word@") in asked[0]
+
+
+def test_an_anchor_that_cannot_be_written_is_found_before_a_run(sound):
+    """Broken: the run ended at its first charge."""
+    config = with_section(sound.config, "ledger", anchor_file="/proc/fedward/anchor")
+    assert failed(config) == {"places": "FW-RESOURCE-303"}
+    with raises("FW-RESOURCE-303"):
+        Daemon(config, threading.Event()).run()
+
+
+def test_a_folder_in_the_place_of_a_file_is_found_before_a_run(sound):
+    sound.folders.log_file.mkdir()
+    assert failed(sound.config) == {"places": "FW-RESOURCE-303"}
+
+
+def test_a_later_release_wrote_the_state_folder(sound):
+    type(HOSPITAL)("hospital", steps=[lambda folder: None] * 9).settle(sound.folders.root)
+    assert failed(sound.config) == {"state folder": "FW-VERSION-307"}
 
 
 @pytest.fixture

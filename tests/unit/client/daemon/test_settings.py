@@ -29,8 +29,13 @@ def test_a_misspelt_limit_is_an_error_and_not_a_missing_limit(raw):
     assert caught.value.fix == "Did you mean 'max_epsilon_per_run'?"
 
 
-def test_a_limit_of_the_first_release_is_an_error_with_its_new_name(raw):
+def test_a_limit_of_the_first_release_is_read_by_its_new_name(raw):
     raw["policy"]["min_patients"] = raw["policy"].pop("min_units")
+    assert parse(raw, ClientConfig, source="client.toml").policy.min_units == raw["policy"]["min_patients"]
+
+
+def test_a_limit_under_both_names_is_an_error_with_the_new_one(raw):
+    raw["policy"]["min_patients"] = raw["policy"]["min_units"]
     with pytest.raises(UnknownKeyError) as caught:
         parse(raw, ClientConfig, source="client.toml")
     assert caught.value.fix == "Did you mean 'min_units'?"
