@@ -344,6 +344,8 @@ def _hospital_stays(
     for key, placed in encounters.items():
         encounter = placed.content
         if _class_of(encounter) not in _HOSPITAL or encounter.get("partOf"):
+            if not encounter.get("partOf"):
+                drops.remark(placed.file, "encounters that are no stay in a hospital, by class")
             continue
         patient, (start, end) = _target(encounter.get("subject"), "Patient"), _period(encounter)
         if patient not in patients:
@@ -457,7 +459,7 @@ def _add_numbers(folder: Path, timeline: Timeline, drops: Drops) -> None:
     batch: list[_Number] = []
     bare = frozenset(timeline.without_zeros.to_pylist())
     for placed in _last_versions(folder, "Observation", drops):
-        numbers = list(_numbers(placed))
+        numbers = list(_numbers(placed, drops))
         total, known = total + 1, known + bool(numbers)
         person = numbers[0].person if numbers else ""
         if len(batch) >= _BATCH or (batch and batch[0].file != placed.file):
@@ -490,14 +492,20 @@ def _add_batch(batch: Sequence[_Number], timeline: Timeline, drops: Drops) -> No
     timeline.add(match, names, plausible(names, values, file, drops, rows))
 
 
-def _numbers(placed: _Placed) -> Iterator[_Number]:
+def _numbers(placed: _Placed, drops: Drops) -> Iterator[_Number]:
     """What an observation and its components measured, where their LOINC codes are known."""
     resource, loinc, seconds = placed.content, names_by_code("loinc"), np.nan
     for part in (resource, *map(_mapping, _list(resource.get("component")))):
         codes = (str(each.get("code")) for each in _codings(part.get("code")))
         name = next((loinc[code] for code in codes if code in loinc), None)
-        value, unit = (None, "") if name is None else _value(part, name)
-        if name is None or value is None:
+        if name is None:
+            continue
+        value, unit = _value(part, name)
+        if value is None:
+            if any(key.startswith("value") for key in part):
+                drops.add(placed.file, "value is not a number", row=placed.row)
+            else:
+                drops.remark(placed.file, "measurements that are known, but have no value")
             continue
         if np.isnan(seconds):
             seconds = _measured_at(resource)

@@ -167,7 +167,8 @@ def _pairs(*names: str) -> list[str]:
 
 def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
     """Hospital stays with their outcomes, by identifier."""
-    table, deaths, found, seen = Table.need(folder, "visit_occurrence"), _deaths(folder), dict[str, Facts](), set[str]()
+    table, deaths, others = Table.need(folder, "visit_occurrence"), _deaths(folder, drops), 0
+    found, seen = dict[str, Facts](), set[str]()
     keys = ("visit_occurrence_id", "person_id", "visit_concept_id")
     places = tuple(f"{to}_to_{kind}" for kind in ("concept_id", "source_value") for to in ("discharged", "discharge"))
     kinds = ("visit_source_value", "admitted_from_source_value", "admitting_source_value")
@@ -183,6 +184,7 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
         )  # fmt: skip
         for row, (key, person, concept, to, arrival, start, end, site) in zip(batch.rows.tolist(), rows, strict=True):
             if concept not in (_INPATIENT, _EMERGENCY_INPATIENT):
+                others += 1
                 continue
             if start.time is None or start.dated:
                 drops.add(table.path.name, "VISIT_START has no time of day", row=row)
@@ -198,17 +200,21 @@ def _visits(folder: Path, drops: Drops) -> dict[str, Facts]:
                 destination=place or ("other" if any(to) else None), file=table.path.name, row=row,
                 site="" if site == "0" else site or "",
             )  # fmt: skip
+    drops.remark(table.path.name, "visits that are no stay in a hospital, by VISIT_CONCEPT_ID", others)
     return found
 
 
-def _deaths(folder: Path) -> dict[str, list[_Moment]]:
+def _deaths(folder: Path, drops: Drops) -> dict[str, list[_Moment]]:
     """Deaths of each person, those with a time first; midnight is a date that a tool has filled up."""
     table, found = Table.find(folder, "death"), dict[str, list[_Moment]]()
     if table is None:
         return found
     for batch in table.read(("person_id",), optional=_pairs("death")):
-        for person, death in zip(batch.identifiers("person_id").to_pylist(), _moments(batch, "death"), strict=True):
-            if person and death.time is not None:
+        persons, moments = batch.identifiers("person_id").to_pylist(), _moments(batch, "death")
+        for row, person, death in zip(batch.rows.tolist(), persons, moments, strict=True):
+            if not person or death.time is None:
+                drops.add(table.path.name, f"{'DEATH_DATE' if person else 'PERSON_ID'} is empty", row=row)
+            else:
                 midnight = death.time.time() == datetime.min.time()
                 found.setdefault(person, []).append(_Moment(death.time, death.dated or midnight))
     return {person: sorted(deaths, key=lambda death: death.dated) for person, deaths in found.items()}
@@ -231,7 +237,7 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
     if table is None:
         return None
     keys, found, seen = ("visit_detail_id", "visit_detail_concept_id", "visit_occurrence_id"), [], set[str]()
-    names = ("visit_detail_start", "visit_detail_end")
+    names, others = ("visit_detail_start", "visit_detail_end"), 0
     for batch in table.read(keys, optional=(*_pairs(*names), "visit_detail_source_value")):
         once(batch.required(keys[0]).to_pylist(), seen, table, keys[0], batch.rows)
         columns = (
@@ -242,6 +248,7 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
             batch.rows.tolist(), *columns, *(_moments(batch, name) for name in names), strict=True
         ):
             if concept not in _INTENSIVE:
+                others += 1
                 continue
             if visit not in visits:
                 drops.add(table.path.name, "visit is not in VISIT_OCCURRENCE", row=row)
@@ -250,6 +257,7 @@ def _details(folder: Path, visits: Mapping[str, Facts], drops: Drops) -> list[Fa
             else:
                 own = visits[visit]._replace(stay=key, unit=unit or "", file=table.path.name, row=row)
                 found.append(own._replace(start=start.time, end=end.time))
+    drops.remark(table.path.name, "details that are no intensive care, by VISIT_DETAIL_CONCEPT_ID", others)
     return found or None
 
 

@@ -337,3 +337,18 @@ def test_observations_are_not_held(folder: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 15e6, peak  # as parsed JSON they take 70 MB
+
+
+def test_what_is_no_number_and_what_is_no_stay_is_counted(folder: Path) -> None:
+    """A quantity written as text was passed over without a word."""
+    drops = Drops()
+    add(folder, id="o90", valueQuantity={"value": "1,4"})
+    add(folder, id="o91")
+    change(folder, "Observation", "o91", valueQuantity=None)
+    events(folder, drops=drops)
+    change(folder, "Encounter", "e20002", **{"class": {"code": "AMB"}})
+    stays(folder, drops=drops)
+    assert counted(drops, "Observation", "value is not a number") == 1
+    remarks = {words: count for (_, words), count in drops.remarks.items()}
+    assert remarks["measurements that are known, but have no value"] == 1
+    assert remarks["encounters that are no stay in a hospital, by class"] == 1

@@ -204,3 +204,21 @@ def test_a_visit_of_an_unknown_person_or_admission_is_counted(folder: Path) -> N
     assert sorted(stays(folder, drops=drops)) == ["30003", "30004"]
     assert drops.counts["visit_detail.csv", "person is not in PERSON"] == 1
     assert drops.counts["visit_detail.csv", "visit is not in VISIT_OCCURRENCE"] == 1
+
+
+def test_visits_of_other_kinds_are_counted(folder: Path) -> None:
+    """An export that writes its concepts otherwise lost every stay without a word."""
+    change(folder / "visit_occurrence.csv", lambda rows: [row.update(visit_concept_id="0009201") for row in rows[:2]])
+    change(folder / "visit_detail.csv", lambda rows: rows[2].update(visit_detail_concept_id="581477"))
+    drops = Drops()
+    stays(folder, drops=drops)
+    assert drops.remarks["visit_occurrence.csv", "visits that are no stay in a hospital, by VISIT_CONCEPT_ID"] == 2
+    assert drops.remarks["visit_detail.csv", "details that are no intensive care, by VISIT_DETAIL_CONCEPT_ID"] == 1
+
+
+def test_deaths_of_nobody_and_without_a_day_are_counted(folder: Path) -> None:
+    more = [{"person_id": "", "death_date": "2150-05-03"}, {"person_id": "10001", "death_date": ""}]
+    change(folder / "death.csv", lambda rows: rows.extend(more))
+    drops = Drops()
+    stays(folder, drops=drops)
+    assert drops.counts["death.csv", "PERSON_ID is empty"] == drops.counts["death.csv", "DEATH_DATE is empty"] == 1
