@@ -31,6 +31,7 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 Mode: TypeAlias = Literal["auto", "json", "quiet", "silent"]
 LOG_WIDTH = 100  # columns of the tables where no terminal says how wide it is
+_SHOWN = 2  # released measures on the line of a round
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class RoundDone:
     eta_seconds: float | None
 
     def __str__(self) -> str:
-        seen = "".join(_seen(name, value) + "  " for name, value in self.measures.items())
+        shown = list(self.measures.items())[:_SHOWN]
+        seen = "".join(_seen(name, value) + "  " for name, value in shown)
         return f"round {self.round}/{self.rounds}  {seen}epsilon {wording.epsilon(self.epsilon)}"
 
 
@@ -268,6 +270,9 @@ def print_result(result: RunResult, console: Console, out: Path | None = None) -
     outcome, units = result.scenario.outcome, UNITS[result.privacy.unit].plural
     console.print(Text(f"Predicting {outcome}, evaluation {units} of all hospitals", style="bold"))
     console.print(_comparison_table(result, units, framed=console.is_terminal))
+    others = [_seen(name, value) for name, value in result.scores.others.items() if value is not None]
+    if others:
+        console.print(Text(f"Federated, by other measures: {', '.join(others)}"), soft_wrap=True)
     console.print(Text("\nHospital by hospital (simulator's omniscient view: no coordinator sees this)", style="bold"))
     console.print(_hospital_table(result, units, framed=console.is_terminal))
     console.print()

@@ -207,7 +207,8 @@ def judge(
     The best candidate, scored again after another was taken back, gets its new score: held to an old and lucky one, it
     would fail itself, and every sum that is trained from it.
     """
-    worst = measure.lowest if measure.better == "higher" else measure.highest
+    upwards = measure.better == "higher" and measure.ideal is None
+    worst = measure.lowest if upwards else measure.highest
     undefined = np.finfo(np.float64).max if worst is None else worst
     mine = Best(undefined if score is None else float(score), candidate.copy(), memory.copy())
     if best is None:

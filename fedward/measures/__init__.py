@@ -6,7 +6,13 @@ Adding one is one file and one line here; ``measure.py`` is the interface. A tas
 from fedward.measures.auroc import Auroc
 from fedward.measures.bootstrap import bootstrap_interval
 from fedward.measures.bounded_mean import Accuracy, MeanLoss, NormalisedAccuracy, SquaredError
-from fedward.measures.calibration import Brier, CalibrationError
+from fedward.measures.calibration import (
+    Brier,
+    CalibrationError,
+    CalibrationIntercept,
+    CalibrationSlope,
+    ObservedOverExpected,
+)
 from fedward.measures.f1 import MicroF1
 from fedward.measures.log_loss import LogLoss
 from fedward.measures.macro_auroc import MacroAuroc
@@ -18,6 +24,7 @@ MEASURES: dict[str, type[Measure]] = {
     kind.name: kind
     for kind in (
         *(Auroc, LogLoss, Auprc, Brier, CalibrationError, Accuracy, SquaredError, MeanLoss, MacroAuroc, MicroF1),
+        *(ObservedOverExpected, CalibrationSlope, CalibrationIntercept),
         *(RecordLoss, CharacterLoss, TokenLoss, Perplexity, NormalisedAccuracy),
     )
 }

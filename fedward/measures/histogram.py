@@ -42,6 +42,13 @@ def edges(bins: int = BINS) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-logits)), dtype=np.float64)
 
 
+@cache
+def middles(bins: int = BINS) -> Floats:
+    """The logit in the middle of each bin; the outer two are as wide as the others."""
+    half = LOGIT_RANGE / (bins - 2)
+    return np.linspace(-LOGIT_RANGE - half, LOGIT_RANGE + half, bins)
+
+
 def rows(labels: NDArray[np.bool_], scores: Floats, bins: int = BINS) -> Floats:
     """One row per record with a 1 in its cell, float64 ``[N, 2 * bins]``, negatives first."""
     found = np.zeros((len(labels), 2 * bins))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedward.measures.histogram import HISTOGRAM, HistogramMeasure, edges
+from fedward.measures.histogram import HISTOGRAM, HistogramMeasure, middles
 from fedward.measures.measure import Floats, Outcomes
 
 
@@ -30,9 +30,6 @@ def cross_entropy(cells: Floats) -> float | None:
     total = float(cells.sum())
     if total <= 0:
         return None
-    inner = edges(len(cells) // 2)
-    logits = np.log(inner / (1.0 - inner))
-    half = (logits[1] - logits[0]) / 2.0
-    middles = np.concatenate([[logits[0] - half], logits[:-1] + half, [logits[-1] + half]])
-    costs = np.concatenate([np.logaddexp(0.0, middles), np.logaddexp(0.0, -middles)])
+    logits = middles(len(cells) // 2)
+    costs = np.concatenate([np.logaddexp(0.0, logits), np.logaddexp(0.0, -logits)])
     return max(0.0, float((cells * costs).sum()) / total)

@@ -88,6 +88,7 @@ class Measure(ABC):
     name: ClassVar[str]  # key in documents and on the command line
     title: ClassVar[str]  # how people call it
     better: ClassVar[Literal["higher", "lower"]] = "higher"  # which way it improves
+    ideal: ClassVar[float | None] = None  # the best value, of a measure that may be too low and too high
     lowest: ClassVar[float] = 0.0
     highest: float | None = 1.0  # end of its range, where it has one
     digits: ClassVar[int] = 3  # decimals that are worth printing
@@ -116,6 +117,8 @@ class Measure(ABC):
 
     def improves(self, value: float, reference: float) -> float:
         """How much better ``value`` is than ``reference``; negative if it is worse."""
+        if self.ideal is not None:
+            return abs(reference - self.ideal) - abs(value - self.ideal)
         return value - reference if self.better == "higher" else reference - value
 
 

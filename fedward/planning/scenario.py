@@ -24,6 +24,7 @@ from fedward.plan import (
     TrainingPlan,
 )
 from fedward.sources import Source, source_named
+from fedward.strategies.optimizers import RULES
 from fedward.strategies.registry import base_of, find_strategy
 from fedward.tasks import DEFAULT as DEFAULT_TASK
 from fedward.tasks import task_named
@@ -225,13 +226,17 @@ class Scenario(Section):
         """The same scenario with its noise placed elsewhere, after as many steps and as many released statistics.
 
         Under ``secure-grad`` a round is one step, so rounds that trained k steps become k rounds each. A scenario of
-        one step per round stays so under ``local``.
+        one step per round stays so under ``local``. An optimizer whose rule is for sums of the other kind is left out.
         """
         steps = self.training.local_steps if placement == "secure-grad" else 1
         rounds = {"rounds": self.training.rounds * steps, "local_steps": self.training.local_steps // steps}
         every = {name: getattr(self.privacy, name) * steps for name in ("release_every", "evaluate_every")}
         privacy = self.privacy.model_copy(update={"placement": placement, **every})
-        return self.model_copy(update={"training": self.training.model_copy(update=rounds), "privacy": privacy})
+        change: dict[str, object] = {"training": self.training.model_copy(update=rounds), "privacy": privacy}
+        rule = self.optimizer.rule
+        if rule is not None and RULES[rule].placement != placement:
+            change["optimizer"] = OptimizerPlan()
+        return self.model_copy(update=change)
 
 
 def shipped_scenarios() -> list[str]:

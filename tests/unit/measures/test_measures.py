@@ -8,14 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.calibration import calibration_curve as sklearn_calibration_curve
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from fedward.cli.evaluate import scorecard
 from fedward.client.tasks import local_task
 from fedward.measures import Outcomes, bootstrap_interval
 from fedward.measures.auroc import Auroc
-from fedward.measures.calibration import Brier, CalibrationError, calibration_curve
-from fedward.measures.histogram import BINS
+from fedward.measures.calibration import (
+    Brier,
+    CalibrationError,
+    CalibrationIntercept,
+    CalibrationSlope,
+    ObservedOverExpected,
+    calibration_curve,
+)
+from fedward.measures.histogram import BINS, middles
 from fedward.measures.histogram import rows as histogram_rows
 from fedward.measures.log_loss import LogLoss
 from fedward.measures.precision_recall import Auprc
@@ -229,3 +237,67 @@ def test_scorecard_is_json_ready_and_honest_about_what_is_undefined():
     assert one_class["auroc"] is None
     assert one_class["auprc"] is None
     assert one_class["brier"] is not None
+
+
+CALIBRATION = ObservedOverExpected(), CalibrationSlope(), CalibrationIntercept()
+
+
+def miscalibrated(*, slope: float, intercept: float, n: int = 20_000):
+    """Outcomes whose true logit is ``intercept + slope * logit`` of the predicted risk, and these risks."""
+    generator = np.random.default_rng(1)
+    logits = np.clip(generator.normal(size=n) - 1.0, -3.9, 3.9)
+    truth = 1 / (1 + np.exp(-(intercept + slope * logits)))
+    return (generator.random(n) < truth).astype(int), 1 / (1 + np.exp(-logits))
+
+
+def test_slope_and_intercept_are_those_of_the_regression_on_logits():
+    y, p = miscalibrated(slope=0.5, intercept=0.7, n=3_000)
+    logits = np.log(p / (1 - p))
+    theirs = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logits[:, None], y)
+    assert CalibrationSlope().local(of(y, p)) == pytest.approx(float(theirs.coef_[0, 0]), abs=1e-4)
+    shift = CalibrationIntercept().local(of(y, p))
+    assert (1 / (1 + np.exp(-(logits + shift)))).sum() == pytest.approx(y.sum())  # the score equation of slope one
+    assert ObservedOverExpected().local(of(y, p)) == pytest.approx(y.sum() / p.sum())
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, 0.0), (1.5, -1.0), (1.0, 1.0)])
+def test_calibration_in_the_sum_is_about_that_of_the_records(slope, intercept):
+    """Sixteen bins cost a few hundredths."""
+    y, p = miscalibrated(slope=slope, intercept=intercept)
+    sums = {"histogram": summed(y, p)}
+    for measure in CALIBRATION:
+        assert measure.of_sum(sums) == pytest.approx(measure.local(of(y, p)), abs=0.06), measure.name
+
+
+def test_calibration_where_the_sum_does_not_determine_it():
+    nobody, negative = np.zeros(2 * BINS), np.concatenate([np.full(BINS, -3.0), np.full(BINS, 2.0)])
+    only = np.concatenate([np.arange(BINS), np.zeros(BINS)])  # nobody has the outcome
+    apart = summed([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])  # a threshold tells all of them: the slope has no end
+    for measure in CALIBRATION:
+        assert measure.of_sum({"histogram": nobody}) is None, measure.name
+        assert measure.of_sum({"histogram": negative}) is None, measure.name
+    assert ObservedOverExpected().of_sum({"histogram": only}) == 0
+    assert CalibrationIntercept().of_sum({"histogram": only}) is None
+    assert CalibrationSlope().of_sum({"histogram": apart}) is None
+    assert CalibrationSlope().local(of([0, 0, 1, 1], [0.0, 0.2, 0.8, 1.0])) is None
+
+
+@given(arrays.arrays(np.float64, 2 * BINS, elements=st.floats(-50, 500)))
+def test_a_noised_histogram_never_breaks_calibration(cells):
+    for measure in CALIBRATION:
+        value = measure.of_sum({"histogram": cells})
+        assert value is None or np.isfinite(value)
+
+
+def test_too_high_and_too_low_are_both_worse():
+    measure = ObservedOverExpected()
+    assert measure.improves(1.1, 1.5) == pytest.approx(0.4)
+    assert measure.improves(1.1, 0.8) == pytest.approx(0.1)
+    assert measure.improves(2.0, 1.1) == pytest.approx(-0.9)
+    assert CalibrationIntercept().improves(-0.1, 0.5) == pytest.approx(0.4)
+
+
+def test_the_risk_of_a_bin_is_the_same_on_every_machine():
+    """Nine digits are far from where any C library's exponential would round to another one."""
+    for risk in 1e9 / (1.0 + np.exp(-middles(BINS))):
+        assert abs(risk % 1 - 0.5) > 1e-3

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from fedward.plan import OptimizerPlan
 from fedward.planning.scenario import DataConfig, Scenario, known_hospitals
 from fedward.sources import SOURCES
 from fedward.tasks import TASKS
@@ -39,6 +40,17 @@ def test_the_unit_of_privacy_is_that_of_the_data(name):
         if other != unit:
             with raises("FW-DATA-031", match=f"protects each {other}"):
                 scenario(data=data, privacy={"unit": other})
+
+
+def test_an_optimizer_stays_with_the_sums_that_it_is_for():
+    """Broken: ``--privacy local`` on a scenario that names a rule for gradients was refused."""
+    privacy = {"placement": "secure-grad"}
+    found = scenario(privacy=privacy, training={"local_steps": 1}, optimizer={"rule": "adam", "momentum": 0.5})
+    assert found.placed("secure-grad").check().optimizer == found.optimizer
+    assert found.placed("local").check().optimizer == OptimizerPlan()
+    deltas = scenario(optimizer={"rule": "fedadam"})
+    assert deltas.placed("local").check().optimizer == deltas.optimizer
+    assert deltas.placed("secure-grad").check().optimizer == OptimizerPlan()
 
 
 def test_synthetic_hospitals_have_patients():

@@ -57,6 +57,12 @@ def test_without_a_terminal_there_are_plain_lines(result):
     assert sum("/100" in line for line in lines) == 10
 
 
+def test_other_measures_stand_below_the_table(result):
+    others = {"observed_over_expected": 1.0417, "perplexity": None, "of_another_release": 0.5}
+    told = plain(result.model_copy(update={"scores": result.scores.model_copy(update={"others": others})}))
+    assert "Federated, by other measures: observed / expected 1.042, of_another_release 0.500\n" in told
+
+
 def test_the_final_table_holds_the_figures_of_the_result(result):
     lines = {line.split("  ")[0]: line for line in plain(result, mode="quiet").splitlines()}
     assert "0.838" in lines["federated"]

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from fedward.adapter import AdapterLayout
 from fedward.measures.auroc import Auroc
+from fedward.measures.calibration import ObservedOverExpected
 from fedward.measures.histogram import HISTOGRAM
 from fedward.plan import GatePlan, Plan
 from fedward.run import Run, Schedule
@@ -61,6 +62,20 @@ def test_a_clear_fall_is_taken_back_and_a_small_one_is_not():
     assert judge(histogram(0.76), STATE + 1, NOTHING, best) is best
     assert judge(histogram(0.74), STATE + 1, NOTHING, best) is None
     assert judge(histogram(0.81), STATE + 1, NOTHING, best).state[0] == 1
+
+
+def test_calibration_is_taken_back_on_either_side():
+    def judge(score, candidate, best):
+        gate = GatePlan(tolerance=0.2, measure="observed_over_expected")
+        return optimizers.judge(score, candidate, NOTHING, best, gate=gate, measure=ObservedOverExpected())
+
+    undefined = judge(None, STATE - 1, None)
+    best = judge(Fraction(11, 10), STATE, judge(Fraction(30), STATE, undefined))
+    assert best.score == 1.1
+    assert judge(Fraction(8, 10), STATE + 1, best) is best
+    assert judge(Fraction(6, 10), STATE + 1, best) is None
+    assert judge(Fraction(14, 10), STATE + 1, best) is None
+    assert judge(Fraction(95, 100), STATE + 1, best).score == 0.95
 
 
 def test_a_measure_that_improves_downwards_is_taken_back_when_it_rises():
